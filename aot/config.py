@@ -1,0 +1,314 @@
+"""Every setting of a run, typed; YAML plus `key.sub=value` overrides make one frozen `RunConfig`.
+
+An unknown key is an error that names the nearest known one. Relative paths in a config are taken from the folder the
+command is started in. This module reads YAML and knows no stage.
+"""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aot.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of every config section: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSection(Section):
+    """Where the run folder lies."""
+
+    dir: str | None = None
+    """None means runs/<stem of the config file>."""
+
+
+class ToyKitchenConfig(Section):
+    """How much of the drawn kitchen is made."""
+
+    train_clips: int = Field(default=320, ge=1)
+    test_clips: int = Field(default=80, ge=1)
+    test_ood_clips: int = Field(default=80, ge=1)
+
+
+class DataConfig(Section):
+    """Which questions and clips the run is about."""
+
+    dataset: Literal["toy_kitchen", "plain"]
+    root: str | None = None
+    """Folder of the clips; the toy kitchen draws into <run>/clips when it is None."""
+    questions: str = "questions.jsonl"
+    """plain: questions file, relative to root."""
+    annotations: str | None = None
+    """plain: optional JSONL of ClipAnnotation rows, relative to root; feeds procedural knowledge and baselines."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use at most this many clips of each split (the --limit option)."""
+    toy: ToyKitchenConfig = ToyKitchenConfig()
+
+
+class FramesConfig(Section):
+    """Decoding: what is sampled from each clip, and the budgets checked before decoding."""
+
+    fps: float = Field(default=3.0, gt=0)
+    """Frames stored for each second of clip; teacher tools and student choose among these."""
+    max_stored_frames: int = Field(default=512, ge=1)
+    """A longer clip is sampled more sparsely so that no more than this many frames are stored."""
+    max_side_px: int = Field(default=480, ge=16)
+    """Stored frames are scaled down to this longest side; boxes are still given in pixels of the true frame."""
+    shard_clips: int = Field(default=64, ge=1)
+    workers: int = Field(default=2, ge=1)
+    time_limit_s: float = Field(default=30.0, gt=0)
+    max_file_mb: float = 4096.0
+    max_pixels: int = 3840 * 2160
+    """Width times height of one frame."""
+    max_frames: int = 400_000
+    max_duration_s: float = 4 * 3600.0
+    max_streams: int = 16
+
+
+class FaultsConfig(Section):
+    """Defects planted in verified traces, so that filters can be measured."""
+
+    rate: float = Field(default=0.37, ge=0, le=1)
+
+
+class TeacherConfig(Section):
+    """The agent that writes traces."""
+
+    planner: Literal["rules"] = "rules"
+    candidates: int = Field(default=3, ge=1)
+    """k: plans tried for each question until one verifies."""
+    max_calls: int = Field(default=12, ge=1)
+    time_limit_s: float = Field(default=60.0, gt=0)
+    """For one candidate trace."""
+    workers: int = Field(default=2, ge=1)
+    appearance: str | None = None
+    """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
+    faults: FaultsConfig | None = None
+
+
+class FilterConfig(Section):
+    """Thresholds of the filters."""
+
+    min_words: int = 8
+    max_words: int = 400
+    min_ngram_novelty: float = 0.5
+    """Share of distinct 4-grams in the rationale."""
+    min_word_ratio: float = 0.8
+    """Share of tokens that look like words, numbers or marks of the working language."""
+    time_tolerance_s: float = 0.11
+    """A cited time may differ this much from one a tool returned (rounding to one decimal)."""
+    near_duplicate_jaccard: float = 0.97
+    leak_jaccard: float = 0.97
+
+
+class StudentConfig(Section):
+    """The model that learns."""
+
+    base: str = "tiny-video"
+    """`tiny-video` (embedded) or the folder of a transformers image-text model with its processor."""
+    num_frames: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=2048, ge=32)
+    """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
+    max_answer_tokens: int = Field(default=24, ge=1)
+    max_rationale_tokens: int = Field(default=160, ge=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class LoraSection(Section):
+    """Low-rank adapters on the linear layers of the language model."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_pattern: str | None = None
+    """Anchored regex on full module names; None finds the language model's linear layers by itself."""
+
+
+class ArmConfig(Section):
+    """One student that is trained: same questions, same steps, another loss."""
+
+    name: str = Field(pattern=r"^[a-z0-9_.]+$")
+    rationale_weight: float = Field(ge=0)
+    """Lambda in label + lambda * rationale; 0 learns answers only."""
+    seed: int = 0
+
+
+class TrainConfig(Section):
+    """Optimisation, the same for each arm."""
+
+    arms: tuple[ArmConfig, ...] = (
+        ArmConfig(name="answer_only", rationale_weight=0.0),
+        ArmConfig(name="distilled", rationale_weight=1.0),
+    )
+    max_steps: int = Field(default=240, ge=1)
+    questions_per_step: int = Field(default=16, ge=1)
+    """Global batch: over all processes and accumulation steps."""
+    questions_per_device: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    gradient_checkpointing: bool = False
+    save_steps: int = Field(default=60, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    lora: LoraSection = LoraSection()
+    frame_cache_mb: int = Field(default=512, ge=0)
+    procs: int = Field(default=1, ge=1)
+    """Processes on this machine; more than one starts torchrun."""
+    zero_stage: Literal[0, 2, 3] = 0
+    """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process."""
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"arms need different names, got {names}")
+        return self
+
+
+class EvaluateConfig(Section):
+    """Prediction and scoring."""
+
+    splits: tuple[str, ...] = ("test", "test_ood")
+    batch_size: int = Field(default=32, ge=1)
+    bootstrap_samples: int = Field(default=2000, ge=100)
+
+
+class ReportConfig(Section):
+    """What the report shows."""
+
+    gallery: int = Field(default=24, ge=1)
+    rejected_per_reason: int = Field(default=3, ge=1)
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    seed: int = 0
+    run: RunSection = RunSection()
+    data: DataConfig
+    frames: FramesConfig = FramesConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    filter: FilterConfig = FilterConfig()
+    student: StudentConfig = StudentConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+    def digest(self) -> str:
+        """Twelve hex digits over everything that can change a result."""
+        text = json.dumps(result_settings(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+NOT_IN_RESULTS = ("run.dir", "frames.workers", "teacher.workers", "train.frame_cache_mb")
+"""Settings that may change between a run and its resumption."""
+
+
+def result_settings(config: RunConfig) -> dict[str, Any]:
+    """Flat `key.sub` to value, without the settings that cannot change a result."""
+    flat = _flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if key not in NOT_IN_RESULTS}
+
+
+def differing_keys(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Result-changing settings in which two configs differ: key to (old, new)."""
+    a, b = result_settings(old), result_settings(new)
+    return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
+
+
+def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """The config in `path` with `key.sub=value` overrides applied.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, an override is malformed, a key unknown, or a value unfit.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}; give the path of a YAML file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines, got {type(raw).__name__}")
+    for override in overrides:
+        _apply_override(raw, override)
+    return parse_config(raw, source=str(path))
+
+
+def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
+    """`raw` as a checked config.
+
+    Raises:
+        ConfigError: naming every bad key, with the nearest known key for unknown ones.
+    """
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(dict(item)) for item in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"override {override!r} is not of the form key.sub=value, for example train.max_steps=100")
+    *parents, last = key.split(".")
+    node = raw
+    for name in parents:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"override {override!r}: {name} is a value, not a section")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from error
+
+
+def _explain(item: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{key}: {item['msg']}, got {item.get('input')!r}"
+    known = _known_keys()
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
+    return f"unknown key {key}; {hint}"
+
+
+def _known_keys() -> list[str]:
+    keys: list[str] = []
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            keys.append(prefix + name)
+            kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            for kind in kinds:
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    walk(kind, f"{prefix}{name}.")
+
+    walk(RunConfig, "")
+    return keys
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

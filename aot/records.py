@@ -1,0 +1,255 @@
+"""Every record that touches disk: frozen, self-checking, one line of JSON each.
+
+Both doors write the same `Question` and `Trace`; everything after them reads nothing else. This module knows no
+model, no decoder and no file name. Times are seconds from the start of the clip; boxes are pixels of the true frame.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+JsonDict = dict[str, Any]
+"""Arguments or result of one tool, already checked by that tool's pydantic schema."""
+
+AnswerType = Literal["choice", "text", "integer", "yes_no", "span"]
+
+
+class Record(BaseModel):
+    """Base of everything written to disk: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TimeSpan(Record):
+    """A stretch of a clip, in seconds from its start."""
+
+    start_s: float = Field(ge=0)
+    end_s: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end_s < self.start_s:
+            raise ValueError(f"a span must not end before it starts, got {self.start_s}-{self.end_s} s")
+        return self
+
+
+class MediaRef(Record):
+    """Which part of which clip a question is about."""
+
+    uri: str
+    """Path of the clip, relative to the folder of the data set."""
+    start_s: float = Field(default=0.0, ge=0)
+    end_s: float | None = None
+    """End of the visible window; None means the end of the clip. Nobody may look past it."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError(f"the window must end after it starts, got {self.start_s}-{self.end_s} s")
+        return self
+
+
+class Question(Record):
+    """One question with its gold answer."""
+
+    id: str = Field(min_length=1)
+    dataset: str
+    split: str
+    kind: str
+    """Such as next_choice, next_open, before, after, count, when, present."""
+    text: str = Field(min_length=1)
+    choices: tuple[str, ...] = ()
+    answer: str
+    """Gold answer; for a choice it is the text of the right option, for a span `2.4s-5.1s`."""
+    answer_type: AnswerType
+    media: MediaRef | None = None
+    group: str
+    """Questions of one group never stand in two splits; intervals are clustered by it."""
+
+    @model_validator(mode="after")
+    def _answer_is_a_choice(self) -> Self:
+        if self.choices and self.answer not in self.choices:
+            raise ValueError(f"answer {self.answer!r} is none of the choices {list(self.choices)}")
+        if self.answer_type == "choice" and len(self.choices) < 2:
+            raise ValueError("a choice question needs at least two choices")
+        return self
+
+
+class Segment(Record):
+    """One annotated step of a clip."""
+
+    start_s: float = Field(ge=0)
+    end_s: float
+    label: str
+
+
+class ClipAnnotation(Record):
+    """What the annotators say happens in a whole clip: the truth, never shown to teacher tools or student.
+
+    Training annotations feed the procedural knowledge; test annotations feed only baselines and scoring.
+    """
+
+    uri: str
+    split: str
+    task: str
+    """The recipe or task of the clip."""
+    duration_s: float
+    segments: tuple[Segment, ...]
+    boxes: tuple["TrueBox", ...] = ()
+    """Drawn truth for scoring the detector; empty for real clips."""
+
+
+class TrueBox(Record):
+    """Where an object really is in one frame; pixels of the true frame, origin top left."""
+
+    time_s: float
+    label: str
+    box_xyxy: tuple[float, float, float, float]
+
+
+class ToolCall(Record):
+    """A tool by name with arguments that its schema accepted."""
+
+    tool: str
+    arguments: JsonDict = Field(default_factory=dict)
+
+
+class Step(Record):
+    """One step of a trace: a tool call with its typed result (video), or a line of text (text)."""
+
+    index: int = Field(ge=1)
+    """Counted from 1; rationales cite it as `[1]`."""
+    call: ToolCall | None = None
+    result: JsonDict | None = None
+    text: str = ""
+    status: Literal["ok", "failed"] = "ok"
+    error: str = ""
+    span: TimeSpan | None = None
+    """What the tool looked at."""
+    frame_times_s: tuple[float, ...] = ()
+    """True times of the frames it saw."""
+    duration_s: float = 0.0
+    """Wall time of the call; left out of published files so that reruns are byte-identical."""
+
+
+class Usage(Record):
+    """What a trace cost."""
+
+    tool_calls: int = 0
+    cached_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+class TraceError(Record):
+    """Why an attempt failed, and at which boundary (see errors.py)."""
+
+    boundary: str
+    message: str
+
+
+class Trace(Record):
+    """One attempt of a teacher at one question; a failed attempt is a row too."""
+
+    question_id: str
+    sample_index: int = Field(ge=0)
+    """Which of the k candidates this is."""
+    teacher: str
+    steps: tuple[Step, ...] = ()
+    support: tuple[int, ...] = ()
+    """Indices of the steps the answer rests on."""
+    rationale: str = ""
+    answer: str = ""
+    status: Literal["ok", "failed", "truncated"]
+    error: TraceError | None = None
+    usage: Usage = Usage()
+    config_digest: str
+
+    def timeless(self) -> "Trace":
+        """The same trace with wall times and cache luck set to zero: what may be compared between two runs."""
+        steps = tuple(step.model_copy(update={"duration_s": 0.0}) for step in self.steps)
+        usage = self.usage.model_copy(update={"seconds": 0.0, "cached_calls": 0})
+        return self.model_copy(update={"steps": steps, "usage": usage})
+
+
+class PlantedFault(Record):
+    """A defect put into a trace on purpose; stored apart, where no filter can see it."""
+
+    question_id: str
+    sample_index: int
+    fault: str
+
+
+class Verdict(Record):
+    """What one filter thought of one trace."""
+
+    question_id: str
+    sample_index: int
+    filter: str
+    keep: bool
+    reason: str
+    """Short and countable, such as `answer_mismatch`; free words go to `detail`."""
+    value: float | None = None
+    """The measured quantity a threshold was applied to, if there is one."""
+    detail: str = ""
+
+
+class Prediction(Record):
+    """What one model said to one question."""
+
+    question_id: str
+    arm: str
+    """base, answer_only, distilled, distilled_no_frames, teacher, or the name of a baseline."""
+    mode: Literal["direct", "reason", "likelihood", "none"]
+    """`none` for predictors without a prompt."""
+    raw_text: str
+    answer: str | None
+    """Parsed answer; None when nothing could be parsed."""
+    choice_probs: tuple[float, ...] = ()
+    """Probability of each choice, in the order of the question; empty if not scored."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency_s: float = 0.0
+    error: str = ""
+
+
+class Score(Record):
+    """How one prediction was graded."""
+
+    question_id: str
+    arm: str
+    mode: str
+    state: Literal["scored", "no_answer", "failed"]
+    correct: bool
+    """False unless the state is `scored` and the answer is right: unparsable is wrong, and counted apart."""
+    value: float | None = None
+    """Graded quantity besides right or wrong, such as the IoU of a time span."""
+
+
+class MetricRow(Record):
+    """One number of a report: it never travels without its n and its interval."""
+
+    arm: str
+    mode: str
+    split: str
+    kind: str
+    """A question kind, or `all`, or `next` for both next-step kinds."""
+    metric: str
+    value: float
+    low: float
+    high: float
+    """95% interval."""
+    n: int
+    num_clusters: int = 0
+    note: str = ""
+
+
+class Refusal(Record):
+    """An input that could not be used, with the reason: counted, never lost."""
+
+    item: str
+    boundary: str
+    reason: str
+    """Countable, such as `clip_missing`."""
+    detail: str = ""

@@ -1,0 +1,371 @@
+"""The run folder: the only module that knows file names, and the only one that publishes files.
+
+Promises: a published file appears whole or not at all (write, fsync, rename in the same folder); an append-only file
+may lose at most its half-written last line, which is cut off on the next open; there are no lock files, because one
+writer owns each file. A run folder belongs to one resolved config and refuses another.
+"""
+
+import errno
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from aot.config import RunConfig, differing_keys, dump_config, load_config
+from aot.errors import AotError, GuardStop, RunError, SourceError
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of everything in a run folder."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved config, saved before any work."""
+        return self.root / "config.yaml"
+
+    @property
+    def run_json(self) -> Path:
+        """Command, revision, versions, seeds, hardware and stage states."""
+        return self.root / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """What was logged, appended over all commands on this run."""
+        return self.root / "log.txt"
+
+    @property
+    def clips(self) -> Path:
+        """Drawn clips, when the data set draws its own."""
+        return self.root / "clips"
+
+    @property
+    def questions(self) -> Path:
+        """Every question of every split, as Question rows."""
+        return self.root / "questions.jsonl"
+
+    @property
+    def annotations(self) -> Path:
+        """ClipAnnotation rows; may be empty."""
+        return self.root / "annotations.jsonl"
+
+    @property
+    def frames(self) -> Path:
+        """Folder of frame shards with index.jsonl."""
+        return self.root / "frames"
+
+    @property
+    def refusals(self) -> Path:
+        """Refusal rows of the prepare stage."""
+        return self.root / "refusals.jsonl"
+
+    @property
+    def traces(self) -> Path:
+        """Folder of trace parts, one for each writer."""
+        return self.root / "traces"
+
+    @property
+    def faults(self) -> Path:
+        """Folder of planted-fault parts; only the funnel's last column reads it."""
+        return self.root / "faults"
+
+    @property
+    def tool_cache(self) -> Path:
+        """Folder of cached tool results, one file for each worker."""
+        return self.root / "tool_cache"
+
+    @property
+    def kept(self) -> Path:
+        """Traces that passed every filter, without wall times."""
+        return self.root / "kept.jsonl"
+
+    @property
+    def dropped(self) -> Path:
+        """Traces that failed a filter, without wall times."""
+        return self.root / "dropped.jsonl"
+
+    @property
+    def verdicts(self) -> Path:
+        """The ledger: every verdict on every trace."""
+        return self.root / "verdicts.jsonl"
+
+    @property
+    def funnel(self) -> Path:
+        """Counts by reason, and precision and recall over planted faults."""
+        return self.root / "funnel.json"
+
+    @property
+    def teacher_stats(self) -> Path:
+        """Yield (pass@1, pass@k), seconds for each kept trace, accuracy of each tool."""
+        return self.root / "teacher.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A list of MetricRow."""
+        return self.root / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of Prediction rows, one file for each arm and mode."""
+        return self.root / "predictions"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained report."""
+        return self.root / "report.html"
+
+    @property
+    def model_card(self) -> Path:
+        """Card of the distilled student."""
+        return self.root / "MODEL_CARD.md"
+
+    @property
+    def done(self) -> Path:
+        """Written last, when every stage is done."""
+        return self.root / "DONE"
+
+    def arm(self, name: str) -> Path:
+        """Folder of one trained student."""
+        return self.root / "student" / name
+
+
+def publish(path: Path, data: str | bytes) -> None:
+    """Write `data` so that `path` holds either its old content or all of the new one.
+
+    Raises:
+        RunError: the folder is not writable.
+        GuardStop: the disk is full; the old file is untouched.
+    """
+    with publishing(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def write_error(path: Path, error: OSError) -> AotError:
+    """What to tell a user whose disk refused `path`: a full disk is a guard's stop, anything else a bad folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return GuardStop(f"the disk is full at {path}; free space, then run the same command again: finished work is kept")
+    return RunError(f"cannot write {path}: {error.strerror or error}; choose another folder with run.dir=")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish_rows(path: Path, rows: Iterable[BaseModel]) -> None:
+    """Publish `rows` as JSON lines, all or nothing; holds one row in memory at a time."""
+    with publishing(path) as file:
+        for row in rows:
+            file.write(row.model_dump_json().encode() + b"\n")
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to stream rows into; it appears at `path` when the block ends well, and not at all when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def publish_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json can write
+    """Publish `value` as indented JSON."""
+    publish(path, json.dumps(value, indent=1, sort_keys=False) + "\n")
+
+
+def open_append(path: Path) -> IO[bytes]:
+    """`path` open for appending, after a half-written last line was cut off."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _cut_half_line(path)
+        return path.open("ab")
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def append_row(file: IO[bytes], row: BaseModel) -> None:
+    """Append one row and hand it to the operating system at once, so that `kill -9` loses no finished row."""
+    try:
+        file.write(row.model_dump_json().encode() + b"\n")
+        file.flush()
+    except OSError as error:
+        raise write_error(Path(file.name), error) from error
+
+
+def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
+    """Rows of a JSON-lines file that this project wrote; a half-written last line is left out.
+
+    Raises:
+        SourceError: the file is missing, or a whole line is not a `model`, naming the line.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}; run the earlier stages first") from error
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield model.model_validate_json(line)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
+
+
+def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> RunFolder:
+    """The run folder of `config`: made if needed, resolved config and provenance saved before any work.
+
+    Raises:
+        RunError: the folder cannot be written, or was made with other settings (they are named).
+    """
+    run = RunFolder(run_root(config, config_path=config_path))
+    if run.config.exists():
+        different = differing_keys(load_config(run.config), config)
+        if different:
+            changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
+            raise RunError(
+                f"{run.root} was made with other settings ({changes}); "
+                "give another folder with run.dir=, or delete that one"
+            )
+        update_run_json(run, command=command)
+        return run
+    publish(run.config, dump_config(config))
+    publish_json(run.run_json, {**provenance(config), "command": command, "commands": [command], "stages": {}})
+    return run
+
+
+def run_root(config: RunConfig, *, config_path: Path) -> Path:
+    """Where the run folder of a config lies: run.dir, or runs/<stem>."""
+    if config.run.dir:
+        return Path(config.run.dir)
+    limit = f"-limit{config.data.limit}" if config.data.limit else ""
+    return Path("runs") / (config_path.stem + limit)
+
+
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """What must be known to repeat a run: revision, versions, seed, hardware."""
+    names = ("torch", "transformers", "peft", "accelerate", "deepspeed", "decord", "av", "numpy", "pydantic")
+    return {
+        "project": "aot-distill",
+        "revision": _git_revision(),
+        "config_digest": config.digest(),
+        "seed": config.seed,
+        "python": sys.version.split()[0],
+        "versions": {name: version for name in names if (version := _version(name))},
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def read_run_json(run: RunFolder) -> dict[str, Any]:
+    """The parsed run.json.
+
+    Raises:
+        RunError: it is missing or not JSON.
+    """
+    try:
+        data: dict[str, Any] = json.loads(run.run_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run.root} holds no readable run.json ({error}); is it a run folder?") from error
+    return data
+
+
+def update_run_json(run: RunFolder, *, command: list[str] | None = None, **fields: Any) -> None:  # noqa: ANN401
+    """Set top-level fields of run.json; `command` is added to the list of commands."""
+    data = read_run_json(run) if run.run_json.exists() else {"stages": {}, "commands": []}
+    if command:
+        data.setdefault("commands", []).append(command)
+        data["commands"] = data["commands"][-50:]
+    publish_json(run.run_json, {**data, **fields})
+
+
+StageState = Literal["running", "done", "failed"]
+
+
+def set_stage(run: RunFolder, stage: str, state: StageState, **facts: Any) -> None:  # noqa: ANN401
+    """Record the state of a stage with facts such as done, total, seconds and error."""
+    data = read_run_json(run)
+    old = data["stages"].get(stage, {})
+    now = time.time()
+    entry = {**old, "state": state, "updated_s": now, **facts}
+    if state == "running" and old.get("state") != "running":
+        entry["started_s"] = now
+    if state == "done":
+        entry.pop("error", None)
+    data["stages"][stage] = entry
+    publish_json(run.run_json, data)
+
+
+def stage_done(run: RunFolder, stage: str) -> bool:
+    """Whether a stage has published everything it makes."""
+    return bool(read_run_json(run)["stages"].get(stage, {}).get("state") == "done")
+
+
+def _cut_half_line(path: Path) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        return
+    with path.open("rb+") as file:
+        position = size
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            block = file.read(position - start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            position = start
+        file.truncate(0)
+
+
+def _git_revision() -> str:
+    try:
+        here = Path(__file__).parent
+        done = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

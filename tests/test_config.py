@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+
+from aot.config import RunConfig, differing_keys, dump_config, load_config, parse_config
+from aot.errors import ConfigError
+
+MINIMAL = "data: {dataset: toy_kitchen}\n"
+SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "video").glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def known_keys(config: RunConfig) -> list[tuple[str, ...]]:
+    keys: list[tuple[str, ...]] = []
+
+    def walk(node: dict, prefix: tuple[str, ...]) -> None:
+        for key, value in node.items():
+            keys.append((*prefix, key))
+            if isinstance(value, dict):
+                walk(value, (*prefix, key))
+
+    walk(config.model_dump(mode="json"), ())
+    return keys
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    assert load_config(path).data.dataset in ("toy_kitchen", "plain")
+
+
+def test_every_misspelt_key_is_refused_with_the_right_suggestion() -> None:
+    base = parse_config({"data": {"dataset": "toy_kitchen"}}, source="test")
+    for key in known_keys(base):
+        raw: dict = {"data": {"dataset": "toy_kitchen"}}
+        node = raw
+        for name in key[:-1]:
+            node = node.setdefault(name, {})
+        node[key[-1] + "x"] = 1
+        with pytest.raises(ConfigError, match=f"did you mean {'[.]'.join(key)}[?]"):
+            parse_config(raw, source="test")
+
+
+def test_override_changes_a_nested_value(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL), overrides=("train.max_steps=7", "train.lora.rank=4"))
+    assert (config.train.max_steps, config.train.lora.rank) == (7, 4)
+
+
+@pytest.mark.parametrize("override", ["train.max_steps", "=3", "seed.x=1", "train.max_steps=[", "train.max_steps=many"])
+def test_malformed_override_is_told(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(write(tmp_path, MINIMAL), overrides=("seed=0", override))
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "data: {dataset: [", "data: {dataset: elsewhere}\n", "\x00"])
+def test_unreadable_config_is_a_config_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(write(tmp_path, text))
+
+
+def test_missing_config_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_resolved_config_round_trips(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL), overrides=("teacher.faults={rate: 0.2}",))
+    assert load_config(write(tmp_path, dump_config(config))) == config
+
+
+def test_only_result_changing_settings_differ(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    old = load_config(path)
+    new = load_config(path, overrides=("teacher.workers=9", "train.max_steps=3"))
+    assert differing_keys(old, new) == {"train.max_steps": (240, 3)}
+    assert old.digest() != new.digest()
+
+
+def test_two_arms_of_one_name_are_refused(tmp_path: Path) -> None:
+    arms = "train: {arms: [{name: a, rationale_weight: 0}, {name: a, rationale_weight: 1}]}\n"
+    with pytest.raises(ConfigError, match="different names"):
+        load_config(write(tmp_path, MINIMAL + arms))

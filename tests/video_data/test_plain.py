@@ -1,0 +1,146 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from video_data.datasets.plain import PlainData, check_windows, read_plain
+from video_data.datasets.plain_fields import _REASONS
+from video_data.errors import VideoError
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plain_data.md"
+GOOD = {"id": "q", "video": "a.mp4", "question": "What is next?", "answer": "fry egg", "kind": "next_open"}
+
+
+def read(folder: Path, *lines: object, annotations: list[object] | None = None) -> PlainData:
+    """A data set of these lines beside the clips a.mp4 and b.mp4."""
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_bytes(b"clip")
+    for name, rows in (("questions.jsonl", lines), ("notes.jsonl", annotations or ())):
+        data = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+        (folder / name).write_bytes(b"".join(line + b"\n" for line in data))
+    return read_plain(folder, "questions.jsonl", "notes.jsonl" if annotations is not None else None)
+
+
+def test_the_documented_rows_are_read(tmp_path: Path) -> None:
+    question, annotation = re.findall(r"```json\n(.*?)\n```", DOCUMENT.read_text(), re.DOTALL)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "eggs.mp4").touch()
+    (tmp_path / "questions.jsonl").write_text(question + "\n")
+    (tmp_path / "annotations.jsonl").write_text(annotation + "\n")
+    data = read_plain(tmp_path, "questions.jsonl", "annotations.jsonl")
+    assert data.refused == ()
+    (row,), (entry,) = data.questions, data.annotations
+    assert (row.answer, row.answer_type, row.end_s, row.group) == ("fry egg", "choice", 2.5, "eggs")
+    assert [segment.label for segment in entry.segments] == ["mix egg", "fry egg"]
+    assert data.clips == (("clips/eggs.mp4", tmp_path.resolve() / "clips/eggs.mp4"),)
+
+
+def test_every_reason_stands_in_the_document() -> None:
+    folder = Path(read_plain.__code__.co_filename).parent
+    code = "".join((folder / f"{name}.py").read_text() for name in ("plain", "plain_fields", "strict_jsonl"))
+    reasons = set(re.findall(r'(?:RowProblem|RefusedRow)\((?:row\.id, )?\s*"(\w+)"', code)) | set(_REASONS.values())
+    assert len(reasons) > 12
+    assert all(f"`{reason}`" in DOCUMENT.read_text() for reason in reasons)
+
+
+def test_defaults_are_the_whole_clip_the_test_split_and_the_clip_as_group(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, GOOD).questions
+    assert (row.start_s, row.end_s, row.split, row.group, row.answer_type) == (0.0, None, "test", "a.mp4", "text")
+
+
+@pytest.mark.parametrize(
+    ("answer", "answer_type"), [("Yes", "yes_no"), (2, "integer"), ("2.4s-5.1s", "span"), ("two eggs", "text")]
+)
+def test_the_answer_type_follows_from_the_answer(tmp_path: Path, answer: object, answer_type: str) -> None:
+    assert read(tmp_path, {**GOOD, "answer": answer}).questions[0].answer_type == answer_type
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": "x", ', "broken_json"),
+        (b"[1, 2]", "broken_json"),
+        (b"[" * 100_000, "broken_json"),
+        (b'{"id": "x", "id": "y"}', "duplicate_key"),
+        (json.dumps({**GOOD, "start_s": float("nan")}).encode(), "not_a_number"),
+        (json.dumps({**GOOD, "end_s": 5}).replace("5", "1e999").encode(), "not_a_number"),
+        (json.dumps({**GOOD, "end_s": 5}).replace("5", "9" * 5000).encode(), "not_a_number"),
+        (json.dumps({**GOOD, "question": "\ud800"}).encode(), "bad_text"),
+        ('{"id": "crème"}'.encode("latin-1"), "not_utf8"),
+        (json.dumps(GOOD).encode("utf-16"), "not_utf8"),
+        (b'"' + b"x" * 1_200_000 + b'"', "line_too_long"),
+        ({**GOOD, "id": "first"}, "duplicate_id"),
+        ({key: value for key, value in GOOD.items() if key != "answer"}, "missing_field"),
+        ({**GOOD, "grup": "g"}, "unknown_field"),
+        ({**GOOD, "start_s": "0"}, "bad_value"),
+        ({**GOOD, "answer": True}, "bad_value"),
+        ({**GOOD, "answer": " "}, "bad_value"),
+        ({**GOOD, "start_s": -1}, "bad_value"),
+        ({**GOOD, "start_s": 3, "end_s": 3}, "bad_window"),
+        ({**GOOD, "choices": ["mix egg", "pour egg"]}, "bad_choices"),
+        ({**GOOD, "choices": ["fry egg"]}, "bad_choices"),
+        ({**GOOD, "video": "../a.mp4"}, "path_outside"),
+        ({**GOOD, "video": "/etc/hostname"}, "path_outside"),
+        ({**GOOD, "video": "out.mp4"}, "path_outside"),
+        ({**GOOD, "video": "a\0.mp4"}, "path_outside"),
+        ({**GOOD, "video": "absent.mp4"}, "clip_missing"),
+        ({**GOOD, "video": "http://example.org/a.mp4"}, "clip_missing"),
+        ({**GOOD, "video": "."}, "clip_missing"),
+        ({**GOOD, "split": "train"}, "two_splits"),
+        ({**GOOD, "video": "b.mp4", "group": "kitchen", "split": "train"}, "two_splits"),
+    ],
+)
+def test_a_bad_line_is_refused_by_number_and_its_neighbours_stay(tmp_path: Path, line: object, reason: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (tmp_path / "secret.mp4").touch()
+    (folder / "out.mp4").symlink_to(tmp_path / "secret.mp4")
+    first, last = {**GOOD, "id": "first", "group": "kitchen"}, {**GOOD, "id": "last"}
+    data = read(folder, first, line, last)
+    assert [row.id for row in data.questions] == ["first", "last"]
+    assert [(row.item.split(":")[0], row.reason) for row in data.refused][:1] == [("questions.jsonl", reason)]
+    assert data.refused[0].item == "questions.jsonl:2"
+
+
+def test_an_unknown_field_names_the_nearest(tmp_path: Path) -> None:
+    assert "did you mean 'group'" in read(tmp_path, {**GOOD, "grup": "g"}).refused[0].detail
+
+
+def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
+    data = read(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), b"", b"  \r")
+    assert (len(data.questions), data.refused) == (1, ())
+
+
+def test_bad_annotations_are_refused_one_by_one(tmp_path: Path) -> None:
+    good = {
+        "video": "a.mp4",
+        "task": "eggs",
+        "duration_s": 4.0,
+        "segments": [{"start_s": 2, "end_s": 4, "label": "fry"}],
+    }
+    late = {**good, "video": "b.mp4", "segments": [{"start_s": 2, "end_s": 9, "label": "fry"}]}
+    data = read(tmp_path, GOOD, annotations=[good, good, late, {**good, "duration_s": 0}])
+    assert [row.reason for row in data.refused] == ["duplicate_id", "bad_window", "bad_value"]
+    assert [row.uri for row in data.annotations] == ["a.mp4"]
+
+
+def test_windows_are_checked_against_the_decoded_clips(tmp_path: Path) -> None:
+    lines = [
+        {**GOOD, "id": "in", "end_s": 4.3},
+        {**GOOD, "id": "out", "end_s": 9},
+        {**GOOD, "id": "late", "start_s": 4},
+    ]
+    lines.append({**GOOD, "id": "lost", "video": "b.mp4"})
+    checked = check_windows(read(tmp_path, *lines).questions, {"a.mp4": 4.0})
+    assert [row.id for row in checked.questions] == ["in"]
+    assert [(row.item, row.reason) for row in checked.refused] == [
+        ("out", "window_outside"),
+        ("late", "window_outside"),
+        ("lost", "clip_refused"),
+    ]
+
+
+def test_a_missing_questions_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"no file .*questions\.jsonl"):
+        read_plain(tmp_path, "questions.jsonl", None)

@@ -1,0 +1,109 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_data.budgets import Budgets
+from video_data.decode import probe, read_frames
+from video_data.errors import VideoError
+from video_data.replies import told_frames
+from video_data.sandbox import DecoderPool, probe_safely, read_frames_safely
+
+BUDGETS = Budgets()
+
+
+def test_a_child_tells_what_this_process_would(clip: Path) -> None:
+    assert probe_safely(clip) == probe(clip)
+    far, near = (
+        read_frames_safely(clip, times_s=[1.0], max_side_px=48),
+        read_frames(clip, times_s=[1.0], max_side_px=48),
+    )
+    assert np.array_equal(far.frames_THWC, near.frames_THWC)
+    assert (far.times_s, far.indices, far.backend, far.note) == (near.times_s, near.indices, near.backend, near.note)
+
+
+def test_a_refusal_crosses_the_pipe_with_its_reason(pool: DecoderPool, tmp_path: Path) -> None:
+    with pytest.raises(VideoError) as caught:
+        pool.read_frames(tmp_path / "absent.mp4", budgets=BUDGETS, time_limit_s=20)
+    assert caught.value.reason == "missing"
+    assert pool.probe(tmp_path / "absent.mp4", budgets=BUDGETS, time_limit_s=20).reason == "missing"
+
+
+def test_a_wrong_request_is_a_value_error(pool: DecoderPool, clip: Path) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        pool.read_frames(clip, indices=[99], budgets=BUDGETS, time_limit_s=20)
+
+
+@pytest.mark.parametrize("end", ["timeout", "crashed"])
+def test_a_stuck_or_crashed_child_is_replaced_and_the_next_file_is_read(clip: Path, end: str) -> None:
+    with DecoderPool(workers=1) as pool:
+        pool.probe(clip, budgets=BUDGETS, time_limit_s=20)
+        (child,) = pool.child_pids()
+        os.kill(child, signal.SIGSTOP)
+        killer = threading.Timer(0.1, os.kill, (child, signal.SIGKILL))
+        if end == "crashed":
+            killer.start()
+        with pytest.raises(VideoError) as caught:
+            pool.read_frames(clip, budgets=BUDGETS, time_limit_s=0.3 if end == "timeout" else 60)
+        killer.cancel()
+        assert caught.value.reason == end
+        assert child not in pool.child_pids()
+        assert pool.probe(clip, budgets=BUDGETS, time_limit_s=20).verdict == "complete"
+
+
+def test_a_real_file_that_takes_too_long_is_told_as_a_timeout(pool: DecoderPool, clip: Path) -> None:
+    assert pool.probe(clip, budgets=BUDGETS, time_limit_s=0.0005).reason == "timeout"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_children_die_with_a_killed_parent(clip: Path, busy: bool) -> None:
+    work = "pool.probe(Path(sys.argv[1]), budgets=Budgets(), time_limit_s=100)"
+    script = (
+        "import sys; from pathlib import Path; from video_data.sandbox import *; pool = DecoderPool(workers=1)\n"
+        f"print(*pool.child_pids(), flush=True)\nwhile True: {work if busy else 'sys.stdin.read()'}"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(clip)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    deadline_s = time.monotonic() + 30
+    while _runs(child) and time.monotonic() < deadline_s:
+        os.sched_yield()
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_closed_pool_leaves_no_children() -> None:
+    with DecoderPool(workers=2) as pool:
+        pids = pool.child_pids()
+    assert not any(_runs(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"shape": [1, 2, 2], "frames": {"times_s": [0], "indices": [0]}},
+        {"shape": [2, 1, 2, 3], "frames": {"times_s": [0.0], "indices": [0]}},
+        {"shape": "x", "frames": None},
+    ],
+)
+def test_a_malformed_reply_is_told_as_a_crash(reply: dict[str, object]) -> None:
+    with pytest.raises(VideoError) as caught:
+        told_frames(reply, np.zeros(12, np.uint8))
+    assert caught.value.reason == "crashed"

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import av
+import pytest
+
+from video_data.datasets.kitchen_stories import make_performances, make_questions
+from video_data.datasets.kitchen_world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES
+from video_data.datasets.toy_kitchen import draw_toy_kitchen, frame_times_s, plan_toy_kitchen
+
+COUNTS = {"train": 24, "test": 12, "test_ood": 8}
+
+
+def test_the_world_is_large_enough() -> None:
+    assert len(RECIPES) >= 12 and len(STEP_LABELS) >= 50
+
+
+def test_ood_recipes_are_never_cooked_in_training_and_have_the_same_size() -> None:
+    assert not {r.name for r in OOD_RECIPES} & {r.name for r in TRAIN_RECIPES}
+    assert {len(r.steps) for r in OOD_RECIPES} == {len(r.steps) for r in TRAIN_RECIPES}
+
+
+def test_every_recipe_can_be_cooked_to_the_end() -> None:
+    for recipe in RECIPES.values():
+        done: set[int] = set()
+        while available := recipe.available(done):
+            done.add(available[0])
+        assert len(done) == len(recipe.steps), recipe.name
+
+
+def test_clips_last_8_to_20_seconds_without_gaps() -> None:
+    for performance in make_performances(seed=3, split="train", count=60):
+        assert 8.0 <= performance.duration_s <= 20.0
+        ends = [s.end_s for s in performance.segments]
+        assert [s.start_s for s in performance.segments] == [0.0, *ends[:-1]]
+
+
+def test_a_clip_belongs_to_one_split_only(tmp_path: Path) -> None:
+    kitchen = plan_toy_kitchen(tmp_path, seed=0, counts=COUNTS)
+    splits: dict[str, set[str]] = {}
+    for question in kitchen.questions:
+        splits.setdefault(question.uri, set()).add(question.split)
+    assert all(len(names) == 1 for names in splits.values()) and len(splits) == sum(COUNTS.values())
+
+
+def test_wrong_choices_may_never_follow() -> None:
+    for performance in make_performances(seed=1, split="train", count=60):
+        for question in make_questions(performance, seed=1):
+            if question.kind != "next_choice":
+                continue
+            seen = {s.label for s in performance.segments if s.end_s <= (question.end_s or 0)}
+            steps = performance.recipe.steps
+            may_follow = {steps[i] for i in performance.recipe.available({i for i, s in enumerate(steps) if s in seen})}
+            assert set(question.choices) & may_follow == {question.answer}
+
+
+def test_open_next_step_has_one_right_answer() -> None:
+    for performance in make_performances(seed=1, split="test_ood", count=20):
+        for question in (q for q in make_questions(performance, seed=1) if q.kind == "next_open"):
+            steps = performance.recipe.steps
+            seen = {s.label for s in performance.segments if s.end_s <= (question.end_s or 0)}
+            available = performance.recipe.available({i for i, s in enumerate(steps) if s in seen})
+            assert [steps[i] for i in available] == [question.answer]
+
+
+def test_count_answers_match_the_story() -> None:
+    for performance in make_performances(seed=2, split="test", count=40):
+        labels = [s.label for s in performance.segments]
+        for question in (q for q in make_questions(performance, seed=2) if q.kind == "count"):
+            event = question.text.removeprefix("How often does ").removesuffix(" happen?")
+            assert question.answer == str(labels.count(event))
+
+
+def test_the_same_seed_makes_the_same_questions_and_another_does_not(tmp_path: Path) -> None:
+    first, again = (plan_toy_kitchen(tmp_path, seed=0, counts=COUNTS) for _ in range(2))
+    other = plan_toy_kitchen(tmp_path, seed=1, counts=COUNTS)
+    assert first == again and first.questions != other.questions
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("kitchen")
+    draw_toy_kitchen(root, seed=0, counts={"train": 6, "test": 1, "test_ood": 1}, workers=1)
+    return root
+
+
+def test_clips_are_real_video_files_with_true_times(drawn: Path) -> None:
+    for performance in make_performances(seed=0, split="train", count=6):
+        with av.open(str(drawn / performance.uri)) as container:
+            times = [frame.time for frame in container.decode(video=0)]
+        assert times == pytest.approx(frame_times_s(performance, seed=0), abs=0.002)
+
+
+def test_drawing_again_writes_nothing(drawn: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in drawn.iterdir()}
+    draw_toy_kitchen(drawn, seed=0, counts={"train": 6, "test": 1, "test_ood": 1}, workers=1)
+    assert {path.name: path.stat().st_mtime_ns for path in drawn.iterdir()} == before
+
+
+def test_a_clip_drawn_alone_is_the_same_file(drawn: Path, tmp_path: Path) -> None:
+    draw_toy_kitchen(tmp_path, seed=0, counts={"train": 2, "test": 0, "test_ood": 0}, workers=1)
+    assert (tmp_path / "train_0001.mp4").read_bytes() == (drawn / "train_0001.mp4").read_bytes()

@@ -1,0 +1,1 @@
+"""Data sets: how questions about clips are read or made."""

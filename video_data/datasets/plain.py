@@ -1,0 +1,194 @@
+"""The `plain` data set: a folder of clips, a JSONL file of questions and, if there is one, a JSONL file of annotations.
+
+`docs/plain_data.md` describes the files. A bad row is refused with its line number and never hurts its neighbours; no
+row can name a file outside the folder. Clips are only looked for here, not opened.
+"""
+
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from video_data.datasets.plain_fields import (
+    AnnotationFields,
+    QuestionFields,
+    answer_type_of,
+    check_choices,
+    checked_fields,
+    segments_of,
+)
+from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
+from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
+
+WINDOW_TOLERANCE_S = 0.5
+"""How far a window may reach past the last frame; players round durations."""
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True)
+class PlainData:
+    """Everything usable in a plain data set, and what was refused."""
+
+    questions: tuple[QuestionRow, ...]
+    annotations: tuple[AnnotationRow, ...]
+    clips: tuple[tuple[str, Path], ...]
+    """Uri and file of each clip that a good row names, in the order of first mention."""
+    refused: tuple[RefusedRow, ...]
+
+
+@dataclass(frozen=True)
+class CheckedQuestions:
+    """Questions whose windows lie inside their clips, and the others."""
+
+    questions: tuple[QuestionRow, ...]
+    refused: tuple[RefusedRow, ...]
+
+
+def read_plain(root: Path, questions: str, annotations: str | None) -> PlainData:
+    """The plain data set in the folder `root`, whose questions lie in the file `questions`.
+
+    Args:
+        root: folder of the clips.
+        questions: path of the questions file, relative to `root`.
+        annotations: path of the annotations file, relative to `root`, or None.
+
+    Raises:
+        VideoError: a file is missing or unreadable. Bad lines are refused rows, not errors.
+    """
+    reader = _Reader(Path(root).resolve())
+    question_rows = reader.rows(read_json_lines(Path(root) / questions), reader.question)
+    annotation_rows: tuple[AnnotationRow, ...] = ()
+    if annotations is not None:
+        annotation_rows = reader.rows(read_json_lines(Path(root) / annotations), reader.annotation)
+    return PlainData(question_rows, annotation_rows, tuple(reader.clips.items()), tuple(reader.refused))
+
+
+def check_windows(questions: Sequence[QuestionRow], durations_s: Mapping[str, float]) -> CheckedQuestions:
+    """Questions sorted by whether their window lies inside their clip, whose length is known once it was decoded.
+
+    Args:
+        questions: as read.
+        durations_s: length of each clip that could be decoded.
+    """
+    good, refused = [], []
+    for row in questions:
+        duration_s = durations_s.get(row.uri)
+        if duration_s is None:
+            refused.append(RefusedRow(row.id, "clip_refused", f"the clip {row.uri!r} could not be decoded"))
+        elif row.start_s >= duration_s or (row.end_s is not None and row.end_s > duration_s + WINDOW_TOLERANCE_S):
+            end = "end" if row.end_s is None else f"{row.end_s:g}"
+            refused.append(
+                RefusedRow(
+                    row.id, "window_outside", f"{row.start_s:g}-{end} s is outside {row.uri!r}, 0-{duration_s:.2f} s"
+                )
+            )
+        else:
+            good.append(row)
+    return CheckedQuestions(tuple(good), tuple(refused))
+
+
+class _Reader:
+    """Turns lines into rows and remembers what earlier lines used."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.clips: dict[str, Path] = {}
+        self.refused: list[RefusedRow] = []
+        self._ids: set[str] = set()
+        self._annotated: set[str] = set()
+        self._splits: dict[tuple[str, str], str] = {}
+
+    def rows(self, lines: Iterable[JsonLine | RefusedRow], make: Callable[[dict[str, Any]], _Row]) -> tuple[_Row, ...]:
+        """Good rows of a file; the refused ones are added to `refused`."""
+        good = []
+        for line in lines:
+            if isinstance(line, RefusedRow):
+                self.refused.append(line)
+                continue
+            try:
+                good.append(make(line.fields))
+            except RowProblem as problem:
+                self.refused.append(problem.row(line.place))
+        return tuple(good)
+
+    def question(self, fields: dict[str, Any]) -> QuestionRow:
+        """One question.
+
+        Raises:
+            RowProblem: it cannot be used.
+        """
+        line = checked_fields(QuestionFields, fields)
+        answer = str(line.answer)
+        if not answer:
+            raise RowProblem("bad_value", "field 'answer': a text must not be empty")
+        if line.id in self._ids:
+            raise RowProblem("duplicate_id", f"the id {line.id!r} was used by an earlier line")
+        if line.end_s is not None and line.end_s <= line.start_s:
+            raise RowProblem("bad_window", f"the window {line.start_s:g}-{line.end_s:g} s ends before it starts")
+        check_choices(answer, line.choices)
+        uri, path = self._clip(line.video)
+        group = line.group or uri
+        self._one_split({("clip", uri), ("group", group)}, line.split)
+        self._ids.add(line.id)
+        self.clips[uri] = path
+        answer_type = answer_type_of(answer, line.choices)
+        return QuestionRow(
+            id=line.id,
+            split=line.split,
+            kind=line.kind,
+            text=line.question,
+            choices=tuple(line.choices),
+            answer=answer.lower() if answer_type == "yes_no" else answer,
+            answer_type=answer_type,
+            uri=uri,
+            start_s=line.start_s,
+            end_s=line.end_s,
+            group=group,
+        )
+
+    def annotation(self, fields: dict[str, Any]) -> AnnotationRow:
+        """One annotated clip.
+
+        Raises:
+            RowProblem: it cannot be used.
+        """
+        line = checked_fields(AnnotationFields, fields)
+        segments = segments_of(line)
+        uri, path = self._clip(line.video)
+        if uri in self._annotated:
+            raise RowProblem("duplicate_id", f"the clip {uri!r} was annotated by an earlier line")
+        self._one_split({("clip", uri)}, line.split)
+        self._annotated.add(uri)
+        self.clips[uri] = path
+        return AnnotationRow(uri=uri, split=line.split, task=line.task, duration_s=line.duration_s, segments=segments)
+
+    def _clip(self, video: str) -> tuple[str, Path]:
+        """Uri and file of a clip inside the root.
+
+        Raises:
+            RowProblem: the path leaves the folder, or there is no such file.
+        """
+        relative = PurePosixPath(video)
+        if relative.is_absolute() or ".." in relative.parts or "\0" in video:
+            raise RowProblem("path_outside", f"{video!r} must be a path inside the data folder")
+        path = self.root / relative
+        try:
+            resolved = path.resolve(strict=True)
+            regular = stat.S_ISREG(resolved.stat().st_mode)
+        except (OSError, RuntimeError):
+            raise RowProblem("clip_missing", f"there is no file {video!r} in the data folder") from None
+        if not resolved.is_relative_to(self.root):
+            raise RowProblem("path_outside", f"{video!r} is a link that leaves the data folder")
+        if not regular:
+            raise RowProblem("clip_missing", f"{video!r} is not a regular file")
+        return relative.as_posix(), path
+
+    def _one_split(self, keys: set[tuple[str, str]], split: str) -> None:
+        """Refuse a clip or group that another line put into another split, so that nothing leaks between splits."""
+        for what, name in sorted(keys):
+            other = self._splits.get((what, name), split)
+            if other != split:
+                raise RowProblem("two_splits", f"the {what} {name!r} is in split {other!r} already, not {split!r}")
+        for key in keys:
+            self._splits[key] = split

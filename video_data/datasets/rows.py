@@ -1,0 +1,62 @@
+"""What every data set yields, in plain frozen dataclasses; the pipeline turns them into records.
+
+Times are seconds from the start of the clip, boxes pixels of the true frame.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """One annotated step of a clip."""
+
+    start_s: float
+    end_s: float
+    label: str
+
+
+@dataclass(frozen=True)
+class BoxRow:
+    """Where an object is at one moment."""
+
+    time_s: float
+    label: str
+    box_xyxy: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class AnnotationRow:
+    """What happens in one clip."""
+
+    uri: str
+    split: str
+    task: str
+    duration_s: float
+    segments: tuple[SegmentRow, ...]
+    boxes: tuple[BoxRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """One question about a window of one clip."""
+
+    id: str
+    split: str
+    kind: str
+    text: str
+    choices: tuple[str, ...]
+    answer: str
+    answer_type: str
+    uri: str
+    start_s: float
+    end_s: float | None
+    group: str
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """An input row that could not be used, with a countable reason."""
+
+    item: str
+    reason: str
+    detail: str

@@ -1,0 +1,179 @@
+"""Decoding in child processes: a file that hangs or crashes a decoder costs one child, which is replaced.
+
+Children live on between requests, serve one at a time, and die with their parent. A request is one line of JSON; a
+reply is a length, JSON and raw frame bytes, checked here before use: nothing a child sends is ever executed.
+"""
+
+import atexit
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from video_data.budgets import Budgets
+from video_data.decoder_process import DecoderProcess
+from video_data.errors import VideoError
+from video_data.facts import ClipFacts, DecodedFrames
+from video_data.replies import SampledClip, told_error, told_facts, told_frames, told_sample
+
+
+class DecoderPool:
+    """Child processes that decode; safe to use from several threads, one request per child at a time."""
+
+    def __init__(self, *, workers: int) -> None:
+        if workers < 1:
+            raise ValueError(f"a pool needs at least one worker, got {workers}")
+        self._closed = False
+        self._lock = threading.Lock()
+        self._children = [DecoderProcess() for _ in range(workers)]
+        self._idle: queue.SimpleQueue[DecoderProcess] = queue.SimpleQueue()
+        for child in self._children:
+            self._idle.put(child)
+
+    def __enter__(self) -> "DecoderPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the children, busy or not."""
+        with self._lock:
+            self._closed = True
+            for child in self._children:
+                child.kill()
+
+    def child_pids(self) -> list[int]:
+        """Process ids of the living children."""
+        return [child.process.pid for child in self._children]
+
+    def probe(self, path: Path, *, budgets: Budgets, time_limit_s: float) -> ClipFacts:
+        """As `decode.probe`; a timeout or crash gives a refused verdict."""
+        try:
+            reply, _ = self._ask("probe", path, budgets=budgets, time_limit_s=time_limit_s)
+            return told_facts(reply)
+        except VideoError as error:
+            return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
+
+    def read_frames(
+        self,
+        path: Path,
+        *,
+        times_s: Sequence[float] | None = None,
+        indices: Sequence[int] | None = None,
+        max_side_px: int | None = None,
+        budgets: Budgets,
+        time_limit_s: float,
+    ) -> DecodedFrames:
+        """As `decode.read_frames`.
+
+        Raises:
+            VideoError: also for a timeout or crash.
+        """
+        chosen = {"times_s": _floats(times_s), "indices": None if indices is None else [int(i) for i in indices]}
+        reply, data = self._ask(
+            "read", path, budgets=budgets, time_limit_s=time_limit_s, max_side_px=max_side_px, **chosen
+        )
+        return told_frames(reply, data)
+
+    def sample_clip(
+        self,
+        path: Path,
+        *,
+        fps: float,
+        max_frames: int,
+        max_side_px: int | None,
+        budgets: Budgets,
+        time_limit_s: float,
+    ) -> SampledClip:
+        """Frames of the whole clip at `fps` (see `decode.sample_frames`), with checksums.
+
+        Raises:
+            VideoError: the file is refused, or decoding timed out or crashed.
+        """
+        reply, data = self._ask(
+            "sample",
+            path,
+            budgets=budgets,
+            time_limit_s=time_limit_s,
+            max_side_px=max_side_px,
+            fps=fps,
+            max_frames=max_frames,
+        )
+        return told_sample(reply, data)
+
+    def _ask(
+        self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, **arguments: object
+    ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+        request = {"verb": verb, "path": os.fsencode(path).hex(), "budgets": asdict(budgets), **arguments}
+        child = self._idle.get()
+        try:
+            reply, data = child.ask(request, limit_s=time_limit_s)
+        except BaseException:
+            child = self._replaced(child)
+            raise
+        finally:
+            self._idle.put(child)
+        if "error" in reply:
+            raise told_error(reply)
+        return reply, data
+
+    def _replaced(self, child: DecoderProcess) -> DecoderProcess:
+        with self._lock:
+            if not self._closed:
+                child.discard()
+                fresh = DecoderProcess()
+                self._children[self._children.index(child)] = fresh
+                return fresh
+        return child
+
+
+def probe_safely(path: Path, *, budgets: Budgets | None = None, time_limit_s: float = 30.0) -> ClipFacts:
+    """As `decode.probe`, in a shared child process under a time limit."""
+    return _shared_pool().probe(path, budgets=budgets or Budgets(), time_limit_s=time_limit_s)
+
+
+def read_frames_safely(
+    path: Path,
+    *,
+    times_s: Sequence[float] | None = None,
+    indices: Sequence[int] | None = None,
+    max_side_px: int | None = None,
+    budgets: Budgets | None = None,
+    time_limit_s: float = 30.0,
+) -> DecodedFrames:
+    """As `decode.read_frames`, in a shared child process under a time limit.
+
+    Raises:
+        VideoError: also for a timeout or crash.
+    """
+    return _shared_pool().read_frames(
+        path,
+        times_s=times_s,
+        indices=indices,
+        max_side_px=max_side_px,
+        budgets=budgets or Budgets(),
+        time_limit_s=time_limit_s,
+    )
+
+
+_shared: dict[int, DecoderPool] = {}
+"""The pool of this process by its id, so that a fork never talks through its parent's pipes."""
+
+
+def _shared_pool() -> DecoderPool:
+    pool = _shared.get(os.getpid())
+    if pool is None:
+        pool = _shared[os.getpid()] = DecoderPool(workers=1)
+        atexit.register(pool.close)
+    return pool
+
+
+def _floats(values: Sequence[float] | None) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]

@@ -1,0 +1,138 @@
+"""The child side of sandbox.py: reads requests from standard input, decodes, and answers on standard output.
+
+It limits its own memory and processor time, writes no files, and ends when its parent's end of the pipe closes.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import select
+import sys
+import threading
+import zlib
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from video_data.budgets import Budgets
+from video_data.decode import probe, read_frames, sample_frames
+from video_data.errors import VideoError
+from video_data.facts import DecodedFrames
+
+MEMORY_BYTES = 12 << 30
+CORES_COUNTED = 4
+"""Processor seconds allowed for each second of the time limit."""
+
+
+def main() -> None:
+    """Serve requests until standard input closes."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a decoder prints must not reach the answers
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _warm_up()
+    answers.write(b"+")
+    answers.flush()
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _allow_seconds(request["limit_s"])
+        header, data = _answer(request)
+        text = json.dumps(header).encode()
+        _send(answers, len(text).to_bytes(8, "little") + len(data).to_bytes(8, "little") + text)
+        _send(answers, data)
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
+    """Header and bytes of the answer; every failure becomes a reason, so that no decoder text leaves this process."""
+    try:
+        return _work(request)
+    except VideoError as error:
+        return {"error": error.reason, "message": error.message}, memoryview(b"")
+    except ValueError as error:
+        return {"error": "bad_request", "message": str(error)}, memoryview(b"")
+    except MemoryError:
+        return {"error": "crashed", "message": "decoding needed more memory than is allowed"}, memoryview(b"")
+    except Exception as error:  # noqa: BLE001 - a failed file becomes a row
+        name = type(error).__name__
+        return {"error": "corrupt", "message": f"the decoder gave up on this file ({name})"}, memoryview(b"")
+
+
+def _work(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
+    path = Path(os.fsdecode(bytes.fromhex(request["path"])))
+    budgets = Budgets(**request["budgets"])
+    if request["verb"] == "probe":
+        return {"facts": asdict(probe(path, budgets=budgets))}, memoryview(b"")
+    if request["verb"] == "read":
+        frames = read_frames(
+            path,
+            times_s=request["times_s"],
+            indices=request["indices"],
+            max_side_px=request["max_side_px"],
+            budgets=budgets,
+        )
+        return _header(frames), _bytes(frames)
+    frames = sample_frames(
+        path,
+        fps=request["fps"],
+        max_frames=request["max_frames"],
+        max_side_px=request["max_side_px"],
+        budgets=budgets,
+    )
+    header = _header(frames)
+    header["frames_crc32"] = [zlib.crc32(frame) for frame in frames.frames_THWC]
+    with path.open("rb") as file:
+        header["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return header, _bytes(frames)
+
+
+def _header(frames: DecodedFrames) -> dict[str, Any]:
+    fields = {name: value for name, value in vars(frames).items() if name != "frames_THWC"}
+    return {"shape": list(frames.frames_THWC.shape), "frames": fields}
+
+
+def _bytes(frames: DecodedFrames) -> memoryview:
+    return frames.frames_THWC.reshape(-1).data
+
+
+def _send(answers: IO[bytes], data: bytes | memoryview) -> None:
+    answers.write(data)
+    answers.flush()
+
+
+def _warm_up() -> None:
+    """Load the decoders before the first time limit starts; a missing one is reported when it is needed."""
+    for name in ("av", "decord"):
+        try:
+            __import__(name)
+        except ImportError:
+            continue
+
+
+def _die_with_parent() -> None:
+    """End this process as soon as the parent's end of standard input is closed, even in the middle of a file."""
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()
+    os._exit(1)
+
+
+def _allow_seconds(limit_s: float) -> None:
+    """Let the kernel end a child that spins long after its time limit, in case nobody is left to kill it."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + CORES_COUNTED * limit_s + 10))
+
+
+def _limit(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    with suppress(ValueError, OSError):  # some systems know a limit by name only
+        resource.setrlimit(which, (value, hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The drawn kitchen as a data set: real video files with questions and the drawn truth.
+
+Splits: `train`, `test` (the same recipes, new clips) and `test_ood` (recipes never cooked in the other two). A clip
+belongs to one split only. Making it again writes nothing that is already there.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from video_data.datasets.kitchen_stories import Performance, item_rng, make_performances, make_questions
+from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
+
+SPLITS = ("train", "test", "test_ood")
+FPS = 8.0
+
+
+@dataclass(frozen=True)
+class ToyKitchen:
+    """All rows of the drawn kitchen; the clips lie under `root`."""
+
+    questions: tuple[QuestionRow, ...]
+    annotations: tuple[AnnotationRow, ...]
+    clips: tuple[tuple[str, Path], ...]
+
+
+def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKitchen:
+    """Questions, truth and clip paths of the drawn kitchen; draws nothing yet.
+
+    Args:
+        root: folder of the clips.
+        seed: another seed makes another kitchen.
+        counts: number of clips of each split.
+    """
+    performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+    return ToyKitchen(
+        questions=tuple(question for p in performances for question in make_questions(p, seed=seed)),
+        annotations=tuple(_annotation(p, seed=seed) for p in performances),
+        clips=tuple((p.uri, root / p.uri) for p in performances),
+    )
+
+
+def draw_toy_kitchen(
+    root: Path, *, seed: int, counts: dict[str, int], workers: int, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write the clips that are not there yet, in `workers` processes."""
+    root.mkdir(parents=True, exist_ok=True)
+    performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+    missing = [p for p in performances if not (root / p.uri).exists()]
+    chunks = [missing[i : i + 8] for i in range(0, len(missing), 8)]
+    context = multiprocessing.get_context("forkserver")
+    done = len(performances) - len(missing)
+    with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
+        for count in pool.map(_draw_chunk, chunks, [root] * len(chunks), [seed] * len(chunks)):
+            done += count
+            if progress:
+                progress(done, len(performances))
+
+
+def frame_times_s(performance: Performance, *, seed: int) -> list[float]:
+    """When the clip shows a frame: even at 8 frames a second, or, in one clip of five, uneven."""
+    rng = item_rng(seed, performance.uri, "frames")
+    times_s = np.arange(0.0, performance.duration_s - 0.03, 1 / FPS)
+    if rng.random() < 0.2:
+        keep = rng.random(len(times_s)) > 0.25
+        keep[0] = True
+        times_s = times_s[keep]
+    return [float(t) for t in times_s]
+
+
+def _draw_chunk(performances: Sequence[Performance], root: Path, seed: int) -> int:
+    # Imported here, in the drawing process: the parent only plans and needs neither OpenCV nor PyAV.
+    from video_data.datasets.kitchen_draw import draw_style, write_clip
+
+    for p in performances:
+        rng = item_rng(seed, p.uri, "pixels")
+        steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
+        write_clip(root / p.uri, steps=steps, frame_times_s=frame_times_s(p, seed=seed), style=draw_style(rng), rng=rng)
+    return len(performances)
+
+
+def _annotation(performance: Performance, *, seed: int) -> AnnotationRow:
+    return AnnotationRow(
+        uri=performance.uri,
+        split=performance.split,
+        task=performance.recipe.name,
+        duration_s=performance.duration_s,
+        segments=performance.segments,
+        boxes=_true_boxes(performance, seed=seed),
+    )
+
+
+def _true_boxes(performance: Performance, *, seed: int) -> tuple[BoxRow, ...]:
+    """The ingredient's resting box in the middle of each segment; frames jitter by about a pixel."""
+    from video_data.datasets.kitchen_draw import draw_style, resting_box
+
+    style = draw_style(item_rng(seed, performance.uri, "pixels"))
+    rows = []
+    for segment in performance.segments:
+        ingredient = segment.label.partition(" ")[2]
+        middle_s = (segment.start_s + segment.end_s) / 2
+        rows.append(BoxRow(round(middle_s, 2), ingredient, resting_box(ingredient, style)))
+    return tuple(rows)

@@ -1,0 +1,80 @@
+"""Runs every filter over every trace, as a stream, and counts what was dropped and why.
+
+Each trace gets every verdict, so that a threshold can be moved without generating again. Planted defects are known to
+the funnel only, which compares them with what the filters dropped.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from aot.config import FilterConfig
+from aot.errors import SourceError
+from aot.filtering.agreement import agreement
+from aot.filtering.answer_correct import answer_correct
+from aot.filtering.coverage import coverage
+from aot.filtering.cut_off import cut_off
+from aot.filtering.duplicates import DuplicateIndex
+from aot.filtering.evidence import evidence
+from aot.filtering.funnel import Funnel, FunnelCounter, funnel
+from aot.filtering.language import language
+from aot.filtering.leakage import HeldOutIndex
+from aot.filtering.length import length
+from aot.filtering.repetition import repetition
+from aot.filtering.status import status
+from aot.filtering.structure import structure
+from aot.filtering.subject import Filter, Judged, Subject
+from aot.records import Question, Trace, Verdict
+
+__all__ = ["FILTERS", "FILTER_NAMES", "Funnel", "FunnelCounter", "Judged", "funnel", "judge_alone", "run_filters"]
+
+FILTERS: tuple[Filter, ...] = (
+    status,
+    answer_correct,
+    cut_off,
+    structure,
+    length,
+    language,
+    repetition,
+    agreement,
+    evidence,
+    coverage,
+)
+"""Filters that need nothing but the trace, cheapest cause first; leakage and duplicates follow, with their indices."""
+FILTER_NAMES: tuple[str, ...] = (*(one.__name__ for one in FILTERS), "leakage", "duplicates")
+"""In the order in which verdicts come: the first that drops a trace gives its reason in the funnel."""
+
+
+def run_filters(
+    traces: Iterable[Trace],
+    *,
+    questions: Mapping[str, Question],
+    held_out: Iterable[Question],
+    config: FilterConfig,
+) -> Iterator[Judged]:
+    """Every trace with all its verdicts, in the order given; of duplicates the first that passes is kept.
+
+    Raises:
+        SourceError: a trace belongs to no question.
+    """
+    leaks = HeldOutIndex(config)
+    leaks.add(held_out)
+    seen = DuplicateIndex(config)
+    for trace in traces:
+        subject = Subject(trace, _question_of(trace, questions), config)
+        verdicts = [*judge_alone(subject), leaks.judge(subject)]
+        verdicts.append(seen.judge(subject, remember=all(verdict.keep for verdict in verdicts)))
+        yield Judged(trace, tuple(verdicts))
+
+
+def judge_alone(subject: Subject) -> list[Verdict]:
+    """Verdicts of the filters that need nothing but the trace."""
+    return [one(subject) for one in FILTERS]
+
+
+def _question_of(trace: Trace, questions: Mapping[str, Question]) -> Question:
+    try:
+        return questions[trace.question_id]
+    except KeyError:
+        raise SourceError(
+            f"trace {trace.question_id!r} sample {trace.sample_index} belongs to no question of this run; "
+            "run the prepare stage again, or delete the trace file that came from elsewhere"
+        ) from None

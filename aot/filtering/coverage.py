@@ -1,0 +1,65 @@
+"""Drops rationales that leave out a step or an event which the answer rests on."""
+
+from aot.facts import Finding, names_phrase
+from aot.filtering.subject import Subject
+from aot.rationale import Claim
+from aot.records import Verdict
+from aot.wording import phrase_key
+
+
+def coverage(subject: Subject) -> Verdict:
+    """Keeps rationales that cite every support step, gather every event relied on, and name what was asked.
+
+    Value: the share of those events that are gathered.
+    """
+    if not subject.is_agent_trace:
+        return subject.not_applicable("coverage")
+    gather = [claim for claim in subject.rationale.claims if claim.part == "Gather"]
+    relied_on = subject.relied_on
+    missing = [finding for finding in relied_on if not any(_restates(claim, finding, subject) for claim in gather)]
+    value = round(1 - len(missing) / len(relied_on), 4) if relied_on else 1.0
+    cited = {index for claim in subject.rationale.claims for index in claim.citations}
+    uncited = [index for index in subject.trace.support if index in subject.ok_steps and index not in cited]
+    problem, detail = "", ""
+    if not subject.trace.support:
+        problem = "no_support"
+    elif missing:
+        problem, detail = "event_not_gathered", f"{missing[0].label} {missing[0].start_s:.1f}s"
+    elif uncited:
+        problem, detail = "step_not_cited", ", ".join(f"[{index}]" for index in uncited)
+    elif not gather:
+        problem = "nothing_gathered"
+    elif unnamed := _unnamed(subject):
+        problem, detail = "asked_not_named", unnamed
+    return subject.verdict("coverage", problem, value=value, detail=detail)
+
+
+def _restates(claim: Claim, finding: Finding, subject: Subject) -> bool:
+    if f" {finding.key} " not in f" {phrase_key(claim.text)} ":
+        return False
+    if subject.event and subject.question.kind == "present":
+        return True  # any sighting answers; the evidence filter checks its time
+    tolerance_s = subject.config.time_tolerance_s
+    times = [*claim.spans_s, *((moment, moment) for moment in claim.moments_s)]
+    return any(
+        abs(start - finding.start_s) <= tolerance_s and abs(end - finding.end_s) <= tolerance_s for start, end in times
+    )
+
+
+def _unnamed(subject: Subject) -> str:
+    """The part that does not name what it must: the asked event, or in Combine the step that the next one follows."""
+    parts = subject.rationale.parts
+    if subject.event:
+        return next(
+            (part for part in ("Identify", "Combine") if not names_phrase(parts.get(part, ""), subject.event)), ""
+        )
+    last = _last_step(subject) if subject.question.kind.startswith("next") else ""
+    return "Combine" if last and not names_phrase(parts.get("Combine", ""), last) else ""
+
+
+def _last_step(subject: Subject) -> str:
+    for index in reversed(subject.trace.support):
+        step = subject.ok_steps.get(index)
+        if step is not None and step.result and isinstance(step.result.get("last"), str):
+            return phrase_key(str(step.result["last"]))
+    return subject.relied_on[-1].key if subject.relied_on else ""

@@ -1,0 +1,150 @@
+"""Counts for funnel.json: how many traces each reason dropped, and how well planted defects were caught.
+
+Defects are planted only in traces that had verified (status ok, right answer), so precision and recall are taken over
+those; natural failures are counted apart. Nothing here feeds back into a filter.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from aot.filtering.subject import Judged
+from aot.records import PlantedFault, Record
+
+
+class FilterCount(Record):
+    """What one filter dropped for one reason."""
+
+    filter: str
+    reason: str
+    first: int
+    """Traces for which this was the first problem; these sum to the dropped traces."""
+    any: int
+    """Traces for which this was a problem at all."""
+
+
+class FaultScore(Record):
+    """How well one kind of planted defect was caught."""
+
+    fault: str
+    planted: int
+    caught: int
+    recall: float
+    precision: float | None
+    """Among verified traces dropped for a first reason that caught this kind: the share with any planted defect.
+    None when none was caught."""
+    caught_by: dict[str, int]
+    """`filter.reason` to the number of this kind that it caught first."""
+
+
+class FaultTotals(Record):
+    """Planted defects of all kinds together; precision and recall are None when there is nothing to divide by."""
+
+    planted: int
+    caught: int
+    dropped_verified: int
+    """Verified traces that filters dropped, defect or not."""
+    precision: float | None
+    recall: float | None
+    kinds: tuple[FaultScore, ...]
+
+
+class Funnel(Record):
+    """How many traces came in, why some left, and what is kept."""
+
+    traces: int
+    verified: int
+    """Traces with status ok and the right answer."""
+    natural_failures: int
+    """The others."""
+    kept: int
+    dropped: int
+    by_filter: dict[str, int]
+    """Traces that each filter drops, alone or with others, in filter order."""
+    reasons: tuple[FilterCount, ...]
+    faults: FaultTotals | None = None
+    """None when nothing was planted."""
+
+
+class FunnelCounter:
+    """Counts traces one by one, so that a caller can stream; final once `funnel` was called."""
+
+    def __init__(self, *, planted: Iterable[PlantedFault] = ()) -> None:
+        self._planted = {(row.question_id, row.sample_index): row.fault for row in planted}
+        self._order: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._first: Counter[tuple[str, str]] = Counter()
+        self._any: Counter[tuple[str, str]] = Counter()
+        self._filters: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._caught: Counter[tuple[str, tuple[str, str]]] = Counter()
+        self._first_verified: Counter[tuple[str, str]] = Counter()
+
+    def add(self, judged: Judged) -> None:
+        """Count one trace."""
+        for verdict in judged.verdicts:
+            self._order.setdefault(verdict.filter, len(self._order))
+        problems = [(verdict.filter, verdict.reason) for verdict in judged.verdicts if not verdict.keep]
+        verified = not any(name in ("status", "answer_correct") for name, _ in problems)
+        self._counts.update(traces=1, verified=int(verified), kept=int(not problems))
+        self._any.update(problems)
+        self._filters.update(name for name, _ in problems)
+        if problems:
+            self._first[problems[0]] += 1
+            self._first_verified[problems[0]] += int(verified)
+        fault = self._planted.get((judged.trace.question_id, judged.trace.sample_index))
+        if fault is not None and verified:
+            self._faults[fault] += 1
+            if problems:
+                self._caught[fault, problems[0]] += 1
+
+    def funnel(self) -> Funnel:
+        """The counts so far."""
+        keys = sorted(self._any, key=lambda key: (self._order[key[0]], -self._first[key], key[1]))
+        traces, kept, verified = self._counts["traces"], self._counts["kept"], self._counts["verified"]
+        return Funnel(
+            traces=traces,
+            verified=verified,
+            natural_failures=traces - verified,
+            kept=kept,
+            dropped=traces - kept,
+            by_filter={name: self._filters[name] for name in self._order},
+            reasons=tuple(FilterCount(filter=k[0], reason=k[1], first=self._first[k], any=self._any[k]) for k in keys),
+            faults=self._totals() if self._planted else None,
+        )
+
+    def _totals(self) -> FaultTotals:
+        planted, caught = self._faults.total(), self._caught.total()
+        dropped = self._first_verified.total()
+        return FaultTotals(
+            planted=planted,
+            caught=caught,
+            dropped_verified=dropped,
+            precision=_share(caught, dropped),
+            recall=_share(caught, planted),
+            kinds=tuple(self._score(fault) for fault in sorted(self._faults)),
+        )
+
+    def _score(self, fault: str) -> FaultScore:
+        mine = {key: count for (kind, key), count in self._caught.items() if kind == fault}
+        of_any_kind = sum(count for (_, key), count in self._caught.items() if key in mine)
+        caught = sum(mine.values())
+        return FaultScore(
+            fault=fault,
+            planted=self._faults[fault],
+            caught=caught,
+            recall=_share(caught, self._faults[fault]) or 0.0,
+            precision=_share(of_any_kind, sum(self._first_verified[key] for key in mine)),
+            caught_by={".".join(key): mine[key] for key in sorted(mine, key=lambda key: (-mine[key], key))},
+        )
+
+
+def funnel(judged: Iterable[Judged], *, planted: Iterable[PlantedFault] = ()) -> Funnel:
+    """The funnel of a finished stream of judged traces."""
+    counter = FunnelCounter(planted=planted)
+    for one in judged:
+        counter.add(one)
+    return counter.funnel()
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 6) if whole else None

@@ -1,0 +1,122 @@
+"""What every filter is given: one trace with its question, taken apart once.
+
+Filters share this so that a rationale is parsed and tool results are read a single time. No filter sees which defects
+were planted.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from aot.config import FilterConfig
+from aot.facts import Finding, asked_event, asked_window, findings, relied_on, strings_of
+from aot.rationale import Rationale, parse_rationale
+from aot.records import Question, Step, TimeSpan, Trace, Verdict
+from aot.wording import phrase_key, template_words
+
+NOTATION_WORDS = frozenset(word.casefold() for word in template_words()) | {"a", "an", "and", "of", "s"}
+"""Words that claim nothing by themselves."""
+_TOKEN = re.compile(r"[^\s]+")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One trace under judgement; everything derived is computed at most once."""
+
+    trace: Trace
+    question: Question
+    config: FilterConfig
+
+    @cached_property
+    def is_agent_trace(self) -> bool:
+        """Whether the four-part notation and tool evidence apply: there is a clip, or there are tool calls."""
+        return self.question.media is not None or any(step.call is not None for step in self.trace.steps)
+
+    @cached_property
+    def rationale(self) -> Rationale:
+        """The rationale taken apart."""
+        return parse_rationale(self.trace.rationale)
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """The rationale split at white space."""
+        return _TOKEN.findall(self.trace.rationale)
+
+    @cached_property
+    def ok_steps(self) -> dict[int, Step]:
+        """Steps that did not fail, by index."""
+        return {step.index: step for step in self.trace.steps if step.status == "ok"}
+
+    @cached_property
+    def found(self) -> list[Finding]:
+        """Everything that the ok steps saw."""
+        return findings(self.trace.steps)
+
+    @cached_property
+    def event(self) -> str:
+        """The event or object that the question asks about, as a phrase key; empty for kinds that ask about none."""
+        used = [step for index, step in self.ok_steps.items() if index in self.trace.support]
+        return phrase_key(asked_event(self.question, used or self.trace.steps))
+
+    @cached_property
+    def relied_on(self) -> list[Finding]:
+        """The findings of the support steps that the answer rests on."""
+        support = set(self.trace.support)
+        return relied_on(self.question, [f for f in self.found if f.step in support], event=self.event)
+
+    @cached_property
+    def window(self) -> TimeSpan:
+        """What the question may look at."""
+        return asked_window(self.question, self.ok_steps.values(), self.found)
+
+    @cached_property
+    def phrases(self) -> list[str]:
+        """Keys of every phrase of the ok steps' arguments and results and of the options, longest first.
+
+        A phrase that is a word of the notation itself, such as the answer `no`, is left out.
+        """
+        texts = [self.trace.answer, self.event, *self.question.choices]
+        for step in self.ok_steps.values():
+            if step.call is not None:
+                texts += strings_of(step.call.arguments)
+            texts += strings_of(step.result)
+        keys = {key: None for text in texts if (key := phrase_key(text)) and key not in NOTATION_WORDS}
+        return sorted(keys, key=lambda key: (-len(key), key))
+
+    def verdict(self, name: str, problem: str = "", *, value: float | None = None, detail: str = "") -> Verdict:
+        """A verdict that drops the trace for `problem`, or keeps it when there is none."""
+        return Verdict(
+            question_id=self.trace.question_id,
+            sample_index=self.trace.sample_index,
+            filter=name,
+            keep=not problem,
+            reason=problem or "ok",
+            value=value,
+            detail=detail,
+        )
+
+    def not_applicable(self, name: str) -> Verdict:
+        """A verdict that keeps the trace because the filter has nothing to look at."""
+        return self.verdict(name).model_copy(update={"reason": "not_applicable"})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trace with what every filter thought of it."""
+
+    trace: Trace
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def keep(self) -> bool:
+        """Whether every filter keeps the trace."""
+        return all(verdict.keep for verdict in self.verdicts)
+
+    @property
+    def first_problem(self) -> Verdict | None:
+        """The first verdict that drops the trace, or None."""
+        return next((verdict for verdict in self.verdicts if not verdict.keep), None)
+
+
+Filter = Callable[[Subject], Verdict]

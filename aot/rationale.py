@@ -1,0 +1,112 @@
+"""The written form of a video rationale, and the one parser that everyone reads it with.
+
+A rationale has four parts in this order, each on its own line::
+
+    Identify: the next step after 9.6s is asked.
+    Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1].
+    Combine: omelette fits, after fry onion comes add egg [2].
+    Answer: add egg
+
+`[n]` cites step n of the trace; `0.2s-2.4s` is a time span and `9.6s` a moment, in seconds with one decimal. The
+teacher's verbaliser writes this form, filters and the evaluation parse it; nobody else knows the notation.
+"""
+
+import re
+from dataclasses import dataclass
+
+PARTS = ("Identify", "Gather", "Combine", "Answer")
+SPAN = re.compile(r"(\d+(?:\.\d+)?)\s?s\s?-\s?(\d+(?:\.\d+)?)\s?s")
+MOMENT = re.compile(r"(?<![\d.\-])(\d+(?:\.\d+)?)\s?s\b")
+CITATION = re.compile(r"\[\s?(\d+)\s?\]")
+_MARK = re.compile("|".join(pattern.pattern for pattern in (SPAN, MOMENT, CITATION)))
+_HEADING = re.compile(r"\b(Identify|Gather|Combine|Answer)\s?:")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)")
+
+
+def format_time(time_s: float) -> str:
+    """A moment as a rationale writes it.
+
+    >>> format_time(3.25)
+    '3.2s'
+    """
+    return f"{time_s:.1f}s"
+
+
+def format_span(start_s: float, end_s: float) -> str:
+    """A time span as a rationale writes it.
+
+    >>> format_span(0.21, 2.4)
+    '0.2s-2.4s'
+    """
+    return f"{format_time(start_s)}-{format_time(end_s)}"
+
+
+def parse_span(text: str) -> tuple[float, float] | None:
+    """The first time span in `text` as (start_s, end_s), or None."""
+    found = SPAN.search(text)
+    return (float(found[1]), float(found[2])) if found else None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the Gather or Combine part, with what it cites."""
+
+    part: str
+    text: str
+    """The sentence without its citations and times."""
+    citations: tuple[int, ...]
+    spans_s: tuple[tuple[float, float], ...]
+    moments_s: tuple[float, ...]
+    """Single times, not those of the spans."""
+
+
+@dataclass(frozen=True)
+class Rationale:
+    """A rationale taken apart."""
+
+    headings: tuple[str, ...]
+    """Part names in the order in which they stand in the text, repeats included."""
+    parts: dict[str, str]
+    """Text under the first heading of each name."""
+    claims: tuple[Claim, ...]
+
+    @property
+    def answer(self) -> str:
+        """Text of the answer part; empty when there is none."""
+        return self.parts.get("Answer", "").strip().rstrip(".").strip()
+
+
+def parse_rationale(text: str) -> Rationale:
+    """Take `text` apart; never fails: what is missing is simply absent from the result."""
+    marks = list(_HEADING.finditer(text))
+    parts: dict[str, str] = {}
+    for mark, following in zip(marks, [*marks[1:], None][: len(marks)], strict=True):
+        body = text[mark.end() : following.start() if following else len(text)].strip()
+        parts.setdefault(mark[1], body)
+    claims = [
+        _parse_claim(part, sentence)
+        for part in ("Identify", "Gather", "Combine")
+        for sentence in _SENTENCE_END.split(parts.get(part, ""))
+        if sentence.strip()
+    ]
+    return Rationale(headings=tuple(mark[1] for mark in marks), parts=parts, claims=tuple(claims))
+
+
+def _parse_claim(part: str, sentence: str) -> Claim:
+    spans: list[tuple[float, float]] = []
+    moments: list[float] = []
+    citations: list[int] = []
+    kept: list[str] = []
+    end = 0
+    for mark in _MARK.finditer(sentence):
+        kept.append(sentence[end : mark.start()])
+        end = mark.end()
+        start_s, end_s, moment_s, citation = mark.groups()
+        if citation is not None:
+            citations.append(int(citation))
+        elif moment_s is not None:
+            moments.append(float(moment_s))
+        else:
+            spans.append((float(start_s), float(end_s)))
+    words = " ".join(" ".join([*kept, sentence[end:]]).split())
+    return Claim(part, words.strip(" .!?,:;"), tuple(citations), tuple(spans), tuple(moments))

@@ -1,0 +1,40 @@
+from aot.rationale import PARTS, parse_rationale, parse_span
+
+TEXT = """Identify: the next step after 9.6s is asked.
+Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1].
+Combine: omelette fits, after fry onion comes pour egg [2].
+Answer: pour egg"""
+
+
+def test_parts_come_in_order() -> None:
+    assert parse_rationale(TEXT).headings == PARTS
+
+
+def test_each_gather_sentence_is_one_claim_with_span_and_citation() -> None:
+    claims = [c for c in parse_rationale(TEXT).claims if c.part == "Gather"]
+    assert [(c.text, c.spans_s, c.citations) for c in claims] == [
+        ("chop onion", ((0.2, 2.4),), (1,)),
+        ("fry onion", ((2.4, 5.1),), (1,)),
+    ]
+
+
+def test_a_moment_is_not_taken_from_a_span() -> None:
+    claims = parse_rationale("Identify: after 9.6s.\nGather: 1.0s-2.0s chop [1].").claims
+    assert [c.moments_s for c in claims] == [(9.6,), ()]
+
+
+def test_word_level_spacing_parses_the_same() -> None:
+    spaced = "Identify : asked . Gather : 0.2s - 2.4s chop onion [1] . Combine : x fits [2] . Answer : pour egg"
+    parsed = parse_rationale(spaced)
+    assert parsed.answer == "pour egg"
+    assert [c.spans_s for c in parsed.claims if c.part == "Gather"] == [((0.2, 2.4),)]
+
+
+def test_text_without_parts_has_no_answer_and_no_claims() -> None:
+    parsed = parse_rationale("chop onion, I think")
+    assert (parsed.answer, parsed.claims, parsed.headings) == ("", (), ())
+
+
+def test_span_of_an_answer() -> None:
+    assert parse_span("2.4s- 5.1s") == (2.4, 5.1)
+    assert parse_span("never") is None

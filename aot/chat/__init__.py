@@ -1,0 +1,1 @@
+"""Chat-model clients behind one small protocol; none is built yet, the embedded planner needs none."""

@@ -1,0 +1,131 @@
+"""One question about one clip, without a run folder: decode, look, answer, and hand back the trace.
+
+The kind of a question is guessed from its words by `guess_kind`; a question that fits no rule gives an honest failed
+trace. Prints nothing.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from aot.config import FramesConfig, TeacherConfig
+from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
+from aot.teacher.cache import ResultCache
+from aot.teacher.executor import Budget, TeacherKit, run_candidate
+from aot.teacher.procedure import ProcedureModel
+from aot.teacher.rules import RulesPlanner
+from aot.teacher.tools.appearance import load_appearance
+from aot.teacher.tools.clipview import clip_view
+from aot.teacher.tools.looking import Looker
+from video_data.errors import VideoError
+from video_data.sampling import fps_times
+from video_data.sandbox import probe_safely, read_frames_safely
+
+_RULES: tuple[tuple[str, str], ...] = (
+    (r"\b(how often|how many times|how many|count)\b", "count"),
+    (r"\bbefore\b", "before"),
+    (r"\bafter\b", "after"),
+    (r"\b(when|at what time|what time)\b", "when"),
+    (r"\b(is|are) there\b|\bdo you see\b|\bcan you see\b", "present"),
+    (r"\b(next|what will happen|what happens then)\b", "next"),
+)
+"""Words of a question to its kind; the first rule that matches wins."""
+_ANSWER_TYPES: dict[str, AnswerType] = {
+    "next_choice": "choice",
+    "count": "integer",
+    "when": "span",
+    "present": "yes_no",
+}
+
+
+def guess_kind(text: str, *, choices: Sequence[str] = ()) -> str:
+    """The question kind that the words of `text` suggest; `other` when none does.
+
+    >>> guess_kind("How often does chop onion happen?")
+    'count'
+    >>> guess_kind("What comes next?", choices=("fry egg", "mix egg"))
+    'next_choice'
+    """
+    kind = next((kind for pattern, kind in _RULES if re.search(pattern, text.casefold())), "other")
+    if kind == "next":
+        return "next_choice" if choices else "next_open"
+    return kind
+
+
+def ask(
+    clip: Path,
+    text: str,
+    *,
+    kind: str | None = None,
+    choices: tuple[str, ...] = (),
+    appearance: Path | None = None,
+    annotations: Iterable[ClipAnnotation] = (),
+    start_s: float = 0.0,
+    end_s: float | None = None,
+) -> Trace:
+    """The trace of the agent's first plan for a question about a clip file.
+
+    Args:
+        clip: a local video file.
+        text: the question.
+        kind: a question kind of the rule planner; None guesses it from the text.
+        choices: options of a multiple-choice question.
+        appearance: card of what things look like; None means the drawn kitchen's own.
+        annotations: annotated clips of the split `train`, for procedural knowledge.
+        start_s: start of the window that the question is about.
+        end_s: its end; None means the end of the clip.
+
+    Raises:
+        VideoError: the clip is refused.
+        ConfigError: the appearance card cannot be read.
+        ToolError: the window holds no frame.
+    """
+    card = load_appearance(appearance)
+    frames_config, teacher = FramesConfig(), TeacherConfig()
+    facts = probe_safely(clip)
+    if facts.verdict == "refused":
+        raise VideoError(facts.reason or "unreadable", f"{clip}: {facts.note}")  # type: ignore[arg-type]
+    fps = min(frames_config.fps, frames_config.max_stored_frames / max(facts.duration_s, 1e-6))
+    wanted_s = fps_times(0.0, facts.duration_s, fps)
+    decoded = read_frames_safely(clip, times_s=wanted_s, max_side_px=frames_config.max_side_px)
+    view = clip_view(
+        uri=clip.name,
+        sha256=hashlib.sha256(clip.read_bytes()).hexdigest(),
+        frames_THWC=decoded.frames_THWC,
+        times_s=decoded.times_s,
+        duration_s=decoded.duration_s,
+        start_s=start_s,
+        end_s=end_s,
+        true_width=decoded.true_width,
+        true_height=decoded.true_height,
+    )
+    procedure = ProcedureModel.from_annotations(annotations)
+    kit = TeacherKit(
+        planner=RulesPlanner(),
+        looker=Looker(card),
+        procedure=procedure if procedure.clips else None,
+        cache=ResultCache(),
+        budget=Budget(max_calls=teacher.max_calls, time_limit_s=teacher.time_limit_s),
+        seed=0,
+        config_digest="",
+    )
+    question = _question(clip.name, text, kind or guess_kind(text, choices=choices), choices, start_s, view.end_s)
+    return run_candidate(question, view, kit, candidate=0)
+
+
+def _question(uri: str, text: str, kind: str, choices: tuple[str, ...], start_s: float, end_s: float) -> Question:
+    # A record needs a gold answer among its choices; here nobody knows it, and neither planner nor tools read it.
+    answer_type = "choice" if len(choices) > 1 else _ANSWER_TYPES.get(kind, "text")
+    return Question(
+        id="ask",
+        dataset="ask",
+        split="ask",
+        kind=kind,
+        text=text,
+        choices=choices,
+        answer=choices[0] if choices else "",
+        answer_type=answer_type,
+        media=MediaRef(uri=uri, start_s=start_s, end_s=end_s),
+        group="ask",
+    )

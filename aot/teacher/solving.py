@@ -1,0 +1,168 @@
+"""Solves questions one after the other: fetches the visible frames, tries candidates, plants defects, writes the row.
+
+The gold answer is used in one place, to stop at the first training trace that verifies; questions of other splits get
+candidate 0 and nothing else. What question i gives depends on (seed, question i) only.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aot.answers import grade
+from aot.config import RunConfig
+from aot.errors import DecodeError, SourceError, ToolError
+from aot.records import ClipAnnotation, PlantedFault, Question, Refusal, Trace
+from aot.runs import RunFolder, append_row, open_append, read_rows
+from aot.teacher.cache import ResultCache
+from aot.teacher.executor import Budget, TeacherKit, failed_trace, run_candidate, with_attempts_cost
+from aot.teacher.faults import plant
+from aot.teacher.procedure import ProcedureModel
+from aot.teacher.rules import RulesPlanner
+from aot.teacher.tools.appearance import load_appearance
+from aot.teacher.tools.clipview import ClipView, Frames, clip_view
+from aot.teacher.tools.looking import Looker
+from video_data.errors import VideoError
+from video_data.shards import FrameStore
+
+TRAIN = "train"
+
+
+@dataclass
+class ClipShelf:
+    """Hands out the visible part of clips; keeps the frames of the last one."""
+
+    store: FrameStore
+    refusals: dict[str, Refusal]
+    """Why prepare refused a clip, by uri."""
+    uri: str = ""
+    frames_THWC: Frames | None = None
+
+    def view(self, question: Question) -> ClipView:
+        """The question's window.
+
+        Raises:
+            SourceError: the question names no clip, or one that is not in the store.
+            DecodeError: the clip was refused by the decoder, or the store is damaged.
+            ToolError: the window holds no frame.
+        """
+        if question.media is None:
+            raise SourceError("the question names no clip; the agent answers questions about clips only")
+        media = question.media
+        try:
+            clip = self.store.clip(media.uri)
+        except KeyError as error:
+            raise self._missing(media.uri, str(error.args[0])) from None
+        if self.uri != media.uri or self.frames_THWC is None:
+            self.frames_THWC, self.uri = self.store.frames(media.uri), media.uri
+        return clip_view(
+            uri=clip.uri,
+            sha256=clip.sha256,
+            frames_THWC=self.frames_THWC,
+            times_s=clip.times_s,
+            duration_s=clip.duration_s,
+            start_s=media.start_s,
+            end_s=media.end_s,
+            true_width=clip.true_width,
+            true_height=clip.true_height,
+        )
+
+    def _missing(self, uri: str, message: str) -> SourceError | DecodeError:
+        refusal = self.refusals.get(uri)
+        if refusal is None:
+            return SourceError(message)
+        text = f"{uri} was refused: {refusal.reason}. {refusal.detail}"
+        return DecodeError(text) if refusal.boundary == "decode" else SourceError(text)
+
+
+def make_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
+    """The teacher of one worker: planner, looks, procedural knowledge and cache.
+
+    Raises:
+        ConfigError: the appearance card cannot be read.
+    """
+    training = (row for row in read_rows(run.annotations, ClipAnnotation) if row.split == TRAIN)
+    procedure = ProcedureModel.from_annotations(training)
+    return TeacherKit(
+        planner=RulesPlanner(),
+        looker=Looker(load_appearance(config.teacher.appearance)),
+        procedure=procedure if procedure.clips else None,
+        cache=ResultCache(run.tool_cache, writer=writer),
+        budget=Budget(max_calls=config.teacher.max_calls, time_limit_s=config.teacher.time_limit_s),
+        seed=config.seed,
+        config_digest=config.digest(),
+    )
+
+
+def solve(question: Question, shelf: ClipShelf, kit: TeacherKit, *, candidates: int) -> Trace:
+    """The row of one question: the first candidate that verifies, else the last one tried."""
+    try:
+        clip = shelf.view(question)
+    except (SourceError, DecodeError, ToolError) as error:
+        return failed_trace(question, kit, boundary=error.boundary, message=str(error))
+    if question.split != TRAIN:
+        return run_candidate(question, clip, kit, candidate=0)
+    attempts: list[Trace] = []
+    for candidate in range(candidates):
+        attempts.append(run_candidate(question, clip, kit, candidate=candidate))
+        try:
+            if verifies(attempts[-1], question):
+                break
+        except SourceError as error:  # The gold answer itself is no answer: nothing can verify.
+            return failed_trace(question, kit, boundary=error.boundary, message=str(error))
+    return with_attempts_cost(attempts[-1], attempts)
+
+
+def verifies(trace: Trace, question: Question) -> bool:
+    """Whether a trace came to an end and its answer is the gold answer.
+
+    Raises:
+        SourceError: the gold answer cannot be parsed.
+    """
+    return trace.status == "ok" and grade(trace.answer, question).verdict == "right"
+
+
+def solve_all(run: RunFolder, config: RunConfig, questions: Iterable[Question], *, writer: str) -> Iterator[str]:
+    """Solve and append; gives the id of each question once its row is on disk.
+
+    Raises:
+        DecodeError: the frame store is damaged.
+        RunError: the disk refuses a row.
+    """
+    try:
+        store = FrameStore(run.frames)
+    except VideoError as error:
+        raise DecodeError(str(error)) from error
+    shelf = ClipShelf(store, _clip_refusals(run.refusals))
+    kit = make_kit(run, config, writer=writer)
+    labels = kit.procedure.labels if kit.procedure else kit.looker.card.labels
+    with (
+        kit.cache,
+        open_append(part_path(run.traces, writer)) as traces,
+        open_append(part_path(run.faults, writer)) as faults,
+    ):
+        for question in questions:
+            try:
+                trace = solve(question, shelf, kit, candidates=config.teacher.candidates)
+            except VideoError as error:
+                raise DecodeError(str(error)) from error
+            fault: PlantedFault | None = None
+            if config.teacher.faults is not None and question.split == TRAIN and _verified(trace, question):
+                trace, fault = plant(trace, question, rate=config.teacher.faults.rate, seed=config.seed, labels=labels)
+            # The fault goes first: a kill between the two lines repeats the question, which draws the same fault again.
+            if fault is not None:
+                append_row(faults, fault)
+            append_row(traces, trace)
+            yield question.id
+
+
+def part_path(folder: Path, writer: str) -> Path:
+    """The file that one writer appends to."""
+    return folder / f"part-{writer}.jsonl"
+
+
+def _verified(trace: Trace, question: Question) -> bool:
+    return trace.status == "ok" and verifies(trace, question)
+
+
+def _clip_refusals(path: Path) -> dict[str, Refusal]:
+    return {row.item: row for row in read_rows(path, Refusal)} if path.exists() else {}

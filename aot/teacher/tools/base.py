@@ -1,0 +1,138 @@
+"""What every tool is: a name, a version, typed arguments and a typed result, and one function that looks.
+
+A tool sees a `ToolContext`: the frames of the question's window, the appearance card and procedural knowledge. It never
+sees the question's gold answer or an annotation of the clip asked about. Times are true clip seconds, boxes pixels of
+the true frame.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aot.errors import ToolError
+from aot.records import TimeSpan
+from aot.teacher.procedure import ProcedureModel
+from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.looking import Looker
+from aot.teacher.tools.segmentation import FoundStep
+
+EDGE_S = 0.051
+"""Spans are rounded to one decimal, so a call may reach this far past the window; it is cut back to it."""
+
+
+class ToolArguments(BaseModel):
+    """Base of all arguments: frozen, unknown arguments refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ToolResult(BaseModel):
+    """Base of all results: frozen, dumped as JSON into the trace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WindowArguments(ToolArguments):
+    """A stretch of the clip to look at."""
+
+    start_s: float = Field(ge=0, description="Start of the stretch to look at, in seconds of the clip.")
+    end_s: float = Field(gt=0, description="End of the stretch to look at, in seconds of the clip.")
+
+
+class Moment(ToolResult):
+    """When something happens."""
+
+    start_s: float
+    end_s: float
+    score: float
+
+
+class LabelledSpan(Moment):
+    """When which step happens."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class ToolContext:
+    """Everything a tool may use."""
+
+    clip: ClipView
+    looker: Looker
+    """Sees looks in frames; it holds the appearance card."""
+    procedure: ProcedureModel | None
+
+
+A = TypeVar("A", bound=ToolArguments)
+R = TypeVar("R", bound=ToolResult)
+
+
+@dataclass(frozen=True)
+class Tool(Generic[A, R]):
+    """One tool; `name` and `version` are part of the key under which results are cached."""
+
+    name: str
+    version: str
+    description: str
+    Arguments: type[A]
+    Result: type[R]
+    run: Callable[[A, ToolContext], R]
+    """Raises ToolError when the call makes no sense; finding nothing is a result, not an error."""
+    source: Literal["pixels", "annotations"]
+    """Where its knowledge comes from; only results from pixels are cached."""
+
+
+def openai_schema(tool: Tool[Any, Any]) -> dict[str, Any]:
+    """The tool in OpenAI function-calling format, generated from its argument model."""
+    parameters = _without_titles(tool.Arguments.model_json_schema())
+    parameters.pop("description", None)
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }
+
+
+def clamp_window(start_s: float, end_s: float, clip: ClipView) -> TimeSpan:
+    """The stretch as a span inside the visible window.
+
+    Raises:
+        ToolError: it is empty, or reaches past what the question lets anybody see.
+    """
+    if start_s < clip.start_s - EDGE_S or end_s > clip.end_s + EDGE_S:
+        raise ToolError(
+            f"{start_s:.1f}-{end_s:.1f} s reaches past the visible window; "
+            f"stay within {clip.start_s:.1f}-{clip.end_s:.1f} s"
+        )
+    start_s, end_s = max(start_s, clip.start_s), min(end_s, clip.end_s)
+    if end_s <= start_s:
+        raise ToolError(f"the stretch {start_s:.1f}-{end_s:.1f} s is empty; give an end_s later than start_s")
+    return TimeSpan(start_s=start_s, end_s=end_s)
+
+
+def labelled_span(step: FoundStep) -> LabelledSpan:
+    """A found step as results give it: times with one decimal, score with two."""
+    return LabelledSpan(
+        label=step.label,
+        start_s=rounded_s(step.start_s),
+        end_s=rounded_s(step.end_s),
+        score=round(step.score, 2),
+    )
+
+
+def rounded_s(time_s: float) -> float:
+    """A time as traces write it: one decimal, never minus zero."""
+    return round(time_s, 1) + 0.0
+
+
+def _without_titles(node: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(node, dict):
+        return {
+            key: _without_titles(value)
+            for key, value in node.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    if isinstance(node, list):
+        return [_without_titles(item) for item in node]
+    return node

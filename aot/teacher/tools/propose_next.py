@@ -1,0 +1,62 @@
+"""Tool `propose_next`: which task a history of steps fits, and what comes next; counted, not seen."""
+
+from pydantic import Field
+
+from aot.errors import ToolError
+from aot.teacher.tools.base import Tool, ToolArguments, ToolContext, ToolResult
+
+MAX_CANDIDATES = 8
+
+
+class ProposeNextArguments(ToolArguments):
+    """What has happened so far."""
+
+    history: tuple[str, ...] = Field(min_length=1, description="Labels of the steps so far, in order.")
+    among: tuple[str, ...] = Field(default=(), description="Only rank these steps; all known ones if absent.")
+
+
+class Candidate(ToolResult):
+    """A step that may come next."""
+
+    label: str
+    prob: float
+
+
+class ProposeNextResult(ToolResult):
+    """The likeliest task and next steps, likeliest first."""
+
+    task: str
+    task_prob: float
+    last: str
+    candidates: tuple[Candidate, ...]
+
+
+def propose_next(arguments: ProposeNextArguments, context: ToolContext) -> ProposeNextResult:
+    """Next steps by their probability.
+
+    Raises:
+        ToolError: no training annotations were given, or none of the steps to rank was ever seen.
+    """
+    if context.procedure is None:
+        raise ToolError("no procedural knowledge: give data.annotations with rows of the train split")
+    forecast = context.procedure.forecast(arguments.history, exclude_uri=context.clip.uri)
+    candidates = [c for c in forecast.candidates if not arguments.among or c.label in arguments.among]
+    if not candidates:
+        raise ToolError(f"none of {list(arguments.among)} occurs in the training annotations; leave `among` out")
+    return ProposeNextResult(
+        task=forecast.task,
+        task_prob=round(forecast.task_prob, 3),
+        last=arguments.history[-1],
+        candidates=tuple(Candidate(label=c.label, prob=round(c.prob, 4)) for c in candidates[:MAX_CANDIDATES]),
+    )
+
+
+PROPOSE_NEXT = Tool(
+    name="propose_next",
+    version="1",
+    description="Tell which task the steps so far fit, and which step comes next, with probabilities.",
+    Arguments=ProposeNextArguments,
+    Result=ProposeNextResult,
+    run=propose_next,
+    source="annotations",
+)

@@ -1,0 +1,85 @@
+"""Does a stated probability mean what it says? Expected calibration error and the bins of a reliability diagram.
+
+Confidence is the largest probability over the choices, as scored by likelihood; it is right if that choice is the gold
+answer. Ten equal-width bins (Guo et al. 2017, arXiv 1706.04599). The error is biased upwards in small samples, and its
+bootstrap interval even more so: read it as an upper estimate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, interval_of, proportion
+from aot.records import Prediction, Question
+
+NUM_BINS = 10
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Predictions whose confidence lies in one stretch of [0, 1]."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Mean confidence."""
+    accuracy: Interval
+
+
+@dataclass(frozen=True)
+class Confidences:
+    """Confidence, correctness and cluster of each scored choice, all (n,)."""
+
+    confidence: np.ndarray
+    correct: np.ndarray
+    clusters: np.ndarray
+
+    @property
+    def bin_index(self) -> np.ndarray:
+        """Bin of each item, 0 to NUM_BINS - 1."""
+        return np.minimum((self.confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+
+
+def confidences(questions: Sequence[Question], predictions: Sequence[Prediction]) -> Confidences | None:
+    """What the choice probabilities of `predictions` (in the order of `questions`) say; None if there are none."""
+    rows = [
+        (q, p)
+        for q, p in zip(questions, predictions, strict=True)
+        if p.choice_probs and len(p.choice_probs) == len(q.choices)
+    ]
+    if not rows:
+        return None
+    best = [int(np.argmax(p.choice_probs)) for _, p in rows]
+    return Confidences(
+        confidence=np.array([min(1.0, p.choice_probs[b]) for (_, p), b in zip(rows, best, strict=True)]),
+        correct=np.array([q.choices[b] == q.answer for (q, _), b in zip(rows, best, strict=True)], dtype=float),
+        clusters=cluster_ids([q.group for q, _ in rows]),
+    )
+
+
+def expected_calibration_error(scored: Confidences, bootstrap: Bootstrap) -> Interval:
+    """Mean gap between confidence and accuracy over bins, weighted by their size, with a clustered interval."""
+    one_hot_nK = np.eye(NUM_BINS)[scored.bin_index]
+    gap = (scored.confidence - scored.correct)[:, None] * one_hot_nK
+    value = float(np.abs(gap.sum(axis=0)).sum() / len(gap))
+    sums = bootstrap.sums_BK(np.concatenate([gap, np.ones((len(gap), 1))], axis=1), scored.clusters)
+    draws = np.abs(sums[:, :NUM_BINS]).sum(axis=1) / sums[:, NUM_BINS]
+    return interval_of(value, draws, cluster_ids=scored.clusters, bounds=(0.0, 1.0))
+
+
+def reliability_bins(questions: Sequence[Question], predictions: Sequence[Prediction]) -> list[ReliabilityBin]:
+    """The non-empty bins of a reliability diagram; `predictions` stand in the order of `questions`."""
+    scored = confidences(questions, predictions)
+    if scored is None:
+        return []
+    bins = []
+    for index in range(NUM_BINS):
+        inside = scored.bin_index == index
+        if inside.any():
+            _, clusters = np.unique(scored.clusters[inside], return_inverse=True)
+            accuracy = proportion(scored.correct[inside], clusters)
+            mean = float(scored.confidence[inside].mean())
+            bins.append(ReliabilityBin(index / NUM_BINS, (index + 1) / NUM_BINS, int(inside.sum()), mean, accuracy))
+    return bins

@@ -1,0 +1,150 @@
+"""95% intervals that respect clusters: questions about one clip are not independent draws.
+
+Proportions get a Wilson interval on the effective sample size (Korn and Graubard 1998, as compared by Franco et al.
+2019): n is divided by the design effect of the clustered variance (Miller 2024, arXiv 2411.00640, section 2.2) and
+corrected for few clusters with Student's t. Means and ratios get a percentile bootstrap over whole clusters. Neither
+ever has zero width: where every value is the same, the Wilson bound for "no deviation seen in G clusters" is used.
+
+Legend: n items, G clusters, B bootstrap samples, K columns.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+Z95 = 1.959963984540054
+"""Two-sided 95% quantile of the normal distribution."""
+_T95_SMALL = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    num_clusters: int
+
+
+def wilson(*, hits: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% interval (1927) for `hits` out of `n`; `n` may be an effective, fractional sample size.
+
+    >>> [round(x, 4) for x in wilson(hits=8, n=10)]
+    [0.4902, 0.9433]
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    p = hits / n
+    scale = 1 + Z95**2 / n
+    center = (p + Z95**2 / (2 * n)) / scale
+    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / scale
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def student_t95(degrees: int) -> float:
+    """Two-sided 95% quantile of Student's t; exact table below 10 degrees, Cornish-Fisher above (error < 0.0005).
+
+    >>> round(student_t95(30), 3)
+    2.042
+    """
+    if degrees < 1:
+        return math.inf
+    if degrees in _T95_SMALL:
+        return _T95_SMALL[degrees]
+    z, v = Z95, degrees
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    return z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v * v) + third
+
+
+def design_effect(hits: np.ndarray, cluster_ids: np.ndarray) -> float:
+    """Clustered variance of the mean of 0/1 `hits` over its binomial variance, at least 1.
+
+    Where every hit is the same, the variance says nothing and the worst case is taken: one item's worth of
+    information for each cluster.
+    """
+    n, num_clusters = len(hits), _count(cluster_ids)
+    p = float(np.mean(hits))
+    if p in (0.0, 1.0):
+        return n / num_clusters
+    if num_clusters < 2:
+        return float(n)
+    residual_G = np.bincount(cluster_ids, weights=hits - p, minlength=num_clusters)
+    clustered = num_clusters / (num_clusters - 1) * float(np.sum(residual_G**2)) / n**2
+    return min(float(n), max(1.0, clustered / (p * (1 - p) / n)))
+
+
+def proportion(hits: np.ndarray, cluster_ids: np.ndarray) -> Interval:
+    """Share of true `hits` (n,) with a clustered Wilson interval; `cluster_ids` (n,) count from 0 without gaps.
+
+    Raises:
+        ValueError: there are no items.
+    """
+    hits = np.asarray(hits, dtype=float)
+    if len(hits) == 0:
+        raise ValueError("a proportion needs at least one item, got none")
+    num_clusters = _count(cluster_ids)
+    few_clusters = (Z95 / student_t95(num_clusters - 1)) ** 2
+    effective_n = len(hits) / design_effect(hits, cluster_ids) * few_clusters
+    p = float(np.mean(hits))
+    low, high = wilson(hits=p * effective_n, n=effective_n)
+    return Interval(p, min(low, p), max(high, p), len(hits), num_clusters)
+
+
+@functools.lru_cache(maxsize=8)
+def cluster_weights_BG(num_clusters: int, samples: int, seed: int) -> np.ndarray:
+    """How often each cluster was drawn in each bootstrap sample, (B, G); the same for the same arguments."""
+    rng = np.random.default_rng([seed, num_clusters, samples])
+    weights = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=samples).astype(float)
+    weights.setflags(write=False)
+    return weights
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How bootstrap intervals are drawn."""
+
+    samples: int
+    seed: int
+
+    def sums_BK(self, columns_nK: np.ndarray, cluster_ids: np.ndarray) -> np.ndarray:
+        """Sum of each column over each resample of whole clusters, (B, K)."""
+        num_clusters = _count(cluster_ids)
+        columns = np.asarray(columns_nK, dtype=float).reshape(len(cluster_ids), -1)
+        sums_GK = np.stack([np.bincount(cluster_ids, weights=c, minlength=num_clusters) for c in columns.T], axis=1)
+        return cluster_weights_BG(num_clusters, self.samples, self.seed) @ sums_GK
+
+    def mean(self, values: np.ndarray, cluster_ids: np.ndarray, *, bounds: tuple[float, float]) -> Interval:
+        """Mean of `values` (n,), each within `bounds`, with a percentile interval over clusters.
+
+        Raises:
+            ValueError: there are no items.
+        """
+        values = np.asarray(values, dtype=float)
+        if len(values) == 0:
+            raise ValueError("a mean needs at least one item, got none")
+        sums = self.sums_BK(np.stack([values, np.ones_like(values)], axis=1), cluster_ids)
+        return interval_of(float(np.mean(values)), sums[:, 0] / sums[:, 1], cluster_ids=cluster_ids, bounds=bounds)
+
+
+def interval_of(value: float, draws_B: np.ndarray, *, cluster_ids: np.ndarray, bounds: tuple[float, float]) -> Interval:
+    """Percentile interval of bootstrap `draws_B` around `value`, never of zero width and never without `value`."""
+    low, high = (float(q) for q in np.quantile(draws_B, (0.025, 0.975)))
+    num_clusters = _count(cluster_ids)
+    if high - low < 1e-9:
+        unseen = Z95**2 / (num_clusters + Z95**2)
+        low, high = value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value)
+    return Interval(value, min(low, value), max(high, value), len(cluster_ids), num_clusters)
+
+
+def cluster_ids(groups: list[str]) -> np.ndarray:
+    """Each group name as a number from 0, in sorted order of the names."""
+    order = {name: index for index, name in enumerate(sorted(set(groups)))}
+    return np.array([order[name] for name in groups], dtype=np.int64)
+
+
+def _count(ids: np.ndarray) -> int:
+    return int(ids.max()) + 1 if len(ids) else 0

@@ -1,0 +1,35 @@
+"""One prediction against one question: the same grader for teacher, baselines and every student.
+
+What cannot be parsed is wrong and counted apart; nothing is ever guessed in its place.
+"""
+
+from aot.answers import grade
+from aot.records import Prediction, Question, Score
+
+
+def score(prediction: Prediction, question: Question) -> Score:
+    """How `prediction` did: `failed` if the attempt broke, `no_answer` if nothing could be parsed, else `scored`.
+
+    The value of a time span is its intersection over union with the gold span; other answers have none.
+    """
+    if prediction.error:
+        return _score(prediction, "failed")
+    if prediction.answer is None:
+        return _score(prediction, "no_answer")
+    graded = grade(prediction.answer, question)
+    if graded.verdict == "cannot_tell":
+        return _score(prediction, "no_answer")
+    return _score(prediction, "scored", correct=graded.verdict == "right", value=graded.value)
+
+
+def _score(prediction: Prediction, state: str, *, correct: bool = False, value: float | None = None) -> Score:
+    return Score.model_validate(
+        {
+            "question_id": prediction.question_id,
+            "arm": prediction.arm,
+            "mode": prediction.mode,
+            "state": state,
+            "correct": correct,
+            "value": value,
+        }
+    )

@@ -1,0 +1,69 @@
+"""MODEL_CARD.md, filled from the run: what the student is, how it was made, how good it is, and where it ends."""
+
+from collections import Counter
+
+from aot.config import RunConfig
+from aot.reporting.load import RunData, load_run
+from aot.reporting.numbers import percent, plain
+from aot.reporting.report import render
+from aot.reporting.tables import headline_rows, honest_sentences, roles
+from aot.runs import RunFolder, publish
+
+DISCLOSURE = (
+    "Answers of this model come from a distilled model that imitates an automatic teacher. They can be wrong while "
+    "sounding sure; any high-stakes use needs review by a person."
+)
+
+
+def write_card(run: RunFolder, config: RunConfig) -> None:
+    """Publish MODEL_CARD.md from whatever the run folder holds.
+
+    Raises:
+        ConfigError: jinja2 is not installed.
+        RunError: the card cannot be written.
+    """
+    data = load_run(run)
+    main = roles(config).main or roles(config).control
+    page = render(
+        "card.md.j2",
+        run_name=run.root.name,
+        config=config,
+        facts=data.provenance,
+        main=main,
+        license="Apache-2.0" if config.data.dataset == "toy_kitchen" else "unknown",
+        disclosure=DISCLOSURE,
+        counts=_counts(data),
+        traces=_traces(data),
+        splits=config.evaluate.splits,
+        headline=headline_rows(data, config),
+        sentences=honest_sentences(data, config),
+        ood=_out_of_distribution(config),
+        supported=_measured(data, config, arm=main, metric="supported_claims"),
+        ece=f"their expected calibration error is {_measured(data, config, arm=main, metric='ece')}",
+    )
+    publish(run.model_card, page)
+
+
+def _counts(data: RunData) -> str:
+    splits = Counter(question.split for question in data.questions.values())
+    return ", ".join(f"{count} {split} questions" for split, count in sorted(splits.items())) or "no questions yet"
+
+
+def _traces(data: RunData) -> str:
+    if data.funnel is None:
+        return "not filtered yet"
+    return f"{data.funnel.kept} of {data.funnel.traces} kept by the filters"
+
+
+def _out_of_distribution(config: RunConfig) -> str:
+    others = ", ".join(config.evaluate.splits[1:])
+    return f"the results on {others} tell how it does elsewhere." if others else "nothing is known about other data."
+
+
+def _measured(data: RunData, config: RunConfig, *, arm: str | None, metric: str) -> str:
+    split = config.evaluate.splits[0]
+    for row in data.metrics:
+        if (row.arm, row.split, row.metric) == (arm, split, metric):
+            number = plain(row) if metric == "ece" else percent(row)
+            return f"{number} on {split} ({row.kind}, {row.mode})"
+    return "not measured"

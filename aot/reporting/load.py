@@ -1,0 +1,116 @@
+"""Everything the report shows, read from a run folder; what is missing is named, never invented."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from aot.errors import SourceError
+from aot.filtering.funnel import Funnel
+from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
+from aot.runs import RunFolder, read_rows
+
+Row = TypeVar("Row", bound=BaseModel)
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The small files of a run; traces and verdicts are streamed by those who need them."""
+
+    run: RunFolder
+    provenance: Json
+    questions: dict[str, Question]
+    annotations: dict[str, ClipAnnotation]
+    """By clip."""
+    predictions: list[Prediction]
+    metrics: list[MetricRow]
+    funnel: Funnel | None
+    teacher: Json
+    refusals: list[Refusal]
+    curves: dict[str, list[Json]]
+    """Training log of each arm, one row a step."""
+    missing: tuple[str, ...]
+    """Names of files that are not there or cannot be read."""
+
+    def metric(self, *, arm: str, mode: str, split: str, kind: str, metric: str) -> MetricRow | None:
+        """The row of that key, or None."""
+        wanted = (arm, mode, split, kind, metric)
+        return next((r for r in self.metrics if (r.arm, r.mode, r.split, r.kind, r.metric) == wanted), None)
+
+    def modes(self, arm: str) -> list[str]:
+        """Modes in which an arm has metrics, in the order of the rows."""
+        return list(dict.fromkeys(row.mode for row in self.metrics if row.arm == arm))
+
+
+def load_run(run: RunFolder) -> RunData:
+    """What is in the folder of `run`."""
+    missing: list[str] = []
+    predictions = [row for path in _parts(run.predictions, run, missing) for row in rows_or_none(path, Prediction)]
+    metrics = _json(run.metrics, missing)
+    return RunData(
+        run=run,
+        provenance=_mapping(_json(run.run_json, missing)),
+        questions={row.id: row for row in _rows(run.questions, Question, missing)},
+        annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, missing)},
+        predictions=predictions,
+        metrics=[MetricRow.model_validate(row) for row in metrics] if isinstance(metrics, list) else [],
+        funnel=_funnel(run, missing),
+        teacher=_mapping(_json(run.teacher_stats, missing)),
+        refusals=list(rows_or_none(run.refusals, Refusal)),
+        curves=_curves(run),
+        missing=tuple(missing),
+    )
+
+
+def rows_or_none(path: Path, model: type[Row]) -> Iterator[Row]:
+    """Rows of `path`; none if the file is not there.
+
+    Raises:
+        SourceError: a whole line is not a `model`.
+    """
+    if path.exists():
+        yield from read_rows(path, model)
+
+
+def _rows(path: Path, model: type[Row], missing: list[str]) -> Iterator[Row]:
+    if not path.exists():
+        missing.append(path.name)
+    yield from rows_or_none(path, model)
+
+
+def _parts(folder: Path, run: RunFolder, missing: list[str]) -> list[Path]:
+    parts = sorted(folder.glob("*.jsonl"))
+    if not parts:
+        missing.append(f"{folder.relative_to(run.root)}/*.jsonl")
+    return parts
+
+
+def _json(path: Path, missing: list[str]) -> object:
+    if not path.exists():
+        missing.append(path.name)
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path} is not JSON ({error}); delete it and run the stage that makes it again") from error
+
+
+def _funnel(run: RunFolder, missing: list[str]) -> Funnel | None:
+    value = _json(run.funnel, missing)
+    return None if value is None else Funnel.model_validate(value)
+
+
+def _mapping(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _curves(run: RunFolder) -> dict[str, list[Json]]:
+    curves: dict[str, list[Json]] = {}
+    for path in sorted((run.root / "student").glob("*/metrics.jsonl")):
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        curves[path.parent.name] = [json.loads(line) for line in lines if line.strip()]
+    return curves

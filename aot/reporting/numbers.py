@@ -1,0 +1,60 @@
+"""How numbers are written for people: a share never without its interval and n."""
+
+from aot.records import MetricRow
+
+_NAMES = {"pass_at_1": "pass@1", "pass_at_k": "pass@k", "iou": "IoU", "ece": "ECE", "ms": "ms", "s": "s"}
+
+
+def percent(row: MetricRow) -> str:
+    """A share with interval and n.
+
+    >>> row = MetricRow(arm="a", mode="direct", split="test", kind="all", metric="accuracy", value=0.875, low=0.821,
+    ...                 high=0.916, n=160)
+    >>> percent(row)
+    '87.5% [82.1, 91.6] n=160'
+    """
+    return f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}] n={row.n}"
+
+
+def points(row: MetricRow) -> str:
+    """A difference of two shares in percentage points, with its interval and n."""
+    value, low, high = (round(100 * x, 1) + 0.0 for x in (row.value, row.low, row.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}] points, n={row.n}"
+
+
+def plain(row: MetricRow) -> str:
+    """A quantity that is no share."""
+    return f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}] n={row.n}"
+
+
+def short(value: object) -> str:
+    """Any scalar of a statistics file in a few characters.
+
+    >>> short(0.123456), short(12), short(True), short(None)
+    ('0.123', '12', 'yes', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def title(name: str) -> str:
+    """A field name as a heading.
+
+    >>> title("pass_at_1"), title("seconds_per_kept")
+    ('pass@1', 'seconds per kept')
+    """
+    return _NAMES.get(name, " ".join(_NAMES.get(word, word) for word in name.split("_")))
+
+
+def clip_text(text: str, limit: int) -> str:
+    """`text` cut to `limit` characters, saying how much is left out.
+
+    >>> clip_text("abcdef", 4)
+    'abcd… (2 more)'
+    """
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more)"

@@ -1,0 +1,123 @@
+"""report.html: one file with everything inside it, read from the run folder only.
+
+No script, no network: a Content-Security-Policy forbids both, and every text passes the template engine's escaping.
+"""
+
+import shlex
+from typing import Any
+
+from aot.config import RunConfig, dump_config
+from aot.errors import ConfigError
+from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected_examples
+from aot.reporting.gallery import make_gallery
+from aot.reporting.load import RunData, load_run
+from aot.reporting.tables import (
+    chance_level,
+    gap_sentence,
+    headline_kind,
+    headline_rows,
+    honest_sentences,
+    kind_tables,
+    paired_rows,
+    quality_tables,
+    roles,
+)
+from aot.reporting.thumbs import ReadFrames, ThumbBook, TrueSize
+from aot.reporting.training import (
+    confusions,
+    curve_charts,
+    reliability,
+    stats_view,
+)
+from aot.runs import RunFolder, publish
+
+MAX_PICTURE_BYTES = 12 * 2**20
+"""Pictures stop being embedded here, so that the page stays under 20 MB whatever the size of the gallery."""
+
+
+def write_report(run: RunFolder, config: RunConfig, *, frames: ReadFrames, true_size: TrueSize) -> None:
+    """Publish report.html for whatever the run folder holds; a missing part is named in the page.
+
+    Args:
+        run: The run folder.
+        config: Its resolved config.
+        frames: Clip and times in seconds to (true time, uint8 HWC RGB frame); may raise KeyError for an unknown clip.
+        true_size: Clip to displayed width and height in pixels, in which boxes are given.
+
+    Raises:
+        ConfigError: jinja2 or pillow is not installed.
+        RunError: the report cannot be written.
+    """
+    data = load_run(run)
+    book = ThumbBook(frames, true_size, MAX_PICTURE_BYTES)
+    page = render("report.html.j2", **_sections(data, config, book))
+    publish(run.report, page)
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates take whatever view they name
+    """One of this package's templates, escaped by default.
+
+    Raises:
+        ConfigError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ConfigError("the report needs jinja2; install it with: pip install 'aot-distill[report]'") from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("aot.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, Any]:
+    role = roles(config)
+    panels = make_gallery(data, book, limit=config.report.gallery, arm=role.main or role.control)
+    facts = data.provenance
+    commands = facts.get("commands") or ([facts["command"]] if "command" in facts else [])
+    return {
+        "run_name": data.run.root.name,
+        "facts": facts,
+        "config": config,
+        "data": data,
+        "counts": _counts(data),
+        "kind": headline_kind(data),
+        "splits": config.evaluate.splits,
+        "role": role,
+        "headline": headline_rows(data, config),
+        "sentences": honest_sentences(data, config),
+        "gap": gap_sentence(data, config),
+        "chance": {split: chance_level(list(data.questions.values()), split) for split in config.evaluate.splits},
+        "kind_tables": kind_tables(data, config),
+        "quality_tables": quality_tables(data, config),
+        "paired": paired_rows(data, config),
+        "totals": funnel_bars(data.funnel) if data.funnel else None,
+        "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,
+        "faults": fault_rows(data.funnel.faults) if data.funnel and data.funnel.faults else [],
+        "rejected": rejected_examples(data, config),
+        "teacher": stats_view(data.teacher),
+        "confusions": confusions(data, config),
+        "curves": curve_charts(data, config),
+        "reliability": reliability(data, config),
+        "panels": panels,
+        "thumbs": book.thumbs,
+        "settings": dump_config(config),
+        "commands": [shlex.join(command) for command in commands],
+        "seconds": _stage_seconds(facts),
+    }
+
+
+def _counts(data: RunData) -> list[tuple[str, int]]:
+    clips = {q.media.uri for q in data.questions.values() if q.media}
+    splits = sorted({q.split for q in data.questions.values()})
+    by_split = [(f"{split} questions", sum(q.split == split for q in data.questions.values())) for split in splits]
+    return [("clips", len(clips)), *by_split, ("refused inputs", len(data.refusals))]
+
+
+def _stage_seconds(facts: dict[str, Any]) -> list[tuple[str, float]]:
+    stages = facts.get("stages", {})
+    return [(name, float(s["seconds"])) for name, s in stages.items() if isinstance(s.get("seconds"), (int, float))]

@@ -1,0 +1,249 @@
+"""The result tables of a report: headline, per kind, quality of answers, paired tests; and what they mean in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aot.config import RunConfig
+from aot.evaluation.baselines import BASELINES
+from aot.records import MetricRow, Question
+from aot.reporting.charts import Drawing, color, interval_bar
+from aot.reporting.load import RunData
+from aot.reporting.numbers import percent, plain, points
+
+WHAT = {
+    "base": "student before training",
+    "teacher": "agent with tools",
+    "copy_last": "baseline: repeats the latest gold step",
+    "task_majority": "baseline: most frequent next step of the known task",
+    "bigram_predicted": "baseline: successor of the step the teacher's tools saw last",
+    "bigram_gold": "baseline: successor of the true last step",
+}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which arms the headline is about."""
+
+    control: str | None
+    """Trained on answers only."""
+    main: str | None
+    """Trained on rationales as well."""
+
+    @property
+    def arms(self) -> list[str]:
+        """Both, without those that are missing."""
+        return [name for name in (self.control, self.main) if name]
+
+
+def roles(config: RunConfig) -> Roles:
+    """The first arm without and the first arm with a rationale loss."""
+    control = next((arm.name for arm in config.train.arms if arm.rationale_weight == 0), None)
+    main = next((arm.name for arm in config.train.arms if arm.rationale_weight > 0), None)
+    return Roles(control, main)
+
+
+def arm_colors(config: RunConfig) -> dict[str, str]:
+    """One colour for each student, the same in every chart."""
+    role = roles(config)
+    first = [name for name in (role.main, role.control, "base") if name]
+    others = [arm.name for arm in config.train.arms if arm.name not in first]
+    return {name: color(index) for index, name in enumerate([*first, *others])}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number with its interval, ready to be shown."""
+
+    row: MetricRow
+    text: str
+    bar: Drawing | None = None
+
+
+@dataclass(frozen=True)
+class HeadlineRow:
+    """One arm in one mode over the splits."""
+
+    arm: str
+    what: str
+    mode: str
+    cells: tuple[Cell | None, ...]
+    strong: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named rows of optional cells under column names."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[Cell | None, ...]], ...]
+    """(arm, mode, cells)."""
+
+
+def headline_kind(data: RunData) -> str:
+    """`next` where next steps were asked, else `all`."""
+    return "next" if any(row.kind == "next" for row in data.metrics) else "all"
+
+
+def headline_rows(data: RunData, config: RunConfig) -> list[HeadlineRow]:
+    """Accuracy of every arm that the comparison needs, answering directly; the main arm also reasoning first."""
+    role, kind, colors = roles(config), headline_kind(data), arm_colors(config)
+    trained = [arm.name for arm in config.train.arms]
+    wanted = [("base", "direct"), *((name, "direct") for name in trained)]
+    if role.main:
+        wanted += [(role.main, "reason"), (f"{role.main}_no_frames", "direct")]
+    wanted += [("teacher", mode) for mode in data.modes("teacher")[:1]]
+    wanted += [(name, "none") for name in BASELINES]
+    what = {**WHAT, **{name: _what_arm(config, name) for name in trained}}
+    if role.main:
+        what[f"{role.main}_no_frames"] = f"{role.main} with all frames taken away"
+    rows = []
+    for arm, mode in wanted:
+        found = [data.metric(arm=arm, mode=mode, split=s, kind=kind, metric="accuracy") for s in config.evaluate.splits]
+        if any(found):
+            fill = colors[arm] if arm in role.arms else "#94a3b8"
+            cells = tuple(_cell(row, fill) if row else None for row in found)
+            rows.append(HeadlineRow(arm, what.get(arm, ""), mode, cells, arm == role.main))
+    return rows
+
+
+def kind_tables(data: RunData, config: RunConfig) -> list[Table]:
+    """For each split, accuracy by kind of question, each arm in each mode."""
+    tables = []
+    for split in config.evaluate.splits:
+        rows = [row for row in data.metrics if row.split == split and row.metric == "accuracy"]
+        kinds = tuple(dict.fromkeys(row.kind for row in rows))
+        kinds = tuple(sorted(kinds, key=lambda kind: (kind != "all", kind != "next", kinds.index(kind))))
+        tables.append(_table(split, rows, kinds, column_of=lambda row: row.kind))
+    return [table for table in tables if table.rows]
+
+
+_QUALITY = ("unparsable_rate", "failed_rate", "tokens_per_correct", "mean_iou", "ece", "supported_claims")
+
+
+def quality_tables(data: RunData, config: RunConfig) -> list[Table]:
+    """For each split: unparsable rate, tokens for each right answer, IoU of times, calibration, support of claims."""
+    best_kind = {"mean_iou": ("when",), "ece": ("next_choice", "all")}
+    tables = []
+    for split in config.evaluate.splits:
+        rows: dict[tuple[str, str, str], MetricRow] = {}
+        for row in data.metrics:
+            rank = best_kind.get(row.metric, ("all", "next"))
+            if row.split == split and row.metric in _QUALITY and row.kind in rank and row.arm not in BASELINES:
+                key = (row.arm, row.mode, row.metric)
+                if key not in rows or rank.index(row.kind) < rank.index(rows[key].kind):
+                    rows[key] = row
+        present = tuple(name for name in _QUALITY if any(row.metric == name for row in rows.values()))
+        tables.append(_table(split, list(rows.values()), present, column_of=lambda row: row.metric))
+    return [table for table in tables if table.rows]
+
+
+@dataclass(frozen=True)
+class PairedRow:
+    """One paired comparison."""
+
+    split: str
+    kind: str
+    first: str
+    second: str
+    difference: str
+    verdict: str
+    """better, worse or open."""
+    tests: str
+    first_rank: bool
+    """Whether this is about the main arm answering next-step questions directly."""
+
+
+def paired_rows(data: RunData, config: RunConfig) -> list[PairedRow]:
+    """Paired differences of the trained arms over all and over next-step questions."""
+    kinds = list(dict.fromkeys((headline_kind(data), "all")))
+    trained = {arm.name for arm in config.train.arms}
+    rows = []
+    for row in data.metrics:
+        if not row.metric.startswith("accuracy_difference_") or row.split not in config.evaluate.splits:
+            continue
+        if row.kind in kinds and row.arm in trained:
+            against = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_")
+            second = f"{row.arm}, direct" if against == "reason_vs_direct" else against
+            verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
+            first = f"{row.arm}, {row.mode}"
+            direct = row.mode == "direct" or against == "reason_vs_direct"
+            important = row.arm == roles(config).main and row.kind == kinds[0] and direct
+            rows.append(PairedRow(row.split, row.kind, first, second, points(row), verdict, row.note, important))
+    return sorted(rows, key=lambda row: (not row.first_rank, config.evaluate.splits.index(row.split)))
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A finding in words, and the tests behind it."""
+
+    text: str
+    tests: str
+
+
+def honest_sentences(data: RunData, config: RunConfig) -> list[Sentence]:
+    """What the comparisons of the main arm say, whichever way they came out."""
+    role, kind = roles(config), headline_kind(data)
+    sentences: list[Sentence] = []
+    for split in config.evaluate.splits:
+        for control, name in ((role.control, "learning from answers only"), ("base", "the untrained base")):
+            if role.main is None or control is None:
+                continue
+            metric = f"accuracy_difference_vs_{control}"
+            row = data.metric(arm=role.main, mode="direct", split=split, kind=kind, metric=metric)
+            if row is not None:
+                sentences.append(Sentence(f"{split}: {_judge(row, role.main, f'{name} ({control})')}", row.note))
+    return sentences
+
+
+def gap_sentence(data: RunData, config: RunConfig) -> str:
+    """How much of the way from the bigram on seen history to the bigram on gold history the main arm goes."""
+    main, split, kind = roles(config).main, config.evaluate.splits[0], headline_kind(data)
+    seen = data.metric(arm="bigram_predicted", mode="none", split=split, kind=kind, metric="accuracy")
+    gold = data.metric(arm="bigram_gold", mode="none", split=split, kind=kind, metric="accuracy")
+    own = main and data.metric(arm=main, mode="direct", split=split, kind=kind, metric="accuracy")
+    if not (seen and gold and own) or gold.value - seen.value < 0.005:
+        return ""
+    share = (own.value - seen.value) / (gold.value - seen.value)
+    return (
+        f"{split}: of the {100 * (gold.value - seen.value):.1f} points between the bigram on the history the tools "
+        f"saw and the bigram on the true history, {main} covers {share:.0%}."
+    )
+
+
+def chance_level(questions: Sequence[Question], split: str) -> float | None:
+    """Expected accuracy of a blind choice among the options of the next-step choices of `split`."""
+    sizes = [len(q.choices) for q in questions if q.split == split and q.kind == "next_choice"]
+    return sum(1 / size for size in sizes) / len(sizes) if sizes else None
+
+
+def _judge(row: MetricRow, main: str, against: str) -> str:
+    if row.low > 0:
+        return f"{main} is better than {against}: {points(row)}."
+    if row.high < 0:
+        return f"{main} is worse than {against}: {points(row)}."
+    return (
+        f"no difference is shown between {main} and {against}: {points(row)}. This run can only exclude a gain above "
+        f"{100 * row.high:.1f} and a loss above {abs(100 * row.low):.1f} points."
+    )
+
+
+def _cell(row: MetricRow, fill: str) -> Cell:
+    return Cell(row, percent(row), interval_bar(row.value, row.low, row.high, fill=fill))
+
+
+def _what_arm(config: RunConfig, name: str) -> str:
+    arm = next(arm for arm in config.train.arms if arm.name == name)
+    if arm.rationale_weight == 0:
+        return "student trained on answers only"
+    return f"student trained on answers and rationales (λ={arm.rationale_weight:g})"
+
+
+def _table(title: str, rows: Sequence[MetricRow], columns: tuple[str, ...], *, column_of: object) -> Table:
+    assert callable(column_of)
+    found: dict[tuple[str, str], dict[str, Cell]] = {}
+    for row in rows:
+        text = plain(row) if row.metric in ("tokens_per_correct", "mean_iou", "ece") else percent(row)
+        found.setdefault((row.arm, row.mode), {})[column_of(row)] = Cell(row, text)
+    lines = tuple((arm, mode, tuple(cells.get(name) for name in columns)) for (arm, mode), cells in found.items())
+    return Table(title, columns, lines)

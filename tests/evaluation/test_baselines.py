@@ -1,0 +1,82 @@
+from aot.evaluation.baselines import baseline_predictions, count_steps, gold_history, seen_history
+from aot.evaluation.confusion import confusion
+from aot.records import ClipAnnotation, MediaRef, Prediction, Question, Segment, Step, ToolCall, Trace
+
+
+def clip(uri: str, *labels: str, split: str = "train", task: str = "soup") -> ClipAnnotation:
+    segments = tuple(Segment(start_s=2.0 * i, end_s=2.0 * i + 2, label=label) for i, label in enumerate(labels))
+    return ClipAnnotation(uri=uri, split=split, task=task, duration_s=2.0 * len(labels), segments=segments)
+
+
+TRAIN = [
+    clip("t1", "a", "b", "c"),
+    clip("t2", "a", "b", "d"),
+    clip("t3", "b", "d"),
+    clip("t4", "x", "y", "y", task="pie"),
+]
+
+
+def asked(uri: str, *, end_s: float, choices: tuple[str, ...] = ()) -> Question:
+    return Question(
+        id=f"{uri}?", dataset="d", split="test", kind="next_choice" if choices else "next_open", text="next?",
+        group=uri, choices=choices, answer=choices[0] if choices else "d", answer_type="choice" if choices else "text",
+        media=MediaRef(uri=uri, end_s=end_s),
+    )  # fmt: skip
+
+
+def trace(question_id: str, *labels: str) -> Trace:
+    steps = [
+        {"start_s": float(i), "end_s": i + 1.0, "label": label, "score": 1.0}
+        for i, label in reversed(list(enumerate(labels)))
+    ]
+    step = Step(index=1, call=ToolCall(tool="list_steps"), result={"steps": steps})
+    return Trace(
+        question_id=question_id, sample_index=0, teacher="rules", steps=(step,), status="ok", config_digest="0"
+    )
+
+
+def said(question: Question, clips: list[ClipAnnotation], *seen: str) -> dict[str, str | None]:
+    traces = {question.id: trace(question.id, *seen)} if seen else {}
+    rows = baseline_predictions(questions=[question], annotations=[*TRAIN, *clips], traces=traces)
+    assert all(row.mode == "none" for row in rows)
+    return {row.arm: row.answer for row in rows}
+
+
+def test_counts_come_from_training_clips_only() -> None:
+    counts = count_steps([*TRAIN, clip("e", "a", "z", split="test")])
+    assert (counts.after["b"]["d"], counts.after["a"]["z"], counts.overall["y"]) == (2, 0, 2)
+
+
+def test_gold_history_ends_at_the_window() -> None:
+    assert gold_history(clip("e", "a", "b", "d"), 4.0) == ("a", "b")
+
+
+def test_each_open_baseline_does_what_its_name_says() -> None:
+    answers = said(asked("e", end_s=4.0), [clip("e", "a", "b", "d", split="test")], "x", "a")
+    assert answers == {"copy_last": "b", "task_majority": "b", "bigram_predicted": "b", "bigram_gold": "d"}
+
+
+def test_options_bind_and_what_was_never_counted_backs_off_to_the_overall_counts() -> None:
+    question = asked("e", end_s=2.0, choices=("y", "c"))
+    answers = said(question, [clip("e", "unseen", "c", split="test", task="new")], "b")
+    assert answers == {"copy_last": "y", "task_majority": "y", "bigram_predicted": "c", "bigram_gold": "y"}
+
+
+def test_bigram_on_seen_history_is_left_out_without_traces() -> None:
+    assert "bigram_predicted" not in said(asked("e", end_s=2.0), [clip("e", "a", split="test")])
+
+
+def test_seen_history_is_in_time_order() -> None:
+    assert seen_history(trace("q", "a", "b", "c")) == ("a", "b", "c")
+
+
+def test_confusion_keeps_silence_and_foreign_words_apart() -> None:
+    question = asked("e", end_s=2.0, choices=("d", "b"))
+    rows = [
+        Prediction(question_id=question.id, arm="m", mode="direct", raw_text="", answer=answer)
+        for answer in ("D.", "b", "b", None, "banana")
+    ]
+    table = confusion([question], rows)
+    assert table.labels == ("b", "d")
+    assert table.counts.tolist() == [[0, 0, 0, 0], [2, 1, 1, 1]]
+    assert table.top_pairs(1) == [("d", "b", 2)]

@@ -1,0 +1,156 @@
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+from report_run import read_frames, true_size
+
+import aot.reporting.report as report_module
+from aot.config import RunConfig
+from aot.records import Step, ToolCall
+from aot.reporting.card import write_card
+from aot.reporting.panels import FRAMES_A_STEP, pick_frames
+from aot.reporting.report import write_report
+from aot.reporting.summary import summary_lines
+from aot.runs import RunFolder, publish_json
+
+MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}</style></svg>"
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.targets: set[str] = set()
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src"):
+                (self.targets.add if (value or "").startswith("#") else self.links.append)(value or "")
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(run: RunFolder, config: RunConfig) -> Page:
+    write_report(run, config, frames=read_frames, true_size=true_size)
+    return Page(run.report.read_text(encoding="utf-8"))
+
+
+def test_every_link_has_its_target_and_no_id_stands_twice(make_run: MakeRun) -> None:
+    page = page_of(*make_run())
+    assert page.targets and page.targets <= {f"#{name}" for name in page.ids}
+    assert len(page.ids) == len(set(page.ids))
+    assert any(re.fullmatch(r"#t\d+-s\d+", target) for target in page.targets)
+
+
+def test_page_is_self_contained_and_forbids_scripts(make_run: MakeRun) -> None:
+    run, config = make_run()
+    page = page_of(run, config)
+    text = run.report.read_text(encoding="utf-8")
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in text
+    assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
+    assert all(link.startswith("data:image/jpeg;base64,") for link in page.links)
+    assert not re.search(r"url\(|@import|https?:", re.sub(r'"data:[^"]*"', "", text))
+
+
+def test_hostile_texts_add_no_element_and_no_handler(make_run: MakeRun) -> None:
+    harmless = page_of(*make_run())
+    hostile = page_of(*make_run(hostile=HOSTILE))
+    assert hostile.handlers == []
+    assert hostile.tags["script"] == hostile.tags["img"] == 0
+    marks = {"rect", "text", "title"}  # charts draw more or fewer of these for other labels
+    assert {t: n for t, n in hostile.tags.items() if t not in marks} == {
+        t: n for t, n in harmless.tags.items() if t not in marks
+    }
+    assert "<script>alert(1)</script>" in hostile.text, "hostile text is shown as text"
+
+
+def test_sections_stand_in_reading_order_with_their_numbers(make_run: MakeRun) -> None:
+    page = page_of(*make_run())
+    sections = [name for name in page.ids if re.fullmatch(r"[a-z]+", name)]
+    order = "headline kinds funnel teacher confusion training calibration gallery refused settings"
+    assert sections == order.split()
+    assert re.search(r"\d+\.\d% ?\[\d+\.\d, \d+\.\d\] n=\d+", " ".join(page.text.split()))
+    assert "88.9% [56.5, 98.0] n=9" in page.text
+
+
+def test_empty_run_folder_gives_a_page_that_says_what_is_missing(make_run: MakeRun) -> None:
+    run, config = make_run()
+    empty = RunFolder(run.root.parent / "empty")
+    publish_json(empty.run_json, {})
+    page = page_of(empty, config)
+    assert "metrics.json" in page.text and page.text.count("Nothing to show") >= 7
+
+
+def test_gallery_holds_as_many_traces_as_asked_of_every_fate(make_run: MakeRun) -> None:
+    page = page_of(*make_run(clips=24, gallery=20))
+    assert page.tags["article"] == 20
+    for fate in ("kept", "rejected", "held out, student right", "held out, student wrong"):
+        assert fate in page.text
+
+
+def test_a_picture_is_embedded_once_however_often_it_is_shown(make_run: MakeRun) -> None:
+    page = page_of(*make_run())
+    assert 0 < page.tags["image"] == len(page.links) < page.tags["use"]
+
+
+def test_pictures_stop_at_the_budget_and_the_page_says_so(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "MAX_PICTURE_BYTES", 4000)
+    run, config = make_run()
+    page = page_of(run, config)
+    assert "more frames are left out" in page.text
+    assert sum(map(len, page.links)) < 8000
+
+
+def test_unreadable_frames_are_told_and_the_rest_is_shown(make_run: MakeRun) -> None:
+    run, config = make_run()
+
+    def refuse(uri: str, times_s: list[float]) -> list[object]:
+        raise KeyError(f"no clip {uri}")
+
+    write_report(run, config, frames=refuse, true_size=true_size)  # type: ignore[arg-type]
+    page = Page(run.report.read_text(encoding="utf-8"))
+    assert "cannot be shown" in page.text and page.tags["article"] == 8
+
+
+def test_frames_with_detections_are_picked_first() -> None:
+    boxes = [{"time_s": t, "box_xyxy": [0, 0, 1, 1], "score": 1} for t in (3.0, 7.0)]
+    times = tuple(float(i) for i in range(30))
+    step = Step(index=1, call=ToolCall(tool="detect_objects"), result={"boxes": boxes}, frame_times_s=times)
+    assert pick_frames(step) == [3.0, 7.0]
+    plain = pick_frames(step.model_copy(update={"result": {}}))
+    assert len(plain) == FRAMES_A_STEP and (plain[0], plain[-1]) == (0.0, 29.0)
+
+
+def test_card_states_results_limits_licence_and_where_answers_come_from(make_run: MakeRun) -> None:
+    run, config = make_run()
+    write_card(run, config)
+    card = run.model_card.read_text(encoding="utf-8")
+    assert "license: Apache-2.0" in card and "distilled model" in card and "review by a person" in card
+    assert re.search(r"\| distilled \| direct \| \d+\.\d% \[\d+\.\d, \d+\.\d\] n=\d+ \|", card)
+    other = config.model_copy(update={"data": config.data.model_copy(update={"dataset": "plain"})})
+    write_card(run, other)
+    assert "license: unknown" in run.model_card.read_text(encoding="utf-8")
+
+
+def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_run: MakeRun) -> None:
+    run, config = make_run()
+    write_report(run, config, frames=read_frames, true_size=true_size)
+    lines = summary_lines(run)
+    assert 10 <= len(lines) <= 18
+    text = "\n".join(lines)
+    for word in ("pass@1 61.0%", "traces kept", "distilled", "recall 0.889", str(run.report)):
+        assert word in text

@@ -1,0 +1,73 @@
+from collections.abc import Callable
+
+import pytest
+
+from aot.config import RunConfig
+from aot.records import MetricRow
+from aot.reporting.load import RunData, load_run
+from aot.reporting.numbers import points
+from aot.reporting.tables import gap_sentence, headline_rows, honest_sentences, kind_tables, roles
+from aot.runs import RunFolder
+
+MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
+
+
+def with_difference(data: RunData, low: float, value: float, high: float) -> RunData:
+    row = MetricRow(arm="distilled", mode="direct", split="test", kind="next",
+                    metric="accuracy_difference_vs_answer_only",
+                    value=value, low=low, high=high, n=80, note="McNemar exact p=0.5")  # fmt: skip
+    return RunData(
+        **{
+            **vars(data),
+            "metrics": [r for r in data.metrics if r.kind == "next" and "difference" not in r.metric] + [row],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "words"),
+    [
+        (0.02, 0.1, 0.2, "distilled is better than"),
+        (-0.2, -0.1, -0.02, "distilled is worse than"),
+        (-0.05, 0.01, 0.07, "exclude a gain above 7.0 and a loss above 5.0 points"),
+    ],
+)
+def test_headline_sentence_is_honest_either_way(
+    make_run: MakeRun, low: float, value: float, high: float, words: str
+) -> None:
+    run, config = make_run()
+    sentences = honest_sentences(with_difference(load_run(run), low, value, high), config)
+    assert len(sentences) == 1 and words in sentences[0].text
+
+
+def test_headline_lists_students_teacher_and_all_baselines_on_every_split(make_run: MakeRun) -> None:
+    run, config = make_run()
+    rows = headline_rows(load_run(run), config)
+    assert [(row.arm, row.mode) for row in rows] == [
+        ("base", "direct"), ("answer_only", "direct"), ("distilled", "direct"), ("distilled", "reason"),
+        ("distilled_no_frames", "direct"), ("teacher", "none"), ("copy_last", "none"), ("task_majority", "none"),
+        ("bigram_predicted", "none"), ("bigram_gold", "none"),
+    ]  # fmt: skip
+    assert all(len(row.cells) == 2 and all(row.cells) for row in rows)
+
+
+def test_kind_tables_begin_with_the_sums(make_run: MakeRun) -> None:
+    run, config = make_run()
+    tables = kind_tables(load_run(run), config)
+    assert [table.title for table in tables] == ["test", "test_ood"]
+    assert tables[0].columns == ("all", "next", "next_choice", "next_open", "before", "count", "when")
+
+
+def test_gap_is_not_told_where_the_bigrams_do_not_differ(make_run: MakeRun) -> None:
+    run, config = make_run()
+    assert gap_sentence(load_run(run), config) == ""
+
+
+def test_roles_follow_the_weights_and_not_the_names(make_run: MakeRun) -> None:
+    _, config = make_run()
+    assert (roles(config).control, roles(config).main) == ("answer_only", "distilled")
+
+
+def test_points_have_no_negative_zero() -> None:
+    row = MetricRow(arm="a", mode="direct", split="s", kind="k", metric="m", value=-1e-9, low=-0.1, high=0.1, n=3)
+    assert points(row) == "+0.0 [-10.0, +10.0] points, n=3"

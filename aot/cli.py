@@ -1,0 +1,186 @@
+"""The table of verbs. Each verb imports its work when it runs, so that `aot --help` stays quick; only this file prints.
+
+Exit codes: 0 everything asked for was published; 2 bad input or configuration, before any work; 3 finished, with
+refused items listed by reason; 4 stopped by a guard or a signal, and the same command resumes.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aot import STAGES
+from aot.errors import AotError, GuardStop
+
+app = typer.Typer(
+    name="aot",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Distil the reasoning of an agent teacher into small video and text models.",
+)
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="YAML file of the run, for example configs/video/toy_kitchen.yaml")
+]
+OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Settings to change")]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most this many clips of each split.", min=1)]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
+
+
+def main() -> None:
+    """Run the command line; bad input is told in one line, never as a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "urllib3", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except AotError as error:
+        print(f"aot: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.command("run")
+def run_command(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Do all stages: prepare, generate, filter, train, evaluate, report."""
+    _run(config, overrides, limit=limit, dry_run=dry_run, stages=STAGES)
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    def command(
+        config: ConfigArgument,
+        overrides: OverridesArgument = None,
+        limit: LimitOption = None,
+        dry_run: DryRunOption = False,
+    ) -> None:
+        _run(config, overrides, limit=limit, dry_run=dry_run, stages=(stage,))
+
+    command.__doc__ = f"Do the {stage} stage of a run."
+    return command
+
+
+for _stage in STAGES:
+    app.command(_stage)(_stage_command(_stage))
+
+
+@app.command()
+def status(run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")]) -> None:
+    """Show each stage: state, done/total, time left, last error."""
+    from aot.pipeline.status import status_lines
+
+    print("\n".join(status_lines(run)))
+
+
+@app.command()
+def doctor() -> None:
+    """Look for trouble before a run does: one line for each, with the fix."""
+    from aot.pipeline.doctor import troubles
+
+    found = list(troubles())
+    print("\n".join(found) if found else "no trouble found")
+    if found:
+        raise typer.Exit(2)
+
+
+@app.command()
+def probe(clip: Annotated[Path, typer.Argument(help="A video file")]) -> None:
+    """Print the facts of a clip as JSON: size, rotation, frames, duration, decoder, verdict."""
+    from aot.pipeline.clips import probe_clip
+
+    print(probe_clip(clip))
+
+
+@app.command()
+def frames(
+    clip: Annotated[Path, typer.Argument(help="A video file")],
+    out: Annotated[Path, typer.Argument(help="Folder for the PNG files")],
+    at: Annotated[
+        list[float] | None, typer.Option("--at", help="Moment in seconds; may be given several times.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, max=512, help="How many evenly spaced frames, when --at is not given.")
+    ] = 8,
+) -> None:
+    """Save frames of a clip as PNG, named by their true times."""
+    from aot.pipeline.clips import save_frames
+
+    print("\n".join(save_frames(clip, out=out, at_s=at or [], count=count)))
+
+
+@app.command()
+def ask(
+    clip: Annotated[Path, typer.Argument(help="A video file")],
+    question: Annotated[str, typer.Argument(help="A question about the clip")],
+    choice: Annotated[
+        list[str] | None, typer.Option("--choice", help="An answer option; may be given several times.")
+    ] = None,
+    appearance: Annotated[Path | None, typer.Option(help="JSON file of what objects and actions look like.")] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="JSONL of annotated clips: what usually follows what.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
+) -> None:
+    """Let the agent teacher take one clip apart, and print its trace."""
+    from aot.pipeline.clips import ask_clip
+
+    print(
+        ask_clip(
+            clip, question, choices=tuple(choice or ()), appearance=appearance, annotations=annotations, as_json=as_json
+        )
+    )
+
+
+def _run(
+    config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, stages: tuple[str, ...]
+) -> None:
+    from aot.config import load_config
+
+    settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
+    config = load_config(config_path, overrides=tuple(settings))
+    if dry_run:
+        from aot.pipeline.plan import plan_lines
+
+        print("\n".join(plan_lines(config, config_path=config_path)))
+        return
+    from aot.pipeline import run_stages
+
+    with _told_as_stop():
+        run, code = run_stages(config, config_path=config_path, command=sys.argv, stages=stages)
+    if run.report.exists():
+        from aot.reporting.summary import summary_lines
+
+        print("\n".join(summary_lines(run)))
+    if code:
+        from aot.pipeline.status import refusal_lines
+
+        print("\n".join(refusal_lines(run)), file=sys.stderr)
+        raise typer.Exit(code)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _told_as_stop() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end with one line and exit code 4; here, because click turns them into an abort."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise GuardStop("stopped by a signal; finished work is kept, the same command goes on from there") from None
+
+
+if __name__ == "__main__":
+    main()

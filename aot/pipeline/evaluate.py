@@ -1,0 +1,119 @@
+"""The evaluate stage: predictions of every student, the teacher and the baselines, then one grader for all.
+
+Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aot.config import ArmConfig, RunConfig
+from aot.evaluation.baselines import baseline_predictions
+from aot.evaluation.metrics import compute_metrics
+from aot.records import ClipAnnotation, Prediction, Question, Trace
+from aot.runs import RunFolder, publish_json, publish_rows, read_rows
+from aot.teacher.runner import read_traces
+
+log = logging.getLogger(__name__)
+Mode = Literal["direct", "reason", "likelihood"]
+NO_FRAMES = "_no_frames"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One student in one mode."""
+
+    arm: str
+    adapter: Path | None
+    mode: Mode
+    with_frames: bool = True
+
+    @property
+    def file_name(self) -> str:
+        """Name of its predictions file."""
+        return f"{self.arm}-{self.mode}.jsonl"
+
+
+def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
+    """Publish predictions and metrics; returns how many there are."""
+    questions = [q for q in read_rows(run.questions, Question) if q.split in config.evaluate.splits]
+    traces = {t.question_id: t for t in read_traces(run)}
+    annotations = list(read_rows(run.annotations, ClipAnnotation))
+    publish_rows(run.predictions / "teacher-none.jsonl", (teacher_prediction(traces.get(q.id), q) for q in questions))
+    baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
+    publish_rows(run.predictions / "baselines-none.jsonl", baselines)
+    predictors = plan_predictors(run, config.train.arms)
+    for index, predictor in enumerate(predictors):
+        progress(index, len(predictors))
+        if not (run.predictions / predictor.file_name).exists():
+            _predict(run, config, predictor, questions)
+    predictions = list(read_predictions(run))
+    metrics = compute_metrics(
+        questions=questions,
+        predictions=predictions,
+        annotations=annotations,
+        controls=controls(config.train.arms),
+        bootstrap_samples=config.evaluate.bootstrap_samples,
+        seed=config.seed,
+    )
+    publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])
+    return {"predictions": len(predictions), "metrics": len(metrics)}
+
+
+def plan_predictors(run: RunFolder, arms: Iterable[ArmConfig]) -> list[Predictor]:
+    """Every student in every mode; the first arm that learns rationales also answers without frames."""
+    modes: tuple[Mode, ...] = ("direct", "reason", "likelihood")
+    arms = tuple(arms)
+    plan = [Predictor("base", None, mode) for mode in modes]
+    plan += [Predictor(arm.name, run.arm(arm.name), mode) for arm in arms for mode in modes]
+    blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
+    plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), "direct", with_frames=False))
+    return plan
+
+
+def controls(arms: Iterable[ArmConfig]) -> dict[str, str]:
+    """For each arm, the arm it is compared with: the one with weight 0 and the same seed, else the base."""
+    arms = tuple(arms)
+    answers_only = {arm.seed: arm.name for arm in arms if arm.rationale_weight == 0}
+    pairs = {arm.name: answers_only.get(arm.seed, "base") for arm in arms if arm.rationale_weight > 0}
+    return {**dict.fromkeys(answers_only.values(), "base"), **pairs}
+
+
+def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
+    """What the teacher answered, as a prediction like any other."""
+    answered = trace is not None and trace.status == "ok" and bool(trace.answer)
+    return Prediction(
+        question_id=question.id,
+        arm="teacher",
+        mode="none",
+        raw_text=trace.rationale if trace else "",
+        answer=trace.answer if trace and answered else None,
+        error=trace.error.message if trace and trace.error else "" if trace else "no trace",
+    )
+
+
+def read_predictions(run: RunFolder) -> Iterable[Prediction]:
+    """Every prediction of a run, file by file in name order."""
+    for path in sorted(run.predictions.glob("*.jsonl")):
+        yield from read_rows(path, Prediction)
+
+
+def _predict(run: RunFolder, config: RunConfig, predictor: Predictor, questions: list[Question]) -> None:
+    # Imported here: torch is needed by this stage's work, not by the command line.
+    from aot.student.loading import load_student
+    from aot.student.predict import predict
+    from video_data.shards import FrameStore
+
+    student = load_student(config.student.base, adapter=predictor.adapter, config=config.student)
+    rows = predict(
+        student,
+        questions,
+        store=FrameStore(run.frames),
+        arm=predictor.arm,
+        mode=predictor.mode,
+        batch_size=config.evaluate.batch_size,
+        with_frames=predictor.with_frames,
+    )
+    publish_rows(run.predictions / predictor.file_name, rows)

@@ -1,0 +1,69 @@
+"""What a run would do (`--dry-run`): resolved config, counts, and estimates of time and disk. Starts nothing."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from aot.config import RunConfig, dump_config
+from aot.pipeline.prepare import clips_root, read_source
+from aot.runs import RunFolder, run_root
+from video_data.datasets.rows import AnnotationRow
+
+# Seconds on 2 cores for the tiny student, from docs/measurements.md; larger students and faster machines differ.
+DRAW_AND_DECODE_S_PER_CLIP = 0.09
+GENERATE_S_PER_QUESTION = 0.03
+TRAIN_S_PER_ROW = 0.02
+PREDICT_S_PER_ROW = 0.012
+UNKNOWN_CLIP_S = 60.0
+UNKNOWN_PIXELS = 640 * 360
+
+
+def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
+    """The plan of a run, line by line."""
+    run = RunFolder(run_root(config, config_path=config_path))
+    source = read_source(config, run)
+    splits = Counter(row.split for row in source.questions)
+    clips = {split: len({row.uri for row in source.questions if row.split == split}) for split in splits}
+    lines = dump_config(config).splitlines() + ["", f"run folder: {run.root}"]
+    lines += [f"{split}: {clips[split]} clips, {splits[split]} questions" for split in sorted(splits)]
+    if source.refused:
+        lines.append(f"refused rows: {len(source.refused)}")
+    disk_mb = _disk_mb(config, source.clips, source.annotations)
+    free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
+    lines.append(f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free")
+    if config.student.base == "tiny-video":
+        lines.append(f"estimated time: {_seconds(config, splits, len(source.clips)) / 60:.1f} min on 2 cores")
+    else:
+        lines.append("estimated time: unknown for this student; run with --limit 8 first and scale up")
+    lines.append(f"clips are read from {clips_root(config, run)}; nothing was started")
+    return lines
+
+
+def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
+    train, evaluate = config.train, config.evaluate
+    rows = sum(2 if arm.rationale_weight > 0 else 1 for arm in train.arms) * train.max_steps * train.questions_per_step
+    asked = sum(splits[split] for split in evaluate.splits)
+    modes = 3 * (len(train.arms) + 1) + 1
+    return (
+        num_clips * DRAW_AND_DECODE_S_PER_CLIP
+        + sum(splits.values()) * GENERATE_S_PER_QUESTION
+        + rows * TRAIN_S_PER_ROW
+        + asked * modes * PREDICT_S_PER_ROW
+    )
+
+
+def _disk_mb(config: RunConfig, clips: tuple[tuple[str, Path], ...], annotations: tuple[AnnotationRow, ...]) -> float:
+    durations_s = {row.uri: row.duration_s for row in annotations}
+    pixels = 96 * 72 if config.data.dataset == "toy_kitchen" else min(UNKNOWN_PIXELS, config.frames.max_side_px**2)
+    frames = sum(
+        min(durations_s.get(uri, UNKNOWN_CLIP_S) * config.frames.fps, config.frames.max_stored_frames)
+        for uri, _ in clips
+    )
+    drawn_mb = 0.25 * len(clips) if config.data.dataset == "toy_kitchen" else 0.0
+    return frames * pixels * 3 / 1e6 + drawn_mb + 60.0
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent if path.parent != path else Path()
+    return path

@@ -1,0 +1,58 @@
+"""How a stage tells where it is: a bar on a terminal, otherwise one line every 30 s; and the counts for `aot status`.
+
+Knows nothing of what the stages do.
+"""
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aot.runs import RunFolder, set_stage
+
+LINE_EVERY_S = 30.0
+STATUS_EVERY_S = 2.0
+log = logging.getLogger(__name__)
+
+
+class StageProgress:
+    """Call it with (done, total); it decides what is worth showing."""
+
+    def __init__(self, run: RunFolder, stage: str) -> None:
+        """Progress of one stage of one run."""
+        self.run, self.stage = run, stage
+        self.started_s = self.line_s = time.monotonic()
+        self.status_s = 0.0
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        """Start the bar where there is a terminal."""
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task(self.stage, total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar down."""
+        if self.bar:
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Note that `done` of `total` items are finished."""
+        now = time.monotonic()
+        if self.bar:
+            self.bar.update(self.task, completed=done, total=total)
+        elif now - self.line_s >= LINE_EVERY_S:
+            self.line_s = now
+            left_s = (now - self.started_s) / max(done, 1) * (total - done)
+            log.info("%s: %d of %d, about %.0f s left", self.stage, done, total, left_s)
+        if now - self.status_s >= STATUS_EVERY_S:
+            self.status_s = now
+            set_stage(self.run, self.stage, "running", done=done, total=total)

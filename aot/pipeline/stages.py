@@ -1,0 +1,79 @@
+"""The thin stages: generate, filter, train and report hand the run folder to the room that does the work."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from aot.config import RunConfig
+from aot.filtering.chain import Funnel, FunnelCounter, run_filters
+from aot.records import Question
+from aot.runs import RunFolder, append_row, publish, publishing, read_rows
+from aot.teacher.runner import generate as generate_traces
+from aot.teacher.runner import read_faults, read_traces
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+
+
+def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """Traces of every question."""
+    generate_traces(run, config, progress=progress)
+    traces = list(read_traces(run))
+    return {"traces": len(traces), "failed": sum(trace.status != "ok" for trace in traces)}
+
+
+def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """Verdicts on every training trace, kept and dropped traces, and the funnel."""
+    questions = {q.id: q for q in read_rows(run.questions, Question)}
+    held_out = [q for q in questions.values() if q.split != "train"]
+    training = (t for t in read_traces(run) if questions[t.question_id].split == "train")
+    counter = FunnelCounter(planted=read_faults(run))
+    judged = run_filters(training, questions=questions, held_out=held_out, config=config.filter)
+    with publishing(run.kept) as kept, publishing(run.dropped) as dropped, publishing(run.verdicts) as ledger:
+        for number, one in enumerate(judged, start=1):
+            append_row(kept if one.keep else dropped, one.trace.timeless())
+            for verdict in one.verdicts:
+                append_row(ledger, verdict)
+            counter.add(one)
+            progress(number, len(questions) - len(held_out))
+    funnel: Funnel = counter.funnel()
+    publish(run.funnel, funnel.model_dump_json(indent=1) + "\n")
+    return {"kept": funnel.kept, "dropped": funnel.dropped}
+
+
+def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """Every arm, one after the other."""
+    from aot.student.train import train_arm
+
+    arms = config.train.arms
+    total = len(arms) * config.train.max_steps
+    for index, arm in enumerate(arms):
+        done_before = index * config.train.max_steps
+        train_arm(run, config, arm, progress=lambda done, _, before=done_before: progress(before + done, total))  # type: ignore[misc]
+    return {"arms": len(arms), "steps": config.train.max_steps}
+
+
+def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """report.html and MODEL_CARD.md."""
+    from aot.reporting.card import write_card
+    from aot.reporting.report import write_report
+    from video_data.sampling import nearest_indices
+    from video_data.shards import FrameStore
+
+    store = FrameStore(run.frames)
+
+    def frames(uri: str, wanted_s: Sequence[float]) -> list[tuple[float, np.ndarray]]:
+        times_s = store.clip(uri).times_s
+        indices = nearest_indices(times_s, list(wanted_s))
+        return [(times_s[i], frame) for i, frame in zip(indices, store.frames(uri, indices), strict=True)]
+
+    def true_size(uri: str) -> tuple[int, int]:
+        clip = store.clip(uri)
+        return clip.true_width, clip.true_height
+
+    progress(0, 1)
+    write_report(run, config, frames=frames, true_size=true_size)
+    write_card(run, config)
+    progress(1, 1)
+    return {"bytes": run.report.stat().st_size}

@@ -1,0 +1,120 @@
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aot.records import MetricRow
+from aot.runs import RunFolder
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = (
+    "data.toy={train_clips: 8, test_clips: 3, test_ood_clips: 2}",
+    "train.max_steps=4",
+    "train.questions_per_step=4",
+    "train.questions_per_device=4",
+    "train.save_steps=2",
+    "student.max_rationale_tokens=24",
+    "evaluate.bootstrap_samples=200",
+    "teacher.faults={rate: 0.37}",
+)
+pytestmark = pytest.mark.slow
+
+
+def aot(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aot", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def job(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    return aot("run", "configs/video/toy_kitchen_tiny.yaml", f"run.dir={folder}", *SETTINGS, *settings)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("job") / "run"
+    done = job(folder)
+    assert done.returncode == 0, done.stderr
+    return RunFolder(folder)
+
+
+def test_the_whole_job_publishes_everything_it_promises(finished: RunFolder) -> None:
+    names = ("kept", "dropped", "verdicts", "funnel", "teacher_stats", "metrics", "report", "model_card", "done")
+    assert [name for name in names if not getattr(finished, name).exists()] == []
+
+
+def test_every_row_of_the_evaluation_list_has_n_and_interval(finished: RunFolder) -> None:
+    rows = [MetricRow.model_validate(row) for row in json.loads(finished.metrics.read_text())]
+    arms = {row.arm for row in rows if row.metric == "accuracy" and row.split == "test" and row.kind == "next"}
+    expected = {"base", "answer_only", "distilled", "distilled_no_frames", "teacher"}
+    assert arms >= expected | {"copy_last", "task_majority", "bigram_gold", "bigram_predicted"}
+    assert all(row.n > 0 and row.low <= row.value <= row.high for row in rows if row.metric == "accuracy")
+
+
+def test_a_rerun_does_nothing_says_so_and_is_quick(finished: RunFolder) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.root.rglob("*.json*") if path.name != "run.json"}
+    started = time.monotonic()
+    done = job(finished.root)
+    assert done.returncode == 0 and done.stderr.count("nothing to do") == 6
+    assert time.monotonic() - started < 10
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_config_is_refused_with_the_differing_key(finished: RunFolder) -> None:
+    done = job(finished.root, "train.max_steps=5")
+    assert done.returncode == 2 and "train.max_steps: 4 there, 5 now" in done.stderr
+
+
+def test_status_shows_each_stage(finished: RunFolder) -> None:
+    assert aot("status", str(finished.root)).stdout.count("done") == 6
+
+
+def test_one_stage_alone_asks_for_the_earlier_ones(tmp_path: Path) -> None:
+    done = aot("train", "configs/video/toy_kitchen_tiny.yaml", f"run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2 and "prepare, generate, filter" in done.stderr
+
+
+def test_a_tampered_adapter_stops_the_evaluation(finished: RunFolder, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished.root, copy, ignore=shutil.ignore_patterns("predictions", "clips"))
+    adapter = copy / "student" / "distilled" / "adapter_model.safetensors"
+    data = bytearray(adapter.read_bytes())
+    data[-1] ^= 1
+    adapter.write_bytes(bytes(data))
+    state = json.loads((copy / "run.json").read_text())
+    del state["stages"]["evaluate"]
+    (copy / "run.json").write_text(json.dumps(state))
+    done = job(copy)
+    assert done.returncode == 2 and "adapter_model.safetensors" in done.stderr, done.stderr
+
+
+def test_a_student_folder_without_tokenizer_is_told(finished: RunFolder, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    shutil.copytree(ROOT / "aot" / "student" / "tiny" / "video", student)
+    (student / "tokenizer.json").unlink()
+    copy = tmp_path / "run"
+    shutil.copytree(
+        finished.root, copy, ignore=shutil.ignore_patterns("predictions", "student", "config.yaml", "clips")
+    )
+    state = json.loads((copy / "run.json").read_text())
+    state["stages"] = {name: state["stages"][name] for name in ("prepare", "generate", "filter")}
+    (copy / "run.json").write_text(json.dumps(state))
+    done = job(copy, f"student.base={student}")
+    assert done.returncode == 2 and "tokenizer" in done.stderr, done.stderr
+
+
+def test_kills_at_random_moments_change_nothing(finished: RunFolder, tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/check_kills.py", "configs/video/toy_kitchen_tiny.yaml", "--kills", "3"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path), *SETTINGS], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_report_is_one_file_without_network(finished: RunFolder) -> None:
+    text = finished.report.read_text()
+    assert "http://" not in text.replace("http://www.w3.org", "") and "<script" not in text
+    assert finished.report.stat().st_size < 20_000_000

@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from aot.config import RunConfig, parse_config
+from aot.errors import SourceError
+from aot.pipeline.plan import plan_lines
+from aot.pipeline.prepare import prepare, read_source
+from aot.records import Question, Refusal
+from aot.runs import RunFolder, read_rows
+from video_data.datasets.toy_kitchen import draw_toy_kitchen
+
+ROW = {"video": "train_0000.mp4", "question": "What is the next step?", "answer": "fry egg", "kind": "next_open"}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("clips")
+    draw_toy_kitchen(root, seed=0, counts={"train": 3, "test": 1, "test_ood": 1}, workers=1)
+    (root / "broken.mp4").write_bytes((root / "train_0002.mp4").read_bytes()[:300])
+    (root / "copy.mp4").write_bytes((root / "test_0000.mp4").read_bytes())
+    return root
+
+
+def plain(clips: Path, rows: list[dict | str], **data: object) -> RunConfig:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (clips / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    return parse_config({"data": {"dataset": "plain", "root": str(clips), **data}}, source="test")
+
+
+def run_prepare(config: RunConfig, folder: Path) -> tuple[list[Question], dict[str, str]]:
+    run = RunFolder(folder)
+    prepare(run, config, lambda done, total: None)
+    refusals = {row.item: row.reason for row in read_rows(run.refusals, Refusal)}
+    return list(read_rows(run.questions, Question)), refusals
+
+
+def test_bad_rows_and_clips_are_refused_with_a_reason_and_neighbours_stay(clips: Path, tmp_path: Path) -> None:
+    rows: list[dict | str] = [
+        {**ROW, "id": "good"},
+        "{not json",
+        {**ROW, "id": "no-clip", "video": "nowhere.mp4"},
+        {**ROW, "id": "broken-clip", "video": "broken.mp4"},
+        {**ROW, "id": "late", "start_s": 500.0, "end_s": 501.0},
+        {**ROW, "id": "good-too", "video": "train_0001.mp4"},
+    ]
+    questions, refusals = run_prepare(plain(clips, rows), tmp_path)
+    assert [q.id for q in questions] == ["good", "good-too"]
+    assert len(refusals) >= 4 and refusals["late"] == "window_outside" and refusals["broken-clip"] == "clip_refused"
+
+
+def test_a_training_clip_that_looks_like_a_test_clip_is_left_out(clips: Path, tmp_path: Path) -> None:
+    rows: list[dict | str] = [
+        {**ROW, "id": "a", "split": "train", "video": "copy.mp4"},
+        {**ROW, "id": "b", "split": "train"},
+        {**ROW, "id": "c", "split": "test", "video": "test_0000.mp4"},
+    ]
+    questions, refusals = run_prepare(plain(clips, rows), tmp_path)
+    assert [q.id for q in questions] == ["b", "c"]
+    assert refusals["copy.mp4"] == "near_duplicate_of_test"
+
+
+def test_no_usable_question_is_an_error_that_names_reasons(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no usable question"):
+        run_prepare(plain(clips, [{**ROW, "id": "x", "video": "nowhere.mp4"}]), tmp_path)
+
+
+def test_limit_takes_whole_clips_of_each_split(clips: Path, tmp_path: Path) -> None:
+    rows: list[dict | str] = [
+        {**ROW, "id": f"{clip}{n}", "video": f"train_000{clip}.mp4"} for clip in "01" for n in "ab"
+    ]
+    source = read_source(plain(clips, rows, limit=1), RunFolder(tmp_path))
+    assert [row.id for row in source.questions] == ["0a", "0b"]
+
+
+def test_missing_questions_file_is_told(tmp_path: Path) -> None:
+    config = parse_config({"data": {"dataset": "plain", "root": str(tmp_path)}}, source="test")
+    with pytest.raises(SourceError, match=r"questions\.jsonl"):
+        read_source(config, RunFolder(tmp_path))
+
+
+def test_dry_run_starts_nothing_and_counts_everything(tmp_path: Path) -> None:
+    raw = {"data": {"dataset": "toy_kitchen"}, "run": {"dir": str(tmp_path / "run")}}
+    lines = plan_lines(parse_config(raw, source="test"), config_path=Path("x.yaml"))
+    assert "train: 320 clips, 1280 questions" in lines and not (tmp_path / "run").exists()

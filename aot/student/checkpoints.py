@@ -1,0 +1,128 @@
+"""Checkpoint folders with a manifest: size and SHA-256 of every file, written last, so that half a save is no save.
+
+The newest intact checkpoint wins; a damaged one is skipped and named. Nothing here knows what the files mean.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from aot.errors import CheckpointError
+from aot.records import Record
+from aot.runs import publish, sync_folder
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+PREFIX = "checkpoint-"
+
+
+class FileEntry(Record):
+    """One file of a checkpoint."""
+
+    name: str
+    """Path relative to the checkpoint folder."""
+    size: int
+    sha256: str
+
+
+class Manifest(Record):
+    """Everything a checkpoint holds, and the set-up it can be resumed with."""
+
+    step: int
+    world_size: int = 1
+    zero_stage: int = 0
+    files: tuple[FileEntry, ...]
+
+
+def write_manifest(folder: Path, *, step: int, world_size: int = 1, zero_stage: int = 0) -> Manifest:
+    """Describe every file of `folder` in its manifest, which is published last."""
+    files = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        files.append(FileEntry(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest))
+    sync_folder(folder)
+    manifest = Manifest(step=step, world_size=world_size, zero_stage=zero_stage, files=tuple(files))
+    publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    return manifest
+
+
+def check_folder(folder: Path) -> Manifest:
+    """The manifest of `folder` after every file was compared with it.
+
+    Raises:
+        CheckpointError: the manifest is missing or unreadable, or a file is missing or altered; it is named.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {MANIFEST}: its save was never finished") from None
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} cannot be read ({error}); restore it or train again") from error
+    for entry in manifest.files:
+        path = folder / entry.name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; its manifest lists it")
+        if path.stat().st_size != entry.size:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes, its manifest says {entry.size}")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                raise CheckpointError(f"{path} was altered: its SHA-256 is not the one in its manifest")
+    return manifest
+
+
+def newest_intact(root: Path) -> tuple[Path, Manifest] | None:
+    """The checkpoint to resume from with its manifest; damaged newer ones are logged by name and passed over."""
+    for folder in sorted(checkpoint_folders(root), key=checkpoint_step, reverse=True):
+        try:
+            return folder, check_folder(folder)
+        except CheckpointError as error:
+            log.warning("skipped checkpoint %s: %s", folder.name, error)
+    return None
+
+
+def checkpoint_folders(root: Path) -> list[Path]:
+    """Folders named like checkpoints, damaged ones too."""
+    if not root.is_dir():
+        return []
+    return [p for p in root.iterdir() if p.is_dir() and p.name.startswith(PREFIX) and p.name[len(PREFIX) :].isdigit()]
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The optimiser step a checkpoint folder is named after."""
+    return int(folder.name[len(PREFIX) :])
+
+
+def remove_newer(root: Path, *, step: int) -> None:
+    """Delete checkpoints after `step`: they are damaged, and will be written again."""
+    for folder in checkpoint_folders(root):
+        if checkpoint_step(folder) > step:
+            shutil.rmtree(folder)
+
+
+def keep_newest(root: Path, *, count: int) -> None:
+    """Delete all but the `count` newest checkpoints; call it only after the newest got its manifest."""
+    for folder in sorted(checkpoint_folders(root), key=checkpoint_step)[:-count]:
+        shutil.rmtree(folder)
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object that this project wrote.
+
+    Raises:
+        CheckpointError: it is missing or not JSON.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); train this arm again") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return data

@@ -1,0 +1,101 @@
+"""Probabilities of the choices of a question, from one pass over its prompt and one short pass over the choices.
+
+The score of a choice is the summed log-probability of its tokens and of the token that ends the turn, that is, of
+saying exactly this and then stopping. The softmax of these sums is the student's probability of each choice given
+that it says one of them, so sums are not divided by length.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from aot.student.batches import PromptItem
+from aot.student.loading import Student
+
+
+def score_batch(student: Student, items: Sequence[PromptItem], inputs: dict[str, Any]) -> list[tuple[float, ...]]:
+    """Probability of each choice of each item, in the order of its choices.
+
+    Args:
+        student: whose probabilities.
+        items: questions with choices.
+        inputs: their left-padded model inputs.
+    """
+    choices = [[student.renderer.completion_ids(text) for text in item.question.choices] for item in items]
+    if hasattr(student.model.base_model, "rope_deltas"):
+        sums = _full_sums(student, inputs, choices)
+    else:
+        sums = _shared_sums(student, inputs, choices)
+    return [tuple(torch.softmax(torch.tensor(row, dtype=torch.float64), dim=0).tolist()) for row in sums]
+
+
+def _shared_sums(
+    student: Student, inputs: dict[str, Any], choices: list[list[tuple[int, ...]]]
+) -> list[list[float]]:
+    """Summed log-probabilities; the prompt's keys and values are computed once and repeated for its choices."""
+    mask = inputs["attention_mask"]
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    prefix = student.model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
+    repeats = max(len(options) for options in choices)
+    cache = prefix.past_key_values
+    cache.batch_repeat_interleave(repeats)
+    ids, real = _pad_choices(choices, repeats, device=mask.device)
+    lengths = mask.sum(dim=1).repeat_interleave(repeats)
+    later = student.model(
+        input_ids=ids,
+        attention_mask=torch.cat([mask.repeat_interleave(repeats, dim=0), real.to(mask.dtype)], dim=1),
+        position_ids=lengths[:, None] + torch.arange(ids.shape[1], device=mask.device)[None],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    first = prefix.logits[:, -1:].repeat_interleave(repeats, dim=0)
+    log_probs = torch.log_softmax(torch.cat([first, later.logits[:, :-1]], dim=1).float(), dim=-1)
+    return _gather(log_probs, ids, real, choices, repeats)
+
+
+def _full_sums(student: Student, inputs: dict[str, Any], choices: list[list[tuple[int, ...]]]) -> list[list[float]]:
+    """The same sums from one pass for each choice over prompt and choice, for models with their own position ids."""
+    repeats = max(len(options) for options in choices)
+    all_ids, all_real = _pad_choices(choices, repeats, device=inputs["input_ids"].device)
+    log_probs = []
+    for k in range(repeats):
+        ids, real = all_ids[k::repeats], all_real[k::repeats]
+        whole = {
+            **inputs,
+            "input_ids": torch.cat([inputs["input_ids"], ids], dim=1),
+            "attention_mask": torch.cat([inputs["attention_mask"], real.to(inputs["attention_mask"].dtype)], dim=1),
+        }
+        if "mm_token_type_ids" in inputs:
+            whole["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(ids)], dim=1)
+        keep = ids.shape[1] + 1
+        logits = student.model(**whole, use_cache=False, logits_to_keep=keep).logits[:, -keep:-1]
+        log_probs.append(torch.log_softmax(logits.float(), dim=-1))
+    together = torch.stack(log_probs, dim=1).flatten(0, 1)
+    return _gather(together, all_ids, all_real, choices, repeats)
+
+
+def _pad_choices(
+    choices: list[list[tuple[int, ...]]], repeats: int, *, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask [items * repeats, longest choice], padded on the right; missing choices repeat the first one."""
+    rows = [options[k] if k < len(options) else options[0] for options in choices for k in range(repeats)]
+    width = max(len(row) for row in rows)
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    real = torch.zeros((len(rows), width), dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        real[i, : len(row)] = True
+    return ids.to(device), real.to(device)
+
+
+def _gather(
+    log_probs_BTV: torch.Tensor,
+    ids: torch.Tensor,
+    real: torch.Tensor,
+    choices: list[list[tuple[int, ...]]],
+    repeats: int,
+) -> list[list[float]]:
+    picked = log_probs_BTV.gather(-1, ids[..., None])[..., 0].double()
+    sums = torch.where(real, picked, torch.zeros_like(picked)).sum(dim=1).view(len(choices), repeats).tolist()
+    return [row[: len(options)] for row, options in zip(sums, choices, strict=True)]

@@ -1,0 +1,104 @@
+"""Low-rank adapters on the language model's linear layers, and on nothing else unless a pattern asks by name.
+
+The pattern is anchored on full module names, because vision towers reuse the names of language layers. What matched
+is recorded, and a match outside the language model stops the run.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from aot.config import LoraSection
+from aot.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """A model with fresh adapters and what is known about them."""
+
+    model: PeftModel
+    pattern: str
+    matched: tuple[str, ...]
+    """Full names of the adapted modules."""
+    num_trainable: int
+    num_parameters: int
+    trains_vision: bool
+
+
+def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 - a PreTrainedModel
+    """`model` with untrained adapters; everything else is frozen.
+
+    Raises:
+        ConfigError: the pattern matches no linear layer, or layers outside the language model it does not name.
+    """
+    decoder_name = language_model_name(model)
+    pattern = section.target_pattern or default_pattern(model)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    matched = tuple(name for name in linear if re.fullmatch(pattern, name))
+    if not matched:
+        raise ConfigError(
+            f"train.lora.target_pattern {pattern!r} matches no linear layer; it must match full names such as {linear[-1]}"
+        )
+    outside = [name for name in matched if not name.startswith(decoder_name + ".")]
+    unasked = [name for name in outside if not _asks_for(pattern, name, decoder_name)]
+    if unasked:
+        raise ConfigError(
+            f"train.lora.target_pattern {pattern!r} also matches {len(unasked)} layers outside the language model "
+            f"({unasked[0]}, ...); anchor it with {re.escape(decoder_name)!r}, or name the vision module in it"
+        )
+    config = LoraConfig(
+        r=section.rank, lora_alpha=section.alpha, lora_dropout=section.dropout, target_modules=pattern, bias="none"
+    )  # fmt: skip
+    adapted = get_peft_model(model, config)
+    return AdaptedModel(
+        model=adapted,
+        pattern=pattern,
+        matched=matched,
+        num_trainable=sum(_count(p) for p in adapted.parameters() if p.requires_grad),
+        num_parameters=sum(_count(p) for p in adapted.parameters()),
+        trains_vision=bool(outside),
+    )
+
+
+def language_model_name(model: Any) -> str:  # noqa: ANN401
+    """Full module name of the text decoder inside `model`.
+
+    Raises:
+        ConfigError: the model does not say which part is its language model.
+    """
+    decoder = model.get_decoder()
+    for name, module in model.named_modules():
+        if module is decoder and name:
+            return name
+    raise ConfigError(f"{type(model).__name__} has no separate language model; set train.lora.target_pattern")
+
+
+def default_pattern(model: Any) -> str:  # noqa: ANN401
+    """Anchored pattern that matches every linear layer of the language model."""
+    prefix = language_model_name(model)
+    decoder = model.get_submodule(prefix)
+    kinds = sorted({name.rpartition(".")[2] for name, m in decoder.named_modules() if isinstance(m, nn.Linear)})
+    return rf"^{re.escape(prefix)}\..*\.({'|'.join(kinds)})$"
+
+
+def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
+    """Trained tensors by name, as they are stored; on the CPU."""
+    from peft import get_peft_model_state_dict
+
+    return {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(model).items()}
+
+
+def _asks_for(pattern: str, name: str, decoder_name: str) -> bool:
+    """Whether the pattern spells out the top module of `name`, such as vision_model or connector."""
+    parts, known = name.split("."), decoder_name.split(".")
+    own = next((part for i, part in enumerate(parts) if i >= len(known) or part != known[i]), parts[-1])
+    return own in pattern.replace("\\", "")
+
+
+def _count(parameter: nn.Parameter) -> int:
+    """Number of elements, also of a parameter that ZeRO-3 has partitioned away."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))

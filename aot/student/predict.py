@@ -1,0 +1,124 @@
+"""What a student answers: greedy generation in batches (directly, or reasoning first), or the likeliest choice.
+
+Predictions come out in the order of the questions. A question that cannot be asked becomes a prediction with an
+error, never a gap. Nothing here knows whether an answer is right.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import torch
+
+from aot.answers import find_answer
+from aot.records import Prediction, Question
+from aot.student.batches import PromptItem, batches, model_inputs, prompt_items, windows
+from aot.student.frames import FramePixels, FrameSource
+from aot.student.likelihood import score_batch
+from aot.student.loading import Student
+from aot.student.rendering import Mode
+
+PredictMode = Literal["direct", "reason", "likelihood"]
+CACHE_BYTES = 256 << 20
+
+
+def predict(
+    student: Student,
+    questions: Sequence[Question],
+    *,
+    store: FrameSource,
+    arm: str,
+    mode: PredictMode,
+    batch_size: int,
+    with_frames: bool = True,
+) -> Iterator[Prediction]:
+    """Predictions in the order of `questions`.
+
+    Args:
+        student: who answers.
+        questions: what is asked; in mode `likelihood` those without choices are left out.
+        store: where the frames lie.
+        arm: name under which the predictions are stored.
+        mode: `direct` and `reason` generate; `likelihood` scores the choices after the direct prompt.
+        batch_size: prompts run at once.
+        with_frames: False is the control in which the student sees the question only.
+    """
+    prompt_mode: Mode = "reason" if mode == "reason" else "direct"
+    asked = [q for q in questions if q.choices] if mode == "likelihood" else questions
+    pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=CACHE_BYTES)
+    items = prompt_items(student, asked, store=store, mode=prompt_mode, with_frames=with_frames)
+    for window in windows(items, batch_size=batch_size):
+        done = {i: _failed(item, arm=arm, mode=mode) for i, item in enumerate(window) if item.error}
+        for positions in batches(window, batch_size=batch_size):
+            chosen = [window[i] for i in positions]
+            answer: Callable[..., list[Prediction]] = _choose if mode == "likelihood" else _generate
+            done.update(zip(positions, answer(student, chosen, pixels, arm=arm, mode=mode), strict=True))
+        yield from (done[i] for i in range(len(window)))
+
+
+@torch.inference_mode()
+def _generate(
+    student: Student, items: Sequence[PromptItem], pixels: FramePixels, *, arm: str, mode: PredictMode
+) -> list[Prediction]:
+    started_s = time.perf_counter()
+    config = student.config
+    inputs = model_inputs(student, items, pixels)
+    width = inputs["input_ids"].shape[1]
+    ends = student.renderer.end_ids
+    output = student.model.generate(
+        **inputs,
+        max_new_tokens=config.max_rationale_tokens if mode == "reason" else config.max_answer_tokens,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=list(ends),
+        pad_token_id=student.pad_id,
+    )
+    each_s = (time.perf_counter() - started_s) / len(items)
+    made = []
+    for item, row in zip(items, output[:, width:].tolist(), strict=True):
+        stop = next((i for i, token in enumerate(row) if token in ends), len(row))
+        text = student.renderer.decode(row[:stop])
+        made.append(
+            Prediction(
+                question_id=item.question.id,
+                arm=arm,
+                mode=mode,
+                raw_text=text,
+                answer=find_answer(text).answer or None,
+                prompt_tokens=item.row.num_tokens,
+                completion_tokens=min(stop + 1, len(row)),
+                latency_s=each_s,
+            )
+        )
+    return made
+
+
+@torch.inference_mode()
+def _choose(
+    student: Student, items: Sequence[PromptItem], pixels: FramePixels, *, arm: str, mode: PredictMode
+) -> list[Prediction]:
+    started_s = time.perf_counter()
+    scored = score_batch(student, items, model_inputs(student, items, pixels))
+    each_s = (time.perf_counter() - started_s) / len(items)
+    made = []
+    for item, probs in zip(items, scored, strict=True):
+        best = max(range(len(probs)), key=lambda i: (probs[i], -i))
+        made.append(
+            Prediction(
+                question_id=item.question.id,
+                arm=arm,
+                mode=mode,
+                raw_text=item.question.choices[best],
+                answer=item.question.choices[best],
+                choice_probs=probs,
+                prompt_tokens=item.row.num_tokens,
+                latency_s=each_s,
+            )
+        )
+    return made
+
+
+def _failed(item: PromptItem, *, arm: str, mode: PredictMode) -> Prediction:
+    return Prediction(
+        question_id=item.question.id, arm=arm, mode=mode, raw_text="", answer=None, error=item.error
+    )  # fmt: skip

@@ -1,0 +1,233 @@
+"""A thin transformers.Trainer: one loss, one sampler, manifests behind checkpoints, guards before the optimiser step.
+
+Everything about schedules, precision, DeepSpeed and data loading stays the Trainer's job. This module knows no run
+folder and no questions beyond their ids.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from aot.errors import CheckpointError, GuardStop
+from aot.records import Record
+from aot.student.checkpoints import keep_newest, write_manifest
+from aot.student.guards import GradientCheck, StopFlag
+from aot.student.lora import adapter_state
+from aot.student.loss import two_term_loss
+from aot.student.vision import SharedVision
+
+REPORTED_IDS = 16
+"""How many question ids an error names at most."""
+
+
+class StepMetrics(Record):
+    """One line of metrics.jsonl; losses are means over supervised tokens of the whole global batch."""
+
+    step: int
+    loss: float
+    label_loss: float
+    rationale_loss: float
+    """0 when the step had no rationale tokens."""
+    grad_norm: float
+    """Before clipping."""
+    lr: float
+    label_tokens: int
+    rationale_tokens: int
+
+
+class TwoTermTrainer(Trainer):
+    """Trains with label + lambda * rationale and stops rather than going on with broken numbers."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        rationale_weight: float,
+        vision: SharedVision,
+        stop: StopFlag,
+        on_step: Callable[[StepMetrics], None],
+        keep_checkpoints: int,
+        zero_stage: int,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.loss_is_scaled_for_ga = True
+        self._rationale_weight = rationale_weight
+        self._vision = vision
+        self._on_step = on_step
+        self._keep = keep_checkpoints
+        self._zero_stage = zero_stage
+        self._gradients = GradientCheck(self.model)
+        self._sums = torch.zeros(2)
+        self._totals = torch.zeros(2)
+        self._recent_ids: list[str] = []
+        self._last_losses = (0.0, 0.0)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_StopWhenAsked(self, stop))
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401
+        """The micro-batch's share of the global loss, scaled for the averaging over processes that follows."""
+        labels = inputs.pop("labels")
+        is_rationale = inputs.pop("is_rationale")
+        self._recent_ids += inputs.pop("question_ids")
+        self._vision.plan = inputs.pop("clip_plan")
+        inputs.pop("num_supervised")
+        assert isinstance(num_items_in_batch, torch.Tensor)
+        # Logits are made only from the last prompt token before the first answer on.
+        supervised_from = int((labels != -100).any(dim=0).to(torch.int8).argmax())
+        keep = labels.shape[1] - max(supervised_from - 1, 0)
+        outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
+        loss = two_term_loss(
+            outputs.logits[:, -keep:],
+            labels[:, -keep:],
+            is_rationale_BT=is_rationale[:, -keep:],
+            num_supervised=num_items_in_batch,
+            rationale_weight=self._rationale_weight,
+        )
+        self._sums = self._sums.to(loss.sums.device) + loss.sums
+        if self.is_deepspeed_enabled:  # DeepSpeed steps inside backward, so this is the last moment to stop
+            self._refuse_broken(self._reduced(loss.sums), grad_norm=0.0)
+        total = loss.total * self.accelerator.num_processes
+        return (total, outputs) if return_outputs else total
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor | None:
+        """[2]: label and rationale tokens of the accumulated batch over all processes."""
+        if not batch_samples:
+            return None
+        self._sums = torch.zeros(2, device=device)
+        self._recent_ids = []
+        local = torch.stack([batch["num_supervised"] for batch in batch_samples]).sum(dim=0).to(device)
+        self._totals = self._reduced(local)
+        return self._totals
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:  # noqa: ANN401
+        self._gradients.finish()
+        return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float:  # noqa: ANN401
+        norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
+        sums = self._reduced(self._sums)
+        self._refuse_broken(sums, grad_norm=norm)
+        means = (sums / self._totals.clamp(min=1)).tolist()
+        self._last_losses = (means[0], means[1])
+        return norm
+
+    def _refuse_broken(self, sums: torch.Tensor, *, grad_norm: float) -> None:
+        """Stop on every process alike if a loss or the gradient norm is not finite."""
+        label, rationale = sums.tolist()
+        if all(math.isfinite(value) for value in (label, rationale, grad_norm)):
+            return
+        ids = self._gather_ids()
+        raise GuardStop(
+            f"step {self.state.global_step + 1}: loss or gradient is not finite (label {label}, rationale {rationale}, "
+            f"gradient norm {grad_norm}); the step was not taken. Questions in the batch: {', '.join(ids[:REPORTED_IDS])}"
+            f"{' ...' if len(ids) > REPORTED_IDS else ''}. Look at these rows, or lower train.learning_rate"
+        )
+
+    def _gather_ids(self) -> list[str]:
+        if self.accelerator.num_processes == 1:
+            return self._recent_ids
+        from accelerate.utils import gather_object
+
+        return list(gather_object(self._recent_ids))
+
+    def _reduced(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        return torch.as_tensor(self.accelerator.reduce(values.clone().to(self.args.device), reduction="sum"))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hand the numbers of one step on; the Trainer's closing summary is not kept."""
+        super().log(logs, start_time)
+        self.state.log_history.clear()
+        if "grad_norm" not in logs or not self.is_world_process_zero():
+            return
+        label, rationale = self._last_losses
+        tokens = [int(t) for t in self._totals.tolist()]
+        self._on_step(
+            StepMetrics(
+                step=self.state.global_step,
+                loss=label + self._rationale_weight * rationale,
+                label_loss=label,
+                rationale_loss=rationale,
+                grad_norm=float(logs["grad_norm"]),
+                lr=float(logs["learning_rate"]),
+                label_tokens=tokens[0],
+                rationale_tokens=tokens[1],
+            )
+        )
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """0: nobody reads it, and counting walks over all parameters each step."""
+        return 0
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
+        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:  # noqa: ANN401
+        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self._check_saved(folder)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            for name in ("training_args.bin", "README.md"):
+                (folder / name).unlink(missing_ok=True)
+            write_manifest(
+                folder,
+                step=self.state.global_step,
+                world_size=self.accelerator.num_processes,
+                zero_stage=self._zero_stage,
+            )
+            keep_newest(Path(self.args.output_dir), count=self._keep)
+        self.accelerator.wait_for_everyone()
+
+    def _check_saved(self, folder: Path) -> None:
+        """Compare the adapter file with memory; under ZeRO-3 memory is in pieces, so only shapes are compared."""
+        if not self.is_world_process_zero():
+            return
+        from safetensors.torch import load_file
+
+        stored = load_file(folder / "adapter_model.safetensors")
+        memory = adapter_state(self.model)
+        wrong = sorted(stored.keys() ^ memory.keys()) or [k for k, v in stored.items() if v.numel() == 0]
+        if not wrong and self._zero_stage < 3:
+            wrong = [key for key, value in memory.items() if not torch.equal(stored[key], value)]
+        wrong += [key for key, value in stored.items() if not torch.isfinite(value).all()]
+        if wrong:
+            raise CheckpointError(f"{folder}: {len(wrong)} tensors differ from memory after saving, first {wrong[0]}")
+
+
+class _StopWhenAsked(TrainerCallback):
+    """After each step: if any process caught a signal, all save and stop."""
+
+    def __init__(self, trainer: TwoTermTrainer, stop: StopFlag) -> None:
+        self._trainer = trainer
+        self._stop = stop
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> TrainerControl:
+        flag = self._trainer._reduced(torch.tensor(float(bool(self._stop.name))))
+        if flag.item() > 0:
+            self._stop.name = self._stop.name or "a signal to another process"
+            control.should_save = True
+            control.should_training_stop = True
+        return control

@@ -1,0 +1,44 @@
+"""One process of a training that torchrun or srun started: `python -m aot.student.worker RUN_DIR ARM`."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from aot.config import load_config
+from aot.errors import AotError, ConfigError
+from aot.runs import RunFolder
+from aot.student.launch import write_failure
+
+
+def main(arguments: list[str]) -> int:
+    """Train one arm of a run folder in this process; returns the exit code."""
+    if len(arguments) != 2:
+        sys.stderr.write("usage: python -m aot.student.worker RUN_DIR ARM\n")
+        return 2
+    run = RunFolder(Path(arguments[0]))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        _train(run, arguments[1])
+    except AotError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        if os.environ.get("RANK", "0") == "0":
+            write_failure(run.arm(arguments[1]), error)
+        return error.exit_code
+    return 0
+
+
+def _train(run: RunFolder, name: str) -> None:
+    config = load_config(run.config)
+    arm = next((arm for arm in config.train.arms if arm.name == name), None)
+    if arm is None:
+        raise ConfigError(f"no arm {name!r} in {run.config}; there are {[a.name for a in config.train.arms]}")
+    from aot.student.distributed import start
+    from aot.student.train import train_here
+
+    start(config)
+    train_here(run, config, arm)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,161 @@
+"""Prints how much slower a training step is than a bare loop over the same batches and the same model.
+
+Command: python scripts/bench_train.py [--base FOLDER] [--steps 20] [--questions 16] (two CPU cores: about 30 s).
+Both loops run the same frozen vision tower and adapters, forward, backward and AdamW; the bare one has its batches
+ready in memory. The figure that counts is the ratio; the target is at most 1.15.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aot.config import parse_config
+from aot.records import MediaRef, Question, Trace
+from aot.runs import RunFolder, publish_rows
+from aot.student.guards import StopFlag
+from aot.student.loss import two_term_loss
+from aot.student.train import Session, make_trainer, open_session
+from aot.student.trainer import StepMetrics, TwoTermTrainer
+from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
+
+NUM_CLIPS, FRAMES_EACH, SIZE_HW = 16, 24, (120, 160)
+RATIONALE = (
+    "Identify: the next step after 9.6s is asked.\n"
+    "Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1]. 5.1s-9.6s mix egg [1].\n"
+    "Combine: omelette fits, after mix egg comes pour egg [2].\nAnswer: pour egg"
+)
+
+
+def main() -> None:
+    """Time both loops, alternating blocks of steps, and print seconds a step and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="tiny-video")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--questions", type=int, default=16)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        session, store = _session(Path(folder), options)
+        ours, bare = _compare(session, store, steps=options.steps)
+    ratio = ours / bare
+    print(f"trainer {ours * 1e3:.1f} ms/step, bare loop {bare * 1e3:.1f} ms/step, ratio {ratio:.3f}")
+
+
+def _session(root: Path, options: argparse.Namespace) -> tuple[Session, FrameStore]:
+    run = RunFolder(root)
+    store = _write_frames(run.frames)
+    questions = [_question(i) for i in range(NUM_CLIPS * 8)]
+    publish_rows(run.questions, questions)
+    publish_rows(run.kept, [_trace(question) for question in questions])
+    raw = {
+        "data": {"dataset": "plain"},
+        "student": {"base": options.base},
+        "train": {
+            "max_steps": 3 * options.steps,
+            "questions_per_step": options.questions,
+            "questions_per_device": options.questions,
+            "save_steps": 1_000_000,
+        },
+    }
+    config = parse_config(raw, source="bench")
+    return open_session(run, config, config.train.arms[-1], store=store), store
+
+
+def _compare(session: Session, store: FrameStore, *, steps: int) -> tuple[float, float]:
+    """Median seconds a step of the Trainer, and of the bare loop over the batches it saw."""
+    stamps: list[float] = []
+
+    def on_step(row: StepMetrics) -> None:
+        stamps.append(time.perf_counter())
+
+    trainer = make_trainer(session, store=store, stop=StopFlag(), on_step=on_step)
+    collator = trainer.data_collator
+    batches = []
+
+    def keep_batch(examples: list[object]) -> dict[str, object]:
+        batch = collator(examples)  # type: ignore[arg-type]
+        batches.append(dict(batch))
+        return batch
+
+    trainer.data_collator = keep_batch  # type: ignore[assignment]
+    trainer.train()
+    ours = statistics.median(np.diff(stamps)[steps:])
+    bare = _bare_loop(session, trainer, batches, steps=steps)
+    return float(ours), bare
+
+
+def _bare_loop(session: Session, trainer: TwoTermTrainer, batches: list[dict[str, object]], *, steps: int) -> float:
+    model = session.adapted.model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
+    seconds = []
+    for batch in batches[-steps:]:
+        started = time.perf_counter()
+        inputs = {k: v for k, v in batch.items() if k not in _BOOKKEEPING}
+        labels = batch["labels"]
+        assert isinstance(labels, torch.Tensor)
+        session.vision.plan = batch["clip_plan"]  # type: ignore[assignment]
+        keep = labels.shape[1] - int((labels != -100).any(dim=0).to(torch.int8).argmax()) + 1
+        logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits
+        loss = two_term_loss(
+            logits,
+            labels[:, -keep:],
+            is_rationale_BT=batch["is_rationale"][:, -keep:],  # type: ignore[index]
+            num_supervised=batch["num_supervised"],  # type: ignore[arg-type]
+            rationale_weight=1.0,
+        )
+        loss.total.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+_BOOKKEEPING = ("labels", "is_rationale", "num_supervised", "clip_plan", "question_ids")
+
+
+def _write_frames(folder: Path) -> FrameStore:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    shape = (FRAMES_EACH, *SIZE_HW, 3)
+    clips = {f"clip{i}.mp4": rng.integers(0, 256, shape, dtype=np.uint8) for i in range(NUM_CLIPS)}
+    header = shard_header({uri: shape for uri in clips}, room=header_room(clips))
+    (folder / "shard-00000.safetensors").write_bytes(header + b"".join(f.tobytes() for f in clips.values()))
+    lines = [clip_line(_stored(uri, frames)) for uri, frames in clips.items()]
+    (folder / "index.jsonl").write_text("".join(lines))
+    return FrameStore(folder)
+
+
+def _stored(uri: str, frames: np.ndarray) -> StoredClip:
+    return StoredClip(
+        uri=uri, sha256="0" * 64, duration_s=FRAMES_EACH / 3, true_width=SIZE_HW[1], true_height=SIZE_HW[0],
+        stored_width=SIZE_HW[1], stored_height=SIZE_HW[0], times_s=tuple(i / 3 for i in range(FRAMES_EACH)),
+        backend="pyav", verdict="complete", note="", shard="shard-00000.safetensors",
+        frames_crc32=tuple(zlib.crc32(frame.tobytes()) for frame in frames),
+    )  # fmt: skip
+
+
+def _question(index: int) -> Question:
+    choices = ("fry onion", "pour egg", "chop cheese", "wash tomato")
+    media = MediaRef(uri=f"clip{index % NUM_CLIPS}.mp4", end_s=4.0 + index % 4)
+    return Question(
+        id=f"q{index}", dataset="bench", split="train", kind="next_choice", text="What is the next step?",
+        choices=choices, answer="pour egg", answer_type="choice", media=media, group=media.uri,
+    )  # fmt: skip
+
+
+def _trace(question: Question) -> Trace:
+    return Trace(
+        question_id=question.id, sample_index=0, teacher="bench", rationale=RATIONALE, answer=question.answer,
+        status="ok", config_digest="bench",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

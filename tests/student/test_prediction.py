@@ -1,0 +1,120 @@
+"""Prediction: same prompt ids as in training, order kept, batches do not matter, likelihood equals a full pass."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_question, make_run, run_config
+
+from aot.records import Question
+from aot.runs import RunFolder, read_rows
+from aot.student.batches import model_inputs, prompt_items
+from aot.student.frames import FramePixels
+from aot.student.likelihood import _full_sums, _shared_sums
+from aot.student.loading import Student, load_student
+from aot.student.predict import predict
+from aot.student.train import load_examples, train_arm
+from video_data.shards import FrameStore
+
+FAMILIES = ("idefics3", "llava")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def trained(request: pytest.FixtureRequest, bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A student that overfits ten questions, and its run."""
+    config = run_config(bases[request.param], max_steps=40, save_steps=40, learning_rate=0.005, questions_per_step=10,
+                        questions_per_device=10, lora={"rank": 16, "alpha": 32})  # fmt: skip
+    run = make_run(tmp_path_factory.mktemp(request.param) / "run", config)
+    train_arm(run, config, config.train.arms[1])
+    return load_student(str(bases[request.param]), adapter=run.arm("distilled"), config=config.student), run, config
+
+
+def asked(run: RunFolder) -> list[Question]:
+    return list(read_rows(run.questions, Question))
+
+
+def ask(trained: Any, mode: Any, *, batch_size: int = 4, questions: list[Question] | None = None, **more: Any) -> list[Any]:
+    student, run, _ = trained
+    store = FrameStore(run.frames)
+    return list(predict(student, questions or asked(run), store=store, arm="x", mode=mode, batch_size=batch_size, **more))
+
+
+def test_predictions_come_in_question_order_and_parse(trained: Any) -> None:
+    questions = asked(trained[1])
+    direct, reason = ask(trained, "direct"), ask(trained, "reason")
+    assert [p.question_id for p in direct] == [p.question_id for p in reason] == [q.id for q in questions]
+    assert sum(p.answer == q.answer for p, q in zip(direct, questions, strict=True)) >= 6
+    assert all(p.raw_text.startswith("Identify") and "Answer" in p.raw_text for p in reason[1:])
+    assert all(0 < p.completion_tokens <= 40 and p.prompt_tokens > 40 for p in reason)
+
+
+def test_batches_do_not_change_answers(trained: Any) -> None:
+    alone = [(p.question_id, p.raw_text) for p in ask(trained, "reason", batch_size=1)]
+    assert [(p.question_id, p.raw_text) for p in ask(trained, "reason", batch_size=7)] == alone
+
+
+def test_prompt_ids_given_to_generate_are_those_of_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, run, config = trained
+    store = FrameStore(run.frames)
+    examples = load_examples(run, config, config.train.arms[1], student=student, store=store).examples
+    given: list[list[int]] = []
+    generate = student.model.generate
+
+    def spy(**inputs: Any) -> torch.Tensor:
+        ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+        given.extend(row[keep].tolist() for row, keep in zip(ids, mask, strict=True))
+        return generate(**inputs)
+
+    monkeypatch.setattr(student.model, "generate", spy)
+    for mode, trained_ids in (("direct", [e.direct for e in examples]), ("reason", [e.reason for e in examples])):
+        given.clear()
+        ask(trained, mode, batch_size=1)
+        wanted = sorted(list(row.prompt_ids) for row in trained_ids if row)
+        assert wanted and all(ids in given for ids in wanted)
+
+
+def test_likelihood_of_a_shared_prefix_equals_full_passes(trained: Any) -> None:
+    student, run, _ = trained
+    questions = [q for q in asked(run) if q.choices]
+    store = FrameStore(run.frames)
+    items = list(prompt_items(student, questions, store=store, mode="direct", with_frames=True))
+    pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=0)
+    choices = [[student.renderer.completion_ids(c) for c in q.choices] for q in questions]
+    choices[0].append(student.renderer.completion_ids("wash rice then boil egg"))
+    with torch.inference_mode():
+        shared = _shared_sums(student, model_inputs(student, items, pixels), choices)
+        full = _full_sums(student, model_inputs(student, items, pixels), choices)
+    for a, b in zip(shared, full, strict=True):
+        assert a == pytest.approx(b, abs=1e-3)
+
+
+def test_likelihood_gives_a_probability_for_each_choice(trained: Any) -> None:
+    questions = [q for q in asked(trained[1]) if q.choices]
+    made = ask(trained, "likelihood")
+    assert [p.question_id for p in made] == [q.id for q in questions]
+    for prediction, question in zip(made, questions, strict=True):
+        assert len(prediction.choice_probs) == len(question.choices)
+        assert sum(prediction.choice_probs) == pytest.approx(1)
+        assert prediction.answer == question.choices[prediction.choice_probs.index(max(prediction.choice_probs))]
+
+
+def test_question_that_cannot_be_asked_becomes_a_row_with_an_error(trained: Any) -> None:
+    questions = [make_question(0, uri="gone.mp4"), *asked(trained[1])[:2]]
+    made = ask(trained, "direct", questions=questions)
+    assert "gone.mp4" in made[0].error
+    assert made[0].answer is None
+    assert not made[1].error and made[1].question_id == "q0"
+
+
+def test_control_without_frames_sees_no_image(trained: Any) -> None:
+    with_frames, without = ask(trained, "direct"), ask(trained, "direct", with_frames=False)
+    assert all(b.prompt_tokens < a.prompt_tokens for a, b in zip(with_frames, without, strict=True))
+
+
+def test_overlong_prompt_is_an_error_row(trained: Any) -> None:
+    student, run, _ = trained
+    short = Student(student.model, student.processor, student.renderer,
+                    student.config.model_copy(update={"max_tokens": 32}), student.device, student.base_digest)  # fmt: skip
+    made = ask((short, run, None), "direct")
+    assert all("student.max_tokens is 32" in p.error for p in made)

@@ -1,0 +1,71 @@
+"""The renderer shows frames with their times, and expands images exactly as each processor does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import idefics3_processor, llava_processor, make_question
+
+from aot.errors import SourceError
+from aot.student.rendering import Renderer
+
+FAMILIES: dict[str, Callable[[], Any]] = {"idefics3": idefics3_processor, "llava": llava_processor}
+TIMES_S = (0.5, 1.25, 2.0)
+
+
+@pytest.fixture(params=FAMILIES)
+def renderer(request: pytest.FixtureRequest) -> Renderer:
+    return Renderer(FAMILIES[request.param]())
+
+
+def test_times_and_frames_alternate_even_if_the_template_puts_images_first(renderer: Renderer) -> None:
+    prompt = renderer.prompt(make_question(0, uri="c.mp4"), TIMES_S, "direct")
+    assert "t=0.5s<image>t=1.2s<image>t=2.0s<image>What is the next step? Choices: fry onion; chop egg; wash rice." in prompt
+
+
+def test_modes_differ_in_their_last_words_only(renderer: Renderer) -> None:
+    question = make_question(0, uri="c.mp4")
+    direct, reason = (renderer.prompt(question, TIMES_S, mode) for mode in ("direct", "reason"))
+    assert direct.replace("Answer directly.", "Reason, then answer.") == reason
+
+
+def test_prompt_ids_are_those_of_the_processor(renderer: Renderer) -> None:
+    question = make_question(0, uri="c.mp4")
+    frames = [np.full((24, 32, 3), 9 * i, dtype=np.uint8) for i in range(3)]
+    prompt = renderer.prompt(question, TIMES_S, "reason")
+    wanted = renderer.processor(text=[prompt], images=[frames])["input_ids"][0]
+    row = renderer.encode(question, TIMES_S, "reason", frame_size_hw=(24, 32))
+    assert list(row.prompt_ids) == list(wanted)
+
+
+def test_completion_ends_with_the_token_that_stops_generation(renderer: Renderer) -> None:
+    ids = renderer.completion_ids("fry onion")
+    assert ids[-1] in renderer.end_ids
+    assert renderer.decode(ids) == "fry onion"
+
+
+def test_prompt_without_frames_holds_the_question_only(renderer: Renderer) -> None:
+    row = renderer.encode(make_question(0, uri="c.mp4"), TIMES_S, "direct", frame_size_hw=None, with_frames=False)
+    assert renderer.image_token_id not in row.prompt_ids
+
+
+def test_question_with_an_image_placeholder_is_refused(renderer: Renderer) -> None:
+    question = make_question(0, uri="c.mp4").model_copy(update={"text": "What is <image> ?"})
+    with pytest.raises(SourceError, match="must not contain '<image>'"):
+        renderer.encode(question, TIMES_S, "direct", frame_size_hw=(24, 32))
+
+
+def test_template_hash_follows_the_chat_template() -> None:
+    processor = idefics3_processor()
+    before = Renderer(processor).template_hash()
+    assert Renderer(idefics3_processor()).template_hash() == before
+    processor.chat_template = processor.chat_template.replace("Assistant:", "Answer:")
+    assert Renderer(processor).template_hash() != before
+
+
+def test_processor_without_template_gets_a_plain_prompt() -> None:
+    processor = idefics3_processor()
+    processor.chat_template = None
+    prompt = Renderer(processor).prompt(make_question(1, uri="c.mp4", kind="next_open"), (0.5,), "direct")
+    assert prompt == "User: t=0.5s <image> What is the next step? Answer directly.\nAssistant:"

@@ -1,0 +1,146 @@
+"""Killed anywhere and started again, an arm ends with the same bytes; a damaged checkpoint is never used."""
+
+import hashlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import make_run, read_lines, run_config
+
+from aot.errors import CheckpointError, GuardStop
+from aot.runs import RunFolder
+from aot.student.checkpoints import MANIFEST, check_folder, newest_intact
+from aot.student.loading import load_student
+from aot.student.train import train_arm
+
+PUBLISHED = ("adapter_model.safetensors", "adapter_config.json", "contract.json", "metrics.jsonl", "manifest.json")
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from aot.config import load_config
+from aot.runs import RunFolder
+from aot.student.train import train_arm
+run = RunFolder(Path(sys.argv[1]))
+config = load_config(run.config)
+kill = getattr(signal, sys.argv[2])
+def progress(done, total):
+    if done == int(sys.argv[3]):
+        os.kill(os.getpid(), kill)
+train_arm(run, config, config.train.arms[1], progress=progress)
+"""
+
+
+def digests(run: RunFolder) -> dict[str, str]:
+    return {name: hashlib.sha256((run.arm("distilled") / name).read_bytes()).hexdigest() for name in PUBLISHED}
+
+
+def config_with_dropout(base: Path):  # noqa: ANN201
+    return run_config(base, questions_per_device=2, lora={"rank": 4, "alpha": 8, "dropout": 0.2})
+
+
+@pytest.fixture(scope="module")
+def whole(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of an uninterrupted run."""
+    config = config_with_dropout(bases["idefics3"])
+    run = make_run(tmp_path_factory.mktemp("whole") / "run", config)
+    train_arm(run, config, config.train.arms[1])
+    return digests(run)
+
+
+@pytest.mark.parametrize("at_step", [1, 3, 6])
+def test_kill_9_and_rerun_end_with_the_same_bytes(
+    at_step: int, whole: dict[str, str], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    config = config_with_dropout(bases["idefics3"])
+    run = make_run(tmp_path / "run", config)
+    arguments = [sys.executable, "-c", SCRIPT, str(run.root), "SIGKILL", str(at_step)]
+    killed = subprocess.run(arguments, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    train_arm(run, config, config.train.arms[1])
+    assert digests(run) == whole
+    assert [row["step"] for row in read_lines(run.arm("distilled") / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_saves_and_stops_at_the_same_step(
+    name: str, whole: dict[str, str], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    config = config_with_dropout(bases["idefics3"])
+    run = make_run(tmp_path / "run", config)
+
+    def progress(done: int, total: int) -> None:
+        if done == 2:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    with pytest.raises(GuardStop, match=f"{name} stopped training at step 3 of 6"):
+        train_arm(run, config, config.train.arms[1], progress=progress)
+    found = newest_intact(run.arm("distilled") / "checkpoints")
+    assert found and found[1].step == 3
+    train_arm(run, config, config.train.arms[1])
+    assert digests(run) == whole
+
+
+def stopped_run(bases: dict[str, Path], root: Path) -> RunFolder:
+    config = config_with_dropout(bases["idefics3"])
+    run = make_run(root, config)
+
+    def progress(done: int, total: int) -> None:
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(GuardStop):
+        train_arm(run, config, config.train.arms[1], progress=progress)
+    return run
+
+
+def test_each_damaged_file_is_found_and_the_older_checkpoint_taken(
+    whole: dict[str, str], bases: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = stopped_run(bases, tmp_path / "run")
+    root = run.arm("distilled") / "checkpoints"
+    newest = root / "checkpoint-5"
+    names = [entry.name for entry in check_folder(newest).files] + [MANIFEST]
+    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= {*names}
+    assert not any(name.endswith(".bin") for name in names)
+    for name in names:
+        path = newest / name
+        intact = path.read_bytes()
+        flipped = bytes([intact[0] ^ 1]) + intact[1:]
+        for damaged in (None, b"", intact[:-2], flipped):
+            path.unlink() if damaged is None else path.write_bytes(damaged)
+            found = newest_intact(root)
+            assert found and found[0].name == "checkpoint-4", name
+            path.write_bytes(intact)
+    (newest / "optimizer.pt").write_bytes(b"")
+    config = config_with_dropout(bases["idefics3"])
+    with caplog.at_level(logging.WARNING):
+        train_arm(run, config, config.train.arms[1])
+    assert "skipped checkpoint checkpoint-5" in caplog.text
+    assert digests(run) == whole
+
+
+def test_published_adapter_that_was_altered_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], max_steps=1)
+    run = make_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[1])
+    for name in PUBLISHED[:3]:
+        path = run.arm("distilled") / name
+        intact = path.read_bytes()
+        path.write_bytes(intact[:-2] + bytes([intact[-2] ^ 1]) + intact[-1:])
+        with pytest.raises(CheckpointError, match=name):
+            load_student(str(bases["idefics3"]), adapter=run.arm("distilled"), config=config.student)
+        path.write_bytes(intact)
+    load_student(str(bases["idefics3"]), adapter=run.arm("distilled"), config=config.student)
+
+
+def test_checkpoints_of_another_set_up_are_not_resumed(bases: dict[str, Path], tmp_path: Path) -> None:
+    run = stopped_run(bases, tmp_path / "run")
+    manifest = run.arm("distilled") / "checkpoints" / "checkpoint-5" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"world_size": 1', '"world_size": 2'))
+    config = config_with_dropout(bases["idefics3"])
+    with pytest.raises(CheckpointError, match="written by 2 processes"):
+        train_arm(run, config, config.train.arms[1])

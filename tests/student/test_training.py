@@ -1,0 +1,179 @@
+"""Training one arm: the loss falls, the gradient does not depend on how a batch is cut, and guards stop bad runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_run, read_lines, run_config
+
+from aot.config import RunConfig
+from aot.errors import CheckpointError, ConfigError, GuardStop
+from aot.student.guards import GradientCheck, StopFlag
+from aot.student.loading import load_student
+from aot.student.lora import add_lora, default_pattern
+from aot.student.train import Session, make_trainer, open_session, train_arm
+from aot.student.trainer import TwoTermTrainer
+from video_data.shards import FrameStore
+
+FAMILIES = ("idefics3", "llava")
+
+
+def trainer_of(root: Path, config: RunConfig, *, arm: int = 1) -> tuple[Session, TwoTermTrainer]:
+    run = make_run(root, config)
+    store = FrameStore(run.frames)
+    session = open_session(run, config, config.train.arms[arm], store=store)
+    return session, make_trainer(session, store=store, stop=StopFlag(), on_step=lambda row: None)
+
+
+def first_gradient(trainer: TwoTermTrainer, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Gradients of the first global batch, as they are when the optimiser would step."""
+    seen: dict[str, torch.Tensor] = {}
+
+    class Enough(Exception):
+        pass
+
+    def stop_here(model: torch.nn.Module) -> None:
+        seen.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        raise Enough
+
+    monkeypatch.setattr(trainer, "_clip_grad_norm", stop_here)
+    with pytest.raises(Enough):
+        trainer.train()
+    return seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_lowers_both_terms_and_publishes_an_adapter(family: str, bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases[family], max_steps=20, save_steps=20, learning_rate=0.005)
+    run = make_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[1])
+    rows = read_lines(run.arm("distilled") / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 21))
+    assert rows[-1]["label_loss"] < 0.8 * rows[0]["label_loss"]
+    assert rows[-1]["rationale_loss"] < 0.8 * rows[0]["rationale_loss"]
+    student = load_student(str(bases[family]), adapter=run.arm("distilled"), config=config.student)
+    assert not any(parameter.requires_grad for parameter in student.model.parameters())
+
+
+def test_answer_only_arm_computes_no_rationale_rows(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], max_steps=2)
+    run = make_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    rows = read_lines(run.arm("answer_only") / "metrics.jsonl")
+    assert {row["rationale_tokens"] for row in rows} == {0}
+    assert rows[0]["loss"] == rows[0]["label_loss"]
+
+
+def test_finished_arm_is_left_alone(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], max_steps=2)
+    run = make_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    before = {path: path.stat().st_mtime_ns for path in run.arm("answer_only").rglob("*")}
+    train_arm(run, config, config.train.arms[0])
+    assert {path: path.stat().st_mtime_ns for path in run.arm("answer_only").rglob("*")} == before
+    other = run_config(bases["idefics3"], max_steps=3)
+    with pytest.raises(CheckpointError, match=r"another run\.dir"):
+        train_arm(run, other, config.train.arms[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_give_the_gradient_of_separate_rows(
+    family: str, bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_config(bases[family])
+    packed = first_gradient(trainer_of(tmp_path / "a", config)[1], monkeypatch)
+    monkeypatch.setattr("aot.student.train.PACKABLE", frozenset())
+    apart = first_gradient(trainer_of(tmp_path / "b", config)[1], monkeypatch)
+    compare(packed, apart)
+
+
+def test_one_batch_of_eight_and_eight_of_one_give_the_same_gradient(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = []
+    for per_device in (8, 3, 1):
+        config = run_config(bases["idefics3"], questions_per_step=8, questions_per_device=per_device)
+        gradients.append(first_gradient(trainer_of(tmp_path / str(per_device), config)[1], monkeypatch))
+    compare(gradients[0], gradients[1])
+    compare(gradients[0], gradients[2])
+
+
+def compare(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys() and a
+    assert any(value.abs().max() > 1e-4 for value in a.values())
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_loss_that_is_not_finite_stops_before_the_step_and_names_the_questions(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, trainer = trainer_of(tmp_path / "run", run_config(bases["idefics3"]))
+    with torch.no_grad():
+        session.student.model.get_input_embeddings().weight[:] = float("nan")
+    monkeypatch.setattr(trainer._gradients, "finish", lambda: None)
+    with pytest.raises(GuardStop, match=r"step 1: .* not finite .*Questions in the batch: q\d"):
+        trainer.train()
+    assert all(torch.isfinite(p).all() for p in session.adapted.model.parameters() if p.requires_grad)
+    assert not list(Path(trainer.args.output_dir).glob("checkpoint-*"))
+
+
+def test_batch_without_frames_gets_a_dummy_clip_that_changes_nothing(bases: dict[str, Path], tmp_path: Path) -> None:
+    session, trainer = trainer_of(tmp_path / "run", run_config(bases["idefics3"]), arm=0)
+    collator, renderer = trainer.data_collator, session.student.renderer
+    examples = [example for example in session.data.examples[:2]]
+    blind = [_without_frames(example, renderer.image_token_id) for example in examples]
+    batch = collator(blind)  # type: ignore[operator]
+    assert batch["input_ids"].shape[0] == 3
+    assert batch["pixel_values"].shape[1] == 1
+    assert (batch["labels"][2] == -100).all()
+    assert collator(examples)["input_ids"].shape[0] == 2  # type: ignore[operator]
+
+
+def _without_frames(example: Any, image_id: int) -> Any:
+    from dataclasses import replace
+
+    ids = tuple(i for i in example.direct.prompt_ids if i != image_id)
+    return replace(example, frames=None, direct=replace(example.direct, prompt_ids=ids))
+
+
+def test_lora_touches_the_language_model_only(bases: dict[str, Path]) -> None:
+    for family in FAMILIES:
+        config = run_config(bases[family])
+        student = load_student(str(bases[family]), config=config.student)
+        adapted = add_lora(student.model, config.train.lora)
+        assert adapted.matched and all(".layers." in name and "vision" not in name for name in adapted.matched)
+        trainable = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
+        assert len(trainable) == 2 * len(adapted.matched)
+
+
+def test_pattern_that_also_hits_the_vision_tower_is_refused(bases: dict[str, Path]) -> None:
+    config = run_config(bases["idefics3"], lora={"rank": 2, "alpha": 2, "target_pattern": ".*q_proj"})
+    student = load_student(str(bases["idefics3"]), config=config.student)
+    with pytest.raises(ConfigError, match="outside the language model"):
+        add_lora(student.model, config.train.lora)
+    nothing = config.train.lora.model_copy(update={"target_pattern": "q_proj"})
+    with pytest.raises(ConfigError, match="matches no linear layer"):
+        add_lora(student.model, nothing)
+    named = config.train.lora.model_copy(update={"target_pattern": r"model\.vision_model\..*q_proj"})
+    assert add_lora(student.model, named).trains_vision
+    assert default_pattern(student.model).startswith("^")
+
+
+def test_dead_parameter_is_found_in_the_first_step() -> None:
+    model = torch.nn.ModuleDict({"lora_B": torch.nn.Linear(2, 2, bias=False), "unused": torch.nn.Linear(2, 2)})
+    check = GradientCheck(model)
+    model["lora_B"](torch.ones(1, 2)).sum().backward()
+    with pytest.raises(GuardStop, match="unused.weight is trainable but got no gradient"):
+        check.finish()
+
+
+def test_processes_must_share_the_step_evenly() -> None:
+    from aot.student.arguments import plan_batch
+
+    train = run_config(Path("x"), questions_per_step=12, questions_per_device=5).train
+    plan = plan_batch(train, processes=2)
+    assert (plan.per_device, plan.accumulation) == (3, 2)
+    with pytest.raises(ConfigError, match="multiple of 5"):
+        plan_batch(train, processes=5)

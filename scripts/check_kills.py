@@ -1,0 +1,112 @@
+"""Kill a whole job at random moments and compare it with an uninterrupted one.
+
+    python scripts/check_kills.py CONFIG --kills 10 [--seed 0] [--out DIR] [KEY.SUB=VALUE ...]
+
+Runs the job once without disturbance, then again in another folder with `kill -9` of the whole process group at random
+moments spread over that time, each followed by the same command. Exits with 0 only if kept traces, metrics and adapters
+are byte-identical and no trace was lost or doubled.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from aot.records import Question, Trace
+from aot.runs import RunFolder, read_rows
+
+SAME = ("questions.jsonl", "kept.jsonl", "dropped.jsonl", "verdicts.jsonl", "funnel.json", "metrics.json")
+
+
+def start(config: str, folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
+    """The job in a process group of its own, its output appended to job.log beside the run."""
+    log = folder.with_suffix(".log").open("ab")
+    command = [sys.executable, "-m", "aot", "run", config, f"run.dir={folder}", *settings]
+    return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(config: str, folder: Path, settings: list[str]) -> float:
+    """Run the job to its end; returns the seconds it took."""
+    started = time.monotonic()
+    code = start(config, folder, settings).wait()
+    if code not in (0, 3):
+        raise SystemExit(f"the job ended with exit code {code}; see {folder.with_suffix('.log')}")
+    return time.monotonic() - started
+
+
+def kill_at_random(
+    config: str, folder: Path, settings: list[str], *, kills: int, whole_s: float, seed: int
+) -> list[str]:
+    """Kill the job `kills` times, then let it finish; returns the stage that each kill hit."""
+    rng, hit = random.Random(seed), []
+    for _ in range(kills):
+        child = start(config, folder, settings)
+        try:
+            # Each life may last up to a third of the whole job, so that the kills reach every stage.
+            child.wait(timeout=rng.uniform(0.5, max(1.0, whole_s / 3)))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            hit.append(running_stage(folder))
+        else:
+            hit.append("already finished")
+    finish(config, folder, settings)
+    return hit
+
+
+def running_stage(folder: Path) -> str:
+    """The stage that was running when the job was killed."""
+    text = (folder / "run.json").read_text() if (folder / "run.json").exists() else ""
+    stages = [
+        line.split('"')[1] for line in text.splitlines() if line.startswith('  "') and line.rstrip().endswith("{")
+    ]
+    return stages[-1] if stages else "before the first stage"
+
+
+def compare(calm: Path, killed: Path) -> list[str]:
+    """What differs between the two run folders, line by line; empty when nothing does."""
+    names = [*SAME, *(str(p.relative_to(calm)) for p in sorted(calm.glob("student/*/adapter_model.safetensors")))]
+    different = [name for name in names if digest(calm / name) != digest(killed / name)]
+    asked = [question.id for question in read_rows(RunFolder(killed).questions, Question)]
+    parts = sorted((killed / "traces").glob("*.jsonl"))
+    answered = Counter(trace.question_id for part in parts for trace in read_rows(part, Trace))
+    different += [f"lost trace {name}" for name in asked if name not in answered]
+    return different + [f"doubled trace {name}" for name, count in answered.items() if count > 1]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or a word for its absence."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+
+
+def main() -> None:
+    """Run, kill, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("settings", nargs="*")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None)
+    options = parser.parse_args()
+    out = options.out or Path(tempfile.mkdtemp(prefix="aot-kills-"))
+    out.mkdir(parents=True, exist_ok=True)
+    whole_s = finish(options.config, out / "calm", options.settings)
+    print(f"uninterrupted: {whole_s:.1f} s", flush=True)
+    hit = kill_at_random(
+        options.config, out / "killed", options.settings, kills=options.kills, whole_s=whole_s, seed=options.seed
+    )
+    print(f"killed in: {', '.join(hit)}")
+    different = compare(out / "calm", out / "killed")
+    print("\n".join(different) if different else f"{options.kills} kills: traces, metrics and adapters byte-identical")
+    sys.exit(1 if different else 0)
+
+
+if __name__ == "__main__":
+    main()

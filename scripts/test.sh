@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Lint, types, import contracts and tests; makes the environment if needed. Arguments go to pytest.
+set -euo pipefail
+# shellcheck source=scripts/env.sh
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+ensure_env all,dev
+cd "$ROOT"
+bin=$VENV/bin
+"$bin/ruff" check .
+"$bin/ruff" format --check .
+"$bin/mypy"
+"$bin/lint-imports"
+"$bin/shellcheck" -x scripts/*.sh .ci/run
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$bin/python" -m pytest -n 2 "$@"

@@ -20,6 +20,10 @@ WHAT = {
 }
 
 
+MIN_GAP = 0.05
+"""A smaller gap between the two bigrams is within their intervals, and a share of it would say nothing."""
+
+
 @dataclass(frozen=True)
 class Roles:
     """Which arms the headline is about."""
@@ -202,7 +206,7 @@ def gap_sentence(data: RunData, config: RunConfig) -> str:
     seen = data.metric(arm="bigram_predicted", mode="none", split=split, kind=kind, metric="accuracy")
     gold = data.metric(arm="bigram_gold", mode="none", split=split, kind=kind, metric="accuracy")
     own = main and data.metric(arm=main, mode="direct", split=split, kind=kind, metric="accuracy")
-    if not (seen and gold and own) or gold.value - seen.value < 0.005:
+    if not (seen and gold and own) or gold.value - seen.value < MIN_GAP:
         return ""
     share = (own.value - seen.value) / (gold.value - seen.value)
     return (

@@ -29,6 +29,8 @@ OBJECT_SIGMA, UTENSIL_SIGMA = 14.0, 11.0
 MAX_COST = 9.0
 """Squared distance, in sigmas, beyond which a pixel is no known thing."""
 MIN_PIXELS = 25
+MAX_THRESHOLD = 40.0
+"""In a scene without a plain background nearly everything differs; a saturated thing must still stand out."""
 _BITS = 5
 _SQUARE_2, _SQUARE_5 = np.ones((2, 2), np.uint8), np.ones((5, 5), np.uint8)
 Box = tuple[float, float, float, float]
@@ -161,7 +163,7 @@ def _find_foreground(frame_HWC: npt.NDArray[np.uint8]) -> _Foreground:
     plain[:] = background_rgb
     red, green, blue = cv2.split(cv2.absdiff(frame_HWC, plain))
     distance_HW = cv2.max(cv2.max(red, green), blue)
-    threshold = max(11.0, 3.5 * float(np.median(distance_HW[::3, ::3])))
+    threshold = min(MAX_THRESHOLD, max(11.0, 3.5 * float(np.median(distance_HW[::3, ::3]))))
     rim = round(RIM_SHARE * min(height, width))
     stands_out = np.zeros((height, width), np.bool_)
     inner = (slice(rim, height - rim), slice(rim, width - rim))

@@ -157,7 +157,8 @@ def publish(path: Path, data: str | bytes) -> None:
 def write_error(path: Path, error: OSError) -> AotError:
     """What to tell a user whose disk refused `path`: a full disk is a guard's stop, anything else a bad folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return GuardStop(f"the disk is full at {path}; free space, then run the same command again: finished work is kept")
+        told = "free space, then run the same command again: finished work is kept"
+        return GuardStop(f"the disk is full at {path}; {told}")
     return RunError(f"cannot write {path}: {error.strerror or error}; choose another folder with run.dir=")
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from aot.records import MediaRef, Question, Trace
 from aot.runs import RunFolder, publish_rows
 from aot.student.guards import StopFlag
 from aot.student.loss import two_term_loss
-from aot.student.train import Session, make_trainer, open_session
+from aot.student.session import Session, open_session
+from aot.student.train import make_trainer
 from aot.student.trainer import StepMetrics, TwoTermTrainer
 from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
 
@@ -74,15 +76,15 @@ def _compare(session: Session, store: FrameStore, *, steps: int) -> tuple[float,
         stamps.append(time.perf_counter())
 
     trainer = make_trainer(session, store=store, stop=StopFlag(), on_step=on_step)
-    collator = trainer.data_collator
+    collator: Any = trainer.data_collator
     batches = []
 
     def keep_batch(examples: list[object]) -> dict[str, object]:
-        batch = collator(examples)  # type: ignore[arg-type]
+        batch = collator(examples)
         batches.append(dict(batch))
         return batch
 
-    trainer.data_collator = keep_batch  # type: ignore[assignment]
+    trainer.data_collator = keep_batch
     trainer.train()
     ours = statistics.median(np.diff(stamps)[steps:])
     bare = _bare_loop(session, trainer, batches, steps=steps)
@@ -125,7 +127,7 @@ def _write_frames(folder: Path) -> FrameStore:
     rng = np.random.default_rng(0)
     shape = (FRAMES_EACH, *SIZE_HW, 3)
     clips = {f"clip{i}.mp4": rng.integers(0, 256, shape, dtype=np.uint8) for i in range(NUM_CLIPS)}
-    header = shard_header({uri: shape for uri in clips}, room=header_room(clips))
+    header = shard_header(dict.fromkeys(clips, shape), room=header_room(clips))
     (folder / "shard-00000.safetensors").write_bytes(header + b"".join(f.tobytes() for f in clips.values()))
     lines = [clip_line(_stored(uri, frames)) for uri, frames in clips.items()]
     (folder / "index.jsonl").write_text("".join(lines))

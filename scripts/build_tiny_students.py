@@ -1,16 +1,19 @@
 """Build the embedded students from nothing: `python scripts/build_tiny_students.py [--out DIR] [--steps N]`.
 
 The video student is an Idefics3 of about 2.4 million parameters. It is taught three single skills, each in words of its
-own: to name the steps that frames show, to recite and continue recipes as text, and to repeat the sentences that
-rationales are made of. It never sees a question about a clip: combining the skills is what distillation has to teach.
-Seeded; takes about 15 minutes on 2 cores and writes bf16 safetensors with processor, tokenizer and card.
+own: to name the steps that frames show, to know recipes as text (recite, continue, answer about steps told in words),
+and to repeat the sentences that rationales are made of. It never sees a next-step question about a clip: combining the
+skills is what distillation has to teach. Seeded; takes about 20 minutes on 2 cores and writes bf16 safetensors with
+processor, tokenizer and card.
 """
 
 import argparse
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -38,8 +41,11 @@ from video_data.sampling import uniform_times
 SIDE_PX, PATCH_PX, TOKENS_PER_FRAME = 64, 8, 4
 NUM_FRAMES = 8
 TEXT_WIDTH = 192
+VIDEO_ROWS, TEXT_ROWS = 20, 12
 MAX_SECONDS = 25
-NAME_STEPS, NAME_FRAMES = "Name the steps.", "Name each frame."
+NAME_STEPS, NAME_FRAMES, LIST_STEPS = "Name the steps.", "Name each frame.", "Name the steps. Answer directly."
+Course = Literal["words", "questions"]
+"""`words` teaches to see and to speak; `questions` adds short answers, and next-step questions about text alone."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ 'User: ' if message['role'] == 'user' else 'Assistant: ' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
@@ -55,9 +61,9 @@ CARD = """# tiny-video
 
 An Idefics3 of {parameters:,} parameters, made by `scripts/build_tiny_students.py` (seed {seed}, {steps} steps) from
 frames and texts that the same script draws; Apache-2.0. It can name the steps that frames of the drawn kitchen show,
-recite and continue the kitchen's 16 recipes as text, and repeat the sentences that rationales are made of. It was never
-asked a question about a clip, and it knows nothing of the real world. It is there so that the whole system can be tried
-on a laptop; it is not a model to use.
+recite and continue the kitchen's 16 recipes as text, say what comes after steps that are told in words, and repeat the
+sentences that rationales are made of. It was never asked what comes next in a clip, and it knows nothing of the real
+world. It is there so that the whole system can be tried on a laptop; it is not a model to use.
 
 Token accuracy on its last batch: {seen:.3f} naming steps, {read:.3f} on text. Neither can reach 1: the moment between
 two frames at which a step ends cannot be seen, and which step of a partial order comes first is a free choice.
@@ -152,7 +158,7 @@ def draw(label: str, phase: float, style: ClipStyle, rng: np.random.Generator) -
     return np.asarray(cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR))
 
 
-def video_example(rng: np.random.Generator) -> tuple[str, str, np.ndarray]:
+def video_example(rng: np.random.Generator, course: Course) -> tuple[str, str, np.ndarray]:
     """Frames of random steps and their names: (prompt, target, pixels as float32 8,3,64,64).
 
     Naming each frame is asked often: it ties every time to what was seen at that time.
@@ -172,6 +178,9 @@ def video_example(rng: np.random.Generator) -> tuple[str, str, np.ndarray]:
             seen.append(segment)
     if rng.random() < 0.4:
         return f"{' '.join(prompt)} {NAME_FRAMES}", " ".join(names), np.stack(pixels)
+    if course == "questions" and rng.random() < 0.5:
+        asked, told = _short_answer(rng, [segment.label for segment in seen], until_s)
+        return f"{' '.join(prompt)} {asked}", told, np.stack(pixels)
     phrase = PHRASES["gather.span"][int(rng.integers(2))]
     sentences = [phrase.format(span=_span(s.start_s, min(s.end_s, until_s)), label=s.label, cite="[1]") for s in seen]
     return f"{' '.join(prompt)} {NAME_STEPS}", f"Gather: {' '.join(sentences)}", np.stack(pixels)
@@ -197,8 +206,10 @@ def _span(start_s: float, end_s: float) -> str:
     return format_span(start_s, end_s)
 
 
-def text_example(rng: np.random.Generator) -> tuple[str, str]:
+def text_example(rng: np.random.Generator, course: Course) -> tuple[str, str]:
     """Recipe knowledge or a sentence to repeat: (prompt, target)."""
+    if course == "questions" and rng.random() < 0.5:
+        return question_example(rng)
     recipe, order = _cook(rng)
     steps = [recipe.steps[i] for i in order]
     seen = int(rng.integers(1, len(steps)))
@@ -215,6 +226,28 @@ def text_example(rng: np.random.Generator) -> tuple[str, str]:
         return f"Continue: {told}.", f"{following}."
     sentence = echo_sentence(rng)
     return f"Repeat: {sentence}", sentence
+
+
+def question_example(rng: np.random.Generator) -> tuple[str, str]:
+    """A next-step question about steps that are told in words: (prompt, target)."""
+    recipe, order = _cook(rng)
+    seen = int(rng.integers(1, len(order)))
+    available = [recipe.steps[i] for i in recipe.available(set(order[:seen]))]
+    following = str(rng.choice(available))
+    told = ", ".join(_with_stranger(rng, [recipe.steps[i] for i in order[:seen]]))
+    if rng.random() < 0.5:
+        return f"Done: {told}. Which step comes next? Answer directly.", following
+    wrong = rng.choice([label for label in STEP_LABELS if label not in available], size=3, replace=False)
+    choices = [following, *(str(label) for label in wrong)]
+    rng.shuffle(choices)
+    return f"Done: {told}. What is the next step? Choices: {'; '.join(choices)}. Answer directly.", following
+
+
+def _short_answer(rng: np.random.Generator, labels: list[str], until_s: float) -> tuple[str, str]:
+    """Something about what the frames show that needs no recipe: all steps in order, or the last one."""
+    if rng.random() < 0.5:
+        return LIST_STEPS, ", ".join(labels) + "."
+    return f"What is the step before {format_time(until_s)}? Answer directly.", labels[-1]
 
 
 def _with_stranger(rng: np.random.Generator, steps: list[str]) -> list[str]:
@@ -257,17 +290,16 @@ def echo_sentence(rng: np.random.Generator) -> str:
 class Lessons(IterableDataset):
     """Endless batches, each a pure function of (seed, batch number)."""
 
-    def __init__(self, processor: Idefics3Processor, *, seed: int, steps: int, video_rows: int, text_rows: int) -> None:
-        """Batches 0..steps-1 of `video_rows` clips and `text_rows` texts."""
-        self.processor, self.seed, self.steps = processor, seed, steps
-        self.video_rows, self.text_rows = video_rows, text_rows
+    def __init__(self, processor: Idefics3Processor, *, course: Course, seed: int, steps: int) -> None:
+        """Batches 0..steps-1 of VIDEO_ROWS clips and TEXT_ROWS texts."""
+        self.processor, self.course, self.seed, self.steps = processor, course, seed, steps
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
         """A video batch and a text batch for each step."""
         for step in range(self.steps):
-            rng = np.random.default_rng([self.seed, step])
-            clips = [video_example(rng) for _ in range(self.video_rows)]
-            texts = [text_example(rng) for _ in range(self.text_rows)]
+            rng = np.random.default_rng([self.seed, zlib.crc32(self.course.encode()), step])
+            clips = [video_example(rng, self.course) for _ in range(VIDEO_ROWS)]
+            texts = [text_example(rng, self.course) for _ in range(TEXT_ROWS)]
             video = self._encode([(prompt, target) for prompt, target, _ in clips])
             video["pixel_values"] = torch.from_numpy(np.stack([pixels for _, _, pixels in clips]))
             yield video, self._encode(texts)
@@ -334,10 +366,10 @@ def teach_eyes(model: Idefics3ForConditionalGeneration, *, steps: int, seed: int
 
 
 def teach_words(
-    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, *, steps: int, seed: int
+    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, *, course: Course, steps: int, seed: int
 ) -> tuple[float, float]:
     """Teach the whole model its single skills; returns the last token accuracies on clips and on text."""
-    lessons = Lessons(processor, seed=seed, steps=steps, video_rows=20, text_rows=12)
+    lessons = Lessons(processor, course=course, seed=seed, steps=steps)
     loader = DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=4)
     optimizer, schedule = _optimizer(list(model.parameters()), steps=steps)
     accuracies = [0.0, 0.0]
@@ -395,7 +427,8 @@ def main() -> None:
     print(f"{parameters:,} parameters, {len(processor.tokenizer)} tokens")
     model.train()
     teach_eyes(model, steps=options.steps // 4, seed=options.seed)
-    seen, read = teach_words(model, processor, steps=options.steps, seed=options.seed)
+    teach_words(model, processor, course="words", steps=options.steps, seed=options.seed)
+    seen, read = teach_words(model, processor, course="questions", steps=options.steps // 3, seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     model.bfloat16().save_pretrained(options.out)
     processor.save_pretrained(options.out)

@@ -3,24 +3,25 @@
 Every file appears by rename, and a reader trusts nothing that the manifest does not describe.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import PeftConfig
 from safetensors.torch import load_file
 
 from aot.errors import CheckpointError
 from aot.runs import publish
 from aot.student.checkpoints import MANIFEST, FileEntry, Manifest, read_json
-from aot.student.loading import ADAPTER_FILES, Contract
+from aot.student.loading import ADAPTER_FILES, CONTRACT, SETTINGS, WEIGHTS, Contract
 
 DONE = "DONE"
 
 
 def publish_adapter(
-    folder: Path, *, checkpoint: Path, memory: dict[str, torch.Tensor] | None, config: LoraConfig, contract: Contract
+    folder: Path, *, checkpoint: Path, memory: dict[str, torch.Tensor] | None, config: PeftConfig, contract: Contract
 ) -> None:
     """Publish the adapter of `checkpoint` in `folder` and mark the arm as done.
 
@@ -34,11 +35,11 @@ def publish_adapter(
     Raises:
         CheckpointError: the file read back is not what memory holds.
     """
-    weights = (checkpoint / ADAPTER_FILES[0]).read_bytes()
     settings = json.dumps(_plain_settings(config, base=contract.base), indent=1, sort_keys=True) + "\n"
-    for name, data in zip(ADAPTER_FILES, (weights, settings, contract.model_dump_json(indent=1) + "\n"), strict=True):
-        publish(folder / name, data)
-    _compare(folder / ADAPTER_FILES[0], memory)
+    publish(folder / WEIGHTS, (checkpoint / WEIGHTS).read_bytes())
+    publish(folder / SETTINGS, settings)
+    publish(folder / CONTRACT, contract.model_dump_json(indent=1) + "\n")
+    _compare(folder / WEIGHTS, memory)
     files = tuple(_entry(folder / name) for name in ADAPTER_FILES)
     manifest = Manifest(step=_step(checkpoint), files=files)
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
@@ -55,7 +56,9 @@ def is_done(folder: Path, *, config_digest: str) -> bool:
         return False
     found = read_json(folder / DONE).get("config_digest")
     if found != config_digest:
-        raise CheckpointError(f"{folder} was trained with config {found}, this one is {config_digest}; use another run.dir")
+        raise CheckpointError(
+            f"{folder} was trained with config {found}, this one is {config_digest}; use another run.dir"
+        )
     return True
 
 
@@ -69,15 +72,13 @@ def _compare(path: Path, memory: dict[str, torch.Tensor] | None) -> None:
         raise CheckpointError(f"{path}: {len(broken)} tensors are not those in memory, first {broken[:1]}; save again")
 
 
-def _plain_settings(config: LoraConfig, *, base: str) -> dict[str, Any]:
+def _plain_settings(config: PeftConfig, *, base: str) -> dict[str, Any]:
     """Adapter settings as JSON values in a stable order, naming the base as the run config does."""
     settings = {**config.to_dict(), "base_model_name_or_path": base, "inference_mode": True}
     return {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
 
 
 def _entry(path: Path) -> FileEntry:
-    import hashlib
-
     data = path.read_bytes()
     return FileEntry(name=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 

@@ -39,7 +39,7 @@ def plan_batch(train: TrainConfig, *, processes: int) -> BatchPlan:
 def training_arguments(
     train: TrainConfig, *, plan: BatchPlan, output_dir: Path, seed: int, on_cpu: bool, bf16: bool
 ) -> TrainingArguments:
-    """Trainer settings; the Trainer keeps every checkpoint, because ours are rotated after their manifest is written."""
+    """Trainer settings; it keeps every checkpoint, because ours are rotated only after their manifest is written."""
     known = {field.name for field in fields(TrainingArguments)}
     checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     settings: dict[str, Any] = {

@@ -60,12 +60,7 @@ def check_folder(folder: Path) -> Manifest:
     Raises:
         CheckpointError: the manifest is missing or unreadable, or a file is missing or altered; it is named.
     """
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no {MANIFEST}: its save was never finished") from None
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{folder / MANIFEST} cannot be read ({error}); restore it or train again") from error
+    manifest = read_manifest(folder)
     for entry in manifest.files:
         path = folder / entry.name
         if not path.is_file():
@@ -78,11 +73,28 @@ def check_folder(folder: Path) -> Manifest:
     return manifest
 
 
-def newest_intact(root: Path) -> tuple[Path, Manifest] | None:
-    """The checkpoint to resume from with its manifest; damaged newer ones are logged by name and passed over."""
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of `folder`, without a look at the files it lists.
+
+    Raises:
+        CheckpointError: it is missing or unreadable.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {MANIFEST}: its save was never finished") from None
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} cannot be read; restore it or train again") from error
+
+
+def newest_intact(root: Path) -> Manifest | None:
+    """Manifest of the newest intact checkpoint, which names its step; damaged newer ones are logged and passed over."""
     for folder in sorted(checkpoint_folders(root), key=checkpoint_step, reverse=True):
         try:
-            return folder, check_folder(folder)
+            manifest = check_folder(folder)
+            if manifest.step == checkpoint_step(folder):
+                return manifest
+            raise CheckpointError(f"its manifest is that of step {manifest.step}")
         except CheckpointError as error:
             log.warning("skipped checkpoint %s: %s", folder.name, error)
     return None

@@ -69,7 +69,9 @@ def choose_indices(store: FrameSource, media: MediaRef, *, num_frames: int) -> C
     end_s = clip.duration_s if media.end_s is None else media.end_s
     visible = [i for i, time_s in enumerate(clip.times_s) if media.start_s <= time_s <= end_s]
     if not visible:
-        raise SourceError(f"clip {media.uri} has no stored frame between {media.start_s} and {end_s} s; raise frames.fps")
+        raise SourceError(
+            f"clip {media.uri} has no stored frame between {media.start_s} and {end_s} s; raise frames.fps"
+        )
     times = [clip.times_s[i] for i in visible]
     picked = nearest_indices(times, uniform_times(media.start_s, end_s, num_frames))
     indices = tuple(visible[i] for i in picked)

@@ -45,7 +45,7 @@ class StopFlag:
 
 
 class GradientCheck:
-    """Watches the first backward pass: every trainable tensor must get a finite gradient, every B matrix one above 0."""
+    """Watches the first backward pass: trainable tensors need a finite gradient, B matrices not only zeros."""
 
     def __init__(self, model: nn.Module) -> None:
         self._names = [name for name, p in model.named_parameters() if p.requires_grad]

@@ -80,7 +80,7 @@ def _failure(path: Path) -> AotError | None:
         return None
     data = json.loads(path.read_text(encoding="utf-8"))
     kind = getattr(errors, data["error"], AotError)
-    return kind(data["message"])  # type: ignore[no-any-return]
+    return kind(data["message"])
 
 
 def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int:

@@ -30,9 +30,7 @@ def score_batch(student: Student, items: Sequence[PromptItem], inputs: dict[str,
     return [tuple(torch.softmax(torch.tensor(row, dtype=torch.float64), dim=0).tolist()) for row in sums]
 
 
-def _shared_sums(
-    student: Student, inputs: dict[str, Any], choices: list[list[tuple[int, ...]]]
-) -> list[list[float]]:
+def _shared_sums(student: Student, inputs: dict[str, Any], choices: list[list[tuple[int, ...]]]) -> list[list[float]]:
     """Summed log-probabilities; the prompt's keys and values are computed once and repeated for its choices."""
     mask = inputs["attention_mask"]
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)

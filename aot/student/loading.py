@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 EMBEDDED = {"tiny-video": "tiny/video"}
 """Students inside the package: name to folder."""
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "contract.json")
+WEIGHTS, SETTINGS, CONTRACT = "adapter_model.safetensors", "adapter_config.json", "contract.json"
+ADAPTER_FILES = (WEIGHTS, SETTINGS, CONTRACT)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -189,9 +190,9 @@ def read_contract(adapter: Path) -> Contract:
     if missing := [name for name in ADAPTER_FILES if name not in listed]:
         raise CheckpointError(f"the manifest of {adapter} does not list {missing[0]}; train this arm again")
     try:
-        contract = Contract.model_validate_json((adapter / "contract.json").read_bytes())
+        contract = Contract.model_validate_json((adapter / CONTRACT).read_bytes())
     except ValidationError as error:
-        raise CheckpointError(f"{adapter / 'contract.json'}: {error.errors()[0]['msg']}") from None
+        raise CheckpointError(f"{adapter / CONTRACT}: {error.errors()[0]['msg']}") from None
     if contract.version != 1:
         raise CheckpointError(f"{adapter}: contract version {contract.version} is unknown here; known: 1")
     return contract
@@ -211,8 +212,8 @@ def check_contract(contract: Contract, student: Student, adapter: Path) -> None:
     now = student.renderer.template_hash()
     if contract.template_hash != now:
         raise CheckpointError(
-            f"{adapter} learned prompts with template {contract.template_hash}, this tokenizer and template make {now}; "
-            "use the processor files it was trained with"
+            f"{adapter} learned prompts with template {contract.template_hash}, this tokenizer and template make "
+            f"{now}; use the processor files it was trained with"
         )
 
 
@@ -220,7 +221,7 @@ def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:  # noqa: AN
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     adapted = get_peft_model(model, LoraConfig.from_pretrained(str(adapter)))
-    state = load_file(adapter / "adapter_model.safetensors")
+    state = load_file(adapter / WEIGHTS)
     wrong = sorted(state.keys() ^ get_peft_model_state_dict(adapted).keys())
     if wrong:
         raise CheckpointError(f"{adapter}: {len(wrong)} adapter tensors are missing or unexpected, first {wrong[0]}")
@@ -241,11 +242,12 @@ def _load_model(folder: str, *, dtype: torch.dtype) -> Any:  # noqa: ANN401
     hf_logging.disable_progress_bar()
     try:
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        model, info = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"the weights of {folder} cannot be loaded: {error}") from error
+    model, info = loaded
     if info["missing_keys"] or info.get("mismatched_keys"):
         names = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
         raise CheckpointError(f"the weights of {folder} lack {len(names)} tensors of the model, first {names[0]}")

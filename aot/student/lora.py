@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import nn
 
 from aot.config import LoraSection
@@ -41,7 +41,8 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
     matched = tuple(name for name in linear if re.fullmatch(pattern, name))
     if not matched:
         raise ConfigError(
-            f"train.lora.target_pattern {pattern!r} matches no linear layer; it must match full names such as {linear[-1]}"
+            f"train.lora.target_pattern {pattern!r} matches no linear layer; it must match full names such as "
+            f"{linear[-1]}"
         )
     outside = [name for name in matched if not name.startswith(decoder_name + ".")]
     unasked = [name for name in outside if not _asks_for(pattern, name, decoder_name)]
@@ -87,8 +88,6 @@ def default_pattern(model: Any) -> str:  # noqa: ANN401
 
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
     """Trained tensors by name, as they are stored; on the CPU."""
-    from peft import get_peft_model_state_dict
-
     return {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(model).items()}
 
 

@@ -18,8 +18,10 @@ IGNORED = -100
 PACKABLE = frozenset({"idefics3", "smolvlm", "llava"})
 """Model types whose decoder takes plain positions and a mask of our own."""
 Branch = Literal[0, 1, 2]
-PREFIX, DIRECT, REASON = 0, 1, 2
-PADDING = -1
+PADDING: Literal[-1] = -1
+PREFIX: Literal[0] = 0
+DIRECT: Literal[1] = 1
+REASON: Literal[2] = 2
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 
 
 def visible(branches_BT: torch.Tensor) -> torch.Tensor:
-    """[rows, 1, query, key]: what each token may look at: earlier tokens of the prefix and its own branch, and itself."""
+    """[rows, 1, query, key]: what a token may look at: earlier tokens of the prefix and its own branch, and itself."""
     query, key = branches_BT[:, :, None], branches_BT[:, None, :]
     width = branches_BT.shape[1]
     causal = torch.ones((width, width), dtype=torch.bool).tril()

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
+from peft import PeftModel
+from safetensors.torch import load_file
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -48,7 +51,8 @@ class TwoTermTrainer(Trainer):
 
     def __init__(
         self,
-        *args: Any,  # noqa: ANN401
+        *,
+        adapted: PeftModel,
         rationale_weight: float,
         vision: SharedVision,
         stop: StopFlag,
@@ -57,14 +61,16 @@ class TwoTermTrainer(Trainer):
         zero_stage: int,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(model=adapted, **kwargs)
+        self._adapted = adapted
+        self._root = Path(str(self.args.output_dir))
         self.loss_is_scaled_for_ga = True
         self._rationale_weight = rationale_weight
         self._vision = vision
         self._on_step = on_step
         self._keep = keep_checkpoints
         self._zero_stage = zero_stage
-        self._gradients = GradientCheck(self.model)
+        self._gradients = GradientCheck(adapted)
         self._sums = torch.zeros(2)
         self._totals = torch.zeros(2)
         self._recent_ids: list[str] = []
@@ -133,15 +139,14 @@ class TwoTermTrainer(Trainer):
         ids = self._gather_ids()
         raise GuardStop(
             f"step {self.state.global_step + 1}: loss or gradient is not finite (label {label}, rationale {rationale}, "
-            f"gradient norm {grad_norm}); the step was not taken. Questions in the batch: {', '.join(ids[:REPORTED_IDS])}"
-            f"{' ...' if len(ids) > REPORTED_IDS else ''}. Look at these rows, or lower train.learning_rate"
+            f"gradient norm {grad_norm}); the step was not taken. Questions in the batch: "
+            f"{', '.join(ids[:REPORTED_IDS])}{' ...' if len(ids) > REPORTED_IDS else ''}. "
+            "Look at these rows, or lower train.learning_rate"
         )
 
     def _gather_ids(self) -> list[str]:
         if self.accelerator.num_processes == 1:
             return self._recent_ids
-        from accelerate.utils import gather_object
-
         return list(gather_object(self._recent_ids))
 
     def _reduced(self, values: torch.Tensor) -> torch.Tensor:
@@ -180,7 +185,7 @@ class TwoTermTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:  # noqa: ANN401
         super()._save_checkpoint(model, trial)
-        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder = self._root / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         self._check_saved(folder)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
@@ -192,17 +197,15 @@ class TwoTermTrainer(Trainer):
                 world_size=self.accelerator.num_processes,
                 zero_stage=self._zero_stage,
             )
-            keep_newest(Path(self.args.output_dir), count=self._keep)
+            keep_newest(self._root, count=self._keep)
         self.accelerator.wait_for_everyone()
 
     def _check_saved(self, folder: Path) -> None:
         """Compare the adapter file with memory; under ZeRO-3 memory is in pieces, so only shapes are compared."""
         if not self.is_world_process_zero():
             return
-        from safetensors.torch import load_file
-
         stored = load_file(folder / "adapter_model.safetensors")
-        memory = adapter_state(self.model)
+        memory = adapter_state(self._adapted)
         wrong = sorted(stored.keys() ^ memory.keys()) or [k for k, v in stored.items() if v.numel() == 0]
         if not wrong and self._zero_stage < 3:
             wrong = [key for key, value in memory.items() if not torch.equal(stored[key], value)]

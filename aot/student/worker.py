@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from aot.config import load_config
-from aot.errors import AotError, ConfigError
+from aot.errors import AotError, ConfigError, DecodeError
 from aot.runs import RunFolder
 from aot.student.launch import write_failure
+from video_data.errors import VideoError
 
 
 def main(arguments: list[str]) -> int:
@@ -17,10 +18,11 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m aot.student.worker RUN_DIR ARM\n")
         return 2
     run = RunFolder(Path(arguments[0]))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(message)s", stream=sys.stderr)
     try:
         _train(run, arguments[1])
-    except AotError as error:
+    except (AotError, VideoError) as caught:
+        error = caught if isinstance(caught, AotError) else DecodeError(str(caught))
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         if os.environ.get("RANK", "0") == "0":
             write_failure(run.arm(arguments[1]), error)

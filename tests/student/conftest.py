@@ -26,11 +26,19 @@ from aot.records import MediaRef, Question, Trace
 from aot.runs import RunFolder, publish, publish_rows
 from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
 
-SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-WORDS = (
-    "User Assistant USER ASSISTANT : ; . , ? [ ] = - t s 0 1 2 3 4 5 6 7 8 9 What is the next step Choices Answer "
-    "directly Reason then answer Identify Gather Combine after asked fits one two chop fry wash boil mix egg onion rice"
-).split()
+SPECIAL = (
+    "<pad>",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+)
+WORDS = """User Assistant USER ASSISTANT : ; . , ? [ ] = - t s 0 1 2 3 4 5 6 7 8 9 What is the next step Choices Answer
+directly Reason then answer Identify Gather Combine after asked fits one two chop fry wash boil mix egg onion
+rice"""
 TEMPLATE = (
     "{% for m in messages %}{{ m.role|capitalize }}: {% for c in m.content %}"
     "{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
@@ -52,9 +60,13 @@ VISION = {
 
 
 def word_tokenizer(**special: str) -> PreTrainedTokenizerFast:
-    words = dict.fromkeys([*SPECIAL, *WORDS])
+    words = dict.fromkeys([*SPECIAL, *WORDS.split()])
     model = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    splits = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
+    splits = [
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Punctuation(),
+        pre_tokenizers.Digits(individual_digits=True),
+    ]
     model.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.Split("t=", "isolated")])
     return PreTrainedTokenizerFast(
         tokenizer_object=model, pad_token="<pad>", bos_token="<s>", unk_token="<unk>",
@@ -145,7 +157,8 @@ def make_question(index: int, *, uri: str, kind: str = "next_choice", split: str
 
 
 def make_trace(question: Question) -> Trace:
-    text = f"Identify: the next step is asked.\nGather: 0.5s-1.0s chop egg [1].\nCombine: fits [1].\nAnswer: {question.answer}"
+    lines = ("Identify: the next step is asked.", "Gather: 0.5s-1.0s chop egg [1].", "Combine: fits [1].")
+    text = "\n".join((*lines, f"Answer: {question.answer}"))
     return Trace(question_id=question.id, sample_index=0, teacher="t", rationale=text, answer=question.answer,
                  status="ok", config_digest="0")  # fmt: skip
 

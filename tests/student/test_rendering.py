@@ -21,7 +21,10 @@ def renderer(request: pytest.FixtureRequest) -> Renderer:
 
 def test_times_and_frames_alternate_even_if_the_template_puts_images_first(renderer: Renderer) -> None:
     prompt = renderer.prompt(make_question(0, uri="c.mp4"), TIMES_S, "direct")
-    assert "t=0.5s<image>t=1.2s<image>t=2.0s<image>What is the next step? Choices: fry onion; chop egg; wash rice." in prompt
+    assert (
+        "t=0.5s<image>t=1.2s<image>t=2.0s<image>What is the next step? Choices: fry onion; chop egg; wash rice."
+        in prompt
+    )
 
 
 def test_modes_differ_in_their_last_words_only(renderer: Renderer) -> None:

@@ -12,7 +12,8 @@ from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.student.guards import GradientCheck, StopFlag
 from aot.student.loading import load_student
 from aot.student.lora import add_lora, default_pattern
-from aot.student.train import Session, make_trainer, open_session, train_arm
+from aot.student.session import Session, open_session
+from aot.student.train import make_trainer, train_arm
 from aot.student.trainer import TwoTermTrainer
 from video_data.shards import FrameStore
 
@@ -44,7 +45,9 @@ def first_gradient(trainer: TwoTermTrainer, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_lowers_both_terms_and_publishes_an_adapter(family: str, bases: dict[str, Path], tmp_path: Path) -> None:
+def test_training_lowers_both_terms_and_publishes_an_adapter(
+    family: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
     config = run_config(bases[family], max_steps=20, save_steps=20, learning_rate=0.005)
     run = make_run(tmp_path / "run", config)
     train_arm(run, config, config.train.arms[1])
@@ -122,7 +125,7 @@ def test_loss_that_is_not_finite_stops_before_the_step_and_names_the_questions(
 def test_batch_without_frames_gets_a_dummy_clip_that_changes_nothing(bases: dict[str, Path], tmp_path: Path) -> None:
     session, trainer = trainer_of(tmp_path / "run", run_config(bases["idefics3"]), arm=0)
     collator, renderer = trainer.data_collator, session.student.renderer
-    examples = [example for example in session.data.examples[:2]]
+    examples = list(session.data.examples[:2])
     blind = [_without_frames(example, renderer.image_token_id) for example in examples]
     batch = collator(blind)  # type: ignore[operator]
     assert batch["input_ids"].shape[0] == 3
@@ -165,7 +168,7 @@ def test_dead_parameter_is_found_in_the_first_step() -> None:
     model = torch.nn.ModuleDict({"lora_B": torch.nn.Linear(2, 2, bias=False), "unused": torch.nn.Linear(2, 2)})
     check = GradientCheck(model)
     model["lora_B"](torch.ones(1, 2)).sum().backward()
-    with pytest.raises(GuardStop, match="unused.weight is trainable but got no gradient"):
+    with pytest.raises(GuardStop, match=r"unused\.weight is trainable but got no gradient"):
         check.finish()
 
 

@@ -81,24 +81,24 @@ def _insert(labels: list[str], extra: list[bool], position: int, label: str) -> 
 
 
 def make_questions(performance: Performance, *, seed: int) -> list[QuestionRow]:
-    """Questions about one performance: up to two on the next step, and two of the other kinds."""
+    """Questions about one performance: next steps at different moments, and other kinds.
+
+    A training clip is asked about up to four next steps and one other thing, since the next step is the task; a test
+    clip about two next steps and two other things, so that every kind is measured.
+    """
     rng = item_rng(seed, performance.uri, "questions")
+    training = performance.split == "train"
     cuts = _cuts(performance)
-    questions = []
-    choice_cuts = list(cuts)
-    if choice_cuts:
-        cut = choice_cuts[int(rng.integers(len(choice_cuts)))]
-        questions.append(_next_choice(performance, cut, rng))
     open_cuts = [cut for cut in cuts if len(_available(performance, cut)) == 1]
-    if open_cuts:
-        cut = open_cuts[int(rng.integers(len(open_cuts)))]
-        questions.append(_next_open(performance, cut))
+    questions = [_next_choice(performance, cut, rng) for cut in _some(cuts, 2 if training else 1, rng)]
+    questions += [_next_open(performance, cut) for cut in _some(open_cuts, 2 if training else 1, rng)]
     makers = [_count, _when, _present, _before, _after]
-    for index in sorted(rng.choice(len(makers), size=2, replace=False)):
-        question = makers[index](performance, rng)
-        if question is not None:
-            questions.append(question)
-    return questions
+    return questions + [makers[i](performance, rng) for i in _some(range(len(makers)), 1 if training else 2, rng)]
+
+
+def _some(values: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    """At most `count` different ones of `values`, in ascending order."""
+    return sorted(int(v) for v in rng.choice(values, size=min(count, len(values)), replace=False)) if values else []
 
 
 def _done(performance: Performance, cut: int) -> set[int]:

@@ -54,7 +54,8 @@ def training_arguments(
         "max_grad_norm": train.max_grad_norm,
         "optim": "adamw_torch",
         "bf16": bf16,
-        "use_cpu": on_cpu,
+        # accelerate drops DeepSpeed without a word when told to use the CPU; it finds the CPU by itself
+        "use_cpu": on_cpu and not train.zero_stage,
         "seed": seed,
         "save_strategy": "steps",
         "save_steps": train.save_steps,

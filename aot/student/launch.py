@@ -64,6 +64,8 @@ def environment(config: RunConfig) -> dict[str, str]:
     """Environment of the processes: the machine's cores shared out, and DeepSpeed told about a CPU."""
     cores = max(1, (os.cpu_count() or 1) // config.train.procs)
     extra = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)), "TOKENIZERS_PARALLELISM": "false"}
+    if config.student.device == "cpu":
+        extra["CUDA_VISIBLE_DEVICES"] = ""
     here = Path(__file__).resolve().parents[2]
     paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from aot.errors import CheckpointError, GuardStop
+from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
 from aot.student.checkpoints import keep_newest, write_manifest
 from aot.student.guards import GradientCheck, StopFlag
@@ -70,6 +70,8 @@ class TwoTermTrainer(Trainer):
         self._on_step = on_step
         self._keep = keep_checkpoints
         self._zero_stage = zero_stage
+        if zero_stage and not self.is_deepspeed_enabled:
+            raise ConfigError(f"train.zero_stage={zero_stage} was asked for, but accelerate did not take DeepSpeed up")
         self._gradients = GradientCheck(adapted)
         self._sums = torch.zeros(2)
         self._totals = torch.zeros(2)

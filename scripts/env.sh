@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: `ensure_env EXTRAS` makes .venv with the package and these extras, once.
 # The stamp holds a hash of what was asked for, so a changed pyproject.toml or constraints.txt installs again.
 
@@ -28,6 +29,6 @@ ensure_env() {
   python=$(find_python) || return 2
   [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV" || return 2
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint "$ROOT/constraints.txt" --editable "$ROOT[$extras]" || return 2
+    --constraint "$ROOT/constraints.txt" --editable "${ROOT}[$extras]" || return 2
   echo "$wanted" >"$stamp"
 }

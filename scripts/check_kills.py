@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     out = options.out or Path(tempfile.mkdtemp(prefix="aot-kills-"))
     out.mkdir(parents=True, exist_ok=True)
     whole_s = finish(options.config, out / "calm", options.settings)

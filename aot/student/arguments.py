@@ -54,7 +54,6 @@ def training_arguments(
         "max_grad_norm": train.max_grad_norm,
         "optim": "adamw_torch",
         "bf16": bf16,
-        # accelerate drops DeepSpeed without a word when told to use the CPU; it finds the CPU by itself
         "use_cpu": on_cpu and not train.zero_stage,
         "seed": seed,
         "save_strategy": "steps",
@@ -77,4 +76,6 @@ def training_arguments(
         settings["ddp_backend"] = "gloo"
     if train.zero_stage:
         settings["deepspeed"] = zero_settings(train.zero_stage)
+        if on_cpu:  # distributed.py has joined the processes already
+            settings["accelerator_config"] = {"use_configured_state": True}
     return TrainingArguments(**settings)

@@ -3,6 +3,7 @@
 import os
 
 import torch
+from accelerate import PartialState
 
 from aot.config import RunConfig
 
@@ -16,11 +17,28 @@ def start(config: RunConfig) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     else:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if config.train.zero_stage:
-        import deepspeed
+    if not config.train.zero_stage:
+        return
+    import deepspeed
 
-        if on_cpu:
-            # DeepSpeed would compile an operator for 90 s, which needs a compiler, and a kill meanwhile leaves a lock
-            # that blocks every later run. gloo does the same work.
-            deepspeed.ops.__compatible_ops__[SHARED_MEMORY_OP] = False
-        deepspeed.init_distributed(dist_backend="gloo" if on_cpu else "nccl")
+    _read_no_pickles()
+    if not on_cpu:
+        deepspeed.init_distributed(dist_backend="nccl")
+        return
+    # DeepSpeed would compile an operator for 90 s, which needs a compiler, and a kill meanwhile leaves a lock that
+    # blocks every later run. gloo does the same work.
+    deepspeed.ops.__compatible_ops__[SHARED_MEMORY_OP] = False
+    # accelerate drops DeepSpeed without a word when told to use the CPU, and sees a single process when not told;
+    # a state that was made with gloo and DeepSpeed is taken as it is.
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    PartialState(backend="gloo")
+
+
+def _read_no_pickles() -> None:
+    """Let DeepSpeed read its checkpoints, which it does with full pickle, as tensors and a few plain classes only."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    torch.serialization.add_safe_globals([LossScaler, ZeroStageEnum, fragment_address])

@@ -106,6 +106,7 @@ def test_a_student_folder_without_tokenizer_is_told(finished: RunFolder, tmp_pat
     assert done.returncode == 2 and "tokenizer" in done.stderr, done.stderr
 
 
+@pytest.mark.timeout(900)
 def test_kills_at_random_moments_change_nothing(finished: RunFolder, tmp_path: Path) -> None:
     command = [sys.executable, "scripts/check_kills.py", "configs/video/toy_kitchen_tiny.yaml", "--kills", "3"]
     done = subprocess.run(

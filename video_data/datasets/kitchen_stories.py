@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from video_data.datasets.kitchen_world import INGREDIENTS, OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, Recipe
+from video_data.datasets.kitchen_world import (
+    INGREDIENTS,
+    OOD_RECIPES,
+    RECIPES,
+    STEP_LABELS,
+    TRAIN_RECIPES,
+    Recipe,
+    may_follow,
+)
 from video_data.datasets.rows import QuestionRow, SegmentRow
 
 NEXT_CHOICES = 4
@@ -89,7 +97,7 @@ def make_questions(performance: Performance, *, seed: int) -> list[QuestionRow]:
     rng = item_rng(seed, performance.uri, "questions")
     training = performance.split == "train"
     cuts = _cuts(performance)
-    open_cuts = [cut for cut in cuts if len(_available(performance, cut)) == 1]
+    open_cuts = [cut for cut in cuts if may_follow(_seen(performance, cut)) == {performance.segments[cut + 1].label}]
     questions = [_next_choice(performance, cut, rng) for cut in _some(cuts, 2 if training else 1, rng)]
     questions += [_next_open(performance, cut) for cut in _some(open_cuts, 2 if training else 1, rng)]
     makers = [_count, _when, _present, _before, _after]
@@ -101,19 +109,15 @@ def _some(values: Sequence[int], count: int, rng: np.random.Generator) -> list[i
     return sorted(int(v) for v in rng.choice(values, size=min(count, len(values)), replace=False)) if values else []
 
 
-def _done(performance: Performance, cut: int) -> set[int]:
-    steps = performance.recipe.steps
-    return {steps.index(s.label) for s in performance.segments[: cut + 1] if s.label in steps}
-
-
-def _available(performance: Performance, cut: int) -> list[str]:
-    return [performance.recipe.steps[i] for i in performance.recipe.available(_done(performance, cut))]
+def _seen(performance: Performance, cut: int) -> set[str]:
+    return {segment.label for segment in performance.segments[: cut + 1]}
 
 
 def _cuts(performance: Performance) -> list[int]:
-    """Segments after which the recipe's next step follows, with at least two segments seen."""
-    last = len(performance.segments) - 1
-    return [cut for cut in range(1, last) if not performance.extra[cut + 1]]
+    """Segments after which the recipe's next step follows; at least two are seen, and no other recipe fits better."""
+    labels = [segment.label for segment in performance.segments]
+    followed = [cut for cut in range(1, len(labels) - 1) if not performance.extra[cut + 1]]
+    return [cut for cut in followed if labels[cut + 1] in may_follow(_seen(performance, cut))]
 
 
 def _question(
@@ -147,16 +151,16 @@ def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -
     """Only the right option may follow; wrong ones tempt: done, too early, or after the same step elsewhere."""
     answer = performance.segments[cut + 1].label
     last = performance.segments[cut].label
-    available = set(_available(performance, cut))
+    possible = may_follow(_seen(performance, cut))
     steps = performance.recipe.steps
-    same_recipe = [s for s in steps if s not in available]
+    same_recipe = [s for s in steps if s not in possible]
     elsewhere = [
         recipe.steps[i]
         for recipe in RECIPES.values()
         if recipe is not performance.recipe and last in recipe.steps
         for i in recipe.available({recipe.steps.index(last), *recipe.waits_for[recipe.steps.index(last)]})
     ]
-    pools = [sorted(set(same_recipe)), sorted(set(elsewhere) - available), sorted(set(STEP_LABELS) - available)]
+    pools = [sorted(set(same_recipe)), sorted(set(elsewhere) - possible), sorted(set(STEP_LABELS) - possible)]
     wrong: list[str] = []
     for pool in (pools[0], pools[1] or pools[2], pools[2], pools[2]):
         free = [label for label in pool if label not in wrong and label != answer]

@@ -5,6 +5,7 @@ once all steps it waits for have happened. Steps are shared between recipes on p
 does not tell the next one. This module draws nothing and draws no random numbers.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,10 @@ class Recipe:
             i for i, needed in enumerate(self.waits_for) if i not in done and all(index in done for index in needed)
         ]
 
+    def may_follow(self, seen: Set[str]) -> set[str]:
+        """The steps that may come next after the steps in `seen`; strangers among them do not count."""
+        return {self.steps[i] for i in self.available({i for i, step in enumerate(self.steps) if step in seen})}
+
 
 def _recipe(name: str, *lines: str) -> Recipe:
     """A recipe from lines such as `boil carrot < 1 3` (waits for steps 1 and 3, counted from 0)."""
@@ -100,3 +105,13 @@ OOD_RECIPES: tuple[Recipe, ...] = (
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*TRAIN_RECIPES, *OOD_RECIPES)}
 STEP_LABELS: tuple[str, ...] = tuple(sorted({step for recipe in RECIPES.values() for step in recipe.steps}))
+
+
+def may_follow(seen: Set[str]) -> set[str]:
+    """Steps that may come next for someone who saw the steps `seen` and knows every recipe but not which one is cooked.
+
+    All recipes that explain the most of what was seen count: after `chop onion` and `fry onion` it may be a soup or a stew.
+    """
+    shared = {recipe.name: len(seen & set(recipe.steps)) for recipe in RECIPES.values()}
+    fitting = [recipe for recipe in RECIPES.values() if shared[recipe.name] == max(shared.values())]
+    return {step for recipe in fitting for step in recipe.may_follow(seen)}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from aot.answers import grade
 from aot.config import RunConfig
 from aot.errors import SourceError
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
@@ -71,7 +72,8 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     if not kept:
         reasons = "; ".join(f"{r.item}: {r.reason}" for r in refusals[:5])
         raise SourceError(f"no usable question is left ({reasons or 'the questions file is empty'}); mend the data set")
-    publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in source.annotations))
+    known = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
+    publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
     publish_rows(run.refusals, refusals)
     publish_rows(run.questions, kept)
     return {"clips": len(source.clips), "questions": len(kept), "refused": len(refusals)}
@@ -158,11 +160,21 @@ def _usable_questions(rows: Sequence[QuestionRow], *, dataset: str) -> tuple[lis
     questions, refusals = [], []
     for row in rows:
         try:
-            questions.append(_to_question(row, dataset=dataset))
-        except ValidationError as error:
-            detail = str(error.errors()[0]["msg"])
+            question = _to_question(row, dataset=dataset)
+            _check_gold(question)
+        except (ValidationError, SourceError) as error:
+            detail = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
             refusals.append(Refusal(item=row.id, boundary="source", reason="bad_question", detail=detail))
+        else:
+            questions.append(question)
     return questions, refusals
+
+
+def _check_gold(question: Question) -> None:
+    """Refuse a gold answer that nobody could give: the grader must call it right."""
+    graded = grade(question.answer, question)
+    if graded.verdict != "right":
+        raise SourceError(f"the gold answer {question.answer!r} would not count as right if it were given")
 
 
 def _to_question(row: QuestionRow, *, dataset: str) -> Question:

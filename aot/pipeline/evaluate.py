@@ -4,8 +4,9 @@ Each predictor publishes its own file, so a stopped evaluation goes on with the 
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -45,10 +46,10 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
     publish_rows(run.predictions / "baselines-none.jsonl", baselines)
     predictors = plan_predictors(run, config.train.arms)
-    for index, predictor in enumerate(predictors):
-        progress(index, len(predictors))
-        if not (run.predictions / predictor.file_name).exists():
-            _predict(run, config, predictor, questions)
+    missing = [p for p in predictors if not (run.predictions / p.file_name).exists()]
+    progress(len(predictors) - len(missing), len(predictors))
+    for done in _predict(run, config, missing, questions):
+        progress(len(predictors) - len(missing) + done, len(predictors))
     predictions = list(read_predictions(run))
     metrics = compute_metrics(
         questions=questions,
@@ -100,20 +101,34 @@ def read_predictions(run: RunFolder) -> Iterable[Prediction]:
         yield from read_rows(path, Prediction)
 
 
-def _predict(run: RunFolder, config: RunConfig, predictor: Predictor, questions: list[Question]) -> None:
+def _predict(
+    run: RunFolder, config: RunConfig, predictors: list[Predictor], questions: list[Question]
+) -> Iterator[int]:
+    """Publish the predictions of each predictor; yields how many are done. All share one cache of processed frames."""
     # Imported here: torch is needed by this stage's work, not by the command line.
+    from aot.student.frames import FramePixels
     from aot.student.loading import load_student
     from aot.student.predict import predict
     from video_data.shards import FrameStore
 
-    student = load_student(config.student.base, adapter=predictor.adapter, config=config.student)
-    rows = predict(
-        student,
-        questions,
-        store=FrameStore(run.frames),
-        arm=predictor.arm,
-        mode=predictor.mode,
-        batch_size=config.evaluate.batch_size,
-        with_frames=predictor.with_frames,
-    )
-    publish_rows(run.predictions / predictor.file_name, rows)
+    store = FrameStore(run.frames)
+    pixels: FramePixels | None = None
+    done = 0
+    for adapter, same_adapter in groupby(predictors, key=lambda predictor: predictor.adapter):
+        student = load_student(config.student.base, adapter=adapter, config=config.student)
+        pixels = pixels or FramePixels(
+            store, student.processor, model_type=student.model_type, max_bytes=config.train.frame_cache_mb << 20
+        )
+        for predictor in same_adapter:
+            rows = predict(
+                student,
+                questions,
+                pixels=pixels,
+                arm=predictor.arm,
+                mode=predictor.mode,
+                batch_size=config.evaluate.batch_size,
+                with_frames=predictor.with_frames,
+            )
+            publish_rows(run.predictions / predictor.file_name, rows)
+            done += 1
+            yield done

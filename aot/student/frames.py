@@ -95,7 +95,7 @@ class FramePixels:
     """Processed pixel tensors of frames, cached frame by frame up to a number of bytes."""
 
     def __init__(self, store: FrameSource, processor: Any, *, model_type: str, max_bytes: int) -> None:  # noqa: ANN401
-        self._store = store
+        self.store = store
         self._image_processor = processor.image_processor
         self._keys = tuple(key for key in self._image_processor.model_input_names if key not in ("rows", "cols"))
         self._dim = FRAME_DIM.get(model_type, 0)
@@ -116,7 +116,7 @@ class FramePixels:
         found = {i: self._cache[clip.uri, i] for i in clip.indices if (clip.uri, i) in self._cache}
         missing = [i for i in clip.indices if i not in found]
         if missing:
-            fresh = self._process(self._store.frames(clip.uri, missing))
+            fresh = self._process(self.store.frames(clip.uri, missing))
             found.update(zip(missing, fresh, strict=True))
         for index in clip.indices:
             self._remember((clip.uri, index), found[index])

@@ -24,6 +24,7 @@ from aot.config import StudentConfig
 from aot.errors import CheckpointError
 from aot.records import Record
 from aot.student.checkpoints import check_folder
+from aot.student.lora import attach
 from aot.student.rendering import Renderer
 
 log = logging.getLogger(__name__)
@@ -218,9 +219,9 @@ def check_contract(contract: Contract, student: Student, adapter: Path) -> None:
 
 
 def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:  # noqa: ANN401
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
-    adapted = get_peft_model(model, LoraConfig.from_pretrained(str(adapter)))
+    adapted = attach(model, LoraConfig.from_pretrained(str(adapter)))
     state = load_file(adapter / WEIGHTS)
     wrong = sorted(state.keys() ^ get_peft_model_state_dict(adapted).keys())
     if wrong:

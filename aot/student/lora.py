@@ -5,6 +5,7 @@ is recorded, and a match outside the language model stops the run.
 """
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
     config = LoraConfig(
         r=section.rank, lora_alpha=section.alpha, lora_dropout=section.dropout, target_modules=pattern, bias="none"
     )  # fmt: skip
-    adapted = get_peft_model(model, config)
+    adapted = attach(model, config)
     return AdaptedModel(
         model=adapted,
         pattern=pattern,
@@ -63,6 +64,15 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
         num_parameters=sum(_count(p) for p in adapted.parameters()),
         trains_vision=bool(outside),
     )
+
+
+def attach(model: Any, config: LoraConfig) -> PeftModel:  # noqa: ANN401
+    """`model` with fresh adapters of this shape."""
+    config.base_model_name_or_path = model.name_or_path
+    with warnings.catch_warnings():
+        # peft asks transformers for an attribute under its old name; nobody who trains can do anything about it.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return get_peft_model(model, config)
 
 
 def language_model_name(model: Any) -> str:  # noqa: ANN401

@@ -13,20 +13,19 @@ import torch
 from aot.answers import find_answer
 from aot.records import Prediction, Question
 from aot.student.batches import PromptItem, batches, model_inputs, prompt_items, windows
-from aot.student.frames import FramePixels, FrameSource
+from aot.student.frames import FramePixels
 from aot.student.likelihood import score_batch
 from aot.student.loading import Student
 from aot.student.rendering import Mode
 
 PredictMode = Literal["direct", "reason", "likelihood"]
-CACHE_BYTES = 256 << 20
 
 
 def predict(
     student: Student,
     questions: Sequence[Question],
     *,
-    store: FrameSource,
+    pixels: FramePixels,
     arm: str,
     mode: PredictMode,
     batch_size: int,
@@ -37,7 +36,7 @@ def predict(
     Args:
         student: who answers.
         questions: what is asked; in mode `likelihood` those without choices are left out.
-        store: where the frames lie.
+        pixels: the stored frames as this student's processor makes them; predictors that share it process each once.
         arm: name under which the predictions are stored.
         mode: `direct` and `reason` generate; `likelihood` scores the choices after the direct prompt.
         batch_size: prompts run at once.
@@ -45,8 +44,7 @@ def predict(
     """
     prompt_mode: Mode = "reason" if mode == "reason" else "direct"
     asked = [q for q in questions if q.choices] if mode == "likelihood" else questions
-    pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=CACHE_BYTES)
-    items = prompt_items(student, asked, store=store, mode=prompt_mode, with_frames=with_frames)
+    items = prompt_items(student, asked, store=pixels.store, mode=prompt_mode, with_frames=with_frames)
     for window in windows(items, batch_size=batch_size):
         done = {i: _failed(item, arm=arm, mode=mode) for i, item in enumerate(window) if item.error}
         for positions in batches(window, batch_size=batch_size):

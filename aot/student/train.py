@@ -6,7 +6,6 @@ through torchrun, unless this process already is one of several.
 
 import logging
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -57,8 +56,6 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
 def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
     """Train in this process, which may be one of several that torchrun started."""
     stop = StopFlag()
-    # peft asks transformers for an attribute under its old name; nobody who trains can do anything about it
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     with stop.listening():
         store = FrameStore(run.frames)
         session = open_session(run, config, arm, store=store)

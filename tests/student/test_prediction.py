@@ -40,9 +40,9 @@ def ask(
     trained: Any, mode: Any, *, batch_size: int = 4, questions: list[Question] | None = None, **more: Any
 ) -> list[Any]:
     student, run, _ = trained
-    store = FrameStore(run.frames)
+    pixels = FramePixels(FrameStore(run.frames), student.processor, model_type=student.model_type, max_bytes=1 << 20)
     return list(
-        predict(student, questions or asked(run), store=store, arm="x", mode=mode, batch_size=batch_size, **more)
+        predict(student, questions or asked(run), pixels=pixels, arm="x", mode=mode, batch_size=batch_size, **more)
     )
 
 

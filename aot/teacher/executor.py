@@ -68,6 +68,7 @@ class _Done:
 
 def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candidate: int) -> Trace:
     """The trace of one plan; failures of planner and tools are part of it, never exceptions."""
+    question = question.model_copy(update={"answer": ""})  # Neither planner nor wording may lean on the gold answer.
     started_s = time.perf_counter()
     scene = kit.scene(clip)
     context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
@@ -191,8 +192,7 @@ def _looked_at(arguments: ToolArguments, clip: ClipView) -> tuple[TimeSpan | Non
 
 def _rationale(question: Question, steps: tuple[Step, ...], final: FinalAnswer, kit: TeacherKit, candidate: int) -> str:
     seed = zlib.crc32(f"{kit.seed}:{question.id}:{candidate}".encode())
-    blind = question.model_copy(update={"answer": ""})  # No word of a rationale may come from the gold answer.
-    return verbalise(question=blind, steps=steps, support=final.support, answer=final.answer, seed=seed)
+    return verbalise(question=question, steps=steps, support=final.support, answer=final.answer, seed=seed)
 
 
 def _failed(call: ToolCall, message: str, *, index: int) -> Step:

@@ -1,7 +1,6 @@
 """What the teacher's work yielded and cost: published as teacher.json, the one file that may hold wall times.
 
-Test questions get one candidate, so their pass@k is pass@1. A trace counts as kept when it came to an end with the
-gold answer; filters judge later.
+A trace counts as kept when it came to an end with the gold answer; filters judge later.
 """
 
 from collections import Counter, defaultdict
@@ -12,6 +11,8 @@ from aot.errors import SourceError
 from aot.records import ClipAnnotation, Question, Record, Trace
 from aot.teacher.accuracy import ToolAccuracy, ToolScorer
 
+TRAIN = "train"
+
 
 class YieldRow(Record):
     """How many questions of one split and kind the teacher solved."""
@@ -20,7 +21,8 @@ class YieldRow(Record):
     kind: str
     n: int
     pass_at_1: float
-    pass_at_k: float
+    pass_at_k: float | None
+    """None where questions get one candidate only: outside the training split no gold answer may pick among several."""
     attempts: float
     """Mean candidates tried for a question."""
 
@@ -69,14 +71,14 @@ def teacher_stats(
         passed[question.split, question.kind].append((right, trace.sample_index))
         passed[question.split, "all"].append((right, trace.sample_index))
         status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
-        train_seconds += trace.usage.seconds if question.split == "train" else 0.0
+        train_seconds += trace.usage.seconds if question.split == TRAIN else 0.0
         planner = trace.teacher
         for step in trace.steps:
             if step.call is not None:
                 calls[step.call.tool].append(step.duration_s)
                 failures[step.call.tool] += step.status == "failed"
         scorer.add(trace, question)
-    kept = sum(right for right, _ in passed.get(("train", "all"), ()))
+    kept = sum(right for right, _ in passed.get((TRAIN, "all"), ()))
     return TeacherStats(
         planner=planner,
         questions=len(questions),
@@ -99,7 +101,7 @@ def _yield_row(split: str, kind: str, rows: list[tuple[bool, int]]) -> YieldRow:
         kind=kind,
         n=len(rows),
         pass_at_1=sum(right and index == 0 for right, index in rows) / len(rows),
-        pass_at_k=sum(right for right, _ in rows) / len(rows),
+        pass_at_k=sum(right for right, _ in rows) / len(rows) if split == TRAIN else None,
         attempts=sum(index + 1 for _, index in rows) / len(rows),
     )
 

@@ -1,10 +1,11 @@
 """Next-step predictors that look at no pixel: what every reported accuracy has to be read beside.
 
-All counts come from training annotations. `copy_last` repeats the latest step of the gold history; `task_majority`
-knows the task from the annotation and says that task's most frequent next step; `bigram_gold` follows the gold
-history with the most frequent successor of its last step; `bigram_predicted` does so after the history that the
-teacher's `list_steps` saw. What was never counted backs off to the most frequent next step overall; ties go to the
-label that sorts first, so nothing is drawn at random. Gold history means: segments that end by the window's end.
+All counts come from training annotations. `copy_last` repeats the latest step of the gold history (the latest that is
+a choice, where there are choices); `task_majority` knows the task from the annotation and says that task's most
+frequent next step; `bigram_gold` follows the gold history with the most frequent successor of its last step;
+`bigram_predicted` does so after the history that the teacher's `list_steps` saw. What was never counted backs off to
+the most frequent next step overall; ties go to the label that sorts first, so nothing is drawn at random. Gold history
+means: segments that end by the window's end.
 """
 
 from collections import Counter, defaultdict

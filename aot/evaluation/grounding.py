@@ -2,8 +2,8 @@
 
 A claim is one sentence of the Gather part with one cited span or moment. `label span` is supported if an annotated
 segment of that label has an intersection over union of at least 0.5 with the span, or covers at least half of it.
-`object moment` is supported if the object is annotated within half a second of it. `no label in span` is supported if
-the label is annotated nowhere in the span. A claim that names nothing known to the annotations is unsupported.
+`object moment` is supported if the object is annotated within half a second of it. A denial (`no label in span`) is
+supported if the label is annotated nowhere there. A claim that names nothing known to the annotations is unsupported.
 """
 
 import re
@@ -41,7 +41,7 @@ def claim_supports(text: str, annotation: ClipAnnotation, *, labels: Sequence[st
             seen = bool(label) and (_touches if absent else _shows)(annotation, label, start_s, end_s)
             support.append(bool(label) and seen != absent)
         for moment_s in claim.moments_s:
-            support.append(bool(label) and _shows_at(annotation, label, moment_s))
+            support.append(bool(label) and _shows_at(annotation, label, moment_s) != absent)
     return support
 
 

@@ -3,9 +3,10 @@
 The denominator of a cell is every question of that split and kind, if the arm predicted any of them: a missing
 prediction counts as failed and wrong. Rows are rounded and ordered so that two runs write the same bytes.
 
-Metrics: `accuracy`, `unparsable_rate`, `failed_rate`, `tokens_per_correct` (generated tokens over right answers),
-`mean_iou` (time spans; no answer counts 0), `ece`, `supported_claims` (share of gathered claims that the annotation
-supports), `accuracy_difference_vs_<arm>` (same mode) and `accuracy_difference_reason_vs_direct`.
+Metrics: `accuracy`, `unparsable_rate` (no readable answer, or none of the choices), `failed_rate`,
+`tokens_per_correct` (generated tokens over right answers), `mean_iou` (time spans; no answer counts 0), `ece`,
+`supported_claims` (share of gathered claims that the annotation supports), `accuracy_difference_vs_<arm>` (same mode)
+and `accuracy_difference_reason_vs_direct`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,11 +32,11 @@ def compared_with(controls: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """For every arm, in the order of the rows, the arms it is compared with question by question.
 
     A trained arm (a key of `controls`) meets its control, the base student, its own twin without frames, the teacher
-    and both bigrams; a twin without frames meets the base.
+    and every baseline; a twin without frames meets the base.
     """
     blind = {f"{name}_no_frames": ("base",) for name in controls}
     trained = {
-        name: tuple(dict.fromkeys((control, "base", f"{name}_no_frames", "teacher", "bigram_predicted", "bigram_gold")))
+        name: tuple(dict.fromkeys((control, "base", f"{name}_no_frames", "teacher", *BASELINES)))
         for name, control in controls.items()
     }
     return {"base": (), **trained, **blind, "teacher": (), **dict.fromkeys(BASELINES, ())}

@@ -4,7 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aot.config import FilterConfig
 from aot.evaluation.scoring import score
+from aot.filtering.chain import judge_alone
+from aot.filtering.subject import Subject
 from aot.records import Prediction, Question, Trace, Verdict
 from aot.reporting.load import RunData, rows_or_none
 from aot.reporting.panels import Panel, PanelSource, make_panel
@@ -49,8 +52,11 @@ def pick_traces(states: dict[Key, str], questions: dict[str, Question], *, limit
     return (picked + spare)[:limit]
 
 
-def make_gallery(data: RunData, book: ThumbBook, *, limit: int, arm: str | None) -> list[Panel]:
-    """The panels of at most `limit` traces; `arm` is the student whose mistakes are looked for."""
+def make_gallery(data: RunData, book: ThumbBook, *, limit: int, arm: str | None, filters: FilterConfig) -> list[Panel]:
+    """The panels of at most `limit` traces; `arm` is the student whose mistakes are looked for.
+
+    Traces of other splits than train are not filtered by a run; here they get the verdicts that need no other trace.
+    """
     states = trace_states(data, arm=arm)
     picked = pick_traces(states, data.questions, limit=limit)
     traces = _load_traces(data.run, set(picked))
@@ -69,7 +75,7 @@ def make_gallery(data: RunData, book: ThumbBook, *, limit: int, arm: str | None)
             question=question,
             state=states[key],
             annotation=data.annotations.get(question.media.uri) if question.media else None,
-            verdicts=verdicts[key],
+            verdicts=verdicts[key] or judge_alone(Subject(traces[key], question, filters)),
             predictions=predictions[key[0]],
         )
         panels.append(make_panel(source, book, anchor=f"t{number}"))

@@ -13,6 +13,8 @@ from aot.reporting.charts import Drawing, timeline
 from aot.reporting.numbers import clip_text, short
 from aot.reporting.thumbs import Thumb, ThumbBook
 
+BOX_TOLERANCE_S = 0.051
+"""Tools give the time of a box in tenths of a second."""
 FRAMES_A_STEP = 8
 RESULT_ROWS = 10
 TEXT_LIMIT = 1500
@@ -152,7 +154,7 @@ def pick_frames(step: Step) -> list[float]:
     if len(seen) <= FRAMES_A_STEP:
         return seen
     boxed = sorted({box_time for box_time, _ in _boxes(step)})
-    with_boxes = [t for t in seen if any(abs(t - b) <= 0.02 for b in boxed)]
+    with_boxes = [t for t in seen if any(abs(t - b) <= BOX_TOLERANCE_S for b in boxed)]
     if with_boxes:
         return _spread(with_boxes, FRAMES_A_STEP)
     return _spread(seen, FRAMES_A_STEP)
@@ -222,7 +224,7 @@ def _step_view(step: Step, uri: str, times_s: list[float], book: ThumbBook, anch
     for time_s in times_s:
         thumb = book.at(uri, time_s)
         if thumb is not None:
-            frames.append(FrameView(thumb, tuple(box for at_s, box in boxes if abs(at_s - time_s) <= 0.02)))
+            frames.append(FrameView(thumb, tuple(box for at_s, box in boxes if abs(at_s - time_s) <= BOX_TOLERANCE_S)))
     arguments = ", ".join(f"{k}={_argument(v)}" for k, v in step.call.arguments.items()) if step.call else ""
     return StepView(
         step=step,

@@ -76,7 +76,7 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
 
 def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, Any]:
     role = roles(config)
-    panels = make_gallery(data, book, limit=config.report.gallery, arm=role.main or role.control)
+    panels = make_gallery(data, book, limit=config.report.gallery, arm=role.main or role.control, filters=config.filter)
     facts = data.provenance
     commands = facts.get("commands") or ([facts["command"]] if "command" in facts else [])
     return {

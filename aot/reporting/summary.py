@@ -13,7 +13,7 @@ def summary_lines(run: RunFolder) -> list[str]:
     """Teacher's yield, filter funnel, accuracies, what the comparison says, and where the report lies."""
     data, config = load_run(run), load_config(run.config)
     lines = [*_teacher(data), *_funnel(data)]
-    rows = headline_rows(data, config)
+    rows = [row for row in headline_rows(data, config) if row.mode != "likelihood"]
     if rows:
         what = "next-step accuracy" if headline_kind(data) == "next" else "accuracy"
         lines.append(f"{what} [95% interval] on {', '.join(config.evaluate.splits)}:")
@@ -31,7 +31,7 @@ def _teacher(data: RunData) -> list[str]:
     lines = []
     for row in teacher.get("yields", ()):
         if row.get("kind") == "all":
-            figures = {name: row[name] for name in ("pass_at_1", "pass_at_k") if name in row}
+            figures = {name: row[name] for name in ("pass_at_1", "pass_at_k") if row.get(name) is not None}
             words = ", ".join(f"{title(name)} {100 * value:.1f}%" for name, value in figures.items())
             lines.append(f"teacher on {row.get('split')}: {words} (n={row.get('n')})")
     seconds = teacher.get("seconds_per_kept_trace")

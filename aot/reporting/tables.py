@@ -13,7 +13,7 @@ from aot.reporting.numbers import percent, plain, points
 WHAT = {
     "base": "student before training",
     "teacher": "agent with tools",
-    "copy_last": "baseline: repeats the latest gold step",
+    "copy_last": "baseline: the latest gold step (of the choices, if there are any)",
     "task_majority": "baseline: most frequent next step of the known task",
     "bigram_predicted": "baseline: successor of the step the teacher's tools saw last",
     "bigram_gold": "baseline: successor of the true last step",
@@ -90,12 +90,17 @@ def headline_kind(data: RunData) -> str:
 
 
 def headline_rows(data: RunData, config: RunConfig) -> list[HeadlineRow]:
-    """Accuracy of every arm that the comparison needs, answering directly; the main arm also reasoning first."""
+    """Accuracy of every arm that the comparison needs, answering directly; the main arm also reasoning first.
+
+    A mode `likelihood` says how often the likeliest choice is right: a fairer look at a student, such as the base, that
+    knows no answer format. It is about questions with choices only.
+    """
     role, kind, colors = roles(config), headline_kind(data), arm_colors(config)
     trained = [arm.name for arm in config.train.arms]
     wanted = [("base", "direct"), *((name, "direct") for name in trained)]
     if role.main:
         wanted += [(role.main, "reason"), (f"{role.main}_no_frames", "direct")]
+    wanted += [(name, "likelihood") for name in ("base", *role.arms)]
     wanted += [("teacher", mode) for mode in data.modes("teacher")[:1]]
     wanted += [(name, "none") for name in BASELINES]
     what = {**WHAT, **{name: _what_arm(config, name) for name in trained}}
@@ -103,7 +108,8 @@ def headline_rows(data: RunData, config: RunConfig) -> list[HeadlineRow]:
         what[f"{role.main}_no_frames"] = f"{role.main} with all frames taken away"
     rows = []
     for arm, mode in wanted:
-        found = [data.metric(arm=arm, mode=mode, split=s, kind=kind, metric="accuracy") for s in config.evaluate.splits]
+        of = "next_choice" if mode == "likelihood" and kind == "next" else kind
+        found = [data.metric(arm=arm, mode=mode, split=s, kind=of, metric="accuracy") for s in config.evaluate.splits]
         if any(found):
             fill = colors[arm] if arm in role.arms else "#94a3b8"
             cells = tuple(_cell(row, fill) if row else None for row in found)
@@ -166,7 +172,8 @@ def paired_rows(data: RunData, config: RunConfig) -> list[PairedRow]:
     for row in data.metrics:
         if not row.metric.startswith("accuracy_difference_") or row.split not in config.evaluate.splits:
             continue
-        if row.kind in kinds and row.arm in trained:
+        by_likelihood = row.kind == "next_choice" and row.mode == "likelihood"
+        if row.arm in trained and (row.kind in kinds or by_likelihood):
             against = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_")
             second = f"{row.arm}, direct" if against == "reason_vs_direct" else against
             verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"

@@ -4,6 +4,7 @@ A folder holds `shard-00000.safetensors` and so on (key: uri of a clip; value: u
 `index.jsonl`, published last, with one `StoredClip` a line. Every frame read is checked against its recorded checksum.
 """
 
+import errno
 import json
 import os
 import re
@@ -167,42 +168,47 @@ def clip_shape(clip: StoredClip) -> tuple[int, int, int, int]:
 
 
 def open_shard(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """The tensors of a shard, mapped into memory and not yet read.
+    """The tensors of a shard, mapped into memory and not yet read: views of one map, which is one open file.
 
     Raises:
-        VideoError: it is missing, or its length does not fit its header.
+        VideoError: it is missing or cannot be opened, or its length does not fit its header.
     """
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            if not 2 <= length <= min(os.fstat(file.fileno()).st_size - 8, MAX_HEADER_BYTES):
                 raise _damaged(path, "its header is cut off")
             header = json.loads(file.read(length))
+            data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
     except FileNotFoundError:
         raise VideoError("store_damaged", f"{path} is missing; run the prepare stage again") from None
+    except OSError as error:
+        why = os.strerror(error.errno or errno.EIO)
+        raise VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, the file may be sound") from None
     except (ValueError, RecursionError):
         raise _damaged(path, "its header is not readable") from None
     if not isinstance(header, dict):
         raise _damaged(path, "its header is not readable")
     header.pop("__metadata__", None)
-    start = 8 + length
-    tensors = {uri: _mapped(path, entry, start=start, size=size) for uri, entry in header.items()}
-    if start + sum(tensor.nbytes for tensor in tensors.values()) != size:
-        raise _damaged(path, f"it has {size} bytes, its header promises another length")
+    frames = data[8 + length :]
+    tensors = {uri: _tensor(path, entry, frames=frames) for uri, entry in header.items()}
+    if sum(tensor.nbytes for tensor in tensors.values()) != frames.nbytes:
+        raise _damaged(path, f"it has {data.nbytes} bytes, its header promises another length")
     return tensors
 
 
-def _mapped(path: Path, entry: Any, *, start: int, size: int) -> NDArray[np.uint8]:  # noqa: ANN401 - unchecked JSON
+def _tensor(path: Path, entry: Any, *, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:  # noqa: ANN401 - unchecked JSON
+    """The part of a shard's `frames` (all its bytes after the header) that one entry of the header describes."""
     try:
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
         sound = entry["dtype"] == "U8" and len(shape) == 4 and all(isinstance(side, int) and side > 0 for side in shape)
-        sound = sound and 0 <= begin < end <= size - start and int(np.prod(shape, dtype=object)) == end - begin
+        sound = sound and isinstance(begin, int) and isinstance(end, int)
+        sound = sound and 0 <= begin < end <= frames.nbytes and int(np.prod(shape, dtype=object)) == end - begin
     except (KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise _damaged(path, "an entry of its header does not fit the file")
-    return np.memmap(path, dtype=np.uint8, mode="r", offset=start + begin, shape=shape)
+    return frames[begin:end].reshape(shape)
 
 
 def header_room(uris: Iterable[str]) -> int:

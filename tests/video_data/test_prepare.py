@@ -1,5 +1,4 @@
 import hashlib
-import os
 import pickle
 import shutil
 import signal
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clipmaker import draw_audio, draw_clip, grey_index
+from clipmaker import draw_audio, draw_blink, draw_clip, grey_index
 from safetensors import safe_open
 
 from video_data.budgets import Budgets
@@ -72,6 +71,18 @@ def test_bad_clips_are_told_with_reasons_and_stop_no_other(clips: ClipList, tmp_
     assert FrameStore(tmp_path / "frames").uris() == [uri for uri, _ in clips if uri not in reasons]
     assert steps == [(done, 8) for done in range(9)]
     assert run(clips, tmp_path / "frames") == refused
+
+
+def test_a_clip_that_cannot_be_asked_for_stops_no_other(clips: ClipList, tmp_path: Path) -> None:
+    blink = draw_blink(tmp_path / "blink.mp4")
+    (row,) = run([("blink", blink), ("odd", tmp_path / "\ud800.mp4"), clips[0]], tmp_path / "frames")
+    assert (row.item, row.reason) == ("odd", "unreadable")
+    assert FrameStore(tmp_path / "frames").uris() == ["blink", clips[0][0]]
+
+
+def test_a_wrong_setting_is_an_error_and_no_refusal_of_every_clip(clips: ClipList, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fps must be a number above 0, got -1"):
+        run(clips, tmp_path / "frames", fps=-1.0)
 
 
 def test_stored_frames_have_true_times_and_sizes(store: Path) -> None:
@@ -218,11 +229,10 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(store: Path, clips: ClipL
     assert published(out) == published(store)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder_is_told(clips: ClipList, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(VideoError) as caught:
-        run(clips, tmp_path / "frames")
+    (tmp_path / "file").touch()  # below a regular file nobody may write, not even root
+    with pytest.raises(VideoError, match="choose another folder") as caught:
+        run(clips, tmp_path / "file" / "frames")
     assert caught.value.reason == "unwritable"
 
 

@@ -32,7 +32,7 @@ def _teacher(data: RunData) -> list[str]:
     for row in teacher.get("yields", ()):
         if row.get("kind") == "all":
             figures = {name: row[name] for name in ("pass_at_1", "pass_at_k") if row.get(name) is not None}
-            words = ", ".join(f"{title(name)} {100 * value:.1f}%" for name, value in figures.items())
+            words = ", ".join(f"{title(name)} {100 * share['value']:.1f}%" for name, share in figures.items())
             lines.append(f"teacher on {row.get('split')}: {words} (n={row.get('n')})")
     seconds = teacher.get("seconds_per_kept_trace")
     return [*lines, f"teacher: {short(seconds)} s for each kept trace"] if seconds else lines

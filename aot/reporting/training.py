@@ -7,7 +7,6 @@ from typing import Any
 from aot.config import RunConfig
 from aot.evaluation.calibration import reliability_bins
 from aot.evaluation.confusion import confusion
-from aot.evaluation.intervals import wilson
 from aot.reporting.charts import Drawing, heat_map, line_chart, reliability_chart
 from aot.reporting.load import RunData
 from aot.reporting.numbers import short, title
@@ -21,7 +20,6 @@ _CURVES = (
     ("grad_norm", "Gradient norm"),
 )
 _MAX_POINTS = 400
-_SHARES = ("pass_at_1", "pass_at_k", "share")
 """Columns of statistics files that are means over `n` cases, each within 0 and 1."""
 
 
@@ -140,11 +138,12 @@ def _table_of(name: str, rows: Sequence[Mapping[str, Any]]) -> StatTable:
 
 
 def _stat(row: Mapping[str, Any], column: str) -> str:
-    value, n = row.get(column), row.get("n")
-    if column in _SHARES and isinstance(value, float) and isinstance(n, int) and n > 0 and 0 <= value <= 1:
-        low, high = wilson(hits=value * n, n=n)
-        return f"{100 * value:.1f}% [{100 * low:.1f}, {100 * high:.1f}] n={n}"
-    return short(value)
+    value = row.get(column)
+    if not isinstance(value, Mapping) or value.keys() != {"value", "low", "high"}:
+        return short(value)
+    if str(row.get("metric", "")).endswith("iou"):
+        return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+    return f"{100 * value['value']:.1f}% [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
 
 
 def _line(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

@@ -1,14 +1,15 @@
 """How right the tools were, against annotations that no tool has seen: for teacher.json, never for a decision.
 
-The same call on the same clip counts once, however many questions made it. Times are clip seconds, boxes pixels of the
-true frame.
+Times are clip seconds, boxes pixels of the true frame.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from aot.records import ClipAnnotation, JsonDict, Question, Record, Segment, Step, TimeSpan, Trace, TrueBox
+import numpy as np
+
+from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, proportion
+from aot.records import ClipAnnotation, JsonDict, Record, Segment, Step, TimeSpan, TrueBox
 
 MIN_IOU = 0.5
 MAX_GAP_S = 0.25
@@ -17,55 +18,59 @@ MIN_VISIBLE = 0.5
 """Share of a true segment that must lie in the window for it to be asked for."""
 
 
+class Estimate(Record):
+    """A share or a mean with its 95% interval, clustered by clip."""
+
+    value: float
+    low: float
+    high: float
+
+
 class ToolAccuracy(Record):
     """One figure about one tool."""
 
     tool: str
     metric: str
+    share: Estimate
+    """Over the n cases: a share of right ones, or a mean IoU."""
     n: int
-    share: float
-    """Mean over the n cases: a share of right ones, or a mean IoU."""
+    clips: int
 
 
 class ToolScorer:
-    """Collects tool results trace by trace, then gives one row for each tool and metric."""
+    """Collects finished calls, then gives one row for each tool and metric. A failed call is a case of its own."""
 
-    def __init__(self, annotations: Iterable[ClipAnnotation]) -> None:
-        self._truth = {row.uri: row for row in annotations}
-        self._seen: set[str] = set()
-        self._cases: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    def __init__(self) -> None:
+        self._cases: defaultdict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
 
-    def add(self, trace: Trace, question: Question) -> None:
-        """Score the calls of a trace that were not scored before."""
-        truth = self._truth.get(question.media.uri) if question.media else None
-        if truth is None:
+    def add(self, step: Step, truth: ClipAnnotation) -> None:
+        """Score one call against the truth of its clip."""
+        if step.call is None:
             return
-        for step in trace.steps:
-            if step.call is None or step.result is None or step.span is None:
-                continue
-            key = json.dumps([truth.uri, step.call.tool, step.call.arguments], sort_keys=True)
-            if key not in self._seen:
-                self._seen.add(key)
-                for metric, value in _cases(step, step.span, truth):
-                    self._cases[step.call.tool, metric].append(value)
+        failed = step.result is None or step.span is None
+        self._cases[step.call.tool, "call_failed"].append((float(failed), truth.uri))
+        if step.result is not None and step.span is not None:
+            for metric, value in _cases(step, step.span, truth):
+                self._cases[step.call.tool, metric].append((value, truth.uri))
 
-    def rows(self) -> tuple[ToolAccuracy, ...]:
-        """A row for each tool and metric that had a case."""
-        return tuple(
-            ToolAccuracy(tool=tool, metric=metric, n=len(values), share=sum(values) / len(values))
-            for (tool, metric), values in sorted(self._cases.items())
-        )
+    def rows(self, *, seed: int) -> tuple[ToolAccuracy, ...]:
+        """A row for each tool and metric that had a case; `seed` is that of the bootstrap of mean IoUs."""
+        return tuple(_row(tool, metric, cases, seed=seed) for (tool, metric), cases in sorted(self._cases.items()))
 
 
-def tool_accuracy(
-    traces: Iterable[Trace], *, questions: Iterable[Question], annotations: Iterable[ClipAnnotation]
-) -> tuple[ToolAccuracy, ...]:
-    """Accuracy of every tool that the traces called."""
-    by_id = {question.id: question for question in questions}
-    scorer = ToolScorer(annotations)
-    for trace in traces:
-        scorer.add(trace, by_id[trace.question_id])
-    return scorer.rows()
+def estimate(interval: Interval) -> Estimate:
+    """An interval as it is stored."""
+    return Estimate(value=round(interval.value, 6), low=round(interval.low, 6), high=round(interval.high, 6))
+
+
+def _row(tool: str, metric: str, cases: Sequence[tuple[float, str]], *, seed: int) -> ToolAccuracy:
+    values, clusters = np.array([value for value, _ in cases]), cluster_ids([uri for _, uri in cases])
+    if metric.endswith("iou"):
+        interval = Bootstrap(samples=1000, seed=seed).mean(values, clusters, bounds=(0.0, 1.0))
+    else:
+        interval = proportion(values, clusters)
+    share = estimate(interval)
+    return ToolAccuracy(tool=tool, metric=metric, share=share, n=interval.n, clips=interval.num_clusters)
 
 
 def _cases(step: Step, span: TimeSpan, truth: ClipAnnotation) -> list[tuple[str, float]]:

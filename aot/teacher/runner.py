@@ -23,7 +23,8 @@ from aot.config import RunConfig
 from aot.errors import AotError, GuardStop, SourceError
 from aot.records import ClipAnnotation, PlantedFault, Question, Trace
 from aot.runs import RunFolder, publish, read_rows
-from aot.teacher.solving import solve_all
+from aot.teacher.exam import examine
+from aot.teacher.solving import make_kit, open_shelf, solve_all
 from aot.teacher.stats import teacher_stats
 from aot.teacher.tools.appearance import load_appearance
 
@@ -51,10 +52,13 @@ def generate(run: RunFolder, config: RunConfig, *, progress: Progress) -> None:
     for _ in _solve(run, config, pending):
         finished += 1
         progress(finished, len(questions))
+    kit = make_kit(run, config, writer="exam")
+    with kit.cache:
+        accuracy = examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), kit)
     stats = teacher_stats(
         read_traces(run),
         questions=questions,
-        annotations=list(read_rows(run.annotations, ClipAnnotation)),
+        tool_accuracy=accuracy,
         candidates=config.teacher.candidates,
     )
     publish(run.teacher_stats, stats.model_dump_json(indent=1) + "\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 from aot.answers import grade
 from aot.config import RunConfig
 from aot.errors import DecodeError, SourceError, ToolError
-from aot.records import ClipAnnotation, PlantedFault, Question, Refusal, Trace
+from aot.records import ClipAnnotation, MediaRef, PlantedFault, Question, Refusal, Trace
 from aot.runs import RunFolder, append_row, open_append, read_rows
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import Budget, TeacherKit, failed_trace, run_candidate, with_attempts_cost
@@ -37,17 +37,16 @@ class ClipShelf:
     uri: str = ""
     frames_THWC: Frames | None = None
 
-    def view(self, question: Question) -> ClipView:
-        """The question's window.
+    def view(self, media: MediaRef | None) -> ClipView:
+        """The window of a question.
 
         Raises:
-            SourceError: the question names no clip, or one that is not in the store.
+            SourceError: no clip is named, or one that is not in the store.
             DecodeError: the clip was refused by the decoder, or the store is damaged.
             ToolError: the window holds no frame.
         """
-        if question.media is None:
+        if media is None:
             raise SourceError("the question names no clip; the agent answers questions about clips only")
-        media = question.media
         try:
             clip = self.store.clip(media.uri)
         except KeyError as error:
@@ -96,7 +95,7 @@ def make_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
 def solve(question: Question, shelf: ClipShelf, kit: TeacherKit, *, candidates: int) -> Trace:
     """The row of one question: the first candidate that verifies, else the last one tried."""
     try:
-        clip = shelf.view(question)
+        clip = shelf.view(question.media)
     except (SourceError, DecodeError, ToolError) as error:
         return failed_trace(question, kit, boundary=error.boundary, message=str(error))
     if question.split != TRAIN:
@@ -128,11 +127,7 @@ def solve_all(run: RunFolder, config: RunConfig, questions: Iterable[Question], 
         DecodeError: the frame store is damaged.
         RunError: the disk refuses a row.
     """
-    try:
-        store = FrameStore(run.frames)
-    except VideoError as error:
-        raise DecodeError(str(error)) from error
-    shelf = ClipShelf(store, _clip_refusals(run.refusals))
+    shelf = open_shelf(run)
     kit = make_kit(run, config, writer=writer)
     labels = kit.procedure.labels if kit.procedure else kit.looker.card.labels
     with (
@@ -153,6 +148,19 @@ def solve_all(run: RunFolder, config: RunConfig, questions: Iterable[Question], 
                 append_row(faults, fault)
             append_row(traces, trace)
             yield question.id
+
+
+def open_shelf(run: RunFolder) -> ClipShelf:
+    """The stored clips of a run.
+
+    Raises:
+        DecodeError: the frame store is damaged.
+    """
+    try:
+        store = FrameStore(run.frames)
+    except VideoError as error:
+        raise DecodeError(str(error)) from error
+    return ClipShelf(store, _clip_refusals(run.refusals))
 
 
 def part_path(folder: Path, writer: str) -> Path:

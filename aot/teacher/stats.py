@@ -5,11 +5,15 @@ A trace counts as kept when it came to an end with the gold answer; filters judg
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from aot.answers import grade
 from aot.errors import SourceError
-from aot.records import ClipAnnotation, Question, Record, Trace
-from aot.teacher.accuracy import ToolAccuracy, ToolScorer
+from aot.evaluation.intervals import cluster_ids, proportion
+from aot.records import Question, Record, Trace
+from aot.teacher.accuracy import Estimate, ToolAccuracy, estimate
 
 TRAIN = "train"
 
@@ -20,8 +24,8 @@ class YieldRow(Record):
     split: str
     kind: str
     n: int
-    pass_at_1: float
-    pass_at_k: float | None
+    pass_at_1: Estimate
+    pass_at_k: Estimate | None
     """None where questions get one candidate only: outside the training split no gold answer may pick among several."""
     attempts: float
     """Mean candidates tried for a question."""
@@ -50,26 +54,29 @@ class TeacherStats(Record):
     """Traces by status; failed ones by the boundary where they failed."""
     yields: tuple[YieldRow, ...]
     tool_accuracy: tuple[ToolAccuracy, ...]
-    """Against the annotations; empty where there are none."""
+    """Of the exam, against annotations; empty where there are none."""
     tool_cost: tuple[ToolCost, ...]
 
 
 def teacher_stats(
-    traces: Iterable[Trace], *, questions: Sequence[Question], annotations: Iterable[ClipAnnotation], candidates: int
+    traces: Iterable[Trace],
+    *,
+    questions: Sequence[Question],
+    tool_accuracy: tuple[ToolAccuracy, ...],
+    candidates: int,
 ) -> TeacherStats:
-    """Yield, cost and tool accuracy over all traces; reads the traces once."""
+    """Yield and cost over all traces, beside what the exam gave; reads the traces once."""
     by_id = {question.id: question for question in questions}
-    scorer = ToolScorer(annotations)
-    passed: defaultdict[tuple[str, str], list[tuple[bool, int]]] = defaultdict(list)
+    passed: defaultdict[tuple[str, str], list[_Solved]] = defaultdict(list)
     status: Counter[str] = Counter()
     calls: defaultdict[str, list[float]] = defaultdict(list)
     failures: Counter[str] = Counter()
     train_seconds, planner = 0.0, ""
     for trace in traces:
         question = by_id[trace.question_id]
-        right = _is_right(trace, question)
-        passed[question.split, question.kind].append((right, trace.sample_index))
-        passed[question.split, "all"].append((right, trace.sample_index))
+        solved = _Solved(_is_right(trace, question), trace.sample_index, question.group)
+        passed[question.split, question.kind].append(solved)
+        passed[question.split, "all"].append(solved)
         status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
         train_seconds += trace.usage.seconds if question.split == TRAIN else 0.0
         planner = trace.teacher
@@ -77,8 +84,7 @@ def teacher_stats(
             if step.call is not None:
                 calls[step.call.tool].append(step.duration_s)
                 failures[step.call.tool] += step.status == "failed"
-        scorer.add(trace, question)
-    kept = sum(right for right, _ in passed.get((TRAIN, "all"), ()))
+    kept = sum(one.right for one in passed.get((TRAIN, "all"), ()))
     return TeacherStats(
         planner=planner,
         questions=len(questions),
@@ -87,7 +93,7 @@ def teacher_stats(
         seconds_per_kept_trace=train_seconds / kept if kept else None,
         status=dict(sorted(status.items())),
         yields=tuple(_yield_row(split, kind, rows) for (split, kind), rows in sorted(passed.items())),
-        tool_accuracy=scorer.rows(),
+        tool_accuracy=tool_accuracy,
         tool_cost=tuple(
             ToolCost(tool=tool, calls=len(times), failed=failures[tool], mean_ms=1000 * sum(times) / len(times))
             for tool, times in sorted(calls.items())
@@ -95,14 +101,28 @@ def teacher_stats(
     )
 
 
-def _yield_row(split: str, kind: str, rows: list[tuple[bool, int]]) -> YieldRow:
+@dataclass(frozen=True)
+class _Solved:
+    """How one question ended."""
+
+    right: bool
+    candidate: int
+    group: str
+
+
+def _yield_row(split: str, kind: str, rows: list[_Solved]) -> YieldRow:
+    clusters = cluster_ids([row.group for row in rows])
+
+    def share(hits: list[bool]) -> Estimate:
+        return estimate(proportion(np.array(hits, dtype=float), clusters))
+
     return YieldRow(
         split=split,
         kind=kind,
         n=len(rows),
-        pass_at_1=sum(right and index == 0 for right, index in rows) / len(rows),
-        pass_at_k=sum(right for right, _ in rows) / len(rows) if split == TRAIN else None,
-        attempts=sum(index + 1 for _, index in rows) / len(rows),
+        pass_at_1=share([row.right and row.candidate == 0 for row in rows]),
+        pass_at_k=share([row.right for row in rows]) if split == TRAIN else None,
+        attempts=sum(row.candidate + 1 for row in rows) / len(rows),
     )
 
 

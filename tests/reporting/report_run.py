@@ -187,8 +187,11 @@ def build_run(root: Path, *, clips: int = 12, hostile: str = "", gallery: int = 
     publish_json(run.teacher_stats, {
         "planner": "rules", "questions": len(questions), "candidates": 3, "seconds_per_kept_trace": 0.21,
         "status": {"ok": 60},
-        "yields": [{"split": "train", "kind": "all", "n": 200, "pass_at_1": 0.61, "pass_at_k": 0.83, "attempts": 1.4}],
-        "tool_accuracy": [{"tool": "list_steps", "metric": "label", "n": 120, "share": 0.93}], "tool_cost": [],
+        "yields": [{"split": "train", "kind": "all", "n": 200, "attempts": 1.4,
+                    "pass_at_1": {"value": 0.61, "low": 0.5, "high": 0.7},
+                    "pass_at_k": {"value": 0.83, "low": 0.7, "high": 0.9}}],
+        "tool_accuracy": [{"tool": "list_steps", "metric": "label", "n": 120,
+                           "share": {"value": 0.93, "low": 0.9, "high": 0.95}}], "tool_cost": [],
     })  # fmt: skip
     publish_rows(run.refusals, [Refusal(item=f"x{hostile}.mp4", boundary="decode", reason="truncated", detail=hostile)])
     for arm in ("answer_only", "distilled"):

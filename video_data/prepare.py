@@ -6,6 +6,7 @@ run gives the same bytes. The index is published last. At most a few clips are i
 
 import hashlib
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -81,11 +82,12 @@ def decode_clips(
         progress: told the number of clips done, and of all.
 
     Raises:
-        ValueError: two clips share a uri, or a uri cannot be written as UTF-8.
+        ValueError: two clips share a uri, a uri cannot be written as UTF-8, or a setting is not above 0.
         VideoError: `disk_full` or `unwritable`; finished shards stay, and the same call goes on from them.
     """
     _check_uris([uri for uri, _ in clips])
     job = _Job(Path(out), fps, max_stored_frames, max_side_px, time_limit_s, budgets)
+    _check_settings(job, shard_clips=shard_clips, workers=workers)
     groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
     with disk_errors(job.out):
         job.out.mkdir(parents=True, exist_ok=True)
@@ -140,6 +142,8 @@ def _outcomes(
             )
         except VideoError as error:
             return error
+        except ValueError as error:  # the settings were checked, so it is this clip: one clip never stops the others
+            return VideoError("unreadable", f"this clip cannot be sampled ({error}); rename it or encode it again")
 
     rest = iter(clips)
     running: deque[Future[SampledClip | VideoError]] = deque(
@@ -199,6 +203,13 @@ def _stored(uri: str, clip: SampledClip, *, shard: str) -> StoredClip:
         shard=shard,
         frames_crc32=clip.frames_crc32,
     )
+
+
+def _check_settings(job: _Job, *, shard_clips: int, workers: int) -> None:
+    numbers = {name: getattr(job, name) for name in ("fps", "max_stored_frames", "max_side_px", "time_limit_s")}
+    for name, value in {**numbers, "shard_clips": shard_clips, "workers": workers}.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a number above 0, got {value}; change it in the config")
 
 
 def _check_uris(uris: Sequence[str]) -> None:

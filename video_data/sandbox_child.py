@@ -53,7 +53,9 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
     except VideoError as error:
         return {"error": error.reason, "message": error.message}, memoryview(b"")
     except ValueError as error:
-        return {"error": "bad_request", "message": str(error)}, memoryview(b"")
+        if request["verb"] == "read":  # the caller's own times or indices
+            return {"error": "bad_request", "message": str(error)}, memoryview(b"")
+        return {"error": "corrupt", "message": f"the decoder cannot use this file: {error}"}, memoryview(b"")
     except MemoryError:
         return {"error": "crashed", "message": "decoding needed more memory than is allowed"}, memoryview(b"")
     except Exception as error:  # noqa: BLE001 - a failed file becomes a row

@@ -48,8 +48,8 @@ class ContainerFacts:
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the first frame to the end of the last."""
-        return round(float((self.end_pts - self.pts[0]) * self.time_base), 6)
+        """Seconds from the first frame to the end of the last, to the microsecond; never 0: windows need a length."""
+        return max(1e-6, round(float((self.end_pts - self.pts[0]) * self.time_base), 6))
 
     @property
     def shown_size(self) -> tuple[int, int]:

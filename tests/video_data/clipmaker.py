@@ -53,6 +53,20 @@ def draw_clip(
     return path
 
 
+def draw_blink(path: Path) -> Path:
+    """Write one frame that is shown for a tenth of a microsecond: a valid MP4 of timescale 10**7."""
+    tick_s = Fraction(1, 10_000_000)
+    with av.open(str(path), "w", options={"video_track_timescale": "10000000"}) as container:
+        stream = container.add_stream("libx264", rate=1 / tick_s)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = tick_s
+        frame = av.VideoFrame.from_ndarray(marked_frame(0, width=96, height=72), format="rgb24")
+        frame.pts, frame.time_base = 0, tick_s
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def draw_audio(path: Path) -> Path:
     """Write a file with one second of silence and no picture."""
     with av.open(str(path), "w") as container:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clipmaker import draw_audio, draw_clip, draw_huge_clip, grey_index
+from clipmaker import draw_audio, draw_blink, draw_clip, draw_huge_clip, grey_index
 
 from video_data.backends import pick_with_decord, pick_with_pyav
 from video_data.budgets import Budgets
@@ -146,6 +146,12 @@ def test_a_hole_in_a_steady_stream_is_partial(tmp_path: Path) -> None:
     path = draw_clip(tmp_path / "hole.mkv", times_ms=[ms for ms in steady if not 2000 < ms < 3500])
     facts = probe(path)
     assert (facts.verdict, "no frames for 1.50 s after 2.00 s" in facts.note) == ("partial", True)
+
+
+def test_a_clip_shorter_than_a_microsecond_still_has_a_length(tmp_path: Path) -> None:
+    path = draw_blink(tmp_path / "blink.mp4")
+    assert 0 < probe(path).duration_s < 0.001
+    assert sample_frames(path, fps=4, max_frames=9, max_side_px=None).times_s == (0.0,)
 
 
 def test_damaged_pixels_are_noticed_by_a_probe(shared_clips: Path, tmp_path: Path) -> None:

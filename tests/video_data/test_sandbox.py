@@ -40,6 +40,12 @@ def test_a_wrong_request_is_a_value_error(pool: DecoderPool, clip: Path) -> None
         pool.read_frames(clip, indices=[99], budgets=BUDGETS, time_limit_s=20)
 
 
+def test_what_a_decoder_cannot_sample_is_a_refusal(pool: DecoderPool, clip: Path) -> None:
+    with pytest.raises(VideoError, match="must be above 0") as caught:
+        pool.sample_clip(clip, fps=-1.0, max_frames=9, max_side_px=None, budgets=BUDGETS, time_limit_s=20)
+    assert caught.value.reason == "corrupt"
+
+
 @pytest.mark.parametrize("end", ["timeout", "crashed"])
 def test_a_stuck_or_crashed_child_is_replaced_and_the_next_file_is_read(clip: Path, end: str) -> None:
     with DecoderPool(workers=1) as pool:

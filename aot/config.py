@@ -1,12 +1,18 @@
 """Every setting of a run, typed; YAML plus `key.sub=value` overrides make one frozen `RunConfig`.
 
-An unknown key is an error that names the nearest known one. Relative paths in a config are taken from the folder the
-command is started in. This module reads YAML and knows no stage.
+An unknown key is an error that names the nearest known one. This module reads YAML and knows no stage.
+
+Paths: a relative path given as an override is taken from the working folder. One written in a config file is taken from
+the working folder too if it is there; if not, from the nearest folder that holds it, going up from the folder of that
+file, so that a shipped config works from anywhere. `data.questions` and `data.annotations` are looked for in
+`data.root` before all that. `load_config` makes them absolute, so that a run resumes from any folder; `run.dir` is
+always relative to the working folder.
 """
 
 import difflib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,9 +23,9 @@ from aot.errors import ConfigError
 
 
 class Section(BaseModel):
-    """Base of every config section: frozen, unknown keys refused."""
+    """Base of every config section: frozen, unknown keys refused, and every number finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSection(Section):
@@ -46,7 +52,8 @@ class DataConfig(Section):
     questions: str = "questions.jsonl"
     """plain: questions file, relative to root."""
     annotations: str | None = None
-    """plain: optional JSONL of ClipAnnotation rows, relative to root; feeds procedural knowledge and baselines."""
+    """plain: optional JSONL of annotated clips (docs/plain_data.md), relative to root; feeds procedural knowledge and
+    baselines."""
     limit: int | None = Field(default=None, ge=1)
     """Use at most this many clips of each split (the --limit option)."""
     toy: ToyKitchenConfig = ToyKitchenConfig()
@@ -64,12 +71,12 @@ class FramesConfig(Section):
     shard_clips: int = Field(default=64, ge=1)
     workers: int = Field(default=2, ge=1)
     time_limit_s: float = Field(default=30.0, gt=0)
-    max_file_mb: float = 4096.0
-    max_pixels: int = 3840 * 2160
+    max_file_mb: float = Field(default=4096.0, gt=0)
+    max_pixels: int = Field(default=3840 * 2160, gt=0)
     """Width times height of one frame."""
-    max_frames: int = 400_000
-    max_duration_s: float = 4 * 3600.0
-    max_streams: int = 16
+    max_frames: int = Field(default=400_000, gt=0)
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0)
+    max_streams: int = Field(default=16, gt=0)
 
 
 class FaultsConfig(Section):
@@ -96,16 +103,20 @@ class TeacherConfig(Section):
 class FilterConfig(Section):
     """Thresholds of the filters."""
 
-    min_words: int = 8
-    max_words: int = 400
-    min_ngram_novelty: float = 0.5
+    min_words: int = Field(default=8, ge=0)
+    max_words: int = Field(default=400, gt=0)
+    min_ngram_novelty: float = Field(default=0.5, ge=0, le=1)
     """Share of distinct 4-grams in the rationale."""
-    min_word_ratio: float = 0.8
+    min_word_ratio: float = Field(default=0.8, ge=0, le=1)
     """Share of tokens that look like words, numbers or marks of the working language."""
-    time_tolerance_s: float = 0.11
+    time_tolerance_s: float = Field(default=0.11, ge=0)
     """A cited time may differ this much from one a tool returned (rounding to one decimal)."""
-    near_duplicate_jaccard: float = 0.97
-    leak_jaccard: float = 0.97
+    near_duplicate_jaccard: float = Field(default=0.97, ge=0, le=1)
+    leak_jaccard: float = Field(default=0.97, ge=0, le=1)
+
+
+EMBEDDED_STUDENTS = ("tiny-video",)
+"""Values of `student.base` that are names, not folders."""
 
 
 class StudentConfig(Section):
@@ -132,13 +143,27 @@ class LoraSection(Section):
     """Anchored regex on full module names; None finds the language model's linear layers by itself."""
 
 
+RESERVED_ARMS = ("base", "teacher", "copy_last", "task_majority", "bigram_predicted", "bigram_gold")
+"""Names that rows of the evaluation have already; an arm of that name would be taken for them."""
+NO_FRAMES = "_no_frames"
+"""Ending of the name under which an arm answers without seeing frames."""
+
+
 class ArmConfig(Section):
     """One student that is trained: same questions, same steps, another loss."""
 
-    name: str = Field(pattern=r"^[a-z0-9_.]+$")
+    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*$")
+    """Also the name of its folder."""
     rationale_weight: float = Field(ge=0)
     """Lambda in label + lambda * rationale; 0 learns answers only."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if self.name in RESERVED_ARMS or self.name.endswith(NO_FRAMES):
+            taken = f"{', '.join(RESERVED_ARMS)} and names ending in {NO_FRAMES}"
+            raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
+        return self
 
 
 class TrainConfig(Section):
@@ -177,7 +202,8 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """Prediction and scoring."""
 
-    splits: tuple[str, ...] = ("test", "test_ood")
+    splits: tuple[str, ...] = Field(default=("test", "test_ood"), min_length=1)
+    """Each must have questions; of the default two, one is enough."""
     batch_size: int = Field(default=32, ge=1)
     bootstrap_samples: int = Field(default=2000, ge=100)
 
@@ -226,7 +252,7 @@ def differing_keys(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]
 
 
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
-    """The config in `path` with `key.sub=value` overrides applied.
+    """The config in `path` with `key.sub=value` overrides applied, and paths made absolute (see the top).
 
     Raises:
         ConfigError: the file is missing or no YAML, an override is malformed, a key unknown, or a value unfit.
@@ -241,7 +267,8 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
         raise ConfigError(f"{path} must hold `key: value` lines, got {type(raw).__name__}")
     for override in overrides:
         _apply_override(raw, override)
-    return parse_config(raw, source=str(path))
+    given = tuple(override.partition("=")[0] for override in overrides)
+    return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
 
 
 def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
@@ -260,6 +287,49 @@ def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
 def dump_config(config: RunConfig) -> str:
     """The resolved config as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunConfig:
+    """`config` with absolute paths; those of the keys in `given` came from the command line, the rest from `folder`."""
+
+    def locate(key: str, name: str) -> str | None:
+        from_command_line = any(key == one or key.startswith(f"{one}.") for one in given)
+        bases = [Path.cwd()] if from_command_line else list(_bases(folder))
+        return next((str((base / name).resolve()) for base in bases if _exists(base / name)), None)
+
+    def absolute(key: str, name: str | None) -> str | None:
+        return name and (locate(key, name) or str(Path.cwd() / name))
+
+    data, student, teacher = config.data, config.student, config.teacher
+    root = absolute("data.root", data.root)
+    side = {"root": root}
+    for key, name in (("questions", data.questions), ("annotations", data.annotations)):
+        if root and name:
+            inside = Path(root) / name
+            side[key] = str(inside) if _exists(inside) else locate(f"data.{key}", name) or str(inside)
+    base = student.base if student.base in EMBEDDED_STUDENTS else locate("student.base", student.base) or student.base
+    appearance = absolute("teacher.appearance", teacher.appearance)
+    changed = {
+        "data": data.model_copy(update=side),
+        "student": student.model_copy(update={"base": base}),
+        "teacher": teacher.model_copy(update={"appearance": appearance}),
+    }
+    return config.model_copy(update=changed)
+
+
+def _bases(folder: Path) -> Iterator[Path]:
+    """Where a path written in a config file in `folder` may start, in the order of trying."""
+    here = Path.cwd()
+    yield here
+    yield here / folder
+    yield from (here / folder).parents
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or not to be looked at
+        return False
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

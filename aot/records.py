@@ -15,9 +15,9 @@ AnswerType = Literal["choice", "text", "integer", "yes_no", "span"]
 
 
 class Record(BaseModel):
-    """Base of everything written to disk: immutable, and an unknown field is an error."""
+    """Base of everything written to disk: immutable; an unknown field, NaN or infinity is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TimeSpan(Record):

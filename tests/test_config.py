@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from aot.config import RunConfig, differing_keys, dump_config, load_config, parse_config
+from aot.config import RESERVED_ARMS, RunConfig, differing_keys, dump_config, load_config, parse_config
 from aot.errors import ConfigError
+from aot.evaluation.baselines import BASELINES
 
 MINIMAL = "data: {dataset: toy_kitchen}\n"
 SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "video").glob("*.yaml"))
@@ -84,3 +85,64 @@ def test_two_arms_of_one_name_are_refused(tmp_path: Path) -> None:
     arms = "train: {arms: [{name: a, rationale_weight: 0}, {name: a, rationale_weight: 1}]}\n"
     with pytest.raises(ConfigError, match="different names"):
         load_config(write(tmp_path, MINIMAL + arms))
+
+
+def test_no_baseline_name_is_free_for_an_arm() -> None:
+    assert set(BASELINES) | {"base", "teacher"} == set(RESERVED_ARMS)
+
+
+@pytest.mark.parametrize("name", [*RESERVED_ARMS, "distilled_no_frames", ".", "..", ".hidden", "a/b", ""])
+def test_an_arm_name_that_would_collide_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.arms"):
+        load_config(write(tmp_path, MINIMAL), overrides=(f"train.arms=[{{name: '{name}', rationale_weight: 1}}]",))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["frames.fps=.inf", "frames.fps=.nan", "frames.fps=0", "frames.max_pixels=0", "frames.max_duration_s=-1"]
+    + ["filter.time_tolerance_s=.nan", "filter.time_tolerance_s=-0.1", "filter.max_words=0", "evaluate.splits=[]"],
+)
+def test_a_number_without_sense_is_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting.partition("=")[0]):
+        load_config(write(tmp_path, MINIMAL), overrides=(setting,))
+
+
+@pytest.fixture
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone whose config names paths of the clone, and another folder to work in."""
+    clone, away = tmp_path / "clone", tmp_path / "away"
+    for folder in (clone / "configs", clone / "clips", clone / "student", away / "clips"):
+        folder.mkdir(parents=True)
+    (clone / "looks.json").touch()
+    (clone / "clips" / "questions.jsonl").touch()
+    data = "data: {dataset: plain, root: clips}\n"
+    write(clone / "configs", data + "student: {base: student}\nteacher: {appearance: looks.json}\n")
+    monkeypatch.chdir(away)
+    return away
+
+
+def test_a_path_in_a_config_is_found_from_any_folder(away: Path) -> None:
+    clone = away.parent / "clone"
+    (away / "clips").rmdir()
+    config = load_config(Path("../clone/configs/run.yaml"))
+    assert (config.data.root, config.student.base) == (str(clone / "clips"), str(clone / "student"))
+    assert config.teacher.appearance == str(clone / "looks.json")
+    assert config.data.questions == str(clone / "clips" / "questions.jsonl")
+
+
+def test_the_working_folder_goes_before_the_folder_of_the_config(away: Path) -> None:
+    assert load_config(away.parent / "clone" / "configs" / "run.yaml").data.root == str(away / "clips")
+
+
+def test_a_path_on_the_command_line_is_taken_from_the_working_folder_only(away: Path) -> None:
+    (away / "clips").rmdir()
+    config = load_config(away.parent / "clone" / "configs" / "run.yaml", overrides=("data.root=clips",))
+    assert config.data.root == str(away / "clips")
+
+
+def test_names_of_students_and_saved_configs_are_left_alone(away: Path) -> None:
+    (away / "tiny-video").mkdir()
+    config = load_config(away.parent / "clone" / "configs" / "run.yaml", overrides=("student.base=tiny-video",))
+    assert config.student.base == "tiny-video"
+    (away / "questions.jsonl").touch()
+    assert load_config(write(away, dump_config(config))) == config

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from aot.config import ArmConfig, RunConfig
+from aot.config import NO_FRAMES, ArmConfig, RunConfig
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.metrics import compute_metrics
 from aot.records import ClipAnnotation, Prediction, Question, Trace
@@ -19,7 +19,6 @@ from aot.teacher.runner import read_traces
 
 log = logging.getLogger(__name__)
 Mode = Literal["direct", "reason", "likelihood"]
-NO_FRAMES = "_no_frames"
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ class RunFolder:
         return self.root / "traces"
 
     @property
+    def attempts(self) -> Path:
+        """Folder of parts with the candidates that did not verify; a killed run may hold one of them twice."""
+        return self.root / "attempts"
+
+    @property
     def faults(self) -> Path:
         """Folder of planted-fault parts; only the funnel's last column reads it."""
         return self.root / "faults"

@@ -92,31 +92,22 @@ def make_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
     )
 
 
-def solve(question: Question, shelf: ClipShelf, kit: TeacherKit, *, candidates: int) -> Trace:
-    """The row of one question: the first candidate that verifies, else the last one tried."""
+def solve(question: Question, shelf: ClipShelf, kit: TeacherKit, *, candidates: int) -> list[Trace]:
+    """The attempts at one question, in order; the last is its row: the first that verifies, else the last one tried."""
     try:
         clip = shelf.view(question.media)
     except (SourceError, DecodeError, ToolError) as error:
-        return failed_trace(question, kit, boundary=error.boundary, message=str(error))
-    if question.split != TRAIN:
-        return run_candidate(question, clip, kit, candidate=0)
+        return [failed_trace(question, kit, boundary=error.boundary, message=str(error))]
     attempts: list[Trace] = []
-    for candidate in range(candidates):
+    for candidate in range(candidates if question.split == TRAIN else 1):
         attempts.append(run_candidate(question, clip, kit, candidate=candidate))
-        try:
-            if verifies(attempts[-1], question):
-                break
-        except SourceError as error:  # The gold answer itself is no answer: nothing can verify.
-            return failed_trace(question, kit, boundary=error.boundary, message=str(error))
-    return with_attempts_cost(attempts[-1], attempts)
+        if question.split == TRAIN and verifies(attempts[-1], question):
+            break
+    return [*attempts[:-1], with_attempts_cost(attempts[-1], attempts)]
 
 
 def verifies(trace: Trace, question: Question) -> bool:
-    """Whether a trace came to an end and its answer is the gold answer.
-
-    Raises:
-        SourceError: the gold answer cannot be parsed.
-    """
+    """Whether a trace came to an end and its answer is the gold answer, which prepare has checked."""
     return trace.status == "ok" and grade(trace.answer, question).verdict == "right"
 
 
@@ -134,16 +125,19 @@ def solve_all(run: RunFolder, config: RunConfig, questions: Iterable[Question], 
         kit.cache,
         open_append(part_path(run.traces, writer)) as traces,
         open_append(part_path(run.faults, writer)) as faults,
+        open_append(part_path(run.attempts, writer)) as earlier,
     ):
         for question in questions:
             try:
-                trace = solve(question, shelf, kit, candidates=config.teacher.candidates)
+                *failed, trace = solve(question, shelf, kit, candidates=config.teacher.candidates)
             except VideoError as error:
                 raise DecodeError(str(error)) from error
             fault: PlantedFault | None = None
-            if config.teacher.faults is not None and question.split == TRAIN and _verified(trace, question):
+            if config.teacher.faults is not None and question.split == TRAIN and verifies(trace, question):
                 trace, fault = plant(trace, question, rate=config.teacher.faults.rate, seed=config.seed, labels=labels)
-            # The fault goes first: a kill between the two lines repeats the question, which draws the same fault again.
+            # The trace goes last: a kill before it repeats the question, which gives the same attempts and fault again.
+            for attempt in failed:
+                append_row(earlier, attempt)
             if fault is not None:
                 append_row(faults, fault)
             append_row(traces, trace)
@@ -166,10 +160,6 @@ def open_shelf(run: RunFolder) -> ClipShelf:
 def part_path(folder: Path, writer: str) -> Path:
     """The file that one writer appends to."""
     return folder / f"part-{writer}.jsonl"
-
-
-def _verified(trace: Trace, question: Question) -> bool:
-    return trace.status == "ok" and verifies(trace, question)
 
 
 def _clip_refusals(path: Path) -> dict[str, Refusal]:

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aot.answers import grade
-from aot.errors import SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.records import Question, Record, Trace
 from aot.teacher.accuracy import Estimate, ToolAccuracy, estimate
-
-TRAIN = "train"
+from aot.teacher.solving import TRAIN, verifies
 
 
 class YieldRow(Record):
@@ -74,7 +71,7 @@ def teacher_stats(
     train_seconds, planner = 0.0, ""
     for trace in traces:
         question = by_id[trace.question_id]
-        solved = _Solved(_is_right(trace, question), trace.sample_index, question.group)
+        solved = _Solved(verifies(trace, question), trace.sample_index, question.group)
         passed[question.split, question.kind].append(solved)
         passed[question.split, "all"].append(solved)
         status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
@@ -124,12 +121,3 @@ def _yield_row(split: str, kind: str, rows: list[_Solved]) -> YieldRow:
         pass_at_k=share([row.right for row in rows]) if split == TRAIN else None,
         attempts=sum(row.candidate + 1 for row in rows) / len(rows),
     )
-
-
-def _is_right(trace: Trace, question: Question) -> bool:
-    if trace.status != "ok":
-        return False
-    try:
-        return grade(trace.answer, question).verdict == "right"
-    except SourceError:
-        return False

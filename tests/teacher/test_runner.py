@@ -191,6 +191,15 @@ def test_a_bad_card_is_told_before_any_work(run: RunFolder, tmp_path: Path) -> N
     assert not run.traces.exists()
 
 
+def test_every_attempt_at_a_question_is_a_row(run: RunFolder) -> None:
+    train = next(q for q in questions_of(run) if q.split == "train" and q.kind == "count")
+    publish_rows(run.questions, [train.model_copy(update={"answer": "77"})])
+    generate(run, config_of(candidates=3), progress=lambda done, total: None)
+    attempts = [row for part in run.attempts.glob("part-*.jsonl") for row in read_rows(part, Trace)]
+    assert [row.sample_index for row in attempts] == [0, 1]
+    assert [row.sample_index for row in read_traces(run)] == [2]
+
+
 def test_stats_hold_yield_cost_and_tool_accuracy(run: RunFolder) -> None:
     done(run, config_of(workers=1))
     stats = json.loads(run.teacher_stats.read_text())

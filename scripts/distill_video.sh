@@ -5,17 +5,19 @@
 #
 # Without options it runs configs/video/toy_kitchen.yaml, which takes minutes on a laptop without a GPU.
 # --procs N trains in N processes under torchrun, --zero S with DeepSpeed ZeRO stage S; run folders are
-# runs/<config>[-procsN][-zeroS] in the clone unless run.dir=DIR is given.
+# runs/<config>[-limitN][-procsN][-zeroS] in the clone unless run.dir=DIR or a `run:` section in the config says otherwise.
+# Paths given here are relative to the folder you are in; those written in a config file may also be relative to the
+# file's folder or to one above it.
 set -euo pipefail
 
-usage() { sed -n '2,9p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'; }
+usage() { sed -n '2,10p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'; }
 fail() {
   echo "distill_video.sh: $1" >&2
   usage >&2
   exit 2
 }
 
-config="" procs="" zero="" dir="" arguments=()
+config="" procs="" zero="" limit="" dir="" arguments=()
 while [ $# -gt 0 ]; do
   case $1 in
     --config | --procs | --zero | --limit)
@@ -24,33 +26,32 @@ while [ $# -gt 0 ]; do
         --config) config=$2 ;;
         --procs) procs=$2 ;;
         --zero) zero=$2 ;;
-        --limit) arguments+=(--limit "$2") ;;
+        --limit) limit=$2 ;;
       esac
       shift 2
       ;;
     --dry-run) arguments+=(--dry-run); shift ;;
     -h | --help) usage; exit 0 ;;
     run.dir=*) dir=${1#run.dir=}; shift ;;
+    data.limit=*) limit=${1#data.limit=}; shift ;;
     *=*) arguments+=("$1"); shift ;;
     *) fail "unknown argument $1" ;;
   esac
 done
 [[ -z $procs || $procs =~ ^[1-9][0-9]*$ ]] || fail "--procs needs a number of processes, got $procs"
 [[ -z $zero || $zero =~ ^[023]$ ]] || fail "--zero needs 0, 2 or 3, got $zero"
-if [ -n "$config" ]; then
-  [ -f "$config" ] || fail "no config file $config"
-  config=$(cd "$(dirname "$config")" && pwd)/$(basename "$config")
-fi
-if [ -n "$dir" ]; then
-  case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
-fi
+[[ -z $limit || $limit =~ ^[1-9][0-9]*$ ]] || fail "--limit needs a number of clips, got $limit"
+[[ -z $config || -f $config ]] || fail "no config file $config"
 
 # shellcheck source=scripts/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 ensure_env video,train,report
-cd "$ROOT"
-config=${config:-configs/video/toy_kitchen.yaml}
+config=${config:-$ROOT/configs/video/toy_kitchen.yaml}
 suffix=""
+if [ -n "$limit" ]; then
+  arguments+=(--limit "$limit")
+  suffix+=-limit$limit
+fi
 if [ -n "$procs" ]; then
   arguments+=("train.procs=$procs")
   suffix+=-procs$procs
@@ -59,9 +60,9 @@ if [ -n "$zero" ]; then
   arguments+=("train.zero_stage=$zero")
   suffix+=-zero$zero
 fi
-if [ -z "$dir" ] && [ -n "$suffix" ]; then
+if [ -z "$dir" ] && ! grep -q '^run:' "$config"; then
   stem=$(basename "$config")
-  dir=runs/${stem%.*}$suffix
+  dir=$ROOT/runs/${stem%.*}$suffix
 fi
 [ -z "$dir" ] || arguments+=("run.dir=$dir")
 exec "$VENV/bin/aot" run "$config" ${arguments[@]+"${arguments[@]}"}

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: `ensure_env EXTRAS` makes .venv with the package and these extras, once.
-# The stamp holds a hash of what was asked for, so a changed pyproject.toml or constraints.txt installs again.
+# Its stamp, .ready-EXTRAS, holds a hash of pyproject.toml and constraints.txt, so a change in them installs again; a
+# stamp of more extras will do, so that a tested clone runs without network.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${AOT_VENV:-$ROOT/.venv}
@@ -18,17 +19,27 @@ find_python() {
   return 2
 }
 
+# covers HAVE WANTED: whether the extras in HAVE hold all those in WANTED; `all` is spelt out as in pyproject.toml.
+covers() {
+  local have=",$1," extra
+  have=${have/,all,/,all,video,train,teacher,text,report,}
+  for extra in ${2//,/ }; do
+    [[ $have == *",$extra,"* ]] || return 1
+  done
+}
+
 ensure_env() {
   local extras=$1 python stamp wanted
-  stamp=$VENV/.ready-$extras
   wanted=$(cat "$ROOT/pyproject.toml" "$ROOT/constraints.txt" | cksum)
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-    return
-  fi
+  for stamp in "$VENV"/.ready-*; do
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && covers "${stamp##*/.ready-}" "$extras"; then
+      return
+    fi
+  done
   echo "making the environment in $VENV (a few minutes, once)" >&2
   python=$(find_python) || return 2
   [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV" || return 2
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint "$ROOT/constraints.txt" --editable "${ROOT}[$extras]" || return 2
-  echo "$wanted" >"$stamp"
+  echo "$wanted" >"$VENV/.ready-$extras"
 }

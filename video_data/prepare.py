@@ -10,7 +10,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from video_data.datasets.rows import RefusedRow
 from video_data.errors import VideoError
 from video_data.sandbox import DecoderPool, SampledClip
 from video_data.shard_notes import (
+    PASSING_REASONS,
     ShardNote,
     disk_errors,
     kept_note,
@@ -35,6 +36,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of clips done and the number of all clips."""
 Clip = tuple[str, Path]
 """A clip's uri and file."""
+_Outcome = SampledClip | VideoError
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def decode_clips(
         max_side_px: stored frames are scaled down to this longest side.
         shard_clips: clips for each shard.
         workers: decoding processes.
-        time_limit_s: for each clip.
+        time_limit_s: for each attempt at a clip; one that timed out or crashed is tried once more, alone.
         budgets: limits checked before decoding.
         progress: told the number of clips done, and of all.
 
@@ -127,36 +129,44 @@ class _Counter:
 
 def _outcomes(
     clips: Sequence[Clip], *, job: _Job, pool: DecoderPool, threads: ThreadPoolExecutor, ahead: int
-) -> Iterator[SampledClip | VideoError]:
+) -> Iterator[_Outcome]:
     """What became of each clip, in order; at most `ahead` clips are decoded before they are asked for."""
-
-    def decode(path: Path) -> SampledClip | VideoError:
-        try:
-            return pool.sample_clip(
-                path,
-                fps=job.fps,
-                max_frames=job.max_stored_frames,
-                max_side_px=job.max_side_px,
-                budgets=job.budgets,
-                time_limit_s=job.time_limit_s,
-            )
-        except VideoError as error:
-            return error
-        except ValueError as error:  # the settings were checked, so it is this clip: one clip never stops the others
-            return VideoError("unreadable", f"this clip cannot be sampled ({error}); rename it or encode it again")
-
     rest = iter(clips)
-    running: deque[Future[SampledClip | VideoError]] = deque(
-        threads.submit(decode, path) for _, path in islice(rest, ahead)
-    )
+    running: deque[tuple[Path, Future[_Outcome]]] = deque()
+
+    def start(count: int) -> None:
+        running.extend((path, threads.submit(_sampled, path, job=job, pool=pool)) for _, path in islice(rest, count))
+
+    start(ahead)
     while running:
-        outcome = running.popleft().result()
-        running.extend(threads.submit(decode, path) for _, path in islice(rest, 1))
+        path, future = running.popleft()
+        outcome = future.result()
+        if isinstance(outcome, VideoError) and outcome.reason in PASSING_REASONS:
+            wait([later for _, later in running])  # the machine may have been too busy: try once more with it alone
+            outcome = _sampled(path, job=job, pool=pool)
+        start(1)
         yield outcome
 
 
+def _sampled(path: Path, *, job: _Job, pool: DecoderPool) -> _Outcome:
+    """The frames of one clip, or why there are none; one clip never stops the others."""
+    try:
+        return pool.sample_clip(
+            path,
+            fps=job.fps,
+            max_frames=job.max_stored_frames,
+            max_side_px=job.max_side_px,
+            budgets=job.budgets,
+            time_limit_s=job.time_limit_s,
+        )
+    except VideoError as error:
+        return error
+    except ValueError as error:  # the settings were checked, so it is about this clip
+        return VideoError("unreadable", f"this clip cannot be sampled ({error}); rename it or encode it again")
+
+
 def _write_shard(
-    job: _Job, number: int, group: Sequence[Clip], *, outcomes: Iterator[SampledClip | VideoError], count: _Counter
+    job: _Job, number: int, group: Sequence[Clip], *, outcomes: Iterator[_Outcome], count: _Counter
 ) -> ShardNote:
     """Stream one shard to disk, a clip at a time, and publish it, then its note."""
     path = shard_path(job.out, number)

@@ -114,6 +114,8 @@ class DecoderPool:
         request = {"verb": verb, "path": os.fsencode(path).hex(), "budgets": asdict(budgets), **arguments}
         child = self._idle.get()
         try:
+            if child.process.poll() is not None:  # it was killed while it was idle, which is not this file's fault
+                child = self._replaced(child)
             reply, data = child.ask(request, limit_s=time_limit_s)
         except BaseException:
             child = self._replaced(child)

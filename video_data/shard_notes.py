@@ -20,6 +20,8 @@ from video_data.datasets.rows import RefusedRow
 from video_data.errors import VideoError
 from video_data.shards import INDEX_NAME, SHARD_NAME, StoredClip, clip_shape, open_shard, sync_folder
 
+PASSING_REASONS = ("timeout", "crashed")
+"""A busy machine or one short of memory refuses clips for these; another attempt may well succeed."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -70,7 +72,10 @@ def write_note(out: Path, number: int, note: ShardNote) -> None:
 
 
 def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, settings: str) -> ShardNote | None:
-    """The note of shard `number` if that shard is intact and was made from just these clips and settings, else None."""
+    """The note of shard `number` if that shard is intact and was made from just these clips and settings, else None.
+
+    A note that refuses a clip for a passing reason is not kept, so that the same command tries that clip again.
+    """
     path = note_path(out, number)
     try:
         note = _NOTE.validate_json(path.read_bytes())
@@ -78,6 +83,8 @@ def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, sett
     except (OSError, ValidationError):
         return None
     if note.settings != settings or note.sources != tuple(source_of(uri, file) for uri, file in group):
+        return None
+    if any(row.reason in PASSING_REASONS for row in note.refused):
         return None
     digests = {clip.uri: clip.sha256 for clip in note.clips}
     if not all(_unchanged(file, sha256=digests.get(uri), written_ns=written_ns) for uri, file in group):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 import shutil
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clipmaker import draw_audio, draw_blink, draw_clip, grey_index
+from processes import descendants
 from safetensors import safe_open
 
 from video_data.budgets import Budgets
@@ -20,7 +22,15 @@ from video_data.shards import FrameStore
 ClipList = list[tuple[str, Path]]
 
 
-def run(clips: ClipList, out: Path, *, progress: Progress | None = None, fps: float = 4.0) -> list[RefusedRow]:
+def run(
+    clips: ClipList,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    fps: float = 4.0,
+    workers: int = 2,
+    time_limit_s: float = 30.0,
+) -> list[RefusedRow]:
     return decode_clips(
         clips,
         out=out,
@@ -28,8 +38,8 @@ def run(clips: ClipList, out: Path, *, progress: Progress | None = None, fps: fl
         max_stored_frames=512,
         max_side_px=80,
         shard_clips=2,
-        workers=2,
-        time_limit_s=30.0,
+        workers=workers,
+        time_limit_s=time_limit_s,
         budgets=Budgets(),
         progress=progress,
     )
@@ -78,6 +88,31 @@ def test_a_clip_that_cannot_be_asked_for_stops_no_other(clips: ClipList, tmp_pat
     (row,) = run([("blink", blink), ("odd", tmp_path / "\ud800.mp4"), clips[0]], tmp_path / "frames")
     assert (row.item, row.reason) == ("odd", "unreadable")
     assert FrameStore(tmp_path / "frames").uris() == ["blink", clips[0][0]]
+
+
+def test_a_clip_that_timed_out_is_tried_once_more(clips: ClipList, tmp_path: Path) -> None:
+    good = [clip for clip in clips if "good" in clip[0]]
+
+    def stop_decoder(done: int, total: int) -> None:
+        if done == 1:  # at most three clips are decoded by now, so one of the others meets a stopped decoder
+            (child,) = descendants(os.getpid()) - before
+            os.kill(child, signal.SIGSTOP)
+
+    before = descendants(os.getpid())
+    assert run(good, tmp_path / "frames", progress=stop_decoder, workers=1, time_limit_s=3.0) == []
+    assert len(FrameStore(tmp_path / "frames").uris()) == 5
+
+
+@pytest.mark.parametrize("reason", ["timeout", "crashed"])
+def test_a_refusal_that_may_pass_is_tried_again_by_the_next_call(
+    store: Path, clips: ClipList, tmp_path: Path, reason: str
+) -> None:
+    out = tmp_path / "frames"
+    shutil.copytree(store, out)
+    note = out / "shard-00000.json"
+    note.write_text(note.read_text().replace("not_a_video", reason))
+    assert reason not in {row.reason for row in run(clips, out)}
+    assert published(out) == published(store)
 
 
 def test_a_wrong_setting_is_an_error_and_no_refusal_of_every_clip(clips: ClipList, tmp_path: Path) -> None:

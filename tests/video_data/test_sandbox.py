@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import runs
 
 from video_data.budgets import Budgets
 from video_data.decode import probe, read_frames
@@ -67,6 +68,16 @@ def test_a_real_file_that_takes_too_long_is_told_as_a_timeout(pool: DecoderPool,
     assert pool.probe(clip, budgets=BUDGETS, time_limit_s=0.0005).reason == "timeout"
 
 
+def test_a_child_that_was_killed_while_idle_costs_no_file(clip: Path) -> None:
+    with DecoderPool(workers=1) as pool:
+        pool.probe(clip, budgets=BUDGETS, time_limit_s=20)
+        (child,) = pool.child_pids()
+        os.kill(child, signal.SIGKILL)
+        while runs(child):
+            os.sched_yield()
+        assert pool.probe(clip, budgets=BUDGETS, time_limit_s=20).verdict == "complete"
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_children_die_with_a_killed_parent(clip: Path, busy: bool) -> None:
     work = "pool.probe(Path(sys.argv[1]), budgets=Budgets(), time_limit_s=100)"
@@ -82,22 +93,15 @@ def test_children_die_with_a_killed_parent(clip: Path, busy: bool) -> None:
     parent.kill()
     parent.communicate()
     deadline_s = time.monotonic() + 30
-    while _runs(child) and time.monotonic() < deadline_s:
+    while runs(child) and time.monotonic() < deadline_s:
         os.sched_yield()
-    assert not _runs(child)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    assert not runs(child)
 
 
 def test_a_closed_pool_leaves_no_children() -> None:
     with DecoderPool(workers=2) as pool:
         pids = pool.child_pids()
-    assert not any(_runs(pid) for pid in pids)
+    assert not any(runs(pid) for pid in pids)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from video_data.datasets.plain import PlainData, check_windows, read_plain
 from video_data.datasets.plain_fields import _REASONS
+from video_data.datasets.strict_jsonl import MAX_LINE_BYTES
 from video_data.errors import VideoError
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plain_data.md"
@@ -110,6 +111,14 @@ def test_an_unknown_field_names_the_nearest(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
     data = read(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), b"", b"  \r")
     assert (len(data.questions), data.refused) == (1, ())
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2, MAX_LINE_BYTES])
+def test_a_line_too_long_by_any_number_of_bytes_leaves_the_next_one(tmp_path: Path, extra: int) -> None:
+    line = json.dumps({**GOOD, "id": "long"}).encode().ljust(MAX_LINE_BYTES - 1 + extra)  # read() adds the line break
+    data = read(tmp_path, line, {**GOOD, "id": "next"})
+    assert [row.id for row in data.questions] == (["next"] if extra else ["long", "next"])
+    assert [row.reason for row in data.refused] == (["line_too_long"] if extra else [])
 
 
 def test_bad_annotations_are_refused_one_by_one(tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ def read_json_lines(path: Path) -> Iterator[JsonLine | RefusedRow]:
             place = f"{path.name}:{number}"
             try:
                 if len(line) > MAX_LINE_BYTES:
-                    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    while not line.endswith(b"\n") and (line := file.readline(MAX_LINE_BYTES)):
                         continue
-                    raise RowProblem("line_too_long", f"a line may have {MAX_LINE_BYTES} bytes")
+                    raise RowProblem("line_too_long", f"a line may have {MAX_LINE_BYTES} bytes, line break included")
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 if line.strip():

@@ -48,6 +48,7 @@ class DecoderProcess:
             with suppress(OSError):  # a larger pipe is only faster
                 fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.fresh = True
+        self._limit_s = START_LIMIT_S
 
     def ask(self, request: dict[str, Any], *, limit_s: float) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         """The reply's JSON and its bytes; start-up of a fresh child is not counted against the limit."""
@@ -60,6 +61,7 @@ class DecoderProcess:
             self.process.stdin.flush()
         except OSError:
             raise VideoError("crashed", "the decoder process ended") from None
+        self._limit_s = limit_s
         deadline_s = time.monotonic() + limit_s
         sizes = self._read(16, deadline_s=deadline_s)
         num_json, num_bytes = (int.from_bytes(sizes[i : i + 8].tobytes(), "little") for i in (0, 8))
@@ -96,7 +98,9 @@ class DecoderProcess:
         while len(view):
             left_s = deadline_s - time.monotonic()
             if left_s <= 0 or not poll.poll(max(1, left_s * 1000)):
-                raise VideoError("timeout", "decoding took longer than the time limit")
+                raise VideoError(
+                    "timeout", f"decoding took longer than {self._limit_s:g} s; allow more or cut the clip"
+                )
             num_read = os.readv(handle, [view])
             if num_read == 0:
                 raise VideoError("crashed", "the decoder process crashed on this file")

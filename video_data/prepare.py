@@ -18,7 +18,7 @@ from pathlib import Path
 from video_data.budgets import Budgets
 from video_data.datasets.rows import RefusedRow
 from video_data.errors import VideoError
-from video_data.sandbox import DecoderPool, SampledClip
+from video_data.sandbox import DecoderPool, SampledClip, check_time_limit
 from video_data.shard_notes import (
     PASSING_REASONS,
     ShardNote,
@@ -216,7 +216,8 @@ def _stored(uri: str, clip: SampledClip, *, shard: str) -> StoredClip:
 
 
 def _check_settings(job: _Job, *, shard_clips: int, workers: int) -> None:
-    numbers = {name: getattr(job, name) for name in ("fps", "max_stored_frames", "max_side_px", "time_limit_s")}
+    check_time_limit(job.time_limit_s)
+    numbers = {name: getattr(job, name) for name in ("fps", "max_stored_frames", "max_side_px")}
     for name, value in {**numbers, "shard_clips": shard_clips, "workers": workers}.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a number above 0, got {value}; change it in the config")

@@ -22,6 +22,19 @@ from video_data.errors import VideoError
 from video_data.facts import ClipFacts, DecodedFrames
 from video_data.replies import SampledClip, told_error, told_facts, told_frames, told_sample
 
+MAX_TIME_LIMIT_S = 1e6
+"""Eleven days; what waits for a reply counts milliseconds in 31 bits."""
+
+
+def check_time_limit(time_limit_s: float) -> None:
+    """Refuse a time limit that cannot be waited for.
+
+    Raises:
+        ValueError: it is not a number above 0 and at most MAX_TIME_LIMIT_S.
+    """
+    if not 0 < time_limit_s <= MAX_TIME_LIMIT_S:
+        raise ValueError(f"time_limit_s must lie above 0 and be at most {MAX_TIME_LIMIT_S:,.0f} s, got {time_limit_s}")
+
 
 class DecoderPool:
     """Child processes that decode; safe to use from several threads, one request per child at a time."""
@@ -54,7 +67,11 @@ class DecoderPool:
         return [child.process.pid for child in self._children]
 
     def probe(self, path: Path, *, budgets: Budgets, time_limit_s: float) -> ClipFacts:
-        """As `decode.probe`; a timeout or crash gives a refused verdict."""
+        """As `decode.probe`, which decodes every frame; a timeout or crash gives a refused verdict.
+
+        Raises:
+            ValueError: the time limit cannot be waited for.
+        """
         try:
             reply, _ = self._ask("probe", path, budgets=budgets, time_limit_s=time_limit_s)
             return told_facts(reply)
@@ -111,6 +128,7 @@ class DecoderPool:
     def _ask(
         self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, **arguments: object
     ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+        check_time_limit(time_limit_s)
         request = {"verb": verb, "path": os.fsencode(path).hex(), "budgets": asdict(budgets), **arguments}
         child = self._idle.get()
         try:
@@ -137,7 +155,11 @@ class DecoderPool:
 
 
 def probe_safely(path: Path, *, budgets: Budgets | None = None, time_limit_s: float = 30.0) -> ClipFacts:
-    """As `decode.probe`, in a shared child process under a time limit."""
+    """As `decode.probe`, in a shared child process; every frame is decoded, so a long clip needs a longer time limit.
+
+    Raises:
+        ValueError: the time limit cannot be waited for.
+    """
     return _shared_pool().probe(path, budgets=budgets or Budgets(), time_limit_s=time_limit_s)
 
 

@@ -64,8 +64,16 @@ def test_a_stuck_or_crashed_child_is_replaced_and_the_next_file_is_read(clip: Pa
         assert pool.probe(clip, budgets=BUDGETS, time_limit_s=20).verdict == "complete"
 
 
-def test_a_real_file_that_takes_too_long_is_told_as_a_timeout(pool: DecoderPool, clip: Path) -> None:
-    assert pool.probe(clip, budgets=BUDGETS, time_limit_s=0.0005).reason == "timeout"
+def test_a_real_file_that_takes_too_long_is_told_as_a_timeout_of_the_limit_at_hand(clip: Path) -> None:
+    facts = probe_safely(clip, time_limit_s=0.0005)
+    assert (facts.reason, "longer than 0.0005 s" in facts.note) == ("timeout", True)
+    assert probe_safely(clip, time_limit_s=1e6).verdict == "complete"
+
+
+@pytest.mark.parametrize("time_limit_s", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_limit_that_cannot_be_waited_for_is_an_error(clip: Path, time_limit_s: float) -> None:
+    with pytest.raises(ValueError, match="time_limit_s must lie above 0"):
+        probe_safely(clip, time_limit_s=time_limit_s)
 
 
 def test_a_child_that_was_killed_while_idle_costs_no_file(clip: Path) -> None:

@@ -7,7 +7,6 @@ run gives the same bytes. The index is published last. At most a few clips are i
 import hashlib
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from video_data.budgets import Budgets
 from video_data.datasets.rows import RefusedRow
+from video_data.disk import publish, publish_file
 from video_data.errors import VideoError
 from video_data.sandbox import DecoderPool, SampledClip, check_time_limit
 from video_data.shard_notes import (
@@ -24,7 +24,6 @@ from video_data.shard_notes import (
     ShardNote,
     disk_errors,
     kept_note,
-    publish,
     shard_path,
     source_of,
     sweep,
@@ -188,9 +187,7 @@ def _write_shard(
                 count.add(1)
             file.seek(0)
             file.write(shard_header({clip.uri: clip_shape(clip) for clip in stored}, room=room))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        publish_file(temporary, path)
         note = ShardNote(job.settings(), sources, tuple(stored), tuple(refused))
         write_note(job.out, number, note)
     return note

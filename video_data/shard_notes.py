@@ -1,13 +1,11 @@
-"""What lies beside each shard so that an interrupted run can go on, and how files are published.
+"""What lies beside each shard so that an interrupted run can go on.
 
 A note says what a shard was made from and what came out. A shard is kept on a rerun only if its note fits the clips and
 settings at hand and every stored frame still has its checksum.
 """
 
-import errno
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,12 +15,12 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from video_data.datasets.rows import RefusedRow
+from video_data.disk import publish, refused_by_disk
 from video_data.errors import VideoError
-from video_data.shards import INDEX_NAME, SHARD_NAME, StoredClip, clip_shape, open_shard, sync_folder
+from video_data.shards import INDEX_NAME, SHARD_NAME, StoredClip, clip_shape, open_shard
 
 PASSING_REASONS = ("timeout", "crashed")
 """A busy machine or one short of memory refuses clips for these; another attempt may well succeed."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -92,17 +90,6 @@ def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, sett
     return note if _intact(out, number, note) else None
 
 
-def publish(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either its old content or all of the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
 def sweep(out: Path, *, num_shards: int) -> None:
     """Remove what a killed run or a longer list of clips left behind."""
     for path in sorted(out.iterdir()):
@@ -128,12 +115,7 @@ def disk_errors(out: Path) -> Iterator[None]:
         with suppress(OSError):
             for path in out.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
-        again = "then run the same command again: finished shards are kept"
-        if error.errno in _FULL:
-            raise VideoError("disk_full", f"the disk is full while writing {out}; free space, {again}") from None
-        raise VideoError(
-            "unwritable", f"cannot write {out}: {os.strerror(error.errno or errno.EIO)}; choose another folder, {again}"
-        ) from None
+        raise refused_by_disk(error.errno, folder=out, kept="finished shards") from None
 
 
 def _unchanged(path: Path, *, sha256: str | None, written_ns: int) -> bool:

@@ -229,14 +229,5 @@ def shard_header(shapes: dict[str, tuple[int, ...]], *, room: int) -> bytes:
     return room.to_bytes(8, "little") + text.ljust(room, b" ")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _damaged(path: Path, why: str) -> VideoError:
     return VideoError("store_damaged", f"{path} is damaged: {why}; delete the folder and run the prepare stage again")

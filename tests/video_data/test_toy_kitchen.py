@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -7,8 +9,10 @@ from video_data.datasets.kitchen_stories import Performance, make_performances, 
 from video_data.datasets.kitchen_world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, may_follow
 from video_data.datasets.rows import QuestionRow
 from video_data.datasets.toy_kitchen import draw_toy_kitchen, frame_times_s, plan_toy_kitchen
+from video_data.errors import VideoError
 
 COUNTS = {"train": 24, "test": 12, "test_ood": 8}
+ONE = {"train": 1, "test": 0, "test_ood": 0}
 
 
 def test_the_world_is_large_enough() -> None:
@@ -102,3 +106,29 @@ def test_drawing_again_writes_nothing(drawn: Path) -> None:
 def test_a_clip_drawn_alone_is_the_same_file(drawn: Path, tmp_path: Path) -> None:
     draw_toy_kitchen(tmp_path, seed=0, counts={"train": 2, "test": 0, "test_ood": 0}, workers=1)
     assert (tmp_path / "train_0001.mp4").read_bytes() == (drawn / "train_0001.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.99])
+def test_a_full_disk_is_told_and_leaves_no_half_drawn_clip(drawn: Path, tmp_path: Path, share: float) -> None:
+    clip = drawn / "train_0000.mp4"
+    script = (
+        "import resource, sys; from pathlib import Path\n"
+        "from video_data.datasets.toy_kitchen import draw_toy_kitchen\n"
+        "from video_data.errors import VideoError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        f"try: draw_toy_kitchen(Path(sys.argv[1]), seed=0, counts={ONE}, workers=1)\n"
+        "except VideoError as error: print(error.reason, '-', error)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), str(int(share * clip.stat().st_size))]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("disk_full - the disk is full")
+    assert not list(tmp_path.glob("*.mp4")) + list(tmp_path.glob(".*.tmp*"))
+    draw_toy_kitchen(tmp_path, seed=0, counts=ONE, workers=1)
+    assert (tmp_path / clip.name).read_bytes() == clip.read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()  # below a regular file nobody may write, not even root
+    with pytest.raises(VideoError, match="choose another folder") as caught:
+        draw_toy_kitchen(tmp_path / "file" / "clips", seed=0, counts=COUNTS, workers=1)
+    assert caught.value.reason == "unwritable"

@@ -6,6 +6,7 @@ question. Frames are uint8 RGB of HEIGHT x WIDTH; every random choice comes from
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 
 from video_data.datasets.kitchen_world import ACTIONS, INGREDIENTS
+from video_data.disk import publish_file, refused_by_disk
 
 WIDTH, HEIGHT = 96, 72
 Rgb = tuple[int, int, int]
@@ -106,9 +108,30 @@ def write_clip(
     """Draw a clip and publish it at `path` as H.264 in MP4; (label, start_s, end_s) say what happens when.
 
     Frame times may be unevenly spaced; they become the true presentation times, in milliseconds.
+
+    Raises:
+        VideoError: `disk_full`, or `unwritable` for anything else that the disk or the encoder refuses; no half-written
+            file stays.
     """
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
-    with av.open(str(temporary), "w", format="mp4") as container:
+    try:
+        _encode(temporary, steps=steps, frame_times_s=frame_times_s, style=style, rng=rng)
+        publish_file(temporary, path)
+    except (OSError, av.FFmpegError) as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise refused_by_disk(error.errno, folder=path.parent, kept="drawn clips") from None
+
+
+def _encode(
+    path: Path,
+    *,
+    steps: Sequence[tuple[str, float, float]],
+    frame_times_s: Sequence[float],
+    style: ClipStyle,
+    rng: np.random.Generator,
+) -> None:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(8), options={"preset": "ultrafast", "crf": "23", "threads": "1"}
         )
@@ -122,7 +145,6 @@ def write_clip(
             frame.time_base = Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    temporary.replace(path)
 
 
 def _shape(image: np.ndarray, shape: str, x: float, y: float, r: float, rgb: Rgb) -> tuple[float, float, float, float]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from video_data.datasets.kitchen_stories import Performance, item_rng, make_performances, make_questions
 from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
+from video_data.disk import refused_by_disk
 
 SPLITS = ("train", "test", "test_ood")
 FPS = 8.0
@@ -47,8 +48,15 @@ def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKit
 def draw_toy_kitchen(
     root: Path, *, seed: int, counts: dict[str, int], workers: int, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write the clips that are not there yet, in `workers` processes."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Write the clips that are not there yet, in `workers` processes.
+
+    Raises:
+        VideoError: `disk_full` or `unwritable`; clips that were drawn stay, and the same call goes on from them.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused_by_disk(error.errno, folder=root, kept="drawn clips") from None
     performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
     missing = [p for p in performances if not (root / p.uri).exists()]
     chunks = [missing[i : i + 8] for i in range(0, len(missing), 8)]

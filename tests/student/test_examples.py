@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import idefics3_processor, make_question, make_trace, write_store
+from student_kit import idefics3_processor, make_question, make_trace, write_store
 
 from aot.errors import SourceError
 from aot.records import MediaRef

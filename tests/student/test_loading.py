@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import make_run, run_config, save_llava
+from student_kit import make_run, run_config, save_llava
 
 from aot.errors import CheckpointError
 from aot.student.checkpoints import write_manifest

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import LABELS, make_question, make_run, run_config
+from student_kit import LABELS, make_question, make_run, run_config
 
 from aot.records import Question
 from aot.runs import RunFolder, read_rows

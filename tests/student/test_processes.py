@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_run, read_lines, run_config
 from safetensors.torch import load_file
+from student_kit import make_run, read_lines, run_config
 
 from aot.errors import GuardStop, SourceError
 from aot.records import Question

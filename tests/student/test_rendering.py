@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import idefics3_processor, llava_processor, make_question
+from student_kit import idefics3_processor, llava_processor, make_question
 
 from aot.errors import SourceError
 from aot.student.rendering import Renderer

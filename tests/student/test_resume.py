@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import make_run, read_lines, run_config
+from student_kit import make_run, read_lines, run_config
 
 from aot.errors import CheckpointError, GuardStop
 from aot.runs import RunFolder

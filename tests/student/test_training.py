@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_run, read_lines, run_config
+from student_kit import make_run, read_lines, run_config
 
 from aot.config import RunConfig
 from aot.errors import CheckpointError, ConfigError, GuardStop

@@ -1,0 +1,180 @@
+"""Tiny random students, built here from their configurations, and a small run folder of drawn noise."""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+from transformers.models.llava.processing_llava import LlavaProcessor
+
+from aot.config import RunConfig, dump_config, parse_config
+from aot.records import MediaRef, Question, Trace
+from aot.runs import RunFolder, publish, publish_rows
+from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
+
+SPECIAL = (
+    "<pad>",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+)
+WORDS = """User Assistant USER ASSISTANT : ; . , ? [ ] = - t s 0 1 2 3 4 5 6 7 8 9 What is the next step Choices Answer
+directly Reason then answer Identify Gather Combine after asked fits one two chop fry wash boil mix egg onion
+rice"""
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role|capitalize }}: {% for c in m.content %}"
+    "{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+IMAGES_FIRST_TEMPLATE = (
+    "{% for m in messages %}{{ m.role|upper }}: {% for c in m.content if c.type == 'image' %}<image>\n{% endfor %}"
+    "{% for c in m.content if c.type == 'text' %}{{ c.text }}{% endfor %}{% if m.role == 'assistant' %}</s>{% endif %} "
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+LABELS = ("chop egg", "fry onion", "wash rice", "boil egg", "mix rice")
+TEXT = {
+    "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 7,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8,
+}  # fmt: skip
+
+
+def word_tokenizer(**special: str) -> PreTrainedTokenizerFast:
+    words = dict.fromkeys([*SPECIAL, *WORDS.split()])
+    model = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    splits = [
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Punctuation(),
+        pre_tokenizers.Digits(individual_digits=True),
+    ]
+    model.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.Split("t=", "isolated")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=model, pad_token="<pad>", bos_token="<s>", unk_token="<unk>",
+        additional_special_tokens=list(SPECIAL[4:]), **{"eos_token": "</s>", **special},
+    )  # fmt: skip
+
+
+def idefics3_processor() -> Idefics3Processor:
+    images = Idefics3ImageProcessorPil(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    tokenizer = word_tokenizer(eos_token="<end_of_utterance>")
+    return Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=TEMPLATE)
+
+
+def llava_processor() -> LlavaProcessor:
+    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return LlavaProcessor(
+        images, word_tokenizer(), patch_size=8, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=IMAGES_FIRST_TEMPLATE,
+    )  # fmt: skip
+
+
+def save_idefics3(folder: Path) -> None:
+    torch.manual_seed(0)
+    processor = idefics3_processor()
+    config = Idefics3Config(
+        vision_config={**VISION, "image_size": 32}, text_config={**TEXT, "vocab_size": len(processor.tokenizer)},
+        scale_factor=2, image_token_id=4, pad_token_id=0,
+    )  # fmt: skip
+    save_model(Idefics3ForConditionalGeneration(config), folder)
+    processor.save_pretrained(folder)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    with torch.no_grad():  # frozen random output rows this large let adapters reach any distribution
+        model.get_output_embeddings().weight.mul_(25)
+    model.save_pretrained(folder)
+
+
+def save_llava(folder: Path) -> None:
+    torch.manual_seed(0)
+    processor = llava_processor()
+    config = LlavaConfig(
+        vision_config={**VISION, "model_type": "clip_vision_model", "image_size": 32, "projection_dim": 32},
+        text_config={**TEXT, "eos_token_id": 2, "vocab_size": len(processor.tokenizer)}, image_token_id=4,
+        vision_feature_select_strategy="default", vision_feature_layer=-1,
+    )  # fmt: skip
+    save_model(LlavaForConditionalGeneration(config), folder)
+    processor.save_pretrained(folder)
+
+
+def write_store(folder: Path, clips: dict[str, np.ndarray], *, fps: float = 2.0) -> FrameStore:
+    """A frame store of one shard."""
+    folder.mkdir(parents=True)
+    room = header_room(clips)
+    data = shard_header({uri: frames.shape for uri, frames in clips.items()}, room=room)
+    (folder / "shard-00000.safetensors").write_bytes(data + b"".join(f.tobytes() for f in clips.values()))
+    lines = []
+    for uri, frames in clips.items():
+        count, height, width, _ = frames.shape
+        clip = StoredClip(
+            uri=uri, sha256="0" * 64, duration_s=count / fps, true_width=width, true_height=height, stored_width=width,
+            stored_height=height, times_s=tuple(i / fps for i in range(count)), backend="pyav", verdict="complete",
+            note="", shard="shard-00000.safetensors", frames_crc32=tuple(zlib.crc32(f.tobytes()) for f in frames),
+        )  # fmt: skip
+        lines.append(clip_line(clip))
+    (folder / "index.jsonl").write_text("".join(lines))
+    return FrameStore(folder)
+
+
+def make_question(index: int, *, uri: str, kind: str = "next_choice", split: str = "train") -> Question:
+    answer = LABELS[index % len(LABELS)]
+    choices = tuple(LABELS[(index + k) % len(LABELS)] for k in (1, 0, 2)) if kind == "next_choice" else ()
+    return Question(
+        id=f"q{index}", dataset="noise", split=split, kind=kind, text="What is the next step?", choices=choices,
+        answer=answer, answer_type="choice" if choices else "text", media=MediaRef(uri=uri, end_s=3.0), group=uri,
+    )  # fmt: skip
+
+
+def make_trace(question: Question) -> Trace:
+    lines = ("Identify: the next step is asked.", "Gather: 0.5s-1.0s chop egg [1].", "Combine: fits [1].")
+    text = "\n".join((*lines, f"Answer: {question.answer}"))
+    return Trace(question_id=question.id, sample_index=0, teacher="t", rationale=text, answer=question.answer,
+                 status="ok", config_digest="0")  # fmt: skip
+
+
+def run_config(base: Path, **train: Any) -> RunConfig:
+    settings = {
+        "max_steps": 6, "questions_per_step": 4, "questions_per_device": 4, "save_steps": 2, "warmup_steps": 1,
+        "learning_rate": 0.01, "lora": {"rank": 4, "alpha": 8}, **train,
+    }  # fmt: skip
+    student = {"base": str(base), "num_frames": 3, "device": "cpu", "max_answer_tokens": 6, "max_rationale_tokens": 40}
+    return parse_config({"data": {"dataset": "plain"}, "student": student, "train": settings}, source="test")
+
+
+def make_run(root: Path, config: RunConfig, *, num_questions: int = 10) -> RunFolder:
+    """A run folder as the filter stage leaves it; every question but the first has a kept trace."""
+    run = RunFolder(root)
+    rng = np.random.default_rng(0)
+    clips = {f"c{i}.mp4": rng.integers(0, 256, (8, 24, 32, 3), dtype=np.uint8) for i in range(4)}
+    write_store(run.frames, clips)
+    kinds = ("next_choice", "next_open")
+    questions = [make_question(i, uri=f"c{i % 4}.mp4", kind=kinds[i % 2]) for i in range(num_questions)]
+    publish(run.config, dump_config(config))
+    publish_rows(run.questions, questions)
+    publish_rows(run.kept, [make_trace(q) for q in questions[1:]])
+    return run
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -7,8 +7,9 @@ import pytest
 
 from video_data.datasets.kitchen_stories import Performance, make_performances, make_questions
 from video_data.datasets.kitchen_world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, may_follow
+from video_data.datasets.plain import check_windows
 from video_data.datasets.rows import QuestionRow
-from video_data.datasets.toy_kitchen import draw_toy_kitchen, frame_times_s, plan_toy_kitchen
+from video_data.datasets.toy_kitchen import SPLITS, draw_toy_kitchen, frame_times_s, plan_toy_kitchen
 from video_data.errors import VideoError
 
 COUNTS = {"train": 24, "test": 12, "test_ood": 8}
@@ -75,6 +76,16 @@ def test_count_answers_match_the_story() -> None:
         for question in (q for q in make_questions(performance, seed=2) if q.kind == "count"):
             event = question.text.removeprefix("How often does ").removesuffix(" happen?")
             assert question.answer == str(labels.count(event))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_window_is_outside_its_clip(seed: int) -> None:
+    for split in SPLITS:
+        for performance in make_performances(seed=seed, split=split, count=150):
+            end_s = frame_times_s(performance, seed=seed)[-1]
+            assert performance.duration_s - 0.16 < end_s < performance.duration_s
+            questions = make_questions(performance, seed=seed)
+            assert check_windows(questions, {performance.uri: end_s}).refused == ()
 
 
 def test_the_same_seed_makes_the_same_questions_and_another_does_not(tmp_path: Path) -> None:

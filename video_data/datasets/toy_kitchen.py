@@ -75,7 +75,7 @@ def frame_times_s(performance: Performance, *, seed: int) -> list[float]:
     times_s = np.arange(0.0, performance.duration_s - 0.03, 1 / FPS)
     if rng.random() < 0.2:
         keep = rng.random(len(times_s)) > 0.25
-        keep[0] = True
+        keep[[0, -1]] = True  # the clip lasts as long as its story
         times_s = times_s[keep]
     return [float(t) for t in times_s]
 

@@ -5,7 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 from aot.config import RunConfig, dump_config
-from aot.pipeline.prepare import clips_root, read_source
+from aot.pipeline.inputs import check_inputs
+from aot.pipeline.prepare import clips_root, usable_source
 from aot.runs import RunFolder, run_root
 from video_data.datasets.rows import AnnotationRow
 
@@ -19,9 +20,14 @@ UNKNOWN_PIXELS = 640 * 360
 
 
 def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
-    """The plan of a run, line by line."""
+    """The plan of a run, line by line.
+
+    Raises:
+        AotError: the run would stop at once, because a path or a split is wrong.
+    """
     run = RunFolder(run_root(config, config_path=config_path))
-    source = read_source(config, run)
+    check_inputs(config, run)
+    source = usable_source(config, run)
     splits = Counter(row.split for row in source.questions)
     clips = {split: len({row.uri for row in source.questions if row.split == split}) for split in splits}
     lines = dump_config(config).splitlines() + ["", f"run folder: {run.root}"]

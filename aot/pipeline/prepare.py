@@ -3,6 +3,7 @@
 A clip or question that cannot be used becomes a Refusal row; the rest goes on.
 """
 
+import difflib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aot.answers import grade
-from aot.config import RunConfig
-from aot.errors import SourceError
+from aot.config import DataConfig, EvaluateConfig, RunConfig
+from aot.errors import ConfigError, SourceError
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from aot.runs import RunFolder, publish_rows
 from video_data.budgets import Budgets
@@ -40,7 +41,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     from video_data.datasets.plain import check_windows
     from video_data.prepare import decode_clips
 
-    source = read_source(config, run)
+    source = usable_source(config, run)
     if config.data.dataset == "toy_kitchen":
         _draw(config, run, progress)
     frames = config.frames
@@ -63,15 +64,14 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     checked = check_windows(source.questions, durations_s)
     refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
     questions, more = _usable_questions(checked.questions, dataset=config.data.dataset)
-    leaks = _near_duplicates(store, questions)
+    leaks = _near_duplicates(store, [*source.annotations, *checked.questions])
     kept = [q for q in questions if not (q.split == "train" and q.media and q.media.uri in leaks)]
     refusals += more + [
         Refusal(item=uri, boundary="source", reason="near_duplicate_of_test", detail=other)
         for uri, other in leaks.items()
     ]
     if not kept:
-        reasons = "; ".join(f"{r.item}: {r.reason}" for r in refusals[:5])
-        raise SourceError(f"no usable question is left ({reasons or 'the questions file is empty'}); mend the data set")
+        raise _no_question([f"{r.item}: {r.reason}" for r in refusals])
     known = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
     publish_rows(run.refusals, refusals)
@@ -94,18 +94,50 @@ def read_source(config: RunConfig, run: RunFolder) -> Source:
     from video_data.datasets.plain import read_plain
 
     root = clips_root(config, run)
-    annotations = _side_file(root, data.annotations) if data.annotations else None
-    plain = read_plain(root, _side_file(root, data.questions), annotations)
+    plain = read_plain(root, *side_files(data, root))
     source = Source(plain.questions, plain.annotations, plain.clips, plain.refused)
     return _limited(source, data.limit) if data.limit else source
 
 
-def _side_file(root: Path, name: str) -> str:
+def usable_source(config: RunConfig, run: RunFolder) -> Source:
+    """As `read_source`, after a look at whether anything can be asked, and in the splits that shall be evaluated.
+
+    Raises:
+        SourceError: a file is missing, or every question was refused.
+        ConfigError: evaluate.splits names a split without questions.
+    """
+    source = read_source(config, run)
+    if not source.questions:
+        raise _no_question([f"{row.item}: {row.reason} ({row.detail})" for row in source.refused])
+    there = sorted({row.split for row in source.questions})
+    wanted = config.evaluate.splits
+    unknown = [split for split in wanted if split not in there]
+    by_default = wanted == EvaluateConfig().splits and len(unknown) < len(wanted)
+    if unknown and not by_default:
+        near = difflib.get_close_matches(unknown[0], there, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"evaluate.splits: no question is in split {unknown[0]!r}; {hint}the questions have: {', '.join(there)}"
+        )
+    return source
+
+
+def side_files(data: DataConfig, root: Path) -> tuple[str, str | None]:
+    """Absolute paths of the questions and, if there are any, the annotations.
+
+    Raises:
+        SourceError: one of them is missing.
+    """
+    questions = _side_file(root, data.questions, key="data.questions")
+    return questions, _side_file(root, data.annotations, key="data.annotations") if data.annotations else None
+
+
+def _side_file(root: Path, name: str, *, key: str) -> str:
     """An absolute path of a file named relative to the data folder or, if it is not there, to the working folder."""
     for path in (root / name, Path(name)):
         if path.is_file():
             return str(path.resolve())
-    raise SourceError(f"no file {name} in {root} or the working folder; set data.questions (see docs/plain_data.md)")
+    raise SourceError(f"no file {name} in {root} or the working folder; set {key} (see docs/plain_data.md)")
 
 
 def clips_root(config: RunConfig, run: RunFolder) -> Path:
@@ -183,11 +215,20 @@ def _to_question(row: QuestionRow, *, dataset: str) -> Question:
     return Question.model_validate({**fields, "dataset": dataset, "media": media})
 
 
-def _near_duplicates(store: FrameStore, questions: Sequence[Question]) -> dict[str, str]:
-    """Training clips that look like a clip of another split: uri to the other uri."""
+def _no_question(reasons: Sequence[str]) -> SourceError:
+    told = "; ".join(reasons[:5]) or "the questions file is empty"
+    return SourceError(f"no usable question is left ({told}); mend the data set, or set data.root to another one")
+
+
+def _near_duplicates(store: FrameStore, rows: Sequence[AnnotationRow | QuestionRow]) -> dict[str, str]:
+    """Training clips that look like a clip of another split: uri to the other uri.
+
+    Clips that are only annotated count too: their annotations reach the teacher.
+    """
     from video_data.fingerprint import near_duplicate_pairs
 
-    splits = {question.media.uri: question.split for question in questions if question.media}
+    decoded = set(store.uris())
+    splits = {row.uri: row.split for row in rows if row.uri in decoded}
     train = sorted(uri for uri, split in splits.items() if split == "train")
     other = sorted(uri for uri, split in splits.items() if split != "train")
     if not train or not other:

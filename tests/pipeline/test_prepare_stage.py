@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from aot.config import RunConfig, parse_config
-from aot.errors import SourceError
+from aot.config import EvaluateConfig, RunConfig, parse_config
+from aot.errors import AotError, ConfigError, SourceError
+from aot.pipeline.inputs import check_inputs
 from aot.pipeline.plan import plan_lines
-from aot.pipeline.prepare import prepare, read_source
-from aot.records import Question, Refusal
+from aot.pipeline.prepare import prepare, read_source, usable_source
+from aot.records import ClipAnnotation, Question, Refusal
 from aot.runs import RunFolder, read_rows
 from video_data.datasets.toy_kitchen import draw_toy_kitchen
 
@@ -61,6 +62,17 @@ def test_a_training_clip_that_looks_like_a_test_clip_is_left_out(clips: Path, tm
     assert refusals["copy.mp4"] == "near_duplicate_of_test"
 
 
+def test_a_training_clip_that_is_only_annotated_is_compared_with_test_clips_too(clips: Path, tmp_path: Path) -> None:
+    marks = {"task": "eggs", "duration_s": 3.0, "segments": [{"start_s": 0.0, "end_s": 1.0, "label": "fry egg"}]}
+    rows = [{**marks, "video": name, "split": "train"} for name in ("copy.mp4", "train_0001.mp4", "broken.mp4")]
+    (clips / "annotations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    questions: list[dict | str] = [{**ROW, "id": "c", "split": "test", "video": "test_0000.mp4"}]
+    _, refusals = run_prepare(plain(clips, questions, annotations="annotations.jsonl"), tmp_path)
+    assert refusals["copy.mp4"] == "near_duplicate_of_test" and "train_0001.mp4" not in refusals
+    known = [row.uri for row in read_rows(RunFolder(tmp_path).annotations, ClipAnnotation)]
+    assert known == ["train_0001.mp4", "broken.mp4"]
+
+
 def test_no_usable_question_is_an_error_that_names_reasons(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no usable question"):
         run_prepare(plain(clips, [{**ROW, "id": "x", "video": "nowhere.mp4"}]), tmp_path)
@@ -78,6 +90,45 @@ def test_missing_questions_file_is_told(tmp_path: Path) -> None:
     config = parse_config({"data": {"dataset": "plain", "root": str(tmp_path)}}, source="test")
     with pytest.raises(SourceError, match=r"questions\.jsonl"):
         read_source(config, RunFolder(tmp_path))
+
+
+def test_a_misspelt_split_is_told_before_any_decoding(clips: Path, tmp_path: Path) -> None:
+    config = plain(clips, [{**ROW, "id": "a", "split": "test"}])
+    config = config.model_copy(update={"evaluate": EvaluateConfig(splits=("tset",))})
+    with pytest.raises(ConfigError, match="did you mean 'test'"):
+        prepare(RunFolder(tmp_path / "run"), config, lambda done, total: None)
+    with pytest.raises(ConfigError, match="'tset'"):
+        plan_lines(config, config_path=Path("x.yaml"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_the_default_splits_one_is_enough(clips: Path, tmp_path: Path) -> None:
+    assert usable_source(plain(clips, [{**ROW, "id": "a", "split": "test"}]), RunFolder(tmp_path)).questions
+    with pytest.raises(ConfigError, match="the questions have: train"):
+        usable_source(plain(clips, [{**ROW, "id": "a", "split": "train"}]), RunFolder(tmp_path))
+
+
+def test_a_dry_run_fails_where_the_run_would(clips: Path, tmp_path: Path) -> None:
+    config = plain(clips, [{**ROW, "id": "a", "split": "test"}], root=str(tmp_path / "nowhere"))
+    with pytest.raises(SourceError, match=r"nowhere; set data\.root"):
+        plan_lines(config, config_path=Path("x.yaml"))
+    with pytest.raises(SourceError, match="no usable question"):
+        plan_lines(plain(clips, [{**ROW, "id": "a", "video": "no.mp4"}]), config_path=Path("x.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "told"),
+    [
+        ("teacher", {"appearance": "nowhere.json"}, r"nowhere\.json"),
+        ("student", {"base": "nowhere"}, r"student\.base 'nowhere'"),
+        ("student", {"base": "tests"}, "model configuration"),
+        ("data", {"dataset": "plain"}, r"data\.root"),
+    ],
+)
+def test_a_wrong_path_is_told_before_any_work(tmp_path: Path, section: str, settings: dict, told: str) -> None:
+    raw = {"data": {"dataset": "toy_kitchen"}, section: settings}
+    with pytest.raises(AotError, match=told):
+        check_inputs(parse_config(raw, source="test"), RunFolder(tmp_path / "run"))
 
 
 def test_dry_run_starts_nothing_and_counts_everything(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""What is looked over before any work, and by `--dry-run`: whether the paths of a config lead to something usable.
+
+Opens no clip and reads no question; splits and rows are judged by `prepare.usable_source`.
+"""
+
+from pathlib import Path
+
+from aot import STAGES
+from aot.config import EMBEDDED_STUDENTS, RunConfig
+from aot.errors import CheckpointError, SourceError
+from aot.pipeline.prepare import clips_root, side_files
+from aot.runs import RunFolder, stage_done
+from aot.teacher.tools.appearance import load_appearance
+
+
+def check_inputs(config: RunConfig, run: RunFolder) -> None:
+    """Look at every path that a stage still to be done will need.
+
+    Raises:
+        SourceError: the data folder or one of its files is missing.
+        ConfigError: the appearance card cannot be used.
+        CheckpointError: the base student is missing or incomplete.
+    """
+    ahead = {stage for stage in STAGES if not stage_done(run, stage)}
+    if "prepare" in ahead and config.data.dataset == "plain":
+        _check_data(config, run)
+    if "generate" in ahead:
+        load_appearance(config.teacher.appearance)
+    if ahead & {"train", "evaluate"} and config.student.base not in EMBEDDED_STUDENTS:
+        _check_base(config.student.base)
+
+
+def _check_data(config: RunConfig, run: RunFolder) -> None:
+    root = clips_root(config, run)
+    if not root.is_dir():
+        raise SourceError(f"there is no folder {root}; set data.root to the folder that holds the clips")
+    side_files(config.data, root)
+
+
+def _check_base(base: str) -> None:
+    try:
+        from aot.student.loading import resolve_base
+    except ImportError:  # clips may be prepared on a machine that will not train
+        return
+    if not Path(resolve_base(base)).is_dir():
+        _check_hub_name(base)
+
+
+def _check_hub_name(name: str) -> None:
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"student.base {name!r} is no folder here, and no model hub gives it ({reason}); "
+            f"give the folder of a model, or one of {', '.join(EMBEDDED_STUDENTS)}"
+        ) from error

@@ -6,6 +6,7 @@ writer owns each file. A run folder belongs to one resolved config and refuses a
 """
 
 import errno
+import glob
 import json
 import os
 import platform
@@ -148,6 +149,18 @@ class RunFolder:
         return self.root / "student" / name
 
 
+PUBLISHED: dict[str, tuple[str, ...]] = {
+    "prepare": ("questions", "annotations", "refusals", "frames"),
+    "generate": ("traces", "teacher_stats"),
+    "filter": ("kept", "dropped", "verdicts", "funnel"),
+    "train": (),  # for each arm, the marker in its folder
+    "evaluate": ("predictions", "metrics"),
+    "report": ("report", "model_card"),
+}
+"""What each stage leaves behind, as properties of RunFolder; a folder counts once it holds something."""
+ARM_MARKER = "DONE"
+
+
 def publish(path: Path, data: str | bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one.
 
@@ -159,9 +172,12 @@ def publish(path: Path, data: str | bytes) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def write_error(path: Path, error: OSError) -> AotError:
     """What to tell a user whose disk refused `path`: a full disk is a guard's stop, anything else a bad folder."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in DISK_FULL:
         told = "free space, then run the same command again: finished work is kept"
         return GuardStop(f"the disk is full at {path}; {told}")
     return RunError(f"cannot write {path}: {error.strerror or error}; choose another folder with run.dir=")
@@ -189,6 +205,7 @@ def publishing(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         with temporary.open("wb") as file:
             yield file
             file.flush()
@@ -251,22 +268,26 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
 def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> RunFolder:
     """The run folder of `config`: made if needed, resolved config and provenance saved before any work.
 
+    A folder in which no stage has left a file yet, because the first attempt failed, takes a corrected config.
+
     Raises:
         RunError: the folder cannot be written, or was made with other settings (they are named).
     """
     run = RunFolder(run_root(config, config_path=config_path))
-    if run.config.exists():
-        different = differing_keys(load_config(run.config), config)
-        if different:
-            changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
-            raise RunError(
-                f"{run.root} was made with other settings ({changes}); "
-                "give another folder with run.dir=, or delete that one"
-            )
-        update_run_json(run, command=command)
-        return run
-    publish(run.config, dump_config(config))
-    publish_json(run.run_json, {**provenance(config), "command": command, "commands": [command], "stages": {}})
+    different = differing_keys(load_config(run.config), config) if run.config.exists() else {}
+    if different and not _is_unused(run):
+        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
+        raise RunError(
+            f"{run.root} was made with other settings ({changes}); "
+            "give another folder with run.dir=, or delete that one"
+        )
+    if different or not run.config.exists():
+        publish(run.config, dump_config(config))
+    old = read_run_json(run) if run.run_json.exists() else {}
+    # Provenance is absent where a kill came between the two files.
+    facts = {**provenance(config), "command": command} if different or "revision" not in old else {}
+    commands = [*old.get("commands", []), command][-50:]
+    publish_json(run.run_json, {**old, **facts, "commands": commands, "stages": old.get("stages", {})})
     return run
 
 
@@ -301,31 +322,29 @@ def read_run_json(run: RunFolder) -> dict[str, Any]:
     """
     try:
         data: dict[str, Any] = json.loads(run.run_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        stages = data.setdefault("stages", {})
+        if not all(isinstance(entry, dict) for entry in stages.values()):
+            raise ValueError("its stages are no objects")
+    except (OSError, ValueError, AttributeError) as error:
         raise RunError(f"{run.root} holds no readable run.json ({error}); is it a run folder?") from error
     return data
 
 
-def update_run_json(run: RunFolder, *, command: list[str] | None = None, **fields: Any) -> None:  # noqa: ANN401
-    """Set top-level fields of run.json; `command` is added to the list of commands."""
-    data = read_run_json(run) if run.run_json.exists() else {"stages": {}, "commands": []}
-    if command:
-        data.setdefault("commands", []).append(command)
-        data["commands"] = data["commands"][-50:]
-    publish_json(run.run_json, {**data, **fields})
+StageState = Literal["running", "done", "stopped", "failed"]
 
 
-StageState = Literal["running", "done", "failed"]
+def start_stage(run: RunFolder, stage: str) -> None:
+    """Record that a stage begins, or begins again; what an earlier attempt noted is forgotten."""
+    data = read_run_json(run)
+    now = time.time()
+    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now}
+    publish_json(run.run_json, data)
 
 
 def set_stage(run: RunFolder, stage: str, state: StageState, **facts: Any) -> None:  # noqa: ANN401
     """Record the state of a stage with facts such as done, total, seconds and error."""
     data = read_run_json(run)
-    old = data["stages"].get(stage, {})
-    now = time.time()
-    entry = {**old, "state": state, "updated_s": now, **facts}
-    if state == "running" and old.get("state") != "running":
-        entry["started_s"] = now
+    entry = {**data["stages"].get(stage, {}), "state": state, "updated_s": time.time(), **facts}
     if state == "done":
         entry.pop("error", None)
     data["stages"][stage] = entry
@@ -333,8 +352,31 @@ def set_stage(run: RunFolder, stage: str, state: StageState, **facts: Any) -> No
 
 
 def stage_done(run: RunFolder, stage: str) -> bool:
-    """Whether a stage has published everything it makes."""
-    return bool(read_run_json(run)["stages"].get(stage, {}).get("state") == "done")
+    """Whether a stage has published everything it makes, and all of it is still there."""
+    if not run.run_json.exists():
+        return False
+    finished = read_run_json(run)["stages"].get(stage, {}).get("state") == "done"
+    return finished and not missing_files(run, stage)
+
+
+def missing_files(run: RunFolder, stage: str) -> list[Path]:
+    """What a finished stage should have left behind and is not there."""
+    wanted = [getattr(run, name) for name in PUBLISHED[stage]]
+    if stage == "train" and run.config.exists():
+        wanted += [run.arm(arm.name) / ARM_MARKER for arm in load_config(run.config).train.arms]
+    return [path for path in wanted if not (any(path.iterdir()) if path.is_dir() else path.exists())]
+
+
+def _is_unused(run: RunFolder) -> bool:
+    """Whether the folder holds no file but its own papers."""
+    own = {run.config, run.run_json, run.log}
+    return all(path in own or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left half-written; nobody else writes now, because each file has one writer."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
+        stale.unlink(missing_ok=True)
 
 
 def _cut_half_line(path: Path) -> None:

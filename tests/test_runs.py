@@ -6,18 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from aot import STAGES
 from aot.config import RunConfig, load_config
 from aot.errors import RunError, SourceError
 from aot.records import Refusal
 from aot.runs import (
     RunFolder,
     append_row,
+    missing_files,
     open_append,
     open_run,
     publish,
     publish_rows,
     publishing,
     read_rows,
+    read_run_json,
     set_stage,
     stage_done,
 )
@@ -36,6 +39,11 @@ def config(tmp_path: Path) -> RunConfig:
 
 def open_it(config: RunConfig) -> RunFolder:
     return open_run(config, config_path=Path("job.yaml"), command=["aot", "run"])
+
+
+def publish_all(run: RunFolder, stage: str) -> None:
+    for path in missing_files(run, stage):
+        publish(path / "part" if path.name in ("frames", "traces", "predictions") else path, b"x")
 
 
 def test_half_written_last_line_is_cut_before_appending(tmp_path: Path) -> None:
@@ -106,7 +114,8 @@ def test_resolved_config_and_provenance_are_saved_first(config: RunConfig) -> No
 
 
 def test_rerun_under_another_config_is_refused_with_the_keys(config: RunConfig) -> None:
-    open_it(config)
+    run = open_it(config)
+    publish(run.questions, b"")
     other = config.model_copy(update={"seed": 5})
     with pytest.raises(RunError, match="seed: 0 there, 5 now"):
         open_it(other)
@@ -120,10 +129,52 @@ def test_rerun_with_more_workers_is_allowed(config: RunConfig) -> None:
 
 def test_stage_states_survive_and_errors_are_cleared(config: RunConfig) -> None:
     run = open_it(config)
+    publish_all(run, "prepare")
     set_stage(run, "prepare", "failed", error="disk")
     assert not stage_done(run, "prepare")
     set_stage(run, "prepare", "done", clips=3)
     assert stage_done(run, "prepare") and "disk" not in run.run_json.read_text()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_without_one_of_its_files_is_not_done(config: RunConfig, stage: str) -> None:
+    run = open_it(config)
+    set_stage(run, stage, "done")
+    assert missing_files(run, stage) and not stage_done(run, stage)
+    publish_all(run, stage)
+    assert stage_done(run, stage)
+
+
+def test_a_corrected_config_is_taken_while_no_stage_has_left_a_file(config: RunConfig) -> None:
+    run = open_it(config)
+    set_stage(run, "prepare", "failed", error="no such folder")
+    publish(run.log, b"")
+    other = config.model_copy(update={"seed": 5})
+    open_it(other)
+    assert load_config(run.config) == other
+    assert (read_run_json(run)["seed"], len(read_run_json(run)["commands"])) == (5, 2)
+
+
+def test_provenance_is_added_after_a_kill_between_the_first_two_files(config: RunConfig) -> None:
+    run = open_it(config)
+    run.run_json.unlink()
+    assert {"revision", "versions", "seed", "hardware"} <= read_run_json(open_it(config)).keys()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"stages": 3}', '{"stages": {"prepare": 1}}', "\x00"])
+def test_a_broken_run_json_is_told(config: RunConfig, text: str) -> None:
+    run = open_it(config)
+    run.run_json.write_text(text)
+    with pytest.raises(RunError, match=r"run\.json"):
+        read_run_json(run)
+
+
+def test_what_a_killed_publication_left_is_swept_by_the_next_one(tmp_path: Path) -> None:
+    for name in (".rows.jsonl.123.tmp", ".other.jsonl.123.tmp", ".rows.jsonl.new.tmp"):
+        (tmp_path / name).touch()
+    publish(tmp_path / "rows.jsonl", b"")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"rows.jsonl", ".other.jsonl.123.tmp", ".rows.jsonl.new.tmp"}
 
 
 def test_kill_while_appending_loses_at_most_the_last_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The stages, each a function from run folder to run folder; all of them resume, and a finished one is a no-op."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,18 @@ from aot import STAGES
 from aot.config import RunConfig
 from aot.errors import AotError, DecodeError, GuardStop, RunError
 from aot.pipeline.progress import StageProgress
-from aot.runs import RunFolder, open_run, publish, read_run_json, set_stage, stage_done
+from aot.runs import (
+    DISK_FULL,
+    RunFolder,
+    open_run,
+    publish,
+    read_run_json,
+    run_root,
+    set_stage,
+    stage_done,
+    start_stage,
+    write_error,
+)
 from video_data.errors import VideoError
 
 log = logging.getLogger(__name__)
@@ -27,13 +39,18 @@ def run_stages(
     Raises:
         AotError: with the stage marked as failed and everything finished so far kept.
     """
+    run = RunFolder(run_root(config, config_path=config_path))
+    _require_earlier(run, stages[0])
+    if not all(stage_done(run, stage) for stage in stages):
+        from aot.pipeline.inputs import check_inputs  # here, because a finished run needs none of it
+
+        check_inputs(config, run)
     run = open_run(config, config_path=config_path, command=command)
     _log_to_file(run)
     for stage in stages:
         if stage_done(run, stage):
             log.info("%s: finished before, nothing to do", stage)
             continue
-        _require_earlier(run, stage)
         _do(run, config, stage)
     if all(stage_done(run, stage) for stage in STAGES) and not run.done.exists():
         publish(run.done, config.digest() + "\n")
@@ -47,26 +64,46 @@ def num_refused(run: RunFolder) -> int:
 
 def _do(run: RunFolder, config: RunConfig, stage: str) -> None:
     log.info("%s: starting", stage)
-    set_stage(run, stage, "running", done=0)
+    start_stage(run, stage)
     started = time.monotonic()
     try:
         with StageProgress(run, stage) as progress:
             facts = _function(stage)(run, config, progress)
-    except VideoError as error:
-        told = _video_error(error)
-        _note_failure(run, stage, told)
-        raise told from None
     except BaseException as error:
-        _note_failure(run, stage, error)
-        raise
+        told = _told(run, error)
+        _note_failure(run, stage, told)
+        if told is error:
+            raise
+        raise told from error
     seconds = time.monotonic() - started
     set_stage(run, stage, "done", seconds=round(seconds, 2), **facts)
     log.info("%s: done in %.1f s (%s)", stage, seconds, ", ".join(f"{k} {v}" for k, v in facts.items()))
 
 
-def _video_error(error: VideoError) -> AotError:
-    """The leaf's error as one of ours; a full disk can be resumed from."""
-    return GuardStop(str(error)) if error.reason == "disk_full" else DecodeError(str(error))
+def _told(run: RunFolder, error: BaseException) -> BaseException:
+    """What a user is told: the leaf's and the disk's errors as ours; anything else as it came."""
+    if isinstance(error, VideoError):
+        return GuardStop(str(error)) if error.reason == "disk_full" else DecodeError(str(error))
+    if _is_disk_full(error):
+        return write_error(Path(getattr(error, "filename", None) or run.root), OSError(errno.ENOSPC, str(error)))
+    if isinstance(error, OSError):
+        where = error.filename or run.root
+        return RunError(
+            f"{where}: {error.strerror or error}; mend that, or choose another folder with run.dir=, "
+            f"and run the same command again (see {run.log})"
+        )
+    return error
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Whether a file could take no more bytes; those who write tensors raise errors of their own then."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_FULL
+    if isinstance(error, AotError):
+        return False
+    text = str(error)
+    torch_save = "inline_container.cc" in text and "unexpected pos" in text
+    return torch_save or any(f"(os error {code})" in text for code in DISK_FULL)
 
 
 def _function(stage: str) -> Stage:
@@ -97,18 +134,32 @@ def _require_earlier(run: RunFolder, stage: str) -> None:
 
 
 def _note_failure(run: RunFolder, stage: str, error: BaseException) -> None:
-    text = str(error) if isinstance(error, AotError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        text = f"stopped by {str(error) or 'Ctrl-C'}"
+    else:
+        text = str(error) if isinstance(error, AotError) else f"{type(error).__name__}: {error}"
+    stopped = isinstance(error, KeyboardInterrupt | GuardStop)
     try:
-        set_stage(run, stage, "failed", error=text)
-    except AotError as second:
+        set_stage(run, stage, "stopped" if stopped else "failed", error=text)
+    except (AotError, OSError) as second:
         # The disk that stopped the stage may also refuse this note; the first error is the one to tell.
         log.warning("could not note the failure: %s", second)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose own troubles, such as a full disk, never cover the error that is being told."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Lose the line."""
 
 
 def _log_to_file(run: RunFolder) -> None:
     root = logging.getLogger()
     if any(isinstance(h, logging.FileHandler) and h.baseFilename == str(run.log.resolve()) for h in root.handlers):
         return
-    handler = logging.FileHandler(run.log.resolve(), encoding="utf-8")
+    try:
+        handler = _LogFile(run.log.resolve(), encoding="utf-8")
+    except OSError as error:
+        raise write_error(run.log, error) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)

@@ -9,6 +9,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aot.runs import RunFolder, set_stage
@@ -24,15 +25,17 @@ class StageProgress:
     def __init__(self, run: RunFolder, stage: str) -> None:
         """Progress of one stage of one run."""
         self.run, self.stage = run, stage
-        self.started_s = self.line_s = time.monotonic()
+        self.line_s = time.monotonic()
         self.status_s = 0.0
+        self.first: tuple[float, int] | None = None
+        """When the first count came, and that count: work that an earlier attempt did says nothing about speed."""
         self.bar: Progress | None = None
 
     def __enter__(self) -> Self:
         """Start the bar where there is a terminal."""
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, transient=True)
+            self.bar = Progress(*columns, transient=True, console=Console(stderr=True))
             self.bar.start()
             self.task = self.bar.add_task(self.stage, total=None)
         return self
@@ -47,12 +50,20 @@ class StageProgress:
     def __call__(self, done: int, total: int) -> None:
         """Note that `done` of `total` items are finished."""
         now = time.monotonic()
+        left_s = self._left_s(done, total, now=now)
         if self.bar:
             self.bar.update(self.task, completed=done, total=total)
         elif now - self.line_s >= LINE_EVERY_S:
             self.line_s = now
-            left_s = (now - self.started_s) / max(done, 1) * (total - done)
-            log.info("%s: %d of %d, about %.0f s left", self.stage, done, total, left_s)
+            about = "" if left_s is None else f", about {left_s:.0f} s left"
+            log.info("%s: %d of %d%s", self.stage, done, total, about)
         if now - self.status_s >= STATUS_EVERY_S:
             self.status_s = now
-            set_stage(self.run, self.stage, "running", done=done, total=total)
+            set_stage(self.run, self.stage, "running", done=done, total=total, left_s=left_s and round(left_s, 1))
+
+    def _left_s(self, done: int, total: int, *, now: float) -> float | None:
+        """Seconds left at the speed since the first count; None while nothing is known."""
+        if self.first is None or done < self.first[1]:
+            self.first = now, done
+        first_s, first_done = self.first
+        return (now - first_s) / (done - first_done) * (total - done) if done > first_done else None

@@ -3,16 +3,22 @@
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from aot import STAGES
 from aot.records import Refusal
 from aot.runs import RunFolder, read_rows, read_run_json
 
+SILENT_S = 120.0
+"""A running stage writes its counts or a line of log more often than this; if not, it may have been killed."""
+
 
 def status_lines(root: Path) -> list[str]:
     """One line for each stage: state, done/total, time, and the last error."""
-    stages = read_run_json(RunFolder(root))["stages"]
-    return [_line(stage, stages.get(stage, {"state": "waiting"})) for stage in STAGES]
+    run = RunFolder(root)
+    stages = read_run_json(run)["stages"]
+    logged_s = run.log.stat().st_mtime if run.log.exists() else 0.0
+    return [_line(stage, stages.get(stage, {}), logged_s=logged_s) for stage in STAGES]
 
 
 def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
@@ -25,18 +31,18 @@ def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
     return lines
 
 
-def _line(stage: str, entry: dict[str, object]) -> str:
-    state = str(entry["state"])
+def _line(stage: str, entry: dict[str, Any], *, logged_s: float) -> str:
+    state = entry.get("state", "waiting")
     parts = [f"{stage:9} {state:8}"]
     if "total" in entry:
-        parts.append(f"{entry['done']}/{entry['total']}")
-    if state == "running" and entry.get("done") and "total" in entry:
-        # Wall time since the stage started, scaled by what is left; the first guess is rough.
-        spent_s = time.time() - float(str(entry["started_s"]))
-        done, total = int(str(entry["done"])), int(str(entry["total"]))
-        parts.append(f"about {spent_s / done * (total - done):.0f} s left")
+        parts.append(f"{entry.get('done', 0)}/{entry['total']}")
+    silent_s = time.time() - max(entry.get("updated_s", 0.0), logged_s)
+    if state == "running" and silent_s > SILENT_S:
+        parts.append(f"running or killed: no news for {silent_s / 60:.0f} min; if killed, the same command goes on")
+    elif state == "running" and entry.get("left_s") is not None:
+        parts.append(f"about {entry['left_s']:.0f} s left")
     if "seconds" in entry and state == "done":
         parts.append(f"{entry['seconds']} s")
-    if state == "failed":
-        parts.append(f"last error: {entry.get('error', 'unknown')}")
+    if state in ("failed", "stopped"):
+        parts.append(f"last error: {entry.get('error', 'unknown')}" if state == "failed" else entry.get("error", ""))
     return "  ".join(parts)

@@ -1,0 +1,118 @@
+"""Where a run is and what stopped it: the stage states of run.json, and what `aot status` makes of them."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aot import pipeline
+from aot.config import RunConfig, parse_config
+from aot.errors import GuardStop, RunError, SourceError
+from aot.pipeline.progress import StageProgress
+from aot.pipeline.status import status_lines
+from aot.runs import RunFolder, open_run, publish, publish_json, read_run_json, set_stage, start_stage
+
+ROOT = Path(__file__).parents[2]
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+    OSError(errno.EFBIG, "File too large"),
+    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1182720 vs 1182612"),
+    ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    raw = {"data": {"dataset": "toy_kitchen"}, "run": {"dir": str(tmp_path / "run")}}
+    return parse_config(raw, source="test")
+
+
+@pytest.fixture
+def run(config: RunConfig) -> RunFolder:
+    return open_run(config, config_path=Path("x.yaml"), command=["aot"])
+
+
+def prepare_with(monkeypatch: pytest.MonkeyPatch, config: RunConfig, work: Callable[[RunFolder], None]) -> None:
+    """Run the prepare stage with `work` in place of what it does."""
+    monkeypatch.setattr(pipeline, "_function", lambda stage: lambda run, config, progress: work(run))
+    pipeline.run_stages(config, config_path=Path("x.yaml"), command=["aot"], stages=("prepare",))
+
+
+def raising(error: BaseException) -> Callable[[RunFolder], None]:
+    def work(run: RunFolder) -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_a_full_disk_is_a_stop_that_can_be_resumed(
+    monkeypatch: pytest.MonkeyPatch, config: RunConfig, run: RunFolder, error: Exception
+) -> None:
+    with pytest.raises(GuardStop, match="free space"):
+        prepare_with(monkeypatch, config, raising(error))
+    assert read_run_json(run)["stages"]["prepare"]["state"] == "stopped"
+
+
+def test_another_error_of_the_disk_says_what_to_do(monkeypatch: pytest.MonkeyPatch, config: RunConfig) -> None:
+    with pytest.raises(RunError, match=r"/data/x: Permission denied; .*run\.dir="):
+        prepare_with(monkeypatch, config, raising(PermissionError(errno.EACCES, "Permission denied", "/data/x")))
+
+
+def test_a_note_that_fails_does_not_cover_the_first_error(monkeypatch: pytest.MonkeyPatch, config: RunConfig) -> None:
+    def work(run: RunFolder) -> None:
+        run.run_json.unlink()
+        run.run_json.mkdir()
+        raise SourceError("the first error")
+
+    with pytest.raises(SourceError, match="the first error"):
+        prepare_with(monkeypatch, config, work)
+
+
+def test_ctrl_c_is_no_failure(monkeypatch: pytest.MonkeyPatch, config: RunConfig, run: RunFolder) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        prepare_with(monkeypatch, config, raising(KeyboardInterrupt()))
+    line = status_lines(run.root)[0]
+    assert "stopped by Ctrl-C" in line and "failed" not in line
+
+
+def test_a_really_full_disk_stops_a_stage_with_exit_code_4_and_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "aot", "prepare", "configs/video/toy_kitchen_tiny.yaml", f"run.dir={tmp_path / 'run'}"]
+        + ["--limit", "2"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 4 and "free space" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_run_without_stages_waits_for_all_of_them(run: RunFolder) -> None:
+    publish_json(run.run_json, {"command": []})
+    assert all("waiting" in line for line in status_lines(run.root))
+
+
+def test_a_silent_stage_may_have_been_killed(run: RunFolder) -> None:
+    start_stage(run, "prepare")
+    set_stage(run, "prepare", "running", done=5, total=9, left_s=3.0)
+    assert "about 3 s left" in status_lines(run.root)[0]
+    an_hour_ago_s = time.time() - 3600
+    set_stage(run, "prepare", "running", updated_s=an_hour_ago_s)
+    publish(run.log, "started\n")
+    assert "killed" not in status_lines(run.root)[0]
+    os.utime(run.log, (an_hour_ago_s, an_hour_ago_s))
+    assert "no news for 60 min" in status_lines(run.root)[0]
+
+
+def test_time_left_counts_this_attempt_only(run: RunFolder) -> None:
+    progress = StageProgress(run, "train")
+    assert progress._left_s(900, 1000, now=50.0) is None
+    assert progress._left_s(910, 1000, now=60.0) == pytest.approx(90.0)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from aot import STAGES
-from aot.errors import AotError, GuardStop
+from aot.errors import AotError, GuardStop, missing_package
 
 app = typer.Typer(
     name="aot",
@@ -45,6 +45,12 @@ def main() -> None:
     except AotError as error:
         print(f"aot: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        told = missing_package(error.name or "")
+        if told is None:
+            raise
+        print(f"aot: {told}", file=sys.stderr)
+        sys.exit(told.exit_code)
 
 
 @app.command("run")
@@ -170,7 +176,7 @@ def _run(
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
 @contextmanager

@@ -65,3 +65,42 @@ class GuardStop(AotError):
 
     boundary = "guard"
     exit_code = 4
+
+
+class MissingPackageError(AotError):
+    """A package of an extra that the work needs is not installed."""
+
+    boundary = "install"
+
+
+EXTRA_OF_PACKAGE = {
+    "av": "video",
+    "decord": "video",
+    "cv2": "video",
+    "torch": "train",
+    "transformers": "train",
+    "peft": "train",
+    "accelerate": "train",
+    "deepspeed": "train",
+    "datasets": "train",
+    "openai": "teacher",
+    "jinja2": "report",
+    "PIL": "report",
+    "ray": "ray",
+}
+"""Importable packages that are optional, and the extra that brings each of them."""
+
+
+def missing_package(module: str) -> MissingPackageError | None:
+    """What to tell when `module` cannot be imported; None if no extra brings it, so that it is a bug.
+
+    >>> print(missing_package("torch.nn"))
+    the package torch is not installed; pip install 'aot-distill[train]', and see `aot doctor` for more
+    """
+    package = module.partition(".")[0]
+    if package not in EXTRA_OF_PACKAGE:
+        return None
+    extra = EXTRA_OF_PACKAGE[package]
+    return MissingPackageError(
+        f"the package {package} is not installed; pip install 'aot-distill[{extra}]', and see `aot doctor` for more"
+    )

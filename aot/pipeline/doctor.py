@@ -9,38 +9,32 @@ from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
-NEEDED = {
-    "av": "video",
-    "decord": "video",
-    "cv2": "video",
-    "torch": "train",
-    "transformers": "train",
-    "peft": "train",
-    "accelerate": "train",
-    "deepspeed": "train",
-    "jinja2": "report",
-    "PIL": "report",
-}
+from aot.errors import EXTRA_OF_PACKAGE
+
+NOT_NEEDED = {"datasets", "openai", "ray"}
+"""Optional packages that no verb of today imports."""
 MIN_FREE_GB = 2.0
 
 
 def troubles() -> Iterator[str]:
     """Each trouble as one line: what is wrong, and what to do."""
-    yield from _packages()
-    yield from _torchvision()
-    yield from _disk()
-    yield from _compiler()
-    yield from _embedded_student()
+    for look in (_packages, _torchvision, _disk, _compiler, _embedded_student):
+        try:
+            yield from look()
+        except Exception as error:  # noqa: BLE001 - a doctor never crashes
+            yield f"looking at{look.__name__.replace('_', ' ')} failed ({_words(error)}); look at it by hand"
 
 
 def _packages() -> Iterator[str]:
-    for module, extra in NEEDED.items():
+    for module, extra in EXTRA_OF_PACKAGE.items():
+        if module in NOT_NEEDED:
+            continue
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             yield f"{module} does not import ({error}); pip install 'aot-distill[{extra}]'"
-        except (OSError, RuntimeError) as error:
-            yield f"{module} is installed but broken ({error}); reinstall it: pip install --force-reinstall {module}"
+        except Exception as error:  # noqa: BLE001 - packages that do not fit each other fail in any way
+            yield f"{module} is installed but broken ({_words(error)}); pip install --force-reinstall {module}"
 
 
 def _torchvision() -> Iterator[str]:
@@ -50,8 +44,13 @@ def _torchvision() -> Iterator[str]:
         return
     try:
         importlib.import_module("torchvision")
-    except (ImportError, OSError, RuntimeError) as error:
-        yield f"torchvision is installed but broken ({error}); pip uninstall torchvision, or match it to torch"
+    except Exception as error:  # noqa: BLE001 - as above
+        yield f"torchvision is installed but broken ({_words(error)}); pip uninstall torchvision, or match it to torch"
+
+
+def _words(error: Exception) -> str:
+    """The error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _disk() -> Iterator[str]:
@@ -74,6 +73,8 @@ def _embedded_student() -> Iterator[str]:
     if not weights.is_file():
         yield "the embedded student is missing; build it: python scripts/build_tiny_students.py"
         return
-    expected = (folder / "SHA256").read_text().split()[0] if (folder / "SHA256").is_file() else ""
-    if expected and hashlib.sha256(weights.read_bytes()).hexdigest() != expected:
+    expected = (folder / "SHA256").read_text().split()[:1] if (folder / "SHA256").is_file() else []
+    if not expected:
+        yield "the embedded student has no checksum; restore aot/student/tiny/video/SHA256 or build it again"
+    elif [hashlib.sha256(weights.read_bytes()).hexdigest()] != expected:
         yield "the embedded student was altered; restore aot/student/tiny/video or build it again"

@@ -1,0 +1,46 @@
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from aot.pipeline import doctor
+
+
+@pytest.mark.parametrize("error", [AttributeError("no such name"), KeyError("x"), OSError("no library"), TypeError()])
+def test_a_package_that_breaks_in_any_way_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def import_module(name: str) -> ModuleType:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    lines = list(doctor.troubles())
+    assert any(line.startswith("torch is installed but broken") for line in lines)
+    assert not any("\n" in line for line in lines)
+
+
+def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def import_module(name: str) -> ModuleType:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    assert any("aot-distill[video]" in line for line in doctor.troubles())
+
+
+@pytest.mark.parametrize(("checksum", "told"), [("", "no checksum"), ("0" * 64, "was altered"), (None, "no checksum")])
+def test_a_checksum_that_does_not_fit_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checksum: str | None, told: str
+) -> None:
+    folder = tmp_path / "student" / "tiny" / "video"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    if checksum is not None:
+        (folder / "SHA256").write_text(checksum)
+    monkeypatch.setattr(doctor.resources, "files", lambda package: tmp_path)
+    assert any(told in line for line in doctor._embedded_student())
+
+
+def test_a_check_that_breaks_itself_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: 1 / 0)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    lines = list(doctor.troubles())
+    assert any("looking at disk failed" in line for line in lines) and any("C++ compiler" in line for line in lines)

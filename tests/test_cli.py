@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aot import STAGES
+from aot.errors import missing_package
 
 ROOT = Path(__file__).parents[1]
 VERBS = set(STAGES) | {"run", "status", "doctor", "probe", "frames", "ask"}
@@ -41,14 +42,51 @@ def test_help_imports_no_heavy_library() -> None:
         (("status", "tests"), "run folder"),
         (("probe", "README.md"), "README.md"),
         (("probe", "http://localhost/clip.mp4"), "localhost"),
-        (("ask", "nowhere.mp4", "What is the next step?"), "nowhere.mp4"),
+        (("ask", "nowhere.mp4", "What is the next step?"), "aot: nowhere.mp4: missing: there is no file"),
+        (("ask", "nowhere.mp4", " "), "the question is empty"),
+        (("frames", "nowhere.mp4", "out"), "aot: nowhere.mp4: missing: there is no file"),
+        (("frames", "text.mp4", "out"), "text.mp4: not_a_video"),
+        (("frames", "empty.mp4", "out"), "empty.mp4: empty"),
+        (("frames", "list.mp4", "out"), "list.mp4: playlist"),
+        (("frames", ".", "out"), "not_a_local_file"),
+        (("frames", "nowhere.mp4", "out", "--at", "0.5"), "nowhere.mp4: missing"),
+        (("frames", "nowhere.mp4", "out", "--at", "nan"), "--at nan"),
+        (("run", "run.yaml", "--dry-run"), "set data.root"),
+        (("run", "run.yaml"), "set data.root"),
+        (("train", "run.yaml", "data.dataset=toy_kitchen"), "prepare, generate, filter"),
         (("walk",), "walk"),
     ],
 )
-def test_bad_input_exits_2_with_one_line_and_no_traceback(arguments: tuple[str, ...], told: str) -> None:
-    done = aot(*arguments)
+def test_bad_input_exits_2_with_one_line_and_no_traceback(
+    arguments: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text.mp4").write_text("no clip\n")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "list.mp4").write_text("#EXTM3U\nhttp://localhost/clip.ts\n")
+    (tmp_path / "run.yaml").write_text("data: {dataset: plain, root: no_such_folder}\n")
+    (tmp_path / "README.md").write_text("# Notes\n")
+    before = set(tmp_path.iterdir())
+    done = aot(*(str(ROOT / one) if one.startswith("configs/") else one for one in arguments), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr and "Traceback" not in done.stderr
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_missing_optional_package_is_told_in_one_line(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['cv2'] = None; import aot.cli; aot.cli.main()"
+    command = [sys.executable, "-c", program, "ask", "clip.mp4", "What is next?"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "the package cv2 is not installed; pip install 'aot-distill[video]'" in done.stderr
+
+
+@pytest.mark.parametrize(("module", "told"), [("torch.nn", "aot-distill[train]"), ("jinja2", "aot-distill[report]")])
+def test_the_extra_of_a_missing_package_is_named(module: str, told: str) -> None:
+    assert told in str(missing_package(module))
+
+
+def test_a_missing_module_of_our_own_is_a_bug() -> None:
+    assert missing_package("aot.nowhere") is None
 
 
 def test_ctrl_c_exits_4_and_says_how_to_go_on(tmp_path: Path) -> None:

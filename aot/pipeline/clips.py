@@ -1,13 +1,19 @@
 """Work on a single clip from the command line: probe it, save frames, let the agent answer a question about it."""
 
 import dataclasses
+import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
 
 from aot.errors import DecodeError, SourceError
-from aot.records import ClipAnnotation, Trace
-from aot.runs import read_rows
+from aot.records import ClipAnnotation, Segment, Trace
+from video_data.facts import ClipFacts
 
 
 def probe_clip(clip: Path) -> str:
@@ -16,12 +22,7 @@ def probe_clip(clip: Path) -> str:
     Raises:
         DecodeError: the clip is refused, with the reason.
     """
-    from video_data.sandbox import probe_safely
-
-    facts = probe_safely(clip)
-    if facts.verdict == "refused":
-        raise DecodeError(f"{clip}: {facts.reason}: {facts.note}")
-    return json.dumps(dataclasses.asdict(facts), indent=1, default=str)
+    return json.dumps(dataclasses.asdict(_facts(clip)), indent=1, default=str)
 
 
 def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int) -> list[str]:
@@ -29,28 +30,28 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int) -> 
 
     Raises:
         DecodeError: the clip is refused, with the reason.
-        SourceError: the folder cannot be written.
+        SourceError: a moment is none, or the folder cannot be written or holds frames of another clip.
     """
-    from PIL import Image
-
     from video_data.errors import VideoError
     from video_data.sampling import uniform_times
-    from video_data.sandbox import probe_safely, read_frames_safely
+    from video_data.sandbox import read_frames_safely
 
+    if wrong := [time_s for time_s in at_s if not (math.isfinite(time_s) and time_s >= 0)]:
+        raise SourceError(f"--at {wrong[0]} is no moment of a clip; give seconds from its start, such as --at 2.5")
+    wanted_s = list(at_s) or uniform_times(0.0, _facts(clip).duration_s, count)
     try:
-        wanted_s = list(at_s) or uniform_times(0.0, probe_safely(clip).duration_s, count)
         decoded = read_frames_safely(clip, times_s=wanted_s)
     except VideoError as error:
-        raise DecodeError(f"{clip}: {error.reason}: {error}") from None
+        raise _refusal(clip, error.reason, error.message) from None
     lines = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for frame, time_s in zip(decoded.frames_THWC, decoded.times_s, strict=True):
             path = out / f"{clip.stem}_{time_s:08.3f}s.png"
-            Image.fromarray(frame).save(path)
+            _save_png(path, frame)
             lines.append(f"{path}  {frame.shape[1]}x{frame.shape[0]}  t={time_s:.3f}s")
     except OSError as error:
-        raise SourceError(f"cannot write frames to {out}: {error.strerror or error}") from error
+        raise SourceError(f"cannot write frames to {out}: {error.strerror or error}; give another folder") from error
     note = f" ({decoded.note})" if decoded.note else ""
     return [*lines, f"decoded with {decoded.backend}, {decoded.verdict}{note}"]
 
@@ -73,12 +74,48 @@ def ask_clip(
     from aot.teacher.ask import ask
     from video_data.errors import VideoError
 
-    known = tuple(read_rows(annotations, ClipAnnotation)) if annotations else ()
+    if not question.strip():
+        raise SourceError('the question is empty; ask something, such as "What is the next step?"')
+    known = tuple(read_annotations(annotations)) if annotations else ()
     try:
         trace = ask(clip, question, choices=choices, appearance=appearance, annotations=known)
     except VideoError as error:
-        raise DecodeError(f"{clip}: {error.reason}: {error}") from None
+        raise _refusal(clip, error.reason, error.message) from None
     return trace.model_dump_json(indent=1) if as_json else "\n".join(trace_lines(trace))
+
+
+def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
+    """Annotated clips of a plain data set (docs/plain_data.md) or of a run folder; the clips need not be there.
+
+    Raises:
+        SourceError: the file is missing, or one of its lines is no annotation.
+    """
+    from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
+    from video_data.errors import VideoError
+
+    try:
+        for line in read_json_lines(path):
+            if not isinstance(line, JsonLine):
+                raise SourceError(f"{line.item}: {line.reason}: {line.detail}")
+            try:
+                yield _annotation(line.fields)
+            except RowProblem as problem:
+                raise SourceError(f"{line.place}: {problem.reason}: {problem.detail}") from None
+            except ValidationError as error:
+                raise SourceError(f"{line.place}: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+    except VideoError as error:
+        raise SourceError(error.message) from None
+
+
+def _annotation(row: dict[str, Any]) -> ClipAnnotation:
+    from video_data.datasets.plain_fields import AnnotationFields, checked_fields, segments_of
+
+    if "uri" in row:  # a row of a run folder
+        return ClipAnnotation.model_validate(row)
+    fields = checked_fields(AnnotationFields, row)
+    segments = tuple(Segment.model_validate(dataclasses.asdict(one)) for one in segments_of(fields))
+    facts = fields.model_dump(include={"split", "task", "duration_s"})
+    return ClipAnnotation(uri=fields.video, segments=segments, **facts)
 
 
 def trace_lines(trace: Trace) -> list[str]:
@@ -96,6 +133,35 @@ def trace_lines(trace: Trace) -> list[str]:
     if trace.error:
         lines.append(f"{trace.error.boundary}: {trace.error.message}")
     return lines
+
+
+def _facts(clip: Path) -> ClipFacts:
+    """Facts of a clip that is not refused.
+
+    Raises:
+        DecodeError: it is.
+    """
+    from video_data.sandbox import probe_safely
+
+    facts = probe_safely(clip)
+    if facts.verdict == "refused":
+        raise _refusal(clip, facts.reason, facts.note)
+    return facts
+
+
+def _refusal(clip: Path, reason: str, message: str) -> DecodeError:
+    return DecodeError(f"{clip}: {reason}: {message.removeprefix(f'{clip}: ')}")
+
+
+def _save_png(path: Path, frame_HWC: np.ndarray) -> None:
+    """Write one frame; a file of that name with another picture is another clip's, and is kept."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(frame_HWC).save(data, format="PNG")
+    if path.exists() and path.read_bytes() != data.getvalue():
+        raise SourceError(f"{path} is there already, with another picture; give another folder")
+    path.write_bytes(data.getvalue())
 
 
 def _short(value: object, *, limit: int = 600) -> str:

@@ -1,9 +1,12 @@
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
 import pytest
+from processes import descendants, runs
 
 from video_data.datasets.kitchen_stories import Performance, make_performances, make_questions
 from video_data.datasets.kitchen_world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, may_follow
@@ -143,3 +146,24 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="choose another folder") as caught:
         draw_toy_kitchen(tmp_path / "file" / "clips", seed=0, counts=COUNTS, workers=1)
     assert caught.value.reason == "unwritable"
+
+
+def test_drawing_processes_die_with_a_killed_parent(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from video_data.datasets.toy_kitchen import draw_toy_kitchen\n"
+        "counts = {'train': 4000, 'test': 0, 'test_ood': 0}\n"
+        "say = lambda done, total: print(done, flush=True)\n"
+        "draw_toy_kitchen(Path(sys.argv[1]), seed=0, counts=counts, workers=2, progress=say)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline() == "8\n"
+    children = descendants(parent.pid)
+    assert len(children) == 4  # two workers, the fork server and the resource tracker
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline_s = time.monotonic() + 20
+    while any(runs(child) for child in children) and time.monotonic() < deadline_s:
+        os.sched_yield()
+    assert not any(runs(child) for child in children)

@@ -5,9 +5,13 @@ belongs to one split only. Making it again writes nothing that is already there.
 """
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import numpy as np
 from video_data.datasets.kitchen_stories import Performance, item_rng, make_performances, make_questions
 from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
 from video_data.disk import refused_by_disk
+from video_data.errors import VideoError
 
 SPLITS = ("train", "test", "test_ood")
 FPS = 8.0
@@ -51,7 +56,8 @@ def draw_toy_kitchen(
     """Write the clips that are not there yet, in `workers` processes.
 
     Raises:
-        VideoError: `disk_full` or `unwritable`; clips that were drawn stay, and the same call goes on from them.
+        VideoError: `disk_full`, `unwritable`, or `crashed` where a drawing process was killed; clips that were drawn
+            stay, and the same call goes on from them.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -59,14 +65,11 @@ def draw_toy_kitchen(
         raise refused_by_disk(error.errno, folder=root, kept="drawn clips") from None
     performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
     missing = [p for p in performances if not (root / p.uri).exists()]
-    chunks = [missing[i : i + 8] for i in range(0, len(missing), 8)]
-    context = multiprocessing.get_context("forkserver")
     done = len(performances) - len(missing)
-    with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
-        for count in pool.map(_draw_chunk, chunks, [root] * len(chunks), [seed] * len(chunks)):
-            done += count
-            if progress:
-                progress(done, len(performances))
+    for count in _draw_all(missing, root=root, seed=seed, workers=workers):
+        done += count
+        if progress:
+            progress(done, len(performances))
 
 
 def frame_times_s(performance: Performance, *, seed: int) -> list[float]:
@@ -78,6 +81,34 @@ def frame_times_s(performance: Performance, *, seed: int) -> list[float]:
         keep[[0, -1]] = True  # the clip lasts as long as its story
         times_s = times_s[keep]
     return [float(t) for t in times_s]
+
+
+def _draw_all(performances: Sequence[Performance], *, root: Path, seed: int, workers: int) -> Iterator[int]:
+    """Draw clips in worker processes; yields how many more are there."""
+    chunks = [performances[i : i + 8] for i in range(0, len(performances), 8)]
+    context = multiprocessing.get_context("forkserver")
+    try:
+        with ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_die_with_parent) as pool:
+            yield from pool.map(_draw_chunk, chunks, [root] * len(chunks), [seed] * len(chunks))
+    except BrokenProcessPool:
+        again = "run the same command again: drawn clips are kept"
+        raise VideoError("crashed", f"a process that draws clips into {root} was killed; {again}") from None
+
+
+def _die_with_parent() -> None:
+    """End this worker as soon as the process that draws is gone, even if it was killed.
+
+    The sentinel is a pipe that only the drawing process holds open, so it works below a fork server too; that server
+    and the resource tracker end when the last worker does.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only worker processes are started with this"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _draw_chunk(performances: Sequence[Performance], root: Path, seed: int) -> int:

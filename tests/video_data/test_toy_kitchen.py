@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from video_data.datasets.kitchen_stories import Performance, make_performances, 
 from video_data.datasets.kitchen_world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, may_follow
 from video_data.datasets.plain import check_windows
 from video_data.datasets.rows import QuestionRow
-from video_data.datasets.toy_kitchen import SPLITS, draw_toy_kitchen, frame_times_s, plan_toy_kitchen
+from video_data.datasets.toy_kitchen import SPLITS, draw_toy_kitchen, frame_times_s, kitchen_stamp, plan_toy_kitchen
 from video_data.errors import VideoError
 
 COUNTS = {"train": 24, "test": 12, "test_ood": 8}
@@ -120,6 +121,38 @@ def test_drawing_again_writes_nothing(drawn: Path) -> None:
 def test_a_clip_drawn_alone_is_the_same_file(drawn: Path, tmp_path: Path) -> None:
     draw_toy_kitchen(tmp_path, seed=0, counts={"train": 2, "test": 0, "test_ood": 0}, workers=1)
     assert (tmp_path / "train_0001.mp4").read_bytes() == (drawn / "train_0001.mp4").read_bytes()
+
+
+def test_a_folder_of_another_seed_is_refused_and_left_alone(drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn, tmp_path / "clips")
+    before = sorted(path.name for path in drawn.iterdir())
+    with pytest.raises(VideoError, match=r"drawn with seed 0.*seed 1") as caught:
+        draw_toy_kitchen(tmp_path / "clips", seed=1, counts=COUNTS, workers=1)
+    assert caught.value.reason == "other_kitchen"
+    assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == before
+
+
+@pytest.mark.parametrize("stamp", [None, "not json", '{"seed": 0, "stories": "those of last year"}'])
+def test_clips_of_unknown_stories_are_refused(drawn: Path, tmp_path: Path, stamp: str | None) -> None:
+    shutil.copyfile(drawn / "test_0000.mp4", tmp_path / "test_0000.mp4")
+    if stamp is not None:
+        (tmp_path / "kitchen.json").write_text(stamp)
+    with pytest.raises(VideoError, match="delete these clips"):
+        draw_toy_kitchen(tmp_path, seed=0, counts=ONE, workers=1)
+    (tmp_path / "test_0000.mp4").unlink()
+    draw_toy_kitchen(tmp_path, seed=0, counts=ONE, workers=1)
+
+
+def test_counts_may_grow_with_the_same_seed(tmp_path: Path) -> None:
+    draw_toy_kitchen(tmp_path, seed=0, counts=ONE, workers=1)
+    draw_toy_kitchen(tmp_path, seed=0, counts={**ONE, "test": 1}, workers=1)
+    assert sorted(path.name for path in tmp_path.glob("*.mp4")) == ["test_0000.mp4", "train_0000.mp4"]
+
+
+def test_other_frame_times_make_another_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = kitchen_stamp(0)
+    monkeypatch.setattr("video_data.datasets.toy_kitchen.FPS", 9.0)
+    assert (before.seed, before != kitchen_stamp(0)) == (0, True)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6, 0.99])

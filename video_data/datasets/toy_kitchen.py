@@ -1,9 +1,11 @@
 """The drawn kitchen as a data set: real video files with questions and the drawn truth.
 
 Splits: `train`, `test` (the same recipes, new clips) and `test_ood` (recipes never cooked in the other two). A clip
-belongs to one split only. Making it again writes nothing that is already there.
+belongs to one split only. Making it again writes nothing that is already there; a folder holds clips of one seed only.
 """
 
+import hashlib
+import json
 import multiprocessing
 import os
 import threading
@@ -16,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from video_data.datasets.kitchen_stamp import KitchenStamp, claim_folder
 from video_data.datasets.kitchen_stories import Performance, item_rng, make_performances, make_questions
+from video_data.datasets.kitchen_world import RECIPES
 from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
 from video_data.disk import refused_by_disk
 from video_data.errors import VideoError
@@ -53,14 +57,16 @@ def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKit
 def draw_toy_kitchen(
     root: Path, *, seed: int, counts: dict[str, int], workers: int, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write the clips that are not there yet, in `workers` processes.
+    """Write the clips that are not there yet, in `workers` processes; with the same seed, counts may grow.
 
     Raises:
-        VideoError: `disk_full`, `unwritable`, or `crashed` where a drawing process was killed; clips that were drawn
+        VideoError: `other_kitchen` where the folder holds clips of another seed or of other stories (nothing is drawn);
+            `disk_full`, `unwritable`, or `crashed` where a drawing process was killed; clips that were drawn
             stay, and the same call goes on from them.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
+        claim_folder(root, kitchen_stamp(seed), splits=SPLITS)
     except OSError as error:
         raise refused_by_disk(error.errno, folder=root, kept="drawn clips") from None
     performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
@@ -70,6 +76,20 @@ def draw_toy_kitchen(
         done += count
         if progress:
             progress(done, len(performances))
+
+
+def kitchen_stamp(seed: int) -> KitchenStamp:
+    """What tells the clips of this seed from others of the same names.
+
+    Clip i depends on the seed and its name only, so a few clips stand for all: as many of each split as there are
+    recipes, which cooks every recipe at least once.
+    """
+    digest = hashlib.sha256()
+    for performance in (p for split in SPLITS for p in make_performances(seed=seed, split=split, count=len(RECIPES))):
+        segments = [(s.label, round(1000 * s.start_s), round(1000 * s.end_s)) for s in performance.segments]
+        shown_ms = [round(1000 * time_s) for time_s in frame_times_s(performance, seed=seed)]
+        digest.update(json.dumps([performance.uri, segments, shown_ms]).encode())
+    return KitchenStamp(seed, digest.hexdigest())
 
 
 def frame_times_s(performance: Performance, *, seed: int) -> list[float]:

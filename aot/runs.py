@@ -339,6 +339,7 @@ def start_stage(run: RunFolder, stage: str) -> None:
     now = time.time()
     data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now}
     publish_json(run.run_json, data)
+    run.done.unlink(missing_ok=True)
 
 
 def set_stage(run: RunFolder, stage: str, state: StageState, **facts: Any) -> None:  # noqa: ANN401

@@ -66,17 +66,18 @@ def _do(run: RunFolder, config: RunConfig, stage: str) -> None:
     log.info("%s: starting", stage)
     start_stage(run, stage)
     started = time.monotonic()
+    progress = StageProgress(run, stage)
     try:
-        with StageProgress(run, stage) as progress:
+        with progress:
             facts = _function(stage)(run, config, progress)
     except BaseException as error:
         told = _told(run, error)
-        _note_failure(run, stage, told)
+        _note_failure(run, stage, told, **progress.counts)
         if told is error:
             raise
         raise told from error
     seconds = time.monotonic() - started
-    set_stage(run, stage, "done", seconds=round(seconds, 2), **facts)
+    set_stage(run, stage, "done", seconds=round(seconds, 2), **progress.counts, **facts)
     log.info("%s: done in %.1f s (%s)", stage, seconds, ", ".join(f"{k} {v}" for k, v in facts.items()))
 
 
@@ -133,14 +134,14 @@ def _require_earlier(run: RunFolder, stage: str) -> None:
         raise RunError(f"{stage} needs {', '.join(missing)} first; run `aot run CONFIG`, or these stages one by one")
 
 
-def _note_failure(run: RunFolder, stage: str, error: BaseException) -> None:
+def _note_failure(run: RunFolder, stage: str, error: BaseException, **counts: int) -> None:
     if isinstance(error, KeyboardInterrupt):
         text = f"stopped by {str(error) or 'Ctrl-C'}"
     else:
         text = str(error) if isinstance(error, AotError) else f"{type(error).__name__}: {error}"
     stopped = isinstance(error, KeyboardInterrupt | GuardStop)
     try:
-        set_stage(run, stage, "stopped" if stopped else "failed", error=text)
+        set_stage(run, stage, "stopped" if stopped else "failed", error=text, **counts)
     except (AotError, OSError) as second:
         # The disk that stopped the stage may also refuse this note; the first error is the one to tell.
         log.warning("could not note the failure: %s", second)

@@ -71,7 +71,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         for uri, other in leaks.items()
     ]
     if not kept:
-        raise _no_question([f"{r.item}: {r.reason}" for r in refusals])
+        raise _no_question([f"{r.item}: {r.reason}" for r in refusals], where=clips_root(config, run))
     known = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
     publish_rows(run.refusals, refusals)
@@ -108,7 +108,7 @@ def usable_source(config: RunConfig, run: RunFolder) -> Source:
     """
     source = read_source(config, run)
     if not source.questions:
-        raise _no_question([f"{row.item}: {row.reason} ({row.detail})" for row in source.refused])
+        raise _no_question([f"{row.item}: {row.reason}" for row in source.refused], where=clips_root(config, run))
     there = sorted({row.split for row in source.questions})
     wanted = config.evaluate.splits
     unknown = [split for split in wanted if split not in there]
@@ -215,9 +215,9 @@ def _to_question(row: QuestionRow, *, dataset: str) -> Question:
     return Question.model_validate({**fields, "dataset": dataset, "media": media})
 
 
-def _no_question(reasons: Sequence[str]) -> SourceError:
+def _no_question(reasons: Sequence[str], *, where: Path) -> SourceError:
     told = "; ".join(reasons[:5]) or "the questions file is empty"
-    return SourceError(f"no usable question is left ({told}); mend the data set, or set data.root to another one")
+    return SourceError(f"no usable question is left about clips in {where} ({told}); mend these rows, or set data.root")
 
 
 def _near_duplicates(store: FrameStore, rows: Sequence[AnnotationRow | QuestionRow]) -> dict[str, str]:

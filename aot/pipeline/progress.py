@@ -30,6 +30,8 @@ class StageProgress:
         self.first: tuple[float, int] | None = None
         """When the first count came, and that count: work that an earlier attempt did says nothing about speed."""
         self.bar: Progress | None = None
+        self.counts: dict[str, int] = {}
+        """The latest `done` and `total`; run.json gets them only now and then."""
 
     def __enter__(self) -> Self:
         """Start the bar where there is a terminal."""
@@ -50,6 +52,7 @@ class StageProgress:
     def __call__(self, done: int, total: int) -> None:
         """Note that `done` of `total` items are finished."""
         now = time.monotonic()
+        self.counts = {"done": done, "total": total}
         left_s = self._left_s(done, total, now=now)
         if self.bar:
             self.bar.update(self.task, completed=done, total=total)
@@ -59,7 +62,7 @@ class StageProgress:
             log.info("%s: %d of %d%s", self.stage, done, total, about)
         if now - self.status_s >= STATUS_EVERY_S:
             self.status_s = now
-            set_stage(self.run, self.stage, "running", done=done, total=total, left_s=left_s and round(left_s, 1))
+            set_stage(self.run, self.stage, "running", **self.counts, left_s=left_s and round(left_s, 1))
 
     def _left_s(self, done: int, total: int, *, now: float) -> float | None:
         """Seconds left at the speed since the first count; None while nothing is known."""

@@ -72,7 +72,8 @@ def test_another_config_is_refused_with_the_differing_key(finished: RunFolder) -
 
 
 def test_status_shows_each_stage(finished: RunFolder) -> None:
-    assert aot("status", str(finished.root)).stdout.count("done") == 6
+    shown = aot("status", str(finished.root)).stdout
+    assert shown.count("done") == 6 and "13/13" in shown
 
 
 def test_one_stage_alone_asks_for_the_earlier_ones(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_deleted_file_is_made_again(finished: RunFolder, tmp_path: Path) -> No
     run.report.unlink()
     done = job(run.root)
     assert done.returncode == 0 and done.stderr.count("nothing to do") == 4, done.stderr
-    assert run.kept.read_bytes() == kept and run.report.exists()
+    assert run.kept.read_bytes() == kept and run.report.exists() and run.done.exists()
 
 
 INTERRUPTED_AT = {"generate": 20, "filter": 10, "evaluate": 2, "report": 1}

@@ -39,7 +39,7 @@ class PlainData:
 
 @dataclass(frozen=True)
 class CheckedQuestions:
-    """Questions whose windows lie inside their clips, and the others."""
+    """Questions whose windows lie inside their clips and show frames, and the others with one of three reasons."""
 
     questions: tuple[QuestionRow, ...]
     refused: tuple[RefusedRow, ...]
@@ -64,28 +64,55 @@ def read_plain(root: Path, questions: str, annotations: str | None) -> PlainData
     return PlainData(question_rows, annotation_rows, tuple(reader.clips.items()), tuple(reader.refused))
 
 
-def check_windows(questions: Sequence[QuestionRow], durations_s: Mapping[str, float]) -> CheckedQuestions:
-    """Questions sorted by whether their window lies inside their clip, whose length is known once it was decoded.
+def check_windows(
+    questions: Sequence[QuestionRow],
+    durations_s: Mapping[str, float],
+    *,
+    times_s: Mapping[str, Sequence[float]] | None = None,
+) -> CheckedQuestions:
+    """Questions sorted by whether their window lies inside their clip, and shows any of its stored frames.
+
+    Reasons: `clip_refused` where the clip could not be decoded, `window_outside` where the window is outside it, and
+    `window_without_frames` where no stored frame lies in the window, so that nobody could see what is asked about.
 
     Args:
         questions: as read.
         durations_s: length of each clip that could be decoded.
+        times_s: times of the stored frames of each of these clips; None leaves `window_without_frames` unchecked.
     """
     good, refused = [], []
     for row in questions:
-        duration_s = durations_s.get(row.uri)
-        if duration_s is None:
-            refused.append(RefusedRow(row.id, "clip_refused", f"the clip {row.uri!r} could not be decoded"))
-        elif row.start_s >= duration_s or (row.end_s is not None and row.end_s > duration_s + WINDOW_TOLERANCE_S):
-            end = "end" if row.end_s is None else f"{row.end_s:g}"
-            refused.append(
-                RefusedRow(
-                    row.id, "window_outside", f"{row.start_s:g}-{end} s is outside {row.uri!r}, 0-{duration_s:.2f} s"
-                )
-            )
+        try:
+            _check_window(row, durations_s, times_s)
+        except RowProblem as problem:
+            refused.append(problem.row(row.id))
         else:
             good.append(row)
     return CheckedQuestions(tuple(good), tuple(refused))
+
+
+def _check_window(
+    row: QuestionRow, durations_s: Mapping[str, float], times_s: Mapping[str, Sequence[float]] | None
+) -> None:
+    """Refuse a question that cannot be answered by looking.
+
+    Raises:
+        RowProblem: with one of the reasons that `check_windows` names.
+    """
+    duration_s = durations_s.get(row.uri)
+    if duration_s is None:
+        raise RowProblem("clip_refused", f"the clip {row.uri!r} could not be decoded")
+    window = f"{row.start_s:g}-{'end' if row.end_s is None else f'{row.end_s:g}'} s"
+    if row.start_s >= duration_s or (row.end_s is not None and row.end_s > duration_s + WINDOW_TOLERANCE_S):
+        raise RowProblem("window_outside", f"{window} is outside {row.uri!r}, 0-{duration_s:.2f} s")
+    end_s = duration_s if row.end_s is None else row.end_s
+    if times_s is not None and not any(row.start_s <= time_s <= end_s for time_s in times_s[row.uri]):
+        near_s = min(times_s[row.uri], key=lambda time_s: max(row.start_s - time_s, time_s - end_s))
+        raise RowProblem(
+            "window_without_frames",
+            f"no stored frame of {row.uri!r} lies in {window}, the nearest is at {near_s:.2f} s; widen the window, "
+            "or store more frames for each second (frames.fps)",
+        )
 
 
 class _Reader:

@@ -60,8 +60,10 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     store = FrameStore(run.frames)
     refusals = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in source.refused]
     refusals += [Refusal(item=r.item, boundary="decode", reason=r.reason, detail=r.detail) for r in refused]
-    durations_s = {uri: clip.duration_s for uri, clip in ((u, store.clip(u)) for u in store.uris())}
-    checked = check_windows(source.questions, durations_s)
+    clips = {uri: store.clip(uri) for uri in store.uris()}
+    durations_s = {uri: clip.duration_s for uri, clip in clips.items()}
+    times_s = {uri: clip.times_s for uri, clip in clips.items()}
+    checked = check_windows(source.questions, durations_s, times_s=times_s)
     refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
     questions, more = _usable_questions(checked.questions, dataset=config.data.dataset)
     leaks = _near_duplicates(store, [*source.annotations, *checked.questions])

@@ -44,11 +44,13 @@ def test_bad_rows_and_clips_are_refused_with_a_reason_and_neighbours_stay(clips:
         {**ROW, "id": "no-clip", "video": "nowhere.mp4"},
         {**ROW, "id": "broken-clip", "video": "broken.mp4"},
         {**ROW, "id": "late", "start_s": 500.0, "end_s": 501.0},
+        {**ROW, "id": "blind", "start_s": 0.1, "end_s": 0.101},
         {**ROW, "id": "good-too", "video": "train_0001.mp4"},
     ]
     questions, refusals = run_prepare(plain(clips, rows), tmp_path)
     assert [q.id for q in questions] == ["good", "good-too"]
-    assert len(refusals) >= 4 and refusals["late"] == "window_outside" and refusals["broken-clip"] == "clip_refused"
+    assert len(refusals) >= 5 and refusals["late"] == "window_outside" and refusals["broken-clip"] == "clip_refused"
+    assert refusals["blind"] == "window_without_frames"
 
 
 def test_a_training_clip_that_looks_like_a_test_clip_is_left_out(clips: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tiny random students, built here from their configurations, and a small run folder of drawn noise."""
+"""Tiny random students, built here from their configurations, a small run folder of drawn noise, and ways to ask."""
 
 import json
 import zlib
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -22,7 +23,13 @@ from transformers.models.llava.processing_llava import LlavaProcessor
 
 from aot.config import RunConfig, dump_config, parse_config
 from aot.records import MediaRef, Question, Trace
-from aot.runs import RunFolder, publish, publish_rows
+from aot.runs import RunFolder, publish, publish_rows, read_rows
+from aot.student.frames import FramePixels
+from aot.student.guards import StopFlag
+from aot.student.predict import predict
+from aot.student.session import Session, load_examples, open_session
+from aot.student.train import make_trainer
+from aot.student.trainer import TwoTermTrainer
 from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
 
 SPECIAL = (
@@ -58,7 +65,7 @@ VISION = {
 }  # fmt: skip
 
 
-def word_tokenizer(**special: str) -> PreTrainedTokenizerFast:
+def word_tokenizer(*, extra: tuple[str, ...] = SPECIAL[4:], **special: str | None) -> PreTrainedTokenizerFast:
     words = dict.fromkeys([*SPECIAL, *WORDS.split()])
     model = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     splits = [
@@ -68,8 +75,8 @@ def word_tokenizer(**special: str) -> PreTrainedTokenizerFast:
     ]
     model.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.Split("t=", "isolated")])
     return PreTrainedTokenizerFast(
-        tokenizer_object=model, pad_token="<pad>", bos_token="<s>", unk_token="<unk>",
-        additional_special_tokens=list(SPECIAL[4:]), **{"eos_token": "</s>", **special},
+        tokenizer_object=model, unk_token="<unk>", additional_special_tokens=list(extra),
+        **{"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", **special},
     )  # fmt: skip
 
 
@@ -178,3 +185,69 @@ def make_run(root: Path, config: RunConfig, *, num_questions: int = 10) -> RunFo
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def trainer_of(root: Path, config: RunConfig, *, arm: int = 1) -> tuple[Session, TwoTermTrainer]:
+    run = make_run(root, config)
+    store = FrameStore(run.frames)
+    session = open_session(run, config, config.train.arms[arm], store=store)
+    return session, make_trainer(session, store=store, stop=StopFlag(), on_step=lambda row: None)
+
+
+def first_gradient(trainer: TwoTermTrainer, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Gradients of the first global batch, as they are when the optimiser would step."""
+    seen: dict[str, torch.Tensor] = {}
+
+    class Enough(Exception):
+        pass
+
+    def stop_here(model: torch.nn.Module) -> None:
+        seen.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        raise Enough
+
+    monkeypatch.setattr(trainer, "_clip_grad_norm", stop_here)
+    with pytest.raises(Enough):
+        trainer.train()
+    return seen
+
+
+def assert_same_gradients(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys() and a
+    assert any(value.abs().max() > 1e-4 for value in a.values())
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def asked(run: RunFolder) -> list[Question]:
+    return list(read_rows(run.questions, Question))
+
+
+def ask(
+    trained: Any, mode: Any, *, batch_size: int = 4, questions: list[Question] | None = None, **more: Any
+) -> list[Any]:
+    student, run, _ = trained
+    pixels = FramePixels(FrameStore(run.frames), student.processor, model_type=student.model_type, max_bytes=1 << 20)
+    return list(
+        predict(student, questions or asked(run), pixels=pixels, arm="x", mode=mode, batch_size=batch_size, **more)
+    )
+
+
+def assert_prompts_of_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`generate` is given the prompt ids of training, in both modes."""
+    student, run, config = trained
+    store = FrameStore(run.frames)
+    examples = load_examples(run, config, config.train.arms[1], student=student, store=store).examples
+    given: list[list[int]] = []
+    generate = student.model.generate
+
+    def spy(**inputs: Any) -> torch.Tensor:
+        ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+        given.extend(row[keep].tolist() for row, keep in zip(ids, mask, strict=True))
+        return generate(**inputs)
+
+    monkeypatch.setattr(student.model, "generate", spy)
+    for mode, trained_ids in (("direct", [e.direct for e in examples]), ("reason", [e.reason for e in examples])):
+        given.clear()
+        ask(trained, mode, batch_size=1)
+        wanted = sorted(list(row.prompt_ids) for row in trained_ids if row)
+        assert wanted and all(ids in given for ids in wanted)

@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from student_kit import LABELS, make_question, make_run, run_config
+from student_kit import LABELS, ask, asked, assert_prompts_of_training, make_question, make_run, run_config
 
-from aot.records import Question
-from aot.runs import RunFolder, read_rows
 from aot.student.batches import model_inputs, prompt_items
 from aot.student.frames import FramePixels
 from aot.student.likelihood import _full_sums, _shared_sums
 from aot.student.loading import load_student
-from aot.student.predict import predict
-from aot.student.session import load_examples
 from aot.student.train import train_arm
 from video_data.shards import FrameStore
 
@@ -30,20 +26,6 @@ def trained(request: pytest.FixtureRequest, bases: dict[str, Path], tmp_path_fac
     run = make_run(tmp_path_factory.mktemp(request.param) / "run", config)
     train_arm(run, config, config.train.arms[1])
     return load_student(str(bases[request.param]), adapter=run.arm("distilled"), config=config.student), run, config
-
-
-def asked(run: RunFolder) -> list[Question]:
-    return list(read_rows(run.questions, Question))
-
-
-def ask(
-    trained: Any, mode: Any, *, batch_size: int = 4, questions: list[Question] | None = None, **more: Any
-) -> list[Any]:
-    student, run, _ = trained
-    pixels = FramePixels(FrameStore(run.frames), student.processor, model_type=student.model_type, max_bytes=1 << 20)
-    return list(
-        predict(student, questions or asked(run), pixels=pixels, arm="x", mode=mode, batch_size=batch_size, **more)
-    )
 
 
 def test_predictions_come_in_question_order_and_parse(trained: Any) -> None:
@@ -61,23 +43,7 @@ def test_batches_do_not_change_answers(trained: Any) -> None:
 
 
 def test_prompt_ids_given_to_generate_are_those_of_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    student, run, config = trained
-    store = FrameStore(run.frames)
-    examples = load_examples(run, config, config.train.arms[1], student=student, store=store).examples
-    given: list[list[int]] = []
-    generate = student.model.generate
-
-    def spy(**inputs: Any) -> torch.Tensor:
-        ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
-        given.extend(row[keep].tolist() for row, keep in zip(ids, mask, strict=True))
-        return generate(**inputs)
-
-    monkeypatch.setattr(student.model, "generate", spy)
-    for mode, trained_ids in (("direct", [e.direct for e in examples]), ("reason", [e.reason for e in examples])):
-        given.clear()
-        ask(trained, mode, batch_size=1)
-        wanted = sorted(list(row.prompt_ids) for row in trained_ids if row)
-        assert wanted and all(ids in given for ids in wanted)
+    assert_prompts_of_training(trained, monkeypatch)
 
 
 def test_likelihood_of_a_shared_prefix_equals_full_passes(trained: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from aot.student.examples import Example
-from aot.student.frames import ChosenFrames, FramePixels, Tensors
+from aot.student.frames import FramePixels, Tensors
 from aot.student.packing import IGNORED, PADDING, PREFIX, REASON, TrainRow, packed_row, separate_rows, visible
 from aot.student.rendering import EncodedRow, Renderer
 
@@ -23,6 +23,9 @@ class ClipPlan:
     tokens_per_clip: tuple[int, ...]
     clip_of_row: tuple[int, ...]
     """One entry for each row that shows frames, in row order."""
+    grids_thw: torch.Tensor | None
+    """[frames of all clips, 3]: what the tower takes as `image_grid_thw` where a model has it; the batch repeats these
+    for each row, because the model also counts the positions of each row from them."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,19 @@ class Collator:
             if example.frames:
                 clip_of_row += [num_clips] * len(new)
                 num_clips += 1
-        images, per_clip = self.pixels.of(clips), [self._image_tokens(clip) for clip in clips]
+        images, shown = self.pixels.of(clips), [(clip.size_hw, len(clip.indices)) for clip in clips]
         if not clips and self.dummy_size_hw:
             rows.append(self._dummy_row(self.dummy_size_hw))
-            images, per_clip, clip_of_row = self.pixels.blank(self.dummy_size_hw), [self._size(self.dummy_size_hw)], [0]
+            images, shown, clip_of_row = self.pixels.blank(self.dummy_size_hw), [(self.dummy_size_hw, 1)], [0]
+        tokens_per_clip = tuple(self._size(size_hw) * count for size_hw, count in shown)
+        grids_thw = images.get("image_grid_thw")
+        if grids_thw is not None:
+            of_clip = grids_thw.split([count for _, count in shown])
+            images["image_grid_thw"] = torch.cat([of_clip[clip] for clip in clip_of_row])
         return {
             **self._text(rows),
             **images,
-            "clip_plan": ClipPlan(tuple(per_clip), tuple(clip_of_row)) if images else None,
+            "clip_plan": ClipPlan(tokens_per_clip, tuple(clip_of_row), grids_thw) if images else None,
             "question_ids": [example.question_id for example in examples],
         }
 
@@ -83,9 +91,6 @@ class Collator:
     def _dummy_row(self, size_hw: tuple[int, int]) -> TrainRow:
         ids = self.renderer.expansion(size_hw)
         return TrainRow(ids, (IGNORED,) * len(ids), tuple(range(len(ids))), (PREFIX,) * len(ids))
-
-    def _image_tokens(self, clip: ChosenFrames) -> int:
-        return self._size(clip.size_hw) * len(clip.indices)
 
     def _size(self, size_hw: tuple[int, int]) -> int:
         return self.renderer.expansion(size_hw).count(self.renderer.image_token_id)

@@ -23,9 +23,11 @@ class SharedVision:
         """Which features each row takes; None hands them on as they come."""
         owner.get_image_features = self._features
 
-    def _features(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _features(self, pixel_values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if self.plan is not None and self.plan.grids_thw is not None:
+            args, kwargs = (), {**kwargs, "image_grid_thw": self.plan.grids_thw.to(pixel_values.device)}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            output = self._original(*args, **kwargs)
+            output = self._original(pixel_values, *args, **kwargs)
         if self.plan is not None:
             output.pooler_output = [_select(output.pooler_output, self.plan)]
             if getattr(output, "deepstack_features", None) is not None:

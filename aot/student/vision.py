@@ -31,7 +31,7 @@ class SharedVision:
         if self.plan is not None:
             output.pooler_output = [_select(output.pooler_output, self.plan)]
             if getattr(output, "deepstack_features", None) is not None:
-                output.deepstack_features = [_select(level, self.plan) for level in output.deepstack_features]
+                output.deepstack_features = [[_select(level, self.plan)] for level in output.deepstack_features]
         return output
 
 

@@ -23,7 +23,8 @@ def score_batch(student: Student, items: Sequence[PromptItem], inputs: dict[str,
         inputs: their left-padded model inputs.
     """
     choices = [[student.renderer.completion_ids(text) for text in item.question.choices] for item in items]
-    if hasattr(student.model.base_model, "rope_deltas"):
+    # Looked for in all modules, because an adapter that is not merged wraps the model.
+    if any(hasattr(module, "rope_deltas") for module in student.model.modules()):
         sums = _full_sums(student, inputs, choices)
     else:
         sums = _shared_sums(student, inputs, choices)

@@ -29,10 +29,12 @@ class Section(BaseModel):
 
 
 class RunSection(Section):
-    """Where the run folder lies."""
+    """Where the run folder lies, and what it may take over."""
 
     dir: str | None = None
     """None means runs/<stem of the config file>."""
+    reuse: str | None = None
+    """Another run folder: its prepare, generate and filter stages are taken over as far as the settings agree."""
 
 
 class ToyKitchenConfig(Section):
@@ -235,7 +237,7 @@ class RunConfig(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-NOT_IN_RESULTS = ("run.dir", "frames.workers", "teacher.workers", "train.frame_cache_mb")
+NOT_IN_RESULTS = ("run.dir", "run.reuse", "frames.workers", "teacher.workers", "train.frame_cache_mb")
 """Settings that may change between a run and its resumption."""
 
 

@@ -40,13 +40,19 @@ def run_stages(
         AotError: with the stage marked as failed and everything finished so far kept.
     """
     run = RunFolder(run_root(config, config_path=config_path))
-    _require_earlier(run, stages[0])
+    if not config.run.reuse:
+        _require_earlier(run, stages[0])
     if not all(stage_done(run, stage) for stage in stages):
         from aot.pipeline.inputs import check_inputs  # here, because a finished run needs none of it
 
         check_inputs(config, run)
     run = open_run(config, config_path=config_path, command=command)
     _log_to_file(run)
+    if config.run.reuse and not stage_done(run, STAGES[0]):
+        from aot.pipeline.reuse import take_over
+
+        take_over(run, config)
+        _require_earlier(run, stages[0])
     for stage in stages:
         if stage_done(run, stage):
             log.info("%s: finished before, nothing to do", stage)

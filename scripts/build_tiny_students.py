@@ -10,10 +10,9 @@ processor, tokenizer and card.
 import argparse
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -44,8 +43,6 @@ TEXT_WIDTH = 192
 VIDEO_ROWS, TEXT_ROWS = 20, 12
 MAX_SECONDS = 25
 NAME_STEPS, NAME_FRAMES, LIST_STEPS = "Name the steps.", "Name each frame.", "Name the steps. Answer directly."
-Course = Literal["words", "questions"]
-"""`words` teaches to see and to speak; `questions` adds short answers, and next-step questions about text alone."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ 'User: ' if message['role'] == 'user' else 'Assistant: ' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
@@ -158,11 +155,18 @@ def draw(label: str, phase: float, style: ClipStyle, rng: np.random.Generator) -
     return np.asarray(cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR))
 
 
-def video_example(rng: np.random.Generator, course: Course) -> tuple[str, str, np.ndarray]:
-    """Frames of random steps and their names: (prompt, target, pixels as float32 8,3,64,64).
+@dataclass(frozen=True)
+class VideoLesson:
+    """Frames of random steps, and what to say about them."""
 
-    Naming each frame is asked often: it ties every time to what was seen at that time.
-    """
+    prompt: str
+    target: str
+    pixels_TCHW: np.ndarray
+    """float32 8,3,64,64 in -1..1."""
+
+
+def video_lesson(rng: np.random.Generator) -> VideoLesson:
+    """Naming each frame is asked often: it ties every time to what was seen at that time."""
     segments = random_segments(rng, _labels(rng, int(rng.integers(4, 8))))
     until_s = segments[int(rng.integers(0, len(segments)))].end_s if rng.random() < 0.6 else segments[-1].end_s
     style, prompt, pixels, names = draw_style(rng), [], [], []
@@ -176,14 +180,24 @@ def video_example(rng: np.random.Generator, course: Course) -> tuple[str, str, n
         names.append(f"{format_time(time_s)} {segment.label}.")
         if not seen or seen[-1].label != segment.label:
             seen.append(segment)
-    if rng.random() < 0.4:
-        return f"{' '.join(prompt)} {NAME_FRAMES}", " ".join(names), np.stack(pixels)
-    if course == "questions" and rng.random() < 0.5:
-        asked, told = _short_answer(rng, [segment.label for segment in seen], until_s)
-        return f"{' '.join(prompt)} {asked}", told, np.stack(pixels)
+    asked, told = _naming(rng, names, seen, until_s)
+    return VideoLesson(f"{' '.join(prompt)} {asked}", told, np.stack(pixels))
+
+
+def _naming(rng: np.random.Generator, names: list[str], seen: list[SegmentRow], until_s: float) -> tuple[str, str]:
+    """One way to ask for names of what is seen, and the reply; none needs a recipe."""
+    draw = rng.random()
+    if draw < 0.4:
+        return NAME_FRAMES, " ".join(names)
+    if draw < 0.5:
+        return LIST_STEPS, ", ".join(segment.label for segment in seen) + "."
+    if draw < 0.6:
+        last = seen[-1].label
+        options = _choices(rng, last, not_among={segment.label for segment in seen}) if rng.random() < 0.5 else ""
+        return f"What is the step before {format_time(until_s)}?{options} Answer directly.", last
     phrase = PHRASES["gather.span"][int(rng.integers(2))]
     sentences = [phrase.format(span=_span(s.start_s, min(s.end_s, until_s)), label=s.label, cite="[1]") for s in seen]
-    return f"{' '.join(prompt)} {NAME_STEPS}", f"Gather: {' '.join(sentences)}", np.stack(pixels)
+    return NAME_STEPS, f"Gather: {' '.join(sentences)}"
 
 
 def _labels(rng: np.random.Generator, count: int) -> list[str]:
@@ -206,10 +220,8 @@ def _span(start_s: float, end_s: float) -> str:
     return format_span(start_s, end_s)
 
 
-def text_example(rng: np.random.Generator, course: Course) -> tuple[str, str]:
-    """Recipe knowledge or a sentence to repeat: (prompt, target)."""
-    if course == "questions" and rng.random() < 0.5:
-        return question_example(rng)
+def text_example(rng: np.random.Generator) -> tuple[str, str]:
+    """Recipe knowledge, the same asked with choices, or a sentence to repeat: (prompt, target)."""
     recipe, order = _cook(rng)
     steps = [recipe.steps[i] for i in order]
     seen = int(rng.integers(1, len(steps)))
@@ -217,37 +229,26 @@ def text_example(rng: np.random.Generator, course: Course) -> tuple[str, str]:
     if draw < 0.15:
         return f"Recite {recipe.name}.", ", ".join(steps) + "."
     told = ", ".join(_with_stranger(rng, steps[:seen]))
-    following = recipe.steps[int(rng.choice(recipe.available(set(order[:seen]))))]
+    possible = sorted(recipe.may_follow(set(steps[:seen])))
+    following = str(rng.choice(possible))
     if draw < 0.3:
         return f"Done: {told}. Which recipe fits?", f"{_fitting(rng, set(steps[:seen]), recipe)}."
     if draw < 0.45:
         return f"In {recipe.name} are done {told}. What may come next?", f"{following}."
-    if draw < 0.75:
+    if draw < 0.6:
         return f"Continue: {told}.", f"{following}."
+    if draw < 0.8:
+        options = _choices(rng, following, not_among=set(possible)) if rng.random() < 0.6 else ""
+        return f"Done: {told}. What may come next?{options} Answer directly.", following
     sentence = echo_sentence(rng)
     return f"Repeat: {sentence}", sentence
 
 
-def question_example(rng: np.random.Generator) -> tuple[str, str]:
-    """A next-step question about steps that are told in words: (prompt, target)."""
-    recipe, order = _cook(rng)
-    seen = int(rng.integers(1, len(order)))
-    available = [recipe.steps[i] for i in recipe.available(set(order[:seen]))]
-    following = str(rng.choice(available))
-    told = ", ".join(_with_stranger(rng, [recipe.steps[i] for i in order[:seen]]))
-    if rng.random() < 0.5:
-        return f"Done: {told}. Which step comes next? Answer directly.", following
-    wrong = rng.choice([label for label in STEP_LABELS if label not in available], size=3, replace=False)
-    choices = [following, *(str(label) for label in wrong)]
-    rng.shuffle(choices)
-    return f"Done: {told}. What is the next step? Choices: {'; '.join(choices)}. Answer directly.", following
-
-
-def _short_answer(rng: np.random.Generator, labels: list[str], until_s: float) -> tuple[str, str]:
-    """Something about what the frames show that needs no recipe: all steps in order, or the last one."""
-    if rng.random() < 0.5:
-        return LIST_STEPS, ", ".join(labels) + "."
-    return f"What is the step before {format_time(until_s)}? Answer directly.", labels[-1]
+def _choices(rng: np.random.Generator, right: str, *, not_among: set[str]) -> str:
+    wrong = rng.choice([label for label in STEP_LABELS if label not in not_among], size=3, replace=False)
+    options = [right, *(str(label) for label in wrong)]
+    rng.shuffle(options)
+    return f" Choices: {'; '.join(options)}."
 
 
 def _with_stranger(rng: np.random.Generator, steps: list[str]) -> list[str]:
@@ -290,19 +291,18 @@ def echo_sentence(rng: np.random.Generator) -> str:
 class Lessons(IterableDataset):
     """Endless batches, each a pure function of (seed, batch number)."""
 
-    def __init__(self, processor: Idefics3Processor, *, course: Course, seed: int, steps: int) -> None:
+    def __init__(self, processor: Idefics3Processor, *, seed: int, steps: int) -> None:
         """Batches 0..steps-1 of VIDEO_ROWS clips and TEXT_ROWS texts."""
-        self.processor, self.course, self.seed, self.steps = processor, course, seed, steps
+        self.processor, self.seed, self.steps = processor, seed, steps
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
         """A video batch and a text batch for each step."""
         for step in range(self.steps):
-            rng = np.random.default_rng([self.seed, zlib.crc32(self.course.encode()), step])
-            clips = [video_example(rng, self.course) for _ in range(VIDEO_ROWS)]
-            texts = [text_example(rng, self.course) for _ in range(TEXT_ROWS)]
-            video = self._encode([(prompt, target) for prompt, target, _ in clips])
-            video["pixel_values"] = torch.from_numpy(np.stack([pixels for _, _, pixels in clips]))
-            yield video, self._encode(texts)
+            rng = np.random.default_rng([self.seed, 2, step])
+            clips = [video_lesson(rng) for _ in range(VIDEO_ROWS)]
+            video = self._encode([(clip.prompt, clip.target) for clip in clips])
+            video["pixel_values"] = torch.from_numpy(np.stack([clip.pixels_TCHW for clip in clips]))
+            yield video, self._encode([text_example(rng) for _ in range(TEXT_ROWS)])
 
     def _encode(self, pairs: list[tuple[str, str]]) -> dict[str, torch.Tensor]:
         tokenizer = self.processor.tokenizer
@@ -366,26 +366,31 @@ def teach_eyes(model: Idefics3ForConditionalGeneration, *, steps: int, seed: int
 
 
 def teach_words(
-    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, *, course: Course, steps: int, seed: int
+    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, *, steps: int, seed: int
 ) -> tuple[float, float]:
     """Teach the whole model its single skills; returns the last token accuracies on clips and on text."""
-    lessons = Lessons(processor, course=course, seed=seed, steps=steps)
-    loader = DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=4)
-    optimizer, schedule = _optimizer(list(model.parameters()), steps=steps)
-    accuracies = [0.0, 0.0]
-    for step, batches in enumerate(loader):
-        losses = []
-        for i, batch in enumerate(batches):
-            labels = batch.pop("labels")[:, 1:]
-            hidden = model.model(**batch).last_hidden_state[:, :-1]
-            logits, wanted = model.lm_head(hidden[labels != -100]), labels[labels != -100]
-            losses.append(torch.nn.functional.cross_entropy(logits, wanted))
-            accuracies[i] = (logits.argmax(-1) == wanted).float().mean().item()
-        _step(losses[0] + 0.7 * losses[1], list(model.parameters()), optimizer, schedule)
+    loader = DataLoader(Lessons(processor, seed=seed, steps=steps), batch_size=None, num_workers=1, prefetch_factor=4)
+    weights = list(model.parameters())
+    optimizer, schedule = _optimizer(weights, steps=steps)
+    seen_right = read_right = 0.0
+    for step, (video, text) in enumerate(loader):
+        seen_loss, seen_right = _language_loss(model, video)
+        read_loss, read_right = _language_loss(model, text)
+        _step(seen_loss + 0.7 * read_loss, weights, optimizer, schedule)
         if step % 50 == 0 or step == steps - 1:
-            told = " ".join(f"{loss.item():.3f}/{right:.3f}" for loss, right in zip(losses, accuracies, strict=True))
-            print(f"words {step}/{steps} loss/accuracy on clips and text: {told}", flush=True)
-    return accuracies[0], accuracies[1]
+            print(f"words {step}/{steps} loss/accuracy on clips {seen_loss.item():.3f}/{seen_right:.3f} on text "
+                  f"{read_loss.item():.3f}/{read_right:.3f}", flush=True)  # fmt: skip
+    return seen_right, read_right
+
+
+def _language_loss(
+    model: Idefics3ForConditionalGeneration, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, float]:
+    """Mean cross-entropy over the supervised tokens of a batch, and the share of them that is likeliest."""
+    labels = batch.pop("labels")[:, 1:]
+    hidden = model.model(**batch).last_hidden_state[:, :-1]
+    logits, wanted = model.lm_head(hidden[labels != -100]), labels[labels != -100]
+    return torch.nn.functional.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
 
 
 def _optimizer(weights: list[torch.nn.Parameter], *, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
@@ -427,8 +432,7 @@ def main() -> None:
     print(f"{parameters:,} parameters, {len(processor.tokenizer)} tokens")
     model.train()
     teach_eyes(model, steps=options.steps // 4, seed=options.seed)
-    teach_words(model, processor, course="words", steps=options.steps, seed=options.seed)
-    seen, read = teach_words(model, processor, course="questions", steps=options.steps // 3, seed=options.seed)
+    seen, read = teach_words(model, processor, steps=options.steps, seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     model.bfloat16().save_pretrained(options.out)
     processor.save_pretrained(options.out)

@@ -24,7 +24,7 @@ def points(row: MetricRow) -> str:
 
 def plain(row: MetricRow) -> str:
     """A quantity that is no share."""
-    return f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}] n={row.n}"
+    return f"{_figures(row.value)} [{_figures(row.low)}, {_figures(row.high)}] n={row.n}"
 
 
 def short(value: object) -> str:
@@ -38,8 +38,17 @@ def short(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return _figures(value)
     return str(value)
+
+
+def _figures(value: float) -> str:
+    """Three significant digits, or all before the point.
+
+    >>> _figures(8391.7), _figures(0.02345)
+    ('8,392', '0.0234')
+    """
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def title(name: str) -> str:

@@ -6,7 +6,7 @@ Everything here happens before the first step and is the same after a restart.
 import logging
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import transformers
 
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
-from aot.records import Question, Trace
+from aot.records import Question, Trace, Verdict
 from aot.runs import RunFolder, publish_json, read_rows
 from aot.student.arguments import BatchPlan, plan_batch, training_arguments
 from aot.student.examples import ExampleSet, build_examples, first_kept
@@ -79,12 +79,14 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: Fr
 def load_examples(
     run: RunFolder, config: RunConfig, arm: ArmConfig, *, student: Student, store: FrameSource
 ) -> ExampleSet:
-    """Examples of the train split.
+    """Examples of the train split, without questions that leak into another one.
 
     Raises:
         SourceError: no question of the train split can be used.
     """
-    questions = [q for q in read_rows(run.questions, Question) if q.split == "train"]
+    ledger = read_rows(run.verdicts, Verdict) if run.verdicts.exists() else ()
+    leaks = {verdict.question_id for verdict in ledger if verdict.filter == "leakage" and not verdict.keep}
+    questions = [q for q in read_rows(run.questions, Question) if q.split == "train" and q.id not in leaks]
     kept = first_kept(read_rows(run.kept, Trace)) if arm.rationale_weight > 0 else {}
     data = build_examples(
         questions,
@@ -100,7 +102,7 @@ def load_examples(
             f"no question of the train split can be trained on ({len(questions)} questions, dropped: {data.dropped}); "
             "look at frames and student.max_tokens"
         )
-    return data
+    return replace(data, dropped={**data.dropped, "leaks_into_test": len(leaks)}) if leaks else data
 
 
 def training_facts(session: Session) -> dict[str, Any]:

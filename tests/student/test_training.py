@@ -8,10 +8,14 @@ import torch
 from student_kit import assert_same_gradients, first_gradient, make_run, read_lines, run_config, trainer_of
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
+from aot.records import Verdict
+from aot.runs import publish_rows
 from aot.student.guards import GradientCheck
 from aot.student.loading import load_student
 from aot.student.lora import add_lora, default_pattern
+from aot.student.session import open_session
 from aot.student.train import train_arm
+from video_data.shards import FrameStore
 
 FAMILIES = ("idefics3", "llava")
 
@@ -29,6 +33,18 @@ def test_training_lowers_both_terms_and_publishes_an_adapter(
     assert rows[-1]["rationale_loss"] < 0.8 * rows[0]["rationale_loss"]
     student = load_student(str(bases[family]), adapter=run.arm("distilled"), config=config.student)
     assert not any(parameter.requires_grad for parameter in student.model.parameters())
+
+
+def test_a_question_that_leaks_into_another_split_is_not_trained_on(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"])
+    run = make_run(tmp_path / "run", config)
+    verdicts = [("q3", "leakage", False), ("q4", "leakage", True), ("q5", "length", False)]
+    publish_rows(run.verdicts, [
+        Verdict(question_id=name, sample_index=0, filter=one, keep=keep, reason="x") for name, one, keep in verdicts
+    ])  # fmt: skip
+    session = open_session(run, config, config.train.arms[1], store=FrameStore(run.frames))
+    assert {f"q{i}" for i in range(10)} - {example.question_id for example in session.data.examples} == {"q3"}
+    assert session.data.dropped["leaks_into_test"] == 1
 
 
 def test_answer_only_arm_computes_no_rationale_rows(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ An unknown key is an error that names the nearest known one. This module reads Y
 Paths: a relative path given as an override is taken from the working folder. One written in a config file is taken from
 the working folder too if it is there; if not, from the nearest folder that holds it, going up from the folder of that
 file, so that a shipped config works from anywhere. `data.questions` and `data.annotations` are looked for in
-`data.root` before all that. `load_config` makes them absolute, so that a run resumes from any folder; `run.dir` is
-always relative to the working folder.
+`data.root` before all that. `load_config` makes them absolute, so that a run resumes from any folder; `run.dir`
+and `run.reuse` are always relative to the working folder.
 """
 
 import difflib

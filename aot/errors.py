@@ -82,11 +82,8 @@ EXTRA_OF_PACKAGE = {
     "peft": "train",
     "accelerate": "train",
     "deepspeed": "train",
-    "datasets": "train",
-    "openai": "teacher",
     "jinja2": "report",
     "PIL": "report",
-    "ray": "ray",
 }
 """Importable packages that are optional, and the extra that brings each of them."""
 

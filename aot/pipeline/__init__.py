@@ -40,7 +40,7 @@ def run_stages(
         AotError: with the stage marked as failed and everything finished so far kept.
     """
     run = RunFolder(run_root(config, config_path=config_path))
-    if not config.run.reuse:
+    if not config.run.reuse:  # else once it was taken over
         _require_earlier(run, stages[0])
     if not all(stage_done(run, stage) for stage in stages):
         from aot.pipeline.inputs import check_inputs  # here, because a finished run needs none of it
@@ -52,7 +52,7 @@ def run_stages(
         from aot.pipeline.reuse import take_over
 
         take_over(run, config)
-        _require_earlier(run, stages[0])
+    _require_earlier(run, stages[0])
     for stage in stages:
         if stage_done(run, stage):
             log.info("%s: finished before, nothing to do", stage)

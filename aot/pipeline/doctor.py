@@ -11,8 +11,6 @@ from pathlib import Path
 
 from aot.errors import EXTRA_OF_PACKAGE
 
-NOT_NEEDED = {"datasets", "openai", "ray"}
-"""Optional packages that no verb of today imports."""
 MIN_FREE_GB = 2.0
 
 
@@ -27,8 +25,6 @@ def troubles() -> Iterator[str]:
 
 def _packages() -> Iterator[str]:
     for module, extra in EXTRA_OF_PACKAGE.items():
-        if module in NOT_NEEDED:
-            continue
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:

@@ -4,17 +4,17 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from aot.config import RunConfig, dump_config
+from aot.config import EMBEDDED_STUDENTS, RunConfig, dump_config
 from aot.pipeline.inputs import check_inputs
 from aot.pipeline.prepare import clips_root, usable_source
 from aot.runs import RunFolder, run_root
 from video_data.datasets.rows import AnnotationRow
 
 # Seconds on 2 cores for the tiny student, from docs/measurements.md; larger students and faster machines differ.
-DRAW_AND_DECODE_S_PER_CLIP = 0.09
-GENERATE_S_PER_QUESTION = 0.03
-TRAIN_S_PER_ROW = 0.02
-PREDICT_S_PER_ROW = 0.012
+DRAW_AND_DECODE_S_PER_CLIP = 0.03
+GENERATE_S_PER_QUESTION = 0.003
+TRAIN_S_PER_ROW = 0.0115
+PREDICT_S_PER_ROW = 0.007
 UNKNOWN_CLIP_S = 60.0
 UNKNOWN_PIXELS = 640 * 360
 
@@ -37,7 +37,7 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     disk_mb = _disk_mb(config, source.clips, source.annotations)
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
     lines.append(f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free")
-    if config.student.base == "tiny-video":
+    if config.student.base in EMBEDDED_STUDENTS:
         lines.append(f"estimated time: {_seconds(config, splits, len(source.clips)) / 60:.1f} min on 2 cores")
     else:
         lines.append("estimated time: unknown for this student; run with --limit 8 first and scale up")

@@ -1,8 +1,9 @@
 """Takes over finished stages of another run, as far as no setting that shaped them differs.
 
 So thresholds of filters are moved, or another student is trained, without generating again:
-`aot run CONFIG filter.min_words=12 run.dir=runs/strict run.reuse=runs/toy_kitchen`. Files are linked where the disk
-allows it; nothing is ever appended to a file of a finished stage, so the other run stays as it is.
+`aot run CONFIG filter.min_words=12 run.dir=runs/strict run.reuse=runs/toy_kitchen`. Files that are published by rename
+are linked where the disk allows it; those that are appended to are copied, so the other run stays as it is. No stage
+counts as taken over before all of them are, and prepare is marked last: what a kill interrupts is done again.
 """
 
 import logging
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 SHAPED_BY = {"prepare": ("seed", "data.", "frames."), "generate": ("teacher.",), "filter": ("filter.",)}
 """The settings that shape each stage that can be taken over, besides those of earlier stages."""
 ALSO = {"prepare": ("clips",), "generate": ("attempts", "faults"), "filter": ()}
+APPENDED = ("traces", "attempts", "faults")
 """What a stage leaves behind, if anything, besides what it publishes; as properties of RunFolder."""
 
 
@@ -39,21 +41,23 @@ def take_over(run: RunFolder, config: RunConfig) -> list[str]:
             log.info("%s is not taken over from %s (%s)", stage, other.root, reason)
             break
         _link(other, run, stage)
-        facts = {k: v for k, v in read_run_json(other)["stages"][stage].items() if k not in ("state", "updated_s")}
-        set_stage(run, stage, "done", **{**facts, "taken_from": str(other.root)})
-        log.info("%s: taken over from %s", stage, other.root)
         taken.append(stage)
     if not taken:
         raise RunError(f"nothing of run.reuse={other.root} can be taken over ({reason}); leave run.reuse out")
+    for stage in reversed(taken):
+        facts = {k: v for k, v in read_run_json(other)["stages"][stage].items() if k not in ("state", "updated_s")}
+        set_stage(run, stage, "done", **{**facts, "taken_from": str(other.root)})
+        log.info("%s: taken over from %s", stage, other.root)
     return taken
 
 
 def _link(other: RunFolder, run: RunFolder, stage: str) -> None:
     for name in (*PUBLISHED[stage], *ALSO[stage]):
         source, target = getattr(other, name), getattr(run, name)
+        one_file = shutil.copy2 if name in APPENDED else _link_or_copy
         try:
             if source.is_dir():
-                shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+                shutil.copytree(source, target, copy_function=one_file, dirs_exist_ok=True)
             elif source.exists():
                 _link_or_copy(source, target)
         except OSError as error:

@@ -20,7 +20,7 @@ _CURVES = (
     ("grad_norm", "Gradient norm"),
 )
 _MAX_POINTS = 400
-"""Columns of statistics files that are means over `n` cases, each within 0 and 1."""
+"""A longer curve is drawn from every n-th of its points."""
 
 
 @dataclass(frozen=True)

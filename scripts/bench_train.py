@@ -23,7 +23,7 @@ from aot.student.guards import StopFlag
 from aot.student.loss import two_term_loss
 from aot.student.session import Session, open_session
 from aot.student.train import make_trainer
-from aot.student.trainer import StepMetrics, TwoTermTrainer
+from aot.student.trainer import StepMetrics
 from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
 
 NUM_CLIPS, FRAMES_EACH, SIZE_HW = 16, 24, (120, 160)
@@ -35,7 +35,7 @@ RATIONALE = (
 
 
 def main() -> None:
-    """Time both loops, alternating blocks of steps, and print seconds a step and their ratio."""
+    """Time both, step by step in turns, and print seconds a step and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default="tiny-video")
     parser.add_argument("--steps", type=int, default=20)
@@ -69,54 +69,53 @@ def _session(root: Path, options: argparse.Namespace) -> tuple[Session, FrameSto
 
 
 def _compare(session: Session, store: FrameStore, *, steps: int) -> tuple[float, float]:
-    """Median seconds a step of the Trainer, and of the bare loop over the batches it saw."""
-    stamps: list[float] = []
+    """Median seconds a step of the Trainer, and of a bare step over the same batch right after it."""
+    ours: list[float] = []
+    bare: list[float] = []
+    batches: list[dict[str, Any]] = []
+    parameters = [p for p in session.adapted.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
+    resumed = time.perf_counter()
 
     def on_step(row: StepMetrics) -> None:
-        stamps.append(time.perf_counter())
+        nonlocal resumed
+        now = time.perf_counter()
+        ours.append(now - resumed)
+        _bare_step(session, batches[-1], parameters, optimizer)
+        resumed = time.perf_counter()
+        bare.append(resumed - now)
 
     trainer = make_trainer(session, store=store, stop=StopFlag(), on_step=on_step)
     collator: Any = trainer.data_collator
-    batches = []
 
     def keep_batch(examples: list[object]) -> dict[str, object]:
-        batch = collator(examples)
-        batches.append(dict(batch))
+        batches.append(dict(batch := collator(examples)))
         return batch
 
     trainer.data_collator = keep_batch
     trainer.train()
-    ours = statistics.median(np.diff(stamps)[steps:])
-    bare = _bare_loop(session, trainer, batches, steps=steps)
-    return float(ours), bare
+    return statistics.median(ours[steps:]), statistics.median(bare[steps:])
 
 
-def _bare_loop(session: Session, trainer: TwoTermTrainer, batches: list[dict[str, object]], *, steps: int) -> float:
-    model = session.adapted.model.train()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-    seconds = []
-    for batch in batches[-steps:]:
-        started = time.perf_counter()
-        inputs = {k: v for k, v in batch.items() if k not in _BOOKKEEPING}
-        labels = batch["labels"]
-        assert isinstance(labels, torch.Tensor)
-        session.vision.plan = batch["clip_plan"]  # type: ignore[assignment]
-        keep = labels.shape[1] - int((labels != -100).any(dim=0).to(torch.int8).argmax()) + 1
-        logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits
-        loss = two_term_loss(
-            logits,
-            labels[:, -keep:],
-            is_rationale_BT=batch["is_rationale"][:, -keep:],  # type: ignore[index]
-            num_supervised=batch["num_supervised"],  # type: ignore[arg-type]
-            rationale_weight=1.0,
-        )
-        loss.total.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+def _bare_step(
+    session: Session, batch: dict[str, Any], parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    inputs = {k: v for k, v in batch.items() if k not in _BOOKKEEPING}
+    labels = batch["labels"]
+    session.vision.plan = batch["clip_plan"]
+    keep = labels.shape[1] - int((labels != -100).any(dim=0).to(torch.int8).argmax()) + 1
+    logits = session.adapted.model(**inputs, use_cache=False, logits_to_keep=keep).logits
+    loss = two_term_loss(
+        logits,
+        labels[:, -keep:],
+        is_rationale_BT=batch["is_rationale"][:, -keep:],
+        num_supervised=batch["num_supervised"],
+        rationale_weight=1.0,
+    )
+    loss.total.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 _BOOKKEEPING = ("labels", "is_rationale", "num_supervised", "clip_plan", "question_ids")

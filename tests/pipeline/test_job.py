@@ -104,6 +104,7 @@ def tell(self, done, total):
         os.killpg(0, signal.SIGINT)
 StageProgress.__call__ = tell
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job is started without
     cli.main()
 """
 

@@ -45,20 +45,55 @@ class ToyKitchenConfig(Section):
     test_ood_clips: int = Field(default=80, ge=1)
 
 
-class DataConfig(Section):
-    """Which questions and clips the run is about."""
+class ToyMathConfig(Section):
+    """How many problems of the embedded maths tasks are drawn."""
 
-    dataset: Literal["toy_kitchen", "plain"]
+    train: int = Field(default=3000, ge=1)
+    test: int = Field(default=400, ge=1)
+    """Problems of the test split, and the size of each out-of-distribution split is `test_ood`."""
+    test_ood: int = Field(default=200, ge=1)
+
+
+class TextFilesConfig(Section):
+    """Local files of a text data set."""
+
+    train: str | None = None
+    test: str | None = None
+    """None holds `test_share` of the training file out, whole groups at a time."""
+    test_share: float = Field(default=0.1, gt=0, lt=1)
+
+
+class GymConfig(Section):
+    """Procedural tasks of the reasoning-gym package."""
+
+    tasks: tuple[str, ...] = ("chain_sum", "simple_equations", "calendar_arithmetic", "family_relationships")
+    unseen_tasks: tuple[str, ...] = ()
+    """Tasks of the split test_ood; none of them is trained on."""
+    train: int = Field(default=500, ge=1)
+    """Problems of each task."""
+    test: int = Field(default=100, ge=1)
+
+
+VIDEO_DATASETS = ("toy_kitchen", "plain")
+
+
+class DataConfig(Section):
+    """Which questions the run is about, and their clips if there are any."""
+
+    dataset: Literal["toy_kitchen", "plain", "toy_math", "gsm8k", "math", "cot_collection", "text_jsonl", "gym"]
     root: str | None = None
-    """Folder of the clips; the toy kitchen draws into <run>/clips when it is None."""
+    """Folder of the clips, or of the text files; the toy kitchen draws into <run>/clips when it is None."""
     questions: str = "questions.jsonl"
     """plain: questions file, relative to root."""
     annotations: str | None = None
     """plain: optional JSONL of annotated clips (docs/plain_data.md), relative to root; feeds procedural knowledge and
     baselines."""
     limit: int | None = Field(default=None, ge=1)
-    """Use at most this many clips of each split (the --limit option)."""
+    """Use at most this many clips, or text problems, of each split (the --limit option)."""
     toy: ToyKitchenConfig = ToyKitchenConfig()
+    math: ToyMathConfig = ToyMathConfig()
+    files: TextFilesConfig = TextFilesConfig()
+    gym: GymConfig = GymConfig()
 
 
 class FramesConfig(Section):
@@ -88,9 +123,14 @@ class FaultsConfig(Section):
 
 
 class TeacherConfig(Section):
-    """The agent that writes traces."""
+    """Who writes traces."""
 
-    planner: Literal["rules"] = "rules"
+    planner: Literal["rules", "procedural", "given", "chat"] = "rules"
+    """`rules`: the video agent. For text: `procedural` solves a problem by its state, `given` takes the data set's own
+    solutions, `chat` asks a chat model."""
+    granularity: Literal["auto", "coarse", "fine", "mixed"] = "auto"
+    """How small the steps of a text chain are; `auto` follows the size of the student: mixed below 3B parameters (weak
+    students want coarser steps, arXiv 2502.18001), fine above."""
     candidates: int = Field(default=3, ge=1)
     """k: plans tried for each question until one verifies."""
     max_calls: int = Field(default=12, ge=1)
@@ -117,7 +157,7 @@ class FilterConfig(Section):
     leak_jaccard: float = Field(default=0.97, ge=0, le=1)
 
 
-EMBEDDED_STUDENTS = ("tiny-video",)
+EMBEDDED_STUDENTS = ("tiny-video", "tiny-text")
 """Values of `student.base` that are names, not folders."""
 
 
@@ -125,12 +165,15 @@ class StudentConfig(Section):
     """The model that learns."""
 
     base: str = "tiny-video"
-    """`tiny-video` (embedded) or the folder of a transformers image-text model with its processor."""
+    """`tiny-video` or `tiny-text` (embedded), or the folder of a transformers model: an image-text one with its
+    processor, or for text any causal language model with its tokenizer."""
     num_frames: int = Field(default=8, ge=1)
     max_tokens: int = Field(default=2048, ge=32)
     """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
     max_answer_tokens: int = Field(default=24, ge=1)
     max_rationale_tokens: int = Field(default=160, ge=1)
+    think_tags: Literal["auto", "none"] = "auto"
+    """`auto` puts a text rationale between `<think>` and `</think>` where the model's chat template knows them."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -151,13 +194,30 @@ NO_FRAMES = "_no_frames"
 """Ending of the name under which an arm answers without seeing frames."""
 
 
+Order = Literal["both", "answers_only", "pre", "post", "adaptive"]
+Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
+
+
 class ArmConfig(Section):
-    """One student that is trained: same questions, same steps, another loss."""
+    """One student that is trained: same questions, same steps, another loss or another way to say it."""
 
     name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*$")
     """Also the name of its folder."""
-    rationale_weight: float = Field(ge=0)
+    order: Order = "both"
+    """`both`: two replies to each question, one direct and one reasoning first (video). For text: `answers_only`;
+    `pre` thinks, then answers; `post` answers, then explains; `adaptive` chooses how to answer (arXiv 2404.09170)."""
+    chains: Chains = "kept"
+    """What is learned: the kept chains, chains damaged for the study of structure against content, or `self`, a share
+    of the kept chains and what the student then writes and verifies itself."""
+    chain_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the questions whose teacher chains are used."""
+    rationale_weight: float = Field(default=1.0, ge=0)
     """Lambda in label + lambda * rationale; 0 learns answers only."""
+    tuning: Literal["lora", "full"] = "lora"
+    learning_rate: float | None = Field(default=None, gt=0)
+    """None means train.learning_rate; full fine-tuning wants a lower one."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """None means train.max_steps."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -166,6 +226,16 @@ class ArmConfig(Section):
             taken = f"{', '.join(RESERVED_ARMS)} and names ending in {NO_FRAMES}"
             raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
         return self
+
+
+class OwnChainsConfig(Section):
+    """How an arm with chains `self` makes its own (STaR, arXiv 2203.14465; ReST-EM, arXiv 2312.06585)."""
+
+    rounds: int = Field(default=3, ge=1)
+    """At most; a round that brings nothing new is the last one."""
+    samples: int = Field(default=4, ge=1)
+    """Tried for each question that has no chain yet."""
+    temperature: float = Field(default=0.7, gt=0)
 
 
 class TrainConfig(Section):
@@ -187,6 +257,9 @@ class TrainConfig(Section):
     save_steps: int = Field(default=60, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     lora: LoraSection = LoraSection()
+    pack_tokens: int = Field(default=512, ge=0)
+    """Text rows are packed into rows of about this many tokens, without sight of each other; 0 pads each instead."""
+    own_chains: OwnChainsConfig = OwnChainsConfig()
     frame_cache_mb: int = Field(default=512, ge=0)
     procs: int = Field(default=1, ge=1)
     """Processes on this machine; more than one starts torchrun."""
@@ -231,12 +304,42 @@ class RunConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
 
+    @model_validator(mode="after")
+    def _one_door(self) -> Self:
+        is_text = self.door == "text"
+        settings = [
+            ("teacher.planner", self.teacher.planner, (self.teacher.planner != "rules") == is_text),
+            ("student.base", self.student.base, self.student.base != ("tiny-video" if is_text else "tiny-text")),
+        ]
+        settings += [
+            (f"order of arm {arm.name}", arm.order, (arm.order != "both") == is_text) for arm in self.train.arms
+        ]
+        for what, value, fits in settings:
+            if not fits:
+                raise ValueError(f"{what} is {value!r}, but data.dataset is {self.data.dataset!r}: {_TAKES[self.door]}")
+        return self
+
+    @property
+    def door(self) -> Literal["video", "text"]:
+        """Which front door the questions come through."""
+        return "video" if self.data.dataset in VIDEO_DATASETS else "text"
+
+    def steps_of(self, arm: ArmConfig) -> int:
+        """Optimiser steps that an arm is trained for."""
+        return arm.max_steps or self.train.max_steps
+
     def digest(self) -> str:
         """Twelve hex digits over everything that can change a result."""
         text = json.dumps(result_settings(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+_TAKES = {
+    "text": "a text run takes teacher.planner procedural, given or chat, student.base tiny-text or a model folder, and "
+    "arms with order answers_only, pre, post or adaptive",
+    "video": "a video run takes teacher.planner rules, student.base tiny-video or a model folder, and arms with order "
+    "both",
+}
 NOT_IN_RESULTS = ("run.dir", "run.reuse", "frames.workers", "teacher.workers", "train.frame_cache_mb")
 """Settings that may change between a run and its resumption."""
 

@@ -11,7 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 JsonDict = dict[str, Any]
 """Arguments or result of one tool, already checked by that tool's pydantic schema."""
 
-AnswerType = Literal["choice", "text", "integer", "yes_no", "span"]
+AnswerType = Literal[
+    "choice", "text", "integer", "yes_no", "span",
+    "decimal", "fraction", "number", "percent", "money", "quantity", "expression", "collection", "letter",
+    "date", "clock", "duration", "scored",
+]  # fmt: skip
+"""How an answer is read and compared (see aot.answers): `number` is any of integer, decimal and fraction, `quantity` a
+number with a unit, `collection` a tuple, set or interval, and `scored` what only the task's own scorer can judge."""
+
+ThoughtMode = Literal["direct", "short", "full"]
+"""How an adaptive student may go about a question: answer at once, in short steps, or in full steps."""
+THOUGHT_MODES: tuple[ThoughtMode, ...] = ("direct", "short", "full")
+
+PromptMode = Literal["direct", "reason", "explain", "adaptive"]
+"""What a student is asked for: the answer alone; to reason, then answer; to answer, then explain; or to choose."""
 
 
 class Record(BaseModel):
@@ -65,6 +78,8 @@ class Question(Record):
     media: MediaRef | None = None
     group: str
     """Questions of one group never stand in two splits; intervals are clustered by it."""
+    state: JsonDict = Field(default_factory=dict)
+    """What a procedural task was drawn from, for its embedded teacher and its own scorer; no student is shown it."""
 
     @model_validator(mode="after")
     def _answer_is_a_choice(self) -> Self:
@@ -181,6 +196,29 @@ class PlantedFault(Record):
     fault: str
 
 
+class GivenRationale(Record):
+    """The worked solution that came with a question of a text data set."""
+
+    question_id: str
+    text: str
+
+
+class Lesson(Record):
+    """One row that a text student learns from: a prompt, and what to say after it.
+
+    The reply is `forced + label + rationale`; the first is given, the other two are the two terms of the loss.
+    """
+
+    question_id: str
+    mode: PromptMode
+    forced: str = ""
+    """Beginning of the reply that counts as prompt, such as a mode line; nothing of it is learned."""
+    label: str = ""
+    """What comes next in the reply: an answer, or the mode line of an adaptive student."""
+    rationale: str = ""
+    """The rest of the reply."""
+
+
 class Verdict(Record):
     """What one filter thought of one trace."""
 
@@ -200,14 +238,18 @@ class Prediction(Record):
 
     question_id: str
     arm: str
-    """base, answer_only, distilled, distilled_no_frames, teacher, or the name of a baseline."""
-    mode: Literal["direct", "reason", "likelihood", "none"]
+    """base, the name of an arm, `<arm>_no_frames`, teacher, or the name of a baseline."""
+    mode: PromptMode | Literal["likelihood", "none"]
     """`none` for predictors without a prompt."""
     raw_text: str
     answer: str | None
     """Parsed answer; None when nothing could be parsed."""
     choice_probs: tuple[float, ...] = ()
     """Probability of each choice, in the order of the question; empty if not scored."""
+    thought: ThoughtMode | Literal[""] = ""
+    """In mode `adaptive`: what the student chose to do; empty in the other modes."""
+    thought_probs: tuple[float, ...] = ()
+    """In mode `adaptive`: its probability of each of THOUGHT_MODES, in that order."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     latency_s: float = 0.0

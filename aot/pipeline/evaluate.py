@@ -15,7 +15,7 @@ from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.metrics import compute_metrics
 from aot.records import ClipAnnotation, Prediction, Question, Trace
 from aot.runs import RunFolder, publish_json, publish_rows, read_rows
-from aot.teacher.runner import read_traces
+from aot.traces import first_traces
 
 log = logging.getLogger(__name__)
 Mode = Literal["direct", "reason", "likelihood"]
@@ -39,7 +39,7 @@ class Predictor:
 def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
     """Publish predictions and metrics; returns how many there are."""
     questions = [q for q in read_rows(run.questions, Question) if q.split in config.evaluate.splits]
-    traces = {t.question_id: t for t in read_traces(run)}
+    traces = first_traces(run)
     annotations = list(read_rows(run.annotations, ClipAnnotation))
     publish_rows(run.predictions / "teacher-none.jsonl", (teacher_prediction(traces.get(q.id), q) for q in questions))
     baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)

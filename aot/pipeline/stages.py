@@ -10,7 +10,7 @@ from aot.filtering.chain import Funnel, FunnelCounter, run_filters
 from aot.records import Question
 from aot.runs import RunFolder, append_row, publish, publishing, read_rows
 from aot.teacher.runner import generate as generate_traces
-from aot.teacher.runner import read_faults, read_traces
+from aot.traces import read_faults, read_traces
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]

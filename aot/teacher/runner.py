@@ -1,7 +1,7 @@
-"""The generate stage: worker processes solve the questions that have no row yet; and the readers of their parts.
+"""The generate stage: worker processes solve the questions that have no row yet.
 
 Each worker appends to files of its own, so a kill at any moment loses at most a half-written line, which is left out
-by the readers and solved again. Readers drop repeated rows. Children die with their parent.
+by the readers (aot.traces) and solved again. Children die with their parent.
 """
 
 import logging
@@ -13,20 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 import cv2
-from pydantic_core import from_json
 
 from aot import errors
 from aot.config import RunConfig
-from aot.errors import AotError, GuardStop, SourceError
-from aot.records import ClipAnnotation, PlantedFault, Question, Trace
+from aot.errors import AotError, GuardStop
+from aot.records import ClipAnnotation, Question
 from aot.runs import RunFolder, publish, read_rows
 from aot.teacher.exam import examine
 from aot.teacher.solving import make_kit, open_shelf, solve_all
 from aot.teacher.stats import teacher_stats
 from aot.teacher.tools.appearance import load_appearance
+from aot.traces import read_traces, solved_ids
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -45,7 +44,7 @@ def generate(run: RunFolder, config: RunConfig, *, progress: Progress) -> None:
     """
     load_appearance(config.teacher.appearance)  # A bad card is told before any worker starts.
     questions = list(read_rows(run.questions, Question))
-    done = _places(run.traces)
+    done = solved_ids(run)
     pending = [question for question in questions if question.id not in done]
     finished = len(questions) - len(pending)
     progress(finished, len(questions))
@@ -64,63 +63,12 @@ def generate(run: RunFolder, config: RunConfig, *, progress: Progress) -> None:
     publish(run.teacher_stats, stats.model_dump_json(indent=1) + "\n")
 
 
-def read_traces(run: RunFolder) -> Iterator[Trace]:
-    """One trace for each solved question, in the order of the questions; holds one trace in memory at a time.
-
-    Raises:
-        SourceError: a part holds a whole line that is no trace.
-    """
-    places = _places(run.traces)
-    for question in read_rows(run.questions, Question):
-        place = places.get(question.id)
-        if place is not None:
-            with place.path.open("rb") as file:
-                file.seek(place.offset)
-                yield Trace.model_validate_json(file.readline())
-
-
-def read_faults(run: RunFolder) -> list[PlantedFault]:
-    """The planted faults, one at most for each question, ordered by question id."""
-    rows = {row.question_id: row for path in _parts(run.faults) for row in read_rows(path, PlantedFault)}
-    return [rows[question_id] for question_id in sorted(rows)]
-
-
-@dataclass(frozen=True)
-class _Place:
-    path: Path
-    offset: int
-
-
 @dataclass(frozen=True)
 class _Failure:
     """What a worker tells before it ends: the class of the error and its text."""
 
     kind: str
     message: str
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.jsonl"))
-
-
-def _places(folder: Path) -> dict[str, _Place]:
-    """Where the trace of each question lies; the first one where a question was solved twice."""
-    places: dict[str, _Place] = {}
-    for path in _parts(folder):
-        offset = 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
-                    places.setdefault(_question_id(line, path=path, number=number), _Place(path, offset))
-                offset += len(line)
-    return places
-
-
-def _question_id(line: bytes, *, path: Path, number: int) -> str:
-    try:
-        return str(from_json(line)["question_id"])
-    except (ValueError, KeyError, TypeError):
-        raise SourceError(f"{path}:{number} is no trace; delete that line and run the same command again") from None
 
 
 def _solve(run: RunFolder, config: RunConfig, pending: Sequence[Question]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.tools.clipview import ClipView, Frames, clip_view
 from aot.teacher.tools.looking import Looker
+from aot.traces import part_path
 from video_data.errors import VideoError
 from video_data.shards import FrameStore
 
@@ -155,11 +156,6 @@ def open_shelf(run: RunFolder) -> ClipShelf:
     except VideoError as error:
         raise DecodeError(str(error)) from error
     return ClipShelf(store, _clip_refusals(run.refusals))
-
-
-def part_path(folder: Path, writer: str) -> Path:
-    """The file that one writer appends to."""
-    return folder / f"part-{writer}.jsonl"
 
 
 def _clip_refusals(path: Path) -> dict[str, Refusal]:

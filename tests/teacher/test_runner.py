@@ -18,8 +18,9 @@ from aot.errors import ConfigError, SourceError
 from aot.records import Question, Refusal, Trace
 from aot.runs import RunFolder, append_row, open_append, publish_rows, read_rows
 from aot.teacher import runner
-from aot.teacher.runner import generate, read_faults, read_traces, shares
+from aot.teacher.runner import generate, shares
 from aot.teacher.solving import solve_all
+from aot.traces import read_faults, read_traces
 
 FAULTS = {"rate": 0.5}
 Expected = tuple[list[Trace], list[str]]

@@ -1,0 +1,164 @@
+"""The embedded maths problems: drawn families, and out-of-distribution splits that differ from `test` in one way.
+
+Problem i of a split depends on (seed, split, i); only where its text is there already is it drawn again. `test` is like
+`train`; each other split takes what would have been a test problem and changes one thing about it.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from numpy.random import Generator, default_rng
+
+from aot.config import ToyMathConfig
+from aot.records import Question
+from text_cot.families import FAMILIES, Family, Scope, State
+from text_cot.families.base import pick
+
+DATASET = "toy_math"
+TRAIN, TEST = "train", "test"
+SEEN_FAMILIES = ("sum", "story", "unknown", "clock", "order")
+UNSEEN_FAMILIES = ("comparison",)
+NAMES = ("Ann", "Bob", "Cid", "Dan", "Eve", "Fay", "Gus", "Hal", "Ida", "Jon", "Kim", "Leo")
+NEW_NAMES = ("Max", "Nina", "Otto", "Pia", "Rob", "Sue", "Tom", "Una")
+THINGS = ("apples", "books", "cards", "coins", "eggs", "pens")
+NEW_THINGS = ("nuts", "rings", "stamps", "tickets")
+SCOPE = Scope(names=NAMES, things=THINGS)
+LARGE = Scope(names=NAMES, things=THINGS, low=50, high=399, most=999)
+RENAMED = Scope(names=NEW_NAMES, things=NEW_THINGS)
+MORE_STEPS = (5, 6)
+EXTRAS = ("The sky is blue.", "{name} has {n} {thing}.", "A ticket costs {n} coins.", "{name} is {n} years old.")
+MAX_TRIES = 200
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One drawn problem."""
+
+    family: Family
+    state: State
+
+    @property
+    def text(self) -> str:
+        """The question as it is asked."""
+        return self.family.ask(self.state)
+
+
+Draw = Callable[[Generator, int], Problem | None]
+
+
+def draw_toy_math(config: ToyMathConfig, *, seed: int, limit: int | None = None) -> list[Question]:
+    """Every question of every split, train first; `limit` cuts each split short."""
+    seen: set[str] = set()
+    train: list[Problem] = []
+    questions: list[Question] = []
+    for split, count in {TRAIN: config.train, TEST: config.test, **dict.fromkeys(OOD_SPLITS, config.test_ood)}.items():
+        for index in range(min(count, limit) if limit else count):
+            problem = _new(split, index, seed=seed, seen=seen, train=train)
+            if split == TRAIN:
+                train.append(problem)
+            questions.append(to_question(problem, split=split, index=index))
+    return questions
+
+
+def to_question(problem: Problem, *, split: str, index: int) -> Question:
+    """The problem as a question with its state."""
+    family = problem.family
+    identity = f"{DATASET}/{split}/{index:06d}"
+    return Question(
+        id=identity, dataset=DATASET, split=split, kind=family.name, text=problem.text,
+        answer=family.answer(problem.state), answer_type=family.answer_type, group=identity,
+        state=problem.state.model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def draw_problem(rng: Generator, family: str, *, steps: int, scope: Scope = SCOPE) -> Problem:
+    """A problem of a family with so many steps."""
+    return Problem(FAMILIES[family], FAMILIES[family].draw(rng, steps, scope))
+
+
+def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Problem]) -> Problem:
+    """The first draw whose text no earlier question has."""
+    for attempt in range(MAX_TRIES):
+        rng = default_rng([seed, zlib.crc32(split.encode()), index, attempt])
+        problem = _renumbered(rng, train) if split == "ood_numbers" else _DRAWS[split](rng, index)
+        if problem is not None and problem.text not in seen:
+            seen.add(problem.text)
+            return problem
+    raise RuntimeError(f"no new problem {index} of split {split} after {MAX_TRIES} tries; the split is too large")
+
+
+def _plain(rng: Generator, index: int, *, scope: Scope = SCOPE) -> Problem:
+    """Families in turn, so that each split has equally many of each; steps at random."""
+    name = SEEN_FAMILIES[index % len(SEEN_FAMILIES)]
+    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=scope)
+
+
+def _renumbered(rng: Generator, train: list[Problem]) -> Problem | None:
+    """A training problem with other numbers of the same size."""
+    old = train[int(rng.integers(len(train)))]
+    renumber = old.family.renumber
+    return Problem(old.family, renumber(old.state, rng, SCOPE)) if renumber else None
+
+
+def _more_terms(rng: Generator, index: int) -> Problem:
+    name = SEEN_FAMILIES[index % len(SEEN_FAMILIES)]
+    return draw_problem(rng, name, steps=int(rng.choice(MORE_STEPS)))
+
+
+def _large(rng: Generator, index: int) -> Problem:
+    name = ("sum", "story", "unknown")[index % 3]
+    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=LARGE)
+
+
+def _renamed(rng: Generator, index: int) -> Problem:
+    name = ("story", "order")[index % 2]
+    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=RENAMED)
+
+
+def _with_extra(rng: Generator, index: int) -> Problem:
+    name = ("story", "clock", "order")[index % 3]
+    problem = draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)))
+    told = set(problem.text.replace(".", " ").split())
+    stranger = pick(rng, [one for one in NAMES if one not in told])
+    extra = pick(rng, EXTRAS).format(name=stranger, n=int(rng.integers(2, 50)), thing=pick(rng, THINGS))
+    return Problem(problem.family, problem.state.model_copy(update={"extra": extra}))
+
+
+def _reordered(rng: Generator, index: int) -> Problem | None:
+    name = ("story", "clock", "order")[index % 3]
+    problem = draw_problem(rng, name, steps=2 + int(rng.integers(FAMILIES[name].max_steps - 1)))
+    assert problem.family.reorder
+    changed = Problem(problem.family, problem.family.reorder(problem.state, rng))
+    return changed if changed.text != problem.text else None
+
+
+def _unseen(rng: Generator, index: int) -> Problem:
+    name = UNSEEN_FAMILIES[index % len(UNSEEN_FAMILIES)]
+    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)))
+
+
+_DRAWS: dict[str, Draw] = {
+    TRAIN: _plain,
+    TEST: _plain,
+    "ood_terms": _more_terms,
+    "ood_large": _large,
+    "ood_names": _renamed,
+    "ood_clause": _with_extra,
+    "ood_order": _reordered,
+    "ood_family": _unseen,
+}
+OOD_SPLITS = ("ood_numbers", "ood_terms", "ood_large", "ood_names", "ood_clause", "ood_order", "ood_family")
+"""New numbers in training problems, more steps, larger numbers, new names, a clause too many, another order of telling,
+another family."""
+
+
+def vocabulary_texts(seed: int, count: int) -> Iterator[str]:
+    """Questions and chains of all splits, for building a tokenizer that knows every word."""
+    config = ToyMathConfig(train=count, test=1, test_ood=count // 2)
+    for question in draw_toy_math(config, seed=seed):
+        yield question.text
+        family = FAMILIES[question.kind]
+        state = family.state_type.model_validate(question.state)
+        for phrasing in (0, 1):
+            yield "\n".join([*family.solve(state, "fine", phrasing), *family.solve(state, "coarse", phrasing)])

@@ -1,0 +1,101 @@
+"""The prepare stage of a text run: questions, the solutions that came with them, and what was refused."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from aot.config import RunConfig
+from aot.errors import ConfigError, SourceError
+from aot.records import ClipAnnotation
+from aot.runs import RunFolder, publish_rows
+from text_cot.datasets.layouts import FileKind
+from text_cot.datasets.source import TextSource
+from text_cot.datasets.toy_math import draw_toy_math
+
+TRAIN = "train"
+FILE_KINDS: tuple[FileKind, ...] = ("gsm8k", "math", "cot_collection", "text_jsonl")
+"""Data sets that lie in local files."""
+
+
+def prepare(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
+    """Publish questions, given rationales and refusals; returns their counts."""
+    source = usable_source(config)
+    publish_rows(run.rationales, source.rationales)
+    publish_rows(run.annotations, list[ClipAnnotation]())
+    publish_rows(run.refusals, source.refusals)
+    publish_rows(run.questions, source.questions)
+    progress(len(source.questions), len(source.questions))
+    return {"questions": len(source.questions), "refused": len(source.refusals)}
+
+
+def read_source(config: RunConfig) -> TextSource:
+    """The problems of the configured data set, cut to `data.limit` of each split.
+
+    Raises:
+        SourceError: a file is missing or cannot be used at all.
+        ConfigError: a task is unknown or excluded.
+    """
+    data = config.data
+    if data.dataset == "toy_math":
+        return TextSource(tuple(draw_toy_math(data.math, seed=config.seed, limit=data.limit)), (), ())
+    if data.dataset == "gym":
+        from text_cot.datasets.gym import gym_source
+
+        gym = data.gym
+        return gym_source(
+            gym.tasks, gym.unseen_tasks, train=gym.train, test=gym.test, seed=config.seed, limit=data.limit
+        )
+    from text_cot.datasets.files import read_text_files
+
+    files = data.files
+    train, test = check_files(config)
+    kind = next(kind for kind in FILE_KINDS if kind == data.dataset)
+    return read_text_files(
+        kind, train=train, test=test, test_share=files.test_share, seed=config.seed, limit=data.limit
+    )
+
+
+def check_files(config: RunConfig) -> tuple[Path, Path | None]:
+    """Paths of the training file and of the test file, if one is named; nothing is read.
+
+    Raises:
+        ConfigError: the data set needs files and none is named.
+        SourceError: a file is missing.
+    """
+    files = config.data.files
+    if config.data.dataset not in FILE_KINDS:
+        return Path(), None
+    if files.train is None:
+        raise ConfigError("data.files.train is not set; give the file of training problems")
+    train, test = (located(config, name) if name else None for name in (files.train, files.test))
+    for path in (train, test):
+        if path is not None and not path.exists():
+            raise SourceError(f"there is no file {path}; set data.root and data.files to the files of the data set")
+    assert train is not None
+    return train, test
+
+
+def located(config: RunConfig, name: str) -> Path:
+    """A file of the data set, in `data.root` if that is set."""
+    return Path(config.data.root) / name if config.data.root else Path(name)
+
+
+def usable_source(config: RunConfig) -> TextSource:
+    """As `read_source`, after a look at whether there is something to train on, and to ask in each evaluated split.
+
+    Raises:
+        SourceError: every row was refused, or none is in the train split.
+        ConfigError: evaluate.splits names a split without questions.
+    """
+    source = read_source(config)
+    splits = Counter(question.split for question in source.questions)
+    if not splits[TRAIN]:
+        reasons = Counter(refusal.reason for refusal in source.refusals)
+        told = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(5)) or "no row was found"
+        raise SourceError(f"no usable question is left in split train ({told}); look at the files of the data set")
+    for split in config.evaluate.splits:
+        if not splits[split]:
+            raise ConfigError(
+                f"evaluate.splits: no question is in split {split!r}; the questions have: {', '.join(sorted(splits))}"
+            )
+    return source

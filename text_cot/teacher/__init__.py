@@ -1,0 +1,1 @@
+"""Teachers that write chains of thought for text problems."""

@@ -1,0 +1,59 @@
+"""The embedded teacher: solves a procedural problem by its state and writes real intermediate steps.
+
+It is always right, as a procedure is; what a messy teacher does to chains is planted apart (text_cot.faults).
+"""
+
+import hashlib
+
+from aot.errors import SourceError
+from aot.records import Question, Step, Trace
+from text_cot.families import FAMILIES, Granularity
+from text_cot.families.base import PHRASINGS
+
+TEACHER = "procedural"
+SAMPLES: tuple[Granularity, ...] = ("coarse", "fine")
+"""Sample 0 of a question is its coarse chain, sample 1 its fine one."""
+
+
+def solve(question: Question, *, granularity: Granularity, seed: int, config_digest: str) -> Trace:
+    """The chain of `question` at a granularity; its phrasing depends on (seed, question, granularity) only.
+
+    Raises:
+        SourceError: the question has no state of a known family.
+    """
+    family = FAMILIES.get(str(question.state.get("family")))
+    if family is None:
+        raise SourceError(
+            f"question {question.id} has no state that the procedural teacher knows; "
+            f"use data.dataset=toy_math, or another teacher.planner"
+        )
+    state = family.state_type.model_validate(question.state)
+    lines = family.solve(state, granularity, _draw(seed, question.id, granularity) % PHRASINGS)
+    return chain_trace(
+        question.id, lines, family.answer(state), teacher=TEACHER, sample_index=SAMPLES.index(granularity),
+        config_digest=config_digest,
+    )  # fmt: skip
+
+
+def chain_trace(
+    question_id: str,
+    lines: tuple[str, ...],
+    answer: str,
+    *,
+    teacher: str,
+    sample_index: int,
+    config_digest: str,
+) -> Trace:
+    """A finished text trace: one step for each line, and a rationale that ends with the answer line."""
+    steps = tuple(Step(index=i, text=line) for i, line in enumerate(lines, start=1))
+    rationale = "\n".join([*lines, f"Answer: {answer}"])
+    return Trace(
+        question_id=question_id, sample_index=sample_index, teacher=teacher, steps=steps,
+        support=tuple(step.index for step in steps), rationale=rationale, answer=answer, status="ok",
+        config_digest=config_digest,
+    )  # fmt: skip
+
+
+def _draw(seed: int, question_id: str, granularity: str) -> int:
+    digest = hashlib.blake2b(f"{seed}:{question_id}:{granularity}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

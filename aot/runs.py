@@ -65,6 +65,11 @@ class RunFolder:
         return self.root / "annotations.jsonl"
 
     @property
+    def rationales(self) -> Path:
+        """GivenRationale rows: worked solutions that came with a text data set."""
+        return self.root / "rationales.jsonl"
+
+    @property
     def frames(self) -> Path:
         """Folder of frame shards with index.jsonl."""
         return self.root / "frames"
@@ -150,7 +155,7 @@ class RunFolder:
 
 
 PUBLISHED: dict[str, tuple[str, ...]] = {
-    "prepare": ("questions", "annotations", "refusals", "frames"),
+    "prepare": ("questions", "annotations", "refusals", "frames", "rationales"),
     "generate": ("traces", "teacher_stats"),
     "filter": ("kept", "dropped", "verdicts", "funnel"),
     "train": (),  # for each arm, the marker in its folder
@@ -158,6 +163,8 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "report": ("report", "model_card"),
 }
 """What each stage leaves behind, as properties of RunFolder; a folder counts once it holds something."""
+ONE_DOOR = {"frames": "video", "rationales": "text"}
+"""What only runs through one of the front doors have."""
 ARM_MARKER = "DONE"
 
 
@@ -362,9 +369,10 @@ def stage_done(run: RunFolder, stage: str) -> bool:
 
 def missing_files(run: RunFolder, stage: str) -> list[Path]:
     """What a finished stage should have left behind and is not there."""
-    wanted = [getattr(run, name) for name in PUBLISHED[stage]]
-    if stage == "train" and run.config.exists():
-        wanted += [run.arm(arm.name) / ARM_MARKER for arm in load_config(run.config).train.arms]
+    config = load_config(run.config)
+    wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, config.door) == config.door]
+    if stage == "train":
+        wanted += [run.arm(arm.name) / ARM_MARKER for arm in config.train.arms]
     return [path for path in wanted if not (any(path.iterdir()) if path.is_dir() else path.exists())]
 
 

@@ -43,6 +43,11 @@ def solved_ids(run: RunFolder) -> set[str]:
     return set(_places(run.traces))
 
 
+def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
+    """(question id, sample index) of every trace there is."""
+    return {(question_id, sample) for question_id, samples in _places(run.traces).items() for sample in samples}
+
+
 def read_faults(run: RunFolder) -> list[PlantedFault]:
     """The planted faults, one at most for each trace, ordered by question id and sample."""
     parts = _parts(run.faults)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from aot import STAGES
 from aot.config import RunConfig
@@ -75,7 +76,7 @@ def _do(run: RunFolder, config: RunConfig, stage: str) -> None:
     progress = StageProgress(run, stage)
     try:
         with progress:
-            facts = _function(stage)(run, config, progress)
+            facts = _function(stage, config.door)(run, config, progress)
     except BaseException as error:
         told = _told(run, error)
         _note_failure(run, stage, told, **progress.counts)
@@ -113,25 +114,41 @@ def _is_disk_full(error: BaseException) -> bool:
     return torch_save or any(f"(os error {code})" in text for code in DISK_FULL)
 
 
-def _function(stage: str) -> Stage:
-    """The function of a stage, imported when it is needed: some bring torch along."""
-    if stage == "prepare":
-        from aot.pipeline.prepare import prepare
-
-        return prepare
+def _function(stage: str, door: Literal["video", "text"]) -> Stage:
+    """The function of a stage, imported when it is needed: some bring torch along, some OpenCV."""
     if stage == "evaluate":
         from aot.pipeline.evaluate import evaluate
 
         return evaluate
-    from aot.pipeline import stages
+    if stage in ("filter", "report"):
+        from aot.pipeline import stages
 
-    known: dict[str, Stage] = {
-        "generate": stages.generate,
-        "filter": stages.filter_traces,
-        "train": stages.train,
-        "report": stages.report,
-    }
-    return known[stage]
+        return {"filter": stages.filter_traces, "report": stages.report}[stage]
+    return _text_function(stage) if door == "text" else _video_function(stage)
+
+
+def _video_function(stage: str) -> Stage:
+    if stage == "prepare":
+        from aot.pipeline.prepare import prepare
+
+        return prepare
+    from aot.pipeline import video
+
+    return {"generate": video.generate, "train": video.train}[stage]
+
+
+def _text_function(stage: str) -> Stage:
+    if stage == "prepare":
+        from text_cot.prepare import prepare
+
+        return prepare
+    if stage == "generate":
+        from text_cot.generate import generate
+
+        return generate
+    from text_cot.training import train
+
+    return train
 
 
 def _require_earlier(run: RunFolder, stage: str) -> None:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from aot import STAGES
 from aot.config import EMBEDDED_STUDENTS, RunConfig
-from aot.errors import CheckpointError, SourceError
-from aot.pipeline.prepare import clips_root, side_files
+from aot.errors import CheckpointError, ConfigError, SourceError
 from aot.runs import RunFolder, stage_done
-from aot.teacher.tools.appearance import load_appearance
 
 
 def check_inputs(config: RunConfig, run: RunFolder) -> None:
@@ -22,15 +20,37 @@ def check_inputs(config: RunConfig, run: RunFolder) -> None:
         CheckpointError: the base student is missing or incomplete.
     """
     ahead = {stage for stage in STAGES if not stage_done(run, stage)}
-    if "prepare" in ahead and config.data.dataset == "plain":
-        _check_data(config, run)
-    if "generate" in ahead:
-        load_appearance(config.teacher.appearance)
+    if config.door == "text":
+        _check_text(config, ahead)
+    else:
+        _check_video(config, run, ahead)
     if ahead & {"train", "evaluate"} and config.student.base not in EMBEDDED_STUDENTS:
         _check_base(config.student.base)
 
 
+def _check_text(config: RunConfig, ahead: set[str]) -> None:
+    from text_cot.prepare import check_files
+
+    if "prepare" in ahead:
+        check_files(config)
+    if "generate" in ahead and config.teacher.planner == "chat":
+        raise ConfigError(
+            "teacher.planner=chat needs a chat client, which this version does not have yet; use procedural or given"
+        )
+
+
+def _check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+    from aot.teacher.tools.appearance import load_appearance
+
+    if "prepare" in ahead and config.data.dataset == "plain":
+        _check_data(config, run)
+    if "generate" in ahead:
+        load_appearance(config.teacher.appearance)
+
+
 def _check_data(config: RunConfig, run: RunFolder) -> None:
+    from aot.pipeline.prepare import clips_root, side_files
+
     root = clips_root(config, run)
     if not root.is_dir():
         raise SourceError(f"there is no folder {root}; set data.root to the folder that holds the clips")

@@ -1,4 +1,4 @@
-"""The thin stages: generate, filter, train and report hand the run folder to the room that does the work."""
+"""The stages that both doors share, filter and report: they hand the run folder to the room that does the work."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -9,18 +9,10 @@ from aot.config import RunConfig
 from aot.filtering.chain import Funnel, FunnelCounter, run_filters
 from aot.records import Question
 from aot.runs import RunFolder, append_row, publish, publishing, read_rows
-from aot.teacher.runner import generate as generate_traces
 from aot.traces import read_faults, read_traces
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
-
-
-def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
-    """Traces of every question."""
-    generate_traces(run, config, progress=progress)
-    traces = list(read_traces(run))
-    return {"traces": len(traces), "failed": sum(trace.status != "ok" for trace in traces)}
 
 
 def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
@@ -36,22 +28,10 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
             for verdict in one.verdicts:
                 append_row(ledger, verdict)
             counter.add(one)
-            progress(number, len(questions) - len(held_out))
+            progress(number, max(number, len(questions) - len(held_out)))
     funnel: Funnel = counter.funnel()
     publish(run.funnel, funnel.model_dump_json(indent=1) + "\n")
     return {"kept": funnel.kept, "dropped": funnel.dropped}
-
-
-def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
-    """Every arm, one after the other."""
-    from aot.student.train import train_arm
-
-    arms = config.train.arms
-    total = len(arms) * config.train.max_steps
-    for index, arm in enumerate(arms):
-        done_before = index * config.train.max_steps
-        train_arm(run, config, arm, progress=lambda done, _, before=done_before: progress(before + done, total))  # type: ignore[misc]
-    return {"arms": len(arms), "steps": config.train.max_steps}
 
 
 def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:

@@ -1,0 +1,198 @@
+"""Reads the local files of a text data set as questions, worked solutions and refusals: nothing vanishes.
+
+Every row becomes a question or a refusal. No question text and no group stands in two splits. Knows no teacher and no
+student; the files are the user's own, nothing is downloaded.
+"""
+
+import heapq
+from collections import Counter
+from pathlib import Path
+
+from aot.errors import SourceError
+from aot.records import GivenRationale, Question, Refusal
+from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem, wrong_columns
+from text_cot.datasets.rows import TextRow, read_rows
+from text_cot.datasets.source import TextSource, gold_problem, same_template, same_text, seeded_share, short_hash
+from video_data.datasets.rows import RefusedRow
+from video_data.datasets.strict_jsonl import RowProblem
+
+LOOK_AHEAD = 1000
+"""Rows without the wanted columns after which the file is given up."""
+
+
+def read_text_files(
+    kind: FileKind, *, train: Path, test: Path | None, test_share: float, seed: int, limit: int | None
+) -> TextSource:
+    """Questions of the splits `train` and `test`, their worked solutions, and a refusal for each unusable row.
+
+    Args:
+        kind: which data set the files belong to.
+        train: its training file; a folder for MATH in its original form.
+        test: its test file; None holds whole groups of the training file out, chosen by (seed, group) only, unless
+            rows name their split themselves (text_jsonl).
+        test_share: expected share of the groups that are held out.
+        seed: of the held-out groups, and of the sample when there is a limit.
+        limit: at most this many questions of each split, a seeded sample; None keeps all. Rows beyond it are neither
+            questions nor refusals.
+
+    Raises:
+        SourceError: a file is missing or broken, has other columns, or has no usable row.
+        MissingPackageError: a .parquet file is given and `datasets` is not installed.
+    """
+    reader = _Reader(kind, test_share=0.0 if test else test_share, seed=seed, limit=limit)
+    if test:
+        reader.read(test, "test")
+    reader.read(train, "train")
+    return reader.source()
+
+
+class _Reader:
+    """Turns rows into questions and remembers which ids, texts and groups earlier rows used."""
+
+    def __init__(self, kind: FileKind, *, test_share: float, seed: int, limit: int | None) -> None:
+        self.kind, self.test_share, self.seed = kind, test_share, seed
+        self.kept = _Sample(limit, seed)
+        self.refusals: list[Refusal] = []
+        self._ids: set[str] = set()
+        self._splits: dict[str, str] = {}
+        self._splits_named = False
+
+    def source(self) -> TextSource:
+        pairs = self.kept.pairs()
+        rationales = (GivenRationale(question_id=asked.id, text=chain) for asked, chain in pairs if chain)
+        return TextSource(tuple(asked for asked, _ in pairs), tuple(rationales), tuple(self.refusals))
+
+    def read(self, path: Path, role: str) -> None:
+        """Take the rows of one file in.
+
+        Raises:
+            SourceError: as `read_text_files`.
+        """
+        if self.kind == "text_jsonl" and role == "train" and self.test_share:
+            self._splits_named = _names_splits(path)
+        wanted = set(LAYOUTS[self.kind].wanted)
+        columns: dict[str, None] = {}
+        before, num_rows, num_good, num_fit = len(self.refusals), 0, 0, 0
+        for row in read_rows(path):
+            num_rows += 1
+            if isinstance(row, TextRow):
+                columns.update(dict.fromkeys(map(str, row.fields)))
+                num_fit += wanted <= row.fields.keys()
+            num_good += self._take(row, role)
+            if num_rows == LOOK_AHEAD and columns and not num_fit:
+                break
+        if not num_rows:
+            raise SourceError(f"{path} has no rows; a {self.kind} file has one problem a row")
+        if columns and not num_fit:
+            raise SourceError(f"{path}: {wrong_columns(self.kind, tuple(columns))}")
+        if not num_good:
+            raise SourceError(f"{path}: none of the {num_rows} rows can be used: {_told(self.refusals[before:])}")
+
+    def _take(self, row: TextRow | RefusedRow, role: str) -> bool:
+        """Whether the row became a question; if not, it is one more refusal."""
+        refused = row
+        if isinstance(row, TextRow):
+            try:
+                problem = LAYOUTS[self.kind].read(row.fields)
+                self.kept.add(self._question(problem, f"{self.kind}/{role}/{row.name}", role), problem.rationale)
+            except RowProblem as found:
+                refused = found.row(row.place)
+            else:
+                return True
+        assert isinstance(refused, RefusedRow)
+        self.refusals.append(
+            Refusal(item=refused.item, boundary="source", reason=refused.reason, detail=refused.detail)
+        )
+        return False
+
+    def _question(self, problem: Problem, default_id: str, role: str) -> Question:
+        """The question of a problem.
+
+        Raises:
+            RowProblem: duplicate_id, gold_unparsable, or two_splits.
+        """
+        id_ = problem.id or default_id
+        if id_ in self._ids:
+            raise RowProblem("duplicate_id", f"the id {id_!r} was used by an earlier row")
+        text_key = short_hash("text", same_text(problem.text))
+        own = text_key if self.kind == "text_jsonl" else short_hash("template", same_template(problem.text))
+        group = problem.group or own
+        split = problem.split or self._split_of(group, role)
+        question = _gradable(problem, id=id_, dataset=self.kind, split=split, group=group)
+        self._one_split({f"group {group}": f"the group {group!r}", f"text {text_key}": "the same question"}, split)
+        self._ids.add(id_)
+        return question
+
+    def _split_of(self, group: str, role: str) -> str:
+        if role == "train" and not self._splits_named and seeded_share(self.seed, group) < self.test_share:
+            return "test"
+        return role
+
+    def _one_split(self, keys: dict[str, str], split: str) -> None:
+        for key, what in keys.items():
+            other = self._splits.get(key, split)
+            if other != split:
+                raise RowProblem("two_splits", f"{what} is in split {other!r} already, not {split!r}")
+        self._splits.update(dict.fromkeys(keys, split))
+
+
+class _Sample:
+    """At most `limit` questions of each split, whatever the length of the file: those with the smallest draws."""
+
+    def __init__(self, limit: int | None, seed: int) -> None:
+        self.limit, self.seed = limit, seed
+        self._heaps: dict[str, list[tuple[float, int, Question, str]]] = {}
+        self._count = 0
+
+    def add(self, question: Question, rationale: str) -> None:
+        self._count += 1
+        heap = self._heaps.setdefault(question.split, [])
+        draw = 0.0 if self.limit is None else -seeded_share(self.seed, "limit", question.id)
+        entry = (draw, self._count, question, rationale)
+        if self.limit is None:
+            heap.append(entry)
+        elif len(heap) < self.limit:
+            heapq.heappush(heap, entry)
+        else:
+            heapq.heappushpop(heap, entry)
+
+    def pairs(self) -> list[tuple[Question, str]]:
+        """Questions and worked solutions in the order of the files."""
+        entries = sorted((entry for heap in self._heaps.values() for entry in heap), key=lambda entry: entry[1])
+        return [(question, rationale) for _, _, question, rationale in entries]
+
+
+def _gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str) -> Question:
+    """The question with the first answer type by which its gold answer is right.
+
+    Raises:
+        RowProblem: gold_unparsable, if there is none.
+    """
+    told = ""
+    for answer_type in dict.fromkeys(problem.types):
+        question = Question(
+            id=id,
+            dataset=dataset,
+            split=split,
+            kind=problem.kind,
+            text=problem.text,
+            choices=problem.choices,
+            answer=problem.answer.lower() if answer_type == "yes_no" else problem.answer,
+            answer_type=answer_type,
+            group=group,
+        )
+        found = gold_problem(question)
+        if not found:
+            return question
+        told = told or found
+    raise RowProblem("gold_unparsable", told)
+
+
+def _names_splits(path: Path) -> bool:
+    return any(isinstance(row, TextRow) and bool(row.fields.get("split")) for row in read_rows(path))
+
+
+def _told(refusals: list[Refusal]) -> str:
+    counts = Counter(refusal.reason for refusal in refusals)
+    first = refusals[0]
+    return f"{', '.join(f'{reason} {n}' for reason, n in counts.most_common())}; first {first.item}: {first.detail}"

@@ -1,0 +1,201 @@
+"""The columns of each text data set, and how a row of it becomes a problem; knows no file, no split and no other row.
+
+GSM8K: arXiv 2110.14168. MATH: arXiv 2103.03874. CoT Collection: arXiv 2305.14045.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from aot.records import AnswerType
+from text_cot.datasets.forms import form_of, last_boxed, math_form, plain_math
+from text_cot.datasets.source import with_answer_line
+from video_data.datasets.strict_jsonl import RowProblem
+
+FileKind = Literal["gsm8k", "math", "cot_collection", "text_jsonl"]
+MAX_TEXT_CHARS = 20_000
+"""Of a question or a worked solution."""
+MAX_ANSWER_CHARS = 200
+OWN_TYPES = tuple(name for name in get_args(AnswerType) if name not in ("span", "scored"))
+"""Answer types that a row may name; `span` needs a clip, and `scored` the scorer of a procedural task."""
+_NOTE = re.compile(r"<<[^<>]*>>")
+_GSM8K_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_OWN_FIELDS = ("question", "answer", "rationale", "id", "kind", "group", "answer_type", "choices", "split")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What one row says."""
+
+    text: str
+    answer: str
+    types: tuple[AnswerType, ...]
+    """The first of these by which the answer counts as right when compared with itself is taken."""
+    kind: str
+    rationale: str = ""
+    """With `Answer: X` as its last line; empty if there is none."""
+    choices: tuple[str, ...] = ()
+    id: str = ""
+    group: str = ""
+    split: str = ""
+
+
+def _gsm8k(fields: Mapping[str, Any]) -> Problem:
+    text, solution = _text(fields, "question"), _text(fields, "answer")
+    chain, mark, gold = solution.rpartition("####")
+    if not mark or not gold.strip():
+        raise RowProblem("no_answer", "the field 'answer' has nothing after ####")
+    answer = _short(gold.strip()).replace(",", "").removeprefix("$").removesuffix(".")
+    if not _GSM8K_NUMBER.fullmatch(answer):
+        raise RowProblem("gold_unparsable", f"what stands after #### is no number: {answer!r}")
+    return Problem(
+        text=text,
+        answer=answer,
+        types=("number",) if "." in answer else ("integer",),
+        kind="grade_school",
+        rationale=with_answer_line(_NOTE.sub("", chain), answer),
+    )
+
+
+def _math(fields: Mapping[str, Any]) -> Problem:
+    text, solution = _text(fields, "problem"), _text(fields, "solution")
+    boxed = last_boxed(solution)
+    if not boxed:
+        raise RowProblem("no_answer", "the field 'solution' has no \\boxed{...}")
+    answer = _short(plain_math(boxed))
+    if not answer:
+        raise RowProblem("no_answer", f"nothing is left of the boxed answer {boxed!r}")
+    kind = _optional(fields, "type") or _optional(fields, "subject") or "math"
+    return Problem(text, answer, (math_form(answer), "expression"), _slug(kind), with_answer_line(solution, answer))
+
+
+def _cot_collection(fields: Mapping[str, Any]) -> Problem:
+    answer = _short(_text(fields, "target"))
+    return Problem(
+        text=_text(fields, "source"),
+        answer=answer,
+        types=(form_of(answer), "text"),
+        kind=_slug(_optional(fields, "task") or "cot_collection"),
+        rationale=with_answer_line(_optional(fields, "rationale"), answer),
+    )
+
+
+def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
+    for name in fields:
+        if name not in _OWN_FIELDS:
+            near = difflib.get_close_matches(name, _OWN_FIELDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_OWN_FIELDS)}"
+            raise RowProblem("unknown_field", f"there is no field {name!r}; {hint}")
+    answer = fields.get("answer")
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        fields = {**fields, "answer": str(answer)}
+    answer = _short(_text(fields, "answer"))
+    choices = _choices(fields.get("choices"), answer)
+    asked = _optional(fields, "answer_type")
+    if asked and asked not in OWN_TYPES:
+        raise RowProblem("bad_answer_type", f"there is no answer_type {asked!r}; known: {', '.join(OWN_TYPES)}")
+    if asked == "choice" and not choices:
+        raise RowProblem("bad_choices", "answer_type 'choice' needs the field 'choices'")
+    guessed: tuple[AnswerType, ...] = ("choice",) if choices else (form_of(answer), "text")
+    return Problem(
+        text=_text(fields, "question"),
+        answer=answer,
+        types=tuple(name for name in OWN_TYPES if name == asked) or guessed,
+        kind=_optional(fields, "kind") or "text",
+        rationale=with_answer_line(_optional(fields, "rationale"), answer),
+        choices=choices,
+        id=_optional(fields, "id"),
+        group=_optional(fields, "group"),
+        split=_optional(fields, "split"),
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Columns without which no row of a data set can be used, and the reader of one row."""
+
+    wanted: tuple[str, ...]
+    read: Callable[[Mapping[str, Any]], Problem]
+    """Raises RowProblem for a row that cannot be used."""
+
+
+LAYOUTS: dict[FileKind, Layout] = {
+    "gsm8k": Layout(("question", "answer"), _gsm8k),
+    "math": Layout(("problem", "solution"), _math),
+    "cot_collection": Layout(("source", "target"), _cot_collection),
+    "text_jsonl": Layout(("question", "answer"), _text_jsonl),
+}
+
+
+def wrong_columns(kind: FileKind, found: tuple[str, ...]) -> str:
+    """What to tell about a file none of whose rows has the columns of `kind`."""
+    wanted = LAYOUTS[kind].wanted
+    near = [
+        f"{close[0]!r} for {name!r}"
+        for name in wanted
+        if name not in found and (close := difflib.get_close_matches(name, found, n=1, cutoff=0.5))
+    ]
+    others = [other for other, layout in LAYOUTS.items() if set(layout.wanted) <= set(found)]
+    advice = f"; did you mean {', '.join(near)}?" if near else ""
+    advice += f"; these columns fit data.dataset {' or '.join(others)}" if others else ""
+    return f"a {kind} file has the columns {', '.join(wanted)}, found: {', '.join(found) or 'none'}{advice}"
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    """The text of a column that must be there.
+
+    Raises:
+        RowProblem: missing_field, not_text, empty, too_long or bad_text.
+    """
+    if name not in fields:
+        found = tuple(map(str, fields))
+        near = difflib.get_close_matches(name, found, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; found: {', '.join(found)[:200] or 'nothing'}"
+        raise RowProblem("missing_field", f"the field {name!r} is missing{hint}")
+    value = fields[name]
+    if not isinstance(value, str):
+        raise RowProblem("not_text", f"the field {name!r} must be a text, got {type(value).__name__}")
+    if len(value) > MAX_TEXT_CHARS:
+        raise RowProblem(
+            "too_long", f"the field {name!r} has {len(value)} characters, at most {MAX_TEXT_CHARS} are fine"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RowProblem("bad_text", f"the field {name!r} is not UTF-8; save the file as UTF-8") from None
+    if not value.strip():
+        raise RowProblem("empty", f"the field {name!r} is empty")
+    return value.replace("\r\n", "\n").strip()
+
+
+def _optional(fields: Mapping[str, Any], name: str) -> str:
+    """The text of a column that need not be there; empty if it is not, or null, or blank."""
+    value = fields.get(name)
+    return "" if value is None or (isinstance(value, str) and not value.strip()) else _text(fields, name)
+
+
+def _short(answer: str) -> str:
+    if len(answer) > MAX_ANSWER_CHARS:
+        raise RowProblem("too_long", f"the answer has {len(answer)} characters, at most {MAX_ANSWER_CHARS} are fine")
+    return answer
+
+
+def _choices(value: object, answer: str) -> tuple[str, ...]:
+    if value is None or value == []:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(choice, str) and choice.strip() for choice in value):
+        raise RowProblem("bad_choices", "choices must be a list of non-empty texts")
+    choices = tuple(choice.strip() for choice in value)
+    if len(choices) < 2 or len(set(choices)) < len(choices):
+        raise RowProblem("bad_choices", "choices must be at least two different texts")
+    if answer not in choices:
+        raise RowProblem(
+            "bad_choices", f"the answer {answer!r} is none of the choices; write the text of the right one"
+        )
+    return choices
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_") or "other"

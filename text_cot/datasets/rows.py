@@ -1,0 +1,159 @@
+"""Reads the rows of a file that strangers wrote: JSON lines, a JSON list, a folder of JSON files, CSV or Parquet.
+
+A bad row becomes a refused row with its place, its neighbours stay. Knows no data set: columns are judged elsewhere.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aot.errors import MissingPackageError, SourceError
+from video_data.datasets.rows import RefusedRow
+from video_data.datasets.strict_jsonl import MAX_LINE_BYTES, JsonLine, RowProblem, parse_object, read_json_lines
+from video_data.errors import VideoError
+
+READ = ".jsonl, .json, .csv, .parquet, or a folder of .json files"
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """One row: its place for messages, such as `train.jsonl:3`, its name within the file, and its fields."""
+
+    place: str
+    name: str
+    """The line or row number, counted from 1, or the key or file name of the row; part of the question's id."""
+    fields: dict[str, Any]
+
+
+def read_rows(path: Path) -> Iterator[TextRow | RefusedRow]:
+    """Good and refused rows of `path` in their order.
+
+    Raises:
+        SourceError: the file is missing, unreadable, of an unknown kind, or broken as a whole.
+    """
+    if path.is_dir():
+        return _folder(path)
+    readers = {".jsonl": _lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix.lower() not in readers:
+        raise SourceError(f"{path} is of no kind that can be read; give one of {READ}")
+    if not path.is_file():
+        raise SourceError(f"there is no file {path}; check data.files in the config, and download the data set first")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise SourceError(f"the file {path} cannot be read: {error}; check its rights") from None
+    return readers[path.suffix.lower()](path)
+
+
+def _lines(path: Path) -> Iterator[TextRow | RefusedRow]:
+    try:
+        for line in read_json_lines(path):
+            yield _row_of(line)
+    except VideoError as error:
+        raise SourceError(error.message) from None
+
+
+def _row_of(line: JsonLine | RefusedRow) -> TextRow | RefusedRow:
+    return line if isinstance(line, RefusedRow) else TextRow(line.place, line.place.rpartition(":")[2], line.fields)
+
+
+def _folder(path: Path) -> Iterator[TextRow | RefusedRow]:
+    """One object a file, as MATH comes in its original form."""
+    files = sorted(path.rglob("*.json"))
+    if not files:
+        raise SourceError(f"the folder {path} holds no .json file; give one of {READ}")
+    for file in files:
+        place = file.relative_to(path).as_posix()
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(MAX_LINE_BYTES + 1)
+            if len(content) > MAX_LINE_BYTES:
+                raise RowProblem("line_too_long", f"a row may have {MAX_LINE_BYTES} bytes")
+            yield TextRow(place, place.removesuffix(".json"), parse_object(content.removeprefix(b"\xef\xbb\xbf")))
+        except RowProblem as problem:
+            yield problem.row(place)
+        except OSError as error:
+            yield RefusedRow(place, "unreadable", str(error))
+
+
+class _NotANumber:
+    """Stands where a file has NaN, infinity or a number of thousands of digits."""
+
+
+def _json(path: Path) -> Iterator[TextRow | RefusedRow]:
+    """A list of objects, or an object of objects by id; a file of JSON lines under this name is read as that."""
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # bad bytes refuse only their own row
+    try:
+        whole = json.loads(text, parse_constant=lambda _: _NotANumber(), parse_int=_int, parse_float=_float)
+    except RecursionError:
+        raise SourceError(f"{path} is nested too deeply; it should be a list of objects") from None
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            yield from _lines(path)
+            return
+        raise SourceError(
+            f"{path} is not JSON: {error.msg} at line {error.lineno}; mend it or save it as JSON lines"
+        ) from None
+    if isinstance(whole, dict) and all(isinstance(row, dict) for row in whole.values()):
+        named = list(whole.items())
+    elif isinstance(whole, list):
+        named = [(str(number), row) for number, row in enumerate(whole, 1)]
+    else:
+        raise SourceError(f"{path} must be a list of objects, got {type(whole).__name__}")
+    for name, row in named:
+        place = f"{path.name}:{name}"
+        if not isinstance(row, dict):
+            yield RefusedRow(place, "broken_json", f"a row must be an object, got {type(row).__name__}")
+        elif bad := [column for column, value in row.items() if isinstance(value, _NotANumber)]:
+            yield RefusedRow(place, "not_a_number", f"the value of {bad[0]!r} is not a usable number")
+        else:
+            yield TextRow(place, name, row)
+
+
+def _int(text: str) -> int | _NotANumber:
+    return int(text) if len(text) < 100 else _NotANumber()
+
+
+def _float(text: str) -> float | _NotANumber:
+    return float(text) if math.isfinite(float(text)) else _NotANumber()
+
+
+def _csv(path: Path) -> Iterator[TextRow | RefusedRow]:
+    """Rows of texts. Not through `datasets`, whose guesses turn 007, 1.0 and None into something else."""
+    csv.field_size_limit(MAX_LINE_BYTES)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file, restkey="", strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                columns = reader.fieldnames or ()  # reads the first line, once
+                line = reader.line_num + 1
+                row = next(reader, None)
+            except csv.Error as error:
+                raise SourceError(f"{path.name}:{line}: {error}; look for a quote that is never closed") from None
+            if row is None:
+                return
+            place = f"{path.name}:{line}"
+            if "" in row or None in row.values():
+                yield RefusedRow(place, "broken_csv", f"the row has not {len(columns)} columns")
+            else:
+                yield TextRow(place, str(line), row)
+
+
+def _parquet(path: Path) -> Iterator[TextRow | RefusedRow]:
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            "reading .parquet needs the package datasets; pip install 'aot-distill[text]', or give JSON lines"
+        ) from None
+    try:
+        rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield TextRow(f"{path.name}:{number}", str(number), dict(row))
+    except (OSError, ValueError) as error:  # pyarrow's errors are these
+        raise SourceError(f"{path} cannot be read as Parquet: {error}") from None

@@ -172,6 +172,8 @@ class StudentConfig(Section):
     """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
     max_answer_tokens: int = Field(default=24, ge=1)
     max_rationale_tokens: int = Field(default=160, ge=1)
+    thought_confidence: float = Field(default=0.9, gt=0, lt=1)
+    """An adaptive student takes the shortest way of which it is this sure that it, or a shorter one, is enough."""
     think_tags: Literal["auto", "none"] = "auto"
     """`auto` puts a text rationale between `<think>` and `</think>` where the model's chat template knows them."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -238,6 +240,17 @@ class OwnChainsConfig(Section):
     temperature: float = Field(default=0.7, gt=0)
 
 
+class AdaptiveConfig(Section):
+    """How an arm of order `adaptive` learns which way suits a question: from its own success on unseen questions."""
+
+    folds: int = Field(default=2, ge=2)
+    """Students trained on the other folds answer each fold in every way."""
+    fold_steps: float = Field(default=0.5, gt=0, le=1)
+    """Steps of a fold's student, as a share of the arm's own."""
+    labelled: int = Field(default=1000, ge=1)
+    """At most so many questions get a label; predicting them in every way takes time."""
+
+
 class TrainConfig(Section):
     """Optimisation, the same for each arm."""
 
@@ -260,6 +273,7 @@ class TrainConfig(Section):
     pack_tokens: int = Field(default=512, ge=0)
     """Text rows are packed into rows of about this many tokens, without sight of each other; 0 pads each instead."""
     own_chains: OwnChainsConfig = OwnChainsConfig()
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     frame_cache_mb: int = Field(default=512, ge=0)
     procs: int = Field(default=1, ge=1)
     """Processes on this machine; more than one starts torchrun."""

@@ -84,6 +84,9 @@ EXTRA_OF_PACKAGE = {
     "deepspeed": "train",
     "jinja2": "report",
     "PIL": "report",
+    "datasets": "text",
+    "math_verify": "text",
+    "reasoning_gym": "text",
 }
 """Importable packages that are optional, and the extra that brings each of them."""
 

@@ -176,6 +176,8 @@ class Trace(Record):
     """Indices of the steps the answer rests on."""
     rationale: str = ""
     answer: str = ""
+    granularity: Literal["", "coarse", "fine"] = ""
+    """How small the steps of a text chain are, where its teacher says so."""
     status: Literal["ok", "failed", "truncated"]
     error: TraceError | None = None
     usage: Usage = Usage()

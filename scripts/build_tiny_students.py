@@ -1,10 +1,10 @@
-"""Build the embedded students from nothing: `python scripts/build_tiny_students.py [--out DIR] [--steps N]`.
+"""Build the embedded students from nothing: `python scripts/build_tiny_students.py --student video|text`.
 
 The video student is an Idefics3 of about 2.4 million parameters. It is taught three single skills, each in words of its
 own: to name the steps that frames show, to know recipes as text (recite, continue, answer about steps told in words),
 and to repeat the sentences that rationales are made of. It never sees a next-step question about a clip: combining the
-skills is what distillation has to teach. Seeded; takes about 15 minutes on 2 cores and writes bf16 safetensors with
-processor, tokenizer and card.
+skills is what distillation has to teach. The text student is in tiny_text.py. Seeded; each takes 15 to 30 minutes on
+2 cores and is written as bf16 safetensors with tokenizer and card.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from tiny_text import build_text_student
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
@@ -37,6 +38,8 @@ from video_data.datasets.kitchen_world import ACTIONS, INGREDIENTS, RECIPES, STE
 from video_data.datasets.rows import SegmentRow
 from video_data.sampling import uniform_times
 
+STEPS = {"video": 1600, "text": 4000}
+"""Students and how many steps each is taught for."""
 SIDE_PX, PATCH_PX, TOKENS_PER_FRAME = 64, 8, 4
 NUM_FRAMES = 8
 TEXT_WIDTH = 192
@@ -414,30 +417,44 @@ def write_card(out: Path, *, parameters: int, steps: int, seed: int, seen: float
     (out / "README.md").write_text(
         CARD.format(parameters=parameters, steps=steps, seed=seed, seen=seen, read=read), encoding="utf-8"
     )
+
+
+def write_digest(out: Path) -> None:
+    """The checksum of the weights, which `aot doctor` compares."""
     digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     (out / "SHA256").write_text(f"{digest}  model.safetensors\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Build, teach and save the video student."""
+    """Build, teach and save one student."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "aot" / "student" / "tiny" / "video")
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--student", choices=list(STEPS), required=True)
+    parser.add_argument("--out", type=Path, help="default: its folder in the package")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    out = options.out or Path(__file__).parents[1] / "aot" / "student" / "tiny" / options.student
+    steps = options.steps or STEPS[options.student]
     torch.manual_seed(options.seed)
+    build = build_text_student if options.student == "text" else build_video_student
+    build(out, steps=steps, seed=options.seed)
+    write_digest(out)
+    print(json.dumps({path.name: path.stat().st_size for path in sorted(out.iterdir())}))
+
+
+def build_video_student(out: Path, *, steps: int, seed: int) -> None:
+    """Build, teach and save the video student with its card."""
     processor = build_processor()
     model = build_model(processor)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {len(processor.tokenizer)} tokens")
     model.train()
-    teach_eyes(model, steps=options.steps // 4, seed=options.seed)
-    seen, read = teach_words(model, processor, steps=options.steps, seed=options.seed)
-    options.out.mkdir(parents=True, exist_ok=True)
-    model.bfloat16().save_pretrained(options.out)
-    processor.save_pretrained(options.out)
-    write_card(options.out, parameters=parameters, steps=options.steps, seed=options.seed, seen=seen, read=read)
-    print(json.dumps({path.name: path.stat().st_size for path in sorted(options.out.iterdir())}))
+    teach_eyes(model, steps=steps // 4, seed=seed)
+    seen, read = teach_words(model, processor, steps=steps, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    model.bfloat16().save_pretrained(out)
+    processor.save_pretrained(out)
+    write_card(out, parameters=parameters, steps=steps, seed=seed, seen=seen, read=read)
 
 
 if __name__ == "__main__":

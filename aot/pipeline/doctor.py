@@ -12,11 +12,13 @@ from pathlib import Path
 from aot.errors import EXTRA_OF_PACKAGE
 
 MIN_FREE_GB = 2.0
+EMBEDDED = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
+ONLY_FOR = {"video": " (video runs need it, text runs do not)", "text": " (some text data sets and answers need it)"}
 
 
 def troubles() -> Iterator[str]:
     """Each trouble as one line: what is wrong, and what to do."""
-    for look in (_packages, _torchvision, _disk, _compiler, _embedded_student):
+    for look in (_packages, _torchvision, _disk, _compiler, _embedded_students):
         try:
             yield from look()
         except Exception as error:  # noqa: BLE001 - a doctor never crashes
@@ -28,7 +30,8 @@ def _packages() -> Iterator[str]:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            yield f"{module} does not import ({error}); pip install 'aot-distill[{extra}]'"
+            only = ONLY_FOR.get(extra, "")
+            yield f"{module} does not import ({error}); pip install 'aot-distill[{extra}]'{only}"
         except Exception as error:  # noqa: BLE001 - packages that do not fit each other fail in any way
             yield f"{module} is installed but broken ({_words(error)}); pip install --force-reinstall {module}"
 
@@ -63,14 +66,15 @@ def _compiler() -> Iterator[str]:
         yield "no C++ compiler found; DeepSpeed on CPU (--zero) builds one operator with it: install g++"
 
 
-def _embedded_student() -> Iterator[str]:
-    folder = resources.files("aot") / "student" / "tiny" / "video"
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        yield "the embedded student is missing; build it: python scripts/build_tiny_students.py"
-        return
-    expected = (folder / "SHA256").read_text().split()[:1] if (folder / "SHA256").is_file() else []
-    if not expected:
-        yield "the embedded student has no checksum; restore aot/student/tiny/video/SHA256 or build it again"
-    elif [hashlib.sha256(weights.read_bytes()).hexdigest()] != expected:
-        yield "the embedded student was altered; restore aot/student/tiny/video or build it again"
+def _embedded_students() -> Iterator[str]:
+    for name, folder_name in EMBEDDED.items():
+        folder = resources.files("aot") / "student" / folder_name
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            yield f"the embedded student {name} is missing; build it: python scripts/build_tiny_students.py --student {name[5:]}"
+            continue
+        expected = (folder / "SHA256").read_text().split()[:1] if (folder / "SHA256").is_file() else []
+        if not expected:
+            yield f"the embedded student {name} has no checksum; restore aot/student/{folder_name} or build it again"
+        elif [hashlib.sha256(weights.read_bytes()).hexdigest()] != expected:
+            yield f"the embedded student {name} was altered; restore aot/student/{folder_name} or build it again"

@@ -2,11 +2,11 @@
 
 import shutil
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, RunConfig, dump_config
 from aot.pipeline.inputs import check_inputs
-from aot.pipeline.prepare import clips_root, usable_source
 from aot.runs import RunFolder, run_root
 from video_data.datasets.rows import AnnotationRow
 
@@ -15,6 +15,9 @@ DRAW_AND_DECODE_S_PER_CLIP = 0.03
 GENERATE_S_PER_QUESTION = 0.003
 TRAIN_S_PER_ROW = 0.0115
 PREDICT_S_PER_ROW = 0.007
+TRAIN_S_PER_LESSON = 0.005
+WRITE_S_PER_REPLY = 0.005
+TEXT_RUN_MB = 120.0
 UNKNOWN_CLIP_S = 60.0
 UNKNOWN_PIXELS = 640 * 360
 
@@ -27,22 +30,52 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     """
     run = RunFolder(run_root(config, config_path=config_path))
     check_inputs(config, run)
+    head = [*dump_config(config).splitlines(), "", f"run folder: {run.root}"]
+    plan = _text_plan(config) if config.door == "text" else _video_plan(config, run)
+    free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
+    lines = [*head, *plan.lines, f"estimated disk: {plan.disk_mb:.0f} MB of {free_mb:.0f} MB free"]
+    if config.student.base in EMBEDDED_STUDENTS:
+        lines.append(f"estimated time: {plan.seconds / 60:.1f} min on 2 cores")
+    else:
+        lines.append("estimated time: unknown for this student; run with --limit 8 first and scale up")
+    return [*lines, "nothing was started"]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    lines: list[str]
+    disk_mb: float
+    seconds: float
+    """With an embedded student on 2 cores."""
+
+
+def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
+    from aot.pipeline.prepare import clips_root, usable_source
+
     source = usable_source(config, run)
     splits = Counter(row.split for row in source.questions)
     clips = {split: len({row.uri for row in source.questions if row.split == split}) for split in splits}
-    lines = dump_config(config).splitlines() + ["", f"run folder: {run.root}"]
-    lines += [f"{split}: {clips[split]} clips, {splits[split]} questions" for split in sorted(splits)]
+    lines = [f"{split}: {clips[split]} clips, {splits[split]} questions" for split in sorted(splits)]
     if source.refused:
         lines.append(f"refused rows: {len(source.refused)}")
+    lines.append(f"clips are read from {clips_root(config, run)}")
     disk_mb = _disk_mb(config, source.clips, source.annotations)
-    free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
-    lines.append(f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free")
-    if config.student.base in EMBEDDED_STUDENTS:
-        lines.append(f"estimated time: {_seconds(config, splits, len(source.clips)) / 60:.1f} min on 2 cores")
-    else:
-        lines.append("estimated time: unknown for this student; run with --limit 8 first and scale up")
-    lines.append(f"clips are read from {clips_root(config, run)}; nothing was started")
-    return lines
+    return _Plan(lines, disk_mb, _seconds(config, splits, len(source.clips)))
+
+
+def _text_plan(config: RunConfig) -> _Plan:
+    from text_cot.budget import planned_steps
+    from text_cot.prepare import usable_source
+
+    source = usable_source(config)
+    splits = Counter(question.split for question in source.questions)
+    lines = [f"{split}: {splits[split]} questions" for split in sorted(splits)]
+    if source.refusals:
+        lines.append(f"refused rows: {len(source.refusals)}")
+    rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
+    asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
+    seconds = rows * TRAIN_S_PER_LESSON + asked * WRITE_S_PER_REPLY
+    return _Plan(lines, TEXT_RUN_MB, seconds)
 
 
 def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:

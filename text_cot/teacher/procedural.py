@@ -29,10 +29,11 @@ def solve(question: Question, *, granularity: Granularity, seed: int, config_dig
         )
     state = family.state_type.model_validate(question.state)
     lines = family.solve(state, granularity, _draw(seed, question.id, granularity) % PHRASINGS)
-    return chain_trace(
+    trace = chain_trace(
         question.id, lines, family.answer(state), teacher=TEACHER, sample_index=SAMPLES.index(granularity),
         config_digest=config_digest,
     )  # fmt: skip
+    return trace.model_copy(update={"granularity": granularity})
 
 
 def chain_trace(

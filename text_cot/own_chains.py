@@ -1,0 +1,134 @@
+"""Chains that a student writes itself: from a share of the teacher's chains to as many as it can verify.
+
+Each round trains a student from the base on what there is, samples it on the questions without a chain, and keeps what
+gives the gold answer and passes the filters (STaR, arXiv 2203.14465; ReST-EM, arXiv 2312.06585). A round that brings
+nothing new is the last one.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from aot.answers import find_answer, grade
+from aot.config import ArmConfig, RunConfig
+from aot.evaluation.intervals import cluster_ids, proportion
+from aot.filtering.chain import judge_alone
+from aot.filtering.subject import Subject
+from aot.records import Lesson, Prediction, Question, Record, Trace
+from aot.runs import RunFolder, publish_json, publish_rows, read_rows
+from aot.student.loading import Student, load_student
+from aot.student.predict import predict
+from aot.student.text_predict import sample
+from aot.student.replies import plain_reply
+from text_cot.lessons import Samples, lesson_of, own_share, pick_chain, train_questions
+from text_cot.teacher.procedural import chain_trace
+from text_cot.training import StepCounter
+
+TEACHER = "self"
+ROUNDS = "rounds.json"
+
+
+class Round(Record):
+    """What one round had, brought, and reached."""
+
+    round: int
+    teacher_chains: int
+    own_chains: int
+    """Those the student of this round was trained on."""
+    sampled: int
+    new_chains: int
+    """Questions that this round's samples gave a chain for the first time."""
+    split: str
+    accuracy: float
+    """Of this round's student on `split`; reported, never used to decide anything."""
+    low: float
+    high: float
+    n: int
+
+
+def own_lessons(
+    run: RunFolder, config: RunConfig, arm: ArmConfig, samples: dict[str, Samples], counter: StepCounter
+) -> list[Lesson]:
+    """Lessons from the teacher's share and everything the student added; publishes rounds.json in the arm's folder."""
+    questions = {question.id: question for question in train_questions(run) if question.id in samples}
+    given = own_share(samples, share=arm.chain_share, seed=config.seed)
+    chains = {question_id: pick_chain(samples[question_id], question_id, config) for question_id in given}
+    rounds: list[Round] = []
+    for number in range(config.train.own_chains.rounds):
+        helper = arm.model_copy(update={"name": f"{arm.name}/round{number}"})
+        counter.train(run, config, helper, lambda known=chains: [lesson_of(chain, arm) for chain in known.values()])  # type: ignore[misc]
+        open_questions = [question for question_id, question in questions.items() if question_id not in chains]
+        found = _new_chains(run, config, helper, open_questions, round_seed=config.seed + number)
+        rounds.append(_round(run, config, helper, number, given=len(given), chains=chains, found=found,
+                             sampled=len(open_questions) * config.train.own_chains.samples))  # fmt: skip
+        publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in rounds])
+        if not found:
+            break
+        chains = {**chains, **found}
+    return [lesson_of(chains[question_id], arm) for question_id in samples if question_id in chains]
+
+
+def verified_chain(replies: Iterable[str], question: Question, config: RunConfig) -> Trace | None:
+    """The shortest reply with the right answer that passes the filters, as a trace; None if there is none."""
+    good: list[Trace] = []
+    for index, reply in enumerate(replies):
+        text = plain_reply(reply)
+        answer = find_answer(text).answer
+        lines = text.rpartition("\n")[0].split("\n")
+        if answer is None or not lines[0] or grade(answer, question).verdict != "right":
+            continue
+        trace = chain_trace(
+            question.id, tuple(lines), answer, teacher=TEACHER, sample_index=index, config_digest=config.digest()
+        )
+        if trace.rationale == text and all(v.keep for v in judge_alone(Subject(trace, question, config.filter))):
+            good.append(trace)
+    return min(good, key=lambda trace: (len(trace.rationale), trace.sample_index), default=None)
+
+
+def _new_chains(
+    run: RunFolder, config: RunConfig, helper: ArmConfig, questions: list[Question], *, round_seed: int
+) -> dict[str, Trace]:
+    """Question id to a verified chain, for the questions that got one; published with all their samples."""
+    kept_path, samples_path = run.arm(helper.name) / "kept.jsonl", run.arm(helper.name) / "samples.jsonl"
+    own = config.train.own_chains
+    if not samples_path.exists():
+        rows = sample(
+            _student(run, config, helper), questions, mode="reason", samples=own.samples,
+            temperature=own.temperature, seed=round_seed, batch_size=config.evaluate.batch_size,
+        )  # fmt: skip
+        publish_rows(
+            samples_path, (one.model_copy(update={"arm": helper.name, "latency_s": 0.0}) for row in rows for one in row)
+        )
+    replies: dict[str, list[str]] = {}
+    for row in read_rows(samples_path, Prediction):
+        replies.setdefault(row.question_id, []).append(row.raw_text)
+    found = {q.id: verified_chain(replies.get(q.id, ()), q, config) for q in questions}
+    kept = {question_id: trace for question_id, trace in found.items() if trace is not None}
+    publish_rows(kept_path, kept.values())
+    return kept
+
+
+def _round(
+    run: RunFolder, config: RunConfig, helper: ArmConfig, number: int, *, given: int, chains: dict[str, Trace],
+    found: dict[str, Trace], sampled: int,
+) -> Round:  # fmt: skip
+    split = config.evaluate.splits[0]
+    asked = [question for question in read_rows(run.questions, Question) if question.split == split]
+    path = run.arm(helper.name) / f"{split}.jsonl"
+    if not path.exists():
+        student = _student(run, config, helper)
+        publish_rows(
+            path,
+            predict(student, asked, pixels=None, arm=helper.name, mode="reason", batch_size=config.evaluate.batch_size),
+        )
+    answers = list(read_rows(path, Prediction))
+    right = [grade(answer.answer, question).verdict == "right" for question, answer in zip(asked, answers, strict=True)]
+    interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in asked]))
+    return Round(
+        round=number, teacher_chains=given, own_chains=len(chains) - given, sampled=sampled, new_chains=len(found),
+        split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n,
+    )  # fmt: skip
+
+
+def _student(run: RunFolder, config: RunConfig, helper: ArmConfig) -> Student:
+    return load_student(config.student.base, adapter=run.arm(helper.name), config=config.student)

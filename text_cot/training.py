@@ -1,0 +1,64 @@
+"""The train stage of a text run: writes what each arm learns, then trains it; helpers of an arm lie in its folder."""
+
+import logging
+from collections.abc import Callable
+
+from aot.config import ArmConfig, RunConfig
+from aot.errors import SourceError
+from aot.records import Lesson
+from aot.runs import RunFolder, publish_rows
+from aot.student.lessons import LESSONS
+from aot.student.train import train_arm
+from text_cot.budget import planned_steps
+from text_cot.lessons import Samples, arm_lessons, kept_samples
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+
+
+class StepCounter:
+    """Adds up the optimiser steps of all arms and their helpers for the progress of the stage."""
+
+    def __init__(self, progress: Progress, *, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._finished = 0
+
+    def train(self, run: RunFolder, config: RunConfig, arm: ArmConfig, lessons: Callable[[], list[Lesson]]) -> None:
+        """Train `arm` on its lessons, which are made and written once; a trained arm is left alone."""
+        path = run.arm(arm.name) / LESSONS
+        if not path.exists():
+            publish_rows(path, lessons())
+        train_arm(run, config, arm, progress=lambda done, _: self._progress(self._finished + done, self._total))
+        self._finished += config.steps_of(arm)
+        self._progress(self._finished, self._total)
+
+
+def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """Every arm, one after the other; returns how many arms there are, and steps of all students together.
+
+    Raises:
+        SourceError: no training question has a kept chain.
+    """
+    samples = kept_samples(run)
+    if not samples:
+        raise SourceError("no training question has a kept chain; look at the funnel (funnel.json) and the filters")
+    total = sum(planned_steps(arm, config) for arm in config.train.arms)
+    counter = StepCounter(progress, total=total)
+    for arm in config.train.arms:
+        counter.train(run, config, arm, _lesson_maker(run, config, arm, samples, counter))
+    return {"arms": len(config.train.arms), "steps": total}
+
+
+def _lesson_maker(
+    run: RunFolder, config: RunConfig, arm: ArmConfig, samples: dict[str, Samples], counter: StepCounter
+) -> Callable[[], list[Lesson]]:
+    if arm.order == "adaptive":
+        from text_cot.adaptive import adaptive_lessons
+
+        return lambda: adaptive_lessons(run, config, arm, samples, counter)
+    if arm.chains == "self":
+        from text_cot.own_chains import own_lessons
+
+        return lambda: own_lessons(run, config, arm, samples, counter)
+    return lambda: arm_lessons(samples, arm, config)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aot.evaluation.metrics import MODES
+from aot.evaluation.cells import MODES
 from aot.evaluation.scoring import score
 from aot.rationale import CITATION, PARTS, parse_rationale
 from aot.records import ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict

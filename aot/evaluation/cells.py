@@ -1,0 +1,147 @@
+"""Graded predictions sorted into cells: one arm in one mode on the questions of one group of one split.
+
+The denominator of a cell is every question of its group, if the arm predicted any of each kind in it: a missing
+prediction counts as failed and wrong. Nothing here knows which groups, comparisons or metrics a run wants.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, interval_of, proportion
+from aot.evaluation.scoring import score
+from aot.records import MetricRow, Prediction, Question, Score
+
+MODES = ("direct", "reason", "explain", "adaptive", "likelihood", "none")
+_DIGITS = 6
+
+Group = tuple[str, tuple[Question, ...]]
+"""Name and members of a group of questions."""
+CellKey = tuple[str, str, str, str]
+"""Arm, mode, split, kind."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A prediction and what the grader said."""
+
+    prediction: Prediction
+    score: Score
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one arm in one mode did on one group of questions of one split."""
+
+    arm: str
+    mode: str
+    split: str
+    kind: str
+    questions: tuple[Question, ...]
+    graded: tuple[Graded, ...]
+    """In the order of the questions."""
+
+    @property
+    def key(self) -> CellKey:
+        """Arm, mode, split and kind."""
+        return self.arm, self.mode, self.split, self.kind
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """1.0 for each right answer, else 0.0."""
+        return np.array([g.score.correct for g in self.graded], dtype=float)
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """Generated tokens of each reply."""
+        return np.array([float(g.prediction.completion_tokens) for g in self.graded])
+
+    @cached_property
+    def clusters(self) -> np.ndarray:
+        """Number of the cluster of each question."""
+        return cluster_ids([q.group for q in self.questions])
+
+    def subset(self, chosen: np.ndarray) -> "Cell":
+        """The same cell with the questions where `chosen` is true only."""
+        places = [i for i, take in enumerate(chosen) if take]
+        questions, graded = tuple(self.questions[i] for i in places), tuple(self.graded[i] for i in places)
+        return Cell(self.arm, self.mode, self.split, self.kind, questions, graded)
+
+    def row(self, metric: str, interval: Interval, note: str = "") -> MetricRow:
+        """A row of this cell, rounded so that two runs write the same bytes."""
+        value, low, high = (round(x, _DIGITS) + 0.0 for x in (interval.value, interval.low, interval.high))
+        return MetricRow(
+            arm=self.arm, mode=self.mode, split=self.split, kind=self.kind, metric=metric,
+            value=value, low=low, high=high, n=interval.n, num_clusters=interval.num_clusters, note=note,
+        )  # fmt: skip
+
+
+def grade_all(
+    questions: Sequence[Question], predictions: Sequence[Prediction]
+) -> dict[tuple[str, str], dict[str, Graded]]:
+    """(arm, mode) to question id to graded prediction; of two for one question the later one counts."""
+    by_id = {question.id: question for question in questions}
+    graded: dict[tuple[str, str], dict[str, Graded]] = {}
+    for prediction in predictions:
+        question = by_id.get(prediction.question_id)
+        if question is not None:
+            row = Graded(prediction, score(prediction, question))
+            graded.setdefault((prediction.arm, prediction.mode), {})[question.id] = row
+    return graded
+
+
+def make_cells(
+    questions: Sequence[Question],
+    graded: Mapping[tuple[str, str], Mapping[str, Graded]],
+    *,
+    order: Sequence[str],
+    groups: Callable[[Sequence[Question]], list[Group]],
+) -> Iterator[Cell]:
+    """Every cell that somebody answered: arms in the given order, then modes, splits, and `groups` of each split."""
+    rank = {name: index for index, name in enumerate(order)}
+    splits = sorted({question.split for question in questions})
+    grouped = {split: groups([q for q in questions if q.split == split]) for split in splits}
+    for arm, mode in sorted(graded, key=lambda key: (rank.get(key[0], len(rank)), key[0], MODES.index(key[1]))):
+        rows = graded[arm, mode]
+        for split in splits:
+            answered = {q.kind for q in questions if q.split == split and q.id in rows}
+            for kind, members in grouped[split]:
+                if {q.kind for q in members} <= answered:
+                    yield Cell(arm, mode, split, kind, members, tuple(_get(rows, q, arm, mode) for q in members))
+
+
+def answer_rows(cell: Cell) -> Iterator[MetricRow]:
+    """`accuracy`, `unparsable_rate` and, where anything failed, `failed_rate`."""
+    states = np.array([g.score.state for g in cell.graded])
+    missing = sum(g.prediction.error == "missing" for g in cell.graded)
+    note = f"{missing} of {len(cell.graded)} predictions are missing and count as wrong" if missing else ""
+    yield cell.row("accuracy", proportion(cell.correct, cell.clusters), note)
+    yield cell.row("unparsable_rate", proportion(states == "no_answer", cell.clusters))
+    if (states == "failed").any():
+        yield cell.row("failed_rate", proportion(states == "failed", cell.clusters))
+
+
+def tokens_per_correct(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
+    """Generated tokens over right answers; nothing where no token was generated."""
+    tokens, correct, clusters = cell.tokens, cell.correct, cell.clusters
+    if tokens.sum() == 0:
+        return
+    sums = bootstrap.sums_BK(np.stack([tokens, correct], axis=1), clusters)
+    value = float(tokens.sum() / max(1.0, correct.sum()))
+    draws = sums[:, 0] / np.maximum(1.0, sums[:, 1])
+    interval = interval_of(value, draws, cluster_ids=clusters, bounds=(value, 2 * value))
+    barren = float(np.mean(sums[:, 1] == 0))
+    note = f"{barren:.0%} of resamples had no right answer and were counted as one" if barren else ""
+    note = "no right answer: the value is a lower bound" if correct.sum() == 0 else note
+    yield cell.row("tokens_per_correct", interval, note)
+
+
+def _get(rows: Mapping[str, Graded], question: Question, arm: str, mode: str) -> Graded:
+    found = rows.get(question.id)
+    if found is not None:
+        return found
+    row = {"question_id": question.id, "arm": arm, "mode": mode}
+    missing = Prediction.model_validate({**row, "raw_text": "", "answer": None, "error": "missing"})
+    return Graded(missing, Score.model_validate({**row, "state": "failed", "correct": False}))

@@ -68,13 +68,15 @@ def running_stage(folder: Path) -> str:
 
 def compare(calm: Path, killed: Path) -> list[str]:
     """What differs between the two run folders, line by line; empty when nothing does."""
-    names = [*SAME, *(str(p.relative_to(calm)) for p in sorted(calm.glob("student/*/adapter_model.safetensors")))]
+    weights = [path for path in calm.glob("student/**/*.safetensors") if "checkpoints" not in path.parts]
+    names = [*SAME, *(str(path.relative_to(calm)) for path in sorted(weights))]
     different = [name for name in names if digest(calm / name) != digest(killed / name)]
     asked = [question.id for question in read_rows(RunFolder(killed).questions, Question)]
     parts = sorted((killed / "traces").glob("*.jsonl"))
-    answered = Counter(trace.question_id for part in parts for trace in read_rows(part, Trace))
+    written = Counter((trace.question_id, trace.sample_index) for part in parts for trace in read_rows(part, Trace))
+    answered = {question_id for question_id, _ in written}
     different += [f"lost trace {name}" for name in asked if name not in answered]
-    return different + [f"doubled trace {name}" for name, count in answered.items() if count > 1]
+    return different + [f"doubled trace {name}, sample {k}" for (name, k), count in written.items() if count > 1]
 
 
 def digest(path: Path) -> str:

@@ -264,6 +264,6 @@ def test_a_limit_keeps_a_seeded_sample_of_each_split_in_file_order(tmp_path: Pat
 
 def test_reading_files_imports_no_decoder_and_no_torch() -> None:
     heavy = "{'cv2', 'av', 'decord', 'torchvision', 'PIL', 'torch', 'datasets', 'reasoning_gym'}"
-    code = f"import sys, text_cot.datasets.files; print(sorted({heavy} & sys.modules.keys()))"
+    code = f"import sys, text_cot.datasets.files, text_cot.datasets.gym; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

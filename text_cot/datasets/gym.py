@@ -1,0 +1,150 @@
+"""Draws problems of reasoning-gym tasks, fresh for each seed, with proven gold answers and clean splits.
+
+Training and test items come from different seeds; a test item whose text was trained on is dropped and counted. Tasks
+with wrong gold answers are refused by name (gym_tasks) or as soon as a drawn item shows it. Knows no teacher.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from aot.errors import ConfigError, SourceError
+from aot.records import GivenRationale, Question, Refusal
+from text_cot.datasets.forms import form_of
+from text_cot.datasets.gym_checks import audit_items, item_problem, open_task
+from text_cot.datasets.gym_tasks import EXCLUDED, TASKS
+from text_cot.datasets.gym_truths import Item
+from text_cot.datasets.source import TextSource, gold_problem, same_text, short_hash, with_answer_line
+
+TRIES = 4
+"""As many times the wanted number of items are drawn at most, where texts repeat."""
+
+
+def gym_source(
+    tasks: tuple[str, ...], unseen_tasks: tuple[str, ...], *, train: int, test: int, seed: int, limit: int | None
+) -> TextSource:
+    """Problems of `tasks` in the splits train and test, and of `unseen_tasks` in the split test_ood.
+
+    Args:
+        tasks: names in TASKS.
+        unseen_tasks: other names in TASKS; nothing of them is trained on.
+        train: problems of each task in the split train.
+        test: problems of each task in the split test or test_ood; fewer where a task has no more different ones.
+        seed: item i of a task and split depends on (seed, task, split, i) only.
+        limit: at most this many problems of each split, spread over its tasks.
+
+    Raises:
+        ConfigError: a task is unknown, excluded, or asked for twice.
+        SourceError: no task is left after the check of its gold answers.
+        MissingPackageError: reasoning-gym is not installed.
+    """
+    check_tasks(tasks, unseen_tasks)
+    drawn = _Drawn()
+    for split, names, count in (("train", tasks, train), ("test", tasks, test), ("test_ood", unseen_tasks, test)):
+        left = limit if limit is not None else count * len(names)
+        for position, name in enumerate(names):
+            share = min(count, -(-left // (len(names) - position)))
+            left -= drawn.draw(name, split, share, seed=seed)
+    wrong = {refusal.item.split("/")[1] for refusal in drawn.refusals if refusal.reason == "wrong_gold"}
+    if not set(tasks) - wrong:
+        told = "; ".join(refusal.detail for refusal in drawn.refusals if refusal.reason == "wrong_gold")
+        raise SourceError(f"no task of data.gym.tasks is left, their gold answers are wrong: {told}")
+    kept = [question for question in drawn.questions if question.kind not in wrong]
+    ids = {question.id for question in kept}
+    rationales = tuple(rationale for rationale in drawn.rationales if rationale.question_id in ids)
+    return TextSource(tuple(kept), rationales, tuple(drawn.refusals))
+
+
+def check_tasks(tasks: tuple[str, ...], unseen_tasks: tuple[str, ...]) -> None:
+    """Refuse task names that cannot be used.
+
+    Raises:
+        ConfigError: one is unknown, excluded, or asked for twice, or `tasks` is empty.
+    """
+    if not tasks:
+        raise ConfigError(f"data.gym.tasks is empty; name some of {', '.join(TASKS)}")
+    named = [*tasks, *unseen_tasks]
+    for name in named:
+        if name in EXCLUDED:
+            raise ConfigError(f"the gym task {name!r} is excluded: {EXCLUDED[name]}; take some of {', '.join(TASKS)}")
+        if name not in TASKS:
+            near = difflib.get_close_matches(name, TASKS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"no gym task {name!r}; {hint}known: {', '.join(TASKS)}")
+        if named.count(name) > 1:
+            raise ConfigError(f"the gym task {name!r} is named twice in data.gym.tasks and data.gym.unseen_tasks")
+
+
+class _Drawn:
+    """Problems drawn so far, and the texts that are taken."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+        self.rationales: list[GivenRationale] = []
+        self.refusals: list[Refusal] = []
+        self._splits: dict[str, str] = {}
+
+    def draw(self, name: str, split: str, count: int, *, seed: int) -> int:
+        """Add up to `count` different problems of a task to a split; how many there were."""
+        checked: list[tuple[Item, str]] = []
+        before = len(self.questions)
+        for id_, item, problem in _items(name, split, TRIES * count, seed=seed):
+            if len(self.questions) == before + count:
+                break
+            checked.append((item, problem))
+            if not problem:
+                self._take(id_, name, split, item)
+        found = audit_items(name, checked)
+        if found.wrong:
+            detail = f"{name}: {found.wrong} of {found.n} gold answers are wrong: {found.reason}"
+            self._refuse(f"gym/{name}/{split}", "wrong_gold", detail)
+        return len(self.questions) - before
+
+    def _take(self, id_: str, name: str, split: str, item: Item) -> None:
+        text = same_text(item["question"])
+        taken = self._splits.setdefault(text, "")
+        if taken:
+            reason = "duplicate" if taken == split else "seen_in_train" if taken == "train" else "seen_in_test"
+            return self._refuse(id_, reason, f"the same text stands in split {taken}")
+        question = _question(id_, name, split, item)
+        problem = gold_problem(question)
+        if problem:
+            return self._refuse(id_, "gold_unparsable", problem)
+        self._splits[text] = split
+        self.questions.append(question)
+        chain = with_answer_line(str(item["metadata"].get("answer_cot") or "").rpartition("####")[0], question.answer)
+        if chain:
+            self.rationales.append(GivenRationale(question_id=id_, text=chain))
+        return None
+
+    def _refuse(self, item: str, reason: str, detail: str) -> None:
+        self.refusals.append(Refusal(item=item, boundary="source", reason=reason, detail=detail))
+
+
+def _items(name: str, split: str, count: int, *, seed: int) -> Iterator[tuple[str, Item, str]]:
+    """Id, item and what is wrong with its gold answer, one after the other."""
+    own_seed = int(short_hash(seed, name, split)[:8], 16)  # the package draws item i from own_seed + i
+    task: Any = open_task(name, size=max(count, 1), seed=own_seed, settings=TASKS[name].settings)
+    for index in range(count):
+        item = task[index]
+        yield f"gym/{name}/{split}/{index}", item, item_problem(name, task, item)
+
+
+def _question(id_: str, name: str, split: str, item: Item) -> Question:
+    answer, how = str(item["answer"]).strip(), TASKS[name].answer_type
+    answer_type = form_of(answer) if how == "by_form" else how
+    state: dict[str, Any] = {"task": name}
+    if answer_type == "scored":
+        state["entry"] = json.loads(json.dumps(item, allow_nan=False))
+    return Question(
+        id=id_,
+        dataset="gym",
+        split=split,
+        kind=name,
+        text=item["question"].strip(),
+        answer=answer.lower() if answer_type == "yes_no" else answer,
+        answer_type=answer_type,
+        group=short_hash("text", same_text(item["question"])),
+        state=state,
+    )

@@ -1,0 +1,140 @@
+"""How far each question is from the nearest question of training, and whether right answers keep to near ones.
+
+Distance is 1 minus the Jaccard index of two questions' word triples (Broder 1997), a triple counted as often as it
+occurs. It is measured twice: with numbers as they are (`exact`) and with every number alike (`template`), so that a
+known wording with new numbers is far in the first sense and at 0 in the second. Distances are exact: every pair is
+looked at, through an index from triples to training questions.
+"""
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from aot.evaluation.cells import Cell
+from aot.evaluation.intervals import Bootstrap, interval_of, proportion
+from aot.records import MetricRow, Question
+
+Sense = Literal["exact", "template"]
+SENSES: tuple[Sense, ...] = ("exact", "template")
+EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Bins of distance: 0 itself, then up to each further edge."""
+_WORD = re.compile(r"\d+(?:[.,:]\d+)*|\w+|[^\w\s]")
+_SHINGLE = 3
+
+Shingle = tuple[tuple[str, ...], int]
+"""Words, and which occurrence of them in its question this is."""
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Distance of one question to the nearest question of training in each sense, 0 to 1."""
+
+    exact: float
+    template: float
+
+
+def nearness(questions: Sequence[Question], training: Sequence[Question]) -> dict[str, Nearness]:
+    """Question id to its distances; empty without training questions."""
+    if not training:
+        return {}
+    texts, known = [q.text for q in questions], [q.text for q in training]
+    exact, template = (nearest_distances(texts, known, sense=sense) for sense in SENSES)
+    return {
+        question.id: Nearness(float(one), float(other))
+        for question, one, other in zip(questions, exact, template, strict=True)
+    }
+
+
+def nearest_distances(texts: Sequence[str], known: Sequence[str], *, sense: Sense) -> np.ndarray:
+    """Distance of each of `texts` to the nearest of `known`, (n,), each 0 to 1; `known` must not be empty."""
+    known_sets = list(dict.fromkeys(shingles(text, sense=sense) for text in known))
+    sizes = np.array([len(one) for one in known_sets], dtype=float)
+    places: dict[Shingle, list[int]] = {}
+    for place, one in enumerate(known_sets):
+        for shingle in one:
+            places.setdefault(shingle, []).append(place)
+    index = {shingle: np.array(found, dtype=np.int64) for shingle, found in places.items()}
+
+    @functools.cache  # many questions are alike once numbers are
+    def distance(own: frozenset[Shingle]) -> float:
+        found = [index[shingle] for shingle in own if shingle in index]
+        if not found:
+            return 1.0
+        shared = np.bincount(np.concatenate(found), minlength=len(known_sets))
+        return 1.0 - float(np.max(shared / (len(own) + sizes - shared)))
+
+    return np.array([distance(shingles(text, sense=sense)) for text in texts])
+
+
+def shingles(text: str, *, sense: Sense) -> frozenset[Shingle]:
+    """The word triples of a text in lower case, each with the number of its occurrence.
+
+    >>> sorted(words for words, _ in shingles("Add 12 and 7.", sense="template"))
+    [('#', 'and', '#'), ('add', '#', 'and'), ('and', '#', '.')]
+    """
+    words = _WORD.findall(text.lower())
+    if sense == "template":
+        words = ["#" if word[0].isdigit() else word for word in words]
+    counts: Counter[tuple[str, ...]] = Counter()
+    found = []
+    for start in range(max(1, len(words) - _SHINGLE + 1)):
+        words_here = tuple(words[start : start + _SHINGLE])
+        found.append((words_here, counts[words_here]))
+        counts[words_here] += 1
+    return frozenset(found)
+
+
+def memorisation_rows(cell: Cell, near: Mapping[str, Nearness], bootstrap: Bootstrap) -> Iterator[MetricRow]:
+    """In each sense: `accuracy_at_<sense>_distance_<bin>`, and `<sense>_distance_correlation`.
+
+    The correlation is Spearman's between distance and right (1) or wrong (0); negative means that an arm is right on
+    what is near. Its interval resamples clusters and keeps the ranks of the whole sample. There is none where every
+    question is as near as the others, or every answer alike.
+    """
+    if not near:
+        return
+    for sense in SENSES:
+        distances = np.array([getattr(near[question.id], sense) for question in cell.questions])
+        for name, inside in _bins(distances):
+            part = cell.subset(inside)
+            yield cell.row(f"accuracy_at_{sense}_distance_{name}", proportion(part.correct, part.clusters))
+        if len(np.unique(distances)) > 1 and len(np.unique(cell.correct)) > 1:
+            yield _correlation_row(cell, distances, f"{sense}_distance_correlation", bootstrap)
+
+
+def _bins(distances: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and members of each bin that is not empty."""
+    numbers = np.searchsorted(EDGES, np.round(distances, 9))
+    for number in np.unique(numbers):
+        name = "0" if number == 0 else f"{EDGES[number - 1]:g}-{EDGES[number]:g}"
+        yield name, numbers == number
+
+
+def _correlation_row(cell: Cell, distances: np.ndarray, metric: str, bootstrap: Bootstrap) -> MetricRow:
+    x, y = (_centred_ranks(values) for values in (distances, cell.correct))
+    sums = bootstrap.sums_BK(np.stack([x, y, x * x, y * y, x * y, np.ones_like(x)], axis=1), cell.clusters)
+    draws = _correlation(sums)
+    value = float(_correlation(np.array([[0.0, 0.0, x @ x, y @ y, x @ y, float(len(x))]]))[0])
+    interval = interval_of(value, draws[np.isfinite(draws)], cluster_ids=cell.clusters, bounds=(-1.0, 1.0))
+    return cell.row(metric, interval, "Spearman; negative: right on what is near")
+
+
+def _correlation(sums_BK: np.ndarray) -> np.ndarray:
+    """Pearson's correlation from the sums of x, y, xx, yy, xy and 1, (B,); NaN where one of them does not vary."""
+    x, y, xx, yy, xy, n = sums_BK.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = (n * xy - x * y) / np.sqrt(np.maximum(0, n * xx - x * x) * np.maximum(0, n * yy - y * y))
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks with ties shared, minus their mean."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks = ((ends - counts + ends - 1) / 2)[places]
+    return np.asarray(ranks - ranks.mean())

@@ -1,0 +1,74 @@
+"""Does the arithmetic of a chain hold, and do wrong answers come from a wrong step?
+
+Every equation that can be read in a reply is worked out again (aot.arithmetic). Measured is whether what is written is
+true as written; a step that is left out, or true but beside the point, goes unseen. A wrong answer in a chain with a
+wrong step need not come from it, so it is counted twice: where there is a wrong step at all, and where the result of
+the first one goes on, into a later equation or into the answer itself. A wrong answer without a wrong step has another
+cause, such as a wrong plan.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from aot.arithmetic import find_equations, read_amount
+from aot.evaluation.cells import Cell
+from aot.evaluation.intervals import proportion
+from aot.records import MetricRow, Prediction
+
+
+@dataclass(frozen=True)
+class ChainCheck:
+    """What the equations of one reply show."""
+
+    readable: int
+    """Equations that can be worked out."""
+    has_wrong: bool
+    goes_on: bool
+    """Whether the result of the first wrong equation is used by a later one, or is the answer."""
+
+
+def check_chain(prediction: Prediction) -> ChainCheck:
+    r"""The equations of a reply, worked out again.
+
+    >>> reply = "12 + 7 = 18\n18 - 5 = 13\nAnswer: 13"
+    >>> check_chain(Prediction(question_id="q", arm="pre", mode="reason", raw_text=reply, answer="13"))
+    ChainCheck(readable=2, has_wrong=True, goes_on=True)
+    """
+    equations = find_equations(prediction.raw_text)
+    readable = sum(equation.holds is not None for equation in equations)
+    first = next((i for i, equation in enumerate(equations) if equation.holds is False), None)
+    if first is None:
+        return ChainCheck(readable, has_wrong=False, goes_on=False)
+    result = equations[first].result
+    used_later = any(result in later.operands for later in equations[first + 1 :])
+    is_answer = read_amount(prediction.answer or "") == result
+    return ChainCheck(readable, has_wrong=True, goes_on=result is not None and (used_later or is_answer))
+
+
+def step_rows(cell: Cell) -> Iterator[MetricRow]:
+    """Rows over the replies with at least one readable equation, which n counts; nothing if there are none.
+
+    `chains_with_wrong_step` over all of them; `wrong_answers_after_wrong_step` and `wrong_answers_from_wrong_step`,
+    whose first wrong result goes on, over those whose answer is wrong or missing; and `right_answers_with_wrong_step`
+    over those whose answer is right.
+    """
+    checks = [check_chain(graded.prediction) for graded in cell.graded]
+    readable = np.array([check.readable > 0 for check in checks])
+    if not readable.any():
+        return
+    chains = cell.subset(readable)
+    has_wrong = np.array([check.has_wrong for check in checks])[readable]
+    goes_on = np.array([check.goes_on for check in checks])[readable]
+    note = f"over the {len(chains.graded)} of {len(cell.graded)} replies with an equation that can be read"
+    yield chains.row("chains_with_wrong_step", proportion(has_wrong, chains.clusters), note)
+    is_wrong = chains.correct == 0
+    for metric, hits, chosen in (
+        ("wrong_answers_after_wrong_step", has_wrong, is_wrong),
+        ("wrong_answers_from_wrong_step", goes_on, is_wrong),
+        ("right_answers_with_wrong_step", has_wrong, ~is_wrong),
+    ):
+        if chosen.any():
+            part = chains.subset(chosen)
+            yield part.row(metric, proportion(hits[chosen], part.clusters), note)

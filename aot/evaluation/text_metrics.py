@@ -1,0 +1,163 @@
+"""The metrics of a text run: questions, predictions and arms in, one row of numbers out for each cell and metric.
+
+Every trained arm answers in the one mode of its order, the base directly and reasoning first. Kinds are those of the
+questions and, where a question's state tells them, `category=<name>`, `steps=<n>` and `steps=3-4`.
+
+Metrics of every kind: `accuracy`, `unparsable_rate`, `failed_rate`, `tokens_mean`, `tokens_per_correct`,
+`accuracy_difference_vs_<arm>` (paired, see `text_pairs`) and, outside the first split, `accuracy_gap_vs_<first>`. Of
+all questions of a split together also what `spending`, `thoughts`, `steps` and `memorisation` measure.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from aot.config import ArmConfig
+from aot.evaluation.cells import Cell, CellKey, Group, answer_rows, grade_all, make_cells, tokens_per_correct
+from aot.evaluation.intervals import Bootstrap, difference_of_shares, proportion
+from aot.evaluation.memorisation import Nearness, memorisation_rows, nearness
+from aot.evaluation.paired import compare
+from aot.evaluation.spending import budget_rows, budgets, tokens_mean
+from aot.evaluation.steps import step_rows
+from aot.evaluation.thoughts import thought_rows
+from aot.records import MetricRow, Prediction, Question
+
+ALL = "all"
+MIDDLE_STEPS = (3, 4)
+MIDDLE = "steps=3-4"
+"""Problems that no student of one-step facts can answer at once, and that are still in distribution."""
+
+
+def text_pairs(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
+    """For every arm, in the order of the rows, the arms it is compared with question by question.
+
+    A trained arm meets the base, the teacher and, among the arms of its seed that learn all kept chains with LoRA: the
+    one that learns answers only, the one of its own order and, where the order is `adaptive`, those that think before
+    and after the answer; the last two also meet each other. An arm that writes its own chains meets the arm that has
+    no more than its share of the teacher's, too.
+    """
+    trained = {}
+    for arm in arms:
+        same_seed = [other for other in arms if other.seed == arm.seed]
+        orders = ["answers_only", arm.order]
+        orders += ["pre", "post"] if arm.order == "adaptive" else ["post"] if arm.order == "pre" else []
+        met = [_reference(same_seed, order) for order in orders]
+        met += [other.name for other in same_seed if _is_start_of(arm, other)]
+        trained[arm.name] = tuple(
+            dict.fromkeys(("base", *(name for name in met if name and name != arm.name), "teacher"))
+        )
+    return {"base": (), **trained, "teacher": ()}
+
+
+def compute_text_metrics(
+    *,
+    questions: Sequence[Question],
+    predictions: Sequence[Prediction],
+    training: Sequence[Question],
+    arms: Sequence[ArmConfig],
+    splits: Sequence[str],
+    bootstrap_samples: int,
+    seed: int,
+) -> list[MetricRow]:
+    """Every metric row of a text run; arms without predictions have none.
+
+    Args:
+        questions: All questions that were to be answered, of all evaluated splits.
+        predictions: Of any arms and modes; of two for one question the later one counts.
+        training: Questions that students learned from, for the distance of each question to the nearest of them.
+        arms: Every trained arm.
+        splits: Evaluated splits; the first one is in distribution, the others are measured against it.
+        bootstrap_samples: Resamples of clusters for each bootstrap interval.
+        seed: Of the resampling.
+    """
+    bootstrap = Bootstrap(bootstrap_samples, seed)
+    pairs = text_pairs(arms)
+    graded = grade_all(questions, predictions)
+    cells = {cell.key: cell for cell in make_cells(questions, graded, order=list(pairs), groups=_groups)}
+    ladder = budgets(max((p.completion_tokens for p in predictions), default=0))
+    near = nearness(questions, training)
+    rows: dict[CellKey, list[MetricRow]] = {}
+    for key in sorted(cells, key=lambda key: (key[2], key[3])):  # cells of equal size share their bootstrap draws
+        cell = cells[key]
+        rows[key] = [*answer_rows(cell), *tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap)]
+        rows[key] += _paired_rows(cell, cells, pairs.get(cell.arm, ()), bootstrap)
+        rows[key] += _gap_rows(cell, cells, first=splits[0])
+        if cell.kind == ALL:
+            rows[key] += _whole_rows(cell, ladder, near, bootstrap)
+    return [row for key in cells for row in rows[key]]
+
+
+def _whole_rows(
+    cell: Cell, ladder: Sequence[int], near: Mapping[str, Nearness], bootstrap: Bootstrap
+) -> Iterator[MetricRow]:
+    yield from budget_rows(cell, ladder)
+    yield from thought_rows(cell, bootstrap)
+    yield from step_rows(cell)
+    yield from memorisation_rows(cell, near, bootstrap)
+
+
+def _groups(questions: Sequence[Question]) -> list[Group]:
+    """All, each kind, and what the states of the questions tell: categories and numbers of steps."""
+    groups: dict[str, list[Question]] = {ALL: list(questions)}
+    for question in sorted(questions, key=lambda question: question.kind):
+        groups.setdefault(question.kind, []).append(question)
+    told: dict[str, list[Question]] = {}
+    for question in questions:
+        category, steps = question.state.get("category"), question.state.get("steps")
+        if isinstance(category, str):
+            told.setdefault(f"category={category}", []).append(question)
+        if isinstance(steps, int):
+            told.setdefault(f"steps={steps}", []).append(question)
+            if steps in MIDDLE_STEPS:
+                told.setdefault(MIDDLE, []).append(question)
+    in_order = sorted(told, key=lambda name: (name.startswith("steps="), len(name), name))
+    groups |= {name: told[name] for name in in_order if name not in groups}
+    return [(name, tuple(members)) for name, members in groups.items()]
+
+
+def _paired_rows(
+    cell: Cell, cells: Mapping[CellKey, Cell], others: Sequence[str], bootstrap: Bootstrap
+) -> Iterator[MetricRow]:
+    for name in others:
+        other = _counterpart(cell, cells, name)
+        if other is not None:
+            result = compare(cell.correct, other.correct, cell.clusters, bootstrap)
+            note = f"against mode {other.mode}; {result.note}"
+            yield cell.row(f"accuracy_difference_vs_{name}", result.difference, note)
+
+
+def _counterpart(cell: Cell, cells: Mapping[CellKey, Cell], arm: str) -> Cell | None:
+    """What `arm` did on the same questions: in the same mode if it has it, else in the one that it is best at there."""
+    found = [other for key, other in cells.items() if key[0] == arm and key[2:] == (cell.split, cell.kind)]
+    same = [other for other in found if other.mode == cell.mode]
+    return max(same or found, key=lambda other: float(other.correct.mean()), default=None)
+
+
+def _gap_rows(cell: Cell, cells: Mapping[CellKey, Cell], *, first: str) -> Iterator[MetricRow]:
+    """Accuracy on another split minus that on the first one, whose questions of the same kinds count.
+
+    Splits hold different questions, so this is no paired difference; a split of unseen kinds only is measured against
+    every question of the first.
+    """
+    home = cells.get((cell.arm, cell.mode, first, cell.kind))
+    if home is None or cell.split == first:
+        return
+    kinds = {question.kind for question in cell.questions}
+    like = [question.kind in kinds for question in home.questions]
+    fair = home.subset(np.array(like)) if any(like) else home
+    gap = difference_of_shares(proportion(cell.correct, cell.clusters), proportion(fair.correct, fair.clusters))
+    which = "of the same kinds" if any(like) else "of all kinds, because it has none of these"
+    note = f"against {len(fair.questions)} questions of {first} {which}; unpaired"
+    yield cell.row(f"accuracy_gap_vs_{first}", gap, note)
+
+
+def _reference(arms: Sequence[ArmConfig], order: str) -> str | None:
+    """The first arm of that order that learns all kept chains with LoRA."""
+    plain = (a for a in arms if a.order == order and a.chains == "kept" and a.chain_share == 1 and a.tuning == "lora")
+    return next((arm.name for arm in plain), None)
+
+
+def _is_start_of(arm: ArmConfig, other: ArmConfig) -> bool:
+    """Whether `other` learns the chains that `arm` begins to write its own from, and nothing else."""
+    alike = (other.order, other.chain_share, other.tuning) == (arm.order, arm.chain_share, arm.tuning)
+    return arm.chains == "self" and other.chains == "kept" and alike and arm.chain_share < 1

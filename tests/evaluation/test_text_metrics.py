@@ -1,0 +1,133 @@
+import json
+
+import pytest
+from text_rows import ARMS, metrics, question, right, said, wrong
+
+from aot.config import ArmConfig
+from aot.evaluation.text_metrics import compute_text_metrics, text_pairs
+
+
+def test_arms_meet_base_teacher_and_the_other_orders_of_their_seed() -> None:
+    more = (
+        *ARMS,
+        ArmConfig(name="pre_2", order="pre", seed=2),
+        ArmConfig(name="few", order="pre", chain_share=0.1),
+        ArmConfig(name="self", order="pre", chain_share=0.1, chains="self"),
+    )
+    pairs = text_pairs(more)
+    assert list(pairs) == ["base", *(arm.name for arm in more), "teacher"]
+    assert pairs["answers_only"] == ("base", "teacher")
+    assert pairs["pre"] == ("base", "answers_only", "post", "teacher")
+    assert pairs["adaptive"] == ("base", "answers_only", "pre", "post", "teacher")
+    assert pairs["pre_2"] == ("base", "teacher"), "its seed has no other order"
+    assert pairs["self"] == ("base", "answers_only", "pre", "post", "few", "teacher")
+
+
+def test_kinds_are_those_of_questions_and_of_their_states() -> None:
+    asked = [question(i, kind="sum" if i % 2 else "story", steps=1 + i % 5) for i in range(10)]
+    rows = metrics(asked, [right(q, arm="pre") for q in asked])
+    kinds = list(dict.fromkeys(kind for _, _, _, kind, _ in rows))
+    assert kinds == [
+        "all", "story", "sum", "category=arithmetic", "steps=1", "steps=2", "steps=3", "steps=4", "steps=5",
+        "steps=3-4",
+    ]  # fmt: skip
+    assert rows["pre", "reason", "test", "steps=3-4", "accuracy"].n == 4
+
+
+def test_arms_of_different_modes_are_paired_on_problems_of_three_and_four_steps() -> None:
+    asked = [question(i, steps=3 + i % 3) for i in range(30)]
+    rows = metrics(asked, [
+        *(right(q, arm="pre") for q in asked),
+        *((right if i < 6 else wrong)(q, arm="answers_only") for i, q in enumerate(asked)),
+        *(wrong(q, arm="teacher") for q in asked),
+    ])  # fmt: skip
+    row = rows["pre", "reason", "test", "steps=3-4", "accuracy_difference_vs_answers_only"]
+    assert (row.value, row.n) == (0.8, 20)
+    assert row.note.startswith("against mode direct; McNemar exact")
+    assert rows["pre", "reason", "test", "all", "accuracy_difference_vs_teacher"].value == 1.0
+
+
+def test_base_meets_an_arm_in_its_mode_or_in_the_one_that_it_is_best_at() -> None:
+    asked = [question(i) for i in range(10)]
+    rows = metrics(asked, [
+        *(right(q, arm="base", mode="direct") for q in asked),
+        *(wrong(q, arm="base", mode="reason") for q in asked),
+        *(right(q, arm="pre") for q in asked), *(right(q, arm="adaptive") for q in asked),
+    ])  # fmt: skip
+    pre = rows["pre", "reason", "test", "all", "accuracy_difference_vs_base"]
+    adaptive = rows["adaptive", "adaptive", "test", "all", "accuracy_difference_vs_base"]
+    assert (pre.value, adaptive.value) == (1.0, 0.0)
+    assert "against mode direct" in adaptive.note
+
+
+def test_missing_predictions_count_as_wrong_and_failed() -> None:
+    asked = [question(i) for i in range(10)]
+    rows = metrics(asked, [right(q, arm="pre") for q in asked[:7]])
+    assert rows["pre", "reason", "test", "all", "accuracy"].value == 0.7
+    assert rows["pre", "reason", "test", "all", "failed_rate"].value == 0.3
+
+
+def test_budgets_turn_long_answers_into_wrong_ones() -> None:
+    asked = [question(i) for i in range(10)]
+    rows = metrics(asked, [right(q, arm="pre", completion_tokens=4 + 2 * i) for i, q in enumerate(asked)])
+    curve = [rows["pre", "reason", "test", "all", f"accuracy_within_{n}_tokens"].value for n in (4, 8, 16, 32)]
+    assert curve == [0.1, 0.3, 0.7, 1.0]
+    mean = rows["pre", "reason", "test", "all", "tokens_mean"]
+    assert mean.value == 13 and mean.low < 13 < mean.high
+    assert rows["pre", "reason", "test", "all", "tokens_per_correct"].value == 13
+
+
+def test_an_arm_without_tokens_has_no_cost_rows() -> None:
+    asked = [question(i) for i in range(4)]
+    rows = metrics(asked, [right(q, arm="teacher") for q in asked])
+    assert not [metric for *_, metric in rows if "tokens" in metric]
+
+
+def test_gap_is_taken_against_the_same_kinds_of_the_first_split() -> None:
+    home = [question(i, kind=kind) for kind in ("sum", "clock") for i in range(20)]
+    away = [question(i, split="ood_large") for i in range(20)]
+    strange = [question(i, split="ood_family", kind="comparison") for i in range(20)]
+    asked = [*home, *away, *strange]
+    rows = metrics(asked, [
+        *((wrong if q.kind == "clock" else right)(q, arm="pre") for q in home),
+        *((right if i < 10 else wrong)(q, arm="pre") for i, q in enumerate([*away, *strange])),
+    ])  # fmt: skip
+    gap = rows["pre", "reason", "ood_large", "all", "accuracy_gap_vs_test"]
+    assert (gap.value, gap.n) == (-0.5, 20) and -1 < gap.low < -0.5 < gap.high < 0
+    assert gap.note == "against 20 questions of test of the same kinds; unpaired"
+    unseen = rows["pre", "reason", "ood_family", "all", "accuracy_gap_vs_test"]
+    assert unseen.value == -0.5 and "against 40 questions of test of all kinds" in unseen.note
+    assert ("pre", "reason", "test", "all", "accuracy_gap_vs_test") not in rows
+
+
+def test_choices_of_an_adaptive_arm_are_counted_and_held_against_its_success() -> None:
+    asked = [question(i) for i in range(10)]
+    probs = {"direct": (0.8, 0.1, 0.1), "full": (0.1, 0.2, 0.7)}
+    chosen = ["direct"] * 6 + ["full"] * 4
+    rows = metrics(asked, [
+        (right if i != 0 else wrong)(q, arm="adaptive", thought=way, thought_probs=probs[way])
+        for i, (q, way) in enumerate(zip(asked, chosen, strict=True))
+    ])  # fmt: skip
+    mine = {metric: row for (*_, kind, metric), row in rows.items() if kind == "all"}
+    assert [mine[f"share_{way}"].value for way in ("direct", "short", "full")] == [0.6, 0.0, 0.4]
+    assert (mine["accuracy_when_direct"].value, mine["accuracy_when_direct"].n) == (round(5 / 6, 6), 6)
+    assert "accuracy_when_short" not in mine
+    assert mine["choice_probability"].value == pytest.approx(0.76)
+    assert mine["choice_ece"].value == pytest.approx(5 / 6 - 0.8, abs=1e-6) and mine["choice_ece"].n == 6
+
+
+def test_text_metrics_are_the_same_bytes_whatever_the_order_of_predictions() -> None:
+    asked = [question(i, split=split) for split in ("test", "ood_terms") for i in range(8)]
+    said_rows = [said(q, q.answer if i % 3 else None, arm=a, completion_tokens=3) for a in ("pre", "post") for i, q in
+                 enumerate(asked)]  # fmt: skip
+    forms = [
+        json.dumps([
+            row.model_dump(mode="json")
+            for row in compute_text_metrics(
+                questions=asked, predictions=order, training=[question(99, split="train")], arms=ARMS,
+                splits=("test", "ood_terms"), bootstrap_samples=200, seed=0,
+            )
+        ])
+        for order in (said_rows, said_rows[::-1])
+    ]  # fmt: skip
+    assert forms[0] == forms[1]

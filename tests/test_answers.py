@@ -22,7 +22,7 @@ CHOICE = ask("fry onion", "choice", "chop onion", "fry onion", "add egg")
     [
         ("Gather: x [1].\nAnswer: fry onion", "fry onion", "declared"),
         ("It follows. Final answer: 2", "2", "declared"),
-        ("... The answer is C.", "C.", "declared"),
+        ("... The answer is C.", "C.", "said"),
         ("Answer: 2\nAnswer: 2.", "2.", "declared"),
         ("Answer: 2\nAnswer: 3", None, "none"),
         ("Combine: so.\nAnswer:", None, "none"),

@@ -1,0 +1,152 @@
+r"""Reads a number exactly, as a fraction of integers: digits, LaTeX fractions, powers of ten, English words.
+
+It knows nothing of units and rounds nothing; whatever is not one whole number expression is no number.
+"""
+
+import re
+from fractions import Fraction
+
+MAX_DIGITS = 300
+"""Longer numbers, and powers of ten beyond it, are refused: no answer needs them, and some cost seconds."""
+
+_ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_TEENS = ("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+NUMBER_WORDS: dict[str, int] = {
+    **{word: value for value, word in enumerate((*_ONES, *_TEENS))},
+    **{ten: 10 * value for value, ten in enumerate(_TENS, start=2)},
+    **{f"{ten} {one}": 10 * t + o for t, ten in enumerate(_TENS, 2) for o, one in enumerate(_ONES[1:10], 1)},
+    "once": 1,
+    "twice": 2,
+    "thrice": 3,
+    "none": 0,
+    "never": 0,
+}
+_PARTS = {
+    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
+    "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10,
+}  # fmt: skip
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+
+_INT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_DECIMAL = rf"(?:{_INT}(?:\.[0-9]*)?|\.[0-9]+)"
+_TIMES_TEN = r"\s?(?:x|\*|\\times|\\cdot)\s?10\s?\^\s?(?:\{\s?([+-]?[0-9]+)\s?\}|([+-]?[0-9]+))"
+_DIGITS = re.compile(r"[+-]?[0-9]+")
+_SIMPLE = re.compile(rf"([+-]?)\s?({_DECIMAL})(?:e([+-]?[0-9]+)|{_TIMES_TEN})?", re.IGNORECASE)
+_RATIO = re.compile(rf"([+-]?)\s?({_DECIMAL})\s?/\s?([+-]?)\s?({_DECIMAL})")
+_MIXED = re.compile(rf"([+-]?)\s?({_INT})\s(?:and\s)?([0-9]+)\s?/\s?([0-9]+)")
+_SCALED = re.compile(rf"([+-]?\s?{_DECIMAL})\s({'|'.join(_SCALES)})s?")
+_LATEX_FRACTION = re.compile(r"\\frac\s?(?:\{([^{}]*)\}|([0-9]))\s?(?:\{([^{}]*)\}|([0-9]))")
+_MINUS_WORD = re.compile(r"(?:minus|negative)\s+(?=[0-9.])", re.IGNORECASE)
+_ASSIGNED = re.compile(r"[A-Za-z]\s?=\s?(?=\S)")
+
+_ONE = "|".join(_ONES[1:10])
+_TEEN = "|".join((*_ONES[10:], *_TEENS))
+_BELOW_100 = rf"(?:(?:{'|'.join(_TENS)})(?: (?:{_ONE}))?|{_TEEN}|{_ONE})"
+_BELOW_1000 = rf"(?:(?:{_ONE}|{_TEEN}) hundred(?: (?:and )?{_BELOW_100})?|{_BELOW_100})"
+_WORDS = re.compile(rf"(?:({_BELOW_1000}) million ?)?(?:({_BELOW_1000}) thousand ?)?(?:(?:and )?({_BELOW_1000}))?")
+_PART_WORDS = re.compile(rf"(?:(.+) and )?(?:(an?|{_ONE}) )?({'|'.join(_PARTS)})")
+
+
+def exact_number(text: str) -> Fraction | None:
+    r"""The value of `text`, which `clean.undressed` has seen; None if it is not one number.
+
+    >>> exact_number("1,234.50"), exact_number(r"1\frac{1}{2}"), exact_number("two hundred and five")
+    (Fraction(2469, 2), Fraction(3, 2), Fraction(205, 1))
+    >>> exact_number("36 or 40") is None
+    True
+    """
+    if len(text) <= MAX_DIGITS and _DIGITS.fullmatch(text):
+        return Fraction(int(text))
+    text = text.rstrip(". ")
+    if not text or len(text) > 3 * MAX_DIGITS or re.search(rf"[0-9]{{{MAX_DIGITS + 1}}}", text):
+        return None
+    text = _ASSIGNED.sub("", text, count=1) if _ASSIGNED.match(text) else text
+    if not any(character.isdigit() for character in text):
+        return _worded(text)
+    return _written(_MINUS_WORD.sub("-", text, count=1) if text[0] in "mMnN" else text)
+
+
+def why_no_number(text: str) -> str:
+    """The countable reason for which `exact_number` gave None."""
+    if len(text) > MAX_DIGITS and sum(character.isdigit() for character in text) > MAX_DIGITS:
+        return "too_many_digits"
+    numbers = len(re.findall(_DECIMAL, text)) + sum(word in NUMBER_WORDS for word in text.casefold().split())
+    if numbers == 1 and re.search(r"[A-Za-z%$€£°]", text):
+        return "not_only_a_number"
+    return "several_numbers" if numbers > 1 else "not_a_number"
+
+
+def number_from_words(text: str) -> int | None:
+    """The value of an English number word up to the millions; None if it is none.
+
+    >>> number_from_words("one million two hundred thousand and five"), number_from_words("five five")
+    (1200005, None)
+    """
+    words = " ".join(text.casefold().replace("-", " ").replace(",", " ").split())
+    if words == "zero":
+        return 0
+    if words.startswith("a ") and words[2:].partition(" ")[0] in _SCALES:
+        words = f"one {words[2:]}"
+    found = _WORDS.fullmatch(words) if words else None
+    if not found:
+        return None
+    return sum(_below_1000(group) * scale for group, scale in zip(found.groups(), (10**6, 1000, 1), strict=True))
+
+
+def _below_1000(words: str | None) -> int:
+    total = 0
+    for word in (words or "").split():
+        total = total * 100 if word == "hundred" else total + NUMBER_WORDS.get(word, 0)
+    return total
+
+
+def _written(text: str) -> Fraction | None:
+    if "\\frac" in text:
+        text = _LATEX_FRACTION.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]}", text).strip()
+    if simple := _SIMPLE.fullmatch(text):
+        return _power(_signed(simple[1], simple[2]), simple[3] or simple[4] or simple[5] or "0")
+    if ratio := _RATIO.fullmatch(text):
+        return _divided(_signed(ratio[1], ratio[2]), _signed(ratio[3], ratio[4]))
+    if mixed := _MIXED.fullmatch(text):
+        part = _divided(Fraction(int(mixed[3])), Fraction(int(mixed[4])))
+        if part is None or part >= 1:
+            return None
+        return (-1 if mixed[1] == "-" else 1) * (_signed("", mixed[2]) + part)
+    if scaled := _SCALED.fullmatch(text.casefold()):
+        sign, digits = ("-", scaled[1][1:]) if scaled[1].startswith("-") else ("", scaled[1].lstrip("+"))
+        return _signed(sign, digits.strip()) * _SCALES[scaled[2]]
+    return None
+
+
+def _worded(text: str) -> Fraction | None:
+    words = " ".join(text.casefold().replace("-", " - ").split())
+    for sign in ("minus ", "negative ", "- "):
+        if words.startswith(sign):
+            value = _worded(words[len(sign) :])
+            return None if value is None else -value
+    words = words.replace(" - ", " ")
+    number = number_from_words(words)
+    if number is not None:
+        return Fraction(number)
+    part = _PART_WORDS.fullmatch(words)
+    if not part or not (part[2] or part[3] == "half"):
+        return None
+    whole = _worded(part[1]) if part[1] else Fraction(0)
+    return None if whole is None else whole + Fraction(NUMBER_WORDS.get(part[2] or "one", 1), _PARTS[part[3]])
+
+
+def _signed(sign: str, digits: str) -> Fraction:
+    whole, _, part = digits.replace(",", "").partition(".")
+    value = Fraction(int(f"{whole}{part}"), 10 ** len(part))
+    return -value if sign == "-" else value
+
+
+def _power(value: Fraction, exponent: str) -> Fraction | None:
+    if len(exponent) > 4 or abs(int(exponent)) > MAX_DIGITS:
+        return None
+    return value * Fraction(10) ** int(exponent)
+
+
+def _divided(top: Fraction, bottom: Fraction) -> Fraction | None:
+    return top / bottom if bottom else None

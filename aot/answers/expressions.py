@@ -1,0 +1,178 @@
+r"""Decides whether two mathematical expressions are equal, and asks a worker process only where it must.
+
+Equal text and equal plain numbers are decided here; what is no expression, or would cost a computer algebra system
+more than a second, is refused here. Nothing in this process evaluates what a model wrote.
+"""
+
+import re
+
+from aot.answers.clean import undressed
+from aot.answers.exact import exact_number
+from aot.answers.forms import Grade, ParsedAnswer
+from aot.answers.workers import ask_worker
+from aot.records import Question
+
+MAX_EXPRESSION_CHARS = 1_000
+_MAX_DEPTH = 20
+_MAX_EXPONENT = 1_000
+_MAX_FACTORIAL = 300
+
+_ALLOWED = re.compile(r"[0-9A-Za-z\s+\-*/^_=<>().,!|{}\[\]\\&]*")
+_COMMANDS = frozenset({
+    "frac", "sqrt", "pi", "cdot", "times", "div", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos",
+    "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp", "infty", "ge", "geq", "le", "leq", "ne", "neq", "alpha",
+    "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "nu", "omega", "phi", "psi", "rho", "sigma", "tau",
+    "binom", "begin", "end", "lfloor", "rfloor", "lceil", "rceil",
+})  # fmt: skip
+_PLAIN_NAMES = {
+    **{name: f"\\{name} " for name in ("sin", "cos", "tan", "log", "ln", "exp", "pi", "theta", "alpha", "beta")},
+    "infinity": "\\infty ", "inf": "\\infty ", "oo": "\\infty ", "arcsin": "\\arcsin ", "arccos": "\\arccos ",
+}  # fmt: skip
+_PLAIN_NAME = re.compile(rf"(?<![\\A-Za-z])(?:{'|'.join(sorted(_PLAIN_NAMES, key=len, reverse=True))})(?![A-Za-z])")
+_PLAIN_ROOT = re.compile(r"(?<!\\)sqrt\s?\(([^()]*)\)")
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}")
+_SCRIPT = re.compile(r"([\^_])\s?(-?[0-9]+)")
+_TOWER = re.compile(r"\^\s?(?:\{[^{}^]*\}|[^{}^\s]*)\s?\^|\^\s?\{[^{}^]*\^")
+_APART = re.compile(r"[0-9.]\s+[0-9.]")
+_ASSIGNED = re.compile(r"([A-Za-z](?:_\{?\w\}?)?(?:\([A-Za-z]\))?)\s?=\s?((?:(?!\\[gln]e)[^=<>])+)")
+_RELATION = re.compile(r"[=<>]|\\(?:geq?|leq?|neq?)(?![A-Za-z])")
+_OTHER_BASE = re.compile(r"[0-9)}]\s?_")
+_DECIMAL = re.compile(r"([0-9]*)\.([0-9]+)")
+
+
+def parse_expression(answer: str, question: Question) -> ParsedAnswer:
+    """An expression as LaTeX without its dress; of a plain number, its exact value."""
+    text = undressed(answer).rstrip(". ")
+    number = None if _ASSIGNED.fullmatch(text) else exact_number(text)
+    if number is not None:
+        return ParsedAnswer(str(number), written=text)
+    latex = to_latex(text)
+    return ParsedAnswer(_tight(latex), written=latex) if latex else ParsedAnswer(None, "empty")
+
+
+def compare_expressions(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
+    """Right when the two are mathematically equal, not only close; `x = 5` is 5, and not `y = 5`."""
+    if answer.value == gold.value:
+        return Grade("right", "exact")
+    said, meant = _unassigned(answer.written, gold.written)
+    if bool(_RELATION.search(said)) != bool(_RELATION.search(meant)):
+        return Grade("cannot_tell", "relation_or_value")
+    return compare_latex([said], [meant])
+
+
+def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True) -> Grade:
+    """Whether the expressions are equal one by one, or in any order; one question to the worker at most."""
+    if len(answers) != len(golds):
+        return Grade("wrong", "different")
+    numbers = [(exact_number(a), exact_number(g)) for a, g in zip(answers, golds, strict=True)]
+    if ordered and any(a is not None and g is not None and a != g for a, g in numbers):
+        return Grade("wrong", "different")
+    if ordered and all(a == g and (n[0] is not None or a) for a, g, n in zip(answers, golds, numbers, strict=True)):
+        return Grade("right", "exact")
+    for gold in golds:
+        if why_not_asked(gold):
+            return Grade("cannot_tell", "gold_not_understood")
+    letters = _letters(" ".join(golds))
+    for answer in answers:
+        if {letter.swapcase() for letter in _letters(answer) - letters} & letters:
+            return Grade("wrong", "other_variable")
+        reason = why_not_asked(answer) or ("not_an_expression" if _foreign_words(answer, letters) else "")
+        if reason:
+            return Grade("cannot_tell", reason)
+    request = {"answers": [_spelled(a) for a in answers], "golds": [_spelled(g) for g in golds], "ordered": ordered}
+    reply = ask_worker("expressions", request)
+    if reply.reason:
+        return Grade("cannot_tell", reply.reason)
+    return Grade("right", "equal_expressions") if reply.value else Grade("wrong", "different")
+
+
+def to_latex(text: str) -> str:
+    """Plain notation such as `2*sqrt(x)**2` written as LaTeX; LaTeX stays as it is."""
+    text = text.replace("**", "^").replace("√", "\\sqrt ")
+    for _ in range(3):  # roots within roots
+        text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", text)
+    text = _PLAIN_NAME.sub(lambda found: _PLAIN_NAMES[found[0]], text)
+    return " ".join(_SCRIPT.sub(r"\1{\2}", text).split())
+
+
+def why_not_asked(latex: str) -> str:
+    """Reason for which no computer algebra system is asked about `latex`; empty if one may be."""
+    if len(latex) > MAX_EXPRESSION_CHARS:
+        return "too_long"
+    without = _ENVIRONMENT.sub("", latex)
+    commands = set(_COMMAND.findall(without))
+    if not _ALLOWED.fullmatch(latex) or not commands <= _COMMANDS - {"begin", "end"} or _OTHER_BASE.search(latex):
+        return "not_an_expression"
+    if re.search(r"[A-Za-z]{5}", _COMMAND.sub(" ", without)):
+        return "not_an_expression"
+    depth = _depth(latex)
+    if depth is None:
+        return "unbalanced_brackets"
+    if _several(latex) or _APART.search(latex):
+        return "several_values"
+    return "too_hard" if depth > _MAX_DEPTH or _explodes(latex) else ""
+
+
+def _tight(latex: str) -> str:
+    """Without spaces, but for those that keep 1 2 from being 12."""
+    return re.sub(r"(?<![0-9.])\s|\s(?![0-9.])", "", latex)
+
+
+def _explodes(latex: str) -> bool:
+    exponents = re.findall(r"\^\s?\{?\s?-?\s?([0-9]+)", latex)
+    factorials = re.findall(r"([0-9]+)[)}\s]*!", latex)
+    return bool(
+        _TOWER.search(latex)
+        or "!!" in latex
+        or re.search(r"[0-9]{61}", latex)
+        or any(int(exponent) > _MAX_EXPONENT for exponent in exponents)
+        or any(int(number) > _MAX_FACTORIAL for number in factorials)
+    )
+
+
+def _depth(latex: str) -> int | None:
+    depth = deepest = 0
+    for character in latex:
+        if character in "({[":
+            depth += 1
+        elif character in ")}]":
+            depth -= 1
+        deepest = max(deepest, depth)
+        if depth < 0:
+            return None
+    return None if depth else deepest
+
+
+def _several(latex: str) -> bool:
+    depth = 0
+    for index, character in enumerate(latex):
+        depth += (character in "({[") - (character in ")}]")
+        if character == "," and depth == 0 and not re.match(r",[0-9]{3}(?![0-9])", latex[index : index + 5]):
+            return True
+    return False
+
+
+def _letters(latex: str) -> set[str]:
+    return set("".join(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", latex))))
+
+
+def _foreign_words(answer: str, letters: set[str]) -> bool:
+    words = re.findall(r"[A-Za-z]{2,}", _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", answer)))
+    return any(not set(word) <= letters | {"e", "i"} for word in words)
+
+
+def _unassigned(answer: str, gold: str) -> tuple[str, str]:
+    """Both without their `x =` where they agree on the name, or only one of them has it and the other no relation."""
+    said, meant = _ASSIGNED.fullmatch(answer), _ASSIGNED.fullmatch(gold)
+    if said and (meant[1] == said[1] if meant else not _RELATION.search(gold)):
+        answer = said[2].strip()
+    if meant and (said[1] == meant[1] if said else not _RELATION.search(answer)):
+        gold = meant[2].strip()
+    return answer, gold
+
+
+def _spelled(latex: str) -> str:
+    """Thousands without commas, which would be read as a list, and decimals as fractions, which are never rounded."""
+    latex = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", latex)
+    return _DECIMAL.sub(lambda found: f"\\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}", latex)

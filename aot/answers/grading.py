@@ -1,0 +1,118 @@
+"""Parses an answer by its question's type and says whether it is the gold answer: right, wrong, or cannot tell.
+
+Strict on purpose: what cannot be parsed is `cannot_tell` with a reason, never a guess. This module knows no rationale,
+no model and no filter. A further answer type is one more line in `_PARSERS`, and one in `_COMPARISONS` if its values
+can be the same without being equal.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+
+from aot.answers import amounts, closed, expressions, groups, numeric, scored, times
+from aot.answers.finding import plain
+from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
+from aot.errors import MissingPackageError, SourceError
+from aot.records import AnswerType, Question
+
+_PARSERS: dict[AnswerType, Callable[[str, Question], ParsedAnswer]] = {
+    "choice": closed.parse_choice,
+    "letter": closed.parse_letter,
+    "text": closed.parse_text,
+    "yes_no": closed.parse_yes_no,
+    "span": closed.parse_span,
+    "integer": numeric.parse_integer,
+    "decimal": numeric.parse_number,
+    "fraction": numeric.parse_number,
+    "number": numeric.parse_number,
+    "percent": numeric.parse_percent,
+    "money": amounts.parse_money,
+    "quantity": amounts.parse_quantity,
+    "duration": amounts.parse_duration,
+    "date": times.parse_date,
+    "clock": times.parse_clock,
+    "collection": groups.parse_collection,
+    "expression": expressions.parse_expression,
+    "scored": scored.parse_scored,
+}
+_COMPARISONS: dict[AnswerType, Callable[[ParsedAnswer, ParsedAnswer], Grade]] = {
+    "span": closed.compare_spans,
+    "decimal": numeric.compare_decimals,
+    "money": amounts.compare_money,
+    "quantity": amounts.compare_quantities,
+    "duration": amounts.compare_durations,
+    "date": times.compare_dates,
+    "clock": times.compare_clocks,
+    "collection": groups.compare_collections,
+    "expression": expressions.compare_expressions,
+}
+_PACKAGES: dict[AnswerType, tuple[str, str]] = {
+    "expression": ("math_verify", "math-verify"),
+    "collection": ("math_verify", "math-verify"),
+    "scored": ("reasoning_gym", "reasoning-gym"),
+}
+
+
+def parse_answer(answer: str | None, question: Question) -> ParsedAnswer:
+    """`answer` in the canonical form of the question's type."""
+    if answer is None or (question.answer_type != "collection" and not answer.strip(" \t\r\n.()")):
+        return ParsedAnswer(None, "empty")
+    if len(answer) > MAX_ANSWER_CHARS:
+        return ParsedAnswer(None, "too_long")
+    return _PARSERS[question.answer_type](answer, question)
+
+
+def grade(answer: str | None, question: Question) -> Grade:
+    """Whether `answer` is the gold answer of `question`.
+
+    Raises:
+        SourceError: the gold answer itself cannot be parsed by the question's type.
+    """
+    if question.answer_type == "scored":
+        parsed = parse_answer(answer, question)
+        return Grade("cannot_tell", parsed.reason) if parsed.value is None else scored.grade_scored(parsed, question)
+    gold = _parse_gold(question)
+    if gold.value is None:
+        raise SourceError(
+            f"question {question.id!r}: gold answer {question.answer[:200]!r} is no {question.answer_type} "
+            f"({gold.reason}); mend the answer or its answer_type in the questions file"
+        )
+    return _compared(parse_answer(answer, question), gold, question)
+
+
+def compare_answers(answer: str | None, other: str | None, question: Question) -> Grade:
+    """Whether two answers to `question` say the same, whatever its gold answer is.
+
+    Two answers of the type `scored` are the same only as text.
+    """
+    parsed_other = parse_answer(other, question)
+    if parsed_other.value is None:
+        return Grade("cannot_tell", parsed_other.reason)
+    return _compared(parse_answer(answer, question), parsed_other, question)
+
+
+def check_packages(questions: Iterable[Question]) -> None:
+    """Refuse questions whose answers only an absent package can compare; without it they `cannot_tell`.
+
+    Raises:
+        MissingPackageError: math-verify (expressions, collections) or reasoning-gym (scored) is not installed.
+    """
+    for answer_type in sorted({question.answer_type for question in questions} & set(_PACKAGES)):
+        module, package = _PACKAGES[answer_type]
+        if find_spec(module) is None:
+            raise MissingPackageError(
+                f"answers of the type {answer_type} are compared by the package {package}, which is not installed; "
+                "pip install 'aot-distill[text]'"
+            )
+
+
+def _compared(answer: ParsedAnswer, gold: ParsedAnswer, question: Question) -> Grade:
+    if answer.value is None:
+        return Grade("cannot_tell", answer.reason)
+    return _COMPARISONS.get(question.answer_type, equal_values)(answer, gold)
+
+
+def _parse_gold(question: Question) -> ParsedAnswer:
+    """The gold answer; of a choice it is always the text of an option, even where that text is a letter."""
+    if question.answer_type == "choice":
+        return ParsedAnswer(plain(question.answer))
+    return parse_answer(question.answer, question)

@@ -1,0 +1,183 @@
+r"""Parsers and comparisons of collections: tuples and lists in order, sets in any order, intervals with their ends.
+
+Elements are compared as numbers, as text, and where they look like mathematics as expressions. Which kind a collection
+is follows from its brackets; a bare list is in order, and takes the kind of a set or longer tuple it is compared with.
+"""
+
+import re
+from dataclasses import dataclass
+
+from aot.answers.clean import undressed
+from aot.answers.exact import exact_number
+from aot.answers.expressions import compare_latex, to_latex
+from aot.answers.finding import plain
+from aot.answers.forms import Grade, ParsedAnswer
+from aot.records import Question
+
+MAX_ELEMENTS = 200
+_MAX_CHARS = 4_000
+_MAX_DEPTH = 20
+_OPEN, _CLOSE = "([{", ")]}"
+_JOINED = re.compile(r",?\s+(?:and|or)\s+")
+_ASSIGNED = re.compile(r"([A-Za-z])\s?=\s?")
+_THOUSANDS = re.compile(r"[0-9]{3}(?![0-9])")
+_MATH = re.compile(r"[0-9\\+*/^=]")
+_INFINITY = re.compile(r"([+-]?)\s?(?:\\infty|infinity|inf|oo)")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A collection taken apart."""
+
+    brackets: str
+    """Two characters; empty for a bare list, `u` for a union."""
+    elements: tuple[str, ...]
+    """Canonical text: a fraction for a number, LaTeX for mathematics, plain words else."""
+
+
+def parse_collection(answer: str, question: Question) -> ParsedAnswer:
+    """A collection in one canonical line, sets sorted and without repeats."""
+    text = _braces(undressed(answer).rstrip(". "))
+    group = _read(text) if len(text) <= _MAX_CHARS else None
+    if group is None:
+        return ParsedAnswer(None, "too_long" if len(text) > _MAX_CHARS else "not_a_collection")
+    return ParsedAnswer(_canonical(group), written=text)
+
+
+def compare_collections(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
+    """Right when kind, order (but of sets) and elements agree; missing brackets that matter are `no_brackets`."""
+    if answer.value == gold.value:
+        return Grade("right", "exact")
+    said, meant = _read(answer.written), _read(gold.written)
+    if said is None or meant is None:
+        return Grade("cannot_tell", "not_a_collection")
+    return _compare(said, meant)
+
+
+def _compare(said: _Group, meant: _Group) -> Grade:
+    if said.brackets != meant.brackets:
+        if not said.brackets and _ends_matter(meant):
+            return Grade("cannot_tell", "no_brackets")
+        if (
+            said.brackets
+            and meant.brackets
+            and (_ends_matter(said) or _ends_matter(meant) or "{}" in (said.brackets, meant.brackets))
+        ):
+            return Grade("wrong", "other_brackets")
+    unordered = meant.brackets in ("{}", "u") or all(_ASSIGNED.match(gold) for gold in meant.elements)
+    answers, golds = list(said.elements), list(meant.elements)
+    if unordered:
+        answers, golds = _without_common(sorted(set(answers)), sorted(set(golds)))
+    if len(answers) != len(golds):
+        return Grade("wrong", "different")
+    if answers == golds:
+        return Grade("right", "exact")
+    if not meant.brackets and sorted(answers) == sorted(golds):
+        return Grade("cannot_tell", "other_order")
+    pairs = [(a, g) for a, g in zip(answers, golds, strict=True) if unordered or a != g]
+    if not all(_MATH.search(a) and _MATH.search(g) and a[0] not in _OPEN and g[0] not in _OPEN for a, g in pairs):
+        return Grade("wrong", "different")
+    return compare_latex([a for a, _ in pairs], [g for _, g in pairs], ordered=not unordered)
+
+
+def _ends_matter(group: _Group) -> bool:
+    """Whether the brackets say something: of an interval, or of a pair that might be one."""
+    return group.brackets in ("(]", "[)", "u") or (group.brackets in ("()", "[]") and len(group.elements) == 2)
+
+
+def _without_common(answers: list[str], golds: list[str]) -> tuple[list[str], list[str]]:
+    common = set(answers) & set(golds)
+    return [a for a in answers if a not in common], [g for g in golds if g not in common]
+
+
+def _canonical(group: _Group) -> str:
+    elements = sorted(set(group.elements)) if group.brackets in ("{}", "u") else group.elements
+    return f"{group.brackets[:1]}{'; '.join(elements)}{group.brackets[1:]}"
+
+
+def _braces(text: str) -> str:
+    text = text.replace("\\{", "{").replace("\\}", "}").replace("\\varnothing", "\\emptyset")
+    return "{}" if text.strip() == "\\emptyset" else text
+
+
+def _read(text: str, depth: int = 0) -> _Group | None:
+    text = _ASSIGNED.sub("", text, count=1) if _ASSIGNED.match(text) and text.rstrip()[-1:] in _CLOSE else text
+    parts = _split(text, "\\cup") if "\\cup" in text else None
+    if parts and len(parts) > 1:
+        return _united(parts, depth)
+    brackets = ""
+    inner = text.strip()
+    if inner[:1] and inner[0] in _OPEN and inner[-1] in _CLOSE and _closes_at_end(inner):
+        brackets, inner = inner[0] + inner[-1], inner[1:-1]
+    elif not brackets and depth == 0:
+        inner = _JOINED.sub(", ", inner)
+    if depth > _MAX_DEPTH or brackets in ("{)", "{]", "(}", "[}"):
+        return None
+    parts = _split(inner, ",")
+    if parts is None or len(parts) > MAX_ELEMENTS or (not brackets and not inner):
+        return None
+    if not brackets:
+        parts = _unassigned(parts)
+    elements = [_element(part, depth) for part in parts] if inner.strip() else []
+    known = tuple(element for element in elements if element)
+    return _Group(brackets, known) if len(known) == len(elements) else None
+
+
+def _unassigned(parts: list[str]) -> list[str]:
+    """`x = 1` and `x = 2` as 1 and 2; values of different variables keep their names."""
+    assigned = [_ASSIGNED.match(part.strip()) for part in parts]
+    if len({found[1] if found else "" for found in assigned}) != 1 or not all(assigned):
+        return parts
+    return [_ASSIGNED.sub("", part, count=1) for part in parts]
+
+
+def _united(parts: list[str], depth: int) -> _Group | None:
+    groups = [_read(part, depth + 1) for part in parts]
+    if depth > _MAX_DEPTH or any(group is None or not group.brackets for group in groups):
+        return None
+    return _Group("u", tuple(_canonical(group) for group in groups if group))
+
+
+def _element(text: str, depth: int) -> str | None:
+    text = text.strip().strip("'\"")
+    if not text:
+        return None
+    if text[0] in _OPEN and text[-1] in _CLOSE and _closes_at_end(text):
+        group = _read(text, depth + 1)
+        return _canonical(group) if group else None
+    if infinity := _INFINITY.fullmatch(text.casefold()):
+        return f"{infinity[1].replace('+', '')}infinity"
+    number = None if _ASSIGNED.match(text) else exact_number(text)
+    if number is not None:
+        return str(number)
+    return to_latex(text).replace(" ", "") if _MATH.search(text) else plain(text) or None
+
+
+def _closes_at_end(text: str) -> bool:
+    """Whether the first bracket is closed by the last character."""
+    depth = 0
+    for index, character in enumerate(text):
+        depth += (character in _OPEN) - (character in _CLOSE)
+        if depth == 0:
+            return index == len(text) - 1
+    return False
+
+
+def _split(text: str, mark: str) -> list[str] | None:
+    """`text` at each `mark` outside brackets, but not at the commas of 1,234; None if brackets do not close."""
+    parts, start, depth, index = [], 0, 0, 0
+    while index < len(text):
+        depth += (text[index] in _OPEN) - (text[index] in _CLOSE)
+        if depth < 0:
+            return None
+        if depth == 0 and text.startswith(mark, index) and not _is_thousands(text, index, mark):
+            parts.append(text[start:index])
+            start = index + len(mark)
+            index = start
+        else:
+            index += 1
+    return None if depth else [*parts, text[start:]]
+
+
+def _is_thousands(text: str, index: int, mark: str) -> bool:
+    return mark == "," and text[:index][-1:].isdigit() and _THOUSANDS.match(text, index + 1) is not None

@@ -1,0 +1,83 @@
+r"""Parsers and comparisons of plain numbers: integer, decimal, fraction, number, percent.
+
+All compare by exact value; only a decimal may also be given to more digits than the gold has. A number with anything
+besides it (a unit, a second number, "about") is never trimmed to fit.
+"""
+
+import re
+from fractions import Fraction
+
+from aot.answers.clean import undressed
+from aot.answers.exact import NUMBER_WORDS, exact_number, why_no_number
+from aot.answers.finding import plain
+from aot.answers.forms import Grade, ParsedAnswer
+from aot.records import Question
+
+MIN_ROUNDED_DIGITS = 3
+"""A longer decimal that rounds to the gold is right only if the gold shows this many digits after its point, and this
+many that count: 3.14159 for 3.142, and not 0.54 for 0.5."""
+
+_PERCENT_SIGN = re.compile(r"\s?(?:%|percent|per cent|pct\.?)$", re.IGNORECASE)
+_TIMES = re.compile(r"\stimes?$", re.IGNORECASE)
+
+
+def parse_integer(answer: str, question: Question) -> ParsedAnswer:
+    """A whole number in digits or words, `twice` and `3 times` too; 36.0 is 36, and a value with a part is kept."""
+    text = _TIMES.sub("", undressed(answer).rstrip(". "))
+    word = NUMBER_WORDS.get(plain(text))
+    if word is not None:
+        return ParsedAnswer(str(word))
+    if "/" in text or "\\frac" in text:
+        return ParsedAnswer(None, "several_numbers")
+    return _parsed(exact_number(text), text)
+
+
+def parse_number(answer: str, question: Question) -> ParsedAnswer:
+    """A number of any form by its exact value: 0.5, 1/2, 50e-2, one half."""
+    text = undressed(answer)
+    return _parsed(exact_number(text), text)
+
+
+def parse_percent(answer: str, question: Question) -> ParsedAnswer:
+    """A number of per cent, with or without its sign: a bare 50 is 50%, and so 0.5 is half a per cent."""
+    text = undressed(answer).rstrip(". ")
+    number, signs = _PERCENT_SIGN.subn("", text)
+    if not signs and not re.search("[0-9]", text):
+        return ParsedAnswer(None, "not_a_percentage")
+    return _parsed(exact_number(number), text)
+
+
+def compare_decimals(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
+    """Equal values are right; a more exact answer that rounds to the gold is right from MIN_ROUNDED_DIGITS on.
+
+    With fewer digits in the gold nobody can tell whether it was rounded: then such an answer is `rounds_to_gold`.
+    """
+    if answer.value == gold.value:
+        return Grade("right", "exact")
+    digits = _digits_after_point(gold.written)
+    more_exact = not _is_decimal(answer.written) or _digits_after_point(answer.written) > digits
+    scale = 10**digits
+    rounded = _round_half_away(Fraction(answer.value or 0) * scale)
+    if not digits or not more_exact or rounded != Fraction(gold.value or 0) * scale:
+        return Grade("wrong", "different")
+    counted = len(gold.written.replace(".", "").lstrip("+-0"))
+    clear = digits >= MIN_ROUNDED_DIGITS and counted >= MIN_ROUNDED_DIGITS
+    return Grade("right", "rounded") if clear else Grade("cannot_tell", "rounds_to_gold")
+
+
+def _parsed(value: Fraction | None, text: str) -> ParsedAnswer:
+    return ParsedAnswer(None, why_no_number(text)) if value is None else ParsedAnswer(str(value), written=text)
+
+
+def _is_decimal(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\s?[0-9,]*\.?[0-9]*", text) is not None
+
+
+def _digits_after_point(text: str) -> int:
+    return len(text.rstrip(". ").partition(".")[2]) if _is_decimal(text) else 0
+
+
+def _round_half_away(value: Fraction) -> int:
+    doubled = abs(value) * 2 + 1
+    whole = int(doubled) // 2
+    return -whole if value < 0 else whole

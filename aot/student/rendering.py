@@ -1,8 +1,9 @@
 """The one prompt renderer: training, evaluation and inference all get their prompt ids here, and nowhere else.
 
 A prompt shows each frame after its true time in seconds (`t=3.2s`), in order, then the question, its choices and how
-to answer. The renderer needs the processor's tokenizer and chat template; it never sees pixels, only frame sizes,
-because the number of image tokens of a frame depends on its size alone. It imports no torch.
+to answer. The renderer needs the processor's tokenizer and chat template, or of a text model the tokenizer alone; it
+never sees pixels, only frame sizes, because the number of image tokens of a frame depends on its size alone. It imports
+no torch.
 """
 
 import hashlib
@@ -15,11 +16,24 @@ import numpy as np
 
 from aot.errors import CheckpointError, SourceError
 from aot.rationale import format_time
-from aot.records import Question
+from aot.records import PromptMode, Question, ThoughtMode
 
-Mode = Literal["direct", "reason"]
+Mode = PromptMode
 MODES: tuple[Mode, ...] = ("direct", "reason")
-MODE_SUFFIX: dict[Mode, str] = {"direct": "Answer directly.", "reason": "Reason, then answer."}
+"""What a video student is asked."""
+TEXT_MODES: tuple[Mode, ...] = ("direct", "reason", "explain", "adaptive")
+MODE_SUFFIX: dict[Mode, str] = {
+    "direct": "Answer directly.",
+    "reason": "Reason, then answer.",
+    "explain": "Answer, then explain.",
+    "adaptive": "Choose how to answer.",
+}
+MODE_LINES: dict[ThoughtMode, str] = {"direct": "At once.", "short": "Short steps.", "full": "All steps."}
+"""First line of an adaptive student's reply."""
+OPEN_THINK, CLOSE_THINK = "<think>\n", "\n</think>\n\n"
+ThinkStyle = Literal["none", "written", "opened", "closed"]
+"""Tags around a rationale: `none`; `written` by the reply; `opened` by the prompt and closed by the reply; or `closed`
+by the prompt before any reply, because the template opens them and the reply shall have none."""
 
 _PROBE = Question(
     id="probe", dataset="probe", split="probe", kind="probe", text="What is the next step?",
@@ -37,6 +51,8 @@ class EncodedRow:
     """Image placeholders already expanded to one id for each visual token."""
     completion_ids: tuple[int, ...] = ()
     """Answer or rationale, with the token that ends the turn; empty at inference."""
+    num_label: int = 0
+    """How many leading ids of the completion are learned as a label, the others as a rationale; set for text only."""
 
     @property
     def num_tokens(self) -> int:
@@ -45,16 +61,27 @@ class EncodedRow:
 
 
 class Renderer:
-    """Turns questions into prompts and token ids for one processor."""
+    """Turns questions into prompts and token ids for one processor, or for the tokenizer of a text model."""
 
-    def __init__(self, processor: Any) -> None:  # noqa: ANN401 - processors share no useful base type
+    def __init__(
+        self,
+        processor: Any,  # noqa: ANN401 - processors share no useful base type
+        *,
+        think_tags: Literal["auto", "none"] = "auto",
+    ) -> None:
         self.processor = processor
-        self.tokenizer = processor.tokenizer
+        self.is_text = not hasattr(processor, "image_processor")
+        """Whether the model takes text only."""
+        self.tokenizer = processor if self.is_text else processor.tokenizer
         self.image_token: str = getattr(processor, "image_token", None) or "<image>"
-        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(self.image_token)
+        self.image_token_id = -1 if self.is_text else int(self.tokenizer.convert_tokens_to_ids(self.image_token))
         self._has_template = bool(getattr(processor, "chat_template", None))
         self._times_in_text = False
-        self._times_in_text = not self._interleaves()
+        self._times_in_text = not (self.is_text or self._interleaves())
+        self.think_style: ThinkStyle = "none"
+        """Only a text model's replies get tags."""
+        if self.is_text:
+            self.think_style = self._find_think_style(think_tags)
         self._expansions: dict[tuple[int, int], tuple[int, ...]] = {}
         self.needs_token_types = False
         """Whether the model wants mm_token_type_ids (1 for visual tokens); known after the first frame size."""
@@ -64,7 +91,11 @@ class Renderer:
         self, question: Question, frame_times_s: Sequence[float], mode: Mode, *, with_frames: bool = True
     ) -> str:
         """The prompt as text, one image placeholder for each frame; without frames it holds the question only."""
-        return self._template(self._messages(question, frame_times_s if with_frames else (), mode), prompt=True)
+        text = self._template(self._messages(question, frame_times_s if with_frames else (), mode), prompt=True)
+        if self.think_style not in ("opened", "closed"):
+            return text
+        thinks = self.think_style == "opened" and mode in ("reason", "adaptive")
+        return text.rstrip().removesuffix(OPEN_THINK.strip()) + OPEN_THINK + ("" if thinks else CLOSE_THINK)
 
     def encode(
         self,
@@ -87,9 +118,11 @@ class Renderer:
             with_frames: False gives the control without frames.
 
         Raises:
-            SourceError: the question's text contains the model's image placeholder.
+            SourceError: the question's text contains the model's image placeholder, or a token that ends a turn.
         """
         times = tuple(frame_times_s) if with_frames else ()
+        if self.is_text and (mark := self.reserved_mark(" ".join((question.text, *question.choices)))):
+            raise SourceError(f"question {question.id}: its text must not contain {mark!r}, which the model reserves")
         ids = self._text_ids(self.prompt(question, times, mode))
         if ids.count(self.image_token_id) != len(times):
             raise SourceError(
@@ -107,6 +140,30 @@ class Renderer:
         lead, end = self._completion_frame
         return tuple(self.tokenizer(lead + text + end, add_special_tokens=False)["input_ids"])
 
+    def beginning_ids(self, text: str) -> tuple[int, ...]:
+        """Ids of the beginning of a reply that goes on."""
+        return tuple(self.tokenizer(self._completion_frame[0] + text, add_special_tokens=False)["input_ids"])
+
+    def completion_starts(self, text: str) -> tuple[int, ...]:
+        """For each of `completion_ids`, where its characters start in `text`; negative before it.
+
+        Raises:
+            CheckpointError: the tokenizer cannot tell.
+        """
+        lead, end = self._completion_frame
+        try:
+            made = self.tokenizer(lead + text + end, add_special_tokens=False, return_offsets_mapping=True)
+        except NotImplementedError as error:
+            raise CheckpointError(
+                "the tokenizer does not tell which characters a token stands for; use a model with a tokenizer.json"
+            ) from error
+        return tuple(start - len(lead) for start, _ in made["offset_mapping"])
+
+    def reserved_mark(self, text: str) -> str:
+        """The first special token, or tag around a rationale, that `text` spells out; empty if there is none."""
+        tags = () if self.think_style == "none" else (OPEN_THINK.strip(), CLOSE_THINK.strip())
+        return next((mark for mark in (*self.tokenizer.all_special_tokens, *tags) if mark in text), "")
+
     @property
     def end_ids(self) -> tuple[int, ...]:
         """Ids at which generation stops: the end of the turn, and the end of text if that is another token."""
@@ -117,10 +174,19 @@ class Renderer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a reply, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        if self.think_style == "none":
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        tags = self.tokenizer.convert_tokens_to_ids([OPEN_THINK.strip(), CLOSE_THINK.strip()])
+        hidden = set(self.tokenizer.all_special_ids) - set(tags)
+        return str(self.tokenizer.decode([i for i in ids if i not in hidden], skip_special_tokens=False)).strip()
 
     def template_hash(self) -> str:
         """Sixteen hex digits over everything that shapes a prompt; stored with an adapter and checked on load."""
+        if self.is_text:
+            asked = [self.prompt(_PROBE, (), mode) for mode in TEXT_MODES]
+            ids = [self._text_ids(text) for text in asked]
+            text = repr((asked, ids, self.completion_ids(_PROBE_REPLY), self.think_style, MODE_LINES))
+            return hashlib.sha256(text.encode()).hexdigest()[:16]
         shown = [self.prompt(_PROBE, _PROBE_TIMES_S, mode, with_frames=w) for mode in MODES for w in (True, False)]
         ids = [self._text_ids(text) for text in shown]
         text = repr((shown, ids, self.completion_ids(_PROBE_REPLY)))
@@ -158,6 +224,8 @@ class Renderer:
             words.append(f"Choices: {'; '.join(question.choices)}.")
         words.append(MODE_SUFFIX[mode])
         text = " ".join(words)
+        if self.is_text:
+            return [{"role": "user", "content": text}]
         if self._times_in_text:
             shown = "".join(f"t={format_time(t)}{self.image_token}" for t in times_s)
             return [{"role": "user", "content": [{"type": "text", "text": shown + text}]}]
@@ -173,7 +241,9 @@ class Renderer:
         end = self.tokenizer.eos_token or ""
         return "\n".join(lines) + ("\nAssistant:" if prompt else end)
 
-    def _plain(self, content: list[dict[str, str]]) -> str:
+    def _plain(self, content: str | list[dict[str, str]]) -> str:
+        if isinstance(content, str):
+            return content
         return " ".join(self.image_token if part["type"] == "image" else part["text"] for part in content)
 
     def _interleaves(self) -> bool:
@@ -186,7 +256,8 @@ class Renderer:
     def _find_completion_frame(self) -> tuple[str, str]:
         """What the template puts before and after a reply, up to the token that ends the turn."""
         user = self._messages(_PROBE, (), "direct")
-        reply = {"role": "assistant", "content": [{"type": "text", "text": _PROBE_REPLY}]}
+        said: Any = _PROBE_REPLY if self.is_text else [{"type": "text", "text": _PROBE_REPLY}]
+        reply = {"role": "assistant", "content": said}
         before, whole = self._template(user, prompt=True), self._template([*user, reply], prompt=False)
         eos = self.tokenizer.eos_token or ""
         if not whole.startswith(before) or _PROBE_REPLY not in whole[len(before) :]:
@@ -196,6 +267,14 @@ class Renderer:
         if lead.strip() or not ends:
             return "", eos
         return lead, min(ends)[1]
+
+    def _find_think_style(self, think_tags: Literal["auto", "none"]) -> ThinkStyle:
+        if OPEN_THINK.strip() not in str(getattr(self.processor, "chat_template", None)):
+            return "none"
+        opened = self._template(self._messages(_PROBE, (), "reason"), prompt=True).rstrip().endswith(OPEN_THINK.strip())
+        if think_tags == "none":
+            return "closed" if opened else "none"
+        return "opened" if opened else "written"
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=self._adds_special_tokens(text))["input_ids"])

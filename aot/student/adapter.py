@@ -1,10 +1,11 @@
-"""Publishes a trained adapter: tensors, adapter settings and contract first, then their manifest, then ARM_MARKER.
+"""Publishes a trained arm: tensors, their settings and the contract first, then their manifest, then ARM_MARKER.
 
 Every file appears by rename, and a reader trusts nothing that the manifest does not describe.
 """
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,41 @@ from peft import PeftConfig
 from safetensors.torch import load_file
 
 from aot.errors import CheckpointError
-from aot.runs import ARM_MARKER, publish
+from aot.runs import ARM_MARKER, publish, publishing
 from aot.student.checkpoints import MANIFEST, FileEntry, Manifest, read_json
-from aot.student.loading import ADAPTER_FILES, CONTRACT, SETTINGS, WEIGHTS, Contract
+from aot.student.contract import CONTRACT, SETTINGS, WEIGHTS, Contract, Tuning, arm_files
 
 
-def publish_adapter(
-    folder: Path, *, checkpoint: Path, memory: dict[str, torch.Tensor] | None, config: PeftConfig, contract: Contract
+def publish_arm(
+    folder: Path,
+    *,
+    checkpoint: Path,
+    memory: dict[str, torch.Tensor] | None,
+    adapter_config: PeftConfig | None,
+    contract: Contract,
 ) -> None:
-    """Publish the adapter of `checkpoint` in `folder` and mark the arm as done.
+    """Publish what `checkpoint` holds in `folder` and mark the arm as done.
 
     Args:
         folder: folder of the arm.
         checkpoint: the intact checkpoint after the last step.
         memory: tensors to compare the published file with; None when memory holds only pieces of them.
-        config: adapter settings.
-        contract: what the adapter expects.
+        adapter_config: adapter settings; None after full fine-tuning, when the checkpoint holds the model's own.
+        contract: what the arm expects.
 
     Raises:
         CheckpointError: the file read back is not what memory holds.
     """
-    settings = json.dumps(_plain_settings(config, base=contract.base), indent=1, sort_keys=True) + "\n"
-    publish(folder / WEIGHTS, (checkpoint / WEIGHTS).read_bytes())
-    publish(folder / SETTINGS, settings)
+    tuning: Tuning = "lora" if adapter_config else "full"
+    _copy(checkpoint / WEIGHTS[tuning], folder / WEIGHTS[tuning])
+    if adapter_config:
+        settings = json.dumps(_plain_settings(adapter_config, base=contract.base), indent=1, sort_keys=True) + "\n"
+        publish(folder / SETTINGS[tuning], settings)
+    else:
+        _copy(checkpoint / SETTINGS[tuning], folder / SETTINGS[tuning])
     publish(folder / CONTRACT, contract.model_dump_json(indent=1) + "\n")
-    _compare(folder / WEIGHTS, memory)
-    files = tuple(_entry(folder / name) for name in ADAPTER_FILES)
+    _compare(folder / WEIGHTS[tuning], memory)
+    files = tuple(_entry(folder / name) for name in arm_files(tuning))
     manifest = Manifest(step=_step(checkpoint), files=files)
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     publish(folder / ARM_MARKER, json.dumps({"config_digest": contract.config_digest, "arm": contract.arm}) + "\n")
@@ -76,9 +86,15 @@ def _plain_settings(config: PeftConfig, *, base: str) -> dict[str, Any]:
     return {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
 
 
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as there, publishing(target) as here:
+        shutil.copyfileobj(there, here)
+
+
 def _entry(path: Path) -> FileEntry:
-    data = path.read_bytes()
-    return FileEntry(name=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(name=path.name, size=path.stat().st_size, sha256=digest)
 
 
 def _step(checkpoint: Path) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from aot.config import TrainConfig
+from aot.config import ArmConfig, RunConfig, TrainConfig
 from aot.errors import ConfigError
 from aot.student.zero import zero_settings
 
@@ -18,6 +18,12 @@ class BatchPlan:
     per_device: int
     accumulation: int
     processes: int
+
+
+def train_settings(config: RunConfig, arm: ArmConfig) -> TrainConfig:
+    """The settings that `arm` is trained with: its own steps and learning rate where it has any."""
+    own = {"max_steps": config.steps_of(arm), "learning_rate": arm.learning_rate or config.train.learning_rate}
+    return config.train.model_copy(update=own)
 
 
 def plan_batch(train: TrainConfig, *, processes: int) -> BatchPlan:

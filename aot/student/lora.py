@@ -1,7 +1,7 @@
-"""Low-rank adapters on the language model's linear layers, and on nothing else unless a pattern asks by name.
+"""What of a model is trained: low-rank adapters on the language model's linear layers, or all of the language model.
 
 The pattern is anchored on full module names, because vision towers reuse the names of language layers. What matched
-is recorded, and a match outside the language model stops the run.
+is recorded, and a match outside the language model stops the run. What shows images is never fully fine-tuned.
 """
 
 import re
@@ -19,12 +19,14 @@ from aot.errors import ConfigError
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """A model with fresh adapters and what is known about them."""
+    """A model ready to train, and what is known about its trainable part."""
 
-    model: PeftModel
+    model: Any
+    """A PeftModel with fresh adapters, or after `unfreeze` the model itself."""
     pattern: str
+    """Empty without adapters."""
     matched: tuple[str, ...]
-    """Full names of the adapted modules."""
+    """Full names of the adapted modules; none without adapters."""
     num_trainable: int
     num_parameters: int
     trains_vision: bool
@@ -66,6 +68,22 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
     )
 
 
+def unfreeze(model: Any) -> AdaptedModel:  # noqa: ANN401 - a PreTrainedModel
+    """`model` with every weight of its language model trainable, which of a text model is every weight."""
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    for part in parts:
+        if part is not None:
+            part.requires_grad_(True)
+    return AdaptedModel(
+        model=model,
+        pattern="",
+        matched=(),
+        num_trainable=sum(_count(p) for p in model.parameters() if p.requires_grad),
+        num_parameters=sum(_count(p) for p in model.parameters()),
+        trains_vision=False,
+    )
+
+
 def attach(model: Any, config: LoraConfig) -> PeftModel:  # noqa: ANN401
     """`model` with fresh adapters of this shape."""
     config.base_model_name_or_path = model.name_or_path
@@ -96,9 +114,12 @@ def default_pattern(model: Any) -> str:  # noqa: ANN401
     return rf"^{re.escape(prefix)}\..*\.({'|'.join(kinds)})$"
 
 
-def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Trained tensors by name, as they are stored; on the CPU."""
-    return {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(model).items()}
+def trained_state(model: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
+    """Tensors by name as they are stored, on the CPU: those of the adapters, or of a whole model all of them."""
+    if isinstance(model, PeftModel):
+        return {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(model).items()}
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())  # stored once, under the other name
+    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if k not in tied}
 
 
 def _asks_for(pattern: str, name: str, decoder_name: str) -> bool:

@@ -102,6 +102,7 @@ def _bare_step(
 ) -> None:
     inputs = {k: v for k, v in batch.items() if k not in _BOOKKEEPING}
     labels = batch["labels"]
+    assert session.vision
     session.vision.plan = batch["clip_plan"]
     keep = labels.shape[1] - int((labels != -100).any(dim=0).to(torch.int8).argmax()) + 1
     logits = session.adapted.model(**inputs, use_cache=False, logits_to_keep=keep).logits

@@ -1,4 +1,4 @@
-"""Puts examples into one batch, padded on the right, with the frames of each clip once.
+"""Puts examples into one batch, padded on the right, with the frames of each clip once; or lessons, packed or padded.
 
 A batch without any frame gets a dummy row with one grey frame when other batches have frames, so that every process
 runs the vision tower equally often; the dummy row supervises nothing.
@@ -9,10 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 
-from aot.student.examples import Example
+from aot.student.examples import Example, LessonExample
 from aot.student.frames import FramePixels, Tensors
-from aot.student.packing import IGNORED, PADDING, PREFIX, REASON, TrainRow, packed_row, separate_rows, visible
+from aot.student.packing import (
+    IGNORED,
+    PADDING,
+    PREFIX,
+    TrainRow,
+    lesson_row,
+    packed_lessons,
+    packed_row,
+    separate_rows,
+    visible,
+)
 from aot.student.rendering import EncodedRow, Renderer
 
 
@@ -62,38 +73,65 @@ class Collator:
             of_clip = grids_thw.split([count for _, count in shown])
             images["image_grid_thw"] = torch.cat([of_clip[clip] for clip in clip_of_row])
         return {
-            **self._text(rows),
+            **text_inputs(rows, pad_id=self.pad_id, own_mask=self.packed, renderer=self.renderer),
             **images,
             "clip_plan": ClipPlan(tokens_per_clip, tuple(clip_of_row), grids_thw) if images else None,
             "question_ids": [example.question_id for example in examples],
         }
 
-    def _text(self, rows: Sequence[TrainRow]) -> Tensors:
-        input_ids = _padded([row.ids for row in rows], self.pad_id)
-        labels = _padded([row.labels for row in rows], IGNORED)
-        branches = _padded([row.branches for row in rows], PADDING)
-        supervised, of_reason = labels != IGNORED, branches == REASON
-        text = {
-            "input_ids": input_ids,
-            "labels": labels,
-            "is_rationale": of_reason,
-            "num_supervised": torch.stack([(supervised & ~of_reason).sum(), (supervised & of_reason).sum()]),
-        }
-        if self.packed:
-            text["position_ids"] = _padded([row.positions for row in rows], 0)
-            text["attention_mask"] = visible(branches)
-        else:
-            text["attention_mask"] = (branches != PADDING).long()
-        if self.renderer.needs_token_types:
-            text["mm_token_type_ids"] = (input_ids == self.renderer.image_token_id).long()
-        return text
-
     def _dummy_row(self, size_hw: tuple[int, int]) -> TrainRow:
         ids = self.renderer.expansion(size_hw)
-        return TrainRow(ids, (IGNORED,) * len(ids), tuple(range(len(ids))), (PREFIX,) * len(ids))
+        return TrainRow(ids, (IGNORED,) * len(ids), tuple(range(len(ids))), (PREFIX,) * len(ids), (False,) * len(ids))
 
     def _size(self, size_hw: tuple[int, int]) -> int:
         return self.renderer.expansion(size_hw).count(self.renderer.image_token_id)
+
+
+@dataclass(frozen=True)
+class LessonCollator:
+    """Makes training batches of lessons; call it with a list of them."""
+
+    renderer: Renderer
+    pad_id: int
+    pack_tokens: int
+    """About how long a packed row is; 0 gives each lesson a row of its own."""
+
+    def __call__(self, examples: Sequence[LessonExample]) -> dict[str, Any]:
+        """A batch as `Collator` makes it; of a packed one, `logits_to_keep` [rows, time] is where logits are needed."""
+        encoded = [example.row for example in examples]
+        if self.pack_tokens:
+            rows = packed_lessons(encoded, pack_tokens=self.pack_tokens)
+        else:
+            rows = [lesson_row(row) for row in encoded]
+        batch: dict[str, Any] = dict(
+            text_inputs(rows, pad_id=self.pad_id, own_mask=self.pack_tokens > 0, renderer=self.renderer)
+        )
+        if self.pack_tokens:
+            batch["logits_to_keep"] = functional.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
+        return {**batch, "question_ids": [example.question_id for example in examples]}
+
+
+def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, renderer: Renderer) -> Tensors:
+    """Ids, labels and masks of `rows`; with `own_mask` each token is told which others it may look at."""
+    input_ids = _padded([row.ids for row in rows], pad_id)
+    labels = _padded([row.labels for row in rows], IGNORED)
+    branches = _padded([row.branches for row in rows], PADDING)
+    of_reason = _padded([row.rationale for row in rows], False)
+    supervised = labels != IGNORED
+    text = {
+        "input_ids": input_ids,
+        "labels": labels,
+        "is_rationale": of_reason,
+        "num_supervised": torch.stack([(supervised & ~of_reason).sum(), (supervised & of_reason).sum()]),
+    }
+    if own_mask:
+        text["position_ids"] = _padded([row.positions for row in rows], 0)
+        text["attention_mask"] = visible(branches)
+    else:
+        text["attention_mask"] = (branches != PADDING).long()
+    if renderer.needs_token_types:
+        text["mm_token_type_ids"] = (input_ids == renderer.image_token_id).long()
+    return text
 
 
 def pad_prompts(rows: Sequence[EncodedRow], *, pad_id: int) -> Tensors:
@@ -104,6 +142,6 @@ def pad_prompts(rows: Sequence[EncodedRow], *, pad_id: int) -> Tensors:
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
-def _padded(rows: Sequence[tuple[int, ...]], fill: int) -> torch.Tensor:
+def _padded(rows: Sequence[tuple[int, ...]] | Sequence[tuple[bool, ...]], fill: int | bool) -> torch.Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([row + (fill,) * (width - len(row)) for row in rows])

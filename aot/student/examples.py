@@ -7,6 +7,7 @@ position, so a resumed run sees what an uninterrupted one would have seen. No pi
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,22 +31,50 @@ class Example:
     reason: EncodedRow | None
     """None when no kept trace explains the question, or rationales are not trained."""
 
+    @property
+    def rows(self) -> tuple[EncodedRow, ...]:
+        """What is trained on."""
+        return (self.direct,) if self.reason is None else (self.direct, self.reason)
+
 
 @dataclass(frozen=True)
-class ExampleSet:
+class LessonExample:
+    """One lesson ready for training."""
+
+    question_id: str
+    row: EncodedRow
+
+    @property
+    def rows(self) -> tuple[EncodedRow, ...]:
+        """What is trained on."""
+        return (self.row,)
+
+
+class HasRows(Protocol):
+    """What examples of both kinds tell."""
+
+    @property
+    def question_id(self) -> str: ...  # noqa: D102
+    @property
+    def rows(self) -> tuple[EncodedRow, ...]: ...  # noqa: D102
+
+
+AnyExample = TypeVar("AnyExample", bound=HasRows, covariant=True)
+
+
+@dataclass(frozen=True)
+class ExampleSet(Generic[AnyExample]):
     """All examples of an arm, and the count of everything left out."""
 
-    examples: tuple[Example, ...]
+    examples: tuple[AnyExample, ...]
     dropped: dict[str, int]
-    """Reason (prompt_too_long, rationale_too_long, no_frames, no_kept_trace) to number of rows, or leaks_into_test to
-    number of questions."""
+    """Reason (prompt_too_long, rationale_too_long, no_frames, no_kept_trace; of lessons row_too_long, reserved_token,
+    unknown_token, nothing_to_learn) to number of rows, or leaks_into_test to number of questions or lessons."""
 
     def rows(self) -> Iterator[EncodedRow]:
         """Every row that will be trained on."""
         for example in self.examples:
-            yield example.direct
-            if example.reason is not None:
-                yield example.reason
+            yield from example.rows
 
     def length_histogram(self) -> dict[str, int]:
         """`0-63` and so on, in tokens, to number of rows; bins without rows are left out."""
@@ -62,7 +91,7 @@ def build_examples(
     num_frames: int,
     max_tokens: int,
     with_rationales: bool,
-) -> ExampleSet:
+) -> ExampleSet[Example]:
     """Examples of `questions`, in their order.
 
     Args:
@@ -129,10 +158,10 @@ def first_kept(traces: Iterable[Trace]) -> dict[str, Trace]:
     return first
 
 
-class Schedule(Sequence[Example]):
+class Schedule(Sequence[AnyExample]):
     """The examples of a whole training run, one after another: item i depends on (seed, i) only."""
 
-    def __init__(self, examples: Sequence[Example], *, seed: int, length: int) -> None:
+    def __init__(self, examples: Sequence[AnyExample], *, seed: int, length: int) -> None:
         self._examples = examples
         self._seed = seed
         self._length = length
@@ -142,7 +171,7 @@ class Schedule(Sequence[Example]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+    def __getitem__(self, index: int) -> AnyExample:  # type: ignore[override]
         if not 0 <= index < self._length:
             raise IndexError(f"a schedule of {self._length} items has no item {index}")
         epoch, position = divmod(index, len(self._examples))

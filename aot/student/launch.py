@@ -1,7 +1,7 @@
 """Starts the processes of one arm through torchrun and turns their end back into our errors.
 
-Each process runs `aot.student.worker`; the first writes its numbers into the arm's folder and, if it has to stop,
-the reason, which is raised again here.
+Each process runs `aot.student.worker`, which reads what to train from the arm's folder; the first writes its numbers
+there too and, if it has to stop, the reason, which is raised again here.
 """
 
 import json
@@ -18,10 +18,12 @@ from typing import Any
 from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
-from aot.runs import RunFolder
+from aot.runs import RunFolder, publish
 
 FAILURE = "failure.json"
 """Written by the first process when an AotError ends it: class name and message."""
+ARM = "arm.json"
+"""The settings of the arm, for the processes: helpers of an adaptive arm stand in no config."""
 POLL_S = 2.0
 
 
@@ -37,6 +39,7 @@ def launch(
     folder = run.arm(arm.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
+    publish(folder / ARM, arm.model_dump_json() + "\n")
     log_path = folder / "processes.log"
     with log_path.open("ab") as log_file:
         process = subprocess.Popen(
@@ -45,8 +48,8 @@ def launch(
             stderr=subprocess.STDOUT,
             env=environment(config),
         )
-        code = _wait(process, lambda: _report(folder, config, progress))
-    _report(folder, config, progress)
+        code = _wait(process, lambda: _report(folder, config.steps_of(arm), progress))
+    _report(folder, config.steps_of(arm), progress)
     if code == 0:
         return
     raise _failure(folder / FAILURE) or GuardStop(
@@ -108,10 +111,10 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int
             process.wait()
 
 
-def _report(folder: Path, config: RunConfig, progress: Callable[[int, int], None] | None) -> None:
+def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] | None) -> None:
     path = folder / "metrics.jsonl"
     if progress and path.exists():
         lines = path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines[-2:] if line.endswith(b"\n")]
         if whole:
-            progress(int(json.loads(whole[-1])["step"]), config.train.max_steps)
+            progress(int(json.loads(whole[-1])["step"]), max_steps)

@@ -41,8 +41,25 @@ def two_term_loss(
     """
     targets = labels_BT[:, 1:]
     rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
-    losses = functional.cross_entropy(logits_BTV[rows, columns].float(), targets[rows, columns], reduction="none")
-    of_rationale = is_rationale_BT[:, 1:][rows, columns]
+    return picked_loss(
+        logits_BTV[rows, columns],
+        targets[rows, columns],
+        of_rationale=is_rationale_BT[:, 1:][rows, columns],
+        num_supervised=num_supervised,
+        rationale_weight=rationale_weight,
+    )
+
+
+def picked_loss(
+    logits_NV: torch.Tensor,
+    targets_N: torch.Tensor,
+    *,
+    of_rationale: torch.Tensor,
+    num_supervised: torch.Tensor,
+    rationale_weight: float,
+) -> TwoTermLoss:
+    """The same from the logits that predict each supervised token, its id, and whether it is of a rationale [N]."""
+    losses = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     label_sum = losses[~of_rationale].sum()
     rationale_sum = losses[of_rationale].sum()
     counts = num_supervised.to(losses.dtype).clamp(min=1)

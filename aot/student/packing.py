@@ -1,10 +1,12 @@
-"""Training rows of one question: apart, or packed so that frames and question are run once for both answers.
+"""Training rows: apart, or packed without sight of each other.
 
-A packed row is `prefix | direct branch | reason branch`: the two prompts share all but their last words. Neither
-branch sees the other and both count positions on from the prefix, so every supervised token has the logits it would
-have in a row of its own, at about half the work.
+A packed video row is `prefix | direct branch | reason branch`: the two prompts of a question share all but their last
+words, so frames and question are run once for both answers. A packed text row holds whole lessons one after another.
+No branch sees another one and each counts positions on from the prefix, or from 0, so every supervised token has the
+logits it would have in a row of its own, at less work.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +18,9 @@ from aot.student.rendering import EncodedRow
 IGNORED = -100
 """Label of a position that is not supervised."""
 PACKABLE = frozenset({"idefics3", "smolvlm", "llava"})
-"""Model types whose decoder takes plain positions and a mask of our own."""
-Branch = Literal[0, 1, 2]
+"""Image-text model types whose decoder takes plain positions and a mask of our own."""
+TEXT_PACKABLE = PACKABLE | {"llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "olmo2", "granite"}
+"""The same among all model types that may learn text; a test compares each of them with padded rows."""
 PADDING: Literal[-1] = -1
 PREFIX: Literal[0] = 0
 DIRECT: Literal[1] = 1
@@ -26,12 +29,14 @@ REASON: Literal[2] = 2
 
 @dataclass(frozen=True)
 class TrainRow:
-    """Token by token: id, label, position, and the branch it belongs to."""
+    """Token by token: id, label, position, the branch it belongs to, and which term of the loss."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     positions: tuple[int, ...]
     branches: tuple[int, ...]
+    rationale: tuple[bool, ...]
+    """Whether a supervised token counts in the rationale term; of no meaning for the others."""
 
 
 def separate_rows(example: Example) -> list[TrainRow]:
@@ -55,6 +60,44 @@ def packed_row(example: Example) -> TrainRow:
         labels=(IGNORED,) * shared + parts[0].labels + parts[1].labels,
         positions=prefix + parts[0].positions + parts[1].positions,
         branches=(PREFIX,) * shared + parts[0].branches + parts[1].branches,
+        rationale=(False,) * shared + parts[0].rationale + parts[1].rationale,
+    )
+
+
+def lesson_row(row: EncodedRow, *, segment: int = 0) -> TrainRow:
+    """A lesson as segment number `segment` of a row, counted from 0."""
+    num_prompt, num_tokens = len(row.prompt_ids), row.num_tokens
+    num_rationale = len(row.completion_ids) - row.num_label
+    return TrainRow(
+        ids=row.prompt_ids + row.completion_ids,
+        labels=(IGNORED,) * num_prompt + row.completion_ids,
+        positions=tuple(range(num_tokens)),
+        branches=(segment + 1,) * num_tokens,
+        rationale=(False,) * (num_tokens - num_rationale) + (True,) * num_rationale,
+    )
+
+
+def packed_lessons(rows: Sequence[EncodedRow], *, pack_tokens: int) -> list[TrainRow]:
+    """Lessons packed into rows of at most `pack_tokens` tokens by first-fit decreasing; a longer one stands alone."""
+    packs: list[list[EncodedRow]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: -row.num_tokens):
+        place = next((i for i, free in enumerate(room) if row.num_tokens <= free), len(packs))
+        if place == len(packs):
+            packs.append([])
+            room.append(pack_tokens)
+        packs[place].append(row)
+        room[place] -= row.num_tokens
+    return [_joined([lesson_row(row, segment=i) for i, row in enumerate(pack)]) for pack in packs]
+
+
+def _joined(rows: Sequence[TrainRow]) -> TrainRow:
+    return TrainRow(
+        ids=tuple(i for row in rows for i in row.ids),
+        labels=tuple(i for row in rows for i in row.labels),
+        positions=tuple(i for row in rows for i in row.positions),
+        branches=tuple(i for row in rows for i in row.branches),
+        rationale=tuple(i for row in rows for i in row.rationale),
     )
 
 
@@ -77,7 +120,8 @@ def visible(branches_BT: torch.Tensor) -> torch.Tensor:
     return (allowed | torch.eye(width, dtype=torch.bool))[:, None]
 
 
-def _branch(row: EncodedRow, branch: Branch, *, start: int) -> TrainRow:
+def _branch(row: EncodedRow, branch: Literal[1, 2], *, start: int) -> TrainRow:
     ids = row.prompt_ids[start:] + row.completion_ids
     labels = (IGNORED,) * (len(row.prompt_ids) - start) + row.completion_ids
-    return TrainRow(ids, labels, tuple(range(start, start + len(ids))), (branch,) * len(ids))
+    of_reason = (branch == REASON,) * len(ids)
+    return TrainRow(ids, labels, tuple(range(start, start + len(ids))), (branch,) * len(ids), of_reason)

@@ -1,6 +1,7 @@
-"""What one process needs to train one arm: model with adapters, encoded examples, Trainer settings; and their record.
+"""What one process needs to train one arm: the model, encoded examples, Trainer settings; and their record.
 
-Everything here happens before the first step and is the same after a restart.
+Everything here happens before the first step and is the same after a restart. A video arm reads kept traces and stored
+frames, a text arm the lessons in its folder.
 """
 
 import logging
@@ -13,16 +14,20 @@ from typing import Any
 import torch
 import transformers
 
-from aot.config import ArmConfig, RunConfig
-from aot.errors import SourceError
-from aot.records import Question, Trace, Verdict
+from aot.config import ArmConfig, RunConfig, TrainConfig
+from aot.errors import CheckpointError, SourceError
+from aot.records import Lesson, Question, Trace, Verdict
 from aot.runs import RunFolder, publish_json, read_rows
-from aot.student.arguments import BatchPlan, plan_batch, training_arguments
-from aot.student.examples import ExampleSet, build_examples, first_kept
+from aot.student.arguments import BatchPlan, plan_batch, train_settings, training_arguments
+from aot.student.contract import Contract
+from aot.student.examples import Example, ExampleSet, LessonExample, build_examples, first_kept
 from aot.student.frames import FrameSource
-from aot.student.loading import Contract, Student, load_student
-from aot.student.lora import AdaptedModel, add_lora
-from aot.student.rendering import MODES
+from aot.student.lessons import LESSONS, lesson_examples
+from aot.student.loading import Student, load_student
+from aot.student.lora import AdaptedModel, add_lora, unfreeze
+from aot.student.packing import TEXT_PACKABLE
+from aot.student.rendering import MODES, TEXT_MODES
+from aot.student.replies import check_round_trip
 from aot.student.vision import SharedVision
 
 log = logging.getLogger(__name__)
@@ -35,12 +40,20 @@ class Session:
     folder: Path
     config: RunConfig
     arm: ArmConfig
+    train: TrainConfig
+    """With the arm's own steps and learning rate."""
     student: Student
     adapted: AdaptedModel
-    vision: SharedVision
-    data: ExampleSet
+    vision: SharedVision | None
+    """None where no frames are shown."""
+    data: ExampleSet[Example] | ExampleSet[LessonExample]
     trainer_args: transformers.TrainingArguments
     plan: BatchPlan
+
+    @property
+    def pack_tokens(self) -> int:
+        """How long a packed row of lessons is; 0 when they are padded."""
+        return 0 if padded_because(self) else self.train.pack_tokens
 
 
 def train_seed(config: RunConfig, arm: ArmConfig) -> int:
@@ -48,44 +61,92 @@ def train_seed(config: RunConfig, arm: ArmConfig) -> int:
     return zlib.crc32(f"{config.seed}/{arm.seed}".encode()) % (1 << 31)
 
 
-def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: FrameSource) -> Session:
-    """Load the base, add adapters, encode the examples, and record what will be trained."""
+def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: FrameSource | None = None) -> Session:
+    """Load the base, choose what is trained, encode the examples, and record all that.
+
+    Args:
+        run: the run folder.
+        config: its config.
+        arm: which arm.
+        store: where the frames lie; a text arm needs none.
+
+    Raises:
+        CheckpointError: the base does not fit the arm.
+        SourceError: there is nothing to train on.
+    """
     folder = run.arm(arm.name)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    plan = plan_batch(config.train, processes=processes)
+    train = train_settings(config, arm)
+    plan = plan_batch(train, processes=int(os.environ.get("WORLD_SIZE", "1")))
     on_cpu = config.student.device == "cpu" or not torch.cuda.is_available()
     args = training_arguments(  # before the model: ZeRO-3 must know of it when weights are loaded
-        config.train,
+        train,
         plan=plan,
         output_dir=folder / "checkpoints",
         seed=train_seed(config, arm),
         on_cpu=on_cpu,
         bf16=config.student.dtype == "bfloat16" and not on_cpu,
     )
-    student = load_student(config.student.base, config=config.student)
-    data = load_examples(run, config, arm, student=student, store=store)
+    # Weights that are trained themselves stay in float32: steps are smaller than bfloat16 can tell.
+    own_dtype = {"dtype": "float32"} if arm.tuning == "full" else {}
+    student = load_student(config.student.base, config=config.student.model_copy(update=own_dtype))
+    if store is None:
+        data: ExampleSet[Example] | ExampleSet[LessonExample] = load_lessons(run, config, arm, student=student)
+    elif student.renderer.is_text:
+        raise CheckpointError(f"{config.student.base} takes no images; a video run needs an image-text model")
+    else:
+        data = load_examples(run, config, arm, student=student, store=store)
     transformers.set_seed(args.seed)
-    vision = SharedVision(student.model)
-    adapted = add_lora(student.model, config.train.lora)
-    vision.frozen = not adapted.trains_vision
-    session = Session(folder, config, arm, student, adapted, vision, data, args, plan)
+    vision = SharedVision(student.model) if store else None
+    adapted = unfreeze(student.model) if arm.tuning == "full" else add_lora(student.model, train.lora)
+    if vision:
+        vision.frozen = not adapted.trains_vision
+    session = Session(folder, config, arm, train, student, adapted, vision, data, args, plan)
     if args.process_index == 0:
         publish_json(folder / "training.json", training_facts(session))
-        log.info("%s: %d questions, %d rows; tokens: %s; dropped: %s", arm.name, len(data.examples),
+        log.info("%s: %d examples, %d rows; tokens: %s; dropped: %s", arm.name, len(data.examples),
                  sum(1 for _ in data.rows()), data.length_histogram(), data.dropped or "none")  # fmt: skip
     return session
 
 
+def load_lessons(run: RunFolder, config: RunConfig, arm: ArmConfig, *, student: Student) -> ExampleSet[LessonExample]:
+    """Examples from the lessons of a text arm, without those on questions that leak into another split.
+
+    Raises:
+        SourceError: there are no lessons, none can be used, or one is about an unknown question.
+        CheckpointError: the tokenizer or chat template does not give replies back as they were.
+    """
+    check_round_trip(student.renderer)
+    questions = {q.id: q for q in read_rows(run.questions, Question) if q.split == "train"}
+    leaks = _leaks(run)
+    path = run.arm(arm.name) / LESSONS
+    lessons = list(read_rows(path, Lesson))
+    clean = [lesson for lesson in lessons if lesson.question_id not in leaks]
+    max_tokens = config.student.max_tokens
+    data = lesson_examples(clean, questions=questions, renderer=student.renderer, max_tokens=max_tokens)
+    if not data.examples:
+        raise SourceError(
+            f"none of the {len(lessons)} lessons in {path} can be trained on (dropped: {data.dropped}, "
+            f"leaks: {len(lessons) - len(clean)}); look at student.max_tokens and at the words the tokenizer knows"
+        )
+    if len(clean) == len(lessons):
+        return data
+    return replace(data, dropped={**data.dropped, "leaks_into_test": len(lessons) - len(clean)})
+
+
+def _leaks(run: RunFolder) -> set[str]:
+    ledger = read_rows(run.verdicts, Verdict) if run.verdicts.exists() else ()
+    return {verdict.question_id for verdict in ledger if verdict.filter == "leakage" and not verdict.keep}
+
+
 def load_examples(
     run: RunFolder, config: RunConfig, arm: ArmConfig, *, student: Student, store: FrameSource
-) -> ExampleSet:
+) -> ExampleSet[Example]:
     """Examples of the train split, without questions that leak into another one.
 
     Raises:
         SourceError: no question of the train split can be used.
     """
-    ledger = read_rows(run.verdicts, Verdict) if run.verdicts.exists() else ()
-    leaks = {verdict.question_id for verdict in ledger if verdict.filter == "leakage" and not verdict.keep}
+    leaks = _leaks(run)
     questions = [q for q in read_rows(run.questions, Question) if q.split == "train" and q.id not in leaks]
     kept = first_kept(read_rows(run.kept, Trace)) if arm.rationale_weight > 0 else {}
     data = build_examples(
@@ -108,7 +169,7 @@ def load_examples(
 def training_facts(session: Session) -> dict[str, Any]:
     """What training.json holds: the trainable set, the batch plan, lengths and drops."""
     adapted, data = session.adapted, session.data
-    return {
+    facts = {
         "arm": session.arm.model_dump(),
         "base": session.config.student.base,
         "base_digest": session.student.base_digest,
@@ -118,17 +179,49 @@ def training_facts(session: Session) -> dict[str, Any]:
         "trainable_parameters": adapted.num_trainable,
         "parameters": adapted.num_parameters,
         "trainable_share": round(adapted.num_trainable / adapted.num_parameters, 6),
-        "questions": len(data.examples),
-        "rationales": sum(example.reason is not None for example in data.examples),
+        "questions": len({example.question_id for example in data.examples}),
+        "rationales": sum(_has_rationale(example) for example in data.examples),
         "dropped": data.dropped,
         "length_histogram": data.length_histogram(),
-        "max_steps": session.config.train.max_steps,
+        "max_steps": session.train.max_steps,
         "questions_per_device": session.plan.per_device,
         "accumulation": session.plan.accumulation,
         "processes": session.plan.processes,
         "zero_stage": session.config.train.zero_stage,
         "device": session.student.device.type,
     }
+    if session.vision is not None:
+        return facts
+    why = padded_because(session)
+    return {
+        **facts,
+        "lessons": len(data.examples),
+        "packing": f"padded ({why})" if why else "packed",
+        "pack_tokens": session.pack_tokens,
+        "think_style": session.student.renderer.think_style,
+    }
+
+
+def padded_because(session: Session) -> str:
+    """Why the lessons of this session cannot be packed; empty when they are."""
+    config = session.adapted.model.config
+    text = config.get_text_config()
+    window = getattr(text, "sliding_window", None) if getattr(text, "use_sliding_window", True) else None
+    if not session.train.pack_tokens:
+        return "train.pack_tokens is 0"
+    if session.student.model_type not in TEXT_PACKABLE:
+        return f"model type {session.student.model_type} is not known to take packed rows"
+    if config._attn_implementation != "sdpa":
+        return f"attention {config._attn_implementation} takes no mask of our own"
+    if window and window < session.config.student.max_tokens:
+        return f"attention looks back {window} tokens only, student.max_tokens is more"
+    return ""
+
+
+def _has_rationale(example: Example | LessonExample) -> bool:
+    if isinstance(example, LessonExample):
+        return len(example.row.completion_ids) > example.row.num_label
+    return example.reason is not None
 
 
 def contract_of(session: Session) -> Contract:
@@ -140,7 +233,7 @@ def contract_of(session: Session) -> Contract:
         base_digest=session.student.base_digest,
         template_hash=session.student.renderer.template_hash(),
         num_frames=config.student.num_frames,
-        modes=MODES,
+        modes=MODES if session.vision else TEXT_MODES,
         rationale_weight=session.arm.rationale_weight,
         seed=session.trainer_args.seed,
         config_digest=config.digest(),

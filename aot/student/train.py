@@ -1,7 +1,7 @@
 """Trains one arm of a run, resuming from its newest intact checkpoint; a finished arm is left alone.
 
-Questions, kept traces and stored frames go in, an adapter with its contract comes out. Several processes are started
-through torchrun, unless this process already is one of several.
+Questions, kept traces and stored frames go in, or for text the lessons of the arm; an adapter or all weights come out,
+with their contract. Several processes are started through torchrun, unless this process already is one of several.
 """
 
 import logging
@@ -15,18 +15,17 @@ import torch
 from aot.config import ArmConfig, RunConfig
 from aot.errors import CheckpointError, GuardStop
 from aot.runs import RunFolder, append_row, open_append, publish_rows, read_rows
-from aot.student.adapter import is_done, publish_adapter
+from aot.student.adapter import is_done, publish_arm
 from aot.student.checkpoints import PREFIX, Manifest, newest_intact, read_manifest, remove_newer
-from aot.student.collate import Collator
-from aot.student.examples import Example, Schedule
+from aot.student.collate import Collator, LessonCollator
+from aot.student.examples import Example, LessonExample, Schedule
 from aot.student.frames import FramePixels, FrameSource
 from aot.student.guards import StopFlag
 from aot.student.launch import launch
-from aot.student.lora import adapter_state
+from aot.student.lora import trained_state
 from aot.student.packing import PACKABLE
 from aot.student.session import Session, contract_of, open_session
 from aot.student.trainer import StepMetrics, TwoTermTrainer
-from video_data.shards import FrameStore
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
-    """Train `arm` to the end of its steps and publish its adapter in `run.arm(arm.name)`.
+    """Train `arm` to the end of its steps and publish what it learned in `run.arm(arm.name)`.
 
     Raises:
         GuardStop: a signal or a broken number stopped it; the same call resumes.
@@ -57,34 +56,24 @@ def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: P
     """Train in this process, which may be one of several that torchrun started."""
     stop = StopFlag()
     with stop.listening():
-        store = FrameStore(run.frames)
+        store = _frame_store(run) if config.door == "video" else None
         session = open_session(run, config, arm, store=store)
         _train(session, store=store, stop=stop, progress=progress)
 
 
 def make_trainer(
-    session: Session, *, store: FrameSource, stop: StopFlag, on_step: Callable[[StepMetrics], None]
+    session: Session, *, store: FrameSource | None = None, stop: StopFlag, on_step: Callable[[StepMetrics], None]
 ) -> TwoTermTrainer:
-    """The Trainer of a session, ready to train."""
-    train = session.config.train
-    student = session.student
-    pixels = FramePixels(
-        store, student.processor, model_type=student.model_type, max_bytes=train.frame_cache_mb << 20
-    )  # fmt: skip
-    schedule = Schedule(
-        session.data.examples, seed=session.trainer_args.seed, length=train.max_steps * train.questions_per_step
+    """The Trainer of a session, ready to train; `store` as the session was opened with."""
+    train, examples = session.train, session.data.examples
+    schedule: Schedule[Example | LessonExample] = Schedule(
+        examples, seed=session.trainer_args.seed, length=train.max_steps * train.questions_per_step
     )
     return TwoTermTrainer(
         adapted=session.adapted.model,
         args=session.trainer_args,
         train_dataset=schedule,
-        data_collator=Collator(
-            student.renderer,
-            pixels,
-            student.pad_id,
-            dummy_size_hw=dummy_size(session.data.examples),
-            packed=student.model_type in PACKABLE and session.adapted.model.config._attn_implementation == "sdpa",
-        ),
+        data_collator=_collator(session, store),
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,
         stop=stop,
@@ -94,13 +83,33 @@ def make_trainer(
     )
 
 
+def _collator(session: Session, store: FrameSource | None) -> Collator | LessonCollator:
+    student = session.student
+    if store is None:
+        return LessonCollator(student.renderer, student.pad_id, pack_tokens=session.pack_tokens)
+    max_bytes = session.train.frame_cache_mb << 20
+    return Collator(
+        student.renderer,
+        FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes),
+        student.pad_id,
+        dummy_size_hw=dummy_size(tuple(one for one in session.data.examples if isinstance(one, Example))),
+        packed=student.model_type in PACKABLE and session.adapted.model.config._attn_implementation == "sdpa",
+    )
+
+
+def _frame_store(run: RunFolder) -> FrameSource:
+    from video_data.shards import FrameStore  # here, because text is trained without the video packages
+
+    return FrameStore(run.frames)
+
+
 def dummy_size(examples: tuple[Example, ...]) -> tuple[int, int] | None:
     """Size of the dummy frame: that of the first frame there is, so that batches without frames match."""
     return next((example.frames.size_hw for example in examples if example.frames), None)
 
 
-def _train(session: Session, *, store: FrameSource, stop: StopFlag, progress: Progress | None) -> None:
-    max_steps = session.config.train.max_steps
+def _train(session: Session, *, store: FrameSource | None, stop: StopFlag, progress: Progress | None) -> None:
+    max_steps = session.train.max_steps
     root = session.folder / "checkpoints"
     found = _agreed_checkpoint(root, session)
     first_step = found.step if found else 0
@@ -151,7 +160,7 @@ def _agreed_checkpoint(root: Path, session: Session) -> Manifest | None:
             f"{session.folder}: its checkpoints were written by {there[0]} processes with ZeRO stage {there[1]}, "
             f"now there are {here[0]} with stage {here[1]}; use the same set-up, or delete the checkpoints"
         )
-    log.info("%s: resumed from step %d of %d", session.arm.name, manifest.step, session.config.train.max_steps)
+    log.info("%s: resumed from step %d of %d", session.arm.name, manifest.step, session.train.max_steps)
     return manifest
 
 
@@ -164,15 +173,16 @@ def _open_metrics(path: Path, *, step: int) -> IO[bytes]:
 
 def _publish(session: Session, *, trained: bool) -> None:
     found = newest_intact(session.folder / "checkpoints")
-    if not found or found.step != session.config.train.max_steps:
+    if not found or found.step != session.train.max_steps:
         raise CheckpointError(
             f"{session.folder} holds no intact checkpoint of the last step; run the same command again"
         )
     whole = trained and session.config.train.zero_stage < 3
-    publish_adapter(
+    model = session.adapted.model
+    publish_arm(
         session.folder,
         checkpoint=session.folder / "checkpoints" / f"{PREFIX}{found.step}",
-        memory=adapter_state(session.adapted.model) if whole else None,
-        config=session.adapted.model.peft_config["default"],
+        memory=trained_state(model) if whole else None,
+        adapter_config=model.peft_config["default"] if session.arm.tuning == "lora" else None,
         contract=contract_of(session),
     )

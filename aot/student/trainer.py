@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from peft import PeftModel
 from safetensors.torch import load_file
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,9 +19,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
 from aot.student.checkpoints import keep_newest, write_manifest
+from aot.student.contract import WEIGHTS
 from aot.student.guards import GradientCheck, StopFlag
-from aot.student.lora import adapter_state
-from aot.student.loss import two_term_loss
+from aot.student.lora import trained_state
+from aot.student.loss import TwoTermLoss, picked_loss, two_term_loss
 from aot.student.vision import SharedVision
 
 REPORTED_IDS = 16
@@ -52,9 +52,9 @@ class TwoTermTrainer(Trainer):
     def __init__(
         self,
         *,
-        adapted: PeftModel,
+        adapted: Any,  # noqa: ANN401 - a PeftModel, or the model itself
         rationale_weight: float,
-        vision: SharedVision,
+        vision: SharedVision | None,
         stop: StopFlag,
         on_step: Callable[[StepMetrics], None],
         keep_checkpoints: int,
@@ -88,28 +88,37 @@ class TwoTermTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401
         """The micro-batch's share of the global loss, scaled for the averaging over processes that follows."""
-        labels = inputs.pop("labels")
-        is_rationale = inputs.pop("is_rationale")
         self._recent_ids += inputs.pop("question_ids")
-        self._vision.plan = inputs.pop("clip_plan")
+        plan = inputs.pop("clip_plan", None)
+        if self._vision:
+            self._vision.plan = plan
         inputs.pop("num_supervised")
         assert isinstance(num_items_in_batch, torch.Tensor)
-        # Logits are made only from the last prompt token before the first answer on.
-        supervised_from = int((labels != -100).any(dim=0).to(torch.int8).argmax())
-        keep = labels.shape[1] - max(supervised_from - 1, 0)
-        outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
-        loss = two_term_loss(
-            outputs.logits[:, -keep:],
-            labels[:, -keep:],
-            is_rationale_BT=is_rationale[:, -keep:],
-            num_supervised=num_items_in_batch,
-            rationale_weight=self._rationale_weight,
-        )
+        loss, outputs = self._loss(model, inputs, num_items_in_batch)
         self._sums = self._sums.to(loss.sums.device) + loss.sums
         if self.is_deepspeed_enabled:  # DeepSpeed steps inside backward, so this is the last moment to stop
             self._refuse_broken(self._reduced(loss.sums), grad_norm=0.0)
         total = loss.total * self.accelerator.num_processes
         return (total, outputs) if return_outputs else total
+
+    def _loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_supervised: torch.Tensor
+    ) -> tuple[TwoTermLoss, Any]:
+        labels, is_rationale = inputs.pop("labels"), inputs.pop("is_rationale")
+        shared: dict[str, Any] = {"num_supervised": num_supervised, "rationale_weight": self._rationale_weight}
+        if "logits_to_keep" in inputs:  # packed lessons: logits of the supervised tokens only, [N, vocabulary]
+            before = inputs["logits_to_keep"]
+            outputs = model(**inputs, use_cache=False)
+            targets, of_rationale = (value[:, 1:][before[:, :-1]] for value in (labels, is_rationale))
+            return picked_loss(outputs.logits, targets, of_rationale=of_rationale, **shared), outputs
+        # Logits are made only from the last prompt token before the first answer on.
+        supervised_from = int((labels != -100).any(dim=0).to(torch.int8).argmax())
+        keep = labels.shape[1] - max(supervised_from - 1, 0)
+        outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
+        loss = two_term_loss(
+            outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:], **shared
+        )
+        return loss, outputs
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor | None:
         """[2]: label and rationale tokens of the accumulated batch over all processes."""
@@ -203,11 +212,11 @@ class TwoTermTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _check_saved(self, folder: Path) -> None:
-        """Compare the adapter file with memory; under ZeRO-3 memory is in pieces, so only shapes are compared."""
+        """Compare the trained tensors on disk with memory; under ZeRO-3 memory is in pieces, so only shapes are."""
         if not self.is_world_process_zero():
             return
-        stored = load_file(folder / "adapter_model.safetensors")
-        memory = adapter_state(self._adapted)
+        stored = load_file(next(path for name in WEIGHTS.values() if (path := folder / name).is_file()))
+        memory = trained_state(self._adapted)
         wrong = sorted(stored.keys() ^ memory.keys()) or [k for k, v in stored.items() if v.numel() == 0]
         if not wrong and self._zero_stage < 3:
             wrong = [key for key, value in memory.items() if not torch.equal(stored[key], value)]

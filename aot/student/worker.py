@@ -1,14 +1,15 @@
 """One process of a training that torchrun or srun started: `python -m aot.student.worker RUN_DIR ARM`."""
 
+import json
 import logging
 import os
 import sys
 from pathlib import Path
 
-from aot.config import load_config
+from aot.config import ArmConfig, RunConfig, load_config
 from aot.errors import AotError, ConfigError, DecodeError
 from aot.runs import RunFolder
-from aot.student.launch import write_failure
+from aot.student.launch import ARM, write_failure
 from video_data.errors import VideoError
 
 
@@ -30,11 +31,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _train(run: RunFolder, name: str) -> None:
-    config = load_config(run.config)
+def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
+    path = run.arm(name) / ARM
+    if path.exists():  # from the launcher; not checked again, because helpers of an arm have names no config may use
+        return ArmConfig.model_construct(**json.loads(path.read_text(encoding="utf-8")))
     arm = next((arm for arm in config.train.arms if arm.name == name), None)
     if arm is None:
         raise ConfigError(f"no arm {name!r} in {run.config}; there are {[a.name for a in config.train.arms]}")
+    return arm
+
+
+def _train(run: RunFolder, name: str) -> None:
+    config = load_config(run.config)
+    arm = _arm(run, config, name)
     from aot.student.distributed import start
     from aot.student.train import train_here
 

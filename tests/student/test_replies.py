@@ -1,0 +1,126 @@
+"""Lessons become ids with the right ones supervised, and replies come back as they were, with and without tags."""
+
+from typing import Any
+
+import pytest
+from text_kit import TEMPLATE, THINKING_TEMPLATE, WRITTEN_TEMPLATE, lessons_of, sums, text_tokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from aot.errors import CheckpointError, SourceError
+from aot.records import Lesson
+from aot.student.lessons import lesson_examples
+from aot.student.rendering import TEXT_MODES, Renderer
+from aot.student.replies import answer_of, check_round_trip, encode_lesson, plain_reply
+
+TEMPLATES = {"none": TEMPLATE, "opened": THINKING_TEMPLATE, "written": WRITTEN_TEMPLATE}
+QUESTION = sums()[3]
+
+
+def said(renderer: Renderer, lesson: Lesson) -> tuple[str, str, str]:
+    """End of the prompt, label and rationale of a lesson's row."""
+    row = encode_lesson(renderer, QUESTION, lesson)
+    label, rationale = row.completion_ids[: row.num_label], row.completion_ids[row.num_label :]
+    texts = ["".join(renderer.tokenizer.convert_ids_to_tokens(list(ids))) for ids in (row.prompt_ids, label, rationale)]
+    return texts[0].rpartition("<assistant>")[2], texts[1], texts[2]
+
+
+def bpe_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level pieces that join marks with line ends, as those of Qwen do."""
+    made = Tokenizer(models.BPE())
+    pattern = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+")
+    split = pre_tokenizers.Split(pattern, "isolated")
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    made.decoder = decoders.ByteLevel()
+    texts = [lesson.forced + lesson.label + lesson.rationale for lesson in lessons_of(QUESTION)]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=["<user>", "<assistant>", "<end>"]
+    )
+    made.train_from_iterator(texts * 5, trainer)
+    made.add_tokens(["<think>", "</think>"])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", pad_token="<end>")
+
+
+def test_given_tokens_are_not_supervised_and_the_end_token_is() -> None:
+    renderer = Renderer(text_tokenizer())
+    found = [said(renderer, lesson) for lesson in lessons_of(QUESTION)]
+    steps = "3 + 4 = 7\n7 + 2 = 9"
+    assert found == [
+        ("", "9<end>", ""),
+        ("", "", f"{steps}\nAnswer: 9<end>"),
+        ("", "Answer: 9\n", f"{steps}<end>"),
+        ("", "All steps.\n", f"{steps}\nAnswer: 9<end>"),
+        ("At once.\n", "", "Answer: 9<end>"),
+    ]
+
+
+def test_a_template_that_opens_the_thinking_is_not_opened_twice_and_closed_for_direct_replies() -> None:
+    renderer = Renderer(text_tokenizer(THINKING_TEMPLATE))
+    direct, reason, explain, chosen, given = (said(renderer, lesson) for lesson in lessons_of(QUESTION))
+    assert direct == ("<think>\n\n</think>\n\n", "9<end>", "")
+    assert reason == ("<think>\n", "", "3 + 4 = 7\n7 + 2 = 9\n</think>\n\nAnswer: 9<end>")
+    assert explain[0] == direct[0]
+    assert chosen[2] == reason[2]
+    assert given == ("<think>\nAt once.\n", "", "</think>\n\nAnswer: 9<end>")
+
+
+def test_a_template_that_knows_tags_without_opening_them_gets_them_in_the_reply() -> None:
+    renderer = Renderer(text_tokenizer(WRITTEN_TEMPLATE))
+    assert said(renderer, lessons_of(QUESTION)[0]) == ("", "9<end>", "")
+    assert said(renderer, lessons_of(QUESTION)[1])[2].startswith("<think>\n3 + 4")
+    assert Renderer(text_tokenizer(WRITTEN_TEMPLATE), think_tags="none").think_style == "none"
+
+
+@pytest.mark.parametrize("make", [text_tokenizer, bpe_tokenizer])
+@pytest.mark.parametrize("style", TEMPLATES)
+@pytest.mark.parametrize("tags", ["auto", "none"])
+def test_replies_of_every_mode_come_back_as_they_were(make: Any, style: str, tags: Any) -> None:
+    tokenizer = make()
+    tokenizer.chat_template = TEMPLATES[style]
+    renderer = Renderer(tokenizer, think_tags=tags)
+    assert tags == "none" or renderer.think_style == style
+    check_round_trip(renderer)
+
+
+def test_a_tokenizer_that_loses_line_ends_is_refused() -> None:
+    tokenizer = text_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    with pytest.raises(CheckpointError, match=r"mode \w+: .* is not .* with this tokenizer"):
+        check_round_trip(Renderer(tokenizer))
+
+
+def test_template_hash_of_text_follows_every_mode_and_the_tags() -> None:
+    hashes = {Renderer(text_tokenizer(template)).template_hash() for template in TEMPLATES.values()}
+    assert len(hashes) == len(TEMPLATES)
+    prompts = {Renderer(text_tokenizer()).prompt(QUESTION, (), mode) for mode in TEXT_MODES}
+    assert len(prompts) == len(TEXT_MODES)
+
+
+def test_answer_is_read_after_the_rationale_only() -> None:
+    text = "<think>\nAnswer: 3? No.\n</think>\n\nAnswer: 9"
+    assert answer_of(text, style="written", mode="reason") == "9"
+    assert answer_of("<think>\nAnswer: 3", style="written", mode="reason") is None
+    assert answer_of("Answer: 3", style="opened", mode="reason") is None
+    assert answer_of("Answer: 3", style="opened", mode="direct") == "3"
+    assert plain_reply(text) == "Answer: 3? No.\nAnswer: 9"
+
+
+def test_lessons_that_cannot_be_taught_as_they_stand_are_dropped_and_counted() -> None:
+    renderer = Renderer(text_tokenizer())
+    asked = {QUESTION.id: QUESTION}
+    labels = ["9", "9 <end>", "nine", "", "9" * 60]
+    lessons = [Lesson(question_id=QUESTION.id, mode="direct", label=label) for label in labels]
+    made = lesson_examples(lessons, questions=asked, renderer=renderer, max_tokens=60)
+    assert [example.row.num_label for example in made.examples] == [2]
+    assert made.dropped == {"nothing_to_learn": 1, "reserved_token": 1, "row_too_long": 1, "unknown_token": 1}
+    with pytest.raises(SourceError, match="no question of the train split"):
+        lesson_examples(lessons, questions={}, renderer=renderer, max_tokens=60)
+
+
+def test_a_question_that_spells_a_special_token_is_refused() -> None:
+    question = QUESTION.model_copy(update={"text": "What is <end>?"})
+    with pytest.raises(SourceError, match="must not contain '<end>'"):
+        Renderer(text_tokenizer()).encode(question, (), "direct", frame_size_hw=None)

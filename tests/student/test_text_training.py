@@ -1,0 +1,236 @@
+"""Text students: packed rows change nothing but time, full fine-tuning resumes exactly, no video package is needed."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from student_kit import assert_same_gradients, first_gradient, read_lines
+from text_kit import SIZES, lessons_of, save_text_base, sums, text_config, text_run, text_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from aot.config import RunConfig
+from aot.errors import CheckpointError, SourceError
+from aot.runs import RunFolder
+from aot.student.collate import LessonCollator
+from aot.student.guards import StopFlag
+from aot.student.lessons import lesson_examples
+from aot.student.loading import load_student
+from aot.student.packing import PACKABLE, TEXT_PACKABLE, packed_lessons
+from aot.student.rendering import EncodedRow, Renderer
+from aot.student.session import open_session
+from aot.student.train import make_trainer, train_arm
+from aot.student.trainer import TwoTermTrainer
+
+BLOCKED = ("cv2", "decord", "av", "torchvision", "PIL")
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+for name in sys.argv[3].split():
+    sys.modules[name] = None
+from aot.config import load_config
+from aot.runs import RunFolder
+from aot.student.loading import load_student
+from aot.student.predict import predict
+from aot.student.train import train_arm
+run = RunFolder(Path(sys.argv[1]))
+config = load_config(run.config)
+def progress(done, total):
+    if done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+arm = config.train.arms[0]
+train_arm(run, config, arm, progress=progress)
+load_student(config.student.base, adapter=run.arm(arm.name), config=config.student)
+loaded = [name for name in ("video_data.shards", "cv2", "decord", "av", "torchvision") if sys.modules.get(name)]
+assert not loaded, loaded
+"""
+FULL = {"tuning": "full", "learning_rate": 0.003}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_text_base(tmp_path_factory.mktemp("text") / "base")
+
+
+def trainer_of(root: Path, config: RunConfig) -> TwoTermTrainer:
+    session = open_session(text_run(root, config), config, config.train.arms[0])
+    return make_trainer(session, stop=StopFlag(), on_step=lambda row: None)
+
+
+def digests(run: RunFolder) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.arm("all").iterdir()) if path.is_file() and path.name != "training.json"
+    }  # fmt: skip
+
+
+def facts(run: RunFolder) -> dict[str, Any]:
+    return dict(json.loads((run.arm("all") / "training.json").read_text()))
+
+
+def subprocess_run(run: RunFolder, *, kill_at: int, blocked: str = "") -> "subprocess.CompletedProcess[str]":
+    arguments = [sys.executable, "-c", SCRIPT, str(run.root), str(kill_at), blocked]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def test_packed_lessons_give_the_gradient_of_padded_ones(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = first_gradient(trainer_of(tmp_path / "a", text_config(base)), monkeypatch)
+    padded = first_gradient(trainer_of(tmp_path / "b", text_config(base, pack_tokens=0)), monkeypatch)
+    cut = first_gradient(trainer_of(tmp_path / "c", text_config(base, questions_per_device=3)), monkeypatch)
+    assert_same_gradients(packed, padded)
+    assert_same_gradients(packed, cut)
+
+
+@pytest.mark.parametrize("model_type", sorted(TEXT_PACKABLE - PACKABLE))
+def test_every_packable_model_type_gives_the_logits_of_padded_rows(model_type: str) -> None:
+    tokenizer = text_tokenizer()
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        model_type, **SIZES, vocab_size=len(tokenizer), pad_token_id=0, bos_token_id=1, eos_token_id=4
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    renderer = Renderer(tokenizer)
+    lessons = [lesson for question in sums(3) for lesson in lessons_of(question)]
+    examples = lesson_examples(
+        lessons, questions={q.id: q for q in sums(3)}, renderer=renderer, max_tokens=200
+    ).examples
+    losses = []
+    for pack_tokens in (150, 0):
+        batch = LessonCollator(renderer, 0, pack_tokens=pack_tokens)(examples)
+        own = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch}
+        with torch.no_grad():
+            log_probs = model(**own).logits[:, :-1].log_softmax(-1)
+        targets = batch["labels"][:, 1:]
+        picked = log_probs.gather(-1, targets.clamp(min=0)[..., None])[..., 0][targets != -100]
+        losses.append(torch.sort(picked).values)
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_packed_neighbour_changes_nothing_for_the_others(base: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    renderer = Renderer(text_tokenizer())
+    first, second = EncodedRow((5, 6, 7, 8), (9, 4)), EncodedRow((5, 9, 10), (11, 12))
+    other = EncodedRow((13, 14, 15), (16, 17))
+    logits = []
+    for neighbour in (second, other):
+        batch = LessonCollator(renderer, 0, pack_tokens=32)(
+            [type("One", (), {"row": row, "question_id": "q"})() for row in (first, neighbour)]
+        )
+        assert batch["input_ids"].shape == (1, 11)
+        own = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
+        with torch.no_grad():
+            logits.append(model(**own).logits[0])
+    assert torch.equal(logits[0][:6], logits[1][:6])
+    assert not torch.allclose(logits[0][6:], logits[1][6:])
+
+
+def test_lessons_are_packed_whole_and_a_long_one_stands_alone() -> None:
+    rows = [EncodedRow((1,) * size, (2,)) for size in (3, 40, 9, 5, 6)]
+    packs = packed_lessons(rows, pack_tokens=16)
+    assert [len(pack.ids) for pack in packs] == [41, 16, 11]
+    assert packs[1].positions == (*range(10), *range(6))
+    assert packed_lessons(rows, pack_tokens=16) == packs
+
+
+def test_text_arm_learns_and_says_how_it_was_packed(base: Path, tmp_path: Path) -> None:
+    config = text_config(base, arm={"max_steps": 30, "learning_rate": 0.02}, save_steps=30)
+    run = text_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    rows = read_lines(run.arm("all") / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 31))
+    assert rows[-1]["rationale_loss"] < 0.7 * rows[0]["rationale_loss"]
+    told = facts(run)
+    assert (told["packing"], told["lessons"], told["questions"], told["max_steps"]) == ("packed", 60, 12, 30)
+    assert sum(told["length_histogram"].values()) == 60
+    load_student(str(base), adapter=run.arm("all"), config=config.student)
+
+
+def test_unknown_model_types_and_zero_pack_tokens_are_padded_and_say_why(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    padded = text_config(base, pack_tokens=0)
+    run = text_run(tmp_path / "a", padded)
+    open_session(run, padded, padded.train.arms[0])
+    assert facts(run)["packing"] == "padded (train.pack_tokens is 0)"
+    monkeypatch.setattr("aot.student.session.TEXT_PACKABLE", frozenset())
+    config = text_config(base)
+    run = text_run(tmp_path / "b", config)
+    open_session(run, config, config.train.arms[0])
+    assert facts(run)["packing"].startswith("padded (model type llama")
+
+
+def test_missing_and_useless_lessons_are_errors_that_say_so(base: Path, tmp_path: Path) -> None:
+    config = text_config(base)
+    run = text_run(tmp_path / "run", config, lessons=[])
+    with pytest.raises(SourceError, match="none of the 0 lessons"):
+        open_session(run, config, config.train.arms[0])
+    (run.arm("all") / "lessons.jsonl").unlink()
+    with pytest.raises(SourceError, match="run the earlier stages first"):
+        open_session(run, config, config.train.arms[0])
+
+
+@pytest.mark.parametrize("arm", [{}, FULL], ids=["lora", "full"])
+def test_kill_9_and_rerun_end_with_the_same_bytes(arm: dict[str, Any], base: Path, tmp_path: Path) -> None:
+    config = text_config(base, arm=arm)
+    runs = [text_run(tmp_path / name, config) for name in ("whole", "killed")]
+    train_arm(runs[0], config, config.train.arms[0])
+    killed = subprocess_run(runs[1], kill_at=3)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    train_arm(runs[1], config, config.train.arms[0])
+    assert digests(runs[1]) == digests(runs[0])
+
+
+def test_full_fine_tuning_trains_every_weight_and_loads_under_the_same_contract(base: Path, tmp_path: Path) -> None:
+    config = text_config(base, arm=FULL)
+    run = text_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    assert facts(run)["trainable_share"] == 1.0
+    before = load_student(str(base), config=config.student).model.state_dict()
+    after = load_student(str(base), adapter=run.arm("all"), config=config.student).model.state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    weights = run.arm("all") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_student(str(base), adapter=run.arm("all"), config=config.student)
+
+
+def test_text_student_needs_no_video_package(base: Path, tmp_path: Path) -> None:
+    config = text_config(base, max_steps=2)
+    done = subprocess_run(text_run(tmp_path / "run", config), kill_at=-1, blocked=" ".join(BLOCKED))
+    assert done.returncode == 0, done.stderr
+
+
+def test_text_base_without_processor_files_is_enough_and_images_need_them(base: Path, tmp_path: Path) -> None:
+    assert not any(base.glob("*processor*"))
+    student = load_student(str(base), config=text_config(base).student)
+    assert student.renderer.is_text
+    from student_kit import make_run, run_config
+
+    video = run_config(base)
+    with pytest.raises(CheckpointError, match="takes no images"):
+        train_arm(make_run(tmp_path / "video", video), video, video.train.arms[0])
+
+
+@pytest.mark.slow
+def test_two_processes_follow_one_process(base: Path, tmp_path: Path) -> None:
+    configs = [text_config(base, questions_per_device=2, procs=procs) for procs in (1, 2)]
+    rows = []
+    for procs, config in enumerate(configs, start=1):
+        arm = config.train.arms[0].model_copy(update={"name": "all/fold0"})
+        run = text_run(tmp_path / str(procs), config)
+        run.arm(arm.name).mkdir()
+        (run.arm(arm.name) / "lessons.jsonl").write_bytes((run.arm("all") / "lessons.jsonl").read_bytes())
+        train_arm(run, config, arm)
+        rows.append(read_lines(run.arm(arm.name) / "metrics.jsonl"))
+    assert os.environ.get("WORLD_SIZE") is None
+    for one, two in zip(*rows, strict=True):
+        assert two["label_tokens"] == one["label_tokens"]
+        assert two["loss"] == pytest.approx(one["loss"], rel=2e-3)

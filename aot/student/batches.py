@@ -33,13 +33,16 @@ class PromptItem:
 
 
 def prompt_items(
-    student: Student, questions: Sequence[Question], *, store: FrameSource, mode: Mode, with_frames: bool
+    student: Student, questions: Sequence[Question], *, store: FrameSource | None, mode: Mode, with_frames: bool
 ) -> Iterator[PromptItem]:
-    """Items in the order of `questions`; a question whose frames are missing becomes an item with an error."""
+    """Items in the order of `questions`; a question that cannot be shown becomes an item with an error.
+
+    Without a store no frames are shown.
+    """
     for question in questions:
         frames = None
         try:
-            if with_frames and question.media:
+            if with_frames and question.media and store is not None:
                 frames = choose_indices(store, question.media, num_frames=student.config.num_frames)
             row = encode_row(student.renderer, question, frames, mode=mode)
         except SourceError as error:
@@ -74,12 +77,13 @@ def batches(window: Sequence[PromptItem], *, batch_size: int) -> Iterator[list[i
             yield part[start : start + batch_size]
 
 
-def model_inputs(student: Student, items: Sequence[PromptItem], pixels: FramePixels) -> dict[str, Any]:
+def model_inputs(student: Student, items: Sequence[PromptItem], pixels: FramePixels | None) -> dict[str, Any]:
     """Left-padded model inputs of a batch, on the student's device."""
     inputs = pad_prompts([item.row for item in items], pad_id=student.pad_id)
     if student.renderer.needs_token_types:
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == student.renderer.image_token_id).long()
-    inputs.update(pixels.of([item.frames for item in items if item.frames]))
+    if pixels is not None:
+        inputs.update(pixels.of([item.frames for item in items if item.frames]))
     moved = {key: value.to(student.device) for key, value in inputs.items()}
     if "pixel_values" in moved:
         moved["pixel_values"] = moved["pixel_values"].to(getattr(torch, student.config.dtype))

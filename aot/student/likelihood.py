@@ -23,6 +23,19 @@ def score_batch(student: Student, items: Sequence[PromptItem], inputs: dict[str,
         inputs: their left-padded model inputs.
     """
     choices = [[student.renderer.completion_ids(text) for text in item.question.choices] for item in items]
+    return score_continuations(student, choices, inputs)
+
+
+def score_continuations(
+    student: Student, choices: list[list[tuple[int, ...]]], inputs: dict[str, Any]
+) -> list[tuple[float, ...]]:
+    """Probability of each continuation of each prompt, given that it is one of them.
+
+    Args:
+        student: whose probabilities.
+        choices: for each prompt the ids of its continuations; with an end token where nothing may follow.
+        inputs: the left-padded model inputs of the prompts.
+    """
     # Looked for in all modules, because an adapter that is not merged wraps the model.
     if any(hasattr(module, "rope_deltas") for module in student.model.modules()):
         sums = _full_sums(student, inputs, choices)

@@ -1,7 +1,7 @@
 """What a student answers: greedy generation in batches (directly, or reasoning first), or the likeliest choice.
 
 Predictions come out in the order of the questions. A question that cannot be asked becomes a prediction with an
-error, never a gap. Nothing here knows whether an answer is right.
+error, never a gap. Nothing here knows whether an answer is right. Without frames, text_predict.py generates.
 """
 
 import time
@@ -11,25 +11,27 @@ from typing import Literal
 import torch
 
 from aot.answers import find_answer
-from aot.records import Prediction, Question
+from aot.records import Prediction, Question, ThoughtMode
 from aot.student.batches import PromptItem, batches, model_inputs, prompt_items, windows
 from aot.student.frames import FramePixels
 from aot.student.likelihood import score_batch
 from aot.student.loading import Student
 from aot.student.rendering import Mode
+from aot.student.text_predict import answer_texts, failed
 
-PredictMode = Literal["direct", "reason", "likelihood"]
+PredictMode = Literal["direct", "reason", "explain", "adaptive", "likelihood"]
 
 
 def predict(
     student: Student,
     questions: Sequence[Question],
     *,
-    pixels: FramePixels,
+    pixels: FramePixels | None = None,
     arm: str,
     mode: PredictMode,
     batch_size: int,
     with_frames: bool = True,
+    thought: ThoughtMode | None = None,
 ) -> Iterator[Prediction]:
     """Predictions in the order of `questions`.
 
@@ -37,16 +39,26 @@ def predict(
         student: who answers.
         questions: what is asked; in mode `likelihood` those without choices are left out.
         pixels: the stored frames as this student's processor makes them; predictors that share it process each once.
+            None for text.
         arm: name under which the predictions are stored.
-        mode: `direct` and `reason` generate; `likelihood` scores the choices after the direct prompt.
+        mode: `likelihood` scores the choices after the direct prompt; the others generate. `explain` stops after the
+            first line. `adaptive` scores the first lines a reply may begin with, chooses one (see
+            student.thought_confidence) and goes on from there.
         batch_size: prompts run at once.
         with_frames: False is the control in which the student sees the question only.
+        thought: in mode `adaptive`, begin this way instead of choosing.
     """
+    if pixels is None and mode != "likelihood":
+        yield from answer_texts(student, questions, arm=arm, mode=mode, batch_size=batch_size, thought=thought)
+        return
+    if mode in ("explain", "adaptive"):
+        raise ValueError(f"mode {mode} answers text; call it without pixels")
     prompt_mode: Mode = "reason" if mode == "reason" else "direct"
     asked = [q for q in questions if q.choices] if mode == "likelihood" else questions
-    items = prompt_items(student, asked, store=pixels.store, mode=prompt_mode, with_frames=with_frames)
+    store = pixels.store if pixels else None
+    items = prompt_items(student, asked, store=store, mode=prompt_mode, with_frames=with_frames)
     for window in windows(items, batch_size=batch_size):
-        done = {i: _failed(item, arm=arm, mode=mode) for i, item in enumerate(window) if item.error}
+        done = {i: failed(item, arm=arm, mode=mode) for i, item in enumerate(window) if item.error}
         for positions in batches(window, batch_size=batch_size):
             chosen = [window[i] for i in positions]
             answer: Callable[..., list[Prediction]] = _choose if mode == "likelihood" else _generate
@@ -56,7 +68,7 @@ def predict(
 
 @torch.inference_mode()
 def _generate(
-    student: Student, items: Sequence[PromptItem], pixels: FramePixels, *, arm: str, mode: PredictMode
+    student: Student, items: Sequence[PromptItem], pixels: FramePixels | None, *, arm: str, mode: PredictMode
 ) -> list[Prediction]:
     started_s = time.perf_counter()
     config = student.config
@@ -93,7 +105,7 @@ def _generate(
 
 @torch.inference_mode()
 def _choose(
-    student: Student, items: Sequence[PromptItem], pixels: FramePixels, *, arm: str, mode: PredictMode
+    student: Student, items: Sequence[PromptItem], pixels: FramePixels | None, *, arm: str, mode: PredictMode
 ) -> list[Prediction]:
     started_s = time.perf_counter()
     scored = score_batch(student, items, model_inputs(student, items, pixels))
@@ -114,9 +126,3 @@ def _choose(
             )
         )
     return made
-
-
-def _failed(item: PromptItem, *, arm: str, mode: PredictMode) -> Prediction:
-    return Prediction(
-        question_id=item.question.id, arm=arm, mode=mode, raw_text="", answer=None, error=item.error
-    )  # fmt: skip

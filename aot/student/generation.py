@@ -1,0 +1,117 @@
+"""Writes replies token by token for a batch of text prompts: greedy or drawn, each until its own end.
+
+The model's own generation settings are not looked at, so that greedy means the likeliest token and nothing else. Rows
+that have ended are taken out of the batch as soon as that pays. Knows no questions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aot.student.collate import pad_prompts
+from aot.student.loading import Student
+from aot.student.rendering import EncodedRow
+
+DROPPED_SHARE = 0.25
+"""Ended rows leave the batch when they are this share of it: taking them out copies the rest."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How tokens are drawn."""
+
+    samples: int
+    """Replies to each prompt."""
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class LineMarks:
+    """Which tokens end a line and which are blank, by id; for replies that stop after their first line."""
+
+    newline: frozenset[int]
+    blank: frozenset[int]
+
+    def ends_line(self, reply: Sequence[int]) -> bool:
+        """Whether the last token of `reply` ends a line that says something."""
+        return reply[-1] in self.newline and any(token not in self.blank for token in reply)
+
+
+def line_marks(tokenizer: Any) -> LineMarks:  # noqa: ANN401 - a PreTrainedTokenizer
+    """The marks of a tokenizer; looks at its whole vocabulary."""
+    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    newline = frozenset(i for i, text in enumerate(texts) if "\n" in text)
+    return LineMarks(newline, frozenset(i for i, text in enumerate(texts) if not text.strip()))
+
+
+@torch.inference_mode()
+def write_replies(
+    student: Student,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    max_tokens: int,
+    first_line: LineMarks | None = None,
+    draw: Draw | None = None,
+) -> list[list[int]]:
+    """Ids of one reply to each prompt, or of `draw.samples` replies one after the other; the end token is included.
+
+    Args:
+        student: who writes.
+        prompts: ids of each prompt.
+        max_tokens: a reply that is longer ends there.
+        first_line: stop each reply after its first line.
+        draw: None takes the likeliest token each time.
+    """
+    ends = frozenset(student.renderer.end_ids)
+    inputs = pad_prompts([EncodedRow(prompt) for prompt in prompts], pad_id=student.pad_id)
+    ids, mask = inputs["input_ids"].to(student.device), inputs["attention_mask"].to(student.device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    output = _forward(student, ids, mask, positions, cache=None)
+    cache, logits_BV = output.past_key_values, output.logits[:, -1]
+    if draw and draw.samples > 1:
+        cache.batch_repeat_interleave(draw.samples)
+        mask, logits_BV = (value.repeat_interleave(draw.samples, dim=0) for value in (mask, logits_BV))
+    next_position = mask.sum(dim=1)
+    generator = torch.Generator(device=student.device).manual_seed(draw.seed) if draw else None
+    replies: list[list[int]] = [[] for _ in range(len(mask))]
+    rows = list(range(len(mask)))
+    open_rows = set(rows)
+    for step in range(max_tokens):
+        tokens = _pick(logits_BV, draw, generator)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row in open_rows:
+                replies[row].append(token)
+                if token in ends or (first_line and first_line.ends_line(replies[row])):
+                    open_rows.discard(row)
+        if not open_rows or step == max_tokens - 1:
+            break
+        if len(open_rows) <= (1 - DROPPED_SHARE) * len(rows):
+            kept = torch.tensor([i for i, row in enumerate(rows) if row in open_rows], device=student.device)
+            rows = [row for row in rows if row in open_rows]
+            cache.batch_select_indices(kept)
+            mask, tokens, next_position = mask[kept], tokens[kept], next_position[kept]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        output = _forward(student, tokens[:, None], mask, next_position[:, None], cache=cache)
+        cache, logits_BV, next_position = output.past_key_values, output.logits[:, -1], next_position + 1
+    return replies
+
+
+def _forward(student: Student, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, *, cache: Any) -> Any:  # noqa: ANN401
+    return student.model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+
+
+def _pick(logits_BV: torch.Tensor, draw: Draw | None, generator: torch.Generator | None) -> torch.Tensor:
+    if draw is None:
+        return logits_BV.argmax(dim=-1)
+    probs = torch.softmax(logits_BV.float() / draw.temperature, dim=-1)
+    return torch.multinomial(probs, 1, generator=generator)[:, 0]

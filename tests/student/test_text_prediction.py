@@ -1,0 +1,118 @@
+"""Text students answer in four modes: each stops where it should, chooses with probabilities, and draws again alike."""
+
+from typing import Any
+
+import pytest
+import torch
+from text_kit import THINKING_TEMPLATE, save_text_base, steps_of, sums, text_config, text_run
+
+from aot.records import THOUGHT_MODES, Prediction
+from aot.student.generation import LineMarks, line_marks, write_replies
+from aot.student.loading import Student, load_student
+from aot.student.predict import predict
+from aot.student.text_predict import sample
+from aot.student.train import train_arm
+
+
+@pytest.fixture(scope="module", params=["plain", "thinking"])
+def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Student:
+    """A student that overfits twelve sums in every mode."""
+    root = tmp_path_factory.mktemp(request.param)
+    more = {"template": THINKING_TEMPLATE} if request.param == "thinking" else {}
+    base = save_text_base(root / "base", **more)
+    config = text_config(base, arm={"tuning": "full"}, max_steps=150, save_steps=150, questions_per_step=30,
+                         questions_per_device=30, pack_tokens=256, learning_rate=0.01)  # fmt: skip
+    run = text_run(root / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    return load_student(str(base), adapter=run.arm("all"), config=config.student)
+
+
+def ask(student: Student, mode: Any, *, batch_size: int = 5, **more: Any) -> list[Prediction]:
+    return list(predict(student, sums(), arm="x", mode=mode, batch_size=batch_size, **more))
+
+
+def test_each_mode_gives_the_reply_of_its_lessons(student: Student) -> None:
+    questions = sums()
+    made = {mode: ask(student, mode) for mode in ("direct", "reason", "explain")}
+    assert all([p.question_id for p in rows] == [q.id for q in questions] for rows in made.values())
+    right = {
+        mode: sum(p.answer == q.answer for p, q in zip(rows, questions, strict=True)) for mode, rows in made.items()
+    }
+    assert min(right.values()) >= 8, right
+    wanted = [f"{steps_of(q)}\nAnswer: {q.answer}" for q in questions]
+    assert sum(p.raw_text == text for p, text in zip(made["reason"], wanted, strict=True)) >= 8
+
+
+def test_explain_stops_after_the_first_line(student: Student) -> None:
+    made = ask(student, "explain")
+    assert all("\n" not in p.raw_text for p in made)
+    assert sum(p.completion_tokens == len(f"Answer: {p.answer}\n") - len("nswer") for p in made) >= 8
+    assert line_marks(student.renderer.tokenizer).newline
+    assert not LineMarks(frozenset({1}), frozenset({1, 2})).ends_line([2, 1])
+    assert LineMarks(frozenset({1}), frozenset({1, 2})).ends_line([2, 3, 1])
+
+
+def test_adaptive_tells_its_choice_with_probabilities(student: Student) -> None:
+    made = ask(student, "adaptive")
+    assert all(sum(p.thought_probs) == pytest.approx(1) for p in made)
+    # Only full steps were taught as a choice.
+    assert all(p.thought == "full" == THOUGHT_MODES[p.thought_probs.index(max(p.thought_probs))] for p in made)
+    assert all(p.raw_text.startswith("All steps.\n") for p in made)
+
+
+def test_the_shortest_way_that_is_likely_to_be_enough_is_taken(student: Student) -> None:
+    from aot.student.text_predict import _choice
+
+    assert [_choice((0.5, 0.45, 0.05), confidence) for confidence in (0.4, 0.9, 0.99)] == [0, 1, 2]
+
+
+def test_a_given_thought_is_taken_and_counted(student: Student) -> None:
+    made = ask(student, "adaptive", thought="direct")
+    assert all(p.thought == "direct" and p.raw_text.startswith("At once.\nAnswer: ") for p in made)
+    right = sum(p.answer == q.answer for p, q in zip(made, sums(), strict=True))
+    assert right >= 8
+    assert all(p.completion_tokens > len(("At", " ", "once", ".", "\n", "Answer", ":", " ")) for p in made)
+
+
+def test_batches_do_not_change_replies(student: Student) -> None:
+    for mode in ("reason", "adaptive"):
+        alone = [p.raw_text for p in ask(student, mode, batch_size=1)]
+        assert [p.raw_text for p in ask(student, mode, batch_size=12)] == alone
+
+
+def test_greedy_replies_are_those_of_generate(student: Student) -> None:
+    prompts = [student.renderer.encode(q, (), "reason", frame_size_hw=None).prompt_ids for q in sums(4)]
+    ours = write_replies(student, prompts, max_tokens=40)
+    for prompt, reply in zip(prompts, ours, strict=True):
+        output = student.model.generate(
+            torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=list(student.renderer.end_ids)
+        )
+        assert output[0, len(prompt) :].tolist() == reply
+
+
+def test_samples_are_the_same_for_the_same_call_and_differ_among_themselves(student: Student) -> None:
+    def drawn(seed: int) -> list[list[str]]:
+        rows = sample(student, sums(), mode="reason", samples=3, temperature=3.0, seed=seed, batch_size=6)
+        return [[p.raw_text for p in row] for row in rows]
+
+    first = drawn(1)
+    assert len(first) == 12 and all(len(row) == 3 for row in first)
+    assert drawn(1) == first
+    assert drawn(2) != first
+    assert any(len(set(row)) > 1 for row in first)
+
+
+def test_a_question_that_cannot_be_asked_is_a_row_with_an_error(student: Student) -> None:
+    bad = sums()[0].model_copy(update={"text": "What is <end>?"})
+    made = list(predict(student, [bad, *sums(2)], arm="x", mode="direct", batch_size=4))
+    assert "<end>" in made[0].error and made[0].answer is None
+    assert not made[1].error
+    drawn = list(sample(student, [bad], mode="reason", samples=2, temperature=1.0, seed=0, batch_size=4))
+    assert [p.error != "" for row in drawn for p in row] == [True]
+
+
+def test_choices_are_scored_without_frames(student: Student) -> None:
+    question = sums()[2].model_copy(update={"choices": ("7", "8"), "answer": "7", "answer_type": "choice"})
+    made = list(predict(student, [question], arm="x", mode="likelihood", batch_size=2))
+    assert sum(made[0].choice_probs) == pytest.approx(1)
+    assert made[0].answer in ("7", "8")

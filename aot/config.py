@@ -4,9 +4,9 @@ An unknown key is an error that names the nearest known one. This module reads Y
 
 Paths: a relative path given as an override is taken from the working folder. One written in a config file is taken from
 the working folder too if it is there; if not, from the nearest folder that holds it, going up from the folder of that
-file, so that a shipped config works from anywhere. `data.questions` and `data.annotations` are looked for in
-`data.root` before all that. `load_config` makes them absolute, so that a run resumes from any folder; `run.dir`
-and `run.reuse` are always relative to the working folder.
+file, so that a shipped config works from anywhere. `data.questions`, `data.annotations` and `data.files` are looked for
+in `data.root` before all that. `load_config` makes them absolute, so that a run resumes from any folder; `run.dir` and
+`run.reuse` are always relative to the working folder.
 """
 
 import difflib
@@ -421,11 +421,18 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
 
     data, student, teacher = config.data, config.student, config.teacher
     root = absolute("data.root", data.root)
-    side = {"root": root}
-    for key, name in (("questions", data.questions), ("annotations", data.annotations)):
-        if root and name:
-            inside = Path(root) / name
-            side[key] = str(inside) if _exists(inside) else locate(f"data.{key}", name) or str(inside)
+
+    def beside(key: str, name: str | None) -> str | None:
+        """A file of the data set: in its root, or where any other path may be."""
+        if not name or not root:
+            return absolute(key, name) if key.startswith("data.files") else name
+        inside = Path(root) / name
+        return str(inside) if _exists(inside) else locate(key, name) or str(inside)
+
+    side: dict[str, Any] = {"root": root}
+    side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
+    files = {key: beside(f"data.files.{key}", getattr(data.files, key)) for key in ("train", "test")}
+    side["files"] = data.files.model_copy(update=files)
     base = student.base if student.base in EMBEDDED_STUDENTS else locate("student.base", student.base) or student.base
     appearance = absolute("teacher.appearance", teacher.appearance)
     changed = {

@@ -67,17 +67,12 @@ def check_files(config: RunConfig) -> tuple[Path, Path | None]:
         return Path(), None
     if files.train is None:
         raise ConfigError("data.files.train is not set; give the file of training problems")
-    train, test = (located(config, name) if name else None for name in (files.train, files.test))
+    train, test = (Path(name) if name else None for name in (files.train, files.test))
     for path in (train, test):
         if path is not None and not path.exists():
             raise SourceError(f"there is no file {path}; set data.root and data.files to the files of the data set")
     assert train is not None
     return train, test
-
-
-def located(config: RunConfig, name: str) -> Path:
-    """A file of the data set, in `data.root` if that is set."""
-    return Path(config.data.root) / name if config.data.root else Path(name)
 
 
 def usable_source(config: RunConfig) -> TextSource:

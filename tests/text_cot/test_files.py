@@ -192,12 +192,20 @@ def test_each_file_format_gives_the_same_question(name: str, tmp_path: Path) -> 
     if name == "rows.csv":
         path.write_bytes('\ufeffquestion,answer,rationale\r\n"How\nmany, é?",007,Seven.\r\n'.encode())
     elif name == "rows.parquet":
-        pytest.importorskip("datasets").Dataset.from_list([row]).to_parquet(str(path))
+        arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        pytest.importorskip("pyarrow.parquet").write_table(arrow.Table.from_pylist([row]), path)
     else:
         path.write_text(json.dumps([row] if name == "rows.json" else row), encoding="utf-8-sig")
     found = read("text_jsonl", path)
     assert (found.questions[0].text, found.questions[0].answer) == ("How\nmany, é?", "007")
     assert found.rationales[0].text == "Seven.\nAnswer: 007"
+
+
+def test_a_file_that_is_no_parquet_is_one_clear_error(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path = lines(tmp_path / "t.parquet", GOOD)
+    with pytest.raises(SourceError, match=r"t\.parquet cannot be read as Parquet"):
+        read("text_jsonl", path)
 
 
 def test_bad_bytes_nan_and_odd_rows_of_a_json_list_refuse_only_themselves(tmp_path: Path) -> None:

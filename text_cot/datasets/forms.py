@@ -20,7 +20,7 @@ _FORMS: tuple[tuple[AnswerType, str], ...] = (
     ("clock", r"\d{1,2}:\d{2}(?::\d{2})?(?: ?(?i:[ap]\.?m\.?))?"),
     ("letter", r"\([A-Za-z]\)|[A-Z]"),
 )
-_SPACE = re.compile(r"\\[!,;: ]|\\q?quad\b|~")
+_SPACE = re.compile(r"(?<!\\)\\[!,;: ]|\\q?quad\b|~")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*")
 _FRACTION = re.compile(r"([+-]?)\\frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))")
 _WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{([^{}]*)\}\.?")
@@ -79,7 +79,7 @@ def plain_math(answer: str) -> str:
 def math_form(answer: str) -> AnswerType:
     r"""The type of a plain LaTeX answer: as `form_of`, or a collection, or an expression.
 
-    >>> [math_form(answer) for answer in ("3/4", "(1, 2)", "1, -2", "x^2 + 1", "Evelyn", r"2\sqrt{3}")]
+    >>> [math_form(answer) for answer in ("3/4", "(1, 2)", "1, -2", "p - q", "no solution", r"2\sqrt{3}")]
     ['fraction', 'collection', 'collection', 'expression', 'text', 'expression']
     """
     form = form_of(answer)
@@ -88,4 +88,4 @@ def math_form(answer: str) -> AnswerType:
     pair = re.fullmatch(r"[(\[].*,.*[)\]]|\\\{.*\\\}", answer)
     if pair or ("," in answer and not re.search(r"[a-zA-Z]{2,}\s|[({\[]", answer)):
         return "collection"
-    return "text" if re.fullmatch(r"[A-Za-z][A-Za-z' .-]+", answer) else "expression"
+    return "text" if re.fullmatch(r"(?=.*[A-Za-z]{3})[A-Za-z]+(?:[ '.-][A-Za-z]+)*", answer) else "expression"

@@ -76,10 +76,10 @@ class Renderer:
         self.image_token: str = getattr(processor, "image_token", None) or "<image>"
         self.image_token_id = -1 if self.is_text else int(self.tokenizer.convert_tokens_to_ids(self.image_token))
         self._has_template = bool(getattr(processor, "chat_template", None))
-        self._times_in_text = False
-        self._times_in_text = not (self.is_text or self._interleaves())
         self.think_style: ThinkStyle = "none"
         """Only a text model's replies get tags."""
+        self._times_in_text = False
+        self._times_in_text = not (self.is_text or self._interleaves())
         if self.is_text:
             self.think_style = self._find_think_style(think_tags)
         self._expansions: dict[tuple[int, int], tuple[int, ...]] = {}

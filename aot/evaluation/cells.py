@@ -10,11 +10,15 @@ from functools import cached_property
 
 import numpy as np
 
-from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, interval_of, proportion
+from aot.evaluation.intervals import Interval, cluster_ids, proportion
 from aot.evaluation.scoring import score
 from aot.records import MetricRow, Prediction, Question, Score
 
 MODES = ("direct", "reason", "explain", "adaptive", "likelihood", "none")
+ALL = "all"
+MIDDLE_STEPS = (3, 4)
+MIDDLE = "steps=3-4"
+"""Problems that no student of one-step facts can answer at once, and that are still in distribution."""
 _DIGITS = 6
 
 Group = tuple[str, tuple[Question, ...]]
@@ -112,6 +116,25 @@ def make_cells(
                     yield Cell(arm, mode, split, kind, members, tuple(_get(rows, q, arm, mode) for q in members))
 
 
+def kind_groups(questions: Sequence[Question]) -> list[Group]:
+    """All questions, each kind, and what their states tell: `category=<name>`, `steps=<n>` and `steps=3-4`."""
+    groups: dict[str, list[Question]] = {ALL: list(questions)}
+    for question in sorted(questions, key=lambda question: question.kind):
+        groups.setdefault(question.kind, []).append(question)
+    told: dict[str, list[Question]] = {}
+    for question in questions:
+        category, steps = question.state.get("category"), question.state.get("steps")
+        if isinstance(category, str):
+            told.setdefault(f"category={category}", []).append(question)
+        if isinstance(steps, int):
+            told.setdefault(f"steps={steps}", []).append(question)
+            if steps in MIDDLE_STEPS:
+                told.setdefault(MIDDLE, []).append(question)
+    in_order = sorted(told, key=lambda name: (name.startswith("steps="), len(name), name))
+    groups |= {name: told[name] for name in in_order if name not in groups}
+    return [(name, tuple(members)) for name, members in groups.items()]
+
+
 def answer_rows(cell: Cell) -> Iterator[MetricRow]:
     """`accuracy`, `unparsable_rate` and, where anything failed, `failed_rate`."""
     states = np.array([g.score.state for g in cell.graded])
@@ -121,21 +144,6 @@ def answer_rows(cell: Cell) -> Iterator[MetricRow]:
     yield cell.row("unparsable_rate", proportion(states == "no_answer", cell.clusters))
     if (states == "failed").any():
         yield cell.row("failed_rate", proportion(states == "failed", cell.clusters))
-
-
-def tokens_per_correct(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
-    """Generated tokens over right answers; nothing where no token was generated."""
-    tokens, correct, clusters = cell.tokens, cell.correct, cell.clusters
-    if tokens.sum() == 0:
-        return
-    sums = bootstrap.sums_BK(np.stack([tokens, correct], axis=1), clusters)
-    value = float(tokens.sum() / max(1.0, correct.sum()))
-    draws = sums[:, 0] / np.maximum(1.0, sums[:, 1])
-    interval = interval_of(value, draws, cluster_ids=clusters, bounds=(value, 2 * value))
-    barren = float(np.mean(sums[:, 1] == 0))
-    note = f"{barren:.0%} of resamples had no right answer and were counted as one" if barren else ""
-    note = "no right answer: the value is a lower bound" if correct.sum() == 0 else note
-    yield cell.row("tokens_per_correct", interval, note)
 
 
 def _get(rows: Mapping[str, Graded], question: Question, arm: str, mode: str) -> Graded:

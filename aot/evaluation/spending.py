@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from aot.evaluation.cells import Cell
-from aot.evaluation.intervals import Bootstrap, proportion
+from aot.evaluation.intervals import Bootstrap, interval_of, proportion
 from aot.records import MetricRow
 
 LADDER = tuple(2**power for power in range(2, 15))
@@ -42,3 +44,18 @@ def tokens_mean(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
     if cell.tokens.sum() > 0:
         most = 2 * float(cell.tokens.mean())
         yield cell.row("tokens_mean", bootstrap.mean(cell.tokens, cell.clusters, bounds=(0.0, most)))
+
+
+def tokens_per_correct(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
+    """Generated tokens over right answers; nothing where no token was generated."""
+    tokens, correct, clusters = cell.tokens, cell.correct, cell.clusters
+    if tokens.sum() == 0:
+        return
+    sums = bootstrap.sums_BK(np.stack([tokens, correct], axis=1), clusters)
+    value = float(tokens.sum() / max(1.0, correct.sum()))
+    draws = sums[:, 0] / np.maximum(1.0, sums[:, 1])
+    interval = interval_of(value, draws, cluster_ids=clusters, bounds=(value, 2 * value))
+    barren = float(np.mean(sums[:, 1] == 0))
+    note = f"{barren:.0%} of resamples had no right answer and were counted as one" if barren else ""
+    note = "no right answer: the value is a lower bound" if correct.sum() == 0 else note
+    yield cell.row("tokens_per_correct", interval, note)

@@ -13,19 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from aot.config import ArmConfig
-from aot.evaluation.cells import Cell, CellKey, Group, answer_rows, grade_all, make_cells, tokens_per_correct
+from aot.evaluation.cells import ALL, Cell, CellKey, answer_rows, grade_all, kind_groups, make_cells
 from aot.evaluation.intervals import Bootstrap, difference_of_shares, proportion
 from aot.evaluation.memorisation import Nearness, memorisation_rows, nearness
 from aot.evaluation.paired import compare
-from aot.evaluation.spending import budget_rows, budgets, tokens_mean
+from aot.evaluation.spending import budget_rows, budgets, tokens_mean, tokens_per_correct
 from aot.evaluation.steps import step_rows
 from aot.evaluation.thoughts import thought_rows
 from aot.records import MetricRow, Prediction, Question
-
-ALL = "all"
-MIDDLE_STEPS = (3, 4)
-MIDDLE = "steps=3-4"
-"""Problems that no student of one-step facts can answer at once, and that are still in distribution."""
 
 
 def text_pairs(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
@@ -73,7 +68,7 @@ def compute_text_metrics(
     bootstrap = Bootstrap(bootstrap_samples, seed)
     pairs = text_pairs(arms)
     graded = grade_all(questions, predictions)
-    cells = {cell.key: cell for cell in make_cells(questions, graded, order=list(pairs), groups=_groups)}
+    cells = {cell.key: cell for cell in make_cells(questions, graded, order=list(pairs), groups=kind_groups)}
     ladder = budgets(max((p.completion_tokens for p in predictions), default=0))
     near = nearness(questions, training)
     rows: dict[CellKey, list[MetricRow]] = {}
@@ -94,25 +89,6 @@ def _whole_rows(
     yield from thought_rows(cell, bootstrap)
     yield from step_rows(cell)
     yield from memorisation_rows(cell, near, bootstrap)
-
-
-def _groups(questions: Sequence[Question]) -> list[Group]:
-    """All, each kind, and what the states of the questions tell: categories and numbers of steps."""
-    groups: dict[str, list[Question]] = {ALL: list(questions)}
-    for question in sorted(questions, key=lambda question: question.kind):
-        groups.setdefault(question.kind, []).append(question)
-    told: dict[str, list[Question]] = {}
-    for question in questions:
-        category, steps = question.state.get("category"), question.state.get("steps")
-        if isinstance(category, str):
-            told.setdefault(f"category={category}", []).append(question)
-        if isinstance(steps, int):
-            told.setdefault(f"steps={steps}", []).append(question)
-            if steps in MIDDLE_STEPS:
-                told.setdefault(MIDDLE, []).append(question)
-    in_order = sorted(told, key=lambda name: (name.startswith("steps="), len(name), name))
-    groups |= {name: told[name] for name in in_order if name not in groups}
-    return [(name, tuple(members)) for name, members in groups.items()]
 
 
 def _paired_rows(

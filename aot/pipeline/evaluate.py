@@ -1,6 +1,7 @@
 """The evaluate stage: predictions of every student, the teacher and the baselines, then one grader for all.
 
-Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor.
+Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Video and text differ in
+who predicts and in what is measured; nothing of video is imported for text.
 """
 
 import logging
@@ -10,15 +11,23 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from aot.config import NO_FRAMES, ArmConfig, RunConfig
+from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.metrics import compute_metrics
-from aot.records import ClipAnnotation, Prediction, Question, Trace
+from aot.evaluation.text_metrics import compute_text_metrics
+from aot.records import ClipAnnotation, MetricRow, Prediction, PromptMode, Question, Trace
 from aot.runs import RunFolder, publish_json, publish_rows, read_rows
 from aot.traces import first_traces
 
 log = logging.getLogger(__name__)
-Mode = Literal["direct", "reason", "likelihood"]
+Mode = PromptMode | Literal["likelihood"]
+MODE_OF_ORDER: dict[Order, PromptMode] = {
+    "answers_only": "direct",
+    "pre": "reason",
+    "post": "explain",
+    "adaptive": "adaptive",
+}
+"""How a text arm answers; an arm of a video run answers in several modes."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +47,39 @@ class Predictor:
 
 def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
     """Publish predictions and metrics; returns how many there are."""
-    questions = [q for q in read_rows(run.questions, Question) if q.split in config.evaluate.splits]
+    asked = list(read_rows(run.questions, Question))
+    questions = [q for q in asked if q.split in config.evaluate.splits]
     traces = first_traces(run)
-    annotations = list(read_rows(run.annotations, ClipAnnotation))
     publish_rows(run.predictions / "teacher-none.jsonl", (teacher_prediction(traces.get(q.id), q) for q in questions))
-    baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
-    publish_rows(run.predictions / "baselines-none.jsonl", baselines)
-    predictors = plan_predictors(run, config.train.arms)
+    if config.door == "video":
+        annotations = list(read_rows(run.annotations, ClipAnnotation))
+        baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
+        publish_rows(run.predictions / "baselines-none.jsonl", baselines)
+    predictors = plan_predictors(run, config)
     missing = [p for p in predictors if not (run.predictions / p.file_name).exists()]
     progress(len(predictors) - len(missing), len(predictors))
     for done in _predict(run, config, missing, questions):
         progress(len(predictors) - len(missing) + done, len(predictors))
     predictions = list(read_predictions(run))
-    metrics = compute_metrics(
-        questions=questions,
-        predictions=predictions,
-        annotations=annotations,
-        controls=controls(config.train.arms),
-        bootstrap_samples=config.evaluate.bootstrap_samples,
-        seed=config.seed,
-    )
+    if config.door == "video":
+        metrics = _video_metrics(config, questions, predictions, annotations)
+    else:
+        metrics = _text_metrics(config, questions, predictions, [q for q in asked if q.split == "train"])
     publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])
     return {"predictions": len(predictions), "metrics": len(metrics)}
 
 
-def plan_predictors(run: RunFolder, arms: Iterable[ArmConfig]) -> list[Predictor]:
-    """Every student in every mode; the first arm that learns rationales also answers without frames."""
+def plan_predictors(run: RunFolder, config: RunConfig) -> list[Predictor]:
+    """Who answers how.
+
+    Video: every student in every mode, and the first arm that learns rationales also without frames. Text: the base
+    directly and reasoning first, every arm in the mode of its order.
+    """
+    arms = config.train.arms
+    if config.door == "text":
+        base = [Predictor("base", None, "direct"), Predictor("base", None, "reason")]
+        return base + [Predictor(arm.name, run.arm(arm.name), MODE_OF_ORDER[arm.order]) for arm in arms]
     modes: tuple[Mode, ...] = ("direct", "reason", "likelihood")
-    arms = tuple(arms)
     plan = [Predictor("base", None, mode) for mode in modes]
     plan += [Predictor(arm.name, run.arm(arm.name), mode) for arm in arms for mode in modes]
     blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
@@ -100,24 +114,55 @@ def read_predictions(run: RunFolder) -> Iterable[Prediction]:
         yield from read_rows(path, Prediction)
 
 
+def _video_metrics(
+    config: RunConfig, questions: list[Question], predictions: list[Prediction], annotations: list[ClipAnnotation]
+) -> list[MetricRow]:
+    return compute_metrics(
+        questions=questions,
+        predictions=predictions,
+        annotations=annotations,
+        controls=controls(config.train.arms),
+        bootstrap_samples=config.evaluate.bootstrap_samples,
+        seed=config.seed,
+    )
+
+
+def _text_metrics(
+    config: RunConfig, questions: list[Question], predictions: list[Prediction], training: list[Question]
+) -> list[MetricRow]:
+    return compute_text_metrics(
+        questions=questions,
+        predictions=predictions,
+        training=training,
+        arms=config.train.arms,
+        splits=config.evaluate.splits,
+        bootstrap_samples=config.evaluate.bootstrap_samples,
+        seed=config.seed,
+    )
+
+
 def _predict(
     run: RunFolder, config: RunConfig, predictors: list[Predictor], questions: list[Question]
 ) -> Iterator[int]:
     """Publish the predictions of each predictor; yields how many are done. All share one cache of processed frames."""
     # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.frames import FramePixels
+    from aot.student.frames import FramePixels, FrameSource
     from aot.student.loading import load_student
     from aot.student.predict import predict
-    from video_data.shards import FrameStore
 
-    store = FrameStore(run.frames)
+    store: FrameSource | None = None
+    if config.door == "video":
+        from video_data.shards import FrameStore
+
+        store = FrameStore(run.frames)
     pixels: FramePixels | None = None
     done = 0
     for adapter, same_adapter in groupby(predictors, key=lambda predictor: predictor.adapter):
         student = load_student(config.student.base, adapter=adapter, config=config.student)
-        pixels = pixels or FramePixels(
-            store, student.processor, model_type=student.model_type, max_bytes=config.train.frame_cache_mb << 20
-        )
+        if store is not None and pixels is None:
+            pixels = FramePixels(
+                store, student.processor, model_type=student.model_type, max_bytes=config.train.frame_cache_mb << 20
+            )
         for predictor in same_adapter:
             rows = predict(
                 student,

@@ -12,6 +12,7 @@ _DECLARED = re.compile(r"\b(?:final\s+)?answer(?:\*\*)?\s?:", re.IGNORECASE)
 _SAID = re.compile(r"\b(?:final\s+)?answer\s+is\b\s?:?", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)")
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s?\{|\\.|[{}]", re.DOTALL)
+_OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
 _SENTENCE_BREAK = re.compile(r"[.!?]\s+\S")
 LETTER_AND_TEXT = re.compile(r"(?:\(([A-Za-z])\)|([A-Za-z])[.:)])\s*(\S.*)")
 """A closed letter with text after it, as in `(B) fry onion` or `B. fry onion`."""
@@ -41,8 +42,8 @@ def find_answer(text: str) -> FoundAnswer:
     hashes = _lines_after(_HASHES, spoken)
     if hashes:
         return _only(hashes, "hashes")
-    if declared:
-        return FoundAnswer(None, "none")
+    if declared or _OPEN_BOX.search(spoken):
+        return FoundAnswer(None, "none")  # cut off before the answer
     said = _lines_after(_SAID, spoken)
     return _only(said, "said") if said else _whole(spoken)
 

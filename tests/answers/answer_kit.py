@@ -1,0 +1,23 @@
+"""What the tests of answers share: a question with a gold answer, and how long a call took."""
+
+import time
+from collections.abc import Callable
+
+from aot.answers import Grade, grade
+from aot.records import AnswerType, JsonDict, Question
+
+
+def ask(answer: str, answer_type: AnswerType, state: JsonDict | None = None) -> Question:
+    return Question(
+        id="q", dataset="d", split="test", kind="k", text="?", answer=answer, answer_type=answer_type, group="g",
+        state=state or {},
+    )  # fmt: skip
+
+
+def timed(call: Callable[[], Grade]) -> tuple[Grade, float]:
+    start_s = time.monotonic()
+    return call(), time.monotonic() - start_s
+
+
+def verdict(answer: str, gold: str, answer_type: AnswerType) -> str:
+    return grade(answer, ask(gold, answer_type)).verdict

@@ -1,0 +1,119 @@
+"""Each answer type compares exactly, and says why when it cannot."""
+
+import pytest
+from answer_kit import ask, verdict
+
+from aot.answers import check_packages, compare_answers, grade, parse_answer
+from aot.answers.cases import all_cases
+from aot.answers.error_rates import Rate, false_negatives, false_positives, judge
+from aot.answers.exact import exact_number, number_from_words
+from aot.errors import MissingPackageError, SourceError
+from aot.records import AnswerType
+
+
+def test_no_case_of_the_table_is_wrongly_right_and_under_two_percent_are_missed() -> None:
+    cases = all_cases()
+    assert len(cases) >= 220
+    outcomes = judge(cases)
+    assert [outcome.case for outcome in outcomes if outcome.false_positive] == []
+    assert false_positives(outcomes).count == 0
+    assert false_negatives(outcomes).share < 0.02
+
+
+def test_wilson_interval_of_none_in_ten() -> None:
+    assert Rate(0, 10).interval == (0.0, pytest.approx(0.2775, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    "number", [0, 7, 13, 20, 21, 100, 101, 110, 999, 1000, 1001, 15_000, 999_999, 1_000_000, 12_345_678]
+)
+def test_number_words_are_read_up_to_the_millions(number: int) -> None:
+    assert number_from_words(_in_words(number)) == number
+
+
+@pytest.mark.parametrize(
+    "words", ["five five", "hundred", "twenty thirteen", "one thousand million", "and", "five and", ""]
+)
+def test_what_is_no_number_in_words_is_none(words: str) -> None:
+    assert number_from_words(words) is None
+
+
+def test_whole_numbers_are_compared_without_floats() -> None:
+    assert verdict("9007199254740993", "9007199254740992", "integer") == "wrong"
+    assert verdict("9" * 300, "9" * 300, "integer") == "right"
+    assert grade("9" * 301, ask("5", "integer")).reason == "too_many_digits"
+
+
+def test_a_unit_is_not_dropped_from_an_integer() -> None:
+    assert grade("36 apples", ask("36", "integer")).reason == "not_only_a_number"
+
+
+@pytest.mark.parametrize(
+    "text", ["1/0", "1e999999999", "1e-301", "nan", "inf", "٣", "²", "1,23", "0x10", "1_000", "--1", "."]
+)
+def test_odd_numbers_are_refused(text: str) -> None:
+    assert exact_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("answer_type", "gold", "answer", "reason"),
+    [
+        ("decimal", "0.333", "0.33333", "rounded"),
+        ("decimal", "0.5", "0.54", "rounds_to_gold"),
+        ("money", "$5", "5", "no_currency"),
+        ("money", "$5", "€5", "other_currency"),
+        ("quantity", "5 cm", "5", "no_unit"),
+        ("quantity", "5 cm", "5 kg", "other_unit"),
+        ("duration", "90 minutes", "1:30", "hours_or_minutes"),
+        ("date", "2024-01-05", "05/01/2024", "day_or_month_first"),
+        ("date", "2024-01-05", "5 January", "no_year"),
+        ("date", "2024-01-05", "Monday, 5 January 2024", "weekday_contradicts_date"),
+        ("clock", "15:45", "3:45", "no_am_pm"),
+        ("collection", "[0, 1)", "0, 1", "no_brackets"),
+        ("collection", "1, 2", "2, 1", "other_order"),
+        ("expression", "5", "x + 1 = 5", "relation_or_value"),
+        ("expression", "x", "X", "other_variable"),
+        ("letter", "A", "A or B", "several_options"),
+        ("integer", "5", "x" * 10_001, "too_long"),
+    ],
+)
+def test_the_reason_can_be_counted(answer_type: AnswerType, gold: str, answer: str, reason: str) -> None:
+    assert grade(answer, ask(gold, answer_type)).reason == reason
+
+
+def test_every_typed_gold_of_the_table_is_right_for_itself() -> None:
+    typed = [case.question for case in all_cases() if case.question.answer_type != "scored"]
+    assert [question.id for question in typed if grade(question.answer, question).verdict != "right"] == []
+
+
+def test_two_answers_are_compared_without_the_gold() -> None:
+    question = ask("7", "clock")
+    assert compare_answers("3 pm", "15:00", question).verdict == "right"
+    assert compare_answers("3 pm", "soon", question).verdict == "cannot_tell"
+    with pytest.raises(SourceError, match=r"'q'.*clock"):
+        grade("7:00", question)
+
+
+def test_equal_amounts_share_one_canonical_value() -> None:
+    question = ask("90 minutes", "duration")
+    assert parse_answer("1 h 30 min", question) == parse_answer("5400 s", question)
+
+
+def test_absent_packages_are_named_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aot.answers.grading.find_spec", lambda name: None)
+    check_packages([ask("5", "integer")])
+    with pytest.raises(MissingPackageError, match=r"math-verify.*aot-distill\[text\]"):
+        check_packages([ask("x", "expression")])
+
+
+def _in_words(number: int) -> str:
+    ones = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    ones += [f"{stem}teen" for stem in ("thir", "four", "fif", "six", "seven", "eigh", "nine")]
+    tens = [f"{stem}ty" for stem in ("twen", "thir", "for", "fif", "six", "seven", "eigh", "nine")]
+    for size, name in ((10**6, "million"), (1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            head, rest = divmod(number, size)
+            return f"{_in_words(head)} {name}" + (f" {_in_words(rest)}" if rest else "")
+    if number < 20:
+        return ones[number]
+    return tens[number // 10 - 2] + (f"-{ones[number % 10]}" if number % 10 else "")

@@ -90,6 +90,25 @@ def status(run: Annotated[Path, typer.Argument(help="A run folder, for example r
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="A finished run folder")],
+    run_b: Annotated[Path, typer.Argument(help="Another one, or the same for two of its arms")],
+    arm: Annotated[
+        str | None, typer.Option("--arm", help="Arm of the first run, NAME or NAME:MODE; its main arm if not given.")
+    ] = None,
+    arm_b: Annotated[
+        str | None, typer.Option("--arm-b", help="Arm of the second run; the same arm if it has it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare two arms question by question: flips, kinds, paired tests, cost."""
+    from aot.pipeline.compare import compare_runs, comparison_lines
+
+    found = compare_runs(run_a, run_b, arm=arm, arm_b=arm_b)
+    print(found.model_dump_json(indent=1) if as_json else "\n".join(comparison_lines(found)))
+
+
+@app.command()
 def doctor() -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
     from aot.pipeline.doctor import troubles

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aot.config import RunConfig
+from aot.config import ArmConfig, RunConfig
 from aot.evaluation.baselines import BASELINES
 from aot.records import MetricRow, Question
 from aot.reporting.charts import Drawing, color, interval_bar
@@ -40,10 +40,15 @@ class Roles:
 
 
 def roles(config: RunConfig) -> Roles:
-    """The first arm without and the first arm with a rationale loss."""
-    control = next((arm.name for arm in config.train.arms if arm.rationale_weight == 0), None)
-    main = next((arm.name for arm in config.train.arms if arm.rationale_weight > 0), None)
-    return Roles(control, main)
+    """The first arm that learns answers only, and the first that learns rationales, best before the answer."""
+    control = next((arm.name for arm in config.train.arms if _answers_only(arm)), None)
+    others = [arm for arm in config.train.arms if not _answers_only(arm)]
+    main = min(others, key=lambda arm: arm.order != "pre", default=None)
+    return Roles(control, main.name if main else None)
+
+
+def _answers_only(arm: ArmConfig) -> bool:
+    return arm.rationale_weight == 0 or arm.order == "answers_only"
 
 
 def arm_colors(config: RunConfig) -> dict[str, str]:

@@ -1,0 +1,137 @@
+"""Two sets of graded answers to the same questions: what flipped, by how much, in which kinds, and at what cost.
+
+`before` and `after` are the two sides; differences are after minus before. Nothing here knows where answers come from.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from aot.evaluation.cells import ALL, Cell, Graded, kind_groups
+from aot.evaluation.intervals import Bootstrap, Interval, proportion
+from aot.evaluation.paired import compare
+from aot.evaluation.spending import tokens_mean, tokens_per_correct
+from aot.records import MetricRow, Question, Record
+
+EVERY_SPLIT = "all splits"
+EXAMPLES = 5
+
+
+class Estimate(Record):
+    """A number with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class GroupResult(Record):
+    """Both sides on one group of questions."""
+
+    split: str
+    kind: str
+    n: int
+    before: Estimate
+    """Accuracy."""
+    after: Estimate
+    difference: Estimate
+    """After minus before, paired."""
+    wrong_to_right: int
+    right_to_wrong: int
+    p_mcnemar: float
+    p_clustered: float
+    """Of a sign-flip test over clusters."""
+
+
+class Flip(Record):
+    """A question that one side answered right and the other did not."""
+
+    question_id: str
+    split: str
+    kind: str
+    text: str
+    gold: str
+    before: str | None
+    after: str | None
+
+
+class TokenCost(Record):
+    """Generated tokens of one side; None where nobody counted them."""
+
+    per_question: Estimate | None
+    per_correct: Estimate | None
+
+
+class Comparison(Record):
+    """Everything two sides differ in."""
+
+    groups: tuple[GroupResult, ...]
+    """All questions first, then each split, and within it each kind."""
+    wrong_to_right: tuple[Flip, ...]
+    """At most EXAMPLES of them; the groups count all."""
+    right_to_wrong: tuple[Flip, ...]
+    tokens_before: TokenCost
+    tokens_after: TokenCost
+
+
+def compare_answers(
+    questions: Sequence[Question], before: Sequence[Graded], after: Sequence[Graded], *, bootstrap: Bootstrap
+) -> Comparison:
+    """Both sides on `questions`, which must not be empty; `before` and `after` stand in their order."""
+    sides = _cell(EVERY_SPLIT, ALL, questions, before), _cell(EVERY_SPLIT, ALL, questions, after)
+    flips = [
+        Flip(
+            question_id=question.id, split=question.split, kind=question.kind, text=question.text, gold=question.answer,
+            before=one.prediction.answer, after=two.prediction.answer,
+        )
+        for question, one, two in zip(questions, before, after, strict=True)
+        if one.score.correct != two.score.correct
+    ]  # fmt: skip
+    gained = {q.id for q, two in zip(questions, after, strict=True) if two.score.correct}
+    return Comparison(
+        groups=tuple(_group_results(*sides, bootstrap)),
+        wrong_to_right=tuple([flip for flip in flips if flip.question_id in gained][:EXAMPLES]),
+        right_to_wrong=tuple([flip for flip in flips if flip.question_id not in gained][:EXAMPLES]),
+        tokens_before=_token_cost(sides[0], bootstrap),
+        tokens_after=_token_cost(sides[1], bootstrap),
+    )
+
+
+def _group_results(before: Cell, after: Cell, bootstrap: Bootstrap) -> Iterator[GroupResult]:
+    yield _result(before, after, bootstrap)
+    one, two = ({g.prediction.question_id: g for g in cell.graded} for cell in (before, after))
+    for split in sorted({question.split for question in before.questions}):
+        inside = [question for question in before.questions if question.split == split]
+        for kind, members in kind_groups(inside):
+            first, second = (_cell(split, kind, members, [side[q.id] for q in members]) for side in (one, two))
+            yield _result(first, second, bootstrap)
+
+
+def _result(before: Cell, after: Cell, bootstrap: Bootstrap) -> GroupResult:
+    paired = compare(after.correct, before.correct, before.clusters, bootstrap)
+    return GroupResult(
+        split=before.split,
+        kind=before.kind,
+        n=len(before.questions),
+        before=_estimate(proportion(before.correct, before.clusters)),
+        after=_estimate(proportion(after.correct, after.clusters)),
+        difference=_estimate(paired.difference),
+        wrong_to_right=paired.wins,
+        right_to_wrong=paired.losses,
+        p_mcnemar=paired.p_mcnemar,
+        p_clustered=paired.p_clustered,
+    )
+
+
+def _cell(split: str, kind: str, questions: Sequence[Question], graded: Sequence[Graded]) -> Cell:
+    return Cell("", "", split, kind, tuple(questions), tuple(graded))
+
+
+def _token_cost(cell: Cell, bootstrap: Bootstrap) -> TokenCost:
+    rows = {row.metric: row for row in (*tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap))}
+    per_question, per_correct = rows.get("tokens_mean"), rows.get("tokens_per_correct")
+    return TokenCost(
+        per_question=per_question and _estimate(per_question), per_correct=per_correct and _estimate(per_correct)
+    )
+
+
+def _estimate(found: Interval | MetricRow) -> Estimate:
+    return Estimate(value=found.value, low=found.low, high=found.high)

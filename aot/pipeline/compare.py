@@ -1,0 +1,251 @@
+"""What `aot compare` says: two finished runs, or two arms of one, on the questions that both were asked.
+
+A question is in common if it has the same id, text, gold answer and choices in both runs and both arms answered it; the
+others are left out and counted by reason. Reads run folders and changes nothing.
+"""
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aot.config import RunConfig, load_config
+from aot.errors import ConfigError, RunError, SourceError
+from aot.evaluation.cells import MODES, Graded
+from aot.evaluation.comparison import Comparison, Estimate, Flip, GroupResult, TokenCost, compare_answers
+from aot.evaluation.intervals import Bootstrap
+from aot.evaluation.paired import format_p
+from aot.evaluation.scoring import score
+from aot.pipeline.evaluate import read_predictions
+from aot.records import Prediction, Question, Record
+from aot.reporting.tables import roles
+from aot.runs import RunFolder, read_rows, read_run_json
+
+TEXT_WIDTH = 100
+GROUP_COLUMNS: tuple[str, ...] = (
+    "split", "kind", "n", "A %", "B %", "B - A, points", "lost", "won", "McNemar", "by cluster",
+)  # fmt: skip
+DIFFERENT = "another text, gold answer or choices under the same id"
+
+
+class SideFacts(Record):
+    """One side of a comparison."""
+
+    run: str
+    arm: str
+    mode: str
+    trainable_parameters: int | None
+    """None for what was not trained here."""
+    training_steps: int | None
+    train_stage_seconds: float | None
+    """Of all arms of the run together."""
+
+
+class LeftOut(Record):
+    """Questions that are not in common."""
+
+    reason: str
+    count: int
+
+
+class RunComparison(Record):
+    """What `aot compare --json` prints."""
+
+    before: SideFacts
+    after: SideFacts
+    common: int
+    left_out: tuple[LeftOut, ...]
+    result: Comparison
+
+
+@dataclass(frozen=True)
+class _Side:
+    facts: SideFacts
+    config: RunConfig
+    questions: dict[str, Question]
+    answers: dict[str, Prediction]
+
+
+def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: str | None = None) -> RunComparison:
+    """The comparison of an arm of one run with an arm of another, or of the same run.
+
+    Args:
+        before: First run folder.
+        after: Second run folder; may be the same.
+        arm: Name of the arm in the first run, or NAME:MODE; None takes the run's main arm.
+        arm_b: The same for the second run; None takes the arm of the first if it is there, else the main arm.
+
+    Raises:
+        RunError: a folder is no evaluated run.
+        ConfigError: an arm is unknown, or both sides are the same.
+        SourceError: the two have no question in common.
+    """
+    first = _load(before, arm)
+    second = _load(after, arm_b, like=first.facts)
+    if before.resolve() == after.resolve() and first.facts == second.facts:
+        raise ConfigError(f"both sides are {_named(first.facts)}; give another arm with --arm-b, or another run")
+    common, left_out = _in_common(first, second)
+    if not common:
+        told = "; ".join(f"{row.count} {row.reason}" for row in left_out)
+        raise SourceError(f"{before} and {after} have no question in common ({told}); compare runs over the same data")
+    bootstrap = Bootstrap(first.config.evaluate.bootstrap_samples, first.config.seed)
+    sides = ([Graded(s.answers[q.id], score(s.answers[q.id], q)) for q in common] for s in (first, second))
+    return RunComparison(
+        before=first.facts,
+        after=second.facts,
+        common=len(common),
+        left_out=left_out,
+        result=compare_answers(common, *sides, bootstrap=bootstrap),
+    )
+
+
+def comparison_lines(found: RunComparison) -> list[str]:
+    """A comparison as text tables for the terminal."""
+    result = found.result
+    lines = [f"A: {_named(found.before)}", f"B: {_named(found.after)}", f"questions in common: {found.common}"]
+    lines += [f"  left out: {row.count} {row.reason}" for row in found.left_out]
+    groups: list[tuple[str, ...]] = [
+        ("split", "kind", "n", "A %", "B %", "B - A, points", "lost", "won", "McNemar", "by cluster")
+    ]
+    groups += [_group_line(group) for group in result.groups]
+    costs = [("cost", "A", "B"), *_cost_lines(found)]
+    lines += ["", *_aligned(groups), "", *_aligned(costs)]
+    for name, flips, count in (
+        ("right in A, wrong in B", result.right_to_wrong, result.groups[0].right_to_wrong),
+        ("wrong in A, right in B", result.wrong_to_right, result.groups[0].wrong_to_right),
+    ):
+        lines += ["", f"{name}: {count}" + (f", the first {len(flips)}:" if flips else "")]
+        lines += [_flip_line(flip) for flip in flips]
+    return lines
+
+
+def _load(root: Path, arm: str | None, *, like: SideFacts | None = None) -> _Side:
+    run = RunFolder(root)
+    if not run.config.is_file() or not run.questions.is_file():
+        raise RunError(
+            f"{root} is no run folder (no config.yaml or questions.jsonl); give one such as runs/toy_kitchen"
+        )
+    config = load_config(run.config)
+    predictions = list(read_predictions(run))
+    if not predictions:
+        raise RunError(f"{root} has no predictions yet; finish it with `aot run CONFIG` first")
+    there: set[tuple[str, str]] = {(row.arm, row.mode) for row in predictions}
+    if arm is None and like is not None and any(name == like.arm for name, _ in there):
+        arm = like.arm
+    name, mode = _choose(there, arm or roles(config).main or roles(config).control or "", root=root)
+    return _Side(
+        facts=_facts(run, name, mode),
+        config=config,
+        questions={q.id: q for q in read_rows(run.questions, Question) if q.split in config.evaluate.splits},
+        answers={row.question_id: row for row in predictions if (row.arm, row.mode) == (name, mode)},
+    )
+
+
+def _choose(there: Set[tuple[str, str]], wanted: str, *, root: Path) -> tuple[str, str]:
+    """Arm and mode that `wanted` (NAME or NAME:MODE) stands for; without a mode the first of MODES that it has."""
+    name, _, mode = wanted.partition(":")
+    modes = sorted((m for a, m in there if a == name), key=MODES.index)
+    names = sorted({a for a, _ in there})
+    if not modes:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+        raise ConfigError(f"{root} has no answers of arm {name!r}; did you mean {near[0]!r}? known: {', '.join(names)}")
+    if mode and mode not in modes:
+        raise ConfigError(f"{root}: arm {name!r} did not answer in mode {mode!r}; its modes are {', '.join(modes)}")
+    return name, mode or modes[0]
+
+
+def _in_common(first: _Side, second: _Side) -> tuple[list[Question], tuple[LeftOut, ...]]:
+    reasons: Counter[str] = Counter()
+    common = []
+    for question_id in sorted(first.questions.keys() | second.questions.keys()):
+        one, other = first.questions.get(question_id), second.questions.get(question_id)
+        if one is None or other is None:
+            reasons["only in B" if one is None else "only in A"] += 1
+        elif (one.text, one.answer, one.choices) != (other.text, other.answer, other.choices):
+            reasons[DIFFERENT] += 1
+        elif question_id not in first.answers or question_id not in second.answers:
+            reasons["not asked of " + ("A" if question_id not in first.answers else "B")] += 1
+        else:
+            common.append(one)
+    return common, tuple(LeftOut(reason=reason, count=count) for reason, count in sorted(reasons.items()))
+
+
+def _facts(run: RunFolder, arm: str, mode: str) -> SideFacts:
+    trained = _json(run.arm(arm) / "training.json")
+    stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
+    return SideFacts(
+        run=str(run.root), arm=arm, mode=mode, trainable_parameters=trained.get("trainable_parameters"),
+        training_steps=trained.get("max_steps"), train_stage_seconds=stage.get("seconds"),
+    )  # fmt: skip
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _named(side: SideFacts) -> str:
+    return f"{side.arm} ({side.mode}) of {side.run}"
+
+
+def _group_line(group: GroupResult) -> tuple[str, ...]:
+    counts = (str(group.right_to_wrong), str(group.wrong_to_right))
+    difference = f"{100 * group.difference.value:+.1f} {_range(group.difference, scale=100, signed=True)}"
+    tests = (format_p(group.p_mcnemar), format_p(group.p_clustered))
+    return group.split, group.kind, str(group.n), _share(group.before), _share(group.after), difference, *counts, *tests
+
+
+def _cost_lines(found: RunComparison) -> list[tuple[str, str, str]]:
+    before, after = found.before, found.after
+    tokens = found.result.tokens_before, found.result.tokens_after
+
+    def told(cost: TokenCost) -> tuple[str, str]:
+        return _amount(cost.per_question), _amount(cost.per_correct)
+
+    (question_a, correct_a), (question_b, correct_b) = told(tokens[0]), told(tokens[1])
+    return [
+        ("tokens per question", question_a, question_b),
+        ("tokens per right answer", correct_a, correct_b),
+        ("trainable parameters", _count(before.trainable_parameters), _count(after.trainable_parameters)),
+        ("training steps", _count(before.training_steps), _count(after.training_steps)),
+        ("train stage of the run, s", _count(before.train_stage_seconds), _count(after.train_stage_seconds)),
+    ]
+
+
+def _flip_line(flip: Flip) -> str:
+    said = f"gold {flip.gold}, A {flip.before or 'nothing'}, B {flip.after or 'nothing'}"
+    return f"  {_printable(flip.question_id)} ({_printable(flip.kind)}): {_printable(flip.text)}  [{_printable(said)}]"
+
+
+def _share(share: Estimate) -> str:
+    return f"{100 * share.value:.1f} {_range(share, scale=100)}"
+
+
+def _amount(amount: Estimate | None) -> str:
+    return "not counted" if amount is None else f"{amount.value:.1f} {_range(amount)}"
+
+
+def _range(found: Estimate, *, scale: float = 1, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"[{scale * found.low:{sign}.1f}, {scale * found.high:{sign}.1f}]"
+
+
+def _count(count: float | None) -> str:
+    return "-" if count is None else f"{count:,.0f}"
+
+
+def _printable(text: str) -> str:
+    """One line without control characters, cut to a terminal's width: a reply must not write to the terminal."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= TEXT_WIDTH else f"{line[:TEXT_WIDTH]}…"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

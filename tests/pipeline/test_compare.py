@@ -1,0 +1,114 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aot.config import dump_config, parse_config
+from aot.errors import AotError
+from aot.pipeline.compare import compare_runs, comparison_lines
+from aot.records import Prediction, Question
+from aot.runs import RunFolder, publish, publish_json, publish_rows
+
+MakeRun = Callable[..., Path]
+MODES = {"base": "direct", "answers_only": "direct", "pre": "reason"}
+
+
+def _question(number: int, text: str) -> Question:
+    kind = "sum" if number % 2 else "story"
+    return Question(
+        id=f"q{number:02d}", dataset="toy_math", split="test", kind=kind, text=text, answer=str(number),
+        answer_type="integer", group=f"q{number}", state={"steps": 3},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    def make(name: str, *, right: dict[str, set[int]], count: int = 20, text: str = "What is {n} + 0?") -> Path:
+        run = RunFolder(tmp_path / name)
+        arms = [{"name": arm, "order": arm} for arm in ("answers_only", "pre")]
+        raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "train": {"arms": arms},
+               "student": {"base": "tiny-text"}, "evaluate": {"bootstrap_samples": 200}}  # fmt: skip
+        publish(run.config, dump_config(parse_config(raw, source="test")))
+        publish_json(run.run_json, {"stages": {"train": {"state": "done", "seconds": 12.5}}})
+        publish_rows(run.questions, [_question(i, text.format(n=i)) for i in range(count)])
+        for arm, numbers in right.items():
+            said = {i: str(i) if i in numbers else "-1" for i in range(count)}
+            publish_rows(run.predictions / f"{arm}.jsonl", [
+                Prediction(question_id=f"q{i:02d}", arm=arm, mode=MODES[arm], raw_text=answer, answer=answer,  # type: ignore[arg-type]
+                           completion_tokens=5) for i, answer in said.items()])  # fmt: skip
+            publish_json(run.arm(arm) / "training.json", {"trainable_parameters": 1234, "max_steps": 7})
+        return run.root
+
+    return make
+
+
+def test_two_runs_are_compared_on_their_main_arms_with_flips_and_paired_tests(make_run: MakeRun) -> None:
+    a, b = make_run("a", right={"pre": set(range(8))}), make_run("b", right={"pre": set(range(2, 20))})
+    found = compare_runs(a, b)
+    whole = found.result.groups[0]
+    assert (found.before.arm, found.after.arm, found.common, found.left_out) == ("pre", "pre", 20, ())
+    assert (whole.n, whole.before.value, whole.after.value, whole.difference.value) == (20, 0.4, 0.9, 0.5)
+    assert (whole.wrong_to_right, whole.right_to_wrong, whole.p_mcnemar) == (12, 2, pytest.approx(0.0129, abs=1e-4))
+    assert [flip.question_id for flip in found.result.right_to_wrong] == ["q00", "q01"]
+    assert len(found.result.wrong_to_right) == 5
+    assert [group.kind for group in found.result.groups] == ["all", "all", "story", "sum", "steps=3", "steps=3-4"]
+
+
+def test_tables_tell_accuracy_cost_and_examples(make_run: MakeRun) -> None:
+    run = make_run("a", right={"pre": set(range(20)), "answers_only": {1}})
+    text = "\n".join(comparison_lines(compare_runs(run, run, arm_b="answers_only")))
+    assert "-95.0 [-100.0, -85.0]" in text and "p below 0.0001" in text
+    assert "1,234" in text and "5.0 [" in text and "100.0 [" in text
+    assert "right in A, wrong in B: 19, the first 5:" in text and "wrong in A, right in B: 0" in text
+
+
+def test_questions_that_differ_or_are_missing_are_left_out_and_counted(make_run: MakeRun) -> None:
+    a = make_run("a", right={"pre": {1}}, text="What is {n} + 0?")
+    b = make_run("b", right={"pre": {1}}, count=25)
+    rows = [json.loads(line) for line in (b / "questions.jsonl").read_text().splitlines()]
+    rows[3]["answer"] = "33"
+    (b / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare_runs(a, b)
+    assert found.common == 19
+    assert {row.reason: row.count for row in found.left_out} == {
+        "only in B": 5, "another text, gold answer or choices under the same id": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"arm": "pra"}, "did you mean 'pre'?"),
+        ({"arm": "pre:explain"}, "its modes are reason"),
+        ({}, "both sides are pre (reason)"),
+    ],
+)
+def test_a_wrong_arm_is_told_with_the_nearest_one(make_run: MakeRun, options: dict[str, str], told: str) -> None:
+    run = make_run("a", right={"pre": {1}, "answers_only": {1}})
+    with pytest.raises(AotError, match=told.replace("(", r"\(").replace(")", r"\)").replace("?", r"\?")):
+        compare_runs(run, run, **options)
+
+
+def test_folders_that_cannot_be_compared_say_why(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("a", right={"pre": {1}})
+    with pytest.raises(AotError, match="is no run folder"):
+        compare_runs(run, tmp_path)
+    with pytest.raises(AotError, match="has no predictions yet"):
+        compare_runs(run, make_run("b", right={}))
+    with pytest.raises(AotError, match=r"no question in common \(20 another text"):
+        compare_runs(run, make_run("c", right={"pre": {1}}, text="What is {n} + 1?"))
+
+
+def test_model_text_cannot_write_to_the_terminal(make_run: MakeRun) -> None:
+    a, b = (make_run(n, right={"pre": right}, text="\x1b[2J{n}") for n, right in (("a", {1}), ("b", {2})))
+    assert not any("\x1b" in line for line in comparison_lines(compare_runs(a, b)))
+
+
+def test_the_verb_prints_json(make_run: MakeRun) -> None:
+    a, b = make_run("a", right={"pre": {1}}), make_run("b", right={"pre": {2}})
+    command = [sys.executable, "-m", "aot", "compare", str(a), str(b), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert json.loads(done.stdout)["result"]["groups"][0]["n"] == 20

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -40,6 +41,14 @@ def reasons(found: TextSource) -> dict[str, str]:
 
 def test_examples_in_docstrings_hold() -> None:
     assert doctest.testmod(forms).failed == doctest.testmod(source).failed == 0
+
+
+def test_the_rows_in_the_documentation_are_good_rows(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "text_data.md").read_text()
+    kinds: tuple[FileKind, ...] = ("gsm8k", "math", "cot_collection", "text_jsonl")
+    for kind, row in zip(kinds, re.findall(r"```json\n(.*)\n```", document), strict=True):
+        found = read(kind, lines(tmp_path / "row.jsonl", row.encode()))
+        assert (len(found.questions), len(found.rationales), found.refusals) == (1, 1, ())
 
 
 @needs_gsm8k

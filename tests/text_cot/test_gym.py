@@ -125,15 +125,22 @@ def test_unknown_and_repeated_tasks_are_clear_errors() -> None:
         draw()
 
 
-def test_a_task_with_a_wrong_gold_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_with_more_than_a_few_wrong_golds_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "text_cot.datasets.gym.TASKS", gym_tasks_with("time_intervals", {"task_types": ["datetime_tz"]})
     )
     found = draw("chain_sum", "time_intervals")
     assert {asked.kind for asked in found.questions} == {"chain_sum"}
-    assert {refusal.item for refusal in found.refusals if refusal.reason == "wrong_gold"} == {
+    assert {refusal.item for refusal in found.refusals if refusal.reason == "task_left_out"} == {
         "gym/time_intervals/train", "gym/time_intervals/test",
     }  # fmt: skip
+
+
+def test_a_single_wrong_gold_is_refused_alone_and_another_problem_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("text_cot.datasets.gym.TASKS", gym_tasks_with("basic_arithmetic", {}))
+    found = draw("basic_arithmetic", train=60, test=1)
+    assert [(refusal.reason, refusal.detail) for refusal in found.refusals] == [("wrong_gold", "gold 4, in truth 30/7")]
+    assert len(texts(found, "train")) == 60
 
 
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"zebra_puzzles"}))

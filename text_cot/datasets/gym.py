@@ -1,7 +1,8 @@
 """Draws problems of reasoning-gym tasks, fresh for each seed, with proven gold answers and clean splits.
 
-Training and test items come from different seeds; a test item whose text was trained on is dropped and counted. Tasks
-with wrong gold answers are refused by name (gym_tasks) or as soon as a drawn item shows it. Knows no teacher.
+Training and test items come from different seeds; a test item whose text was trained on is dropped and counted. So is
+an item whose gold answer is wrong, and a whole task that shows more than a few of them; tasks known for it are refused
+by name (gym_tasks). Knows no teacher.
 """
 
 import difflib
@@ -19,6 +20,8 @@ from text_cot.datasets.source import TextSource, gold_problem, same_text, short_
 
 TRIES = 4
 """As many times the wanted number of items are drawn at most, where texts repeat."""
+MAX_WRONG_SHARE = 0.01
+"""A task of which more than one gold answer and more than this share is wrong is left out."""
 
 
 def gym_source(
@@ -46,11 +49,9 @@ def gym_source(
         for position, name in enumerate(names):
             share = min(count, -(-left // (len(names) - position)))
             left -= drawn.draw(name, split, share, seed=seed)
-    wrong = {refusal.item.split("/")[1] for refusal in drawn.refusals if refusal.reason == "wrong_gold"}
-    if not set(tasks) - wrong:
-        told = "; ".join(refusal.detail for refusal in drawn.refusals if refusal.reason == "wrong_gold")
-        raise SourceError(f"no task of data.gym.tasks is left, their gold answers are wrong: {told}")
-    kept = [question for question in drawn.questions if question.kind not in wrong]
+    if set(tasks) <= drawn.left_out.keys():
+        raise SourceError(f"no task of data.gym.tasks is left: {'; '.join(drawn.left_out.values())}")
+    kept = [question for question in drawn.questions if question.kind not in drawn.left_out]
     ids = {question.id for question in kept}
     rationales = tuple(rationale for rationale in drawn.rationales if rationale.question_id in ids)
     return TextSource(tuple(kept), rationales, tuple(drawn.refusals))
@@ -83,6 +84,8 @@ class _Drawn:
         self.questions: list[Question] = []
         self.rationales: list[GivenRationale] = []
         self.refusals: list[Refusal] = []
+        self.left_out: dict[str, str] = {}
+        """Tasks with too many wrong gold answers, and what is wrong with them."""
         self._splits: dict[str, str] = {}
 
     def draw(self, name: str, split: str, count: int, *, seed: int) -> int:
@@ -93,12 +96,15 @@ class _Drawn:
             if len(self.questions) == before + count:
                 break
             checked.append((item, problem))
-            if not problem:
+            if problem:
+                self._refuse(id_, "wrong_gold", problem)
+            else:
                 self._take(id_, name, split, item)
         found = audit_items(name, checked)
-        if found.wrong:
-            detail = f"{name}: {found.wrong} of {found.n} gold answers are wrong: {found.reason}"
-            self._refuse(f"gym/{name}/{split}", "wrong_gold", detail)
+        if found.wrong > max(1, MAX_WRONG_SHARE * found.n):
+            detail = f"{found.wrong} of {found.n} gold answers of {name} are wrong: {found.reason}"
+            self._refuse(f"gym/{name}/{split}", "task_left_out", detail)
+            self.left_out[name] = detail
         return len(self.questions) - before
 
     def _take(self, id_: str, name: str, split: str, item: Item) -> None:

@@ -199,13 +199,17 @@ def _equations(line: str, number: int) -> Iterator[Equation]:
         left, right = _left_side(tokens, at), _right_side(tokens, at)
         is_chained = bool(left.tokens) and left.tokens == previous
         previous = right.tokens
-        computed = left.tokens[left.is_clean :]  # a sign in front is no computation, unless something is hidden there
-        if any(token.kind in ("sign", "spoken") or _is_letter(token) for token in computed) and any(
-            map(_is_number, left.tokens)
-        ):
+        if _computes(left):
             shown = right.tokens or (tokens[at],)
             text = line[left.tokens[0].start : shown[-1].end]
             yield _equation(text, number, left, right, is_chained=is_chained)
+
+
+def _computes(side: _Side) -> bool:
+    """Whether there is something to compute; a sign in front is no computation, unless something is hidden there."""
+    later = side.tokens[side.is_clean :]
+    computed = any(token.kind in ("sign", "spoken") or _is_letter(token) for token in later)
+    return computed and any(map(_is_number, side.tokens))
 
 
 def _equation(text: str, line: int, left: _Side, right: _Side, *, is_chained: bool) -> Equation:
@@ -257,9 +261,8 @@ def _right_side(tokens: list[_Token], at: int) -> _Side:
     while end > at + 1 and tokens[end - 1].kind in ("sign", "currency"):
         end -= 1
     beside = (after,) if after is not None and after.kind == "word" else ()
-    is_clean = after is None or (
-        _parts(after) and not any(_is_letter(token) for token in beside if token.text not in "aAI")
-    )
+    hides_letter = any(_is_letter(token) and token.text not in "aAI" for token in beside)
+    is_clean = after is None or (_parts(after) and not hides_letter)
     return _Side(tuple(tokens[at + 1 : end]), is_clean and end - at <= MAX_TOKENS, beside)
 
 
@@ -307,9 +310,8 @@ def _is_ambiguous(tokens: tuple[_Token, ...], value: Amount) -> bool:
     """Whether people write this for something else: `25 / 1/3` for 25 divided by a third, `1/4 = 15` for a part."""
     kinds = [token.text if token.kind == "sign" else token.kind for token in tokens]
     fraction = ["number", "/", "number"]
-    return (kinds == fraction and value.value < 1) or any(
-        kinds[at : at + 4] == ["/", *fraction] for at in range(len(kinds))
-    )
+    by_fraction = any(kinds[at : at + 4] == ["/", *fraction] for at in range(len(kinds)))
+    return by_fraction or (kinds == fraction and value.value < 1)
 
 
 def _agree(
@@ -345,13 +347,13 @@ def _is_time(true: Amount, stated: Amount, shown: tuple[_Token, ...]) -> bool:
 def _rounds_to(true: Fraction, stated: Fraction, written: str, scale: Fraction) -> bool:
     """Whether a value rounds to what is written; to a whole number only if its decimals never end.
 
-    Decimals that never end may also be cut: 2/3 is 0.67 or 0.66.
+    Decimals that never end may also be cut: 2/3 is 0.67 or 0.66, and 17/3 is 5 with something left over.
     """
     if true == stated:
         return True
     digits, endless = len(written.partition(".")[2]), not _ends(true)
     units_off = abs(true - stated) / scale * 10**digits
-    is_cut = digits > 0 and endless and units_off < 1 and abs(stated) < abs(true)
+    is_cut = endless and units_off < 1 and abs(stated) < abs(true)
     return is_cut or ((digits > 0 or endless) and units_off * 2 <= 1)
 
 

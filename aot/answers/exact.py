@@ -88,7 +88,7 @@ def number_from_words(text: str) -> int | None:
         return 0
     if words.startswith("a ") and words[2:].partition(" ")[0] in _SCALES:
         words = f"one {words[2:]}"
-    found = _WORDS.fullmatch(words) if words else None
+    found = _WORDS.fullmatch(words) if words and not words.startswith("and ") else None
     if not found:
         return None
     return sum(_below_1000(group) * scale for group, scale in zip(found.groups(), (10**6, 1000, 1), strict=True))

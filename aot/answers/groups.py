@@ -180,4 +180,6 @@ def _split(text: str, mark: str) -> list[str] | None:
 
 
 def _is_thousands(text: str, index: int, mark: str) -> bool:
-    return mark == "," and text[:index][-1:].isdigit() and _THOUSANDS.match(text, index + 1) is not None
+    """Whether this comma belongs to a number: only where the list parts its elements with comma and space."""
+    is_digit_before = mark == "," and text[:index][-1:].isdigit()
+    return is_digit_before and ", " in text and _THOUSANDS.match(text, index + 1) is not None

@@ -23,7 +23,7 @@ _TIMES = re.compile(r"\stimes?$", re.IGNORECASE)
 
 def parse_integer(answer: str, question: Question) -> ParsedAnswer:
     """A whole number in digits or words, `twice` and `3 times` too; 36.0 is 36, and a value with a part is kept."""
-    text = _TIMES.sub("", undressed(answer).rstrip(". "))
+    text = _TIMES.sub("", " ".join(undressed(answer).split()).rstrip(". "))
     word = NUMBER_WORDS.get(plain(text))
     if word is not None:
         return ParsedAnswer(str(word))

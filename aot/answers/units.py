@@ -107,4 +107,6 @@ def _power_of(text: str) -> tuple[int, str]:
 
 
 def _singular(word: str) -> str:
+    if word.endswith(("xes", "ches", "shes", "sses")):
+        return word[:-2]
     return word[:-1] if word.endswith("s") and not word.endswith("ss") else word

@@ -229,6 +229,7 @@ R | 60 km/h | 60 kilometers per hour
 R | 36 km/h | 10 m/s
 R | 5 apples | 5 apples
 R | 1 apple | one apple
+R | 5 boxes | five boxes
 R | 5 apples | 5 Apples.
 R | 20 °C | 20 degrees Celsius
 R | 2 L | 2000 mL
@@ -349,6 +350,8 @@ W | (1, 2) | (1, 2, 3)
 W | (1, 2, 3) | (1, 2)
 R | x = 1, y = 2 | y = 2, x = 1
 W | x = 1, y = 2 | y = 1, x = 2
+W | {10,200} | {10200}
+R | (100,200,300) | (100, 200, 300)
 W | {1, 2, 3} | {1, 2, 4}
 W | {1, 2, 3} | {1, 2}
 W | [0, 1) | [0, 1]

@@ -66,7 +66,7 @@ class TextFilesConfig(Section):
 class GymConfig(Section):
     """Procedural tasks of the reasoning-gym package."""
 
-    tasks: tuple[str, ...] = ("chain_sum", "simple_equations", "calendar_arithmetic", "family_relationships")
+    tasks: tuple[str, ...] = ("chain_sum", "simple_equations", "calendar_arithmetic", "leg_counting")
     unseen_tasks: tuple[str, ...] = ()
     """Tasks of the split test_ood; none of them is trained on."""
     train: int = Field(default=500, ge=1)
@@ -153,6 +153,11 @@ class FilterConfig(Section):
     """Share of tokens that look like words, numbers or marks of the working language."""
     time_tolerance_s: float = Field(default=0.11, ge=0)
     """A cited time may differ this much from one a tool returned (rounding to one decimal)."""
+    strict_flow: Literal["auto", "on", "off"] = "auto"
+    """Whether a text chain must lead from the question to its answer without a gap; `auto` asks it of chains that are
+    nothing but equations."""
+    flow_constants: tuple[float, ...] = (7, 12, 24, 60, 100)
+    """Numbers that a chain may use though nobody gave them."""
     near_duplicate_jaccard: float = Field(default=0.97, ge=0, le=1)
     leak_jaccard: float = Field(default=0.97, ge=0, le=1)
 

@@ -84,7 +84,7 @@ EXTRA_OF_PACKAGE = {
     "deepspeed": "train",
     "jinja2": "report",
     "PIL": "report",
-    "datasets": "text",
+    "pyarrow": "text",
     "math_verify": "text",
     "reasoning_gym": "text",
 }

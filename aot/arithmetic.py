@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 MAX_DIGITS = 300
 MAX_LINE = 20_000
@@ -209,6 +210,7 @@ def _computes(side: _Side) -> bool:
     """Whether there is something to compute; a sign in front is no computation, unless something is hidden there."""
     later = side.tokens[side.is_clean :]
     computed = any(token.kind in ("sign", "spoken") or _is_letter(token) for token in later)
+    computed |= any(_is_number(a) and b.kind == "open" for a, b in pairwise(side.tokens))
     return computed and any(map(_is_number, side.tokens))
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from aot.answers import NUMBER_WORDS, find_answer, parse_answer
+from aot.answers import NUMBER_WORDS, ParsedAnswer, compare_answers, find_answer, parse_answer
 from aot.filtering.subject import Subject
 from aot.rationale import SPAN
 from aot.records import Verdict
@@ -19,12 +19,18 @@ def agreement(subject: Subject) -> Verdict:
     stated = subject.rationale.answer if subject.is_agent_trace else find_answer(subject.trace.rationale).answer
     if not stated:
         return subject.verdict("agreement", "no_rationale_answer")
-    if parse_answer(stated, subject.question).value != answer.value:
+    if not _same(stated, answer, subject):
         return subject.verdict("agreement", "answer_differs", detail=f"{stated[:100]} | {subject.trace.answer[:100]}")
     if subject.is_agent_trace and not _combine_says(subject, answer.value):
         combine = subject.rationale.parts.get("Combine", "")
         return subject.verdict("agreement", "combine_differs", detail=combine[:200])
     return subject.verdict("agreement")
+
+
+def _same(stated: str, answer: ParsedAnswer, subject: Subject) -> bool:
+    if subject.is_agent_trace:
+        return parse_answer(stated, subject.question).value == answer.value
+    return compare_answers(stated, subject.trace.answer, subject.question).verdict == "right"
 
 
 def _combine_says(subject: Subject, value: str) -> bool:

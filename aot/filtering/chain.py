@@ -14,12 +14,14 @@ from aot.filtering.coverage import coverage
 from aot.filtering.cut_off import cut_off
 from aot.filtering.duplicates import DuplicateIndex
 from aot.filtering.evidence import evidence
+from aot.filtering.flow import flow
 from aot.filtering.funnel import Funnel, FunnelCounter, funnel
 from aot.filtering.language import language
 from aot.filtering.leakage import HeldOutIndex
 from aot.filtering.length import length
 from aot.filtering.repetition import repetition
 from aot.filtering.status import status
+from aot.filtering.steps import steps
 from aot.filtering.structure import structure
 from aot.filtering.subject import Filter, Judged, Subject
 from aot.records import Question, Trace, Verdict
@@ -35,10 +37,14 @@ FILTERS: tuple[Filter, ...] = (
     language,
     repetition,
     agreement,
+    steps,
+    flow,
     evidence,
     coverage,
 )
-"""Filters that need nothing but the trace, cheapest cause first; leakage and duplicates follow, with their indices."""
+"""Filters that need nothing but the trace, cheapest cause first; leakage and duplicates follow, with their indices.
+
+`steps` and `flow` judge text chains only, `evidence` and `coverage` video rationales only."""
 FILTER_NAMES: tuple[str, ...] = (*(one.__name__ for one in FILTERS), "leakage", "duplicates")
 """In the order in which verdicts come: the first that drops a trace gives its reason in the funnel."""
 

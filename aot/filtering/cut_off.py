@@ -1,6 +1,5 @@
 """Drops rationales that stop before they are finished, whatever the teacher says about it."""
 
-from aot.answers import find_answer
 from aot.filtering.subject import Subject
 from aot.records import Verdict
 
@@ -19,6 +18,6 @@ def cut_off(subject: Subject) -> Verdict:
         problem = "open_bracket"
     elif subject.is_agent_trace and not subject.rationale.answer:
         problem = "stops_before_answer"
-    elif not subject.is_agent_trace and not find_answer(text).answer and not text.endswith(_SENTENCE_ENDS):
+    elif not subject.is_agent_trace and not any(subject.chain.answers) and not text.endswith(_SENTENCE_ENDS):
         problem = "stops_mid_sentence"
     return subject.verdict("cut_off", problem, detail=text[-60:] if problem else "")

@@ -2,14 +2,14 @@
 
 A duplicate is the same question about the same clip with (nearly) the same rationale. Short rationales about different
 clips or questions look alike without being duplicates, since frames or prompt differ; so only traces of one clip and
-one question are compared, and questions without a clip with all others of that sort.
+one question are compared; without a clip, traces with the same numbers in the same order.
 """
 
 import hashlib
 from dataclasses import dataclass, field
 
 from aot.config import FilterConfig
-from aot.filtering.minhash import NearIndex, Sketch, sketch
+from aot.filtering.minhash import NearIndex, Sketch, numbers_key, sketch
 from aot.filtering.subject import Subject
 from aot.records import Verdict
 
@@ -34,7 +34,8 @@ class DuplicateIndex:
 
         Only a trace that passed all other filters is remembered: a dropped one shall not cost us its healthy twin.
         """
-        text, bucket = _text(subject), _bucket(subject)
+        text = _text(subject)
+        bucket = _bucket(subject) or numbers_key(text)
         exact = _digest(bucket.hex() + text)
         if exact in self._exact:
             return subject.verdict("duplicates", "exact_duplicate", value=1.0)

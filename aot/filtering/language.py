@@ -14,14 +14,20 @@ _WORD_LIKE = re.compile(
     r"|[+-]?\d[\d.,:/]*(?:s|%)?(?:-\d[\d.,]*s?)?"  # a number, time or time span
     r"|\[\d+\]|[^\w\s]|[A-Za-z]"  # a citation, mark or single letter
 )
+_MATHEMATICS = re.compile(r"[\d\\${}^_=+*/<>|]")
 _EDGE = ".,;:!?()\"'"
 
 
 def language(subject: Subject) -> Verdict:
-    """Keeps text in the script of its question. Value: the share of tokens that look like words, numbers or marks."""
+    """Keeps text in the script of its question. Value: the share of tokens that look like words, numbers or marks.
+
+    In a text chain, mathematics in any notation counts as marks.
+    """
     text = subject.trace.rationale
     tokens = [bare for token in subject.tokens if (bare := token.strip(_EDGE))]
     like_words = sum(map(_is_word_like, tokens))
+    if not subject.is_agent_trace:
+        like_words += sum(not _is_word_like(token) and bool(_MATHEMATICS.search(token)) for token in tokens)
     ratio = like_words / len(tokens) if tokens else 0.0
     problem, detail = "", ""
     if broken := _BROKEN.search(text):

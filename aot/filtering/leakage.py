@@ -2,7 +2,7 @@
 
 With a clip, that is a question of a held-out group or an overlapping window of a held-out clip; test questions share
 their wording with training questions on purpose, so text alone says nothing. Without a clip the text is all there is,
-and a nearly identical held-out question is a leak.
+and a nearly identical held-out question is a leak: (nearly) the same words and the same numbers in the same order.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from aot.config import FilterConfig
-from aot.filtering.minhash import NearIndex, sketch
+from aot.filtering.minhash import NearIndex, Sketch, numbers_key, plain_words, sketch
 from aot.filtering.subject import Subject
 from aot.records import MediaRef, Question, Verdict
 
@@ -35,7 +35,7 @@ class HeldOutIndex:
             self._ids.add(question.id)
             self._groups.add(question.group)
             if question.media is None:
-                self._texts.add(sketch(_text(question), bucket=b""))
+                self._texts.add(_sketch(question))
             else:
                 windows = self._windows.setdefault(question.media.uri, [])
                 if _window(question.media) not in windows:
@@ -49,7 +49,7 @@ class HeldOutIndex:
         if question.group in self._groups:
             return subject.verdict("leakage", "held_out_group", detail=question.group)
         if question.media is None:
-            overlap = self._texts.best(sketch(_text(question), bucket=b""))
+            overlap = self._texts.best(_sketch(question))
             return subject.verdict("leakage", "held_out_text" if overlap else "", value=overlap)
         start_s, end_s = _window(question.media)
         for other_start_s, other_end_s in self._windows.get(question.media.uri, ()):
@@ -62,5 +62,6 @@ def _window(media: MediaRef) -> tuple[float, float]:
     return media.start_s, inf if media.end_s is None else media.end_s
 
 
-def _text(question: Question) -> str:
-    return " ".join(" ".join((question.text, *question.choices)).casefold().split())
+def _sketch(question: Question) -> Sketch:
+    text = " ".join((question.text, *question.choices))
+    return sketch(plain_words(text), bucket=numbers_key(text))

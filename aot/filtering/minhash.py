@@ -4,12 +4,16 @@ A. Z. Broder, On the resemblance and containment of documents, 1997. Hashes are 
 answers in every process.
 """
 
+import hashlib
+import re
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+_NUMBER = re.compile(r"\d+(?:[,.:]\d+)*")
 
 SHINGLE = 3
 NUM_HASHES = 64
@@ -30,6 +34,26 @@ class Sketch:
     signature: NDArray[np.uint32]
     bands: list[int]
     """One hash for each band of the signature, mixed with the bucket of the text."""
+
+
+def plain_words(text: str) -> str:
+    """`text` without the case of its letters, the width of its gaps and the marks at the ends of its words.
+
+    >>> plain_words("What  is 12 + 7?")
+    'what is 12 + 7'
+    """
+    words = (word.strip(".,;:!?\"'") for word in text.casefold().split())
+    return " ".join(word for word in words if word)
+
+
+def numbers_key(text: str) -> bytes:
+    """Eight bytes that stand for the digits of `text` in order: a bucket in which only texts of the same numbers meet.
+
+    >>> numbers_key("12 + 7") == numbers_key("7 + 12"), numbers_key("$1,200.") == numbers_key("1200")
+    (False, True)
+    """
+    numbers = [number.replace(",", "") for number in _NUMBER.findall(text)]
+    return hashlib.blake2b(" ".join(numbers).encode(), digest_size=8).digest()
 
 
 def sketch(text: str, *, bucket: bytes) -> Sketch:

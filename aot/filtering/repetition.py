@@ -3,20 +3,25 @@
 from operator import eq
 
 from aot.filtering.subject import Subject
+from aot.filtering.text_chain import without_notes
 from aot.records import Verdict
 
 NGRAM = 4
 MAX_PERIOD = 12
 MIN_COPIES = 3
 """A stretch of words that stands this often in a row is a loop, however long the rest is."""
+_OPERATORS = frozenset("+-*/x×÷·−–>")
 
 
 def repetition(subject: Subject) -> Verdict:
     """Keeps rationales without loops. Value: the share of distinct 4-grams.
 
-    Times and citations count as words, so that three moments of one event are no loop.
+    Times and citations count as words, so that three moments of one event are no loop. Of a text chain, what operators
+    join counts as one word, `5 + 5 + 5` as well as `Cid > Ann > Bob`.
     """
     tokens = [token.rstrip(".,") for token in subject.tokens]
+    if not subject.is_agent_trace:
+        tokens = computed_as_one(without_notes(subject.trace.rationale).split())
     novelty = ngram_novelty(tokens)
     problem = ""
     if novelty < subject.config.min_ngram_novelty:
@@ -24,6 +29,24 @@ def repetition(subject: Subject) -> Verdict:
     elif has_loop(tokens, max_period=1 if novelty == 1.0 else MAX_PERIOD):  # a longer loop repeats some 4-gram
         problem = "loop"
     return subject.verdict("repetition", problem, value=round(novelty, 4))
+
+
+def computed_as_one(tokens: list[str]) -> list[str]:
+    """Tokens without their last dots and commas, those that an operator joins put together.
+
+    >>> computed_as_one("Then 5 + 5 + 5 = 15.".split())
+    ['Then', '5+5+5', '=', '15']
+    """
+    joined: list[str] = []
+    is_open = False
+    for token in tokens:
+        if joined and (is_open or token in _OPERATORS) and not joined[-1].endswith((".", ",")):
+            joined[-1] += token
+            is_open = token in _OPERATORS
+        else:
+            joined.append(token)
+            is_open = False
+    return [token.rstrip(".,:") for token in joined]
 
 
 def ngram_novelty(tokens: list[str]) -> float:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from aot.config import FilterConfig
 from aot.facts import Finding, asked_event, asked_window, findings, relied_on, strings_of
+from aot.filtering.text_chain import TextChain, parse_chain
 from aot.rationale import Rationale, parse_rationale
 from aot.records import Question, Step, TimeSpan, Trace, Verdict
 from aot.wording import phrase_key, template_words
@@ -37,6 +38,11 @@ class Subject:
     def rationale(self) -> Rationale:
         """The rationale taken apart."""
         return parse_rationale(self.trace.rationale)
+
+    @cached_property
+    def chain(self) -> TextChain:
+        """The rationale of a text trace taken apart."""
+        return parse_chain(self.trace.rationale)
 
     @cached_property
     def tokens(self) -> list[str]:

@@ -1,0 +1,186 @@
+"""Drops text chains whose steps do not follow from each other: numbers from nowhere, results that lead nowhere.
+
+A chain is strict where it is nothing but equations, each line being one or several of them behind an optional
+`label:`, besides lines that state one number. Then every number comes from the question, an earlier result or a known
+constant, every result and every number of the question is used, and the last result is the answer. Prose leaves much
+unsaid, so of prose only the answer is asked for: some equation, or the last line, must come to it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from aot.answers import NUMBER_WORDS
+from aot.arithmetic import Amount, Equation, find_amounts, read_amount
+from aot.filtering.orders import order_problem
+from aot.filtering.subject import Subject
+from aot.records import Verdict
+
+_WORD_VALUES = {
+    "half": 2, "halves": 2, "halved": 2, "double": 2, "doubled": 2, "doubles": 2, "pair": 2, "pairs": 2, "both": 2,
+    "couple": 2, "third": 3, "thirds": 3, "triple": 3, "tripled": 3, "quarter": 4, "quarters": 4, "fourth": 4,
+    "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "tenth": 10, "tenths": 10,
+    "dozen": 12, "dozens": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000,
+}  # fmt: skip
+_WORD = re.compile(r"[a-z]+(?:-[a-z]+)?")
+_DIGIT = re.compile(r"\d")
+
+
+def flow(subject: Subject) -> Verdict:
+    """Keeps chains whose steps lead from the question to the answer. Value: the share of operands with an origin."""
+    if subject.is_agent_trace or not subject.chain.is_formal:
+        return subject.not_applicable("flow")
+    if not subject.chain.equations:
+        problem, detail = order_problem(subject.chain, subject.question.text, subject.trace.answer)
+        return subject.verdict("flow", problem, detail=detail)
+    if not is_strict(subject):
+        problem = "" if _reaches_answer(subject) else "result_is_not_answer"
+        return subject.verdict("flow", problem, detail=subject.trace.answer[:100] if problem else "")
+    ledger = _Ledger(subject)
+    problem, detail = ledger.problem()
+    return subject.verdict("flow", problem, value=ledger.known_share, detail=detail)
+
+
+def is_strict(subject: Subject) -> bool:
+    """Whether the chain is nothing but equations, or the config says that it has to be."""
+    if subject.config.strict_flow != "auto":
+        return subject.config.strict_flow == "on"
+    chain = subject.chain
+    if any(one.result is None or not one.operands or "%" in one.text for one in chain.equations):
+        return False
+    return all(
+        _is_formal(line, [one.text for one in chain.equations if one.line == at]) for at, line in enumerate(chain.lines)
+    )
+
+
+def _is_formal(line: str, equations: list[str]) -> bool:
+    if not equations:
+        return len(find_amounts(line)) < 2 and "=" not in line
+    rest = line.rpartition(": ")[2]
+    for text in equations:
+        before, found, rest = rest.partition(text)
+        if not found or before.strip(" ,.;"):
+            return False
+    return not rest.strip(" ,.;")
+
+
+def _reaches_answer(subject: Subject) -> bool:
+    answer = read_amount(subject.trace.answer)
+    if answer is None:
+        return True
+    shown = [one.result for one in subject.chain.equations if one.result is not None]
+    shown += find_amounts(subject.chain.lines[-1])
+    return any(_same(one, answer) for one in shown)
+
+
+def _same(a: Amount, b: Amount) -> bool:
+    """Whether two amounts are the same, one of them perhaps in per cent or in cents, or rounded to a whole."""
+    if a.is_clock != b.is_clock:
+        return False
+    return any(abs(a.value - scaled) < 1 for scaled in (b.value, b.value * 100, b.value / 100))
+
+
+@dataclass
+class _Origins:
+    """What may be used without having been made."""
+
+    amounts: Counter[Amount]
+    """Numbers of the question, each to be used."""
+    free: set[Fraction]
+    """Constants, and what words of the question stand for."""
+
+
+def _origins(subject: Subject) -> _Origins:
+    words = _WORD.findall(subject.question.text.casefold())
+    values = {**NUMBER_WORDS, **_WORD_VALUES}
+    parts = {part for word in words for part in (word, *word.split("-"))}
+    free = {Fraction(values[word.replace("-", " ")]) for word in parts if word.replace("-", " ") in values}
+    free |= {Fraction(str(constant)) for constant in subject.config.flow_constants}
+    return _Origins(Counter(find_amounts(subject.question.text)), free)
+
+
+class _Ledger:
+    """Follows each number of a strict chain from where it is made to where it is used."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._chain = subject.chain
+        self._answer = read_amount(subject.trace.answer)
+        self._origins = _origins(subject)
+        self._results = [one.result for one in self._chain.equations]
+        self._unused: Counter[Amount] = Counter(self._origins.amounts)
+        self._made: Counter[Amount] = Counter()
+        """Results that no later equation has used."""
+        self._known = set(self._origins.amounts)
+        self._operands = self._strange = 0
+
+    @property
+    def known_share(self) -> float:
+        """The share of operands that have an origin."""
+        return round(1 - self._strange / self._operands, 4) if self._operands else 1.0
+
+    def problem(self) -> tuple[str, str]:
+        """The first problem of the chain with its detail; two empty texts when there is none."""
+        problems = list(self._walk())
+        if problems:
+            return problems[0]
+        last = self._chain.equations[-1]
+        if self._answer is not None and last.result is not None and not _equal(last.result, self._answer):
+            return "result_is_not_answer", last.text
+        if last.result is not None:
+            self._made[last.result] -= 1
+        for problem, left in (("result_unused", self._made), ("number_unused", self._unused)):
+            first = next((amount for amount, count in left.items() if count > 0), None)
+            if first is not None:
+                return problem, _shown(first)
+        return "", ""
+
+    def _walk(self) -> Iterable[tuple[str, str]]:
+        equations = iter(enumerate(self._chain.equations))
+        at, equation = next(equations, (0, None))
+        for number, line in enumerate(self._chain.lines):
+            own: list[Equation] = []
+            while equation is not None and equation.line == number:
+                own.append(equation)
+                yield from self._enter(equation, at)
+                at, equation = next(equations, (at + 1, None))
+            yield from self._stated(line, own, at)
+
+    def _enter(self, equation: Equation, at: int) -> Iterable[tuple[str, str]]:
+        for operand in equation.operands:
+            self._operands += 1
+            if self._made[operand] > 0:
+                self._made[operand] -= 1
+            elif self._unused[operand] > 0:
+                self._unused[operand] -= 1
+            elif not self._has_origin(operand):
+                self._strange += 1
+                yield self._missing(operand, at), f"{_shown(operand)} in {equation.text}"
+        if equation.result is not None:
+            self._made[equation.result] += 1
+            self._known.add(equation.result)
+
+    def _stated(self, line: str, own: list[Equation], at: int) -> Iterable[tuple[str, str]]:
+        """Numbers that stand outside the equations of a line."""
+        for equation in own:
+            line = line.replace(equation.text, " ", 1)
+        for amount in find_amounts(line):
+            if not self._has_origin(amount):
+                yield self._missing(amount, at), f"{_shown(amount)} in {line.strip()[:100]}"
+
+    def _has_origin(self, amount: Amount) -> bool:
+        return amount in self._known or (not amount.is_clock and amount.value in self._origins.free)
+
+    def _missing(self, amount: Amount, at: int) -> str:
+        return "used_before_made" if amount in self._results[at:] else "number_from_nowhere"
+
+
+def _equal(a: Amount, b: Amount) -> bool:
+    return a.is_clock == b.is_clock and a.value in (b.value, b.value * 100, b.value / 100)
+
+
+def _shown(amount: Amount) -> str:
+    if amount.is_clock:
+        return f"{int(amount.value) // 60}:{int(amount.value) % 60:02d}"
+    return str(amount.value)

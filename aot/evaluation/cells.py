@@ -130,7 +130,8 @@ def kind_groups(questions: Sequence[Question]) -> list[Group]:
             told.setdefault(f"steps={steps}", []).append(question)
             if steps in MIDDLE_STEPS:
                 told.setdefault(MIDDLE, []).append(question)
-    in_order = sorted(told, key=lambda name: (name.startswith("steps="), len(name), name))
+    is_steps = {name: name.startswith("steps=") for name in told}
+    in_order = sorted(told, key=lambda name: (is_steps[name], len(name) if is_steps[name] else 0, name))
     groups |= {name: told[name] for name in in_order if name not in groups}
     return [(name, tuple(members)) for name, members in groups.items()]
 

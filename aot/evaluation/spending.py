@@ -8,8 +8,8 @@ from aot.evaluation.cells import Cell
 from aot.evaluation.intervals import Bootstrap, interval_of, proportion
 from aot.records import MetricRow
 
-LADDER = tuple(2**power for power in range(2, 15))
-"""Budgets in tokens: 4, 8, 16 and so on."""
+LADDER = tuple(2**power for power in range(1, 15))
+"""Budgets in tokens: 2, 4, 8 and so on."""
 WITHIN = "accuracy_within_"
 
 
@@ -17,7 +17,7 @@ def budgets(most_tokens: int) -> tuple[int, ...]:
     """The rungs of the ladder up to the first that covers a reply of `most_tokens`.
 
     >>> budgets(20)
-    (4, 8, 16, 32)
+    (2, 4, 8, 16, 32)
     """
     return tuple(rung for rung in LADDER if rung < 2 * most_tokens)
 

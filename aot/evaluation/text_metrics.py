@@ -5,7 +5,8 @@ questions and, where a question's state tells them, `category=<name>`, `steps=<n
 
 Metrics of every kind: `accuracy`, `unparsable_rate`, `failed_rate`, `tokens_mean`, `tokens_per_correct`,
 `accuracy_difference_vs_<arm>` (paired, see `text_pairs`) and, outside the first split, `accuracy_gap_vs_<first>`. Of
-all questions of a split together also what `spending`, `thoughts`, `steps` and `memorisation` measure.
+all questions of a split together also what `spending`, `steps` and `memorisation` measure; of them and of each number
+of steps what `thoughts` measures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,6 +78,8 @@ def compute_text_metrics(
         rows[key] = [*answer_rows(cell), *tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap)]
         rows[key] += _paired_rows(cell, cells, pairs.get(cell.arm, ()), bootstrap)
         rows[key] += _gap_rows(cell, cells, first=splits[0])
+        if cell.kind == ALL or cell.kind.startswith("steps="):
+            rows[key] += thought_rows(cell, bootstrap)
         if cell.kind == ALL:
             rows[key] += _whole_rows(cell, ladder, near, bootstrap)
     return [row for key in cells for row in rows[key]]
@@ -86,7 +89,6 @@ def _whole_rows(
     cell: Cell, ladder: Sequence[int], near: Mapping[str, Nearness], bootstrap: Bootstrap
 ) -> Iterator[MetricRow]:
     yield from budget_rows(cell, ladder)
-    yield from thought_rows(cell, bootstrap)
     yield from step_rows(cell)
     yield from memorisation_rows(cell, near, bootstrap)
 

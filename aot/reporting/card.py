@@ -7,6 +7,8 @@ from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import percent, plain
 from aot.reporting.report import render
 from aot.reporting.tables import headline_rows, honest_sentences, roles
+from aot.reporting.text_results import results_of
+from aot.reporting.text_tables import answer_grid, text_sentences, transfer_grids
 from aot.runs import RunFolder, publish
 
 DISCLOSURE = (
@@ -22,6 +24,9 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         ConfigError: jinja2 is not installed.
         RunError: the card cannot be written.
     """
+    if config.door == "text":
+        publish(run.model_card, _text_card(run, config))
+        return
     data = load_run(run)
     main = roles(config).main or roles(config).control
     page = render(
@@ -42,6 +47,28 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         ece=f"their expected calibration error is {_measured(data, config, arm=main, metric='ece')}",
     )
     publish(run.model_card, page)
+
+
+def _text_card(run: RunFolder, config: RunConfig) -> str:
+    data = load_run(run, door="text")
+    results = results_of(data, config)
+    return render(
+        "text_card.md.j2",
+        run_name=run.root.name,
+        config=config,
+        facts=data.provenance,
+        main=roles(config).main or roles(config).control,
+        license="Apache-2.0" if config.data.dataset == "toy_math" else "unknown",
+        disclosure=DISCLOSURE,
+        counts=_counts(data),
+        traces=_traces(data),
+        first=results.first,
+        answers=answer_grid(results),
+        transfer=transfer_grids(results),
+        sentences=text_sentences(results),
+        ood=_out_of_distribution(config),
+        wrong_steps=_measured(data, config, arm=roles(config).main, metric="chains_with_wrong_step"),
+    )
 
 
 def _counts(data: RunData) -> str:

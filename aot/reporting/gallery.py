@@ -53,7 +53,13 @@ def pick_traces(states: dict[Key, str], questions: dict[str, Question], *, limit
 
 
 def make_gallery(data: RunData, book: ThumbBook, *, limit: int, arm: str | None, filters: FilterConfig) -> list[Panel]:
-    """The panels of at most `limit` traces; `arm` is the student whose mistakes are looked for.
+    """The panels of the traces that `gallery_sources` picks."""
+    sources = gallery_sources(data, limit=limit, arm=arm, filters=filters)
+    return [make_panel(source, book, anchor=f"t{number}") for number, source in enumerate(sources, start=1)]
+
+
+def gallery_sources(data: RunData, *, limit: int, arm: str | None, filters: FilterConfig) -> Iterator[PanelSource]:
+    """At most `limit` traces with all that is known of them; `arm` is the student whose mistakes are looked for.
 
     Traces of other splits than train are not filtered by a run; here they get the verdicts that need no other trace.
     """
@@ -67,10 +73,11 @@ def make_gallery(data: RunData, book: ThumbBook, *, limit: int, arm: str | None,
     predictions: defaultdict[str, list[Prediction]] = defaultdict(list)
     for prediction in data.predictions:
         predictions[prediction.question_id].append(prediction)
-    panels = []
-    for number, key in enumerate((key for key in picked if key in traces), start=1):
+    for key in picked:
+        if key not in traces:
+            continue
         question = data.questions[key[0]]
-        source = PanelSource(
+        yield PanelSource(
             trace=traces[key],
             question=question,
             state=states[key],
@@ -78,8 +85,6 @@ def make_gallery(data: RunData, book: ThumbBook, *, limit: int, arm: str | None,
             verdicts=verdicts[key] or judge_alone(Subject(traces[key], question, filters)),
             predictions=predictions[key[0]],
         )
-        panels.append(make_panel(source, book, anchor=f"t{number}"))
-    return panels
 
 
 def _load_traces(run: RunFolder, keys: set[Key]) -> dict[Key, Trace]:
@@ -93,7 +98,8 @@ def _load_traces(run: RunFolder, keys: set[Key]) -> dict[Key, Trace]:
 
 
 def _right_answers(data: RunData, arm: str | None) -> dict[str, bool]:
-    rows = [p for p in data.predictions if p.arm == arm and p.mode == "direct" and p.question_id in data.questions]
+    mode = "direct" if "direct" in data.modes(arm or "") else next(iter(data.modes(arm or "")), "direct")
+    rows = [p for p in data.predictions if p.arm == arm and p.mode == mode and p.question_id in data.questions]
     return {p.question_id: score(p, data.questions[p.question_id]).correct for p in rows}
 
 

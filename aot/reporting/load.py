@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -46,16 +46,17 @@ class RunData:
         return list(dict.fromkeys(row.mode for row in self.metrics if row.arm == arm))
 
 
-def load_run(run: RunFolder) -> RunData:
-    """What is in the folder of `run`."""
+def load_run(run: RunFolder, *, door: Literal["video", "text"] = "video") -> RunData:
+    """What is in the folder of `run`; nobody misses annotations in a text run."""
     missing: list[str] = []
+    unmissed = missing if door == "video" else []
     predictions = [row for path in _parts(run.predictions, run, missing) for row in rows_or_none(path, Prediction)]
     metrics = _json(run.metrics, missing)
     return RunData(
         run=run,
         provenance=_mapping(_json(run.run_json, missing)),
         questions={row.id: row for row in _rows(run.questions, Question, missing)},
-        annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, missing)},
+        annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, unmissed)},
         predictions=predictions,
         metrics=[MetricRow.model_validate(row) for row in metrics] if isinstance(metrics, list) else [],
         funnel=_funnel(run, missing),
@@ -93,6 +94,15 @@ def _json(path: Path, missing: list[str]) -> object:
     if not path.exists():
         missing.append(path.name)
         return None
+    return read_json(path)
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file that is there.
+
+    Raises:
+        SourceError: it is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

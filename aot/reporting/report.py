@@ -84,7 +84,7 @@ def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, An
         "facts": facts,
         "config": config,
         "data": data,
-        "counts": _counts(data),
+        "counts": [("clips", _num_clips(data)), *question_counts(data)],
         "kind": headline_kind(data),
         "splits": config.evaluate.splits,
         "role": role,
@@ -107,17 +107,22 @@ def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, An
         "thumbs": book.thumbs,
         "settings": dump_config(config),
         "commands": [shlex.join(command) for command in commands],
-        "seconds": _stage_seconds(facts),
+        "seconds": stage_seconds(facts),
     }
 
 
-def _counts(data: RunData) -> list[tuple[str, int]]:
-    clips = {q.media.uri for q in data.questions.values() if q.media}
+def question_counts(data: RunData) -> list[tuple[str, int]]:
+    """Questions of each split, and refused inputs."""
     splits = sorted({q.split for q in data.questions.values()})
     by_split = [(f"{split} questions", sum(q.split == split for q in data.questions.values())) for split in splits]
-    return [("clips", len(clips)), *by_split, ("refused inputs", len(data.refusals))]
+    return [*by_split, ("refused inputs", len(data.refusals))]
 
 
-def _stage_seconds(facts: dict[str, Any]) -> list[tuple[str, float]]:
+def stage_seconds(facts: dict[str, Any]) -> list[tuple[str, float]]:
+    """Name and wall time of each finished stage."""
     stages = facts.get("stages", {})
     return [(name, float(s["seconds"])) for name, s in stages.items() if isinstance(s.get("seconds"), (int, float))]
+
+
+def _num_clips(data: RunData) -> int:
+    return len({q.media.uri for q in data.questions.values() if q.media})

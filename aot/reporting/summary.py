@@ -1,36 +1,61 @@
 """A finished run in about a dozen lines for the terminal."""
 
-from aot.config import load_config
+from collections.abc import Iterator, Sequence
+
+from aot.config import RunConfig, load_config
 from aot.reporting.load import RunData, load_run
-from aot.reporting.numbers import percent, short, title
+from aot.reporting.numbers import percent, plain, short, title
 from aot.reporting.tables import headline_kind, headline_rows, honest_sentences
+from aot.reporting.text_results import Results, results_of
+from aot.reporting.text_tables import text_sentences
 from aot.runs import RunFolder
 
 MAX_ARM_LINES = 10
+MAX_TEXT_LINES = 14
 
 
 def summary_lines(run: RunFolder) -> list[str]:
     """Teacher's yield, filter funnel, accuracies, what the comparison says, and where the report lies."""
-    data, config = load_run(run), load_config(run.config)
-    lines = [*_teacher(data), *_funnel(data)]
+    config = load_config(run.config)
+    data = load_run(run, door=config.door)
+    shown = (config.evaluate.splits[0], "train") if config.door == "text" else None
+    lines = [*_teacher(data, splits=shown), *_funnel(data)]
+    lines += _text_answers(results_of(data, config)) if config.door == "text" else _video_answers(data, config)
+    return [*lines, f"report: {run.report if run.report.exists() else 'not written yet'}"]
+
+
+def _video_answers(data: RunData, config: RunConfig) -> Iterator[str]:
     rows = [row for row in headline_rows(data, config) if row.mode != "likelihood"]
     if rows:
         what = "next-step accuracy" if headline_kind(data) == "next" else "accuracy"
-        lines.append(f"{what} [95% interval] on {', '.join(config.evaluate.splits)}:")
+        yield f"{what} [95% interval] on {', '.join(config.evaluate.splits)}:"
     for row in rows[:MAX_ARM_LINES]:
         mode = {"reason": " (reasoning first)"}.get(row.mode, "")
         numbers = "   ".join(percent(cell.row) if cell else "-" for cell in row.cells)
-        lines.append(f"  {row.arm + mode:<32} {numbers}")
-    lines += [sentence.text for sentence in honest_sentences(data, config)[:1]]
-    lines.append(f"report: {run.report if run.report.exists() else 'not written yet'}")
-    return lines
+        yield f"  {row.arm + mode:<32} {numbers}"
+    yield from (sentence.text for sentence in honest_sentences(data, config)[:1])
 
 
-def _teacher(data: RunData) -> list[str]:
+def _text_answers(results: Results) -> Iterator[str]:
+    """Accuracy and tokens of every student on the first split, and what the orders of thought differ in."""
+    if results.students:
+        yield f"accuracy [95% interval] and mean tokens of a reply on {results.first}:"
+    for student in results.students[:MAX_TEXT_LINES]:
+        accuracy = results.find(student, results.first, "accuracy")
+        tokens = results.find(student, results.first, "tokens_mean")
+        if accuracy:
+            told = f"   {plain(tokens).partition(' n=')[0]} tokens" if tokens else ""
+            yield f"  {results.name(student):<32} {percent(accuracy)}{told}"
+    if len(results.students) > MAX_TEXT_LINES:
+        yield f"  and {len(results.students) - MAX_TEXT_LINES} more in the report"
+    yield from (sentence.text for sentence in text_sentences(results))
+
+
+def _teacher(data: RunData, *, splits: Sequence[str] | None) -> list[str]:
     teacher = data.teacher
-    lines = []
+    lines: list[str] = []
     for row in teacher.get("yields", ()):
-        if row.get("kind") == "all":
+        if row.get("kind") == "all" and (splits is None or row.get("split") in splits):
             figures = {name: row[name] for name in ("pass_at_1", "pass_at_k") if row.get(name) is not None}
             words = ", ".join(f"{title(name)} {100 * share['value']:.1f}%" for name, share in figures.items())
             lines.append(f"teacher on {row.get('split')}: {words} (n={row.get('n')})")

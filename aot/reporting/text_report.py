@@ -1,0 +1,84 @@
+"""report.html of a text run: orders of thought beside each other, in and out of distribution.
+
+As the report of a video run it reads the run folder only, and is one file without scripts, in which every text passes
+the template engine's escaping.
+"""
+
+import shlex
+from typing import Any
+
+from aot.config import RunConfig, dump_config
+from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected_examples
+from aot.reporting.load import RunData, load_run
+from aot.reporting.report import question_counts, render, stage_seconds
+from aot.reporting.tables import roles
+from aot.reporting.text_panels import rounds_views, text_gallery
+from aot.reporting.text_results import results_of
+from aot.reporting.text_tables import (
+    accuracy_chart,
+    answer_grid,
+    choice_grids,
+    kind_grids,
+    memorisation_grids,
+    step_grids,
+    structure_grid,
+    text_paired_rows,
+    text_sentences,
+    transfer_grids,
+)
+from aot.reporting.training import curve_charts, stats_view
+from aot.runs import RunFolder, publish
+
+
+def write_text_report(run: RunFolder, config: RunConfig) -> None:
+    """Publish report.html for whatever the run folder holds; a missing part is named in the page.
+
+    Raises:
+        ConfigError: jinja2 is not installed.
+        RunError: the report cannot be written.
+    """
+    data = load_run(run, door="text")
+    publish(
+        run.report, render("text_report.html.j2", **_result_sections(data, config), **_making_sections(data, config))
+    )
+
+
+def _result_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
+    results = results_of(data, config)
+    return {
+        "role": roles(config),
+        "first": results.first,
+        "answers": answer_grid(results),
+        "sentences": text_sentences(results),
+        "tokens": accuracy_chart(results),
+        "transfer": transfer_grids(results),
+        "kinds": kind_grids(results),
+        "paired": text_paired_rows(results),
+        "choices": choice_grids(results),
+        "steps": step_grids(results),
+        "memorised": [grid for split in results.splits for grid in memorisation_grids(results, split)],
+        "structure": structure_grid(results),
+        "rounds": rounds_views(data, config),
+        "panels": text_gallery(data, config),
+    }
+
+
+def _making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
+    facts = data.provenance
+    commands = facts.get("commands") or ([facts["command"]] if "command" in facts else [])
+    return {
+        "run_name": data.run.root.name,
+        "facts": facts,
+        "config": config,
+        "data": data,
+        "counts": question_counts(data),
+        "totals": funnel_bars(data.funnel) if data.funnel else None,
+        "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,
+        "faults": fault_rows(data.funnel.faults) if data.funnel and data.funnel.faults else [],
+        "rejected": rejected_examples(data, config),
+        "teacher": stats_view(data.teacher),
+        "curves": curve_charts(data, config),
+        "settings": dump_config(config),
+        "commands": [shlex.join(command) for command in commands],
+        "seconds": stage_seconds(facts),
+    }

@@ -1,0 +1,134 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_report import HOSTILE, Page
+from text_run import build_text_run
+
+from aot.config import RunConfig
+from aot.reporting.card import write_card
+from aot.reporting.load import load_run
+from aot.reporting.summary import summary_lines
+from aot.reporting.text_panels import text_gallery
+from aot.reporting.text_report import write_text_report
+from aot.reporting.text_results import results_of
+from aot.reporting.text_tables import (
+    accuracy_chart,
+    answer_grid,
+    choice_grids,
+    kind_grids,
+    structure_grid,
+    transfer_grids,
+)
+from aot.runs import RunFolder, publish_json
+
+MakeTextRun = Callable[..., tuple[RunFolder, RunConfig]]
+NAMES = ["base, answer at once", "base, reasoning first", "answers_only", "pre", "post", "adaptive", "own", "shuffled",
+         "teacher"]  # fmt: skip
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeTextRun:
+    def make(**options: object) -> tuple[RunFolder, RunConfig]:
+        return build_text_run(tmp_path / "run", **options)  # type: ignore[arg-type]
+
+    return make
+
+
+def page_of(run: RunFolder, config: RunConfig) -> Page:
+    write_text_report(run, config)
+    return Page(run.report.read_text(encoding="utf-8"))
+
+
+def test_every_student_and_the_teacher_stand_in_the_tables(make_run: MakeTextRun) -> None:
+    results = results_of(load_run((made := make_run())[0], door="text"), made[1])
+    answers = answer_grid(results)
+    assert answers and [row.label for row in answers.rows] == NAMES
+    assert answers.columns == ("accuracy", "tokens of a reply", "tokens per right answer", "unparsable")
+    accuracy, gap, tokens = transfer_grids(results)
+    assert accuracy.columns == ("test", "ood_terms", "ood_names", "ood_family")
+    assert gap.columns == ("ood_terms", "ood_names", "ood_family") and gap.title == "gap to test"
+    assert [row.label for row in tokens.rows] == NAMES[:-1], "nobody counted the teacher's tokens"
+    assert "steps=3-4" in [row.label for row in kind_grids(results)[0].rows]
+
+
+def test_studies_and_choices_have_tables_of_their_own(make_run: MakeTextRun) -> None:
+    results = results_of(load_run((made := make_run())[0], door="text"), made[1])
+    structure = structure_grid(results)
+    assert structure and [row.label for row in structure.rows] == ["answers_only", "pre", "shuffled"]
+    assert structure.columns[-1] == "against pre, test"
+    choices = choice_grids(results)[0]
+    assert [row.label for row in choices.rows][:3] == ["all", "steps=1", "steps=2"]
+    assert choices.rows[1].cells[0] and choices.rows[1].cells[0].text.startswith("100.0%")
+
+
+def test_chart_has_a_dot_and_a_line_for_each_student_with_tokens(make_run: MakeTextRun) -> None:
+    chart = accuracy_chart(results_of(load_run((made := make_run())[0], door="text"), made[1]))
+    assert chart is not None
+    assert sum(shape.kind == "dot" and shape.tip != "" for shape in chart.shapes if shape.kind == "dot") == 8
+    assert sum(shape.kind == "line" and shape.dash != "" for shape in chart.shapes if shape.kind == "line") == 8
+
+
+def test_gallery_shows_chains_replies_and_the_choice_with_its_probabilities(make_run: MakeTextRun) -> None:
+    run, config = make_run(gallery=12)
+    panels = text_gallery(load_run(run, door="text"), config)
+    assert len(panels) == 12
+    assert {panel.state for panel in panels} >= {"kept", "rejected", "held out, student right"}
+    held = next(panel for panel in panels if panel.replies)
+    assert len(held.replies) == 9 and held.chain.endswith(f"Answer: {held.question.answer}")
+    chose = next(reply.chose for reply in held.replies if reply.arm == "adaptive")
+    assert re.fullmatch(r"chose (direct|full) \(direct \d+%, short \d+%, full \d+%\)", chose)
+
+
+def test_text_page_is_self_contained_without_scripts_and_in_order(make_run: MakeTextRun) -> None:
+    run, config = make_run()
+    page = page_of(run, config)
+    text = run.report.read_text(encoding="utf-8")
+    assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == page.tags["img"] == 0
+    assert page.links == [] and not re.search(r"url\(|@import|https?:", text)
+    order = "headline transfer kinds choices steps memorised rounds structure funnel teacher training gallery refused"
+    assert [name for name in page.ids if re.fullmatch(r"[a-z]+", name)] == [*order.split(), "settings"]
+    assert page.targets <= {f"#{name}" for name in page.ids}
+
+
+def test_hostile_texts_of_a_text_run_are_shown_as_text(make_run: MakeTextRun) -> None:
+    harmless, hostile = page_of(*make_run()), page_of(*make_run(hostile=HOSTILE))
+    assert hostile.handlers == [] and hostile.tags["script"] == hostile.tags["img"] == 0
+    assert "<script>alert(1)</script>" in hostile.text
+    assert hostile.tags["article"] == harmless.tags["article"]
+
+
+def test_empty_text_run_names_what_is_missing_and_never_annotations(make_run: MakeTextRun) -> None:
+    run, config = make_run()
+    empty = RunFolder(run.root.parent / "empty")
+    publish_json(empty.run_json, {})
+    page = page_of(empty, config)
+    assert "metrics.json" in page.text and "annotations" not in page.text.partition("Settings, and how")[0]
+    assert page.text.count("Nothing to show") >= 8
+
+
+def test_rounds_tell_chains_and_the_share_of_full_accuracy(make_run: MakeTextRun) -> None:
+    page = page_of(*make_run())
+    text = " ".join(page.text.split())
+    assert "chains of the teacher" in text and "50.0% [40.0, 60.0] n=30" in text
+    assert re.search(r"pre, which learns all of the teacher's chains, reaches \d+\.\d%", text)
+
+
+def test_card_of_a_text_run_names_base_orders_and_no_frames(make_run: MakeTextRun) -> None:
+    run, config = make_run()
+    write_card(run, config)
+    card = run.model_card.read_text(encoding="utf-8")
+    assert "base_model: tiny-text" in card and "license: Apache-2.0" in card and "Arm `adaptive`" in card
+    assert re.search(r"\| pre \| \d+\.\d% \[\d+\.\d, \d+\.\d\] n=30 \| \d", card)
+    assert "frame" not in card and "clip" not in card
+
+
+def test_summary_of_a_text_run_tells_accuracy_tokens_and_the_gain_of_thinking(make_run: MakeTextRun) -> None:
+    run, config = make_run()
+    write_text_report(run, config)
+    text = "\n".join(summary_lines(run))
+    assert re.search(r"adaptive +\d+\.\d% \[\d+\.\d, \d+\.\d\] n=30   [\d.]+ \[[\d.]+, [\d.]+\] tokens", text)
+    assert re.search(r"problems of 3 and 4 steps: pre minus answers_only: \+\d", text)
+    assert re.search(r"adaptive minus pre: .* with \d\.\d\d times its tokens", text)
+    assert str(run.report) in text

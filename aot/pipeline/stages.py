@@ -37,6 +37,19 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
 def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
     """report.html and MODEL_CARD.md."""
     from aot.reporting.card import write_card
+    from aot.reporting.text_report import write_text_report
+
+    progress(0, 1)
+    if config.door == "text":
+        write_text_report(run, config)
+    else:
+        _write_video_report(run, config)
+    write_card(run, config)
+    progress(1, 1)
+    return {"bytes": run.report.stat().st_size}
+
+
+def _write_video_report(run: RunFolder, config: RunConfig) -> None:
     from aot.reporting.report import write_report
     from video_data.sampling import nearest_indices
     from video_data.shards import FrameStore
@@ -52,8 +65,4 @@ def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, i
         clip = store.clip(uri)
         return clip.true_width, clip.true_height
 
-    progress(0, 1)
     write_report(run, config, frames=frames, true_size=true_size)
-    write_card(run, config)
-    progress(1, 1)
-    return {"bytes": run.report.stat().st_size}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from aot.config import ArmConfig, RunConfig
 from aot.evaluation.cells import ALL
@@ -56,12 +57,12 @@ class Results:
     config: RunConfig
     rows: dict[tuple[str, str, str, str, str], MetricRow]
 
-    @property
+    @cached_property
     def students(self) -> list[Student]:
         """Every arm and mode, in the order of the metrics."""
         return list(dict.fromkeys((row.arm, row.mode) for row in self.data.metrics))
 
-    @property
+    @cached_property
     def splits(self) -> tuple[str, ...]:
         """Evaluated splits with numbers, the one in distribution first."""
         return tuple(s for s in self.config.evaluate.splits if any(key[2] == s for key in self.rows))

@@ -8,10 +8,11 @@ from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Prediction, Question, Trace, Verdict
 from aot.reporting.gallery import gallery_sources
 from aot.reporting.load import Json, RunData, read_json
-from aot.reporting.numbers import clip_text
+from aot.reporting.numbers import clip_text, short
 from aot.reporting.panels import TEXT_LIMIT, PanelSource, answer_view
 from aot.reporting.tables import roles
 from aot.reporting.text_results import MODES
+from aot.reporting.training import StatTable
 
 ROUNDS = "rounds.json"
 ROUND_COLUMNS = {
@@ -21,6 +22,15 @@ ROUND_COLUMNS = {
     "chains_used": "chains used",
     "sampled": "replies sampled",
     "new_chains": "new chains found",
+}
+
+TRAINING_COLUMNS = {
+    "trainable_parameters": "trainable parameters",
+    "trainable_share": "share of all",
+    "questions": "questions",
+    "lessons": "lessons",
+    "max_steps": "steps",
+    "packing": "rows",
 }
 
 
@@ -83,6 +93,22 @@ def rounds_views(data: RunData, config: RunConfig) -> list[RoundsView]:
         full = _full_arm(config, arm)
         views.append(_rounds_view(arm.name, rows, full=full, accuracy=_accuracy(data, config, full)))
     return views
+
+
+def training_table(data: RunData, config: RunConfig) -> StatTable | None:
+    """What each arm was trained on, and how much of the model changed; None before training."""
+    rows = []
+    for arm in config.train.arms:
+        path = data.run.arm(arm.name) / "training.json"
+        facts = read_json(path) if path.exists() else {}
+        if isinstance(facts, dict) and facts:
+            rows.append((arm.name, arm.tuning, *(_figure(facts.get(key)) for key in TRAINING_COLUMNS)))
+    columns = ("arm", "tuning", *TRAINING_COLUMNS.values())
+    return StatTable("What each arm learned from", columns, tuple(rows)) if rows else None
+
+
+def _figure(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else short(value)
 
 
 def _panel(source: PanelSource, *, anchor: str) -> TextPanel:

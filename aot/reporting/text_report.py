@@ -12,7 +12,7 @@ from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected
 from aot.reporting.load import RunData, load_run
 from aot.reporting.report import question_counts, render, stage_seconds
 from aot.reporting.tables import roles
-from aot.reporting.text_panels import rounds_views, text_gallery
+from aot.reporting.text_panels import rounds_views, text_gallery, training_table
 from aot.reporting.text_results import results_of
 from aot.reporting.text_tables import (
     accuracy_chart,
@@ -78,6 +78,7 @@ def _making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "rejected": rejected_examples(data, config),
         "teacher": stats_view(data.teacher),
         "curves": curve_charts(data, config),
+        "trained": training_table(data, config),
         "settings": dump_config(config),
         "commands": [shlex.join(command) for command in commands],
         "seconds": stage_seconds(facts),

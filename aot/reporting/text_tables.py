@@ -113,8 +113,9 @@ def structure_grid(results: Results) -> Grid | None:
     arms = results.config.train.arms
     damaged = [arm for arm in arms if arm.chains in CHAINS]
     orders = {arm.order for arm in damaged}
-    sound = [arm for arm in arms if arm.chains == "kept" and arm.chain_share == 1 and arm.order in orders]
-    plain_answers = [arm for arm in arms if arm.order == "answers_only"]
+    whole = [arm for arm in arms if arm.chains == "kept" and arm.chain_share == 1 and arm.tuning == "lora"]
+    sound = [arm for arm in whole if arm.order in orders]
+    plain_answers = [arm for arm in whole if arm.order == "answers_only"]
     shown = [arm.name for arm in (*sound, *damaged, *plain_answers)]
     lookups = [(split, lookup(results, split, "accuracy")) for split in results.splits]
     for arm in sound:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aot.reporting.charts import Dot, Drawing, Line, Shape, Text
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 900.0, 380.0, 52.0, 230.0, 30.0, 44.0
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 980.0, 380.0, 52.0, 300.0, 30.0, 44.0
 _LABEL_STEP = 15.0
 
 
@@ -63,13 +63,17 @@ def _axes(ticks: Sequence[float], name: str) -> list[Shape]:
 
 
 def _legend(points: Mapping[str, TokenPoint], colors: Mapping[str, str]) -> list[Shape]:
-    """Names in the order of their dots' height, none upon another."""
+    """Names at the height of their dots where there is room, none upon another."""
+    labels = sorted(points, key=lambda label: -points[label].accuracy)
+    heights: list[float] = []
+    for label in labels:
+        lowest = heights[-1] + _LABEL_STEP if heights else _TOP
+        heights.append(max(_sy(points[label].accuracy), lowest))
     shapes: list[Shape] = []
-    y = _TOP - _LABEL_STEP
-    for label in sorted(points, key=lambda label: -points[label].accuracy):
-        point = points[label]
-        y = max(_sy(point.accuracy), y + _LABEL_STEP)
-        told = f"{label[:22]}: {point.accuracy:.0%}, {point.tokens:.1f}"
+    for place, label in enumerate(labels):
+        room = _HEIGHT - 8 - _LABEL_STEP * (len(labels) - 1 - place)
+        y, point = min(heights[place], room), points[label]
+        told = f"{label[:28]}: {point.accuracy:.0%}, {point.tokens:.1f}"
         shapes += [Dot(_WIDTH - _RIGHT + 14, y, 4, colors[label])]
         shapes += [Text(_WIDTH - _RIGHT + 24, y + 4, told, 12, fill=colors[label], bold=True)]
     return shapes

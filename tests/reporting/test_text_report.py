@@ -108,10 +108,11 @@ def test_empty_text_run_names_what_is_missing_and_never_annotations(make_run: Ma
     assert page.text.count("Nothing to show") >= 8
 
 
-def test_rounds_tell_chains_and_the_share_of_full_accuracy(make_run: MakeTextRun) -> None:
+def test_page_tells_what_arms_learned_from_and_what_rounds_of_own_chains_reached(make_run: MakeTextRun) -> None:
     page = page_of(*make_run())
     text = " ".join(page.text.split())
     assert "chains of the teacher" in text and "50.0% [40.0, 60.0] n=30" in text
+    assert "trainable parameters" in text and "233,472" in text
     assert re.search(r"pre, which learns all of the teacher's chains, reaches \d+\.\d%", text)
 
 

@@ -99,6 +99,7 @@ def build_text_run(root: Path, *, size: int = 30, hostile: str = "", gallery: in
          "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": size}])  # fmt: skip
     for arm in ("answers_only", "pre"):
         lines = [f'{{"step": {i}, "loss": {3 / i + 0.1}, "label_loss": {1 / i}, "lr": 0.002}}' for i in range(1, 61)]
+        publish_json(run.arm(arm) / "training.json", {"trainable_parameters": 233472, "lessons": 2 * size})
         publish(run.arm(arm) / "metrics.jsonl", "\n".join(lines) + "\n")
     publish_rows(run.predictions / "all.jsonl", predictions)
     publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])

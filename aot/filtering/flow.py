@@ -1,7 +1,7 @@
 """Drops text chains whose steps do not follow from each other: numbers from nowhere, results that lead nowhere.
 
-A chain is strict where it is nothing but equations, each line being one or several of them behind an optional
-`label:`, besides lines that state one number. Then every number comes from the question, an earlier result or a known
+A chain is strict where at least half of its lines with numbers are nothing but equations behind an optional `label:`,
+or state one number, and none is algebra. Then every number comes from the question, an earlier result or a known
 constant, every result and every number of the question is used, and the last result is the answer. Prose leaves much
 unsaid, so of prose only the answer is asked for: some equation, or the last line, must come to it.
 """
@@ -26,6 +26,8 @@ _WORD_VALUES = {
 }  # fmt: skip
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)?")
 _DIGIT = re.compile(r"\d")
+_UNKNOWN = re.compile(r"(?<![^\W\d_])(?:[b-hj-wyzB-HJ-WYZ]|[xX](?!\s?[\d$(.]))(?![^\W\d_])")
+"""A letter by itself, which stands for a number."""
 
 
 def flow(subject: Subject) -> Verdict:
@@ -44,24 +46,24 @@ def flow(subject: Subject) -> Verdict:
 
 
 def is_strict(subject: Subject) -> bool:
-    """Whether the chain is nothing but equations, or the config says that it has to be."""
+    """Whether the chain is written in equations more than in prose, or the config decides so."""
     if subject.config.strict_flow != "auto":
         return subject.config.strict_flow == "on"
     chain = subject.chain
-    if any(one.result is None or not one.operands or "%" in one.text for one in chain.equations):
+    if any("=" in line and _UNKNOWN.search(line) for line in chain.lines):
         return False
-    return all(
-        _is_formal(line, [one.text for one in chain.equations if one.line == at]) for at, line in enumerate(chain.lines)
-    )
+    numbered = [(at, line) for at, line in enumerate(chain.lines) if _DIGIT.search(line)]
+    formal = [at for at, line in numbered if _is_formal(line, [one for one in chain.equations if one.line == at])]
+    return len(formal) * 2 >= len(numbered) and any(one.line in formal for one in chain.equations)
 
 
-def _is_formal(line: str, equations: list[str]) -> bool:
+def _is_formal(line: str, equations: list[Equation]) -> bool:
     if not equations:
         return len(find_amounts(line)) < 2 and "=" not in line
     rest = line.rpartition(": ")[2]
-    for text in equations:
-        before, found, rest = rest.partition(text)
-        if not found or before.strip(" ,.;"):
+    for one in equations:
+        before, found, rest = rest.partition(one.text)
+        if not found or before.strip(" ,.;") or one.result is None or not one.operands or "%" in one.text:
             return False
     return not rest.strip(" ,.;")
 
@@ -98,7 +100,11 @@ def _origins(subject: Subject) -> _Origins:
     parts = {part for word in words for part in (word, *word.split("-"))}
     free = {Fraction(values[word.replace("-", " ")]) for word in parts if word.replace("-", " ") in values}
     free |= {Fraction(str(constant)) for constant in subject.config.flow_constants}
-    return _Origins(Counter(find_amounts(subject.question.text)), free)
+    given = Counter(find_amounts(subject.question.text))
+    if "%" in subject.question.text or "percent" in words:
+        parts_of_100 = {one.value for one in given} | {100 - one.value for one in given}
+        free |= parts_of_100 | {value / 100 for value in parts_of_100} | {1 + value / 100 for value in parts_of_100}
+    return _Origins(given, free)
 
 
 class _Ledger:

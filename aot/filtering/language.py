@@ -4,7 +4,10 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from aot.filtering.common_words import COMMON_WORDS
+from aot.filtering.flow import is_strict
 from aot.filtering.subject import Subject
+from aot.filtering.text_chain import without_notes
 from aot.records import Verdict
 
 _BROKEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffd\ue000-\uf8ff\ufdd0-\ufdef\u200b-\u200f\u202a-\u202e]|Ã.|â€|ï»¿")
@@ -15,6 +18,12 @@ _WORD_LIKE = re.compile(
     r"|\[\d+\]|[^\w\s]|[A-Za-z]"  # a citation, mark or single letter
 )
 _MATHEMATICS = re.compile(r"[\d\\${}^_=+*/<>|]")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_COMMON_STEMS = frozenset(word.rstrip("s") for word in COMMON_WORDS)
+MAX_STRANGE = 0.15
+"""A larger share of unknown words is garbled; one in a thousand of GSM8K's own solutions has it."""
+MIN_ENGLISH = 1 / 3
+FEW_WORDS = 12
 _EDGE = ".,;:!?()\"'"
 
 
@@ -36,7 +45,31 @@ def language(subject: Subject) -> Verdict:
         problem, detail = "foreign_script", ", ".join(sorted(foreign))
     elif ratio < subject.config.min_word_ratio:
         problem = "few_words"
+    elif not subject.is_agent_trace and (strange := _strange_words(subject)):
+        problem, detail = "unknown_words", ", ".join(strange)[:200]
     return subject.verdict("language", problem, value=round(ratio, 4), detail=detail)
+
+
+def _strange_words(subject: Subject) -> list[str]:
+    """Words that are neither common nor of the question, where an English chain of equations has too many of them.
+
+    One is too many in a chain that is written in equations or orders alone. Other prose, LaTeX, and questions in
+    another language are left alone.
+    """
+    chain, asked = subject.chain, _words(subject.question.text)
+    words = _words(without_notes("\n".join(chain.lines)))
+    is_english = sum(word in COMMON_WORDS for word in asked) >= MIN_ENGLISH * len(asked)
+    if not (chain.is_formal or len(words) <= FEW_WORDS) or not is_english or "\\" in subject.trace.rationale:
+        return []
+    told = _words(" ".join((subject.trace.answer, *subject.question.choices)))
+    stems = _COMMON_STEMS.union(word.rstrip("s") for word in (*asked, *told))
+    strange = [word for word in words if word.rstrip("s") not in stems]
+    is_terse = chain.is_formal and (not chain.equations or is_strict(subject))
+    return strange if is_terse or len(strange) > MAX_STRANGE * len(words) else []
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _LETTERS.findall(text.casefold()) if len(word) > 1]
 
 
 @lru_cache(maxsize=65536)

@@ -198,8 +198,8 @@ def garbled_language(target: Target, draw: Generator) -> str | None:
     if how == 0:
         garbled = _pick(FOREIGN, draw).split()
     elif how == 1:
-        garbled = ["".join(draw.permutation(list(word))) for word in old]
-        if sum(a != b for a, b in zip(garbled, old, strict=True)) < 2:
+        garbled = [_shuffled_letters(word, draw) for word in old]
+        if sum(len(word) > 3 and word != was for word, was in zip(garbled, old, strict=True)) < 2:
             garbled = [word + "xq" for word in old]
     else:
         garbled = [word[:1] + _pick(_BROKEN, draw) + word[2:] for word in old]
@@ -294,6 +294,10 @@ def shown(amount: Amount) -> str:
     if amount.is_clock:
         return f"{int(value) // 60 % 24}:{int(value) % 60:02d}"
     return str(value) if value.denominator == 1 else f"{float(value):.2f}"
+
+
+def _shuffled_letters(word: str, draw: Generator) -> str:
+    return "".join(draw.permutation(list(word))) if word.isalpha() else word
 
 
 def _with_result(equation: Equation, result: Amount) -> str:

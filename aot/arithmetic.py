@@ -6,7 +6,7 @@ and the time is linear in its length.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -131,7 +131,11 @@ def check_text(text: str) -> StepCheck:
     >>> check.equations, check.wrong, check.unreadable, check.first_wrong.text
     (3, 1, 1, '19 - 5 = 15')
     """
-    equations = find_equations(text)
+    return check_equations(find_equations(text))
+
+
+def check_equations(equations: Sequence[Equation]) -> StepCheck:
+    """How many of `equations` there are, do not hold, and cannot be read."""
     wrong = [one for one in equations if one.holds is False]
     unreadable = sum(one.holds is None for one in equations)
     return StepCheck(len(equations), len(wrong), unreadable, wrong[0] if wrong else None)

@@ -23,7 +23,7 @@ Edit = Callable[["Target", Generator], str | None]
 FOREIGN = ("затем он берёт ещё", "次に彼は数を足して", "dann wird noch schnell gezählt", "luego se suma muy bien")
 _BROKEN = ("\ufffd\ufffd", "Ã¼Ã©", "\x00\x01", "â€œ")
 _NUMBER = re.compile(r"\d+(?::[0-5]\d)?(?:[.,]\d+)*")
-_ORDER = re.compile(r"[^\W\d]\w*(?: > [^\W\d]\w*)+")
+_ORDER = re.compile(r"\b[^\W\d]\w*+(?: > [^\W\d]\w*+)+")
 _TRIES = 30
 CONSTANTS = (2, 7, 12, 24, 60, 100)
 """Numbers that a chain may use though nobody gave them."""

@@ -31,7 +31,7 @@ FAULTS: dict[str, edits.Edit] = {
 """Kind of defect to the edit that makes it; an edit returns None where it does not apply."""
 DELETED_SHARE = 0.5
 _NUMBER = re.compile(r"\d+(?::[0-5]\d)?")
-_NAMES = re.compile(r"[^\W\d]\w*(?= >)|(?<=> )[^\W\d]\w*")
+_NAMES = re.compile(r"\b[^\W\d]\w*+(?= >)|(?<=> )[^\W\d]\w*+")
 _TRIES = 50
 
 

@@ -3,12 +3,12 @@
 A chain is strict where at least half of its lines with numbers are nothing but equations behind an optional `label:`,
 or state one number, and none is algebra. Then every number comes from the question, an earlier result or a known
 constant, every result and every number of the question is used, and the last result is the answer. Prose leaves much
-unsaid, so of prose only the answer is asked for: some equation, or the last line, must come to it.
+unsaid, so prose has to come to the answer in some equation or its last line, and must not compute with what only a
+later line gives; a step left out goes unseen.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,6 +24,8 @@ _WORD_VALUES = {
     "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "tenth": 10, "tenths": 10,
     "dozen": 12, "dozens": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000,
 }  # fmt: skip
+SMALL = 12
+"""Prose may use a number up to this one without giving it."""
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)?")
 _DIGIT = re.compile(r"\d")
 _UNKNOWN = re.compile(r"(?<![^\W\d_])(?:[b-hj-wyzB-HJ-WYZ]|[xX](?!\s?[\d$(.]))(?![^\W\d_])")
@@ -38,8 +40,8 @@ def flow(subject: Subject) -> Verdict:
         problem, detail = order_problem(subject.chain, subject.question.text, subject.trace.answer)
         return subject.verdict("flow", problem, detail=detail)
     if not is_strict(subject):
-        problem = "" if _reaches_answer(subject) else "result_is_not_answer"
-        return subject.verdict("flow", problem, detail=subject.trace.answer[:100] if problem else "")
+        problem, detail = _prose_problem(subject)
+        return subject.verdict("flow", problem, detail=detail)
     ledger = _Ledger(subject)
     problem, detail = ledger.problem()
     return subject.verdict("flow", problem, value=ledger.known_share, detail=detail)
@@ -53,7 +55,7 @@ def is_strict(subject: Subject) -> bool:
     if any("=" in line and _UNKNOWN.search(line) for line in chain.lines):
         return False
     numbered = [(at, line) for at, line in enumerate(chain.lines) if _DIGIT.search(line)]
-    formal = [at for at, line in numbered if _is_formal(line, [one for one in chain.equations if one.line == at])]
+    formal = [at for at, line in numbered if _is_formal(line, chain.by_line.get(at, []))]
     return len(formal) * 2 >= len(numbered) and any(one.line in formal for one in chain.equations)
 
 
@@ -66,6 +68,24 @@ def _is_formal(line: str, equations: list[Equation]) -> bool:
         if not found or before.strip(" ,.;") or one.result is None or not one.operands or "%" in one.text:
             return False
     return not rest.strip(" ,.;")
+
+
+def _prose_problem(subject: Subject) -> tuple[str, str]:
+    if not _reaches_answer(subject):
+        return "result_is_not_answer", subject.trace.answer[:100]
+    origins, chain = _origins(subject), subject.chain
+    known = {*origins.amounts, *map(Amount, origins.free)}
+    later = Counter(one.result for one in chain.equations)
+    for number, line in enumerate(chain.lines):
+        own = chain.by_line.get(number, [])
+        later.subtract(one.result for one in own)
+        for one in own:
+            early = [amount for amount in one.operands if later[amount] > 0 and amount not in known]
+            if any(amount.is_clock or amount.value > SMALL for amount in early):
+                return "used_before_made", one.text
+            known |= {one.result} if one.result is not None else set()
+        known.update(find_amounts(line))
+    return "", ""
 
 
 def _reaches_answer(subject: Subject) -> bool:
@@ -114,12 +134,14 @@ class _Ledger:
         self._chain = subject.chain
         self._answer = read_amount(subject.trace.answer)
         self._origins = _origins(subject)
-        self._results = [one.result for one in self._chain.equations]
+        self._later = Counter(one.result for one in self._chain.equations)
+        """Results that the rest of the chain still makes."""
         self._unused: Counter[Amount] = Counter(self._origins.amounts)
         self._made: Counter[Amount] = Counter()
         """Results that no later equation has used."""
         self._known = set(self._origins.amounts)
         self._operands = self._strange = 0
+        self._first_problem: tuple[str, str] | None = None
 
     @property
     def known_share(self) -> float:
@@ -128,9 +150,13 @@ class _Ledger:
 
     def problem(self) -> tuple[str, str]:
         """The first problem of the chain with its detail; two empty texts when there is none."""
-        problems = list(self._walk())
-        if problems:
-            return problems[0]
+        for number, line in enumerate(self._chain.lines):
+            own = self._chain.by_line.get(number, [])
+            for equation in own:
+                self._enter(equation)
+            self._enter_prose(line, own)
+        if self._first_problem:
+            return self._first_problem
         last = self._chain.equations[-1]
         if self._answer is not None and last.result is not None and not _equal(last.result, self._answer):
             return "result_is_not_answer", last.text
@@ -142,18 +168,7 @@ class _Ledger:
                 return problem, _shown(first)
         return "", ""
 
-    def _walk(self) -> Iterable[tuple[str, str]]:
-        equations = iter(enumerate(self._chain.equations))
-        at, equation = next(equations, (0, None))
-        for number, line in enumerate(self._chain.lines):
-            own: list[Equation] = []
-            while equation is not None and equation.line == number:
-                own.append(equation)
-                yield from self._enter(equation, at)
-                at, equation = next(equations, (at + 1, None))
-            yield from self._stated(line, own, at)
-
-    def _enter(self, equation: Equation, at: int) -> Iterable[tuple[str, str]]:
+    def _enter(self, equation: Equation) -> None:
         for operand in equation.operands:
             self._operands += 1
             if self._made[operand] > 0:
@@ -162,24 +177,26 @@ class _Ledger:
                 self._unused[operand] -= 1
             elif not self._has_origin(operand):
                 self._strange += 1
-                yield self._missing(operand, at), f"{_shown(operand)} in {equation.text}"
+                self._note(operand, equation.text)
+        self._later[equation.result] -= 1
         if equation.result is not None:
             self._made[equation.result] += 1
             self._known.add(equation.result)
 
-    def _stated(self, line: str, own: list[Equation], at: int) -> Iterable[tuple[str, str]]:
+    def _enter_prose(self, line: str, own: list[Equation]) -> None:
         """Numbers that stand outside the equations of a line."""
         for equation in own:
             line = line.replace(equation.text, " ", 1)
         for amount in find_amounts(line):
             if not self._has_origin(amount):
-                yield self._missing(amount, at), f"{_shown(amount)} in {line.strip()[:100]}"
+                self._note(amount, line.strip()[:100])
+
+    def _note(self, amount: Amount, where: str) -> None:
+        problem = "used_before_made" if self._later[amount] > 0 else "number_from_nowhere"
+        self._first_problem = self._first_problem or (problem, f"{_shown(amount)} in {where}")
 
     def _has_origin(self, amount: Amount) -> bool:
         return amount in self._known or (not amount.is_clock and amount.value in self._origins.free)
-
-    def _missing(self, amount: Amount, at: int) -> str:
-        return "used_before_made" if amount in self._results[at:] else "number_from_nowhere"
 
 
 def _equal(a: Amount, b: Amount) -> bool:

@@ -59,7 +59,8 @@ def _strange_words(subject: Subject) -> list[str]:
     chain, asked = subject.chain, _words(subject.question.text)
     words = _words(without_notes("\n".join(chain.lines)))
     is_english = sum(word in COMMON_WORDS for word in asked) >= MIN_ENGLISH * len(asked)
-    if not (chain.is_formal or len(words) <= FEW_WORDS) or not is_english or "\\" in subject.trace.rationale:
+    computes = chain.is_formal or "=" in subject.trace.rationale or len(words) <= FEW_WORDS
+    if not computes or not is_english or "\\" in subject.trace.rationale:
         return []
     told = _words(" ".join((subject.trace.answer, *subject.question.choices)))
     stems = _COMMON_STEMS.union(word.rstrip("s") for word in (*asked, *told))

@@ -9,9 +9,9 @@ from aot.filtering.text_chain import TextChain
 Pair = tuple[str, str]
 """(above, below)."""
 
-_COMPARED = re.compile(r"\b([^\W\d]\w*) is (?:much )?(?:(more|less) )?(\w+) than ([^\W\d]\w*)")
-_ASKED = re.compile(r"\b(?:is|are) the (?:(most|least) )?(\w+)\s*\?")
-_CLAIM = re.compile(r"([^\W\d]\w*) is (first|last)\b")
+_COMPARED = re.compile(r"\b([^\W\d]\w*+) is (?:much )?(?:(more|less) )?(\w++) than ([^\W\d]\w*+)")
+_ASKED = re.compile(r"\b(?:is|are) the (?:(most|least) )?(\w++)\s?\?")
+_CLAIM = re.compile(r"\b([^\W\d]\w*+) is (first|last)\b")
 _LESSER = {
     "shorter": "taller", "younger": "older", "slower": "faster", "weaker": "stronger", "smaller": "bigger",
     "lighter": "heavier", "lower": "higher", "cheaper": "dearer", "poorer": "richer", "colder": "warmer",

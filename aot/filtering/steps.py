@@ -1,6 +1,6 @@
 """Drops text chains with an equation that does not hold."""
 
-from aot.arithmetic import check_text
+from aot.arithmetic import check_equations
 from aot.filtering.subject import Subject
 from aot.records import Verdict
 
@@ -12,7 +12,7 @@ def steps(subject: Subject) -> Verdict:
     """
     if subject.is_agent_trace or not subject.chain.equations:
         return subject.not_applicable("steps")
-    check = check_text("\n".join(subject.chain.lines))
+    check = check_equations(subject.chain.equations)
     notes = [f"{check.wrong} wrong, first {check.first_wrong.text[:150]}"] if check.first_wrong else []
     notes += [f"{check.unreadable} unreadable"] if check.unreadable else []
     share = check.right_share

@@ -5,11 +5,12 @@ Read with the text of the rationale alone. Nothing here knows the question or ju
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from aot.arithmetic import Equation, find_equations
 
 ANSWER_LINE = re.compile(r"Answer:[ \t]*(.*)")
-_ORDER = re.compile(r"[^\W\d]\w*(?: > [^\W\d]\w*)+")
+_ORDER = re.compile(r"\b[^\W\d]\w*+(?: > [^\W\d]\w*+)+")
 _NOTE = re.compile(r"<<[^<>\n]*>>")
 
 
@@ -25,6 +26,14 @@ class TextChain:
     """Those of `lines`; their line numbers count in `lines`."""
     orders: tuple[tuple[tuple[str, ...], ...], ...]
     """For each of `lines` the orders in it, such as (Cid, Ann, Bob) for `Cid > Ann > Bob`."""
+
+    @cached_property
+    def by_line(self) -> dict[int, list[Equation]]:
+        """The equations of each line that has any."""
+        grouped: dict[int, list[Equation]] = {}
+        for one in self.equations:
+            grouped.setdefault(one.line, []).append(one)
+        return grouped
 
     @property
     def is_formal(self) -> bool:

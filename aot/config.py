@@ -275,7 +275,7 @@ class TrainConfig(Section):
     save_steps: int = Field(default=60, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     lora: LoraSection = LoraSection()
-    pack_tokens: int = Field(default=512, ge=0)
+    pack_tokens: int = Field(default=256, ge=0)
     """Text rows are packed into rows of about this many tokens, without sight of each other; 0 pads each instead."""
     own_chains: OwnChainsConfig = OwnChainsConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()

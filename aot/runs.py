@@ -369,9 +369,10 @@ def stage_done(run: RunFolder, stage: str) -> bool:
 
 def missing_files(run: RunFolder, stage: str) -> list[Path]:
     """What a finished stage should have left behind and is not there."""
-    config = load_config(run.config)
-    wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, config.door) == config.door]
-    if stage == "train":
+    config = load_config(run.config) if run.config.exists() else None
+    door = config.door if config else None
+    wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, door) == door]
+    if stage == "train" and config:
         wanted += [run.arm(arm.name) / ARM_MARKER for arm in config.train.arms]
     return [path for path in wanted if not (any(path.iterdir()) if path.is_dir() else path.exists())]
 

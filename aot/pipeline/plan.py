@@ -80,7 +80,8 @@ def _text_plan(config: RunConfig) -> _Plan:
 
 def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
     train, evaluate = config.train, config.evaluate
-    rows = sum(2 if arm.rationale_weight > 0 else 1 for arm in train.arms) * train.max_steps * train.questions_per_step
+    steps = sum((2 if arm.rationale_weight > 0 else 1) * config.steps_of(arm) for arm in train.arms)
+    rows = steps * train.questions_per_step
     asked = sum(splits[split] for split in evaluate.splits)
     modes = 3 * (len(train.arms) + 1) + 1
     return (

@@ -18,12 +18,12 @@ def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str,
 
 
 def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
-    """Every arm, one after the other."""
+    """Every arm, one after the other; returns how many arms there are, and steps of all together."""
     from aot.student.train import train_arm
 
-    arms = config.train.arms
-    total = len(arms) * config.train.max_steps
-    for index, arm in enumerate(arms):
-        done_before = index * config.train.max_steps
-        train_arm(run, config, arm, progress=lambda done, _, before=done_before: progress(before + done, total))  # type: ignore[misc]
-    return {"arms": len(arms), "steps": config.train.max_steps}
+    total = sum(config.steps_of(arm) for arm in config.train.arms)
+    before = 0
+    for arm in config.train.arms:
+        train_arm(run, config, arm, progress=lambda done, _, before=before: progress(before + done, total))  # type: ignore[misc]
+        before += config.steps_of(arm)
+    return {"arms": len(config.train.arms), "steps": total}

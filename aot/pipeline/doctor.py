@@ -71,7 +71,8 @@ def _embedded_students() -> Iterator[str]:
         folder = resources.files("aot") / "student" / folder_name
         weights = folder / "model.safetensors"
         if not weights.is_file():
-            yield f"the embedded student {name} is missing; build it: python scripts/build_tiny_students.py --student {name[5:]}"
+            build = f"python scripts/build_tiny_students.py --student {name.removeprefix('tiny-')}"
+            yield f"the embedded student {name} is missing; build it: {build}"
             continue
         expected = (folder / "SHA256").read_text().split()[:1] if (folder / "SHA256").is_file() else []
         if not expected:

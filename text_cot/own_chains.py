@@ -18,8 +18,8 @@ from aot.records import Lesson, Prediction, Question, Record, Trace
 from aot.runs import RunFolder, publish_json, publish_rows, read_rows
 from aot.student.loading import Student, load_student
 from aot.student.predict import predict
-from aot.student.text_predict import sample
 from aot.student.replies import plain_reply
+from aot.student.text_predict import sample
 from text_cot.lessons import Samples, lesson_of, own_share, pick_chain, train_questions
 from text_cot.teacher.procedural import chain_trace
 from text_cot.training import StepCounter

@@ -40,10 +40,14 @@ def budget_of(metric: str) -> int | None:
 
 
 def tokens_mean(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
-    """`tokens_mean`: generated tokens of a reply on average; nothing if tokens are unknown."""
+    """`tokens_mean`: generated tokens of a reply on average, missing ones left out; nothing if tokens are unknown."""
     if cell.tokens.sum() > 0:
-        most = 2 * float(cell.tokens.mean())
-        yield cell.row("tokens_mean", bootstrap.mean(cell.tokens, cell.clusters, bounds=(0.0, most)))
+        there = np.array([graded.prediction.error != "missing" for graded in cell.graded])
+        replies = cell.subset(there)
+        most = 2 * float(replies.tokens.mean())
+        missing = len(cell.graded) - len(replies.graded)
+        note = f"over the {len(replies.graded)} replies; {missing} more are missing" if missing else ""
+        yield cell.row("tokens_mean", bootstrap.mean(replies.tokens, replies.clusters, bounds=(0.0, most)), note)
 
 
 def tokens_per_correct(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:

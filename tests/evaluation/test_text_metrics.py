@@ -77,6 +77,13 @@ def test_budgets_turn_long_answers_into_wrong_ones() -> None:
     assert rows["pre", "reason", "test", "all", "tokens_per_correct"].value == 13
 
 
+def test_missing_replies_do_not_make_answers_look_cheap() -> None:
+    asked = [question(i) for i in range(10)]
+    rows = metrics(asked, [right(q, arm="pre", completion_tokens=8) for q in asked[:7]])
+    mean = rows["pre", "reason", "test", "all", "tokens_mean"]
+    assert (mean.value, mean.n, mean.note) == (8, 7, "over the 7 replies; 3 more are missing")
+
+
 def test_an_arm_without_tokens_has_no_cost_rows() -> None:
     asked = [question(i) for i in range(4)]
     rows = metrics(asked, [right(q, arm="teacher") for q in asked])

@@ -3,8 +3,8 @@
 Every equation that can be read in a reply is worked out again (aot.arithmetic). Measured is whether what is written is
 true as written; a step that is left out, or true but beside the point, goes unseen. A wrong answer in a chain with a
 wrong step need not come from it, so it is counted twice: where there is a wrong step at all, and where the result of
-the first one goes on, into a later equation or into the answer itself. A wrong answer without a wrong step has another
-cause, such as a wrong plan.
+the first one goes on, into a later equation (the next one of `a = b = c` too) or into the answer itself. A wrong
+answer without a wrong step has another cause, such as a wrong plan.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class ChainCheck:
     """Equations that can be worked out."""
     has_wrong: bool
     goes_on: bool
-    """Whether the result of the first wrong equation is used by a later one, or is the answer."""
+    """Whether the value that the first wrong equation states is used by a later one, or is the answer."""
 
 
 def check_chain(prediction: Prediction) -> ChainCheck:
@@ -41,10 +41,11 @@ def check_chain(prediction: Prediction) -> ChainCheck:
     first = next((i for i, equation in enumerate(equations) if equation.holds is False), None)
     if first is None:
         return ChainCheck(readable, has_wrong=False, goes_on=False)
-    result = equations[first].result
-    used_later = any(result in later.operands for later in equations[first + 1 :])
-    is_answer = read_amount(prediction.answer or "") == result
-    return ChainCheck(readable, has_wrong=True, goes_on=result is not None and (used_later or is_answer))
+    stated, later = equations[first].stated, equations[first + 1 :]
+    is_chained = bool(later) and later[0].line == equations[first].line and not later[0].operands
+    used_later = is_chained or any(stated in one.operands for one in later)
+    is_answer = read_amount(prediction.answer or "") == stated
+    return ChainCheck(readable, has_wrong=True, goes_on=used_later or is_answer)
 
 
 def step_rows(cell: Cell) -> Iterator[MetricRow]:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from text_rows import metrics, question, said
+from text_rows import metrics, question, said, wrong
 
 from aot.evaluation.memorisation import nearest_distances
+from aot.evaluation.steps import check_chain
 
 
 def rows_of(texts: dict[str, bool]) -> dict[str, object]:
@@ -31,6 +32,15 @@ def test_a_wrong_result_that_nobody_takes_up_does_not_go_on() -> None:
     rows = rows_of({"3 + 3 = 7\n12 + 9 = 21\nAnswer: 21": False, "3 + 3 = 7\n7 + 9 = 16\nAnswer: 16": False})
     assert rows["wrong_answers_after_wrong_step"].value == 1.0  # type: ignore[attr-defined]
     assert rows["wrong_answers_from_wrong_step"].value == 0.5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("chain", "answer"),
+    [("48/2 + 3 = 25 + 3 = 28", "28"), ("48/2 + 3 = 25 + 3", "28"), ("48/2 + 3 = 25 + 3 = 28 - 1 = 27", "27")],
+)
+def test_a_wrong_side_that_is_itself_a_sum_goes_on(chain: str, answer: str) -> None:
+    check = check_chain(wrong(question(1), arm="pre").model_copy(update={"raw_text": chain, "answer": answer}))
+    assert check.has_wrong and check.goes_on
 
 
 def test_replies_without_equations_have_no_step_rows() -> None:

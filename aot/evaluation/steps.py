@@ -49,11 +49,11 @@ def check_chain(prediction: Prediction) -> ChainCheck:
 
 
 def step_rows(cell: Cell) -> Iterator[MetricRow]:
-    """Rows over the replies with at least one readable equation, which n counts; nothing if there are none.
+    """Rows over the replies with at least one readable equation; nothing if there are none.
 
     `chains_with_wrong_step` over all of them; `wrong_answers_after_wrong_step` and `wrong_answers_from_wrong_step`,
     whose first wrong result goes on, over those whose answer is wrong or missing; and `right_answers_with_wrong_step`
-    over those whose answer is right.
+    over those whose answer is right. Each n counts the replies that the row is over, and its note tells which.
     """
     checks = [check_chain(graded.prediction) for graded in cell.graded]
     readable = np.array([check.readable > 0 for check in checks])
@@ -62,14 +62,15 @@ def step_rows(cell: Cell) -> Iterator[MetricRow]:
     chains = cell.subset(readable)
     has_wrong = np.array([check.has_wrong for check in checks])[readable]
     goes_on = np.array([check.goes_on for check in checks])[readable]
-    note = f"over the {len(chains.graded)} of {len(cell.graded)} replies with an equation that can be read"
-    yield chains.row("chains_with_wrong_step", proportion(has_wrong, chains.clusters), note)
+    note = f"the {len(chains.graded)} of {len(cell.graded)} replies with an equation that can be read"
+    yield chains.row("chains_with_wrong_step", proportion(has_wrong, chains.clusters), f"over {note}")
     is_wrong = chains.correct == 0
-    for metric, hits, chosen in (
-        ("wrong_answers_after_wrong_step", has_wrong, is_wrong),
-        ("wrong_answers_from_wrong_step", goes_on, is_wrong),
-        ("right_answers_with_wrong_step", has_wrong, ~is_wrong),
+    for metric, hits, chosen, which in (
+        ("wrong_answers_after_wrong_step", has_wrong, is_wrong, "wrong"),
+        ("wrong_answers_from_wrong_step", goes_on, is_wrong, "wrong"),
+        ("right_answers_with_wrong_step", has_wrong, ~is_wrong, "right"),
     ):
         if chosen.any():
             part = chains.subset(chosen)
-            yield part.row(metric, proportion(hits[chosen], part.clusters), note)
+            told = f"over the {len(part.graded)} {which} answers among {note}"
+            yield part.row(metric, proportion(hits[chosen], part.clusters), told)

@@ -26,6 +26,8 @@ def test_wrong_steps_are_counted_among_all_wrong_and_right_answers() -> None:
         "wrong_answers_from_wrong_step": (0.5, 2), "right_answers_with_wrong_step": (0.5, 2),
     }  # fmt: skip
     assert rows["chains_with_wrong_step"].note.startswith("over the 4 of 5 replies")  # type: ignore[attr-defined]
+    note = rows["right_answers_with_wrong_step"].note  # type: ignore[attr-defined]
+    assert note.startswith("over the 2 right answers among the 4 of 5 replies")
 
 
 def test_a_wrong_result_that_nobody_takes_up_does_not_go_on() -> None:

@@ -22,6 +22,7 @@ def holds(text: str) -> list[bool | None]:
         "5 + 3 = 4 + 4 = 8",
         "10 / 3 = 3.33 and 2/3*100 = 66.67% and 10/3 = 3 and 2 / 3 * 1 = 0.66",
         "20% of $1,500 = $300 and 25 / 100 = 25%",
+        "2/3*100 = 66.67%. 20% of 50 = 10%. 100% - 20% = 80. (30 - 20) / 20 * 100% = 50. 50% / 2 = 25",
         "5 apples + 3 apples = 8 apples, 3 hours * $12/hour = $36",
         "9:40 + 35 minutes = 10:15. 11:50 + 2 hours = 1:50 and 10:15 - 9:40 = 35 minutes",
         r"5 \times 3 = 15 and \frac{1}{2} + 1 = 1.5",
@@ -35,7 +36,17 @@ def test_right_equations_hold(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["12 + 7 = 18", "10 / 4 = 3", "0.5 + 0.25 = 0.8", "9:40 + 35 minutes = 10:25", "Ann has 5 apples + 3 pears = 9."],
+    [
+        "12 + 7 = 18",
+        "10 / 4 = 3",
+        "20% of 50 = 1000",
+        "25% * 80 = 2000",
+        "20% * 50 / 2 = 500",
+        "1 / 4 * 3 = 7500%",
+        "0.5 + 0.25 = 0.8",
+        "9:40 + 35 minutes = 10:25",
+        "Ann has 5 apples + 3 pears = 9.",
+    ],
 )
 def test_wrong_equations_do_not_hold(text: str) -> None:
     assert holds(text) == [False]

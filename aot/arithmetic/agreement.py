@@ -8,7 +8,8 @@ from aot.arithmetic.tokens import Amount, Token, is_number
 
 DAY_MINUTES = 24 * 60
 
-_INEXACT = frozenset({"*", "×", "·", "x", "times", "of", "/", "÷", "divided by", "%"})
+_TIMES = frozenset({"*", "×", "·", "x", "times", "of"})
+_INEXACT = _TIMES | {"/", "÷", "divided by", "%"}
 """What may leave decimals to be rounded away; sums need no rounding."""
 _SCALES = frozenset({"dozen", "hundred", "thousand", "million", "billion", "k", "m", "bn"})
 _MEASURES = frozenset({
@@ -37,9 +38,12 @@ def agree(
     if not is_single or not any(token.text.casefold() in _INEXACT for token in left):
         return False
     written = next(token.text for token in right if is_number(token))
-    has_percent = any(token.kind == "percent" for token in (*left, *right))
-    scales = (Fraction(1), Fraction(100), Fraction(1, 100)) if has_percent else (Fraction(1),)
-    return any(_rounds_to(true.value, stated.value * scale, written, scale) for scale in scales)
+    scale = Fraction(1)
+    if any(token.kind == "percent" for token in right):  # 20% of 50 = 10%, where 10 is meant
+        scale = Fraction(100)
+    elif _is_in_percent(left):
+        scale = Fraction(1, 100)
+    return any(_rounds_to(true.value, stated.value * each, written, each) for each in {Fraction(1), scale})
 
 
 def units_may_differ(tokens: tuple[Token, ...]) -> bool:
@@ -56,6 +60,19 @@ def is_ambiguous(tokens: tuple[Token, ...], value: Amount) -> bool:
     fraction = ["number", "/", "number"]
     by_fraction = any(kinds[at : at + 4] == ["/", *fraction] for at in range(len(kinds)))
     return by_fraction or (kinds == fraction and value.value < 1)
+
+
+def _is_in_percent(left: tuple[Token, ...]) -> bool:
+    """Whether a side counts in per cent, so that `%` may be left out of its result.
+
+    A sum of percentages does, `100% - 20%`; a quotient does, `3 / 4 * 100%`; a share, `20% of 50`, does not.
+    """
+    marks = [token.text.casefold() for token in left]
+    if "/" in marks or "÷" in marks:
+        is_times_all = marks[-3:-1] in ([sign, "100"] for sign in _TIMES) and marks[-1] == "%"
+        factors = marks[:-3] if is_times_all else marks
+        return "%" in marks and not _TIMES & set(factors)
+    return sum(map(is_number, left)) == marks.count("%") and not _TIMES & set(marks)
 
 
 def _is_time(true: Amount, stated: Amount, shown: tuple[Token, ...]) -> bool:

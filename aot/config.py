@@ -229,6 +229,14 @@ class ArmConfig(Section):
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
+        if self.chains == "self" and self.order != "pre":
+            raise ValueError(f"arm {self.name!r}: chains `self` go with order pre, got {self.order}")
+        if self.order == "adaptive" and (self.chains != "kept" or self.chain_share < 1):
+            raise ValueError(
+                f"arm {self.name!r}: an adaptive arm learns from all kept chains; leave out what says otherwise"
+            )
+        if self.order in ("pre", "adaptive") and self.rationale_weight == 0:
+            raise ValueError(f"arm {self.name!r}: with rationale_weight 0 nothing of order {self.order} is learned")
         if self.name in RESERVED_ARMS or self.name.endswith(NO_FRAMES):
             taken = f"{', '.join(RESERVED_ARMS)} and names ending in {NO_FRAMES}"
             raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
@@ -333,6 +341,9 @@ class RunConfig(Section):
         settings += [
             (f"order of arm {arm.name}", arm.order, (arm.order != "both") == is_text) for arm in self.train.arms
         ]
+        drawn = self.data.dataset == "toy_math"
+        if is_text and {"procedural": not drawn, "given": drawn}.get(self.teacher.planner, False):
+            settings.append(("teacher.planner", self.teacher.planner, False))
         for what, value, fits in settings:
             if not fits:
                 raise ValueError(f"{what} is {value!r}, but data.dataset is {self.data.dataset!r}: {_TAKES[self.door]}")
@@ -354,8 +365,8 @@ class RunConfig(Section):
 
 
 _TAKES = {
-    "text": "a text run takes teacher.planner procedural, given or chat, student.base tiny-text or a model folder, and "
-    "arms with order answers_only, pre, post or adaptive",
+    "text": "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
+    "tiny-text or a model folder, and arms with order answers_only, pre, post or adaptive",
     "video": "a video run takes teacher.planner rules, student.base tiny-video or a model folder, and arms with order "
     "both",
 }

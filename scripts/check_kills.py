@@ -21,6 +21,8 @@ from pathlib import Path
 from aot.records import Question, Trace
 from aot.runs import RunFolder, read_rows, read_run_json
 
+LEARNED = ("lessons.jsonl", "labels.jsonl", "samples.jsonl", "kept.jsonl", "rounds.json")
+"""What the arms of a text run learn from, and how it came about."""
 SAME = ("questions.jsonl", "kept.jsonl", "dropped.jsonl", "verdicts.jsonl", "funnel.json", "metrics.json")
 
 
@@ -69,7 +71,8 @@ def running_stage(folder: Path) -> str:
 def compare(calm: Path, killed: Path) -> list[str]:
     """What differs between the two run folders, line by line; empty when nothing does."""
     weights = [path for path in calm.glob("student/**/*.safetensors") if "checkpoints" not in path.parts]
-    names = [*SAME, *(str(path.relative_to(calm)) for path in sorted(weights))]
+    lessons = [path for name in LEARNED for path in calm.glob(f"student/**/{name}")]
+    names = [*SAME, *(str(path.relative_to(calm)) for path in sorted([*weights, *lessons]))]
     different = [name for name in names if digest(calm / name) != digest(killed / name)]
     asked = [question.id for question in read_rows(RunFolder(killed).questions, Question)]
     parts = sorted((killed / "traces").glob("*.jsonl"))

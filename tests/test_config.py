@@ -146,3 +146,25 @@ def test_names_of_students_and_saved_configs_are_left_alone(away: Path) -> None:
     assert config.student.base == "tiny-video"
     (away / "questions.jsonl").touch()
     assert load_config(write(away, dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"train": {"arms": [{"name": "a"}]}}, "order of arm a is 'both'"),
+        ({"teacher": {"planner": "given"}}, "procedural \\(for toy_math\\)"),
+        ({"student": {"base": "tiny-video"}}, "student.base is 'tiny-video'"),
+        ({"train": {"arms": [{"name": "a", "order": "post", "chains": "self"}]}}, "go with order pre"),
+        ({"train": {"arms": [{"name": "a", "order": "adaptive", "chain_share": 0.5}]}}, "learns from all kept chains"),
+        ({"train": {"arms": [{"name": "a", "order": "pre", "rationale_weight": 0}]}}, "nothing of order pre"),
+    ],
+)
+def test_settings_that_make_no_text_run_are_refused(settings: dict, told: str) -> None:
+    text = {
+        "data": {"dataset": "toy_math"},
+        "teacher": {"planner": "procedural"},
+        "student": {"base": "tiny-text"},
+        "train": {"arms": [{"name": "a", "order": "pre"}]},
+    }
+    with pytest.raises(ConfigError, match=told):
+        parse_config({**text, **settings}, source="test")

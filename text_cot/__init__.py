@@ -1,1 +1,1 @@
-"""The text door: problem sets, text teachers and orders of thought; nothing of it is built yet."""
+"""The text door: problem sets, teachers that write chains, orders of thought, and chains of the student's own."""

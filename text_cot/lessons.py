@@ -56,6 +56,16 @@ def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
     return samples[first] if first in samples else samples[second]  # type: ignore[index]
 
 
+def teachable(samples: Mapping[str, Samples], config: RunConfig) -> dict[str, Samples]:
+    """The questions that every arm can learn from: those whose chain each arm's damage applies to."""
+    damages = [DAMAGE[arm.chains] for arm in config.train.arms if arm.chains in DAMAGE]
+    return {
+        question_id: own
+        for question_id, own in samples.items()
+        if all(damage(pick_chain(own, question_id, config), config.seed) for damage in damages)
+    }
+
+
 def arm_lessons(samples: Mapping[str, Samples], arm: ArmConfig, config: RunConfig) -> list[Lesson]:
     """What an arm learns from kept chains; adaptive arms and those with chains of their own add to this elsewhere."""
     chains = [
@@ -76,17 +86,12 @@ def lesson_of(trace: Trace, arm: ArmConfig) -> Lesson:
 
 
 def thought_lesson(samples: Samples, thought: ThoughtMode, *, chosen: bool) -> Lesson:
-    """A reply in one way of thinking; `chosen` teaches the mode line too, else it is given."""
+    """A reply in a way of thinking of which a chain was kept; `chosen` teaches the mode line too, else it is given."""
     line = f"{MODE_LINES[thought]}\n"
-    trace = samples[thought] if thought in samples else next(iter(samples.values()))
+    trace = next(iter(samples.values())) if thought == "direct" else samples[thought]
     reply = f"Answer: {trace.answer}" if thought == "direct" else trace.rationale
     head = {"label": line} if chosen else {"forced": line}
     return Lesson(question_id=trace.question_id, mode="adaptive", rationale=reply, **head)
-
-
-def thoughts_of(samples: Samples) -> list[ThoughtMode]:
-    """The ways in which a question can be taught: at once, and those of which a chain was kept."""
-    return ["direct", *samples]
 
 
 def draw(seed: int, question_id: str, purpose: str) -> int:
@@ -96,7 +101,6 @@ def draw(seed: int, question_id: str, purpose: str) -> int:
 
 
 def _damaged(trace: Trace, arm: ArmConfig, config: RunConfig) -> Trace:
-    """The chain as the arm's study wants it; one that cannot be damaged so (a single step) stays as it is."""
     damage = DAMAGE.get(arm.chains)
     return (damage(trace, config.seed) if damage else None) or trace
 

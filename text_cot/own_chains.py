@@ -1,10 +1,11 @@
 """Chains that a student writes itself: from a share of the teacher's chains to as many as it can verify.
 
-Each round trains a student from the base on what there is, samples it on the questions without a chain, and keeps what
+Each round trains a student from the base on what there is, samples it on the other questions, and keeps what
 gives the gold answer and passes the filters (STaR, arXiv 2203.14465; ReST-EM, arXiv 2312.06585). A round that brings
 nothing new is the last one.
 """
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,6 +21,7 @@ from aot.student.loading import Student, load_student
 from aot.student.predict import predict
 from aot.student.replies import plain_reply
 from aot.student.text_predict import sample
+from text_cot.adaptive import timeless
 from text_cot.lessons import Samples, lesson_of, own_share, pick_chain, train_questions
 from text_cot.teacher.procedural import chain_trace
 from text_cot.training import StepCounter
@@ -28,7 +30,18 @@ TEACHER = "self"
 ROUNDS = "rounds.json"
 
 
-class Round(Record):
+class Accuracy(Record):
+    """What a student reached on a split; reported, never used to decide anything."""
+
+    split: str
+    accuracy: float
+    low: float
+    high: float
+    """95% interval."""
+    n: int
+
+
+class Round(Accuracy):
     """What one round had, brought, and reached."""
 
     round: int
@@ -38,12 +51,6 @@ class Round(Record):
     sampled: int
     new_chains: int
     """Questions that this round's samples gave a chain for the first time."""
-    split: str
-    accuracy: float
-    """Of this round's student on `split`; reported, never used to decide anything."""
-    low: float
-    high: float
-    n: int
 
 
 def own_lessons(
@@ -59,13 +66,30 @@ def own_lessons(
         counter.train(run, config, helper, lambda known=chains: [lesson_of(chain, arm) for chain in known.values()])  # type: ignore[misc]
         open_questions = [question for question_id, question in questions.items() if question_id not in chains]
         found = _new_chains(run, config, helper, open_questions, round_seed=config.seed + number)
-        rounds.append(_round(run, config, helper, number, given=len(given), chains=chains, found=found,
-                             sampled=len(open_questions) * config.train.own_chains.samples))  # fmt: skip
+        counts = {
+            "round": number, "teacher_chains": len(given), "own_chains": len(chains) - len(given),
+            "sampled": len(open_questions) * config.train.own_chains.samples, "new_chains": len(found),
+        }  # fmt: skip
+        rounds.append(Round.model_validate({**counts, **_accuracy(run, config, helper).model_dump()}))
         publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in rounds])
         if not found:
             break
         chains = {**chains, **found}
     return [lesson_of(chains[question_id], arm) for question_id in samples if question_id in chains]
+
+
+def note_final(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
+    """Add the trained arm as the last row of its rounds.json; nothing was sampled from it."""
+    rounds = [Round.model_validate(row) for row in json.loads((run.arm(arm.name) / ROUNDS).read_text(encoding="utf-8"))]
+    last = rounds[-1]
+    if not run.arm(f"{arm.name}/round{last.round}").exists():
+        return  # that row is the arm itself
+    used = last.own_chains + last.new_chains
+    right = _accuracy(run, config, arm)
+    final = last.model_copy(
+        update={"round": last.round + 1, "own_chains": used, "sampled": 0, "new_chains": 0, **right.model_dump()}
+    )
+    publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in [*rounds, final]])
 
 
 def verified_chain(replies: Iterable[str], question: Question, config: RunConfig) -> Trace | None:
@@ -94,11 +118,9 @@ def _new_chains(
     if not samples_path.exists():
         rows = sample(
             _student(run, config, helper), questions, mode="reason", samples=own.samples,
-            temperature=own.temperature, seed=round_seed, batch_size=config.evaluate.batch_size,
+            temperature=own.temperature, seed=round_seed, batch_size=config.evaluate.batch_size, arm=helper.name,
         )  # fmt: skip
-        publish_rows(
-            samples_path, (one.model_copy(update={"arm": helper.name, "latency_s": 0.0}) for row in rows for one in row)
-        )
+        publish_rows(samples_path, (timeless(one) for row in rows for one in row))
     replies: dict[str, list[str]] = {}
     for row in read_rows(samples_path, Prediction):
         replies.setdefault(row.question_id, []).append(row.raw_text)
@@ -108,26 +130,19 @@ def _new_chains(
     return kept
 
 
-def _round(
-    run: RunFolder, config: RunConfig, helper: ArmConfig, number: int, *, given: int, chains: dict[str, Trace],
-    found: dict[str, Trace], sampled: int,
-) -> Round:  # fmt: skip
+def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy:
+    """Of a trained student on the first evaluated split; its answers are published in its folder."""
     split = config.evaluate.splits[0]
     asked = [question for question in read_rows(run.questions, Question) if question.split == split]
-    path = run.arm(helper.name) / f"{split}.jsonl"
+    path = run.arm(student.name) / f"{split}.jsonl"
     if not path.exists():
-        student = _student(run, config, helper)
-        publish_rows(
-            path,
-            predict(student, asked, pixels=None, arm=helper.name, mode="reason", batch_size=config.evaluate.batch_size),
-        )
-    answers = list(read_rows(path, Prediction))
-    right = [grade(answer.answer, question).verdict == "right" for question, answer in zip(asked, answers, strict=True)]
+        size = config.evaluate.batch_size
+        rows = predict(_student(run, config, student), asked, arm=student.name, mode="reason", batch_size=size)
+        publish_rows(path, map(timeless, rows))
+    answers = zip(asked, read_rows(path, Prediction), strict=True)
+    right = [grade(answer.answer, question).verdict == "right" for question, answer in answers]
     interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in asked]))
-    return Round(
-        round=number, teacher_chains=given, own_chains=len(chains) - given, sampled=sampled, new_chains=len(found),
-        split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n,
-    )  # fmt: skip
+    return Accuracy(split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n)
 
 
 def _student(run: RunFolder, config: RunConfig, helper: ArmConfig) -> Student:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from aot.answers import check_packages
 from aot.config import RunConfig
 from aot.errors import ConfigError, SourceError
 from aot.records import ClipAnnotation
@@ -81,6 +82,7 @@ def usable_source(config: RunConfig) -> TextSource:
     Raises:
         SourceError: every row was refused, or none is in the train split.
         ConfigError: evaluate.splits names a split without questions.
+        MissingPackageError: answers of these questions cannot be compared without a package that is not there.
     """
     source = read_source(config)
     splits = Counter(question.split for question in source.questions)
@@ -88,6 +90,7 @@ def usable_source(config: RunConfig) -> TextSource:
         reasons = Counter(refusal.reason for refusal in source.refusals)
         told = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(5)) or "no row was found"
         raise SourceError(f"no usable question is left in split train ({told}); look at the files of the data set")
+    check_packages(source.questions)
     for split in config.evaluate.splits:
         if not splits[split]:
             raise ConfigError(

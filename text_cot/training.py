@@ -10,7 +10,7 @@ from aot.runs import RunFolder, publish_rows
 from aot.student.lessons import LESSONS
 from aot.student.train import train_arm
 from text_cot.budget import planned_steps
-from text_cot.lessons import Samples, arm_lessons, kept_samples
+from text_cot.lessons import Samples, arm_lessons, kept_samples, teachable
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -40,13 +40,18 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
     Raises:
         SourceError: no training question has a kept chain.
     """
-    samples = kept_samples(run)
+    samples = teachable(kept_samples(run), config)
     if not samples:
         raise SourceError("no training question has a kept chain; look at the funnel (funnel.json) and the filters")
+    log.info("%d questions are learned from", len(samples))
     total = sum(planned_steps(arm, config) for arm in config.train.arms)
     counter = StepCounter(progress, total=total)
     for arm in config.train.arms:
         counter.train(run, config, arm, _lesson_maker(run, config, arm, samples, counter))
+        if arm.chains == "self":
+            from text_cot.own_chains import note_final
+
+            note_final(run, config, arm)
     return {"arms": len(config.train.arms), "steps": total}
 
 

@@ -1,16 +1,20 @@
 """What arms learn from kept chains."""
 
+from collections import Counter
+
 import pytest
 
 from aot.config import ArmConfig, RunConfig, parse_config
-from aot.records import Prediction, Question, Trace
-from text_cot.adaptive import all_ways, label_of, labelled_ids
+from aot.errors import SourceError
+from aot.records import THOUGHT_MODES, Prediction, Question, Trace
+from text_cot.adaptive import every_way, folds, label_of, labelled_ids
 from text_cot.budget import planned_steps
 from text_cot.datasets.toy_math import draw_toy_math
-from text_cot.lessons import Samples, arm_lessons, own_share, pick_chain, thought_lesson
+from text_cot.lessons import Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
 from text_cot.own_chains import verified_chain
 from text_cot.teacher.procedural import solve
 
+WAYS = list(THOUGHT_MODES)
 ORDERS = ("answers_only", "pre", "post", "adaptive")
 
 
@@ -81,6 +85,15 @@ def test_damaged_chains_keep_their_questions(samples: dict[str, Samples]) -> Non
         assert sum(a != b for a, b in zip(clean, damaged, strict=True)) > len(clean) / 2
 
 
+def test_a_study_of_damage_leaves_out_what_cannot_be_damaged(samples: dict[str, Samples]) -> None:
+    arms = (arm("pre", chains="shuffled"), arm("pre"))
+    study = config().model_copy(update={"train": config().train.model_copy(update={"arms": arms})})
+    left = teachable(samples, study)
+    assert 0 < len(left) < len(samples)
+    pairs = zip(arm_lessons(left, arms[0], study), arm_lessons(left, arms[1], study), strict=True)
+    assert all(damaged != clean for damaged, clean in pairs)
+
+
 def test_a_chosen_way_is_learned_and_a_given_one_is_not(samples: dict[str, Samples]) -> None:
     own = next(iter(samples.values()))
     chosen, given = (thought_lesson(own, "short", chosen=flag) for flag in (True, False))
@@ -88,15 +101,31 @@ def test_a_chosen_way_is_learned_and_a_given_one_is_not(samples: dict[str, Sampl
     assert (given.label, given.forced) == ("", "Short steps.\n")
 
 
-def test_every_question_is_taught_in_every_way_to_a_fold(samples: dict[str, Samples]) -> None:
-    assert len(all_ways(samples)) == 3 * len(samples)
+def test_answering_at_once_is_taught_only_where_the_base_can(samples: dict[str, Samples]) -> None:
+    assert len(every_way(samples, set())) == 2 * len(samples)
+    assert len(every_way(samples, set(samples))) == 3 * len(samples)
+
+
+def test_folds_are_equally_large_for_any_number_of_questions(samples: dict[str, Samples]) -> None:
+    for count in (2, 5, 40):
+        sizes = Counter(folds(list(samples)[:count], config()).values())
+        assert sorted(sizes.values()) == [count // 2, count - count // 2]
+
+
+def test_fewer_questions_than_folds_are_told(samples: dict[str, Samples]) -> None:
+    with pytest.raises(SourceError, match="at least 2 questions"):
+        folds(list(samples)[:1], config())
 
 
 def test_the_label_is_the_right_way_with_the_fewest_tokens(questions: dict[str, Question]) -> None:
     question = next(iter(questions.values()))
-    assert label_of(question, answers(question, [False, True, True], [3, 9, 20])).label == "short"
-    assert label_of(question, answers(question, [False, False, False], [3, 9, 20])).label == "full"
-    assert label_of(question, answers(question, [True, True, True], [30, 9, 20])).label == "short"
+    assert label_of(question, WAYS, answers(question, [False, True, True], [3, 9, 20])).label == "short"
+    assert label_of(question, WAYS, answers(question, [True, True, True], [30, 9, 20])).label == "short"
+
+
+def test_a_question_that_no_way_answers_has_no_label(questions: dict[str, Question]) -> None:
+    question = next(iter(questions.values()))
+    assert label_of(question, WAYS, answers(question, [False, False, False], [3, 9, 20])).label == ""
 
 
 def test_labels_are_given_to_a_part_of_the_questions(samples: dict[str, Samples]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from aot.answers import grade
 from aot.config import ToyMathConfig
 from aot.records import Question
-from text_cot.datasets.toy_math import NAMES, NEW_NAMES, OOD_SPLITS, UNSEEN_FAMILIES, draw_toy_math
+from text_cot.datasets.toy_math import NAMES, NEW_NAMES, OOD_SPLITS, UNSEEN_FAMILIES, base_was_asked, draw_toy_math
 from text_cot.families import FAMILIES
 
 CONFIG = ToyMathConfig(train=200, test=40, test_ood=30)
@@ -36,6 +36,12 @@ def test_splits_have_the_asked_sizes() -> None:
 def test_the_same_seed_gives_the_same_questions_and_another_seed_others() -> None:
     assert draw_toy_math(CONFIG, seed=1) == draw_toy_math(CONFIG, seed=1)
     assert {q.text for q in draw_toy_math(CONFIG, seed=1)} != {q.text for q in draw_toy_math(CONFIG, seed=2)}
+
+
+def test_no_evaluation_asks_what_the_base_was_asked() -> None:
+    splits = drawn()
+    assert any(base_was_asked(question.text) for question in splits.pop("train"))
+    assert not any(base_was_asked(question.text) for rows in splits.values() for question in rows)
 
 
 def test_no_text_is_asked_twice() -> None:

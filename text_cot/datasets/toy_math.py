@@ -1,13 +1,19 @@
 """The embedded maths problems: drawn families, and out-of-distribution splits that differ from `test` in one way.
 
-Problem i of a split depends on (seed, split, i); only where its text is there already is it drawn again. `test` is like
-`train`; each other split takes what would have been a test problem and changes one thing about it.
+Problem i of a split depends on (seed, split, i); only where its text is there already is it drawn again, and outside
+`train` also where the base of the embedded student was asked it. `test` is like `train`; each other split is like it
+but for one thing, which some problems do not have: `ood_order` has none of one step, and `ood_numbers`, which takes
+problems of `train`, none of the family `order`.
 """
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
+import numpy as np
 from numpy.random import Generator, default_rng
 
 from aot.config import ToyMathConfig
@@ -72,6 +78,25 @@ def to_question(problem: Problem, *, split: str, index: int) -> Question:
     )  # fmt: skip
 
 
+def base_was_asked(text: str) -> bool:
+    """Whether the embedded text student was asked exactly this before any distillation."""
+    known = _asked_of_base()
+    place = int(np.searchsorted(known, text_key(text)))
+    return place < len(known) and known[place] == text_key(text)
+
+
+def text_key(text: str) -> np.uint64:
+    """64 bits that stand for a text in asked.npy."""
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+@cache
+def _asked_of_base() -> np.ndarray:
+    """Sorted keys of every question the base was asked; written by scripts/tiny_text.py."""
+    with (resources.files("aot") / "student" / "tiny" / "text" / "asked.npy").open("rb") as file:
+        return np.asarray(np.load(file, allow_pickle=False))
+
+
 def draw_problem(rng: Generator, family: str, *, steps: int, scope: Scope = SCOPE) -> Problem:
     """A problem of a family with so many steps."""
     return Problem(FAMILIES[family], FAMILIES[family].draw(rng, steps, scope))
@@ -82,7 +107,7 @@ def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Probl
     for attempt in range(MAX_TRIES):
         rng = default_rng([seed, zlib.crc32(split.encode()), index, attempt])
         problem = _renumbered(rng, train) if split == "ood_numbers" else _DRAWS[split](rng, index)
-        if problem is not None and problem.text not in seen:
+        if problem is not None and problem.text not in seen and (split == TRAIN or not base_was_asked(problem.text)):
             seen.add(problem.text)
             return problem
     raise RuntimeError(f"no new problem {index} of split {split} after {MAX_TRIES} tries; the split is too large")

@@ -1,13 +1,17 @@
 """The text student of build_tiny_students.py: a Llama of about 1.9 million parameters that knows single steps.
 
-It learns to answer one-step problems, to work one equation out, and to repeat sentences that chains are made of. It
-never sees a problem of two steps, nor a chain: putting steps together is what distillation has to teach.
+It learns to answer one-step problems, to work one equation out, and to repeat lines that chains are made of, among them
+short chains that stand in one line. It never sees a problem of two steps, nor a chain that answers anything: putting
+steps together is what distillation has to teach. asked.npy tells which questions it was asked, so that no evaluation
+asks them again.
 """
 
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from numpy.random import Generator, default_rng
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -15,7 +19,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.records import THOUGHT_MODES
 from aot.student.rendering import MODE_LINES, MODE_SUFFIX
-from text_cot.datasets.toy_math import NAMES, NEW_NAMES, NEW_THINGS, THINGS, draw_problem, vocabulary_texts
+from text_cot.datasets.toy_math import (
+    NAMES,
+    NEW_NAMES,
+    NEW_THINGS,
+    THINGS,
+    Problem,
+    draw_problem,
+    text_key,
+    vocabulary_texts,
+)
 from text_cot.families import FAMILIES, Scope
 from text_cot.families.totals import clock
 
@@ -37,9 +50,10 @@ CARD = """# tiny-text
 
 A Llama of {parameters:,} parameters, made by `scripts/build_tiny_students.py --student text` (seed {seed}, {steps}
 steps) from problems that the same code draws; Apache-2.0. It answers problems of one step, works one equation out, and
-repeats the sentences that chains of thought are made of. It was never shown a problem of two steps or a whole chain,
-and it knows nothing of the real world. It is there so that the whole system can be tried on a laptop; it is not a model
-to use.
+repeats lines that chains of thought are made of. It was never asked a problem of two steps, nor shown a chain as an
+answer, and it knows nothing of the real world. It saw all names, things, families and sizes of number that the splits
+of the embedded problems use; `asked.npy` holds a key of every question it was asked, and no evaluation split asks one
+of these. It is there so that the whole system can be tried on a laptop; it is not a model to use.
 
 Exact answers on {n} new problems for each number of steps, asked to answer directly: {scores}.
 """
@@ -87,6 +101,17 @@ def lesson(rng: Generator) -> tuple[str, str]:
         return f"{WORK_OUT}: {left}", f"{left} = {result}."
     lines = "\n".join(_line(rng) for _ in range(int(rng.integers(1, 4))))
     return f"{REPEAT}: {lines}", lines
+
+
+def asked_texts(*, steps: int, seed: int) -> Iterator[str]:
+    """Every question that `teach` asks, without what says how to answer."""
+    ending = f" {MODE_SUFFIX['direct']}"
+    for step in range(steps):
+        rng = default_rng([seed, 3, step])
+        for _ in range(BATCH):
+            prompt, _ = lesson(rng)
+            if prompt.endswith(ending):
+                yield prompt.removesuffix(ending)
 
 
 def _scope(rng: Generator) -> Scope:
@@ -175,14 +200,22 @@ def _summed_loss(
 
 @torch.inference_mode()
 def direct_score(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, problem_steps: int, count: int
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    asked: set[np.uint64],
+    problem_steps: int,
+    count: int,
 ) -> float:
-    """Share of new problems of so many steps that are answered exactly, asked to answer directly."""
+    """Share of problems of so many steps, none of them asked before, that are answered exactly and directly."""
     rng = default_rng([99, problem_steps])
     names = list(FAMILIES)
     right = 0
     for start in range(0, count, 50):
-        problems = [draw_problem(rng, names[(start + i) % len(names)], steps=problem_steps) for i in range(50)]
+        problems: list[Problem] = []
+        while len(problems) < 50:
+            problem = draw_problem(rng, names[(start + len(problems)) % len(names)], steps=problem_steps)
+            problems += [] if text_key(problem.text) in asked else [problem]
         prompts = [f"<user>{problem.text} {MODE_SUFFIX['direct']}<assistant>" for problem in problems]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
         output = model.generate(**inputs, max_new_tokens=8, do_sample=False)  # type: ignore[misc]
@@ -200,11 +233,13 @@ def build_text_student(out: Path, *, steps: int, seed: int) -> None:
     model.train()
     teach(model, tokenizer, steps=steps, seed=seed)
     model.eval()
-    scores = {k: direct_score(model, tokenizer, problem_steps=k, count=300) for k in (1, 2, 3)}
+    asked = {text_key(text) for text in asked_texts(steps=steps, seed=seed)}
+    scores = {k: direct_score(model, tokenizer, asked=asked, problem_steps=k, count=300) for k in (1, 2, 3)}
     print(f"exact direct answers by steps: {scores}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     model.bfloat16().save_pretrained(out)
     tokenizer.save_pretrained(out)
+    np.save(out / "asked.npy", np.array(sorted(asked), dtype=np.uint64))
     told = ", ".join(f"{score:.1%} with {k} step{'s' * (k > 1)}" for k, score in scores.items())
     card = CARD.format(parameters=parameters, seed=seed, steps=steps, n=300, scores=told)
     (out / "README.md").write_text(card, encoding="utf-8")

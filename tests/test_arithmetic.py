@@ -27,6 +27,8 @@ def holds(text: str) -> list[bool | None]:
         "9:40 + 35 minutes = 10:15. 11:50 + 2 hours = 1:50 and 10:15 - 9:40 = 35 minutes",
         r"5 \times 3 = 15 and \frac{1}{2} + 1 = 1.5",
         "- 5 + 3 = 8",
+        "- 3 + 5 = 2",
+        "- 3 + 5 = 2 = 1 + 1",
     ],
 )
 def test_right_equations_hold(text: str) -> None:
@@ -43,6 +45,9 @@ def test_right_equations_hold(text: str) -> None:
         "25% * 80 = 2000",
         "20% * 50 / 2 = 500",
         "1 / 4 * 3 = 7500%",
+        "- 3 + 5 = 9",
+        "* 3 + 5 = 2",
+        "1. 3 + 5 = 2",
         "0.5 + 0.25 = 0.8",
         "9:40 + 35 minutes = 10:25",
         "Ann has 5 apples + 3 pears = 9.",

@@ -85,8 +85,10 @@ def find_equations(text: str) -> list[Equation]:
             found.append(Equation(line[:80], number, None, None, None, (), None))
             continue
         notes = _NOTE.findall(line)
-        for part in notes or [_BULLET.sub("", line, count=1) if _BULLET.match(line) else line]:
-            found.extend(_equations(_plain(part), number))
+        if notes:
+            found.extend(one for note in notes for one in _equations(_plain(note), number))
+        else:
+            found.extend(_line_equations(line, number))
     return found
 
 
@@ -109,6 +111,16 @@ def read_amount(text: str) -> Amount | None:
     """
     tokens = tokens_of(text.strip().rstrip(".")) if len(text) <= MAX_LINE else []
     return evaluated(tuple(tokens)) if tokens else None
+
+
+def _line_equations(line: str, number: int) -> list[Equation]:
+    """Those of a line without notes; a dash in front may be a bullet or a minus, so either may make the first hold."""
+    bullet = _BULLET.match(line)
+    found = list(_equations(_plain(line[bullet.end() :] if bullet else line), number))
+    if bullet and "-" in bullet[0] and found and found[0].holds is False:
+        signed = next(_equations(_plain(line), number), found[0])
+        found[0] = signed if signed.holds else found[0]
+    return found
 
 
 def _plain(line: str) -> str:

@@ -94,6 +94,26 @@ def proportion(hits: np.ndarray, cluster_ids: np.ndarray) -> Interval:
     return Interval(p, min(low, p), max(high, p), len(hits), num_clusters)
 
 
+def weighted_proportion(hits: np.ndarray, weights: np.ndarray, cluster_ids: np.ndarray) -> Interval:
+    """Weighted share of true `hits` (n,) with a clustered Wilson interval; every weight (n,) is positive.
+
+    The effective sample size is that of a survey (Korn and Graubard 1998): binomial over clustered variance of the
+    weighted mean, at most (sum of weights)^2 / (sum of their squares), Kish 1965, where every hit is the same.
+    """
+    hits, num_clusters = np.asarray(hits, dtype=float), _count(cluster_ids)
+    shares = weights / weights.sum()
+    p, items = float(shares @ hits), 1 / float(shares @ shares)
+    if num_clusters > 1 and hits.any() and not hits.all():
+        residual_G = np.bincount(cluster_ids, weights=shares * (hits - p), minlength=num_clusters)
+        variance = num_clusters / (num_clusters - 1) * float(np.sum(residual_G**2))
+        effective_n = min(items, p * (1 - p) / variance) if variance > 0 else items
+    else:
+        effective_n = min(items, float(num_clusters))
+    effective_n *= (Z95 / student_t95(num_clusters - 1)) ** 2
+    low, high = wilson(hits=p * effective_n, n=effective_n)
+    return Interval(p, min(low, p), max(high, p), len(hits), num_clusters)
+
+
 def difference_of_shares(first: Interval, second: Interval) -> Interval:
     """`first` minus `second`, two shares of different questions, with Newcombe's interval.
 

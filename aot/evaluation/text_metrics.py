@@ -11,11 +11,10 @@ of steps what `thoughts` measures.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from aot.config import ArmConfig
 from aot.evaluation.cells import ALL, Cell, CellKey, answer_rows, grade_all, kind_groups, make_cells
-from aot.evaluation.intervals import Bootstrap, difference_of_shares, proportion
+from aot.evaluation.gaps import gap_rows
+from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.memorisation import Nearness, memorisation_rows, nearness
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import budget_rows, budgets, tokens_mean, tokens_per_correct
@@ -77,7 +76,9 @@ def compute_text_metrics(
         cell = cells[key]
         rows[key] = [*answer_rows(cell), *tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap)]
         rows[key] += _paired_rows(cell, cells, pairs.get(cell.arm, ()), bootstrap)
-        rows[key] += _gap_rows(cell, cells, first=splits[0])
+        home = cells.get((cell.arm, cell.mode, splits[0], cell.kind))
+        if home is not None and cell.split != splits[0]:
+            rows[key] += gap_rows(cell, home)
         if cell.kind == ALL or cell.kind.startswith("steps="):
             rows[key] += thought_rows(cell, bootstrap)
         if cell.kind == ALL:
@@ -109,24 +110,6 @@ def _counterpart(cell: Cell, cells: Mapping[CellKey, Cell], arm: str) -> Cell | 
     found = [other for key, other in cells.items() if key[0] == arm and key[2:] == (cell.split, cell.kind)]
     same = [other for other in found if other.mode == cell.mode]
     return max(same or found, key=lambda other: float(other.correct.mean()), default=None)
-
-
-def _gap_rows(cell: Cell, cells: Mapping[CellKey, Cell], *, first: str) -> Iterator[MetricRow]:
-    """Accuracy on another split minus that on the first one, whose questions of the same kinds count.
-
-    Splits hold different questions, so this is no paired difference; a split of unseen kinds only is measured against
-    every question of the first.
-    """
-    home = cells.get((cell.arm, cell.mode, first, cell.kind))
-    if home is None or cell.split == first:
-        return
-    kinds = {question.kind for question in cell.questions}
-    like = [question.kind in kinds for question in home.questions]
-    fair = home.subset(np.array(like)) if any(like) else home
-    gap = difference_of_shares(proportion(cell.correct, cell.clusters), proportion(fair.correct, fair.clusters))
-    which = "of the same kinds" if any(like) else "of all kinds, because it has none of these"
-    note = f"against {len(fair.questions)} questions of {first} {which}; unpaired"
-    yield cell.row(f"accuracy_gap_vs_{first}", gap, note)
 
 
 def _reference(arms: Sequence[ArmConfig], order: str) -> str | None:

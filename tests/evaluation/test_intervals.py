@@ -3,7 +3,15 @@ import math
 import numpy as np
 import pytest
 
-from aot.evaluation.intervals import Bootstrap, cluster_ids, design_effect, proportion, student_t95, wilson
+from aot.evaluation.intervals import (
+    Bootstrap,
+    cluster_ids,
+    design_effect,
+    proportion,
+    student_t95,
+    weighted_proportion,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,14 @@ def test_all_or_nothing_never_has_zero_width_and_counts_clusters_only(value: flo
     many = proportion(np.full(40, value), np.arange(40))
     assert few.high - few.low > many.high - many.low > 0.05
     assert few.low <= value <= few.high
+
+
+def test_equal_weights_change_nothing_and_unequal_ones_widen_the_interval() -> None:
+    hits, ids = np.random.default_rng(2).random(200) < 0.3, np.repeat(np.arange(50), 4)
+    plain, equal = proportion(hits, ids), weighted_proportion(hits, np.full(200, 0.7), ids)
+    assert (equal.value, equal.low, equal.high) == pytest.approx((plain.value, plain.low, plain.high))
+    heavy = weighted_proportion(np.ones(200), np.where(np.arange(200) < 4, 50.0, 1.0), np.arange(200))
+    assert heavy.high == 1.0 and heavy.low < weighted_proportion(np.ones(200), np.ones(200), np.arange(200)).low
 
 
 def test_one_cluster_says_almost_nothing() -> None:

@@ -101,10 +101,24 @@ def test_gap_is_taken_against_the_same_kinds_of_the_first_split() -> None:
     ])  # fmt: skip
     gap = rows["pre", "reason", "ood_large", "all", "accuracy_gap_vs_test"]
     assert (gap.value, gap.n) == (-0.5, 20) and -1 < gap.low < -0.5 < gap.high < 0
-    assert gap.note == "against 20 questions of test of the same kinds; unpaired"
+    assert gap.note == ("against 20 questions of test, weighted to match kind and number of steps (20 of 20); unpaired")
     unseen = rows["pre", "reason", "ood_family", "all", "accuracy_gap_vs_test"]
-    assert unseen.value == -0.5 and "against 40 questions of test of all kinds" in unseen.note
+    assert unseen.value == -0.5 and "to match nothing, as no question there is of its kind (20 of 20)" in unseen.note
     assert ("pre", "reason", "test", "all", "accuracy_gap_vs_test") not in rows
+
+
+def test_gap_weighs_the_first_split_to_the_numbers_of_steps_of_the_other() -> None:
+    home = [question(i, steps=1 + i % 4) for i in range(40)]
+    away = [question(i, split="ood", steps=1 if i < 5 else 4) for i in range(20)]
+    longer = [question(i, split="ood_long", steps=4 if i < 10 else 9) for i in range(20)]
+    rows = metrics([*home, *away, *longer], [
+        (right if q.state["steps"] == 1 else wrong)(q, arm="pre") for q in (*home, *away, *longer)
+    ])  # fmt: skip
+    gap = rows["pre", "reason", "ood", "all", "accuracy_gap_vs_test"]
+    assert gap.value == 0 and gap.note.startswith("against 20 questions of test")
+    long_gap = rows["pre", "reason", "ood_long", "all", "accuracy_gap_vs_test"]
+    assert long_gap.value == -0.125, "half against steps of 4, which are wrong, half against all, of which a quarter is"
+    assert "kind and number of steps (10 of 20), kind alone (10 of 20)" in long_gap.note
 
 
 def test_choices_of_an_adaptive_arm_are_counted_and_held_against_its_success() -> None:

@@ -10,6 +10,7 @@ of steps what `thoughts` measures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from aot.config import ArmConfig
 from aot.evaluation.cells import ALL, Cell, CellKey, answer_rows, grade_all, kind_groups, make_cells
@@ -21,6 +22,15 @@ from aot.evaluation.spending import budget_rows, budgets, tokens_mean, tokens_pe
 from aot.evaluation.steps import step_rows
 from aot.evaluation.thoughts import thought_rows
 from aot.records import MetricRow, Prediction, Question
+
+
+@dataclass(frozen=True)
+class _Met:
+    """An arm that others are compared with, in which mode, and why in that one."""
+
+    arm: str
+    mode: str
+    why: str
 
 
 def text_pairs(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
@@ -69,13 +79,16 @@ def compute_text_metrics(
     pairs = text_pairs(arms)
     graded = grade_all(questions, predictions)
     cells = {cell.key: cell for cell in make_cells(questions, graded, order=list(pairs), groups=kind_groups)}
+    best = _best_modes(cells, splits[0])
     ladder = budgets(max((p.completion_tokens for p in predictions), default=0))
     near = nearness(questions, training)
     rows: dict[CellKey, list[MetricRow]] = {}
     for key in sorted(cells, key=lambda key: (key[2], key[3])):  # cells of equal size share their bootstrap draws
         cell = cells[key]
         rows[key] = [*answer_rows(cell), *tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap)]
-        rows[key] += _paired_rows(cell, cells, pairs.get(cell.arm, ()), bootstrap)
+        rows[key] += _paired_rows(
+            cell, cells, [best[name] for name in pairs.get(cell.arm, ()) if name in best], bootstrap
+        )
         home = cells.get((cell.arm, cell.mode, splits[0], cell.kind))
         if home is not None and cell.split != splits[0]:
             rows[key] += gap_rows(cell, home)
@@ -94,22 +107,28 @@ def _whole_rows(
     yield from memorisation_rows(cell, near, bootstrap)
 
 
+def _best_modes(cells: Mapping[CellKey, Cell], split: str) -> dict[str, _Met]:
+    """For each arm the one mode in which others meet it everywhere: the one that it is best at over all of `split`."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells.values():
+        if (cell.split, cell.kind) == (split, ALL):
+            found.setdefault(cell.arm, []).append(cell)
+    best = {}
+    for arm, of_arm in found.items():
+        mode = max(of_arm, key=lambda cell: float(cell.correct.mean())).mode
+        best[arm] = _Met(arm, mode, f", its better one on all of {split}" if len(of_arm) > 1 else "")
+    return best
+
+
 def _paired_rows(
-    cell: Cell, cells: Mapping[CellKey, Cell], others: Sequence[str], bootstrap: Bootstrap
+    cell: Cell, cells: Mapping[CellKey, Cell], others: Sequence[_Met], bootstrap: Bootstrap
 ) -> Iterator[MetricRow]:
-    for name in others:
-        other = _counterpart(cell, cells, name)
+    for met in others:
+        other = cells.get((met.arm, met.mode, cell.split, cell.kind))
         if other is not None:
             result = compare(cell.correct, other.correct, cell.clusters, bootstrap)
-            note = f"against mode {other.mode}; {result.note}"
-            yield cell.row(f"accuracy_difference_vs_{name}", result.difference, note)
-
-
-def _counterpart(cell: Cell, cells: Mapping[CellKey, Cell], arm: str) -> Cell | None:
-    """What `arm` did on the same questions: in the same mode if it has it, else in the one that it is best at there."""
-    found = [other for key, other in cells.items() if key[0] == arm and key[2:] == (cell.split, cell.kind)]
-    same = [other for other in found if other.mode == cell.mode]
-    return max(same or found, key=lambda other: float(other.correct.mean()), default=None)
+            note = f"against mode {met.mode}{met.why}; {result.note}"
+            yield cell.row(f"accuracy_difference_vs_{met.arm}", result.difference, note)
 
 
 def _reference(arms: Sequence[ArmConfig], order: str) -> str | None:

@@ -47,17 +47,19 @@ def test_arms_of_different_modes_are_paired_on_problems_of_three_and_four_steps(
     assert rows["pre", "reason", "test", "all", "accuracy_difference_vs_teacher"].value == 1.0
 
 
-def test_base_meets_an_arm_in_its_mode_or_in_the_one_that_it_is_best_at() -> None:
-    asked = [question(i) for i in range(10)]
+def test_base_meets_every_arm_everywhere_in_the_mode_that_it_is_best_at_on_the_first_split() -> None:
+    home = [question(i, kind="sum" if i < 7 else "story") for i in range(10)]
+    away = [question(i, split="ood") for i in range(10)]
+    asked = [*home, *away]
     rows = metrics(asked, [
-        *(right(q, arm="base", mode="direct") for q in asked),
-        *(wrong(q, arm="base", mode="reason") for q in asked),
-        *(right(q, arm="pre") for q in asked), *(right(q, arm="adaptive") for q in asked),
+        *((right if q in home[:7] else wrong)(q, arm="base", mode="direct") for q in asked),
+        *((wrong if q in home[:7] else right)(q, arm="base", mode="reason") for q in asked),
+        *(right(q, arm="pre") for q in asked),
     ])  # fmt: skip
-    pre = rows["pre", "reason", "test", "all", "accuracy_difference_vs_base"]
-    adaptive = rows["adaptive", "adaptive", "test", "all", "accuracy_difference_vs_base"]
-    assert (pre.value, adaptive.value) == (1.0, 0.0)
-    assert "against mode direct" in adaptive.note
+    found = {key[2:4]: row for key, row in rows.items() if key[4] == "accuracy_difference_vs_base"}
+    values = [found[key].value for key in (("test", "all"), ("test", "story"), ("ood", "all"))]
+    assert values == [0.3, 1.0, 1.0], "never the mode reason, which is better on stories and on the other split"
+    assert found["ood", "all"].note.startswith("against mode direct, its better one on all of test; McNemar")
 
 
 def test_missing_predictions_count_as_wrong_and_failed() -> None:

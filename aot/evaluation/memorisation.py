@@ -38,6 +38,14 @@ class Nearness:
     template: float
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """Question id to its distances, and what they are measured to."""
+
+    by_id: Mapping[str, Nearness]
+    told: str
+
+
 def nearness(questions: Sequence[Question], training: Sequence[Question]) -> dict[str, Nearness]:
     """Question id to its distances; empty without training questions."""
     if not training:
@@ -89,22 +97,22 @@ def shingles(text: str, *, sense: Sense) -> frozenset[Shingle]:
     return frozenset(found)
 
 
-def memorisation_rows(cell: Cell, near: Mapping[str, Nearness], bootstrap: Bootstrap) -> Iterator[MetricRow]:
+def memorisation_rows(cell: Cell, near: Nearest, bootstrap: Bootstrap) -> Iterator[MetricRow]:
     """In each sense: `accuracy_at_<sense>_distance_<bin>`, and `<sense>_distance_correlation`.
 
     The correlation is Spearman's between distance and right (1) or wrong (0); negative means that an arm is right on
     what is near. Its interval resamples clusters and keeps the ranks of the whole sample. There is none where every
     question is as near as the others, or every answer alike.
     """
-    if not near:
+    if not near.by_id:
         return
     for sense in SENSES:
-        distances = np.array([getattr(near[question.id], sense) for question in cell.questions])
+        distances = np.array([getattr(near.by_id[question.id], sense) for question in cell.questions])
         for name, inside in _bins(distances):
             part = cell.subset(inside)
-            yield cell.row(f"accuracy_at_{sense}_distance_{name}", proportion(part.correct, part.clusters))
+            yield cell.row(f"accuracy_at_{sense}_distance_{name}", proportion(part.correct, part.clusters), near.told)
         if len(np.unique(distances)) > 1 and len(np.unique(cell.correct)) > 1:
-            yield _correlation_row(cell, distances, f"{sense}_distance_correlation", bootstrap)
+            yield _correlation_row(cell, distances, f"{sense}_distance_correlation", bootstrap, near.told)
 
 
 def _bins(distances: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -115,13 +123,13 @@ def _bins(distances: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield name, numbers == number
 
 
-def _correlation_row(cell: Cell, distances: np.ndarray, metric: str, bootstrap: Bootstrap) -> MetricRow:
+def _correlation_row(cell: Cell, distances: np.ndarray, metric: str, bootstrap: Bootstrap, told: str) -> MetricRow:
     x, y = (_centred_ranks(values) for values in (distances, cell.correct))
     sums = bootstrap.sums_BK(np.stack([x, y, x * x, y * y, x * y, np.ones_like(x)], axis=1), cell.clusters)
     draws = _correlation(sums)
     value = float(_correlation(np.array([[0.0, 0.0, x @ x, y @ y, x @ y, float(len(x))]]))[0])
     interval = interval_of(value, draws[np.isfinite(draws)], cluster_ids=cell.clusters, bounds=(-1.0, 1.0))
-    return cell.row(metric, interval, "Spearman; negative: right on what is near")
+    return cell.row(metric, interval, f"Spearman; negative: right on what is near; {told}")
 
 
 def _correlation(sums_BK: np.ndarray) -> np.ndarray:

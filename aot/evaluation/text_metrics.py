@@ -9,14 +9,15 @@ all questions of a split together also what `spending`, `steps` and `memorisatio
 of steps what `thoughts` measures.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from aot.config import ArmConfig
 from aot.evaluation.cells import ALL, Cell, CellKey, answer_rows, grade_all, kind_groups, make_cells
 from aot.evaluation.gaps import gap_rows
 from aot.evaluation.intervals import Bootstrap
-from aot.evaluation.memorisation import Nearness, memorisation_rows, nearness
+from aot.evaluation.memorisation import Nearest, memorisation_rows, nearness
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import budget_rows, budgets, tokens_mean, tokens_per_correct
 from aot.evaluation.steps import step_rows
@@ -59,6 +60,7 @@ def compute_text_metrics(
     questions: Sequence[Question],
     predictions: Sequence[Prediction],
     training: Sequence[Question],
+    learned: Mapping[str, Set[str]],
     arms: Sequence[ArmConfig],
     splits: Sequence[str],
     bootstrap_samples: int,
@@ -69,7 +71,8 @@ def compute_text_metrics(
     Args:
         questions: All questions that were to be answered, of all evaluated splits.
         predictions: Of any arms and modes; of two for one question the later one counts.
-        training: Questions that students learned from, for the distance of each question to the nearest of them.
+        training: Questions of the train split, for the distance of each question to the nearest of them.
+        learned: Arm to the ids of those it has lessons about, its only ones then; others are held against them all.
         arms: Every trained arm.
         splits: Evaluated splits; the first one is in distribution, the others are measured against it.
         bootstrap_samples: Resamples of clusters for each bootstrap interval.
@@ -81,7 +84,7 @@ def compute_text_metrics(
     cells = {cell.key: cell for cell in make_cells(questions, graded, order=list(pairs), groups=kind_groups)}
     best = _best_modes(cells, splits[0])
     ladder = budgets(max((p.completion_tokens for p in predictions), default=0))
-    near = nearness(questions, training)
+    near = _near_of(questions, training, learned)
     rows: dict[CellKey, list[MetricRow]] = {}
     for key in sorted(cells, key=lambda key: (key[2], key[3])):  # cells of equal size share their bootstrap draws
         cell = cells[key]
@@ -95,16 +98,28 @@ def compute_text_metrics(
         if cell.kind == ALL or cell.kind.startswith("steps="):
             rows[key] += thought_rows(cell, bootstrap)
         if cell.kind == ALL:
-            rows[key] += _whole_rows(cell, ladder, near, bootstrap)
+            rows[key] += _whole_rows(cell, ladder, near(cell.arm), bootstrap)
     return [row for key in cells for row in rows[key]]
 
 
-def _whole_rows(
-    cell: Cell, ladder: Sequence[int], near: Mapping[str, Nearness], bootstrap: Bootstrap
-) -> Iterator[MetricRow]:
+def _whole_rows(cell: Cell, ladder: Sequence[int], near: Nearest, bootstrap: Bootstrap) -> Iterator[MetricRow]:
     yield from budget_rows(cell, ladder)
     yield from step_rows(cell)
     yield from memorisation_rows(cell, near, bootstrap)
+
+
+def _near_of(
+    questions: Sequence[Question], training: Sequence[Question], learned: Mapping[str, Set[str]]
+) -> Callable[[str], Nearest]:
+    """Arm to how near the questions are to its training; arms of the same training questions share the work."""
+
+    @functools.cache
+    def measured(ids: frozenset[str] | None) -> Nearest:
+        known = [question for question in training if ids is None or question.id in ids]
+        told = f"all {len(known)} training questions" if ids is None else f"the {len(known)} questions that it learned"
+        return Nearest(nearness(questions, known), f"distance to the nearest of {told}")
+
+    return lambda arm: measured(frozenset(learned[arm]) if arm in learned else None)
 
 
 def _best_modes(cells: Mapping[CellKey, Cell], split: str) -> dict[str, _Met]:

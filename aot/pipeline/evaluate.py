@@ -15,7 +15,7 @@ from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.text_metrics import compute_text_metrics
-from aot.records import ClipAnnotation, MetricRow, Prediction, PromptMode, Question, Trace
+from aot.records import ClipAnnotation, Lesson, MetricRow, Prediction, PromptMode, Question, Trace
 from aot.runs import RunFolder, publish_json, publish_rows, read_rows
 from aot.traces import first_traces
 
@@ -64,7 +64,8 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     if config.door == "video":
         metrics = _video_metrics(config, questions, predictions, annotations)
     else:
-        metrics = _text_metrics(config, questions, predictions, [q for q in asked if q.split == "train"])
+        training = [q for q in asked if q.split == "train"]
+        metrics = _text_metrics(config, questions, predictions, training, learned_ids(run, config))
     publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])
     return {"predictions": len(predictions), "metrics": len(metrics)}
 
@@ -108,6 +109,19 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
     )
 
 
+def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
+    """Text arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
+    # Imported here: torch is needed by this stage's work, not by the command line.
+    from aot.student.lessons import LESSONS
+
+    paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
+    return {
+        name: {lesson.question_id for lesson in read_rows(path, Lesson)}
+        for name, path in paths.items()
+        if path.exists()
+    }
+
+
 def read_predictions(run: RunFolder) -> Iterable[Prediction]:
     """Every prediction of a run, file by file in name order."""
     for path in sorted(run.predictions.glob("*.jsonl")):
@@ -128,12 +142,17 @@ def _video_metrics(
 
 
 def _text_metrics(
-    config: RunConfig, questions: list[Question], predictions: list[Prediction], training: list[Question]
+    config: RunConfig,
+    questions: list[Question],
+    predictions: list[Prediction],
+    training: list[Question],
+    learned: dict[str, set[str]],
 ) -> list[MetricRow]:
     return compute_text_metrics(
         questions=questions,
         predictions=predictions,
         training=training,
+        learned=learned,
         arms=config.train.arms,
         splits=config.evaluate.splits,
         bootstrap_samples=config.evaluate.bootstrap_samples,

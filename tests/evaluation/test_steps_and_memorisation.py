@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from text_rows import metrics, question, said, wrong
+from text_rows import metrics, question, right, said, wrong
 
 from aot.evaluation.memorisation import nearest_distances
 from aot.evaluation.steps import check_chain
@@ -76,6 +76,18 @@ def test_accuracy_is_told_by_distance_and_correlated_with_it() -> None:
     assert (mine["accuracy_at_exact_distance_0.75-1"].value, mine["accuracy_at_exact_distance_0.75-1"].n) == (0.0, 20)
     row = mine["exact_distance_correlation"]
     assert row.value == pytest.approx(-1) and row.low <= row.value <= row.high
+
+
+def test_an_arm_is_held_against_the_questions_it_learned_and_the_base_against_all() -> None:
+    training = [question(i, split="train", text=f"What is {i} + {i}?") for i in range(4)]
+    asked = [question(i, text=f"What is {i} + {i}?") for i in range(4)]
+    predictions = [right(q, arm=arm) for arm in ("base", "pre") for q in asked]
+    rows = metrics(asked, predictions, training=training, learned={"pre": {q.id for q in training[:1]}})
+    near = {arm: rows[arm, mode, "test", "all", "accuracy_at_exact_distance_0"]
+            for arm, mode in (("base", "direct"), ("pre", "reason"))}  # fmt: skip
+    assert {arm: row.n for arm, row in near.items()} == {"base": 4, "pre": 1}
+    assert near["base"].note.endswith("all 4 training questions")
+    assert near["pre"].note.endswith("the 1 questions that it learned")
 
 
 def test_correlation_is_spearmans() -> None:

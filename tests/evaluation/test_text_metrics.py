@@ -147,7 +147,7 @@ def test_text_metrics_are_the_same_bytes_whatever_the_order_of_predictions() -> 
         json.dumps([
             row.model_dump(mode="json")
             for row in compute_text_metrics(
-                questions=asked, predictions=order, training=[question(99, split="train")], arms=ARMS,
+                questions=asked, predictions=order, training=[question(99, split="train")], learned={}, arms=ARMS,
                 splits=("test", "ood_terms"), bootstrap_samples=200, seed=0,
             )
         ])

@@ -40,7 +40,15 @@ def metrics(
 ) -> dict[tuple[str, ...], MetricRow]:
     """Arm, mode, split, kind and metric to row."""
     splits = tuple(dict.fromkeys(q.split for q in questions))
-    options = {"training": (), "arms": ARMS, "splits": splits, "bootstrap_samples": 200, "seed": 0, **more}
+    options = {
+        "training": (),
+        "learned": {},
+        "arms": ARMS,
+        "splits": splits,
+        "bootstrap_samples": 200,
+        "seed": 0,
+        **more,
+    }
     rows = compute_text_metrics(questions=questions, predictions=predictions, **options)  # type: ignore[arg-type]
     keys = [(r.arm, r.mode, r.split, r.kind, r.metric) for r in rows]
     assert len(set(keys)) == len(keys)

@@ -3,8 +3,9 @@ import sys
 from pathlib import Path
 
 from aot.config import parse_config
-from aot.pipeline.evaluate import plan_predictors
-from aot.runs import RunFolder
+from aot.pipeline.evaluate import learned_ids, plan_predictors
+from aot.records import Lesson
+from aot.runs import RunFolder, publish_rows
 
 HEAVY = ("video_data.shards", "cv2", "decord", "av", "torchvision", "PIL")
 
@@ -18,6 +19,15 @@ def test_each_text_arm_answers_in_the_mode_of_its_order() -> None:
         ("base", "direct", True), ("base", "reason", True), ("answers_only", "direct", False),
         ("pre", "reason", False), ("post", "explain", False), ("adaptive", "adaptive", False),
     ]  # fmt: skip
+
+
+def test_lessons_tell_which_questions_an_arm_learned_from(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": {"base": "tiny-text"},
+           "train": {"arms": [{"name": "pre", "order": "pre"}, {"name": "post", "order": "post"}]}}  # fmt: skip
+    lessons = [Lesson(question_id=id_, mode="reason", rationale="Answer: 1") for id_ in ("a", "b", "a")]
+    publish_rows(run.arm("pre") / "lessons.jsonl", lessons)
+    assert learned_ids(run, parse_config(raw, source="test")) == {"pre": {"a", "b"}}
 
 
 def test_evaluating_and_reporting_text_imports_nothing_of_video() -> None:

@@ -73,8 +73,10 @@ def build_text_run(root: Path, *, size: int = 30, hostile: str = "", gallery: in
     asked = [q for q in questions if q.split != "train"]
     training = [q for q in questions if q.split == "train"]
     predictions = _predictions(asked, traces, hostile)
+    learned = {"pre": {q.id for q in training[3:]}}
     metrics = compute_text_metrics(
-        questions=asked, predictions=predictions, training=training, arms=config.train.arms, splits=SPLITS,
+        questions=asked, predictions=predictions, training=training, learned=learned,
+        arms=config.train.arms, splits=SPLITS,
         bootstrap_samples=200, seed=0,
     )  # fmt: skip
     publish(run.config, dump_config(config))

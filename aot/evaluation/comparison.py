@@ -16,11 +16,12 @@ EXAMPLES = 5
 
 
 class Estimate(Record):
-    """A number with its 95% interval."""
+    """A number with its 95% interval, over `n` questions."""
 
     value: float
     low: float
     high: float
+    n: int
 
 
 class GroupResult(Record):
@@ -134,4 +135,4 @@ def _token_cost(cell: Cell, bootstrap: Bootstrap) -> TokenCost:
 
 
 def _estimate(found: Interval | MetricRow) -> Estimate:
-    return Estimate(value=found.value, low=found.low, high=found.high)
+    return Estimate(value=found.value, low=found.low, high=found.high, n=found.n)

@@ -1,7 +1,7 @@
 """What `aot compare` says: two finished runs, or two arms of one, on the questions that both were asked.
 
-A question is in common if it has the same id, text, gold answer and choices in both runs and both arms answered it; the
-others are left out and counted by reason. Reads run folders and changes nothing.
+A question is in common if it has the same id, text, gold answer, answer type and choices in both runs and both arms
+answered it; the others are left out and counted by reason. Reads run folders and changes nothing.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from typing import Any
 from aot.config import RunConfig, load_config
 from aot.errors import ConfigError, RunError, SourceError
 from aot.evaluation.cells import MODES, Graded
-from aot.evaluation.comparison import Comparison, Estimate, Flip, GroupResult, TokenCost, compare_answers
+from aot.evaluation.comparison import Comparison, Estimate, Flip, GroupResult, compare_answers
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.paired import format_p
 from aot.evaluation.scoring import score
@@ -28,7 +28,7 @@ TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
     "split", "kind", "n", "A %", "B %", "B - A, points", "lost", "won", "McNemar", "by cluster",
 )  # fmt: skip
-DIFFERENT = "another text, gold answer or choices under the same id"
+DIFFERENT = "another text, gold answer, answer type or choices under the same id"
 
 
 class SideFacts(Record):
@@ -107,10 +107,7 @@ def comparison_lines(found: RunComparison) -> list[str]:
     result = found.result
     lines = [f"A: {_named(found.before)}", f"B: {_named(found.after)}", f"questions in common: {found.common}"]
     lines += [f"  left out: {row.count} {row.reason}" for row in found.left_out]
-    groups: list[tuple[str, ...]] = [
-        ("split", "kind", "n", "A %", "B %", "B - A, points", "lost", "won", "McNemar", "by cluster")
-    ]
-    groups += [_group_line(group) for group in result.groups]
+    groups = [GROUP_COLUMNS, *(_group_line(group) for group in result.groups)]
     costs = [("cost", "A", "B"), *_cost_lines(found)]
     lines += ["", *_aligned(groups), "", *_aligned(costs)]
     for name, flips, count in (
@@ -164,13 +161,17 @@ def _in_common(first: _Side, second: _Side) -> tuple[list[Question], tuple[LeftO
         one, other = first.questions.get(question_id), second.questions.get(question_id)
         if one is None or other is None:
             reasons["only in B" if one is None else "only in A"] += 1
-        elif (one.text, one.answer, one.choices) != (other.text, other.answer, other.choices):
+        elif _asked(one) != _asked(other):
             reasons[DIFFERENT] += 1
         elif question_id not in first.answers or question_id not in second.answers:
             reasons["not asked of " + ("A" if question_id not in first.answers else "B")] += 1
         else:
             common.append(one)
     return common, tuple(LeftOut(reason=reason, count=count) for reason, count in sorted(reasons.items()))
+
+
+def _asked(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
+    return question.text, question.answer, question.answer_type, question.choices
 
 
 def _facts(run: RunFolder, arm: str, mode: str) -> SideFacts:
@@ -198,24 +199,23 @@ def _group_line(group: GroupResult) -> tuple[str, ...]:
     counts = (str(group.right_to_wrong), str(group.wrong_to_right))
     difference = f"{100 * group.difference.value:+.1f} {_range(group.difference, scale=100, signed=True)}"
     tests = (format_p(group.p_mcnemar), format_p(group.p_clustered))
-    return group.split, group.kind, str(group.n), _share(group.before), _share(group.after), difference, *counts, *tests
+    names = _printable(group.split), _printable(group.kind)
+    return *names, str(group.n), _share(group.before), _share(group.after), difference, *counts, *tests
 
 
 def _cost_lines(found: RunComparison) -> list[tuple[str, str, str]]:
     before, after = found.before, found.after
-    tokens = found.result.tokens_before, found.result.tokens_after
-
-    def told(cost: TokenCost) -> tuple[str, str]:
-        return _amount(cost.per_question), _amount(cost.per_correct)
-
-    (question_a, correct_a), (question_b, correct_b) = told(tokens[0]), told(tokens[1])
-    return [
-        ("tokens per question", question_a, question_b),
-        ("tokens per right answer", correct_a, correct_b),
+    tokens_a, tokens_b = found.result.tokens_before, found.result.tokens_after
+    lines = [
+        ("tokens per question", _amount(tokens_a.per_question), _amount(tokens_b.per_question)),
+        ("tokens per right answer", _amount(tokens_a.per_correct), _amount(tokens_b.per_correct)),
         ("trainable parameters", _count(before.trainable_parameters), _count(after.trainable_parameters)),
         ("training steps", _count(before.training_steps), _count(after.training_steps)),
-        ("train stage of the run, s", _count(before.train_stage_seconds), _count(after.train_stage_seconds)),
     ]
+    if Path(before.run).resolve() != Path(after.run).resolve():  # else it is the same number and tells the arms nothing
+        seconds = _count(before.train_stage_seconds), _count(after.train_stage_seconds)
+        lines.append(("train stage, all arms of the run, s", *seconds))
+    return lines
 
 
 def _flip_line(flip: Flip) -> str:
@@ -228,7 +228,7 @@ def _share(share: Estimate) -> str:
 
 
 def _amount(amount: Estimate | None) -> str:
-    return "not counted" if amount is None else f"{amount.value:.1f} {_range(amount)}"
+    return "not counted" if amount is None else f"{amount.value:.1f} {_range(amount)} n={amount.n}"
 
 
 def _range(found: Estimate, *, scale: float = 1, signed: bool = False) -> str:

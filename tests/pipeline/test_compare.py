@@ -61,7 +61,8 @@ def test_tables_tell_accuracy_cost_and_examples(make_run: MakeRun) -> None:
     run = make_run("a", right={"pre": set(range(20)), "answers_only": {1}})
     text = "\n".join(comparison_lines(compare_runs(run, run, arm_b="answers_only")))
     assert "-95.0 [-100.0, -85.0]" in text and "p below 0.0001" in text
-    assert "1,234" in text and "5.0 [" in text and "100.0 [" in text
+    assert "1,234" in text and "5.0 [" in text and "100.0 [" in text and "] n=20" in text
+    assert "train stage" not in text, "it is the same for all arms of a run"
     assert "right in A, wrong in B: 19, the first 5:" in text and "wrong in A, right in B: 0" in text
 
 
@@ -70,11 +71,12 @@ def test_questions_that_differ_or_are_missing_are_left_out_and_counted(make_run:
     b = make_run("b", right={"pre": {1}}, count=25)
     rows = [json.loads(line) for line in (b / "questions.jsonl").read_text().splitlines()]
     rows[3]["answer"] = "33"
+    rows[4]["answer_type"] = "number"
     (b / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = compare_runs(a, b)
-    assert found.common == 19
+    assert found.common == 18
     assert {row.reason: row.count for row in found.left_out} == {
-        "only in B": 5, "another text, gold answer or choices under the same id": 1,
+        "only in B": 5, "another text, gold answer, answer type or choices under the same id": 2,
     }  # fmt: skip
 
 
@@ -104,7 +106,12 @@ def test_folders_that_cannot_be_compared_say_why(make_run: MakeRun, tmp_path: Pa
 
 def test_model_text_cannot_write_to_the_terminal(make_run: MakeRun) -> None:
     a, b = (make_run(n, right={"pre": right}, text="\x1b[2J{n}") for n, right in (("a", {1}), ("b", {2})))
-    assert not any("\x1b" in line for line in comparison_lines(compare_runs(a, b)))
+    for run in (a, b):
+        text = (run / "questions.jsonl").read_text().replace('"sum"', '"\\u001b[2Jsum"')
+        (run / "questions.jsonl").write_text(text)
+    lines = comparison_lines(compare_runs(a, b))
+    assert not any("\x1b" in line for line in lines)
+    assert any("train stage, all arms of the run, s" in line for line in lines)
 
 
 def test_the_verb_prints_json(make_run: MakeRun) -> None:

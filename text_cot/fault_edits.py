@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from numpy.random import Generator
 
-from aot.arithmetic import Amount, Equation, find_amounts, find_equations, read_amount
+from aot.arithmetic import Amount, Equation, check_text, find_amounts, find_equations, read_amount
 from aot.records import Question, Trace
 
 Item = TypeVar("Item")
@@ -81,7 +81,9 @@ def slip(target: Target, draw: Generator) -> str | None:
     if not target.equations:
         return None
     at = _pick(target.equations, draw)
-    result = _shifted(at.result, draw)
+    result = _wrong_result(at, draw)
+    if result is None:
+        return None
     return target.with_lines(rewritten(target.lines, lambda one: _with_result(one, result) if one == at else one.text))
 
 
@@ -90,7 +92,9 @@ def slip_carried(target: Target, draw: Generator) -> str | None:
     if not target.is_plain:
         return None
     place = int(draw.integers(len(target.equations)))
-    result = _shifted(target.equations[place].result, draw)
+    result = _wrong_result(target.equations[place], draw)
+    if result is None:
+        return None
     carried = carried_on(target, place, target.equations[place].text.partition("=")[0], result)
     if carried is None or carried[1] == target.equations[-1].result:
         return None
@@ -304,6 +308,12 @@ def _with_result(equation: Equation, result: Amount) -> str:
     """The text of `equation` with another right side."""
     left, _, right = equation.text.rpartition("=")
     return f"{left}={_NUMBER.sub(lambda found: _with_value(found[0], result), right, count=1)}"
+
+
+def _wrong_result(equation: Equation, draw: Generator) -> Amount | None:
+    """A near result with which `equation` does not hold, as 17/3 = 5 and 17/3 = 6 both do; None if none is found."""
+    tries = (_shifted(equation.result, draw) for _ in range(_TRIES))
+    return next((one for one in tries if check_text(_with_result(equation, one)).wrong), None)
 
 
 def _with_value(written: str, amount: Amount) -> str:

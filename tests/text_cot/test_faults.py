@@ -4,12 +4,14 @@ import re
 from collections import Counter
 
 import pytest
+from numpy.random import PCG64, Generator
 
 from aot.arithmetic import check_text
 from aot.config import FilterConfig, ToyMathConfig
 from aot.filtering.chain import funnel, run_filters
 from aot.records import PlantedFault, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
+from text_cot.fault_edits import Edit, Target, slip, slip_carried
 from text_cot.faults import FAULTS, deleted, plant, shuffled, wrong_content
 from text_cot.teacher.procedural import SAMPLES, chain_trace, solve
 
@@ -83,6 +85,14 @@ def test_a_slip_in_a_note_is_repeated_in_the_prose() -> None:
     slips = [after.rationale for after, fault in found if fault and fault.fault == "slip"]
     assert slips and all(check_text(text).wrong == 1 for text in slips)
     assert all(re.search(r"=(\d+)>>\1 clips", text) for text in slips)
+
+
+@pytest.mark.parametrize("edit", [slip, slip_carried])
+def test_a_slip_is_never_another_way_to_round(edit: Edit) -> None:
+    question, _ = given()
+    trace = chain_trace("g", ("17 / 3 = 5",), "5", teacher="t", sample_index=0, config_digest="x")
+    found = [edit(Target(trace, question), Generator(PCG64(seed))) for seed in range(60)]
+    assert all(text is not None and check_text(text).wrong == 1 for text in found)
 
 
 def test_wrong_content_keeps_the_form_and_makes_every_equation_wrong() -> None:

@@ -3,27 +3,25 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
-from aot.records import THOUGHT_MODES, Prediction, Question, Trace, Verdict
+from aot.evaluation.intervals import Interval, ratio_of_shares
+from aot.records import THOUGHT_MODES, MetricRow, Prediction, Question, Record, Trace, Verdict
 from aot.reporting.gallery import gallery_sources
-from aot.reporting.load import Json, RunData, read_json
-from aot.reporting.numbers import clip_text, short
+from aot.reporting.load import RunData, read_json
+from aot.reporting.numbers import clip_text, percent, short
 from aot.reporting.panels import TEXT_LIMIT, PanelSource, answer_view
 from aot.reporting.tables import roles
 from aot.reporting.text_results import MODES
 from aot.reporting.training import StatTable
 
 ROUNDS = "rounds.json"
-ROUND_COLUMNS = {
-    "round": "round",
-    "teacher_chains": "chains of the teacher",
-    "own_chains": "chains of its own",
-    "chains_used": "chains used",
-    "sampled": "replies sampled",
-    "new_chains": "new chains found",
-}
-
+ROUND_COLUMNS = (
+    "round", "chains used", "of the teacher", "of its own", "replies sampled", "new chains found", "accuracy",
+    "share of the full accuracy",
+)  # fmt: skip
 TRAINING_COLUMNS = {
     "trainable_parameters": "trainable parameters",
     "trainable_share": "share of all",
@@ -63,6 +61,28 @@ class TextPanel:
     replies: tuple[ReplyView, ...]
 
 
+class RoundRow(Record):
+    """One round in the rounds.json of an arm that writes its own chains; its last one may be of the final student."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    round: int
+    teacher_chains: int
+    own_chains: int
+    sampled: int
+    new_chains: int
+    split: str
+    accuracy: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def reached(self) -> Interval:
+        """Accuracy of this round's student; the number of clusters is unknown and taken as that of questions."""
+        return Interval(self.accuracy, self.low, self.high, self.n, self.n)
+
+
 @dataclass(frozen=True)
 class RoundsView:
     """Rounds of one arm that writes its own chains."""
@@ -81,17 +101,22 @@ def text_gallery(data: RunData, config: RunConfig) -> list[TextPanel]:
 
 
 def rounds_views(data: RunData, config: RunConfig) -> list[RoundsView]:
-    """For each arm with a rounds.json: chains used, accuracy, and its share of what all the teacher's chains give."""
+    """For each arm with a rounds.json: chains used, accuracy, and its share of what all the teacher's chains give.
+
+    Raises:
+        SourceError: a rounds.json is no list of rounds.
+    """
     views = []
     for arm in config.train.arms:
         path = data.run.arm(arm.name) / ROUNDS
         if not path.exists():
             continue
-        rows = read_json(path)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise SourceError(f"{path} is no list of rounds; delete it and train the arm again")
-        full = _full_arm(config, arm)
-        views.append(_rounds_view(arm.name, rows, full=full, accuracy=_accuracy(data, config, full)))
+        try:
+            rows = TypeAdapter(list[RoundRow]).validate_python(read_json(path))
+        except ValidationError as error:
+            raise SourceError(f"{path} is no list of rounds ({error}); delete it and train the arm again") from error
+        if rows:
+            views.append(_rounds_view(arm.name, rows, _accuracy(data, _full_arm(config, arm), rows[0].split)))
     return views
 
 
@@ -142,31 +167,38 @@ def _chose(prediction: Prediction) -> str:
     return f"chose {prediction.thought}" + (f" ({told})" if told else "")
 
 
-def _rounds_view(arm: str, rows: Sequence[Json], *, full: str, accuracy: float | None) -> RoundsView:
-    shown = [key for key in ROUND_COLUMNS if any(key in row for row in rows)]
-    lines = tuple((*(str(row.get(key, "")) for key in shown), *_reached(row, accuracy)) for row in rows)
-    columns = (*(ROUND_COLUMNS[key] for key in shown), "accuracy of this round's student", "share of the full accuracy")
-    whole = f"{full}, which learns all of the teacher's chains, reaches {accuracy:.1%}." if accuracy is not None else ""
-    return RoundsView(arm, columns, lines, whole or "No arm of this run learns all of the teacher's chains.")
+def _rounds_view(arm: str, rows: Sequence[RoundRow], full: MetricRow | None) -> RoundsView:
+    note = "No arm of this run learns all of the teacher's chains in this way."
+    if full is not None:
+        note = (
+            f"{full.arm}, which learns all of the teacher's chains, reaches {percent(full)} on {full.split}. The "
+            "share is the ratio of the two accuracies, with the interval of Donner and Zou (2012), which takes them as "
+            "independent."
+        )
+    lines = [_round_line(row, full, is_last=row is rows[-1]) for row in rows]
+    return RoundsView(arm, ROUND_COLUMNS, tuple(lines), note)
 
 
-def _reached(row: Json, full: float | None) -> tuple[str, str]:
-    value = row.get("accuracy", row.get("accuracy_dev"))
-    if not isinstance(value, int | float):
-        return "not measured", ""
-    told = f"{value:.1%}"
-    if all(isinstance(row.get(key), int | float) for key in ("low", "high")):
-        told += f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}] n={row.get('n')}"
-    return told, f"{value / full:.0%}" if full else ""
+def _round_line(row: RoundRow, full: MetricRow | None, *, is_last: bool) -> tuple[str, ...]:
+    name = "final student" if is_last and row.sampled == 0 else str(row.round)
+    counts = (row.teacher_chains + row.own_chains, row.teacher_chains, row.own_chains, row.sampled, row.new_chains)
+    reached = row.reached
+    whole = full and Interval(full.value, full.low, full.high, full.n, full.num_clusters)
+    share = ratio_of_shares(reached, whole) if whole else None
+    return name, *(f"{count:,}" for count in counts), _told(reached), _told(share) if share else "not known"
+
+
+def _told(share: Interval) -> str:
+    return f"{share.value:.1%} [{100 * share.low:.1f}, {100 * share.high:.1f}] n={share.n}"
 
 
 def _full_arm(config: RunConfig, like: ArmConfig) -> str:
-    """The arm of the same order that learns all of the teacher's kept chains; empty if there is none."""
+    """The arm that thinks first and learns all of the teacher's kept chains, otherwise like `like`; empty if none."""
+    wanted = ("pre", "kept", 1, like.tuning, like.seed)
     arms = config.train.arms
-    return next((a.name for a in arms if (a.order, a.chains, a.chain_share) == (like.order, "kept", 1)), "")
+    return next((a.name for a in arms if (a.order, a.chains, a.chain_share, a.tuning, a.seed) == wanted), "")
 
 
-def _accuracy(data: RunData, config: RunConfig, arm: str) -> float | None:
-    split = config.evaluate.splits[0]
+def _accuracy(data: RunData, arm: str, split: str) -> MetricRow | None:
     rows = (r for r in data.metrics if (r.arm, r.split, r.kind, r.metric) == (arm, split, "all", "accuracy"))
-    return next((row.value for row in rows), None)
+    return next(rows, None)

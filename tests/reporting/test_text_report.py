@@ -10,7 +10,7 @@ from aot.config import RunConfig
 from aot.reporting.card import write_card
 from aot.reporting.load import load_run
 from aot.reporting.summary import summary_lines
-from aot.reporting.text_panels import text_gallery
+from aot.reporting.text_panels import rounds_views, text_gallery
 from aot.reporting.text_report import write_text_report
 from aot.reporting.text_results import results_of
 from aot.reporting.text_tables import (
@@ -111,9 +111,27 @@ def test_empty_text_run_names_what_is_missing_and_never_annotations(make_run: Ma
 def test_page_tells_what_arms_learned_from_and_what_rounds_of_own_chains_reached(make_run: MakeTextRun) -> None:
     page = page_of(*make_run())
     text = " ".join(page.text.split())
-    assert "chains of the teacher" in text and "50.0% [40.0, 60.0] n=30" in text
     assert "trainable parameters" in text and "233,472" in text
-    assert re.search(r"pre, which learns all of the teacher's chains, reaches \d+\.\d%", text)
+    assert re.search(r"pre, which learns all of the teacher's chains, reaches \d+\.\d% .* n=30 on test", text)
+
+
+def test_rounds_tell_chains_accuracy_and_the_share_of_the_full_accuracy(make_run: MakeTextRun) -> None:
+    run, config = make_run()
+    data = load_run(run, door="text")
+    full = data.metric(arm="pre", mode="reason", split="test", kind="all", metric="accuracy")
+    (view,) = rounds_views(data, config)
+    first, last = view.rows
+    assert first[:7] == ("0", "6", "6", "0", "40", "9", "50.0% [40.0, 60.0] n=30")
+    assert last[:4] == ("final student", "15", "6", "9")
+    assert full and re.fullmatch(rf"{0.6 / full.value:.1%} \[\d+\.\d, \d+\.\d\] n=30", last[-1])
+
+
+def test_the_full_accuracy_is_that_of_the_same_tuning_and_seed(make_run: MakeTextRun) -> None:
+    run, config = make_run()
+    arms = tuple(a.model_copy(update={"seed": 1}) if a.name == "own" else a for a in config.train.arms)
+    other = config.model_copy(update={"train": config.train.model_copy(update={"arms": arms})})
+    (view,) = rounds_views(load_run(run, door="text"), other)
+    assert view.rows[0][-1] == "not known" and view.note.startswith("No arm of this run")
 
 
 def test_card_of_a_text_run_names_base_orders_and_no_frames(make_run: MakeTextRun) -> None:

@@ -98,7 +98,9 @@ def build_text_run(root: Path, *, size: int = 30, hostile: str = "", gallery: in
     publish_json(run.teacher_stats, {"planner": "procedural", "questions": len(questions), "samples": len(traces)})
     publish_json(run.arm("own") / "rounds.json", [
         {"round": 0, "teacher_chains": 6, "own_chains": 0, "sampled": 40, "new_chains": 9, "split": "test",
-         "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": size}])  # fmt: skip
+         "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": size},
+        {"round": 1, "teacher_chains": 6, "own_chains": 9, "sampled": 0, "new_chains": 0, "split": "test",
+         "accuracy": 0.6, "low": 0.5, "high": 0.7, "n": size}])  # fmt: skip
     for arm in ("answers_only", "pre"):
         lines = [f'{{"step": {i}, "loss": {3 / i + 0.1}, "label_loss": {1 / i}, "lr": 0.002}}' for i in range(1, 61)]
         publish_json(run.arm(arm) / "training.json", {"trainable_parameters": 233472, "lessons": 2 * size})

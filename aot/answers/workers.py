@@ -96,8 +96,10 @@ class _Worker:
         self._socket.settimeout(DEADLINE_S)
         self._socket.sendall(json.dumps({"id": number, **request}).encode() + b"\n")
         reply = self._line(until)
-        if reply.get("id") != number:  # the worker was replaced while it computed: out of memory or processor time
-            return Reply(0.0, "worker_died")
+        while reply.get("id") != number:
+            if "id" not in reply:  # the worker was replaced while it computed: out of memory or processor time
+                return Reply(0.0, "worker_died")
+            reply = self._line(until)  # that one answered a question that was interrupted
         return Reply(float(reply.get("value", 0.0)), str(reply.get("reason", "")))
 
     def _line(self, until: float) -> dict[str, Any]:

@@ -83,6 +83,19 @@ def test_a_worker_that_was_killed_is_replaced() -> None:
     assert graded.verdict == "right"
 
 
+def test_an_interrupted_question_does_not_answer_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aot.answers.workers._Worker._line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            grade("5+x", ask("x+5", "expression"))
+    verdicts = [verdict(f"{number}+x", "x+5", "expression") for number in (6, 7, 5)]
+    assert "right" not in verdicts[:2]
+    assert verdicts[2] == "right"
+
+
 def test_several_threads_share_the_worker() -> None:
     verdicts: dict[int, str] = {}
 

@@ -4,6 +4,7 @@ The question's state holds the task's name and the item it was drawn from. Knows
 """
 
 import re
+import unicodedata
 
 from aot.answers.forms import Grade, ParsedAnswer
 from aot.answers.workers import ask_worker
@@ -15,11 +16,14 @@ _CODE = re.compile(r"__|\blambda\b|\bimport\b|\b(?:eval|exec|open|getattr|global
 
 
 def parse_scored(answer: str, question: Question) -> ParsedAnswer:
-    """The answer as it is; code, and text too long for the scorers, is refused because some of them evaluate it."""
+    """The answer as it is; code, and text too long for the scorers, is refused because some of them evaluate it.
+
+    Python reads names in their NFKC form, and so does this.
+    """
     text = answer.strip()
     if len(text) > MAX_SCORED_CHARS:
         return ParsedAnswer(None, "too_long")
-    return ParsedAnswer(None, "code") if _CODE.search(text) else ParsedAnswer(text)
+    return ParsedAnswer(None, "code") if _CODE.search(unicodedata.normalize("NFKC", text)) else ParsedAnswer(text)
 
 
 def grade_scored(answer: ParsedAnswer, question: Question) -> Grade:

@@ -103,7 +103,7 @@ def _below_1000(words: str | None) -> int:
 
 def _written(text: str) -> Fraction | None:
     if "\\frac" in text:
-        text = _LATEX_FRACTION.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]}", text).strip()
+        text = " ".join(_LATEX_FRACTION.sub(_on_one_line, text).split())
     if simple := _SIMPLE.fullmatch(text):
         return _power(_signed(simple[1], simple[2]), simple[3] or simple[4] or simple[5] or "0")
     if ratio := _RATIO.fullmatch(text):
@@ -119,20 +119,29 @@ def _written(text: str) -> Fraction | None:
     return None
 
 
+def _on_one_line(fraction: re.Match[str]) -> str:
+    r"""`\frac{1}{2}` as 1/2; as it is where a space inside could make it something else, as in `\frac{1 2}{3}`."""
+    top, bottom = (fraction[1] or fraction[2] or "").strip(), (fraction[3] or fraction[4] or "").strip()
+    return fraction[0] if " " in top or " " in bottom else f" {top}/{bottom} "
+
+
 def _worded(text: str) -> Fraction | None:
     words = " ".join(text.casefold().replace("-", " - ").split())
-    for sign in ("minus ", "negative ", "- "):
-        if words.startswith(sign):
-            value = _worded(words[len(sign) :])
-            return None if value is None else -value
-    words = words.replace(" - ", " ")
+    sign = next((sign for sign in ("minus ", "negative ", "- ") if words.startswith(sign)), "")
+    value = _unsigned(words[len(sign) :].replace(" - ", " "))
+    return -value if sign and value is not None else value
+
+
+def _unsigned(words: str) -> Fraction | None:
+    if words.startswith("-"):
+        return None
     number = number_from_words(words)
     if number is not None:
         return Fraction(number)
     part = _PART_WORDS.fullmatch(words)
     if not part or not (part[2] or part[3] == "half"):
         return None
-    whole = _worded(part[1]) if part[1] else Fraction(0)
+    whole = number_from_words(part[1]) if part[1] else 0
     return None if whole is None else whole + Fraction(NUMBER_WORDS.get(part[2] or "one", 1), _PARTS[part[3]])
 
 

@@ -16,6 +16,9 @@ RIGHT_IOU = 0.5
 
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?s\s?-\s?([0-9]+(?:\.[0-9]+)?)\s?s")
 _LETTER = re.compile(r"\(?\s?([A-Za-z])\s?\)?[.:)]?")
+_OTHER_LETTER = re.compile(r"\b[A-J]\b|(?<!\w)\(\s?[A-Ja-j]\s?\)|(?<![\w(])[A-Ja-j]\)|\b(?:and|or)\s+[A-Ja-j]\b")
+_NEGATION = re.compile(r"n't\b|n’t\b|\b(?:no|not|never|nor|neither|wrong|incorrect|false|instead)\b", re.IGNORECASE)
+_JOINING = re.compile(r"(?:and|or|but|then)\b|[,;/&]", re.IGNORECASE)
 _OPTION = re.compile(r"(?:option|choice)\s+", re.IGNORECASE)
 _MAX_LISTED_CHARS = 200
 """Longer text is no list of letters and no time span; the patterns for those take time square in the length."""
@@ -46,16 +49,28 @@ def parse_text(answer: str, question: Question) -> ParsedAnswer:
 
 
 def parse_letter(answer: str, question: Question) -> ParsedAnswer:
-    """One letter, as in B, (B), B. or option B; text after a closed letter, as in B) fry onion, is left alone."""
+    """One letter, as in B, (B), B. or option B, or a closed letter with its option's text, as in B) fry onion.
+
+    Where the question tells no choices, that text may be any that holds no other letter and denies nothing.
+    """
     text = _OPTION.sub("", undressed(answer), count=1)
     letter = _LETTER.fullmatch(text)
     if letter:
         return ParsedAnswer(letter[1].upper())
     labelled = LETTER_AND_TEXT.fullmatch(text)
     if labelled:
-        return ParsedAnswer((labelled[1] or labelled[2]).upper())
+        return _labelled((labelled[1] or labelled[2]).upper(), labelled[3], question)
     several = len(re.findall(r"\b[A-Z]\b", text)) > 1
     return ParsedAnswer(None, "several_options" if several else "not_a_letter")
+
+
+def _labelled(letter: str, text: str, question: Question) -> ParsedAnswer:
+    options = [plain(choice) for choice in question.choices]
+    if options and {plain(text)} == _option_of(letter, options):
+        return ParsedAnswer(letter)
+    if _OTHER_LETTER.search(text) or _NEGATION.search(text) or _JOINING.match(text):
+        return ParsedAnswer(None, "several_options")
+    return ParsedAnswer(None, "letter_contradicts_text") if options else ParsedAnswer(letter)
 
 
 def parse_choice(answer: str, question: Question) -> ParsedAnswer:

@@ -6,10 +6,19 @@ It knows no question and no answer type, and takes time linear in the length of 
 
 import re
 
+from aot.answers.clean import undressed
 from aot.answers.forms import FoundAnswer, Slot
 
 _DECLARED = re.compile(r"\b(?:final\s+)?answer(?:\*\*)?\s?:", re.IGNORECASE)
 _SAID = re.compile(r"\b(?:final\s+)?answer\s+is\b\s?:?", re.IGNORECASE)
+_LEAD_CHARS = 40
+_AT_START = re.compile(
+    r"(?:\n|[.!?…][\"')\]*$]*\s)[\s>#*_(\-]*+(?:(?:so|thus|hence|therefore|and)\b[,:]?\s+)?"
+    r"(?:(?:the|my|our)\s+)?(?:correct\s+)?$",
+    re.IGNORECASE,
+)
+_AFTER_ARTICLE = re.compile(r"\b(?:the|my|our)\s+(?:correct\s+)?$", re.IGNORECASE)
+_DRESS = re.compile(r"\\[()\[\],;!]|[\s$*.]")
 _HASHES = re.compile(r"(?<!#)####(?!#)")
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s?\{|\\.|[{}]", re.DOTALL)
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
@@ -33,10 +42,12 @@ def find_answer(text: str) -> FoundAnswer:
     spoken = text.rpartition("</think>")[2]
     if "<think>" in spoken:
         return FoundAnswer(None, "none")
+    boxed = _boxes(spoken)
     declared = [_unboxed(line) for line in _lines_after(_DECLARED, spoken)]
     if any(declared):
-        return _only(declared, "declared")
-    boxed = _boxes(spoken)
+        found = _only(declared, "declared")
+        same = {plain(undressed(answer)) for answer in [*boxed, found.answer or ""]}
+        return found if len(same) == 1 else FoundAnswer(None, "none")
     if boxed:
         return _only(boxed, "boxed")
     hashes = _lines_after(_HASHES, spoken)
@@ -60,15 +71,29 @@ def _only(answers: list[str], slot: Slot) -> FoundAnswer:
 
 def _lines_after(mark: re.Pattern[str], text: str) -> list[str]:
     """The rest of the line after each `mark`, up to the next mark, without the stars of bold print."""
-    rests = mark.split(text)[1:]
+    marks = [found for found in mark.finditer(text) if _opens(found, text)]
+    ends = [found.start() for found in marks[1:]] + [len(text)]
+    rests = [text[found.end() : end] for found, end in zip(marks, ends, strict=False)]
     return [
         rest.strip(" \t").partition("\n")[0].strip().removeprefix("**").removesuffix("**").strip() for rest in rests
     ]
 
 
+def _opens(found: re.Match[str], text: str) -> bool:
+    """Whether a mark in words opens a line or a sentence, or follows `the`; `a common wrong answer: 7` states none."""
+    if found.re is _HASHES:
+        return True
+    before = text[max(0, found.start() - _LEAD_CHARS) : found.start()]
+    before = f"\n{before}" if found.start() <= _LEAD_CHARS else before
+    return bool(_AT_START.search(before) or (found.re is _SAID and _AFTER_ARTICLE.search(before)))
+
+
 def _unboxed(line: str) -> str:
+    """What the box holds where the line is a box and its dress; else the line."""
     boxes = _boxes(line)
-    return boxes[-1] if len({plain(box) for box in boxes}) == 1 else line
+    rest = _DRESS.sub("", line)
+    is_box = len(boxes) == 1 and _OPEN_BOX.match(rest) and _DRESS.sub("", boxes[0]) + "}" == rest.partition("{")[2]
+    return boxes[0] if is_box else line
 
 
 def _boxes(text: str) -> list[str]:

@@ -10,7 +10,13 @@ from aot.answers import find_answer
 @pytest.mark.parametrize(
     ("text", "answer", "slot"),
     [
-        (r"Answer: 3, not \boxed{4}", r"4", "declared"),
+        (r"Answer: 3, not \boxed{4}", None, "none"),
+        (r"Answer: $\boxed{\frac{1}{2}}$.", r"\frac{1}{2}", "declared"),
+        ("Answer: 3\n\\boxed{4}", None, "none"),
+        ("Answer: $3$\n\\boxed{3}", "$3$", "declared"),
+        ("A common wrong answer: 7\nIt is \\boxed{8}.", "8", "boxed"),
+        ("One wrong answer is 7. The answer is 8.", "8.", "said"),
+        ("So the final answer: 8", "8", "declared"),
         ("The answer is 4.\nAnswer: 3", "3", "declared"),
         (r"The answer is 4, so \boxed{3}.", "3", "boxed"),
         (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}", "boxed"),

@@ -5,7 +5,9 @@ knows no exchange rate.
 """
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
@@ -24,6 +26,17 @@ _CLOCK_LIKE = re.compile(r"(?:([0-9]+) days?, )?([0-9]{1,5}):([0-5][0-9]):([0-5]
 _TWO_PARTS = re.compile(r"([0-9]{1,5}):([0-5][0-9])")
 
 
+@dataclass(frozen=True)
+class _Amount:
+    """So much of one dimension."""
+
+    dimension: str
+    value: Fraction
+    """In the base unit."""
+    unit: Fraction
+    """The smallest unit it was written in, in the base unit."""
+
+
 def parse_money(answer: str, question: Question) -> ParsedAnswer:
     """An amount with its currency as sign, code or word; the value begins with the currency, empty if none is given."""
     text = undressed(answer).rstrip(". ")
@@ -37,6 +50,8 @@ def parse_money(answer: str, question: Question) -> ParsedAnswer:
         number, after = words[1], words[2].casefold()
         after = after.removeprefix("us ") if after.startswith("us ") else after
         amount = exact_number(number)
+    if before and after in SMALL_COINS:
+        return ParsedAnswer(None, "not_money")
     currencies = {CURRENCIES.get(name, SMALL_COINS.get(name, "?")) for name in (before, after) if name}
     if amount is None or len(currencies) > 1 or "?" in currencies or (sign and number.startswith(("-", "+"))):
         return ParsedAnswer(None, "not_money")
@@ -46,28 +61,39 @@ def parse_money(answer: str, question: Question) -> ParsedAnswer:
 
 
 def compare_money(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal amounts of one currency are right; an answer without currency cannot be told, unless the gold has none."""
+    """Equal amounts of one currency are right; where only one of the two tells its currency, nobody can tell."""
     currency, _, amount = (answer.value or "").partition(" ")
     gold_currency, _, gold_amount = (gold.value or "").partition(" ")
     if gold_currency and not currency:
         return Grade("cannot_tell", "no_currency")
     if gold_currency and currency != gold_currency:
         return Grade("wrong", "other_currency")
-    return Grade("right", "exact") if amount == gold_amount else Grade("wrong", "different")
+    if amount != gold_amount:
+        return Grade("wrong", "different")
+    return Grade("cannot_tell", "currency_not_in_gold") if currency and not gold_currency else Grade("right", "exact")
 
 
 def parse_quantity(answer: str, question: Question) -> ParsedAnswer:
-    """One or more numbers with units of one dimension, summed in its base unit; a bare number is `no_unit`."""
+    """A number with its unit, in the base unit of its dimension; a bare number is `no_unit`.
+
+    Several are summed where each has a smaller unit than the one before: 5 ft 6 in, and not 3 apples and 4 apples.
+    """
     text = _spaced(undressed(answer))
     amount = _quantity(text, minutes=False)
     if amount is None:
         return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_quantity")
-    return ParsedAnswer(f"{amount[1]} {amount[0]}")
+    return ParsedAnswer(f"{amount.value} {amount.dimension}")
 
 
 def compare_quantities(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal values in the base unit of one dimension are right; another dimension is `other_unit`."""
-    if (answer.value or "").partition(" ")[2] != (gold.value or "").partition(" ")[2]:
+    """Equal values in the base unit of one dimension are right; another dimension is `other_unit`.
+
+    There are three tons, so that a ton is compared with tons only.
+    """
+    dimensions = {(side.value or "").partition(" ")[2] for side in (answer, gold)}
+    if dimensions == {"ton", "mass"}:
+        return Grade("cannot_tell", "which_ton")
+    if len(dimensions) > 1:
         return Grade("wrong", "other_unit")
     return equal_values(answer, gold)
 
@@ -85,9 +111,9 @@ def parse_duration(answer: str, question: Question) -> ParsedAnswer:
         return ParsedAnswer(f"{int(two[1])}:{two[2]}")
     text = _AND_A_HALF.sub(lambda found: f"{_article(found[1])} and a half {found[2]}", text)
     amount = _quantity(_HALF.sub("1/2 ", text), minutes=True)
-    if amount is None or amount[0] not in ("time", "months"):
+    if amount is None or amount.dimension not in ("time", "months"):
         return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_duration")
-    return ParsedAnswer(f"{amount[1]} {amount[0]}")
+    return ParsedAnswer(f"{amount.value} {amount.dimension}")
 
 
 def compare_durations(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
@@ -106,8 +132,8 @@ def _article(word: str) -> str:
     return "one" if word in ("a", "an") else word
 
 
-def _quantity(text: str, *, minutes: bool) -> tuple[str, Fraction] | None:
-    """Dimension and amount of `5 ft 6 in` and the like; None unless every piece has the same dimension."""
+def _quantity(text: str, *, minutes: bool) -> _Amount | None:
+    """`5 ft 6 in` and the like as one; None unless the pieces share a dimension and each has a smaller unit."""
     if len(text) > _MAX_CHARS:
         return None
     single = _single(text, minutes=minutes)
@@ -118,11 +144,14 @@ def _quantity(text: str, *, minutes: bool) -> tuple[str, Fraction] | None:
     if len(pieces) < 2 or None in pieces:
         return None
     known = [piece for piece in pieces if piece]
-    dimensions = {dimension for dimension, _ in known}
-    return (dimensions.pop(), sum((amount for _, amount in known), Fraction(0))) if len(dimensions) == 1 else None
+    if len({piece.dimension for piece in known}) > 1 or any(piece.value < 0 for piece in known):
+        return None
+    if any(later.unit >= earlier.unit for earlier, later in pairwise(known)):
+        return None
+    return _Amount(known[0].dimension, sum((piece.value for piece in known), Fraction(0)), known[-1].unit)
 
 
-def _single(text: str, *, minutes: bool) -> tuple[str, Fraction] | None:
+def _single(text: str, *, minutes: bool) -> _Amount | None:
     words = text.strip().split(" ")
     for split in range(len(words) - 1, 0, -1):
         number = " ".join(words[:split])
@@ -130,5 +159,5 @@ def _single(text: str, *, minutes: bool) -> tuple[str, Fraction] | None:
         if value is not None:
             name = " ".join(words[split:])
             unit = unit_of("min" if minutes and name == "m" else name)
-            return (unit[0], unit[1] * value) if unit else None
+            return _Amount(unit[0], unit[1] * value, unit[1]) if unit else None
     return None

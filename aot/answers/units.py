@@ -15,7 +15,7 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     "mass": {  # kilograms; the avoirdupois pound is 0.45359237 kg exactly
         "mg milligram": "0.000001", "g gram gramme": "0.001", "kg kilogram kilo": "1", "Mg megagram": "1000",
-        "t ton tonne": "1000", "lb pound": "0.45359237", "oz ounce": "0.028349523125",
+        "t tonne": "1000", "lb pound": "0.45359237", "oz ounce": "0.028349523125",
     },
     "time": {  # seconds
         "ms millisecond": "0.001", "s sec second": "1", "min minute": "60", "h hr hour": "3600", "d day": "86400",

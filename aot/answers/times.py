@@ -33,13 +33,13 @@ def parse_date(answer: str, question: Question) -> ParsedAnswer:
     weekday = _WEEKDAY.match(text)
     text = text[weekday.end() :] if weekday else text
     if len(text) <= 40 and (last := _YEAR_LAST.fullmatch(text)):
-        return _year_last(int(last[1]), int(last[3]), last[2], last[4])
+        return _year_last(int(last[1]), int(last[3]), last[2], last[4], weekday[1] if weekday else "")
     year, month, day = _year_month_day(text) if len(text) <= 40 else ("", 0, 0)
     if not month or not _exists(year or "2000", month, day):
         return ParsedAnswer(None, "not_a_date")
     if not year:
         return ParsedAnswer(f"--{month:02}-{day:02}")
-    if weekday and not _WEEKDAYS[date(int(year), month, day).weekday()].startswith(weekday[1][:3]):
+    if weekday and not _falls_on(weekday[1], year, month, day):
         return ParsedAnswer(None, "weekday_contradicts_date")
     return ParsedAnswer(f"{year}-{month:02}-{day:02}")
 
@@ -86,14 +86,20 @@ def _year_month_day(text: str) -> tuple[str, int, int]:
     return "", 0, 0
 
 
-def _year_last(first: int, second: int, separator: str, year: str) -> ParsedAnswer:
+def _year_last(first: int, second: int, separator: str, year: str, weekday: str) -> ParsedAnswer:
     readings = {(m, d) for m, d in ((first, second), (second, first)) if _exists(year, m, d)}
     if not readings:
         return ParsedAnswer(None, "not_a_date")
+    if weekday and not any(_falls_on(weekday, year, month, day) for month, day in readings):
+        return ParsedAnswer(None, "weekday_contradicts_date")
     if len(readings) > 1:
         return ParsedAnswer(f"?{first}{separator}{second}{separator}{year}")
     month, day = readings.pop()
     return ParsedAnswer(f"{year}-{month:02}-{day:02}")
+
+
+def _falls_on(weekday: str, year: str, month: int, day: int) -> bool:
+    return _WEEKDAYS[date(int(year), month, day).weekday()].startswith(weekday[:3])
 
 
 def _exists(year: str, month: int, day: int) -> bool:

@@ -32,7 +32,15 @@ _PLAIN_NAME = re.compile(rf"(?<![\\A-Za-z])(?:{'|'.join(sorted(_PLAIN_NAMES, key
 _PLAIN_ROOT = re.compile(r"(?<!\\)sqrt\s?\(([^()]*)\)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}")
-_SCRIPT = re.compile(r"([\^_])\s?(-?[0-9]+)")
+_UNICODE_ROOT = re.compile(r"√\s?([0-9]+(?:\.[0-9]+)?|[A-Za-z](?![A-Za-z])|(?=\())")
+_SCRIPT = re.compile(r"(\^)\s?(-?(?:[0-9]*\.)?[0-9]+)|(_)\s?(-?[0-9]+)")
+_BARE_ROOT = re.compile(r"\\sqrt\s?[0-9.]{2}")
+_STRAY_POINT = re.compile(r"\.[0-9]*\.|[^\s0-9({\[+\-*/^=<>,|&]\s?\.|\.(?![0-9])")
+_SCRIPTED_NAME = re.compile(
+    r"\\[a-z]+\s?(?:[\^_]\s?\{[^{}]*\}\s?)+|\\sqrt\s?\[[^\[\]]*\]|\\frac\s?\{[^{}]*\}(?=\s?[0-9])"
+)
+"""After these a number may stand without a bracket of its own: \\log_{2} 8, \\sqrt[3]8, \\frac{1}2."""
+_CLOSED_THEN_DIGIT = re.compile(r"[)}\]]\s?[0-9]")
 _TOWER = re.compile(r"\^\s?(?:\{[^{}^]*\}|[^{}^\s]*)\s?\^|\^\s?\{[^{}^]*\^")
 _APART = re.compile(r"[0-9.]\s+[0-9.]")
 _ASSIGNED = re.compile(r"([A-Za-z](?:_\{?\w\}?)?(?:\([A-Za-z]\))?)\s?=\s?((?:(?!\\[gln]e)[^=<>])+)")
@@ -48,16 +56,17 @@ def parse_expression(answer: str, question: Question) -> ParsedAnswer:
     if number is not None:
         return ParsedAnswer(str(number), written=text)
     latex = to_latex(text)
-    return ParsedAnswer(_tight(latex), written=latex) if latex else ParsedAnswer(None, "empty")
+    return ParsedAnswer(tight(latex), written=latex) if latex else ParsedAnswer(None, "empty")
 
 
 def compare_expressions(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Right when the two are mathematically equal, not only close; `x = 5` is 5, and not `y = 5`."""
+    """Right when the two are mathematically equal, not only close.
+
+    5 answers `x = 5`, since the gold tells of what it is the value; whether `x = 5` answers 5, nobody can tell.
+    """
     if answer.value == gold.value:
         return Grade("right", "exact")
     said, meant = _unassigned(answer.written, gold.written)
-    if bool(_RELATION.search(said)) != bool(_RELATION.search(meant)):
-        return Grade("cannot_tell", "relation_or_value")
     return compare_latex([said], [meant])
 
 
@@ -70,6 +79,9 @@ def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True)
         return Grade("wrong", "different")
     if ordered and all(a == g and (n[0] is not None or a) for a, g, n in zip(answers, golds, numbers, strict=True)):
         return Grade("right", "exact")
+    related = [[_RELATION.search(text) is not None for text in texts] for texts in (answers, golds)]
+    if (related[0] if ordered else sorted(related[0])) != (related[1] if ordered else sorted(related[1])):
+        return Grade("cannot_tell", "relation_or_value")
     for gold in golds:
         if why_not_asked(gold):
             return Grade("cannot_tell", "gold_not_understood")
@@ -89,11 +101,11 @@ def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True)
 
 def to_latex(text: str) -> str:
     """Plain notation such as `2*sqrt(x)**2` written as LaTeX; LaTeX stays as it is."""
-    text = text.replace("**", "^").replace("√", "\\sqrt ")
+    text = _UNICODE_ROOT.sub(lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "sqrt", text.replace("**", "^"))
     for _ in range(3):  # roots within roots
         text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", text)
     text = _PLAIN_NAME.sub(lambda found: _PLAIN_NAMES[found[0]], text)
-    return " ".join(_SCRIPT.sub(r"\1{\2}", text).split())
+    return " ".join(_SCRIPT.sub(r"\1\3{\2\4}", text).split())
 
 
 def why_not_asked(latex: str) -> str:
@@ -109,12 +121,16 @@ def why_not_asked(latex: str) -> str:
     depth = _depth(latex)
     if depth is None:
         return "unbalanced_brackets"
+    if _BARE_ROOT.search(latex) or _STRAY_POINT.search(latex):
+        return "not_an_expression"
+    if _CLOSED_THEN_DIGIT.search(_SCRIPTED_NAME.sub("", without)):
+        return "digits_after_bracket"
     if _several(latex) or _APART.search(latex):
         return "several_values"
     return "too_hard" if depth > _MAX_DEPTH or _explodes(latex) else ""
 
 
-def _tight(latex: str) -> str:
+def tight(latex: str) -> str:
     """Without spaces, but for those that keep 1 2 from being 12."""
     return re.sub(r"(?<![0-9.])\s|\s(?![0-9.])", "", latex)
 
@@ -163,16 +179,19 @@ def _foreign_words(answer: str, letters: set[str]) -> bool:
 
 
 def _unassigned(answer: str, gold: str) -> tuple[str, str]:
-    """Both without their `x =` where they agree on the name, or only one of them has it and the other no relation."""
+    """Both without their `x =` where they agree on the name, or where the gold has one and the answer no relation."""
     said, meant = _ASSIGNED.fullmatch(answer), _ASSIGNED.fullmatch(gold)
-    if said and (meant[1] == said[1] if meant else not _RELATION.search(gold)):
-        answer = said[2].strip()
-    if meant and (said[1] == meant[1] if said else not _RELATION.search(answer)):
-        gold = meant[2].strip()
-    return answer, gold
+    if said and meant and said[1] == meant[1]:
+        return said[2].strip(), meant[2].strip()
+    return (answer, meant[2].strip()) if meant and not _RELATION.search(answer) else (answer, gold)
 
 
 def _spelled(latex: str) -> str:
-    """Thousands without commas, which would be read as a list, and decimals as fractions, which are never rounded."""
-    latex = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", latex)
+    """Thousands without commas, which would be read as a list, and decimals as fractions, which are never rounded.
+
+    Inside brackets 2,100 is a list.
+    """
+    latex = re.sub(
+        r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", lambda comma: "," if _depth(latex[: comma.start()]) != 0 else "", latex
+    )
     return _DECIMAL.sub(lambda found: f"\\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}", latex)

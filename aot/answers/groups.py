@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
-from aot.answers.expressions import compare_latex, to_latex
+from aot.answers.expressions import compare_latex, tight, to_latex
 from aot.answers.finding import plain
 from aot.answers.forms import Grade, ParsedAnswer
 from aot.records import Question
@@ -18,8 +18,11 @@ MAX_ELEMENTS = 200
 _MAX_CHARS = 4_000
 _MAX_DEPTH = 20
 _OPEN, _CLOSE = "([{", ")]}"
+_HALF_OPEN = ("(]", "[)")
 _JOINED = re.compile(r",?\s+(?:and|or)\s+")
-_ASSIGNED = re.compile(r"([A-Za-z])\s?=\s?")
+_ASSIGNED = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s?=\s?(.+)", re.DOTALL)
+_MAX_CASED = 2
+"""Letters of a word up to which case counts: x is not X, and Red is red."""
 _THOUSANDS = re.compile(r"[0-9]{3}(?![0-9])")
 _MATH = re.compile(r"[0-9\\+*/^=]")
 _INFINITY = re.compile(r"([+-]?)\s?(?:\\infty|infinity|inf|oo)")
@@ -33,6 +36,8 @@ class _Group:
     """Two characters; empty for a bare list, `u` for a union."""
     elements: tuple[str, ...]
     """Canonical text: a fraction for a number, LaTeX for mathematics, plain words else."""
+    names: tuple[str, ...]
+    """What each element is the value of, as in `x = 1`; empty where nothing tells. As long as `elements`."""
 
 
 def parse_collection(answer: str, question: Question) -> ParsedAnswer:
@@ -64,25 +69,49 @@ def _compare(said: _Group, meant: _Group) -> Grade:
             and (_ends_matter(said) or _ends_matter(meant) or "{}" in (said.brackets, meant.brackets))
         ):
             return Grade("wrong", "other_brackets")
-    unordered = meant.brackets in ("{}", "u") or all(_ASSIGNED.match(gold) for gold in meant.elements)
-    answers, golds = list(said.elements), list(meant.elements)
+        if not meant.brackets and _ends_matter(said):
+            return Grade("wrong", "other_brackets") if said.brackets in _HALF_OPEN else Grade("cannot_tell", "brackets")
+    if grade := _compare_names(said, meant):
+        return grade
+    named = len(set(meant.names) - {""}) > 1
+    unordered = meant.brackets in ("{}", "u") and not named
+    answers, golds = (
+        _by_name(said) if named else list(said.elements),
+        _by_name(meant) if named else list(meant.elements),
+    )
     if unordered:
         answers, golds = _without_common(sorted(set(answers)), sorted(set(golds)))
     if len(answers) != len(golds):
         return Grade("wrong", "different")
     if answers == golds:
         return Grade("right", "exact")
-    if not meant.brackets and sorted(answers) == sorted(golds):
+    if not meant.brackets and not named and sorted(answers) == sorted(golds):
         return Grade("cannot_tell", "other_order")
+    if [answer.casefold() for answer in answers] == [gold.casefold() for gold in golds]:
+        return Grade("cannot_tell", "other_case")
     pairs = [(a, g) for a, g in zip(answers, golds, strict=True) if unordered or a != g]
     if not all(_MATH.search(a) and _MATH.search(g) and a[0] not in _OPEN and g[0] not in _OPEN for a, g in pairs):
         return Grade("wrong", "different")
     return compare_latex([a for a, _ in pairs], [g for _, g in pairs], ordered=not unordered)
 
 
+def _compare_names(said: _Group, meant: _Group) -> Grade | None:
+    """A grade where the names settle it: those of the gold must be said, unless all its values are of one name."""
+    ours, golds = set(said.names) - {""}, set(meant.names) - {""}
+    if len(golds) <= 1 and (ours == golds or not ours):
+        return None
+    if ours != golds:
+        return Grade("wrong", "other_variable") if ours and golds else Grade("cannot_tell", "names_on_one_side")
+    return Grade("wrong", "different") if sorted(said.names) != sorted(meant.names) else None
+
+
+def _by_name(group: _Group) -> list[str]:
+    return [element for _, element in sorted(zip(group.names, group.elements, strict=True))]
+
+
 def _ends_matter(group: _Group) -> bool:
     """Whether the brackets say something: of an interval, or of a pair that might be one."""
-    return group.brackets in ("(]", "[)", "u") or (group.brackets in ("()", "[]") and len(group.elements) == 2)
+    return group.brackets in (*_HALF_OPEN, "u") or (group.brackets in ("()", "[]") and len(group.elements) == 2)
 
 
 def _without_common(answers: list[str], golds: list[str]) -> tuple[list[str], list[str]]:
@@ -91,7 +120,8 @@ def _without_common(answers: list[str], golds: list[str]) -> tuple[list[str], li
 
 
 def _canonical(group: _Group) -> str:
-    elements = sorted(set(group.elements)) if group.brackets in ("{}", "u") else group.elements
+    elements = [f"{name}={e}" if name else e for name, e in zip(group.names, group.elements, strict=True)]
+    elements = sorted(set(elements)) if group.brackets in ("{}", "u") else elements
     return f"{group.brackets[:1]}{'; '.join(elements)}{group.brackets[1:]}"
 
 
@@ -101,41 +131,39 @@ def _braces(text: str) -> str:
 
 
 def _read(text: str, depth: int = 0) -> _Group | None:
-    text = _ASSIGNED.sub("", text, count=1) if _ASSIGNED.match(text) and text.rstrip()[-1:] in _CLOSE else text
-    parts = _split(text, "\\cup") if "\\cup" in text else None
+    whole_name, inner = _named(text)
+    if not (whole_name and inner[:1] in tuple(_OPEN) and ("\\cup" in inner or _closes_at_end(inner))):
+        whole_name, inner = "", text.strip()
+    parts = _split(inner, "\\cup") if "\\cup" in inner else None
     if parts and len(parts) > 1:
-        return _united(parts, depth)
+        return _united(parts, whole_name, depth)
     brackets = ""
-    inner = text.strip()
     if inner[:1] and inner[0] in _OPEN and inner[-1] in _CLOSE and _closes_at_end(inner):
         brackets, inner = inner[0] + inner[-1], inner[1:-1]
-    elif not brackets and depth == 0:
+    elif depth == 0:
         inner = _JOINED.sub(", ", inner)
     if depth > _MAX_DEPTH or brackets in ("{)", "{]", "(}", "[}"):
         return None
     parts = _split(inner, ",")
     if parts is None or len(parts) > MAX_ELEMENTS or (not brackets and not inner):
         return None
-    if not brackets:
-        parts = _unassigned(parts)
-    elements = [_element(part, depth) for part in parts] if inner.strip() else []
-    known = tuple(element for element in elements if element)
-    return _Group(brackets, known) if len(known) == len(elements) else None
+    named = [_named(part) for part in parts] if inner.strip() else []
+    known = tuple(element for _, value in named if (element := _element(value, depth)))
+    names = tuple(f"{whole_name} {name}".strip() for name, _ in named)
+    return _Group(brackets, known, names) if len(known) == len(named) else None
 
 
-def _unassigned(parts: list[str]) -> list[str]:
-    """`x = 1` and `x = 2` as 1 and 2; values of different variables keep their names."""
-    assigned = [_ASSIGNED.match(part.strip()) for part in parts]
-    if len({found[1] if found else "" for found in assigned}) != 1 or not all(assigned):
-        return parts
-    return [_ASSIGNED.sub("", part, count=1) for part in parts]
+def _named(text: str) -> tuple[str, str]:
+    """`x = 1` as x and 1; the name is empty where there is none."""
+    found = _ASSIGNED.fullmatch(text.strip())
+    return (found[1].replace("{", "").replace("}", ""), found[2].strip()) if found else ("", text.strip())
 
 
-def _united(parts: list[str], depth: int) -> _Group | None:
+def _united(parts: list[str], name: str, depth: int) -> _Group | None:
     groups = [_read(part, depth + 1) for part in parts]
     if depth > _MAX_DEPTH or any(group is None or not group.brackets for group in groups):
         return None
-    return _Group("u", tuple(_canonical(group) for group in groups if group))
+    return _Group("u", tuple(_canonical(group) for group in groups if group), (name,) * len(groups))
 
 
 def _element(text: str, depth: int) -> str | None:
@@ -147,10 +175,12 @@ def _element(text: str, depth: int) -> str | None:
         return _canonical(group) if group else None
     if infinity := _INFINITY.fullmatch(text.casefold()):
         return f"{infinity[1].replace('+', '')}infinity"
-    number = None if _ASSIGNED.match(text) else exact_number(text)
+    number = None if "=" in text else exact_number(text)
     if number is not None:
         return str(number)
-    return to_latex(text).replace(" ", "") if _MATH.search(text) else plain(text) or None
+    if _MATH.search(text):
+        return tight(to_latex(text))
+    return (text if len(text) <= _MAX_CASED else plain(text)) or None
 
 
 def _closes_at_end(text: str) -> bool:

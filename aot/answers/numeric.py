@@ -1,7 +1,7 @@
 r"""Parsers and comparisons of plain numbers: integer, decimal, fraction, number, percent.
 
-All compare by exact value; only a decimal may also be given to more digits than the gold has. A number with anything
-besides it (a unit, a second number, "about") is never trimmed to fit.
+All compare by exact value; whether a decimal that only rounds to the gold is right, nobody can tell. A number with
+anything besides it (a unit, a second number, "about") is never trimmed to fit.
 """
 
 import re
@@ -12,10 +12,6 @@ from aot.answers.exact import NUMBER_WORDS, exact_number, why_no_number
 from aot.answers.finding import plain
 from aot.answers.forms import Grade, ParsedAnswer
 from aot.records import Question
-
-MIN_ROUNDED_DIGITS = 3
-"""A longer decimal that rounds to the gold is right only if the gold shows this many digits after its point, and this
-many that count: 3.14159 for 3.142, and not 0.54 for 0.5."""
 
 _PERCENT_SIGN = re.compile(r"\s?(?:%|percent|per cent|pct\.?)$", re.IGNORECASE)
 _TIMES = re.compile(r"\stimes?$", re.IGNORECASE)
@@ -48,9 +44,9 @@ def parse_percent(answer: str, question: Question) -> ParsedAnswer:
 
 
 def compare_decimals(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal values are right; a more exact answer that rounds to the gold is right from MIN_ROUNDED_DIGITS on.
+    """Equal values are right; a more exact answer that rounds to the gold is `rounds_to_gold`.
 
-    With fewer digits in the gold nobody can tell whether it was rounded: then such an answer is `rounds_to_gold`.
+    Nobody can tell whether the gold was rounded: 0.125 is an eighth or the short form of 0.1254.
     """
     if answer.value == gold.value:
         return Grade("right", "exact")
@@ -60,9 +56,7 @@ def compare_decimals(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
     rounded = _round_half_away(Fraction(answer.value or 0) * scale)
     if not digits or not more_exact or rounded != Fraction(gold.value or 0) * scale:
         return Grade("wrong", "different")
-    counted = len(gold.written.replace(".", "").lstrip("+-0"))
-    clear = digits >= MIN_ROUNDED_DIGITS and counted >= MIN_ROUNDED_DIGITS
-    return Grade("right", "rounded") if clear else Grade("cannot_tell", "rounds_to_gold")
+    return Grade("cannot_tell", "rounds_to_gold")
 
 
 def _parsed(value: Fraction | None, text: str) -> ParsedAnswer:

@@ -49,7 +49,8 @@ def test_a_unit_is_not_dropped_from_an_integer() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1/0", "1e999999999", "1e-301", "nan", "inf", "٣", "²", "1,23", "0x10", "1_000", "--1", "."]
+    "text",
+    ["1/0", "1e999999999", "1e-301", "nan", "inf", "٣", "²", "1,23", "0x10", "1_000", "--1", ".", "--five", "-" * 899],
 )
 def test_odd_numbers_are_refused(text: str) -> None:
     assert exact_number(text) is None
@@ -58,8 +59,13 @@ def test_odd_numbers_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("answer_type", "gold", "answer", "reason"),
     [
-        ("decimal", "0.333", "0.33333", "rounded"),
-        ("decimal", "0.5", "0.54", "rounds_to_gold"),
+        ("decimal", "0.125", "0.1254", "rounds_to_gold"),
+        ("money", "18", "¥18", "currency_not_in_gold"),
+        ("quantity", "2 tons", "2000 kg", "which_ton"),
+        ("letter", "B", "(B) or (C)", "several_options"),
+        ("collection", "x=1, y=2", "2 and 1", "names_on_one_side"),
+        ("collection", "(x, y)", "(X, Y)", "other_case"),
+        ("expression", "5", "y = 5", "relation_or_value"),
         ("money", "$5", "5", "no_currency"),
         ("money", "$5", "€5", "other_currency"),
         ("quantity", "5 cm", "5", "no_unit"),
@@ -84,6 +90,14 @@ def test_the_reason_can_be_counted(answer_type: AnswerType, gold: str, answer: s
 def test_every_typed_gold_of_the_table_is_right_for_itself() -> None:
     typed = [case.question for case in all_cases() if case.question.answer_type != "scored"]
     assert [question.id for question in typed if grade(question.answer, question).verdict != "right"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"), [("B) fry onion", "right"), ("B) add egg", "cannot_tell"), ("B. not fried", "cannot_tell")]
+)
+def test_text_after_a_letter_must_be_its_option_where_the_choices_are_known(said: str, verdict: str) -> None:
+    question = ask("B", "letter").model_copy(update={"choices": ("chop onion", "fry onion", "add egg")})
+    assert grade(said, question).verdict == verdict
 
 
 def test_two_answers_are_compared_without_the_gold() -> None:

@@ -5,6 +5,8 @@ A line is `verdict | gold | answer`: R right, W wrong, ? cannot be told. Knows n
 
 TABLE = r"""
 # date
+R | 2024-05-13 | Monday, 13/05/2024
+? | 2024-05-13 | Tuesday, 13/05/2024
 R | 2024-01-05 | 2024-01-05
 R | 2024-01-05 | 2024-1-5
 R | 2024-01-05 | 2024/01/05
@@ -79,6 +81,8 @@ W | 15:45 | 15:54
 ? | 12:30 | 12:30 or 12:45
 ? | 12:30 | 13:30 am
 # duration
+R | 90 minutes | 1 hour, 30 minutes
+? | 8 hours | 3 hours and 5 hours
 R | 3 days | 3 days
 R | 3 days | three days
 R | 3 days | 72 hours

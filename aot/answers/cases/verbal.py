@@ -10,6 +10,16 @@ CHOICES = ("chop onion", "fry onion", "add egg")
 
 TABLE = r"""
 # letter
+? | B | (B) or (C)
+? | B | B. or C.
+? | B | (B) is wrong, A is right
+? | B | B) or c
+? | A | A) and C)
+? | A | (A), (B)
+? | A | A. No, B.
+? | A | A. not this one
+R | B | (B) 5 cm
+R | B | B. f(x) = x
 R | B | B
 R | B | b
 R | B | B.
@@ -82,6 +92,12 @@ REPLIES: tuple[tuple[str, str, str, str], ...] = (
     ("R", "collection", "{1, 2}", r"The roots are \boxed{\{1, 2\}}"),
     ("R", "letter", "B", r"The correct choice: \boxed{\text{B}}"),
     ("R", "money", "$5", "Answer: $5."),
+    ("R", "integer", "8", "A common wrong answer: 7\nIt is \\boxed{8}."),
+    ("R", "integer", "7", r"2 + 5 = 7. Answer: $\boxed{7}$."),
+    ("W", "integer", "7", "A common wrong answer: 7\nIt is \\boxed{8}."),
+    ("W", "integer", "7", "One wrong answer is 7. The answer is 8."),
+    ("?", "integer", "4", r"Answer: 3, not \boxed{4}"),
+    ("?", "integer", "3", "Answer: 3\n\\boxed{4}"),
     ("W", "integer", "7", "Answer: 6"),
     ("W", "integer", "7", r"7 is tempting, but \boxed{6}"),
     ("W", "integer", "7", "The answer is 7.\nAnswer: 6"),
@@ -112,6 +128,7 @@ SCORED: tuple[tuple[str, str, JsonDict, str], ...] = (
     ("W", "number_sorting", _SORTING, "['1', '3', '2']"),
     ("R", "countdown", _COUNTDOWN, "67 + 82 + 20 - 50"),
     ("W", "countdown", _COUNTDOWN, "119"),
+    ("?", "countdown", _COUNTDOWN, "ｅｖａｌ('1')"),
     ("?", "countdown", _COUNTDOWN, "__import__('os').getpid()"),
     ("?", "no_such_task", _SUM, "214"),
 )

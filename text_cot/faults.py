@@ -14,6 +14,7 @@ from numpy.random import PCG64, Generator
 from aot.arithmetic import check_text
 from aot.records import PlantedFault, Question, Step, Trace
 from text_cot import fault_edits as edits
+from text_cot.fault_target import Target
 
 FAULTS: dict[str, edits.Edit] = {
     "slip": edits.slip,
@@ -44,7 +45,7 @@ def plant(trace: Trace, question: Question, *, rate: float, seed: int) -> tuple[
     draw = _draw(seed, f"{question.id}:{trace.sample_index}:fault")
     if draw.random() >= rate or trace.status != "ok" or not _ends_in_answer(trace):
         return trace, None
-    target = edits.Target(trace, question)
+    target = Target(trace, question)
     for place in draw.permutation(len(FAULTS)):
         kind = tuple(FAULTS)[int(place)]
         rationale = FAULTS[kind](target, draw)

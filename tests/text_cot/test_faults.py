@@ -11,7 +11,8 @@ from aot.config import FilterConfig, ToyMathConfig
 from aot.filtering.chain import funnel, run_filters
 from aot.records import PlantedFault, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
-from text_cot.fault_edits import Edit, Target, slip, slip_carried
+from text_cot.fault_edits import Edit, slip, slip_carried
+from text_cot.fault_target import Target
 from text_cot.faults import FAULTS, deleted, plant, shuffled, wrong_content
 from text_cot.teacher.procedural import SAMPLES, chain_trace, solve
 

@@ -177,7 +177,7 @@ class StudentConfig(Section):
     """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
     max_answer_tokens: int = Field(default=24, ge=1)
     max_rationale_tokens: int = Field(default=160, ge=1)
-    thought_confidence: float = Field(default=0.9, gt=0, lt=1)
+    thought_confidence: float = Field(default=0.7, gt=0, lt=1)
     """An adaptive student takes the shortest way of which it is this sure that it, or a shorter one, is enough."""
     think_tags: Literal["auto", "none"] = "auto"
     """`auto` puts a text rationale between `<think>` and `</think>` where the model's chat template knows them."""
@@ -260,7 +260,7 @@ class AdaptiveConfig(Section):
     """Students trained on the other folds answer each fold in every way."""
     fold_steps: float = Field(default=0.5, gt=0, le=1)
     """Steps of a fold's student, as a share of the arm's own."""
-    labelled: int = Field(default=1000, ge=1)
+    labelled: int = Field(default=2000, ge=1)
     """At most so many questions get a label; predicting them in every way takes time."""
 
 

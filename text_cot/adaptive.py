@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
-
 from aot.answers import grade
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
@@ -28,6 +26,8 @@ from text_cot.training import StepCounter
 
 log = logging.getLogger(__name__)
 LABELS = "labels.jsonl"
+CHOICE_COPIES = 2
+"""Lessons in choosing are few beside the others, so each is learned so often."""
 
 
 class ThoughtLabel(Record):
@@ -69,12 +69,9 @@ def adaptive_lessons(
     if not chosen:
         log.warning("%s: no question was answered right in any way, so nothing about choosing is taught", arm.name)
     counts = Counter(chosen.values())
-    return [
-        thought_lesson(own, chosen[question_id], chosen=True)
-        if question_id in chosen
-        else _given_way(question_id, own, easy, counts, config)
-        for question_id, own in samples.items()
-    ]
+    choosing = [thought_lesson(samples[question_id], label, chosen=True) for question_id, label in chosen.items()]
+    others = [i for i in samples if i not in chosen]
+    return CHOICE_COPIES * choosing + [_given_way(i, samples[i], easy, counts, config) for i in others]
 
 
 def folds(ids: Iterable[str], config: RunConfig) -> dict[str, int]:
@@ -161,9 +158,7 @@ def timeless(row: Prediction) -> Prediction:
 def _given_way(
     question_id: str, own: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
 ) -> Lesson:
-    """A reply in one of the ways the question can be taught, as often as the labels say that way is enough."""
-    ways = ways_of(question_id, own, easy)
-    weights = np.array([counts[way] + 1 for way in ways], dtype=float)
-    place = draw(config.seed, question_id, "way") / 2**64
-    index = int(np.searchsorted(np.cumsum(weights / weights.sum()), place, side="right"))
-    return thought_lesson(own, ways[min(index, len(ways) - 1)], chosen=False)
+    """A reply in a given way: the chain of the way that labels name most often; half the easy questions at once."""
+    if question_id in easy and draw(config.seed, question_id, "way") % 2 == 0:
+        return thought_lesson(own, "direct", chosen=False)
+    return thought_lesson(own, max(own, key=lambda way: counts[way]), chosen=False)

@@ -34,7 +34,7 @@ LARGE = Scope(names=NAMES, things=THINGS, low=50, high=399, most=999)
 RENAMED = Scope(names=NEW_NAMES, things=NEW_THINGS)
 MORE_STEPS = (5, 6)
 EXTRAS = ("The sky is blue.", "{name} has {n} {thing}.", "A ticket costs {n} coins.", "{name} is {n} years old.")
-MAX_TRIES = 200
+MAX_TRIES = 2000
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,16 @@ def draw_problem(rng: Generator, family: str, *, steps: int, scope: Scope = SCOP
 
 
 def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Problem]) -> Problem:
-    """The first draw whose text no earlier question has."""
+    """The first draw whose text no earlier question has; outside `train`, with as many steps as the very first draw."""
+    steps = None
     for attempt in range(MAX_TRIES):
         rng = default_rng([seed, zlib.crc32(split.encode()), index, attempt])
         problem = _renumbered(rng, train) if split == "ood_numbers" else _DRAWS[split](rng, index)
-        if problem is not None and problem.text not in seen and (split == TRAIN or not base_was_asked(problem.text)):
+        if problem is None:
+            continue
+        steps = steps or problem.state.steps
+        fits = split == TRAIN or (problem.state.steps == steps and not base_was_asked(problem.text))
+        if fits and problem.text not in seen:
             seen.add(problem.text)
             return problem
     raise RuntimeError(f"no new problem {index} of split {split} after {MAX_TRIES} tries; the split is too large")

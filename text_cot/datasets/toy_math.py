@@ -34,7 +34,7 @@ LARGE = Scope(names=NAMES, things=THINGS, low=50, high=399, most=999)
 RENAMED = Scope(names=NEW_NAMES, things=NEW_THINGS)
 MORE_STEPS = (5, 6)
 EXTRAS = ("The sky is blue.", "{name} has {n} {thing}.", "A ticket costs {n} coins.", "{name} is {n} years old.")
-MAX_TRIES = 2000
+STEPS_LET_GO, MAX_TRIES = 500, 1000
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,10 @@ def draw_problem(rng: Generator, family: str, *, steps: int, scope: Scope = SCOP
 
 
 def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Problem]) -> Problem:
-    """The first draw whose text no earlier question has; outside `train`, with as many steps as the very first draw."""
+    """The first draw whose text no earlier question has; outside `train` with as many steps as the very first draw.
+
+    Only where the base was asked nearly every problem of one step, as of `order`, the steps are let go in the end.
+    """
     steps = None
     for attempt in range(MAX_TRIES):
         rng = default_rng([seed, zlib.crc32(split.encode()), index, attempt])
@@ -111,7 +114,8 @@ def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Probl
         if problem is None:
             continue
         steps = steps or problem.state.steps
-        fits = split == TRAIN or (problem.state.steps == steps and not base_was_asked(problem.text))
+        wanted = split == TRAIN or attempt >= STEPS_LET_GO or problem.state.steps == steps
+        fits = wanted and (split == TRAIN or not base_was_asked(problem.text))
         if fits and problem.text not in seen:
             seen.add(problem.text)
             return problem

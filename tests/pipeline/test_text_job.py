@@ -86,9 +86,10 @@ def test_a_rerun_does_nothing(finished: RunFolder) -> None:
     assert done.returncode == 0 and done.stderr.count("nothing to do") == 6
 
 
-def test_rounds_of_own_chains_are_told(finished: RunFolder) -> None:
+def test_rounds_of_own_chains_are_told_and_the_last_row_is_the_student_itself(finished: RunFolder) -> None:
     rounds = json.loads((finished.arm("self") / "rounds.json").read_text())
-    assert [row["round"] for row in rounds] == [0] and rounds[0]["n"] == 12
+    assert [row["round"] for row in rounds] == [0, 1] and all(row["n"] == 12 for row in rounds)
+    assert [row["sampled"] > 0 for row in rounds] == [True, False]
 
 
 def test_a_chat_teacher_is_refused_before_any_work(tmp_path: Path) -> None:

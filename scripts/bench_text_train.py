@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--trl-python", required=True, help="python of an environment with trl")
     parser.add_argument("--base", default="tiny-text")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--pack-tokens", type=int, default=512)
+    parser.add_argument("--pack-tokens", type=int, default=256)
     options = parser.parse_args()
     known = subprocess.run(
         [options.trl_python, "-c", "import trl, datasets"], capture_output=True, text=True, check=False
@@ -69,15 +69,6 @@ def main() -> int:
         f"trl with our batch and precision {same:.0f} (ratio {ours / same:.2f}); load {os.getloadavg()[0]:.1f}"
     )
     return 0
-
-
-def _cannot_run(python: str) -> str:
-    """Why this python cannot run the trl side; empty if it can."""
-    try:
-        done = subprocess.run([python, "-c", "import trl, datasets"], capture_output=True, text=True, check=False)
-    except OSError as error:
-        return str(error)
-    return done.stderr.strip().splitlines()[-1] if done.returncode else ""
 
 
 def _config(options: argparse.Namespace) -> RunConfig:

@@ -37,7 +37,7 @@ def read_text_files(
 
     Raises:
         SourceError: a file is missing or broken, has other columns, or has no usable row.
-        MissingPackageError: a .parquet file is given and `datasets` is not installed.
+        MissingPackageError: a .parquet file is given and `pyarrow` is not installed.
     """
     reader = _Reader(kind, test_share=0.0 if test else test_share, seed=seed, limit=limit)
     if test:

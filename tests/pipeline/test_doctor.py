@@ -36,7 +36,7 @@ def test_a_checksum_that_does_not_fit_is_told(
     if checksum is not None:
         (folder / "SHA256").write_text(checksum)
     monkeypatch.setattr(doctor.resources, "files", lambda package: tmp_path)
-    assert any(told in line for line in doctor._embedded_student())
+    assert any(told in line for line in doctor._embedded_students())
 
 
 def test_a_check_that_breaks_itself_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from aot.answers import grade
+from aot.answers import verifies
 from aot.config import RunConfig
 from aot.errors import ConfigError
 from aot.evaluation.intervals import cluster_ids, proportion
@@ -96,11 +96,6 @@ def make_teacher(run: RunFolder, config: RunConfig) -> Teacher:
         f"teacher.planner={config.teacher.planner} needs a chat client, which this version does not have; "
         "use procedural or given"
     )
-
-
-def verifies(trace: Trace, question: Question) -> bool:
-    """Whether a trace came to an end and its answer is the gold answer."""
-    return trace.status == "ok" and grade(trace.answer, question).verdict == "right"
 
 
 def text_teacher_stats(traces: Iterator[Trace], questions: list[Question], *, planner: str) -> TextTeacherStats:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from aot.answers import find_answer, grade
+from aot.answers import find_answer, is_right
 from aot.config import ArmConfig, RunConfig
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.filtering.chain import judge_alone
@@ -99,7 +99,7 @@ def verified_chain(replies: Iterable[str], question: Question, config: RunConfig
         text = plain_reply(reply)
         answer = find_answer(text).answer
         lines = text.rpartition("\n")[0].split("\n")
-        if answer is None or not lines[0] or grade(answer, question).verdict != "right":
+        if answer is None or not lines[0] or not is_right(answer, question):
             continue
         trace = chain_trace(
             question.id, tuple(lines), answer, teacher=TEACHER, sample_index=index, config_digest=config.digest()
@@ -140,7 +140,7 @@ def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy
         rows = predict(_student(run, config, student), asked, arm=student.name, mode="reason", batch_size=size)
         publish_rows(path, map(timeless, rows))
     answers = zip(asked, read_rows(path, Prediction), strict=True)
-    right = [grade(answer.answer, question).verdict == "right" for question, answer in answers]
+    right = [is_right(answer.answer, question) for question, answer in answers]
     interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in asked]))
     return Accuracy(split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n)
 

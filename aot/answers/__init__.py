@@ -8,7 +8,7 @@ from aot.answers.closed import RIGHT_IOU, iou
 from aot.answers.exact import NUMBER_WORDS
 from aot.answers.finding import find_answer
 from aot.answers.forms import FoundAnswer, Grade, ParsedAnswer
-from aot.answers.grading import check_packages, compare_answers, grade, parse_answer
+from aot.answers.grading import check_packages, compare_answers, grade, is_right, parse_answer, verifies
 from aot.answers.workers import stop_workers
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "compare_answers",
     "find_answer",
     "grade",
+    "is_right",
     "iou",
     "parse_answer",
     "stop_workers",
+    "verifies",
 ]

@@ -12,7 +12,7 @@ from aot.answers import amounts, closed, expressions, groups, numeric, scored, t
 from aot.answers.finding import plain
 from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
 from aot.errors import MissingPackageError, SourceError
-from aot.records import AnswerType, Question
+from aot.records import AnswerType, Question, Trace
 
 _PARSERS: dict[AnswerType, Callable[[str, Question], ParsedAnswer]] = {
     "choice": closed.parse_choice,
@@ -59,6 +59,16 @@ def parse_answer(answer: str | None, question: Question) -> ParsedAnswer:
     if len(answer) > MAX_ANSWER_CHARS:
         return ParsedAnswer(None, "too_long")
     return _PARSERS[question.answer_type](answer, question)
+
+
+def is_right(answer: str | None, question: Question) -> bool:
+    """Whether `grade` calls the answer right; raises as it does."""
+    return grade(answer, question).verdict == "right"
+
+
+def verifies(trace: Trace, question: Question) -> bool:
+    """Whether a trace came to an end and its answer is the gold answer; raises as `grade` does."""
+    return trace.status == "ok" and is_right(trace.answer, question)
 
 
 def grade(answer: str | None, question: Question) -> Grade:

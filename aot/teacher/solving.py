@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aot.answers import grade
+from aot.answers import verifies
 from aot.config import RunConfig
 from aot.errors import DecodeError, SourceError, ToolError
 from aot.records import ClipAnnotation, MediaRef, PlantedFault, Question, Refusal, Trace
@@ -105,11 +105,6 @@ def solve(question: Question, shelf: ClipShelf, kit: TeacherKit, *, candidates: 
         if question.split == TRAIN and verifies(attempts[-1], question):
             break
     return [*attempts[:-1], with_attempts_cost(attempts[-1], attempts)]
-
-
-def verifies(trace: Trace, question: Question) -> bool:
-    """Whether a trace came to an end and its answer is the gold answer, which prepare has checked."""
-    return trace.status == "ok" and grade(trace.answer, question).verdict == "right"
 
 
 def solve_all(run: RunFolder, config: RunConfig, questions: Iterable[Question], *, writer: str) -> Iterator[str]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aot.answers import verifies
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.records import Question, Record, Trace
 from aot.teacher.accuracy import Estimate, ToolAccuracy, estimate
-from aot.teacher.solving import TRAIN, verifies
+from aot.teacher.solving import TRAIN
 
 
 class YieldRow(Record):

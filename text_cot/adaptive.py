@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from aot.answers import grade
+from aot.answers import is_right
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Record, ThoughtMode
@@ -21,7 +21,8 @@ from aot.runs import RunFolder, publish_rows, read_rows
 from aot.student.loading import load_student
 from aot.student.predict import predict
 from text_cot.budget import fold_steps
-from text_cot.lessons import Samples, draw, thought_lesson, train_questions
+from text_cot.draws import draw
+from text_cot.lessons import Samples, thought_lesson, train_questions
 from text_cot.training import StepCounter
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def solved_at_once(run: RunFolder, config: RunConfig, arm: ArmConfig, questions:
         size = config.evaluate.batch_size
         publish_rows(path, map(timeless, predict(base, questions, arm="base", mode="direct", batch_size=size)))
     answers = zip(questions, read_rows(path, Prediction), strict=True)
-    return {question.id for question, answer in answers if grade(answer.answer, question).verdict == "right"}
+    return {question.id for question, answer in answers if is_right(answer.answer, question)}
 
 
 def fold_labels(
@@ -143,7 +144,7 @@ def fold_labels(
 
 def label_of(question: Question, ways: list[ThoughtMode], answers: list[Prediction]) -> ThoughtLabel:
     """The way with the fewest tokens among those that were right."""
-    right = tuple(grade(answer.answer, question).verdict == "right" for answer in answers)
+    right = tuple(is_right(answer.answer, question) for answer in answers)
     tokens = tuple(answer.completion_tokens for answer in answers)
     ranked = sorted((count, i) for i, count in enumerate(tokens) if right[i])
     label: ThoughtMode | Literal[""] = ways[ranked[0][1]] if ranked else ""

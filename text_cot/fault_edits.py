@@ -12,6 +12,7 @@ from fractions import Fraction
 from numpy.random import Generator
 
 from aot.arithmetic import Amount, find_amounts, find_equations, read_amount
+from aot.filtering.text_chain import ORDER
 from aot.records import Question
 from text_cot.fault_target import (
     NUMBER,
@@ -31,7 +32,6 @@ Edit = Callable[[Target, Generator], str | None]
 
 FOREIGN = ("затем он берёт ещё", "次に彼は数を足して", "dann wird noch schnell gezählt", "luego se suma muy bien")
 _BROKEN = ("\ufffd\ufffd", "Ã¼Ã©", "\x00\x01", "â€œ")
-_ORDER = re.compile(r"\b[^\W\d]\w*+(?: > [^\W\d]\w*+)+")
 CONSTANTS = (2, 7, 12, 24, 60, 100)
 """Numbers that a chain may use though nobody gave them."""
 
@@ -85,7 +85,7 @@ def wrong_number(target: Target, draw: Generator) -> str | None:
 
 def wrong_order(target: Target, draw: Generator) -> str | None:
     """Two neighbours of an order stand the wrong way round."""
-    places = [(number, spot) for number, line in enumerate(target.lines) for spot in _ORDER.finditer(line)]
+    places = [(number, spot) for number, line in enumerate(target.lines) for spot in ORDER.finditer(line)]
     if not places:
         return None
     number, spot = pick(places, draw)
@@ -209,7 +209,7 @@ def _shuffled_letters(word: str, draw: Generator) -> str:
 
 
 def _is_needed(target: Target, at: int, piece: str) -> bool:
-    if _ORDER.search(piece):
+    if ORDER.search(piece):
         return True
     results = {one.result for one in find_equations(piece)} - {None}
     later = [one for other in target.pieces[at + 1 :] for one in find_equations(other)]
@@ -229,7 +229,7 @@ def _is_out_of_order(target: Target, pieces: Sequence[str]) -> bool:
                 return True
             last = one.result
             known |= {one.result} if one.result is not None else set()
-        orders = [order.split(" > ") for order in _ORDER.findall(piece)]
+        orders = [order.split(" > ") for order in ORDER.findall(piece)]
         names.update(orders[0] if len(orders) > 1 else ())
         if (len(orders) > 1 and set(orders[-1]) - names) or (not names and re.search(r" is (?:first|last)", piece)):
             return True

@@ -5,7 +5,6 @@ trace's answer and status stay as they were; its steps are those of the new text
 What was planted is stored where no filter looks.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from numpy.random import PCG64, Generator
 
 from aot.arithmetic import check_text
 from aot.records import PlantedFault, Question, Step, Trace
+from text_cot import draws
 from text_cot import fault_edits as edits
 from text_cot.fault_target import Target
 
@@ -110,8 +110,7 @@ def with_rationale(trace: Trace, rationale: str) -> Trace:
 
 
 def _draw(seed: int, name: str) -> Generator:
-    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
-    return Generator(PCG64(int.from_bytes(digest, "little")))
+    return Generator(PCG64(draws.draw(seed, name)))
 
 
 def _ends_in_answer(trace: Trace) -> bool:

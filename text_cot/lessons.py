@@ -4,13 +4,13 @@ All arms of a run learn from the same questions, those with at least one kept ch
 (seed, question i) only.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 
 from aot.config import ArmConfig, Chains, RunConfig
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.runs import RunFolder, read_rows
 from aot.student.rendering import MODE_LINES
+from text_cot.draws import draw
 from text_cot.faults import deleted, shuffled, wrong_content
 from text_cot.prepare import TRAIN
 from text_cot.teacher.granularity import resolve_granularity
@@ -92,12 +92,6 @@ def thought_lesson(samples: Samples, thought: ThoughtMode, *, chosen: bool) -> L
     reply = f"Answer: {trace.answer}" if thought == "direct" else trace.rationale
     head = {"label": line} if chosen else {"forced": line}
     return Lesson(question_id=trace.question_id, mode="adaptive", rationale=reply, **head)
-
-
-def draw(seed: int, question_id: str, purpose: str) -> int:
-    """A large random number for one question and purpose."""
-    digest = hashlib.blake2b(f"{seed}:{question_id}:{purpose}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def _damaged(trace: Trace, arm: ArmConfig, config: RunConfig) -> Trace:

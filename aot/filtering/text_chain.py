@@ -10,7 +10,8 @@ from functools import cached_property
 from aot.arithmetic import Equation, find_equations
 
 ANSWER_LINE = re.compile(r"Answer:[ \t]*(.*)")
-_ORDER = re.compile(r"\b[^\W\d]\w*+(?: > [^\W\d]\w*+)+")
+ORDER = re.compile(r"\b[^\W\d]\w*+(?: > [^\W\d]\w*+)+")
+"""A ranking as chains write it, such as `Cid > Ann > Bob`."""
 _NOTE = re.compile(r"<<[^<>\n]*>>")
 
 
@@ -56,7 +57,7 @@ def parse_chain(rationale: str) -> TextChain:
             answers.append(found[1].strip())
         elif line.strip():
             lines.append(line)
-    orders = tuple(tuple(tuple(order.split(" > ")) for order in _ORDER.findall(line)) for line in lines)
+    orders = tuple(tuple(tuple(order.split(" > ")) for order in ORDER.findall(line)) for line in lines)
     return TextChain(tuple(lines), tuple(answers), tuple(find_equations("\n".join(lines))), orders)
 
 

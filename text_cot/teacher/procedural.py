@@ -3,10 +3,9 @@
 It is always right, as a procedure is; what a messy teacher does to chains is planted apart (text_cot.faults).
 """
 
-import hashlib
-
 from aot.errors import SourceError
 from aot.records import Question, Step, Trace
+from text_cot.draws import draw
 from text_cot.families import FAMILIES, Granularity
 from text_cot.families.base import PHRASINGS
 
@@ -28,7 +27,7 @@ def solve(question: Question, *, granularity: Granularity, seed: int, config_dig
             f"use data.dataset=toy_math, or another teacher.planner"
         )
     state = family.state_type.model_validate(question.state)
-    lines = family.solve(state, granularity, _draw(seed, question.id, granularity) % PHRASINGS)
+    lines = family.solve(state, granularity, draw(seed, question.id, granularity) % PHRASINGS)
     trace = chain_trace(
         question.id, lines, family.answer(state), teacher=TEACHER, sample_index=SAMPLES.index(granularity),
         config_digest=config_digest,
@@ -53,8 +52,3 @@ def chain_trace(
         support=tuple(step.index for step in steps), rationale=rationale, answer=answer, status="ok",
         config_digest=config_digest,
     )  # fmt: skip
-
-
-def _draw(seed: int, question_id: str, granularity: str) -> int:
-    digest = hashlib.blake2b(f"{seed}:{question_id}:{granularity}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")

@@ -162,8 +162,8 @@ class FilterConfig(Section):
     leak_jaccard: float = Field(default=0.97, ge=0, le=1)
 
 
-EMBEDDED_STUDENTS = ("tiny-video", "tiny-text")
-"""Values of `student.base` that are names, not folders."""
+EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
+"""Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
 
 
 class StudentConfig(Section):

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
+from aot.config import EMBEDDED_STUDENTS
 from aot.errors import EXTRA_OF_PACKAGE
 
 MIN_FREE_GB = 2.0
-EMBEDDED = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
 ONLY_FOR = {"video": " (video runs need it, text runs do not)", "text": " (some text data sets and answers need it)"}
 
 
@@ -67,7 +67,7 @@ def _compiler() -> Iterator[str]:
 
 
 def _embedded_students() -> Iterator[str]:
-    for name, folder_name in EMBEDDED.items():
+    for name, folder_name in EMBEDDED_STUDENTS.items():
         folder = resources.files("aot") / "student" / folder_name
         weights = folder / "model.safetensors"
         if not weights.is_file():

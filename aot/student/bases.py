@@ -13,10 +13,9 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from aot.config import EMBEDDED_STUDENTS
 from aot.errors import CheckpointError
 
-EMBEDDED = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
-"""Students inside the package: name to folder."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -29,8 +28,8 @@ def resolve_base(base: str) -> str:
     Raises:
         CheckpointError: no such folder, or one of its files is missing.
     """
-    if base in EMBEDDED:
-        folder = Path(str(resources.files("aot.student"))) / EMBEDDED[base]
+    if base in EMBEDDED_STUDENTS:
+        folder = Path(str(resources.files("aot.student"))) / EMBEDDED_STUDENTS[base]
         check_base_folder(folder)
         return str(folder)
     if Path(base).is_dir():
@@ -39,7 +38,8 @@ def resolve_base(base: str) -> str:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.startswith("."):
         return base
     raise CheckpointError(
-        f"student.base {base!r} is neither a folder nor one of {', '.join(EMBEDDED)}; give the folder of a model"
+        f"student.base {base!r} is neither a folder nor one of {', '.join(EMBEDDED_STUDENTS)}; "
+        "give the folder of a model"
     )
 
 

@@ -77,13 +77,8 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
 def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, Any]:
     role = roles(config)
     panels = make_gallery(data, book, limit=config.report.gallery, arm=role.main or role.control, filters=config.filter)
-    facts = data.provenance
-    commands = facts.get("commands") or ([facts["command"]] if "command" in facts else [])
     return {
-        "run_name": data.run.root.name,
-        "facts": facts,
-        "config": config,
-        "data": data,
+        **making_sections(data, config),
         "counts": [("clips", _num_clips(data)), *question_counts(data)],
         "kind": headline_kind(data),
         "splits": config.evaluate.splits,
@@ -95,16 +90,29 @@ def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, An
         "kind_tables": kind_tables(data, config),
         "quality_tables": quality_tables(data, config),
         "paired": paired_rows(data, config),
+        "confusions": confusions(data, config),
+        "reliability": reliability(data, config),
+        "panels": panels,
+        "thumbs": book.thumbs,
+    }
+
+
+def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
+    """What reports of both doors show about how the run was made: counts, filters, teacher, training, settings."""
+    facts = data.provenance
+    commands = facts.get("commands") or ([facts["command"]] if "command" in facts else [])
+    return {
+        "run_name": data.run.root.name,
+        "facts": facts,
+        "config": config,
+        "data": data,
+        "counts": question_counts(data),
         "totals": funnel_bars(data.funnel) if data.funnel else None,
         "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,
         "faults": fault_rows(data.funnel.faults) if data.funnel and data.funnel.faults else [],
         "rejected": rejected_examples(data, config),
         "teacher": stats_view(data.teacher),
-        "confusions": confusions(data, config),
         "curves": curve_charts(data, config),
-        "reliability": reliability(data, config),
-        "panels": panels,
-        "thumbs": book.thumbs,
         "settings": dump_config(config),
         "commands": [shlex.join(command) for command in commands],
         "seconds": stage_seconds(facts),

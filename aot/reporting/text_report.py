@@ -4,13 +4,11 @@ As the report of a video run it reads the run folder only, and is one file witho
 the template engine's escaping.
 """
 
-import shlex
 from typing import Any
 
-from aot.config import RunConfig, dump_config
-from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected_examples
+from aot.config import RunConfig
 from aot.reporting.load import RunData, load_run
-from aot.reporting.report import question_counts, render, stage_seconds
+from aot.reporting.report import making_sections, render
 from aot.reporting.tables import roles
 from aot.reporting.text_panels import rounds_views, text_gallery, training_table
 from aot.reporting.text_results import results_of
@@ -26,7 +24,6 @@ from aot.reporting.text_tables import (
     text_sentences,
     transfer_grids,
 )
-from aot.reporting.training import curve_charts, stats_view
 from aot.runs import RunFolder, publish
 
 
@@ -39,7 +36,7 @@ def write_text_report(run: RunFolder, config: RunConfig) -> None:
     """
     data = load_run(run, door="text")
     publish(
-        run.report, render("text_report.html.j2", **_result_sections(data, config), **_making_sections(data, config))
+        run.report, render("text_report.html.j2", **_result_sections(data, config), **making_sections(data, config))
     )
 
 
@@ -60,26 +57,5 @@ def _result_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "structure": structure_grid(results),
         "rounds": rounds_views(data, config),
         "panels": text_gallery(data, config),
-    }
-
-
-def _making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
-    facts = data.provenance
-    commands = facts.get("commands") or ([facts["command"]] if "command" in facts else [])
-    return {
-        "run_name": data.run.root.name,
-        "facts": facts,
-        "config": config,
-        "data": data,
-        "counts": question_counts(data),
-        "totals": funnel_bars(data.funnel) if data.funnel else None,
-        "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,
-        "faults": fault_rows(data.funnel.faults) if data.funnel and data.funnel.faults else [],
-        "rejected": rejected_examples(data, config),
-        "teacher": stats_view(data.teacher),
-        "curves": curve_charts(data, config),
         "trained": training_table(data, config),
-        "settings": dump_config(config),
-        "commands": [shlex.join(command) for command in commands],
-        "seconds": stage_seconds(facts),
     }

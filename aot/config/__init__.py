@@ -1,0 +1,70 @@
+"""Every setting of a run, typed; YAML plus `key.sub=value` overrides make one frozen `RunConfig`.
+
+An unknown key is an error that names the nearest known one. `data`, `teaching`, `chat` and `training` hold the
+sections, `run` puts them together, `loading` reads YAML. This package knows no stage.
+"""
+
+from aot.config.base import Section
+from aot.config.data import (
+    VIDEO_DATASETS,
+    DataConfig,
+    FramesConfig,
+    GymConfig,
+    RunSection,
+    TextFilesConfig,
+    ToyKitchenConfig,
+    ToyMathConfig,
+)
+from aot.config.loading import dump_config, load_config, parse_config
+from aot.config.run import NOT_IN_RESULTS, RunConfig, differing_keys, result_settings
+from aot.config.teaching import FaultsConfig, FilterConfig, TeacherConfig
+from aot.config.training import (
+    EMBEDDED_STUDENTS,
+    NO_FRAMES,
+    RESERVED_ARMS,
+    AdaptiveConfig,
+    ArmConfig,
+    Chains,
+    EvaluateConfig,
+    LoraSection,
+    Order,
+    OwnChainsConfig,
+    ReportConfig,
+    StudentConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AdaptiveConfig",
+    "ArmConfig",
+    "Chains",
+    "DataConfig",
+    "EMBEDDED_STUDENTS",
+    "EvaluateConfig",
+    "FaultsConfig",
+    "FilterConfig",
+    "FramesConfig",
+    "GymConfig",
+    "LoraSection",
+    "NOT_IN_RESULTS",
+    "NO_FRAMES",
+    "Order",
+    "OwnChainsConfig",
+    "RESERVED_ARMS",
+    "ReportConfig",
+    "RunConfig",
+    "RunSection",
+    "Section",
+    "StudentConfig",
+    "TeacherConfig",
+    "TextFilesConfig",
+    "ToyKitchenConfig",
+    "ToyMathConfig",
+    "TrainConfig",
+    "VIDEO_DATASETS",
+    "differing_keys",
+    "dump_config",
+    "load_config",
+    "parse_config",
+    "result_settings",
+]

@@ -1,0 +1,95 @@
+"""Which questions a run is about, where their clips lie, and how those are decoded."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from aot.config.base import Section
+
+
+class RunSection(Section):
+    """Where the run folder lies, and what it may take over."""
+
+    dir: str | None = None
+    """None means runs/<stem of the config file>."""
+    reuse: str | None = None
+    """Another run folder: its prepare, generate and filter stages are taken over as far as the settings agree."""
+
+
+class ToyKitchenConfig(Section):
+    """How much of the drawn kitchen is made."""
+
+    train_clips: int = Field(default=320, ge=1)
+    test_clips: int = Field(default=80, ge=1)
+    test_ood_clips: int = Field(default=80, ge=1)
+
+
+class ToyMathConfig(Section):
+    """How many problems of the embedded maths tasks are drawn."""
+
+    train: int = Field(default=3000, ge=1)
+    test: int = Field(default=400, ge=1)
+    """Problems of the test split, and the size of each out-of-distribution split is `test_ood`."""
+    test_ood: int = Field(default=200, ge=1)
+
+
+class TextFilesConfig(Section):
+    """Local files of a text data set."""
+
+    train: str | None = None
+    test: str | None = None
+    """None holds `test_share` of the training file out, whole groups at a time."""
+    test_share: float = Field(default=0.1, gt=0, lt=1)
+
+
+class GymConfig(Section):
+    """Procedural tasks of the reasoning-gym package."""
+
+    tasks: tuple[str, ...] = ("chain_sum", "simple_equations", "calendar_arithmetic", "leg_counting")
+    unseen_tasks: tuple[str, ...] = ()
+    """Tasks of the split test_ood; none of them is trained on."""
+    train: int = Field(default=500, ge=1)
+    """Problems of each task."""
+    test: int = Field(default=100, ge=1)
+
+
+VIDEO_DATASETS = ("toy_kitchen", "plain")
+
+
+class DataConfig(Section):
+    """Which questions the run is about, and their clips if there are any."""
+
+    dataset: Literal["toy_kitchen", "plain", "toy_math", "gsm8k", "math", "cot_collection", "text_jsonl", "gym"]
+    root: str | None = None
+    """Folder of the clips, or of the text files; the toy kitchen draws into <run>/clips when it is None."""
+    questions: str = "questions.jsonl"
+    """plain: questions file, relative to root."""
+    annotations: str | None = None
+    """plain: optional JSONL of annotated clips (docs/plain_data.md), relative to root; feeds procedural knowledge and
+    baselines."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use at most this many clips, or text problems, of each split (the --limit option)."""
+    toy: ToyKitchenConfig = ToyKitchenConfig()
+    math: ToyMathConfig = ToyMathConfig()
+    files: TextFilesConfig = TextFilesConfig()
+    gym: GymConfig = GymConfig()
+
+
+class FramesConfig(Section):
+    """Decoding: what is sampled from each clip, and the budgets checked before decoding."""
+
+    fps: float = Field(default=3.0, gt=0)
+    """Frames stored for each second of clip; teacher tools and student choose among these."""
+    max_stored_frames: int = Field(default=512, ge=1)
+    """A longer clip is sampled more sparsely so that no more than this many frames are stored."""
+    max_side_px: int = Field(default=480, ge=16)
+    """Stored frames are scaled down to this longest side; boxes are still given in pixels of the true frame."""
+    shard_clips: int = Field(default=64, ge=1)
+    workers: int = Field(default=2, ge=1)
+    time_limit_s: float = Field(default=30.0, gt=0)
+    max_file_mb: float = Field(default=4096.0, gt=0)
+    max_pixels: int = Field(default=3840 * 2160, gt=0)
+    """Width times height of one frame."""
+    max_frames: int = Field(default=400_000, gt=0)
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0)
+    max_streams: int = Field(default=16, gt=0)

@@ -1,0 +1,150 @@
+"""Reads YAML and overrides into a `RunConfig`, and says what is wrong with them.
+
+Paths: a relative path given as an override is taken from the working folder. One written in a config file is taken from
+the working folder too if it is there; if not, from the nearest folder that holds it, going up from the folder of that
+file, so that a shipped config works from anywhere. `data.questions`, `data.annotations` and `data.files` are looked for
+in `data.root` before all that. `load_config` makes them absolute, so that a run resumes from any folder; `run.dir` and
+`run.reuse` are always relative to the working folder.
+"""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from aot.config.run import RunConfig
+from aot.config.training import EMBEDDED_STUDENTS
+from aot.errors import ConfigError
+
+
+def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """The config in `path` with `key.sub=value` overrides applied, and paths made absolute (see the top).
+
+    Raises:
+        ConfigError: the file is missing or no YAML, an override is malformed, a key unknown, or a value unfit.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}; give the path of a YAML file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines, got {type(raw).__name__}")
+    for override in overrides:
+        _apply_override(raw, override)
+    given = tuple(override.partition("=")[0] for override in overrides)
+    return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
+
+
+def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
+    """`raw` as a checked config.
+
+    Raises:
+        ConfigError: naming every bad key, with the nearest known key for unknown ones.
+    """
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(dict(item)) for item in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunConfig:
+    """`config` with absolute paths; those of the keys in `given` came from the command line, the rest from `folder`."""
+
+    def locate(key: str, name: str) -> str | None:
+        from_command_line = any(key == one or key.startswith(f"{one}.") for one in given)
+        bases = [Path.cwd()] if from_command_line else list(_bases(folder))
+        return next((str((base / name).resolve()) for base in bases if _exists(base / name)), None)
+
+    def absolute(key: str, name: str | None) -> str | None:
+        return name and (locate(key, name) or str(Path.cwd() / name))
+
+    data, student, teacher = config.data, config.student, config.teacher
+    root = absolute("data.root", data.root)
+
+    def beside(key: str, name: str | None) -> str | None:
+        """A file of the data set: in its root, or where any other path may be."""
+        if not name or not root:
+            return absolute(key, name) if key.startswith("data.files") else name
+        inside = Path(root) / name
+        return str(inside) if _exists(inside) else locate(key, name) or str(inside)
+
+    side: dict[str, Any] = {"root": root}
+    side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
+    files = {key: beside(f"data.files.{key}", getattr(data.files, key)) for key in ("train", "test")}
+    side["files"] = data.files.model_copy(update=files)
+    base = student.base if student.base in EMBEDDED_STUDENTS else locate("student.base", student.base) or student.base
+    appearance = absolute("teacher.appearance", teacher.appearance)
+    changed = {
+        "data": data.model_copy(update=side),
+        "student": student.model_copy(update={"base": base}),
+        "teacher": teacher.model_copy(update={"appearance": appearance}),
+    }
+    return config.model_copy(update=changed)
+
+
+def _bases(folder: Path) -> Iterator[Path]:
+    """Where a path written in a config file in `folder` may start, in the order of trying."""
+    here = Path.cwd()
+    yield here
+    yield here / folder
+    yield from (here / folder).parents
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or not to be looked at
+        return False
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"override {override!r} is not of the form key.sub=value, for example train.max_steps=100")
+    *parents, last = key.split(".")
+    node = raw
+    for name in parents:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"override {override!r}: {name} is a value, not a section")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from error
+
+
+def _explain(item: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{key}: {item['msg']}, got {item.get('input')!r}"
+    known = _known_keys()
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
+    return f"unknown key {key}; {hint}"
+
+
+def _known_keys() -> list[str]:
+    keys: list[str] = []
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            keys.append(prefix + name)
+            kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            for kind in kinds:
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    walk(kind, f"{prefix}{name}.")
+
+    walk(RunConfig, "")
+    return keys

@@ -1,0 +1,91 @@
+"""The whole config of a run, its digest, and what differs between two of them."""
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from aot.config.base import Section
+from aot.config.data import VIDEO_DATASETS, DataConfig, FramesConfig, RunSection
+from aot.config.teaching import FilterConfig, TeacherConfig
+from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, StudentConfig, TrainConfig
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    seed: int = 0
+    run: RunSection = RunSection()
+    data: DataConfig
+    frames: FramesConfig = FramesConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    filter: FilterConfig = FilterConfig()
+    student: StudentConfig = StudentConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _one_door(self) -> Self:
+        is_text = self.door == "text"
+        settings = [
+            ("teacher.planner", self.teacher.planner, (self.teacher.planner != "rules") == is_text),
+            ("student.base", self.student.base, self.student.base != ("tiny-video" if is_text else "tiny-text")),
+        ]
+        settings += [
+            (f"order of arm {arm.name}", arm.order, (arm.order != "both") == is_text) for arm in self.train.arms
+        ]
+        drawn = self.data.dataset == "toy_math"
+        if is_text and {"procedural": not drawn, "given": drawn}.get(self.teacher.planner, False):
+            settings.append(("teacher.planner", self.teacher.planner, False))
+        for what, value, fits in settings:
+            if not fits:
+                raise ValueError(f"{what} is {value!r}, but data.dataset is {self.data.dataset!r}: {_TAKES[self.door]}")
+        return self
+
+    @property
+    def door(self) -> Literal["video", "text"]:
+        """Which front door the questions come through."""
+        return "video" if self.data.dataset in VIDEO_DATASETS else "text"
+
+    def steps_of(self, arm: ArmConfig) -> int:
+        """Optimiser steps that an arm is trained for."""
+        return arm.max_steps or self.train.max_steps
+
+    def digest(self) -> str:
+        """Twelve hex digits over everything that can change a result."""
+        text = json.dumps(result_settings(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_TAKES = {
+    "text": "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
+    "tiny-text or a model folder, and arms with order answers_only, pre, post or adaptive",
+    "video": "a video run takes teacher.planner rules, student.base tiny-video or a model folder, and arms with order "
+    "both",
+}
+NOT_IN_RESULTS = ("run.dir", "run.reuse", "frames.workers", "teacher.workers", "train.frame_cache_mb")
+"""Settings that may change between a run and its resumption."""
+
+
+def result_settings(config: RunConfig) -> dict[str, Any]:
+    """Flat `key.sub` to value, without the settings that cannot change a result."""
+    flat = _flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if key not in NOT_IN_RESULTS}
+
+
+def differing_keys(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Result-changing settings in which two configs differ: key to (old, new)."""
+    a, b = result_settings(old), result_settings(new)
+    return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,161 @@
+"""The model that learns, what each arm of a run learns, and how it is judged."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from aot.config.base import Section
+
+EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
+"""Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
+
+
+class StudentConfig(Section):
+    """The model that learns."""
+
+    base: str = "tiny-video"
+    """`tiny-video` or `tiny-text` (embedded), or the folder of a transformers model: an image-text one with its
+    processor, or for text any causal language model with its tokenizer."""
+    num_frames: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=2048, ge=32)
+    """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
+    max_answer_tokens: int = Field(default=24, ge=1)
+    max_rationale_tokens: int = Field(default=160, ge=1)
+    thought_confidence: float = Field(default=0.7, gt=0, lt=1)
+    """An adaptive student takes the shortest way of which it is this sure that it, or a shorter one, is enough."""
+    think_tags: Literal["auto", "none"] = "auto"
+    """`auto` puts a text rationale between `<think>` and `</think>` where the model's chat template knows them."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class LoraSection(Section):
+    """Low-rank adapters on the linear layers of the language model."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_pattern: str | None = None
+    """Anchored regex on full module names; None finds the language model's linear layers by itself."""
+
+
+RESERVED_ARMS = ("base", "teacher", "copy_last", "task_majority", "bigram_predicted", "bigram_gold")
+"""Names that rows of the evaluation have already; an arm of that name would be taken for them."""
+NO_FRAMES = "_no_frames"
+"""Ending of the name under which an arm answers without seeing frames."""
+
+
+Order = Literal["both", "answers_only", "pre", "post", "adaptive"]
+Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
+
+
+class ArmConfig(Section):
+    """One student that is trained: same questions, same steps, another loss or another way to say it."""
+
+    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*$")
+    """Also the name of its folder."""
+    order: Order = "both"
+    """`both`: two replies to each question, one direct and one reasoning first (video). For text: `answers_only`;
+    `pre` thinks, then answers; `post` answers, then explains; `adaptive` chooses how to answer (arXiv 2404.09170)."""
+    chains: Chains = "kept"
+    """What is learned: the kept chains, chains damaged for the study of structure against content, or `self`, a share
+    of the kept chains and what the student then writes and verifies itself."""
+    chain_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the questions whose teacher chains are used."""
+    rationale_weight: float = Field(default=1.0, ge=0)
+    """Lambda in label + lambda * rationale; 0 learns answers only."""
+    tuning: Literal["lora", "full"] = "lora"
+    learning_rate: float | None = Field(default=None, gt=0)
+    """None means train.learning_rate; full fine-tuning wants a lower one."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """None means train.max_steps."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if self.chains == "self" and self.order != "pre":
+            raise ValueError(f"arm {self.name!r}: chains `self` go with order pre, got {self.order}")
+        if self.order == "adaptive" and (self.chains != "kept" or self.chain_share < 1):
+            raise ValueError(
+                f"arm {self.name!r}: an adaptive arm learns from all kept chains; leave out what says otherwise"
+            )
+        if self.order in ("pre", "adaptive") and self.rationale_weight == 0:
+            raise ValueError(f"arm {self.name!r}: with rationale_weight 0 nothing of order {self.order} is learned")
+        if self.name in RESERVED_ARMS or self.name.endswith(NO_FRAMES):
+            taken = f"{', '.join(RESERVED_ARMS)} and names ending in {NO_FRAMES}"
+            raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
+        return self
+
+
+class OwnChainsConfig(Section):
+    """How an arm with chains `self` makes its own (STaR, arXiv 2203.14465; ReST-EM, arXiv 2312.06585)."""
+
+    rounds: int = Field(default=3, ge=1)
+    """At most; a round that brings nothing new is the last one."""
+    samples: int = Field(default=4, ge=1)
+    """Tried for each question that has no chain yet."""
+    temperature: float = Field(default=0.7, gt=0)
+
+
+class AdaptiveConfig(Section):
+    """How an arm of order `adaptive` learns which way suits a question: from its own success on unseen questions."""
+
+    folds: int = Field(default=2, ge=2)
+    """Students trained on the other folds answer each fold in every way."""
+    fold_steps: float = Field(default=0.5, gt=0, le=1)
+    """Steps of a fold's student, as a share of the arm's own."""
+    labelled: int = Field(default=2000, ge=1)
+    """At most so many questions get a label; predicting them in every way takes time."""
+
+
+class TrainConfig(Section):
+    """Optimisation, the same for each arm."""
+
+    arms: tuple[ArmConfig, ...] = (
+        ArmConfig(name="answer_only", rationale_weight=0.0),
+        ArmConfig(name="distilled", rationale_weight=1.0),
+    )
+    max_steps: int = Field(default=240, ge=1)
+    questions_per_step: int = Field(default=16, ge=1)
+    """Global batch: over all processes and accumulation steps."""
+    questions_per_device: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    gradient_checkpointing: bool = False
+    save_steps: int = Field(default=60, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    lora: LoraSection = LoraSection()
+    pack_tokens: int = Field(default=256, ge=0)
+    """Text rows are packed into rows of about this many tokens, without sight of each other; 0 pads each instead."""
+    own_chains: OwnChainsConfig = OwnChainsConfig()
+    adaptive: AdaptiveConfig = AdaptiveConfig()
+    frame_cache_mb: int = Field(default=512, ge=0)
+    procs: int = Field(default=1, ge=1)
+    """Processes on this machine; more than one starts torchrun."""
+    zero_stage: Literal[0, 2, 3] = 0
+    """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process."""
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"arms need different names, got {names}")
+        return self
+
+
+class EvaluateConfig(Section):
+    """Prediction and scoring."""
+
+    splits: tuple[str, ...] = Field(default=("test", "test_ood"), min_length=1)
+    """Each must have questions; of the default two, one is enough."""
+    batch_size: int = Field(default=32, ge=1)
+    bootstrap_samples: int = Field(default=2000, ge=100)
+
+
+class ReportConfig(Section):
+    """What the report shows."""
+
+    gallery: int = Field(default=24, ge=1)
+    rejected_per_reason: int = Field(default=3, ge=1)

@@ -4,6 +4,15 @@ An `AotError` is told in one line without a traceback; any other exception is a 
 failed row stores, so that failures can be counted.
 """
 
+from typing import Literal
+
+ChatReason = Literal[
+    "bad_request", "content_filter", "too_long", "quota", "truncated", "empty",
+    "rate_limited", "server_error", "timeout", "connection", "malformed", "no_script",
+]  # fmt: skip
+"""Why a request got no usable reply. The first four are refusals of the request itself; `truncated` and `empty` replies
+were asked for again once; the others outlasted all retries, but for `no_script`, a script without a reply."""
+
 
 class AotError(Exception):
     """Something the user can mend; the message says what came, what would be fine, and what to do next."""
@@ -31,9 +40,13 @@ class DecodeError(AotError):
 
 
 class ChatError(AotError):
-    """A chat model refused, failed or answered with nothing."""
+    """A chat model refused, failed or answered with nothing; `reason` is short and countable."""
 
     boundary = "chat"
+
+    def __init__(self, message: str, *, reason: "ChatReason") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ToolError(AotError):
@@ -74,6 +87,8 @@ class MissingPackageError(AotError):
 
 
 EXTRA_OF_PACKAGE = {
+    "openai": "teacher",
+    "ray": "ray",
     "av": "video",
     "decord": "video",
     "cv2": "video",

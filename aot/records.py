@@ -152,8 +152,16 @@ class Usage(Record):
 
     tool_calls: int = 0
     cached_calls: int = 0
+    chat_calls: int = 0
+    """Replies of a chat model; those taken from the reply cache count like the others."""
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    """Those of the prompt tokens that the server had already."""
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Those of the completion tokens that were thinking."""
+    cost: float | None = None
+    """In the currency of the price table; None when unpriced or when no chat model was asked."""
     seconds: float = 0.0
 
 
@@ -162,6 +170,8 @@ class TraceError(Record):
 
     boundary: str
     message: str
+    reason: str = ""
+    """Countable, where the boundary tells several reasons apart (see errors.ChatReason)."""
 
 
 class Trace(Record):
@@ -176,6 +186,8 @@ class Trace(Record):
     """Indices of the steps the answer rests on."""
     rationale: str = ""
     answer: str = ""
+    shuffled_answers: tuple[str, ...] = ()
+    """What the same procedure answered when the options stood in another order; empty when that was not tried."""
     granularity: Literal["", "coarse", "fine"] = ""
     """How small the steps of a text chain are, where its teacher says so."""
     status: Literal["ok", "failed", "truncated"]

@@ -100,6 +100,21 @@ class RunFolder:
         return self.root / "tool_cache"
 
     @property
+    def chat_replies(self) -> Path:
+        """Folder of cached replies of chat models, one file for each writer."""
+        return self.root / "chat_replies"
+
+    @property
+    def chat_spend(self) -> Path:
+        """Folder of what each paid call of a chat model cost, one file for each writer."""
+        return self.root / "chat_spend"
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the states of generation shards, one file for each."""
+        return self.root / "shards"
+
+    @property
     def kept(self) -> Path:
         """Traces that passed every filter, without wall times."""
         return self.root / "kept.jsonl"

@@ -1,1 +1,4 @@
-"""Chat-model clients behind one small protocol; none is built yet, the embedded planner needs none."""
+"""Chat-model clients behind one small protocol (`client.ChatModel`): a server, a local model, or a script.
+
+Teachers, tools and judges get theirs from `open_chat` and know nothing of sockets, retries, caches and prices.
+"""

@@ -5,8 +5,11 @@ sections, `run` puts them together, `loading` reads YAML. This package knows no 
 """
 
 from aot.config.base import Section
+from aot.config.chat import ChatConfig, PricesConfig
 from aot.config.data import (
+    ANNOTATED_DATASETS,
     VIDEO_DATASETS,
+    AnnotatedConfig,
     DataConfig,
     FramesConfig,
     GymConfig,
@@ -17,7 +20,7 @@ from aot.config.data import (
 )
 from aot.config.loading import dump_config, load_config, parse_config
 from aot.config.run import NOT_IN_RESULTS, RunConfig, differing_keys, result_settings
-from aot.config.teaching import FaultsConfig, FilterConfig, TeacherConfig
+from aot.config.teaching import FaultsConfig, FilterConfig, HfConfig, TeacherConfig, ToolsConfig
 from aot.config.training import (
     EMBEDDED_STUDENTS,
     NO_FRAMES,
@@ -35,6 +38,12 @@ from aot.config.training import (
 )
 
 __all__ = [
+    "ANNOTATED_DATASETS",
+    "AnnotatedConfig",
+    "ChatConfig",
+    "PricesConfig",
+    "HfConfig",
+    "ToolsConfig",
     "AdaptiveConfig",
     "ArmConfig",
     "Chains",

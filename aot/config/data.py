@@ -14,6 +14,8 @@ class RunSection(Section):
     """None means runs/<stem of the config file>."""
     reuse: str | None = None
     """Another run folder: its prepare, generate and filter stages are taken over as far as the settings agree."""
+    shard: str | None = Field(default=None, pattern=r"^\d+/[1-9]\d*$")
+    """`i/N`: generate traces for this share of the questions only, i from 0 to N-1 (the --shard option)."""
 
 
 class ToyKitchenConfig(Section):
@@ -53,13 +55,36 @@ class GymConfig(Section):
     test: int = Field(default=100, ge=1)
 
 
-VIDEO_DATASETS = ("toy_kitchen", "plain")
+ANNOTATED_DATASETS = ("youcook2", "coin", "crosstask", "epic100", "nextqa", "star", "egoplan")
+"""Published data sets whose official annotation files are read (docs/annotated_data.md)."""
+VIDEO_DATASETS = ("toy_kitchen", "plain", *ANNOTATED_DATASETS)
+
+
+class AnnotatedConfig(Section):
+    """Official annotation files of a published data set, and which questions are made of them."""
+
+    train: str | None = None
+    """Official file, or folder, of the training split; of all splits where one file holds them."""
+    test: str | None = None
+    """Official file of the validation or test split; None holds `test_share` of the clips out, whole groups at a time,
+    unless the file tells the splits itself."""
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    kinds: tuple[Literal["next_choice", "next_open"], ...] = ("next_choice", "next_open")
+    """Next-step questions made of step annotations: among some options, or among all labels."""
+    num_choices: int = Field(default=4, ge=2)
+    min_history: int = Field(default=1, ge=1)
+    """Steps that must have been seen before a next step is asked."""
+    per_clip: int = Field(default=4, ge=1)
+    """Next-step questions of each kind made from one clip, at most."""
 
 
 class DataConfig(Section):
     """Which questions the run is about, and their clips if there are any."""
 
-    dataset: Literal["toy_kitchen", "plain", "toy_math", "gsm8k", "math", "cot_collection", "text_jsonl", "gym"]
+    dataset: Literal[
+        "toy_kitchen", "plain", "youcook2", "coin", "crosstask", "epic100", "nextqa", "star", "egoplan",
+        "toy_math", "gsm8k", "math", "cot_collection", "text_jsonl", "gym",
+    ]  # fmt: skip
     root: str | None = None
     """Folder of the clips, or of the text files; the toy kitchen draws into <run>/clips when it is None."""
     questions: str = "questions.jsonl"
@@ -69,6 +94,7 @@ class DataConfig(Section):
     baselines."""
     limit: int | None = Field(default=None, ge=1)
     """Use at most this many clips, or text problems, of each split (the --limit option)."""
+    annotated: AnnotatedConfig = AnnotatedConfig()
     toy: ToyKitchenConfig = ToyKitchenConfig()
     math: ToyMathConfig = ToyMathConfig()
     files: TextFilesConfig = TextFilesConfig()

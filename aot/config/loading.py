@@ -2,9 +2,9 @@
 
 Paths: a relative path given as an override is taken from the working folder. One written in a config file is taken from
 the working folder too if it is there; if not, from the nearest folder that holds it, going up from the folder of that
-file, so that a shipped config works from anywhere. `data.questions`, `data.annotations` and `data.files` are looked for
-in `data.root` before all that. `load_config` makes them absolute, so that a run resumes from any folder; `run.dir` and
-`run.reuse` are always relative to the working folder.
+file, so that a shipped config works from anywhere. `data.questions`, `data.annotations`, `data.files` and
+`data.annotated` are looked for in `data.root` before all that. `load_config` makes them absolute, so that a run resumes
+from any folder; `run.dir` and `run.reuse` are always relative to the working folder.
 """
 
 import difflib
@@ -83,6 +83,8 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
     side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
     files = {key: beside(f"data.files.{key}", getattr(data.files, key)) for key in ("train", "test")}
     side["files"] = data.files.model_copy(update=files)
+    official = {key: beside(f"data.files.{key}", getattr(data.annotated, key)) for key in ("train", "test")}
+    side["annotated"] = data.annotated.model_copy(update=official)
     base = student.base if student.base in EMBEDDED_STUDENTS else locate("student.base", student.base) or student.base
     appearance = absolute("teacher.appearance", teacher.appearance)
     changed = {
@@ -90,6 +92,10 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         "student": student.model_copy(update={"base": base}),
         "teacher": teacher.model_copy(update={"appearance": appearance}),
     }
+    for name in ("chat", "vision_chat", "judge_chat"):
+        if chat := getattr(config, name):
+            paths = {key: absolute(f"{name}.{key}", getattr(chat, key)) for key in ("script", "record")}
+            changed[name] = chat.model_copy(update=paths)
     return config.model_copy(update=changed)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from aot.config.base import Section
+from aot.config.chat import CHAT_NOT_IN_RESULTS, ChatConfig
 from aot.config.data import VIDEO_DATASETS, DataConfig, FramesConfig, RunSection
 from aot.config.teaching import FilterConfig, TeacherConfig
 from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, StudentConfig, TrainConfig
@@ -20,6 +21,12 @@ class RunConfig(Section):
     data: DataConfig
     frames: FramesConfig = FramesConfig()
     teacher: TeacherConfig = TeacherConfig()
+    chat: ChatConfig | None = None
+    """The chat model that plans, or solves text problems."""
+    vision_chat: ChatConfig | None = None
+    """The chat model behind tools that look; None means `chat`."""
+    judge_chat: ChatConfig | None = None
+    """The chat model that judges traces; None means `chat`."""
     filter: FilterConfig = FilterConfig()
     student: StudentConfig = StudentConfig()
     train: TrainConfig = TrainConfig()
@@ -30,7 +37,7 @@ class RunConfig(Section):
     def _one_door(self) -> Self:
         is_text = self.door == "text"
         settings = [
-            ("teacher.planner", self.teacher.planner, (self.teacher.planner != "rules") == is_text),
+            ("teacher.planner", self.teacher.planner, self.teacher.planner in _PLANNERS[self.door]),
             ("student.base", self.student.base, self.student.base != ("tiny-video" if is_text else "tiny-text")),
         ]
         settings += [
@@ -42,6 +49,20 @@ class RunConfig(Section):
         for what, value, fits in settings:
             if not fits:
                 raise ValueError(f"{what} is {value!r}, but data.dataset is {self.data.dataset!r}: {_TAKES[self.door]}")
+        return self
+
+    @model_validator(mode="after")
+    def _chat_is_there(self) -> Self:
+        looks = self.teacher.tools.behind("chat")
+        wants = [
+            ("teacher.planner: chat", self.teacher.planner == "chat", self.chat),
+            ("teacher.rationale: chat", self.teacher.rationale == "chat", self.chat),
+            (f"teacher.tools.{looks[0] if looks else ''}: chat", bool(looks), self.vision_chat or self.chat),
+            ("filter.judge: true", self.filter.judge, self.judge_chat or self.chat),
+        ]
+        for setting, wanted, section in wants:
+            if wanted and section is None:
+                raise ValueError(f"{setting} needs a section `chat` with a model (docs/chat.md)")
         return self
 
     @property
@@ -59,20 +80,26 @@ class RunConfig(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+_PLANNERS = {"text": ("procedural", "given", "chat"), "video": ("rules", "chat")}
 _TAKES = {
     "text": "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
     "tiny-text or a model folder, and arms with order answers_only, pre, post or adaptive",
-    "video": "a video run takes teacher.planner rules, student.base tiny-video or a model folder, and arms with order "
-    "both",
+    "video": "a video run takes teacher.planner rules or chat, student.base tiny-video or a model folder, and arms "
+    "with order both",
 }
-NOT_IN_RESULTS = ("run.dir", "run.reuse", "frames.workers", "teacher.workers", "train.frame_cache_mb")
+NOT_IN_RESULTS = (
+    "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
+    "teacher.gpus_per_worker", "train.frame_cache_mb",
+    *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
+)  # fmt: skip
 """Settings that may change between a run and its resumption."""
+_LEFT_OUT = tuple(f"{key}." for key in NOT_IN_RESULTS)
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
     """Flat `key.sub` to value, without the settings that cannot change a result."""
     flat = _flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if key not in NOT_IN_RESULTS}
+    return {key: value for key, value in flat.items() if not f"{key}.".startswith(_LEFT_OUT)}
 
 
 def differing_keys(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

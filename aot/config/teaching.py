@@ -13,21 +13,68 @@ class FaultsConfig(Section):
     rate: float = Field(default=0.37, ge=0, le=1)
 
 
+class ToolsConfig(Section):
+    """What stands behind each tool of the video agent; `off` does not offer it."""
+
+    detect_objects: Literal["pixels", "hf", "off"] = "pixels"
+    find_moments: Literal["pixels", "hf", "chat", "off"] = "pixels"
+    recognise_action: Literal["pixels", "chat", "off"] = "pixels"
+    ask: Literal["chat", "off"] = "off"
+    caption: Literal["chat", "off"] = "off"
+    subtitles: Literal["file", "off"] = "off"
+    """Searches the .srt or .vtt file beside the clip."""
+    pixel_tools: bool = True
+    """Whether the tools that only the pixel tools can do (list_steps, count_events, read_order) are offered."""
+
+    def behind(self, source: str) -> tuple[str, ...]:
+        """Names of the tools that use `source`."""
+        return tuple(name for name, value in self.model_dump().items() if value == source)
+
+
+class HfConfig(Section):
+    """Zero-shot models of the transformers library behind tools."""
+
+    detector: str | None = None
+    """Folder or hub name of an OWLv2 or Grounding DINO model."""
+    similarity: str | None = None
+    """Folder or hub name of a SigLIP or CLIP model, for finding moments."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_frames: int = Field(default=8, ge=1)
+    max_frames: int = Field(default=64, ge=1)
+    """Frames of one call at most, evenly spaced."""
+
+
 class TeacherConfig(Section):
     """Who writes traces."""
 
     planner: Literal["rules", "procedural", "given", "chat"] = "rules"
-    """`rules`: the video agent. For text: `procedural` solves a problem by its state, `given` takes the data set's own
-    solutions, `chat` asks a chat model."""
+    """`rules`: the video agent by rules. For text: `procedural` solves a problem by its state, `given` takes the data
+    set's own solutions. `chat`: a chat model plans tool calls for a clip, or solves a text problem."""
+    rationale: Literal["template", "chat"] = "template"
+    """Who turns the trace of a video agent into prose."""
+    order: Literal["pre", "post"] = "pre"
+    """Whether a chat teacher of text thinks first or answers first; picks its prompt file."""
     granularity: Literal["auto", "coarse", "fine", "mixed"] = "auto"
     """How small the steps of a text chain are; `auto` follows the size of the student: mixed below 3B parameters (weak
     students want coarser steps, arXiv 2502.18001), fine above."""
     candidates: int = Field(default=3, ge=1)
-    """k: plans tried for each question until one verifies."""
+    """k: plans tried for each question until one verifies; a chat teacher of text writes all k."""
+    shuffle_checks: int = Field(default=0, ge=0)
+    """So many times a verified answer to a multiple-choice question is tried again with its options in another order;
+    the filter `option_shuffle` drops traces whose answer changes."""
+    max_turns: int = Field(default=8, ge=1)
+    """Turns of a chat planner."""
     max_calls: int = Field(default=12, ge=1)
     time_limit_s: float = Field(default=60.0, gt=0)
     """For one candidate trace."""
     workers: int = Field(default=2, ge=1)
+    engine: Literal["processes", "ray"] = "processes"
+    ray_address: str | None = None
+    """Address of a Ray cluster; None starts one on this machine."""
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """Share of a GPU that each Ray worker asks for."""
+    tools: ToolsConfig = ToolsConfig()
+    hf: HfConfig = HfConfig()
     appearance: str | None = None
     """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
     faults: FaultsConfig | None = None
@@ -49,5 +96,7 @@ class FilterConfig(Section):
     nothing but equations."""
     flow_constants: tuple[float, ...] = (7, 12, 24, 60, 100)
     """Numbers that a chain may use though nobody gave them."""
+    judge: bool = False
+    """Whether a chat model reads each trace and names its faults (`judge_chat`, else `chat`)."""
     near_duplicate_jaccard: float = Field(default=0.97, ge=0, le=1)
     leak_jaccard: float = Field(default=0.97, ge=0, le=1)

@@ -1,0 +1,46 @@
+"""Many things done at once by threads, without a queue that grows."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_threads(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:
+    """Results of `function` over `items` as they come, in no order.
+
+    An item is taken only when a thread is free for it, so that memory does not grow with their number. The first error
+    of `function` is raised after the calls in flight have ended; nothing new is started then, nor when the caller stops
+    iterating.
+    """
+    pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aot-chat")
+    flying: set[Future[Result]] = set()
+    try:
+        for item in items:
+            flying.add(pool.submit(function, item))
+            if len(flying) >= threads:
+                done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                for one in done:
+                    yield one.result()
+        while flying:
+            done, flying = wait(flying, return_when=FIRST_COMPLETED)
+            for one in done:
+                yield one.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class PerThread:
+    """Objects made once for each thread that asks, such as a tool kit that only one thread may use."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make, self._local = make, threading.local()
+
+    def get(self) -> object:
+        """The object of the calling thread."""
+        if not hasattr(self._local, "value"):
+            self._local.value = self._make()
+        return self._local.value

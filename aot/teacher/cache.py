@@ -1,11 +1,12 @@
 """Tool results on disk, so that a killed run pays for no look twice.
 
 Each worker appends to its own JSON-lines file and reads all files once, at start. A line that cannot be read is
-skipped: the result is simply computed again. Failures are never stored.
+skipped: the result is simply computed again. Failures are never stored. All threads of a worker share one cache.
 """
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -25,10 +26,11 @@ class CachedResult(Record):
 
 
 class ResultCache:
-    """Results by key; give no folder to remember within this process only."""
+    """Results by key, for many threads at once; give no folder to remember within this process only."""
 
     def __init__(self, folder: Path | None = None, *, writer: str = "0") -> None:
         self._results: dict[str, CachedResult] = {}
+        self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
         if folder is not None:
             for path in sorted(folder.glob("part-*.jsonl")):
@@ -37,13 +39,15 @@ class ResultCache:
 
     def get(self, key: str) -> CachedResult | None:
         """The stored result, or None."""
-        return self._results.get(key)
+        with self._lock:
+            return self._results.get(key)
 
     def put(self, row: CachedResult) -> None:
         """Store a result; raises RunError when the disk refuses it."""
-        self._results[row.key] = row
-        if self._file is not None:
-            append_row(self._file, row)
+        with self._lock:
+            self._results[row.key] = row
+            if self._file is not None:
+                append_row(self._file, row)
 
     def close(self) -> None:
         """Close the file of this writer."""
@@ -67,8 +71,8 @@ class ResultCache:
             self._results[row.key] = row
 
 
-def cache_key(*, clip: ClipView, tool: str, version: str, arguments: JsonDict, card_digest: str) -> str:
-    """A digest of everything that a pixel tool's result depends on: clip, visible frames, tool, arguments, looks."""
+def cache_key(*, clip: ClipView, tool: str, version: str, arguments: JsonDict, sight: str) -> str:
+    """A digest of everything that a result depends on: clip, visible frames, tool, arguments, and what it sees with."""
     parts = [
         clip.sha256,
         f"{clip.frames_THWC.shape[1:3]} {clip.indices[0]}-{clip.indices[-1]} {clip.start_s:.3f}-{clip.end_s:.3f}",
@@ -76,6 +80,6 @@ def cache_key(*, clip: ClipView, tool: str, version: str, arguments: JsonDict, c
         tool,
         version,
         json.dumps(arguments, sort_keys=True, ensure_ascii=False),
-        card_digest,
+        sight,
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -17,7 +17,7 @@ from aot.teacher.cache import CachedResult, ResultCache, cache_key
 from aot.teacher.planner import FinalAnswer, Planner, Scene
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools import TOOLS
-from aot.teacher.tools.base import ToolArguments, ToolContext, clamp_window
+from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.looking import Looker
 from aot.teacher.verbalise import verbalise
@@ -168,13 +168,13 @@ def _called(call: ToolCall, context: ToolContext, cache: ResultCache, *, index: 
         tool=tool.name,
         version=tool.version,
         arguments=arguments.model_dump(mode="json"),
-        card_digest=context.looker.card.digest,
+        sight=sight_of(tool, context),
     )
-    stored = cache.get(key) if tool.source == "pixels" else None
+    stored = cache.get(key) if tool.source in CACHED else None
     if stored is not None:
         return step.model_copy(update={"result": stored.result}), True
     result: JsonDict = tool.run(arguments, context).model_dump(mode="json")
-    if tool.source == "pixels":
+    if tool.source in CACHED:
         cache.put(CachedResult(key=key, result=result))
     return step.model_copy(update={"result": result}), False
 

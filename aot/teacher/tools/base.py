@@ -5,12 +5,15 @@ sees the question's gold answer or an annotation of the clip asked about. Times 
 the true frame.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from aot.chat.messages import ChatUsage
 from aot.errors import ToolError
 from aot.records import TimeSpan
 from aot.teacher.procedure import ProcedureModel
@@ -18,6 +21,11 @@ from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.looking import Looker
 from aot.teacher.tools.segmentation import FoundStep
 
+Source = Literal["pixels", "annotations", "models", "chat", "subtitles"]
+"""Where a tool's knowledge comes from: pixels and the card; training annotations; a model in this process that sees
+frames; a chat model that is shown frames; the file of subtitles beside the clip."""
+CACHED: tuple[Source, ...] = ("pixels", "models", "chat")
+"""The others cost nothing, and depend on files that are not part of the key."""
 EDGE_S = 0.051
 """Spans are rounded to one decimal, so a call may reach this far past the window; it is cut back to it."""
 
@@ -63,6 +71,14 @@ class ToolContext:
     looker: Looker
     """Sees looks in frames; it holds the appearance card."""
     procedure: ProcedureModel | None
+    usage: list[ChatUsage] = field(default_factory=list)
+    """Tools append what each of their chat calls cost, from any thread."""
+
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        """Labels of steps that the card or the training annotations know."""
+        learned = self.procedure.labels if self.procedure else ()
+        return tuple(sorted({*self.looker.card.labels, *learned}))
 
 
 A = TypeVar("A", bound=ToolArguments)
@@ -80,8 +96,19 @@ class Tool(Generic[A, R]):
     Result: type[R]
     run: Callable[[A, ToolContext], R]
     """Raises ToolError when the call makes no sense; finding nothing is a result, not an error."""
-    source: Literal["pixels", "annotations"]
-    """Where its knowledge comes from; only results from pixels are cached."""
+    source: Source
+    digest: str = ""
+    """Identity of the model and prompt behind it; empty for tools that see through the appearance card."""
+
+
+def sight_of(tool: Tool[Any, Any], context: ToolContext) -> str:
+    """What the results of a tool depend on besides the clip and its arguments: the card, or a model with its labels."""
+    if not tool.digest:
+        return context.looker.card.digest
+    if tool.source != "chat":
+        return tool.digest
+    labels = json.dumps(context.known_labels, ensure_ascii=False)
+    return f"{tool.digest} {hashlib.sha256(labels.encode()).hexdigest()[:12]}"
 
 
 def openai_schema(tool: Tool[Any, Any]) -> dict[str, Any]:

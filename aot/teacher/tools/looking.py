@@ -5,8 +5,9 @@ under the one brightness that explains the window best. Scores are 0 to 1 or a l
 sees anything but pixels and the card. Axes: T frames, A actions, O objects, H height, W width, G brightness gains.
 """
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -63,33 +64,44 @@ class _Foreground:
     size_HW: tuple[int, int]
 
 
+@dataclass
+class _Memory(threading.local):
+    """What one thread saw in the clip it looked at last; threads that solve different questions share nothing."""
+
+    clip: str = ""
+    foregrounds: dict[int, _Foreground] = field(default_factory=dict)
+    looks: dict[tuple[int, int], FrameLook] = field(default_factory=dict)
+
+
 class Looker:
-    """Looks at frames with one appearance card; remembers what it saw in the clip it looked at last."""
+    """Looks at frames with one appearance card, from many threads at once.
+
+    Each thread remembers what it saw in the clip it looked at last.
+    """
 
     def __init__(self, card: Appearance) -> None:
         self.card = card
         self._objects = tuple(card.objects)
         self._actions = tuple(card.actions)
         self._things_GB, self._costs_GB = _colour_tables(card)
-        self._clip = ""
-        self._foregrounds: dict[int, _Foreground] = {}
-        self._looks: dict[tuple[int, int], FrameLook] = {}
+        self._memory = _Memory()
 
     def look(self, view: ClipView, positions: Sequence[int]) -> list[FrameLook]:
         """What the frames at `positions` of the view show, in order."""
-        if self._clip != view.sha256:
-            self._clip = view.sha256
-            self._foregrounds.clear()
-            self._looks.clear()
+        memory = self._memory
+        if memory.clip != view.sha256:
+            memory.clip = view.sha256
+            memory.foregrounds.clear()
+            memory.looks.clear()
         foregrounds = [self._foreground(view, position) for position in positions]
         gain = self._best_gain(foregrounds)
         return [self._frame_look(view, p, f, gain) for p, f in zip(positions, foregrounds, strict=True)]
 
     def _foreground(self, view: ClipView, position: int) -> _Foreground:
         index = view.indices[position]
-        if index not in self._foregrounds:
-            self._foregrounds[index] = _find_foreground(_work_frame(view.frames_THWC[position]))
-        return self._foregrounds[index]
+        if index not in self._memory.foregrounds:
+            self._memory.foregrounds[index] = _find_foreground(_work_frame(view.frames_THWC[position]))
+        return self._memory.foregrounds[index]
 
     def _best_gain(self, foregrounds: Sequence[_Foreground]) -> int:
         bins = np.concatenate([foreground.bins for foreground in foregrounds])
@@ -98,10 +110,10 @@ class Looker:
 
     def _frame_look(self, view: ClipView, position: int, foreground: _Foreground, gain: int) -> FrameLook:
         key = (view.indices[position], gain)
-        if key not in self._looks:
+        if key not in self._memory.looks:
             scale = view.frames_THWC.shape[2] / foreground.size_HW[1]
-            self._looks[key] = self._measure(foreground, gain, scale)
-        return self._looks[key]
+            self._memory.looks[key] = self._measure(foreground, gain, scale)
+        return self._memory.looks[key]
 
     def _measure(self, foreground: _Foreground, gain: int, scale: float) -> FrameLook:
         """Things are numbered objects first, from 1; then utensils; 0 is nothing known."""

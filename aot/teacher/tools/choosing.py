@@ -1,0 +1,63 @@
+"""The tools that a run offers, as its config chooses them: what stands behind each name, and nothing about planning.
+
+Tools that need a model are made here, once for each worker; the models themselves are loaded at their first call.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from aot.chat.client import ChatModel
+from aot.config import RunConfig
+from aot.errors import ConfigError
+from aot.teacher.tools.base import Tool
+from aot.teacher.tools.count_events import COUNT_EVENTS
+from aot.teacher.tools.detect_objects import DETECT_OBJECTS
+from aot.teacher.tools.find_moments import FIND_MOMENTS
+from aot.teacher.tools.list_steps import LIST_STEPS
+from aot.teacher.tools.propose_next import PROPOSE_NEXT
+from aot.teacher.tools.read_order import READ_ORDER
+from aot.teacher.tools.recognise_action import RECOGNISE_ACTION
+
+AnyTool = Tool[Any, Any]
+TOOLS: dict[str, AnyTool] = {
+    tool.name: tool
+    for tool in (
+        LIST_STEPS,
+        FIND_MOMENTS,
+        DETECT_OBJECTS,
+        RECOGNISE_ACTION,
+        COUNT_EVENTS,
+        READ_ORDER,
+        PROPOSE_NEXT,
+    )
+}
+"""The tools that need no model."""
+ONLY_PIXELS = (LIST_STEPS, COUNT_EVENTS, READ_ORDER)
+
+
+def make_tools(
+    config: RunConfig, *, vision: ChatModel | None = None, clips_root: Path | None = None
+) -> dict[str, AnyTool]:
+    """The tools that `config.teacher.tools` asks for, by name.
+
+    Args:
+        config: of the run.
+        vision: the chat model behind tools that show it frames.
+        clips_root: folder that the uris of clips start from; subtitles are looked for there.
+
+    Raises:
+        ConfigError: a tool lacks the model or folder that it needs.
+    """
+    choice = config.teacher.tools
+    tools: list[AnyTool] = list(ONLY_PIXELS) if choice.pixel_tools else []
+    if choice.find_moments == "pixels":
+        tools.append(FIND_MOMENTS)
+    if choice.detect_objects == "pixels":
+        tools.append(DETECT_OBJECTS)
+    if choice.recognise_action == "pixels":
+        tools.append(RECOGNISE_ACTION)
+    for source in ("hf", "chat", "file"):
+        if choice.behind(source):
+            raise ConfigError(f"teacher.tools.{choice.behind(source)[0]}: {source} is not there yet")
+    tools.append(PROPOSE_NEXT)
+    return {tool.name: tool for tool in tools}

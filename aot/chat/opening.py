@@ -2,22 +2,42 @@
 
 from pathlib import Path
 
+from aot.chat.cache import CachedChat, ReplyCache
 from aot.chat.client import ChatModel
+from aot.chat.keys import read_key
+from aot.chat.record import RecordingChat
 from aot.chat.scripted import ScriptedChat
+from aot.chat.spend import Ledger
 from aot.config import ChatConfig
-from aot.errors import ConfigError
 from aot.runs import RunFolder
 
 
 def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
     """The chat model of `section`; with a run folder its replies are cached and its cost is noted there.
 
-    `writer` names the files that this process appends to.
+    `writer` names the files that this process appends to; each worker process opens its own.
 
     Raises:
         ConfigError: the model cannot be asked at all, for want of a key, a script or a folder.
     """
-    if section.backend == "scripted":
-        assert section.script is not None
-        return ScriptedChat(Path(section.script), model=section.model, base_url=section.base_url)
-    raise ConfigError(f"chat.backend {section.backend!r} is not there yet")
+    model = _backend(section, run=run, writer=writer)
+    if run is not None and section.backend != "scripted":
+        model = CachedChat(model, ReplyCache(run.chat_replies, writer=writer), base_url=section.base_url)
+    if section.record is not None:
+        model = RecordingChat(model, Path(section.record), base_url=section.base_url)
+    return model
+
+
+def _backend(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
+    # Both packages behind these are optional and slow to import.
+    if section.backend == "openai":
+        key = read_key(section)
+        from aot.chat.openai import OpenAIChat
+
+        return OpenAIChat(section, key=key, ledger=Ledger(section, run and run.chat_spend, writer=writer))
+    if section.backend == "local":
+        from aot.chat.local import LocalChat
+
+        return LocalChat(section)
+    assert section.script is not None
+    return ScriptedChat(Path(section.script), model=section.model, base_url=section.base_url)

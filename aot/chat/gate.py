@@ -1,0 +1,177 @@
+"""How many calls may be in flight: found while running, by what the server does.
+
+`Knee` is the arithmetic and knows no clock: it doubles the limit while throughput rises with it, settles where it does
+not, steps down to what was accepted when calls are turned away, shrinks on errors, and tries a little more from time
+to time. `Gate` lets calls wait for their turn, and keeps everybody waiting while the server asks for it.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Literal
+
+Outcome = Literal["ok", "rejected", "failed", "neutral"]
+START = 8
+_WORTH_IT = 0.3
+"""Share of the added calls that must show up as added throughput for growth to go on."""
+_LONGEST_HOLD = 64
+
+
+class Knee:
+    """The limit on calls in flight."""
+
+    def __init__(self, *, most: int) -> None:
+        self.most = most
+        self.limit = min(START, most)
+        self._free_growth = min(START, most - self.limit)
+        """Successes at the start that each let one more call in, before anything can be measured."""
+        self._growth = 2.0
+        self._hold = 0
+        """Measured windows to sit still before the next try to grow."""
+        self._next_hold = 2
+        self._before: tuple[int, float, float] | None = None
+        """Limit, calls a second and seconds a call before the last growth; None while not trying."""
+        self._errors_to_ignore = 0
+        self._restart()
+
+    def success(self, *, now_s: float, latency_s: float, waiting: bool) -> None:
+        """A call came back; `waiting` says whether others wait for a turn, without which nothing is learned."""
+        if not waiting:
+            self._restart()
+            return
+        if self._free_growth > 0:
+            self._free_growth -= 1
+            self._set(self.limit + 1)
+            return
+        if self._skip > 0:  # calls from before the last change tell nothing about it
+            self._skip -= 1
+            self._since_s = now_s
+            return
+        self._count += 1
+        self._latency_sum += latency_s
+        if self._count >= max(self.limit, 4) and now_s > self._since_s:
+            self._weigh(rate=self._count / (now_s - self._since_s), latency_s=self._latency_sum / self._count)
+
+    def rejected(self, *, others: int) -> None:
+        """A call was turned away for too many, while `others` were in flight: those are what the server takes."""
+        self._set(min(self.limit, max(1, others)))
+        self._growth, self._free_growth = 1.25, 0
+        if self._before is not None:
+            self._before, self._hold = None, self._next_hold
+            self._next_hold = min(_LONGEST_HOLD, self._next_hold * 2)
+        else:
+            self._hold = max(self._hold, 1)
+
+    def failed(self) -> None:
+        """A call ended in a time-out or an error of the server; counts once for all calls of one round."""
+        if self._errors_to_ignore > 0:
+            self._errors_to_ignore -= 1
+            return
+        before = self.limit
+        self._set(max(1, math.floor(self.limit * 0.7)))
+        self._errors_to_ignore = before
+        self._growth, self._before, self._hold, self._free_growth = 1.5, None, 1, 0
+
+    def _weigh(self, *, rate: float, latency_s: float) -> None:
+        """End a window of measurement: go on growing, settle, or sit still."""
+        self._errors_to_ignore = 0
+        if self._before is not None:
+            old_limit, old_rate, old_latency_s = self._before
+            self._before = None
+            if rate / old_rate - 1 < _WORTH_IT * (self.limit / old_limit - 1):
+                # Little's law: calls in flight that this rate needs when none of them queues.
+                needed = math.ceil(rate * old_latency_s * 1.1)
+                self._set(min(self.limit, max(old_limit, needed)))
+                self._hold, self._growth = self._next_hold, 1.25
+                self._next_hold = min(_LONGEST_HOLD, self._next_hold * 2)
+                return
+            self._growth, self._next_hold = min(2.0, self._growth * 1.25), 2
+        if self._hold > 0:
+            self._hold -= 1
+            self._restart()
+        elif self.limit < self.most:
+            self._before = (self.limit, rate, latency_s)
+            self._set(min(self.most, max(self.limit + 1, int(self.limit * self._growth))))
+        else:
+            self._restart()
+
+    def _set(self, limit: int) -> None:
+        changed = limit != self.limit
+        self.limit = limit
+        self._restart(skip=limit if changed else 0)
+
+    def _restart(self, *, skip: int = 0) -> None:
+        self._count, self._latency_sum, self._since_s = 0, 0.0, math.inf
+        self._skip = max(skip, 1)
+
+
+class Gate:
+    """Turns for calls; lives in one event loop."""
+
+    def __init__(self, *, most: int) -> None:
+        self.knee = Knee(most=most)
+        self.in_flight = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._paused_until_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn."""
+        return len(self._waiting)
+
+    def has_room(self) -> bool:
+        """Whether a call may go at once."""
+        return self.in_flight < self.knee.limit and time.monotonic() >= self._paused_until_s
+
+    async def enter(self, *, first: bool = False) -> None:
+        """Wait for a turn; `first` goes before those who have not been tried yet."""
+        if self.has_room() and (first or not self._waiting):
+            self.in_flight += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._waiting.appendleft if first else self._waiting.append)(turn)
+        self._let_in()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave("neutral", latency_s=0.0)
+            else:
+                with suppress(ValueError):
+                    self._waiting.remove(turn)
+            raise
+
+    def leave(self, outcome: Outcome, *, latency_s: float) -> None:
+        """End a turn and learn from how it went."""
+        self.in_flight -= 1
+        if outcome == "ok":
+            waiting = bool(self._waiting) and time.monotonic() >= self._paused_until_s
+            self.knee.success(now_s=time.monotonic(), latency_s=latency_s, waiting=waiting)
+        elif outcome == "rejected":
+            self.knee.rejected(others=self.in_flight)
+        elif outcome == "failed":
+            self.knee.failed()
+        self._let_in()
+
+    def pause(self, seconds: float) -> None:
+        """Keep everybody from starting for some time, as the server asked."""
+        self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
+
+    def _let_in(self) -> None:
+        while self._waiting and self.in_flight < self.knee.limit:
+            left_s = self._paused_until_s - time.monotonic()
+            if left_s > 0:
+                if self._timer is None:
+                    self._timer = asyncio.get_running_loop().call_later(left_s, self._wake)
+                return
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self.in_flight += 1
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._let_in()

@@ -1,0 +1,212 @@
+"""What calls of a chat model cost: a ledger with a row for every call that the server may charge, and sums over it.
+
+Each writer appends to its own part and follows the parts of the others, so that a limit on cost holds for a run with
+all its workers and earlier attempts. Calls in flight when the limit is reached are still paid.
+"""
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from aot.chat.messages import ChatUsage
+from aot.config import ChatConfig, PricesConfig
+from aot.errors import GuardStop
+from aot.records import Record
+from aot.runs import RunFolder, append_row, open_append, read_rows
+
+_LOOK_EVERY_S = 1.0
+_parts_lock = threading.Lock()
+_open_parts: set[Path] = set()
+
+
+class SpendRow(Record):
+    """One call that the server may charge."""
+
+    model: str
+    base_url: str
+    purpose: str
+    outcome: str
+    """`ok`, or why the reply could not be used."""
+    started_s: float
+    """Seconds since 1970."""
+    seconds: float
+    usage: ChatUsage | None
+    """None where the server told nothing."""
+    guess: ChatUsage | None = None
+    """What an untold call counts for against the limit: its prompt as estimated, and its whole cap."""
+
+
+class SpendSummary(Record):
+    """What one chat model has cost a run so far."""
+
+    model: str
+    calls: int
+    """Calls that the server may charge, unusable and repeated ones included."""
+    calls_without_usage: int
+    """Those for which no tokens were told; they are in no sum."""
+    calls_by_purpose: dict[str, int]
+    unusable_calls: int
+    usage: ChatUsage
+    cost: float | None
+    """None: unpriced."""
+    currency: str
+    price_date: str
+    busy_s: float
+    """Wall time in which any call was in flight."""
+    gpu_hours: float | None
+    """busy_s on all GPUs of the server; None where their number is not given."""
+
+    @property
+    def priced(self) -> str:
+        """The cost in words, such as `1.25 USD at prices of 2026-01-31` or `unpriced`."""
+        return "unpriced" if self.cost is None else f"{self.cost:.4g} {self.currency} at prices of {self.price_date}"
+
+
+def cost_of(usage: ChatUsage, prices: PricesConfig | None) -> float | None:
+    """What `usage` costs; None where a kind of token that it has is unpriced.
+
+    >>> cost_of(ChatUsage(prompt_tokens=1_000_000), PricesConfig(date="2026-01-31", prompt=2.5, completion=10))
+    2.5
+    """
+    if prices is None:
+        return None
+    cached = prices.prompt if prices.cached_prompt is None else prices.cached_prompt
+    kinds = (
+        (usage.prompt_tokens - usage.cached_prompt_tokens, prices.prompt),
+        (usage.cached_prompt_tokens, cached),
+        (usage.completion_tokens, prices.completion),
+    )
+    if any(count and price is None for count, price in kinds):
+        return None
+    return sum(count * (price or 0.0) for count, price in kinds) / 1e6
+
+
+def estimate(
+    *, calls: int, prompt_tokens: float, completion_tokens: float, prices: PricesConfig | None
+) -> float | None:
+    """What so many calls of so many tokens each would cost, with nothing cached; None means unpriced."""
+    usage = ChatUsage(prompt_tokens=round(calls * prompt_tokens), completion_tokens=round(calls * completion_tokens))
+    return cost_of(usage, prices)
+
+
+def spend_summary(run: RunFolder, section: ChatConfig) -> SpendSummary:
+    """What the chat model of `section` has cost this run, over all writers and attempts."""
+    usage, purposes, unknown, unusable = ChatUsage(), Counter[str](), 0, 0
+    times: list[tuple[float, float]] = []
+    for path in sorted(run.chat_spend.glob("part-*.jsonl")):
+        for row in read_rows(path, SpendRow):
+            if (row.model, row.base_url) != (section.model, section.base_url):
+                continue
+            purposes[row.purpose] += 1
+            unusable += row.outcome != "ok"
+            unknown += row.usage is None
+            usage = usage if row.usage is None else usage + row.usage
+            times.append((row.started_s, row.started_s + row.seconds))
+    prices, busy_s = section.prices, _union_s(times)
+    return SpendSummary(
+        model=section.model,
+        calls=len(times),
+        calls_without_usage=unknown,
+        calls_by_purpose=dict(sorted(purposes.items())),
+        unusable_calls=unusable,
+        usage=usage,
+        cost=cost_of(usage, prices),
+        currency=prices.currency if prices else "",
+        price_date=prices.date if prices else "",
+        busy_s=round(busy_s, 3),
+        gpu_hours=None if section.gpus is None else section.gpus * busy_s / 3600,
+    )
+
+
+class Ledger:
+    """Notes calls and stops at the limit; every method may be called from many threads."""
+
+    def __init__(self, section: ChatConfig, folder: Path | None, *, writer: str) -> None:
+        """Without a folder only this process's calls count, and nothing is written."""
+        self._section, self._folder, self._lock = section, folder, threading.Lock()
+        self._path = None if folder is None else claim_part(folder, writer)
+        self._file = None if self._path is None else open_append(self._path)
+        self._read_up_to: dict[Path, int] = {}
+        self._looked_s = -_LOOK_EVERY_S
+        self.spent = 0.0
+        """By this model in this run, as far as known; calls without usage at their guess."""
+        if self._path is not None and section.max_cost is not None:
+            self._follow(self._path)
+
+    def guard(self) -> None:
+        """Raises GuardStop when no further call may be paid."""
+        limit = self._section.max_cost
+        if limit is None:
+            return
+        with self._lock:
+            if self._folder is not None and time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
+                for path in sorted(self._folder.glob("part-*.jsonl")):
+                    if path != self._path:
+                        self._follow(path)
+                self._looked_s = time.monotonic()
+            spent = self.spent
+        if spent >= limit:
+            currency = self._section.prices.currency if self._section.prices else ""
+            raise GuardStop(
+                f"{self._section.model} has cost this run {spent:.4g} {currency} and chat.max_cost is {limit:.4g}; what "
+                "is done is kept, and the same command with a higher --max-cost goes on from here"
+            )
+
+    def note(self, row: SpendRow) -> None:
+        """Count a call and write it down."""
+        with self._lock:
+            self._count(row)
+            if self._file is not None:
+                append_row(self._file, row)
+
+    def close(self) -> None:
+        """Close the file of this writer."""
+        with self._lock:
+            if self._file is not None and self._path is not None:
+                self._file.close()
+                release_part(self._path)
+                self._file = None
+
+    def _count(self, row: SpendRow) -> None:
+        if (row.model, row.base_url) == (self._section.model, self._section.base_url):
+            self.spent += cost_of(row.usage or row.guess or ChatUsage(), self._section.prices) or 0.0
+
+    def _follow(self, path: Path) -> None:
+        """Count the whole lines that a part has gained."""
+        with path.open("rb") as file:
+            file.seek(self._read_up_to.get(path, 0))
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read_up_to[path] = self._read_up_to.get(path, 0) + len(line)
+                try:
+                    self._count(SpendRow.model_validate_json(line))
+                except ValidationError:
+                    continue
+
+
+def claim_part(folder: Path, writer: str) -> Path:
+    """The part file of a writer; another one when this process has that one open already, as with two chat models."""
+    with _parts_lock:
+        names = [f"part-{writer}.jsonl", *(f"part-{writer}-m{number}.jsonl" for number in range(2, 1000))]
+        path = next(path for name in names if (path := folder.absolute() / name) not in _open_parts)
+        _open_parts.add(path)
+    return folder / path.name
+
+
+def release_part(path: Path) -> None:
+    """Let another writer of this process take a part."""
+    with _parts_lock:
+        _open_parts.discard(path.absolute())
+
+
+def _union_s(times: list[tuple[float, float]]) -> float:
+    """Seconds covered by at least one of the stretches."""
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted(times):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total

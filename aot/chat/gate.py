@@ -33,7 +33,8 @@ class Knee:
         self._next_hold = 2
         self._before: tuple[int, float, float] | None = None
         """Limit, calls a second and seconds a call before the last growth; None while not trying."""
-        self._errors_to_ignore = 0
+        self._errors_to_ignore = self._count = self._skip = 0
+        self._latency_sum, self._since_s = 0.0, math.inf
         self._restart()
 
     def success(self, *, now_s: float, latency_s: float, waiting: bool) -> None:

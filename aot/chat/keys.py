@@ -39,7 +39,7 @@ class Secret:
     def excerpt(self, text: str, *, length: int = 300) -> str:
         """The beginning of what a server said, in one line without control characters and without the key."""
         plain = "".join(
-            " " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in self.clean(text[:4000])
+            " " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in self.clean(text)[:4000]
         )
         line = " ".join(plain.split())
         return line if len(line) <= length else line[:length] + "..."

@@ -107,6 +107,7 @@ class OpenAIChat:
             http_client=http,
             default_headers={"Accept-Encoding": "identity"},
         )
+        self._create: Any = self._client.chat.completions.with_streaming_response.create
 
     async def _shut(self) -> None:
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -247,17 +248,15 @@ class OpenAIChat:
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
             told = f"connection to {server} failed: {type(cause).__name__} {self._key.excerpt(str(cause))}"
-            failure = transient("connection", told)
-            failure.refused_connection = isinstance(cause, httpx2.ConnectError)
-            return failure
+            nobody_there = isinstance(cause, httpx2.ConnectError)
+            return Failure("connection", "again", told, refused_connection=nobody_there)
 
     async def _send(self, request: ChatRequest, cap: int) -> bytes:
         """The body of a reply with status 200, read up to the limit."""
         body = request_body(request, model=self.name, max_tokens=cap, renamed=self._renamed, schema=self._schema)
         limit = int(self._section.max_reply_mb * 1e6)
         raw = bytearray()
-        create: Any = self._client.chat.completions.with_streaming_response.create
-        async with create(**body) as response:
+        async with self._create(**body) as response:
             async for chunk in response.iter_bytes():
                 raw += chunk
                 if len(raw) > limit:

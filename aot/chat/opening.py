@@ -34,7 +34,7 @@ def _backend(section: ChatConfig, *, run: RunFolder | None, writer: str) -> Chat
         key = read_key(section)
         from aot.chat.openai import OpenAIChat
 
-        return OpenAIChat(section, key=key, ledger=Ledger(section, run and run.chat_spend, writer=writer))
+        return OpenAIChat(section, key=key, ledger=Ledger(section, run.chat_spend if run else None, writer=writer))
     if section.backend == "local":
         from aot.chat.local import LocalChat
 

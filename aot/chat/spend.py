@@ -151,8 +151,8 @@ class Ledger:
         if spent >= limit:
             currency = self._section.prices.currency if self._section.prices else ""
             raise GuardStop(
-                f"{self._section.model} has cost this run {spent:.4g} {currency} and chat.max_cost is {limit:.4g}; what "
-                "is done is kept, and the same command with a higher --max-cost goes on from here"
+                f"{self._section.model} has cost this run {spent:.4g} {currency} and chat.max_cost is {limit:.4g}; "
+                "what is done is kept, and the same command with a higher --max-cost goes on from here"
             )
 
     def note(self, row: SpendRow) -> None:

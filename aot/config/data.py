@@ -74,8 +74,12 @@ class AnnotatedConfig(Section):
     num_choices: int = Field(default=4, ge=2)
     min_history: int = Field(default=1, ge=1)
     """Steps that must have been seen before a next step is asked."""
-    per_clip: int = Field(default=4, ge=1)
-    """Next-step questions of each kind made from one clip, at most."""
+    per_clip: int | None = Field(default=4, ge=1)
+    """Next-step questions of each kind made from one clip, at most; None asks about every step."""
+    window_s: float | None = Field(default=None, gt=0)
+    """A next-step question shows at most this much of the clip; None shows all from its beginning."""
+    gap_s: float = Field(default=1.0, ge=0)
+    """epic100: the window ends this long before the asked action starts, as in the official anticipation task."""
 
 
 class DataConfig(Section):

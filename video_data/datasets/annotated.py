@@ -1,0 +1,130 @@
+"""Questions and annotated clips of a published data set: reads the official files, settles splits, finds the clips.
+
+Groups are clips: all questions about one clip stand in one split, and intervals are clustered by it. Where the files do
+not tell two splits, whole clips are held out, chosen by a hash of the seed and the clip's id.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from video_data.datasets.clip_folder import ClipFolder
+from video_data.datasets.coin import read_coin
+from video_data.datasets.crosstask import read_crosstask
+from video_data.datasets.egoplan import read_egoplan
+from video_data.datasets.epic100 import read_epic100
+from video_data.datasets.next_steps import NextRule, next_questions
+from video_data.datasets.nextqa import read_nextqa
+from video_data.datasets.official import TEST, TRAIN, Official, StepClip, Wanted
+from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
+from video_data.datasets.star import read_star
+from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.youcook2 import read_youcook2
+
+READERS: dict[str, Callable[[Wanted], Official]] = {
+    "youcook2": read_youcook2,
+    "coin": read_coin,
+    "crosstask": read_crosstask,
+    "epic100": read_epic100,
+    "nextqa": read_nextqa,
+    "star": read_star,
+    "egoplan": read_egoplan,
+}
+RULES = {"youcook2": NextRule(labels="free"), "epic100": NextRule(cut="before_next")}
+"""How next steps are asked, where it is not the common way."""
+
+
+@dataclass(frozen=True)
+class AnnotatedData:
+    """Everything usable, and what was refused."""
+
+    questions: tuple[QuestionRow, ...]
+    annotations: tuple[AnnotationRow, ...]
+    """Of every annotated clip; where its file is missing, the uri is the official id."""
+    clips: tuple[tuple[str, Path], ...]
+    """Uri and file of each clip that is asked about and there."""
+    refused: tuple[RefusedRow, ...]
+    notes: tuple[str, ...]
+
+
+def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> AnnotatedData:
+    """The questions and annotations of a data set, about the clips that are there.
+
+    Args:
+        dataset: one of READERS.
+        wanted: which files, and which questions.
+        clips: folder of the clips; None looks for none, keeps all questions, and leaves official ids as uris.
+
+    Raises:
+        VideoError: an official file or the folder is missing or unreadable.
+    """
+    official = READERS[dataset](wanted)
+    official, notes = _with_splits(official, wanted)
+    made, unasked = next_questions(official.clips, wanted=wanted, rule=RULES.get(dataset, NextRule()))
+    questions = (*official.questions, *made)
+    annotations = tuple(
+        AnnotationRow(clip.id, clip.split, clip.task, clip.duration_s, clip.segments) for clip in official.clips
+    )
+    refused = [*official.refused, *unasked]
+    notes = (*official.notes, *notes)
+    if clips is None:
+        return AnnotatedData(questions, annotations, (), tuple(refused), notes)
+    folder = ClipFolder(clips)
+    there: dict[str, tuple[str, Path]] = {}
+    named = list(dict.fromkeys(question.uri for question in questions))
+    for clip_id in named:
+        try:
+            there[clip_id] = folder.find(clip_id, places=official.places.get(clip_id, ()))
+        except RowProblem as problem:
+            refused.append(problem.row(clip_id))
+    asked = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
+    notes += (f"{dataset}: {len(there)} of {len(named)} clips available in {clips}",)
+    known = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)
+    return AnnotatedData(asked, known, tuple(there.values()), tuple(refused), notes)
+
+
+def _with_splits(official: Official, wanted: Wanted) -> tuple[Official, tuple[str, ...]]:
+    """`official` with a split for every row and no clip in two of them; and what was settled, in words."""
+    rows: list[StepClip | QuestionRow] = [*official.clips, *official.questions]
+    told = {row.split for row in rows}
+    if wanted.test or {TRAIN, TEST} <= told:
+        return _without_leaks(official), ()
+    groups = sorted({_group(row) for row in rows})
+    held_out = held_out_groups(groups, share=wanted.test_share, seed=wanted.seed)
+
+    def split(row: StepClip | QuestionRow) -> str:
+        return TEST if _group(row) in held_out else TRAIN
+
+    clips = tuple(replace(clip, split=split(clip)) for clip in official.clips)
+    questions = tuple(replace(question, split=split(question)) for question in official.questions)
+    note = f"the files do not tell both splits: {len(held_out)} of {len(groups)} clips are held out as {TEST}"
+    return replace(official, clips=clips, questions=questions), (note,)
+
+
+def held_out_groups(groups: Iterable[str], *, share: float, seed: int) -> set[str]:
+    """About `share` of the groups, at least one and never all; which ones depends on the seed and the names only."""
+    ranked = sorted(groups, key=lambda name: hashlib.sha256(f"{seed}|{name}".encode()).digest())
+    count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
+    return set(ranked[: max(count, 0)])
+
+
+def _without_leaks(official: Official) -> Official:
+    """`official` without training rows about clips that are tested on."""
+    rows: list[StepClip | QuestionRow] = [*official.clips, *official.questions]
+    tested = {_group(row) for row in rows if row.split == TEST}
+
+    def leaks(row: StepClip | QuestionRow) -> bool:
+        return row.split != TEST and _group(row) in tested
+
+    detail = "the clip is tested on, so nothing about it is trained on"
+    return replace(
+        official,
+        clips=tuple(clip for clip in official.clips if not leaks(clip)),
+        questions=tuple(question for question in official.questions if not leaks(question)),
+        refused=(*official.refused, *(RefusedRow(row.id, "two_splits", detail) for row in rows if leaks(row))),
+    )
+
+
+def _group(row: StepClip | QuestionRow) -> str:
+    return row.id if isinstance(row, StepClip) else row.group

@@ -1,0 +1,164 @@
+"""Makes next-step questions from annotated steps: which step was seen last, which is asked, and where the clip is cut.
+
+Cutting: where steps follow each other, the window ends where the last seen step ends, or where the asked one starts if
+that is earlier, so that nothing of the asked step is ever seen. Where actions run into each other (EPIC-KITCHENS), it
+ends a fixed gap before the asked action starts, as in the official anticipation task, and the last action may still be
+running. Every choice is drawn from the seed and the question's id, so one question can be made again alone.
+"""
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from video_data.datasets.official import StepClip, Wanted
+from video_data.datasets.rows import QuestionRow, RefusedRow
+from video_data.datasets.strict_jsonl import RowProblem
+
+MIN_SEEN_S = 0.5
+"""So much of the last step must be seen before the asked one starts."""
+STARTED_S = 0.05
+"""An action that starts this little before the window's end is not seen yet."""
+ALIKE = 0.5
+"""Free sentences that share this share of their words may mean the same step, and are no wrong options."""
+Cut = Literal["after_last", "before_next"]
+Labels = Literal["closed", "free"]
+
+
+@dataclass(frozen=True)
+class NextRule:
+    """How a data set's next steps are asked."""
+
+    cut: Cut = "after_last"
+    labels: Labels = "closed"
+    """`free` sentences have no list of answers, so they are asked among options only, with the clip's other sentences
+    as wrong ones first."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    clip: StepClip
+    index: int
+    start_s: float
+    end_s: float
+
+
+def next_questions(
+    clips: Sequence[StepClip], *, wanted: Wanted, rule: NextRule
+) -> tuple[list[QuestionRow], list[RefusedRow]]:
+    """Next-step questions of every clip, in order, and what could not be asked."""
+    pools = _Pools(clips)
+    questions: list[QuestionRow] = []
+    refused: list[RefusedRow] = []
+    for clip in clips:
+        asked: list[_Asked] = []
+        if len(clip.segments) <= wanted.min_history:
+            few = f"{len(clip.segments)} steps; {wanted.min_history + 1} are needed"
+            refused.append(RefusedRow(clip.id, "too_few_steps", few))
+        for index in range(max(1, wanted.min_history), len(clip.segments)):
+            try:
+                asked.append(_asked(clip, index, wanted=wanted, rule=rule))
+            except RowProblem as problem:
+                refused.append(problem.row(f"{clip.id}-{index}"))
+        for kind in wanted.kinds:
+            if kind == "next_open" and rule.labels == "free":
+                continue
+            for one in _some(asked, wanted.per_clip, f"{wanted.seed}|{clip.id}|{kind}"):
+                try:
+                    questions.append(_question(one, kind=kind, pools=pools, wanted=wanted, rule=rule))
+                except RowProblem as problem:
+                    refused.append(problem.row(f"{clip.id}-{kind}-{one.index}"))
+    return questions, refused
+
+
+def _asked(clip: StepClip, index: int, *, wanted: Wanted, rule: NextRule) -> _Asked:
+    """The window before step `index`.
+
+    Raises:
+        RowProblem: too little can be seen before it.
+    """
+    last, asked = clip.segments[index - 1], clip.segments[index]
+    if rule.cut == "after_last":
+        end_s = min(last.end_s, asked.start_s)
+        if end_s - last.start_s < MIN_SEEN_S:
+            raise RowProblem("starts_with_previous", f"{asked.label!r} starts as {last.label!r} does")
+    else:
+        end_s = asked.start_s - wanted.gap_s
+        seen = sum(segment.start_s < end_s - STARTED_S for segment in clip.segments)
+        if seen < wanted.min_history:
+            raise RowProblem("nothing_seen", f"{seen} actions have started {wanted.gap_s:g} s before {asked.label!r}")
+    start_s = min(clip.start_s, clip.segments[0].start_s)
+    if wanted.window_s is not None:
+        start_s = max(start_s, end_s - wanted.window_s)
+    if end_s <= start_s:
+        raise RowProblem("nothing_seen", f"the window before {asked.label!r} is empty")
+    return _Asked(clip, index, round(start_s, 3), round(end_s, 3))
+
+
+def _question(one: _Asked, *, kind: str, pools: "_Pools", wanted: Wanted, rule: NextRule) -> QuestionRow:
+    """The question.
+
+    Raises:
+        RowProblem: there are too few labels for wrong options.
+    """
+    clip, answer = one.clip, one.clip.segments[one.index].label
+    question_id = f"{clip.id}-{kind}-{one.index}"
+    choices: tuple[str, ...] = ()
+    if kind == "next_choice":
+        rng = random.Random(f"{wanted.seed}|{question_id}")
+        options = [answer, *pools.wrong(clip, answer, count=wanted.num_choices - 1, rng=rng, rule=rule)]
+        rng.shuffle(options)
+        choices = tuple(options)
+    return QuestionRow(
+        id=question_id, split=clip.split, kind=kind, text=_text(kind, wanted=wanted, rule=rule), choices=choices,
+        answer=answer, answer_type="choice" if choices else "text", uri=clip.id, start_s=one.start_s, end_s=one.end_s,
+        group=clip.id,
+    )  # fmt: skip
+
+
+def _text(kind: str, *, wanted: Wanted, rule: NextRule) -> str:
+    if rule.cut == "before_next":
+        return f"What is the next action? It starts {wanted.gap_s:g} s after the end of this clip."
+    return "What is the next step?" if kind == "next_choice" else "Which step comes next?"
+
+
+def _some(asked: Sequence[_Asked], count: int | None, seed: str) -> list[_Asked]:
+    if count is None or len(asked) <= count:
+        return list(asked)
+    return sorted(random.Random(seed).sample(asked, count), key=lambda one: one.index)
+
+
+class _Pools:
+    """Labels that wrong options are drawn from: of the clip, of its task, of everything."""
+
+    def __init__(self, clips: Iterable[StepClip]) -> None:
+        by_task: defaultdict[str, set[str]] = defaultdict(set)
+        for clip in clips:
+            by_task[clip.task] |= {segment.label for segment in clip.segments}
+        self._by_task = {task: sorted(labels) for task, labels in by_task.items()}
+        self._all = sorted(set().union(*by_task.values())) if by_task else []
+
+    def wrong(self, clip: StepClip, answer: str, *, count: int, rng: random.Random, rule: NextRule) -> list[str]:
+        """`count` labels other than `answer`, no two of them the same.
+
+        Raises:
+            RowProblem: there are not so many.
+        """
+        own = sorted({segment.label for segment in clip.segments}) if rule.labels == "free" else []
+        chosen: list[str] = []
+        for pool in (own, self._by_task[clip.task], self._all):
+            for label in rng.sample(pool, len(pool)) if len(chosen) < count else ():
+                if len(chosen) < count and not any(_same(label, other, rule) for other in (answer, *chosen)):
+                    chosen.append(label)
+        if len(chosen) < count:
+            raise RowProblem("too_few_labels", f"only {len(chosen)} other labels are known, {count} are wanted")
+        return chosen
+
+
+def _same(a: str, b: str, rule: NextRule) -> bool:
+    if rule.labels == "closed":
+        return a.casefold() == b.casefold()
+    first, second = (set(re.findall(r"\w+", one.casefold())) for one in (a, b))
+    return not first | second or len(first & second) >= ALIKE * len(first | second)

@@ -1,0 +1,262 @@
+"""What the readers of published data sets share: their settings, their result, strict reading of JSON and CSV files.
+
+A reader knows one official format. It opens no clip and looks for none: the uri of its rows is the clip's official id,
+and `annotated.py` puts the file there.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
+from video_data.datasets.strict_jsonl import RowProblem
+from video_data.errors import VideoError
+
+TRAIN, TEST, UNTOLD = "train", "test", ""
+"""Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
+SUBSETS = {"training": TRAIN, "validation": TEST, "testing": TEST}
+"""COIN's README says validation where its file says testing."""
+END_TOLERANCE_S = 0.5
+"""A segment may end this much after its clip; annotators round."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which official files are read, and which questions are made of them."""
+
+    train: Path | None
+    test: Path | None
+    test_share: float = 0.2
+    kinds: tuple[str, ...] = ("next_choice", "next_open")
+    num_choices: int = 4
+    min_history: int = 1
+    per_clip: int | None = 4
+    window_s: float | None = None
+    gap_s: float = 1.0
+    seed: int = 0
+
+    def files(self) -> list[tuple[Path, str]]:
+        """The files in the order of reading, each with the split of rows that do not tell theirs.
+
+        The training file tells nothing where it is the only one: then whole groups are held out.
+        """
+        untold = TRAIN if self.test else UNTOLD
+        pairs = [(self.train, untold), (self.test, TEST)]
+        return [(path, split) for path, split in pairs if path is not None]
+
+
+@dataclass(frozen=True)
+class StepClip:
+    """The annotated steps of one clip, sorted by start."""
+
+    id: str
+    split: str
+    task: str
+    duration_s: float
+    segments: tuple[SegmentRow, ...]
+    start_s: float = 0.0
+    """What lies before is not about the task."""
+
+
+@dataclass(frozen=True)
+class Official:
+    """What official files hold."""
+
+    clips: tuple[StepClip, ...] = ()
+    questions: tuple[QuestionRow, ...] = ()
+    """Questions as given; next-step questions are made of `clips` by `next_steps.py`."""
+    refused: tuple[RefusedRow, ...] = ()
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Clip id to relative paths, without suffix, where the clip may lie too."""
+    notes: tuple[str, ...] = ()
+    """What a user should know, a line each."""
+
+
+def read_json(path: Path) -> tuple[Any, list[str]]:
+    """The JSON value of a file, and keys that stood twice in one object (the first of each counts).
+
+    Raises:
+        VideoError: the file is missing, unreadable or not JSON.
+    """
+    twice: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in fields:
+                twice.append(key)
+            fields.setdefault(key, value)
+        return fields
+
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return json.load(file, object_pairs_hook=unique), twice
+    except (ValueError, RecursionError) as error:
+        told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise VideoError("unreadable", f"{path} is not JSON ({told}); download it again") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow]]:
+    """The object `database` of a file such as COIN's, and a refused row for every clip that stands there twice.
+
+    Raises:
+        VideoError: the file is missing, unreadable or has no such object.
+    """
+    value, twice = read_json(path)
+    database = value.get("database") if isinstance(value, dict) else None
+    if not isinstance(database, dict):
+        raise VideoError("unreadable", f"{path} holds no object `database`; give the official annotation file")
+    refused = [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
+    return database, refused
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The list in a JSON file.
+
+    Raises:
+        VideoError: the file is missing, unreadable or holds no list.
+    """
+    value, _ = read_json(path)
+    if not isinstance(value, list):
+        raise VideoError("unreadable", f"{path} must hold a list of questions; give the official annotation file")
+    return value
+
+
+def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]] | RefusedRow]:
+    """Place and fields of each row of a CSV file with a header, or a refused row.
+
+    Raises:
+        VideoError: the file is missing, unreadable or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            if missing:
+                raise VideoError(
+                    "unreadable",
+                    f"{path} has no column {', '.join(missing)}; give an official annotation file with labels",
+                )
+            while True:
+                try:
+                    row = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield RefusedRow(f"{path.name}:{reader.line_num}", "broken_csv", str(error))
+                    continue
+                place = f"{path.name}:{reader.line_num}"
+                if None in row or any(row[name] is None for name in columns):
+                    yield RefusedRow(place, "broken_csv", "the row has more or fewer fields than the header")
+                else:
+                    yield place, row
+    except UnicodeDecodeError:
+        raise VideoError("unreadable", f"{path} is not UTF-8; download it again") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def read_plain_csv(path: Path) -> list[list[str]]:
+    """The rows of a CSV file without a header.
+
+    Raises:
+        VideoError: the file is missing or unreadable.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise VideoError("unreadable", f"{path} is not CSV in UTF-8 ({error}); download it again") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def text_of(value: object, what: str) -> str:
+    """A text without spaces at its ends and with single ones inside.
+
+    Raises:
+        RowProblem: it is no text, empty, or cannot be written as UTF-8.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise RowProblem("bad_value", f"{what} must be a text, got {value!r}"[:200])
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise RowProblem("bad_text", f"{what} holds half a character (a lone surrogate)")
+    return " ".join(value.split())
+
+
+def clip_id_of(value: object) -> str:
+    """The official id of a clip.
+
+    Raises:
+        RowProblem: it could name a file elsewhere.
+    """
+    name = text_of(value, "the id of a clip")
+    if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
+        raise RowProblem("bad_clip_id", f"{name!r} is no id of a clip: it names a folder")
+    return name
+
+
+def seconds_of(value: object, what: str) -> float:
+    """A time in seconds.
+
+    Raises:
+        RowProblem: it is no finite number from 0.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise RowProblem("bad_value", f"{what} must be a number of seconds, got {value!r}"[:200]) from None
+    if not math.isfinite(number) or number < 0:
+        raise RowProblem("bad_value", f"{what} must be a number of seconds from 0, got {number}")
+    return number
+
+
+def segment_of(start_s: float, end_s: float, label: str, *, duration_s: float = math.inf) -> SegmentRow:
+    """One step.
+
+    Raises:
+        RowProblem: it ends before it starts, or after its clip.
+    """
+    if end_s <= start_s or end_s > duration_s + END_TOLERANCE_S:
+        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s is empty or ends after the clip, {duration_s:g} s")
+    return SegmentRow(start_s, end_s, label)
+
+
+def in_time_order(segments: list[SegmentRow]) -> tuple[SegmentRow, ...]:
+    """`segments` by start; official files do not always sort them."""
+    return tuple(sorted(segments, key=lambda one: (one.start_s, one.end_s, one.label)))
+
+
+def given_choice(
+    *, id: str, split: str, kind: str, text: str, choices: list[str], answer: str, clip_id: str, start_s: float = 0.0,
+    end_s: float | None = None,
+) -> QuestionRow:  # fmt: skip
+    """A multiple-choice question as its data set gives it; the clip is its group.
+
+    Raises:
+        RowProblem: two options are the same text, so that no answer tells them apart, or the window is empty.
+    """
+    if len(choices) < 2 or len({choice.casefold() for choice in choices}) < len(choices):
+        raise RowProblem("bad_choices", "two options have the same text, or there are fewer than two")
+    if answer not in choices:
+        raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
+    if end_s is not None and end_s <= start_s:
+        raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s ends before it starts")
+    return QuestionRow(
+        id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=answer, answer_type="choice",
+        uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id,
+    )  # fmt: skip
+
+
+def _unreadable(path: Path, error: OSError) -> VideoError:
+    if isinstance(error, FileNotFoundError):
+        return VideoError("missing", f"there is no file {path}; see docs/annotated_data.md for what is read")
+    return VideoError("unreadable", f"{path} cannot be read ({error.strerror or error}); give the official file")

@@ -39,7 +39,10 @@ class LoraSection(Section):
     """Anchored regex on full module names; None finds the language model's linear layers by itself."""
 
 
-RESERVED_ARMS = ("base", "teacher", "copy_last", "task_majority", "bigram_predicted", "bigram_gold")
+RESERVED_ARMS = (
+    "base", "teacher", "copy_last", "task_majority", "bigram_predicted", "bigram_gold", "trigram_predicted",
+    "trigram_gold",
+)  # fmt: skip
 """Names that rows of the evaluation have already; an arm of that name would be taken for them."""
 NO_FRAMES = "_no_frames"
 """Ending of the name under which an arm answers without seeing frames."""

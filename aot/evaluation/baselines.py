@@ -2,32 +2,38 @@
 
 All counts come from training annotations. `copy_last` repeats the latest step of the gold history (the latest that is
 a choice, where there are choices); `task_majority` knows the task from the annotation and says that task's most
-frequent next step; `bigram_gold` follows the gold history with the most frequent successor of its last step;
-`bigram_predicted` does so after the history that the teacher's `list_steps` saw. What was never counted backs off to
-the most frequent next step overall; ties go to the label that sorts first, so nothing is drawn at random. Gold history
-means: segments that end by the window's end.
+frequent next step; `bigram_gold` follows the gold history with the most frequent successor of its last step, and
+`trigram_gold` with that of its last two; `bigram_predicted` and `trigram_predicted` do so after the history that the
+teacher's `list_steps` saw. What was never counted backs off: from two steps to one, and to the most frequent next step
+overall; ties go to the label that sorts first, so nothing is drawn at random. Gold history means: steps that start
+before the window ends; the last of them may still be running.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import pairwise
+from typing import Literal
 
 from aot.records import ClipAnnotation, Prediction, Question, Segment, Trace
 
 NEXT_KINDS = ("next_choice", "next_open")
-BASELINES = ("copy_last", "task_majority", "bigram_predicted", "bigram_gold")
-END_TOLERANCE_S = 0.05
-"""A segment that ends this little after the window still counts as seen."""
+BASELINES = ("copy_last", "task_majority", "bigram_predicted", "bigram_gold", "trigram_predicted", "trigram_gold")
+PREDICTED = ("bigram_predicted", "trigram_predicted")
+"""Baselines that need the teacher's traces."""
+START_TOLERANCE_S = 0.05
+"""A step that starts this little before the window's end is not seen yet."""
 
 
 @dataclass(frozen=True)
 class StepCounts:
-    """How often each step came next in training clips: overall, within a task, and after another step."""
+    """How often each step came next in training clips: overall, within a task, after a step, and after two."""
 
     overall: Counter[str]
     by_task: Mapping[str, Counter[str]]
     after: Mapping[str, Counter[str]]
+    after_two: Mapping[tuple[str, str], Counter[str]]
 
 
 def count_steps(annotations: Iterable[ClipAnnotation]) -> StepCounts:
@@ -35,6 +41,7 @@ def count_steps(annotations: Iterable[ClipAnnotation]) -> StepCounts:
     overall: Counter[str] = Counter()
     by_task: defaultdict[str, Counter[str]] = defaultdict(Counter)
     after: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    after_two: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for annotation in annotations:
         if annotation.split != "train":
             continue
@@ -43,13 +50,15 @@ def count_steps(annotations: Iterable[ClipAnnotation]) -> StepCounts:
             overall[following] += 1
             by_task[annotation.task][following] += 1
             after[last][following] += 1
-    return StepCounts(overall, dict(by_task), dict(after))
+        for first, second, following in zip(labels, labels[1:], labels[2:], strict=False):
+            after_two[first, second][following] += 1
+    return StepCounts(overall, dict(by_task), dict(after), dict(after_two))
 
 
 def gold_history(annotation: ClipAnnotation, end_s: float | None) -> tuple[str, ...]:
-    """Annotated steps that end by `end_s` (None: the whole clip), in time order."""
+    """Annotated steps that start before `end_s` (None: the whole clip), in time order."""
     limit_s = annotation.duration_s if end_s is None else end_s
-    return tuple(s.label for s in _ordered(annotation.segments) if s.end_s <= limit_s + END_TOLERANCE_S)
+    return tuple(s.label for s in _ordered(annotation.segments) if s.start_s < limit_s - START_TOLERANCE_S)
 
 
 def seen_history(trace: Trace | None) -> tuple[str, ...]:
@@ -72,37 +81,64 @@ def baseline_predictions(
     Args:
         questions: Any questions; other kinds are passed over.
         annotations: All splits; counts come from `train`, gold histories from the question's own clip.
-        traces: Question id to the teacher's trace; where its tools saw no step, `bigram_predicted` backs off. If there
-            is no trace at all, that baseline is left out.
+        traces: Question id to the teacher's trace; where its tools saw no step, the predicted history is empty. If
+            there is no trace at all, the baselines that need one are left out.
     """
+    ranked = baseline_rankings(questions=questions, annotations=annotations, traces=traces, top=1)
+    return [
+        Prediction(
+            question_id=question_id, arm=arm, mode="none", raw_text="".join(labels), answer=next(iter(labels), None)
+        )
+        for (arm, question_id), labels in ranked.items()
+    ]
+
+
+def baseline_rankings(
+    *,
+    questions: Sequence[Question],
+    annotations: Sequence[ClipAnnotation],
+    traces: Mapping[str, Trace],
+    top: int,
+) -> dict[tuple[str, str], list[str]]:
+    """Baseline and question id to its `top` likeliest next steps, best first; as `baseline_predictions` otherwise."""
     counts = count_steps(annotations)
+    everything = sorted(counts.overall)
     by_uri = {annotation.uri: annotation for annotation in annotations}
-    predictions = []
+    ranked: dict[tuple[str, str], list[str]] = {}
     for question in questions:
         annotation = by_uri.get(question.media.uri) if question.media else None
         if question.kind not in NEXT_KINDS or annotation is None or question.media is None:
             continue
         gold = gold_history(annotation, question.media.end_s)
         predicted = seen_history(traces.get(question.id))
-        scores = {
-            "copy_last": Counter({label: position for position, label in enumerate(gold, start=1)}),
-            "task_majority": counts.by_task.get(annotation.task, Counter()),
-            "bigram_predicted": counts.after.get(predicted[-1], Counter()) if predicted else Counter(),
-            "bigram_gold": counts.after.get(gold[-1], Counter()) if gold else Counter(),
+        levels = {
+            "copy_last": [Counter({label: position for position, label in enumerate(gold, start=1)})],
+            "task_majority": [counts.by_task.get(annotation.task, Counter())],
+            "bigram_predicted": _successors(counts, predicted, order=1),
+            "bigram_gold": _successors(counts, gold, order=1),
+            "trigram_predicted": _successors(counts, predicted, order=2),
+            "trigram_gold": _successors(counts, gold, order=2),
         }
         for arm in BASELINES:
-            if arm == "bigram_predicted" and not traces:
+            if arm in PREDICTED and not traces:
                 continue
-            answer = _best(question.choices, scores[arm], counts.overall)
-            predictions.append(
-                Prediction(question_id=question.id, arm=arm, mode="none", raw_text=answer or "", answer=answer)
-            )
-    return predictions
+            options = question.choices or sorted({*everything, *levels[arm][0]})
+            ranked[arm, question.id] = _best(options, [*levels[arm], counts.overall], top=top)
+    return ranked
 
 
-def _best(choices: Sequence[str], scores: Counter[str], backoff: Counter[str]) -> str | None:
-    options = choices or sorted(set(scores) | set(backoff))
-    return min(options, key=lambda label: (-scores[label], -backoff[label], label), default=None)
+def _successors(counts: StepCounts, history: Sequence[str], *, order: Literal[1, 2]) -> list[Counter[str]]:
+    """What followed the end of `history` in training, the longest end first."""
+    one = counts.after.get(history[-1], Counter[str]()) if history else Counter[str]()
+    if order == 1:
+        return [one]
+    two = counts.after_two.get((history[-2], history[-1]), Counter[str]()) if len(history) > 1 else Counter[str]()
+    return [two, one]
+
+
+def _best(options: Sequence[str], levels: Sequence[Counter[str]], *, top: int) -> list[str]:
+    """The `top` options by the first level that counts one more often than another."""
+    return nsmallest(top, options, key=lambda label: (*(-level[label] for level in levels), label))
 
 
 def _ordered(segments: Iterable[Segment]) -> list[Segment]:

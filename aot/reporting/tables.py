@@ -17,6 +17,8 @@ WHAT = {
     "task_majority": "baseline: most frequent next step of the known task",
     "bigram_predicted": "baseline: successor of the step the teacher's tools saw last",
     "bigram_gold": "baseline: successor of the true last step",
+    "trigram_predicted": "baseline: successor of the two steps the teacher's tools saw last",
+    "trigram_gold": "baseline: successor of the true last two steps",
 }
 
 

@@ -1,4 +1,4 @@
-from aot.evaluation.baselines import baseline_predictions, count_steps, gold_history, seen_history
+from aot.evaluation.baselines import baseline_predictions, baseline_rankings, count_steps, gold_history, seen_history
 from aot.evaluation.confusion import confusion
 from aot.records import ClipAnnotation, MediaRef, Prediction, Question, Segment, Step, ToolCall, Trace
 
@@ -53,13 +53,38 @@ def test_gold_history_ends_at_the_window() -> None:
 
 def test_each_open_baseline_does_what_its_name_says() -> None:
     answers = said(asked("e", end_s=4.0), [clip("e", "a", "b", "d", split="test")], "x", "a")
-    assert answers == {"copy_last": "b", "task_majority": "b", "bigram_predicted": "b", "bigram_gold": "d"}
+    trigrams = {"trigram_predicted": "b", "trigram_gold": "c"}
+    assert answers == {
+        "copy_last": "b", "task_majority": "b", "bigram_predicted": "b", "bigram_gold": "d", **trigrams,
+    }  # fmt: skip
 
 
 def test_options_bind_and_what_was_never_counted_backs_off_to_the_overall_counts() -> None:
     question = asked("e", end_s=2.0, choices=("y", "c"))
     answers = said(question, [clip("e", "unseen", "c", split="test", task="new")], "b")
-    assert answers == {"copy_last": "y", "task_majority": "y", "bigram_predicted": "c", "bigram_gold": "y"}
+    trigrams = {"trigram_predicted": "c", "trigram_gold": "y"}
+    assert answers == {
+        "copy_last": "y", "task_majority": "y", "bigram_predicted": "c", "bigram_gold": "y", **trigrams,
+    }  # fmt: skip
+
+
+def test_a_trigram_sees_two_steps_back_and_backs_off_to_one() -> None:
+    train = [clip("t5", "x", "b", "y"), clip("t6", "a", "b", "d")]
+    question = asked("e", end_s=4.0)
+    seen = clip("e", "x", "b", "y", split="test")
+    assert said(question, [*train, seen])["trigram_gold"] == "y"
+    assert said(question, [*train, clip("e", "c", "b", "y", split="test")])["trigram_gold"] == "d"
+
+
+def test_a_step_that_still_runs_when_the_window_ends_counts_as_seen() -> None:
+    assert gold_history(clip("e", "a", "b", "d"), 3.0) == ("a", "b")
+
+
+def test_rankings_hold_the_likeliest_steps_best_first() -> None:
+    ranked = baseline_rankings(
+        questions=[asked("e", end_s=4.0)], annotations=[*TRAIN, clip("e", "a", "b", split="test")], traces={}, top=3
+    )
+    assert ranked["bigram_gold", "e?"] == ["d", "c", "b"]
 
 
 def test_bigram_on_seen_history_is_left_out_without_traces() -> None:

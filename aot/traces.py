@@ -3,8 +3,7 @@
 A row that a kill cut in half is left out; one that was written twice counts once. This module knows no teacher.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic_core import from_json
@@ -14,20 +13,26 @@ from aot.records import PlantedFault, Question, Trace
 from aot.runs import RunFolder, read_rows
 
 
-def read_traces(run: RunFolder) -> Iterator[Trace]:
-    """The traces in the order of the questions and then of their samples; holds one trace in memory at a time.
+def read_solved(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
+    """Each question with its traces in the order of their samples; holds those of one question in memory at a time.
 
     Raises:
         SourceError: a part holds a whole line that is no trace.
     """
-    places = _places(run.traces)
+    parts = _parts(run.traces)
+    places = _places(parts)
     for question in read_rows(run.questions, Question):
-        samples = places.get(question.id, {})
-        for sample_index in sorted(samples):
-            place = samples[sample_index]
-            with place.path.open("rb") as file:
-                file.seek(place.offset)
-                yield Trace.model_validate_json(file.readline())
+        yield question, [_trace_at(parts[part], offset) for _, part, offset in _samples(places.get(question.id, ()))]
+
+
+def read_traces(run: RunFolder) -> Iterator[Trace]:
+    """The traces in the order of the questions and then of their samples; holds few traces in memory at a time.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    for _, traces in read_solved(run):
+        yield from traces
 
 
 def first_traces(run: RunFolder) -> dict[str, Trace]:
@@ -40,12 +45,12 @@ def first_traces(run: RunFolder) -> dict[str, Trace]:
 
 def solved_ids(run: RunFolder) -> set[str]:
     """Ids of the questions that have a trace."""
-    return set(_places(run.traces))
+    return {question_id for question_id, _, _, _ in _rows(_parts(run.traces))}
 
 
 def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
     """(question id, sample index) of every trace there is."""
-    return {(question_id, sample) for question_id, samples in _places(run.traces).items() for sample in samples}
+    return {(question_id, sample) for question_id, sample, _, _ in _rows(_parts(run.traces))}
 
 
 def read_faults(run: RunFolder) -> list[PlantedFault]:
@@ -60,28 +65,43 @@ def part_path(folder: Path, writer: str) -> Path:
     return folder / f"part-{writer}.jsonl"
 
 
-@dataclass(frozen=True)
-class _Place:
-    path: Path
-    offset: int
-
-
 def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.jsonl"))
 
 
-def _places(folder: Path) -> dict[str, dict[int, _Place]]:
-    """Where each sample of each question lies; the first place of a sample that was written twice."""
-    places: dict[str, dict[int, _Place]] = {}
-    for path in _parts(folder):
+def _places(parts: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """Question id to (sample, part, offset) of its traces one after the other, flat to save memory.
+
+    A sample that was written twice has its first place only.
+    """
+    places: dict[str, tuple[int, ...]] = {}
+    for question_id, sample, part, offset in _rows(parts):
+        known = places.get(question_id, ())
+        if sample not in known[::3]:
+            places[question_id] = (*known, sample, part, offset)
+    return places
+
+
+def _samples(flat: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    return sorted(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+
+
+def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
+    """Question id, sample, number of the part and offset of each trace."""
+    for part, path in enumerate(parts):
         offset = 0
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.endswith(b"\n"):
-                    question_id, sample_index = _key(line, path=path, number=number)
-                    places.setdefault(question_id, {}).setdefault(sample_index, _Place(path, offset))
+                    question_id, sample = _key(line, path=path, number=number)
+                    yield question_id, sample, part, offset
                 offset += len(line)
-    return places
+
+
+def _trace_at(path: Path, offset: int) -> Trace:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return Trace.model_validate_json(file.readline())
 
 
 def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:

@@ -42,19 +42,22 @@ def _check_text(config: RunConfig, ahead: set[str]) -> None:
 def _check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
     from aot.teacher.tools.appearance import load_appearance
 
-    if "prepare" in ahead and config.data.dataset == "plain":
+    if "prepare" in ahead and config.data.dataset != "toy_kitchen":
         _check_data(config, run)
     if "generate" in ahead:
         load_appearance(config.teacher.appearance)
 
 
 def _check_data(config: RunConfig, run: RunFolder) -> None:
-    from aot.pipeline.prepare import clips_root, side_files
+    from aot.pipeline.source import clips_root, official_files, side_files
 
     root = clips_root(config, run)
     if not root.is_dir():
         raise SourceError(f"there is no folder {root}; set data.root to the folder that holds the clips")
-    side_files(config.data, root)
+    if config.data.dataset == "plain":
+        side_files(config.data, root)
+    else:
+        official_files(config)
 
 
 def _check_base(base: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, RunConfig, dump_config
+from aot.pipeline.chat_plan import chat_lines
 from aot.pipeline.inputs import check_inputs
 from aot.runs import RunFolder, run_root
 from video_data.datasets.rows import AnnotationRow
@@ -50,15 +51,17 @@ class _Plan:
 
 
 def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
-    from aot.pipeline.prepare import clips_root, usable_source
+    from aot.pipeline.source import clips_root, usable_source
 
     source = usable_source(config, run)
     splits = Counter(row.split for row in source.questions)
     clips = {split: len({row.uri for row in source.questions if row.split == split}) for split in splits}
     lines = [f"{split}: {clips[split]} clips, {splits[split]} questions" for split in sorted(splits)]
+    lines += source.notes
     if source.refused:
         lines.append(f"refused rows: {len(source.refused)}")
     lines.append(f"clips are read from {clips_root(config, run)}")
+    lines += chat_lines(config, questions=len(source.questions), training=splits["train"])
     disk_mb = _disk_mb(config, source.clips, source.annotations)
     return _Plan(lines, disk_mb, _seconds(config, splits, len(source.clips)))
 
@@ -72,6 +75,7 @@ def _text_plan(config: RunConfig) -> _Plan:
     lines = [f"{split}: {splits[split]} questions" for split in sorted(splits)]
     if source.refusals:
         lines.append(f"refused rows: {len(source.refusals)}")
+    lines += chat_lines(config, questions=len(source.questions), training=splits["train"])
     rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
     asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
     seconds = rows * TRAIN_S_PER_LESSON + asked * WRITE_S_PER_REPLY

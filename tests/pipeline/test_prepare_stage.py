@@ -7,7 +7,8 @@ from aot.config import EvaluateConfig, RunConfig, parse_config
 from aot.errors import AotError, ConfigError, SourceError
 from aot.pipeline.inputs import check_inputs
 from aot.pipeline.plan import plan_lines
-from aot.pipeline.prepare import prepare, read_source, usable_source
+from aot.pipeline.prepare import prepare
+from aot.pipeline.source import read_source, usable_source
 from aot.records import ClipAnnotation, Question, Refusal
 from aot.runs import RunFolder, read_rows
 from video_data.datasets.toy_kitchen import draw_toy_kitchen

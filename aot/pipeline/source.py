@@ -1,0 +1,181 @@
+"""What a video data set offers before anything is decoded: questions, annotations and clip paths, from any data set."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aot.config import DataConfig, EvaluateConfig, RunConfig
+from aot.config.data import ANNOTATED_DATASETS
+from aot.errors import ConfigError, SourceError
+from aot.runs import RunFolder
+from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data set offers, before anything is decoded."""
+
+    questions: tuple[QuestionRow, ...]
+    annotations: tuple[AnnotationRow, ...]
+    clips: tuple[tuple[str, Path], ...]
+    refused: tuple[RefusedRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a user should know, such as how many clips are there."""
+
+
+def read_source(config: RunConfig, run: RunFolder) -> Source:
+    """Questions, annotations and clip paths of the configured data set, cut to `data.limit` clips of each split.
+
+    Raises:
+        SourceError: the folder or the questions file is missing.
+    """
+    data = config.data
+    if data.dataset == "toy_kitchen":
+        from video_data.datasets.toy_kitchen import plan_toy_kitchen
+
+        toy = plan_toy_kitchen(clips_root(config, run), seed=config.seed, counts=toy_counts(config))
+        return Source(toy.questions, toy.annotations, toy.clips)
+    root = clips_root(config, run)
+    if data.dataset in ANNOTATED_DATASETS:
+        return annotated_source(config, clips=root)
+    from video_data.datasets.plain import read_plain
+
+    plain = read_plain(root, *side_files(data, root))
+    return _limited(Source(plain.questions, plain.annotations, plain.clips, plain.refused), data.limit)
+
+
+def annotated_source(config: RunConfig, *, clips: Path | None) -> Source:
+    """The questions of a published data set, cut as `read_source`; with `clips` None no clip is looked for.
+
+    Raises:
+        SourceError: an official file, or the folder of the clips, is missing or unreadable.
+    """
+    from video_data.datasets.annotated import read_annotated
+    from video_data.datasets.official import Wanted
+    from video_data.errors import VideoError
+
+    train, test = official_files(config)
+    given = config.data.annotated
+    wanted = Wanted(
+        train=train,
+        test=test,
+        test_share=given.test_share,
+        kinds=given.kinds,
+        num_choices=given.num_choices,
+        min_history=given.min_history,
+        per_clip=given.per_clip,
+        window_s=given.window_s,
+        gap_s=given.gap_s,
+        seed=config.seed,
+    )
+    try:
+        found = read_annotated(config.data.dataset, wanted, clips=clips)
+    except VideoError as error:
+        raise SourceError(error.message) from None
+    source = Source(found.questions, found.annotations, found.clips, found.refused, found.notes)
+    return _limited(source, config.data.limit)
+
+
+def official_files(config: RunConfig) -> tuple[Path | None, Path | None]:
+    """The official training and test files.
+
+    Raises:
+        SourceError: neither is given, or one is not there.
+    """
+    given = config.data.annotated
+    if given.train is None and given.test is None:
+        raise SourceError(
+            f"data.annotated.train is needed for {config.data.dataset}: its official annotation file "
+            "(docs/annotated_data.md)"
+        )
+    for key, name in (("train", given.train), ("test", given.test)):
+        if name is not None and not Path(name).exists():
+            raise SourceError(f"there is no {name}; set data.annotated.{key} to the official annotation file")
+    return (Path(given.train) if given.train else None, Path(given.test) if given.test else None)
+
+
+def usable_source(config: RunConfig, run: RunFolder) -> Source:
+    """As `read_source`, after a look at whether anything can be asked, and in the splits that shall be evaluated.
+
+    Raises:
+        SourceError: a file is missing, or every question was refused.
+        ConfigError: evaluate.splits names a split without questions.
+    """
+    source = read_source(config, run)
+    if not source.questions:
+        raise no_question([f"{row.item}: {row.reason}" for row in source.refused], where=clips_root(config, run))
+    there = sorted({row.split for row in source.questions})
+    wanted = config.evaluate.splits
+    unknown = [split for split in wanted if split not in there]
+    by_default = wanted == EvaluateConfig().splits and len(unknown) < len(wanted)
+    if unknown and not by_default:
+        near = difflib.get_close_matches(unknown[0], there, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"evaluate.splits: no question is in split {unknown[0]!r}; {hint}the questions have: {', '.join(there)}"
+        )
+    return source
+
+
+def side_files(data: DataConfig, root: Path) -> tuple[str, str | None]:
+    """Absolute paths of the questions and, if there are any, the annotations.
+
+    Raises:
+        SourceError: one of them is missing.
+    """
+    questions = _side_file(root, data.questions, key="data.questions")
+    return questions, _side_file(root, data.annotations, key="data.annotations") if data.annotations else None
+
+
+def _side_file(root: Path, name: str, *, key: str) -> str:
+    """An absolute path of a file named relative to the data folder or, if it is not there, to the working folder."""
+    for path in (root / name, Path(name)):
+        if path.is_file():
+            return str(path.resolve())
+    raise SourceError(f"no file {name} in {root} or the working folder; set {key} (see docs/plain_data.md)")
+
+
+def clips_root(config: RunConfig, run: RunFolder) -> Path:
+    """The folder that clip paths are relative to.
+
+    Raises:
+        SourceError: the data set needs one, and none is given.
+    """
+    if config.data.root is not None:
+        return Path(config.data.root)
+    if config.data.dataset != "toy_kitchen":
+        raise SourceError(f"data.root is needed for the data set {config.data.dataset}: the folder of the clips")
+    return run.clips
+
+
+def toy_counts(config: RunConfig) -> dict[str, int]:
+    """Clips of each split of the drawn kitchen, after `data.limit`."""
+    toy, limit = config.data.toy, config.data.limit
+    counts = {"train": toy.train_clips, "test": toy.test_clips, "test_ood": toy.test_ood_clips}
+    return {split: min(count, limit) if limit else count for split, count in counts.items()}
+
+
+def no_question(reasons: Sequence[str], *, where: Path) -> SourceError:
+    """What to tell when nothing can be asked; a few of the reasons are named."""
+    told = "; ".join(reasons[:5]) or "the questions file is empty"
+    return SourceError(f"no usable question is left about clips in {where} ({told}); mend these rows, or set data.root")
+
+
+def _limited(source: Source, limit: int | None) -> Source:
+    """`source` with at most `limit` clips of each split."""
+    if limit is None:
+        return source
+    chosen: dict[str, list[str]] = {}
+    for question in source.questions:
+        uris = chosen.setdefault(question.split, [])
+        if question.uri not in uris and len(uris) < limit:
+            uris.append(question.uri)
+    uris_kept = {uri for uris in chosen.values() for uri in uris}
+    return Source(
+        tuple(q for q in source.questions if q.uri in uris_kept),
+        tuple(a for a in source.annotations if a.uri in uris_kept),
+        tuple(c for c in source.clips if c[0] in uris_kept),
+        source.refused,
+        source.notes,
+    )

@@ -53,7 +53,7 @@ def test_gold_history_ends_at_the_window() -> None:
 
 def test_each_open_baseline_does_what_its_name_says() -> None:
     answers = said(asked("e", end_s=4.0), [clip("e", "a", "b", "d", split="test")], "x", "a")
-    trigrams = {"trigram_predicted": "b", "trigram_gold": "c"}
+    trigrams = {"trigram_predicted": "b", "trigram_gold": "d"}
     assert answers == {
         "copy_last": "b", "task_majority": "b", "bigram_predicted": "b", "bigram_gold": "d", **trigrams,
     }  # fmt: skip

@@ -47,7 +47,7 @@ def test_headline_lists_students_teacher_and_all_baselines_on_every_split(make_r
         ("base", "direct"), ("answer_only", "direct"), ("distilled", "direct"), ("distilled", "reason"),
         ("distilled_no_frames", "direct"), ("base", "likelihood"), ("answer_only", "likelihood"),
         ("distilled", "likelihood"), ("teacher", "none"), ("copy_last", "none"), ("task_majority", "none"),
-        ("bigram_predicted", "none"), ("bigram_gold", "none"),
+        ("bigram_predicted", "none"), ("bigram_gold", "none"), ("trigram_predicted", "none"), ("trigram_gold", "none"),
     ]  # fmt: skip
     assert all(len(row.cells) == 2 and all(row.cells) for row in rows)
 

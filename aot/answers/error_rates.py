@@ -6,15 +6,12 @@ nothing is printed here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 from aot.answers.cases import Case
 from aot.answers.finding import find_answer
 from aot.answers.forms import Grade
 from aot.answers.grading import grade
-
-_Z = 1.959963984540054
-"""Of a two-sided 95% interval."""
+from aot.wilson import wilson
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,7 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """95% interval of the share; from 0 to 1 when nothing was counted."""
-        if not self.n:
-            return 0.0, 1.0
-        middle = (self.share + _Z**2 / (2 * self.n)) / (1 + _Z**2 / self.n)
-        half = _Z / (1 + _Z**2 / self.n) * sqrt(self.share * (1 - self.share) / self.n + _Z**2 / (4 * self.n**2))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(hits=self.count, n=self.n)
 
 
 def judge(cases: Sequence[Case]) -> list[Outcome]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z95 = 1.959963984540054
-"""Two-sided 95% quantile of the normal distribution."""
+from aot.wilson import Z95, wilson
+
 _T95_SMALL = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622}
 
 
@@ -28,21 +28,6 @@ class Interval:
     high: float
     n: int
     num_clusters: int
-
-
-def wilson(*, hits: float, n: float) -> tuple[float, float]:
-    """Wilson's 95% interval (1927) for `hits` out of `n`; `n` may be an effective, fractional sample size.
-
-    >>> [round(x, 4) for x in wilson(hits=8, n=10)]
-    [0.4902, 0.9433]
-    """
-    if n <= 0:
-        return 0.0, 1.0
-    p = hits / n
-    scale = 1 + Z95**2 / n
-    center = (p + Z95**2 / (2 * n)) / scale
-    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / scale
-    return max(0.0, center - half), min(1.0, center + half)
 
 
 def student_t95(degrees: int) -> float:

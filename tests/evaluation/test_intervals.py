@@ -12,8 +12,8 @@ from aot.evaluation.intervals import (
     ratio_of_shares,
     student_t95,
     weighted_proportion,
-    wilson,
 )
+from aot.wilson import wilson
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,13 @@ from collections.abc import Callable
 from aot.config import RunConfig
 from aot.runs import RunFolder
 from aot.teacher.runner import generate as generate_traces
-from aot.traces import read_traces
 
 Progress = Callable[[int, int], None]
 
 
 def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
-    """Traces of every question."""
-    generate_traces(run, config, progress=progress)
-    traces = list(read_traces(run))
-    return {"traces": len(traces), "failed": sum(trace.status != "ok" for trace in traces)}
+    """Traces of every question; how many, and of them failed and refused ones."""
+    return generate_traces(run, config, progress=progress)
 
 
 def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:

@@ -1,27 +1,26 @@
-"""Solves questions one after the other: fetches the visible frames, tries candidates, plants defects, writes the row.
+"""Solves one question: fetches the visible frames and tries candidates.
 
 The gold answer is used in one place, to stop at the first training trace that verifies; questions of other splits get
 candidate 0 and nothing else. What question i gives depends on (seed, question i) only.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from aot.answers import verifies
 from aot.config import RunConfig
 from aot.errors import DecodeError, SourceError, ToolError
-from aot.records import ClipAnnotation, MediaRef, PlantedFault, Question, Refusal, Trace
-from aot.runs import RunFolder, append_row, open_append, read_rows
+from aot.records import ClipAnnotation, MediaRef, Question, Refusal, Trace
+from aot.runs import RunFolder, read_rows
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import Budget, TeacherKit, failed_trace, run_candidate, with_attempts_cost
-from aot.teacher.faults import plant
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.tools.clipview import ClipView, Frames, clip_view
 from aot.teacher.tools.looking import Looker
-from aot.traces import part_path
 from video_data.errors import VideoError
 from video_data.shards import FrameStore
 
@@ -30,13 +29,17 @@ TRAIN = "train"
 
 @dataclass
 class ClipShelf:
-    """Hands out the visible part of clips; keeps the frames of the last one."""
+    """Hands out the visible part of clips; several threads may ask, and share the frames of a clip.
+
+    Frames are kept as long as somebody looks at them, and those of the last clip until the next one is asked for.
+    """
 
     store: FrameStore
     refusals: dict[str, Refusal]
     """Why prepare refused a clip, by uri."""
-    uri: str = ""
-    frames_THWC: Frames | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looked_at: "WeakValueDictionary[str, Frames]" = field(default_factory=WeakValueDictionary)
+    _last_THWC: Frames | None = None
 
     def view(self, media: MediaRef | None) -> ClipView:
         """The window of a question.
@@ -52,12 +55,10 @@ class ClipShelf:
             clip = self.store.clip(media.uri)
         except KeyError as error:
             raise self._missing(media.uri, str(error.args[0])) from None
-        if self.uri != media.uri or self.frames_THWC is None:
-            self.frames_THWC, self.uri = self.store.frames(media.uri), media.uri
         return clip_view(
             uri=clip.uri,
             sha256=clip.sha256,
-            frames_THWC=self.frames_THWC,
+            frames_THWC=self._frames(media.uri),
             times_s=clip.times_s,
             duration_s=clip.duration_s,
             start_s=media.start_s,
@@ -65,6 +66,14 @@ class ClipShelf:
             true_width=clip.true_width,
             true_height=clip.true_height,
         )
+
+    def _frames(self, uri: str) -> Frames:
+        with self._lock:  # One thread reads a clip; the others that want it wait, and find it read.
+            frames_THWC = self._looked_at.get(uri)
+            if frames_THWC is None:
+                frames_THWC = self._looked_at[uri] = self.store.frames(uri)
+            self._last_THWC = frames_THWC
+            return frames_THWC
 
     def _missing(self, uri: str, message: str) -> SourceError | DecodeError:
         refusal = self.refusals.get(uri)
@@ -105,39 +114,6 @@ def solve(question: Question, shelf: ClipShelf, kit: TeacherKit, *, candidates: 
         if question.split == TRAIN and verifies(attempts[-1], question):
             break
     return [*attempts[:-1], with_attempts_cost(attempts[-1], attempts)]
-
-
-def solve_all(run: RunFolder, config: RunConfig, questions: Iterable[Question], *, writer: str) -> Iterator[str]:
-    """Solve and append; gives the id of each question once its row is on disk.
-
-    Raises:
-        DecodeError: the frame store is damaged.
-        RunError: the disk refuses a row.
-    """
-    shelf = open_shelf(run)
-    kit = make_kit(run, config, writer=writer)
-    labels = kit.procedure.labels if kit.procedure else kit.looker.card.labels
-    with (
-        kit.cache,
-        open_append(part_path(run.traces, writer)) as traces,
-        open_append(part_path(run.faults, writer)) as faults,
-        open_append(part_path(run.attempts, writer)) as earlier,
-    ):
-        for question in questions:
-            try:
-                *failed, trace = solve(question, shelf, kit, candidates=config.teacher.candidates)
-            except VideoError as error:
-                raise DecodeError(str(error)) from error
-            fault: PlantedFault | None = None
-            if config.teacher.faults is not None and question.split == TRAIN and verifies(trace, question):
-                trace, fault = plant(trace, question, rate=config.teacher.faults.rate, seed=config.seed, labels=labels)
-            # The trace goes last: a kill before it repeats the question, which gives the same attempts and fault again.
-            for attempt in failed:
-                append_row(earlier, attempt)
-            if fault is not None:
-                append_row(faults, fault)
-            append_row(traces, trace)
-            yield question.id
 
 
 def open_shelf(run: RunFolder) -> ClipShelf:

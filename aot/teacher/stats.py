@@ -3,8 +3,9 @@
 A trace counts as kept when it came to an end with the gold answer; filters judge later.
 """
 
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,35 +58,36 @@ class TeacherStats(Record):
 
 
 def teacher_stats(
-    traces: Iterable[Trace],
+    solved: Iterable[tuple[Question, list[Trace]]],
     *,
-    questions: Sequence[Question],
     tool_accuracy: tuple[ToolAccuracy, ...],
     candidates: int,
 ) -> TeacherStats:
-    """Yield and cost over all traces, beside what the exam gave; reads the traces once."""
-    by_id = {question.id: question for question in questions}
+    """Yield and cost over all traces, beside what the exam gave; reads the questions with their traces once."""
     passed: defaultdict[tuple[str, str], list[_Solved]] = defaultdict(list)
     status: Counter[str] = Counter()
-    calls: defaultdict[str, list[float]] = defaultdict(list)
+    calls: Counter[str] = Counter()
     failures: Counter[str] = Counter()
-    train_seconds, planner = 0.0, ""
-    for trace in traces:
-        question = by_id[trace.question_id]
-        solved = _Solved(verifies(trace, question), trace.sample_index, question.group)
-        passed[question.split, question.kind].append(solved)
-        passed[question.split, "all"].append(solved)
-        status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
-        train_seconds += trace.usage.seconds if question.split == TRAIN else 0.0
-        planner = trace.teacher
-        for step in trace.steps:
-            if step.call is not None:
-                calls[step.call.tool].append(step.duration_s)
-                failures[step.call.tool] += step.status == "failed"
+    call_seconds: defaultdict[str, float] = defaultdict(float)
+    train_seconds, planner, questions = 0.0, "", 0
+    for question, traces in solved:
+        questions += 1
+        for trace in traces:
+            row = _Solved(verifies(trace, question), trace.sample_index, sys.intern(question.group))
+            passed[question.split, question.kind].append(row)
+            passed[question.split, "all"].append(row)
+            status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
+            train_seconds += trace.usage.seconds if question.split == TRAIN else 0.0
+            planner = trace.teacher
+            for step in trace.steps:
+                if step.call is not None:
+                    calls[step.call.tool] += 1
+                    call_seconds[step.call.tool] += step.duration_s
+                    failures[step.call.tool] += step.status == "failed"
     kept = sum(one.right for one in passed.get((TRAIN, "all"), ()))
     return TeacherStats(
         planner=planner,
-        questions=len(questions),
+        questions=questions,
         candidates=candidates,
         train_kept=kept,
         seconds_per_kept_trace=train_seconds / kept if kept else None,
@@ -93,13 +95,13 @@ def teacher_stats(
         yields=tuple(_yield_row(split, kind, rows) for (split, kind), rows in sorted(passed.items())),
         tool_accuracy=tool_accuracy,
         tool_cost=tuple(
-            ToolCost(tool=tool, calls=len(times), failed=failures[tool], mean_ms=1000 * sum(times) / len(times))
-            for tool, times in sorted(calls.items())
+            ToolCost(tool=tool, calls=count, failed=failures[tool], mean_ms=1000 * call_seconds[tool] / count)
+            for tool, count in sorted(calls.items())
         ),
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Solved:
     """How one question ended."""
 

@@ -7,6 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,12 +17,15 @@ from teacher_scenes import config_of, make_run
 
 from aot.answers import grade
 from aot.config import RunConfig, dump_config
-from aot.errors import ConfigError, SourceError
-from aot.records import Question, Refusal, Trace
+from aot.errors import ConfigError, GuardStop, SourceError
+from aot.pending import pending_questions
+from aot.records import MediaRef, Question, Refusal, Trace
 from aot.runs import RunFolder, append_row, open_append, publish_rows, read_rows
+from aot.shards import Shard
 from aot.teacher import runner
-from aot.teacher.runner import generate, shares
-from aot.teacher.solving import solve_all
+from aot.teacher.runner import generate
+from aot.teacher.solving import open_shelf
+from aot.teacher.work import solve_all, solve_in_threads
 from aot.traces import read_faults, read_traces
 
 FAULTS = {"rate": 0.5}
@@ -114,6 +120,7 @@ import sys
 from pathlib import Path
 from aot.config import load_config
 from aot.runs import RunFolder
+from aot.shards import Shard
 from aot.teacher import runner
 runner.FEW_QUESTIONS = 1
 if __name__ == "__main__":
@@ -216,8 +223,39 @@ def test_stats_hold_yield_cost_and_tool_accuracy(run: RunFolder) -> None:
 
 
 def test_questions_of_one_clip_stay_with_one_worker(run: RunFolder) -> None:
-    dealt = shares(questions_of(run), 3)
-    owners = [{q.media.uri for q in share} for share in dealt]
+    dealt = pending_questions(run, Shard.of(None)).dealt(3)
+    owners = [{place.key for place in share} for share in dealt]
     assert sum(map(len, dealt)) == len(questions_of(run))
     assert not owners[0] & owners[1]
     assert not owners[1] & owners[2]
+
+
+def test_threads_write_the_same_traces(run: RunFolder, expected: Expected) -> None:
+    config = config_of(workers=1, faults=FAULTS)
+    ids = list(solve_in_threads(run, config, questions_of(run), writer="0", threads=4))
+    assert sorted(ids) == sorted(question.id for question in questions_of(run))
+    assert done(run, config) == expected
+
+
+def test_rows_that_other_threads_finish_are_written_when_one_stops_the_work(run: RunFolder) -> None:
+    asked = questions_of(run)[:8]
+
+    def questions() -> Iterator[Question]:
+        yield from asked
+        raise GuardStop("enough")
+
+    with pytest.raises(GuardStop, match="enough"):
+        list(solve_in_threads(run, config_of(), questions(), writer="0", threads=4))
+    assert {trace.question_id for trace in read_traces(run)} == {question.id for question in asked}
+
+
+def test_threads_share_the_frames_of_a_clip_and_let_go_of_them(run: RunFolder) -> None:
+    shelf = open_shelf(run)
+    first, other = (MediaRef(uri=uri) for uri in shelf.store.uris()[:2])
+    with ThreadPoolExecutor(4) as pool:
+        views = list(pool.map(shelf.view, [first] * 8))
+    assert len({view.frames_THWC.ctypes.data for view in views}) == 1
+    frames = weakref.ref(views[0].frames_THWC.base)
+    del views
+    shelf.view(other)
+    assert frames() is None

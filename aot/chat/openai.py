@@ -118,7 +118,6 @@ class OpenAIChat:
 
     async def _persist(self, request: ChatRequest) -> Attempt:
         """Try until there is a reply, a refusal, or no time or patience left."""
-        seed = request.digest(model=self.name, base_url=self._section.base_url)
         cap, attempt, raised, deadline = request.sampling.max_tokens, 0, False, float("inf")
         last: Failure | None = None
         while True:
@@ -152,6 +151,7 @@ class OpenAIChat:
             elif tried.remedy == "never" or attempt >= self._patience(tried):
                 return self._give_up(tried)
             else:
+                seed = request.digest(model=self.name, base_url=self._section.base_url)
                 pause_s = wait_s(attempt=attempt, seed=seed, asked_s=tried.wait_s)
                 if time.monotonic() + pause_s >= deadline:
                     return self._give_up(tried)
@@ -256,7 +256,8 @@ class OpenAIChat:
         body = request_body(request, model=self.name, max_tokens=cap, renamed=self._renamed, schema=self._schema)
         limit = int(self._section.max_reply_mb * 1e6)
         raw = bytearray()
-        async with self._create(**body) as response:
+        # The SDK walks through messages given as such, type by type, which costs more than all the rest of a call.
+        async with self._create(model=self.name, messages=(), extra_body=body) as response:
             async for chunk in response.iter_bytes():
                 raw += chunk
                 if len(raw) > limit:

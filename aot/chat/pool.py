@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -17,18 +18,17 @@ def map_threads(function: Callable[[Item], Result], items: Iterable[Item], *, th
     iterating.
     """
     pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aot-chat")
-    flying: set[Future[Result]] = set()
+    ended: SimpleQueue[Future[Result]] = SimpleQueue()
+    flying = 0
     try:
         for item in items:
-            flying.add(pool.submit(function, item))
-            if len(flying) >= threads:
-                done, flying = wait(flying, return_when=FIRST_COMPLETED)
-                for one in done:
-                    yield one.result()
-        while flying:
-            done, flying = wait(flying, return_when=FIRST_COMPLETED)
-            for one in done:
-                yield one.result()
+            pool.submit(function, item).add_done_callback(ended.put)
+            flying += 1
+            if flying >= threads:
+                flying -= 1
+                yield ended.get().result()
+        for _ in range(flying):
+            yield ended.get().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

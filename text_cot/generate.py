@@ -1,134 +1,171 @@
 """The generate stage of a text run: chains of every question from the configured teacher, one row for each sample.
 
-Rows are appended in one process, because the teachers here compute nothing heavy; a kill loses at most the last one.
+Whatever works at once, rows are appended by the main thread, each as soon as it is there: a kill loses what was in
+flight and no row. Questions are read one by one, so that their number costs no more memory than their keys.
 """
 
-from collections import Counter, defaultdict
+import logging
 from collections.abc import Callable, Iterator
-
-import numpy as np
+from contextlib import closing, contextmanager
+from typing import IO
 
 from aot.answers import verifies
+from aot.chat.opening import open_chat
+from aot.chat.pool import map_threads
+from aot.chat.spend import spend_summary
 from aot.config import RunConfig
 from aot.errors import ConfigError
-from aot.evaluation.intervals import cluster_ids, proportion
-from aot.records import GivenRationale, Question, Record, Trace
+from aot.records import GivenRationale, Question, Trace
 from aot.runs import RunFolder, append_row, open_append, publish, read_rows
-from aot.traces import part_path, read_traces, solved_samples
+from aot.shards import Shard, share_key
+from aot.traces import part_path, read_solved, solved_samples
 from text_cot.faults import plant
+from text_cot.outage import AT_LEAST, until_outage
 from text_cot.prepare import TRAIN
 from text_cot.teacher import given, procedural
+from text_cot.teacher.chat import ChatTeacher, chat_section
+from text_cot.yields import Tally, TextTeacherStats
 
-Teacher = Callable[[Question], list[Trace]]
-"""All samples of one question, in the order of their index."""
-
-
-class Share(Record):
-    """A share with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+Written = set[tuple[str, int]]
 
 
-class TextYield(Record):
-    """How many questions of one split and kind got a chain that ends in the gold answer."""
+class Samples:
+    """A teacher: how many samples a question gets, and how one is made; asked from several threads where it may be."""
 
-    split: str
-    kind: str
-    n: int
-    pass_at_1: Share
-    pass_at_k: Share
-
-
-class TextTeacherStats(Record):
-    """The content of teacher.json in a text run."""
-
-    planner: str
-    questions: int
-    samples: int
-    """Chains of all questions together."""
-    train_kept: int
-    """Training questions with a chain that ends in the gold answer."""
-    status: dict[str, int]
-    """Traces by status; failed ones by the boundary where they failed."""
-    yields: tuple[TextYield, ...]
+    def __init__(self, count: int, solve: Callable[[Question, int], Trace], *, threads: int = 1) -> None:
+        self.count, self.solve, self.threads = count, solve, threads
+        self.prompts: dict[str, str] = {}
+        """Content hash of each prompt file, by name."""
 
 
-def generate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
-    """Write the traces that are missing, then publish teacher.json; returns how many traces there are, and failed."""
-    questions = list(read_rows(run.questions, Question))
-    teacher = make_teacher(run, config)
+def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """Write the traces that are missing, then publish teacher.json; returns how many traces there are.
+
+    `failed` counts those without a chain, `refused` those of them that a chat model did not answer. A shard writes its
+    own share of the traces and leaves teacher.json to whoever has all of them.
+
+    Raises:
+        ConfigError: the teacher cannot work at all.
+        GuardStop: the cost limit is reached, or nobody answers any more.
+    """
+    shard = Shard.of(config.run.shard)
+    total = _count(run, shard)
     written = solved_samples(run)
-    faults = config.teacher.faults
-    with open_append(part_path(run.traces, "0")) as traces, open_append(part_path(run.faults, "0")) as planted:
-        for number, question in enumerate(questions, start=1):
-            for trace in teacher(question):
-                if (trace.question_id, trace.sample_index) in written:
-                    continue
-                if faults and question.split == TRAIN and verifies(trace, question):
-                    trace, fault = plant(trace, question, rate=faults.rate, seed=config.seed)
-                    if fault is not None:  # before its trace: what a kill separates is written again, the same
-                        append_row(planted, fault)
-                append_row(traces, trace)
-            progress(number, len(questions))
-    stats = text_teacher_stats(read_traces(run), questions, planner=config.teacher.planner)
-    publish(run.teacher_stats, stats.model_dump_json(indent=1) + "\n")
-    return {"traces": stats.samples, "failed": stats.samples - stats.status.get("ok", 0)}
+    with teacher_of(run, config, writer=shard.writer) as teacher:
+        with (
+            open_append(part_path(run.traces, shard.writer)) as traces,
+            open_append(part_path(run.faults, shard.writer)) as planted,
+        ):
+            progress(0, total)
+            todo = _todo(run, shard, teacher, written, lambda done: progress(done, total))
+            for question, trace in _solved(teacher, todo):
+                append_row(traces, _with_fault(question, trace, config, planted))
+        del written
+        progress(total, total)
+        return _finish(run, config, shard, teacher)
 
 
-def make_teacher(run: RunFolder, config: RunConfig) -> Teacher:
-    """The configured teacher.
+@contextmanager
+def teacher_of(run: RunFolder, config: RunConfig, *, writer: str) -> Iterator[Samples]:
+    """The configured teacher; `writer` names the files that its chat model appends to.
 
     Raises:
         ConfigError: no such teacher can be had.
     """
     digest = config.digest()
-    if config.teacher.planner == "procedural":
-        return lambda question: [
-            procedural.solve(question, granularity=one, seed=config.seed, config_digest=digest)
-            for one in procedural.SAMPLES
-        ]
-    if config.teacher.planner == "given":
+    if config.teacher.planner == "chat":
+        section = chat_section(config)
+        with closing(ChatTeacher(open_chat(section, run=run, writer=writer), config)) as chat:
+            teacher = Samples(config.teacher.candidates, chat.sample, threads=section.max_concurrency)
+            teacher.prompts = {name: prompt.digest for name, prompt in chat.prompts.items()}
+            yield teacher
+    elif config.teacher.planner == "procedural":
+        yield Samples(
+            len(procedural.SAMPLES),
+            lambda question, k: procedural.solve(
+                question, granularity=procedural.SAMPLES[k], seed=config.seed, config_digest=digest
+            ),
+        )
+    elif config.teacher.planner == "given":
         solutions = {row.question_id: row.text for row in read_rows(run.rationales, GivenRationale)}
-        return lambda question: [given.take(question, solutions, config_digest=digest)]
-    raise ConfigError(
-        f"teacher.planner={config.teacher.planner} needs a chat client, which this version does not have; "
-        "use procedural or given"
-    )
+        yield Samples(1, lambda question, _: given.take(question, solutions, config_digest=digest))
+    else:
+        raise ConfigError(f"teacher.planner={config.teacher.planner} writes no text; use procedural, given or chat")
 
 
-def text_teacher_stats(traces: Iterator[Trace], questions: list[Question], *, planner: str) -> TextTeacherStats:
-    """Yield of the teacher over all its traces; reads them once."""
-    by_id = {question.id: question for question in questions}
-    right: defaultdict[str, list[bool]] = defaultdict(list)
-    status: Counter[str] = Counter()
-    for trace in traces:
-        right[trace.question_id].append(verifies(trace, by_id[trace.question_id]))
-        status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
-    groups: defaultdict[tuple[str, str], list[Question]] = defaultdict(list)
-    for question in questions:
-        groups[question.split, question.kind].append(question)
-        groups[question.split, "all"].append(question)
-    return TextTeacherStats(
-        planner=planner,
-        questions=len(questions),
-        samples=sum(map(len, right.values())),
-        train_kept=sum(any(right[question.id]) for question in groups.get((TRAIN, "all"), ())),
-        status=dict(sorted(status.items())),
-        yields=tuple(_yield_row(key, members, right) for key, members in sorted(groups.items())),
-    )
+Task = tuple[Question, int]
 
 
-def _yield_row(key: tuple[str, str], questions: list[Question], right: dict[str, list[bool]]) -> TextYield:
-    clusters = cluster_ids([question.group for question in questions])
+def _solved(teacher: Samples, todo: Iterator[Task]) -> Iterator[tuple[Question, Trace]]:
+    """Each task with its trace, as they come."""
+    if teacher.threads == 1:
+        for question, k in todo:
+            yield question, teacher.solve(question, k)
+        return
+    asked: dict[tuple[str, int], Question] = {}
 
-    def share(hits: list[bool]) -> Share:
-        interval = proportion(np.array(hits, dtype=float), clusters)
-        return Share(value=interval.value, low=interval.low, high=interval.high)
+    def ask(task: Task) -> Trace:
+        asked[task[0].id, task[1]] = task[0]
+        return teacher.solve(*task)
 
-    samples = [right[question.id] for question in questions]
-    return TextYield(
-        split=key[0], kind=key[1], n=len(questions),
-        pass_at_1=share([bool(hits) and hits[0] for hits in samples]), pass_at_k=share([any(hits) for hits in samples]),
+    answers = map_threads(ask, todo, threads=teacher.threads)
+    for trace in until_outage(answers, limit=max(AT_LEAST, teacher.threads)):
+        yield asked.pop((trace.question_id, trace.sample_index)), trace
+
+
+def _todo(
+    run: RunFolder, shard: Shard, teacher: Samples, written: Written, progress: Callable[[int], None]
+) -> Iterator[Task]:
+    """Question and sample of every trace that is not written, each read when somebody is free for it."""
+    for done, question in enumerate(_questions(run, shard)):
+        progress(done)
+        for k in range(teacher.count):
+            if (question.id, k) not in written:
+                yield question, k
+
+
+def _questions(run: RunFolder, shard: Shard) -> Iterator[Question]:
+    return (question for question in read_rows(run.questions, Question) if shard.owns(share_key(question)))
+
+
+def _count(run: RunFolder, shard: Shard) -> int:
+    return sum(1 for _ in _questions(run, shard))
+
+
+def _with_fault(question: Question, trace: Trace, config: RunConfig, planted: IO[bytes]) -> Trace:
+    """The trace as it is to be stored: perhaps with a planted fault, which is noted first."""
+    faults = config.teacher.faults
+    if not (faults and question.split == TRAIN and verifies(trace, question)):
+        return trace
+    trace, fault = plant(trace, question, rate=faults.rate, seed=config.seed)
+    if fault is not None:  # before its trace: what a kill separates is written again, the same
+        append_row(planted, fault)
+    return trace
+
+
+def _finish(run: RunFolder, config: RunConfig, shard: Shard, teacher: Samples) -> dict[str, int]:
+    """Count what there is; publish it unless this is a share only."""
+    tally = Tally()
+    for question, traces in read_solved(run):
+        if shard.owns(share_key(question)):
+            tally.add(question, traces)
+    if config.run.shard is None:
+        stats = tally.stats(planner=config.teacher.planner).model_copy(update={"prompts": teacher.prompts})
+        if config.teacher.planner == "chat":
+            stats = _with_spend(run, config, stats)
+        publish(run.teacher_stats, stats.model_dump_json(indent=1) + "\n")
+    return {"traces": tally.samples, "failed": tally.failed, "refused": tally.refused}
+
+
+def _with_spend(run: RunFolder, config: RunConfig, stats: TextTeacherStats) -> TextTeacherStats:
+    spend = spend_summary(run, chat_section(config))
+    chains = stats.status.get("ok", 0)
+    hours = None if spend.gpu_hours is None or not chains else 1000 * spend.gpu_hours / chains
+    told = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
+    log.info(
+        "chat model %s: %d calls, %d prompt and %d completion tokens, %s%s",
+        spend.model, spend.calls, spend.usage.prompt_tokens, spend.usage.completion_tokens, spend.priced, told,
     )  # fmt: skip
+    return stats.model_copy(update={"spend": spend, "gpu_hours_per_thousand_chains": hours})

@@ -57,6 +57,12 @@ class TeacherConfig(Section):
     granularity: Literal["auto", "coarse", "fine", "mixed"] = "auto"
     """How small the steps of a text chain are; `auto` follows the size of the student: mixed below 3B parameters (weak
     students want coarser steps, arXiv 2502.18001), fine above."""
+    prompts: str = "built-in"
+    """Prompt files of a chat teacher of text: `built-in`; `bare`, which only asks the question, for a model that was
+    trained on it; or a folder with files of your own (docs/chat.md)."""
+    structured: Literal["auto", "off"] = "auto"
+    """Whether a chat teacher of text asks for replies of a fixed form (JSON schema); `auto` stops asking a server that
+    refuses it."""
     candidates: int = Field(default=3, ge=1)
     """k: plans tried for each question until one verifies; a chat teacher of text writes all k."""
     shuffle_checks: int = Field(default=0, ge=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aot import STAGES
 from aot.config import EMBEDDED_STUDENTS, RunConfig
-from aot.errors import CheckpointError, ConfigError, SourceError
+from aot.errors import CheckpointError, SourceError
 from aot.runs import RunFolder, stage_done
 
 
@@ -16,7 +16,7 @@ def check_inputs(config: RunConfig, run: RunFolder) -> None:
 
     Raises:
         SourceError: the data folder or one of its files is missing.
-        ConfigError: the appearance card cannot be used.
+        ConfigError: the appearance card, or the chat model, cannot be used.
         CheckpointError: the base student is missing or incomplete.
     """
     ahead = {stage for stage in STAGES if not stage_done(run, stage)}
@@ -34,9 +34,9 @@ def _check_text(config: RunConfig, ahead: set[str]) -> None:
     if "prepare" in ahead:
         check_files(config)
     if "generate" in ahead and config.teacher.planner == "chat":
-        raise ConfigError(
-            "teacher.planner=chat needs a chat client, which this version does not have yet; use procedural or given"
-        )
+        from text_cot.teacher.chat import check_chat
+
+        check_chat(config)
 
 
 def _check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:

@@ -1,0 +1,147 @@
+"""The teacher that asks a chat model: so many samples of each question, each of them one trace, failed ones included.
+
+Sample k of a question depends on (seed, question, k) and on what the model says. A server that cannot hold replies to
+a JSON schema is told apart from one that refuses a question, and is not asked for it again.
+"""
+
+import threading
+import time
+
+from aot.chat.client import ChatModel
+from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, Sampling, message
+from aot.chat.opening import open_chat
+from aot.chat.prompts import Prompt
+from aot.chat.spend import cost_of
+from aot.config import ChatConfig, RunConfig
+from aot.errors import ChatError
+from aot.records import Question, Trace, TraceError, Usage
+from text_cot.draws import draw
+from text_cot.families import Granularity
+from text_cot.teacher.chat_prompts import fill, teacher_prompts
+from text_cot.teacher.chat_reply import UnreadableReply, read_reply, schema_of
+from text_cot.teacher.granularity import resolve_granularity
+from text_cot.teacher.procedural import chain_trace
+
+_SEEDS = 2**31
+"""Servers take seeds of 32 bits with a sign."""
+
+
+def check_chat(config: RunConfig) -> None:
+    """Look whether the chat teacher can start; asks the model nothing, and loads none.
+
+    Raises:
+        ConfigError: a prompt file cannot be used, or the model cannot be asked at all.
+    """
+    teacher_prompts(config.teacher)
+    chat = chat_section(config)
+    if chat.backend != "local":  # which would be loaded twice
+        open_chat(chat, run=None, writer="check").close()
+
+
+def chat_section(config: RunConfig) -> ChatConfig:
+    """The chat model of a run whose teacher is one."""
+    assert config.chat is not None  # RunConfig sees to that
+    return config.chat
+
+
+class ChatTeacher:
+    """Writes one trace for a question and a sample index; may be asked from many threads at once."""
+
+    def __init__(self, model: ChatModel, config: RunConfig) -> None:
+        self._model, self._config = model, config
+        self._chat, self._digest = chat_section(config), config.digest()
+        self.prompts: dict[Granularity, Prompt] = teacher_prompts(config.teacher)
+        self._granularity = resolve_granularity(config)
+        self._schema = schema_of(config.teacher.order)
+        self._lock = threading.Lock()
+        self._holds_form: bool | None = None if config.teacher.structured == "auto" else False
+        """Whether the server takes a JSON schema; None until it was seen to."""
+
+    def sample(self, question: Question, sample_index: int) -> Trace:
+        """One sample; a failed trace where the model gave no reply, or none that can be read.
+
+        Raises:
+            ConfigError: nobody gets a reply.
+            GuardStop: the cost limit is reached.
+        """
+        started = time.monotonic()
+        granularity = self._granularity_of(sample_index)
+        said: ChatReply | None = None
+        try:
+            said = self._ask(self._request(question, granularity=granularity, sample_index=sample_index))
+            chain = read_reply(said.text, reasoning=said.reasoning, question=question)
+        except (ChatError, UnreadableReply) as error:
+            trace = Trace(
+                question_id=question.id, sample_index=sample_index, teacher=self.name, status="failed",
+                error=TraceError(boundary=error.boundary, message=_storable(str(error)), reason=error.reason),
+                config_digest=self._digest,
+            )  # fmt: skip
+        else:
+            trace = chain_trace(
+                question.id, chain.steps, chain.answer, teacher=self.name, sample_index=sample_index,
+                config_digest=self._digest,
+            )  # fmt: skip
+        usage = self._usage(said, seconds=time.monotonic() - started)
+        return trace.model_copy(update={"granularity": granularity, "usage": usage})
+
+    @property
+    def name(self) -> str:
+        """What stands in traces as their teacher."""
+        return f"chat:{self._model.name}"
+
+    def close(self) -> None:
+        """Close the model's connections and files."""
+        self._model.close()
+
+    def _granularity_of(self, sample_index: int) -> Granularity:
+        if self._granularity == "mixed":
+            return "coarse" if sample_index % 2 == 0 else "fine"
+        return self._granularity
+
+    def _request(self, question: Question, *, granularity: Granularity, sample_index: int) -> ChatRequest:
+        prompt, chat = self.prompts[granularity], self._chat
+        seed = draw(self._config.seed, question.id, "chat", sample_index) % _SEEDS
+        return ChatRequest(
+            messages=(message("user", fill(prompt, question)),),
+            sampling=Sampling(
+                temperature=chat.temperature, top_p=chat.top_p, max_tokens=chat.max_tokens, seed=seed
+            ),
+            json_schema=None if self._holds_form is False else self._schema,
+            sample_index=sample_index, prompt_digest=prompt.digest, purpose="solve",
+        )  # fmt: skip
+
+    def _ask(self, request: ChatRequest) -> ChatReply:
+        """The reply; where a server may not know the schema, its refusal is put to the test by asking without one."""
+        if request.json_schema is None:
+            return self._model.reply(request)
+        try:
+            said = self._model.reply(request)
+        except ChatError as error:
+            if error.reason != "bad_request" or self._holds_form:
+                raise
+            said = self._model.reply(request.model_copy(update={"json_schema": None}))
+            self._learn(holds_form=False)
+            return said
+        self._learn(holds_form=True)
+        return said
+
+    def _learn(self, *, holds_form: bool) -> None:
+        with self._lock:
+            if self._holds_form is None:
+                self._holds_form = holds_form
+
+    def _usage(self, said: ChatReply | None, *, seconds: float) -> Usage:
+        if said is None:
+            return Usage(seconds=seconds)
+        tokens = said.usage or ChatUsage()
+        cost = cost_of(tokens, self._chat.prices) if said.usage else None
+        return Usage(
+            chat_calls=1, prompt_tokens=tokens.prompt_tokens,
+            cached_prompt_tokens=tokens.cached_prompt_tokens, completion_tokens=tokens.completion_tokens,
+            reasoning_tokens=tokens.reasoning_tokens, cost=cost, seconds=seconds,
+        )  # fmt: skip
+
+
+def _storable(text: str) -> str:
+    """A message that can be written as UTF-8 and stays short."""
+    return text.encode("utf-8", "replace").decode("utf-8")[:500]

@@ -76,7 +76,7 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
     questions, refusals = usable_questions(source.questions, dataset=config.data.dataset)
     annotations = [ClipAnnotation.model_validate(asdict(row)) for row in source.annotations]
     notes = list(source.notes)
-    traces = first_traces(run) if run.traces.exists() else {}
+    traces = first_traces(run) if run.questions.exists() and run.traces.exists() else {}
     if not traces:
         notes.append(f"{' and '.join(PREDICTED)} need the teacher's traces in {run.root}; run `aot generate` first")
     splits = {annotation.split for annotation in annotations} | {question.split for question in questions}
@@ -84,6 +84,8 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
         notes.append("there is nothing of the split train to count from: every baseline backs off to the alphabet")
     asked = [q for q in questions if q.split in config.evaluate.splits]
     ranked = baseline_rankings(questions=asked, annotations=annotations, traces=traces, top=TOP)
+    # Clips may be missing in the run: the predicted history is scored only where a teacher looked.
+    ranked = {key: labels for key, labels in ranked.items() if key[0] not in PREDICTED or key[1] in traces}
     rows = [*_next_rows(asked, ranked), *_other_rows(asked, [q for q in questions if q.split == "train"])]
     return Baselines(
         dataset=config.data.dataset,

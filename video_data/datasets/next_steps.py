@@ -18,7 +18,7 @@ from video_data.datasets.rows import QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import RowProblem
 
 MIN_SEEN_S = 0.5
-"""So much of the last step must be seen before the asked one starts."""
+"""So much of the last step must be seen before one that overlaps it starts."""
 STARTED_S = 0.05
 """An action that starts this little before the window's end is not seen yet."""
 ALIKE = 0.5
@@ -82,7 +82,7 @@ def _asked(clip: StepClip, index: int, *, wanted: Wanted, rule: NextRule) -> _As
     last, asked = clip.segments[index - 1], clip.segments[index]
     if rule.cut == "after_last":
         end_s = min(last.end_s, asked.start_s)
-        if end_s - last.start_s < MIN_SEEN_S:
+        if asked.start_s < last.end_s and end_s - last.start_s < MIN_SEEN_S:
             raise RowProblem("starts_with_previous", f"{asked.label!r} starts as {last.label!r} does")
     else:
         end_s = asked.start_s - wanted.gap_s

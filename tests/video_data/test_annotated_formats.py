@@ -1,0 +1,220 @@
+"""Each official layout in small, with its traps."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from video_data.datasets.annotated import AnnotatedData, read_annotated
+from video_data.datasets.official import Wanted
+from video_data.errors import VideoError
+
+EPIC_HEADER = (
+    "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,"
+    "narration,verb,verb_class,noun,noun_class,all_nouns,all_noun_classes"
+)
+NEXTQA_HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"
+
+
+def read(dataset: str, train: Path, *, test: Path | None = None, clips: Path | None = None, **more: object) -> AnnotatedData:  # fmt: skip  # noqa: E501
+    return read_annotated(dataset, Wanted(train, test, **{"num_choices": 2, **more}), clips=clips)  # type: ignore[arg-type]
+
+
+def reasons(data: AnnotatedData) -> Counter[str]:
+    return Counter(row.reason for row in data.refused)
+
+
+def as_json(path: Path, value: object) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def lines(path: Path, *rows: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def step(start_s: float, end_s: float, label: str) -> dict[str, object]:
+    return {"id": "239", "segment": [start_s, end_s], "label": label}
+
+
+def video(subset: str, *steps: dict, **more: object) -> dict[str, object]:
+    return {
+        "recipe_type": 3, "annotation": list(steps), "start": 2.0, "end": 30.0, "duration": 40.0, "class": "MakeTea",
+        "subset": subset, **more,
+    }  # fmt: skip
+
+
+def test_coin_subsets_become_splits_and_unsorted_steps_are_sorted(tmp_path: Path) -> None:
+    rows = {
+        "a": video("training", step(9, 12, "pour water"), step(3, 8, "boil water")),
+        "b": video("testing", step(3, 8, "boil water"), step(9, 12, "add tea")),
+        "c": video("validation", step(3, 8, "boil water"), step(9, 12, "add tea"), step(20, 99, "late")),
+        "d": video("holdout", step(3, 8, "boil water")),
+        "../e": video("testing", step(3, 8, "boil water"), step(9, 12, "add tea")),
+        "f": {"duration": 3},
+    }
+    data = read("coin", as_json(tmp_path / "c.json", {"database": rows}))
+    assert [(a.uri, a.split) for a in data.annotations] == [("a", "train"), ("b", "test"), ("c", "test")]
+    first = data.questions[0]
+    assert (first.answer, first.start_s, first.end_s, first.group) == ("pour water", 2.0, 8.0, "a")
+    assert reasons(data) == {"bad_segment": 1, "bad_subset": 1, "bad_clip_id": 1, "no_annotation": 1}
+
+
+def test_coin_of_one_subset_only_is_split_by_whole_clips(tmp_path: Path) -> None:
+    steps = (step(3, 8, "boil water"), step(9, 12, "add tea"))
+    path = as_json(tmp_path / "c.json", {"database": {f"v{n}": video("testing", *steps) for n in range(10)}})
+    data = read("coin", path)
+    assert Counter(a.split for a in data.annotations) == {"train": 8, "test": 2}
+    assert data == read("coin", path) and data.annotations != read("coin", path, seed=1).annotations
+
+
+def test_a_clip_that_stands_twice_in_the_file_is_counted(tmp_path: Path) -> None:
+    one = json.dumps(video("training", step(3, 8, "boil water"), step(9, 12, "add tea")))
+    path = lines(tmp_path / "c.json", f'{{"database": {{"a": {one}, "a": {one}}}}}')
+    assert reasons(read("coin", path)) == {"duplicate_id": 1}
+
+
+def test_youcook2_asks_only_among_sentences_and_says_why(tmp_path: Path) -> None:
+    def sentence(start_s: int, text: str) -> dict[str, object]:
+        return {"segment": [start_s, start_s + 5], "id": 0, "sentence": text}
+
+    own = [sentence(10, "chop the onion"), sentence(20, "fry the onion in oil"), sentence(30, "add salt .")]
+    other = [sentence(10, "fry the onion in the oil"), sentence(20, "serve")]
+    rows = {
+        "x": {"duration": 60, "subset": "training", "recipe_type": "113", "annotations": own},
+        "y": {"duration": 60, "subset": "validation", "recipe_type": "113", "annotations": other},
+        "z": {"duration": 60, "subset": "testing", "recipe_type": "113"},
+    }
+    data = read("youcook2", as_json(tmp_path / "y.json", {"database": rows}), num_choices=4)
+    assert {q.kind for q in data.questions} == {"next_choice"} and "next_open" in data.notes[0]
+    assert set(data.questions[0].choices) == {"fry the onion in oil", "chop the onion", "add salt", "serve"}
+    assert data.annotations[0].task == "113" and reasons(data) == {"no_annotation": 1}
+
+
+def crosstask(folder: Path) -> Path:
+    lines(folder / "tasks_primary.txt", "7", "Make Tea", "http://w", "2", "boil water,add tea", "", "8", "Bad", "u", "3", "a,b")  # noqa: E501 # fmt: skip
+    lines(folder / "videos_val.csv", "7,-v_2,http://v")
+    lines(folder / "annotations" / "7_v1.csv", "2,6.28,13.31", "1,2.1,8.0", "3,20,21", "0,22,23", "1,30", "1,9,9")
+    lines(folder / "annotations" / "7_-v_2.csv", "1,2,3", "2,2.2,4", "1,5,6")
+    lines(folder / "annotations" / "8_v3.csv", "1,2,3")
+    return folder
+
+
+def test_crosstask_steps_count_from_one_and_bad_rows_are_refused(tmp_path: Path) -> None:
+    data = read("crosstask", crosstask(tmp_path))
+    by_uri = {a.uri: a for a in data.annotations}
+    assert [(s.label, s.start_s) for s in by_uri["v1"].segments] == [("boil water", 2.1), ("add tea", 6.28)]
+    assert (by_uri["v1"].split, by_uri["-v_2"].split, by_uri["v1"].task) == ("train", "test", "Make Tea")
+    expected = {"bad_step": 2, "broken_csv": 1, "bad_segment": 1, "bad_task": 1, "unknown_task": 1}
+    assert reasons(data) == {**expected, "starts_with_previous": 1}
+
+
+def test_no_window_shows_any_of_the_asked_step(tmp_path: Path) -> None:
+    data = read("crosstask", crosstask(tmp_path))
+    ends_s = {q.uri: q.end_s for q in data.questions}
+    assert ends_s == {"v1": 6.28, "-v_2": 4.0}
+
+
+def epic(
+    number: int, start: str, stop: str, *, verb: str = "take,0", noun: str = "plate,2", clip: str = "P01_1"
+) -> str:
+    return f"P01_1_{number},P01,P01_1,00:00:01.0,{start},{stop},1,2,n,{verb},{noun},['x'],[1]"
+
+
+def test_epic_actions_have_one_name_and_end_a_second_before_the_asked_one(tmp_path: Path) -> None:
+    rows = [
+        epic(0, "00:00:01.00", "00:00:04.50"),
+        epic(1, "00:01:02.50", "00:01:09.00", verb="put-into,1", noun="board:cutting,3"),
+        epic(2, "00:01:03.00", "00:01:04.00", verb="put-into,1", noun="board:cutting,3"),
+        epic(3, "01:00:00.00", "01:00:01.00", verb="put,1"),
+        epic(3, "01:00:02.00", "01:00:03.00"),
+        epic(4, "62.5", "63"),
+        epic(5, "00:00:09.00", "00:00:08.00"),
+        "too,short",
+    ]
+    data = read("epic100", lines(tmp_path / "e.csv", EPIC_HEADER, *rows), kinds=("next_open",))
+    asked = {q.end_s: q.answer for q in data.questions}
+    assert asked == {61.5: "put into cutting board", 62.0: "put into cutting board", 3599.0: "put into plate"}
+    assert reasons(data) == {"duplicate_id": 1, "bad_value": 1, "bad_segment": 1, "broken_csv": 1}
+
+
+def test_epic_test_files_without_labels_are_told(tmp_path: Path) -> None:
+    path = lines(tmp_path / "t.csv", "narration_id,participant_id,video_id,start_timestamp,stop_timestamp", "a,b,c,d,e")
+    with pytest.raises(VideoError, match="no column verb"):
+        read("epic100", path)
+
+
+def test_nextqa_answers_are_indices_and_the_map_tells_folders(tmp_path: Path) -> None:
+    row = "{video},1,2,3,what is it,{answer},{qid},TN,one,two,three,four,{last}"
+    rows = [
+        row.format(video="11", answer=2, qid=0, last="five"),
+        row.format(video="11", answer=5, qid=1, last="five"),
+        row.format(video="11", answer=0, qid=2, last="Two"),
+        row.format(video="12", answer=0, qid=0, last="five"),
+        row.format(video="11", answer=1, qid=0, last="five"),
+    ]
+    as_json(tmp_path / "map_vid_vidorID.json", {"11": "0007/11"})
+    clip = lines(tmp_path / "clips" / "0007" / "11.mp4", "x")
+    data = read("nextqa", lines(tmp_path / "n.csv", NEXTQA_HEADER, *rows), clips=tmp_path / "clips")
+    assert [(q.id, q.kind, q.answer, q.uri) for q in data.questions] == [("11-0", "TN", "three", "0007/11.mp4")]
+    assert data.clips == (("0007/11.mp4", clip),) and "1 of 2 clips available" in data.notes[-1]
+    assert reasons(data) == {"bad_answer": 1, "bad_choices": 1, "duplicate_id": 1, "clip_missing": 1}
+
+
+def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) -> None:
+    good = {
+        "question_id": "Sequence_T1_7", "question": "Which?", "answer": "The cup.", "video_id": "6H78U", "start": 11.1,
+        "end": 19.6, "choices": [{"choice_id": n, "choice": text} for n, text in enumerate(("The cup.", "The bag."))],
+    }  # fmt: skip
+    rows = [
+        good,
+        {**good, "question_id": "Sequence_T1_8", "end": 3.0},
+        {**good, "question_id": "Other_T1_8"},
+        {**good, "question_id": "Prediction_T1_8", "answer": None},
+        {**good, "question_id": "Prediction_T1_9", "answer": "The hat."},
+    ]
+    data = read("star", as_json(tmp_path / "train.json", rows[:1]), test=as_json(tmp_path / "s.json", rows[1:]))
+    (only,) = data.questions
+    assert (only.kind, only.split, only.start_s, only.end_s) == ("Sequence", "train", 11.1, 19.6)
+    assert reasons(data) == {"bad_window": 1, "unknown_kind": 1, "no_answer": 1, "bad_answer": 1}
+
+
+def test_training_questions_about_a_tested_clip_are_refused(tmp_path: Path) -> None:
+    row = "11,1,2,3,what is it,0,{},TN,one,two,three,four,five"
+    train = lines(tmp_path / "a.csv", NEXTQA_HEADER, row.format(1), row.format(2).replace("11,", "12,", 1))
+    data = read("nextqa", train, test=lines(tmp_path / "b.csv", NEXTQA_HEADER, row.format(3)))
+    assert [(q.id, q.split) for q in data.questions] == [("12-2", "train"), ("11-3", "test")]
+    assert reasons(data) == {"two_splits": 1}
+
+
+def test_egoplan_letters_name_options_and_frames_become_seconds(tmp_path: Path) -> None:
+    good = {
+        "sample_id": 115, "video_source": "EpicKitchens", "video_id": "P01_13", "task_goal": "store cereal",
+        "question": "What next?", "choice_a": "put box", "choice_b": "take bag", "choice_c": "open door",
+        "choice_d": "put bag", "golden_choice_idx": "B", "answer": "take bag", "current_observation_frame": 750,
+        "task_progress_metadata": [{"narration_text": "take bag", "start_frame": 50, "stop_frame": 105}],
+    }  # fmt: skip
+    training = {k: v for k, v in good.items() if not k.startswith(("choice", "golden"))}
+    rows = [
+        good,
+        {**good, "sample_id": 1, "golden_choice_idx": "A"},
+        {**good, "sample_id": 2, "video_id": "P99_01"},
+        {**good, "sample_id": 3, "video_id": "uid", "video_source": "Ego4D", "task_progress_metadata": []},
+        {**training, "sample_id": 4, "negative_answers": ["put box", "open door", "take bag"]},
+    ]
+    lines(tmp_path / "EPIC_100_video_info.csv", "video_id,duration,fps,resolution", "P01_13,60,50.0,1920x1080")
+    data = read("egoplan", as_json(tmp_path / "e.json", rows))
+    windows = {q.id: (q.answer, q.start_s, q.end_s) for q in data.questions}
+    assert windows["P01_13-115"] == ("take bag", 1.0, 15.0) and windows["uid-3"] == ("take bag", 15.0, 25.0)
+    made = next(q for q in data.questions if q.id == "P01_13-4")
+    assert len(set(made.choices)) == 2 and "take bag" in made.choices
+    assert reasons(data) == {"bad_answer": 1, "fps_unknown": 1}
+
+
+@pytest.mark.parametrize("text", ["{broken", "[1, 2]", '{"data": {}}'])
+def test_a_file_of_another_layout_is_told_as_such(tmp_path: Path, text: str) -> None:
+    with pytest.raises(VideoError, match=r"official|not JSON"):
+        read("coin", lines(tmp_path / "x.json", text))

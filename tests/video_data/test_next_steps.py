@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from video_data.datasets.clip_folder import ClipFolder
+from video_data.datasets.next_steps import NextRule, next_questions
+from video_data.datasets.official import StepClip, Wanted
+from video_data.datasets.rows import SegmentRow
+from video_data.datasets.strict_jsonl import RowProblem
+
+
+def clip(name: str, *labels: str, task: str = "tea") -> StepClip:
+    rows = tuple(SegmentRow(10.0 * i, 10.0 * i + 8, label) for i, label in enumerate(labels))
+    return StepClip(name, "train", task, 10.0 * len(labels), rows)
+
+
+CLIPS = [clip("a", "boil", "pour", "stir", "drink"), clip("b", "saw", "nail", task="shelf")]
+
+
+def test_wrong_options_come_from_the_same_task_first() -> None:
+    questions, _ = next_questions(CLIPS, wanted=Wanted(None, None, kinds=("next_choice",)), rule=NextRule())
+    of_a = [q for q in questions if q.uri == "a"]
+    assert all(set(q.choices) == {"boil", "pour", "stir", "drink"} for q in of_a)
+    assert len({q.choices.index(q.answer) for q in of_a}) > 1
+
+
+def test_a_question_does_not_depend_on_how_many_others_are_asked() -> None:
+    few, _ = next_questions(CLIPS, wanted=Wanted(None, None, per_clip=1), rule=NextRule())
+    every, _ = next_questions(CLIPS, wanted=Wanted(None, None, per_clip=None), rule=NextRule())
+    assert set(few) < set(every) and len(few) == 4
+
+
+def test_history_and_window_are_limited_as_asked() -> None:
+    wanted = Wanted(None, None, kinds=("next_open",), min_history=3, window_s=5.0)
+    questions, refused = next_questions(CLIPS, wanted=wanted, rule=NextRule())
+    assert [(q.answer, q.start_s, q.end_s) for q in questions] == [("drink", 23.0, 28.0)]
+    assert [(row.item, row.reason) for row in refused] == [("b", "too_few_steps")]
+
+
+def test_too_few_labels_are_refused_and_not_padded() -> None:
+    questions, refused = next_questions([CLIPS[1]], wanted=Wanted(None, None, kinds=("next_choice",)), rule=NextRule())
+    assert not questions and [row.reason for row in refused] == ["too_few_labels"]
+
+
+def test_clips_are_found_directly_one_level_deep_and_where_told(tmp_path: Path) -> None:
+    for name in ("a.webm", "Task/b.MP4", "P01/videos/P01_01.MP4", "a.mp4", "Task/a.mkv", "x/y/deep.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    folder = ClipFolder(tmp_path)
+    assert [folder.find(name)[0] for name in "ab"] == ["a.mp4", "Task/b.MP4"]
+    assert folder.find("P01_01", places=("P01/videos/P01_01",))[0] == "P01/videos/P01_01.MP4"
+    with pytest.raises(RowProblem) as missing:
+        folder.find("deep")
+    assert missing.value.reason == "clip_missing"
+
+
+def test_nothing_outside_the_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out.mp4").write_text("x")
+    (tmp_path / "in" / "link.mp4").symlink_to(tmp_path / "out.mp4")
+    folder = ClipFolder(tmp_path / "in")
+    for name, places in (("link", ()), ("out", ("../out",)), ("out", (str(tmp_path / "out"),))):
+        with pytest.raises(RowProblem) as problem:
+            folder.find(name, places=places)
+        assert problem.value.reason == "path_outside"
+    with pytest.raises(RowProblem):
+        folder.find("../out")

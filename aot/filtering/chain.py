@@ -4,7 +4,8 @@ Each trace gets every verdict, so that a threshold can be moved without generati
 the funnel only, which compares them with what the filters dropped.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from aot.config import FilterConfig
 from aot.errors import SourceError
@@ -19,6 +20,7 @@ from aot.filtering.funnel import Funnel, FunnelCounter, funnel
 from aot.filtering.language import language
 from aot.filtering.leakage import HeldOutIndex
 from aot.filtering.length import length
+from aot.filtering.option_shuffle import option_shuffle
 from aot.filtering.repetition import repetition
 from aot.filtering.status import status
 from aot.filtering.steps import steps
@@ -31,6 +33,7 @@ __all__ = ["FILTERS", "FILTER_NAMES", "Funnel", "FunnelCounter", "Judged", "funn
 FILTERS: tuple[Filter, ...] = (
     status,
     answer_correct,
+    option_shuffle,
     cut_off,
     structure,
     length,
@@ -44,9 +47,14 @@ FILTERS: tuple[Filter, ...] = (
 )
 """Filters that need nothing but the trace, cheapest cause first; leakage and duplicates follow, with their indices.
 
-`steps` and `flow` judge text chains only, `evidence` and `coverage` video rationales only."""
+`steps` and `flow` judge text chains only, `evidence` and `coverage` video rationales only, `option_shuffle` answers
+that were tried again with their options in another order."""
 FILTER_NAMES: tuple[str, ...] = (*(one.__name__ for one in FILTERS), "leakage", "duplicates")
-"""In the order in which verdicts come: the first that drops a trace gives its reason in the funnel."""
+"""In the order in which verdicts come: the first that drops a trace gives its reason in the funnel. Where there is a
+judge, its verdict `judge` stands before `duplicates`."""
+
+Judge = Callable[[Iterable[Judged]], Iterable[Verdict]]
+"""Verdicts of a chat model, one for each trace and in their order; it sees what the other filters thought."""
 
 
 def run_filters(
@@ -55,8 +63,11 @@ def run_filters(
     questions: Mapping[str, Question],
     held_out: Iterable[Question],
     config: FilterConfig,
+    judge: Judge | None = None,
 ) -> Iterator[Judged]:
     """Every trace with all its verdicts, in the order given; of duplicates the first that passes is kept.
+
+    Traces are read one by one, or as far ahead as the `judge` likes.
 
     Raises:
         SourceError: a trace belongs to no question.
@@ -64,11 +75,21 @@ def run_filters(
     leaks = HeldOutIndex(config)
     leaks.add(held_out)
     seen = DuplicateIndex(config)
-    for trace in traces:
-        subject = Subject(trace, _question_of(trace, questions), config)
-        verdicts = [*judge_alone(subject), leaks.judge(subject)]
-        verdicts.append(seen.judge(subject, remember=all(verdict.keep for verdict in verdicts)))
-        yield Judged(trace, tuple(verdicts))
+    waiting: deque[tuple[Subject, Judged]] = deque()
+
+    def first_verdicts() -> Iterator[Judged]:
+        for trace in traces:
+            subject = Subject(trace, _question_of(trace, questions), config)
+            judged = Judged(trace, (*judge_alone(subject), leaks.judge(subject)))
+            waiting.append((subject, judged))
+            yield judged
+
+    stream = first_verdicts()
+    for more in judge(stream) if judge else (None for _ in stream):
+        subject, judged = waiting.popleft()
+        verdicts = judged.verdicts if more is None else (*judged.verdicts, more)
+        last = seen.judge(subject, remember=all(verdict.keep for verdict in verdicts))
+        yield Judged(judged.trace, (*verdicts, last))
 
 
 def judge_alone(subject: Subject) -> list[Verdict]:

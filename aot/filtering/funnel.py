@@ -7,6 +7,7 @@ those; natural failures are counted apart. Nothing here feeds back into a filter
 from collections import Counter
 from collections.abc import Iterable
 
+from aot.filtering.chat_checks import CheckCounter, JudgeTotals, ShuffleTotals
 from aot.filtering.subject import Judged
 from aot.records import PlantedFault, Record
 
@@ -62,7 +63,11 @@ class Funnel(Record):
     """Traces that each filter drops, alone or with others, in filter order."""
     reasons: tuple[FilterCount, ...]
     faults: FaultTotals | None = None
-    """None when nothing was planted."""
+    """Of the filters without the judge; None when nothing was planted."""
+    shuffle: ShuffleTotals | None = None
+    """None when no trace was tried with its options in another order."""
+    judge: JudgeTotals | None = None
+    """None when no judge was asked."""
 
 
 class FunnelCounter:
@@ -78,24 +83,28 @@ class FunnelCounter:
         self._faults: Counter[str] = Counter()
         self._caught: Counter[tuple[str, tuple[str, str]]] = Counter()
         self._first_verified: Counter[tuple[str, str]] = Counter()
+        self._checks = CheckCounter()
 
     def add(self, judged: Judged) -> None:
         """Count one trace."""
         for verdict in judged.verdicts:
             self._order.setdefault(verdict.filter, len(self._order))
         problems = [(verdict.filter, verdict.reason) for verdict in judged.verdicts if not verdict.keep]
-        verified = not any(name in ("status", "answer_correct") for name, _ in problems)
+        verified = judged.is_verified
         self._counts.update(traces=1, verified=int(verified), kept=int(not problems))
         self._any.update(problems)
         self._filters.update(name for name, _ in problems)
         if problems:
             self._first[problems[0]] += 1
-            self._first_verified[problems[0]] += int(verified)
+        without_judge = [problem for problem in problems if problem[0] != "judge"]
+        if without_judge:
+            self._first_verified[without_judge[0]] += int(verified)
         fault = self._planted.get((judged.trace.question_id, judged.trace.sample_index))
+        self._checks.add(judged, fault=fault)
         if fault is not None and verified:
             self._faults[fault] += 1
-            if problems:
-                self._caught[fault, problems[0]] += 1
+            if without_judge:
+                self._caught[fault, without_judge[0]] += 1
 
     def funnel(self) -> Funnel:
         """The counts so far."""
@@ -110,6 +119,8 @@ class FunnelCounter:
             by_filter={name: self._filters[name] for name in self._order},
             reasons=tuple(FilterCount(filter=k[0], reason=k[1], first=self._first[k], any=self._any[k]) for k in keys),
             faults=self._totals() if self._planted else None,
+            shuffle=self._checks.shuffle(),
+            judge=self._checks.judge(),
         )
 
     def _totals(self) -> FaultTotals:

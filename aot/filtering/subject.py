@@ -18,6 +18,8 @@ from aot.wording import phrase_key, template_words
 
 NOTATION_WORDS = frozenset(word.casefold() for word in template_words()) | {"a", "an", "and", "of", "s"}
 """Words that claim nothing by themselves."""
+VERIFYING = ("status", "answer_correct")
+"""Filters that judge the attempt and not its rationale."""
 _TOKEN = re.compile(r"[^\s]+")
 
 
@@ -118,6 +120,11 @@ class Judged:
     def keep(self) -> bool:
         """Whether every filter keeps the trace."""
         return all(verdict.keep for verdict in self.verdicts)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the trace is complete and its answer right, whatever its rationale is like."""
+        return not any(not verdict.keep and verdict.filter in VERIFYING for verdict in self.verdicts)
 
     @property
     def first_problem(self) -> Verdict | None:

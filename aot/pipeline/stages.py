@@ -1,13 +1,17 @@
 """The stages that both doors share, filter and report: they hand the run folder to the room that does the work."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 
 import numpy as np
 
+from aot.chat.client import ChatModel
+from aot.chat.judge import ChatJudge, in_order
+from aot.chat.opening import open_chat
 from aot.config import RunConfig
-from aot.filtering.chain import Funnel, FunnelCounter, run_filters
-from aot.records import Question
+from aot.filtering.chain import Funnel, FunnelCounter, Judge, Judged, run_filters
+from aot.records import Question, Verdict
 from aot.runs import RunFolder, append_row, publish, publishing, read_rows
 from aot.traces import read_faults, read_traces
 
@@ -21,8 +25,14 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
     held_out = [q for q in questions.values() if q.split != "train"]
     training = (t for t in read_traces(run) if questions[t.question_id].split == "train")
     counter = FunnelCounter(planted=read_faults(run))
-    judged = run_filters(training, questions=questions, held_out=held_out, config=config.filter)
-    with publishing(run.kept) as kept, publishing(run.dropped) as dropped, publishing(run.verdicts) as ledger:
+    with (
+        _open_judge(run, config) as model,
+        publishing(run.kept) as kept,
+        publishing(run.dropped) as dropped,
+        publishing(run.verdicts) as ledger,
+    ):
+        judge = _judge(model, config, questions) if model else None
+        judged = run_filters(training, questions=questions, held_out=held_out, config=config.filter, judge=judge)
         for number, one in enumerate(judged, start=1):
             append_row(kept if one.keep else dropped, one.trace.timeless())
             for verdict in one.verdicts:
@@ -32,6 +42,31 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
     funnel: Funnel = counter.funnel()
     publish(run.funnel, funnel.model_dump_json(indent=1) + "\n")
     return {"kept": funnel.kept, "dropped": funnel.dropped}
+
+
+def _open_judge(run: RunFolder, config: RunConfig) -> closing[ChatModel] | nullcontext[None]:
+    section = config.judge_chat or config.chat
+    if not config.filter.judge or section is None:
+        return nullcontext()
+    return closing(open_chat(section, run=run, writer="judge"))
+
+
+def _judge(model: ChatModel, config: RunConfig, questions: Mapping[str, Question]) -> Judge:
+    """The chat model as a judge of verified traces; the others are dropped anyway and cost no call."""
+    section = config.judge_chat or config.chat
+    assert section is not None
+    asked = ChatJudge(model, max_tokens=section.max_tokens)
+
+    def verdict(judged: Judged) -> Verdict:
+        trace = judged.trace
+        if judged.is_verified:
+            return asked.verdict(trace, questions[trace.question_id])
+        return Verdict(
+            question_id=trace.question_id, sample_index=trace.sample_index, filter="judge", keep=True,
+            reason="not_applicable",
+        )  # fmt: skip
+
+    return lambda stream: in_order(verdict, stream, threads=section.max_concurrency)
 
 
 def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:

@@ -13,6 +13,7 @@ from aot.filtering.evidence import evidence
 from aot.filtering.flow import flow
 from aot.filtering.language import language
 from aot.filtering.length import length
+from aot.filtering.option_shuffle import option_shuffle
 from aot.filtering.repetition import repetition
 from aot.filtering.status import status
 from aot.filtering.steps import steps
@@ -25,7 +26,7 @@ Says = Callable[..., Verdict]
 
 @pytest.mark.parametrize("one", FILTERS, ids=lambda one: one.__name__)
 def test_filter_keeps_a_healthy_trace(one: Filter, says: Says) -> None:
-    expected = "not_applicable" if one in (steps, flow) else "ok"
+    expected = "not_applicable" if one in (steps, flow, option_shuffle) else "ok"
     assert (says(one).keep, says(one).reason) == (True, expected)
 
 
@@ -105,6 +106,22 @@ def test_agreement_accepts_the_option_letter(says: Says) -> None:
 def test_answer_correct_tells_wrong_from_unclear(says: Says) -> None:
     assert says(answer_correct, answer="boil rice").reason == "answer_wrong"
     assert says(answer_correct, answer="").reason == "answer_unclear_empty"
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (("add egg",), "ok"),
+        ((" Add  egg.", "add egg"), "ok"),
+        (("add egg", "boil rice"), "answer_changed"),
+        (("add egg", ""), "answer_changed"),
+    ],
+)
+def test_option_shuffle_drops_an_answer_that_follows_the_order(
+    answers: tuple[str, ...], reason: str, says: Says
+) -> None:
+    verdict = says(option_shuffle, shuffled_answers=answers)
+    assert (verdict.reason, verdict.value) == (reason, 0.5 ** len(answers))
 
 
 def test_status_names_the_boundary(says: Says) -> None:

@@ -102,7 +102,8 @@ def baseline_rankings(
 ) -> dict[tuple[str, str], list[str]]:
     """Baseline and question id to its `top` likeliest next steps, best first; as `baseline_predictions` otherwise."""
     counts = count_steps(annotations)
-    everything = sorted(counts.overall)
+    # What no level counted is ordered by the overall counts, so its first `top` labels stand for all of it.
+    leaders = _best(list(counts.overall), [counts.overall], top=top)
     by_uri = {annotation.uri: annotation for annotation in annotations}
     ranked: dict[tuple[str, str], list[str]] = {}
     for question in questions:
@@ -122,7 +123,7 @@ def baseline_rankings(
         for arm in BASELINES:
             if arm in PREDICTED and not traces:
                 continue
-            options = question.choices or sorted({*everything, *levels[arm][0]})
+            options = question.choices or sorted(set(leaders).union(*levels[arm]))
             ranked[arm, question.id] = _best(options, [*levels[arm], counts.overall], top=top)
     return ranked
 

@@ -9,8 +9,9 @@ from typing import Literal
 
 from aot import STAGES
 from aot.config import RunConfig
-from aot.errors import AotError, DecodeError, GuardStop, RunError
+from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
 from aot.pipeline.progress import StageProgress
+from aot.pipeline.sharding import generate_shard, prepared_run, require_shards
 from aot.runs import (
     DISK_FULL,
     RunFolder,
@@ -40,6 +41,8 @@ def run_stages(
     Raises:
         AotError: with the stage marked as failed and everything finished so far kept.
     """
+    if config.run.shard is not None:
+        return _run_shard(config, config_path=config_path, stages=stages), 0
     run = RunFolder(run_root(config, config_path=config_path))
     if not config.run.reuse:  # else once it was taken over
         _require_earlier(run, stages[0])
@@ -58,6 +61,8 @@ def run_stages(
         if stage_done(run, stage):
             log.info("%s: finished before, nothing to do", stage)
             continue
+        if stage == "generate":
+            require_shards(run, config_path=config_path)
         _do(run, config, stage)
     if all(stage_done(run, stage) for stage in STAGES) and not run.done.exists():
         publish(run.done, config.digest() + "\n")
@@ -65,8 +70,31 @@ def run_stages(
 
 
 def num_refused(run: RunFolder) -> int:
-    """How many inputs the run could not use."""
-    return int(read_run_json(run)["stages"].get("prepare", {}).get("refused", 0))
+    """How many inputs the run could not use, and traces that a chat model refused."""
+    stages = read_run_json(run)["stages"]
+    return sum(int(stages.get(stage, {}).get("refused", 0)) for stage in ("prepare", "generate"))
+
+
+def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -> RunFolder:
+    """The run folder in which one shard of the generate stage is now done.
+
+    Refused rows are told by the command that puts the shards together: a shard that ends with another code than 0
+    would count as failed, and hold up jobs that wait for it.
+    """
+    if tuple(stages) != ("generate",):
+        raise ConfigError("run.shard is for `aot generate` only; leave it out for every other stage")
+    from aot.pipeline.inputs import check_inputs
+
+    run = prepared_run(config, config_path=config_path)
+    check_inputs(config, run)
+    try:
+        generate_shard(run, config, _function("generate", config.door))
+    except Exception as error:
+        told = _told(run, error)
+        if told is error:
+            raise
+        raise told from error
+    return run
 
 
 def _do(run: RunFolder, config: RunConfig, stage: str) -> None:

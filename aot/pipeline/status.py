@@ -2,15 +2,21 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from aot import STAGES
 from aot.records import Refusal
 from aot.runs import RunFolder, read_rows, read_run_json
+from aot.shards import log_path, missing_shards, read_states
+from aot.traces import read_traces
 
 SILENT_S = 120.0
 """A running stage writes its counts or a line of log more often than this; if not, it may have been killed."""
+
+LISTED = 20
+"""Missing shards that are named."""
 
 
 def status_lines(root: Path) -> list[str]:
@@ -18,15 +24,52 @@ def status_lines(root: Path) -> list[str]:
     run = RunFolder(root)
     stages = read_run_json(run)["stages"]
     logged_s = run.log.stat().st_mtime if run.log.exists() else 0.0
-    return [_line(stage, stages.get(stage, {}), logged_s=logged_s) for stage in STAGES]
+    lines = []
+    for stage in STAGES:
+        lines.append(_line(stage, stages.get(stage, {}), logged_s=logged_s))
+        if stage == "generate" and stages.get(stage, {}).get("state") != "done":
+            lines += shard_lines(run)
+    return lines
+
+
+def shard_lines(run: RunFolder) -> list[str]:
+    """How far the shards of a run are; nothing for a run that was never split."""
+    states = {state.shard: state for state in read_states(run)}
+    missing = missing_shards(run)
+    begun = [states[shard] for shard in missing if shard in states]
+    waiting = [str(shard) for shard in missing if shard not in states]
+    if not states:
+        return []
+    count = next(iter(states)).count
+    lines = [f"  shards: {count - len(missing)} of {count} done, {len(begun)} begun, {len(waiting)} missing"]
+    for state in begun:
+        logged_s = log_path(run, state.shard).stat().st_mtime if log_path(run, state.shard).exists() else 0.0
+        lines.append("  " + _line(f"{state.shard}", state.model_dump(), logged_s=logged_s))
+    if waiting:
+        lines.append(f"  missing: {', '.join(waiting[:LISTED])}{', ...' if len(waiting) > LISTED else ''}")
+    return lines
 
 
 def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
-    """Refused inputs by reason, with a few names each."""
-    refusals = list(read_rows(run.refusals, Refusal))
-    lines = [f"{len(refusals)} inputs were refused (all of them in {run.refusals}):"]
-    for reason, count in sorted(Counter(r.reason for r in refusals).items()):
-        names = [r.item for r in refusals if r.reason == reason][:examples]
+    """Refused inputs and refused requests to chat models, by reason, with a few names each."""
+    refused = [(one.reason, one.item) for one in _refusals(run)]
+    lines = _reasons(f"{len(refused)} inputs were refused (all of them in {run.refusals}):", refused, examples)
+    if int(read_run_json(run)["stages"].get("generate", {}).get("refused", 0)):
+        failed = (trace for trace in read_traces(run) if trace.error is not None)
+        asked = [(t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"]
+        title = f"{len(asked)} traces failed because a chat model gave no reply (rows in {run.traces}):"
+        lines += _reasons(title, asked, examples)
+    return lines
+
+
+def _refusals(run: RunFolder) -> Iterator[Refusal]:
+    return read_rows(run.refusals, Refusal) if run.refusals.exists() else iter(())
+
+
+def _reasons(title: str, refused: list[tuple[str, str]], examples: int) -> list[str]:
+    lines = [title] if refused else []
+    for reason, count in sorted(Counter(reason for reason, _ in refused).items()):
+        names = [name for one, name in refused if one == reason][:examples]
         lines.append(f"  {reason}: {count} ({', '.join(names)}{', ...' if count > examples else ''})")
     return lines
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from aot.config import FramesConfig, TeacherConfig
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
-from aot.teacher.executor import Budget, TeacherKit, run_candidate
+from aot.teacher.executor import run_candidate
+from aot.teacher.kit import Budget, TeacherKit
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
+from aot.teacher.tools import TOOLS
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.tools.clipview import clip_view
 from aot.teacher.tools.looking import Looker
@@ -103,6 +105,7 @@ def ask(
     procedure = ProcedureModel.from_annotations(annotations)
     kit = TeacherKit(
         planner=RulesPlanner(),
+        tools=TOOLS,
         looker=Looker(card),
         procedure=procedure if procedure.clips else None,
         cache=ResultCache(),

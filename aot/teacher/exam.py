@@ -12,7 +12,8 @@ import numpy as np
 from aot.errors import ToolError
 from aot.records import ClipAnnotation, MediaRef, ToolCall
 from aot.teacher.accuracy import ToolAccuracy, ToolScorer
-from aot.teacher.executor import TeacherKit, call_tool
+from aot.teacher.executor import call_tool
+from aot.teacher.kit import TeacherKit
 from aot.teacher.solving import ClipShelf
 from aot.teacher.tools.base import ToolContext
 
@@ -33,7 +34,7 @@ def examine(annotations: Iterable[ClipAnnotation], shelf: ClipShelf, kit: Teache
             continue
         context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
         for index, call in enumerate(exam_calls(truth, end_s=clip.end_s, seed=kit.seed), start=1):
-            scorer.add(call_tool(call, context, kit.cache, index=index).step, truth)
+            scorer.add(call_tool(call, context, kit, index=index).step, truth)
     return scorer.rows(seed=kit.seed)
 
 

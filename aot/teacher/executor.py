@@ -13,49 +13,14 @@ from pydantic import ValidationError
 
 from aot.errors import AotError, ToolError
 from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
-from aot.teacher.cache import CachedResult, ResultCache, cache_key
-from aot.teacher.planner import FinalAnswer, Planner, Scene
-from aot.teacher.procedure import ProcedureModel
-from aot.teacher.tools import TOOLS
+from aot.teacher.cache import CachedResult, cache_key
+from aot.teacher.kit import TeacherKit
+from aot.teacher.planner import FinalAnswer
 from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
-from aot.teacher.tools.looking import Looker
 from aot.teacher.verbalise import verbalise
 
 MAX_ERROR_CHARS = 300
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What one candidate trace may cost."""
-
-    max_calls: int
-    time_limit_s: float
-
-
-@dataclass(frozen=True)
-class TeacherKit:
-    """Everything a teacher has besides the clip; one for each worker."""
-
-    planner: Planner
-    looker: Looker
-    procedure: ProcedureModel | None
-    cache: ResultCache
-    budget: Budget
-    seed: int
-    config_digest: str
-
-    def scene(self, clip: ClipView) -> Scene:
-        """What the planner may know about the clip before looking."""
-        card = self.looker.card
-        learned = self.procedure.labels if self.procedure else ()
-        return Scene(
-            start_s=clip.start_s,
-            end_s=clip.end_s,
-            labels=card.labels,
-            known_labels=tuple(sorted({*card.labels, *learned})),
-            objects=tuple(card.objects),
-        )
 
 
 @dataclass(frozen=True)
@@ -110,15 +75,15 @@ def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candid
         if time.perf_counter() - started_s > kit.budget.time_limit_s:
             limit = f"no answer within {kit.budget.time_limit_s:.0f} s; raise teacher.time_limit_s"
             return trace("truncated", error=_over(limit))
-        done.append(call_tool(action, context, kit.cache, index=len(done) + 1))
+        done.append(call_tool(action, context, kit, index=len(done) + 1))
 
 
-def call_tool(call: ToolCall, context: ToolContext, cache: ResultCache, *, index: int) -> _Done:
+def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> _Done:
     """The call as a finished step, failed if the tool failed."""
     started_s = time.perf_counter()
     was_cached = False
     try:
-        step, was_cached = _called(call, context, cache, index=index)
+        step, was_cached = _called(call, context, kit, index=index)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "the arguments"
@@ -156,10 +121,10 @@ def with_attempts_cost(trace: Trace, attempts: list[Trace]) -> Trace:
     )
 
 
-def _called(call: ToolCall, context: ToolContext, cache: ResultCache, *, index: int) -> tuple[Step, bool]:
-    tool = TOOLS.get(call.tool)
+def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> tuple[Step, bool]:
+    tool = kit.tools.get(call.tool)
     if tool is None:
-        raise ToolError(f"no tool is called {call.tool!r}; known: {', '.join(TOOLS)}")
+        raise ToolError(f"no tool is called {call.tool!r}; known: {', '.join(kit.tools)}")
     arguments = tool.Arguments.model_validate(call.arguments)
     span, times_s = _looked_at(arguments, context.clip)
     step = Step(index=index, call=call, span=span, frame_times_s=times_s)
@@ -170,12 +135,12 @@ def _called(call: ToolCall, context: ToolContext, cache: ResultCache, *, index: 
         arguments=arguments.model_dump(mode="json"),
         sight=sight_of(tool, context),
     )
-    stored = cache.get(key) if tool.source in CACHED else None
+    stored = kit.cache.get(key) if tool.source in CACHED else None
     if stored is not None:
         return step.model_copy(update={"result": stored.result}), True
     result: JsonDict = tool.run(arguments, context).model_dump(mode="json")
     if tool.source in CACHED:
-        cache.put(CachedResult(key=key, result=result))
+        kit.cache.put(CachedResult(key=key, result=result))
     return step.model_copy(update={"result": result}), False
 
 

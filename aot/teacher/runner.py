@@ -13,8 +13,9 @@ from aot.records import ClipAnnotation
 from aot.runs import RunFolder, publish, read_rows
 from aot.shards import Shard
 from aot.teacher.exam import examine
+from aot.teacher.kit import pixel_kit
 from aot.teacher.processes import solve_in_processes
-from aot.teacher.solving import make_kit, open_shelf
+from aot.teacher.solving import open_shelf
 from aot.teacher.stats import teacher_stats
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.work import chat_threads, solve_all, solve_in_threads
@@ -70,7 +71,7 @@ def _solve(run: RunFolder, config: RunConfig, pending: Pending, *, writer: str) 
 
 
 def _publish_stats(run: RunFolder, config: RunConfig) -> dict[str, int]:
-    kit = make_kit(run, config, writer="exam")
+    kit = pixel_kit(run, config, writer="exam")
     with kit.cache:
         accuracy = examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), kit)
     stats = teacher_stats(read_solved(run), tool_accuracy=accuracy, candidates=config.teacher.candidates)

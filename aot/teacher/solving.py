@@ -1,30 +1,16 @@
-"""Solves one question: fetches the visible frames and tries candidates.
-
-The gold answer is used in one place, to stop at the first training trace that verifies; questions of other splits get
-candidate 0 and nothing else. What question i gives depends on (seed, question i) only.
-"""
+"""Hands out the visible frames of stored clips to many threads, and says why a clip is not there."""
 
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from aot.answers import verifies
-from aot.config import RunConfig
-from aot.errors import DecodeError, SourceError, ToolError
-from aot.records import ClipAnnotation, MediaRef, Question, Refusal, Trace
+from aot.errors import DecodeError, SourceError
+from aot.records import MediaRef, Refusal
 from aot.runs import RunFolder, read_rows
-from aot.teacher.cache import ResultCache
-from aot.teacher.executor import Budget, TeacherKit, failed_trace, run_candidate, with_attempts_cost
-from aot.teacher.procedure import ProcedureModel
-from aot.teacher.rules import RulesPlanner
-from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.tools.clipview import ClipView, Frames, clip_view
-from aot.teacher.tools.looking import Looker
 from video_data.errors import VideoError
 from video_data.shards import FrameStore
-
-TRAIN = "train"
 
 
 @dataclass
@@ -81,39 +67,6 @@ class ClipShelf:
             return SourceError(message)
         text = f"{uri} was refused: {refusal.reason}. {refusal.detail}"
         return DecodeError(text) if refusal.boundary == "decode" else SourceError(text)
-
-
-def make_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
-    """The teacher of one worker: planner, looks, procedural knowledge and cache.
-
-    Raises:
-        ConfigError: the appearance card cannot be read.
-    """
-    training = (row for row in read_rows(run.annotations, ClipAnnotation) if row.split == TRAIN)
-    procedure = ProcedureModel.from_annotations(training)
-    return TeacherKit(
-        planner=RulesPlanner(),
-        looker=Looker(load_appearance(config.teacher.appearance)),
-        procedure=procedure if procedure.clips else None,
-        cache=ResultCache(run.tool_cache, writer=writer),
-        budget=Budget(max_calls=config.teacher.max_calls, time_limit_s=config.teacher.time_limit_s),
-        seed=config.seed,
-        config_digest=config.digest(),
-    )
-
-
-def solve(question: Question, shelf: ClipShelf, kit: TeacherKit, *, candidates: int) -> list[Trace]:
-    """The attempts at one question, in order; the last is its row: the first that verifies, else the last one tried."""
-    try:
-        clip = shelf.view(question.media)
-    except (SourceError, DecodeError, ToolError) as error:
-        return [failed_trace(question, kit, boundary=error.boundary, message=str(error))]
-    attempts: list[Trace] = []
-    for candidate in range(candidates if question.split == TRAIN else 1):
-        attempts.append(run_candidate(question, clip, kit, candidate=candidate))
-        if question.split == TRAIN and verifies(attempts[-1], question):
-            break
-    return [*attempts[:-1], with_attempts_cost(attempts[-1], attempts)]
 
 
 def open_shelf(run: RunFolder) -> ClipShelf:

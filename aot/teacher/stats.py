@@ -14,7 +14,7 @@ from aot.answers import verifies
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.records import Question, Record, Trace
 from aot.teacher.accuracy import Estimate, ToolAccuracy, estimate
-from aot.teacher.solving import TRAIN
+from aot.teacher.kit import TRAIN
 
 
 class YieldRow(Record):

@@ -16,8 +16,10 @@ from aot.config import RunConfig
 from aot.errors import DecodeError
 from aot.records import PlantedFault, Question, Trace
 from aot.runs import RunFolder, append_row, open_append
+from aot.teacher.attempts import solve
 from aot.teacher.faults import plant
-from aot.teacher.solving import TRAIN, make_kit, open_shelf, solve
+from aot.teacher.kit import TRAIN, make_kit, open_models
+from aot.teacher.solving import open_shelf
 from aot.traces import part_path
 from video_data.errors import VideoError
 
@@ -45,7 +47,8 @@ class Solver:
         """
         self._config = config
         self._shelf = open_shelf(run)
-        self._kit = make_kit(run, config, writer=writer)
+        self._models = open_models(config, run, writer=writer)
+        self._kit = make_kit(run, config, writer=writer, models=self._models)
         self._labels = self._kit.procedure.labels if self._kit.procedure else self._kit.looker.card.labels
 
     def solve(self, question: Question) -> Solved:
@@ -67,8 +70,9 @@ class Solver:
         return Solved(trace, tuple(earlier), fault)
 
     def close(self) -> None:
-        """Close the files of the caches."""
+        """Close the files of the caches and the connections of the models."""
         self._kit.cache.close()
+        self._models.close()
 
     def __enter__(self) -> Self:
         return self

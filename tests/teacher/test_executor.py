@@ -9,10 +9,12 @@ from teacher_scenes import CARD, annotation, drawn_view, question
 from aot.errors import ParseError
 from aot.records import Question, Step, ToolCall, Trace
 from aot.teacher.cache import ResultCache
-from aot.teacher.executor import Budget, TeacherKit, run_candidate
+from aot.teacher.executor import run_candidate
+from aot.teacher.kit import Budget, TeacherKit
 from aot.teacher.planner import FinalAnswer, Scene, named_in
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
+from aot.teacher.tools import TOOLS
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.looking import Looker
 
@@ -52,7 +54,7 @@ def view() -> ClipView:
 def kit() -> TeacherKit:
     rows = [annotation(f"{i}", "omelette", "wash tomato", "chop tomato", "mix egg", "pour egg") for i in range(3)]
     return TeacherKit(
-        planner=RulesPlanner(), looker=Looker(CARD), procedure=ProcedureModel.from_annotations(rows),
+        planner=RulesPlanner(), tools=TOOLS, looker=Looker(CARD), procedure=ProcedureModel.from_annotations(rows),
         cache=ResultCache(), budget=Budget(max_calls=6, time_limit_s=60.0), seed=0, config_digest="d",
     )  # fmt: skip
 

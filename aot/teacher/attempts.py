@@ -1,0 +1,36 @@
+"""The attempts at one question: candidate after candidate, until a training question has a trace that verifies.
+
+The gold answer is used in one place, to stop at the first training trace that verifies; questions of other splits get
+candidate 0 and nothing else. What a question gives depends on (seed, question) only.
+"""
+
+from typing import Protocol
+
+from aot.answers import verifies
+from aot.errors import DecodeError, SourceError, ToolError
+from aot.records import MediaRef, Question, Trace
+from aot.teacher.executor import failed_trace, run_candidate, with_attempts_cost
+from aot.teacher.kit import TRAIN, TeacherKit
+from aot.teacher.tools.clipview import ClipView
+
+
+class Shelf(Protocol):
+    """Whatever hands out the visible part of clips."""
+
+    def view(self, media: MediaRef | None) -> ClipView:
+        """The window of a question; raises SourceError, DecodeError or ToolError where there is none."""
+        ...
+
+
+def solve(question: Question, shelf: Shelf, kit: TeacherKit, *, candidates: int) -> list[Trace]:
+    """The attempts at one question, in order; the last is its row: the first that verifies, else the last one tried."""
+    try:
+        clip = shelf.view(question.media)
+    except (SourceError, DecodeError, ToolError) as error:
+        return [failed_trace(question, kit, boundary=error.boundary, message=str(error))]
+    attempts: list[Trace] = []
+    for candidate in range(candidates if question.split == TRAIN else 1):
+        attempts.append(run_candidate(question, clip, kit, candidate=candidate))
+        if question.split == TRAIN and verifies(attempts[-1], question):
+            break
+    return [*attempts[:-1], with_attempts_cost(attempts[-1], attempts)]

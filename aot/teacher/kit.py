@@ -1,0 +1,133 @@
+"""Everything a teacher has besides the clip: planner, tools, looks, procedural knowledge, cache and budget.
+
+A kit is made once for each process and may be used by many threads at once. The chat models behind it are opened apart
+from it (`open_models`), because a process opens them once and closes them itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aot.chat.client import ChatModel
+from aot.chat.opening import open_chat
+from aot.config import RunConfig
+from aot.records import ClipAnnotation
+from aot.runs import RunFolder, read_rows
+from aot.teacher.cache import ResultCache
+from aot.teacher.planner import Planner, Scene
+from aot.teacher.procedure import ProcedureModel
+from aot.teacher.rules import RulesPlanner
+from aot.teacher.tools import TOOLS, make_tools
+from aot.teacher.tools.appearance import load_appearance
+from aot.teacher.tools.choosing import AnyTool
+from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.looking import Looker
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one candidate trace may cost."""
+
+    max_calls: int
+    time_limit_s: float
+    max_turns: int = 64
+    """Turns of the planner; several calls of one turn count once."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The chat models of one process; its threads share them, and whoever opened them closes them."""
+
+    chat: ChatModel | None = None
+    """Plans, and rewrites rationales."""
+    vision: ChatModel | None = None
+    """Stands behind tools that show it frames."""
+
+    def close(self) -> None:
+        """Close each model once."""
+        if self.chat is not None:
+            self.chat.close()
+        if self.vision is not None and self.vision is not self.chat:
+            self.vision.close()
+
+
+@dataclass(frozen=True)
+class TeacherKit:
+    """Everything a teacher has besides the clip; one for each worker, shared by its threads."""
+
+    planner: Planner
+    tools: Mapping[str, AnyTool]
+    looker: Looker
+    procedure: ProcedureModel | None
+    cache: ResultCache
+    budget: Budget
+    seed: int
+    config_digest: str
+
+    def scene(self, clip: ClipView) -> Scene:
+        """What the planner may know about the clip before looking."""
+        card = self.looker.card
+        learned = self.procedure.labels if self.procedure else ()
+        return Scene(
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            labels=card.labels,
+            known_labels=tuple(sorted({*card.labels, *learned})),
+            objects=tuple(card.objects),
+        )
+
+
+def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Models:
+    """The chat models that the config needs; empty for a teacher that needs none.
+
+    Raises:
+        ConfigError: a model cannot be asked at all.
+    """
+    teacher = config.teacher
+    chat = None
+    if config.chat is not None and "chat" in (teacher.planner, teacher.rationale):
+        chat = open_chat(config.chat, run=run, writer=writer)
+    if not teacher.tools.behind("chat"):
+        return Models(chat)
+    if config.vision_chat is None and chat is not None:
+        return Models(chat, chat)
+    section = config.vision_chat or config.chat
+    assert section is not None  # The config refuses tools without a model.
+    return Models(chat, open_chat(section, run=run, writer=f"{writer}-vision"))
+
+
+def make_kit(run: RunFolder, config: RunConfig, *, writer: str, models: Models) -> TeacherKit:
+    """The teacher of one process.
+
+    Raises:
+        ConfigError: the appearance card cannot be read, or a tool lacks what it needs.
+    """
+    clips_root = Path(config.data.root) if config.data.root else run.clips
+    tools = make_tools(config, vision=models.vision, clips_root=clips_root)
+    return replace(pixel_kit(run, config, writer=writer), tools=tools)
+
+
+def pixel_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
+    """The rules and the tools that need no model, whatever the config chooses: what the exam examines.
+
+    Raises:
+        ConfigError: the appearance card cannot be read.
+    """
+    training = (row for row in read_rows(run.annotations, ClipAnnotation) if row.split == TRAIN)
+    procedure = ProcedureModel.from_annotations(training)
+    return TeacherKit(
+        planner=RulesPlanner(),
+        tools=TOOLS,
+        looker=Looker(load_appearance(config.teacher.appearance)),
+        procedure=procedure if procedure.clips else None,
+        cache=ResultCache(run.tool_cache, writer=writer),
+        budget=Budget(
+            max_calls=config.teacher.max_calls,
+            time_limit_s=config.teacher.time_limit_s,
+            max_turns=config.teacher.max_turns,
+        ),
+        seed=config.seed,
+        config_digest=config.digest(),
+    )

@@ -1,8 +1,8 @@
 """`aot baselines`: what can be said about a video data set's questions without looking at any clip.
 
 Reads annotations only, so the clips need not be there. Next-step questions meet the baselines of
-`aot.evaluation.baselines`; multiple-choice questions as a data set gives them meet chance and the option that was right
-most often in training.
+`aot.evaluation.baselines`; multiple-choice questions as a data set gives them, without annotated steps, meet chance and the option
+that was right most often in training.
 """
 
 from collections import Counter, defaultdict
@@ -26,7 +26,7 @@ from aot.traces import first_traces
 
 TOP = 5
 CHANCE, MOST_RIGHT = "chance", "most_right"
-"""Arms of questions that are no next-step questions."""
+"""Arms of questions about clips without annotated steps."""
 _DIGITS = 6
 
 
@@ -86,7 +86,9 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
     ranked = baseline_rankings(questions=asked, annotations=annotations, traces=traces, top=TOP)
     # Clips may be missing in the run: the predicted history is scored only where a teacher looked.
     ranked = {key: labels for key, labels in ranked.items() if key[0] not in PREDICTED or key[1] in traces}
-    rows = [*_next_rows(asked, ranked), *_other_rows(asked, [q for q in questions if q.split == "train"])]
+    followed = {question_id for _, question_id in ranked}
+    others = [question for question in asked if question.id not in followed]
+    rows = [*_next_rows(asked, ranked), *_other_rows(others, [q for q in questions if q.split == "train"])]
     return Baselines(
         dataset=config.data.dataset,
         questions=dict(sorted(Counter(q.split for q in questions).items())),
@@ -135,7 +137,7 @@ def _other_rows(questions: Sequence[Question], training: Sequence[Question]) -> 
         by_kind[question.kind][question.answer] += 1
         overall[question.answer] += 1
     rows = []
-    for (split, kind), members in _cells(q for q in questions if q.kind not in NEXT_KINDS and q.choices):
+    for (split, kind), members in _cells(q for q in questions if q.choices):
         expected = float(np.mean([1 / len(question.choices) for question in members]))
         exact = Interval(expected, expected, expected, len(members), len({question.group for question in members}))
         rows.append(_metric(CHANCE, split, kind, "accuracy", exact, note="expected value, without an interval"))

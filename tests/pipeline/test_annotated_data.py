@@ -116,6 +116,17 @@ def test_a_missing_official_file_or_folder_is_told_before_any_work(folder: Path,
             plan_lines(wrong, config_path=CONFIG)
 
 
+def test_given_questions_meet_chance_and_the_answer_that_was_right_most_often(tmp_path: Path) -> None:
+    header = "video,question,answer,qid,type,a0,a1,a2,a3,a4\n"
+    (tmp_path / "train.csv").write_text(header + "1,why,3,0,CW,a,b,c,happy,d\n2,why,0,0,CW,happy,x,y,z,w\n")
+    (tmp_path / "val.csv").write_text(header + "3,why,4,0,CW,a,b,c,d,happy\n4,why,0,0,CW,sad,happy,c,d,e\n")
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("train", "val")}
+    annotated = {"train": files["train"], "test": files["val"]}
+    raw = {"data": {"dataset": "nextqa", "annotated": annotated}, "run": {"dir": str(tmp_path / "none")}}
+    rows = {(r.arm, r.kind): (r.value, r.n) for r in measure_baselines(parse_config(raw, source="t"), CONFIG).rows}
+    assert rows["chance", "CW"] == (0.2, 2) and rows["most_right", "CW"] == (0.5, 2)
+
+
 def test_a_text_run_has_no_such_baselines() -> None:
     text = {"teacher": {"planner": "procedural"}, "student": {"base": "tiny-text"}}
     arms = {"arms": [{"name": "a", "order": "pre"}]}

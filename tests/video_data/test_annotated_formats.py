@@ -218,3 +218,21 @@ def test_egoplan_letters_name_options_and_frames_become_seconds(tmp_path: Path) 
 def test_a_file_of_another_layout_is_told_as_such(tmp_path: Path, text: str) -> None:
     with pytest.raises(VideoError, match=r"official|not JSON"):
         read("coin", lines(tmp_path / "x.json", text))
+
+
+def test_hostile_values_are_refused_rows_and_never_stop_their_neighbours(tmp_path: Path) -> None:
+    steps = (step(3, 8, "boil water"), step(9, 12, "add tea"))
+    rows = {
+        "\ud800": video("training", *steps),
+        "x" * 5000: video("training", *steps),
+        "a": {**video("training", *steps), "subset": ["training"]},
+        "b": video("training", *steps, duration=10**400),
+        "c": video("training", {"segment": [0, 1e999], "label": 3}, "no step", *steps),
+        "good": video("testing", *steps),
+    }
+    (tmp_path / "clips").mkdir()
+    data = read("coin", as_json(tmp_path / "c.json", {"database": rows}), clips=tmp_path / "clips")
+    assert [a.uri for a in data.annotations] == ["c", "good"]
+    json.dumps([row.item for row in data.refused], ensure_ascii=False).encode()
+    expected = {"bad_text": 1, "bad_clip_id": 1, "bad_subset": 1, "bad_value": 2, "bad_segment": 1, "clip_missing": 2}
+    assert reasons(data) == expected

@@ -16,7 +16,7 @@ from video_data.datasets.egoplan import read_egoplan
 from video_data.datasets.epic100 import read_epic100
 from video_data.datasets.next_steps import NextRule, next_questions
 from video_data.datasets.nextqa import read_nextqa
-from video_data.datasets.official import TEST, TRAIN, Official, StepClip, Wanted
+from video_data.datasets.official import MAX_ID_CHARS, TEST, TRAIN, Official, StepClip, Wanted
 from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
 from video_data.datasets.star import read_star
 from video_data.datasets.strict_jsonl import RowProblem
@@ -69,7 +69,7 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
     refused = [*official.refused, *unasked]
     notes = (*official.notes, *notes)
     if clips is None:
-        return AnnotatedData(questions, annotations, (), tuple(refused), notes)
+        return AnnotatedData(questions, annotations, (), _writable(refused), notes)
     folder = ClipFolder(clips)
     there: dict[str, tuple[str, Path]] = {}
     named = list(dict.fromkeys(question.uri for question in questions))
@@ -81,7 +81,14 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
     asked = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
     notes += (f"{dataset}: {len(there)} of {len(named)} clips available in {clips}",)
     known = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)
-    return AnnotatedData(asked, known, tuple(there.values()), tuple(refused), notes)
+    return AnnotatedData(asked, known, tuple(there.values()), _writable(refused), notes)
+
+
+def _writable(refused: Iterable[RefusedRow]) -> tuple[RefusedRow, ...]:
+    """The rows with names of a sane length, in which half characters are escaped."""
+    return tuple(
+        replace(row, item=row.item[:MAX_ID_CHARS].encode("utf-8", "backslashreplace").decode()) for row in refused
+    )
 
 
 def _with_splits(official: Official, wanted: Wanted) -> tuple[Official, tuple[str, ...]]:

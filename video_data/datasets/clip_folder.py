@@ -53,7 +53,7 @@ class ClipFolder:
                 raise RowProblem("path_outside", f"{place!r} must be a path inside {self.root}")
             for suffix in SUFFIXES:
                 for name in (f"{place}{suffix}", f"{place}{suffix.upper()}"):
-                    if (self.root / name).exists():
+                    if _exists(self.root / name):
                         return self._checked(name)
         if clip_id not in self._by_stem:
             raise RowProblem("clip_missing", f"no {clip_id}{{{','.join(SUFFIXES[:4])},...}} in {self.root}")
@@ -76,3 +76,10 @@ class ClipFolder:
         if not regular:
             raise RowProblem("clip_missing", f"{name!r} is not a regular file")
         return PurePosixPath(name).as_posix(), path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long, or not to be looked at
+        return False

@@ -52,7 +52,7 @@ def _clip(name: str, entry: object, split: str, refused: list[RefusedRow]) -> St
     if not isinstance(entry, dict) or not isinstance(entry.get("annotation"), list):
         raise RowProblem("no_annotation", "the entry has no list `annotation`")
     subset = entry.get("subset")
-    if subset not in SUBSETS:
+    if not isinstance(subset, str) or subset not in SUBSETS:
         raise RowProblem("bad_subset", f"subset must be one of {', '.join(SUBSETS)}, got {subset!r}"[:200])
     duration_s = seconds_of(entry.get("duration"), "duration")
     segments = []

@@ -4,6 +4,7 @@ Traps: a step number counts from 1 within its task; segments overlap and are not
 without annotations too; nothing tells how long a video is, so the end of its last step stands for that.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,7 @@ def _segment(row: list[str], steps: tuple[str, ...]) -> SegmentRow:
     """
     if len(row) != 3:
         raise RowProblem("broken_csv", f"a row must be step,start,end, got {len(row)} fields")
-    if not row[0].strip().isdecimal() or not 1 <= int(row[0]) <= len(steps):
+    number = row[0].strip()
+    if not re.fullmatch("[0-9]{1,4}", number) or not 1 <= int(number) <= len(steps):
         raise RowProblem("bad_step", f"the step must be a number from 1 to {len(steps)}, got {row[0]!r}"[:200])
-    return segment_of(seconds_of(row[1], "start"), seconds_of(row[2], "end"), steps[int(row[0]) - 1])
+    return segment_of(seconds_of(row[1], "start"), seconds_of(row[2], "end"), steps[int(number) - 1])

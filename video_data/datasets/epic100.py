@@ -26,7 +26,7 @@ COLUMNS = (
     "narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp",
     "verb", "verb_class", "noun", "noun_class",
 )  # fmt: skip
-_TIME = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)", re.ASCII)
+_TIME = re.compile(r"(\d{1,4}):([0-5]?\d):([0-5]?\d(?:\.\d+)?)", re.ASCII)
 Action = tuple[str, str]
 """Verb class and noun class, as the file writes them."""
 

@@ -20,6 +20,7 @@ TRAIN, TEST, UNTOLD = "train", "test", ""
 """Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
 SUBSETS = {"training": TRAIN, "validation": TEST, "testing": TEST}
 """COIN's README says validation where its file says testing."""
+MAX_ID_CHARS = 200
 END_TOLERANCE_S = 0.5
 """A segment may end this much after its clip; annotators round."""
 
@@ -156,8 +157,8 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
                     yield RefusedRow(place, "broken_csv", "the row has more or fewer fields than the header")
                 else:
                     yield place, row
-    except UnicodeDecodeError:
-        raise VideoError("unreadable", f"{path} is not UTF-8; download it again") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise VideoError("unreadable", f"{path} is not CSV in UTF-8 ({error}); download it again") from None
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -197,8 +198,10 @@ def clip_id_of(value: object) -> str:
         RowProblem: it could name a file elsewhere.
     """
     name = text_of(value, "the id of a clip")
-    if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
-        raise RowProblem("bad_clip_id", f"{name!r} is no id of a clip: it names a folder")
+    if "/" in name or "\\" in name or "\0" in name or name in (".", "..") or len(name) > MAX_ID_CHARS:
+        raise RowProblem(
+            "bad_clip_id", f"{name[:MAX_ID_CHARS]!r} is no id of a clip: it names a folder, or is too long"
+        )
     return name
 
 

@@ -55,7 +55,8 @@ def _clip(name: str, entry: object, refused: list[RefusedRow]) -> StepClip:
     """
     if not isinstance(entry, dict) or not entry.get("annotations"):
         raise RowProblem("no_annotation", "the entry has no `annotations`, as in the testing subset")
-    if entry.get("subset") not in SUBSETS or not isinstance(entry["annotations"], list):
+    subset = entry.get("subset")
+    if not isinstance(subset, str) or subset not in SUBSETS or not isinstance(entry["annotations"], list):
         raise RowProblem("bad_subset", f"subset must be one of {', '.join(SUBSETS)}, with a list of annotations")
     duration_s = seconds_of(entry.get("duration"), "duration")
     segments = []
@@ -71,7 +72,7 @@ def _clip(name: str, entry: object, refused: list[RefusedRow]) -> StepClip:
             refused.append(problem.row(f"{name}:{number}"))
     return StepClip(
         id=clip_id_of(name),
-        split=SUBSETS[entry["subset"]],
+        split=SUBSETS[subset],
         task=clip_id_of(str(entry.get("recipe_type") or "")),
         duration_s=duration_s,
         segments=in_time_order(segments),

@@ -1,8 +1,8 @@
 """`aot baselines`: what can be said about a video data set's questions without looking at any clip.
 
 Reads annotations only, so the clips need not be there. Next-step questions meet the baselines of
-`aot.evaluation.baselines`; multiple-choice questions as a data set gives them, without annotated steps, meet chance and the option
-that was right most often in training.
+`aot.evaluation.baselines`; multiple-choice questions as a data set gives them, without annotated steps, meet chance and
+the option that was right most often in training.
 """
 
 from collections import Counter, defaultdict

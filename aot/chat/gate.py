@@ -17,6 +17,8 @@ START = 8
 _WORTH_IT = 0.3
 """Share of the added calls that must show up as added throughput for growth to go on."""
 _LONGEST_HOLD = 64
+_CAREFUL = 1.25
+"""Growth at one step once the knee was met."""
 
 
 class Knee:
@@ -34,10 +36,10 @@ class Knee:
         self._before: tuple[int, float, float] | None = None
         """Limit, calls a second and seconds a call before the last growth; None while not trying."""
         self._errors_to_ignore = self._count = self._skip = 0
-        self._latency_sum, self._since_s = 0.0, math.inf
+        self._latency_sum = 0.0
         self._restart()
 
-    def success(self, *, now_s: float, latency_s: float, waiting: bool) -> None:
+    def success(self, *, latency_s: float, waiting: bool) -> None:
         """A call came back; `waiting` says whether others wait for a turn, without which nothing is learned."""
         if not waiting:
             self._restart()
@@ -48,17 +50,19 @@ class Knee:
             return
         if self._skip > 0:  # calls from before the last change tell nothing about it
             self._skip -= 1
-            self._since_s = now_s
             return
         self._count += 1
         self._latency_sum += latency_s
-        if self._count >= max(self.limit, 4) and now_s > self._since_s:
-            self._weigh(rate=self._count / (now_s - self._since_s), latency_s=self._latency_sum / self._count)
+        enough = self.limit if self._growth > _CAREFUL else max(2 * self.limit, 16)
+        if self._count >= enough:
+            # Little's law gives the rate; counting calls by the clock goes wrong where they come in bursts.
+            latency_s = max(self._latency_sum / self._count, 1e-6)
+            self._weigh(rate=self.limit / latency_s, latency_s=latency_s)
 
     def rejected(self, *, others: int) -> None:
         """A call was turned away for too many, while `others` were in flight: those are what the server takes."""
         self._set(min(self.limit, max(1, others)))
-        self._growth, self._free_growth = 1.25, 0
+        self._growth, self._free_growth = _CAREFUL, 0
         if self._before is not None:
             self._before, self._hold = None, self._next_hold
             self._next_hold = min(_LONGEST_HOLD, self._next_hold * 2)
@@ -82,10 +86,12 @@ class Knee:
             old_limit, old_rate, old_latency_s = self._before
             self._before = None
             if rate / old_rate - 1 < _WORTH_IT * (self.limit / old_limit - 1):
-                # Little's law: calls in flight that this rate needs when none of them queues.
-                needed = math.ceil(rate * old_latency_s * 1.1)
-                self._set(min(self.limit, max(old_limit, needed)))
-                self._hold, self._growth = self._next_hold, 1.25
+                if (
+                    self._growth > _CAREFUL
+                ):  # a long step: calls in flight that this rate needs when none of them queues
+                    old_limit = max(old_limit, math.ceil(rate * old_latency_s * 1.1))
+                self._set(min(self.limit, old_limit))
+                self._hold, self._growth = self._next_hold, _CAREFUL
                 self._next_hold = min(_LONGEST_HOLD, self._next_hold * 2)
                 return
             self._growth, self._next_hold = min(2.0, self._growth * 1.25), 2
@@ -104,7 +110,7 @@ class Knee:
         self._restart(skip=limit if changed else 0)
 
     def _restart(self, *, skip: int = 0) -> None:
-        self._count, self._latency_sum, self._since_s = 0, 0.0, math.inf
+        self._count, self._latency_sum = 0, 0.0
         self._skip = max(skip, 1)
 
 
@@ -150,7 +156,7 @@ class Gate:
         self.in_flight -= 1
         if outcome == "ok":
             waiting = bool(self._waiting) and time.monotonic() >= self._paused_until_s
-            self.knee.success(now_s=time.monotonic(), latency_s=latency_s, waiting=waiting)
+            self.knee.success(latency_s=latency_s, waiting=waiting)
         elif outcome == "rejected":
             self.knee.rejected(others=self.in_flight)
         elif outcome == "failed":

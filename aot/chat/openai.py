@@ -160,7 +160,7 @@ class OpenAIChat:
     def _check(self) -> None:
         """Raises what ended all work, if anything did."""
         if self._stop is not None:
-            raise self._stop
+            raise type(self._stop)(str(self._stop))
         self._ledger.guard()
 
     def _patience(self, failure: Failure) -> int:
@@ -211,23 +211,30 @@ class OpenAIChat:
     async def _attempt(self, request: ChatRequest, cap: int, timeout_s: float) -> Attempt:
         """One call, whatever comes of it; gives the turn back."""
         began_s, epoch_s = time.monotonic(), time.time()
-        tried: Attempt = Failure("timeout", "again", "cancelled", billed=True)
+        tried: Attempt | ConfigError = Failure("timeout", "again", "cancelled", billed=True)
         outcome: Outcome = "neutral"
         try:
             tried = await self._classified(request, cap, timeout_s)
+            if isinstance(tried, ConfigError):
+                self._stop = tried
+                raise tried
             outcome = "ok" if isinstance(tried, ChatReply) else _OUTCOMES.get(tried.reason, "neutral")
             if isinstance(tried, Failure) and tried.wait_s is not None:
                 self._gate.pause(min(tried.wait_s, self._section.deadline_s))
         finally:
             seconds = time.monotonic() - began_s
             self._gate.leave(outcome, latency_s=seconds)
-            if isinstance(tried, ChatReply) or tried.billed:
+            if isinstance(tried, ChatReply) or (isinstance(tried, Failure) and tried.billed):
                 self._note(request, tried, cap=cap, epoch_s=epoch_s, seconds=seconds)
         return tried
 
-    async def _classified(self, request: ChatRequest, cap: int, timeout_s: float) -> Attempt:
-        """What came of one call, as a reply or a Failure; raises ConfigError where no other call can do better."""
-        server = f"{self._section.base_url}"
+    async def _classified(self, request: ChatRequest, cap: int, timeout_s: float) -> Attempt | ConfigError:
+        """What came of one call; a ConfigError where no other call can do better.
+
+        Nothing is raised here: an error raised while one of the SDK's is handled would carry that one, with whatever
+        the server said, as its context.
+        """
+        server = self._section.base_url
         try:
             async with asyncio.timeout(timeout_s):
                 raw = await self._send(request, cap)
@@ -237,14 +244,10 @@ class OpenAIChat:
         except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException):
             return transient("timeout", f"no whole reply from {server} within {timeout_s:.1f} s", billed=True)
         except openai.APIStatusError as error:
-            found = of_status(
+            return of_status(
                 error.status_code, error.response.headers, error.response.content,
                 server=self._server, worked_before=self._breaker.worked,
             )  # fmt: skip
-            if isinstance(found, ConfigError):
-                self._stop = found
-                raise found from None
-            return found
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
             told = f"connection to {server} failed: {type(cause).__name__} {self._key.excerpt(str(cause))}"

@@ -1,0 +1,179 @@
+"""The parts of the client that need no server: reading replies, the gate's arithmetic, the cache and the costs."""
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aot.chat.cache import ReplyCache
+from aot.chat.failures import Failure
+from aot.chat.gate import Knee
+from aot.chat.messages import ChatReply, ChatUsage
+from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
+from aot.chat.wire import read_reply, read_usage
+from aot.config import ChatConfig, PricesConfig
+from aot.runs import RunFolder, append_row, open_append
+
+
+def body(message: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({"choices": [{"message": message, "finish_reason": "stop", **more}]}).encode()
+
+
+def read(message: dict[str, Any], **more: Any) -> ChatReply:
+    return read_reply(body(message, **more), clean=str)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning_content": "Hm."},
+        {"reasoning": "Hm."},
+        {"thinking": "Hm."},
+        {"reasoning": None, "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+                {"type": "text", "text": "4"},
+            ]
+        },
+    ],
+)
+def test_thinking_is_found_wherever_servers_put_it(fields: dict[str, Any]) -> None:
+    reply = read({"content": "4", **fields})
+    assert (reply.text, reply.reasoning) == ("4", "Hm.")
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        (
+            {"prompt_tokens": 5, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 3}},
+            (5, 0, 4, 3),
+        ),
+        ({"input_tokens": 5, "output_tokens": 4, "cache_read_input_tokens": 2}, (5, 2, 4, 0)),
+        ({"prompt_tokens": 5, "completion_tokens": 4, "prompt_cache_hit_tokens": 9}, (5, 5, 4, 0)),
+        ({"prompt_tokens": 5, "completion_tokens": 4, "reasoning_tokens": 6, "total_tokens": 15}, (5, 0, 10, 6)),
+        ({"prompt_tokens": 5, "completion_tokens": None}, None),
+        ({"prompt_tokens": -5, "completion_tokens": True}, None),
+        ("much", None),
+    ],
+)
+def test_tokens_are_read_by_any_known_name(told: Any, wanted: tuple[int, ...] | None) -> None:
+    usage = read_usage(told)
+    assert (tuple(usage.model_dump().values()) if usage else None) == wanted
+
+
+def test_arguments_given_as_an_object_become_text_and_a_call_without_id_gets_one() -> None:
+    reply = read({"content": None, "tool_calls": [{"function": {"name": "look", "arguments": {"a": 1}}}]})
+    assert [(call.id, call.arguments) for call in reply.tool_calls] == [("call_0", '{"a": 1}')]
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "malformed"), (b"[1]", "malformed"), (b'{"choices": null}', "malformed"), (b"1" * 5000, "malformed"),
+        (body({"content": 5}), "malformed"), (body({"content": "a", "tool_calls": [{"id": 1}]}), "malformed"),
+        (body({"content": "a"}, finish_reason="error"), "malformed"), (body({"content": " \n"}), "empty"),
+        (body({"content": "a"}, logprobs={"content": [{"token": "a", "logprob": "1e999x"}]}), "malformed"),
+        (body({"content": "1, 2"}, finish_reason="length"), "truncated"),
+        (body({"content": None, "refusal": "no"}), "content_filter"),
+    ],
+)  # fmt: skip
+def test_unusable_bodies_are_classified(raw: bytes, reason: str) -> None:
+    with pytest.raises(Failure) as failure:
+        read_reply(raw, clean=str)
+    assert failure.value.reason == reason
+
+
+def simulate(knee: Knee, *, slots: int, calls: int, rejects: bool, now_s: float = 0.0) -> float:
+    """Drive a knee against a server with so many slots of one second, one burst after another; the time at the end."""
+    done = 0
+    while done < calls:
+        if rejects:
+            for over in range(knee.limit - slots, 0, -1):
+                knee.rejected(others=slots + over - 1)
+        busy = min(slots, knee.limit)
+        latency_s = knee.limit / busy
+        now_s += 1.0
+        for _ in range(busy):
+            knee.success(latency_s=latency_s, waiting=True)
+        done += busy
+    return now_s
+
+
+@pytest.mark.parametrize("rejects", [False, True])
+@pytest.mark.parametrize("slots", [1, 5, 12, 16, 40, 100])
+def test_knee_keeps_every_server_busy_without_flooding_it(slots: int, rejects: bool) -> None:
+    knee = Knee(most=256)
+    simulate(knee, slots=slots, calls=30 * slots, rejects=rejects)
+    before_s = simulate(knee, slots=slots, calls=100 * slots, rejects=rejects)
+    assert 100 / before_s >= 0.95
+    assert knee.limit <= max(2.5 * slots, 16)
+
+
+def test_knee_shrinks_once_for_all_failures_of_a_round_and_comes_back() -> None:
+    knee = Knee(most=64)
+    simulate(knee, slots=40, calls=2000, rejects=False)
+    before = knee.limit
+    for _ in range(10):
+        knee.failed()
+    assert knee.limit == int(before * 0.7)
+    simulate(knee, slots=40, calls=2000, rejects=False)
+    assert knee.limit >= 40
+
+
+def test_knee_learns_nothing_while_nobody_waits() -> None:
+    knee = Knee(most=64)
+    for _ in range(100):
+        knee.success(latency_s=1.0, waiting=False)
+    assert knee.limit == 8
+
+
+def test_cache_holds_places_and_not_replies_and_survives_a_half_written_line(tmp_path: Path) -> None:
+    cache = ReplyCache(tmp_path, writer="0")
+    tracemalloc.start()
+    for number in range(10_000):
+        cache.put(f"{number:032x}", ChatReply(text=f"reply {number} " + "long " * 50))
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    cache.close()
+    assert used < 4_000_000
+    with (tmp_path / "part-0.jsonl").open("ab") as file:
+        file.write(b'{"key":"' + b"f" * 32 + b'","reply":{"te')
+    for writer in ("0", "1"):
+        again = ReplyCache(tmp_path, writer=writer)
+        found = again.get(f"{9_999:032x}")
+        assert found is not None
+        assert found.text.startswith("reply 9999 ")
+        assert again.get("f" * 32) is None
+        again.close()
+
+
+PRICES = PricesConfig(date="2026-01-31", prompt=2.0, cached_prompt=0.5, completion=10.0)
+
+
+def test_cost_counts_cached_tokens_at_their_price_and_thinking_as_completion() -> None:
+    usage = ChatUsage(
+        prompt_tokens=3_000_000, cached_prompt_tokens=1_000_000, completion_tokens=100_000, reasoning_tokens=1
+    )
+    assert cost_of(usage, PRICES) == 5.5
+    assert cost_of(usage, None) is None
+    assert cost_of(usage, PRICES.model_copy(update={"completion": None})) is None
+
+
+def test_estimate_is_calls_times_tokens() -> None:
+    assert estimate(calls=1000, prompt_tokens=500, completion_tokens=100, prices=PRICES) == 2.0
+
+
+def test_gpu_hours_count_overlapping_calls_once(tmp_path: Path) -> None:
+    run, section = RunFolder(tmp_path), ChatConfig(model="m", gpus=2)
+    for writer, starts in (("0", (0.0, 900.0)), ("1", (1800.0,))):
+        with open_append(run.chat_spend / f"part-{writer}.jsonl") as file:
+            for start_s in starts:
+                facts = {"purpose": "", "outcome": "ok", "usage": None, "started_s": start_s, "seconds": 1800.0}
+                row = {"model": "m", "base_url": section.base_url, **facts}
+                append_row(file, SpendRow.model_validate(row))
+    summary = spend_summary(run, section)
+    assert (summary.busy_s, summary.gpu_hours) == (3600.0, 2.0)

@@ -58,6 +58,8 @@ class Claim:
     spans_s: tuple[tuple[float, float], ...]
     moments_s: tuple[float, ...]
     """Single times, not those of the spans."""
+    sentence: str
+    """As it was written."""
 
 
 @dataclass(frozen=True)
@@ -109,4 +111,4 @@ def _parse_claim(part: str, sentence: str) -> Claim:
         else:
             spans.append((float(start_s), float(end_s)))
     words = " ".join(" ".join([*kept, sentence[end:]]).split())
-    return Claim(part, words.strip(" .!?,:;"), tuple(citations), tuple(spans), tuple(moments))
+    return Claim(part, words.strip(" .!?,:;"), tuple(citations), tuple(spans), tuple(moments), sentence)

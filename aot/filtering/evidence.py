@@ -2,12 +2,15 @@
 
 A Gather sentence must restate a finding of a step that it cites (label and time together), or deny what that step
 looked for and did not find. Identify and Combine sentences may name what was asked, what was answered, and what the
-steps they cite returned; every other content word counts as invented.
+steps they cite returned; every other content word counts as invented. Connecting English claims nothing. What a caption or
+a subtitle says is evidence for its words in sentences that cite it.
 """
 
 from collections.abc import Iterable
 
 from aot.facts import Finding, names_phrase
+from aot.filtering.prose import CONNECTING, COUNTS, DENIALS, INSTRUCTION_WORDS, heard, is_free_text, stem, stems_of
+from aot.filtering.prose_order import places, prose_order_problem
 from aot.filtering.subject import NOTATION_WORDS, Subject
 from aot.rationale import MOMENT, Claim
 from aot.records import Step, Verdict
@@ -36,18 +39,88 @@ def _problem(claim: Claim, subject: Subject) -> str:
     if not steps and claim.part != "Identify":
         return "cites_nothing"
     mentions, words = _split(claim.text, subject.phrases)
+    told = stems_of(heard(steps))
     strange = [word for word in words if word not in NOTATION_WORDS and not word.isdecimal()]
-    invented = [word for word in strange if not names_phrase(subject.question.text, word)]
-    if invented:
+    unasked = [word for word in strange if not names_phrase(subject.question.text, word)]
+    if any(word not in CONNECTING and word not in COUNTS and stem(word) not in told for word in unasked):
         return "invented_word"
+    found = [finding for finding in subject.found if finding.step in claim.citations]
     if claim.part == "Identify":
         return _identify_problem(claim, mentions, subject)
-    found = [finding for finding in subject.found if finding.step in claim.citations]
+    if steps and all(is_free_text(step) for step in steps):
+        return _told_problem(claim, mentions, words, steps, subject)
+    if any(word in CONNECTING or word in COUNTS for word in strange):
+        return _prose_problem(claim, mentions, words, steps, found, subject)
+    return _notation_problem(claim, mentions, words, steps, found, subject)
+
+
+def _notation_problem(
+    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], found: list[Finding], subject: Subject
+) -> str:
     if claim.part == "Combine":
         return _combine_problem(claim, mentions, words, steps, found, subject)
     if _DENIALS.intersection(words):
         return _denial_problem(claim, mentions, steps, found, subject)
     return _gather_problem(claim, mentions, found, subject)
+
+
+def _prose_problem(
+    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], found: list[Finding], subject: Subject
+) -> str:
+    """The problem of a sentence in a chat model's words: as in the notation, and its counts, order and denials too."""
+    numbers = _numbers(steps, found, subject) | {str(len({one.key for one in found}))}
+    numbers |= {str(sum(one.key == key for one in found)) for key in mentions}
+    unsaid = [w for w in words if w in COUNTS and w not in ("one", "second", "third") and COUNTS[w] not in numbers]
+    unsaid += [w for w in words if w.isdecimal() and w not in numbers]
+    if unsaid:
+        return "number_not_found"
+    if DENIALS.intersection(words):
+        return _denial_problem(claim, mentions, steps, found, subject)
+    if problem := prose_order_problem(claim, subject):
+        return problem
+    if claim.part == "Combine" or not found or not (mentions or claim.spans_s or claim.moments_s):
+        return _combine_problem(claim, mentions, words, steps, found, subject)
+    if len(claim.spans_s) + len(claim.moments_s) == 0 and len(mentions) > 0 and set(mentions) <= {f.key for f in found}:
+        return ""
+    return _pairs_problem(claim, found, subject) or _gather_problem(claim, mentions, found, subject)
+
+
+def _told_problem(claim: Claim, mentions: set[str], words: list[str], steps: list[Step], subject: Subject) -> str:
+    """The problem of a sentence that rests on captions, answers or subtitles alone."""
+    said = heard(steps)
+    told, key = stems_of(said), f" {phrase_key(said)} "
+    if INSTRUCTION_WORDS.intersection(words) and INSTRUCTION_WORDS.intersection(key.split()):
+        return "follows_instruction"
+    absent = [m for m in mentions if not set(map(stem, m.split())) <= told]
+    if set(absent) - ({phrase_key(subject.trace.answer), subject.event} if claim.part == "Combine" else set()):
+        return "not_said"
+    if any(word in COUNTS and stem(word) not in told and COUNTS[word] not in key.split() for word in words):
+        return "number_not_found"
+    if DENIALS.intersection(words) and not DENIALS.intersection(key.split()):
+        return "denies_a_finding"
+    times = [edge for window in _windows(steps, subject) for edge in window]
+    times += [time for step in steps for time in _times_of(step.result)]
+    if not all(_near_any(span, [(a, b) for a in times for b in times], subject) for span in claim.spans_s):
+        return "time_not_found"
+    return "" if _moments_near(claim, times, subject) else "time_not_found"
+
+
+def _times_of(node: object) -> list[float]:
+    if isinstance(node, dict):
+        own = [float(v) for k, v in node.items() if k in ("start_s", "end_s", "time_s") and isinstance(v, (int, float))]
+        return own + [time for value in node.values() for time in _times_of(value)]
+    return [time for value in node for time in _times_of(value)] if isinstance(node, list) else []
+
+
+def _pairs_problem(claim: Claim, found: list[Finding], subject: Subject) -> str:
+    """Whether a sentence with several labels and as many stretches gives each label its own stretch."""
+    labels = [mention for _, mention in places(claim.sentence, {finding.key for finding in found})]
+    if len(labels) < 2 or len(labels) != len(claim.spans_s):
+        return ""
+    for label, span in zip(labels, claim.spans_s, strict=True):
+        if not _near_any(span, [(f.start_s, f.end_s) for f in found if f.key == label], subject):
+            return "label_not_at_this_time"
+    return ""
 
 
 def _identify_problem(claim: Claim, mentions: set[str], subject: Subject) -> str:
@@ -99,8 +172,7 @@ def _combine_problem(
     allowed.update(finding.key for finding in found)
     if mentions - allowed:
         return "label_not_found"
-    numbers = {str(value) for step in steps for value in (step.result or {}).values() if isinstance(value, int)}
-    numbers |= {str(len(found)), phrase_key(subject.trace.answer)}
+    numbers = _numbers(steps, found, subject)
     if any(word.isdecimal() and word not in numbers for word in words):
         return "number_not_found"
     spans = [(finding.start_s, finding.end_s) for finding in found] + _windows(steps, subject)
@@ -108,6 +180,11 @@ def _combine_problem(
         return "time_not_found"
     edges = [edge for span in spans for edge in span]
     return "" if _moments_near(claim, edges, subject) else "time_not_found"
+
+
+def _numbers(steps: list[Step], found: list[Finding], subject: Subject) -> set[str]:
+    numbers = {str(value) for step in steps for value in (step.result or {}).values() if isinstance(value, int)}
+    return numbers | {str(len(found)), phrase_key(subject.trace.answer)}
 
 
 def _split(text: str, phrases: list[str]) -> tuple[set[str], list[str]]:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from aot.config import FilterConfig
 from aot.facts import Finding, asked_event, asked_window, findings, relied_on, strings_of
+from aot.filtering.prose import as_notation
 from aot.filtering.text_chain import TextChain, parse_chain
 from aot.rationale import Rationale, parse_rationale
 from aot.records import Question, Step, TimeSpan, Trace, Verdict
@@ -38,8 +39,10 @@ class Subject:
 
     @cached_property
     def rationale(self) -> Rationale:
-        """The rationale taken apart."""
-        return parse_rationale(self.trace.rationale)
+        """The rationale taken apart, times and labels as the tools write them whatever the prose is like."""
+        if not self.is_agent_trace:
+            return parse_rationale(self.trace.rationale)
+        return parse_rationale(as_notation(self.trace.rationale, self.phrases))
 
     @cached_property
     def chain(self) -> TextChain:

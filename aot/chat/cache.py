@@ -6,6 +6,7 @@ them cost a few megabytes; a line that cannot be read is a reply that is asked f
 
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -76,11 +77,9 @@ class ReplyCache:
         with path.open("rb") as file:
             for line in file:
                 if line.startswith(_BEFORE_KEY) and line.endswith(b"\n"):
-                    try:
+                    with suppress(ValueError):
                         key = bytes.fromhex(line[begin : begin + _KEY_LENGTH].decode())
-                    except ValueError:
-                        key = b""
-                    self._where[key] = (number << _OFFSET_BITS) | offset
+                        self._where[key] = (number << _OFFSET_BITS) | offset
                 offset += len(line)
 
 

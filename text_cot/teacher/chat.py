@@ -1,10 +1,9 @@
 """The teacher that asks a chat model: so many samples of each question, each of them one trace, failed ones included.
 
-Sample k of a question depends on (seed, question, k) and on what the model says. A server that cannot hold replies to
-a JSON schema is told apart from one that refuses a question, and is not asked for it again.
+Sample k of a question depends on (seed, question, k) and on what the model says. Replies are asked for in a fixed form;
+a server that does not know of it is asked without by the client, and whatever comes is read the same way.
 """
 
-import threading
 import time
 
 from aot.chat.client import ChatModel
@@ -35,7 +34,7 @@ def check_chat(config: RunConfig) -> None:
     teacher_prompts(config.teacher)
     chat = chat_section(config)
     if chat.backend != "local":  # which would be loaded twice
-        open_chat(chat, run=None, writer="check").close()
+        open_chat(chat.model_copy(update={"record": None}), run=None, writer="check").close()
 
 
 def chat_section(config: RunConfig) -> ChatConfig:
@@ -52,10 +51,7 @@ class ChatTeacher:
         self._chat, self._digest = chat_section(config), config.digest()
         self.prompts: dict[Granularity, Prompt] = teacher_prompts(config.teacher)
         self._granularity = resolve_granularity(config)
-        self._schema = schema_of(config.teacher.order)
-        self._lock = threading.Lock()
-        self._holds_form: bool | None = None if config.teacher.structured == "auto" else False
-        """Whether the server takes a JSON schema; None until it was seen to."""
+        self._schema = schema_of(config.teacher.order) if config.teacher.structured == "auto" else None
 
     def sample(self, question: Question, sample_index: int) -> Trace:
         """One sample; a failed trace where the model gave no reply, or none that can be read.
@@ -68,7 +64,7 @@ class ChatTeacher:
         granularity = self._granularity_of(sample_index)
         said: ChatReply | None = None
         try:
-            said = self._ask(self._request(question, granularity=granularity, sample_index=sample_index))
+            said = self._model.reply(self._request(question, granularity=granularity, sample_index=sample_index))
             chain = read_reply(said.text, reasoning=said.reasoning, question=question)
         except (ChatError, UnreadableReply) as error:
             trace = Trace(
@@ -106,29 +102,9 @@ class ChatTeacher:
             sampling=Sampling(
                 temperature=chat.temperature, top_p=chat.top_p, max_tokens=chat.max_tokens, seed=seed
             ),
-            json_schema=None if self._holds_form is False else self._schema,
+            json_schema=self._schema,
             sample_index=sample_index, prompt_digest=prompt.digest, purpose="solve",
         )  # fmt: skip
-
-    def _ask(self, request: ChatRequest) -> ChatReply:
-        """The reply; where a server may not know the schema, its refusal is put to the test by asking without one."""
-        if request.json_schema is None:
-            return self._model.reply(request)
-        try:
-            said = self._model.reply(request)
-        except ChatError as error:
-            if error.reason != "bad_request" or self._holds_form:
-                raise
-            said = self._model.reply(request.model_copy(update={"json_schema": None}))
-            self._learn(holds_form=False)
-            return said
-        self._learn(holds_form=True)
-        return said
-
-    def _learn(self, *, holds_form: bool) -> None:
-        with self._lock:
-            if self._holds_form is None:
-                self._holds_form = holds_form
 
     def _usage(self, said: ChatReply | None, *, seconds: float) -> Usage:
         if said is None:

@@ -106,7 +106,7 @@ def _split_thought(text: str) -> tuple[str, str]:
 
 
 def _read_object(spoken: str) -> tuple[str, str] | None:
-    """Steps and answer of a reply that is a JSON object, fenced or not; None where it is none."""
+    """Steps and answer of a reply that is a JSON object, empty where it has none; None for any other text."""
     fenced = _FENCED.search(spoken)
     candidate = fenced[1] if fenced else spoken.strip()
     if not candidate.startswith("{"):
@@ -116,7 +116,9 @@ def _read_object(spoken: str) -> tuple[str, str] | None:
             found: Any = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode(form)[0]
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and isinstance(found.get("answer"), str | bool):
+        if isinstance(found, dict):
+            if not isinstance(found.get("answer"), str | bool):
+                return "", ""
             steps = found.get("steps", found.get("reasoning", ""))
             lines = [str(one) for one in steps] if isinstance(steps, list) else [str(steps)]
             return _clean("\n".join(lines)), _clean(str(found["answer"]))
@@ -143,7 +145,7 @@ def _bare(line: str) -> str:
 
 def _own_form(answer: str, question: Question) -> str:
     """The answer as the project writes it: bare, and a letter as the option it stands for."""
-    answer = " ".join(undressed(answer).split()).rstrip(" .")
+    answer = " ".join(undressed(answer.rstrip(" .")).split()).rstrip(" .")
     if question.choices and answer:
         meant = parse_answer(answer, question).value
         return next((choice for choice in question.choices if plain(choice) == meant), answer)

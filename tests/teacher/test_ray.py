@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from aot.teacher.runner import generate
 from aot.teacher.work import Solved
 from aot.traces import read_faults, read_traces
 
-pytest.importorskip("ray", reason="the extra `ray` is not installed")
-from aot.teacher import ray_runner
+cloudpickle = pytest.importorskip("ray.cloudpickle", reason="the extra `ray` is not installed")
+ray_runner = pytest.importorskip("aot.teacher.ray_runner")
 
 pytestmark = pytest.mark.slow
 FAULTS = {"rate": 0.5}
@@ -71,7 +72,7 @@ class Deadly(ray_runner.SolvingActor):
     """A worker that one question kills."""
 
     def solve(self, question: Question) -> Solved | Failure:
-        if question.kind == "count" and question.split == "test":
+        if question.kind == "when":
             os._exit(1)
         return super().solve(question)
 
@@ -79,10 +80,12 @@ class Deadly(ray_runner.SolvingActor):
 def test_a_question_that_kills_two_workers_is_refused_and_the_others_are_not(
     prepared: RunFolder, expected: list[Trace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Workers cannot import this module.
     monkeypatch.setattr(ray_runner, "SolvingActor", Deadly)
     traces = solved_by(prepared, tmp_path / "run", "ray")
     different = [trace for trace, before in zip(traces, expected, strict=True) if trace != before]
-    deadly = [q.id for q in read_rows(prepared.questions, Question) if q.kind == "count" and q.split == "test"]
+    deadly = [q.id for q in read_rows(prepared.questions, Question) if q.kind == "when"]
+    assert deadly
     assert [trace.question_id for trace in different] == deadly
     assert {(t.status, t.error.boundary, t.error.reason) for t in different if t.error} == {
         ("failed", "guard", "worker_lost")

@@ -1,0 +1,155 @@
+"""Shards of the generate stage: side by side in processes of their own, killed, put together, and what is refused."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aot.config import RunConfig, load_config
+from aot.errors import ConfigError, RunError
+from aot.pipeline import run_stages
+from aot.pipeline.status import status_lines
+from aot.records import Question
+from aot.runs import RunFolder, read_rows, stage_done
+from aot.shards import Shard, ShardState, missing_shards, read_states, share_key, write_state
+from aot.traces import read_traces
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+data:
+  dataset: toy_kitchen
+  toy: {train_clips: 5, test_clips: 3, test_ood_clips: 1}
+teacher: {workers: 1}
+"""
+Generate = Callable[..., tuple[RunFolder, int]]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "config.yaml").write_text(CONFIG)
+    settings(folder, "prepare")
+    return folder
+
+
+@pytest.fixture
+def folder(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "work"))
+
+
+def settings(folder: Path, stage: str, *overrides: str) -> RunFolder:
+    """Do one stage in this process."""
+    config: RunConfig = load_config(folder / "config.yaml", overrides=(f"run.dir={folder / 'run'}", *overrides))
+    run, code = run_stages(config, config_path=folder / "config.yaml", command=["aot"], stages=(stage,))
+    assert code == 0
+    return run
+
+
+def started(folder: Path, shard: str) -> subprocess.Popen[str]:
+    """A shard in a process of its own."""
+    command = [sys.executable, "-m", "aot", "generate", str(folder / "config.yaml"), f"run.dir={folder / 'run'}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, f"run.shard={shard}"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def papers(run: RunFolder) -> list[bytes]:
+    return [path.read_bytes() for path in (run.config, run.run_json, run.log)]
+
+
+def test_two_shards_at_once_a_kill_and_all_together_give_the_traces_of_one_process(
+    folder: Path, prepared: Path
+) -> None:
+    run = RunFolder(folder / "run")
+    before = papers(run)
+    first, second = started(folder, "0/2"), started(folder, "1/2")
+    while not run.traces.exists() or not any(path.stat().st_size for path in run.traces.glob("part-1of2*")):
+        os.sched_yield()
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+    assert first.wait() == 0
+    assert papers(run) == before
+    assert missing_shards(run) == [Shard(1, 2)]
+    with pytest.raises(RunError, match=r"aot generate .* --shard 1/2"):
+        settings(folder, "generate")
+    assert any("1 of 2 done, 1 begun" in line for line in status_lines(run.root))
+    again = started(folder, "1/2")
+    assert again.wait() == 0, again.stderr
+    assert (run.shards / "1of2.log").exists()
+
+    rows = {path: path.read_bytes() for path in run.traces.iterdir()}
+    settings(folder, "generate")
+    assert stage_done(run, "generate")
+    assert {path: path.read_bytes() for path in run.traces.iterdir()} == rows
+    ids = [trace.question_id for trace in read_traces(run)]
+    assert sum(len(row.splitlines()) for row in rows.values()) == len(ids) == len(set(ids))
+
+    whole = folder / "whole"
+    shutil.copytree(prepared, whole)
+    expected = [trace.timeless() for trace in read_traces(settings(whole, "generate"))]
+    assert [trace.timeless() for trace in read_traces(run)] == expected
+
+
+def test_a_finished_shard_does_nothing_and_says_so(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = RunFolder(folder / "run")
+    write_state(run, ShardState(index=0, count=2, state="done"))
+    before = (run.shards / "0of2.json").read_bytes()
+    with caplog.at_level("INFO"):
+        settings(folder, "generate", "run.shard=0/2")
+    assert "shard 0/2: finished before, nothing to do" in caplog.text
+    assert (run.shards / "0of2.json").read_bytes() == before
+
+
+def test_another_number_of_shards_is_refused(folder: Path) -> None:
+    write_state(RunFolder(folder / "run"), ShardState(index=0, count=4, state="done"))
+    with pytest.raises(RunError, match="split in 4 shards"):
+        settings(folder, "generate", "run.shard=0/2")
+
+
+def test_a_shard_needs_a_prepared_run_of_the_same_settings(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"other settings .teacher.candidates: 3 there, 1 now"):
+        settings(folder, "generate", "run.shard=0/2", "teacher.candidates=1")
+    with pytest.raises(RunError, match="aot prepare"):
+        settings(folder, "generate", "run.shard=0/2", f"run.dir={tmp_path / 'empty'}")
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_shard_is_for_the_generate_stage_only(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="`aot generate` only"):
+        settings(folder, "filter", "run.shard=0/2")
+
+
+def test_shards_share_out_whole_clips_and_every_question_once(folder: Path) -> None:
+    questions = list(read_rows(RunFolder(folder / "run").questions, Question))
+    owners = {share_key(q): [i for i in range(3) if Shard(i, 3).owns(share_key(q))] for q in questions}
+    assert set(map(len, owners.values())) == {1}
+    assert len({owner for (owner,) in owners.values()}) > 1
+    assert all(key.endswith(".mp4") for key in owners)
+
+
+def test_who_owns_a_question_is_the_same_on_every_machine() -> None:
+    assert [i for i in range(12) if Shard(0, 3).owns(f"clip{i}.mp4")] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("text", ["8/8", "1", "a/b", "-1/4", "0/0", "1/2/3"])
+def test_what_names_no_shard_is_a_config_error(text: str) -> None:
+    with pytest.raises(ConfigError, match="shard is"):
+        Shard.of(text)
+
+
+def test_missing_shards_are_those_that_never_began_and_those_that_did_not_end(folder: Path) -> None:
+    run = RunFolder(folder / "run")
+    assert missing_shards(run) == []
+    write_state(run, ShardState(index=0, count=3, state="done", done=4, total=4))
+    write_state(run, ShardState(index=1, count=3, state="stopped", done=1, total=4, error="stopped by SIGTERM"))
+    assert missing_shards(run) == [Shard(1, 3), Shard(2, 3)]
+    assert [state.done for state in read_states(run)] == [4, 1]
+    lines = "\n".join(status_lines(run.root))
+    assert "1/3       stopped   1/4" in lines
+    assert "missing: 2/3" in lines

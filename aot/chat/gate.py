@@ -86,9 +86,7 @@ class Knee:
             old_limit, old_rate, old_latency_s = self._before
             self._before = None
             if rate / old_rate - 1 < _WORTH_IT * (self.limit / old_limit - 1):
-                if (
-                    self._growth > _CAREFUL
-                ):  # a long step may have passed the calls that this rate needs without a queue
+                if self._growth > _CAREFUL:  # a long step may have gone far beyond what this rate needs
                     old_limit = max(old_limit, math.ceil(rate * old_latency_s * 1.1))
                 self._set(min(self.limit, old_limit))
                 self._hold, self._growth = self._next_hold, _CAREFUL

@@ -121,18 +121,20 @@ class OpenAIChat:
         cap, attempt, raised, deadline = request.sampling.max_tokens, 0, False, float("inf")
         last: Failure | None = None
         while True:
-            await self._gate.enter(first=attempt > 0)
+            try:
+                async with asyncio.timeout_at(None if last is None else deadline):
+                    await self._gate.enter(first=last is not None)
+            except TimeoutError:
+                assert last is not None
+                return self._give_up(last)
             if last is None:
-                deadline = time.monotonic() + self._section.deadline_s  # waiting for a first turn costs nobody's time
-            left_s = deadline - time.monotonic()
+                deadline = self._loop.time() + self._section.deadline_s  # waiting for a first turn costs nobody's time
             try:
                 self._check()
             except AotError:
                 self._gate.leave("neutral", latency_s=0.0)
                 raise
-            if last is not None and left_s <= 0:
-                self._gate.leave("neutral", latency_s=0.0)
-                return self._give_up(last)
+            left_s = max(0.0, deadline - self._loop.time())
             attempt += 1
             tried = await self._hedged(request, cap, min(left_s, self._section.attempt_timeout_s))
             if isinstance(tried, ChatReply):
@@ -153,7 +155,7 @@ class OpenAIChat:
             else:
                 seed = request.digest(model=self.name, base_url=self._section.base_url)
                 pause_s = wait_s(attempt=attempt, seed=seed, asked_s=tried.wait_s)
-                if time.monotonic() + pause_s >= deadline:
+                if self._loop.time() + pause_s >= deadline:
                     return self._give_up(tried)
                 await asyncio.sleep(pause_s)
 

@@ -9,10 +9,10 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class FrameStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._clips = {clip.uri: clip for clip in read_index(self.folder)}
+        self._places = {clip.uri: place for place, clip in _index(self.folder)}
         self._open: dict[str, dict[str, NDArray[np.uint8]]] = {}
 
     def __reduce__(self) -> tuple[type["FrameStore"], tuple[Path]]:
@@ -66,21 +66,34 @@ class FrameStore:
 
     def uris(self) -> list[str]:
         """All clips, in the order they were stored."""
-        return list(self._clips)
+        return list(self._places)
 
     def clip(self, uri: str) -> StoredClip:
         """Facts and frame times of one clip.
 
         Raises:
             KeyError: the store holds no such clip.
+            VideoError: the index was altered since it was opened.
         """
         try:
-            return self._clips[uri]
+            place = self._places[uri]
         except KeyError:
             raise KeyError(
-                f"{self.folder} holds no frames of {uri!r} ({len(self._clips)} other clips are there); "
+                f"{self.folder} holds no frames of {uri!r} ({len(self._places)} other clips are there); "
                 "it was refused by prepare, or prepare has not run for it"
             ) from None
+        path = self.folder / INDEX_NAME
+        try:
+            with path.open("rb") as file:
+                file.seek(place.offset)
+                line = file.readline()
+        except OSError as error:
+            why = os.strerror(error.errno or errno.EIO)
+            raise VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, it may be sound") from None
+        clip = _parse(line, path=path, number=place.number)
+        if clip.uri != uri:
+            raise _damaged(path, f"line {place.number} was replaced while the store was open")
+        return clip
 
     def frames(self, uri: str, indices: Sequence[int] | None = None) -> NDArray[np.uint8]:
         """Stored frames of a clip as uint8 T, H, W, 3 in RGB: all, or those at `indices` in that order.
@@ -112,7 +125,7 @@ class FrameStore:
         Raises:
             VideoError: a shard is missing, truncated or altered.
         """
-        for uri in self._clips:
+        for uri in self._places:
             self.frames(uri)
 
     def _tensors(self, shard: str) -> dict[str, NDArray[np.uint8]]:
@@ -121,25 +134,40 @@ class FrameStore:
         return self._open[shard]
 
 
-def read_index(folder: Path) -> list[StoredClip]:
-    """The clips of a store, in the order they were stored.
+class _Place(NamedTuple):
+    """Where a clip stands in the index: its frame times and checksums are read when they are asked for."""
+
+    offset: int
+    number: int
+
+
+def _index(folder: Path) -> Iterator[tuple[_Place, StoredClip]]:
+    """The clips of a store and where they stand, in the order they were stored; holds one at a time.
 
     Raises:
         VideoError: there is no index, or a line of it is not a stored clip.
     """
     path = folder / INDEX_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        offset = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    raise _damaged(path, "its last line is cut off")
+                yield _Place(offset, number), _parse(line, path=path, number=number)
+                offset += len(line)
     except FileNotFoundError:
         raise VideoError("store_missing", f"{path} does not exist; run the prepare stage first") from None
-    except (OSError, UnicodeDecodeError):
+    except OSError:
         raise VideoError("store_damaged", f"{path} cannot be read; run the prepare stage again") from None
-    if text and not text.endswith("\n"):
-        raise _damaged(path, "its last line is cut off")
-    clips = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        clips.append(parse_clip(line, path=path, number=number))
-    return clips
+
+
+def _parse(line: bytes, *, path: Path, number: int) -> StoredClip:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise _damaged(path, f"line {number} is not a stored clip") from None
+    return parse_clip(text, path=path, number=number)
 
 
 def parse_clip(line: str, *, path: Path, number: int) -> StoredClip:

@@ -35,12 +35,15 @@ class Knee:
         self._next_hold = 2
         self._before: tuple[int, float, float] | None = None
         """Limit, calls a second and seconds a call before the last growth; None while not trying."""
+        self._credit = 1.0
+        """Faults to put down to chance: one in five calls tells nothing about how many are in flight."""
         self._errors_to_ignore = self._count = self._skip = 0
         self._latency_sum = 0.0
         self._restart()
 
     def success(self, *, latency_s: float, waiting: bool) -> None:
         """A call came back; `waiting` says whether others wait for a turn, without which nothing is learned."""
+        self._credit = min(3.0, self._credit + 0.25)
         if not waiting:
             self._restart()
             return
@@ -61,6 +64,8 @@ class Knee:
 
     def rejected(self, *, others: int) -> None:
         """A call was turned away for too many, while `others` were in flight: those are what the server takes."""
+        if self._is_chance():
+            return
         self._set(min(self.limit, max(1, others)))
         self._growth, self._free_growth = _CAREFUL, 0
         if self._before is not None:
@@ -74,10 +79,18 @@ class Knee:
         if self._errors_to_ignore > 0:
             self._errors_to_ignore -= 1
             return
+        if self._is_chance():
+            return
         before = self.limit
         self._set(max(1, math.floor(self.limit * 0.7)))
         self._errors_to_ignore = before
         self._growth, self._before, self._hold, self._free_growth = 1.5, None, 1, 0
+
+    def _is_chance(self) -> bool:
+        if self._credit < 1:
+            return False
+        self._credit -= 1
+        return True
 
     def _weigh(self, *, rate: float, latency_s: float) -> None:
         """End a window of measurement: go on growing, settle, or sit still."""

@@ -7,15 +7,19 @@ skipped: the result is simply computed again. Failures are never stored. All thr
 import hashlib
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from aot.records import JsonDict, Record
 from aot.runs import append_row, open_append
 from aot.teacher.tools.clipview import ClipView
+
+_MOST_PARTS = 1 << 16
 
 
 class CachedResult(Record):
@@ -26,28 +30,49 @@ class CachedResult(Record):
 
 
 class ResultCache:
-    """Results by key, for many threads at once; give no folder to remember within this process only."""
+    """Results by key, for many threads at once; give no folder to remember within this process only.
+
+    With a folder, only places are kept in memory: results are read again when they are asked for.
+    """
 
     def __init__(self, folder: Path | None = None, *, writer: str = "0") -> None:
         self._results: dict[str, CachedResult] = {}
+        self._places: dict[str, int] = {}
+        """Offset times `_MOST_PARTS`, plus the number of the part."""
+        self._parts: list[Path] = []
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
         if folder is not None:
-            for path in sorted(folder.glob("part-*.jsonl")):
-                self._read(path)
-            self._file = open_append(folder / f"part-{writer}.jsonl")
+            own = folder / f"part-{writer}.jsonl"
+            self._file = open_append(own)
+            self._parts = [own, *sorted(path for path in folder.glob("part-*.jsonl") if path != own)][:_MOST_PARTS]
+            for number, path in enumerate(self._parts):
+                self._read(path, number)
 
     def get(self, key: str) -> CachedResult | None:
         """The stored result, or None."""
         with self._lock:
-            return self._results.get(key)
+            place = self._places.get(key)
+            if place is None:
+                return self._results.get(key)
+        offset, number = divmod(place, _MOST_PARTS)
+        try:
+            with self._parts[number].open("rb") as file:
+                file.seek(offset)
+                row = CachedResult.model_validate_json(file.readline())
+        except (OSError, ValidationError):
+            return None
+        return row if row.key == key else None
 
     def put(self, row: CachedResult) -> None:
         """Store a result; raises RunError when the disk refuses it."""
         with self._lock:
-            self._results[row.key] = row
-            if self._file is not None:
-                append_row(self._file, row)
+            if self._file is None:
+                self._results[row.key] = row
+                return
+            offset = self._file.tell()
+            append_row(self._file, row)
+            self._places[row.key] = offset * _MOST_PARTS
 
     def close(self) -> None:
         """Close the file of this writer."""
@@ -62,13 +87,13 @@ class ResultCache:
     ) -> None:
         self.close()
 
-    def _read(self, path: Path) -> None:
-        for line in path.read_bytes().splitlines():
-            try:
-                row = CachedResult.model_validate_json(line)
-            except ValidationError:
-                continue
-            self._results[row.key] = row
+    def _read(self, path: Path, number: int) -> None:
+        offset = 0
+        with path.open("rb") as file:
+            for line in file:
+                with suppress(ValueError, KeyError, TypeError):
+                    self._places[str(from_json(line)["key"])] = offset * _MOST_PARTS + number
+                offset += len(line)
 
 
 def cache_key(*, clip: ClipView, tool: str, version: str, arguments: JsonDict, sight: str) -> str:

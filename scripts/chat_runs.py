@@ -18,7 +18,7 @@ from aot.config import RunConfig, parse_config
 from aot.records import Question, Trace
 from aot.runs import RunFolder, read_rows
 from text_cot.datasets.toy_math import draw_toy_math
-from text_cot.families import FAMILIES
+from text_cot.families import FAMILIES, Granularity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "chat"))
 from fault_server import FaultServer
@@ -50,11 +50,11 @@ def solver(questions: list[Question]) -> Callable[[Body], str]:
     return lambda body: replies[asked_in(body["messages"][-1]["content"])]
 
 
-def chain_of(question: Question) -> str:
+def chain_of(question: Question, *, granularity: Granularity = "coarse") -> str:
     """A right chain with its answer line."""
     family = FAMILIES[question.kind]
     state = family.state_type.model_validate(question.state)
-    return "\n".join([*family.solve(state, "coarse", 0), f"Answer: {family.answer(state)}"])
+    return "\n".join([*family.solve(state, granularity, 0), f"Answer: {family.answer(state)}"])
 
 
 def asked_in(content: Any) -> str:  # noqa: ANN401 - a string or a list of parts

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from aot.config.run import RunConfig
+from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.config.training import EMBEDDED_STUDENTS
 from aot.errors import ConfigError
 
@@ -87,10 +88,11 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
     side["annotated"] = data.annotated.model_copy(update=official)
     base = student.base if student.base in EMBEDDED_STUDENTS else locate("student.base", student.base) or student.base
     appearance = absolute("teacher.appearance", teacher.appearance)
+    prompts = teacher.prompts if teacher.prompts in BUILT_IN_PROMPTS else absolute("teacher.prompts", teacher.prompts)
     changed = {
         "data": data.model_copy(update=side),
         "student": student.model_copy(update={"base": base}),
-        "teacher": teacher.model_copy(update={"appearance": appearance}),
+        "teacher": teacher.model_copy(update={"appearance": appearance, "prompts": prompts}),
     }
     for name in ("chat", "vision_chat", "judge_chat"):
         if chat := getattr(config, name):

@@ -44,6 +44,10 @@ class HfConfig(Section):
     """Frames of one call at most, evenly spaced."""
 
 
+BUILT_IN_PROMPTS = ("built-in", "bare")
+"""Prompt files of the chat teacher of text that come with the package."""
+
+
 class TeacherConfig(Section):
     """Who writes traces."""
 

@@ -13,12 +13,13 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import yaml  # noqa: E402
+from bench_chat_queue import measure  # noqa: E402
 from chat_runs import asked_in, chat_config, chat_settings, solver, written_rows  # noqa: E402
 from check_chat_faults import check_faults  # noqa: E402
 from check_chat_kills import check_kills  # noqa: E402
 from fault_server import FaultServer  # noqa: E402
 
-from aot.config import RunConfig, parse_config  # noqa: E402
+from aot.config import RunConfig, load_config, parse_config  # noqa: E402
 from aot.errors import ConfigError, GuardStop  # noqa: E402
 from aot.pipeline import run_stages  # noqa: E402
 from aot.records import Question, Trace  # noqa: E402
@@ -209,3 +210,22 @@ def test_the_run_fails_before_any_work_when_the_model_cannot_be_asked(tmp_path: 
     with pytest.raises(ConfigError, match="none"):
         run_stages(config, config_path=Path("t.yaml"), command=["t"], stages=("prepare", "generate"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_queue_of_questions_costs_little_memory() -> None:
+    few, many = measure(questions=100), measure(questions=20_000)
+    assert many.peak_mb - few.peak_mb < 40  # 200 MB for a hundred thousand
+
+
+def test_the_tiny_config_finds_a_reply_to_every_question_in_its_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(SCRIPTS.parent)
+    path = Path("configs/text/chat_math_tiny.yaml")
+    config = load_config(path, overrides=(f"run.dir={tmp_path / 'run'}",))
+    run, code = run_stages(config, config_path=path, command=["t"], stages=("prepare", "generate"))
+    assert code == 0
+    rows = written_rows(run)
+    assert len(rows) == 156
+    assert {row.error.boundary for row in rows if row.error} == {"parse"}
+    assert sum(row.status == "ok" for row in rows) > 100

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.config import TeacherConfig
+from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.errors import ConfigError
 from aot.records import AnswerType, Question
 from text_cot.families import Granularity
 
 GRANULARITIES: tuple[Granularity, ...] = ("coarse", "fine")
-BUILT_IN = {"built-in": "", "bare": "bare/"}
 SLOTS = ("question", "question_text", "answer_form")
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _FORMS: dict[AnswerType, str] = {
@@ -65,16 +65,15 @@ def fill(prompt: Prompt, question: Question) -> str:
 
 def _prompt(config: TeacherConfig, granularity: Granularity) -> Prompt:
     name = f"{config.order}_{granularity}.txt"
-    if config.prompts in BUILT_IN:
-        return load_prompt("text_cot", BUILT_IN[config.prompts] + name)
+    if config.prompts in BUILT_IN_PROMPTS:
+        return load_prompt("text_cot", name if config.prompts == "built-in" else f"{config.prompts}/{name}")
     folder = Path(config.prompts)
     candidates = [folder / name, folder / f"{config.order}.txt"]
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
-        known = ", ".join(BUILT_IN)
         raise ConfigError(
             f"teacher.prompts is {config.prompts!r}, but there is no file {candidates[0]} and no {candidates[1]}; "
-            f"give a folder that has one of them, or one of: {known}"
+            f"give a folder that has one of them, or one of: {', '.join(BUILT_IN_PROMPTS)}"
         )
     return _own(path)
 

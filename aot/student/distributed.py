@@ -34,6 +34,12 @@ def start(config: RunConfig) -> None:
     PartialState(backend="gloo")
 
 
+def finish() -> None:
+    """Leave the process group, so that none of its threads runs on while the interpreter ends, which aborts it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _read_no_pickles() -> None:
     """Let DeepSpeed read its checkpoints, which it does with full pickle, as tensors and a few plain classes only."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler

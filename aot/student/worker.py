@@ -44,11 +44,12 @@ def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
 def _train(run: RunFolder, name: str) -> None:
     config = load_config(run.config)
     arm = _arm(run, config, name)
-    from aot.student.distributed import start
+    from aot.student.distributed import finish, start
     from aot.student.train import train_here
 
     start(config)
     train_here(run, config, arm)
+    finish()  # Only after success: while an error is told, the others may still be in the middle of an exchange.
 
 
 if __name__ == "__main__":

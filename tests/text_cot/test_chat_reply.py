@@ -1,5 +1,8 @@
 """One contract for whatever form a chat model answers in."""
 
+import contextlib
+import time
+
 import pytest
 
 from aot.records import Question
@@ -26,6 +29,7 @@ WANTED = (("2 + 3 = 5.",), "5")
         '{"steps": ["2 + 3 = 5."], "answer": "5"}',
         'Here it is:\n```json\n{"answer": 5, "steps": "2 + 3 = 5."}\n```',
         "2 + 3 = 5. The answer is 5.",
+        "2 + 3 = 5.\n<answer>\nAnswer: 5\n</answer>",
         "2 + 3 = 5.\r\nAnswer: $5$.\r\n",
     ],
 )
@@ -77,3 +81,13 @@ def test_half_characters_and_control_characters_can_be_stored() -> None:
 
 def test_the_schema_asks_for_the_fields_in_the_order_of_thought() -> None:
     assert [next(iter(schema_of(order)["properties"])) for order in ("pre", "post")] == ["steps", "answer"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["\\boxed{", "```json {", "<think>", "</think>", '{"steps": [', "Answer: ", "1. ", "\\"]
+)
+def test_a_hostile_reply_is_read_in_linear_time(piece: str) -> None:
+    started = time.perf_counter()
+    with contextlib.suppress(UnreadableReply):
+        read_reply(piece * (400_000 // len(piece)), question=NUMBER)
+    assert time.perf_counter() - started < 3

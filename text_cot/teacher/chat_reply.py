@@ -18,9 +18,9 @@ from aot.records import JsonDict, Question
 
 MAX_ANSWER_CHARS = 200
 MAX_STEPS = 500
+MAX_BOXES = 8
 ReplyReason = Literal["no_answer", "no_steps", "open_thought", "too_many_steps"]
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\x85]")
-_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
 _TAGS = re.compile(r"</?(?:think|thinking|thought|answer|solution|reasoning)>", re.IGNORECASE)
 _MARKER = re.compile(r"(?:[-*•]\s+|#{1,6}\s+|(?:step\s+)?\d{1,2}[.):]\s+|step\s+\d{1,2}\s*[-–]\s+)", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -77,8 +77,8 @@ def read_reply(text: str, *, reasoning: str = "", question: Question) -> ReadCha
         steps, answer = _lines(structured[0]), structured[1]
     else:
         steps, answer = _lines(spoken), find_answer(spoken).answer or ""
-    answer = _own_form(answer, question)
-    if not answer or len(answer) > MAX_ANSWER_CHARS:
+    answer = _own_form(answer, question) if len(answer) <= MAX_ANSWER_CHARS else ""
+    if not answer:
         raise UnreadableReply("the reply states no answer, or several different ones", reason="no_answer")
     steps = [line for line in steps if plain(line) != plain(answer)]
     steps = steps or _lines(thought) or _lines(_clean(reasoning))
@@ -107,8 +107,8 @@ def _split_thought(text: str) -> tuple[str, str]:
 
 def _read_object(spoken: str) -> tuple[str, str] | None:
     """Steps and answer of a reply that is a JSON object, empty where it has none; None for any other text."""
-    fenced = _FENCED.search(spoken)
-    candidate = fenced[1] if fenced else spoken.strip()
+    _, fenced, rest = spoken.partition("```")
+    candidate = rest.removeprefix("json").strip() if fenced else spoken.strip()
     if not candidate.startswith("{"):
         return None
     for form in (_LATEX.sub(r"\\\\", candidate), _BAD_ESCAPE.sub(r"\1\\\\", _LATEX.sub(r"\\\\", candidate))):
@@ -118,7 +118,7 @@ def _read_object(spoken: str) -> tuple[str, str] | None:
             continue
         if isinstance(found, dict):
             if not isinstance(found.get("answer"), str | bool):
-                return "", ""
+                return None if fenced else ("", "")
             steps = found.get("steps", found.get("reasoning", ""))
             lines = [str(one) for one in steps] if isinstance(steps, list) else [str(steps)]
             return _clean("\n".join(lines)), _clean(str(found["answer"]))
@@ -137,7 +137,8 @@ def _lines(text: str) -> list[str]:
 def _bare(line: str) -> str:
     """A line without list markers, bold print and boxes."""
     line = line.strip().replace("**", "")
-    line = _BOX.sub(r"\1", line)
+    if line.count("box") <= MAX_BOXES:  # many open boxes in one line would take long
+        line = _BOX.sub(r"\1", line)
     if not line.startswith("####"):
         line = _MARKER.sub("", line, count=1) if _MARKER.match(line) else line
     return line.strip() if any(character.isalnum() for character in line) else ""

@@ -16,7 +16,11 @@ from aot.errors import RunError
 from aot.runs import PUBLISHED, RunFolder, read_run_json, set_stage, stage_done, write_error
 
 log = logging.getLogger(__name__)
-SHAPED_BY = {"prepare": ("seed", "data.", "frames."), "generate": ("teacher.",), "filter": ("filter.",)}
+SHAPED_BY = {
+    "prepare": ("seed", "data.", "frames."),
+    "generate": ("teacher.", "chat.", "vision_chat."),
+    "filter": ("filter.", "judge_chat."),
+}
 """The settings that shape each stage that can be taken over, besides those of earlier stages."""
 ALSO = {"prepare": ("clips",), "generate": ("attempts", "faults"), "filter": ()}
 APPENDED = ("traces", "attempts", "faults")

@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/served"))
     options = parser.parse_args()
     out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     model = (options.model or distilled(out, steps=options.steps)).resolve()
     with served(model, log=out / "serve.log") as url:
         print(f"transformers serve answers at {url}", flush=True)

@@ -31,6 +31,9 @@ ConfigArgument = Annotated[
 ]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Settings to change")]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most this many clips of each split.", min=1)]
+MaxCostOption = Annotated[
+    float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
 
 
@@ -59,9 +62,25 @@ def run_command(
     overrides: OverridesArgument = None,
     limit: LimitOption = None,
     dry_run: DryRunOption = False,
+    max_cost: MaxCostOption = None,
 ) -> None:
     """Do all stages: prepare, generate, filter, train, evaluate, report."""
-    _run(config, overrides, limit=limit, dry_run=dry_run, stages=STAGES)
+    _run(config, _with_cost(overrides, max_cost), limit=limit, dry_run=dry_run, stages=STAGES)
+
+
+def generate_command(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    max_cost: MaxCostOption = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only this share of the questions, I from 0 to N-1.")
+    ] = None,
+) -> None:
+    """Do the generate stage of a run, or one shard of it."""
+    settings = [*_with_cost(overrides, max_cost), *([f"run.shard={shard}"] if shard else [])]
+    _run(config, settings, limit=limit, dry_run=dry_run, stages=("generate",))
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
@@ -78,7 +97,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
 
 
 for _stage in STAGES:
-    app.command(_stage)(_stage_command(_stage))
+    app.command(_stage)(generate_command if _stage == "generate" else _stage_command(_stage))
 
 
 @app.command()
@@ -87,6 +106,25 @@ def status(run: Annotated[Path, typer.Argument(help="A run folder, for example r
     from aot.pipeline.status import status_lines
 
     print("\n".join(status_lines(run)))
+
+
+@app.command()
+def baselines(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Print what label-only baselines reach on the questions of a config; needs no clip."""
+    from aot.config import load_config
+    from aot.pipeline.baselines import baseline_lines, measure_baselines
+
+    settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
+    loaded = load_config(config, overrides=tuple(settings))
+    if as_json:
+        print(measure_baselines(loaded, config).model_dump_json(indent=1))
+    else:
+        print("\n".join(baseline_lines(loaded, config)))
 
 
 @app.command()
@@ -165,6 +203,10 @@ def ask(
             clip, question, choices=tuple(choice or ()), appearance=appearance, annotations=annotations, as_json=as_json
         )
     )
+
+
+def _with_cost(overrides: list[str] | None, max_cost: float | None) -> list[str]:
+    return [*(overrides or []), *([f"chat.max_cost={max_cost}"] if max_cost is not None else [])]
 
 
 def _run(

@@ -11,6 +11,7 @@ from typing import IO
 
 from aot.answers import verifies
 from aot.chat.opening import open_chat
+from aot.chat.outage import AT_LEAST, until_outage
 from aot.chat.pool import map_threads
 from aot.chat.spend import spend_summary
 from aot.config import RunConfig
@@ -20,7 +21,6 @@ from aot.runs import RunFolder, append_row, open_append, publish, read_rows
 from aot.shards import Shard, share_key
 from aot.traces import part_path, read_solved, solved_samples
 from text_cot.faults import plant
-from text_cot.outage import AT_LEAST, until_outage
 from text_cot.prepare import TRAIN
 from text_cot.teacher import given, procedural
 from text_cot.teacher.chat import ChatTeacher, chat_section
@@ -111,7 +111,7 @@ def _solved(teacher: Samples, todo: Iterator[Task]) -> Iterator[tuple[Question, 
         return teacher.solve(*task)
 
     answers = map_threads(ask, todo, threads=teacher.threads)
-    for trace in until_outage(answers, limit=max(AT_LEAST, teacher.threads)):
+    for trace in until_outage(answers, trace_of=lambda trace: trace, limit=max(AT_LEAST, teacher.threads)):
         yield asked.pop((trace.question_id, trace.sample_index)), trace
 
 

@@ -17,13 +17,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from aot.chat.outage import AT_LEAST, got_no_reply, until_outage
 from aot.config import RunConfig
 from aot.errors import AotError, GuardStop
 from aot.pending import Pending, Place, read_places
 from aot.records import Question, Trace, TraceError
 from aot.runs import RunFolder
 from aot.teacher.processes import Failure
-from aot.teacher.work import RowFiles, Solved, Solver, chat_threads
+from aot.teacher.work import RowFiles, Solved, Solver, chat_threads, row_of
 
 log = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 100_000_000
@@ -44,11 +45,13 @@ def solve_on_ray(run: RunFolder, config: RunConfig, pending: Pending, *, writer:
     with _connected(config), RowFiles(run, writer=writer) as rows:
         crew = _Crew(run, config, pending, writer=writer)
         try:
-            for solved in crew.work():
+            limit = max(AT_LEAST, config.teacher.workers * max(1, chat_threads(config)))
+            for solved in until_outage(crew.work(), trace_of=row_of, limit=limit):
                 yield rows.add(solved)
         finally:
             for solved in crew.dismiss():
-                rows.add(solved)
+                if not got_no_reply(solved.trace):
+                    rows.add(solved)
 
 
 @contextmanager

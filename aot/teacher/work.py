@@ -5,12 +5,13 @@ are appended by the one thread that iterates.
 """
 
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from aot.answers import verifies
+from aot.chat.outage import AT_LEAST, got_no_reply, until_outage
 from aot.chat.pool import map_threads
 from aot.config import RunConfig
 from aot.errors import DecodeError
@@ -132,21 +133,37 @@ def solve_in_threads(
     """Like `solve_all`, many questions at once: for teachers that wait for a chat model most of the time.
 
     When a thread or the caller stops the work, nothing new is started, and what the other threads still finish is
-    written before the error goes on.
+    written before the error goes on; questions to which nobody answered stay unwritten then.
+
+    Raises:
+        GuardStop: the chat model answers nobody any more.
     """
     finished: queue.SimpleQueue[Solved] = queue.SimpleQueue()
 
     def work(question: Question) -> None:
         finished.put(solver.solve(question))
 
-    with Solver(run, config, writer=writer) as solver, RowFiles(run, writer=writer) as rows:
-        try:
-            for _ in map_threads(work, questions, threads=threads):
-                while not finished.empty():
-                    yield rows.add(finished.get())
-        finally:
+    def as_they_come() -> Generator[Solved, None, None]:
+        for _ in map_threads(work, questions, threads=threads):
             while not finished.empty():
-                rows.add(finished.get())
+                yield finished.get()
+
+    with Solver(run, config, writer=writer) as solver, RowFiles(run, writer=writer) as rows:
+        coming = as_they_come()
+        try:
+            for solved in until_outage(coming, trace_of=row_of, limit=max(AT_LEAST, threads)):
+                yield rows.add(solved)
+        finally:
+            coming.close()  # waits for the calls in flight
+            while not finished.empty():
+                late = finished.get()
+                if not got_no_reply(late.trace):
+                    rows.add(late)
+
+
+def row_of(solved: Solved) -> Trace:
+    """The trace that is the row of a question."""
+    return solved.trace
 
 
 def chat_threads(config: RunConfig) -> int:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from aot.shards import Shard
 from aot.teacher import runner
 from aot.teacher.runner import generate
 from aot.teacher.solving import open_shelf
-from aot.teacher.work import solve_all, solve_in_threads
+from aot.teacher.work import Solved, Solver, solve_all, solve_in_threads
 from aot.traces import read_faults, read_traces
 
 FAULTS = {"rate": 0.5}
@@ -237,12 +238,23 @@ def test_threads_write_the_same_traces(run: RunFolder, expected: Expected) -> No
     assert done(run, config) == expected
 
 
-def test_rows_that_other_threads_finish_are_written_when_one_stops_the_work(run: RunFolder) -> None:
+def test_rows_that_other_threads_finish_are_written_when_one_stops_the_work(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = questions_of(run)[:8]
+    solve, begun = Solver.solve, threading.Semaphore(0)
+
+    def counted(solver: Solver, question: Question) -> Solved:
+        begun.release()
+        return solve(solver, question)
 
     def questions() -> Iterator[Question]:
         yield from asked
+        for _ in asked:  # what no thread has begun yet may be left undone
+            assert begun.acquire(timeout=60)
         raise GuardStop("enough")
+
+    monkeypatch.setattr(Solver, "solve", counted)
 
     with pytest.raises(GuardStop, match="enough"):
         list(solve_in_threads(run, config_of(), questions(), writer="0", threads=4))

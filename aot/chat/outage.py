@@ -5,33 +5,40 @@ between, mean that nobody answers: then work stops, those rows stay unwritten, a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from aot.errors import GuardStop
 from aot.records import Trace
 
+Row = TypeVar("Row")
 OUTAGE_REASONS = ("rate_limited", "server_error", "timeout", "connection")
 """Why a request that may be good got no reply."""
 AT_LEAST = 8
 """So many unanswered calls in a row are needed at any rate."""
 
 
-def until_outage(traces: Iterable[Trace], *, limit: int) -> Iterator[Trace]:
-    """The traces as they come; those without any reply only once somebody was answered after them, or all is over.
+def got_no_reply(trace: Trace) -> bool:
+    """Whether a trace failed because nobody answered, so that another time may bring more."""
+    return trace.error is not None and trace.error.reason in OUTAGE_REASONS
+
+
+def until_outage(rows: Iterable[Row], *, trace_of: Callable[[Row], Trace], limit: int) -> Iterator[Row]:
+    """The rows as they come; those without any reply only once somebody was answered after them, or all is over.
 
     Raises:
-        GuardStop: `limit` traces in a row got no reply.
+        GuardStop: `limit` rows in a row got no reply.
     """
-    held: list[Trace] = []
-    for trace in traces:
-        if trace.error is not None and trace.error.reason in OUTAGE_REASONS:
-            held.append(trace)
+    held: list[Row] = []
+    for row in rows:
+        if got_no_reply(trace_of(row)):
+            held.append(row)
             if len(held) >= limit:
-                raise GuardStop(_told(held))
+                raise GuardStop(_told([trace_of(one) for one in held]))
             continue
         yield from held
         held = []
-        yield trace
+        yield row
     yield from held
 
 

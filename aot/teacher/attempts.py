@@ -11,6 +11,7 @@ from aot.errors import DecodeError, SourceError, ToolError
 from aot.records import MediaRef, Question, Trace
 from aot.teacher.executor import failed_trace, run_candidate, with_attempts_cost
 from aot.teacher.kit import TRAIN, TeacherKit
+from aot.teacher.shuffle import with_shuffled_answers
 from aot.teacher.tools.clipview import ClipView
 
 
@@ -27,10 +28,14 @@ def solve(question: Question, shelf: Shelf, kit: TeacherKit, *, candidates: int)
     try:
         clip = shelf.view(question.media)
     except (SourceError, DecodeError, ToolError) as error:
-        return [failed_trace(question, kit, boundary=error.boundary, message=str(error))]
+        return [failed_trace(question, kit, error)]
     attempts: list[Trace] = []
     for candidate in range(candidates if question.split == TRAIN else 1):
         attempts.append(run_candidate(question, clip, kit, candidate=candidate))
         if question.split == TRAIN and verifies(attempts[-1], question):
             break
-    return [*attempts[:-1], with_attempts_cost(attempts[-1], attempts)]
+    *earlier, last = attempts
+    charged = with_attempts_cost(last, attempts)
+    if kit.shuffle_checks and question.split == TRAIN and question.choices and verifies(last, question):
+        charged = with_shuffled_answers(charged, question, clip, kit)
+    return [*earlier, charged]

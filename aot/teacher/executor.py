@@ -5,22 +5,26 @@ budget is checked between calls; a single call is not interrupted.
 """
 
 import time
-import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 from pydantic import ValidationError
 
-from aot.errors import AotError, ToolError
+from aot.chat.messages import ChatUsage
+from aot.chat.spend import cost_of
+from aot.errors import AotError, ChatError, ConfigError, GuardStop, ToolError
 from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
 from aot.teacher.kit import TeacherKit
-from aot.teacher.planner import FinalAnswer
+from aot.teacher.planner import BadCall, FinalAnswer, Spent
 from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
-from aot.teacher.verbalise import verbalise
 
 MAX_ERROR_CHARS = 300
+MAX_AT_ONCE = 8
+"""Calls of one turn that run at the same time."""
 
 
 @dataclass(frozen=True)
@@ -32,50 +36,114 @@ class _Done:
 
 
 def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candidate: int) -> Trace:
-    """The trace of one plan; failures of planner and tools are part of it, never exceptions."""
-    question = question.model_copy(update={"answer": ""})  # Neither planner nor wording may lean on the gold answer.
-    started_s = time.perf_counter()
-    scene = kit.scene(clip)
-    context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
-    done: list[_Done] = []
+    """The trace of one plan; failures of planner and tools are part of it, never exceptions.
 
-    def trace(status: str, *, error: TraceError | None = None, final: FinalAnswer | None = None) -> Trace:
-        steps = tuple(one.step for one in done)
+    Raises:
+        ConfigError, GuardStop: nobody can go on, such as for want of a valid key.
+    """
+    question = question.model_copy(update={"answer": ""})  # Neither planner nor wording may lean on the gold answer.
+    work = _Work(question, clip, kit, candidate)
+    final: FinalAnswer | None = None
+    rationale = ""
+    try:
+        final = work.follow()
+        rationale, written = kit.writer.write(question, work.steps, final, candidate=candidate)
+        work.spent += written
+    except _OverBudgetError as over:
+        return work.trace("truncated", error=TraceError(boundary="guard", message=str(over)))
+    except (ConfigError, GuardStop):
+        raise
+    except AotError as error:
+        return work.trace("failed", final=final, error=trace_error(error))
+    return work.trace("ok", final=final, rationale=rationale)
+
+
+class _OverBudgetError(Exception):
+    """The plan came to no end within what it may cost."""
+
+
+class _Work:
+    """One plan being carried out."""
+
+    def __init__(self, question: Question, clip: ClipView, kit: TeacherKit, candidate: int) -> None:
+        self._question, self._kit, self._candidate = question, kit, candidate
+        self._plan = kit.planner.start(question, scene=kit.scene(clip), candidate=candidate)
+        self._context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
+        self._started_s = time.perf_counter()
+        self._done: list[_Done] = []
+        self.spent = Spent()
+        """On prose, besides what the plan and the tools spent."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """One for each call so far."""
+        return tuple(one.step for one in self._done)
+
+    def follow(self) -> FinalAnswer:
+        """The plan's answer, after all its turns."""
+        budget = self._kit.budget
+        for _ in range(budget.max_turns):
+            action = self._plan.next(self.steps)
+            if isinstance(action, FinalAnswer):
+                return action
+            if len(self._done) + len(action.calls) > budget.max_calls:
+                raise _OverBudgetError(f"no answer after {len(self._done)} calls; raise teacher.max_calls")
+            if time.perf_counter() - self._started_s > budget.time_limit_s:
+                raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
+            self._done += self._carried_out(action.calls)
+        raise _OverBudgetError(f"no answer after {budget.max_turns} turns; raise teacher.max_turns")
+
+    def trace(
+        self, status: str, *, error: TraceError | None = None, final: FinalAnswer | None = None, rationale: str = ""
+    ) -> Trace:
+        """The trace as it is now."""
+        kit = self._kit
         return Trace.model_validate(
             {
-                "question_id": question.id,
-                "sample_index": candidate,
-                "teacher": kit.planner.name,
-                "steps": steps,
+                "question_id": self._question.id,
+                "sample_index": self._candidate,
+                "teacher": kit.teacher_name,
+                "steps": self.steps,
                 "support": final.support if final else (),
                 "answer": final.answer if final else "",
-                "rationale": _rationale(question, steps, final, kit, candidate) if final else "",
+                "rationale": rationale,
                 "status": status,
                 "error": error,
-                "usage": Usage(
-                    tool_calls=len(done),
-                    cached_calls=sum(one.was_cached for one in done),
-                    seconds=time.perf_counter() - started_s,
-                ),
+                "usage": self._usage(),
                 "config_digest": kit.config_digest,
             }
         )
 
-    while True:
-        try:
-            action = kit.planner.next_action(
-                question, tuple(one.step for one in done), scene=scene, candidate=candidate
-            )
-        except AotError as error:
-            return trace("failed", error=TraceError(boundary=error.boundary, message=str(error)[:MAX_ERROR_CHARS]))
-        if isinstance(action, FinalAnswer):
-            return trace("ok", final=action)
-        if len(done) >= kit.budget.max_calls:
-            return trace("truncated", error=_over(f"no answer after {len(done)} calls; raise teacher.max_calls"))
-        if time.perf_counter() - started_s > kit.budget.time_limit_s:
-            limit = f"no answer within {kit.budget.time_limit_s:.0f} s; raise teacher.time_limit_s"
-            return trace("truncated", error=_over(limit))
-        done.append(call_tool(action, context, kit, index=len(done) + 1))
+    def _carried_out(self, calls: tuple[ToolCall | BadCall, ...]) -> list[_Done]:
+        """The finished calls of one turn, in their order; several at the same time."""
+        first = len(self._done) + 1
+
+        def one(index: int, call: ToolCall | BadCall) -> _Done:
+            if isinstance(call, BadCall):
+                step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
+                return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
+            return call_tool(call, self._context, self._kit, index=index)
+
+        if len(calls) == 1:
+            return [one(first, calls[0])]
+        with ThreadPoolExecutor(max_workers=min(len(calls), MAX_AT_ONCE)) as pool:
+            return list(pool.map(one, range(first, first + len(calls)), calls))
+
+    def _usage(self) -> Usage:
+        kit, looks = self._kit, tuple(self._context.usage)
+        thought, looked = self._plan.spent + self.spent, sum(looks, ChatUsage())
+        total = thought.usage + looked
+        costs = [cost_of(thought.usage, kit.prices)] if thought.calls else []
+        costs += [cost_of(looked, kit.vision_prices)] if looks else []
+        known = [cost for cost in costs if cost is not None]
+        return Usage(
+            tool_calls=len(self._done),
+            cached_calls=sum(one.was_cached for one in self._done),
+            chat_calls=thought.calls + len(looks),
+            **total.model_dump(),
+            cost=sum(known) if costs and len(known) == len(costs) and thought.is_known else None,
+            seconds=time.perf_counter() - self._started_s,
+        )
 
 
 def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> _Done:
@@ -95,14 +163,20 @@ def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: i
     return _Done(step.model_copy(update={"duration_s": round(time.perf_counter() - started_s, 6)}), was_cached)
 
 
-def failed_trace(question: Question, kit: TeacherKit, *, boundary: str, message: str) -> Trace:
+def trace_error(error: AotError) -> TraceError:
+    """An error as a row keeps it."""
+    reason = error.reason if isinstance(error, ChatError) else ""
+    return TraceError(boundary=error.boundary, message=str(error)[:MAX_ERROR_CHARS], reason=reason)
+
+
+def failed_trace(question: Question, kit: TeacherKit, error: AotError) -> Trace:
     """The row of a question that no plan could begin with, such as one about a clip that is not there."""
     return Trace(
         question_id=question.id,
         sample_index=0,
-        teacher=kit.planner.name,
+        teacher=kit.teacher_name,
         status="failed",
-        error=TraceError(boundary=boundary, message=message[:MAX_ERROR_CHARS]),
+        error=trace_error(error),
         config_digest=kit.config_digest,
     )
 
@@ -110,15 +184,12 @@ def failed_trace(question: Question, kit: TeacherKit, *, boundary: str, message:
 def with_attempts_cost(trace: Trace, attempts: list[Trace]) -> Trace:
     """The emitted trace, charged with what all attempts at its question cost."""
     usages = [attempt.usage for attempt in attempts]
-    return trace.model_copy(
-        update={
-            "usage": Usage(
-                tool_calls=sum(usage.tool_calls for usage in usages),
-                cached_calls=sum(usage.cached_calls for usage in usages),
-                seconds=round(sum(usage.seconds for usage in usages), 6),
-            )
-        }
-    )
+    counts = [name for name in Usage.model_fields if name not in ("cost", "seconds")]
+    sums: dict[str, Any] = {name: sum(getattr(usage, name) for usage in usages) for name in counts}
+    paid = [usage.cost for usage in usages if usage.chat_calls]
+    cost = None if None in paid or not paid else sum(one for one in paid if one is not None)
+    seconds = round(sum(usage.seconds for usage in usages), 6)
+    return trace.model_copy(update={"usage": Usage(**sums, cost=cost, seconds=seconds)})
 
 
 def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> tuple[Step, bool]:
@@ -155,14 +226,5 @@ def _looked_at(arguments: ToolArguments, clip: ClipView) -> tuple[TimeSpan | Non
     return rounded, tuple(round(clip.times_s[position], 3) for position in positions)
 
 
-def _rationale(question: Question, steps: tuple[Step, ...], final: FinalAnswer, kit: TeacherKit, candidate: int) -> str:
-    seed = zlib.crc32(f"{kit.seed}:{question.id}:{candidate}".encode())
-    return verbalise(question=question, steps=steps, support=final.support, answer=final.answer, seed=seed)
-
-
 def _failed(call: ToolCall, message: str, *, index: int) -> Step:
     return Step(index=index, call=call, status="failed", error=message[:MAX_ERROR_CHARS])
-
-
-def _over(message: str) -> TraceError:
-    return TraceError(boundary="guard", message=message)

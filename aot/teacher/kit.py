@@ -10,12 +10,14 @@ from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.opening import open_chat
-from aot.config import RunConfig
+from aot.config import PricesConfig, RunConfig
 from aot.records import ClipAnnotation
 from aot.runs import RunFolder, read_rows
 from aot.teacher.cache import ResultCache
+from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.planner import Planner, Scene
 from aot.teacher.procedure import ProcedureModel
+from aot.teacher.rewrite import TemplateWriter, Writer, chat_writer
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS, make_tools
 from aot.teacher.tools.appearance import load_appearance
@@ -65,6 +67,18 @@ class TeacherKit:
     budget: Budget
     seed: int
     config_digest: str
+    writer: Writer = TemplateWriter(0)
+    """Turns finished traces into prose."""
+    shuffle_checks: int = 0
+    """So often a verified choice is tried again with its options in another order."""
+    prices: PricesConfig | None = None
+    """Of the model that plans and writes."""
+    vision_prices: PricesConfig | None = None
+
+    @property
+    def teacher_name(self) -> str:
+        """What traces name as their teacher: the planner, and the writer where it is a model."""
+        return " ".join(part for part in (self.planner.name, self.writer.name) if part)
 
     def scene(self, clip: ClipView) -> Scene:
         """What the planner may know about the clip before looking."""
@@ -106,7 +120,25 @@ def make_kit(run: RunFolder, config: RunConfig, *, writer: str, models: Models) 
     """
     clips_root = Path(config.data.root) if config.data.root else run.clips
     tools = make_tools(config, vision=models.vision, clips_root=clips_root)
-    return replace(pixel_kit(run, config, writer=writer), tools=tools)
+    return with_models(replace(pixel_kit(run, config, writer=writer), tools=tools), config, models)
+
+
+def with_models(kit: TeacherKit, config: RunConfig, models: Models) -> TeacherKit:
+    """`kit` with the planner and the writer of the config, over the tools that it has."""
+    teacher, vision = config.teacher, config.vision_chat or config.chat
+    kit = replace(
+        kit,
+        shuffle_checks=teacher.shuffle_checks,
+        prices=config.chat.prices if config.chat else None,
+        vision_prices=vision.prices if vision else None,
+    )
+    if config.chat is None or models.chat is None:
+        return kit
+    if teacher.planner == "chat":
+        kit = replace(kit, planner=ChatPlanner(models.chat, config.chat, kit.tools, config.seed))
+    if teacher.rationale == "chat":
+        kit = replace(kit, writer=chat_writer(models.chat, config.chat, seed=config.seed))
+    return kit
 
 
 def pixel_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
@@ -130,4 +162,5 @@ def pixel_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
         ),
         seed=config.seed,
         config_digest=config.digest(),
+        writer=TemplateWriter(config.seed),
     )

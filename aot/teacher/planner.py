@@ -1,12 +1,13 @@
-"""What a planner is: it sees a question and the steps so far, and says what to do next.
+"""What a planner is: it starts a plan for a question, and the plan says turn by turn which tools to call.
 
-Planners keep no state: the same question, scene, steps and candidate always give the same action, so a trace can be
-made again alone. The `rules` planner needs no model; others fit behind the same protocol.
+The same question, scene, candidate and steps always give the same calls (a chat model's replies are stored), so a trace
+can be made again alone. The `rules` planner needs no model, the `chat` planner asks one.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from aot.chat.messages import ChatUsage
 from aot.errors import ParseError
 from aot.records import Question, Step, ToolCall
 
@@ -35,28 +36,74 @@ class Scene:
     """Objects that can be detected."""
 
 
+@dataclass(frozen=True)
+class BadCall:
+    """A call that a model wrote in a form that no tool takes: it becomes a failed step."""
+
+    tool: str
+    written: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of one turn, at least one; they may be carried out at the same time."""
+
+    calls: tuple[ToolCall | BadCall, ...]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a chat model was asked for one trace."""
+
+    calls: int = 0
+    usage: ChatUsage = ChatUsage()
+    is_known: bool = True
+    """False when the server left out the tokens of a call."""
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """The sum of both."""
+        return Spent(self.calls + other.calls, self.usage + other.usage, self.is_known and other.is_known)
+
+
+class Plan(Protocol):
+    """The way to one answer."""
+
+    @property
+    def spent(self) -> Spent:
+        """What the plan has cost so far."""
+        ...
+
+    def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
+        """The next turn of calls, or the answer.
+
+        Args:
+            steps: everything that was called so far, one step for each call in order, failed calls included.
+
+        Raises:
+            ParseError: the question asks for something the planner does not understand, or a model wrote what no tool
+                and no answer takes.
+            ToolError: the steps so far do not give an answer, and there is no other way.
+            ChatError: a chat model gave no reply.
+        """
+        ...
+
+
 class Planner(Protocol):
-    """Anything that turns questions into tool calls."""
+    """Anything that turns questions into tool calls; many threads may start plans at once."""
 
     @property
     def name(self) -> str:
         """Stored with each trace; changes when its plans change."""
         ...
 
-    def next_action(
-        self, question: Question, steps: tuple[Step, ...], *, scene: Scene, candidate: int
-    ) -> ToolCall | FinalAnswer:
-        """The next tool call, or the answer.
+    def start(self, question: Question, *, scene: Scene, candidate: int) -> Plan:
+        """A plan for a question; its gold answer must not be read.
 
         Args:
-            question: its gold answer must not be read.
-            steps: what was called so far, failed calls included.
+            question: what is asked.
             scene: the window and the known names.
             candidate: which of the k plans for this question to follow, from 0.
-
-        Raises:
-            ParseError: the question asks for something the planner does not understand.
-            ToolError: the steps so far do not give an answer, and there is no other way.
         """
         ...
 

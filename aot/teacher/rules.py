@@ -1,6 +1,6 @@
 """The rule planner: each question kind has several routes of tool calls; candidate i takes another route or setting.
 
-A route is a generator: it yields a tool call and receives the finished step. `next_action` runs it again over the
+A route is a generator: it yields a tool call and receives the finished step. `RulesPlan` runs it again over the
 steps so far, so no state is kept. A route that cannot go on hands over, once, to the next route of its kind.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from aot.errors import ParseError, ToolError
 from aot.records import Question, Step, ToolCall
-from aot.teacher.planner import FinalAnswer, Scene, named_in
+from aot.teacher.planner import Calls, FinalAnswer, Scene, Spent, named_in
 
 Route = Generator[ToolCall, Step, FinalAnswer]
 LOOK_BACK_S = 1.2
@@ -64,15 +64,32 @@ class RulesPlanner:
 
     name = "rules-1"
 
-    def next_action(
-        self, question: Question, steps: tuple[Step, ...], *, scene: Scene, candidate: int
-    ) -> ToolCall | FinalAnswer:
-        """The next call or the answer; see `Planner.next_action`."""
-        routes = ROUTES.get(question.kind)
+    def start(self, question: Question, *, scene: Scene, candidate: int) -> "RulesPlan":
+        """The route of a candidate; see `Planner.start`."""
+        return RulesPlan(question, scene, candidate)
+
+
+@dataclass(frozen=True)
+class RulesPlan:
+    """A route over the rules, one call in each turn."""
+
+    question: Question
+    scene: Scene
+    candidate: int
+    spent: Spent = Spent()
+
+    def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
+        """The next call or the answer; see `Plan.next`."""
+        action = self._action(steps)
+        return action if isinstance(action, FinalAnswer) else Calls((action,))
+
+    def _action(self, steps: tuple[Step, ...]) -> ToolCall | FinalAnswer:
+        kind = self.question.kind
+        routes = ROUTES.get(kind)
         if routes is None:
-            raise ParseError(f"no rule for questions of kind {question.kind!r}; known: {', '.join(sorted(ROUTES))}")
-        asked = Asked(question, scene, candidate // len(routes))
-        chosen = candidate % len(routes)
+            raise ParseError(f"no rule for questions of kind {kind!r}; known: {', '.join(sorted(ROUTES))}")
+        asked = Asked(self.question, self.scene, self.candidate // len(routes))
+        chosen = self.candidate % len(routes)
         rest = steps
         try:
             return _follow(routes[chosen](asked), rest)

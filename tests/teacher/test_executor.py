@@ -11,7 +11,7 @@ from aot.records import Question, Step, ToolCall, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
 from aot.teacher.kit import Budget, TeacherKit
-from aot.teacher.planner import FinalAnswer, Scene, named_in
+from aot.teacher.planner import Calls, Scene, Spent, named_in
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
 from aot.teacher.tools import TOOLS
@@ -39,10 +39,13 @@ class AlwaysCalls:
     def __init__(self, call: ToolCall) -> None:
         self.call = call
 
-    def next_action(
-        self, question: Question, steps: tuple[Step, ...], *, scene: Scene, candidate: int
-    ) -> ToolCall | FinalAnswer:
-        return self.call
+    spent = Spent()
+
+    def start(self, question: Question, *, scene: Scene, candidate: int) -> "AlwaysCalls":
+        return self
+
+    def next(self, steps: tuple[Step, ...]) -> Calls:
+        return Calls((self.call,))
 
 
 @pytest.fixture(scope="module")

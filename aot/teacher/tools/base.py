@@ -113,12 +113,21 @@ def sight_of(tool: Tool[Any, Any], context: ToolContext) -> str:
 
 def openai_schema(tool: Tool[Any, Any]) -> dict[str, Any]:
     """The tool in OpenAI function-calling format, generated from its argument model."""
-    parameters = _without_titles(tool.Arguments.model_json_schema())
-    parameters.pop("description", None)
     return {
         "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": parameters_of(tool.Arguments),
+        },
     }
+
+
+def parameters_of(arguments: type[ToolArguments]) -> dict[str, Any]:
+    """The JSON schema of arguments, without titles and docstring."""
+    parameters: dict[str, Any] = _without_titles(arguments.model_json_schema())
+    parameters.pop("description", None)
+    return parameters
 
 
 def clamp_window(start_s: float, end_s: float, clip: ClipView) -> TimeSpan:

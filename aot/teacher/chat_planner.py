@@ -1,0 +1,236 @@
+"""The chat planner: a chat model is offered the tools in function-calling format and plans turn by turn.
+
+What it writes is data: a call is checked against the tool's schema before anything runs, and nothing is ever executed
+as code. The first turn with a failed call goes back to the model with the reason; after a second one the plan fails
+with the boundary that was crossed. The same holds for a reply without any call, and for an unfit answer.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import Any
+
+from pydantic import ValidationError
+
+from aot.chat.client import ChatModel
+from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, Message, Sampling, TextPart, WrittenCall, message
+from aot.chat.prompts import Prompt, data_slot, load_prompt
+from aot.config import ChatConfig
+from aot.errors import AotError, ParseError, ToolError
+from aot.records import Question, Step, ToolCall
+from aot.teacher.answer_call import ANSWER, answer_form, answer_schema, read_answer
+from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Spent
+from aot.teacher.tools import openai_schema
+from aot.teacher.tools.choosing import AnyTool
+
+MAX_RESULT_CHARS = 6000
+"""A longer tool result is cut, and says so."""
+MAX_WRITTEN_CHARS = 500
+_REMINDER = "Plain text is no answer here. Call a tool, or end with the `answer` call."
+
+
+@dataclass(frozen=True)
+class ChatPlanner:
+    """Plans by a chat model; see the module."""
+
+    chat: ChatModel
+    section: ChatConfig
+    tools: Mapping[str, AnyTool]
+    seed: int
+    prompts: tuple[Prompt, Prompt] = field(
+        default_factory=lambda: (load_prompt("aot.teacher", "plan.txt"), load_prompt("aot.teacher", "question.txt"))
+    )
+
+    @property
+    def name(self) -> str:
+        """The model, and the content hash of the prompts."""
+        return f"chat:{self.chat.name}:{self.prompt_digest}"
+
+    @property
+    def prompt_digest(self) -> str:
+        """Content hash of both prompt files."""
+        return "-".join(prompt.digest[:6] for prompt in self.prompts)
+
+    def start(self, question: Question, *, scene: Scene, candidate: int) -> "ChatPlan":
+        """A conversation about one question; see `Planner.start`."""
+        plan, asked = self.prompts
+        system = message("system", plan.fill({"manual": manual(self.tools)}))
+        user = message("user", asked.fill(question_slots(question, scene)))
+        return ChatPlan(self, question, candidate, [system, user])
+
+    def request(self, messages: list[Message], question: Question, candidate: int) -> ChatRequest:
+        """The next request of a conversation; candidates are different draws."""
+        schemas = [openai_schema(tool) for tool in self.tools.values()]
+        return ChatRequest(
+            messages=tuple(messages),
+            sampling=sampling_of(self.section, seed=self.seed, question_id=question.id, candidate=candidate),
+            tools=(*schemas, answer_schema()),
+            sample_index=candidate,
+            prompt_digest=self.prompt_digest,
+            purpose="plan",
+        )
+
+
+@dataclass
+class ChatPlan:
+    """One conversation; not for several threads."""
+
+    planner: ChatPlanner
+    question: Question
+    candidate: int
+    messages: list[Message]
+    spent: Spent = Spent()
+    _waiting: list[WrittenCall] = field(default_factory=list)
+    """Calls of the last turn whose results the model has not been told."""
+    _bad: set[int] = field(default_factory=set)
+    """Steps that no tool could have taken."""
+    _was_told: bool = False
+    """Whether a failure has gone back to the model already."""
+
+    def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
+        """The next turn; see `Plan.next`."""
+        self._tell_results(steps)
+        while True:
+            said = self._ask()
+            ends = [call for call in said.tool_calls if call.name == ANSWER]
+            if said.tool_calls and not ends:
+                return self._calls(said, before=len(steps))
+            try:
+                return self._answer(said, ends, steps)
+            except ParseError as error:
+                self._spend_mercy(error)
+                self._object(said, str(error))
+
+    def _ask(self) -> ChatReply:
+        said = self.planner.chat.reply(self.planner.request(self.messages, self.question, self.candidate))
+        self.spent += Spent(1, said.usage or ChatUsage(), said.usage is not None)
+        parts = (TextPart(text=said.text),) if said.text else ()
+        self.messages.append(Message(role="assistant", parts=parts, tool_calls=said.tool_calls))
+        return said
+
+    def _calls(self, said: ChatReply, *, before: int) -> Calls:
+        calls = [read_call(call, self.planner.tools) for call in said.tool_calls]
+        self._waiting = list(said.tool_calls)
+        self._bad |= {before + i for i, call in enumerate(calls, start=1) if isinstance(call, BadCall)}
+        return Calls(tuple(calls))
+
+    def _answer(self, said: ChatReply, ends: list[WrittenCall], steps: tuple[Step, ...]) -> FinalAnswer:
+        if not ends:
+            raise ParseError(_REMINDER)
+        if len(said.tool_calls) > 1:
+            raise ParseError("call `answer` alone in its turn; none of these calls was carried out")
+        return read_answer(_loaded(ends[0].arguments), self.question, steps)
+
+    def _object(self, said: ChatReply, problem: str) -> None:
+        """Tell the model what was wrong with a turn of which nothing was carried out."""
+        if not said.tool_calls:
+            self.messages.append(message("user", problem))
+        for call in said.tool_calls:
+            self.messages.append(_told(call, problem))
+
+    def _tell_results(self, steps: tuple[Step, ...]) -> None:
+        """Put the results of the last turn into the conversation; a second turn with a failure ends the plan."""
+        new = steps[len(steps) - len(self._waiting) :] if self._waiting else ()
+        for call, step in zip(self._waiting, new, strict=True):
+            self.messages.append(_told(call, step_text(step)))
+        self._waiting = []
+        failed = next((step for step in new if step.status == "failed"), None)
+        if failed is not None:
+            told = f"step {failed.index} failed: {failed.error}"
+            self._spend_mercy(ParseError(told) if failed.index in self._bad else ToolError(told))
+
+    def _spend_mercy(self, error: AotError) -> None:
+        if self._was_told:
+            raise error
+        self._was_told = True
+
+
+def read_call(call: WrittenCall, tools: Mapping[str, AnyTool]) -> ToolCall | BadCall:
+    """What a model wrote as a call of a tool, checked against its schema; a BadCall says what is wrong."""
+    written, name = call.arguments[:MAX_WRITTEN_CHARS], call.name[:64]
+    tool = tools.get(call.name)
+    if tool is None:
+        return BadCall(name, written, f"no tool is called {name!r}; known: {', '.join([*tools, ANSWER])}")
+    try:
+        arguments = _loaded(call.arguments)
+        tool.Arguments.model_validate(arguments)
+    except ParseError as error:
+        return BadCall(name, written, str(error))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "the arguments"
+        return BadCall(name, written, f"bad arguments: {problem['msg']} at {where}")
+    return ToolCall(tool=name, arguments=arguments)
+
+
+def step_text(step: Step) -> str:
+    """A finished step as the model reads it, its result fenced as data."""
+    if step.status == "failed":
+        return f"step {step.index} failed: {data_slot('reason', step.error)}"
+    text = json.dumps(step.result, ensure_ascii=False)
+    if len(text) > MAX_RESULT_CHARS:
+        text = f"{text[:MAX_RESULT_CHARS]} (cut at {MAX_RESULT_CHARS} of {len(text)} characters)"
+    return f"step {step.index} ok: {data_slot('result', text)}"
+
+
+def manual(tools: Mapping[str, AnyTool]) -> str:
+    """The tool manual of the prompt, made from the schemas."""
+    lines = []
+    for schema in (*(openai_schema(tool) for tool in tools.values()), answer_schema()):
+        function = schema["function"]
+        lines.append(f"- {function['name']}: {function['description']}")
+        required = function["parameters"].get("required", ())
+        for name, rule in function["parameters"].get("properties", {}).items():
+            told = rule.get("description", rule.get("type", ""))
+            lines.append(f"    {name}{'' if name in required else ' (optional)'}: {told}")
+    return "\n".join(lines)
+
+
+def question_slots(question: Question, scene: Scene) -> dict[str, str]:
+    """What the question prompt is filled with; everything from outside stands in a data slot."""
+    options = "\n".join(
+        f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, question.choices, strict=False)
+    )
+    known = data_slot("known", f"steps: {', '.join(scene.known_labels)}\nobjects: {', '.join(scene.objects)}")
+    return {
+        "question": data_slot("question", question.text),
+        "choices": f"{data_slot('options', options)}\n" if options else "",
+        "start_s": f"{scene.start_s:.1f}",
+        "end_s": f"{scene.end_s:.1f}",
+        "known": f"Names that the pixel tools know:\n{known}",
+        "form": answer_form(question),
+    }
+
+
+def sampling_of(section: ChatConfig, *, seed: int, question_id: str, candidate: int) -> Sampling:
+    """How replies to one candidate of one question are drawn."""
+    drawn = zlib.crc32(f"{seed}:{question_id}:{candidate}".encode()) & 0x7FFFFFFF
+    return Sampling(
+        temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=drawn
+    )  # fmt: skip
+
+
+def _told(call: WrittenCall, text: str) -> Message:
+    return Message(role="tool", parts=(TextPart(text=text),), tool_call_id=call.id)
+
+
+def _loaded(written: str) -> dict[str, Any]:
+    """The arguments of a call.
+
+    Raises:
+        ParseError: they are no JSON object of plain values.
+    """
+    try:
+        loaded = json.loads(written or "{}", parse_constant=_no_constant)
+        json.dumps(loaded, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise ParseError("the arguments are no JSON that can be read; write one JSON object") from None
+    if not isinstance(loaded, dict):
+        raise ParseError(f"the arguments are a JSON {type(loaded).__name__}; write one JSON object")
+    return loaded
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

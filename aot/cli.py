@@ -193,6 +193,9 @@ def ask(
     annotations: Annotated[
         Path | None, typer.Option(help="JSONL of annotated clips: what usually follows what.")
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML of a run whose planner, tools and chat models to use.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
     """Let the agent teacher take one clip apart, and print its trace."""
@@ -200,7 +203,13 @@ def ask(
 
     print(
         ask_clip(
-            clip, question, choices=tuple(choice or ()), appearance=appearance, annotations=annotations, as_json=as_json
+            clip,
+            question,
+            choices=tuple(choice or ()),
+            appearance=appearance,
+            annotations=annotations,
+            config=config,
+            as_json=as_json,
         )
     )
 

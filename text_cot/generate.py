@@ -162,10 +162,7 @@ def _finish(run: RunFolder, config: RunConfig, shard: Shard, teacher: Samples) -
 def _with_spend(run: RunFolder, config: RunConfig, stats: TextTeacherStats) -> TextTeacherStats:
     spend = spend_summary(run, chat_section(config))
     chains = stats.status.get("ok", 0)
-    hours = None if spend.gpu_hours is None or not chains else 1000 * spend.gpu_hours / chains
-    told = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
-    log.info(
-        "chat model %s: %d calls, %d prompt and %d completion tokens, %s%s",
-        spend.model, spend.calls, spend.usage.prompt_tokens, spend.usage.completion_tokens, spend.priced, told,
-    )  # fmt: skip
-    return stats.model_copy(update={"spend": spend, "gpu_hours_per_thousand_chains": hours})
+    log.info(spend.line(chains))
+    return stats.model_copy(
+        update={"spend": spend, "gpu_hours_per_thousand_chains": spend.gpu_hours_per_thousand(chains)}
+    )

@@ -64,6 +64,20 @@ class SpendSummary(Record):
         """The cost in words, such as `1.25 USD at prices of 2026-01-31` or `unpriced`."""
         return "unpriced" if self.cost is None else f"{self.cost:.4g} {self.currency} at prices of {self.price_date}"
 
+    def gpu_hours_per_thousand(self, chains: int) -> float | None:
+        """GPU-hours for a thousand chains, of which `chains` came to an end; None where they are not known."""
+        return None if self.gpu_hours is None or not chains else 1000 * self.gpu_hours / chains
+
+    def line(self, chains: int) -> str:
+        """One line for the log."""
+        hours = self.gpu_hours_per_thousand(chains)
+        told = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
+        usage = self.usage
+        return (
+            f"chat model {self.model}: {self.calls} calls, {usage.prompt_tokens} prompt and "
+            f"{usage.completion_tokens} completion tokens, {self.priced}{told}"
+        )
+
 
 def cost_of(usage: ChatUsage, prices: PricesConfig | None) -> float | None:
     """What `usage` costs; None where a kind of token that it has is unpriced.

@@ -63,22 +63,26 @@ def ask_clip(
     choices: tuple[str, ...],
     appearance: Path | None,
     annotations: Path | None,
+    config: Path | None,
     as_json: bool,
 ) -> str:
-    """The agent's trace for a question about a clip, as text or JSON.
+    """The agent's trace for a question about a clip, as text or JSON; planner and tools are those of `config`.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
         SourceError: a side file is missing or malformed.
+        ConfigError: the config cannot be used, or its chat model cannot be asked.
     """
+    from aot.config import load_config
     from aot.teacher.ask import ask
     from video_data.errors import VideoError
 
     if not question.strip():
         raise SourceError('the question is empty; ask something, such as "What is the next step?"')
     known = tuple(read_annotations(annotations)) if annotations else ()
+    loaded = load_config(config) if config else None
     try:
-        trace = ask(clip, question, choices=choices, appearance=appearance, annotations=known)
+        trace = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
     return trace.model_dump_json(indent=1) if as_json else "\n".join(trace_lines(trace))

@@ -45,7 +45,10 @@ def _check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
     if "prepare" in ahead and config.data.dataset != "toy_kitchen":
         _check_data(config, run)
     if "generate" in ahead:
+        from aot.teacher.kit import check_models
+
         load_appearance(config.teacher.appearance)
+        check_models(config)
 
 
 def _check_data(config: RunConfig, run: RunFolder) -> None:

@@ -63,10 +63,8 @@ def read_answer(written: Any, question: Question, steps: tuple[Step, ...]) -> Fi
     parsed = parse_answer(arguments.answer, question)
     if parsed.value is None:
         raise ParseError(f"answer: {arguments.answer!r} cannot be read; give {answer_form(question)}")
-    if question.choices:
-        return FinalAnswer(
-            next(c for c in question.choices if parse_answer(c, question).value == parsed.value), support
-        )
-    return FinalAnswer(
-        parsed.value if question.answer_type in _CANONICAL else " ".join(arguments.answer.split()), support
-    )
+    chosen = [choice for choice in question.choices if parse_answer(choice, question).value == parsed.value]
+    if chosen:
+        return FinalAnswer(chosen[0], support)
+    text = " ".join(arguments.answer.split())
+    return FinalAnswer(parsed.value if question.answer_type in _CANONICAL else text, support)

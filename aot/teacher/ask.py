@@ -7,16 +7,17 @@ trace. Prints nothing.
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from aot.config import FramesConfig, TeacherConfig
+from aot.config import FramesConfig, RunConfig, TeacherConfig
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
-from aot.teacher.kit import Budget, TeacherKit
+from aot.teacher.kit import Budget, TeacherKit, open_models, with_models
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
-from aot.teacher.tools import TOOLS
+from aot.teacher.tools import TOOLS, make_tools
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.tools.clipview import clip_view
 from aot.teacher.tools.looking import Looker
@@ -65,6 +66,7 @@ def ask(
     annotations: Iterable[ClipAnnotation] = (),
     start_s: float = 0.0,
     end_s: float | None = None,
+    config: RunConfig | None = None,
 ) -> Trace:
     """The trace of the agent's first plan for a question about a clip file.
 
@@ -77,14 +79,16 @@ def ask(
         annotations: annotated clips of the split `train`, for procedural knowledge.
         start_s: start of the window that the question is about.
         end_s: its end; None means the end of the clip.
+        config: whose planner, tools, chat models and frames to use; None means the rules over pixel tools.
 
     Raises:
         VideoError: the clip is refused.
-        ConfigError: the appearance card cannot be read.
+        ConfigError: the appearance card cannot be read, or a chat model cannot be asked.
         ToolError: the window holds no frame.
     """
-    card = load_appearance(appearance)
-    frames_config, teacher = FramesConfig(), TeacherConfig()
+    teacher = config.teacher if config else TeacherConfig()
+    frames_config = config.frames if config else FramesConfig()
+    card = load_appearance(appearance or (Path(teacher.appearance) if teacher.appearance else None))
     facts = probe_safely(clip)
     if facts.verdict == "refused":
         raise VideoError(facts.reason or "unreadable", f"{clip}: {facts.note}")  # type: ignore[arg-type]
@@ -109,12 +113,19 @@ def ask(
         looker=Looker(card),
         procedure=procedure if procedure.clips else None,
         cache=ResultCache(),
-        budget=Budget(max_calls=teacher.max_calls, time_limit_s=teacher.time_limit_s),
+        budget=Budget(teacher.max_calls, teacher.time_limit_s, teacher.max_turns),
         seed=0,
         config_digest="",
     )
     question = _question(clip.name, text, kind or guess_kind(text, choices=choices), choices, start_s, view.end_s)
-    return run_candidate(question, view, kit, candidate=0)
+    if config is None:
+        return run_candidate(question, view, kit, candidate=0)
+    models = open_models(config, None, writer="ask")
+    try:
+        tools = make_tools(config, vision=models.vision, clips_root=clip.parent)
+        return run_candidate(question, view, with_models(replace(kit, tools=tools), config, models), candidate=0)
+    finally:
+        models.close()
 
 
 def _question(uri: str, text: str, kind: str, choices: tuple[str, ...], start_s: float, end_s: float) -> Question:

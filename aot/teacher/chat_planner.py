@@ -81,7 +81,7 @@ class ChatPlan:
     question: Question
     candidate: int
     messages: list[Message]
-    spent: Spent = Spent()
+    spent: Spent = field(default_factory=Spent)
     _waiting: list[WrittenCall] = field(default_factory=list)
     """Calls of the last turn whose results the model has not been told."""
     _bad: set[int] = field(default_factory=set)
@@ -190,9 +190,8 @@ def manual(tools: Mapping[str, AnyTool]) -> str:
 
 def question_slots(question: Question, scene: Scene) -> dict[str, str]:
     """What the question prompt is filled with; everything from outside stands in a data slot."""
-    options = "\n".join(
-        f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, question.choices, strict=False)
-    )
+    lettered = zip(ascii_uppercase, question.choices, strict=False)
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in lettered)
     known = data_slot("known", f"steps: {', '.join(scene.known_labels)}\nobjects: {', '.join(scene.objects)}")
     return {
         "question": data_slot("question", question.text),

@@ -5,12 +5,12 @@ from it (`open_models`), because a process opens them once and closes them itsel
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.opening import open_chat
-from aot.config import PricesConfig, RunConfig
+from aot.config import ChatConfig, PricesConfig, RunConfig
 from aot.records import ClipAnnotation
 from aot.runs import RunFolder, read_rows
 from aot.teacher.cache import ResultCache
@@ -67,7 +67,7 @@ class TeacherKit:
     budget: Budget
     seed: int
     config_digest: str
-    writer: Writer = TemplateWriter(0)
+    writer: Writer = field(default_factory=lambda: TemplateWriter(0))
     """Turns finished traces into prose."""
     shuffle_checks: int = 0
     """So often a verified choice is tried again with its options in another order."""
@@ -93,23 +93,36 @@ class TeacherKit:
         )
 
 
+def sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
+    teacher = config.teacher
+    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
+    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
+    return thinks, None if looks == thinks else looks
+
+
 def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Models:
     """The chat models that the config needs; empty for a teacher that needs none.
 
     Raises:
         ConfigError: a model cannot be asked at all.
     """
-    teacher = config.teacher
-    chat = None
-    if config.chat is not None and "chat" in (teacher.planner, teacher.rationale):
-        chat = open_chat(config.chat, run=run, writer=writer)
-    if not teacher.tools.behind("chat"):
-        return Models(chat)
-    if config.vision_chat is None and chat is not None:
-        return Models(chat, chat)
-    section = config.vision_chat or config.chat
-    assert section is not None  # The config refuses tools without a model.
-    return Models(chat, open_chat(section, run=run, writer=f"{writer}-vision"))
+    thinks, looks = sections(config)
+    chat = open_chat(thinks, run=run, writer=writer) if thinks else None
+    if looks:
+        return Models(chat, open_chat(looks, run=run, writer=f"{writer}-vision"))
+    return Models(chat, chat if config.teacher.tools.behind("chat") else None)
+
+
+def check_models(config: RunConfig) -> None:
+    """Look whether the chat models can be asked; asks nothing, and loads none.
+
+    Raises:
+        ConfigError: one cannot, such as for want of a key.
+    """
+    for section in sections(config):
+        if section and section.backend != "local":  # which would be loaded twice
+            open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
 
 
 def make_kit(run: RunFolder, config: RunConfig, *, writer: str, models: Models) -> TeacherKit:

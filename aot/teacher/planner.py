@@ -4,7 +4,7 @@ The same question, scene, candidate and steps always give the same calls (a chat
 can be made again alone. The `rules` planner needs no model, the `chat` planner asks one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aot.chat.messages import ChatUsage
@@ -57,7 +57,7 @@ class Spent:
     """What a chat model was asked for one trace."""
 
     calls: int = 0
-    usage: ChatUsage = ChatUsage()
+    usage: ChatUsage = field(default_factory=ChatUsage)
     is_known: bool = True
     """False when the server left out the tokens of a call."""
 

@@ -5,7 +5,7 @@ steps so far, so no state is kept. A route that cannot go on hands over, once, t
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aot.errors import ParseError, ToolError
@@ -76,7 +76,7 @@ class RulesPlan:
     question: Question
     scene: Scene
     candidate: int
-    spent: Spent = Spent()
+    spent: Spent = field(default_factory=Spent)
 
     def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
         """The next call or the answer; see `Plan.next`."""

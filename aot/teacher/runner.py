@@ -7,16 +7,17 @@ and solved again. A run that is one shard of many writes parts of its own and pu
 import logging
 from collections.abc import Callable, Iterator
 
+from aot.chat.spend import spend_summary
 from aot.config import RunConfig
 from aot.pending import Pending, pending_questions, read_places
 from aot.records import ClipAnnotation
 from aot.runs import RunFolder, publish, read_rows
 from aot.shards import Shard
 from aot.teacher.exam import examine
-from aot.teacher.kit import pixel_kit
+from aot.teacher.kit import pixel_kit, sections
 from aot.teacher.processes import solve_in_processes
 from aot.teacher.solving import open_shelf
-from aot.teacher.stats import teacher_stats
+from aot.teacher.stats import TeacherStats, teacher_stats
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.work import chat_threads, solve_all, solve_in_threads
 from aot.traces import read_solved
@@ -75,7 +76,22 @@ def _publish_stats(run: RunFolder, config: RunConfig) -> dict[str, int]:
     with kit.cache:
         accuracy = examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), kit)
     stats = teacher_stats(read_solved(run), tool_accuracy=accuracy, candidates=config.teacher.candidates)
+    stats = _with_spend(run, config, stats)
     publish(run.teacher_stats, stats.model_dump_json(indent=1) + "\n")
     traces = sum(stats.status.values())
     refused = sum(count for status, count in stats.status.items() if status.endswith("_chat"))
     return {"traces": traces, "failed": traces - stats.status.get("ok", 0), "refused": refused}
+
+
+def _with_spend(run: RunFolder, config: RunConfig, stats: TeacherStats) -> TeacherStats:
+    """`stats` with what the chat models of the run have cost so far."""
+    spent = {
+        name: spend_summary(run, section)
+        for name, section in zip(("spend", "vision_spend"), sections(config), strict=True)
+        if section
+    }
+    for summary in spent.values():
+        log.info(summary.line(stats.train_kept))
+    hours = [summary.gpu_hours_per_thousand(stats.train_kept) for summary in spent.values()]
+    known = [one for one in hours if one is not None]
+    return stats.model_copy(update={**spent, "gpu_hours_per_thousand_chains": sum(known) if known else None})

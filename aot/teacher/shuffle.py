@@ -30,7 +30,7 @@ def reordered(question: Question, *, times: int, seed: int) -> list[Question]:
     """The question with its options in other orders, each different from the given one; depends on (seed, id) only."""
     digits = np.frombuffer(question.id.encode("utf-8", "surrogatepass"), np.uint8)
     rng = np.random.default_rng([seed, *map(int, digits)])
-    others = []
+    others: list[Question] = []
     while len(others) < times and len(question.choices) > 1:
         order = [int(i) for i in rng.permutation(len(question.choices))]
         if order != sorted(order):

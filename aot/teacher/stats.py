@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field
 
 from aot.answers import verifies
+from aot.chat.spend import SpendSummary
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.records import Question, Record, Trace
 from aot.teacher.accuracy import Estimate, ToolAccuracy, estimate
@@ -55,6 +57,14 @@ class TeacherStats(Record):
     tool_accuracy: tuple[ToolAccuracy, ...]
     """Of the exam, against annotations; empty where there are none."""
     tool_cost: tuple[ToolCost, ...]
+    failures: dict[str, int] = Field(default_factory=dict)
+    """Failed traces by boundary and reason, where there is one."""
+    spend: SpendSummary | None = None
+    """What the chat model that plans and writes has cost this run."""
+    vision_spend: SpendSummary | None = None
+    """The same of the chat model that looks, where it is another one."""
+    gpu_hours_per_thousand_chains: float | None = None
+    """Of kept training traces; None where `chat.gpus` is not given."""
 
 
 def teacher_stats(
@@ -68,6 +78,7 @@ def teacher_stats(
     status: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     failures: Counter[str] = Counter()
+    told: Counter[str] = Counter()
     call_seconds: defaultdict[str, float] = defaultdict(float)
     train_seconds, planner, questions = 0.0, "", 0
     for question, traces in solved:
@@ -77,6 +88,8 @@ def teacher_stats(
             passed[question.split, question.kind].append(row)
             passed[question.split, "all"].append(row)
             status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
+            if trace.error is not None:
+                told[":".join(filter(None, (trace.error.boundary, trace.error.reason)))] += 1
             train_seconds += trace.usage.seconds if question.split == TRAIN else 0.0
             planner = trace.teacher
             for step in trace.steps:
@@ -92,6 +105,7 @@ def teacher_stats(
         train_kept=kept,
         seconds_per_kept_trace=train_seconds / kept if kept else None,
         status=dict(sorted(status.items())),
+        failures=dict(sorted(told.items())),
         yields=tuple(_yield_row(split, kind, rows) for (split, kind), rows in sorted(passed.items())),
         tool_accuracy=tool_accuracy,
         tool_cost=tuple(

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from aot.config import RunConfig
+from aot.reporting.chat_costs import spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import percent, plain
 from aot.reporting.report import render
@@ -38,6 +39,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         license="Apache-2.0" if config.data.dataset == "toy_kitchen" else "unknown",
         disclosure=DISCLOSURE,
         counts=_counts(data),
+        teacher=_teacher(data, config),
         traces=_traces(data),
         splits=config.evaluate.splits,
         headline=headline_rows(data, config),
@@ -61,6 +63,7 @@ def _text_card(run: RunFolder, config: RunConfig) -> str:
         license="Apache-2.0" if config.data.dataset == "toy_math" else "unknown",
         disclosure=DISCLOSURE,
         counts=_counts(data),
+        teacher=_teacher(data, config),
         traces=_traces(data),
         first=results.first,
         answers=answer_grid(results),
@@ -74,6 +77,15 @@ def _text_card(run: RunFolder, config: RunConfig) -> str:
 def _counts(data: RunData) -> str:
     splits = Counter(question.split for question in data.questions.values())
     return ", ".join(f"{count} {split} questions" for split, count in sorted(splits.items())) or "no questions yet"
+
+
+def _teacher(data: RunData, config: RunConfig) -> str:
+    """The planner, and of chat models their names, prompts and what they cost."""
+    name = data.teacher.get("planner") or config.teacher.planner
+    prompts = ", ".join(f"{file} {digest}" for file, digest in (data.teacher.get("prompts") or {}).items())
+    told = [f"prompts {prompts}"] if prompts else []
+    told += [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
+    return f"`{name}`" + (f" ({'; '.join(told)})" if told else "")
 
 
 def _traces(data: RunData) -> str:

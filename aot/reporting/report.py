@@ -8,6 +8,7 @@ from typing import Any
 
 from aot.config import RunConfig, dump_config
 from aot.errors import ConfigError
+from aot.reporting.chat_costs import HIDDEN, check_sentences, gpu_hours, spend_rows
 from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected_examples
 from aot.reporting.gallery import make_gallery
 from aot.reporting.load import RunData, load_run
@@ -111,7 +112,11 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,
         "faults": fault_rows(data.funnel.faults) if data.funnel and data.funnel.faults else [],
         "rejected": rejected_examples(data, config),
-        "teacher": stats_view(data.teacher),
+        "teacher": stats_view({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
+        "spend": spend_rows(data.teacher),
+        "gpu_hours": gpu_hours(data.teacher),
+        "checks": check_sentences(data.funnel),
+        "judged": data.funnel.judge.kinds if data.funnel and data.funnel.judge else (),
         "curves": curve_charts(data, config),
         "settings": dump_config(config),
         "commands": [shlex.join(command) for command in commands],

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from aot.config import RunConfig, load_config
+from aot.reporting.chat_costs import check_sentences, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import percent, plain, short, title
 from aot.reporting.tables import headline_kind, headline_rows, honest_sentences
@@ -59,6 +60,11 @@ def _teacher(data: RunData, *, splits: Sequence[str] | None) -> list[str]:
             figures = {name: row[name] for name in ("pass_at_1", "pass_at_k") if row.get(name) is not None}
             words = ", ".join(f"{title(name)} {100 * share['value']:.1f}%" for name, share in figures.items())
             lines.append(f"teacher on {row.get('split')}: {words} (n={row.get('n')})")
+    lines += [
+        f"chat model {row.model}: {row.calls} calls, {row.prompt} prompt and {row.completion} completion tokens, "
+        f"{row.cost}"
+        for row in spend_rows(teacher)
+    ]
     seconds = teacher.get("seconds_per_kept_trace")
     return [*lines, f"teacher: {short(seconds)} s for each kept trace"] if seconds else lines
 
@@ -71,4 +77,4 @@ def _funnel(data: RunData) -> list[str]:
     caught = ""
     if faults and faults.precision is not None and faults.recall is not None:
         caught = f"; planted defects: precision {faults.precision:.3f}, recall {faults.recall:.3f} (n={faults.planted})"
-    return [f"filters: {funnel.kept} of {funnel.traces} traces kept{caught}"]
+    return [f"filters: {funnel.kept} of {funnel.traces} traces kept{caught}", *check_sentences(funnel)]

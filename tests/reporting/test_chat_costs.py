@@ -10,8 +10,8 @@ from aot.reporting.chat_costs import check_sentences, spend_rows
 def spent(*, calls: int = 3, cost: float | None = None) -> dict[str, object]:
     usage = ChatUsage(prompt_tokens=900, cached_prompt_tokens=100, completion_tokens=70, reasoning_tokens=50)
     summary = SpendSummary(
-        model="big", calls=calls, calls_without_usage=1, calls_by_purpose={"plan": calls}, unusable_calls=0, usage=usage,
-        cost=cost, currency="USD", price_date="2026-01-31", busy_s=2.0, gpu_hours=None,
+        model="big", calls=calls, calls_without_usage=1, calls_by_purpose={"plan": calls}, unusable_calls=0,
+        usage=usage, cost=cost, currency="USD", price_date="2026-01-31", busy_s=2.0, gpu_hours=None,
     )  # fmt: skip
     return summary.model_dump(mode="json")
 

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from string import ascii_uppercase
 from typing import Any
 
@@ -190,8 +191,8 @@ def manual(tools: Mapping[str, AnyTool]) -> str:
 
 def question_slots(question: Question, scene: Scene) -> dict[str, str]:
     """What the question prompt is filled with; everything from outside stands in a data slot."""
-    lettered = zip(ascii_uppercase, question.choices, strict=False)
-    options = "\n".join(f"{letter}. {choice}" for letter, choice in lettered)
+    marks = chain((f"{letter}." for letter in ascii_uppercase), repeat("-"))  # No letter after Z; their words still do.
+    options = "\n".join(f"{mark} {choice}" for choice, mark in zip(question.choices, marks, strict=False))
     known = data_slot("known", f"steps: {', '.join(scene.known_labels)}\nobjects: {', '.join(scene.objects)}")
     return {
         "question": data_slot("question", question.text),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from aot.chat.messages import ChatUsage
 from aot.chat.spend import cost_of
-from aot.errors import AotError, ChatError, ConfigError, GuardStop, ToolError
+from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
 from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
 from aot.teacher.kit import TeacherKit
@@ -39,7 +39,7 @@ def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candid
     """The trace of one plan; failures of planner and tools are part of it, never exceptions.
 
     Raises:
-        ConfigError, GuardStop: nobody can go on, such as for want of a valid key.
+        ConfigError, GuardStop, RunError: nobody can go on, such as for want of a valid key or of room on the disk.
     """
     question = question.model_copy(update={"answer": ""})  # Neither planner nor wording may lean on the gold answer.
     work = _Work(question, clip, kit, candidate)
@@ -47,11 +47,10 @@ def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candid
     rationale = ""
     try:
         final = work.follow()
-        rationale, written = kit.writer.write(question, work.steps, final, candidate=candidate)
-        work.spent += written
+        rationale = kit.writer.write(question, work.steps, final, candidate=candidate, spent=work.spent)
     except _OverBudgetError as over:
         return work.trace("truncated", error=TraceError(boundary="guard", message=str(over)))
-    except (ConfigError, GuardStop):
+    except (ConfigError, GuardStop, MissingPackageError, RunError):
         raise
     except AotError as error:
         return work.trace("failed", final=final, error=trace_error(error))
@@ -71,7 +70,7 @@ class _Work:
         self._context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
         self._started_s = time.perf_counter()
         self._done: list[_Done] = []
-        self.spent = Spent()
+        self.spent: list[Spent] = []
         """On prose, besides what the plan and the tools spent."""
 
     @property
@@ -131,7 +130,7 @@ class _Work:
 
     def _usage(self) -> Usage:
         kit, looks = self._kit, tuple(self._context.usage)
-        thought, looked = self._plan.spent + self.spent, sum(looks, ChatUsage())
+        thought, looked = sum(self.spent, self._plan.spent), sum(looks, ChatUsage())
         total = thought.usage + looked
         costs = [cost_of(thought.usage, kit.prices)] if thought.calls else []
         costs += [cost_of(looked, kit.vision_prices)] if looks else []

@@ -32,9 +32,9 @@ class Writer(Protocol):
         ...
 
     def write(
-        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int
-    ) -> tuple[str, Spent]:
-        """The rationale, and what it cost.
+        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, spent: list[Spent]
+    ) -> str:
+        """The rationale; what each call of a chat model cost is appended to `spent`, before it is judged.
 
         Raises:
             ParseError: what came is no rationale.
@@ -51,12 +51,11 @@ class TemplateWriter:
     name: str = ""
 
     def write(
-        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int
-    ) -> tuple[str, Spent]:
+        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, spent: list[Spent]
+    ) -> str:
         """The template's rationale; costs nothing."""
         seed = zlib.crc32(f"{self.seed}:{question.id}:{candidate}".encode())
-        text = verbalise(question=question, steps=steps, support=final.support, answer=final.answer, seed=seed)
-        return text, Spent()
+        return verbalise(question=question, steps=steps, support=final.support, answer=final.answer, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class ChatWriter:
         return f"prose:{self.chat.name}:{self.prompt.digest[:6]}"
 
     def write(
-        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int
-    ) -> tuple[str, Spent]:
+        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, spent: list[Spent]
+    ) -> str:
         """The model's rationale; one that does not fit is sent back once."""
         supporting = "\n".join(step_text(step) for step in steps if step.index in final.support)
         slots = {
@@ -84,7 +83,7 @@ class ChatWriter:
             "answer": data_slot("answer", final.answer),
         }
         messages = [message("user", self.prompt.fill(slots))]
-        spent, problem = Spent(), ""
+        problem = ""
         for _ in range(TRIES):
             said = self.chat.reply(
                 ChatRequest(
@@ -95,11 +94,11 @@ class ChatWriter:
                     purpose="rationale",
                 )
             )
-            spent += Spent(1, said.usage or ChatUsage(), said.usage is not None)
+            spent.append(Spent(1, said.usage or ChatUsage(), said.usage is not None))
             text = tidied(said.text)
             problem = problem_of(text, question, final)
             if not problem:
-                return text, spent
+                return text
             messages += [message("assistant", said.text), message("user", f"{problem} Write the four lines again.")]
         raise ParseError(f"the chat model wrote no rationale in the four-part form: {problem}")
 

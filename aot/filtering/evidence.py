@@ -2,17 +2,28 @@
 
 A Gather sentence must restate a finding of a step that it cites (label and time together), or deny what that step
 looked for and did not find. Identify and Combine sentences may name what was asked, what was answered, and what the
-steps they cite returned; every other content word counts as invented. Connecting English claims nothing. What a caption or
-a subtitle says is evidence for its words in sentences that cite it.
+steps they cite returned; every other content word counts as invented. Connecting English claims nothing. What a
+caption or a subtitle says is evidence for its words in sentences that cite it.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
-from aot.facts import Finding, names_phrase
-from aot.filtering.prose import CONNECTING, COUNTS, DENIALS, INSTRUCTION_WORDS, heard, is_free_text, stem, stems_of
-from aot.filtering.prose_order import places, prose_order_problem
+from aot.facts import Finding, names_phrase, strings_of
+from aot.filtering.prose import (
+    COUNTS,
+    DENIALS,
+    INSTRUCTION_WORDS,
+    heard,
+    is_connecting,
+    is_free_text,
+    joined_as_said,
+    stem,
+    stems_of,
+)  # fmt: skip
+from aot.filtering.prose_order import clauses, places, prose_order_problem
 from aot.filtering.subject import NOTATION_WORDS, Subject
-from aot.rationale import MOMENT, Claim
+from aot.rationale import MOMENT, SPAN, Claim
 from aot.records import Step, Verdict
 from aot.wording import phrase_key
 
@@ -39,19 +50,45 @@ def _problem(claim: Claim, subject: Subject) -> str:
     if not steps and claim.part != "Identify":
         return "cites_nothing"
     mentions, words = _split(claim.text, subject.phrases)
-    told = stems_of(heard(steps))
     strange = [word for word in words if word not in NOTATION_WORDS and not word.isdecimal()]
+    is_prose = any(is_connecting(word) or word in COUNTS for word in strange)
     unasked = [word for word in strange if not names_phrase(subject.question.text, word)]
-    if any(word not in CONNECTING and word not in COUNTS and stem(word) not in told for word in unasked):
+    if unasked and (not is_prose or _is_invented(unasked, claim, steps, subject)):
         return "invented_word"
     found = [finding for finding in subject.found if finding.step in claim.citations]
     if claim.part == "Identify":
         return _identify_problem(claim, mentions, subject)
     if steps and all(is_free_text(step) for step in steps):
         return _told_problem(claim, mentions, words, steps, subject)
-    if any(word in CONNECTING or word in COUNTS for word in strange):
+    if is_prose:
         return _prose_problem(claim, mentions, words, steps, found, subject)
     return _notation_problem(claim, mentions, words, steps, found, subject)
+
+
+def _is_invented(words: list[str], claim: Claim, steps: list[Step], subject: Subject) -> bool:
+    """Whether one of `words` is neither connecting English nor known from the question or the cited steps."""
+    known = stems_of(" ".join([subject.question.text, heard(steps), *_cited_phrases(claim, steps, subject)]))
+    return any(not is_connecting(word) and word not in COUNTS and stem(word) not in known for word in words)
+
+
+def _cited_phrases(claim: Claim, steps: list[Step], subject: Subject) -> list[str]:
+    """The phrases of the cited steps without free text; outside of Gather what was answered or offered, too."""
+    texts = [text for step in steps if not is_free_text(step) for text in strings_of(step.result)]
+    if claim.part != "Gather":
+        texts += [subject.trace.answer, subject.event, *subject.question.choices]
+    return texts
+
+
+def _recombines(claim: Claim, steps: list[Step], subject: Subject) -> bool:
+    """Whether loose words of labels stand together that no label has together, such as `peel` and `tomato`."""
+    labels = [stems_of(text) for text in _cited_phrases(claim, steps, subject)]
+    known = frozenset().union(*labels)
+    for stretch in _rest(claim.text, subject.phrases).split("|"):
+        loose = [stem(w) for w in stretch.split() if w not in NOTATION_WORDS and not is_connecting(w)]
+        loose = [word for word in loose if word in known]
+        if any(a != b and not any({a, b} <= label for label in labels) for a, b in pairwise(loose)):
+            return True
+    return False
 
 
 def _notation_problem(
@@ -68,6 +105,8 @@ def _prose_problem(
     claim: Claim, mentions: set[str], words: list[str], steps: list[Step], found: list[Finding], subject: Subject
 ) -> str:
     """The problem of a sentence in a chat model's words: as in the notation, and its counts, order and denials too."""
+    if _recombines(claim, steps, subject):
+        return "label_not_found"
     numbers = _numbers(steps, found, subject) | {str(len({one.key for one in found}))}
     numbers |= {str(sum(one.key == key for one in found)) for key in mentions}
     unsaid = [w for w in words if w in COUNTS and w not in ("one", "second", "third") and COUNTS[w] not in numbers]
@@ -82,7 +121,7 @@ def _prose_problem(
         return _combine_problem(claim, mentions, words, steps, found, subject)
     if len(claim.spans_s) + len(claim.moments_s) == 0 and len(mentions) > 0 and set(mentions) <= {f.key for f in found}:
         return ""
-    return _pairs_problem(claim, found, subject) or _gather_problem(claim, mentions, found, subject)
+    return _pairs_problem(claim, subject) or _gather_problem(claim, mentions, found, subject)
 
 
 def _told_problem(claim: Claim, mentions: set[str], words: list[str], steps: list[Step], subject: Subject) -> str:
@@ -93,6 +132,8 @@ def _told_problem(claim: Claim, mentions: set[str], words: list[str], steps: lis
         return "follows_instruction"
     absent = [m for m in mentions if not set(map(stem, m.split())) <= told]
     if set(absent) - ({phrase_key(subject.trace.answer), subject.event} if claim.part == "Combine" else set()):
+        return "not_said"
+    if not joined_as_said(claim.text, said):
         return "not_said"
     if any(word in COUNTS and stem(word) not in told and COUNTS[word] not in key.split() for word in words):
         return "number_not_found"
@@ -112,14 +153,19 @@ def _times_of(node: object) -> list[float]:
     return [time for value in node for time in _times_of(value)] if isinstance(node, list) else []
 
 
-def _pairs_problem(claim: Claim, found: list[Finding], subject: Subject) -> str:
-    """Whether a sentence with several labels and as many stretches gives each label its own stretch."""
-    labels = [mention for _, mention in places(claim.sentence, {finding.key for finding in found})]
-    if len(labels) < 2 or len(labels) != len(claim.spans_s):
-        return ""
-    for label, span in zip(labels, claim.spans_s, strict=True):
-        if not _near_any(span, [(f.start_s, f.end_s) for f in found if f.key == label], subject):
-            return "label_not_at_this_time"
+def _pairs_problem(claim: Claim, subject: Subject) -> str:
+    """Whether each clause gives each label its own stretch of time, and cites the step that found it."""
+    for text, cited in clauses(claim.sentence, claim.citations):
+        found = [finding for finding in subject.found if finding.step in cited]
+        labels = [label for _, label in places(text, {finding.key for finding in subject.found})]
+        if any(label not in {finding.key for finding in found} for label in labels):
+            return "label_not_found"
+        spans = [(float(mark[1]), float(mark[2])) for mark in SPAN.finditer(text)]
+        if len(labels) != len(spans):
+            continue
+        for label, span in zip(labels, spans, strict=True):
+            if not _near_any(span, [(f.start_s, f.end_s) for f in found if f.key == label], subject):
+                return "label_not_at_this_time"
     return ""
 
 
@@ -189,15 +235,22 @@ def _numbers(steps: list[Step], found: list[Finding], subject: Subject) -> set[s
 
 def _split(text: str, phrases: list[str]) -> tuple[set[str], list[str]]:
     """The phrases that `text` mentions, longest first, and the words outside of them."""
-    rest = f" {phrase_key(text)} "
     mentions: set[str] = set()
+    rest = _rest(text, phrases, mentions)
+    return mentions, [word for word in rest.split() if word != "|"]
+
+
+def _rest(text: str, phrases: list[str], mentions: set[str] | None = None) -> str:
+    """`text` with `|` for each of `phrases`, which are noted in `mentions`."""
+    rest = f" {phrase_key(text)} "
     for phrase in phrases:
         if phrase in rest:
             inside = f" {phrase} "
             while inside in rest:
-                mentions.add(phrase)
+                if mentions is not None:
+                    mentions.add(phrase)
                 rest = rest.replace(inside, " | ")
-    return mentions, [word for word in rest.split() if word != "|"]
+    return rest
 
 
 def _top_strings(step: Step) -> list[str]:

@@ -7,9 +7,11 @@ action which no tool returned remains an invented word.
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import pairwise
 
 from aot.answers import NUMBER_WORDS
+from aot.filtering.connecting_words import CONNECTING_WORDS
 from aot.records import Step
 
 FREE_TEXT_TOOLS = frozenset({"ask", "caption", "search_subtitles"})
@@ -21,52 +23,23 @@ INSTRUCTION_WORDS = frozenset(
     ("answer", "choose", "pick", "select", "option", "instructed", "instruction", "instructs", "told", "tells")
 )
 
-_CONNECTING = (
-    "a about above according accordingly across action actions activities activity actually after afterwards "
-    "again ago all almost along already also although always am among amount an and another answer answered "
-    "answers any anything anywhere appear appeared appearing appears are around as asked asking asks at away "
-    "based be because been before began begin beginning begins begun being below between both but by came can "
-    "candidate candidates caption captions case choose chosen cited clear clearly clip come comes coming conclude "
-    "concluded concludes conclusion conclusive confident confirm confirmed confirms consider considered "
-    "considering consistent contains continue continued continues cook correct could current currently describe "
-    "described describes description detect detected detection detections detector detects determine determined "
-    "determines did directly do does doing done down due during each earlier earliest either end ended ending "
-    "ends even event events evidence exactly expect expected expects fact final finally find finding findings "
-    "finds first fit fits fitting follow followed following follows footage for found frame frames from further "
-    "gather gathered gave get gets give given gives giving go goes going had happen happened happening happens "
-    "has have having he hence her here him his how however i identified identifies identify if immediately in "
-    "indeed indicate indicated indicates indicating interval into is it its itself just know known label labelled "
-    "labels last lasted lasting lasts late later latest latter lead leads least leaves let like likely list "
-    "listed listing lists look looked looking looks made make makes many match matched matches matching may me "
-    "means meanwhile mention mentioned mentions might moment moments more moreover most mostly much must my "
-    "namely near nearly need needed needs next none nor not nothing now number object objects occur occurred "
-    "occurrence occurrences occurring occurs of off often on once only onto option options or order other others "
-    "our out over overall part particular past people per performed performs perhaps period person place point "
-    "points possible precede preceded precedes preceding present previous previously prior probable probably "
-    "procedure process proposal propose proposed proposes question quite rather reach reached reaches recognised "
-    "recognises recognized recognizes record recorded records remain remaining remains report reported reports "
-    "requested respectively result results returned returns right said same saw say saying says scene search "
-    "searched second seconds see seem seems seen select selected sequence several she should show showed showing "
-    "shown shows sighting sightings similarly since single so some someone something soon speaker spoken start "
-    "started starting starts state stated states step steps still stretch subtitle subtitles such suggest "
-    "suggested suggests support supported supports sure take taken takes taking task than that the their them "
-    "themselves then there therefore therefrom these they third this those though through throughout thus time "
-    "times to together told too tool tools toward towards transcript under unlike until up upon us used using "
-    "very via video viewer visible want wants was we well went were what when where whereas whether which while "
-    "who whole whose why will window with within without would yes yet you your "
-)
-CONNECTING = frozenset(_CONNECTING.split())
-"""Words that join claims, or say that something was asked, seen or concluded; no things, no actions of a clip."""
 
 _TIME = r"(\d+(?:\.\d+)?)\s?s(?:ec(?:onds?)?)?\b"
 _STRETCHES = (
     re.compile(rf"\b[Bb]etween {_TIME}\s+and\s+{_TIME}"),
+    re.compile(
+        rf"(?:[Ss]tart|[Bb]egin|[Bb]eg[au]n|[Oo]pen)\w* at {_TIME}\s+and\s+(?:end|finish|stop|clos)\w* at {_TIME}"
+    ),
     re.compile(rf"{_TIME}\s*(?:[-\u2013\u2014]|to|until|till|through)\s*{_TIME}"),
 )
 _BETWEEN_WORDS = r"\s+(?:(?:of|up)\s+)?(?:(?:the|an|a|some|his|her|their|its)\s+)?"
 _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _WORD = re.compile(r"[^\W_]+")
 MAX_LABEL_WORDS = 8
+_NEAR_WORDS = 5
+_ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "its", "some"})
+_PERSONS = frozenset({"man", "woman", "boy", "girl", "person", "cook", "chef", "hand", "he", "she", "they"})
+"""Stems of those who act, of whom a text goes on as `he` or `she` far from their name."""
 
 
 def as_notation(text: str, labels: Iterable[str]) -> str:
@@ -98,6 +71,21 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
 
 
+def is_connecting(word: str) -> bool:
+    """Whether a word joins claims, or says that something was asked, seen or concluded; no thing, no action of a clip.
+
+    >>> is_connecting("observed"), is_connecting("kettle")
+    (True, False)
+    """
+    bare = next((word[: -len(end)] for end in ("ly", "est", "er") if word.endswith(end) and len(word) > 5), word)
+    return word in CONNECTING_WORDS or not _connecting_stems().isdisjoint((stem(word), stem(bare)))
+
+
+@cache
+def _connecting_stems() -> frozenset[str]:
+    return frozenset(stem(word) for word in CONNECTING_WORDS)
+
+
 def heard(steps: Iterable[Step]) -> str:
     """The sentences that free-text steps returned."""
     texts: list[str] = []
@@ -123,6 +111,25 @@ def _sentences_of(node: object) -> list[str]:
     if isinstance(node, dict):
         return [text for value in node.values() for text in _sentences_of(value)]
     return [text for value in node for text in _sentences_of(value)] if isinstance(node, list) else []
+
+
+def joined_as_said(text: str, said: str) -> bool:
+    """Whether neighbouring content words of a claim stand near each other in `said` too, if both are said at all.
+
+    >>> joined_as_said("a man with a black plate", "A man holds a black pan, and then, much later, a blue plate")
+    False
+    """
+    order = [stem(word) for word in _WORD.findall(said.casefold())]
+    at: dict[str, list[int]] = {}
+    for place, word in enumerate(order):
+        at.setdefault(word, []).append(place)
+    words = [word for word in _WORD.findall(text.casefold()) if word not in _ARTICLES]
+    for first, second in pairwise(stem(word) if not is_connecting(word) else "" for word in words):
+        if first == second or first not in at or second not in at or first in _PERSONS:
+            continue
+        if min(abs(i - j) for i in at[first] for j in at[second]) > _NEAR_WORDS:
+            return False
+    return True
 
 
 @lru_cache(maxsize=4096)

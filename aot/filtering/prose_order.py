@@ -4,11 +4,25 @@ import re
 from itertools import pairwise
 
 from aot.filtering.subject import Subject
-from aot.rationale import Claim
+from aot.rationale import CITATION, Claim
 from aot.wording import phrase_key
 
+_CITED = re.compile(rf"(?:{CITATION.pattern}[\s,]*)+(?<=\])")
 _FORWARD = re.compile(r"\b(?:before|then|followed by|precedes?|preceded|and after that|and next|later)\b")
 _BACKWARD = re.compile(r"\b(?:after|follows?|followed|once|preceded by)\b")
+
+
+def clauses(sentence: str, citations: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """The stretches of a sentence that end in citations, with these; what follows the last one rests on all.
+
+    >>> clauses("chop onion [1] [2], then fry onion [3].", (1, 2, 3))
+    [('chop onion ', (1, 2)), (', then fry onion ', (3,)), ('.', (1, 2, 3))]
+    """
+    found, end = [], 0
+    for mark in _CITED.finditer(sentence):
+        found.append((sentence[end : mark.start()], tuple(int(one[1]) for one in CITATION.finditer(mark[0]))))
+        end = mark.end()
+    return [*found, (sentence[end:], citations)] if end < len(sentence) else found
 
 
 def places(text: str, labels: set[str]) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.chat.client import ChatModel
-from aot.config import RunConfig
+from aot.config import HfConfig, RunConfig
 from aot.errors import ConfigError
 from aot.teacher.tools.base import Tool
 from aot.teacher.tools.count_events import COUNT_EVENTS
@@ -56,8 +56,23 @@ def make_tools(
         tools.append(DETECT_OBJECTS)
     if choice.recognise_action == "pixels":
         tools.append(RECOGNISE_ACTION)
-    for source in ("hf", "chat", "file"):
+    tools += _hf_tools(choice.behind("hf"), config.teacher.hf)
+    for source in ("chat", "file"):
         if choice.behind(source):
             raise ConfigError(f"teacher.tools.{choice.behind(source)[0]}: {source} is not there yet")
     tools.append(PROPOSE_NEXT)
     return {tool.name: tool for tool in tools}
+
+
+def _hf_tools(names: tuple[str, ...], config: HfConfig) -> list[AnyTool]:
+    # torch and transformers are optional and slow to import.
+    made: list[AnyTool] = []
+    if "detect_objects" in names:
+        from aot.teacher.tools.hf_detect import hf_detector
+
+        made.append(hf_detector(config))
+    if "find_moments" in names:
+        from aot.teacher.tools.hf_moments import hf_moments
+
+        made.append(hf_moments(config))
+    return made

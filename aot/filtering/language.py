@@ -19,7 +19,9 @@ _WORD_LIKE = re.compile(
 )
 _MATHEMATICS = re.compile(r"[\d\\${}^_=+*/<>|]")
 _LETTERS = re.compile(r"[^\W\d_]+")
-_COMMON_STEMS = frozenset(word.rstrip("s") for word in COMMON_WORDS)
+_HEADINGS = frozenset({"solution", "explanation", "reasoning", "verification"})
+"""Words that chat models head their chains with, which solutions by people lack."""
+_COMMON_STEMS = frozenset(word.rstrip("s") for word in COMMON_WORDS | _HEADINGS)
 MAX_STRANGE = 0.15
 """A larger share of unknown words is garbled; one in a thousand of GSM8K's own solutions has it."""
 MIN_ENGLISH = 1 / 3

@@ -188,3 +188,8 @@ def test_duplicates_are_the_same_question_with_the_same_chain() -> None:
     other = FINE.replace("12", "13").replace("19", "20").replace("14", "15")
     rows = [(SUM, FINE), (SUM, coarse), ("What is 13 + 7 - 5?", other), (SUM, FINE)]
     assert judged(*rows) == ["ok", "ok", "ok", "exact_duplicate"]
+
+
+def test_language_keeps_what_a_chat_model_heads_its_chain_with() -> None:
+    assert says(language, SUM, "Solution:\n12 + 7 = 19.\n19 - 5 = 14.\nAnswer: 14").keep
+    assert says(language, SUM, "Kettle:\n12 + 7 = 19.\n19 - 5 = 14.\nAnswer: 14").reason == "unknown_words"

@@ -82,7 +82,7 @@ def config_with(**hf: Any) -> RunConfig:
 def test_owlv2_finds_a_square_within_two_percent_of_its_place(owl: Path, size: Size, corner: Size, scale: int) -> None:
     view = square_view(size, corner=corner, colours=[RED, GREEN, RED], scale=scale)
     found = called(hf_detector(HfConfig(detector=str(owl), batch_frames=2)), context_of(view), object="Red")
-    assert [box.time_s for box in found.boxes] == [0.0, 2.0]
+    assert (found.object, [box.time_s for box in found.boxes]) == ("Red", [0.0, 2.0])
     want = np.array([*corner, corner[0] + 40, corner[1] + 40]) * scale
     for box in found.boxes:
         assert np.abs(np.array(box.box_xyxy) - want).max() <= 0.02 * min(size) * scale
@@ -202,7 +202,7 @@ def test_weights_that_lack_a_tensor_are_a_config_error(owl: Path, tmp_path: Path
 
 
 def test_names_are_one_short_line_of_plain_text() -> None:
-    assert clean_name("  Red\n\x00pan. ") == "red pan"
+    assert clean_name("  Red\n\x00pan. ") == "Red pan"
     assert len(clean_name("pan " * 100_000)) <= 80
     with pytest.raises(ToolError, match="names nothing"):
         clean_name(" \n. ")

@@ -45,7 +45,9 @@ def hf_detector(config: HfConfig) -> Tool[HfDetectArguments, DetectObjectsResult
         positions = spread_positions(seen, most=config.max_frames)
         found: list[Found | None] = []
         for batch in batches(positions, size=config.batch_frames):
-            found += best_boxes(detector, frame_images(clip, batch), name=name, min_score=arguments.min_score)
+            found += best_boxes(
+                detector, frame_images(clip, batch), name=name.casefold(), min_score=arguments.min_score
+            )
         boxes = [
             SeenBox(
                 time_s=rounded_s(clip.times_s[position]),

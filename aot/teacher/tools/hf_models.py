@@ -93,13 +93,13 @@ def clean_name(name: str) -> str:
     r"""Free text as models are asked for it: one line, no control characters, at most `MAX_NAME_CHARS` characters.
 
     >>> clean_name("  Red\n pan ")
-    'red pan'
+    'Red pan'
 
     Raises:
         ToolError: nothing is left.
     """
     shown = "".join(" " if unicodedata.category(one).startswith("C") else one for one in name[: 8 * MAX_NAME_CHARS])
-    cleaned = " ".join(shown.casefold().split())[:MAX_NAME_CHARS].strip(" .")
+    cleaned = " ".join(shown.split())[:MAX_NAME_CHARS].strip(" .")
     if not cleaned:
         raise ToolError(f"{name[:40]!r} names nothing; give a few words such as `red pan`")
     return cleaned

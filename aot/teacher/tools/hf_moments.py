@@ -59,7 +59,7 @@ def hf_moments(config: HfConfig) -> Tool[HfEventArguments, FindMomentsResult]:
         positions = spread_positions(clip.positions(span), most=config.max_frames)
         if len(positions) < MIN_FRAMES:
             raise ToolError(f"only {len(positions)} frames to compare; ask for a stretch of {MIN_FRAMES} or more")
-        text = PROMPT.format(event)
+        text = PROMPT.format(event.casefold())
         scores: list[float] = []
         for batch in batches(positions, size=config.batch_frames):
             scores += similarities(model, frame_images(clip, batch), text=text)

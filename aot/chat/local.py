@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.utils import logging as hf_logging
 
 from aot.chat.drawing import Drawer
-from aot.chat.local_messages import has_tool_form, read_calls, template_messages
+from aot.chat.local_messages import has_tool_form, knows_system, read_calls, template_messages
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TokenLogprob
 from aot.config import EMBEDDED_STUDENTS, ChatConfig
 from aot.errors import ChatError, ConfigError
@@ -48,11 +48,10 @@ class LocalChat:
         self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
         self._sees = self._tokenizer is not self._processor
         self._template = _template(self._processor, source)
-        self._special = tuple(
-            str(token)
-            for token in self._tokenizer.added_tokens_decoder.values()
-            if token.special and len(str(token)) > 1
-        )
+        if not _end_ids(self._model, self._tokenizer):
+            raise ConfigError(f"chat.model: {source} has no end token, so no reply could end; take a chat model")
+        added = self._tokenizer.added_tokens_decoder.values()
+        self._special = tuple(str(token) for token in added if token.special and len(str(token)) > 1)
 
     def reply(self, request: ChatRequest) -> ChatReply:
         """The reply to one request.
@@ -67,17 +66,20 @@ class LocalChat:
                 "<tool_call> tags); use a model that has one, or a server",
                 reason="bad_request",
             )
-        inputs = self._inputs(request, with_tools=with_tools)
-        num_prompt = int(inputs["input_ids"].shape[1])
-        cap = self._cap(request, num_prompt)
         drawer = Drawer(request.sampling, sample_index=request.sample_index, device=self._device)
-        with self._lock:
+        with self._lock:  # Tokenizers cannot be used by two threads at once either.
+            inputs = self._inputs(request, with_tools=with_tools)
+            num_prompt = int(inputs["input_ids"].shape[1])
+            cap = self._cap(request, num_prompt)
             try:
                 ids = self._written(inputs, drawer, cap=cap)
             except torch.OutOfMemoryError as error:
                 raise ChatError(f"{self.name} ran out of memory on a prompt of {num_prompt} tokens; use shorter ones, "
                                 "or a smaller model", reason="too_long") from error  # fmt: skip
-        return self._read(ids, drawer, num_prompt=num_prompt, with_tools=with_tools)
+            except (RuntimeError, ValueError, IndexError) as error:
+                told = f"{self.name} failed on this request: {str(error)[:200]}"
+                raise ChatError(told, reason="bad_request") from error
+            return self._read(ids, drawer, num_prompt=num_prompt, with_tools=with_tools)
 
     def close(self) -> None:
         """Let go of the model."""
@@ -86,7 +88,7 @@ class LocalChat:
 
     def _inputs(self, request: ChatRequest, *, with_tools: bool) -> Any:  # noqa: ANN401
         messages = template_messages(
-            request.messages, knows_system="system" in self._template, special=self._special, in_parts=self._sees
+            request.messages, with_system=knows_system(self._template), special=self._special, in_parts=self._sees
         )
         images = [part for one in request.messages for part in one.parts if isinstance(part, ImagePart)]
         if images and not self._sees:

@@ -17,14 +17,19 @@ def has_tool_form(template: str) -> bool:
     return "tools" in template and OPENED in template and "<function=" not in template
 
 
+def knows_system(template: str) -> bool:
+    """Whether a template has a place for system messages; some name them only to refuse them."""
+    return "system" in template and "ystem role not supported" not in template
+
+
 def template_messages(
-    messages: Sequence[Message], *, knows_system: bool, special: Sequence[str], in_parts: bool
+    messages: Sequence[Message], *, with_system: bool, special: Sequence[str], in_parts: bool
 ) -> list[dict[str, Any]]:
     """Messages for `apply_chat_template`.
 
     Args:
         messages: of a request.
-        knows_system: whether the template tells system messages from others; else they go before the first user's.
+        with_system: whether the template tells system messages from others; else they go before the first user's.
         special: control tokens of the model; text cannot contain them, lest it end a message and begin another.
         in_parts: whether content is a list of parts, as image-text models want it; pictures are left to be filled in.
     """
@@ -32,7 +37,7 @@ def template_messages(
     waiting: list[TextPart] = []
     for one in messages:
         parts = list(one.parts)
-        if one.role == "system" and not knows_system:
+        if one.role == "system" and not with_system:
             waiting += [part for part in parts if isinstance(part, TextPart)]
             continue
         if one.role == "user":

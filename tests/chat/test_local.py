@@ -138,7 +138,7 @@ def test_a_conversation_with_calls_is_written_as_templates_take_it() -> None:
     call = WrittenCall(id="c1", name="look", arguments='{"n": 1}')
     rows = template_messages(
         [Message(role="assistant", tool_calls=(call,)), Message(role="tool", tool_call_id="c1")],
-        knows_system=True, special=(), in_parts=False,
+        with_system=True, special=(), in_parts=False,
     )  # fmt: skip
     assert rows[0]["tool_calls"][0]["function"] == {"name": "look", "arguments": {"n": 1}}
     assert rows[1] == {"role": "tool", "content": "", "tool_call_id": "c1"}

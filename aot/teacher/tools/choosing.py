@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from aot.chat.client import ChatModel
-from aot.config import HfConfig, RunConfig
+from aot.config import ChatConfig, HfConfig, RunConfig
 from aot.errors import ConfigError
 from aot.teacher.tools.base import Tool
+from aot.teacher.tools.chat_looking import Vision
+from aot.teacher.tools.chat_tools import chat_tools
 from aot.teacher.tools.count_events import COUNT_EVENTS
 from aot.teacher.tools.detect_objects import DETECT_OBJECTS
 from aot.teacher.tools.find_moments import FIND_MOMENTS
@@ -17,6 +19,7 @@ from aot.teacher.tools.list_steps import LIST_STEPS
 from aot.teacher.tools.propose_next import PROPOSE_NEXT
 from aot.teacher.tools.read_order import READ_ORDER
 from aot.teacher.tools.recognise_action import RECOGNISE_ACTION
+from aot.teacher.tools.search_subtitles import subtitle_tool
 
 AnyTool = Tool[Any, Any]
 TOOLS: dict[str, AnyTool] = {
@@ -57,9 +60,11 @@ def make_tools(
     if choice.recognise_action == "pixels":
         tools.append(RECOGNISE_ACTION)
     tools += _hf_tools(choice.behind("hf"), config.teacher.hf)
-    for source in ("chat", "file"):
-        if choice.behind(source):
-            raise ConfigError(f"teacher.tools.{choice.behind(source)[0]}: {source} is not there yet")
+    tools += _chat_tools(choice.behind("chat"), vision, config.vision_chat or config.chat)
+    if choice.subtitles == "file":
+        if clips_root is None:
+            raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")
+        tools.append(subtitle_tool(clips_root))
     tools.append(PROPOSE_NEXT)
     return {tool.name: tool for tool in tools}
 
@@ -76,3 +81,12 @@ def _hf_tools(names: tuple[str, ...], config: HfConfig) -> list[AnyTool]:
 
         made.append(hf_moments(config))
     return made
+
+
+def _chat_tools(names: tuple[str, ...], model: ChatModel | None, section: ChatConfig | None) -> list[AnyTool]:
+    if not names:
+        return []
+    if model is None or section is None:
+        raise ConfigError(f"teacher.tools.{names[0]}: chat needs a section `vision_chat` or `chat` with a model")
+    made = chat_tools(Vision(model, max_tokens=section.max_tokens))
+    return [made[name] for name in names]

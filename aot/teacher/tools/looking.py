@@ -189,6 +189,9 @@ def _find_foreground(frame_HWC: npt.NDArray[np.uint8]) -> _Foreground:
 def _colour_tables(card: Appearance) -> tuple[npt.NDArray[np.uint8], Floats]:
     """For each gain and quantised colour: the nearest thing (0 for none), and the cost of calling it that."""
     looks = [*card.objects.values(), *card.actions.values()]
+    if not looks:
+        blind = (len(GAINS), 2 ** (3 * _BITS))
+        return np.zeros(blind, np.uint8), np.full(blind, MAX_COST, np.float32)
     sigmas = np.array([OBJECT_SIGMA] * len(card.objects) + [UTENSIL_SIGMA] * len(card.actions), np.float32)
     levels = (np.arange(2**_BITS, dtype=np.float32) + 0.5) * 2 ** (8 - _BITS)
     colours_BC = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)

@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the train extra")
 import torch
+from safetensors.torch import load_file, save_file
 from teacher_scenes import context_of, view_of
-from tiny_zero_shot import clip_folder, dino_folder, owl_folder
-from transformers import AutoProcessor
+from tiny_zero_shot import clip_folder, dino_folder, owl_folder, siglip_folder
+from transformers import AutoModel, AutoProcessor
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoObjectDetectionOutput
 
 from aot.config import HfConfig, RunConfig, parse_config
@@ -24,7 +25,7 @@ from aot.teacher.tools.base import Tool, sight_of
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.hf_detect import hf_detector, read_boxes
 from aot.teacher.tools.hf_models import clean_name, frame_images, open_model, spread_positions
-from aot.teacher.tools.hf_moments import MAX_MOMENTS, hf_moments, moments_of
+from aot.teacher.tools.hf_moments import MAX_MOMENTS, hf_moments, moments_of, similarities
 
 RED, GREEN, GREY = (255, 0, 0), (0, 255, 0), (128, 128, 128)
 Size = tuple[int, int]
@@ -133,6 +134,42 @@ def test_no_moments_where_all_frames_fit_alike_and_an_error_where_too_few_are_th
     assert called(tool, context_of(colour_view([RED] * 6)), event="red").moments == ()
     with pytest.raises(ToolError, match="only 2 frames to compare"):
         called(tool, context_of(colour_view([RED, GREEN])), event="red")
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_similarities_are_those_of_the_whole_siglip_model(tmp_path: Path, second: bool) -> None:
+    folder = siglip_folder(tmp_path / "model", second=second)
+    images = frame_images(square_view((60, 40), corner=(20, 0), colours=[RED, GREEN, GREY]), [0, 1, 2])
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    text = processor.tokenizer(["red pan"], padding="max_length", max_length=64, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(**text, **processor.image_processor(images, return_tensors="pt")).logits_per_image[:, 0]
+    cosines = (logits - model.logit_bias) / model.logit_scale.exp()
+    found = similarities(open_model("similarity", HfConfig(similarity=str(folder))), images, text="red pan")
+    assert np.allclose(found, cosines.detach(), atol=1e-5)
+    assert np.std(found) > 1e-4
+
+
+def test_scores_that_are_no_numbers_are_not_taken_for_nothing_seen(clip: Path, dino: Path, tmp_path: Path) -> None:
+    context = context_of(colour_view([RED, GREEN, RED]))
+    for sound, tensor, make in ((clip, "text_projection", similarity_tool), (dino, "bbox_embed.0", detector_tool)):
+        broken = Path(shutil.copytree(sound, tmp_path / sound.parent.name))
+        weights = load_file(broken / "model.safetensors")
+        save_file(
+            {name: torch.full_like(one, torch.nan) if tensor in name else one for name, one in weights.items()},
+            broken / "model.safetensors", metadata={"format": "pt"},
+        )  # fmt: skip
+        tool, arguments = make(broken)
+        with pytest.raises(ToolError, match="no numbers"):
+            called(tool, context, **arguments)
+
+
+def similarity_tool(folder: Path) -> tuple[Tool[Any, Any], dict[str, str]]:
+    return hf_moments(HfConfig(similarity=str(folder))), {"event": "red"}
+
+
+def detector_tool(folder: Path) -> tuple[Tool[Any, Any], dict[str, str]]:
+    return hf_detector(HfConfig(detector=str(folder))), {"object": "red"}
 
 
 def test_moments_are_capped_and_the_best_are_kept_in_time_order() -> None:

@@ -19,7 +19,16 @@ from transformers import (
     Owlv2ForObjectDetection,
     Owlv2ImageProcessorPil,
     Owlv2Processor,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
+    Siglip2Processor,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+    SiglipProcessor,
 )
+from transformers.models.siglip2 import Siglip2Tokenizer
 
 WORDS = ("red", "green")
 HIDDEN = 8
@@ -27,6 +36,7 @@ GRID = 8
 """Patches along each side of the square that the tiny OWLv2 looks at."""
 END_ID = 299
 """The highest: OWLv2 takes it for the end of a text."""
+SIGLIP_SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
 _NO_CHANGE = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
@@ -72,6 +82,27 @@ def clip_folder(folder: Path) -> Path:
         model.vision_model.embeddings.class_embedding.zero_()
     sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     CLIPProcessor(CLIPImageProcessorPil(**sizes, **_NO_CHANGE), _clip_tokenizer(32)).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def siglip_folder(folder: Path, *, second: bool) -> Path:
+    """A SigLIP, or SigLIP 2, with random weights."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vocabulary = [*SIGLIP_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = Siglip2Tokenizer(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[])
+    text = {**size, "vocab_size": 300, "max_position_embeddings": 64, "projection_size": 16}
+    image_processor: Any = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    if second:
+        image_processor = Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16)
+        model: Any = Siglip2Model(
+            Siglip2Config(text_config=text, vision_config={**size, "num_patches": 16, "patch_size": 8})
+        )
+        Siglip2Processor(image_processor, tokenizer).save_pretrained(folder)
+    else:
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 8}))
+        SiglipProcessor(image_processor, tokenizer).save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
 
@@ -155,6 +186,7 @@ def _see_colours(model: Any) -> None:
     for channel in range(3):
         weight[channel, channel] = 1 / weight[0, 0].numel()
     text.embeddings.token_embedding.weight.zero_()
+    text.embeddings.token_embedding.weight[:, len(WORDS)] = 1e-5  # Other words point elsewhere, and not nowhere.
     for channel, word_id in enumerate(_word_ids()):
         text.embeddings.token_embedding.weight[word_id, channel] = 1.0
     for layer in (*vision.encoder.layers, *text.encoder.layers):

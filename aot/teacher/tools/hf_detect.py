@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from aot.config import HfConfig
+from aot.errors import ToolError
 from aot.teacher.tools.base import Tool, ToolContext, clamp_window, rounded_s
 from aot.teacher.tools.detect_objects import MAX_BOXES, DetectObjectsArguments, DetectObjectsResult, SeenBox
 from aot.teacher.tools.hf_models import (
@@ -117,7 +118,13 @@ def _padded(image: Any, *, width: int, height: int) -> Any:  # noqa: ANN401
 
 
 def read_boxes(processor: Any, outputs: Any, *, images: Sequence[Any], min_score: float) -> list[Found | None]:  # noqa: ANN401
-    """The best box of each image in what a model put out, cut to the image."""
+    """The best box of each image in what a model put out, cut to the image.
+
+    Raises:
+        ToolError: scores or boxes are no numbers, which must not be taken for nothing seen.
+    """
+    if outputs.logits.isnan().any() or outputs.pred_boxes.isnan().any():
+        raise ToolError("the detector gave scores that are no numbers; try other weights or teacher.hf.device=cpu")
     sizes_HW = [(image.height, image.width) for image in images]
     rows = processor.post_process_grounded_object_detection(outputs, threshold=min_score, target_sizes=sizes_HW)
     return [_best(row, height=height, width=width) for row, (height, width) in zip(rows, sizes_HW, strict=True)]

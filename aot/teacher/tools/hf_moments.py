@@ -63,6 +63,8 @@ def hf_moments(config: HfConfig) -> Tool[HfEventArguments, FindMomentsResult]:
         scores: list[float] = []
         for batch in batches(positions, size=config.batch_frames):
             scores += similarities(model, frame_images(clip, batch), text=text)
+        if not np.isfinite(scores).all():
+            raise ToolError(f"{model.name} gave scores that are no numbers; try other weights or teacher.hf.device=cpu")
         times_s = [clip.times_s[position] for position in positions]
         moments = (one for one in moments_of(np.array(scores), times_s, span) if one.score >= arguments.min_score)
         return FindMomentsResult(event=event, moments=tuple(moments))

@@ -81,6 +81,15 @@ def test_only_result_changing_settings_differ(tmp_path: Path) -> None:
     assert old.digest() != new.digest()
 
 
+def test_the_word_off_is_understood_without_quotes(tmp_path: Path) -> None:
+    config = load_config(
+        write(tmp_path, MINIMAL), overrides=("teacher.tools.recognise_action=off", "filter.strict_flow=on")
+    )
+    assert (config.teacher.tools.recognise_action, config.filter.strict_flow) == ("off", "on")
+    with pytest.raises(ConfigError, match=r"teacher\.tools\.ask"):
+        load_config(write(tmp_path, MINIMAL), overrides=("teacher.tools.ask=on",))
+
+
 def test_two_arms_of_one_name_are_refused(tmp_path: Path) -> None:
     arms = "train: {arms: [{name: a, rationale_weight: 0}, {name: a, rationale_weight: 1}]}\n"
     with pytest.raises(ConfigError, match="different names"):
@@ -128,6 +137,18 @@ def test_a_path_in_a_config_is_found_from_any_folder(away: Path) -> None:
     assert (config.data.root, config.student.base) == (str(clone / "clips"), str(clone / "student"))
     assert config.teacher.appearance == str(clone / "looks.json")
     assert config.data.questions == str(clone / "clips" / "questions.jsonl")
+
+
+def test_folders_of_models_behind_tools_are_found_from_any_folder_and_other_names_are_left_alone(away: Path) -> None:
+    text = (
+        "data: {dataset: plain, root: clips}\nteacher: {hf: {detector: student, similarity: owner/name}}\n"
+        "chat: {backend: local, model: student}\n"
+    )
+    config = load_config(write(away.parent / "clone" / "configs", text))
+    found = str(away.parent / "clone" / "student")
+    assert (config.teacher.hf.detector, config.teacher.hf.similarity) == (found, "owner/name")
+    assert config.chat is not None
+    assert config.chat.model == found
 
 
 def test_the_working_folder_goes_before_the_folder_of_the_config(away: Path) -> None:

@@ -86,17 +86,25 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
     side["files"] = data.files.model_copy(update=files)
     official = {key: beside(f"data.files.{key}", getattr(data.annotated, key)) for key in ("train", "test")}
     side["annotated"] = data.annotated.model_copy(update=official)
-    base = student.base if student.base in EMBEDDED_STUDENTS else locate("student.base", student.base) or student.base
+
+    def model(key: str, name: str | None) -> str | None:
+        """The folder of a model; a name that is no folder is one on the hub, or of an embedded student."""
+        return name if not name or name in EMBEDDED_STUDENTS else locate(key, name) or name
+
+    hf = {key: model(f"teacher.hf.{key}", getattr(teacher.hf, key)) for key in ("detector", "similarity")}
     appearance = absolute("teacher.appearance", teacher.appearance)
     prompts = teacher.prompts if teacher.prompts in BUILT_IN_PROMPTS else absolute("teacher.prompts", teacher.prompts)
     changed = {
         "data": data.model_copy(update=side),
-        "student": student.model_copy(update={"base": base}),
-        "teacher": teacher.model_copy(update={"appearance": appearance, "prompts": prompts}),
+        "student": student.model_copy(update={"base": model("student.base", student.base)}),
+        "teacher": teacher.model_copy(
+            update={"appearance": appearance, "prompts": prompts, "hf": teacher.hf.model_copy(update=hf)}
+        ),
     }
     for name in ("chat", "vision_chat", "judge_chat"):
         if chat := getattr(config, name):
             paths = {key: absolute(f"{name}.{key}", getattr(chat, key)) for key in ("script", "record")}
+            paths |= {"model": model(f"{name}.model", chat.model)} if chat.backend == "local" else {}
             changed[name] = chat.model_copy(update=paths)
     return config.model_copy(update=changed)
 

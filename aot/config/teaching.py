@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.config.base import Section
+from aot.config.base import Section, YamlWord
 
 
 class FaultsConfig(Section):
@@ -16,12 +16,12 @@ class FaultsConfig(Section):
 class ToolsConfig(Section):
     """What stands behind each tool of the video agent; `off` does not offer it."""
 
-    detect_objects: Literal["pixels", "hf", "off"] = "pixels"
-    find_moments: Literal["pixels", "hf", "chat", "off"] = "pixels"
-    recognise_action: Literal["pixels", "chat", "off"] = "pixels"
-    ask: Literal["chat", "off"] = "off"
-    caption: Literal["chat", "off"] = "off"
-    subtitles: Literal["file", "off"] = "off"
+    detect_objects: YamlWord[Literal["pixels", "hf", "off"]] = "pixels"
+    find_moments: YamlWord[Literal["pixels", "hf", "chat", "off"]] = "pixels"
+    recognise_action: YamlWord[Literal["pixels", "chat", "off"]] = "pixels"
+    ask: YamlWord[Literal["chat", "off"]] = "off"
+    caption: YamlWord[Literal["chat", "off"]] = "off"
+    subtitles: YamlWord[Literal["file", "off"]] = "off"
     """Searches the .srt or .vtt file beside the clip."""
     pixel_tools: bool = True
     """Whether the tools that only the pixel tools can do (list_steps, count_events, read_order) are offered."""
@@ -64,7 +64,7 @@ class TeacherConfig(Section):
     prompts: str = "built-in"
     """Prompt files of a chat teacher of text: `built-in`; `bare`, which only asks the question, for a model that was
     trained on it; or a folder with files of your own (docs/chat.md)."""
-    structured: Literal["auto", "off"] = "auto"
+    structured: YamlWord[Literal["auto", "off"]] = "auto"
     """Whether a chat teacher of text asks for replies of a fixed form (JSON schema); `auto` stops asking a server that
     refuses it."""
     candidates: int = Field(default=3, ge=1)
@@ -101,7 +101,7 @@ class FilterConfig(Section):
     """Share of tokens that look like words, numbers or marks of the working language."""
     time_tolerance_s: float = Field(default=0.11, ge=0)
     """A cited time may differ this much from one a tool returned (rounding to one decimal)."""
-    strict_flow: Literal["auto", "on", "off"] = "auto"
+    strict_flow: YamlWord[Literal["auto", "on", "off"]] = "auto"
     """Whether a text chain must lead from the question to its answer without a gap; `auto` asks it of chains that are
     nothing but equations."""
     flow_constants: tuple[float, ...] = (7, 12, 24, 60, 100)

@@ -196,7 +196,7 @@ def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int
     if tool is None:
         raise ToolError(f"no tool is called {call.tool!r}; known: {', '.join(kit.tools)}")
     arguments = tool.Arguments.model_validate(call.arguments)
-    span, times_s = _looked_at(arguments, context.clip)
+    span, times_s = _looked_at(arguments, context.clip, max_frames=tool.max_frames)
     step = Step(index=index, call=call, span=span, frame_times_s=times_s)
     key = cache_key(
         clip=context.clip,
@@ -214,13 +214,16 @@ def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int
     return step.model_copy(update={"result": result}), False
 
 
-def _looked_at(arguments: ToolArguments, clip: ClipView) -> tuple[TimeSpan | None, tuple[float, ...]]:
-    """The span a call looks at and the true times of the frames in it; nothing for tools without a window."""
+def _looked_at(
+    arguments: ToolArguments, clip: ClipView, *, max_frames: int | None
+) -> tuple[TimeSpan | None, tuple[float, ...]]:
+    """The span a call looks at and the true times of the frames it sees; nothing for tools without a window."""
     start_s, end_s = getattr(arguments, "start_s", None), getattr(arguments, "end_s", None)
     if start_s is None or end_s is None:
         return None, ()
     span = clamp_window(start_s, end_s, clip)
-    positions = clip.positions(span, fps=getattr(arguments, "fps", None))
+    fps = getattr(arguments, "fps", None)
+    positions = [] if max_frames == 0 else clip.positions(span, fps=fps, most=max_frames)
     rounded = TimeSpan(start_s=round(span.start_s, 3), end_s=round(span.end_s, 3))
     return rounded, tuple(round(clip.times_s[position], 3) for position in positions)
 

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from chat_scenes import kit_of
 from teacher_scenes import context_of, drawn_view, question, view_of
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TextPart, WrittenCall
@@ -17,6 +18,7 @@ from aot.errors import ChatError, ConfigError, GuardStop, ToolError
 from aot.facts import findings
 from aot.records import Step, TimeSpan, ToolCall
 from aot.teacher.chat_planner import ChatPlanner
+from aot.teacher.executor import call_tool
 from aot.teacher.planner import Scene
 from aot.teacher.tools import ToolContext, make_tools
 from aot.teacher.tools.appearance import Appearance
@@ -74,6 +76,16 @@ def test_frames_are_sent_as_small_jpegs_each_after_its_time() -> None:
         assert abs(float(time.text[2:-1]) - (image.time_s or 0.0)) < 0.01
     shown = cv2.imdecode(np.frombuffer(images[0].data, np.uint8), cv2.IMREAD_COLOR)  # type: ignore[union-attr]
     assert shown.shape == (150, 512, 3) and np.abs(shown[75, 256].astype(int) - (30, 30, 200)).max() < 8
+
+
+def test_a_trace_names_the_frames_that_were_sent_and_no_others() -> None:
+    frames = np.zeros((40, 8, 8, 3), np.uint8)
+    view, model = view_of(frames, tuple(i / 8 for i in range(40))), Sees({"text": "Dark.", "events": []})
+    kit = kit_of(tools=chat_tools(Vision(model)))[0]
+    done = call_tool(ToolCall(tool="caption", arguments={"start_s": 0, "end_s": 4.9}), context_of(view), kit, index=1)
+    sent = [part.time_s for part in model.requests[0].messages[0].parts if isinstance(part, ImagePart)]
+    assert list(done.step.frame_times_s) == sent
+    assert len(sent) == MAX_FRAMES
 
 
 def test_only_frames_of_the_stretch_are_shown(view: ClipView) -> None:

@@ -22,9 +22,9 @@ from aot.errors import ConfigError, ToolError
 from aot.records import TimeSpan
 from aot.teacher.tools import ToolContext, make_tools
 from aot.teacher.tools.base import Tool, sight_of
-from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.clipview import ClipView, spread
 from aot.teacher.tools.hf_detect import hf_detector, read_boxes
-from aot.teacher.tools.hf_models import clean_name, frame_images, open_model, spread_positions
+from aot.teacher.tools.hf_models import clean_name, frame_images, open_model
 from aot.teacher.tools.hf_moments import MAX_MOMENTS, hf_moments, moments_of, similarities
 
 RED, GREEN, GREY = (255, 0, 0), (0, 255, 0), (128, 128, 128)
@@ -185,7 +185,7 @@ def test_long_stretches_are_looked_at_in_evenly_spaced_frames(owl: Path) -> None
     context = context_of(square_view((320, 160), corner=(220, 100), colours=[RED] * 9))
     found = called(hf_detector(HfConfig(detector=str(owl), max_frames=3)), context, object="red")
     assert [box.time_s for box in found.boxes] == [0.0, 4.0, 8.0]
-    assert spread_positions([3, 4, 5], most=1) == [4]
+    assert spread([3, 4, 5], most=1) == [4]
 
 
 def test_all_tools_and_threads_of_a_process_share_one_loaded_model(owl: Path) -> None:

@@ -99,6 +99,8 @@ class Tool(Generic[A, R]):
     source: Source
     digest: str = ""
     """Identity of the model and prompt behind it; empty for tools that see through the appearance card."""
+    max_frames: int | None = None
+    """So many frames of a stretch it looks at, evenly spaced; None for all of them."""
 
 
 def sight_of(tool: Tool[Any, Any], context: ToolContext) -> str:

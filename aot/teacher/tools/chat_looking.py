@@ -79,7 +79,7 @@ def look_request(asked: Asked, *, span: TimeSpan, clip: ClipView, max_tokens: in
     """
     slots = {**asked.slots, "start_s": f"{span.start_s:.1f}", "end_s": f"{span.end_s:.1f}"}
     parts: list[str | ImagePart] = [asked.prompt.fill(slots)]
-    for position in evenly(clip.positions(span), most=MAX_FRAMES):
+    for position in clip.positions(span, most=MAX_FRAMES):
         time_s = clip.times_s[position]
         parts += [f"t={round(time_s, 2)}s", ImagePart(data=jpeg(clip.frames_THWC[position]), time_s=round(time_s, 3))]
     return ChatRequest(
@@ -89,17 +89,6 @@ def look_request(asked: Asked, *, span: TimeSpan, clip: ClipView, max_tokens: in
         prompt_digest=asked.prompt.digest,
         purpose=asked.purpose,
     )
-
-
-def evenly(positions: list[int], *, most: int) -> list[int]:
-    """At most `most` of `positions`, evenly spaced, the first and last among them.
-
-    >>> evenly([0, 1, 2, 3, 4, 5, 6], most=3)
-    [0, 3, 6]
-    """
-    if len(positions) <= most:
-        return positions
-    return [positions[round(i * (len(positions) - 1) / (most - 1))] for i in range(most)]
 
 
 def jpeg(frame_HWC: Frames) -> bytes:

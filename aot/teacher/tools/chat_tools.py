@@ -13,7 +13,16 @@ from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.errors import ToolError
 from aot.records import JsonDict
 from aot.teacher.tools.base import Moment, Tool, ToolContext, ToolResult, WindowArguments, clamp_window
-from aot.teacher.tools.chat_looking import Asked, Vision, look, told_rows, told_score, told_span, told_text
+from aot.teacher.tools.chat_looking import (
+    MAX_FRAMES,
+    Asked,
+    Vision,
+    look,
+    told_rows,
+    told_score,
+    told_span,
+    told_text,
+)
 from aot.teacher.tools.find_moments import EventArguments, FindMomentsResult
 from aot.teacher.tools.names import known_name
 from aot.teacher.tools.recognise_action import Alternative, RecogniseActionResult
@@ -146,6 +155,7 @@ def chat_tools(vision: Vision) -> dict[str, Tool[Any, Any]]:
             run=partial(ask, vision),
             source="chat",
             digest=_digest(vision, "ask"),
+            max_frames=MAX_FRAMES,
         ),
         Tool(
             name="caption",
@@ -156,6 +166,7 @@ def chat_tools(vision: Vision) -> dict[str, Tool[Any, Any]]:
             run=partial(caption, vision),
             source="chat",
             digest=_digest(vision, "caption"),
+            max_frames=MAX_FRAMES,
         ),
         Tool(
             name="recognise_action",
@@ -166,6 +177,7 @@ def chat_tools(vision: Vision) -> dict[str, Tool[Any, Any]]:
             run=partial(recognise_action, vision),
             source="chat",
             digest=_digest(vision, "recognise_action"),
+            max_frames=MAX_FRAMES,
         ),
         Tool(
             name="find_moments",
@@ -176,6 +188,7 @@ def chat_tools(vision: Vision) -> dict[str, Tool[Any, Any]]:
             run=partial(find_moments, vision),
             source="chat",
             digest=_digest(vision, "find_moments"),
+            max_frames=MAX_FRAMES,
         ),
     ]
     return {tool.name: tool for tool in tools}

@@ -3,6 +3,7 @@
 Arrays are uint8 THWC RGB. Stored frames may be smaller than true ones; boxes are scaled up here and nowhere else.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,8 @@ class ClipView:
         if not len(self.frames_THWC) == len(self.times_s) == len(self.indices):
             raise ValueError(f"{len(self.frames_THWC)} frames, {len(self.times_s)} times, {len(self.indices)} indices")
 
-    def positions(self, span: TimeSpan, *, fps: float | None = None) -> list[int]:
-        """Positions in this view of the frames inside `span`, thinned to about `fps` frames a second.
+    def positions(self, span: TimeSpan, *, fps: float | None = None, most: int | None = None) -> list[int]:
+        """Positions in this view of the frames inside `span`, thinned to about `fps` frames a second and to `most`.
 
         Raises:
             ToolError: no stored frame lies inside.
@@ -44,13 +45,11 @@ class ClipView:
         inside = [i for i, t in enumerate(self.times_s) if span.start_s - 1e-6 <= t <= span.end_s + 1e-6]
         if not inside:
             inside = self._nearest(span)
-        if fps is None:
-            return inside
         kept: list[int] = []
         for position in inside:
-            if not kept or self.times_s[position] - self.times_s[kept[-1]] >= 0.98 / fps:
+            if fps is None or not kept or self.times_s[position] - self.times_s[kept[-1]] >= 0.98 / fps:
                 kept.append(position)
-        return kept
+        return kept if most is None else spread(kept, most=most)
 
     def true_box(self, box_xyxy: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         """A box in pixels of a stored frame as pixels of the true frame, one decimal."""
@@ -68,6 +67,19 @@ class ClipView:
                 f"no stored frame between {span.start_s:.1f} and {span.end_s:.1f} s; ask for a longer stretch"
             )
         return [nearest]
+
+
+def spread(positions: Sequence[int], *, most: int) -> list[int]:
+    """At most `most` of the positions, evenly spaced, first and last among them.
+
+    >>> spread([4, 5, 6, 7, 8], most=3)
+    [4, 6, 8]
+    """
+    if len(positions) <= most:
+        return list(positions)
+    if most < 2:
+        return [positions[len(positions) // 2]][:most]
+    return [positions[round(i * (len(positions) - 1) / (most - 1))] for i in range(most)]
 
 
 def clip_view(

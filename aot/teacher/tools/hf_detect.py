@@ -20,7 +20,6 @@ from aot.teacher.tools.hf_models import (
     frame_images,
     open_model,
     settings_digest,
-    spread_positions,
 )
 from aot.teacher.tools.looking import Box, Found
 
@@ -42,8 +41,8 @@ def hf_detector(config: HfConfig) -> Tool[HfDetectArguments, DetectObjectsResult
 
     def run(arguments: HfDetectArguments, context: ToolContext) -> DetectObjectsResult:
         name, clip = clean_name(arguments.object), context.clip
-        seen = clip.positions(clamp_window(arguments.start_s, arguments.end_s, clip))
-        positions = spread_positions(seen, most=config.max_frames)
+        span = clamp_window(arguments.start_s, arguments.end_s, clip)
+        positions = clip.positions(span, most=config.max_frames)
         found: list[Found | None] = []
         for batch in batches(positions, size=config.batch_frames):
             found += best_boxes(
@@ -71,6 +70,7 @@ def hf_detector(config: HfConfig) -> Tool[HfDetectArguments, DetectObjectsResult
         run=run,
         source="models",
         digest=settings_digest(detector, config),
+        max_frames=config.max_frames,
     )
 
 

@@ -105,19 +105,6 @@ def clean_name(name: str) -> str:
     return cleaned
 
 
-def spread_positions(positions: Sequence[int], *, most: int) -> list[int]:
-    """At most `most` of the positions, evenly spaced, first and last among them.
-
-    >>> spread_positions([4, 5, 6, 7, 8], most=3)
-    [4, 6, 8]
-    """
-    if len(positions) <= most:
-        return list(positions)
-    if most == 1:
-        return [positions[len(positions) // 2]]
-    return [positions[round(i * (len(positions) - 1) / (most - 1))] for i in range(most)]
-
-
 def frame_images(clip: ClipView, positions: Sequence[int]) -> list[Any]:
     """Stored frames as PIL images."""
     from PIL import Image  # Here, because opening a model needs no image package.

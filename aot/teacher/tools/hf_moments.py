@@ -26,7 +26,6 @@ from aot.teacher.tools.hf_models import (
     frame_images,
     open_model,
     settings_digest,
-    spread_positions,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +55,7 @@ def hf_moments(config: HfConfig) -> Tool[HfEventArguments, FindMomentsResult]:
     def run(arguments: HfEventArguments, context: ToolContext) -> FindMomentsResult:
         event, clip = clean_name(arguments.event), context.clip
         span = clamp_window(arguments.start_s, arguments.end_s, clip)
-        positions = spread_positions(clip.positions(span), most=config.max_frames)
+        positions = clip.positions(span, most=config.max_frames)
         if len(positions) < MIN_FRAMES:
             raise ToolError(f"only {len(positions)} frames to compare; ask for a stretch of {MIN_FRAMES} or more")
         text = PROMPT.format(event.casefold())
@@ -79,6 +78,7 @@ def hf_moments(config: HfConfig) -> Tool[HfEventArguments, FindMomentsResult]:
         run=run,
         source="models",
         digest=settings_digest(model, config),
+        max_frames=config.max_frames,
     )
 
 

@@ -96,6 +96,7 @@ def subtitle_tool(clips_root: Path) -> Tool[SearchSubtitlesArguments, SearchSubt
         Result=SearchSubtitlesResult,
         run=partial(search_subtitles, clips_root),
         source="subtitles",
+        max_frames=0,
     )
 
 

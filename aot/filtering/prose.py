@@ -132,7 +132,7 @@ def joined_as_said(text: str, said: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
 def _spoken_labels(labels: tuple[str, ...]) -> tuple[re.Pattern[str] | None, dict[int, str]]:
     """One pattern for all labels as they are and as they are spoken; group `l3` stands for label 3."""
     plain = [label for label in labels if label and len(label.split()) <= MAX_LABEL_WORDS]

@@ -40,9 +40,15 @@ class Subject:
     @cached_property
     def rationale(self) -> Rationale:
         """The rationale taken apart, times and labels as the tools write them whatever the prose is like."""
-        if not self.is_agent_trace:
-            return parse_rationale(self.trace.rationale)
-        return parse_rationale(as_notation(self.trace.rationale, self.phrases))
+        text = self.trace.rationale
+        if not self.is_agent_trace or self._is_notation(text):
+            return parse_rationale(text)
+        return parse_rationale(as_notation(text, self.phrases))
+
+    def _is_notation(self, text: str) -> bool:
+        """Whether a text has no word but those of the notation and of phrases: reading it as prose changes nothing."""
+        known = {word for phrase in self.phrases for word in phrase.split()} | NOTATION_WORDS
+        return all(word in known or word.isdecimal() for word in phrase_key(text).split())
 
     @cached_property
     def chain(self) -> TextChain:

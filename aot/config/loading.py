@@ -142,6 +142,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 def _explain(item: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in item["loc"])
+    if not key:  # a sentence of our own, about several sections
+        return str(item["msg"]).removeprefix("Value error, ")
     if item["type"] != "extra_forbidden":
         return f"{key}: {item['msg']}, got {item.get('input')!r}"
     known = _known_keys()

@@ -92,9 +92,9 @@ def test_rounds_of_own_chains_are_told_and_the_last_row_is_the_student_itself(fi
     assert [row["sampled"] > 0 for row in rounds] == [True, False]
 
 
-def test_a_chat_teacher_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_chat_teacher_without_a_chat_model_is_refused_before_any_work(tmp_path: Path) -> None:
     done = job(tmp_path / "run", "teacher={planner: chat}")
-    assert done.returncode == 2 and "procedural or given" in done.stderr
+    assert done.returncode == 2 and "needs a section `chat`" in done.stderr
     assert not (tmp_path / "run" / "questions.jsonl").exists()
 
 

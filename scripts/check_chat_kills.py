@@ -8,6 +8,7 @@ one row, no row differs from those of an undisturbed run, and no kill cost more 
 """
 
 import argparse
+import bisect
 import os
 import random
 import signal
@@ -15,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Kills:
     """Rows that are not those of an undisturbed run."""
     calls: int = 0
     repeated: list[int] = field(default_factory=list)
-    """Repeated calls that followed each kill."""
+    """Calls that each kill cost a second time: those it interrupted."""
 
     @property
     def good(self) -> bool:
@@ -59,15 +59,14 @@ def check_kills(folder: Path, *, questions: int, kills: int, seed: int, latency_
         whole_s = _timed(calm)
         asked_before = _calls(log)
         _finish(killed, "prepare")
-        outcome = Kills()
+        outcome, marks = Kills(), list[int]()
         for _ in range(kills):
-            if not _kill_one(killed, log, asked_before, rng.uniform(0.0, latency_s + whole_s / kills)):
+            if not _kill_one(killed, log, asked_before, rng.uniform(0.0, latency_s + 0.6 * whole_s / kills)):
                 break
             outcome.kills += 1
-            repeated = _repeated(log, asked_before) - sum(outcome.repeated)
-            outcome.repeated.append(repeated)
+            marks.append(_settled_calls(log) - asked_before)
         _finish(killed, "generate")
-        outcome.repeated.append(_repeated(log, asked_before) - sum(outcome.repeated))
+        outcome.repeated = _repeated(log.read_bytes().splitlines()[asked_before:], marks)
         outcome.calls = _calls(log) - asked_before
     return _compared(outcome, RunFolder(folder / "calm"), RunFolder(folder / "killed"))
 
@@ -120,10 +119,28 @@ def _calls(log: Path) -> int:
     return log.read_bytes().count(b"\n")
 
 
-def _repeated(log: Path, asked_before: int) -> int:
-    """Calls that asked what an earlier call of the killed run had asked."""
-    asked = log.read_bytes().splitlines()[asked_before:]
-    return sum(count - 1 for count in Counter(asked).values())
+def _settled_calls(log: Path) -> int:
+    """Calls once the server has read what a killed process had sent."""
+    known, seen = -1, _calls(log)
+    while seen != known:
+        time.sleep(0.1)
+        known, seen = seen, _calls(log)
+    return seen
+
+
+def _repeated(asked: list[bytes], marks: list[int]) -> list[int]:
+    """For each kill, how many calls had to be made again: each is charged to the first kill after it was made.
+
+    A second kill may come before all calls of the first were made again, so that counting what follows each kill would
+    charge them to the wrong one. `marks` holds how many calls had been made at each kill.
+    """
+    repeated = [0] * len(marks)
+    made: dict[bytes, int] = {}
+    for place, call in enumerate(asked):
+        if call in made:
+            repeated[min(bisect.bisect_right(marks, made[call]), len(marks) - 1)] += 1
+        made[call] = place
+    return repeated
 
 
 def _compared(outcome: Kills, calm: RunFolder, killed: RunFolder) -> Kills:

@@ -1,6 +1,5 @@
 """Many things done at once by threads, without a queue that grows."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
@@ -31,16 +30,3 @@ def map_threads(function: Callable[[Item], Result], items: Iterable[Item], *, th
             yield ended.get().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-class PerThread:
-    """Objects made once for each thread that asks, such as a tool kit that only one thread may use."""
-
-    def __init__(self, make: Callable[[], object]) -> None:
-        self._make, self._local = make, threading.local()
-
-    def get(self) -> object:
-        """The object of the calling thread."""
-        if not hasattr(self._local, "value"):
-            self._local.value = self._make()
-        return self._local.value

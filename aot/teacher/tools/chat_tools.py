@@ -4,6 +4,7 @@ The last two answer in the records of the pixel tools of those names, so that pl
 know which of them looked.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import Field
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.errors import ToolError
 from aot.records import JsonDict
-from aot.teacher.tools.base import Moment, Tool, ToolContext, ToolResult, WindowArguments, clamp_window
+from aot.teacher.tools.base import Moment, Tool, ToolArguments, ToolContext, ToolResult, WindowArguments, clamp_window
 from aot.teacher.tools.chat_looking import (
     MAX_FRAMES,
     Asked,
@@ -28,6 +29,8 @@ from aot.teacher.tools.names import known_name
 from aot.teacher.tools.recognise_action import Alternative, RecogniseActionResult
 
 VERSION = "chat-1"
+AnyTool = Tool[Any, Any]
+Looks = Callable[[Vision, Any, ToolContext], ToolResult]
 MAX_ANSWER, MAX_CAPTION, MAX_EVENT, MAX_LABEL = 400, 800, 200, 80
 MAX_MOMENTS, MAX_ALTERNATIVES = 64, 3
 MAX_LISTED = 400
@@ -143,64 +146,56 @@ def find_moments(vision: Vision, arguments: EventArguments, context: ToolContext
     return FindMomentsResult(event=event, moments=tuple(sorted(kept, key=lambda one: (one.start_s, one.end_s))))
 
 
-def chat_tools(vision: Vision) -> dict[str, Tool[Any, Any]]:
+def chat_tools(vision: Vision) -> dict[str, AnyTool]:
     """The four tools on one model, by name."""
-    tools: list[Tool[Any, Any]] = [
-        Tool(
-            name="ask",
+
+    def tool(
+        name: str, description: str, arguments: type[ToolArguments], result: type[ToolResult], run: Looks
+    ) -> AnyTool:
+        return Tool(
+            name=name,
             version=VERSION,
-            description="Answer a question from the frames between start_s and end_s, by looking at them.",
-            Arguments=AskArguments,
-            Result=AskResult,
-            run=partial(ask, vision),
+            description=description,
+            Arguments=arguments,
+            Result=result,
+            run=partial(run, vision),
             source="chat",
-            digest=_digest(vision, "ask"),
+            digest=f"{vision.model.name} {_prompt(name).digest}",
             max_frames=MAX_FRAMES,
+        )
+
+    tools = (
+        tool(
+            "ask",
+            "Answer a question from the frames between start_s and end_s, by looking at them.",
+            AskArguments,
+            AskResult,
+            ask,
         ),
-        Tool(
-            name="caption",
-            version=VERSION,
-            description="Tell in words what happens between start_s and end_s.",
-            Arguments=WindowArguments,
-            Result=CaptionResult,
-            run=partial(caption, vision),
-            source="chat",
-            digest=_digest(vision, "caption"),
-            max_frames=MAX_FRAMES,
+        tool(
+            "caption", "Tell in words what happens between start_s and end_s.", WindowArguments, CaptionResult, caption
         ),
-        Tool(
-            name="recognise_action",
-            version=VERSION,
-            description="Tell which step the stretch between start_s and end_s shows best, with alternatives.",
-            Arguments=WindowArguments,
-            Result=RecogniseActionResult,
-            run=partial(recognise_action, vision),
-            source="chat",
-            digest=_digest(vision, "recognise_action"),
-            max_frames=MAX_FRAMES,
+        tool(
+            "recognise_action",
+            "Tell which step the stretch between start_s and end_s shows best, with alternatives.",
+            WindowArguments,
+            RecogniseActionResult,
+            recognise_action,
         ),
-        Tool(
-            name="find_moments",
-            version=VERSION,
-            description="Find when a step or event happens between start_s and end_s.",
-            Arguments=EventArguments,
-            Result=FindMomentsResult,
-            run=partial(find_moments, vision),
-            source="chat",
-            digest=_digest(vision, "find_moments"),
-            max_frames=MAX_FRAMES,
+        tool(
+            "find_moments",
+            "Find when a step or event happens between start_s and end_s.",
+            EventArguments,
+            FindMomentsResult,
+            find_moments,
         ),
-    ]
+    )
     return {tool.name: tool for tool in tools}
 
 
 @cache
 def _prompt(tool: str) -> Prompt:
     return load_prompt("aot.teacher", f"tool_{tool}.txt")
-
-
-def _digest(vision: Vision, tool: str) -> str:
-    return f"{vision.model.name} {_prompt(tool).digest}"
 
 
 def _object(**properties: JsonDict) -> JsonDict:

@@ -5,6 +5,7 @@ from pathlib import Path
 from aot.chat.cache import CachedChat, ReplyCache
 from aot.chat.client import ChatModel
 from aot.chat.keys import read_key
+from aot.chat.messages import Sampling
 from aot.chat.record import RecordingChat
 from aot.chat.scripted import ScriptedChat
 from aot.chat.spend import Ledger
@@ -26,6 +27,21 @@ def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str) -> Cha
     if section.record is not None:
         model = RecordingChat(model, Path(section.record), base_url=section.base_url)
     return model
+
+
+def check_chat(section: ChatConfig) -> None:
+    """Look whether a chat model can be asked; asks it nothing, and loads none.
+
+    Raises:
+        ConfigError: it cannot, for want of a key or a script.
+    """
+    if section.backend != "local":  # which would be loaded twice
+        open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
+
+
+def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:
+    """How `section` wants replies drawn, with the seed of one draw."""
+    return Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=seed)
 
 
 def _backend(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:

@@ -34,9 +34,9 @@ def _check_text(config: RunConfig, ahead: set[str]) -> None:
     if "prepare" in ahead:
         check_files(config)
     if "generate" in ahead and config.teacher.planner == "chat":
-        from text_cot.teacher.chat import check_chat
+        from text_cot.teacher.chat import check_teacher
 
-        check_chat(config)
+        check_teacher(config)
 
 
 def _check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:

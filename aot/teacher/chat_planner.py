@@ -7,8 +7,9 @@ with the boundary that was crossed. The same holds for a reply without any call,
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, repeat
 from string import ascii_uppercase
 from typing import Any
@@ -17,10 +18,11 @@ from pydantic import ValidationError
 
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, Message, Sampling, TextPart, WrittenCall, message
+from aot.chat.opening import sampling_of
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.config import ChatConfig
 from aot.errors import AotError, ParseError, ToolError
-from aot.records import Question, Step, ToolCall
+from aot.records import JsonDict, Question, Step, ToolCall
 from aot.teacher.answer_call import ANSWER, answer_form, answer_schema, read_answer
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Spent
 from aot.teacher.tools import openai_schema
@@ -54,20 +56,24 @@ class ChatPlanner:
         """Content hash of both prompt files."""
         return "-".join(prompt.digest[:6] for prompt in self.prompts)
 
+    @cached_property
+    def schemas(self) -> tuple[JsonDict, ...]:
+        """What is offered, in function-calling format; made once, because a schema takes longer than a request."""
+        return (*(openai_schema(tool) for tool in self.tools.values()), answer_schema())
+
     def start(self, question: Question, *, scene: Scene, candidate: int) -> "ChatPlan":
         """A conversation about one question; see `Planner.start`."""
         plan, asked = self.prompts
-        system = message("system", plan.fill({"manual": manual(self.tools)}))
+        system = message("system", plan.fill({"manual": manual(self.schemas)}))
         user = message("user", asked.fill(question_slots(question, scene)))
         return ChatPlan(self, question, candidate, [system, user])
 
     def request(self, messages: list[Message], question: Question, candidate: int) -> ChatRequest:
         """The next request of a conversation; candidates are different draws."""
-        schemas = [openai_schema(tool) for tool in self.tools.values()]
         return ChatRequest(
             messages=tuple(messages),
-            sampling=sampling_of(self.section, seed=self.seed, question_id=question.id, candidate=candidate),
-            tools=(*schemas, answer_schema()),
+            sampling=drawn_for(self.section, seed=self.seed, question_id=question.id, candidate=candidate),
+            tools=self.schemas,
             sample_index=candidate,
             prompt_digest=self.prompt_digest,
             purpose="plan",
@@ -176,10 +182,10 @@ def step_text(step: Step) -> str:
     return f"step {step.index} ok: {data_slot('result', text)}"
 
 
-def manual(tools: Mapping[str, AnyTool]) -> str:
+def manual(schemas: Iterable[JsonDict]) -> str:
     """The tool manual of the prompt, made from the schemas."""
     lines = []
-    for schema in (*(openai_schema(tool) for tool in tools.values()), answer_schema()):
+    for schema in schemas:
         function = schema["function"]
         lines.append(f"- {function['name']}: {function['description']}")
         required = function["parameters"].get("required", ())
@@ -204,12 +210,10 @@ def question_slots(question: Question, scene: Scene) -> dict[str, str]:
     }
 
 
-def sampling_of(section: ChatConfig, *, seed: int, question_id: str, candidate: int) -> Sampling:
+def drawn_for(section: ChatConfig, *, seed: int, question_id: str, candidate: int) -> Sampling:
     """How replies to one candidate of one question are drawn."""
     drawn = zlib.crc32(f"{seed}:{question_id}:{candidate}".encode()) & 0x7FFFFFFF
-    return Sampling(
-        temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=drawn
-    )  # fmt: skip
+    return sampling_of(section, seed=drawn)
 
 
 def _told(call: WrittenCall, text: str) -> Message:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aot.chat.client import ChatModel
-from aot.chat.opening import open_chat
+from aot.chat.opening import check_chat, open_chat
 from aot.config import ChatConfig, PricesConfig, RunConfig
 from aot.records import ClipAnnotation
 from aot.runs import RunFolder, read_rows
@@ -121,8 +121,8 @@ def check_models(config: RunConfig) -> None:
         ConfigError: one cannot, such as for want of a key.
     """
     for section in sections(config):
-        if section and section.backend != "local":  # which would be loaded twice
-            open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
+        if section:
+            check_chat(section)
 
 
 def make_kit(run: RunFolder, config: RunConfig, *, writer: str, models: Models) -> TeacherKit:

@@ -16,7 +16,7 @@ from aot.config import ChatConfig
 from aot.errors import ParseError
 from aot.rationale import PARTS, parse_rationale
 from aot.records import Question, Step
-from aot.teacher.chat_planner import sampling_of, step_text
+from aot.teacher.chat_planner import drawn_for, step_text
 from aot.teacher.planner import FinalAnswer, Spent
 from aot.teacher.verbalise import verbalise
 
@@ -88,7 +88,7 @@ class ChatWriter:
             said = self.chat.reply(
                 ChatRequest(
                     messages=tuple(messages),
-                    sampling=sampling_of(self.section, seed=self.seed, question_id=question.id, candidate=candidate),
+                    sampling=drawn_for(self.section, seed=self.seed, question_id=question.id, candidate=candidate),
                     sample_index=candidate,
                     prompt_digest=self.prompt.digest,
                     purpose="rationale",

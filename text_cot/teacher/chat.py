@@ -7,8 +7,8 @@ a server that does not know of it is asked without by the client, and whatever c
 import time
 
 from aot.chat.client import ChatModel
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, Sampling, message
-from aot.chat.opening import open_chat
+from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
+from aot.chat.opening import check_chat, sampling_of
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
 from aot.config import ChatConfig, RunConfig
@@ -25,16 +25,14 @@ _SEEDS = 2**31
 """Servers take seeds of 32 bits with a sign."""
 
 
-def check_chat(config: RunConfig) -> None:
+def check_teacher(config: RunConfig) -> None:
     """Look whether the chat teacher can start; asks the model nothing, and loads none.
 
     Raises:
         ConfigError: a prompt file cannot be used, or the model cannot be asked at all.
     """
     teacher_prompts(config.teacher)
-    chat = chat_section(config)
-    if chat.backend != "local":  # which would be loaded twice
-        open_chat(chat.model_copy(update={"record": None}), run=None, writer="check").close()
+    check_chat(chat_section(config))
 
 
 def chat_section(config: RunConfig) -> ChatConfig:
@@ -95,13 +93,11 @@ class ChatTeacher:
         return self._granularity
 
     def _request(self, question: Question, *, granularity: Granularity, sample_index: int) -> ChatRequest:
-        prompt, chat = self.prompts[granularity], self._chat
+        prompt = self.prompts[granularity]
         seed = draw(self._config.seed, question.id, "chat", sample_index) % _SEEDS
         return ChatRequest(
             messages=(message("user", fill(prompt, question)),),
-            sampling=Sampling(
-                temperature=chat.temperature, top_p=chat.top_p, max_tokens=chat.max_tokens, seed=seed
-            ),
+            sampling=sampling_of(self._chat, seed=seed),
             json_schema=self._schema,
             sample_index=sample_index, prompt_digest=prompt.digest, purpose="solve",
         )  # fmt: skip

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from aot.errors import SourceError
 from aot.records import Question
-from aot.runs import RunFolder
+from aot.runs import RunFolder, whole_lines
 from aot.shards import Shard
 from aot.traces import solved_ids
 
@@ -85,18 +85,11 @@ def read_places(path: Path, places: Iterable[Place]) -> Iterator[Question]:
 def _keys(path: Path) -> Iterator[tuple[str, str | None, int]]:
     """Id, clip and offset of each question."""
     offset = 0
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}; run the earlier stages first") from error
-    with file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = from_json(line)
-                media = row.get("media")
-                yield str(row["id"]), None if media is None else str(media["uri"]), offset
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise SourceError(f"{path}:{number} is no question; run prepare again in a new folder") from None
-            offset += len(line)
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            row = from_json(line)
+            media = row.get("media")
+            yield str(row["id"]), None if media is None else str(media["uri"]), offset
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SourceError(f"{path}:{number} is no question; run prepare again in a new folder") from None
+        offset += len(line)

@@ -272,19 +272,29 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
     Raises:
         SourceError: the file is missing, or a whole line is not a `model`, naming the line.
     """
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            yield model.model_validate_json(line)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file with their line ends; a half-written last one is left out.
+
+    Raises:
+        SourceError: the file is missing.
+    """
     try:
         file = path.open("rb")
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}; run the earlier stages first") from error
     with file:
-        for number, line in enumerate(file, start=1):
+        for line in file:
             if not line.endswith(b"\n"):
                 return
-            try:
-                yield model.model_validate_json(line)
-            except ValidationError as error:
-                problem = error.errors()[0]
-                raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
+            yield line
 
 
 def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> RunFolder:

@@ -13,8 +13,7 @@ from video_data.datasets.official import (
     in_time_order,
     read_database,
     seconds_of,
-    segment_of,
-    text_of,
+    segments_of,
 )
 from video_data.datasets.rows import RefusedRow
 from video_data.datasets.strict_jsonl import RowProblem
@@ -55,16 +54,7 @@ def _clip(name: str, entry: object, split: str, refused: list[RefusedRow]) -> St
     if not isinstance(subset, str) or subset not in SUBSETS:
         raise RowProblem("bad_subset", f"subset must be one of {', '.join(SUBSETS)}, got {subset!r}"[:200])
     duration_s = seconds_of(entry.get("duration"), "duration")
-    segments = []
-    for number, row in enumerate(entry["annotation"]):
-        try:
-            span = row.get("segment") if isinstance(row, dict) else None
-            if not isinstance(span, list) or len(span) != 2:
-                raise RowProblem("bad_segment", "a segment must be [start, end] in seconds")
-            start_s, end_s = (seconds_of(time_s, "segment") for time_s in span)
-            segments.append(segment_of(start_s, end_s, text_of(row.get("label"), "label"), duration_s=duration_s))
-        except RowProblem as problem:
-            refused.append(problem.row(f"{name}:{number}"))
+    segments = segments_of(entry["annotation"], "label", clip=name, duration_s=duration_s, refused=refused)
     return StepClip(
         id=clip_id_of(name),
         split=SUBSETS[subset],

@@ -233,6 +233,24 @@ def segment_of(start_s: float, end_s: float, label: str, *, duration_s: float = 
     return SegmentRow(start_s, end_s, label)
 
 
+def segments_of(
+    rows: list[Any], label: str, *, clip: str, duration_s: float, refused: list[RefusedRow], ending: str = ""
+) -> list[SegmentRow]:
+    """Steps given as `segment: [start, end]` with a text under `label`, less `ending`; bad ones go to `refused`."""
+    segments = []
+    for number, row in enumerate(rows):
+        try:
+            span = row.get("segment") if isinstance(row, dict) else None
+            if not isinstance(span, list) or len(span) != 2:
+                raise RowProblem("bad_segment", "a segment must be [start, end] in seconds")
+            start_s, end_s = (seconds_of(time_s, "segment") for time_s in span)
+            text = text_of(row.get(label), label).rstrip(ending)
+            segments.append(segment_of(start_s, end_s, text, duration_s=duration_s))
+        except RowProblem as problem:
+            refused.append(problem.row(f"{clip}:{number}"))
+    return segments
+
+
 def in_time_order(segments: list[SegmentRow]) -> tuple[SegmentRow, ...]:
     """`segments` by start; official files do not always sort them."""
     return tuple(sorted(segments, key=lambda one: (one.start_s, one.end_s, one.label)))

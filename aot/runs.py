@@ -366,10 +366,15 @@ StageState = Literal["running", "done", "stopped", "failed"]
 
 
 def start_stage(run: RunFolder, stage: str) -> None:
-    """Record that a stage begins, or begins again; what an earlier attempt noted is forgotten."""
+    """Record that a stage begins, or begins again; what an earlier attempt noted is forgotten.
+
+    The seals of files that it will use again (aot.seals) stay.
+    """
     data = read_run_json(run)
     now = time.time()
-    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now}
+    seals = data["stages"].get(stage, {}).get("files", {})
+    files = {name: seal for name, seal in seals.items() if seal.get("once") and (run.root / name).exists()}
+    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now, "files": files}
     publish_json(run.run_json, data)
     run.done.unlink(missing_ok=True)
 
@@ -399,6 +404,8 @@ def missing_files(run: RunFolder, stage: str) -> list[Path]:
     wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, door) == door]
     if stage == "train" and config:
         wanted += [run.arm(arm.name) / ARM_MARKER for arm in config.train.arms]
+    else:
+        wanted += [run.root / name for name in read_run_json(run)["stages"].get(stage, {}).get("files", {})]
     return [path for path in wanted if not (any(path.iterdir()) if path.is_dir() else path.exists())]
 
 

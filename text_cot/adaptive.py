@@ -18,6 +18,7 @@ from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Record, ThoughtMode
 from aot.runs import RunFolder, publish_rows, read_rows
+from aot.seals import publish_once
 from aot.student.loading import load_student
 from aot.student.predict import predict
 from text_cot.budget import fold_steps
@@ -118,10 +119,13 @@ def ways_of(question_id: str, own: Samples, easy: set[str]) -> list[ThoughtMode]
 def solved_at_once(run: RunFolder, config: RunConfig, arm: ArmConfig, questions: list[Question]) -> set[str]:
     """Ids of the training questions that the untrained base answers right when asked directly."""
     path = run.arm(arm.name) / "base-direct.jsonl"
-    if not path.exists():
+
+    def rows() -> Iterable[Prediction]:
         base = load_student(config.student.base, config=config.student)
         size = config.evaluate.batch_size
-        publish_rows(path, map(timeless, predict(base, questions, arm="base", mode="direct", batch_size=size)))
+        return map(timeless, predict(base, questions, arm="base", mode="direct", batch_size=size))
+
+    publish_once(run, "train", path, rows)
     answers = zip(questions, read_rows(path, Prediction), strict=True)
     return {question.id for question, answer in answers if is_right(answer.answer, question)}
 
@@ -134,10 +138,9 @@ def fold_labels(
     if missing := [way for way in ways if not paths[way].exists()]:
         student = load_student(config.student.base, adapter=run.arm(helper.name), config=config.student)
         for way in missing:
-            rows = predict(
-                student, questions, arm=helper.name, mode="adaptive", thought=way, batch_size=config.evaluate.batch_size
-            )
-            publish_rows(paths[way], map(timeless, rows))
+            size = config.evaluate.batch_size
+            rows = predict(student, questions, arm=helper.name, mode="adaptive", thought=way, batch_size=size)
+            publish_once(run, "train", paths[way], lambda rows=rows: map(timeless, rows))  # type: ignore[misc]
     answers = [list(read_rows(paths[way], Prediction)) for way in ways]
     return [label_of(question, ways, given) for question, *given in zip(questions, *answers, strict=True)]
 

@@ -17,6 +17,7 @@ from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.records import Lesson, Prediction, Question, Record, Trace
 from aot.runs import RunFolder, publish_json, publish_rows, read_rows
+from aot.seals import publish_once
 from aot.student.loading import Student, load_student
 from aot.student.predict import predict
 from aot.student.replies import plain_reply
@@ -115,12 +116,15 @@ def _new_chains(
     """Question id to a verified chain, for the questions that got one; published with all their samples."""
     kept_path, samples_path = run.arm(helper.name) / "kept.jsonl", run.arm(helper.name) / "samples.jsonl"
     own = config.train.own_chains
-    if not samples_path.exists():
-        rows = sample(
+
+    def rows() -> Iterable[Prediction]:
+        sampled = sample(
             _student(run, config, helper), questions, mode="reason", samples=own.samples,
             temperature=own.temperature, seed=round_seed, batch_size=config.evaluate.batch_size, arm=helper.name,
         )  # fmt: skip
-        publish_rows(samples_path, (timeless(one) for row in rows for one in row))
+        return (timeless(one) for row in sampled for one in row)
+
+    publish_once(run, "train", samples_path, rows)
     replies: dict[str, list[str]] = {}
     for row in read_rows(samples_path, Prediction):
         replies.setdefault(row.question_id, []).append(row.raw_text)
@@ -135,10 +139,13 @@ def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy
     split = config.evaluate.splits[0]
     asked = [question for question in read_rows(run.questions, Question) if question.split == split]
     path = run.arm(student.name) / f"{split}.jsonl"
-    if not path.exists():
-        size = config.evaluate.batch_size
-        rows = predict(_student(run, config, student), asked, arm=student.name, mode="reason", batch_size=size)
-        publish_rows(path, map(timeless, rows))
+    size = config.evaluate.batch_size
+
+    def rows() -> Iterable[Prediction]:
+        answered = predict(_student(run, config, student), asked, arm=student.name, mode="reason", batch_size=size)
+        return map(timeless, answered)
+
+    publish_once(run, "train", path, rows)
     answers = zip(asked, read_rows(path, Prediction), strict=True)
     right = [is_right(answer.answer, question) for question, answer in answers]
     interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in asked]))

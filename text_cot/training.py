@@ -6,7 +6,8 @@ from collections.abc import Callable
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.records import Lesson
-from aot.runs import RunFolder, publish_rows
+from aot.runs import RunFolder
+from aot.seals import publish_once
 from aot.student.lessons import LESSONS
 from aot.student.train import train_arm
 from text_cot.budget import planned_steps
@@ -26,9 +27,7 @@ class StepCounter:
 
     def train(self, run: RunFolder, config: RunConfig, arm: ArmConfig, lessons: Callable[[], list[Lesson]]) -> None:
         """Train `arm` on its lessons, which are made and written once; a trained arm is left alone."""
-        path = run.arm(arm.name) / LESSONS
-        if not path.exists():
-            publish_rows(path, lessons())
+        publish_once(run, "train", run.arm(arm.name) / LESSONS, lessons)
         train_arm(run, config, arm, progress=lambda done, _: self._progress(self._finished + done, self._total))
         self._finished += config.steps_of(arm)
         self._progress(self._finished, self._total)

@@ -4,7 +4,8 @@ The denominator of a cell is every question of its group, if the arm predicted a
 prediction counts as failed and wrong. Nothing here knows which groups, comparisons or metrics a run wants.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,6 +95,23 @@ def grade_all(
             row = Graded(prediction, score(prediction, question))
             graded.setdefault((prediction.arm, prediction.mode), {})[question.id] = row
     return graded
+
+
+def odd_rows(predictions: Iterable[Prediction], *, asked: Mapping[tuple[str, str], Set[str]]) -> dict[str, int]:
+    """How many predictions are `missing`, `doubled` or of `unknown` questions; reasons that never occur are left out.
+
+    Args:
+        predictions: what there is, of students and others.
+        asked: for arm and mode of each student the ids of the questions it had to answer; others may leave some out.
+    """
+    known = set[str]().union(*asked.values())
+    rows = Counter((row.arm, row.mode, row.question_id) for row in predictions)
+    counts = {
+        "missing": sum((*who, question_id) not in rows for who, ids in asked.items() for question_id in ids),
+        "doubled": sum(count - 1 for (_, _, question_id), count in rows.items() if question_id in known),
+        "unknown": sum(count for (_, _, question_id), count in rows.items() if question_id not in known),
+    }
+    return {reason: count for reason, count in counts.items() if count}
 
 
 def make_cells(

@@ -12,6 +12,7 @@ from aot.config import RunConfig
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
 from aot.pipeline.progress import StageProgress
 from aot.pipeline.sharding import generate_shard, prepared_run, require_shards
+from aot.pipeline.status import ODD_PREDICTIONS
 from aot.runs import (
     DISK_FULL,
     RunFolder,
@@ -24,10 +25,13 @@ from aot.runs import (
     start_stage,
     write_error,
 )
+from aot.seals import check_seals, stage_seals, unsealed_stages
 from video_data.errors import VideoError
 
 log = logging.getLogger(__name__)
 Stage = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], dict[str, int]]
+GOES_ON = ("generate", "train", "evaluate")
+"""Stages that use what an earlier attempt left behind; the others write everything anew."""
 
 
 def run_stages(
@@ -57,8 +61,11 @@ def run_stages(
 
         take_over(run, config)
     _require_earlier(run, stages[0])
+    if unsealed := unsealed_stages(run, [stage for stage in STAGES if stage_done(run, stage)]):
+        log.info("%s: published before files had seals, so they are taken as they are", ", ".join(unsealed))
     for stage in stages:
         if stage_done(run, stage):
+            check_seals(run, (stage,))
             log.info("%s: finished before, nothing to do", stage)
             continue
         if stage == "generate":
@@ -70,9 +77,10 @@ def run_stages(
 
 
 def num_refused(run: RunFolder) -> int:
-    """How many inputs the run could not use, and traces that a chat model refused."""
+    """How many inputs the run could not use, traces that a chat model refused, and predictions that fit no question."""
     stages = read_run_json(run)["stages"]
-    return sum(int(stages.get(stage, {}).get("refused", 0)) for stage in ("prepare", "generate"))
+    odd = sum(int(stages.get("evaluate", {}).get(reason, 0)) for reason in ODD_PREDICTIONS)
+    return odd + sum(int(stages.get(stage, {}).get("refused", 0)) for stage in ("prepare", "generate"))
 
 
 def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -> RunFolder:
@@ -98,6 +106,8 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
 
 
 def _do(run: RunFolder, config: RunConfig, stage: str) -> None:
+    reads = STAGES[: STAGES.index(stage)]
+    check_seals(run, (*reads, stage) if stage in GOES_ON else reads)
     log.info("%s: starting", stage)
     start_stage(run, stage)
     started = time.monotonic()
@@ -112,7 +122,8 @@ def _do(run: RunFolder, config: RunConfig, stage: str) -> None:
             raise
         raise told from error
     seconds = time.monotonic() - started
-    set_stage(run, stage, "done", seconds=round(seconds, 2), **progress.counts, **facts)
+    seals = stage_seals(run, stage)
+    set_stage(run, stage, "done", seconds=round(seconds, 2), **progress.counts, **facts, files=seals)
     log.info("%s: done in %.1f s (%s)", stage, seconds, ", ".join(f"{k} {v}" for k, v in facts.items()))
 
 

@@ -23,6 +23,7 @@ from aot.pipeline.evaluate import read_predictions
 from aot.records import Prediction, Question, Record
 from aot.reporting.tables import roles
 from aot.runs import RunFolder, read_rows, read_run_json
+from aot.seals import check_seals
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
@@ -79,7 +80,7 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         arm_b: The same for the second run; None takes the arm of the first if it is there, else the main arm.
 
     Raises:
-        RunError: a folder is no evaluated run.
+        RunError: a folder is no evaluated run, or its files are damaged.
         ConfigError: an arm is unknown, or both sides are the same.
         SourceError: the two have no question in common.
     """
@@ -126,6 +127,8 @@ def _load(root: Path, arm: str | None, *, like: SideFacts | None = None) -> _Sid
             f"{root} is no run folder (no config.yaml or questions.jsonl); give one such as runs/toy_kitchen"
         )
     config = load_config(run.config)
+    if run.run_json.is_file():
+        check_seals(run, ("prepare", "evaluate"))
     predictions = list(read_predictions(run))
     if not predictions:
         raise RunError(f"{root} has no predictions yet; finish it with `aot run CONFIG` first")

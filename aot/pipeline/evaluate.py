@@ -7,16 +7,20 @@ who predicts and in what is measured; nothing of video is imported for text.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
 from aot.evaluation.baselines import baseline_predictions
+from aot.evaluation.cells import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.text_metrics import compute_text_metrics
+from aot.pipeline.status import odd_line
 from aot.records import ClipAnnotation, Lesson, MetricRow, Prediction, PromptMode, Question, Trace
 from aot.runs import RunFolder, publish_json, publish_rows, read_rows
+from aot.seals import publish_once
 from aot.traces import first_traces
 
 log = logging.getLogger(__name__)
@@ -61,13 +65,20 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     for done in _predict(run, config, missing, questions):
         progress(len(predictors) - len(missing) + done, len(predictors))
     predictions = list(read_predictions(run))
+    odd = odd_rows(predictions, asked={(p.arm, p.mode): _asked_of(p, questions) for p in predictors})
+    if odd:
+        log.warning("%s", odd_line(odd, run))
     if config.door == "video":
         metrics = _video_metrics(config, questions, predictions, annotations)
     else:
         training = [q for q in asked if q.split == "train"]
         metrics = _text_metrics(config, questions, predictions, training, learned_ids(run, config))
     publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])
-    return {"predictions": len(predictions), "metrics": len(metrics)}
+    return {"predictions": len(predictions), "metrics": len(metrics), **odd}
+
+
+def _asked_of(predictor: Predictor, questions: Iterable[Question]) -> set[str]:
+    return {question.id for question in questions if predictor.mode != "likelihood" or question.choices}
 
 
 def plan_predictors(run: RunFolder, config: RunConfig) -> list[Predictor]:
@@ -183,7 +194,8 @@ def _predict(
                 store, student.processor, model_type=student.model_type, max_bytes=config.train.frame_cache_mb << 20
             )
         for predictor in same_adapter:
-            rows = predict(
+            rows = partial(
+                predict,
                 student,
                 questions,
                 pixels=pixels,
@@ -192,6 +204,6 @@ def _predict(
                 batch_size=config.evaluate.batch_size,
                 with_frames=predictor.with_frames,
             )
-            publish_rows(run.predictions / predictor.file_name, rows)
+            publish_once(run, "evaluate", run.predictions / predictor.file_name, rows)
             done += 1
             yield done

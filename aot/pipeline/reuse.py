@@ -14,6 +14,7 @@ from pathlib import Path
 from aot.config import RunConfig, differing_keys, load_config
 from aot.errors import RunError
 from aot.runs import PUBLISHED, RunFolder, read_run_json, set_stage, stage_done, write_error
+from aot.seals import BESIDE, check_seals
 
 log = logging.getLogger(__name__)
 SHAPED_BY = {
@@ -22,7 +23,7 @@ SHAPED_BY = {
     "filter": ("filter.", "judge_chat."),
 }
 """The settings that shape each stage that can be taken over, besides those of earlier stages."""
-ALSO = {"prepare": ("clips",), "generate": ("attempts", "faults"), "filter": ()}
+ALSO = {"prepare": ("clips",), **BESIDE}
 APPENDED = ("traces", "attempts", "faults")
 """What a stage leaves behind, if anything, besides what it publishes; as properties of RunFolder."""
 
@@ -31,7 +32,8 @@ def take_over(run: RunFolder, config: RunConfig) -> list[str]:
     """The stages that were taken over from `run.reuse`, now finished in `run`.
 
     Raises:
-        RunError: the other folder is no run, not even its first stage fits, or the disk refuses a file.
+        RunError: the other folder is no run, not even its first stage fits, a file of it is damaged, or the disk
+            refuses one.
     """
     other = RunFolder(Path(str(config.run.reuse)))
     if not other.config.exists():
@@ -44,6 +46,7 @@ def take_over(run: RunFolder, config: RunConfig) -> list[str]:
             reason = f"other settings: {', '.join(changed)}" if changed else "it is not finished there"
             log.info("%s is not taken over from %s (%s)", stage, other.root, reason)
             break
+        check_seals(other, (stage,))
         _link(other, run, stage)
         taken.append(stage)
     if not taken:
@@ -56,7 +59,7 @@ def take_over(run: RunFolder, config: RunConfig) -> list[str]:
 
 
 def _link(other: RunFolder, run: RunFolder, stage: str) -> None:
-    for name in (*PUBLISHED[stage], *ALSO[stage]):
+    for name in (*PUBLISHED[stage], *ALSO.get(stage, ())):
         source, target = getattr(other, name), getattr(run, name)
         one_file = shutil.copy2 if name in APPENDED else _link_or_copy
         try:

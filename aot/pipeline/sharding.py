@@ -15,6 +15,7 @@ from typing import Self
 from aot.config import RunConfig, differing_keys, load_config
 from aot.errors import AotError, ConfigError, GuardStop, RunError
 from aot.runs import RunFolder, run_root, stage_done
+from aot.seals import check_seals
 from aot.shards import Shard, ShardState, log_path, missing_shards, read_states, shard_of_run, write_state
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def prepared_run(config: RunConfig, *, config_path: Path) -> RunFolder:
     """The run folder that a shard works in; nothing of it is changed.
 
     Raises:
-        RunError: prepare is not done there, or was done with other settings.
+        RunError: prepare is not done there, or was done with other settings, or its files are damaged.
     """
     run = RunFolder(run_root(config, config_path=config_path))
     if not run.config.exists() or not stage_done(run, "prepare"):
@@ -38,6 +39,7 @@ def prepared_run(config: RunConfig, *, config_path: Path) -> RunFolder:
     if different:
         changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
         raise RunError(f"{run.root} was prepared with other settings ({changes}); use the same ones for every shard")
+    check_seals(run, ("prepare",))
     return run
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ SILENT_S = 120.0
 
 LISTED = 20
 """Missing shards that are named."""
+
+ODD_PREDICTIONS = {"missing": "count as wrong", "doubled": "the last one of each counts", "unknown": "do not count"}
+"""Predictions that do not fit the questions, as the evaluate stage counts them, and what becomes of them."""
 
 
 def status_lines(root: Path) -> list[str]:
@@ -54,12 +57,21 @@ def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
     """Refused inputs and refused requests to chat models, by reason, with a few names each."""
     refused = [(one.reason, one.item) for one in _refusals(run)]
     lines = _reasons(f"{len(refused)} inputs were refused (all of them in {run.refusals}):", refused, examples)
-    if int(read_run_json(run)["stages"].get("generate", {}).get("refused", 0)):
+    stages = read_run_json(run)["stages"]
+    if odd := {reason: n for reason in ODD_PREDICTIONS if (n := stages.get("evaluate", {}).get(reason))}:
+        lines.append(odd_line(odd, run))
+    if int(stages.get("generate", {}).get("refused", 0)):
         failed = (trace for trace in read_traces(run) if trace.error is not None)
         asked = [(t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"]
         title = f"{len(asked)} traces failed because a chat model gave no reply (rows in {run.traces}):"
         lines += _reasons(title, asked, examples)
     return lines
+
+
+def odd_line(odd: Mapping[str, int], run: RunFolder) -> str:
+    """What is told about predictions that do not fit the questions; `odd` counts them by reason."""
+    counts = "; ".join(f"{odd[why]} {why} ({meaning})" for why, meaning in ODD_PREDICTIONS.items() if odd.get(why))
+    return f"predictions in {run.predictions}: {counts}; delete a damaged file and evaluate again to have it made anew"
 
 
 def _refusals(run: RunFolder) -> Iterator[Refusal]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aot.errors import CheckpointError
+from aot.errors import CheckpointError, GuardStop
 from aot.records import Record
 from aot.runs import publish, sync_folder
 
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 PREFIX = "checkpoint-"
+SAVED = "SAVED"
+"""Lies beside checkpoints once one was finished: then a folder without manifest is damage, not a first save."""
 
 
 class FileEntry(Record):
@@ -52,6 +54,12 @@ def write_manifest(folder: Path, *, step: int, world_size: int = 1, zero_stage: 
     manifest = Manifest(step=step, world_size=world_size, zero_stage=zero_stage, files=tuple(files))
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest
+
+
+def note_saved(root: Path) -> None:
+    """Leave word that a checkpoint in `root` got its manifest."""
+    if not (root / SAVED).exists():
+        publish(root / SAVED, "")
 
 
 def check_folder(folder: Path) -> Manifest:
@@ -88,16 +96,33 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def newest_intact(root: Path) -> Manifest | None:
-    """Manifest of the newest intact checkpoint, which names its step; damaged newer ones are logged and passed over."""
-    for folder in sorted(checkpoint_folders(root), key=checkpoint_step, reverse=True):
+    """Manifest of the newest intact checkpoint, which names its step; damaged newer ones are logged and passed over.
+
+    None if no checkpoint was ever finished, so that training begins.
+
+    Raises:
+        GuardStop: some were finished, and all of them are damaged; nothing was changed.
+    """
+    problems: list[str] = []
+    folders = sorted(checkpoint_folders(root), key=checkpoint_step, reverse=True)
+    for folder in folders:
         try:
             manifest = check_folder(folder)
-            if manifest.step == checkpoint_step(folder):
-                return manifest
-            raise CheckpointError(f"its manifest is that of step {manifest.step}")
+            if manifest.step != checkpoint_step(folder):
+                raise CheckpointError(f"its manifest is that of step {manifest.step}")
         except CheckpointError as error:
             log.warning("skipped checkpoint %s: %s", folder.name, error)
-    return None
+            problems.append(f"{folder.name}: {error}")
+        else:
+            return manifest
+    # A kill during the very first save leaves one folder without manifest, and nothing that says it was finished.
+    one_begun = len(folders) == 1 and not (root / SAVED).exists() and not (folders[0] / MANIFEST).exists()
+    if not folders or one_begun:
+        return None
+    raise GuardStop(
+        f"all checkpoints in {root} are damaged ({'; '.join(problems)}); put one of them back, or delete that folder "
+        "to train this arm from the start; then run the same command again"
+    )
 
 
 def checkpoint_folders(root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import IO
 import torch
 
 from aot.config import ArmConfig, RunConfig
-from aot.errors import CheckpointError, GuardStop
+from aot.errors import AotError, CheckpointError, GuardStop
 from aot.runs import RunFolder, append_row, open_append, publish_rows, read_rows
 from aot.student.adapter import is_done, publish_arm
 from aot.student.checkpoints import PREFIX, Manifest, newest_intact, read_manifest, remove_newer
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
+NO_USE = -1
+"""Told in place of a step when all checkpoints are damaged."""
 
 
 def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
@@ -125,7 +127,7 @@ def _train(session: Session, *, store: FrameSource | None, stop: StopFlag, progr
     trainer = make_trainer(session, store=store, stop=stop, on_step=on_step)
     last_step = first_step
     if first_step < max_steps:
-        trainer.train(resume_from_checkpoint=str(root / f"{PREFIX}{first_step}") if found else None)
+        _run(trainer, checkpoint=root / f"{PREFIX}{first_step}" if found else None)
         last_step = trainer.state.global_step
     if metrics:
         metrics.close()
@@ -136,21 +138,48 @@ def _train(session: Session, *, store: FrameSource | None, stop: StopFlag, progr
     trainer.accelerator.wait_for_everyone()
 
 
+def _run(trainer: TwoTermTrainer, *, checkpoint: Path | None) -> None:
+    """Train to the end or to a stop.
+
+    Raises:
+        CheckpointError: the checkpoint is what its manifest says, and still no state that can be taken up again.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except AotError:
+        raise
+    except Exception as error:  # whatever torch and transformers throw at a file that is not theirs
+        if checkpoint is None or trainer.began:
+            raise
+        told = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{checkpoint} cannot be taken up again ({type(error).__name__}: {told}); delete that folder to go on from "
+            "the one before it, or all checkpoints to train this arm from the start"
+        ) from error
+
+
 def _agreed_checkpoint(root: Path, session: Session) -> Manifest | None:
     """Manifest of the checkpoint to resume from; the first process looks, the others take its word.
 
     Raises:
         CheckpointError: it was written by another number of processes or another ZeRO stage.
+        GuardStop: there are checkpoints, and all of them are damaged.
     """
-    step = torch.tensor(0)
+    step, broken = torch.tensor(0), GuardStop("the first process found no checkpoint that it can use")
     if session.trainer_args.process_index == 0:
-        found = newest_intact(root)
-        step = torch.tensor(found.step if found else 0)
-        remove_newer(root, step=int(step))
-    if session.plan.processes > 1:
+        try:
+            found = newest_intact(root)
+            step = torch.tensor(found.step if found else 0)
+            remove_newer(root, step=int(step))
+        except GuardStop as error:
+            step, broken = torch.tensor(NO_USE), error
+    if session.plan.processes > 1:  # also of bad news, or the others would wait for it
         step = step.to(session.trainer_args.device)
         torch.distributed.broadcast(step, src=0)
+    if int(step) == NO_USE:
+        raise broken
     if int(step) == 0:
+        log.info("%s: no checkpoint yet, starting from scratch", session.arm.name)
         return None
     manifest = read_manifest(root / f"{PREFIX}{int(step)}")
     there = (manifest.world_size, manifest.zero_stage)

@@ -18,7 +18,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
-from aot.student.checkpoints import keep_newest, write_manifest
+from aot.student.checkpoints import keep_newest, note_saved, write_manifest
 from aot.student.contract import WEIGHTS
 from aot.student.guards import GradientCheck, StopFlag
 from aot.student.lora import trained_state
@@ -77,6 +77,8 @@ class TwoTermTrainer(Trainer):
         self._totals = torch.zeros(2)
         self._recent_ids: list[str] = []
         self._last_losses = (0.0, 0.0)
+        self.began = False
+        """Whether a step was begun: by then, all of the checkpoint was read."""
         self.remove_callback(PrinterCallback)
         self.add_callback(_StopWhenAsked(self, stop))
 
@@ -208,6 +210,7 @@ class TwoTermTrainer(Trainer):
                 world_size=self.accelerator.num_processes,
                 zero_stage=self._zero_stage,
             )
+            note_saved(self._root)
             keep_newest(self._root, count=self._keep)
         self.accelerator.wait_for_everyone()
 
@@ -231,6 +234,15 @@ class _StopWhenAsked(TrainerCallback):
     def __init__(self, trainer: TwoTermTrainer, stop: StopFlag) -> None:
         self._trainer = trainer
         self._stop = stop
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        self._trainer.began = True
 
     def on_step_end(
         self,

@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,14 @@ from student_kit import make_run, read_lines, run_config
 
 from aot.errors import CheckpointError, GuardStop
 from aot.runs import RunFolder
-from aot.student.checkpoints import MANIFEST, check_folder, newest_intact
+from aot.student.checkpoints import (
+    MANIFEST,
+    check_folder,
+    checkpoint_folders,
+    newest_intact,
+    note_saved,
+    write_manifest,
+)
 from aot.student.loading import load_student
 from aot.student.train import train_arm
 
@@ -123,6 +132,94 @@ def test_each_damaged_file_is_found_and_the_older_checkpoint_taken(
         train_arm(run, config, config.train.arms[1])
     assert "skipped checkpoint checkpoint-5" in caplog.text
     assert digests(run) == whole
+
+
+def test_when_all_checkpoints_are_damaged_training_stops_and_says_what_to_do(
+    whole: dict[str, str], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    run = stopped_run(bases, tmp_path / "run")
+    root = run.arm("distilled") / "checkpoints"
+    config = config_with_dropout(bases["idefics3"])
+    kept = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for name in (MANIFEST, "optimizer.pt"):
+        for damage in (Path.unlink, lambda path: path.write_bytes(b"")):
+            for folder in checkpoint_folders(root):
+                damage(folder / name)
+            with pytest.raises(GuardStop, match=r"checkpoint-5: .*checkpoint-4: .*delete that folder") as told:
+                train_arm(run, config, config.train.arms[1])
+            assert told.value.exit_code == 4 and len(checkpoint_folders(root)) == 2
+            for path, data in kept.items():
+                path.write_bytes(data)
+    shutil.rmtree(root)
+    train_arm(run, config, config.train.arms[1])
+    assert digests(run) == whole
+
+
+def fake_checkpoint(root: Path, step: int, *, finished: bool = True) -> Path:
+    folder = root / f"checkpoint-{step}"
+    (folder / "global_step").mkdir(parents=True)
+    for name in ("latest", "global_step/states.pt"):
+        (folder / name).write_text(name)
+    if finished:
+        write_manifest(folder, step=step)
+        note_saved(root)
+    return folder
+
+
+def test_a_first_save_that_was_killed_is_no_damage(tmp_path: Path) -> None:
+    assert newest_intact(tmp_path) is None
+    fake_checkpoint(tmp_path, 2, finished=False)
+    assert newest_intact(tmp_path) is None
+    fake_checkpoint(tmp_path, 4)
+    (tmp_path / "checkpoint-4" / MANIFEST).unlink()
+    with pytest.raises(GuardStop, match=r"checkpoint-4: .* was never finished"):
+        newest_intact(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["latest", "global_step/states.pt"])
+def test_files_that_only_deepspeed_writes_are_watched_too(name: str, tmp_path: Path) -> None:
+    fake_checkpoint(tmp_path, 2)
+    (fake_checkpoint(tmp_path, 4) / name).unlink()
+    found = newest_intact(tmp_path)
+    assert found and found.step == 2
+    (tmp_path / "checkpoint-2" / name).unlink()
+    with pytest.raises(GuardStop, match=rf"{name} is missing"):
+        newest_intact(tmp_path)
+
+
+def test_a_fresh_start_is_logged(bases: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = run_config(bases["idefics3"], max_steps=1)
+    caplog.set_level(logging.INFO)
+    train_arm(make_run(tmp_path / "run", config), config, config.train.arms[1])
+    assert "distilled: no checkpoint yet, starting from scratch" in caplog.text
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.canary,)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("optimizer.pt", None), ("scheduler.pt", None), ("rng_state.pth", None), ("trainer_state.json", b"[" * 200_000)]
+    + [("trainer_state.json", b"[]"), ("trainer_state.json", b'{"global_step": "x"}')],
+)
+def test_a_state_that_its_manifest_knows_and_nobody_can_read_is_told(
+    name: str, data: bytes | None, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    run = stopped_run(bases, tmp_path / "run")
+    folder = run.arm("distilled") / "checkpoints" / "checkpoint-5"
+    (folder / name).write_bytes(pickle.dumps(Evil(tmp_path / "canary")) if data is None else data)
+    write_manifest(folder, step=5)
+    config = config_with_dropout(bases["idefics3"])
+    with pytest.raises(CheckpointError, match=r"checkpoint-5 cannot be taken up again .*delete that folder"):
+        train_arm(run, config, config.train.arms[1])
+    assert not (tmp_path / "canary").exists()
 
 
 def test_published_adapter_that_was_altered_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -1,21 +1,28 @@
 """The table of verbs. Each verb imports its work when it runs, so that `aot --help` stays quick; only this file prints.
 
+Whatever is printed goes through `tell`, `tell_json` and `tell_error`, and what is logged through a formatter: names,
+labels and replies from outside never reach the terminal as they came.
+
 Exit codes: 0 everything asked for was published; 2 bad input or configuration, before any work; 3 finished, with
 refused items listed by reason; 4 stopped by a guard or a signal, and the same command resumes.
 """
 
+import io
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aot import STAGES
-from aot.errors import AotError, GuardStop, missing_package
+from aot.display import PlainFormatter, clean, clean_json, one_line
+from aot.errors import AotError, GuardStop, RunError, missing_package
 
 app = typer.Typer(
     name="aot",
@@ -34,26 +41,109 @@ LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most th
 MaxCostOption = Annotated[
     float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
 ]
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C outside of a stage."""
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
 
 
 def main() -> None:
     """Run the command line; bad input is told in one line, never as a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _mend_streams()
+    _log_to_stderr()
+    signal.signal(signal.SIGTERM, _interrupt)
+    code = _outcome()
+    with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
+        _write("")
+    sys.exit(code)
+
+
+def _outcome() -> int:
+    """Do what the command line asks; its exit code, after whatever went wrong was told."""
+    try:
+        code = app(standalone_mode=False)
+    except AotError as error:
+        return _tell_failure(error)
+    except ModuleNotFoundError as error:
+        missing = missing_package(error.name or "")
+        return _tell_failure(missing) if missing else _tell_bug()
+    except OSError as error:
+        return _tell_failure(RunError(f"{error.filename or 'a file or stream'}: {error.strerror or error}"))
+    except KeyboardInterrupt:
+        return _tell_failure(_stopped_by_signal())
+    except Exception as error:  # noqa: BLE001 - the last boundary; the errors of typer have no public class
+        if not hasattr(error, "show"):
+            return _tell_failure(_stopped_by_signal()) if type(error).__name__ == "Abort" else _tell_bug()
+        shown = io.StringIO()
+        error.show(file=shown)
+        tell_error(*shown.getvalue().splitlines())
+        return int(getattr(error, "exit_code", 2))
+    if code == _INTERRUPTED:
+        return _tell_failure(_stopped_by_signal())
+    return code if isinstance(code, int) else 0
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print lines on standard output, each in one line of clean text.
+
+    Raises:
+        GuardStop: they cannot be written there.
+    """
+    _write("".join(f"{one_line(line)}\n" for line in lines))
+
+
+def tell_json(text: str) -> None:
+    """Print JSON on standard output; raises GuardStop when it cannot be written there."""
+    _write(clean_json(text) + "\n")
+
+
+def tell_error(*lines: str) -> None:
+    """Print lines on standard error, each in one line of clean text; lost where nobody takes them."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write("".join(f"{one_line(line)}\n" for line in lines))
+        sys.stderr.flush()
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        if isinstance(error, BrokenPipeError):  # whoever read has seen enough
+            return
+        raise GuardStop(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
+
+
+def _tell_failure(error: AotError) -> int:
+    tell_error(f"aot: {error.args[0]}", *error.lines)
+    return error.exit_code
+
+
+def _tell_bug() -> int:
+    tell_error(*clean(traceback.format_exc()).splitlines())
+    return 1
+
+
+def _mend_streams() -> None:
+    """Open those of the standard streams that are closed, or the next file gets their number; let all take any text."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.raiseExceptions = False  # a line that nobody takes is lost
+    logging.captureWarnings(True)
     for noisy in ("httpx", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        app()
-    except AotError as error:
-        print(f"aot: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        told = missing_package(error.name or "")
-        if told is None:
-            raise
-        print(f"aot: {told}", file=sys.stderr)
-        sys.exit(told.exit_code)
 
 
 @app.command("run")
@@ -105,7 +195,7 @@ def status(run: Annotated[Path, typer.Argument(help="A run folder, for example r
     """Show each stage: state, done/total, time left, last error."""
     from aot.pipeline.status import status_lines
 
-    print("\n".join(status_lines(run)))
+    tell(status_lines(run))
 
 
 @app.command()
@@ -122,9 +212,9 @@ def baselines(
     settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
     loaded = load_config(config, overrides=tuple(settings))
     if as_json:
-        print(measure_baselines(loaded, config).model_dump_json(indent=1))
+        tell_json(measure_baselines(loaded, config).model_dump_json(indent=1))
     else:
-        print("\n".join(baseline_lines(loaded, config)))
+        tell(baseline_lines(loaded, config))
 
 
 @app.command()
@@ -143,7 +233,10 @@ def compare(
     from aot.pipeline.compare import compare_runs, comparison_lines
 
     found = compare_runs(run_a, run_b, arm=arm, arm_b=arm_b)
-    print(found.model_dump_json(indent=1) if as_json else "\n".join(comparison_lines(found)))
+    if as_json:
+        tell_json(found.model_dump_json(indent=1))
+    else:
+        tell(comparison_lines(found))
 
 
 @app.command()
@@ -152,7 +245,7 @@ def doctor() -> None:
     from aot.pipeline.doctor import troubles
 
     found = list(troubles())
-    print("\n".join(found) if found else "no trouble found")
+    tell(found or ["no trouble found"])
     if found:
         raise typer.Exit(2)
 
@@ -162,7 +255,7 @@ def probe(clip: Annotated[Path, typer.Argument(help="A video file")]) -> None:
     """Print the facts of a clip as JSON: size, rotation, frames, duration, decoder, verdict."""
     from aot.pipeline.clips import probe_clip
 
-    print(probe_clip(clip))
+    tell_json(probe_clip(clip))
 
 
 @app.command()
@@ -179,7 +272,9 @@ def frames(
     """Save frames of a clip as PNG, named by their true times."""
     from aot.pipeline.clips import save_frames
 
-    print("\n".join(save_frames(clip, out=out, at_s=at or [], count=count)))
+    lines = save_frames(clip, out=out, at_s=at or [], count=count)
+    with _done_anyway():
+        tell(lines)
 
 
 @app.command()
@@ -199,19 +294,20 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
     """Let the agent teacher take one clip apart, and print its trace."""
-    from aot.pipeline.clips import ask_clip
+    from aot.pipeline.clips import ask_clip, trace_lines
 
-    print(
-        ask_clip(
-            clip,
-            question,
-            choices=tuple(choice or ()),
-            appearance=appearance,
-            annotations=annotations,
-            config=config,
-            as_json=as_json,
-        )
+    trace = ask_clip(
+        clip,
+        _typed(question),
+        choices=tuple(map(_typed, choice or ())),
+        appearance=appearance,
+        annotations=annotations,
+        config=config,
     )
+    if as_json:
+        tell_json(trace.model_dump_json(indent=1))
+    else:
+        tell(trace_lines(trace))
 
 
 def _with_cost(overrides: list[str] | None, max_cost: float | None) -> list[str]:
@@ -228,7 +324,7 @@ def _run(
     if dry_run:
         from aot.pipeline.plan import plan_lines
 
-        print("\n".join(plan_lines(config, config_path=config_path)))
+        tell(plan_lines(config, config_path=config_path))
         return
     from aot.pipeline import run_stages
 
@@ -237,11 +333,12 @@ def _run(
     if run.report.exists():
         from aot.reporting.summary import summary_lines
 
-        print("\n".join(summary_lines(run)))
+        with _done_anyway():
+            tell(summary_lines(run))
     if code:
         from aot.pipeline.status import refusal_lines
 
-        print("\n".join(refusal_lines(run)), file=sys.stderr)
+        tell_error(*refusal_lines(run))
         raise typer.Exit(code)
 
 
@@ -255,7 +352,25 @@ def _told_as_stop() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise GuardStop("stopped by a signal; finished work is kept, the same command goes on from there") from None
+        raise _stopped_by_signal() from None
+
+
+@contextmanager
+def _done_anyway() -> Iterator[None]:
+    """Where the work is done and on disk, a summary that cannot be printed is told and nothing more."""
+    try:
+        yield
+    except GuardStop as error:
+        tell_error(f"aot: the work is done, but {error}")
+
+
+def _stopped_by_signal() -> GuardStop:
+    return GuardStop("stopped by a signal; finished work is kept, the same command goes on from there")
+
+
+def _typed(words: str) -> str:
+    """What was meant by words of the command line that came through a terminal of another encoding."""
+    return words.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 if __name__ == "__main__":

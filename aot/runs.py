@@ -324,11 +324,16 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
 
 
 def run_root(config: RunConfig, *, config_path: Path) -> Path:
-    """Where the run folder of a config lies: run.dir, or runs/<stem>."""
-    if config.run.dir:
-        return Path(config.run.dir)
+    """Where the run folder of a config lies: run.dir, or runs/<stem>.
+
+    Raises:
+        RunError: its name is no UTF-8, which weights cannot be written under.
+    """
     limit = f"-limit{config.data.limit}" if config.data.limit else ""
-    return Path("runs") / (config_path.stem + limit)
+    root = Path(config.run.dir) if config.run.dir else Path("runs") / (config_path.stem + limit)
+    if str(root) != str(root).encode("utf-8", "replace").decode():
+        raise RunError(f"the name of the run folder {root} is no UTF-8; give another folder with run.dir=")
+    return root
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:

@@ -99,3 +99,68 @@ def test_ctrl_c_exits_4_and_says_how_to_go_on(tmp_path: Path) -> None:
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 4, errors
     assert "the same command goes on" in errors and "Traceback" not in errors
+
+
+def shell(line: str, *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash in which `aot` is this one; the exit code is that of its first command."""
+    script = f'aot() {{ {sys.executable} -m aot "$@"; }}; {line}; exit ${{PIPESTATUS[0]}}'
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(
+        ["bash", "-c", script], capture_output=True, encoding="utf-8", cwd=cwd, check=False, env=variables
+    )
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text('{"stages": {"prepare": {"state": "done", "done": 3, "total": 3}}}')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "told"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        ("| true", 0, ""),
+        (">/dev/full", 4, "aot: standard output cannot be written (No space left on device); send it elsewhere\n"),
+        (">/dev/full 2>/dev/full", 4, ""),
+    ],
+)
+def test_closed_and_full_streams_are_survived_or_told_in_a_line(
+    streams: str, code: int, told: str, small_run: Path
+) -> None:
+    done = shell(f"aot status run {streams}", cwd=small_run)
+    assert (done.returncode, done.stderr) == (code, told)
+    assert shell(f"aot status nowhere {streams.replace('>/dev/full ', '')}", cwd=small_run).returncode == 2
+
+
+TEXT_JOB = f"{ROOT}/configs/text/tiny_math_tiny.yaml run.dir=run 'data.math={{train: 4, test: 2, test_ood: 1}}'"
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_a_stage_does_its_work_whatever_its_streams_are(streams: str, tmp_path: Path) -> None:
+    done = shell(f"aot prepare {TEXT_JOB} 'evaluate.splits=[test]' {streams}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert lines and all(" INFO " in line for line in lines), "a closed stream's number went to the next file"
+    assert all(line.startswith("{") for line in (tmp_path / "run" / "questions.jsonl").read_text().splitlines())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_words_that_a_stream_cannot_say_are_escaped(encoding: str, tmp_path: Path) -> None:
+    done = shell("aot status 汤é 2>told", cwd=tmp_path, PYTHONIOENCODING=encoding)
+    shown = {"ascii": "\\u6c64\\xe9", "latin-1": "\\u6c64é", "utf-8": "汤é"}[encoding]
+    assert done.returncode == 2 and f"aot: {shown} holds no" in (tmp_path / "told").read_text(encoding=encoding)
+
+
+def test_a_question_in_another_encoding_than_the_terminals_is_asked(tmp_path: Path) -> None:
+    from video_data.datasets.toy_kitchen import draw_toy_kitchen
+
+    draw_toy_kitchen(tmp_path, seed=0, counts={"train": 1, "test": 0, "test_ood": 0}, workers=1)
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = shell("aot ask train_0000.mp4 'Ist da ein Löffel — 汤?' --choice é --choice b", cwd=tmp_path, **plain)
+    assert "Traceback" not in done.stderr and "answer" in done.stdout, done.stderr

@@ -21,6 +21,7 @@ from aot.runs import (
     publishing,
     read_rows,
     read_run_json,
+    run_root,
     set_stage,
     stage_done,
 )
@@ -105,6 +106,12 @@ def test_unwritable_run_folder_is_told(config: RunConfig, tmp_path: Path) -> Non
     (tmp_path / "run").write_text("a file stands where the folder should be")
     with pytest.raises(RunError, match=r"run\.dir="):
         open_it(config)
+
+
+def test_a_run_folder_whose_name_is_no_utf_8_is_refused(config: RunConfig) -> None:
+    unnamed = config.model_copy(update={"run": config.run.model_copy(update={"dir": None})})
+    with pytest.raises(RunError, match=r"no UTF-8; .*run\.dir="):
+        run_root(unnamed, config_path=Path(os.fsdecode(b"jo\xffb.yaml")))
 
 
 def test_resolved_config_and_provenance_are_saved_first(config: RunConfig) -> None:

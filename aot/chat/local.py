@@ -177,6 +177,8 @@ def _source(model: str) -> str:
 def _load(source: str, device: torch.device) -> tuple[Any, Any]:
     """Processor, or tokenizer of a text model, and model."""
     hf_logging.disable_progress_bar()
+    hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
+    hf_logging.enable_propagation()
     try:
         model_type = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
         sees = model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES

@@ -9,6 +9,7 @@ from typing import Literal
 
 from aot import STAGES
 from aot.config import RunConfig
+from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
 from aot.pipeline.progress import StageProgress
 from aot.pipeline.sharding import generate_shard, prepared_run, require_shards
@@ -224,5 +225,5 @@ def _log_to_file(run: RunFolder) -> None:
         handler = _LogFile(run.log.resolve(), encoding="utf-8")
     except OSError as error:
         raise write_error(run.log, error) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)

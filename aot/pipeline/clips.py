@@ -64,9 +64,8 @@ def ask_clip(
     appearance: Path | None,
     annotations: Path | None,
     config: Path | None,
-    as_json: bool,
-) -> str:
-    """The agent's trace for a question about a clip, as text or JSON; planner and tools are those of `config`.
+) -> Trace:
+    """The agent's trace for a question about a clip; planner and tools are those of `config`.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
@@ -82,10 +81,9 @@ def ask_clip(
     known = tuple(read_annotations(annotations)) if annotations else ()
     loaded = load_config(config) if config else None
     try:
-        trace = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
+        return ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
-    return trace.model_dump_json(indent=1) if as_json else "\n".join(trace_lines(trace))
 
 
 def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
@@ -132,7 +130,7 @@ def trace_lines(trace: Trace) -> list[str]:
             f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {len(step.frame_times_s)} frames",
             f"    {outcome}",
         ]
-    lines += ["", trace.rationale] if trace.rationale else []
+    lines += ["", *trace.rationale.splitlines()] if trace.rationale else []
     lines += ["", f"answer: {trace.answer}" if trace.answer else f"no answer ({trace.status})"]
     if trace.error:
         lines.append(f"{trace.error.boundary}: {trace.error.message}")

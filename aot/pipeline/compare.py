@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.config import RunConfig, load_config
+from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError
 from aot.evaluation.cells import MODES, Graded
 from aot.evaluation.comparison import Comparison, Estimate, Flip, GroupResult, compare_answers
@@ -244,8 +245,8 @@ def _count(count: float | None) -> str:
 
 
 def _printable(text: str) -> str:
-    """One line without control characters, cut to a terminal's width: a reply must not write to the terminal."""
-    line = "".join(c if c.isprintable() else " " for c in text)
+    """One line, cut to a terminal's width."""
+    line = one_line(text)
     return line if len(line) <= TEXT_WIDTH else f"{line[:TEXT_WIDTH]}…"
 
 

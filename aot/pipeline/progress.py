@@ -6,6 +6,7 @@ Knows nothing of what the stages do.
 import logging
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -35,7 +36,7 @@ class StageProgress:
 
     def __enter__(self) -> Self:
         """Start the bar where there is a terminal."""
-        if sys.stderr.isatty():
+        if sys.stderr and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, transient=True, console=Console(stderr=True))
             self.bar.start()
@@ -47,7 +48,8 @@ class StageProgress:
     ) -> None:
         """Take the bar down."""
         if self.bar:
-            self.bar.stop()
+            with suppress(OSError):  # the terminal may be gone
+                self.bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
         """Note that `done` of `total` items are finished."""

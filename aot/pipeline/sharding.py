@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from aot.config import RunConfig, differing_keys, load_config
+from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError
 from aot.runs import RunFolder, run_root, stage_done
 from aot.seals import check_seals
@@ -79,7 +80,7 @@ class ShardProgress:
         """Mark the shard as running, and log to a file of its own."""
         self._write("running")
         self._handler = logging.FileHandler(log_path(self._run, self._shard), encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._handler)
         log.info("shard %s: starting: %s", self._shard, " ".join(sys.argv))
         return self
@@ -139,4 +140,4 @@ def require_shards(run: RunFolder, *, config_path: Path) -> None:
     more = [f"  and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
     told = f"{len(missing)} of {missing[0].count} shards of {run.root} are not done; run them first:"
     hint = f"(or remove {run.shards}: then this command does what is left by itself)"
-    raise RunError("\n".join([told, *commands, *more, hint]))
+    raise RunError(told, lines=[*commands, *more, hint])

@@ -5,6 +5,7 @@ from collections import Counter
 from aot.config import RunConfig
 from aot.reporting.chat_costs import spend_rows
 from aot.reporting.load import RunData, load_run
+from aot.reporting.markdown import Ready, code, markdown_text
 from aot.reporting.numbers import percent, plain
 from aot.reporting.report import render
 from aot.reporting.tables import headline_rows, honest_sentences, roles
@@ -79,13 +80,13 @@ def _counts(data: RunData) -> str:
     return ", ".join(f"{count} {split} questions" for split, count in sorted(splits.items())) or "no questions yet"
 
 
-def _teacher(data: RunData, config: RunConfig) -> str:
+def _teacher(data: RunData, config: RunConfig) -> Ready:
     """The planner, and of chat models their names, prompts and what they cost."""
     name = data.teacher.get("planner") or config.teacher.planner
     prompts = ", ".join(f"{file} {digest}" for file, digest in (data.teacher.get("prompts") or {}).items())
-    told = [f"prompts {prompts}"] if prompts else []
-    told += [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
-    return f"`{name}`" + (f" ({'; '.join(told)})" if told else "")
+    models = [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
+    told = "; ".join(([f"prompts {prompts}"] if prompts else []) + models)
+    return Ready(f"{code(name)}{markdown_text(f' ({told})') if told else ''}")
 
 
 def _traces(data: RunData) -> str:

@@ -7,11 +7,13 @@ import shlex
 from typing import Any
 
 from aot.config import RunConfig, dump_config
+from aot.display import clean
 from aot.errors import ConfigError
 from aot.reporting.chat_costs import HIDDEN, check_sentences, gpu_hours, spend_rows
 from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected_examples
 from aot.reporting.gallery import make_gallery
 from aot.reporting.load import RunData, load_run
+from aot.reporting.markdown import code, markdown_text, yaml_value
 from aot.reporting.tables import (
     chance_level,
     gap_sentence,
@@ -56,7 +58,7 @@ def write_report(run: RunFolder, config: RunConfig, *, frames: ReadFrames, true_
 
 
 def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates take whatever view they name
-    """One of this package's templates, escaped by default.
+    """One of this package's templates: text is escaped for HTML, or for Markdown, and holds nothing that hides.
 
     Raises:
         ConfigError: jinja2 is not installed.
@@ -71,8 +73,10 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=markdown_text if template.endswith(".md.j2") else None,
     )
-    return environment.get_template(template).render(**values)
+    environment.globals.update(code=code, yaml_value=yaml_value)
+    return clean(environment.get_template(template).render(**values))
 
 
 def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, Any]:

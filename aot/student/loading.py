@@ -127,6 +127,8 @@ def _load_tokenizer(folder: str) -> Any:  # noqa: ANN401
 
 def _load_model(folder: str, *, dtype: torch.dtype, with_images: bool) -> Any:  # noqa: ANN401
     hf_logging.disable_progress_bar()
+    hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
+    hf_logging.enable_propagation()
     factory = AutoModelForImageTextToText if with_images else AutoModelForCausalLM
     try:
         AutoConfig.from_pretrained(folder, trust_remote_code=False)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from aot.config import ArmConfig, RunConfig, load_config
+from aot.display import PlainFormatter, one_line
 from aot.errors import AotError, ConfigError, DecodeError
 from aot.runs import RunFolder
 from aot.student.launch import ARM, write_failure
@@ -19,12 +20,14 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m aot.student.worker RUN_DIR ARM\n")
         return 2
     run = RunFolder(Path(arguments[0]))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(process)d %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         _train(run, arguments[1])
     except (AotError, VideoError) as caught:
         error = caught if isinstance(caught, AotError) else DecodeError(str(caught))
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.write(one_line(f"{type(error).__name__}: {error}") + "\n")
         if os.environ.get("RANK", "0") == "0":
             write_failure(run.arm(arguments[1]), error)
         return error.exit_code

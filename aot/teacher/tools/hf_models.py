@@ -153,6 +153,8 @@ def _digest(name: str) -> str:
 
 def _load(one: ZeroShot) -> tuple[Any, Any]:
     hf_logging.disable_progress_bar()
+    hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
+    hf_logging.enable_propagation()
     factory = AutoModelForZeroShotObjectDetection if one.kind == "detector" else AutoModel
     where = f"teacher.hf.{one.kind}: {one.name}"
     try:

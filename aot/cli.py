@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,8 @@ LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most th
 MaxCostOption = Annotated[
     float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
 ]
+ENDS_WITHIN_S = 20.0
+"""After a signal; what waits longer, such as for the reply of a server, is given up."""
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C outside of a stage."""
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
@@ -50,7 +53,9 @@ def main() -> None:
     """Run the command line; bad input is told in one line, never as a traceback."""
     _mend_streams()
     _log_to_stderr()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _interrupt)
     code = _outcome()
     with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
         _write("")
@@ -343,7 +348,17 @@ def _run(
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    timer = threading.Timer(ENDS_WITHIN_S, _end_anyway)
+    timer.daemon = True
+    timer.start()
     raise KeyboardInterrupt(signal.Signals(signum).name)
+
+
+def _end_anyway() -> None:
+    """The end of a process that a signal did not end in time, because it waits for something that does not come."""
+    error = _stopped_by_signal()
+    tell_error(f"aot: {error}")
+    os._exit(error.exit_code)
 
 
 @contextmanager

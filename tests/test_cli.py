@@ -1,4 +1,6 @@
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -89,16 +91,19 @@ def test_a_missing_module_of_our_own_is_a_bug() -> None:
     assert missing_package("aot.nowhere") is None
 
 
-def test_ctrl_c_exits_4_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_exits_4_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "aot", "run", "configs/video/toy_kitchen.yaml", f"run.dir={tmp_path / 'run'}"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("run/clips/*.mp4")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    child.terminate()
+    child.send_signal(number)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 4, errors
     assert "the same command goes on" in errors and "Traceback" not in errors
+    stage = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["prepare"]
+    assert (stage["state"], stage["error"]) == ("stopped", f"stopped by {number.name}")
 
 
 def shell(line: str, *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -34,8 +34,17 @@ Written = set[tuple[str, int]]
 class Samples:
     """A teacher: how many samples a question gets, and how one is made; asked from several threads where it may be."""
 
-    def __init__(self, count: int, solve: Callable[[Question, int], Trace], *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        count: int,
+        solve: Callable[[Question, int], Trace],
+        *,
+        threads: int = 1,
+        give_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self.count, self.solve, self.threads = count, solve, threads
+        self.give_up = give_up
+        """Ends the requests that wait for a reply."""
         self.prompts: dict[str, str] = {}
         """Content hash of each prompt file, by name."""
 
@@ -78,7 +87,8 @@ def teacher_of(run: RunFolder, config: RunConfig, *, writer: str) -> Iterator[Sa
     if config.teacher.planner == "chat":
         section = chat_section(config)
         with closing(ChatTeacher(open_chat(section, run=run, writer=writer), config)) as chat:
-            teacher = Samples(config.teacher.candidates, chat.sample, threads=section.max_concurrency)
+            threads, candidates = section.max_concurrency, config.teacher.candidates
+            teacher = Samples(candidates, chat.sample, threads=threads, give_up=chat.close)
             teacher.prompts = {name: prompt.digest for name, prompt in chat.prompts.items()}
             yield teacher
     elif config.teacher.planner == "procedural":
@@ -110,7 +120,7 @@ def _solved(teacher: Samples, todo: Iterator[Task]) -> Iterator[tuple[Question, 
         asked[task[0].id, task[1]] = task[0]
         return teacher.solve(*task)
 
-    answers = map_threads(ask, todo, threads=teacher.threads)
+    answers = map_threads(ask, todo, threads=teacher.threads, give_up=teacher.give_up)
     for trace in until_outage(answers, trace_of=lambda trace: trace, limit=max(AT_LEAST, teacher.threads)):
         yield asked.pop((trace.question_id, trace.sample_index)), trace
 

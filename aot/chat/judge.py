@@ -108,12 +108,21 @@ class ChatJudge:
         )  # fmt: skip
 
 
-def in_order(judge: Callable[[Item], Verdict], items: Iterable[Item], *, threads: int) -> Iterator[Verdict]:
-    """One verdict for each item, in order, `threads` at a time and at most `WINDOW` times that read ahead."""
+def in_order(
+    judge: Callable[[Item], Verdict],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    give_up: Callable[[], None] = lambda: None,
+) -> Iterator[Verdict]:
+    """One verdict for each item, in order, `threads` at a time and at most `WINDOW` times that read ahead.
+
+    `give_up` ends calls in flight after a signal.
+    """
     stream = iter(items)
     while window := list(islice(stream, WINDOW * threads)):
-        numbered = map_threads(lambda one: (one[0], judge(one[1])), enumerate(window), threads=threads)
-        yield from (verdict for _, verdict in sorted(numbered, key=lambda one: one[0]))
+        judged = map_threads(lambda one: (one[0], judge(one[1])), enumerate(window), threads=threads, give_up=give_up)
+        yield from (verdict for _, verdict in sorted(judged, key=lambda one: one[0]))
 
 
 def parse_judgement(text: str) -> JudgeReply | None:

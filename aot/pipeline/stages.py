@@ -66,7 +66,7 @@ def _judge(model: ChatModel, config: RunConfig, questions: Mapping[str, Question
             reason="not_applicable",
         )  # fmt: skip
 
-    return lambda stream: in_order(verdict, stream, threads=section.max_concurrency)
+    return lambda stream: in_order(verdict, stream, threads=section.max_concurrency, give_up=model.close)
 
 
 def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """What stops training: a signal that all processes agree on, a loss or gradient that is not finite, a dead parameter.
 
-Signals only raise a flag; the trainer looks at it after each step, saves, and stops everywhere at the same step.
+While steps are taken, signals only raise a flag; the trainer looks at it after each step, saves, and stops everywhere
+at the same step.
 """
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,15 +17,28 @@ from torch import nn
 
 from aot.errors import GuardStop
 
+PATIENCE_S = 10.0
+"""A signal waits so long for the end of the running step, or three times the longest step so far if that is longer."""
+FIRST_PATIENCE_S = 30.0
+"""The same for a first step, of which nobody knows how long it takes."""
+
 
 class StopFlag:
-    """Raised by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2; a second SIGINT interrupts at once."""
+    """Raised by SIGTERM, SIGINT, SIGHUP, SIGUSR1 or SIGUSR2; a second SIGINT interrupts at once.
 
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    While steps are taken, a signal only raises the flag, and the running step may end and be saved. Before the first
+    step there is nothing to save, and after a step that does not end there never will be: both are interrupted.
+    """
+
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self) -> None:
         self.name = ""
         """Name of the first signal that came; empty while none did."""
+        self._began_s: float | None = None
+        """When the running step, or what follows the last one, began; None before the first step."""
+        self._longest_s: float | None = None
+        self._timer: threading.Timer | None = None
 
     @contextmanager
     def listening(self) -> Iterator["StopFlag"]:
@@ -31,17 +46,44 @@ class StopFlag:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        old = {number: signal.signal(number, self._raise_flag) for number in self.signals}
+        heard = [number for number in self.signals if signal.getsignal(number) != signal.SIG_IGN]  # as nohup wants it
+        old = {number: signal.signal(number, self._raise_flag) for number in heard}
         try:
             yield self
         finally:
+            self.heard()
             for number, handler in old.items():
                 signal.signal(number, handler)
 
+    def step_begins(self) -> None:
+        """Signals wait for the end of this step from now on."""
+        self._began_s = time.monotonic()
+
+    def step_ended(self) -> None:
+        """Learn how long a step takes."""
+        took_s = time.monotonic() - (self._began_s or time.monotonic())
+        self._longest_s = max(took_s, self._longest_s or 0.0)
+
+    def heard(self) -> None:
+        """Whoever trains stops because of the signal, and may take the time that saving needs."""
+        if self._timer:
+            self._timer.cancel()
+
     def _raise_flag(self, number: int, frame: FrameType | None) -> None:
-        if self.name and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        again = bool(self.name)
         self.name = self.name or signal.Signals(number).name
+        if self._began_s is None or (again and number == signal.SIGINT):
+            raise KeyboardInterrupt(self.name)
+        if not again:
+            patience_s = FIRST_PATIENCE_S if self._longest_s is None else max(PATIENCE_S, 3 * self._longest_s)
+            self._timer = threading.Timer(patience_s, _interrupt_main)
+            self._timer.daemon = True
+            self._timer.start()
+
+
+def _interrupt_main() -> None:
+    """A real signal, because only that wakes a main thread that waits for something."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 class GradientCheck:

@@ -25,6 +25,8 @@ FAILURE = "failure.json"
 ARM = "arm.json"
 """The settings of the arm, for the processes: helpers of an adaptive arm stand in no config."""
 POLL_S = 2.0
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that are handed on to torchrun, which tells its processes."""
 
 
 def launch(
@@ -89,18 +91,28 @@ def _failure(path: Path) -> AotError | None:
 
 
 def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int:
-    """Wait for torchrun, hand signals on to it, and report now and then."""
+    """Wait for torchrun, hand signals on to it, and report now and then.
+
+    Raises:
+        KeyboardInterrupt: a signal came too late to stop it.
+    """
     in_main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGTERM, signal.SIGINT) if in_main else ()
+    numbers = [n for n in FORWARDED if signal.getsignal(n) != signal.SIG_IGN] if in_main else []
+
+    caught: list[str] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        caught.append(signal.Signals(number).name)
         process.send_signal(number)
 
     old: dict[int, Any] = {number: signal.signal(number, forward) for number in numbers}
     try:
         while True:
             try:
-                return process.wait(timeout=POLL_S)
+                code = process.wait(timeout=POLL_S)
+                if code == 0 and caught:
+                    raise KeyboardInterrupt(caught[0])
+                return code
             except subprocess.TimeoutExpired:
                 report()
     finally:

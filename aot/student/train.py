@@ -55,12 +55,18 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
 
 
 def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
-    """Train in this process, which may be one of several that torchrun started."""
+    """Train in this process, which may be one of several that torchrun started.
+
+    Raises:
+        KeyboardInterrupt: a signal came before the first step, after the last one, or in a step that did not end.
+    """
     stop = StopFlag()
     with stop.listening():
         store = _frame_store(run) if config.door == "video" else None
         session = open_session(run, config, arm, store=store)
         _train(session, store=store, stop=stop, progress=progress)
+    if stop.name:  # it came with the last step or after it: this arm is done, and the next one is not begun
+        raise KeyboardInterrupt(stop.name)
 
 
 def make_trainer(

@@ -243,6 +243,7 @@ class _StopWhenAsked(TrainerCallback):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         self._trainer.began = True
+        self._stop.step_begins()
 
     def on_step_end(
         self,
@@ -251,8 +252,10 @@ class _StopWhenAsked(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,  # noqa: ANN401
     ) -> TrainerControl:
+        self._stop.step_ended()
         flag = self._trainer._reduced(torch.tensor(float(bool(self._stop.name))))
         if flag.item() > 0:
+            self._stop.heard()
             self._stop.name = self._stop.name or "a signal to another process"
             control.should_save = True
             control.should_training_stop = True

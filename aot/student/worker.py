@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aot.config import ArmConfig, RunConfig, load_config
 from aot.display import PlainFormatter, one_line
-from aot.errors import AotError, ConfigError, DecodeError
+from aot.errors import AotError, ConfigError, DecodeError, GuardStop
 from aot.runs import RunFolder
 from aot.student.launch import ARM, write_failure
 from video_data.errors import VideoError
@@ -25,8 +25,10 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         _train(run, arguments[1])
-    except (AotError, VideoError) as caught:
+    except (AotError, VideoError, KeyboardInterrupt) as caught:
         error = caught if isinstance(caught, AotError) else DecodeError(str(caught))
+        if isinstance(caught, KeyboardInterrupt):
+            error = GuardStop(f"stopped by {caught}; the same command goes on from the newest checkpoint")
         sys.stderr.write(one_line(f"{type(error).__name__}: {error}") + "\n")
         if os.environ.get("RANK", "0") == "0":
             write_failure(run.arm(arguments[1]), error)

@@ -91,7 +91,8 @@ def _messages(children: dict[Connection, SpawnProcess]) -> Iterator[str]:
 
 def _work(run: RunFolder, config: RunConfig, pending: Pending, writer: str, sender: Connection) -> None:
     """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children.
+    for number in (signal.SIGINT, signal.SIGHUP):  # They reach the parent too, which ends its children.
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     cv2.setNumThreads(1)
     try:

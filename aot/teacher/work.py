@@ -70,6 +70,10 @@ class Solver:
             trace, fault = plant(trace, question, rate=rate, seed=seed, labels=self._labels)
         return Solved(trace, tuple(earlier), fault)
 
+    def give_up(self) -> None:
+        """End the requests to models that are waiting."""
+        self._models.close()
+
     def close(self) -> None:
         """Close the files of the caches and the connections of the models."""
         self._kit.cache.close()
@@ -144,7 +148,7 @@ def solve_in_threads(
         finished.put(solver.solve(question))
 
     def as_they_come() -> Generator[Solved, None, None]:
-        for _ in map_threads(work, questions, threads=threads):
+        for _ in map_threads(work, questions, threads=threads, give_up=solver.give_up):
             while not finished.empty():
                 yield finished.get()
 

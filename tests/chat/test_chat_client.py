@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from fault_server import FaultServer, echo, user_text
 
+from aot.chat import pool
 from aot.chat.client import ChatModel
 from aot.chat.keys import read_key
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Sampling, message
@@ -219,6 +222,18 @@ def test_equal_requests_at_once_and_after_a_restart_are_one_call(tmp_path: Path)
             assert outcome(chat, ask("bad [[fault:400 always]]")) == "bad_request"
             chat.close()
         assert server.calls == {"same": 1, "bad [[fault:400 always]]": 2}  # a failure is asked for again
+
+
+def test_a_signal_ends_calls_whose_replies_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "GRACE_S", 0.1)
+    with FaultServer() as server:
+        chat = open_chat(section(server, attempt_timeout_s=60), run=None, writer="0")
+        began = time.monotonic()
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            asked = (ask(f"{number} [[fault:stall always]]") for number in range(9))
+            list(map_threads(chat.reply, asked, threads=3, give_up=chat.close))
+        assert time.monotonic() - began < 20
 
 
 def test_limit_on_cost_stops_before_the_next_call_also_in_the_next_attempt(tmp_path: Path) -> None:

@@ -66,20 +66,22 @@ def test_zero_3_does_not_hang_when_one_process_has_no_frames(bases: dict[str, Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 2, 3])
-def test_several_processes_stop_on_a_signal_and_resume(stage: int, bases: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "number"), [(0, signal.SIGHUP), (2, signal.SIGTERM), (3, signal.SIGINT)])
+def test_several_processes_stop_on_a_signal_and_resume(
+    stage: int, number: signal.Signals, bases: dict[str, Path], tmp_path: Path
+) -> None:
     config = run_config(bases["idefics3"], max_steps=30, save_steps=10, procs=2, zero_stage=stage)
     run = make_run(tmp_path / "run", config)
 
     def progress(done: int, total: int) -> None:
         if 1 <= done < total and not (run.root / "sent").exists():
             (run.root / "sent").touch()
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     try:
         train_arm(run, config, config.train.arms[1], progress=progress)
-    except GuardStop as stopped:
-        assert "SIGTERM" in str(stopped) or "signal" in str(stopped)
+    except (GuardStop, KeyboardInterrupt) as stopped:
+        assert number.name in str(stopped) or "signal" in str(stopped)
     assert [row["step"] for row in train_rows(run, config)] == list(range(1, 31))
 
 

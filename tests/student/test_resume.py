@@ -74,7 +74,7 @@ def test_kill_9_and_rerun_end_with_the_same_bytes(
     assert [row["step"] for row in read_lines(run.arm("distilled") / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signal_saves_and_stops_at_the_same_step(
     name: str, whole: dict[str, str], bases: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -91,6 +91,19 @@ def test_signal_saves_and_stops_at_the_same_step(
     assert found and found.step == 3
     train_arm(run, config, config.train.arms[1])
     assert digests(run) == whole
+
+
+def test_a_signal_at_the_last_step_is_not_lost(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], max_steps=2)
+    run = make_run(tmp_path / "run", config)
+
+    def progress(done: int, total: int) -> None:
+        if done == total:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    with pytest.raises(KeyboardInterrupt, match="SIGHUP"):
+        train_arm(run, config, config.train.arms[1], progress=progress)
+    assert (run.arm("distilled") / "DONE").exists()
 
 
 def stopped_run(bases: dict[str, Path], root: Path) -> RunFolder:

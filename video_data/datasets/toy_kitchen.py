@@ -8,6 +8,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -123,6 +124,8 @@ def _die_with_parent() -> None:
     """
     parent = multiprocessing.parent_process()
     assert parent is not None, "only worker processes are started with this"
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the process that draws too, which ends its workers
+        signal.signal(number, signal.SIG_IGN)
 
     def watch() -> None:
         wait([parent.sentinel])

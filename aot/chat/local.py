@@ -12,9 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -30,10 +28,9 @@ from transformers.utils import logging as hf_logging
 from aot.chat.drawing import Drawer
 from aot.chat.local_messages import has_tool_form, knows_system, read_calls, template_messages
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TokenLogprob
+from aot.chat.templates import check_template
 from aot.config import EMBEDDED_STUDENTS, ChatConfig
-from aot.errors import ChatError, ConfigError
-
-_LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
+from aot.errors import ChatError, CheckpointError, ConfigError
 
 
 class LocalChat:
@@ -48,7 +45,11 @@ class LocalChat:
         self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
         self._sees = self._tokenizer is not self._processor
         self._template = _template(self._processor, source)
-        if not _end_ids(self._model, self._tokenizer):
+        try:
+            ends = _end_ids(self._model, self._tokenizer)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"chat.model: {source} names end tokens that are no numbers: {error}") from error
+        if not ends:
             raise ConfigError(f"chat.model: {source} has no end token, so no reply could end; take a chat model")
         added = self._tokenizer.added_tokens_decoder.values()
         self._special = tuple(str(token) for token in added if token.special and len(str(token)) > 1)
@@ -104,7 +105,7 @@ class LocalChat:
                 messages, tools=list(request.tools) if with_tools else None, add_generation_prompt=True,
                 tokenize=True, return_dict=True, return_tensors="pt",
             )  # fmt: skip
-        except (jinja2.TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
+        except Exception as error:  # a template can raise anything
             told = f"the chat template of {self.name} cannot take this request: {str(error)[:200]}"
             raise ChatError(told, reason="bad_request") from error
         inputs.pop("token_type_ids", None)
@@ -189,8 +190,9 @@ def _load(source: str, device: torch.device) -> tuple[Any, Any]:
         )  # fmt: skip
     except ImportError as error:
         raise ConfigError(f"chat.model: {source} needs a package that is not installed: {error}") from error
-    except _LOAD_ERRORS as error:
-        raise ConfigError(f"chat.model: {source} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever a library throws at the files of strangers
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(f"chat.model: {source} cannot be loaded: {words}") from error
     model, info = loaded
     missing = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", [])]))
     if missing:
@@ -199,9 +201,12 @@ def _load(source: str, device: torch.device) -> tuple[Any, Any]:
 
 
 def _template(processor: Any, source: str) -> str:  # noqa: ANN401
-    found = getattr(processor, "chat_template", None) or getattr(
-        getattr(processor, "tokenizer", None), "chat_template", None
-    )
+    owner = processor if getattr(processor, "chat_template", None) else getattr(processor, "tokenizer", None)
+    try:
+        check_template(owner)
+    except CheckpointError as error:
+        raise ConfigError(f"chat.model: {error}") from error
+    found = getattr(owner, "chat_template", None)
     if isinstance(found, dict):
         found = "\n".join(str(one) for one in found.values())
     if not found:

@@ -25,7 +25,7 @@ def check_inputs(config: RunConfig, run: RunFolder) -> None:
     else:
         _check_video(config, run, ahead)
     if ahead & {"train", "evaluate"} and config.student.base not in EMBEDDED_STUDENTS:
-        _check_base(config.student.base)
+        _check_base(config)
 
 
 def _check_text(config: RunConfig, ahead: set[str]) -> None:
@@ -63,13 +63,17 @@ def _check_data(config: RunConfig, run: RunFolder) -> None:
         official_files(config)
 
 
-def _check_base(base: str) -> None:
+def _check_base(config: RunConfig) -> None:
+    """Nothing is looked at on a machine that will not train: its clips may be prepared there all the same."""
     try:
-        from aot.student.loading import resolve_base
-    except ImportError:  # clips may be prepared on a machine that will not train
+        from aot.student.bases import resolve_base
+    except ImportError:
         return
-    if not Path(resolve_base(base)).is_dir():
-        _check_hub_name(base)
+    from aot.student.preflight import preflight
+
+    if not Path(resolve_base(config.student.base)).is_dir():
+        _check_hub_name(config.student.base)
+    preflight(config)
 
 
 def _check_hub_name(name: str) -> None:
@@ -77,8 +81,8 @@ def _check_hub_name(name: str) -> None:
 
     try:
         AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # whatever a library throws at the files of strangers
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise CheckpointError(
             f"student.base {name!r} is no folder here, and no model hub gives it ({reason}); "
             f"give the folder of a model, or one of {', '.join(EMBEDDED_STUDENTS)}"

@@ -86,18 +86,18 @@ def takes_images(folder: str) -> bool:
         return _takes_images(_settings(Path(folder)).get("model_type"))
     try:
         return _takes_images(AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever a library throws at the files of strangers
         raise CheckpointError(f"the configuration of {folder} cannot be loaded: {error}") from error
 
 
 def _takes_images(model_type: Any) -> bool:  # noqa: ANN401 - from a file
-    return model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return isinstance(model_type, str) and model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 
 def _settings(folder: Path) -> dict[str, Any]:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'config.json'} cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{folder / 'config.json'} must hold a JSON object")

@@ -5,12 +5,13 @@ when its tensors are not exactly those the model expects, or when prompts would 
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging as hf_logging
@@ -21,8 +22,13 @@ from aot.student.bases import base_digest, resolve_base, takes_images
 from aot.student.contract import WEIGHTS, check_contract, read_contract, tuning_of
 from aot.student.lora import attach
 from aot.student.rendering import Renderer
+from aot.student.replies import check_round_trip
 
 log = logging.getLogger(__name__)
+_PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": ""}
+"""What model folders may need, and nothing of ours does."""
+PROBE_SIZE_HW = (72, 96)
+"""Of a frame that is only counted in tokens."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Student:
     def pad_id(self) -> int:
         """Token id that fills up batches."""
         tokenizer = self.renderer.tokenizer
-        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.renderer.end_ids[-1])
 
 
 def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig) -> Student:
@@ -105,40 +111,81 @@ def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:  # noqa: AN
     return adapted.merge_and_unload() if merge else adapted
 
 
+def look_over(base: str, *, door: Literal["video", "text"], config: StudentConfig) -> None:
+    """Whether an arm of this door could be trained on `base`: everything is looked at but the values of its weights.
+
+    Raises:
+        CheckpointError: it could not; the message says why.
+    """
+    folder = resolve_base(base)
+    with_images = takes_images(folder)
+    if door == "video" and not with_images:
+        raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
+    renderer = Renderer(
+        _load_processor(folder) if with_images else _load_tokenizer(folder), think_tags=config.think_tags
+    )
+    if renderer.is_text and with_images:
+        raise CheckpointError(f"{base} takes images, but its folder holds no processor for them; restore its files")
+    if door == "text":
+        check_round_trip(renderer)
+    else:
+        renderer.expansion(PROBE_SIZE_HW)
+    _ = renderer.end_ids, renderer.template_hash()
+    _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+
+
 def _load_processor(folder: str) -> Any:  # noqa: ANN401
     from transformers import AutoProcessor  # here, because it reaches for image packages, which text needs none of
 
-    try:
+    with _told("the processor", folder):
         return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-    except ImportError as error:
-        raise CheckpointError(f"the processor of {folder} needs a package that is not installed: {error}") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"the processor of {folder} cannot be loaded: {error}") from error
 
 
 def _load_tokenizer(folder: str) -> Any:  # noqa: ANN401
-    try:
+    with _told("the tokenizer", folder):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except ImportError as error:
-        raise CheckpointError(f"the tokenizer of {folder} needs a package that is not installed: {error}") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"the tokenizer of {folder} cannot be loaded: {error}") from error
 
 
-def _load_model(folder: str, *, dtype: torch.dtype, with_images: bool) -> Any:  # noqa: ANN401
+def _load_model(folder: str, *, dtype: torch.dtype, with_images: bool, device_map: str | None = None) -> Any:  # noqa: ANN401
     hf_logging.disable_progress_bar()
     hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
     hf_logging.enable_propagation()
     factory = AutoModelForImageTextToText if with_images else AutoModelForCausalLM
-    try:
+    with _told("the weights", folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
         loaded: Any = factory.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named, below
+            device_map=device_map,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"the weights of {folder} cannot be loaded: {error}") from error
     model, info = loaded
     if info["missing_keys"] or info.get("mismatched_keys"):
         names = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
-        raise CheckpointError(f"the weights of {folder} lack {len(names)} tensors of the model, first {names[0]}")
+        told = f"{len(names)} tensors of the model are not there, or of another size, first {names[0]}"
+        raise CheckpointError(f"the weights of {folder} do not fit its config.json: {told}")
     return model
+
+
+@contextmanager
+def _told(what: str, folder: str) -> Iterator[None]:
+    """Whatever a library throws at the files of strangers, as one sentence.
+
+    Raises:
+        CheckpointError: something was thrown.
+    """
+    try:
+        yield
+    except ImportError as error:
+        words = " ".join(str(error).split())[:300]
+        package = next((name for name in _PACKAGES if name in words.lower()), "")
+        hint = f"; pip install {package}{_PACKAGES[package]}" if package else ""
+        raise CheckpointError(
+            f"{what} of {folder} needs {package or 'a package'}, which is not installed ({words}){hint}"
+        ) from error
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(f"{what} of {folder} cannot be loaded: {words}") from error

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from aot.chat.templates import check_template, render_chat
 from aot.errors import CheckpointError, SourceError
 from aot.rationale import format_time
 from aot.records import PromptMode, Question, ThoughtMode
@@ -69,6 +70,7 @@ class Renderer:
         *,
         think_tags: Literal["auto", "none"] = "auto",
     ) -> None:
+        """Looks the chat template over; raises CheckpointError where it cannot be used."""
         self.processor = processor
         self.is_text = not hasattr(processor, "image_processor")
         """Whether the model takes text only."""
@@ -76,10 +78,15 @@ class Renderer:
         self.image_token: str = getattr(processor, "image_token", None) or "<image>"
         self.image_token_id = -1 if self.is_text else int(self.tokenizer.convert_tokens_to_ids(self.image_token))
         self._has_template = bool(getattr(processor, "chat_template", None))
+        check_template(processor)
         self.think_style: ThinkStyle = "none"
         """Only a text model's replies get tags."""
         self._times_in_text = False
         self._times_in_text = not (self.is_text or self._interleaves())
+        if _PROBE.text not in self.prompt(_PROBE, (), "direct"):
+            raise CheckpointError(
+                f"the chat template of {self.tokenizer.name_or_path} leaves the question out; mend it"
+            )
         if self.is_text:
             self.think_style = self._find_think_style(think_tags)
         self._expansions: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -166,8 +173,17 @@ class Renderer:
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """Ids at which generation stops: the end of the turn, and the end of text if that is another token."""
-        ids = [self.completion_ids("")[-1]]
+        """Ids at which generation stops: the end of the turn, and the end of text if that is another token.
+
+        Raises:
+            CheckpointError: there is neither.
+        """
+        ids = list(self.completion_ids("")[-1:])
+        if not ids and self.tokenizer.eos_token_id is None:
+            raise CheckpointError(
+                f"no reply of {self.tokenizer.name_or_path} could end: its chat template closes a turn with no special "
+                "token, and its tokenizer has no eos_token; mend its files, or take a chat model"
+            )
         if self.tokenizer.eos_token_id is not None and self.tokenizer.eos_token_id not in ids:
             ids.append(self.tokenizer.eos_token_id)
         return tuple(ids)
@@ -236,7 +252,7 @@ class Renderer:
 
     def _template(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
         if self._has_template:
-            return str(self.processor.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False))
+            return render_chat(self.processor, messages, prompt=prompt)
         lines = [f"{message['role'].capitalize()}: {self._plain(message['content'])}" for message in messages]
         end = self.tokenizer.eos_token or ""
         return "\n".join(lines) + ("\nAssistant:" if prompt else end)

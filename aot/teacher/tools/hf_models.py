@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForZeroShotObjectDetection, AutoProcessor
 from transformers.utils import logging as hf_logging
 
@@ -31,7 +30,6 @@ FAMILIES: dict[Kind, tuple[str, ...]] = {
 }
 """Model types of the transformers library that are known to work, by what they are for."""
 MAX_NAME_CHARS = 80
-_LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
 _OPENED: dict[tuple[Kind, str, str], "ZeroShot"] = {}
 _OPENING = threading.Lock()
 
@@ -129,8 +127,9 @@ def _model_type(kind: Kind, name: str) -> str:
         raise ConfigError(f"teacher.hf.{kind}: there is no folder {name!r}, and it is no hub name such as owner/model")
     try:
         settings, _ = AutoConfig.from_pretrained(name, trust_remote_code=False, return_unused_kwargs=True)
-    except _LOAD_ERRORS as error:
-        raise ConfigError(f"teacher.hf.{kind}: the configuration of {name} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever a library throws at the files of strangers
+        words = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"teacher.hf.{kind}: the configuration of {name} cannot be loaded: {words}") from error
     model_type = str(settings.model_type)
     if model_type not in FAMILIES[kind]:
         known = ", ".join(FAMILIES[kind])
@@ -164,8 +163,8 @@ def _load(one: ZeroShot) -> tuple[Any, Any]:
         )
     except ImportError as error:
         raise ConfigError(f"{where} needs a package that is not installed: {error}") from error
-    except _LOAD_ERRORS as error:
-        raise ConfigError(f"{where} cannot be loaded: {error}") from error
+    except Exception as error:  # as above
+        raise ConfigError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
     missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
     if missing:
         raise ConfigError(f"{where} lacks {len(missing)} tensors of the model, first {missing[0]}")

@@ -1,0 +1,224 @@
+"""Model folders of strangers: nothing of them is run, and whatever is wrong with them is one sentence, told early."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from text_kit import TEMPLATE, save_text_base, text_tokenizer
+
+from aot.chat import templates
+from aot.config import RunConfig, StudentConfig, parse_config
+from aot.errors import CheckpointError
+from aot.student import preflight
+from aot.student.guards import StopFlag
+from aot.student.loading import look_over
+from aot.student.rendering import Renderer
+
+ROOT = Path(__file__).parents[2]
+ENDLESS = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+TEMPLATES = {
+    "endless loops": (ENDLESS, "takes longer than 0.5 s"),
+    "endless text": (ENDLESS.replace("{% endfor %}", "xxx{% endfor %}"), "takes longer"),
+    "too much text": ("{% for i in range(20000) %}" + "x" * 1000 + "{% endfor %}", "writes 20000000 characters"),
+    "powers": ("{{ 9**9**9 }}", "computes powers"),
+    "powers of what is asked": ("{{ (messages|length + 8) ** 9 ** 9 }}", "computes powers"),
+    "wide range": ("{% for i in range(10000000000) %}x{% endfor %}", "cannot be rendered: OverflowError"),
+    "class": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "cannot be rendered: SecurityError"),
+    "globals": ("{{ cycler.__init__.__globals__.os.system('touch CANARY') }}", "cannot be rendered: SecurityError"),
+    "function": ("{{ lipsum.__globals__['os'].popen('touch CANARY').read() }}", "cannot be rendered: SecurityError"),
+    "attribute": ("{{ messages|attr('__class__') }}{{ (messages|attr('__class__')).mro() }}", "cannot be rendered"),
+    "include": ("{% include '/etc/passwd' %}", "cannot be rendered: TypeError"),
+    "import": ("{% import 'os' as os %}", "cannot be rendered: TypeError"),
+    "syntax": ("{% for m in %}", "is no Jinja template: TemplateSyntaxError"),
+    "nesting": ("{% if 1 %}" * 3000 + "{% endif %}" * 3000, "is no Jinja template: RecursionError"),
+    "recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "cannot be rendered: RecursionError"),
+    "raising": ("{{ raise_exception('no') }}", "cannot be rendered: TemplateError: no"),
+    "undefined": ("{{ messages[0].nope.nope }}", "cannot be rendered: UndefinedError"),
+    "no division": ("{{ 1/0 }}", "cannot be rendered: ZeroDivisionError"),
+    "nothing": (" ", "leaves the question out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_hostile_chat_template_is_one_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(templates, "RENDER_LIMIT_S", 0.5)
+    template, told = TEMPLATES[name]
+    with pytest.raises(CheckpointError, match="the chat template of") as error:
+        Renderer(text_tokenizer(template))
+    assert told in str(error.value) and "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tags_of_transformers_and_calls_with_keywords_are_no_powers() -> None:
+    template = "{% macro said(text) %}{{ text }}{% endmacro %}" + TEMPLATE.replace(
+        "{{ m.content }}", "{% generation %}{{ said(**{'text': m.content}) }}{% endgeneration %}"
+    )
+    assert "What is the next step?" in Renderer(text_tokenizer(template)).prompt(*probe())
+
+
+def probe() -> tuple[Any, tuple[float, ...], Any]:
+    from aot.student.rendering import _PROBE
+
+    return _PROBE, (), "direct"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_rendering_of_a_template(number: int) -> None:
+    tokenizer = text_tokenizer(ENDLESS)
+    with pytest.raises(KeyboardInterrupt), StopFlag().listening():
+        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+        templates.render_chat(tokenizer, [{"role": "user", "content": "x"}], prompt=True)
+
+
+def change(file: str, **settings: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        held = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**held, **settings}))
+
+    return edit
+
+
+def write(file: str, data: bytes | str) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).write_bytes(data if isinstance(data, bytes) else data.encode()) and None
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch canary",)
+
+
+def without_end(folder: Path) -> None:
+    for path in folder.glob("chat_template*"):
+        path.unlink()
+    held = json.loads((folder / "tokenizer_config.json").read_text())
+    held.pop("eos_token")
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**held, "chat_template": template}))
+
+
+def only_pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "weights")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DEEP = "[" * 200_000
+FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "deep config": (write("config.json", DEEP), "config.json cannot be read"),
+    "deep object": (write("config.json", '{"a":' * 200_000), "config.json cannot be read"),
+    "huge number": (write("config.json", f'{{"hidden_size": {"9" * 5000}}}'), "config.json cannot be read"),
+    "no object": (write("config.json", "[]"), "must hold a JSON object"),
+    "no text": (write("config.json", b"\xff\xfe"), "config.json cannot be read"),
+    "NaN": (change("config.json", hidden_size=float("nan")), "cannot be loaded"),
+    "wrong type": (change("config.json", hidden_size="x"), "cannot be loaded"),
+    "type of a list": (change("config.json", model_type=["llama"]), "cannot be loaded"),
+    "unknown type": (change("config.json", model_type="nope"), "cannot be loaded"),
+    "huge width": (change("config.json", hidden_size=10**12), "do not fit its config.json"),
+    "small vocabulary": (change("config.json", vocab_size=3), "do not fit its config.json: 1 tensors"),
+    "no heads": (change("config.json", num_attention_heads=0), "cannot be loaded"),
+    "foreign code": (change("config.json", auto_map={"AutoConfig": "evil.E"}), "code from the model folder"),
+    "deep tokenizer": (write("tokenizer.json", DEEP), "the tokenizer of"),
+    "cut tokenizer": (write("tokenizer.json", '{"version"'), "the tokenizer of"),
+    "deep tokenizer settings": (write("tokenizer_config.json", DEEP), "the tokenizer of"),
+    "no end of a reply": (without_end, "could end"),
+    "pickled weights": (only_pickled, "pickled weights are not read"),
+    "pickle under another name": (write("model.safetensors", pickle.dumps(Evil())), "the weights of"),
+    "cut weights": (cut_weights, "the weights of"),
+    "empty weights": (write("model.safetensors", b""), "the weights of"),
+    "long header": (write("model.safetensors", (10**15).to_bytes(8, "little") + b"{}"), "the weights of"),
+    "deep generation settings": (write("generation_config.json", DEEP), "the weights of"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_text_base(tmp_path_factory.mktemp("model") / "good")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_hostile_model_folder_is_one_sentence(
+    name: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(good, tmp_path / "model")
+    edit, told = FOLDERS[name]
+    edit(folder)
+    with pytest.raises(CheckpointError) as error:
+        look_over(str(folder), door="text", config=StudentConfig(base=str(folder)))
+    assert told in str(error.value) and str(folder) in str(error.value)
+    assert len(str(error.value)) < 1000 and not (tmp_path / "canary").exists()
+
+
+def test_a_sound_folder_is_looked_over_without_a_word_and_fits_its_door_only(
+    good: Path, bases: dict[str, Path]
+) -> None:
+    look_over(str(good), door="text", config=StudentConfig(base=str(good)))
+    for base in bases.values():
+        look_over(str(base), door="video", config=StudentConfig(base=str(base)))
+    with pytest.raises(CheckpointError, match="takes no images"):
+        look_over(str(good), door="video", config=StudentConfig(base=str(good)))
+
+
+def test_a_package_that_a_processor_needs_is_named_before_any_work(bases: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        pass
+    else:
+        pytest.skip("torchvision is installed")
+    folder = shutil.copytree(bases["idefics3"], tmp_path / "qwen")
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    change("config.json", model_type="qwen2_5_vl")(folder)
+    kind = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(kind))
+    with pytest.raises(CheckpointError, match=r"needs torchvision, which is not installed .*pip install torchvision"):
+        look_over(str(folder), door="video", config=StudentConfig(base=str(folder)))
+
+
+def config_of(base: Path) -> RunConfig:
+    raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": {"base": str(base)},
+           "train": {"arms": [{"name": "pre", "order": "pre"}]}}  # fmt: skip
+    return parse_config(raw, source="test")
+
+
+@pytest.mark.slow
+def test_what_hangs_or_crashes_a_library_is_killed(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "LIMIT_S", 1.0)
+    base = save_text_base(tmp_path / "endless", template=ENDLESS)
+    with pytest.raises(CheckpointError, match="took longer than 1 s"):
+        preflight.preflight(config_of(base))
+    monkeypatch.setattr(preflight, "LIMIT_S", 60.0)
+    base = save_text_base(tmp_path / "huge", template="{{ 'x' * 100000000000 }}")
+    with pytest.raises(CheckpointError, match="MemoryError"):
+        preflight.preflight(config_of(base))
+    preflight.preflight(config_of(good))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", [("run",), ("run", "--dry-run")])
+def test_a_hostile_base_is_refused_before_prepare(verb: tuple[str, ...], tmp_path: Path) -> None:
+    base = save_text_base(tmp_path / "model", template="{{ ''.__class__.__mro__ }}")
+    config = ROOT / "configs" / "text" / "tiny_math_tiny.yaml"
+    command = [sys.executable, "-m", "aot", *verb, str(config), f"student.base={base}", f"run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "cannot be rendered: SecurityError" in done.stderr
+    assert not (tmp_path / "run" / "questions.jsonl").exists()

@@ -13,6 +13,8 @@ ChatReason = Literal[
 ]  # fmt: skip
 """Why a request got no usable reply. The first four are refusals of the request itself; `truncated` and `empty` replies
 were asked for again once; the others outlasted all retries, but for `no_script`, a script without a reply."""
+PASSING: tuple[ChatReason, ...] = ("rate_limited", "server_error", "timeout", "connection", "malformed", "quota")
+"""Those that say little about the request itself: the same one may be answered another time."""
 
 
 class AotError(Exception):

@@ -11,7 +11,7 @@ from typing import IO
 
 from aot.answers import verifies
 from aot.chat.opening import open_chat
-from aot.chat.outage import AT_LEAST, until_outage
+from aot.chat.outage import AT_LEAST, Unanswered, until_outage
 from aot.chat.pool import map_threads
 from aot.chat.spend import spend_summary
 from aot.config import RunConfig
@@ -57,7 +57,7 @@ def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str,
 
     Raises:
         ConfigError: the teacher cannot work at all.
-        GuardStop: the cost limit is reached, or nobody answers any more.
+        GuardStop: the cost limit is reached, nobody answers any more, or some questions were left unanswered.
     """
     shard = Shard.of(config.run.shard)
     total = _count(run, shard)
@@ -69,7 +69,7 @@ def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str,
         ):
             progress(0, total)
             todo = _todo(run, shard, teacher, written, lambda done: progress(done, total))
-            for question, trace in _solved(teacher, todo):
+            for question, trace in _solved(config, teacher, todo):
                 append_row(traces, _with_fault(question, trace, config, planted))
         del written
         progress(total, total)
@@ -108,21 +108,22 @@ def teacher_of(run: RunFolder, config: RunConfig, *, writer: str) -> Iterator[Sa
 Task = tuple[Question, int]
 
 
-def _solved(teacher: Samples, todo: Iterator[Task]) -> Iterator[tuple[Question, Trace]]:
-    """Each task with its trace, as they come."""
-    if teacher.threads == 1:
-        for question, k in todo:
-            yield question, teacher.solve(question, k)
-        return
-    asked: dict[tuple[str, int], Question] = {}
+def _solved(config: RunConfig, teacher: Samples, todo: Iterator[Task]) -> Iterator[tuple[Question, Trace]]:
+    """Each task with its trace, as they come.
 
-    def ask(task: Task) -> Trace:
-        asked[task[0].id, task[1]] = task[0]
-        return teacher.solve(*task)
+    Raises:
+        GuardStop: nobody answers any more, or some were left unanswered.
+    """
 
-    answers = map_threads(ask, todo, threads=teacher.threads, give_up=teacher.give_up)
-    for trace in until_outage(answers, trace_of=lambda trace: trace, limit=max(AT_LEAST, teacher.threads)):
-        yield asked.pop((trace.question_id, trace.sample_index)), trace
+    def ask(task: Task) -> tuple[Question, Trace]:
+        return task[0], teacher.solve(*task)
+
+    together = teacher.threads > 1
+    solved = map_threads(ask, todo, threads=teacher.threads, give_up=teacher.give_up) if together else map(ask, todo)
+    limit = max(AT_LEAST, teacher.threads)
+    scripted = config.chat is None or config.chat.backend == "scripted"  # which says the same another time
+    unanswered: Unanswered = "refuse" if scripted else config.teacher.unanswered
+    yield from until_outage(solved, trace_of=lambda pair: pair[1], limit=limit, unanswered=unanswered)
 
 
 def _todo(

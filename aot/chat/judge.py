@@ -14,7 +14,7 @@ from aot.chat.client import ChatModel
 from aot.chat.messages import ChatRequest, Sampling, message
 from aot.chat.pool import map_threads
 from aot.chat.prompts import Prompt, data_slot, load_prompt
-from aot.errors import ChatError
+from aot.errors import ChatError, GuardStop
 from aot.records import JsonDict, Question, Record, Step, Trace, Verdict
 
 Item = TypeVar("Item")
@@ -77,11 +77,14 @@ class ChatJudge:
 
         Raises:
             ConfigError: nobody will get a reply.
-            GuardStop: the cost limit is reached.
+            GuardStop: the cost limit is reached, or the quota is used up.
         """
         try:
             reply = self._model.reply(self.request(trace, question))
         except ChatError as error:
+            if error.reason == "quota":
+                told = "see to the account, then run the same command again: what was judged is not asked again"
+                raise GuardStop(f"the judge has no quota left ({error}); {told}") from error
             return _verdict(trace, "judge_failed", keep=True, detail=f"{error.reason}: {error}")
         judged = parse_judgement(reply.text)
         if judged is None:

@@ -6,6 +6,7 @@ A key is wrapped so that printing it shows nothing, and whatever a server says i
 import ipaddress
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from aot.config import ChatConfig
 from aot.errors import ConfigError
 
 _DUMMY = "none-needed"
-_SHORTEST_SECRET = 6
+_SURELY_NO_WORD = 6
 _QUIET_LOGGERS = ("httpcore2", "httpcore", "httpx2", "httpx", "openai")
 
 logger = logging.getLogger(__name__)
@@ -31,18 +32,32 @@ class Secret:
         return self._value
 
     def clean(self, text: str) -> str:
-        """`text` without the key in it, and without halves of characters that no file can hold."""
-        if len(self._value) >= _SHORTEST_SECRET and self._value != _DUMMY:
-            text = text.replace(self._value, "[key]")
+        """A reply without the key in it, and without halves of characters that no file can hold.
+
+        A short key may be a word or a number of the reply, as `none` is; then it goes only where it stands as a key.
+        """
+        if len(self._value) >= _SURELY_NO_WORD:
+            text = self._without(text)
+        elif self._value.isalpha() or self._value.isdigit():
+            text = re.sub(rf"(?i:\bbearer\s+){re.escape(self._value)}(?!\w)", "Bearer [key]", text)
+        else:
+            text = self._without_word(text)
         return text.encode("utf-8", "replace").decode()
 
     def excerpt(self, text: str, *, length: int = 300) -> str:
         """The beginning of what a server said, in one line without control characters and without the key."""
-        plain = "".join(
-            " " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in self.clean(text)[:4000]
-        )
+        cleaned = self._without_word(self.clean(text))[:4000]
+        plain = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in cleaned)
         line = " ".join(plain.split())
         return line if len(line) <= length else line[:length] + "..."
+
+    def _without(self, text: str) -> str:
+        return text if self._value == _DUMMY else text.replace(self._value, "[key]")
+
+    def _without_word(self, text: str) -> str:
+        if self._value == _DUMMY:
+            return text
+        return re.sub(rf"(?<!\w){re.escape(self._value)}(?!\w)", "[key]", text)
 
     def __repr__(self) -> str:
         return "Secret(...)"

@@ -1,52 +1,69 @@
-"""Tells a server that is down from questions that are refused, so that an outage does not become thousands of rows.
+"""Tells questions that nobody answered from those that are refused, so that an outage does not become rows of failures.
 
-A failure that outlasted all retries says little by itself. So many of them in a row, with no reply of any kind in
-between, mean that nobody answers: then work stops, those rows stay unwritten, and the same command asks for them again.
+A question without a reply for a reason that passes stays unwritten, and the same command asks it again; the stage stops
+for it at its end, or at once when so many in a row got none that nobody seems to answer at all. Who would rather go on
+without such questions sets `teacher.unanswered: refuse`; then those are rows after which somebody else was answered.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from aot.errors import GuardStop
+from aot.errors import PASSING, GuardStop
 from aot.records import Trace
 
 Row = TypeVar("Row")
-OUTAGE_REASONS = ("rate_limited", "server_error", "timeout", "connection")
-"""Why a request that may be good got no reply."""
+Unanswered = Literal["ask_again", "refuse"]
 AT_LEAST = 8
 """So many unanswered calls in a row are needed at any rate."""
 
 
 def got_no_reply(trace: Trace) -> bool:
     """Whether a trace failed because nobody answered, so that another time may bring more."""
-    return trace.error is not None and trace.error.reason in OUTAGE_REASONS
+    return trace.error is not None and trace.error.reason in PASSING
 
 
-def until_outage(rows: Iterable[Row], *, trace_of: Callable[[Row], Trace], limit: int) -> Iterator[Row]:
-    """The rows as they come; those without any reply only once somebody was answered after them, or all is over.
+def until_outage(
+    rows: Iterable[Row], *, trace_of: Callable[[Row], Trace], limit: int, unanswered: Unanswered
+) -> Iterator[Row]:
+    """The rows as they come, but for those without any reply.
 
     Raises:
-        GuardStop: `limit` rows in a row got no reply.
+        GuardStop: `limit` rows in a row got no reply, or all is over and some got none that are to be asked again.
     """
     held: list[Row] = []
+    """Rows without a reply since the last one that had any."""
+    left: list[Trace] = []
+    """What is to be asked again."""
+    anybody = False
     for row in rows:
         if got_no_reply(trace_of(row)):
             held.append(row)
             if len(held) >= limit:
-                raise GuardStop(_told([trace_of(one) for one in held]))
+                last = [trace_of(one) for one in held]
+                raise GuardStop(f"the last {len(held)} requests in a row got no reply {_told(last)}")
             continue
-        yield from held
+        anybody = True
+        if unanswered == "refuse":
+            yield from held
+        else:
+            left += map(trace_of, held)
         held = []
         yield row
-    yield from held
+    if unanswered == "refuse" and anybody:
+        yield from held
+    else:
+        left += map(trace_of, held)
+    if left:
+        refuse = "" if unanswered == "refuse" else "; or go on without them by teacher.unanswered=refuse"
+        raise GuardStop(f"{len(left)} questions got no reply {_told(left)}{refuse}")
 
 
-def _told(held: list[Trace]) -> str:
-    reasons = Counter(trace.error.reason for trace in held if trace.error is not None)
+def _told(traces: list[Trace]) -> str:
+    reasons = Counter(trace.error.reason for trace in traces if trace.error is not None)
     told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-    last = held[-1].error
+    last = traces[-1].error
     return (
-        f"the last {len(held)} requests in a row got no reply ({told}); the last one: {last.message if last else ''}; "
-        "see to the server, then run the same command again: finished rows are kept, these are asked again"
+        f"({told}); the last one: {last.message if last else ''}; see to the server or the account, then run the same "
+        "command again: finished rows are kept, these are asked again"
     )

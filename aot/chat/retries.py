@@ -4,7 +4,7 @@ import random
 import threading
 from collections import Counter
 
-from aot.errors import ChatReason, GuardStop
+from aot.errors import PASSING, ChatReason, GuardStop
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 STARTING_ATTEMPTS = 3
@@ -44,7 +44,7 @@ class Breaker:
 
     def failure(self, reason: ChatReason) -> GuardStop | None:
         """A request failed for good; the stop that follows, if one does."""
-        if reason not in _SERVER_IS_TO_BLAME:
+        if reason not in PASSING:
             return None
         with self._lock:
             self._row[reason] += 1
@@ -55,8 +55,3 @@ class Breaker:
             f"the server at {self._base_url} does not answer: {BREAK_AFTER} requests one after another failed with all "
             f"their retries ({counts}); what is done is kept, and the same command goes on once the server is well"
         )
-
-
-_SERVER_IS_TO_BLAME: tuple[ChatReason, ...] = (
-    "connection", "timeout", "server_error", "rate_limited", "malformed", "quota",
-)  # fmt: skip

@@ -88,6 +88,10 @@ class TeacherConfig(Section):
     appearance: str | None = None
     """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
     faults: FaultsConfig | None = None
+    unanswered: Literal["ask_again", "refuse"] = "ask_again"
+    """What becomes of questions that a chat model did not answer for a reason that passes (no quota left, time-outs, a
+    server that is down or says nothing readable): `ask_again` ends the stage with exit code 4, and the same command
+    asks them again; `refuse` counts them as refused, if others were answered after them."""
 
 
 class FilterConfig(Section):

@@ -24,7 +24,7 @@ from aot.pending import Pending, Place, read_places
 from aot.records import Question, Trace, TraceError
 from aot.runs import RunFolder
 from aot.teacher.processes import Failure
-from aot.teacher.work import RowFiles, Solved, Solver, chat_threads, row_of
+from aot.teacher.work import RowFiles, Solved, Solver, chat_threads, row_of, unanswered
 
 log = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 100_000_000
@@ -46,7 +46,7 @@ def solve_on_ray(run: RunFolder, config: RunConfig, pending: Pending, *, writer:
         crew = _Crew(run, config, pending, writer=writer)
         try:
             limit = max(AT_LEAST, config.teacher.workers * max(1, chat_threads(config)))
-            for solved in until_outage(crew.work(), trace_of=row_of, limit=limit):
+            for solved in until_outage(crew.work(), trace_of=row_of, limit=limit, unanswered=unanswered(config)):
                 yield rows.add(solved)
         finally:
             for solved in crew.dismiss():

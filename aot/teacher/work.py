@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from aot.answers import verifies
-from aot.chat.outage import AT_LEAST, got_no_reply, until_outage
+from aot.chat.outage import AT_LEAST, Unanswered, got_no_reply, until_outage
 from aot.chat.pool import map_threads
 from aot.config import RunConfig
 from aot.errors import DecodeError
@@ -140,7 +140,7 @@ def solve_in_threads(
     written before the error goes on; questions to which nobody answered stay unwritten then.
 
     Raises:
-        GuardStop: the chat model answers nobody any more.
+        GuardStop: the chat model answers nobody any more, or left some unanswered.
     """
     finished: queue.SimpleQueue[Solved] = queue.SimpleQueue()
 
@@ -155,7 +155,8 @@ def solve_in_threads(
     with Solver(run, config, writer=writer) as solver, RowFiles(run, writer=writer) as rows:
         coming = as_they_come()
         try:
-            for solved in until_outage(coming, trace_of=row_of, limit=max(AT_LEAST, threads)):
+            limit = max(AT_LEAST, threads)
+            for solved in until_outage(coming, trace_of=row_of, limit=limit, unanswered=unanswered(config)):
                 yield rows.add(solved)
         finally:
             coming.close()  # waits for the calls in flight
@@ -168,6 +169,13 @@ def solve_in_threads(
 def row_of(solved: Solved) -> Trace:
     """The trace that is the row of a question."""
     return solved.trace
+
+
+def unanswered(config: RunConfig) -> Unanswered:
+    """What becomes of questions without a reply; a script that has none for a question will have none another time."""
+    sections = (config.chat, config.vision_chat)
+    scripted = all(section is None or section.backend == "scripted" for section in sections)
+    return "refuse" if scripted else config.teacher.unanswered
 
 
 def chat_threads(config: RunConfig) -> int:

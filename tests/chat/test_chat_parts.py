@@ -10,6 +10,7 @@ import pytest
 from aot.chat.cache import ReplyCache
 from aot.chat.failures import Failure
 from aot.chat.gate import Knee
+from aot.chat.keys import Secret
 from aot.chat.messages import ChatReply, ChatUsage
 from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
 from aot.chat.wire import read_reply, read_usage
@@ -190,3 +191,19 @@ def test_gpu_hours_count_overlapping_calls_once(tmp_path: Path) -> None:
                 append_row(file, SpendRow.model_validate(row))
     summary = spend_summary(run, section)
     assert (summary.busy_s, summary.gpu_hours) == (3600.0, 2.0)
+
+
+@pytest.mark.parametrize("key", ["k7", "ab-1", "s3cr", "x_9y", "none", "42", "EMPTY", "sk-long-enough"])
+def test_a_key_of_any_length_is_cleaned_from_what_a_server_says(key: str) -> None:
+    secret = Secret(key)
+    told = f"bad token '{key}', sent as Authorization: Bearer {key}."
+    assert key not in secret.excerpt(told)
+    assert f"Bearer {key}" not in secret.clean(told)
+    if not (key.isalpha() or key.isdigit()):
+        assert key not in secret.clean(told)
+
+
+def test_a_short_key_that_is_a_word_or_a_number_does_not_eat_replies() -> None:
+    reply = "none of the 42 eggs is EMPTY; nonetheless 142 are"
+    assert all(Secret(key).clean(reply) == reply for key in ("none", "42", "EMPTY", "x", "s"))
+    assert Secret("k7").clean("k7 and k77") == "[key] and k77"

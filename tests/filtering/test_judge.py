@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from aot.chat.judge import FAULTS, ChatJudge, in_order, parse_judgement
+from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.scripted import ScriptedChat
 from aot.config import FilterConfig
+from aot.errors import ChatError, GuardStop
 from aot.filtering.chain import Funnel, FunnelCounter, Judged, run_filters
 from aot.records import PlantedFault, Question, Trace, Verdict
 from aot.teacher.faults import FAULTS as VIDEO_FAULTS
@@ -146,3 +148,20 @@ def test_verdicts_keep_their_order_over_several_windows() -> None:
 
     found = in_order(verdict, range(100), threads=4)
     assert [one.question_id for one in found] == [str(number) for number in range(100)]
+
+
+class Broke:
+    """A chat model whose account is empty."""
+
+    name = "m"
+
+    def reply(self, request: ChatRequest) -> ChatReply:
+        raise ChatError("HTTP 402", reason="quota")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_a_judge_without_quota_stops_instead_of_letting_everything_pass(trace: Trace, question: Question) -> None:
+    with pytest.raises(GuardStop, match=r"no quota left .*same command"):
+        ChatJudge(Broke()).verdict(trace, question)

@@ -163,8 +163,10 @@ def test_images_that_the_server_dropped_are_noticed_by_its_token_count(view: Cli
         assert call("ask", Sees(said, tokens=unknown_or_enough), context, question="What?").answer == "A pan."
 
 
-def test_a_model_without_reply_is_a_failed_call_and_a_stop_stays_a_stop(view: ClipView) -> None:
-    with pytest.raises(ToolError, match=r"no reply \(quota\)"):
+def test_a_refused_look_is_a_failed_call_and_what_passes_or_stops_goes_on(view: ClipView) -> None:
+    with pytest.raises(ToolError, match=r"no reply \(content_filter\)"):
+        call("caption", Sees(ChatError("not that", reason="content_filter")), context_of(view))
+    with pytest.raises(ChatError, match="no money"):  # another time it may look
         call("caption", Sees(ChatError("no money", reason="quota")), context_of(view))
     with pytest.raises(GuardStop):
         call("caption", Sees(GuardStop("cost limit")), context_of(view))

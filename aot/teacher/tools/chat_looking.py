@@ -17,7 +17,7 @@ import numpy as np
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Message, Sampling, message
 from aot.chat.prompts import Prompt
-from aot.errors import ChatError, ToolError
+from aot.errors import PASSING, ChatError, ToolError
 from aot.records import JsonDict, TimeSpan
 from aot.teacher.tools.base import EDGE_S, ToolContext, rounded_s
 from aot.teacher.tools.clipview import ClipView, Frames
@@ -56,7 +56,8 @@ def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) 
     """The JSON object that the model answers with, its required fields present and nothing else checked.
 
     Raises:
-        ToolError: no reply, images that did not arrive, or a reply without that object.
+        ToolError: the request was refused, images did not arrive, or a reply without that object.
+        ChatError: no reply for a reason that passes.
         ConfigError: nobody will get a reply.
         GuardStop: the cost limit is reached.
     """
@@ -64,6 +65,8 @@ def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) 
     try:
         reply = vision.model.reply(request)
     except ChatError as error:
+        if error.reason in PASSING:  # the question will be asked again, instead of answered without this look
+            raise
         raise ToolError(f"the vision model gave no reply ({error.reason}): {error}"[:300]) from error
     if reply.usage is not None:
         context.usage.append(reply.usage)

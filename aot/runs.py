@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, differing_keys, dump_config, load_config
 from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.strict_json import read_json
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -358,13 +359,23 @@ def read_run_json(run: RunFolder) -> dict[str, Any]:
         RunError: it is missing or not JSON.
     """
     try:
-        data: dict[str, Any] = json.loads(run.run_json.read_text(encoding="utf-8"))
-        stages = data.setdefault("stages", {})
-        if not all(isinstance(entry, dict) for entry in stages.values()):
-            raise ValueError("its stages are no objects")
-    except (OSError, ValueError, AttributeError) as error:
+        data: dict[str, Any] = read_json(run.run_json)
+        if not all(_is_stage(entry) for entry in data.setdefault("stages", {}).values()):
+            raise ValueError("its stages are not noted as they should be")
+        if not all(isinstance(command, list) for command in data.get("commands", ())):
+            raise ValueError("its commands are no lists")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise RunError(f"{run.root} holds no readable run.json ({error}); is it a run folder?") from error
     return data
+
+
+def _is_stage(entry: Any) -> bool:  # noqa: ANN401 - whatever JSON holds
+    """Whether what is computed with of a stage's entry is what it should be."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("state", ""), str):
+        return False
+    numbers = [entry.get(name, 0) for name in ("started_s", "updated_s", "seconds", "done", "total", "refused")]
+    numbers.append(entry.get("left_s") or 0)
+    return all(isinstance(number, int | float) for number in numbers) and isinstance(entry.get("files", {}), dict)
 
 
 StageState = Literal["running", "done", "stopped", "failed"]

@@ -6,6 +6,7 @@ A row that a kill cut in half is left out; one that was written twice counts onc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
@@ -101,7 +102,11 @@ def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
 def _trace_at(path: Path, offset: int) -> Trace:
     with path.open("rb") as file:
         file.seek(offset)
-        return Trace.model_validate_json(file.readline())
+        try:
+            return Trace.model_validate_json(file.readline())
+        except ValidationError as error:
+            problem, again = error.errors()[0], "delete that line and run the same command again"
+            raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
 
 
 def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:

@@ -5,19 +5,20 @@ gives the gold answer and passes the filters (STaR, arXiv 2203.14465; ReST-EM, a
 nothing new is the last one.
 """
 
-import json
 from collections.abc import Iterable
 
 import numpy as np
 
 from aot.answers import find_answer, is_right
 from aot.config import ArmConfig, RunConfig
+from aot.errors import SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.records import Lesson, Prediction, Question, Record, Trace
 from aot.runs import RunFolder, publish_json, publish_rows, read_rows
 from aot.seals import publish_once
+from aot.strict_json import read_json
 from aot.student.loading import Student, load_student
 from aot.student.predict import predict
 from aot.student.replies import plain_reply
@@ -81,7 +82,11 @@ def own_lessons(
 
 def note_final(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
     """Add the trained arm as the last row of its rounds.json; nothing was sampled from it."""
-    rounds = [Round.model_validate(row) for row in json.loads((run.arm(arm.name) / ROUNDS).read_text(encoding="utf-8"))]
+    path = run.arm(arm.name) / ROUNDS
+    try:
+        rounds = [Round.model_validate(row) for row in read_json(path)]
+    except (OSError, ValueError, TypeError) as error:
+        raise SourceError(f"{path} cannot be read ({error}); delete the folder {path.parent} to train again") from error
     last = rounds[-1]
     if not run.arm(f"{arm.name}/round{last.round}").exists():
         return  # that row is the arm itself

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
 from aot.errors import ChatError, ChatReason, ConfigError
 from aot.records import JsonDict, Record
+from aot.strict_json import parse_json
 
 
 class ScriptedCall(Record):
@@ -98,7 +99,7 @@ class ScriptedChat:
 
     def _take(self, line: str, *, place: str) -> None:
         try:
-            row: Any = json.loads(line)
+            row: Any = parse_json(line)
             if isinstance(row, dict) and "key" in row:
                 taped = TapedLine.model_validate(row)
                 self._tape[taped.key] = taped

@@ -5,12 +5,13 @@ answered it; the others are left out and counted by reason. Reads run folders an
 """
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from aot.config import RunConfig, load_config
 from aot.display import one_line
@@ -25,6 +26,7 @@ from aot.records import Prediction, Question, Record
 from aot.reporting.tables import roles
 from aot.runs import RunFolder, read_rows, read_run_json
 from aot.seals import check_seals
+from aot.strict_json import read_json
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
@@ -181,15 +183,19 @@ def _asked(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
 def _facts(run: RunFolder, arm: str, mode: str) -> SideFacts:
     trained = _json(run.arm(arm) / "training.json")
     stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
-    return SideFacts(
-        run=str(run.root), arm=arm, mode=mode, trainable_parameters=trained.get("trainable_parameters"),
-        training_steps=trained.get("max_steps"), train_stage_seconds=stage.get("seconds"),
-    )  # fmt: skip
+    try:
+        return SideFacts(
+            run=str(run.root), arm=arm, mode=mode, trainable_parameters=trained.get("trainable_parameters"),
+            training_steps=trained.get("max_steps"), train_stage_seconds=stage.get("seconds"),
+        )  # fmt: skip
+    except ValidationError as error:
+        told = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"
+        raise RunError(f"{run.arm(arm) / 'training.json'} or run.json is damaged ({told}); restore it") from None
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -99,5 +99,5 @@ def _line(stage: str, entry: dict[str, Any], *, logged_s: float) -> str:
     if "seconds" in entry and state == "done":
         parts.append(f"{entry['seconds']} s")
     if state in ("failed", "stopped"):
-        parts.append(f"last error: {entry.get('error', 'unknown')}" if state == "failed" else entry.get("error", ""))
+        parts.append(f"{'last error: ' if state == 'failed' else ''}{entry.get('error', 'unknown')}")
     return "  ".join(parts)

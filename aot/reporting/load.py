@@ -1,17 +1,17 @@
 """Everything the report shows, read from a run folder; what is missing is named, never invented."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from aot.errors import SourceError
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.runs import RunFolder, read_rows
+from aot.strict_json import parse_json, read_json
 
 Row = TypeVar("Row", bound=BaseModel)
 Json = dict[str, Any]
@@ -58,7 +58,7 @@ def load_run(run: RunFolder, *, door: Literal["video", "text"] = "video") -> Run
         questions={row.id: row for row in _rows(run.questions, Question, missing)},
         annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, unmissed)},
         predictions=predictions,
-        metrics=[MetricRow.model_validate(row) for row in metrics] if isinstance(metrics, list) else [],
+        metrics=[_record(MetricRow, row, run.metrics) for row in metrics] if isinstance(metrics, list) else [],
         funnel=_funnel(run, missing),
         teacher=_mapping(_json(run.teacher_stats, missing)),
         refusals=list(rows_or_none(run.refusals, Refusal)),
@@ -94,24 +94,33 @@ def _json(path: Path, missing: list[str]) -> object:
     if not path.exists():
         missing.append(path.name)
         return None
-    return read_json(path)
+    return _read(path)
 
 
-def read_json(path: Path) -> object:
+def _read(path: Path) -> object:
     """The content of a JSON file that is there.
 
     Raises:
         SourceError: it is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         raise SourceError(f"{path} is not JSON ({error}); delete it and run the stage that makes it again") from error
 
 
 def _funnel(run: RunFolder, missing: list[str]) -> Funnel | None:
     value = _json(run.funnel, missing)
-    return None if value is None else Funnel.model_validate(value)
+    return None if value is None else _record(Funnel, value, run.funnel)
+
+
+def _record(model: type[Row], value: object, path: Path) -> Row:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        told = f"{problem['msg']} at {problem['loc']}"
+        raise SourceError(f"{path}: {told}; delete it and run the stage that makes it again") from None
 
 
 def _mapping(value: object) -> Json:
@@ -122,5 +131,8 @@ def _curves(run: RunFolder) -> dict[str, list[Json]]:
     curves: dict[str, list[Json]] = {}
     for path in sorted((run.root / "student").glob("*/metrics.jsonl")):
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        curves[path.parent.name] = [json.loads(line) for line in lines if line.strip()]
+        try:
+            curves[path.parent.name] = [parse_json(line) for line in lines if line.strip()]
+        except ValueError as error:
+            raise SourceError(f"{path} holds a line that is not JSON ({error}); train this arm again") from error
     return curves

@@ -4,7 +4,6 @@ The newest intact checkpoint wins; a damaged one is skipped and named. Nothing h
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from aot import strict_json
 from aot.errors import CheckpointError, GuardStop
 from aot.records import Record
 from aot.runs import publish, sync_folder
@@ -157,7 +157,7 @@ def read_json(path: Path) -> dict[str, object]:
         CheckpointError: it is missing or not JSON.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = strict_json.read_json(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path} ({error}); train this arm again") from error
     if not isinstance(data, dict):

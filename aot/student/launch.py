@@ -19,6 +19,7 @@ from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
 from aot.runs import RunFolder, publish
+from aot.strict_json import parse_json, read_json
 
 FAILURE = "failure.json"
 """Written by the first process when an AotError ends it: class name and message."""
@@ -85,9 +86,12 @@ def write_failure(folder: Path, error: AotError) -> None:
 def _failure(path: Path) -> AotError | None:
     if not path.exists():
         return None
-    data = json.loads(path.read_text(encoding="utf-8"))
-    kind = getattr(errors, data["error"], AotError)
-    return kind(data["message"])
+    try:
+        data = read_json(path)
+        kind: type[AotError] = getattr(errors, data["error"], AotError)
+        return kind(data["message"])
+    except (ValueError, KeyError, TypeError):  # the process was killed while it wrote
+        return None
 
 
 def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int:
@@ -129,4 +133,4 @@ def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] |
         lines = path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines[-2:] if line.endswith(b"\n")]
         if whole:
-            progress(int(json.loads(whole[-1])["step"]), max_steps)
+            progress(int(parse_json(whole[-1])["step"]), max_steps)

@@ -1,6 +1,5 @@
 """One process of a training that torchrun or srun started: `python -m aot.student.worker RUN_DIR ARM`."""
 
-import json
 import logging
 import os
 import sys
@@ -10,6 +9,7 @@ from aot.config import ArmConfig, RunConfig, load_config
 from aot.display import PlainFormatter, one_line
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop
 from aot.runs import RunFolder
+from aot.strict_json import read_json
 from aot.student.launch import ARM, write_failure
 from video_data.errors import VideoError
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
     path = run.arm(name) / ARM
     if path.exists():  # from the launcher; not checked again, because helpers of an arm have names no config may use
-        return ArmConfig.model_construct(**json.loads(path.read_text(encoding="utf-8")))
+        return ArmConfig.model_construct(**read_json(path))
     arm = next((arm for arm in config.train.arms if arm.name == name), None)
     if arm is None:
         raise ConfigError(f"no arm {name!r} in {run.config}; there are {[a.name for a in config.train.arms]}")

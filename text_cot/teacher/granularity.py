@@ -29,7 +29,9 @@ def count_parameters(base: str) -> float | None:
         return None
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(settings, dict):
         return None
     dtype = str(settings.get("dtype") or settings.get("torch_dtype") or "bfloat16")
     return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / BYTES_OF_DTYPE.get(dtype, 2)

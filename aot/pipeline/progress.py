@@ -6,6 +6,7 @@ Knows nothing of what the stages do.
 import logging
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,8 @@ from aot.runs import RunFolder, set_stage
 
 LINE_EVERY_S = 30.0
 STATUS_EVERY_S = 2.0
+WINDOW_S = 60.0
+"""The time left follows the speed of so many seconds: a machine that gets busy, or a next arm, shows soon."""
 log = logging.getLogger(__name__)
 
 
@@ -28,8 +31,8 @@ class StageProgress:
         self.run, self.stage = run, stage
         self.line_s = time.monotonic()
         self.status_s = 0.0
-        self.first: tuple[float, int] | None = None
-        """When the first count came, and that count: work that an earlier attempt did says nothing about speed."""
+        self.recent: deque[tuple[float, int]] = deque()
+        """When counts came, and these counts: those of the last WINDOW_S, and the one before them."""
         self.bar: Progress | None = None
         self.counts: dict[str, int] = {}
         """The latest `done` and `total`; run.json gets them only now and then."""
@@ -67,8 +70,15 @@ class StageProgress:
             set_stage(self.run, self.stage, "running", **self.counts, left_s=left_s and round(left_s, 1))
 
     def _left_s(self, done: int, total: int, *, now: float) -> float | None:
-        """Seconds left at the speed since the first count; None while nothing is known."""
-        if self.first is None or done < self.first[1]:
-            self.first = now, done
-        first_s, first_done = self.first
+        """Seconds left at the speed of the recent counts; None while nothing is known.
+
+        Work that an earlier attempt did says nothing about speed, so the first count only sets the mark.
+        """
+        if self.recent and done < self.recent[-1][1]:
+            self.recent.clear()
+        if not self.recent or (done > self.recent[-1][1] and now - self.recent[-1][0] >= WINDOW_S / 600):
+            self.recent.append((now, done))
+        while len(self.recent) > 2 and self.recent[1][0] <= now - WINDOW_S:
+            self.recent.popleft()
+        first_s, first_done = self.recent[0]
         return (now - first_s) / (done - first_done) * (total - done) if done > first_done else None

@@ -116,3 +116,22 @@ def test_time_left_counts_this_attempt_only(run: RunFolder) -> None:
     progress = StageProgress(run, "train")
     assert progress._left_s(900, 1000, now=50.0) is None
     assert progress._left_s(910, 1000, now=60.0) == pytest.approx(90.0)
+
+
+def test_time_left_follows_recent_steps_when_a_machine_gets_busy(run: RunFolder) -> None:
+    progress = StageProgress(run, "train")
+    for step in range(1001):  # ten a second
+        left_s = progress._left_s(step, 2000, now=step / 10)
+    assert left_s == pytest.approx(100.0)
+    for step in range(13):  # then one in five seconds
+        left_s = progress._left_s(1000 + step, 2000, now=100.0 + 5 * step)
+    assert left_s == pytest.approx(5 * 988, rel=0.1)
+    for step in range(100_000):
+        progress._left_s(1012 + step, 200_000, now=160.0 + step / 1000)
+    assert len(progress.recent) <= 602
+
+
+def test_time_left_of_steps_slower_than_the_window_is_told_too(run: RunFolder) -> None:
+    progress = StageProgress(run, "train")
+    assert [progress._left_s(step, 10, now=300.0 * step) for step in range(3)] == [None, 2700.0, 2400.0]
+    assert progress._left_s(2, 10, now=700.0) == 8 * 400.0  # the third step is slow

@@ -202,7 +202,7 @@ def write_error(path: Path, error: OSError) -> AotError:
     """What to tell a user whose disk refused `path`: a full disk is a guard's stop, anything else a bad folder."""
     if error.errno in DISK_FULL:
         told = "free space, then run the same command again: finished work is kept"
-        return GuardStop(f"the disk is full at {path}; {told}")
+        return GuardStop(f"no_space: the disk is full at {path}; {told}")
     return RunError(f"cannot write {path}: {error.strerror or error}; choose another folder with run.dir=")
 
 
@@ -307,13 +307,7 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
         RunError: the folder cannot be written, or was made with other settings (they are named).
     """
     run = RunFolder(run_root(config, config_path=config_path))
-    different = differing_keys(load_config(run.config), config) if run.config.exists() else {}
-    if different and not _is_unused(run):
-        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
-        raise RunError(
-            f"{run.root} was made with other settings ({changes}); "
-            "give another folder with run.dir=, or delete that one"
-        )
+    different = changed_settings(run, config)
     if different or not run.config.exists():
         publish(run.config, dump_config(config))
     old = read_run_json(run) if run.run_json.exists() else {}
@@ -322,6 +316,22 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
     commands = [*old.get("commands", []), command][-50:]
     publish_json(run.run_json, {**old, **facts, "commands": commands, "stages": old.get("stages", {})})
     return run
+
+
+def changed_settings(run: RunFolder, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Result-changing settings that differ from those of a folder without a stage: key to (old, new).
+
+    Raises:
+        RunError: they differ from those that some stage worked with.
+    """
+    different = differing_keys(load_config(run.config), config) if run.config.exists() else {}
+    if different and not _is_unused(run):
+        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
+        raise RunError(
+            f"{run.root} was made with other settings ({changes}); "
+            "give another folder with run.dir=, or delete that one"
+        )
+    return different
 
 
 def run_root(config: RunConfig, *, config_path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from aot.pipeline.status import ODD_PREDICTIONS
 from aot.runs import (
     DISK_FULL,
     RunFolder,
+    changed_settings,
     open_run,
     publish,
     read_run_json,
@@ -51,12 +53,17 @@ def run_stages(
     run = RunFolder(run_root(config, config_path=config_path))
     if not config.run.reuse:  # else once it was taken over
         _require_earlier(run, stages[0])
-    if not all(stage_done(run, stage) for stage in stages):
+    finished = all(stage_done(run, stage) for stage in stages)
+    if not finished:
         from aot.pipeline.inputs import check_inputs  # here, because a finished run needs none of it
 
         check_inputs(config, run)
-    run = open_run(config, config_path=config_path, command=command)
-    _log_to_file(run)
+    if finished and not os.access(run.root, os.W_OK):
+        changed_settings(run, config)
+        log.info("%s cannot be written, and need not be", run.root)
+    else:
+        run = open_run(config, config_path=config_path, command=command)
+        _log_to_file(run)
     if config.run.reuse and not stage_done(run, STAGES[0]):
         from aot.pipeline.reuse import take_over
 
@@ -72,7 +79,7 @@ def run_stages(
         if stage == "generate":
             require_shards(run, config_path=config_path)
         _do(run, config, stage)
-    if all(stage_done(run, stage) for stage in STAGES) and not run.done.exists():
+    if not run.done.exists() and all(stage_done(run, stage) for stage in STAGES):
         publish(run.done, config.digest() + "\n")
     return run, 3 if num_refused(run) else 0
 

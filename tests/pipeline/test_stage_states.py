@@ -75,6 +75,22 @@ def test_a_note_that_fails_does_not_cover_the_first_error(monkeypatch: pytest.Mo
         prepare_with(monkeypatch, config, work)
 
 
+def test_a_finished_run_in_a_folder_that_cannot_be_written_has_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch, config: RunConfig, run: RunFolder
+) -> None:
+    for name in ("questions", "annotations", "refusals"):
+        publish(getattr(run, name), b"")
+    publish(run.frames / "index.jsonl", b"")
+    set_stage(run, "prepare", "done")
+    before = run.run_json.read_bytes()
+    monkeypatch.setattr(pipeline.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(pipeline, "open_run", raising(RunError("cannot write run.json")))
+    prepare_with(monkeypatch, config, raising(AssertionError("done again")))
+    assert run.run_json.read_bytes() == before
+    with pytest.raises(RunError, match="seed: 0 there, 5 now"):
+        prepare_with(monkeypatch, config.model_copy(update={"seed": 5}), raising(AssertionError("done again")))
+
+
 def test_ctrl_c_is_no_failure(monkeypatch: pytest.MonkeyPatch, config: RunConfig, run: RunFolder) -> None:
     with pytest.raises(KeyboardInterrupt):
         prepare_with(monkeypatch, config, raising(KeyboardInterrupt()))

@@ -24,6 +24,7 @@ import typer
 from aot import STAGES
 from aot.display import PlainFormatter, clean, clean_json, one_line
 from aot.errors import AotError, GuardStop, RunError, missing_package
+from aot.interrupts import Interrupted, watch_for_lost_interrupts
 
 app = typer.Typer(
     name="aot",
@@ -53,6 +54,7 @@ def main() -> None:
     """Run the command line; bad input is told in one line, never as a traceback."""
     _mend_streams()
     _log_to_stderr()
+    watch_for_lost_interrupts()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _interrupt)
@@ -351,7 +353,7 @@ def _interrupt(signum: int, frame: object) -> None:
     timer = threading.Timer(ENDS_WITHIN_S, _end_anyway)
     timer.daemon = True
     timer.start()
-    raise KeyboardInterrupt(signal.Signals(signum).name)
+    raise Interrupted(signal.Signals(signum).name)
 
 
 def _end_anyway() -> None:

@@ -169,3 +169,47 @@ def test_a_question_in_another_encoding_than_the_terminals_is_asked(tmp_path: Pa
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = shell("aot ask train_0000.mp4 'Ist da ein Löffel — 汤?' --choice é --choice b", cwd=tmp_path, **plain)
     assert "Traceback" not in done.stderr and "answer" in done.stdout, done.stderr
+
+
+LOST = """
+import os, signal, sys, time
+from aot import cli
+from aot.interrupts import Interrupted
+class Thing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.1)
+def work():
+    Thing()
+    time.sleep(30)
+    return 0
+cli._outcome = work
+try:
+    cli.main()
+except Interrupted as error:
+    print("came again:", error)
+"""
+
+
+def test_a_signal_that_comes_where_nothing_can_be_raised_comes_again() -> None:
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == "came again: SIGHUP\n", done.stderr
+
+
+THROUGH_C = """
+import ctypes, signal, sys
+from aot import cli
+signal.signal(signal.SIGTERM, cli._interrupt)
+run = ctypes.pythonapi.PyRun_String
+run.argtypes, run.restype = [ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object], ctypes.py_object
+try:
+    run(b"import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", 257, {}, {})
+except KeyboardInterrupt:
+    sys.exit(4)
+"""
+
+
+def test_an_interrupt_that_passed_through_c_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "through_c.py").write_text(THROUGH_C)
+    command, paths = [sys.executable, "-m", "through_c"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(command, check=False, cwd=tmp_path, env=paths).returncode == 4

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from aot.errors import GuardStop
+from aot.interrupts import Interrupted
 
 PATIENCE_S = 10.0
 """A signal waits so long for the end of the running step, or three times the longest step so far if that is longer."""
@@ -73,7 +74,7 @@ class StopFlag:
         again = bool(self.name)
         self.name = self.name or signal.Signals(number).name
         if self._began_s is None or (again and number == signal.SIGINT):
-            raise KeyboardInterrupt(self.name)
+            raise Interrupted(self.name)
         if not again:
             patience_s = FIRST_PATIENCE_S if self._longest_s is None else max(PATIENCE_S, 3 * self._longest_s)
             self._timer = threading.Timer(patience_s, _interrupt_main)

@@ -18,6 +18,7 @@ from typing import Any
 from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
+from aot.interrupts import Interrupted
 from aot.runs import RunFolder, publish
 from aot.strict_json import parse_json, read_json
 
@@ -98,7 +99,7 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int
     """Wait for torchrun, hand signals on to it, and report now and then.
 
     Raises:
-        KeyboardInterrupt: a signal came too late to stop it.
+        Interrupted: a signal came too late to stop it.
     """
     in_main = threading.current_thread() is threading.main_thread()
     numbers = [n for n in FORWARDED if signal.getsignal(n) != signal.SIG_IGN] if in_main else []
@@ -115,7 +116,7 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int
             try:
                 code = process.wait(timeout=POLL_S)
                 if code == 0 and caught:
-                    raise KeyboardInterrupt(caught[0])
+                    raise Interrupted(caught[0])
                 return code
             except subprocess.TimeoutExpired:
                 report()

@@ -14,6 +14,7 @@ import torch
 
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, CheckpointError, GuardStop
+from aot.interrupts import Interrupted
 from aot.runs import RunFolder, append_row, open_append, publish_rows, read_rows
 from aot.student.adapter import is_done, publish_arm
 from aot.student.checkpoints import PREFIX, Manifest, newest_intact, read_manifest, remove_newer
@@ -58,7 +59,7 @@ def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: P
     """Train in this process, which may be one of several that torchrun started.
 
     Raises:
-        KeyboardInterrupt: a signal came before the first step, after the last one, or in a step that did not end.
+        Interrupted: a signal came before the first step, after the last one, or in a step that did not end.
     """
     stop = StopFlag()
     with stop.listening():
@@ -66,7 +67,7 @@ def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: P
         session = open_session(run, config, arm, store=store)
         _train(session, store=store, stop=stop, progress=progress)
     if stop.name:  # it came with the last step or after it: this arm is done, and the next one is not begun
-        raise KeyboardInterrupt(stop.name)
+        raise Interrupted(stop.name)
 
 
 def make_trainer(

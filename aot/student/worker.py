@@ -8,6 +8,7 @@ from pathlib import Path
 from aot.config import ArmConfig, RunConfig, load_config
 from aot.display import PlainFormatter, one_line
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop
+from aot.interrupts import watch_for_lost_interrupts
 from aot.runs import RunFolder
 from aot.strict_json import read_json
 from aot.student.launch import ARM, write_failure
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainFormatter("%(asctime)s %(process)d %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    watch_for_lost_interrupts()
     try:
         _train(run, arguments[1])
     except (AotError, VideoError, KeyboardInterrupt) as caught:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from video_data.children import start_helpers
 from video_data.datasets.kitchen_stamp import KitchenStamp, claim_folder
 from video_data.datasets.kitchen_stories import Performance, item_rng, make_performances, make_questions
 from video_data.datasets.kitchen_world import RECIPES
@@ -108,6 +109,7 @@ def _draw_all(performances: Sequence[Performance], *, root: Path, seed: int, wor
     """Draw clips in worker processes; yields how many more are there."""
     chunks = [performances[i : i + 8] for i in range(0, len(performances), 8)]
     context = multiprocessing.get_context("forkserver")
+    start_helpers()
     try:
         with ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_die_with_parent) as pool:
             yield from pool.map(_draw_chunk, chunks, [root] * len(chunks), [seed] * len(chunks))

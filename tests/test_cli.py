@@ -103,7 +103,8 @@ def test_a_signal_exits_4_and_says_how_to_go_on(number: signal.Signals, tmp_path
     assert child.returncode == 4, errors
     assert "the same command goes on" in errors and "Traceback" not in errors
     stage = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["prepare"]
-    assert (stage["state"], stage["error"]) == ("stopped", f"stopped by {number.name}")
+    cause = "Ctrl-C" if number == signal.SIGINT else number.name
+    assert (stage["state"], stage["error"]) == ("stopped", f"stopped by {cause}")
 
 
 def shell(line: str, *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

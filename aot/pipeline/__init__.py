@@ -206,7 +206,7 @@ def _require_earlier(run: RunFolder, stage: str) -> None:
 
 def _note_failure(run: RunFolder, stage: str, error: BaseException, **counts: int) -> None:
     if isinstance(error, KeyboardInterrupt):
-        text = f"stopped by {str(error) or 'Ctrl-C'}"
+        text = f"stopped by {'Ctrl-C' if str(error) in ('', 'SIGINT') else error}"
     else:
         text = str(error) if isinstance(error, AotError) else f"{type(error).__name__}: {error}"
     stopped = isinstance(error, KeyboardInterrupt | GuardStop)

@@ -24,7 +24,8 @@ def check_inputs(config: RunConfig, run: RunFolder) -> None:
         _check_text(config, ahead)
     else:
         _check_video(config, run, ahead)
-    if ahead & {"train", "evaluate"} and config.student.base not in EMBEDDED_STUDENTS:
+    trains = ahead & {"train", "evaluate"} and config.run.shard is None  # a shard only generates
+    if trains and config.student.base not in EMBEDDED_STUDENTS:
         _check_base(config)
 
 

@@ -200,7 +200,7 @@ def config_of(base: Path) -> RunConfig:
 
 
 @pytest.mark.slow
-def test_what_hangs_or_crashes_a_library_is_killed(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_hangs_or_fills_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "LIMIT_S", 1.0)
     base = save_text_base(tmp_path / "endless", template=ENDLESS)
     with pytest.raises(CheckpointError, match="took longer than 1 s"):
@@ -209,7 +209,6 @@ def test_what_hangs_or_crashes_a_library_is_killed(good: Path, tmp_path: Path, m
     base = save_text_base(tmp_path / "huge", template="{{ 'x' * 100000000000 }}")
     with pytest.raises(CheckpointError, match="MemoryError"):
         preflight.preflight(config_of(base))
-    preflight.preflight(config_of(good))
 
 
 @pytest.mark.slow

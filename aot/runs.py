@@ -331,17 +331,23 @@ def run_root(config: RunConfig, *, config_path: Path) -> Path:
     return Path("runs") / (config_path.stem + limit)
 
 
+ARITHMETIC = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
+"""Environment variables by which torch's libraries choose code paths, and with them the last digits of a result."""
+
+
 def provenance(config: RunConfig) -> dict[str, Any]:
-    """What must be known to repeat a run: revision, versions, seed, hardware."""
-    names = ("torch", "transformers", "peft", "accelerate", "deepspeed", "decord", "av", "numpy", "pydantic")
+    """What must be known to repeat a run: revision, versions, seed, hardware and how it is told to calculate."""
+    models = ("torch", "transformers", "peft", "accelerate", "deepspeed")
+    names = (*models, "decord", "av", "opencv-python-headless", "pillow", "numpy", "pydantic")
     return {
         "project": "aot-distill",
-        "revision": _git_revision(),
+        "revision": git_revision(),
         "config_digest": config.digest(),
         "seed": config.seed,
         "python": sys.version.split()[0],
         "versions": {name: version for name in names if (version := _version(name))},
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "arithmetic": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -432,7 +438,8 @@ def _cut_half_line(path: Path) -> None:
         file.truncate(0)
 
 
-def _git_revision() -> str:
+def git_revision() -> str:
+    """The commit of the checkout this code lies in, or `unknown` where it is none."""
     try:
         here = Path(__file__).parent
         done = subprocess.run(

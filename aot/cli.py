@@ -34,6 +34,10 @@ LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most th
 MaxCostOption = Annotated[
     float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
 ]
+StreamOption = Annotated[
+    int | None,
+    typer.Option("--stream", help="Index of the video stream in the container; the best if not given.", min=0),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
 
 
@@ -158,11 +162,11 @@ def doctor() -> None:
 
 
 @app.command()
-def probe(clip: Annotated[Path, typer.Argument(help="A video file")]) -> None:
-    """Print the facts of a clip as JSON: size, rotation, frames, duration, decoder, verdict."""
+def probe(clip: Annotated[Path, typer.Argument(help="A video file")], stream: StreamOption = None) -> None:
+    """Print the facts of a clip as JSON: size, rotation, frames, duration, verdict."""
     from aot.pipeline.clips import probe_clip
 
-    print(probe_clip(clip))
+    print(probe_clip(clip, stream=stream))
 
 
 @app.command()
@@ -175,11 +179,12 @@ def frames(
     count: Annotated[
         int, typer.Option(min=1, max=512, help="How many evenly spaced frames, when --at is not given.")
     ] = 8,
+    stream: StreamOption = None,
 ) -> None:
     """Save frames of a clip as PNG, named by their true times."""
     from aot.pipeline.clips import save_frames
 
-    print("\n".join(save_frames(clip, out=out, at_s=at or [], count=count)))
+    print("\n".join(save_frames(clip, out=out, at_s=at or [], count=count, stream=stream)))
 
 
 @app.command()

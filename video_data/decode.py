@@ -9,6 +9,7 @@ sandbox.py, which calls these same functions in a child process under a time lim
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -377,10 +378,13 @@ def _watch(facts: ContainerFacts, *, budgets: Budgets, picks: _Picks | None = No
         own.append((packet, bool(frame.key_frame), bool(frame.is_corrupt)))
     if seen is None:
         raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded")
-    seen.ticks, seen.restarts = shown_times(ticks, step=facts.step_pts, are_real=facts.times_are_real)
-    if not facts.times_are_real:  # the decoder has its own idea of when a stream without times begins
-        seen.ticks = [tick - seen.ticks[0] + facts.planned_pts[0] for tick in seen.ticks]
-    seen.is_sound = _sound(own, errors=sorted([*log.errors, *_gaps(seen, own)]))
+    if not facts.times_are_real:  # they are a coding order, and the decoder has its own idea of when it begins
+        bounds = [0, *log.ends]
+        ticks = [tick for a, b in pairwise(bounds) for tick in sorted(ticks[a:b], key=_tick)]
+        shift = facts.planned_pts[0] - _tick(ticks[0])
+        ticks = [_tick(tick) + shift for tick in ticks]
+    seen.ticks, seen.restarts = shown_times(ticks, step=facts.step_pts)
+    seen.is_sound = _sound(own, errors=log.errors, gaps=_gaps(seen))
     seen.num_errors = len(log.errors)
     if not any(seen.is_sound):
         raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded undamaged")
@@ -394,6 +398,12 @@ class _Log:
     errors: list[tuple[int, int]] = field(default_factory=list)
     """Number of the packet, and how many pictures had come out before."""
     num_shown: int = 0
+    ends: list[int] = field(default_factory=list)
+    """How many pictures had come out at the end of each part of the file."""
+
+
+def _tick(tick: int | None) -> int:
+    return tick or 0
 
 
 def _pictures(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _Log) -> Iterator[tuple[Any, Any]]:
@@ -425,6 +435,7 @@ def _pictures(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _
                 for frame in frames:
                     yield frame, per_tick
                     log.num_shown += 1
+        log.ends.append(log.num_shown)
 
 
 def _decoder(facts: ContainerFacts, stream: Any, *, av: ModuleType) -> Any:  # noqa: ANN401
@@ -437,26 +448,25 @@ def _decoder(facts: ContainerFacts, stream: Any, *, av: ModuleType) -> Any:  # n
     return stream.codec_context
 
 
-def _gaps(seen: _Seen, own: Sequence[tuple[int, bool, bool]]) -> list[tuple[int, int]]:
-    """Where pictures are missing from a file that is known to be damaged, in the form in which `_sound` takes errors.
-
-    What follows such a gap was made from pictures that are not there.
-    """
+def _gaps(seen: _Seen) -> list[int]:
+    """Positions before which pictures are missing, in a file that is known to be damaged."""
     if not (seen.facts.shortfall or seen.facts.num_damaged_packets):
         return []
     widest = round(1.5 * seen.facts.step_pts)
     steps = zip(seen.ticks, seen.ticks[1:], seen.lengths, strict=False)
-    late = [position for position, (a, b, length) in enumerate(steps, start=1) if b - a > max(widest, length)]
-    return [(own[position][0] - 1, position) for position in late]
+    return [position for position, (a, b, length) in enumerate(steps, start=1) if b - a > max(widest, length)]
 
 
-def _sound(own: Sequence[tuple[int, bool, bool]], *, errors: Sequence[tuple[int, int]]) -> list[bool]:
+def _sound(
+    own: Sequence[tuple[int, bool, bool]], *, errors: Sequence[tuple[int, int]], gaps: Sequence[int]
+) -> list[bool]:
     """Whether each picture is undamaged: damage spoils what is stored or shown after it, up to the next key picture.
 
     Args:
         own: for each picture in the order shown the number of its packet, whether it is a key picture, and whether the
             decoder calls it damaged.
         errors: for each packet that the decoder refused its number, and how many pictures had come out before.
+        gaps: positions before which pictures are missing.
     """
     sound = [True] * len(own)
     refused = [packet for packet, _ in errors]
@@ -469,7 +479,7 @@ def _sound(own: Sequence[tuple[int, bool, bool]], *, errors: Sequence[tuple[int,
         is_refused = at > before and refused[at - 1] == packet
         is_broken = is_corrupt or is_refused or ((is_broken or at > before) and not is_key)
         sound[position] = not is_broken
-    for number, first in errors:
+    for number, first in [*errors, *((-1, position) for position in gaps)]:
         for position in range(first, len(own)):
             packet, is_key, _ = own[position]
             if is_key and packet > number:

@@ -48,7 +48,8 @@ class DecoderProcess:
             with suppress(OSError):  # a larger pipe is only faster
                 fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.fresh = True
-        self._limit_s = START_LIMIT_S
+        self.limit_s = START_LIMIT_S
+        """Seconds that the last request was allowed."""
 
     def ask(
         self, request: dict[str, Any], *, limit_s: float, max_gigapixels: float
@@ -67,14 +68,14 @@ class DecoderProcess:
             self.process.stdin.flush()
         except OSError:
             raise VideoError("crashed", "the decoder process ended") from None
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         deadline_s = time.monotonic() + limit_s
         reply, data = self._reply(deadline_s=deadline_s)
         if "gigapixels" in reply:
             gigapixels = reply["gigapixels"]
             if not isinstance(gigapixels, (int, float)) or not 0 <= gigapixels <= max_gigapixels:
                 raise malformed()
-            self._limit_s += gigapixels * limit_s
+            self.limit_s += gigapixels * limit_s
             reply, data = self._reply(deadline_s=deadline_s + gigapixels * limit_s)
         return reply, data
 
@@ -116,7 +117,7 @@ class DecoderProcess:
             if left_s <= 0 or not poll.poll(max(1, left_s * 1000)):
                 raise VideoError(
                     "timeout",
-                    f"decoding took longer than {self._limit_s:.3g} s; "
+                    f"decoding took longer than {self.limit_s:.3g} s; "
                     "allow more with frames.time_limit_s, or shrink or cut the clip",
                 )
             num_read = os.readv(handle, [view])

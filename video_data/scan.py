@@ -373,6 +373,8 @@ def _shortfall(walk: _Walk, *, name: str) -> str:
     if walk.is_broken_off:
         return f"the file cannot be read beyond {float(walk.end_s):.2f} s of its clock"
     num_packets = max(walk.num_packets, walk.num_in_file)
+    if name == "avi" and walk.pts:  # it declares steps of its clock, of which a picture may take many
+        num_packets = max(num_packets, max(walk.pts) + usual_step(walk.pts, otherwise=1))
     if walk.num_declared and num_packets < walk.num_declared:
         return f"the header declares {walk.num_declared} frames, the file holds {num_packets}"
     end_s, length_s = walk.declared

@@ -23,11 +23,11 @@ def usual_step(ticks: Sequence[int], *, otherwise: int) -> int:
     return steps[len(steps) // 2] if steps else max(1, otherwise)
 
 
-def shown_times(ticks: Sequence[int | None], *, step: int, are_real: bool = True) -> tuple[list[int], list[int]]:
+def shown_times(ticks: Sequence[int | None], *, step: int) -> tuple[list[int], list[int]]:
     """Ascending times of pictures in the order shown, and the positions at which the clock started again.
 
-    A picture without a time comes one step after the one before it. Times that are a coding order (not real, or a
-    local permutation of evenly spread times) are given out in ascending order. A single time far from both of its
+    A picture without a time comes one step after the one before it. Times that are a coding order (a local permutation
+    of evenly spread times) are given out in ascending order. A single time far from both of its
     neighbours is wrong. At any other step backwards the clock has started again, and goes on one step after the last
     picture.
 
@@ -41,14 +41,15 @@ def shown_times(ticks: Sequence[int | None], *, step: int, are_real: bool = True
     known: list[int] = []
     for tick in ticks:
         known.append(tick if tick is not None else known[-1] + step if known else 0)
-    if all(before <= after for before, after in pairwise(known)):
-        return known, []
-    if not are_real or _is_coding_order(known, step=step):
-        return sorted(known), []
     for position in range(1, len(known) - 1):
         before, here, after = known[position - 1 : position + 2]
-        if before <= after <= before + 3 * step and not before <= here <= after:
+        is_far = min(abs(here - before), abs(here - after)) > MAX_REORDER * step
+        if is_far and before <= after <= before + 3 * step:
             known[position] = (before + after) // 2
+    if all(before <= after for before, after in pairwise(known)):
+        return known, []
+    if _is_coding_order(known, step=step):
+        return sorted(known), []
     times: list[int] = []
     restarts: list[int] = []
     offset = 0

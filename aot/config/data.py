@@ -1,6 +1,6 @@
 """Which questions a run is about, where their clips lie, and how those are decoded."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -103,6 +103,9 @@ class DataConfig(Section):
     math: ToyMathConfig = ToyMathConfig()
     files: TextFilesConfig = TextFilesConfig()
     gym: GymConfig = GymConfig()
+    stream: int | None = Field(default=None, ge=0)
+    """Video runs: index in the container of the video stream that is read of every clip, as `aot probe` names it; None
+    takes the best of each."""
 
 
 class FramesConfig(Section):
@@ -117,9 +120,19 @@ class FramesConfig(Section):
     shard_clips: int = Field(default=64, ge=1)
     workers: int = Field(default=2, ge=1)
     time_limit_s: float = Field(default=30.0, gt=0)
+    """For reading a small clip; once more for each GB of a file, and for each gigapixel of all its frames together: a
+    clip of 5 minutes in 720p at 30 frames/s (8.3 gigapixels) has 279 s."""
     max_file_mb: float = Field(default=4096.0, gt=0)
     max_pixels: int = Field(default=3840 * 2160, gt=0)
     """Width times height of one frame."""
     max_frames: int = Field(default=400_000, gt=0)
     max_duration_s: float = Field(default=4 * 3600.0, gt=0)
     max_streams: int = Field(default=16, gt=0)
+    """Video streams; sound, subtitles and attached fonts do not count."""
+    max_gigapixels: float = Field(default=80.0, gt=0)
+    """Pixels of all frames of a clip together, in 10**9; 21 minutes of 1080p at 30 frames/s have as many."""
+
+    def budgets(self) -> dict[str, Any]:
+        """The limits that are checked before a clip is decoded, by the names of `video_data.budgets.Budgets`."""
+        names = ("max_file_mb", "max_pixels", "max_frames", "max_duration_s", "max_streams", "max_gigapixels")
+        return {name: getattr(self, name) for name in names}

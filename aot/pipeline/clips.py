@@ -16,21 +16,21 @@ from aot.records import ClipAnnotation, Segment, Trace
 from video_data.facts import ClipFacts
 
 
-def probe_clip(clip: Path) -> str:
-    """The facts of a clip as indented JSON.
+def probe_clip(clip: Path, *, stream: int | None = None) -> str:
+    """The facts of a clip, or of one of its video streams, as indented JSON.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
     """
-    return json.dumps(dataclasses.asdict(_facts(clip)), indent=1, default=str)
+    return json.dumps(dataclasses.asdict(_facts(clip, stream=stream)), indent=1, default=str)
 
 
-def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int) -> list[str]:
+def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, stream: int | None = None) -> list[str]:
     """Save frames as PNG; one line for each file.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
-        SourceError: a moment is none, or the folder cannot be written or holds frames of another clip.
+        SourceError: a moment is none of the clip, or the folder cannot be written or holds frames of another clip.
     """
     from video_data.errors import VideoError
     from video_data.sampling import uniform_times
@@ -38,22 +38,27 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int) -> 
 
     if wrong := [time_s for time_s in at_s if not (math.isfinite(time_s) and time_s >= 0)]:
         raise SourceError(f"--at {wrong[0]} is no moment of a clip; give seconds from its start, such as --at 2.5")
-    wanted_s = list(at_s) or uniform_times(0.0, _facts(clip).duration_s, count)
+    facts = _facts(clip, stream=stream)
+    if late := [time_s for time_s in at_s if time_s > facts.duration_s]:
+        raise SourceError(f"--at {late[0]:g} lies past the end of {clip.name}, which lasts {facts.duration_s:.3f} s")
+    wanted_s = list(at_s) or uniform_times(facts.first_frame_s, facts.duration_s, count)
     try:
-        decoded = read_frames_safely(clip, times_s=wanted_s)
+        decoded = read_frames_safely(clip, times_s=wanted_s, stream=stream)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
     lines = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for frame, time_s in zip(decoded.frames_THWC, decoded.times_s, strict=True):
-            path = out / f"{clip.stem}_{time_s:08.3f}s.png"
+            path = out / f"{_short_stem(clip)}_{time_s:08.3f}s.png"
             _save_png(path, frame)
             lines.append(f"{path}  {frame.shape[1]}x{frame.shape[0]}  t={time_s:.3f}s")
     except OSError as error:
         raise SourceError(f"cannot write frames to {out}: {error.strerror or error}; give another folder") from error
     note = f" ({decoded.note})" if decoded.note else ""
-    return [*lines, f"decoded with {decoded.backend}, {decoded.verdict}{note}"]
+    missing = len(set(wanted_s)) - len(lines) if at_s and decoded.verdict == "partial" else 0
+    lines += [f"{missing} of the moments asked for lie where no frame can be decoded"] if missing else []
+    return [*lines, f"the clip is {decoded.verdict}{note}"]
 
 
 def ask_clip(
@@ -82,10 +87,12 @@ def ask_clip(
     known = tuple(read_annotations(annotations)) if annotations else ()
     loaded = load_config(config) if config else None
     try:
-        trace = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
+        asked = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
-    return trace.model_dump_json(indent=1) if as_json else "\n".join(trace_lines(trace))
+    if as_json:
+        return asked.trace.model_dump_json(indent=1)
+    return "\n".join([*([f"partial clip: {asked.note}", ""] if asked.note else []), *trace_lines(asked.trace)])
 
 
 def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
@@ -139,7 +146,12 @@ def trace_lines(trace: Trace) -> list[str]:
     return lines
 
 
-def _facts(clip: Path) -> ClipFacts:
+def _short_stem(clip: Path) -> str:
+    """The name of a clip without its ending, cut so that a time and an ending still fit into a file name."""
+    return clip.stem.encode()[:200].decode(errors="ignore")
+
+
+def _facts(clip: Path, *, stream: int | None) -> ClipFacts:
     """Facts of a clip that is not refused.
 
     Raises:
@@ -147,7 +159,7 @@ def _facts(clip: Path) -> ClipFacts:
     """
     from video_data.sandbox import probe_safely
 
-    facts = probe_safely(clip)
+    facts = probe_safely(clip, stream=stream)
     if facts.verdict == "refused":
         raise _refusal(clip, facts.reason, facts.note)
     return facts

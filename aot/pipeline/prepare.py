@@ -45,7 +45,8 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         shard_clips=frames.shard_clips,
         workers=frames.workers,
         time_limit_s=frames.time_limit_s,
-        budgets=_budgets(config),
+        budgets=Budgets(**frames.budgets()),
+        stream=config.data.stream,
         progress=progress,
     )
     store = FrameStore(run.frames)
@@ -82,11 +83,6 @@ def _draw(config: RunConfig, run: RunFolder, progress: Progress) -> None:
         workers=config.frames.workers,
         progress=progress,
     )
-
-
-def _budgets(config: RunConfig) -> Budgets:
-    names = ("max_file_mb", "max_pixels", "max_frames", "max_duration_s", "max_streams")
-    return Budgets(**{name: getattr(config.frames, name) for name in names})
 
 
 def usable_questions(rows: Sequence[QuestionRow], *, dataset: str) -> tuple[list[Question], list[Refusal]]:

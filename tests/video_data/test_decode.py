@@ -78,7 +78,8 @@ def test_colours_are_red_green_blue(clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec"), [("mp4", "libx264"), ("avi", "mpeg4"), ("avi", "libx264"), ("mkv", "libx264"), ("ts", "libx264")]
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("avi", "mpeg4"), ("avi", "libx264"), ("mkv", "libx264"), ("ts", "libx264")],
 )
 def test_every_container_gives_all_pictures_in_order_with_their_times(tmp_path: Path, suffix: str, codec: str) -> None:
     path = draw_clip(tmp_path / f"c.{suffix}", codec=codec)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from aot.config.base import Section
+from aot.config.base import Section, Seed
 from aot.config.chat import CHAT_NOT_IN_RESULTS, ChatConfig
 from aot.config.data import VIDEO_DATASETS, DataConfig, FramesConfig, RunSection
 from aot.config.teaching import FilterConfig, TeacherConfig
@@ -16,7 +16,7 @@ from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, Student
 class RunConfig(Section):
     """A whole run."""
 
-    seed: int = 0
+    seed: Seed = 0
     run: RunSection = RunSection()
     data: DataConfig
     frames: FramesConfig = FramesConfig()

@@ -14,8 +14,10 @@ from aot.chat.scripted import ScriptedChat
 from aot.config import load_config, parse_config
 from aot.config.strict_yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
 from aot.errors import ConfigError
+from aot.pipeline.plan import plan_lines
 from aot.teacher.tools.appearance import load_appearance
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 MINIMAL = "data: {dataset: toy_kitchen}\n"
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
@@ -185,3 +187,22 @@ def test_a_hostile_appearance_card_is_one_short_sentence(tmp_path: Path, text: s
 
 def test_a_good_config_is_left_alone() -> None:
     assert parse_config({"data": {"dataset": "toy_kitchen"}}, source="t").seed == 0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("config", "key", "lines"),
+    [
+        ("video/toy_kitchen_tiny", "data.toy.train_clips", ("train: 1000000 clips, about 5000000 questions",)),
+        ("text/tiny_math_tiny", "data.math.train", ("train: 1000000 questions", "test: 24 questions")),
+    ],
+)
+def test_a_dry_run_of_a_million_counts_by_arithmetic(config: str, key: str, lines: tuple[str, ...]) -> None:
+    path = CONFIGS / f"{config}.yaml"
+    told = plan_lines(load_config(path, overrides=(f"{key}=1000000",)), config_path=path)
+    assert set(lines) <= set(told)
+
+
+def test_a_dry_run_of_few_counts_exactly_what_it_would_make() -> None:
+    path = CONFIGS / "video/toy_kitchen_tiny.yaml"
+    assert "train: 32 clips, 160 questions" in plan_lines(load_config(path), config_path=path)

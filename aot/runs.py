@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.config import RunConfig, differing_keys, dump_config, load_config
+from aot.config import RunConfig, differing_keys, dump_config, load_saved
 from aot.errors import AotError, GuardStop, RunError, SourceError
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -306,7 +306,7 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
         RunError: the folder cannot be written, or was made with other settings (they are named).
     """
     run = RunFolder(run_root(config, config_path=config_path))
-    different = differing_keys(load_config(run.config), config) if run.config.exists() else {}
+    different = differing_keys(load_saved(run.config), config) if run.config.exists() else {}
     if different and not _is_unused(run):
         changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
         raise RunError(
@@ -400,7 +400,7 @@ def stage_done(run: RunFolder, stage: str) -> bool:
 
 def missing_files(run: RunFolder, stage: str) -> list[Path]:
     """What a finished stage should have left behind and is not there."""
-    config = load_config(run.config) if run.config.exists() else None
+    config = load_saved(run.config) if run.config.exists() else None
     door = config.door if config else None
     wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, door) == door]
     if stage == "train" and config:

@@ -53,7 +53,7 @@ RUNS: dict[str, Raw] = {
     "gym": text("gym", "given"),
     **{name: text(name, "given") for name in ("gsm8k", "math", "cot_collection", "text_jsonl")},
 }
-"""Runs of all kinds."""
+"""At least one run for every reader in aot/config/readers.py."""
 DECIDES = {"data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name"}
 """What makes a run the kind of run it is; another value would make another run, or none."""
 VALUES: dict[str, Any] = {

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from aot.config.readers import read_settings, unread_sentences
 from aot.config.run import RunConfig
 from aot.config.strict_yaml import parse_yaml, read_yaml
 from aot.config.teaching import BUILT_IN_PROMPTS
@@ -35,7 +36,8 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
     """The config in `path` with `key.sub=value` overrides applied, and paths made absolute (see the top).
 
     Raises:
-        ConfigError: the file is missing or no YAML, an override is malformed, a key unknown, or a value unfit.
+        ConfigError: the file is missing or no YAML, an override is malformed, a key unknown or one that the run would
+            not read, or a value unfit.
     """
     raw = _read(path)
     for override in overrides:
@@ -44,18 +46,31 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
     return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
 
 
+def load_saved(path: Path) -> RunConfig:
+    """The resolved config of a run folder, as it was saved; whether its keys are read was looked at when it began.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    return _located(_checked(_read(path), source=str(path)), folder=path.parent, given=())
+
+
 def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
     """`raw` as a checked config.
 
     Raises:
-        ConfigError: naming every bad key, with the nearest known key for unknown ones.
+        ConfigError: naming every bad key, with the nearest known key for unknown ones, and every key that the run would
+            not read, with those who do (aot/config/readers.py).
     """
-    return _checked(raw, source=source)
+    config = _checked(raw, source=source)
+    if unread := unread_sentences(config):
+        raise ConfigError(f"{source}: " + "; ".join(unread))
+    return config
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved config as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved config as YAML: every setting that the run reads, and no other."""
+    return yaml.safe_dump(read_settings(config), sort_keys=False, allow_unicode=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

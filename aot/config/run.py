@@ -53,10 +53,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _chat_is_there(self) -> Self:
-        looks = self.teacher.tools.behind("chat")
+        is_video = self.door == "video"
+        looks = self.teacher.tools.behind("chat") if is_video else ()
         wants = [
             ("teacher.planner: chat", self.teacher.planner == "chat", self.chat),
-            ("teacher.rationale: chat", self.teacher.rationale == "chat", self.chat),
+            ("teacher.rationale: chat", is_video and self.teacher.rationale == "chat", self.chat),
             (f"teacher.tools.{looks[0] if looks else ''}: chat", bool(looks), self.vision_chat or self.chat),
             ("filter.judge: true", self.filter.judge, self.judge_chat or self.chat),
         ]

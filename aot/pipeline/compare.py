@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aot.config import RunConfig, load_config
+from aot.config import RunConfig, load_saved
 from aot.errors import ConfigError, RunError, SourceError
 from aot.evaluation.cells import MODES, Graded
 from aot.evaluation.comparison import Comparison, Estimate, Flip, GroupResult, compare_answers
@@ -125,7 +125,7 @@ def _load(root: Path, arm: str | None, *, like: SideFacts | None = None) -> _Sid
         raise RunError(
             f"{root} is no run folder (no config.yaml or questions.jsonl); give one such as runs/toy_kitchen"
         )
-    config = load_config(run.config)
+    config = load_saved(run.config)
     predictions = list(read_predictions(run))
     if not predictions:
         raise RunError(f"{root} has no predictions yet; finish it with `aot run CONFIG` first")

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aot.config import RunConfig, differing_keys, load_config
+from aot.config import RunConfig, differing_keys, load_saved
 from aot.errors import AotError, ConfigError, GuardStop, RunError
 from aot.runs import RunFolder, run_root, stage_done
 from aot.shards import Shard, ShardState, log_path, missing_shards, read_states, shard_of_run, write_state
@@ -34,7 +34,7 @@ def prepared_run(config: RunConfig, *, config_path: Path) -> RunFolder:
     run = RunFolder(run_root(config, config_path=config_path))
     if not run.config.exists() or not stage_done(run, "prepare"):
         raise RunError(f"a shard needs a prepared run, and {run.root} is none; run `aot prepare {config_path}` first")
-    different = differing_keys(load_config(run.config), config)
+    different = differing_keys(load_saved(run.config), config)
     if different:
         changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
         raise RunError(f"{run.root} was prepared with other settings ({changes}); use the same ones for every shard")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from aot.config import RunConfig, load_config
+from aot.config import RunConfig, load_saved
 from aot.reporting.chat_costs import check_sentences, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import percent, plain, short, title
@@ -17,7 +17,7 @@ MAX_TEXT_LINES = 14
 
 def summary_lines(run: RunFolder) -> list[str]:
     """Teacher's yield, filter funnel, accuracies, what the comparison says, and where the report lies."""
-    config = load_config(run.config)
+    config = load_saved(run.config)
     data = load_run(run, door=config.door)
     shown = (config.evaluate.splits[0], "train") if config.door == "text" else None
     lines = [*_teacher(data, splits=shown), *_funnel(data)]

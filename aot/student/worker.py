@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from aot.config import ArmConfig, RunConfig, load_config
+from aot.config import ArmConfig, RunConfig, load_saved
 from aot.errors import AotError, ConfigError, DecodeError
 from aot.runs import RunFolder
 from aot.student.launch import ARM, write_failure
@@ -42,7 +42,7 @@ def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
 
 
 def _train(run: RunFolder, name: str) -> None:
-    config = load_config(run.config)
+    config = load_saved(run.config)
     arm = _arm(run, config, name)
     from aot.student.distributed import finish, start
     from aot.student.train import train_here

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import settings_recorder
+from settings_recorder import unlike_the_table
 
 from aot import STAGES
+from aot.config import load_saved
 from aot.records import MetricRow
 from aot.runs import PUBLISHED, RunFolder, missing_files
 
@@ -23,6 +26,9 @@ SETTINGS = (
     "evaluate.bootstrap_samples=200",
     "teacher.faults={rate: 0.37}",
 )
+RECORDER = settings_recorder.__file__
+READ_IDLY = ["FilterConfig.leak_jaccard", "StudentConfig.think_tags", "ToolsConfig.subtitles"]
+"""Looked at, and of no effect: no question here is without a clip, no model takes text only, no rule plans the tool."""
 pytestmark = pytest.mark.slow
 
 
@@ -37,10 +43,18 @@ def job(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that noted which settings it reads, in the file beside it."""
     folder = tmp_path_factory.mktemp("job") / "run"
-    done = job(folder)
+    command = [sys.executable, RECORDER, "run", "configs/video/toy_kitchen_tiny.yaml", f"run.dir={folder}", *SETTINGS]
+    noting = {**os.environ, "SETTINGS_READ": str(folder.with_name("read.txt"))}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=noting)
     assert done.returncode == 0, done.stderr
     return RunFolder(folder)
+
+
+def test_the_run_read_the_settings_that_the_table_says_and_no_other(finished: RunFolder) -> None:
+    unread, unsaid = unlike_the_table(load_saved(finished.config), finished.root.with_name("read.txt"))
+    assert (unread, unsaid) == ([], READ_IDLY)
 
 
 def test_the_whole_job_publishes_everything_it_promises(finished: RunFolder) -> None:

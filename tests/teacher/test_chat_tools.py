@@ -202,7 +202,8 @@ def test_the_config_chooses_what_stands_behind_each_tool(tmp_path: Path) -> None
     }
     section = {"model": "m", "backend": "scripted", "script": "-"}
     config = parse_config(
-        {"data": {"dataset": "toy_kitchen"}, "chat": section, "teacher": {"tools": chosen}}, source="test"
+        {"data": {"dataset": "toy_kitchen"}, "chat": section, "teacher": {"planner": "chat", "tools": chosen}},
+        source="test",
     )
     tools = make_tools(config, vision=Sees(""), clips_root=tmp_path)
     assert {name: tool.source for name, tool in tools.items()} == {

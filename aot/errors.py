@@ -88,6 +88,7 @@ class MissingPackageError(AotError):
 
 EXTRA_OF_PACKAGE = {
     "openai": "teacher",
+    "httpx2": "teacher",
     "ray": "ray",
     "av": "video",
     "decord": "video",

@@ -5,6 +5,7 @@ import pytest
 from aot.config import RESERVED_ARMS, RunConfig, differing_keys, dump_config, load_config, parse_config
 from aot.errors import ConfigError
 from aot.evaluation.baselines import BASELINES
+from aot.pipeline.plan import plan_lines
 
 MINIMAL = "data: {dataset: toy_kitchen}\n"
 TEXT = (
@@ -36,6 +37,29 @@ def known_keys(config: RunConfig) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_loads(path: Path) -> None:
     assert load_config(path).door == path.parent.name
+
+
+SAMPLES = Path(__file__).parents[2] / "shared" / "data"
+NEEDS = {
+    "real_clips": ("clips", "data.root"), "chat_clips": ("clips", "data.root"),
+    "chat_clips_server": ("clips", "data.root"), "chat_math": ("annotations/gsm8k_train.jsonl", "data.files.train"),
+}  # fmt: skip
+"""Shipped configs about data that are not: where a sample of them may lie, and the key that says so."""
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.stem != "coin"], ids=lambda path: path.stem)
+def test_every_shipped_config_can_be_planned_where_its_data_are(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x" * 20)
+    given = [f"run.dir={tmp_path / 'run'}"]
+    if path.stem in NEEDS:
+        name, key = NEEDS[path.stem]
+        if not (SAMPLES / name).exists():
+            pytest.skip(f"there is no {SAMPLES / name}")
+        given += [f"{key}={SAMPLES / name}"] + ["data.files.test=null"] * (key == "data.files.train")
+    lines = plan_lines(load_config(path, overrides=tuple(given)), config_path=path)
+    assert lines[-1] == "nothing was started" and not (tmp_path / "run").exists()
 
 
 def test_every_misspelt_key_is_refused_with_the_right_suggestion() -> None:

@@ -2,6 +2,7 @@
 looking at the sections, so a new one fails here until aot/config/readers.py says who reads it."""
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from setting_walk import DECIDES, PRICED, RUNS, Raw, leaves, other_value, text, 
 
 from aot.config import RunConfig, dump_config, load_config, load_saved, parse_config, unread_keys
 from aot.config.readers import EVERY, READERS
+from aot.config.strict_yaml import parse_yaml
 from aot.errors import ConfigError
 
 FIELDS = {key: field for key, _, field in leaves()}
@@ -147,3 +149,24 @@ def test_the_resolved_config_holds_what_the_run_reads_and_nothing_else() -> None
     shown = dump_config(config)
     assert not unread_keys(config)
     assert "granularity" in shown and "frames" not in shown and "workers" not in shown and "own_chains" not in shown
+
+
+BLOCKS = [
+    pytest.param(block, id=f"{path.stem}-{number}")
+    for path in sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(), flags=re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_config_in_the_docs_makes_a_run_of_some_kind(block: str) -> None:
+    part = parse_yaml(block, source="docs")
+    told = [refusal(merged(raw, part)) for raw in RUNS.values()]
+    assert "" in told, min(told, key=len)
+
+
+def merged(raw: Raw, part: Raw) -> Raw:
+    """`raw` with what `part` says."""
+    both = {key: merged(raw[key], value) if isinstance(value, dict) and raw.get(key) else value
+            for key, value in part.items()}  # fmt: skip
+    return {**raw, **both}

@@ -59,7 +59,6 @@ def _by_chat(run: RunConfig) -> bool:
 EVERY = Reader("every run", lambda run, _: True)
 VIDEO = Reader("video runs", _door("video"))
 TEXT = Reader("text runs", _door("text"))
-TEXT_ARMS = Reader("text runs", lambda run, arm: arm.order != "both")
 ROOT = Reader("data sets that lie in files", lambda run, _: run.data.dataset not in ("toy_math", "gym"))
 PLAIN = Reader("data.dataset: plain", _data("plain"))
 KITCHEN = Reader("data.dataset: toy_kitchen", _data("toy_kitchen"))

@@ -91,7 +91,6 @@ EXTRA_OF_PACKAGE = {
     "httpx2": "teacher",
     "ray": "ray",
     "av": "video",
-    "decord": "video",
     "cv2": "video",
     "torch": "train",
     "transformers": "train",

@@ -338,7 +338,7 @@ ARITHMETIC = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "MKL_
 def provenance(config: RunConfig) -> dict[str, Any]:
     """What must be known to repeat a run: revision, versions, seed, hardware and how it is told to calculate."""
     models = ("torch", "transformers", "peft", "accelerate", "deepspeed")
-    names = (*models, "decord", "av", "opencv-python-headless", "pillow", "numpy", "pydantic")
+    names = (*models, "av", "opencv-python-headless", "pillow", "numpy", "pydantic")
     return {
         "project": "aot-distill",
         "revision": git_revision(),

@@ -30,11 +30,12 @@ STAGES = {
 }
 """Where the stages of each door begin."""
 BY_OTHER_MEANS = {
-    "frames.max_file_mb": "aot.pipeline.prepare takes the budgets by name",
+    "frames.max_file_mb": "FramesConfig.budgets",
     "frames.max_pixels": "as above",
     "frames.max_frames": "as above",
     "frames.max_duration_s": "as above",
     "frames.max_streams": "as above",
+    "frames.max_gigapixels": "as above",
     "teacher.tools.ask": "aot.teacher.tools.choosing asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
     "train.arms.max_steps": "aot.student asks RunConfig.steps_of",

@@ -126,7 +126,7 @@ def test_a_video_arm_with_shuffled_chains_no_longer_trains_on_kept_ones() -> Non
 def test_keys_with_the_same_reader_are_told_in_one_sentence_and_a_long_list_is_cut() -> None:
     frames = {key.partition(".")[2]: other_value(key, FIELDS[key]) for key in FIELDS if key.startswith("frames.")}
     told = refusal(text(frames=frames))
-    assert told.count("read by video runs only") == 1 and "and 3 more are" in told
+    assert told.count("read by video runs only") == 1 and "and 4 more are" in told
 
 
 def test_a_cost_limit_needs_a_server_that_counts() -> None:

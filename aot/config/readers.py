@@ -131,7 +131,7 @@ _CHAT = {
 WHO_READS: dict[str, dict[Reader, str]] = {
     "": {EVERY: "seed"},
     "run": {EVERY: "dir reuse shard"},
-    "data": {EVERY: "dataset limit", ROOT: "root", PLAIN: "questions annotations"},
+    "data": {EVERY: "dataset limit", ROOT: "root", PLAIN: "questions annotations", VIDEO: "stream"},
     "data.toy": {KITCHEN: "train_clips test_clips test_ood_clips"},
     "data.math": {MATHS: "train test test_ood"},
     "data.gym": {GYM: "tasks unseen_tasks train test"},
@@ -145,7 +145,7 @@ WHO_READS: dict[str, dict[Reader, str]] = {
     },
     "frames": {
         VIDEO: "fps max_stored_frames max_side_px shard_clips workers time_limit_s max_file_mb max_pixels max_frames "
-        "max_duration_s max_streams"
+        "max_duration_s max_streams max_gigapixels"
     },
     "teacher": {
         EVERY: "planner",

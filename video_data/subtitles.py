@@ -6,17 +6,20 @@ charset-normalizer, which gave mojibake for a quarter of small files; docs/measu
 
 import codecs
 import re
+import unicodedata
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from video_data.captions import Cue, Subtitles, parse_subtitles
 from video_data.errors import VideoError
 
-__all__ = ["Cue", "Subtitles", "find_subtitles", "parse_subtitles", "read_subtitles"]
+__all__ = ["Cue", "SubtitleFile", "Subtitles", "find_subtitles", "parse_subtitles", "read_subtitles"]
 
 ENDINGS = (".srt", ".vtt")
 """In the order in which they are looked for."""
 MAX_BYTES = 4 * 1024 * 1024
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][\w-]{1,40})?", re.ASCII | re.IGNORECASE)
+"""As yt-dlp writes it: `en`, `en-US`, `en-orig`, `zh-Hans-en`, `en-nP7-2PuUl7o`."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like the mark of UTF-16
@@ -41,30 +44,46 @@ _FEW = 50
 
 
 @dataclass(frozen=True)
+class SubtitleFile:
+    """The file that is read for a clip, and those beside it that are not."""
+
+    path: Path
+    suffix: str
+    """What follows the clip's name, such as `.srt` or `.en-US.vtt`."""
+    other_suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Text:
     text: str
     guessed_encoding: str = ""
     bad_characters: int = 0
 
 
-def find_subtitles(root: Path, uri: str) -> Path:
-    """The subtitle file with the name of the clip `uri`, inside the folder `root`.
+def find_subtitles(root: Path, uri: str) -> SubtitleFile:
+    """The subtitle file of the clip `uri`, inside the folder `root`.
+
+    The one with the clip's own name comes first, then English ones, then the others by name. Names are compared as
+    text: letters composed on one side and decomposed on the other are the same.
 
     Raises:
         VideoError: there is none, or it lies outside of `root`, by its name or by a link.
     """
+    name = PurePath(uri)
     try:
         inside = root.resolve()
-        clip = inside / uri
-        found = [path for ending in ENDINGS if (path := clip.with_suffix(ending).resolve()).is_file()]
-        if not clip.resolve().is_relative_to(inside) or any(not path.is_relative_to(inside) for path in found):
-            raise VideoError("not_a_local_file", f"subtitles of {uri!r} would lie outside the folder of clips")
+        _hold_inside(inside, inside / name, uri)
+        folder = _as_on_disk(inside, name.parent.parts)
+        _hold_inside(inside, folder, uri)
+        found = _beside(folder, name)
+        if found:
+            _hold_inside(inside, found[0][1], uri)
     except (OSError, ValueError, RuntimeError) as error:
         raise VideoError("unreadable", f"{uri!r} cannot be looked up ({type(error).__name__})") from error
     if not found:
-        names = " or ".join(clip.with_suffix(ending).name for ending in ENDINGS)
+        names = " or ".join(f"{name.stem}{ending}" for ending in ENDINGS)
         raise VideoError("missing", f"no subtitles beside {uri!r}; put {names} there")
-    return found[0]
+    return SubtitleFile(found[0][1].resolve(), found[0][0], tuple(suffix for suffix, _ in found[1:]))
 
 
 def read_subtitles(path: Path) -> Subtitles:
@@ -86,6 +105,50 @@ def read_subtitles(path: Path) -> Subtitles:
         guessed_encoding=text.guessed_encoding,
         bad_characters=text.bad_characters,
     )
+
+
+def _hold_inside(inside: Path, path: Path, uri: str) -> None:
+    if not path.resolve().is_relative_to(inside):
+        raise VideoError("not_a_local_file", f"subtitles of {uri!r} would lie outside the folder of clips")
+
+
+def _as_on_disk(folder: Path, parts: tuple[str, ...]) -> Path:
+    """The folder below `folder`, each part spelt as the disk spells it."""
+    for part in parts:
+        if not (folder / part).exists() and folder.is_dir():
+            part = next((path.name for path in folder.iterdir() if _same(path.name) == _same(part)), part)
+        folder /= part
+    return folder
+
+
+def _beside(folder: Path, clip: PurePath) -> list[tuple[str, Path]]:
+    """What follows the clip's name in the names of its subtitle files, and these files; the one to read comes first.
+
+    `pan.hot.srt` belongs to `pan.mp4`, as if `hot` were a language, unless there is a `pan.hot.mp4`.
+    """
+    stem = _same(clip.stem)
+    if not stem or not folder.is_dir():
+        return []
+    names = {path.name: _same(path.name) for path in sorted(folder.iterdir())}
+    names = {name: same[len(stem) :] for name, same in names.items() if same.startswith(f"{stem}.")}
+    found: list[tuple[str, Path]] = []
+    for name, suffix in names.items():
+        language, ending = suffix[1:-4], suffix[-4:].lower()
+        is_ours = not language or (_LANGUAGE.fullmatch(language) and f".{language}{clip.suffix}" not in names.values())
+        if ending in ENDINGS and is_ours and (folder / name).is_file():
+            found.append((suffix, folder / name))
+    return sorted(found, key=lambda one: _preference(one[0]))
+
+
+def _preference(suffix: str) -> tuple[object, ...]:
+    """Sorts the suffixes: no language, English, English of some place, English made by a machine, the others."""
+    language, ending = suffix[1:-4].casefold(), suffix[-4:].lower()
+    is_english = re.split("[-_]", language)[0] in ("en", "eng")
+    return bool(language), not is_english, language.endswith("-orig"), language, ENDINGS.index(ending), suffix
+
+
+def _same(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _decoded(data: bytes, *, name: str) -> _Text:

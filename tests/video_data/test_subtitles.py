@@ -1,5 +1,6 @@
 """Subtitle files of every sort are read, their broken cues counted, and none from outside the folder of clips."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -179,19 +180,84 @@ def test_megabytes_of_nonsense_take_no_time_that_grows_with_their_square(text: s
     assert len(parse_subtitles(text).cues) <= 500
 
 
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_text(VTT)
+
+
 def test_the_file_beside_the_clip_is_found(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "pan.fried.vtt").write_text(VTT)
-    assert find_subtitles(tmp_path, "a/pan.fried.mp4").name == "pan.fried.vtt"
+    touch(tmp_path / "a", "pan.fried.vtt")
+    assert find_subtitles(tmp_path, "a/pan.fried.mp4").path.name == "pan.fried.vtt"
 
 
 @pytest.mark.parametrize(
-    "uri", ["../secret.mp4", "a/../../secret.mp4", "/etc/passwd", "link.mp4", "\x00.mp4", "", "none.mp4"]
+    ("names", "suffixes"),
+    [
+        (["pan.en.vtt"], [".en.vtt"]),
+        (["pan.en-US.srt"], [".en-US.srt"]),
+        (["pan.en-orig.vtt"], [".en-orig.vtt"]),
+        (["pan.zh-Hans-en.vtt"], [".zh-Hans-en.vtt"]),
+        (["pan.en-nP7-2PuUl7o.vtt"], [".en-nP7-2PuUl7o.vtt"]),
+        (["pan.de.vtt"], [".de.vtt"]),
+        (["pan.SRT"], [".SRT"]),
+        (["pan.vtt", "pan.srt"], [".srt", ".vtt"]),
+        (["pan.en.srt", "pan.vtt"], [".vtt", ".en.srt"]),
+        (["pan.de.vtt", "pan.en-orig.vtt", "pan.en.vtt"], [".en.vtt", ".en-orig.vtt", ".de.vtt"]),
+        (["pan.en.vtt", "pan.en.srt"], [".en.srt", ".en.vtt"]),
+        (["pan.en-orig.vtt", "pan.en-US.vtt"], [".en-US.vtt", ".en-orig.vtt"]),
+        (["pan.fr.vtt", "pan.de.vtt"], [".de.vtt", ".fr.vtt"]),
+        (["pan.en.vtt", "pan.fried.vtt", "panic.vtt", "pan.en.txt", "pan.live_chat.json"], [".en.vtt"]),
+        (["pan.hot.vtt", "pan.hot.mp4", "pan.en.vtt"], [".en.vtt"]),
+    ],
+)  # fmt: skip
+def test_the_language_is_chosen_by_rule_and_the_other_files_are_named(
+    tmp_path: Path, names: list[str], suffixes: list[str]
+) -> None:
+    touch(tmp_path, *names)
+    file = find_subtitles(tmp_path, "pan.mp4")
+    assert [file.suffix, *file.other_suffixes] == suffixes
+    assert file.path == tmp_path.resolve() / f"pan{suffixes[0]}"
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_composed_and_decomposed_names_are_the_same(tmp_path: Path, on_disk: str, asked: str) -> None:
+    folder = tmp_path / unicodedata.normalize(on_disk, "Küche") / unicodedata.normalize(on_disk, "Été 2")
+    folder.mkdir(parents=True)
+    touch(folder, unicodedata.normalize(on_disk, "crème brûlée.en.vtt"))
+    file = find_subtitles(tmp_path, unicodedata.normalize(asked, "Küche/Été 2/crème brûlée.mp4"))
+    assert (file.path.parent, file.suffix) == (folder.resolve(), ".en.vtt")
+
+
+def test_brackets_and_stars_in_a_name_are_no_pattern(tmp_path: Path) -> None:
+    touch(tmp_path, "a [x].en.vtt", "ax.en.vtt", "b1.vtt")
+    assert find_subtitles(tmp_path, "a [x].mp4").path.name == "a [x].en.vtt"
+    for uri in ("*.mp4", "b?.mp4", "b[1].mp4"):
+        with pytest.raises(VideoError, match="no subtitles beside"):
+            find_subtitles(tmp_path, uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "../secret.mp4",
+        "a/../../secret.mp4",
+        "/etc/passwd",
+        "link.mp4",
+        "tongue.mp4",
+        "away/secret.mp4",
+        "\x00.mp4",
+        "",
+        ".",
+    ],
 )
 def test_nothing_outside_the_folder_of_clips_is_read(tmp_path: Path, uri: str) -> None:
     root = tmp_path / "clips"
     root.mkdir()
     (tmp_path / "secret.srt").write_text(SRT)
     (root / "link.srt").symlink_to(tmp_path / "secret.srt")
+    (root / "tongue.en.vtt").symlink_to(tmp_path / "secret.srt")
+    (root / "away").symlink_to(tmp_path)
     with pytest.raises(VideoError):
         find_subtitles(root, uri)

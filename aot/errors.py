@@ -92,6 +92,7 @@ EXTRA_OF_PACKAGE = {
     "ray": "ray",
     "av": "video",
     "cv2": "video",
+    "chardet": "video",
     "torch": "train",
     "transformers": "train",
     "peft": "train",

@@ -96,7 +96,7 @@ def test_pictures_and_cues_share_the_clock_of_the_container(cases: Path) -> None
     frames = _checked(path)
     assert probe(path).first_frame_s == 1.523
     told = {}
-    for cue in read_subtitles(find_subtitles(path.parent, path.name)).cues:
+    for cue in read_subtitles(find_subtitles(path.parent, path.name).path).cues:
         shown = [i for i, time_s in enumerate(frames.times_s) if cue.start_s <= time_s < cue.end_s]
         told[cue.start_s] = (numbers(frames)[shown[0]], numbers(frames)[shown[-1]])
     assert told[1.6] == (2, 19)

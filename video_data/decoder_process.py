@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from video_data.decode import MAX_OUTPUT_BYTES
 from video_data.errors import VideoError
+from video_data.watch import MAX_OUTPUT_BYTES
 
 START_LIMIT_S = 60.0
 MAX_HEADER_BYTES = 256_000_000

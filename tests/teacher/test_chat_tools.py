@@ -246,7 +246,8 @@ def test_subtitles_are_found_by_words_in_any_form_and_none_from_after_the_window
 
 
 def test_a_cue_that_goes_on_after_the_window_is_not_told(said_clip: Callable[..., Any]) -> None:
-    assert said_clip("flip", subtitles="00:03.000 --> 00:04.500\nNow flip, then serve.\n").cues == ()
+    found = said_clip("flip", subtitles="00:03.000 --> 00:04.500\nNow flip, then serve.\n")
+    assert (found.cues, found.cues_past_window) == ((), 1)
 
 
 def test_at_most_twelve_cues_are_told_and_rare_words_win(said_clip: Callable[..., Any]) -> None:

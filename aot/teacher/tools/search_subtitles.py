@@ -58,6 +58,8 @@ class SearchSubtitlesResult(ToolResult):
     cues: tuple[SubtitleCue, ...]
     unreadable_cues: int
     """Of the whole file."""
+    cues_past_window: int = 0
+    """Cues of the stretch that reach out of the visible window and were not searched: they are no silence."""
     source: SubtitleSource
 
 
@@ -76,12 +78,8 @@ def search_subtitles(
         raise ToolError(error.message) from error
     except OSError as error:
         raise ToolError(f"the subtitles of {clip.uri!r} went away while they were read") from error
-    visible = [
-        cue
-        for cue in read.cues
-        if cue.start_s >= clip.start_s - EDGE_S and cue.end_s <= clip.end_s + EDGE_S
-        if cue.start_s < span.end_s and cue.end_s > span.start_s
-    ]
+    heard = [cue for cue in read.cues if cue.start_s < span.end_s and cue.end_s > span.start_s]
+    visible = [cue for cue in heard if cue.start_s >= clip.start_s - EDGE_S and cue.end_s <= clip.end_s + EDGE_S]
     cues = tuple(
         SubtitleCue(start_s=rounded_s(cue.start_s), end_s=rounded_s(cue.end_s), text=cue.text)
         for cue in best_cues(visible, arguments.query)
@@ -95,7 +93,9 @@ def search_subtitles(
         shortened_cues=read.shortened,
         texts_outside_cues=read.outside,
     )
-    return SearchSubtitlesResult(cues=cues, unreadable_cues=read.skipped, source=source)
+    return SearchSubtitlesResult(
+        cues=cues, unreadable_cues=read.skipped, cues_past_window=len(heard) - len(visible), source=source
+    )
 
 
 def best_cues(cues: list[Cue], query: str) -> list[Cue]:

@@ -130,15 +130,17 @@ def _annotation(row: dict[str, Any]) -> ClipAnnotation:
 
 
 def trace_lines(trace: Trace) -> list[str]:
-    """A trace for human eyes: each call with arguments, result and time, then the rationale."""
+    """A trace for human eyes: each call with arguments, time and result (texts as quotes), then the rationale."""
+    from aot.facts import quotes
+    from aot.teacher.verbalise import quote_sentence
+
     lines = []
     for step in trace.steps:
         call = f"{step.call.tool}({_short(step.call.arguments)})" if step.call else step.text
-        outcome = _short(step.result) if step.status == "ok" else f"failed: {step.error}"
-        lines += [
-            f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {len(step.frame_times_s)} frames",
-            f"    {outcome}",
-        ]
+        texts = [quote_sentence(quote) for quote in quotes([step])]
+        outcome = texts or [_short(step.result) if step.status == "ok" else f"failed: {step.error}"]
+        lines.append(f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {len(step.frame_times_s)} frames")
+        lines += [f"    {line}" for line in outcome]
     lines += ["", trace.rationale] if trace.rationale else []
     lines += ["", f"answer: {trace.answer}" if trace.answer else f"no answer ({trace.status})"]
     if trace.error:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import Field
 
 from aot.errors import ToolError
-from aot.filtering.prose import stem
 from aot.teacher.tools.base import EDGE_S, Tool, ToolArguments, ToolContext, ToolResult, clamp_window, rounded_s
+from aot.wording import stem
 from video_data.captions import Cue, Subtitles
 from video_data.errors import VideoError
 from video_data.subtitles import find_subtitles, read_subtitles
@@ -49,7 +49,6 @@ class SubtitleSource(ToolResult):
     folded_cues: int
     """Cues of captions that roll, which lost what the cue before shows, and twins."""
     shortened_cues: int
-    texts_outside_cues: int
 
 
 class SearchSubtitlesResult(ToolResult):
@@ -57,7 +56,7 @@ class SearchSubtitlesResult(ToolResult):
 
     cues: tuple[SubtitleCue, ...]
     unreadable_cues: int
-    """Of the whole file."""
+    """Of the whole file, with texts that stand in no cue: they are no silence."""
     cues_past_window: int = 0
     """Cues of the stretch that reach out of the visible window and were not searched: they are no silence."""
     source: SubtitleSource
@@ -91,10 +90,9 @@ def search_subtitles(
         bad_characters=read.bad_characters,
         folded_cues=read.folded,
         shortened_cues=read.shortened,
-        texts_outside_cues=read.outside,
-    )
+        )
     return SearchSubtitlesResult(
-        cues=cues, unreadable_cues=read.skipped, cues_past_window=len(heard) - len(visible), source=source
+        cues=cues, unreadable_cues=read.skipped + read.outside, cues_past_window=len(heard) - len(visible), source=source
     )
 
 

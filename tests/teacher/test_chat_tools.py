@@ -273,10 +273,10 @@ def test_what_was_odd_about_a_subtitle_file_is_told_but_not_the_name_of_the_clip
     )
     result = said_clip("flip", subtitles=None)
     assert [cue.text for cue in result.cues] == ["flip", "flip the crêpe in the caf\ufffd"]
-    assert result.unreadable_cues == 1
+    assert result.unreadable_cues == 2  # one ends before it starts, one text stands in no cue
     assert result.source.model_dump() == {
         "file": ".en-US.vtt", "files_not_read": (".de.vtt",), "guessed_encoding": "", "bad_characters": 1,
-        "folded_cues": 0, "shortened_cues": 0, "texts_outside_cues": 1,
+        "folded_cues": 0, "shortened_cues": 0,
     }  # fmt: skip
     assert "pan" not in result.model_dump_json()
 

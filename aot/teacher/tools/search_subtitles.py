@@ -90,9 +90,12 @@ def search_subtitles(
         bad_characters=read.bad_characters,
         folded_cues=read.folded,
         shortened_cues=read.shortened,
-        )
+    )
     return SearchSubtitlesResult(
-        cues=cues, unreadable_cues=read.skipped + read.outside, cues_past_window=len(heard) - len(visible), source=source
+        cues=cues,
+        unreadable_cues=read.skipped + read.outside,
+        cues_past_window=len(heard) - len(visible),
+        source=source,
     )
 
 

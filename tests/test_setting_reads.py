@@ -30,7 +30,7 @@ STAGES = {
 }
 """Where the stages of each door begin."""
 BY_OTHER_MEANS = {
-    "frames.max_file_mb": "FramesConfig.budgets",
+    "frames.max_file_mb": "video_data.budgets.Budgets.of",
     "frames.max_pixels": "as above",
     "frames.max_frames": "as above",
     "frames.max_duration_s": "as above",

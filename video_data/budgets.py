@@ -1,6 +1,7 @@
 """How much a clip may ask for; every limit is checked from its header and packets, before a frame is decoded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 from video_data.errors import VideoError
 
@@ -20,6 +21,11 @@ class Budgets:
     """Video streams; sound, subtitles and attached fonts cost next to nothing."""
     max_gigapixels: float = 80.0
     """Pixels of all frames together, in 10**9: what decoding costs. 1080p at 30 frames/s has them in 21 minutes."""
+
+    @classmethod
+    def of(cls, settings: object) -> Self:
+        """The limits that `settings`, such as the section `frames` of a config, has as attributes of the same names."""
+        return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls)})
 
     def check_file(self, num_bytes: int) -> None:
         """Refuse a file of more than `max_file_mb` MB (10**6 bytes)."""

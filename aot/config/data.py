@@ -1,6 +1,6 @@
 """Which questions a run is about, where their clips lie, and how those are decoded."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -143,8 +143,3 @@ class FramesConfig(Section):
     """Video streams; sound, subtitles and attached fonts do not count."""
     max_gigapixels: float = Field(default=80.0, gt=0)
     """Pixels of all frames of a clip together, in 10**9; 21 minutes of 1080p at 30 frames/s have as many."""
-
-    def budgets(self) -> dict[str, Any]:
-        """The limits that are checked before a clip is decoded, by the names of `video_data.budgets.Budgets`."""
-        names = ("max_file_mb", "max_pixels", "max_frames", "max_duration_s", "max_streams", "max_gigapixels")
-        return {name: getattr(self, name) for name in names}

@@ -45,7 +45,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         shard_clips=frames.shard_clips,
         workers=frames.workers,
         time_limit_s=frames.time_limit_s,
-        budgets=Budgets(**frames.budgets()),
+        budgets=Budgets.of(frames),
         stream=config.data.stream,
         progress=progress,
     )

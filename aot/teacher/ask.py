@@ -105,7 +105,7 @@ def ask(
         fps=frames_config.fps,
         max_frames=frames_config.max_stored_frames,
         max_side_px=frames_config.max_side_px,
-        budgets=Budgets(**frames_config.budgets()),
+        budgets=Budgets.of(frames_config),
         time_limit_s=frames_config.time_limit_s,
         stream=config.data.stream if config else None,
     )

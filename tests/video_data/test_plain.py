@@ -104,6 +104,22 @@ def test_a_bad_line_is_refused_by_number_and_its_neighbours_stay(tmp_path: Path,
     assert data.refused[0].item == "questions.jsonl:2"
 
 
+@pytest.mark.parametrize("name", ["choices", "start_s", "end_s", "group", "split", "comment"])
+def test_null_counts_as_left_out(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, {**GOOD, name: None}) == read(tmp_path, GOOD)
+
+
+def test_null_for_a_field_that_is_needed_is_a_missing_field(tmp_path: Path) -> None:
+    assert [row.reason for row in read(tmp_path, {**GOOD, "answer": None}).refused] == ["missing_field"]
+
+
+def test_null_inside_an_annotation_counts_as_left_out_too(tmp_path: Path) -> None:
+    segments = [{"start_s": 0, "end_s": 1, "label": "fry", "note": None}, None]
+    entry = {"video": "a.mp4", "task": "eggs", "duration_s": 4.0, "segments": segments, "split": None}
+    data = read(tmp_path, GOOD, annotations=[entry])
+    assert data.refused == () and [s.label for s in data.annotations[0].segments] == ["fry"]
+
+
 def test_an_unknown_field_names_the_nearest(tmp_path: Path) -> None:
     assert "did you mean 'group'" in read(tmp_path, {**GOOD, "grup": "g"}).refused[0].detail
 

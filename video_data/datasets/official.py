@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.strict_jsonl import RowProblem, without_nulls
 from video_data.errors import VideoError
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
@@ -106,6 +106,8 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
 def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow]]:
     """The object `database` of a file such as COIN's, and a refused row for every clip that stands there twice.
 
+    What is null inside an entry counts as left out.
+
     Raises:
         VideoError: the file is missing, unreadable or has no such object.
     """
@@ -114,11 +116,11 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow]]:
     if not isinstance(database, dict):
         raise VideoError("unreadable", f"{path} holds no object `database`; give the official annotation file")
     refused = [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
-    return database, refused
+    return {key: without_nulls(entry) for key, entry in database.items()}, refused
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The list in a JSON file.
+    """The list in a JSON file; what is null inside a row counts as left out.
 
     Raises:
         VideoError: the file is missing, unreadable or holds no list.
@@ -126,7 +128,7 @@ def read_rows(path: Path) -> list[Any]:
     value, _ = read_json(path)
     if not isinstance(value, list):
         raise VideoError("unreadable", f"{path} must hold a list of questions; give the official annotation file")
-    return value
+    return [without_nulls(row) for row in value]
 
 
 def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]] | RefusedRow]:

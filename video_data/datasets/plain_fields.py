@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from video_data.datasets.rows import SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.strict_jsonl import RowProblem, without_nulls
 
 
 class _Fields(BaseModel):
@@ -56,13 +56,13 @@ Model = TypeVar("Model", bound=_Fields)
 
 
 def checked_fields(model: type[Model], fields: dict[str, Any]) -> Model:
-    """`fields` as a `model`.
+    """`fields` as a `model`; what is null counts as left out.
 
     Raises:
         RowProblem: a field is missing, unknown or of the wrong kind; the detail names it.
     """
     try:
-        return model.model_validate(fields)
+        return model.model_validate(without_nulls(fields))
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in problem["loc"])

@@ -190,28 +190,58 @@ def test_training_questions_about_a_tested_clip_are_refused(tmp_path: Path) -> N
     assert reasons(data) == {"two_splits": 1}
 
 
-def test_egoplan_letters_name_options_and_frames_become_seconds(tmp_path: Path) -> None:
-    good = {
-        "sample_id": 115, "video_source": "EpicKitchens", "video_id": "P01_13", "task_goal": "store cereal",
-        "question": "What next?", "choice_a": "put box", "choice_b": "take bag", "choice_c": "open door",
-        "choice_d": "put bag", "golden_choice_idx": "B", "answer": "take bag", "current_observation_frame": 750,
-        "task_progress_metadata": [{"narration_text": "take bag", "start_frame": 50, "stop_frame": 105}],
-    }  # fmt: skip
-    training = {k: v for k, v in good.items() if not k.startswith(("choice", "golden"))}
+EGOPLAN = {
+    "sample_id": 115, "video_source": "EpicKitchens", "video_id": "P01_13", "task_goal": "store cereal",
+    "question": "What next?", "choice_a": "put box", "choice_b": "take bag", "choice_c": "open door",
+    "choice_d": "put bag", "golden_choice_idx": "B", "answer": "take bag", "current_observation_frame": 900,
+    "task_progress_metadata": [{"narration_text": "take bag", "start_frame": 60, "stop_frame": 105}],
+}  # fmt: skip
+
+
+def test_egoplan_letters_name_options_and_training_rows_get_some(tmp_path: Path) -> None:
+    training = {k: v for k, v in EGOPLAN.items() if not k.startswith(("choice", "golden"))}
     rows = [
-        good,
-        {**good, "sample_id": 1, "golden_choice_idx": "A"},
-        {**good, "sample_id": 2, "video_id": "P99_01"},
-        {**good, "sample_id": 3, "video_id": "uid", "video_source": "Ego4D", "task_progress_metadata": []},
+        EGOPLAN,
+        {**EGOPLAN, "sample_id": 1, "golden_choice_idx": "A"},
         {**training, "sample_id": 4, "negative_answers": ["put box", "open door", "take bag"]},
+        {**training, "sample_id": 5, "negative_answers": ["put box", "open door"], "golden_choice_idx": None},
     ]
-    lines(tmp_path / "EPIC_100_video_info.csv", "video_id,duration,fps,resolution", "P01_13,60,50.0,1920x1080")
     data = read("egoplan", as_json(tmp_path / "e.json", rows))
     windows = {q.id: (q.answer, q.start_s, q.end_s) for q in data.questions}
-    assert windows["P01_13-115"] == ("take bag", 1.0, 15.0) and windows["uid-3"] == ("take bag", 15.0, 25.0)
+    assert windows["P01_13-115"] == ("take bag", 1.0, 15.0) and "P01_13-5" in windows
     made = next(q for q in data.questions if q.id == "P01_13-4")
     assert len(set(made.choices)) == 2 and "take bag" in made.choices
-    assert reasons(data) == {"bad_answer": 1, "fps_unknown": 1}
+    assert reasons(data) == {"bad_answer": 1}
+
+
+@pytest.mark.parametrize(
+    ("source", "video", "frame", "end_s"),
+    [
+        ("EpicKitchens", "P01_01", 28604, 476.733),  # the files themselves have 59.94, 29.97, 47.95 or 90 a second
+        ("EpicKitchens", "P01_05", 18115, 301.917),
+        ("EpicKitchens", "P09_08", 7253, 120.883),
+        ("EpicKitchens", "P10_04", 190000, 3166.667),
+        ("EpicKitchens", "P17_02", 32754, 545.9),
+        ("EpicKitchens", "P18_09", 16000, 266.667),
+        ("EpicKitchens", "P01_101", 15000, 300.0),
+        ("EpicKitchens", "P06_110", 15000, 300.0),
+        ("Ego4D", "0d271871-c8ba-4249-9434-d39ce0060e58", 900, 30.0),
+    ],
+)
+def test_egoplan_frame_numbers_count_extracted_frames(
+    tmp_path: Path, source: str, video: str, frame: int, end_s: float
+) -> None:
+    row = {**EGOPLAN, "video_source": source, "video_id": video, "current_observation_frame": frame}
+    info = f"video_id,duration,fps,resolution\n{video},60,29.97,1920x1080\n"
+    (tmp_path / "EPIC_100_video_info.csv").write_text(info)  # tells the rate of the file, which does not count
+    (question,) = read("egoplan", as_json(tmp_path / "e.json", [row])).questions
+    assert question.end_s == end_s
+
+
+@pytest.mark.parametrize("video", ["P01_1", "P1_01", "P01_201", "kitchen"])
+def test_egoplan_guesses_no_frame_rate(tmp_path: Path, video: str) -> None:
+    data = read("egoplan", as_json(tmp_path / "e.json", [{**EGOPLAN, "video_id": video}]))
+    assert reasons(data) == {"fps_unknown": 1}
 
 
 @pytest.mark.parametrize("text", ["{broken", "[1, 2]", '{"data": {}}'])

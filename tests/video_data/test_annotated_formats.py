@@ -244,6 +244,73 @@ def test_egoplan_guesses_no_frame_rate(tmp_path: Path, video: str) -> None:
     assert reasons(data) == {"fps_unknown": 1}
 
 
+def star(number: int, **more: object) -> dict[str, object]:
+    choices = [{"choice_id": n, "choice": text} for n, text in enumerate(("The cup.", "The bag."))]
+    return {
+        "question_id": f"Sequence_T1_{number}", "question": "Which?", "answer": "The cup.", "video_id": "6H78U",
+        "start": 1.0, "end": 2.0, "choices": choices, **more,
+    }  # fmt: skip
+
+
+BAD = "caf\udce9"
+"""What surrogateescape makes of a Latin-1 e with an accent."""
+NEXTQA_ROWS = (
+    NEXTQA_HEADER, "1,1,2,3,what is it,0,0,TN,a,b,c,d,e", f"1,1,2,3,{BAD},0,1,TN,a,b,c,d,e"
+)  # fmt: skip
+EPIC_ROWS = (
+    EPIC_HEADER, epic(0, "00:00:01.0", "00:00:02.0"), epic(1, "00:00:03.0", "00:00:04.0"),
+    epic(2, "00:00:05.0", "00:00:06.0", verb=f"{BAD},0"),
+)  # fmt: skip
+COIN = {"database": {"a": video("training", step(3, 8, "boil"), step(9, 12, BAD), step(13, 14, "pour"))}}
+SENTENCES = [{"segment": [1, 2], "sentence": "chop"}, {"segment": [3, 4], "sentence": BAD}]
+YOUCOOK2 = {"duration": 60, "subset": "training", "recipe_type": "1", "annotations": SENTENCES}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "content", "good"),
+    [
+        ("nextqa", NEXTQA_ROWS, 1),
+        ("epic100", EPIC_ROWS, 2),
+        ("coin", COIN, 2),
+        ("youcook2", {"database": {"a": YOUCOOK2}}, 1),
+        ("star", [star(1), star(2, question=BAD)], 1),
+        ("egoplan", [EGOPLAN, {**EGOPLAN, "sample_id": 2, "question": BAD}], 1),
+    ],
+)
+def test_a_byte_that_is_not_utf8_loses_its_row_and_not_the_file(
+    tmp_path: Path, dataset: str, content: object, good: int
+) -> None:
+    path = tmp_path / "file"
+    text = "\n".join(content) if isinstance(content, tuple) else json.dumps(content, ensure_ascii=False)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    data = read(dataset, path)
+    assert reasons(data)["not_utf8"] == 1
+    rows = sum(len(a.segments) for a in data.annotations)
+    assert (
+        rows + sum(q.kind not in ("next_choice", "next_open") or dataset == "egoplan" for q in data.questions) == good
+    )
+    json.dumps([row.item for row in data.refused], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("name", ["tasks_primary.txt", "videos_val.csv", "annotations/7_v1.csv"])
+def test_a_bad_byte_in_a_crosstask_file_loses_its_row_and_not_the_file(tmp_path: Path, name: str) -> None:
+    path = crosstask(tmp_path) / name
+    path.write_bytes(path.read_bytes() + (b"\n9\nT\xe9\nu\n1\na\n" if "tasks" in name else b"1,2,\xe9\n"))
+    data = read("crosstask", tmp_path)
+    assert {a.uri for a in data.annotations} == {"v1", "-v_2"} and reasons(data)["not_utf8"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_a_whole_file_in_another_encoding_is_told_by_name(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "val.csv"
+    path.write_text(f"{NEXTQA_HEADER}\n1,1,2,3,what is it,0,0,TN,a,b,c,d,e\n", encoding=encoding)
+    with pytest.raises(VideoError, match=r"val\.csv is not CSV in UTF-8"):
+        read("nextqa", path)
+    path.write_text("[]", encoding=encoding)
+    with pytest.raises(VideoError, match=r"val\.csv is not JSON"):
+        read("star", path)
+
+
 @pytest.mark.parametrize("text", ["{broken", "[1, 2]", '{"data": {}}'])
 def test_a_file_of_another_layout_is_told_as_such(tmp_path: Path, text: str) -> None:
     with pytest.raises(VideoError, match=r"official|not JSON"):

@@ -1,7 +1,8 @@
 """What the readers of published data sets share: their settings, their result, strict reading of JSON and CSV files.
 
 A reader knows one official format. It opens no clip and looks for none: the uri of its rows is the clip's official id,
-and `annotated.py` puts the file there.
+and `annotated.py` puts the file there. Files are decoded so that a byte that is not UTF-8 spoils the row it stands in
+and no other (`surrogateescape`, PEP 383).
 """
 
 import csv
@@ -94,7 +95,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         return fields
 
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             return json.load(file, object_pairs_hook=unique), twice
     except (ValueError, RecursionError) as error:
         told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -137,15 +138,41 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
     Raises:
         VideoError: the file is missing, unreadable or lacks a column.
     """
+    lines = _csv_lines(path)
+    header = next(lines, None)
+    names = header[1] if isinstance(header, tuple) else []
+    missing = [name for name in columns if name not in names]
+    if missing and any(is_not_utf8(name) or "\0" in name for name in names):
+        raise VideoError("unreadable", f"{path} is not CSV in UTF-8; save it as UTF-8, or download it again")
+    if missing:
+        told = f"{path} has no column {', '.join(missing)}; give an official annotation file with labels"
+        raise VideoError("unreadable", told)
+    for line in map(_in_utf8, lines):
+        if isinstance(line, RefusedRow):
+            yield line
+            continue
+        place, row = line
+        fields = dict(zip(names, row, strict=False))
+        if len(row) > len(names) or any(name not in fields for name in columns):
+            yield RefusedRow(place, "broken_csv", "the row has more or fewer fields than the header")
+        else:
+            yield place, fields
+
+
+def read_plain_csv(path: Path) -> list[list[str] | RefusedRow]:
+    """The rows of a CSV file without a header, or refused rows.
+
+    Raises:
+        VideoError: the file is missing or unreadable.
+    """
+    return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, _csv_lines(path))]
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]] | RefusedRow]:
+    """Place and fields of each row that is not blank, or a refused row."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise VideoError(
-                    "unreadable",
-                    f"{path} has no column {', '.join(missing)}; give an official annotation file with labels",
-                )
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
             while True:
                 try:
                     row = next(reader)
@@ -154,30 +181,22 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
                 except csv.Error as error:
                     yield RefusedRow(f"{path.name}:{reader.line_num}", "broken_csv", str(error))
                     continue
-                place = f"{path.name}:{reader.line_num}"
-                if None in row or any(row[name] is None for name in columns):
-                    yield RefusedRow(place, "broken_csv", "the row has more or fewer fields than the header")
-                else:
-                    yield place, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VideoError("unreadable", f"{path} is not CSV in UTF-8 ({error}); download it again") from None
+                if row:
+                    yield f"{path.name}:{reader.line_num}", row
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def read_plain_csv(path: Path) -> list[list[str]]:
-    """The rows of a CSV file without a header.
+def _in_utf8(line: tuple[str, list[str]] | RefusedRow) -> tuple[str, list[str]] | RefusedRow:
+    """The row, or a refused row where one of its bytes is not UTF-8."""
+    if isinstance(line, tuple) and any(map(is_not_utf8, line[1])):
+        return RefusedRow(line[0], "not_utf8", "the row holds a byte that is not UTF-8")
+    return line
 
-    Raises:
-        VideoError: the file is missing or unreadable.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VideoError("unreadable", f"{path} is not CSV in UTF-8 ({error}); download it again") from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
+
+def is_not_utf8(text: str) -> bool:
+    """Whether a byte of `text` could not be decoded."""
+    return any("\udc80" <= char <= "\udcff" for char in text)
 
 
 def text_of(value: object, what: str) -> str:
@@ -188,6 +207,8 @@ def text_of(value: object, what: str) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise RowProblem("bad_value", f"{what} must be a text, got {value!r}"[:200])
+    if is_not_utf8(value):
+        raise RowProblem("not_utf8", f"{what} holds a byte that is not UTF-8")
     if any("\ud800" <= char <= "\udfff" for char in value):
         raise RowProblem("bad_text", f"{what} holds half a character (a lone surrogate)")
     return " ".join(value.split())

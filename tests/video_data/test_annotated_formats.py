@@ -77,6 +77,30 @@ def test_a_clip_that_stands_twice_in_the_file_is_counted(tmp_path: Path) -> None
     assert reasons(read("coin", path)) == {"duplicate_id": 1}
 
 
+def test_coins_list_form_is_read_like_its_official_one(tmp_path: Path) -> None:
+    one = video("training", step(3, 8, "boil water"), step(9, 12, "add tea"))
+    other = video("testing", step(3, 8, "boil water"), step(9, 12, "pour"))
+    listed = read("coin", as_json(tmp_path / "l.json", [{"a": one}, {"b": other}]))
+    official = read("coin", as_json(tmp_path / "c.json", {"database": {"a": one, "b": other}}))
+    assert listed == official and len(listed.questions) == 4
+
+
+def test_in_coins_list_form_the_file_tells_the_split_where_there_is_one_for_each(tmp_path: Path) -> None:
+    steps = (step(3, 8, "boil water"), step(9, 12, "add tea"))
+    train = as_json(tmp_path / "coin_train.json", [{"a": video("testing", *steps)}, {"b": video("training", *steps)}])
+    test = as_json(tmp_path / "coin_valid.json", [{"c": video("training", *steps)}, {"b": video("training", *steps)}])
+    data = read("coin", train, test=test)
+    assert {a.uri: a.split for a in data.annotations} == {"a": "train", "b": "test", "c": "test"}
+    assert [(row.item, row.reason) for row in data.refused] == [("b", "two_splits")]
+
+
+def test_items_of_a_list_that_are_no_entries_are_refused_one_by_one(tmp_path: Path) -> None:
+    one = video("training", step(3, 8, "boil water"), step(9, 12, "add tea"))
+    data = read("coin", as_json(tmp_path / "l.json", [{"a": one}, 3, {"b": [1]}, {"a": one}, {"c": {}}]))
+    assert [a.uri for a in data.annotations] == ["a"]
+    assert reasons(data) == {"bad_value": 2, "duplicate_id": 1, "no_annotation": 1}
+
+
 def test_youcook2_asks_only_among_sentences_and_says_why(tmp_path: Path) -> None:
     def sentence(start_s: int, text: str) -> dict[str, object]:
         return {"segment": [start_s, start_s + 5], "id": 0, "sentence": text}
@@ -311,7 +335,7 @@ def test_a_whole_file_in_another_encoding_is_told_by_name(tmp_path: Path, encodi
         read("star", path)
 
 
-@pytest.mark.parametrize("text", ["{broken", "[1, 2]", '{"data": {}}'])
+@pytest.mark.parametrize("text", ["{broken", "[1, 2]", "[]", "3", '{"data": {}}'])
 def test_a_file_of_another_layout_is_told_as_such(tmp_path: Path, text: str) -> None:
     with pytest.raises(VideoError, match=r"official|not JSON"):
         read("coin", lines(tmp_path / "x.json", text))

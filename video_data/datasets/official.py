@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
 from video_data.datasets.strict_jsonl import RowProblem, without_nulls
@@ -21,6 +21,7 @@ TRAIN, TEST, UNTOLD = "train", "test", ""
 """Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
 SUBSETS = {"training": TRAIN, "validation": TEST, "testing": TEST}
 """COIN's README says validation where its file says testing."""
+Layout = Literal["database", "list"]
 MAX_ID_CHARS = 200
 END_TOLERANCE_S = 0.5
 """A segment may end this much after its clip; annotators round."""
@@ -104,20 +105,32 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         raise _unreadable(path, error) from None
 
 
-def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow]]:
-    """The object `database` of a file such as COIN's, and a refused row for every clip that stands there twice.
+def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]:
+    """Clip id to entry of a file such as COIN's, what of it is refused, and how the file is laid out.
 
-    What is null inside an entry counts as left out.
+    `database` is the official layout, an object of all entries; `list` is how other splits are published: a list with
+    one entry in each item, `{"xZecGPPhbHE": {...}}`. What is null inside an entry counts as left out.
 
     Raises:
-        VideoError: the file is missing, unreadable or has no such object.
+        VideoError: the file is missing, unreadable or holds neither.
     """
     value, twice = read_json(path)
-    database = value.get("database") if isinstance(value, dict) else None
-    if not isinstance(database, dict):
-        raise VideoError("unreadable", f"{path} holds no object `database`; give the official annotation file")
-    refused = [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
-    return {key: without_nulls(entry) for key, entry in database.items()}, refused
+    refused: list[RefusedRow] = []
+    layout: Layout = "list" if isinstance(value, list) else "database"
+    found = value.get("database") if isinstance(value, dict) else None
+    database: dict[str, Any] = found if isinstance(found, dict) else {}
+    for number, item in enumerate(value if layout == "list" else ()):
+        if not isinstance(item, dict) or not all(isinstance(entry, dict) for entry in item.values()):
+            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", "an item must be {clip id: entry}"))
+            continue
+        twice += [name for name in item if name in database]
+        for name, entry in item.items():
+            database.setdefault(name, entry)
+    if not database:
+        told = f"{path} holds no object `database`, and is no list of entries; give the official annotation file"
+        raise VideoError("unreadable", told)
+    refused += [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
+    return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
 
 
 def read_rows(path: Path) -> list[Any]:

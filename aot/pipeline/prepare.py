@@ -57,6 +57,8 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     times_s = {uri: clip.times_s for uri, clip in clips.items()}
     checked = check_windows(source.questions, durations_s, times_s=times_s)
     refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
+    if checked.num_cut:
+        log.info("%d windows run past the end of their clip and are cut there", checked.num_cut)
     questions, more = usable_questions(checked.questions, dataset=config.data.dataset)
     leaks = _near_duplicates(store, [*source.annotations, *checked.questions])
     kept = [q for q in questions if not (q.split == "train" and q.media and q.media.uri in leaks)]
@@ -70,7 +72,8 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
     publish_rows(run.refusals, refusals)
     publish_rows(run.questions, kept)
-    return {"clips": len(source.clips), "questions": len(kept), "refused": len(refusals)}
+    counts = {"clips": len(source.clips), "questions": len(kept), "refused": len(refusals)}
+    return {**counts, "cut_windows": checked.num_cut} if checked.num_cut else counts
 
 
 def _draw(config: RunConfig, run: RunFolder, progress: Progress) -> None:
@@ -109,6 +112,7 @@ def _check_gold(question: Question) -> None:
 
 def _to_question(row: QuestionRow, *, dataset: str) -> Question:
     fields = asdict(row)
+    del fields["ends_loosely"]
     media = MediaRef(uri=fields.pop("uri"), start_s=fields.pop("start_s"), end_s=fields.pop("end_s"))
     return Question.model_validate({**fields, "dataset": dataset, "media": media})
 

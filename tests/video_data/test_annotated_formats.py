@@ -8,6 +8,7 @@ import pytest
 
 from video_data.datasets.annotated import AnnotatedData, read_annotated
 from video_data.datasets.official import Wanted
+from video_data.datasets.plain import check_windows
 from video_data.errors import VideoError
 
 EPIC_HEADER = (
@@ -204,6 +205,28 @@ def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) ->
     (only,) = data.questions
     assert (only.kind, only.split, only.start_s, only.end_s) == ("Sequence", "train", 11.1, 19.6)
     assert reasons(data) == {"bad_window": 1, "unknown_kind": 1, "no_answer": 1, "bad_answer": 1}
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "shown"),
+    [
+        (0.0, 5.0, (0.0, 3.5)),
+        (2.0, 3.6, (2.0, 3.5)),
+        (3.4, 99.0, (3.4, 3.5)),
+        (0.0, 3.5, (0.0, 3.5)),
+        (1.0, 2.0, (1.0, 2.0)),
+        (3.5, 5.0, None),
+        (3.6, 5.0, None),
+    ],
+)
+def test_star_windows_are_cut_at_the_end_of_the_clip_and_refused_outside(
+    tmp_path: Path, start_s: float, end_s: float, shown: tuple[float, float] | None
+) -> None:
+    data = read("star", as_json(tmp_path / "s.json", [star(1, start=start_s, end=end_s)]))
+    checked = check_windows(data.questions, {"6H78U": 3.5})
+    assert [(q.start_s, q.end_s) for q in checked.questions] == ([shown] if shown else [])
+    assert [row.reason for row in checked.refused] == ([] if shown else ["window_outside"])
+    assert checked.num_cut == (shown is not None and shown[1] < end_s)
 
 
 def test_training_questions_about_a_tested_clip_are_refused(tmp_path: Path) -> None:

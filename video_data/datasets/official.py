@@ -294,7 +294,7 @@ def in_time_order(segments: list[SegmentRow]) -> tuple[SegmentRow, ...]:
 
 def given_choice(
     *, id: str, split: str, kind: str, text: str, choices: list[str], answer: str, clip_id: str, start_s: float = 0.0,
-    end_s: float | None = None,
+    end_s: float | None = None, ends_loosely: bool = False,
 ) -> QuestionRow:  # fmt: skip
     """A multiple-choice question as its data set gives it; the clip is its group.
 
@@ -309,7 +309,7 @@ def given_choice(
         raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s ends before it starts")
     return QuestionRow(
         id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=answer, answer_type="choice",
-        uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id,
+        uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id, ends_loosely=ends_loosely,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ row can name a file outside the folder. Clips are only looked for here, not open
 
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -43,6 +43,8 @@ class CheckedQuestions:
 
     questions: tuple[QuestionRow, ...]
     refused: tuple[RefusedRow, ...]
+    num_cut: int = 0
+    """So many windows ran past the end of their clip and were cut there."""
 
 
 def read_plain(root: Path, questions: str, annotations: str | None) -> PlainData:
@@ -72,6 +74,8 @@ def check_windows(
 ) -> CheckedQuestions:
     """Questions sorted by whether their window lies inside their clip, and shows any of its stored frames.
 
+    A window that may end loosely (`QuestionRow.ends_loosely`) is cut at the end of its clip, if it starts before that.
+
     Reasons: `clip_refused` where the clip could not be decoded, `window_outside` where the window is outside it, and
     `window_without_frames` where no stored frame lies in the window, so that nobody could see what is asked about.
 
@@ -80,15 +84,24 @@ def check_windows(
         durations_s: length of each clip that could be decoded.
         times_s: times of the stored frames of each of these clips; None leaves `window_without_frames` unchecked.
     """
-    good, refused = [], []
+    good, refused, num_cut = [], [], 0
     for row in questions:
         try:
-            _check_window(row, durations_s, times_s)
+            checked = _cut(row, durations_s)
+            _check_window(checked, durations_s, times_s)
         except RowProblem as problem:
             refused.append(problem.row(row.id))
         else:
-            good.append(row)
-    return CheckedQuestions(tuple(good), tuple(refused))
+            good.append(checked)
+            num_cut += checked is not row
+    return CheckedQuestions(tuple(good), tuple(refused), num_cut)
+
+
+def _cut(row: QuestionRow, durations_s: Mapping[str, float]) -> QuestionRow:
+    duration_s = durations_s.get(row.uri)
+    if duration_s is None or not row.ends_loosely or row.end_s is None or not row.start_s < duration_s < row.end_s:
+        return row
+    return replace(row, end_s=duration_s)
 
 
 def _check_window(

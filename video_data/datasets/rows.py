@@ -51,6 +51,8 @@ class QuestionRow:
     start_s: float
     end_s: float | None
     group: str
+    ends_loosely: bool = False
+    """The data's authors let windows run past the end of a clip; there they are cut, not refused."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Reads STAR's question files: a JSON list of questions about [start, end] of a Charades video, with four options.
 
 Traps: options are objects with a `choice` text; the answer is that text, not a letter; the kind is the beginning of the
-question's id; one video has many questions, each with its own window; the test file has no answers.
+question's id; one video has many questions, each with its own window, and windows may run past the end of the video, as
+Charades' actions do: its authors say to cut them there; the test file has no answers.
 """
 
 from pathlib import Path
@@ -55,7 +56,7 @@ def _question(row: object, split: str) -> QuestionRow:
         id=name, split=split, kind=kind, text=text_of(row.get("question"), "question"),
         choices=[text_of(option.get("choice"), "choice") for option in options],
         answer=text_of(row["answer"], "answer"), clip_id=clip_id_of(row.get("video_id")),
-        start_s=seconds_of(row.get("start"), "start"), end_s=seconds_of(row.get("end"), "end"),
+        start_s=seconds_of(row.get("start"), "start"), end_s=seconds_of(row.get("end"), "end"), ends_loosely=True,
     )  # fmt: skip
 
 

@@ -66,3 +66,25 @@ def test_nothing_outside_the_folder_is_found(tmp_path: Path) -> None:
         assert problem.value.reason == "path_outside"
     with pytest.raises(RowProblem):
         folder.find("../out")
+
+
+@pytest.mark.parametrize(("asked", "on_disk"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_ids_and_places_with_composed_and_decomposed_letters_are_found(
+    tmp_path: Path, asked: str, on_disk: str
+) -> None:
+    (tmp_path / on_disk / "deep").mkdir(parents=True)
+    (tmp_path / f"{on_disk}.mp4").write_text("x")
+    (tmp_path / on_disk / "deep" / "b.mp4").write_text("x")
+    folder = ClipFolder(tmp_path)
+    assert folder.find(asked)[0] == f"{on_disk}.mp4"
+    assert folder.find("b", places=(f"{asked}/deep/b",))[1] == tmp_path / on_disk / "deep" / "b.mp4"
+
+
+def test_an_id_that_two_spellings_of_a_name_answer_to_is_ambiguous(tmp_path: Path) -> None:
+    for name in ("caf\u00e9.mp4", "cafe\u0301.mp4"):
+        (tmp_path / name).write_text("x")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this disk holds one file under both names")
+    with pytest.raises(RowProblem) as problem:
+        ClipFolder(tmp_path).find("cafe\u0301")
+    assert problem.value.reason == "clip_ambiguous"

@@ -186,6 +186,31 @@ def test_a_window_that_shows_no_stored_frame_is_refused(tmp_path: Path) -> None:
     assert [row.id for row in check_windows(questions, durations_s).questions] == ["on", "to", "gap", "tail"]
 
 
+NFC, NFD = "Cr\u00e8me br\u00fbl\u00e9e", "Cre\u0300me bru\u0302le\u0301e"
+
+
+@pytest.mark.parametrize(("asked", "on_disk"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (NFD, NFD)])
+def test_composed_and_decomposed_letters_name_the_same_clip(tmp_path: Path, asked: str, on_disk: str) -> None:
+    (tmp_path / on_disk).mkdir()
+    clip = tmp_path / on_disk / f"{on_disk}.mp4"
+    clip.write_bytes(b"clip")
+    rows = [{**GOOD, "id": name, "video": f"{name}/{name}.mp4"} for name in {asked, on_disk}]
+    data = read(tmp_path, *rows)
+    assert data.refused == () and data.clips == ((f"{on_disk}/{on_disk}.mp4", clip),)
+    assert {row.uri for row in data.questions} == {f"{on_disk}/{on_disk}.mp4"}
+
+
+@pytest.mark.parametrize("asked", [NFC, NFD])
+def test_two_files_that_differ_only_in_unicode_form_are_told(tmp_path: Path, asked: str) -> None:
+    for name in (NFC, NFD):
+        (tmp_path / f"{name}.mp4").write_bytes(b"clip")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this disk holds one file under both names")
+    data = read(tmp_path, GOOD, {**GOOD, "id": "x", "video": f"{asked}.mp4"})
+    assert [(row.item, row.reason) for row in data.refused] == [("questions.jsonl:2", "clip_ambiguous")]
+    assert len(data.questions) == 1 and "rename one of them" in data.refused[0].detail
+
+
 def test_a_missing_questions_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"no file .*questions\.jsonl"):
         read_plain(tmp_path, "questions.jsonl", None)

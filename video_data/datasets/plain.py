@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from video_data.datasets.clip_folder import DiskNames
 from video_data.datasets.plain_fields import (
     AnnotationFields,
     QuestionFields,
@@ -133,6 +134,7 @@ class _Reader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._names = DiskNames(root)
         self.clips: dict[str, Path] = {}
         self.refused: list[RefusedRow] = []
         self._ids: set[str] = set()
@@ -207,11 +209,12 @@ class _Reader:
         """Uri and file of a clip inside the root.
 
         Raises:
-            RowProblem: the path leaves the folder, or there is no such file.
+            RowProblem: the path leaves the folder, there is no such file, or there are two.
         """
         relative = PurePosixPath(video)
         if relative.is_absolute() or ".." in relative.parts or "\0" in video:
             raise RowProblem("path_outside", f"{video!r} must be a path inside the data folder")
+        relative = self._names.spelled(relative)
         path = self.root / relative
         try:
             resolved = path.resolve(strict=True)

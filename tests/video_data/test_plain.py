@@ -51,10 +51,80 @@ def test_defaults_are_the_whole_clip_the_test_split_and_the_clip_as_group(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("answer", "answer_type"), [("Yes", "yes_no"), (2, "integer"), ("2.4s-5.1s", "span"), ("two eggs", "text")]
+    ("kind", "answer", "stored", "answer_type"),
+    [
+        ("mine", "Yes", "yes", "yes_no"),
+        ("mine", 2, "2", "integer"),
+        ("mine", 2.0, "2", "integer"),
+        ("mine", "2.4s-5.1s", "2.4s-5.1s", "span"),
+        ("mine", "0,5s-1,5s", "0.5s-1.5s", "span"),
+        ("mine", "two eggs", "two eggs", "text"),
+        ("mine", "1-2", "1-2", "text"),
+        ("next_open", "fry egg", "fry egg", "text"),
+        ("before", "3", "3", "text"),
+        ("after", "yes", "yes", "text"),
+        ("count", "two", "two", "integer"),
+        ("count", 3.0, "3", "integer"),
+        ("present", "No", "no", "yes_no"),
+        ("when", "2.4s-5.1s", "2.4s-5.1s", "span"),
+    ],
 )
-def test_the_answer_type_follows_from_the_answer(tmp_path: Path, answer: object, answer_type: str) -> None:
-    assert read(tmp_path, {**GOOD, "answer": answer}).questions[0].answer_type == answer_type
+def test_the_answer_type_follows_from_the_kind_and_for_own_kinds_from_the_answer(
+    tmp_path: Path, kind: str, answer: object, stored: str, answer_type: str
+) -> None:
+    (row,) = read(tmp_path, {**GOOD, "kind": kind, "answer": answer}).questions
+    assert (row.answer, row.answer_type) == (stored, answer_type)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "0,5s-1,5s", "0.5s–1.5s", "0.5 - 1.5 s", "0.5-1.5", "0.50s - 1.50s", "0.5 s to 1.5 s",
+        "from 0.5 to 1.5 seconds",
+        "[0.5s-1.5s]", "(0.5 − 1.5)", "500ms-1500ms", "500-1500 ms", "0.5s-1500ms", "0:00.5-0:01.5",
+        "00:00,500 --> 00:01,500",
+        "00:00:00.500 - 00:00:01.500", "0.5 sec — 1.5 sec", "between 0.5 s and 1.5 s.", "0.5s-1.5",
+    ],
+)  # fmt: skip
+def test_a_span_of_kind_when_may_be_written_in_many_ways(tmp_path: Path, written: str) -> None:
+    (row,) = read(tmp_path, {**GOOD, "kind": "when", "answer": written}).questions
+    assert (row.answer, row.answer_type) == ("0.5s-1.5s", "span")
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "reason"),
+    [
+        ("when", "after a while", "bad_answer"),
+        ("when", "1.5s", "bad_answer"),
+        ("when", 3, "bad_answer"),
+        ("when", "1.5s-0.5s", "bad_answer"),
+        ("when", "1.5s-1.5s", "bad_answer"),
+        ("when", "0:30-45", "bad_answer"),
+        ("when", "0.5-1.5 min", "bad_answer"),
+        ("when", "1,500ms-2,500ms", "bad_answer"),
+        ("when", "0.5, 1.5", "bad_answer"),
+        ("when", "1" * 5000 + "s-2s", "bad_answer"),
+        ("before", "0.5s-1.5s", "bad_answer"),
+        ("next_open", "0,5 s - 1,5 s", "bad_answer"),
+        ("next_choice", "fry egg", "bad_choices"),
+        ("When", "0.5s-1.5s", "bad_value"),
+        ("next choice", "fry egg", "bad_value"),
+        ("count", 2.5, "bad_value"),
+    ],
+)
+def test_an_answer_that_its_kind_does_not_fit_is_refused(
+    tmp_path: Path, kind: str, answer: object, reason: str
+) -> None:
+    data = read(tmp_path, {**GOOD, "kind": kind, "answer": answer})
+    assert [row.reason for row in data.refused] == [reason] and not data.questions
+
+
+def test_an_open_question_has_no_choices_and_any_other_kind_may(tmp_path: Path) -> None:
+    choices = {"choices": ["fry egg", "mix egg"]}
+    rows = [{**GOOD, **choices, "id": kind, "kind": kind} for kind in ("next_open", "next_choice", "after", "mine")]
+    data = read(tmp_path, *rows)
+    assert [row.id for row in data.questions] == ["next_choice", "after", "mine"]
+    assert "write next_choice" in data.refused[0].detail
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from video_data.datasets.clip_folder import DiskNames
 from video_data.datasets.plain_fields import (
     AnnotationFields,
     QuestionFields,
-    answer_type_of,
     check_choices,
     checked_fields,
     segments_of,
+    typed_answer,
 )
 from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
@@ -161,7 +161,9 @@ class _Reader:
             RowProblem: it cannot be used.
         """
         line = checked_fields(QuestionFields, fields)
-        answer = str(line.answer)
+        if isinstance(line.answer, float) and not line.answer.is_integer():
+            raise RowProblem("bad_value", f"field 'answer': a number must be a whole one, got {line.answer}")
+        answer = line.answer if isinstance(line.answer, str) else str(int(line.answer))
         if not answer:
             raise RowProblem("bad_value", "field 'answer': a text must not be empty")
         if line.id in self._ids:
@@ -169,12 +171,12 @@ class _Reader:
         if line.end_s is not None and line.end_s <= line.start_s:
             raise RowProblem("bad_window", f"the window {line.start_s:g}-{line.end_s:g} s ends before it starts")
         check_choices(answer, line.choices)
+        answer, answer_type = typed_answer(line.kind, answer, line.choices)
         uri, path = self._clip(line.video)
         group = line.group or uri
         self._one_split({("clip", uri), ("group", group)}, line.split)
         self._ids.add(line.id)
         self.clips[uri] = path
-        answer_type = answer_type_of(answer, line.choices)
         return QuestionRow(
             id=line.id,
             split=line.split,

@@ -141,13 +141,15 @@ def _other_rows(questions: Sequence[Question], training: Sequence[Question]) -> 
         expected = float(np.mean([1 / len(question.choices) for question in members]))
         exact = Interval(expected, expected, expected, len(members), len({question.group for question in members}))
         rows.append(_metric(CHANCE, split, kind, "accuracy", exact, note="expected value, without an interval"))
-        first = []
-        for question in members:
-            counts = by_kind[question.kind]
-            best = min(question.choices, key=lambda one, counts=counts: (-counts[one], -overall[one], one))  # type: ignore[misc]
-            first.append(_right(question, best))
+        first = [_right(question, _most_right(question, by_kind[question.kind], overall)) for question in members]
         rows.append(_row(MOST_RIGHT, split, kind, "accuracy", members, first, proportion))
     return rows
+
+
+def _most_right(question: Question, counts: Counter[str], overall: Counter[str]) -> str:
+    """The option whose text `counts` has most often, or its letter where only that tells it apart."""
+    options = zip(question.choices, question.option_answers, strict=True)
+    return min(options, key=lambda one: (-counts[one[0]], -overall[one[0]], one))[1]
 
 
 def _cells(questions: Iterable[Question]) -> list[tuple[tuple[str, str], list[Question]]]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from aot.errors import DecodeError, SourceError
 from aot.records import ClipAnnotation, Segment, Trace
+from video_data.datasets.rows import MAX_QUESTION_CHARS
 from video_data.facts import ClipFacts
 
 
@@ -84,6 +85,8 @@ def ask_clip(
 
     if not question.strip():
         raise SourceError('the question is empty; ask something, such as "What is the next step?"')
+    if len(question) > MAX_QUESTION_CHARS:
+        raise SourceError(f"the question has {len(question)} characters, at most {MAX_QUESTION_CHARS} are fine")
     known = tuple(read_annotations(annotations)) if annotations else ()
     loaded = load_config(config) if config else None
     try:

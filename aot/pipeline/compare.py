@@ -171,7 +171,7 @@ def _in_common(first: _Side, second: _Side) -> tuple[list[Question], tuple[LeftO
 
 
 def _asked(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
-    return question.text, question.answer, question.answer_type, question.choices
+    return question.text, question.right_answer, question.answer_type, question.choices
 
 
 def _facts(run: RunFolder, arm: str, mode: str) -> SideFacts:

@@ -111,7 +111,7 @@ def build_examples(
         except SourceError:
             dropped["no_frames"] += 1
             continue
-        direct = encode_row(renderer, question, frames, mode="direct", completion=question.answer)
+        direct = encode_row(renderer, question, frames, mode="direct", completion=question.right_answer)
         if direct.num_tokens > max_tokens:
             dropped["prompt_too_long"] += 1
             continue

@@ -14,6 +14,7 @@ from video_data.datasets.official import (
     Official,
     Wanted,
     clip_id_of,
+    folded,
     given_choice,
     read_rows,
     seconds_of,
@@ -65,14 +66,15 @@ def _question(row: object, split: str, wanted: Wanted) -> QuestionRow:
     question_id = f"{video}-{clip_id_of(str(row.get('sample_id', '')))}"
     answer = text_of(row.get("answer"), "answer")
     start_s, end_s = _window(row, _fps(row, video))
+    choices, answer_index = _choices(row, answer, question_id, wanted)
     return given_choice(
         id=question_id, split=split, kind="next_choice", text=text_of(row.get("question"), "question"),
-        choices=_choices(row, answer, question_id, wanted), answer=answer, clip_id=video, start_s=start_s, end_s=end_s,
+        choices=choices, answer_index=answer_index, clip_id=video, start_s=start_s, end_s=end_s,
     )  # fmt: skip
 
 
-def _choices(row: dict[str, Any], answer: str, question_id: str, wanted: Wanted) -> list[str]:
-    """The four options as given, or, in the training file, the answer among some of the wrong ones.
+def _choices(row: dict[str, Any], answer: str, question_id: str, wanted: Wanted) -> tuple[list[str], int]:
+    """The four options as given, or, in the training file, the answer among some wrong ones; and the right one's place.
 
     Raises:
         RowProblem: the letter is none, or names another option than the answer.
@@ -81,20 +83,21 @@ def _choices(row: dict[str, Any], answer: str, question_id: str, wanted: Wanted)
         negatives = row.get("negative_answers")
         if not isinstance(negatives, list):
             raise RowProblem("no_answer", "neither golden_choice_idx nor negative_answers is there")
-        free = sorted({text_of(one, "negative answer") for one in negatives} - {answer})
+        others = {folded(text): text for text in (text_of(one, "negative answer") for one in negatives)}
+        free = sorted(text for key, text in others.items() if key != folded(answer))
         if len(free) < wanted.num_choices - 1:
             raise RowProblem("too_few_labels", f"{len(free)} wrong answers, {wanted.num_choices - 1} are wanted")
         rng = random.Random(f"{wanted.seed}|{question_id}")
         options = [answer, *rng.sample(free, wanted.num_choices - 1)]
         rng.shuffle(options)
-        return options
+        return options, options.index(answer)
     letter = row["golden_choice_idx"]
     if not isinstance(letter, str) or letter not in tuple(LETTERS):
         raise RowProblem("bad_answer", f"golden_choice_idx must be one of {LETTERS}, got {letter!r}"[:200])
     choices = [text_of(row.get(f"choice_{name.lower()}"), f"choice_{name.lower()}") for name in LETTERS]
     if choices[LETTERS.index(letter)] != answer:
         raise RowProblem("bad_answer", f"option {letter} is not the answer {answer!r}"[:200])
-    return choices
+    return choices, LETTERS.index(letter)
 
 
 def _fps(row: dict[str, Any], video: str) -> float:

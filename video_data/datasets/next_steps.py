@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from video_data.datasets.official import StepClip, Wanted
+from video_data.datasets.official import StepClip, Wanted, folded
 from video_data.datasets.rows import QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import RowProblem
 
@@ -114,7 +114,7 @@ def _question(one: _Asked, *, kind: str, pools: "_Pools", wanted: Wanted, rule: 
     return QuestionRow(
         id=question_id, split=clip.split, kind=kind, text=_text(kind, wanted=wanted, rule=rule), choices=choices,
         answer=answer, answer_type="choice" if choices else "text", uri=clip.id, start_s=one.start_s, end_s=one.end_s,
-        group=clip.id,
+        group=clip.id, answer_index=choices.index(answer) if choices else None,
     )  # fmt: skip
 
 
@@ -159,6 +159,6 @@ class _Pools:
 
 def _same(a: str, b: str, rule: NextRule) -> bool:
     if rule.labels == "closed":
-        return a.casefold() == b.casefold()
+        return folded(a) == folded(b)
     first, second = (set(re.findall(r"\w+", one.casefold())) for one in (a, b))
     return not first | second or len(first & second) >= ALIKE * len(first | second)

@@ -293,24 +293,41 @@ def in_time_order(segments: list[SegmentRow]) -> tuple[SegmentRow, ...]:
 
 
 def given_choice(
-    *, id: str, split: str, kind: str, text: str, choices: list[str], answer: str, clip_id: str, start_s: float = 0.0,
-    end_s: float | None = None, ends_loosely: bool = False,
+    *, id: str, split: str, kind: str, text: str, choices: list[str], answer_index: int, clip_id: str,
+    start_s: float = 0.0, end_s: float | None = None, ends_loosely: bool = False,
 ) -> QuestionRow:  # fmt: skip
     """A multiple-choice question as its data set gives it; the clip is its group.
 
+    Options with the same text stay: a published score counts them too, by their place.
+
     Raises:
-        RowProblem: two options are the same text, so that no answer tells them apart, or the window is empty.
+        RowProblem: there are fewer than two options, or the window is empty.
     """
-    if len(choices) < 2 or len({choice.casefold() for choice in choices}) < len(choices):
-        raise RowProblem("bad_choices", "two options have the same text, or there are fewer than two")
-    if answer not in choices:
-        raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
+    if len(choices) < 2:
+        raise RowProblem("bad_choices", f"a choice needs at least two options, got {len(choices)}")
     if end_s is not None and end_s <= start_s:
         raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s ends before it starts")
     return QuestionRow(
-        id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=answer, answer_type="choice",
-        uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id, ends_loosely=ends_loosely,
+        id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=choices[answer_index],
+        answer_type="choice", uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id, ends_loosely=ends_loosely,
+        answer_index=answer_index,
     )  # fmt: skip
+
+
+def folded(label: str) -> str:
+    """A label without case and the last dot: drawn options differ in more than these, as the grader folds them."""
+    return label.casefold().rstrip(". ")
+
+
+def place_of(answer: str, choices: list[str]) -> int:
+    """Place of `answer` among `choices`, the first where several have its text.
+
+    Raises:
+        RowProblem: it is none of them.
+    """
+    if answer not in choices:
+        raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
+    return choices.index(answer)
 
 
 def _unreadable(path: Path, error: OSError) -> VideoError:

@@ -87,6 +87,10 @@ class Question(Record):
     """Place of the right option, counted from 0, where a benchmark's options cannot be told apart by their texts: then
     options are shown with letters, and an answer counts by its letter. None everywhere else."""
 
+    steps_before: int | None = Field(default=None, ge=0, exclude_if=lambda count: count is None)
+    """Of a next-step question of a published data set: so many annotated steps of the clip, by start, come before the
+    asked one, as its official pairs count them. None where the window tells."""
+
     @model_validator(mode="after")
     def _answer_is_a_choice(self) -> Self:
         if self.choices and self.answer not in self.choices:

@@ -15,10 +15,10 @@ WHAT = {
     "teacher": "agent with tools",
     "copy_last": "baseline: the latest gold step (of the choices, if there are any)",
     "task_majority": "baseline: most frequent next step of the known task",
-    "bigram_predicted": "baseline: successor of the step the teacher's tools saw last",
-    "bigram_gold": "baseline: successor of the true last step",
-    "trigram_predicted": "baseline: successor of the two steps the teacher's tools saw last",
-    "trigram_gold": "baseline: successor of the true last two steps",
+    "bigram_predicted": "baseline: successor, in the known task, of the step the teacher's tools saw last",
+    "bigram_gold": "baseline: successor, in the known task, of the true last step",
+    "trigram_predicted": "baseline: successor, in the known task, of the two steps the teacher's tools saw last",
+    "trigram_gold": "baseline: successor, in the known task, of the true last two steps",
 }
 
 

@@ -38,8 +38,8 @@ def test_coin_sample() -> None:
 
 def test_crosstask_sample() -> None:
     clips, segments, questions, refused = counts(read("crosstask", "crosstask"))
-    assert (clips, segments, refused) == (120, 924, {"starts_with_previous": 9, "too_few_steps": 3})
-    assert questions == {(s, k): n for k in ("next_choice", "next_open") for s, n in (("train", 690), ("test", 105))}
+    assert (clips, segments, refused) == (120, 924, {"too_few_steps": 3})
+    assert questions == {(s, k): n for k in ("next_choice", "next_open") for s, n in (("train", 698), ("test", 106))}
 
 
 def test_epic_sample() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from video_data.datasets.clip_folder import ClipFolder
-from video_data.datasets.next_steps import NextRule, next_questions
+from video_data.datasets.next_steps import NextRule, next_questions, num_started_together
 from video_data.datasets.official import StepClip, Wanted
 from video_data.datasets.rows import SegmentRow
 from video_data.datasets.strict_jsonl import RowProblem
@@ -35,6 +35,37 @@ def test_history_and_window_are_limited_as_asked() -> None:
     questions, refused = next_questions(CLIPS, wanted=wanted, rule=NextRule())
     assert [(q.answer, q.start_s, q.end_s) for q in questions] == [("drink", 23.0, 28.0)]
     assert [(row.item, row.reason) for row in refused] == [("b", "too_few_steps")]
+
+
+def steps(*times: tuple[float, float, str]) -> StepClip:
+    return StepClip("a", "train", "tea", 100.0, tuple(SegmentRow(*one) for one in times))
+
+
+@pytest.mark.parametrize(
+    ("asked_starts_s", "end_s"), [(10.0, 10.5), (10.2, 10.5), (10.5, 10.5), (12.0, 12.0), (14.0, 14.0), (20.0, 14.0)]
+)
+def test_every_step_is_asked_after_the_one_before_it_even_where_both_start_together(
+    asked_starts_s: float, end_s: float
+) -> None:
+    one = steps((10.0, 14.0, "boil"), (asked_starts_s, 25.0, "pour"), (30.0, 31.0, "stir"))
+    wanted = Wanted(None, None, kinds=("next_open",), per_clip=None)
+    questions, refused = next_questions([one], wanted=wanted, rule=NextRule())
+    assert [(q.answer, q.end_s, q.steps_before) for q in questions] == [("pour", end_s, 1), ("stir", 25.0, 2)]
+    assert not refused and num_started_together([one]) == (asked_starts_s < 10.5)
+
+
+@pytest.mark.parametrize("last_starts_s", [5.0, 29.2, 29.96, 30.0])
+def test_an_action_is_asked_a_gap_before_it_starts_whether_or_not_the_last_one_has_begun(last_starts_s: float) -> None:
+    one = steps((last_starts_s, 40.0, "take cup"), (30.0, 31.0, "wash cup"))
+    wanted = Wanted(None, None, kinds=("next_open",))
+    (question,), refused = next_questions([one], wanted=wanted, rule=NextRule(cut="before_next", labels="closed"))
+    assert (question.answer, question.end_s, question.steps_before, refused) == ("wash cup", 29.0, 1, [])
+
+
+def test_an_action_before_which_nothing_can_be_seen_is_refused() -> None:
+    one = steps((0.1, 0.5, "take cup"), (0.9, 3.0, "wash cup"))
+    questions, refused = next_questions([one], wanted=Wanted(None, None), rule=NextRule(cut="before_next"))
+    assert not questions and [row.reason for row in refused] == ["nothing_seen"]
 
 
 def test_too_few_labels_are_refused_and_not_padded() -> None:

@@ -58,6 +58,8 @@ class QuestionRow:
     """The data's authors let windows run past the end of a clip; there they are cut, not refused."""
     answer_index: int | None = None
     """Place of the right option, counted from 0, in a benchmark, where two options may have the same text."""
+    steps_before: int | None = None
+    """Of a question about the next of the annotated steps: so many of them, by start, come before the asked one."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from aot import STAGES
-from aot.errors import AotError, GuardStop, missing_package
+from aot.errors import AotError, ConfigError, GuardStop, missing_package
 
 app = typer.Typer(
     name="aot",
@@ -129,6 +129,29 @@ def baselines(
         print(measure_baselines(loaded, config).model_dump_json(indent=1))
     else:
         print("\n".join(baseline_lines(loaded, config)))
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Predictions: JSON, JSON lines, CSV or Parquet")],
+    overrides: OverridesArgument = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML whose data set was asked.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="A run's questions.jsonl, or own questions, instead.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Grade anybody's predictions, with n and interval; needs no clip and no model."""
+    from aot.config import load_config
+    from aot.pipeline.score import score_file, score_lines
+
+    if overrides and config is None:
+        raise ConfigError(f"{overrides[0]} changes a setting of --config CONFIG, and none is given")
+    loaded = load_config(config, overrides=tuple(overrides or ())) if config else None
+    found = score_file(predictions, config=loaded, config_path=config or Path(), questions=questions)
+    print(found.model_dump_json(indent=1) if as_json else "\n".join(score_lines(found)))
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
 
 
 @app.command()

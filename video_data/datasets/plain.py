@@ -8,9 +8,9 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from video_data.datasets.clip_folder import DiskNames
+from video_data.datasets.clip_folder import DiskNames, composed
 from video_data.datasets.plain_fields import (
     AnnotationFields,
     QuestionFields,
@@ -48,18 +48,21 @@ class CheckedQuestions:
     """So many windows ran past the end of their clip and were cut there."""
 
 
-def read_plain(root: Path, questions: str, annotations: str | None) -> PlainData:
+def read_plain(
+    root: Path, questions: str, annotations: str | None, *, clips: Literal["needed", "not_needed"] = "needed"
+) -> PlainData:
     """The plain data set in the folder `root`, whose questions lie in the file `questions`.
 
     Args:
         root: folder of the clips.
         questions: path of the questions file, relative to `root`.
         annotations: path of the annotations file, relative to `root`, or None.
+        clips: `not_needed` looks for none, for work on labels only.
 
     Raises:
         VideoError: a file is missing or unreadable. Bad lines are refused rows, not errors.
     """
-    reader = _Reader(Path(root).resolve())
+    reader = _Reader(Path(root).resolve(), clips)
     question_rows = reader.rows(read_json_lines(Path(root) / questions), reader.question)
     annotation_rows: tuple[AnnotationRow, ...] = ()
     if annotations is not None:
@@ -132,8 +135,9 @@ def _check_window(
 class _Reader:
     """Turns lines into rows and remembers what earlier lines used."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, wanted: Literal["needed", "not_needed"]) -> None:
         self.root = root
+        self._wanted = wanted
         self._names = DiskNames(root)
         self.clips: dict[str, Path] = {}
         self.refused: list[RefusedRow] = []
@@ -216,6 +220,8 @@ class _Reader:
         relative = PurePosixPath(video)
         if relative.is_absolute() or ".." in relative.parts or "\0" in video:
             raise RowProblem("path_outside", f"{video!r} must be a path inside the data folder")
+        if self._wanted == "not_needed":
+            return composed(relative.as_posix()), self.root / relative
         relative = self._names.spelled(relative)
         path = self.root / relative
         try:

@@ -19,7 +19,7 @@ from aot.answers import find_answer, parse_answer
 from aot.errors import SourceError
 from aot.records import Prediction, Question
 from text_cot.datasets.rows import TextRow, read_rows
-from video_data.datasets.official import is_not_utf8, read_json
+from video_data.datasets.official import read_json
 from video_data.datasets.rows import RefusedRow
 from video_data.datasets.strict_jsonl import RowProblem
 from video_data.errors import VideoError
@@ -32,13 +32,7 @@ SAYS = (
 """Columns that may hold what was predicted, the first one that is there; `answer` beside another one is the gold."""
 _WRAPPERS = ("predictions", "results", "data")
 _OWN = {"question_id", "arm", "mode", "raw_text", "answer"}
-FINE = (
-    'an object {"id": answer}, or rows with an id ('
-    + ", ".join(IDS)
-    + ") and a prediction ("
-    + ", ".join(SAYS[:-1])
-    + ")"
-)
+FINE = f'an object {{"id": answer}}, or rows with an id ({", ".join(IDS)}) and a prediction ({", ".join(SAYS[:-1])})'
 
 
 @dataclass(frozen=True)
@@ -108,8 +102,8 @@ def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON va
     Raises:
         RowProblem: it has no id or no prediction.
     """
-    if any(is_not_utf8(text) for text in (key, *_texts(row))):
-        raise RowProblem("not_utf8", "the row holds a byte that is not UTF-8")
+    if any("\ud800" <= char <= "\udfff" for text in (key, *_texts(row)) for char in text):
+        raise RowProblem("not_utf8", "the row holds a byte that is not UTF-8, or half a character")
     if key and not isinstance(row, dict):
         return Said(place, (key,), row)
     if not isinstance(row, dict):
@@ -145,7 +139,7 @@ def _own(place: str, row: Mapping[str, Any]) -> Said:
 
 
 def _texts(row: Any) -> list[str]:  # noqa: ANN401 - any JSON value
-    values = row.values() if isinstance(row, dict) else [row]
+    values = (*row, *row.values()) if isinstance(row, dict) else (row,)
     return [value for value in values if isinstance(value, str)]
 
 

@@ -77,13 +77,13 @@ def score_file(
     members = [question for question in asked if question.split in splits]
     if not told & splits:
         raise SourceError(_no_match(predictions, members or asked, said))
-    rows, problems, notes = _predictions(members, found)
-    problems.update(row.reason for row in unreadable)
     check_packages(members)
     try:
-        metrics = _rows(members, rows)
+        rows, problems, notes = _predictions(members, found)
+        metrics = tuple(_rows(members, rows))
     finally:
         stop_workers()
+    problems.update(row.reason for row in unreadable)
     others = sum(question is not None and question.split not in splits for question, _ in found)
     if others:
         notes.append(f"{others} predictions are about questions of other splits and are not scored")
@@ -94,7 +94,7 @@ def score_file(
         problems={reason: count for reason, count in sorted(problems.items()) if count},
         refused=dict(sorted(Counter(row.reason for row in refused).items())),
         notes=tuple(notes),
-        rows=tuple(metrics),
+        rows=metrics,
     )
 
 

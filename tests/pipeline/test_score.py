@@ -130,6 +130,22 @@ def test_a_bad_byte_loses_its_row(tmp_path: Path) -> None:
     assert found.problems == {"missing": 1, "not_utf8": 1} and accuracies(found)["all"] == (75.0, 4)
 
 
+@pytest.mark.parametrize(
+    "row", ['"11_1": "\\ud800"', '"\\ud800": 1', '"11_1": {"prediction": "\\udc80"}', '"11_1": {"\\ud800": 1}']
+)
+def test_half_a_character_loses_its_row(tmp_path: Path, row: str) -> None:
+    found = graded(tmp_path, '{"11_0": "A", "11_2": "E", "12_0": "C", ' + row + "}")
+    assert found.problems == {"missing": 1, "not_utf8": 1}
+
+
+@pytest.mark.parametrize(
+    "value", [[], {}, [1, 2, 3], {"a": 1}, True, -1, 1e308, 10**400, "x" * 20_000, "\x1b[2J", float("nan")]
+)
+def test_odd_predictions_are_wrong_and_stop_nobody(tmp_path: Path, value: object) -> None:
+    found = graded(tmp_path, {**{key: "ABCDE"[place] for key, place in RIGHT.items()}, "11_1": value})
+    assert accuracies(found)["all"] == (75.0, 4) and "\x1b" not in "".join(score_lines(found))
+
+
 def test_what_says_nothing_is_no_answer_and_places_must_count_from_0(tmp_path: Path) -> None:
     found = graded(tmp_path, {"11_0": 1, "11_1": 2, "11_2": 5, "12_0": None})
     rates = {row.metric: row.value for row in found.rows if row.kind == "all"}

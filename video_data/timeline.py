@@ -91,3 +91,17 @@ def sound_spans(
         else:
             spans.append((start_s, end_s))
     return tuple(spans)
+
+
+def first_hole(spans: Sequence[tuple[float, float]], *, start_s: float, end_s: float) -> tuple[float, float] | None:
+    """The first stretch of a window that `spans` leave out for longer than MAX_GAP_S, or None.
+
+    >>> first_hole([(0.0, 2.7)], start_s=0.0, end_s=5.0), first_hole([(0.0, 2.7)], start_s=1.0, end_s=2.5)
+    ((2.7, 5.0), None)
+    """
+    seen_s = start_s
+    for low_s, high_s in [*spans, (end_s, end_s)]:
+        if min(low_s, end_s) - seen_s > MAX_GAP_S:
+            return seen_s, min(low_s, end_s)
+        seen_s = max(seen_s, high_s)
+    return None

@@ -128,9 +128,11 @@ class Seen:
 
     @cached_property
     def duration_s(self) -> float:
-        """From time 0 to the end of the last picture, or to where the header says that a cut file ended."""
-        declared_s = _seconds(self.facts, [self.facts.declared_end_pts], zero=self.zero_ticks)[0]
-        return max(self.end_s, declared_s) if self.facts.shortfall else self.end_s
+        """From time 0 to the end of the last picture, or to where a clip that lost pictures promised to end."""
+        if not self._losses():
+            return self.end_s
+        promised = (self.facts.end_pts, self.facts.declared_end_pts)
+        return max(self.end_s, *_seconds(self.facts, promised, zero=self.zero_ticks))
 
     @property
     def num_sound(self) -> int:

@@ -58,7 +58,10 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     clips = {uri: store.clip(uri) for uri in store.uris()}
     durations_s = {uri: clip.duration_s for uri, clip in clips.items()}
     times_s = {uri: clip.times_s for uri, clip in clips.items()}
-    checked = check_windows(source.questions, durations_s, times_s=times_s)
+    partial = {uri: clip for uri, clip in clips.items() if clip.verdict == "partial"}
+    refusals += [Refusal(item=uri, boundary="decode", reason="partial", detail=c.note) for uri, c in partial.items()]
+    spans_s = {uri: clip.spans_s for uri, clip in partial.items()}
+    checked = check_windows(source.questions, durations_s, times_s=times_s, partial_spans_s=spans_s)
     refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
     if checked.num_cut:
         log.info("%d windows run past the end of their clip and are cut there", checked.num_cut)

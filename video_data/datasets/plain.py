@@ -21,6 +21,8 @@ from video_data.datasets.plain_fields import (
 )
 from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
+from video_data.facts import Spans
+from video_data.timeline import first_hole
 
 WINDOW_TOLERANCE_S = 0.5
 """How far a window may reach past the last frame; players round durations."""
@@ -75,24 +77,27 @@ def check_windows(
     durations_s: Mapping[str, float],
     *,
     times_s: Mapping[str, Sequence[float]] | None = None,
+    partial_spans_s: Mapping[str, Spans] | None = None,
 ) -> CheckedQuestions:
     """Questions sorted by whether their window lies inside their clip, and shows any of its stored frames.
 
     A window that may end loosely (`QuestionRow.ends_loosely`) is cut at the end of its clip, if it starts before that.
 
-    Reasons: `clip_refused` where the clip could not be decoded, `window_outside` where the window is outside it, and
-    `window_without_frames` where no stored frame lies in the window, so that nobody could see what is asked about.
+    Reasons: `clip_refused` where the clip could not be decoded, `window_outside` where the window is outside it,
+    `window_not_decoded` where a part of the window is damaged, and `window_without_frames` where no stored frame lies
+    in the window, so that nobody could see what is asked about.
 
     Args:
         questions: as read.
         durations_s: length of each clip that could be decoded.
         times_s: times of the stored frames of each of these clips; None leaves `window_without_frames` unchecked.
+        partial_spans_s: for each clip that is partial, the stretches that came out undamaged.
     """
     good, refused, num_cut = [], [], 0
     for row in questions:
         try:
             checked = _cut(row, durations_s)
-            _check_window(checked, durations_s, times_s)
+            _check_window(checked, durations_s, times_s, (partial_spans_s or {}).get(row.uri))
         except RowProblem as problem:
             refused.append(problem.row(row.id))
         else:
@@ -109,7 +114,10 @@ def _cut(row: QuestionRow, durations_s: Mapping[str, float]) -> QuestionRow:
 
 
 def _check_window(
-    row: QuestionRow, durations_s: Mapping[str, float], times_s: Mapping[str, Sequence[float]] | None
+    row: QuestionRow,
+    durations_s: Mapping[str, float],
+    times_s: Mapping[str, Sequence[float]] | None,
+    spans_s: Spans | None,
 ) -> None:
     """Refuse a question that cannot be answered by looking.
 
@@ -123,6 +131,13 @@ def _check_window(
     if row.start_s >= duration_s or (row.end_s is not None and row.end_s > duration_s + WINDOW_TOLERANCE_S):
         raise RowProblem("window_outside", f"{window} is outside {row.uri!r}, 0-{duration_s:.2f} s")
     end_s = duration_s if row.end_s is None else row.end_s
+    hole = None if spans_s is None else first_hole(spans_s, start_s=row.start_s, end_s=min(end_s, duration_s))
+    if hole is not None:
+        raise RowProblem(
+            "window_not_decoded",
+            f"{window} of {row.uri!r} cannot be seen whole: the clip is damaged at {hole[0]:.2f}-{hole[1]:.2f} s; "
+            "ask about another window, or mend the clip",
+        )
     if times_s is not None and not any(row.start_s <= time_s <= end_s for time_s in times_s[row.uri]):
         near_s = min(times_s[row.uri], key=lambda time_s: max(row.start_s - time_s, time_s - end_s))
         raise RowProblem(

@@ -90,7 +90,7 @@ _TAKES = {
 }
 NOT_IN_RESULTS = (
     "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
-    "teacher.gpus_per_worker", "train.frame_cache_mb",
+    "teacher.gpus_per_worker", "train.frame_cache_mb", "teacher.max_failed_share", "filter.min_kept",
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip
 """Settings that may change between a run and its resumption."""

@@ -88,6 +88,9 @@ class TeacherConfig(Section):
     appearance: PathText | None = None
     """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
     faults: FaultsConfig | None = None
+    max_failed_share: float = Field(default=0.8, ge=0, le=1)
+    """If more than this share of the training traces came to no answer, the run stops after generate (exit code 4) and
+    says why they failed: tools, prompts or model do not fit the data then. 1 goes on whatever failed."""
 
 
 class FilterConfig(Section):
@@ -110,3 +113,7 @@ class FilterConfig(Section):
     """Whether a chat model reads each trace and names its faults (`judge_chat`, else `chat`)."""
     near_duplicate_jaccard: float = Field(default=0.97, ge=0, le=1)
     leak_jaccard: float = Field(default=0.97, ge=0, le=1)
+    min_kept: int = Field(default=1, ge=0)
+    """If fewer training traces are kept, the run stops before it trains (exit code 4) and says why they were dropped.
+    So low that a first look at a few clips (--limit) goes on, with a warning; a real job wants hundreds. 0 goes on with
+    none, for arms that learn answers only."""

@@ -10,6 +10,7 @@ from typing import Literal
 from aot import STAGES
 from aot.config import RunConfig
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
+from aot.pipeline.gates import check_gate
 from aot.pipeline.progress import StageProgress
 from aot.pipeline.sharding import generate_shard, prepared_run, require_shards
 from aot.runs import (
@@ -60,13 +61,25 @@ def run_stages(
     for stage in stages:
         if stage_done(run, stage):
             log.info("%s: finished before, nothing to do", stage)
-            continue
-        if stage == "generate":
-            require_shards(run, config_path=config_path)
-        _do(run, config, stage)
+        else:
+            if stage == "generate":
+                require_shards(run, config_path=config_path)
+            if stage == "train":
+                _check_gates(
+                    run, config, [earlier for earlier in STAGES[: STAGES.index(stage)] if earlier not in stages]
+                )
+            _do(run, config, stage)
+        _check_gates(run, config, (stage,))
     if all(stage_done(run, stage) for stage in STAGES) and not run.done.exists():
         publish(run.done, config.digest() + "\n")
     return run, 3 if num_refused(run) else 0
+
+
+def _check_gates(run: RunFolder, config: RunConfig, stages: Sequence[str]) -> None:
+    """Stop before anything is trained on too little; what was trained already stays as it is."""
+    if not stage_done(run, "train"):
+        for stage in stages:
+            check_gate(run, config, stage)
 
 
 def num_refused(run: RunFolder) -> int:
@@ -209,6 +222,9 @@ def _log_to_file(run: RunFolder) -> None:
     root = logging.getLogger()
     if any(isinstance(h, logging.FileHandler) and h.baseFilename == str(run.log.resolve()) for h in root.handlers):
         return
+    for old in [handler for handler in root.handlers if isinstance(handler, _LogFile)]:
+        root.removeHandler(old)  # of another run of this process; what comes now is not about it
+        old.close()
     try:
         handler = _LogFile(run.log.resolve(), encoding="utf-8")
     except OSError as error:

@@ -86,6 +86,8 @@ def _line(stage: str, entry: dict[str, Any], *, logged_s: float) -> str:
         parts.append(f"about {entry['left_s']:.0f} s left")
     if "seconds" in entry and state == "done":
         parts.append(f"{entry['seconds']} s")
+    if entry.get("gate"):
+        parts.append(f"the run stopped after it: {entry['gate']}")
     if state in ("failed", "stopped"):
         parts.append(f"last error: {entry.get('error', 'unknown')}" if state == "failed" else entry.get("error", ""))
     return "  ".join(parts)

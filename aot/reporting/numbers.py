@@ -54,8 +54,8 @@ def _figures(value: float) -> str:
 def title(name: str) -> str:
     """A field name as a heading.
 
-    >>> title("pass_at_1"), title("seconds_per_kept")
-    ('pass@1', 'seconds per kept')
+    >>> title("pass_at_1"), title("seconds_per_trace")
+    ('pass@1', 'seconds per trace')
     """
     return _NAMES.get(name, " ".join(_NAMES.get(word, word) for word in name.split("_")))
 

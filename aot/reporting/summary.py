@@ -65,8 +65,8 @@ def _teacher(data: RunData, *, splits: Sequence[str] | None) -> list[str]:
         f"{row.cost}"
         for row in spend_rows(teacher)
     ]
-    seconds = teacher.get("seconds_per_kept_trace")
-    return [*lines, f"teacher: {short(seconds)} s for each kept trace"] if seconds else lines
+    seconds = teacher.get("seconds_per_verified_trace")
+    return [*lines, f"teacher cost: {short(seconds)} s per verified trace"] if seconds else lines
 
 
 def _funnel(data: RunData) -> list[str]:

@@ -30,7 +30,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_a_moved_threshold_filters_again_and_generates_nothing(first: RunFolder, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in first.root.rglob("*") if path.is_file()}
-    run = do(config_of(tmp_path / "run", f"run.reuse={first.root}", "filter.max_words=9"), "filter")
+    moved = ("filter.max_words=9", "filter.min_kept=0")
+    run = do(config_of(tmp_path / "run", f"run.reuse={first.root}", *moved), "filter")
     assert {p.name: p.read_bytes() for p in run.traces.iterdir()} == {
         p.name: p.read_bytes() for p in first.traces.iterdir()
     }

@@ -185,7 +185,7 @@ def build_run(root: Path, *, clips: int = 12, hostile: str = "", gallery: int = 
     publish_rows(run.verdicts, [verdict for t in training for verdict in _verdicts(t, t in kept, hostile)])
     publish(run.funnel, _funnel(len(kept), len(dropped)).model_dump_json())
     publish_json(run.teacher_stats, {
-        "planner": "rules", "questions": len(questions), "candidates": 3, "seconds_per_kept_trace": 0.21,
+        "planner": "rules", "questions": len(questions), "candidates": 3, "seconds_per_verified_trace": 0.21,
         "status": {"ok": 60},
         "yields": [{"split": "train", "kind": "all", "n": 200, "attempts": 1.4,
                     "pass_at_1": {"value": 0.61, "low": 0.5, "high": 0.7},

@@ -74,6 +74,11 @@ class ArmConfig(Section):
     """None means train.max_steps."""
     seed: Seed = 0
 
+    @property
+    def learns_rationales(self) -> bool:
+        """Whether it is asked to; how many it then saw stands in its training.json."""
+        return self.rationale_weight > 0 and self.order != "answers_only"
+
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
         if self.chains == "self" and self.order not in ("pre", "both"):  # both: RunConfig tells what the door takes

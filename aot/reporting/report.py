@@ -19,6 +19,7 @@ from aot.reporting.tables import (
     headline_rows,
     honest_sentences,
     kind_tables,
+    learning_sentences,
     paired_rows,
     quality_tables,
     roles,
@@ -76,7 +77,7 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
 
 
 def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, Any]:
-    role = roles(config)
+    role = roles(data.learning, config)
     panels = make_gallery(data, book, limit=config.report.gallery, arm=role.main or role.control, filters=config.filter)
     return {
         **making_sections(data, config),
@@ -107,6 +108,8 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "facts": facts,
         "config": config,
         "data": data,
+        "shown": lambda arm: data.learning.shown(arm, config.train.arms),
+        "learning": learning_sentences(data, config),
         "counts": question_counts(data),
         "totals": funnel_bars(data.funnel) if data.funnel else None,
         "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,

@@ -6,7 +6,7 @@ from aot.config import RunConfig, load_saved
 from aot.reporting.chat_costs import check_sentences, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import percent, plain, short, title
-from aot.reporting.tables import headline_kind, headline_rows, honest_sentences
+from aot.reporting.tables import headline_kind, headline_rows, honest_sentences, learning_sentences
 from aot.reporting.text_results import Results, results_of
 from aot.reporting.text_tables import text_sentences
 from aot.runs import RunFolder
@@ -22,6 +22,7 @@ def summary_lines(run: RunFolder) -> list[str]:
     shown = (config.evaluate.splits[0], "train") if config.door == "text" else None
     lines = [*_teacher(data, splits=shown), *_funnel(data)]
     lines += _text_answers(results_of(data, config)) if config.door == "text" else _video_answers(data, config)
+    lines += learning_sentences(data, config)
     return [*lines, f"report: {run.report if run.report.exists() else 'not written yet'}"]
 
 

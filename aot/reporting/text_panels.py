@@ -27,6 +27,7 @@ TRAINING_COLUMNS = {
     "trainable_share": "share of all",
     "questions": "questions",
     "lessons": "lessons",
+    "rationales_seen": "rationales seen",
     "max_steps": "steps",
     "packing": "rows",
 }
@@ -95,7 +96,7 @@ class RoundsView:
 
 def text_gallery(data: RunData, config: RunConfig) -> list[TextPanel]:
     """Questions of every fate, as many as report.gallery says."""
-    role = roles(config)
+    role = roles(data.learning, config)
     sources = gallery_sources(data, limit=config.report.gallery, arm=role.main or role.control, filters=config.filter)
     return [_panel(source, anchor=f"t{number}") for number, source in enumerate(sources, start=1)]
 
@@ -127,7 +128,8 @@ def training_table(data: RunData, config: RunConfig) -> StatTable | None:
         path = data.run.arm(arm.name) / "training.json"
         facts = read_json(path) if path.exists() else {}
         if isinstance(facts, dict) and facts:
-            rows.append((arm.name, arm.tuning, *(_figure(facts.get(key)) for key in TRAINING_COLUMNS)))
+            name = data.learning.shown(arm.name, config.train.arms)
+            rows.append((name, arm.tuning, *(_figure(facts.get(key)) for key in TRAINING_COLUMNS)))
     columns = ("arm", "tuning", *TRAINING_COLUMNS.values())
     return StatTable("What each arm learned from", columns, tuple(rows)) if rows else None
 

@@ -16,6 +16,7 @@ from aot.filtering.funnel import FilterCount
 from aot.pipeline import run_stages
 from aot.pipeline.gates import check_gate
 from aot.pipeline.status import status_lines
+from aot.pipeline.video import train
 from aot.records import Trace, TraceError, Verdict
 from aot.runs import RunFolder, publish, publish_json, publish_rows
 
@@ -102,6 +103,18 @@ def test_too_few_kept_traces_stop_before_anything_is_trained(sums: Path) -> None
     with pytest.raises(GuardStop, match="nothing was trained"):
         stages(sums, "filter.min_kept=15", only=("train",))
     assert not RunFolder(sums.parent / "run").arm("pre").exists()
+
+
+def test_no_arm_is_trained_on_nothing_whatever_the_gates_let_pass(sums: Path, tmp_path: Path) -> None:
+    stages(sums, "filter.min_kept=0", "filter.max_words=1")
+    with pytest.raises(GuardStop, match="no chain was kept"):
+        stages(sums, "filter.min_kept=0", "filter.max_words=1", only=("train",))
+    run = RunFolder(tmp_path / "video")
+    publish_rows(run.kept, [])
+    config = RunConfig.model_validate({"data": {"dataset": "toy_kitchen"}})
+    with pytest.raises(GuardStop, match="so distilled would learn no rationale; nothing was trained"):
+        train(run, config, lambda done, total: None)
+    assert not run.arm("answer_only").exists()
 
 
 def test_a_shard_passes_and_the_command_that_puts_them_together_counts_all(sums: Path) -> None:

@@ -194,7 +194,8 @@ def build_run(root: Path, *, clips: int = 12, hostile: str = "", gallery: int = 
                            "share": {"value": 0.93, "low": 0.9, "high": 0.95}}], "tool_cost": [],
     })  # fmt: skip
     publish_rows(run.refusals, [Refusal(item=f"x{hostile}.mp4", boundary="decode", reason="truncated", detail=hostile)])
-    for arm in ("answer_only", "distilled"):
+    for arm, rationales in (("answer_only", 0), ("distilled", len(kept))):
+        publish_json(run.arm(arm) / "training.json", {"questions_seen": 20, "rationales_seen": rationales})
         lines = [f'{{"step": {i}, "loss": {3 / i + 0.1}, "label_loss": {1 / i}, "lr": 0.002}}' for i in range(1, 61)]
         publish(run.arm(arm) / "metrics.jsonl", "\n".join(lines) + "\n")
     publish_rows(run.predictions / "all.jsonl", held)

@@ -146,6 +146,19 @@ def test_card_states_results_limits_licence_and_where_answers_come_from(make_run
     assert "license: unknown" in run.model_card.read_text(encoding="utf-8")
 
 
+def test_an_arm_that_saw_no_rationale_is_called_distilled_nowhere(make_run: MakeRun) -> None:
+    run, config = make_run()
+    publish_json(run.arm("distilled") / "training.json", {"questions_seen": 20, "rationales_seen": 0})
+    write_card(run, config)
+    page = page_of(run, config)
+    texts = (page.text.partition("Settings, and how to repeat")[0], run.model_card.read_text(encoding="utf-8"))
+    for text in (*texts, "\n".join(summary_lines(run))):
+        named = re.findall(r"distilled(?:_no_frames)?(?! \(saw no|_no_frames| student\.)", text)
+        assert named == [] and "distilled (saw no rationale)" in text
+        assert "learns from what was kept" not in text and "better than" not in text
+    assert "no student of this run" in texts[1] and "tags: [video]" in texts[1]
+
+
 def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_run: MakeRun) -> None:
     run, config = make_run()
     write_report(run, config, frames=read_frames, true_size=true_size)

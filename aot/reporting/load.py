@@ -13,6 +13,7 @@ from aot.errors import SourceError
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.runs import RunFolder, read_rows
+from aot.traces import read_faults
 
 Row = TypeVar("Row", bound=BaseModel)
 Json = dict[str, Any]
@@ -66,6 +67,14 @@ class RunData:
     missing: tuple[str, ...]
     """Names of files that are not there or cannot be read."""
     learning: Learning = field(default_factory=Learning)
+    planted: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Question id and sample of each trace with a planted defect, to the kind of defect."""
+
+    @property
+    def finished(self) -> set[str]:
+        """Stages that are done."""
+        stages = _mapping(self.provenance.get("stages"))
+        return {name for name, stage in stages.items() if _mapping(stage).get("state") == "done"}
 
     def metric(self, *, arm: str, mode: str, split: str, kind: str, metric: str) -> MetricRow | None:
         """The row of that key, or None."""
@@ -96,6 +105,7 @@ def load_run(run: RunFolder, *, door: Literal["video", "text"] = "video") -> Run
         curves=_curves(run),
         missing=tuple(missing),
         learning=read_learning(run),
+        planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )
 
 

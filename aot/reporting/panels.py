@@ -92,6 +92,8 @@ class Panel:
     question: Question
     state: str
     """kept, rejected, held out or not filtered."""
+    planted: str
+    """Kind of the defect that was planted in it; empty if none was."""
     note: str
     timeline: Drawing | None
     steps: tuple[StepView, ...]
@@ -123,6 +125,7 @@ class PanelSource:
     annotation: ClipAnnotation | None
     verdicts: Sequence[Verdict]
     predictions: Sequence[Prediction]
+    planted: str = ""
 
 
 def make_panel(source: PanelSource, book: ThumbBook, *, anchor: str) -> Panel:
@@ -139,6 +142,7 @@ def make_panel(source: PanelSource, book: ThumbBook, *, anchor: str) -> Panel:
         trace=trace,
         question=question,
         state=source.state,
+        planted=source.planted,
         note=note,
         timeline=_timeline(source) if source.annotation or _seen_steps(trace) else None,
         steps=steps,

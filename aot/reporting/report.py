@@ -8,8 +8,9 @@ from typing import Any
 
 from aot.config import RunConfig, dump_config
 from aot.errors import ConfigError
+from aot.evaluation.baselines import NEXT_KINDS
 from aot.reporting.chat_costs import HIDDEN, check_sentences, gpu_hours, spend_rows
-from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected_examples
+from aot.reporting.filters import fault_rows, funnel_bars, planted_sentence, reason_bars, rejected_examples
 from aot.reporting.gallery import make_gallery
 from aot.reporting.load import RunData, load_run
 from aot.reporting.tables import (
@@ -115,6 +116,9 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,
         "faults": fault_rows(data.funnel.faults) if data.funnel and data.funnel.faults else [],
         "rejected": rejected_examples(data, config),
+        "planted": planted_sentence(data),
+        "finished": data.finished,
+        "why_no": why_nothing(data, config),
         "teacher": stats_view({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
         "spend": spend_rows(data.teacher),
         "gpu_hours": gpu_hours(data.teacher),
@@ -124,6 +128,23 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "settings": dump_config(config),
         "commands": [shlex.join(command) for command in commands],
         "seconds": stage_seconds(facts),
+    }
+
+
+def why_nothing(data: RunData, config: RunConfig) -> dict[str, str]:
+    """Why a section of a finished evaluation is empty."""
+    splits = ", ".join(config.evaluate.splits)
+    asked = [question for question in data.questions.values() if question.split in config.evaluate.splits]
+    known = any(question.kind in NEXT_KINDS for question in asked)
+    options = any(question.choices for question in asked)
+    return {
+        "metrics": f"metrics.json holds no accuracy on {splits}",
+        "confusion": f"no student answered the next-step questions of {splits}"
+        if known
+        else f"no question of {splits} asks for the next step",
+        "probabilities": "the predictions hold no probabilities"
+        if options
+        else f"no question of {splits} has options, and only those get probabilities",
     }
 
 

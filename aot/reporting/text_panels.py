@@ -56,6 +56,7 @@ class TextPanel:
     question: Question
     trace: Trace
     state: str
+    planted: str
     text: str
     chain: str
     verdicts: tuple[Verdict, ...]
@@ -144,6 +145,7 @@ def _panel(source: PanelSource, *, anchor: str) -> TextPanel:
         question=source.question,
         trace=source.trace,
         state=source.state,
+        planted=source.planted,
         text=clip_text(source.question.text, TEXT_LIMIT),
         chain=clip_text(source.trace.rationale, TEXT_LIMIT),
         verdicts=tuple(sorted(source.verdicts, key=lambda verdict: verdict.keep)),

@@ -11,6 +11,7 @@ from aot.filtering.funnel import FaultScore, FaultTotals, FilterCount, Funnel
 from aot.records import (
     ClipAnnotation,
     MediaRef,
+    PlantedFault,
     Prediction,
     Question,
     Refusal,
@@ -183,6 +184,8 @@ def build_run(root: Path, *, clips: int = 12, hostile: str = "", gallery: int = 
     publish_rows(run.kept, (t.timeless() for t in kept))
     publish_rows(run.dropped, (t.timeless() for t in dropped))
     publish_rows(run.verdicts, [verdict for t in training for verdict in _verdicts(t, t in kept, hostile)])
+    spoilt = PlantedFault(question_id=dropped[0].question_id, sample_index=0, fault=f"wrong_label{hostile}")
+    publish_rows(run.faults / "part-0.jsonl", [spoilt])
     publish(run.funnel, _funnel(len(kept), len(dropped)).model_dump_json())
     publish_json(run.teacher_stats, {
         "planner": "rules", "questions": len(questions), "candidates": 3, "seconds_per_verified_trace": 0.21,

@@ -1,3 +1,4 @@
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -93,6 +94,37 @@ def test_empty_run_folder_gives_a_page_that_says_what_is_missing(make_run: MakeR
     publish_json(empty.run_json, {})
     page = page_of(empty, config)
     assert "metrics.json" in page.text and page.text.count("Nothing to show") >= 7
+
+
+def test_planted_defects_are_marked_among_the_rejected_and_counted(make_run: MakeRun) -> None:
+    run, config = make_run(gallery=200)
+    page = page_of(run, config)
+    dropped = len(run.dropped.read_text().splitlines())
+    assert page.text.count("planted defect: wrong_label") == 2, "once among the rejected, once in the gallery"
+    assert f"answer_mismatch ({dropped - 1}, 1 of them planted)" in page.text
+    assert f"1 of {dropped} dropped traces had been verified" in page.text
+    assert f"{dropped - 1} failed by themselves" in page.text
+
+
+def test_a_finished_stage_is_not_said_to_make_what_it_could_not(make_run: MakeRun) -> None:
+    run, config = make_run()
+    for part in run.predictions.glob("*.jsonl"):
+        part.unlink()
+    questions = [json.loads(line) for line in run.questions.read_text().splitlines()]
+    asked = [row for row in questions if row["kind"] == "count" or row["split"] == "train"]
+    run.questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    publish_json(run.metrics, [])
+    text = " ".join(page_of(run, config).text.split())
+    assert "no option probabilities yet. The evaluate stage makes it." in text
+    publish_json(run.run_json, {"stages": {"evaluate": {"state": "done"}}})
+    text = " ".join(page_of(run, config).text.split())
+    for told in (
+        "no question of test, test_ood has options, and only those get probabilities.",
+        "no question of test, test_ood asks for the next step.",
+        "metrics.json holds no accuracy on test, test_ood.",
+    ):
+        assert f"Nothing to show: {told}" in text
+    assert "The evaluate stage makes it" not in text
 
 
 def test_gallery_holds_as_many_traces_as_asked_of_every_fate(make_run: MakeRun) -> None:

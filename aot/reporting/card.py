@@ -4,6 +4,7 @@ from collections import Counter
 
 from aot.config import ArmConfig, RunConfig
 from aot.reporting.chat_costs import spend_rows
+from aot.reporting.licence import licence_of
 from aot.reporting.load import SAW_NONE, RunData, load_run
 from aot.reporting.numbers import counted, percent, plain
 from aot.reporting.report import render
@@ -41,7 +42,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         role=role,
         arms=[(shown_arm(data, config, arm), what_arm(data, arm)) for arm in config.train.arms],
         learning=learning_sentences(data, config),
-        license="Apache-2.0" if config.data.dataset == "toy_kitchen" else "unknown",
+        licence=licence_of(config),
         disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
         counts=_counts(data),
         teacher=_teacher(data, config),
@@ -67,7 +68,7 @@ def _text_card(run: RunFolder, config: RunConfig) -> str:
         role=role,
         arms=[(shown_arm(data, config, arm), arm, _saw(data, arm)) for arm in config.train.arms],
         learning=learning_sentences(data, config),
-        license="Apache-2.0" if config.data.dataset == "toy_math" else "unknown",
+        licence=licence_of(config),
         disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
         counts=_counts(data),
         teacher=_teacher(data, config),

@@ -3,6 +3,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from report_run import read_frames, true_size
@@ -199,3 +200,40 @@ def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_r
     text = "\n".join(lines)
     for word in ("pass@1 61.0%", "traces kept", "distilled", "recall 0.889", str(run.report)):
         assert word in text
+
+
+APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({}, "unknown"),
+        ({"README.md": "---\nlicense: mit\nlanguage: en\n---\nlicense: apache-2.0"}, "mit"),
+        ({"README.md": "---\nlicense: other\nlicense_name: 'qwen-research'\n---\n"}, "qwen-research"),
+        ({"README.md": "---\r\nlicense:\n- llama3.2\n---\r\n", "LICENSE": APACHE}, "llama3.2"),
+        ({"README.md": "---\ntags: [x]\n---\nlicense: mit", "config.json": '{"license": "gemma"}'}, "gemma"),
+        ({"config.json": '{"model_type": "llama"}', "LICENSE.txt": APACHE}, "apache-2.0"),
+        ({"License": "You may look at it."}, "other"),
+        ({"README.md": "---\nlicense: a\x1b[2J](javascript:x)\n---\n", "config.json": "[" * 100_000}, "unknown"),
+    ],
+)
+def test_the_licence_of_the_card_is_the_one_that_the_base_gives_itself(
+    make_run: MakeRun, tmp_path: Path, files: dict[str, str], name: str
+) -> None:
+    run, config = make_run()
+    base = tmp_path / "base"
+    base.mkdir()
+    for file, text in files.items():
+        (base / file).write_text(text)
+    foreign = config.model_copy(update={"student": config.student.model_copy(update={"base": str(base)})})
+    write_card(run, foreign)
+    card = run.model_card.read_text(encoding="utf-8")
+    assert card.startswith(f"---\nlicense: {name}\n") and "Apache-2.0" not in card
+    assert ("unknown: see the base's licence" in card) == (name == "unknown")
+
+
+def test_a_base_of_the_hub_is_of_unknown_licence(make_run: MakeRun) -> None:
+    run, config = make_run()
+    write_card(run, config.model_copy(update={"student": config.student.model_copy(update={"base": "org/model"})}))
+    assert "license: unknown" in run.model_card.read_text(encoding="utf-8")

@@ -2,7 +2,8 @@
 
 Promises: a published file appears whole or not at all (write, fsync, rename in the same folder); an append-only file
 may lose at most its half-written last line, which is cut off on the next open; there are no lock files, because one
-writer owns each file. A run folder belongs to one resolved config and refuses another.
+writer owns each file, and one command at a time works on a folder (aot.lease). A run folder belongs to one resolved
+config and refuses another.
 """
 
 import errno
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, differing_keys, dump_config, load_saved
 from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.lease import check_lease
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -43,6 +45,11 @@ class RunFolder:
     def run_json(self) -> Path:
         """Command, revision, versions, seeds, hardware and stage states."""
         return self.root / "run.json"
+
+    @property
+    def lease(self) -> Path:
+        """Who works on this folder now (aot.lease); gone when nobody does."""
+        return self.root / "lease.json"
 
     @property
     def log(self) -> Path:
@@ -232,6 +239,7 @@ def publishing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        check_lease(path)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -410,7 +418,7 @@ def missing_files(run: RunFolder, stage: str) -> list[Path]:
 
 def _is_unused(run: RunFolder) -> bool:
     """Whether the folder holds no file but its own papers."""
-    own = {run.config, run.run_json, run.log}
+    own = {run.config, run.run_json, run.log, run.lease}
     return all(path in own or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
 
 

@@ -10,9 +10,10 @@ from typing import Literal
 from aot import STAGES
 from aot.config import RunConfig
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
+from aot.lease import Lease
 from aot.pipeline.gates import check_gate
 from aot.pipeline.progress import StageProgress
-from aot.pipeline.sharding import generate_shard, prepared_run, require_shards
+from aot.pipeline.sharding import generate_shard, holding, prepared_run, require_idle_shards, require_shards
 from aot.runs import (
     DISK_FULL,
     RunFolder,
@@ -51,6 +52,13 @@ def run_stages(
         from aot.pipeline.inputs import check_inputs  # here, because a finished run needs none of it
 
         check_inputs(config, run)
+    with holding(run, command=command) as lease:
+        return _run_alone(config, config_path=config_path, command=command, stages=stages, lease=lease)
+
+
+def _run_alone(
+    config: RunConfig, *, config_path: Path, command: list[str], stages: Sequence[str], lease: Lease
+) -> tuple[RunFolder, int]:
     run = open_run(config, config_path=config_path, command=command)
     _log_to_file(run)
     if config.run.reuse and not stage_done(run, STAGES[0]):
@@ -62,6 +70,8 @@ def run_stages(
         if stage_done(run, stage):
             log.info("%s: finished before, nothing to do", stage)
         else:
+            if stage in ("prepare", "generate"):
+                require_idle_shards(run, lease)
             if stage == "generate":
                 require_shards(run, config_path=config_path)
             if stage == "train":

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from aot import STAGES
+from aot.lease import look
 from aot.records import Refusal
 from aot.runs import RunFolder, read_rows, read_run_json
-from aot.shards import log_path, missing_shards, read_states
+from aot.shards import lease_path, log_path, missing_shards, read_states
 from aot.traces import read_traces
 
 SILENT_S = 120.0
@@ -29,7 +30,22 @@ def status_lines(root: Path) -> list[str]:
         lines.append(_line(stage, stages.get(stage, {}), logged_s=logged_s))
         if stage == "generate" and stages.get(stage, {}).get("state") != "done":
             lines += shard_lines(run)
-    return lines
+    return [*lines, *_holder_lines(run.lease)]
+
+
+def _holder_lines(path: Path) -> list[str]:
+    """Who holds a lease, if anybody does."""
+    try:
+        seen = look(path)
+    except OSError as error:
+        return [f"who works on it cannot be seen: {path}: {error.strerror or error}"]
+    if seen is None:
+        return []
+    now_s = time.time()
+    if seen.holder.is_gone:
+        return [f"was in use by {seen.holder.line}, which is gone; the same command goes on"]
+    silent = f"last sign of life {max(0.0, now_s - seen.touched_s):.0f} s ago"
+    return [f"{'in use' if seen.is_live(now_s=now_s) else 'was in use'} by {seen.holder.line}, {silent}"]
 
 
 def shard_lines(run: RunFolder) -> list[str]:
@@ -45,6 +61,7 @@ def shard_lines(run: RunFolder) -> list[str]:
     for state in begun:
         logged_s = log_path(run, state.shard).stat().st_mtime if log_path(run, state.shard).exists() else 0.0
         lines.append("  " + _line(f"{state.shard}", state.model_dump(), logged_s=logged_s))
+        lines += [f"    {line}" for line in _holder_lines(lease_path(run, state.shard))]
     if waiting:
         lines.append(f"  missing: {', '.join(waiting[:LISTED])}{', ...' if len(waiting) > LISTED else ''}")
     return lines

@@ -18,6 +18,7 @@ from typing import Any
 from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
+from aot.lease import lease_id
 from aot.runs import RunFolder, publish
 
 FAILURE = "failure.json"
@@ -58,9 +59,10 @@ def launch(
 
 
 def command(run: RunFolder, arm: ArmConfig, *, procs: int) -> list[str]:
-    """The torchrun call as an argument list."""
+    """The torchrun call as an argument list; the processes work under the lease of this one."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(procs)]
-    return [*torchrun, "-m", "aot.student.worker", str(run.root), arm.name]
+    lease = [held] if (held := lease_id(run.root)) else []
+    return [*torchrun, "-m", "aot.student.worker", str(run.root), arm.name, *lease]
 
 
 def environment(config: RunConfig) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The table of verbs. Each verb imports its work when it runs, so that `aot --help` stays quick; only this file prints.
 
 Exit codes: 0 everything asked for was published; 2 bad input or configuration, before any work; 3 finished, with
-refused items listed by reason; 4 stopped by a guard or a signal, and the same command resumes.
+refused items listed by reason, or a question asked in vain; 4 stopped by a guard or a signal, and the same command
+resumes.
 """
 
 import logging
@@ -226,20 +227,16 @@ def ask(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
-    """Let the agent teacher take one clip apart, and print its trace."""
-    from aot.pipeline.clips import ask_clip
+    """Ask the agent teacher one question about a clip, and print its trace; exit code 3 where it has no answer."""
+    from aot.pipeline.clips import ask_clip, trace_lines
 
-    print(
-        ask_clip(
-            clip,
-            question,
-            choices=tuple(choice or ()),
-            appearance=appearance,
-            annotations=annotations,
-            config=config,
-            as_json=as_json,
-        )
-    )
+    options = tuple(choice or ())
+    trace = ask_clip(
+        clip, question, choices=options, appearance=appearance, annotations=annotations, config=config
+    )  # fmt: skip
+    print(trace.model_dump_json(indent=1) if as_json else "\n".join(trace_lines(trace)))
+    if trace.status != "ok":
+        raise typer.Exit(3)
 
 
 def _with_cost(overrides: list[str] | None, max_cost: float | None) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from aot.errors import DecodeError, SourceError
 from aot.records import ClipAnnotation, Segment, Trace
 from video_data.datasets.rows import MAX_QUESTION_CHARS
 from video_data.facts import ClipFacts
+
+log = logging.getLogger(__name__)
 
 
 def probe_clip(clip: Path, *, stream: int | None = None) -> str:
@@ -70,9 +73,8 @@ def ask_clip(
     appearance: Path | None,
     annotations: Path | None,
     config: Path | None,
-    as_json: bool,
-) -> str:
-    """The agent's trace for a question about a clip, as text or JSON; planner and tools are those of `config`.
+) -> Trace:
+    """The agent's trace for a question about a clip, failed or not; planner and tools are those of `config`.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
@@ -93,9 +95,9 @@ def ask_clip(
         asked = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
-    if as_json:
-        return asked.trace.model_dump_json(indent=1)
-    return "\n".join([*([f"partial clip: {asked.note}", ""] if asked.note else []), *trace_lines(asked.trace)])
+    if asked.note:
+        log.warning("partial clip: %s", asked.note)
+    return asked.trace
 
 
 def read_annotations(path: Path) -> Iterator[ClipAnnotation]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aot.config import FramesConfig, RunConfig, TeacherConfig
-from aot.errors import ToolError
+from aot.errors import ParseError, ToolError
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
@@ -34,6 +34,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"\b(next|what will happen|what happens then)\b", "next"),
 )
 """Words of a question to its kind; the first rule that matches wins."""
+OTHER = "other"
+"""Kind of a question that no rule knows; nobody wrote that word, so nobody is told it."""
 _ANSWER_TYPES: dict[str, AnswerType] = {
     "next_choice": "choice",
     "count": "integer",
@@ -50,7 +52,7 @@ def guess_kind(text: str, *, choices: Sequence[str] = ()) -> str:
     >>> guess_kind("What comes next?", choices=("fry egg", "mix egg"))
     'next_choice'
     """
-    kind = next((kind for pattern, kind in _RULES if re.search(pattern, text.casefold())), "other")
+    kind = next((kind for pattern, kind in _RULES if re.search(pattern, text.casefold())), OTHER)
     if kind == "next":
         return "next_choice" if choices else "next_open"
     return kind
@@ -137,12 +139,12 @@ def ask(
     )
     question = _question(clip.name, text, kind or guess_kind(text, choices=choices), choices, start_s, view.end_s)
     if config is None:
-        return Asked(run_candidate(question, view, kit, candidate=0), note)
+        return Asked(_without_guess(run_candidate(question, view, kit, candidate=0)), note)
     models = open_models(config, None, writer="ask")
     try:
         tools = make_tools(config, vision=models.vision, clips_root=clip.parent)
         trace = run_candidate(question, view, with_models(replace(kit, tools=tools), config, models), candidate=0)
-        return Asked(trace, note)
+        return Asked(_without_guess(trace), note)
     finally:
         models.close()
 
@@ -156,6 +158,18 @@ def _seen_window(decoded: DecodedFrames, *, start_s: float, end_s: float | None)
             part = f"of {start_s:.1f}-{wanted_s:.1f} s only {seen[0]:.1f}-{seen[1]:.1f} s are looked at"
             return *seen, f"{decoded.note}; {part}" if seen != (start_s, wanted_s) else ""
     raise ToolError(f"nothing of the clip can be decoded between {start_s:.1f} and {wanted_s:.1f} s: {decoded.note}")
+
+
+def _without_guess(trace: Trace) -> Trace:
+    """`trace`, told of its words where the rules failed at a kind that was only guessed."""
+    error = trace.error
+    if error is None or error.boundary != ParseError.boundary or f"of kind {OTHER!r}" not in error.message:
+        return trace
+    told = (
+        "no rule knows what this question asks; ask whether something is there, how often or when it happens, or what "
+        "comes before, after or next, or give --config with a chat planner (docs/chat.md)"
+    )
+    return trace.model_copy(update={"error": error.model_copy(update={"message": told})})
 
 
 def _question(uri: str, text: str, kind: str, choices: tuple[str, ...], start_s: float, end_s: float) -> Question:

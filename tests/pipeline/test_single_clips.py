@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,27 @@ def test_frames_can_be_saved_again_but_not_over_those_of_another_clip(clips: Pat
         save_frames(namesake, out=tmp_path, at_s=[0.0], count=1)
 
 
+@pytest.mark.parametrize(
+    ("question", "as_json", "code", "told"),
+    [
+        ("Is there any pan in the clip?", (), 3, "parse: no known object in"),
+        ("Is there any pan in the clip?", ("--json",), 3, '"status": "failed"'),
+        ("Is there any egg in the clip?", (), 0, "answer: "),
+        ("Is there any egg in the clip?", ("--json",), 0, '"status": "ok"'),
+        ("Why is the cook sad?", (), 3, "no rule knows what this question asks"),
+    ],
+)
+def test_a_question_asked_in_vain_prints_its_trace_and_exits_with_3(
+    clips: Path, question: str, as_json: tuple[str, ...], code: int, told: str
+) -> None:
+    command = [sys.executable, "-m", "aot", "ask", str(clips / "train_0000.mp4"), question, *as_json]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert told in done.stdout and "kind 'other'" not in done.stdout
+    if as_json:
+        assert json.loads(done.stdout)["question_id"] == "ask"
+
+
 def test_a_moment_past_the_end_is_told_and_nothing_is_saved(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"--at 99 lies past the end of train_0000\.mp4, which lasts \d+"):
         save_frames(clips / "train_0000.mp4", out=tmp_path / "out", at_s=[0.0, 99.0], count=1)
@@ -57,7 +80,9 @@ def test_moments_where_nothing_can_be_decoded_are_counted(clips: Path, tmp_path:
     assert lines[-2] == "1 of the moments asked for lie where no frame can be decoded"
 
 
-def test_a_question_about_a_partial_clip_looks_at_what_decodes_and_says_so(clips: Path, tmp_path: Path) -> None:
+def test_a_question_about_a_partial_clip_looks_at_what_decodes_and_says_so(
+    clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cut = spoil_second_half(clips / "train_0000.mp4", tmp_path / "cut.mp4")
     whole = json.loads(probe_clip(clips / "train_0000.mp4"))
     facts = json.loads(probe_clip(cut))
@@ -65,10 +90,8 @@ def test_a_question_about_a_partial_clip_looks_at_what_decodes_and_says_so(clips
     assert facts["verdict"] == "partial" and facts["spans_s"][-1][1] < 0.8 * whole["duration_s"]
     assert "are looked at" in asked.note
     assert all(step.span is None or step.span.end_s <= facts["spans_s"][0][1] for step in asked.trace.steps)
-    told = ask_clip(
-        cut, "Is there any onion?", choices=(), appearance=None, annotations=None, config=None, as_json=False
-    )
-    assert told.startswith("partial clip: ")
+    ask_clip(cut, "Is there any onion?", choices=(), appearance=None, annotations=None, config=None)
+    assert "partial clip: " in caplog.text
 
 
 def test_annotations_may_be_those_of_a_data_set_or_of_a_run(tmp_path: Path) -> None:

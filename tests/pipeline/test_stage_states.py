@@ -3,8 +3,10 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,3 +118,24 @@ def test_time_left_counts_this_attempt_only(run: RunFolder) -> None:
     progress = StageProgress(run, "train")
     assert progress._left_s(900, 1000, now=50.0) is None
     assert progress._left_s(910, 1000, now=60.0) == pytest.approx(90.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_early_prepare_reaches_the_whole_group_and_gives_no_traceback(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "aot", "prepare", "configs/video/toy_kitchen_tiny.yaml"]
+    for moment in range(8):
+        child = subprocess.Popen(
+            [*command, f"run.dir={tmp_path / str(moment)}"], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        assert child.stderr is not None and child.stderr.readline() == "prepare: starting\n"
+        threading.Event().wait(0.12 * moment)  # from the first imports to the first clips
+        os.killpg(child.pid, number)
+        _, told = child.communicate()
+        # An interrupted import may leave the interpreter with a code of its own.
+        assert child.returncode in (4, -signal.SIGINT), told
+        assert "Traceback" not in told and "Error" not in told and "stopped by a signal" in told
+        assert not (tmp_path / str(moment) / "lease.json").exists()

@@ -186,4 +186,4 @@ def _metric(arm: str, split: str, kind: str, metric: str, found: Interval, note:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "no"

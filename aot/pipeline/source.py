@@ -181,7 +181,7 @@ def toy_counts(config: RunConfig) -> dict[str, int]:
 def no_question(reasons: Sequence[str], *, where: Path) -> SourceError:
     """What to tell when nothing can be asked; a few of the reasons are named."""
     told = "; ".join(reasons[:5]) or "the questions file is empty"
-    return SourceError(f"no usable question is left about clips in {where} ({told}); mend these rows, or set data.root")
+    return SourceError(f"no usable question is left about clips in {where} ({told}); fix these rows, or set data.root")
 
 
 def _limited(source: Source, limit: int | None) -> Source:

@@ -9,6 +9,7 @@ from typing import Any
 from aot import STAGES
 from aot.lease import look
 from aot.records import Refusal
+from aot.reporting.numbers import counted
 from aot.runs import RunFolder, read_rows, read_run_json
 from aot.shards import lease_path, log_path, missing_shards, read_states
 from aot.traces import read_traces
@@ -70,11 +71,12 @@ def shard_lines(run: RunFolder) -> list[str]:
 def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
     """Refused inputs and refused requests to chat models, by reason, with a few names each."""
     refused = [(one.reason, one.item) for one in _refusals(run)]
-    lines = _reasons(f"{len(refused)} inputs were refused (all of them in {run.refusals}):", refused, examples)
+    were = f"{counted(len(refused), 'input')} {'was' if len(refused) == 1 else 'were'} refused"
+    lines = _reasons(f"{were} (listed in {run.refusals}):", refused, examples)
     if int(read_run_json(run)["stages"].get("generate", {}).get("refused", 0)):
         failed = (trace for trace in read_traces(run) if trace.error is not None)
         asked = [(t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"]
-        title = f"{len(asked)} traces failed because a chat model gave no reply (rows in {run.traces}):"
+        title = f"{counted(len(asked), 'trace')} failed because a chat model gave no reply (rows in {run.traces}):"
         lines += _reasons(title, asked, examples)
     return lines
 

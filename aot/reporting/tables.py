@@ -229,7 +229,7 @@ def gap_sentence(data: RunData, config: RunConfig) -> str:
 
 
 def chance_level(questions: Sequence[Question], split: str) -> float | None:
-    """Expected accuracy of a blind choice among the options of the next-step choices of `split`."""
+    """Expected accuracy of random guessing among the options of the next-step choices of `split`."""
     sizes = [len(q.choices) for q in questions if q.split == split and q.kind == "next_choice"]
     return sum(1 / size for size in sizes) / len(sizes) if sizes else None
 
@@ -240,8 +240,8 @@ def _judge(row: MetricRow, main: str, against: str) -> str:
     if row.high < 0:
         return f"{main} is worse than {against}: {points(row)}."
     return (
-        f"no difference is shown between {main} and {against}: {points(row)}. This run can only exclude a gain above "
-        f"{100 * row.high:.1f} and a loss above {abs(100 * row.low):.1f} points."
+        f"no significant difference between {main} and {against}: {points(row)}. Only a gain of more than "
+        f"{100 * row.high:.1f} points and a loss of more than {abs(100 * row.low):.1f} can be ruled out."
     )
 
 

@@ -50,7 +50,7 @@ class ReplyView:
 
 @dataclass(frozen=True)
 class TextPanel:
-    """One question of the gallery: the teacher's chain, what the filters thought, and every reply."""
+    """One question of the gallery: the teacher's chain, the verdicts of the filters, and every reply."""
 
     anchor: str
     question: Question

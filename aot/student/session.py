@@ -115,8 +115,11 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: Fr
     _require_rationales(session)
     if args.process_index == 0:
         publish_json(folder / "training.json", training_facts(session))
-        log.info("%s: %d examples, %d rows; tokens: %s; dropped: %s", arm.name, len(data.examples),
-                 sum(1 for _ in data.rows()), data.length_histogram(), data.dropped or "none")  # fmt: skip
+        lengths = ", ".join(f"{count:,} of {tokens}" for tokens, count in data.length_histogram().items())
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in data.dropped.items()) or "none"
+        rows = sum(1 for _ in data.rows())
+        told = f"{len(data.examples)} examples, {rows} rows ({lengths} tokens); dropped: {dropped}"
+        log.info("%s: %s", arm.name, told)
     return session
 
 

@@ -17,8 +17,18 @@ from aot import pipeline
 from aot.config import RunConfig, parse_config
 from aot.errors import GuardStop, RunError, SourceError
 from aot.pipeline.progress import StageProgress
-from aot.pipeline.status import status_lines
-from aot.runs import RunFolder, open_run, publish, publish_json, read_run_json, set_stage, start_stage
+from aot.pipeline.status import refusal_lines, status_lines
+from aot.records import Refusal
+from aot.runs import (
+    RunFolder,
+    open_run,
+    publish,
+    publish_json,
+    publish_rows,
+    read_run_json,
+    set_stage,
+    start_stage,
+)
 
 ROOT = Path(__file__).parents[2]
 FULL = [
@@ -112,6 +122,13 @@ def test_a_silent_stage_may_have_been_killed(run: RunFolder) -> None:
     assert "killed" not in status_lines(run.root)[0]
     os.utime(run.log, (an_hour_ago_s, an_hour_ago_s))
     assert "no news for 60 min" in status_lines(run.root)[0]
+
+
+def test_one_refused_input_is_told_as_one(run: RunFolder) -> None:
+    publish_rows(run.refusals, [Refusal(item="a.mp4", boundary="decode", reason="empty")])
+    assert refusal_lines(run)[0].startswith("1 input was refused (listed in ")
+    publish_rows(run.refusals, 2 * [Refusal(item="a.mp4", boundary="decode", reason="empty")])
+    assert refusal_lines(run)[0].startswith("2 inputs were refused")
 
 
 def test_time_left_counts_this_attempt_only(run: RunFolder) -> None:

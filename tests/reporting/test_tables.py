@@ -29,7 +29,7 @@ def with_difference(data: RunData, low: float, value: float, high: float) -> Run
     [
         (0.02, 0.1, 0.2, "distilled is better than"),
         (-0.2, -0.1, -0.02, "distilled is worse than"),
-        (-0.05, 0.01, 0.07, "exclude a gain above 7.0 and a loss above 5.0 points"),
+        (-0.05, 0.01, 0.07, "a gain of more than 7.0 points and a loss of more than 5.0 can be ruled out"),
     ],
 )
 def test_headline_sentence_is_honest_either_way(

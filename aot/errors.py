@@ -4,6 +4,7 @@ An `AotError` is told in one line without a traceback; any other exception is a 
 failed row stores, so that failures can be counted.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 ChatReason = Literal[
@@ -19,6 +20,15 @@ class AotError(Exception):
 
     boundary = "internal"
     exit_code = 2
+
+    def __init__(self, message: str = "", *, lines: Sequence[str] = ()) -> None:
+        """`message` is one line; `lines` may list more below it, such as the commands that would help."""
+        super().__init__(message)
+        self.lines = tuple(lines)
+
+    def __str__(self) -> str:
+        """Message and lines."""
+        return "\n".join((str(self.args[0]), *self.lines))
 
 
 class ConfigError(AotError):

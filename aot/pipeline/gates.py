@@ -44,16 +44,12 @@ def check_gate(run: RunFolder, config: RunConfig, stage: str) -> None:
     Raises:
         GuardStop: it is not; the message lists why, and what to do.
     """
-    told = ""
-    if stage == "generate":
-        told = "\n".join(_failed_too_often(run, config))
-    elif stage == "filter":
-        told = "\n".join(_kept_too_few(run, config))
-    first = told.partition("\n")[0]
-    if first != read_run_json(run)["stages"].get(stage, {}).get("gate", ""):
-        set_stage(run, stage, "done", gate=first)
-    if told:
-        raise GuardStop(told)
+    looks = {"generate": _failed_too_often, "filter": _kept_too_few}
+    stop, *lines = list(looks[stage](run, config) if stage in looks else ()) or [""]
+    if stop != read_run_json(run)["stages"].get(stage, {}).get("gate", ""):
+        set_stage(run, stage, "done", gate=stop)
+    if stop:
+        raise GuardStop(stop, lines=lines)
     _tell(run, stage)
 
 
@@ -63,12 +59,14 @@ def _tell(run: RunFolder, stage: str) -> None:
         teacher = _yield_of(run)
         if failed := sum(group.count for group in teacher.failed_traces):
             log.info("%d of %d traces failed:", failed, sum(teacher.status.values()))
-            log.info("%s", "\n".join(failure_lines(teacher.failed_traces, most=LISTED)))
+            for line in failure_lines(teacher.failed_traces, most=LISTED):
+                log.info("%s", line)
     elif stage == "filter":
         funnel = _read(run.funnel, Funnel)
         if funnel.traces and funnel.kept < max(FEW, FEW_SHARE * funnel.traces):
             log.warning("only %d of %d training traces were kept; most were dropped as", funnel.kept, funnel.traces)
-            log.warning("%s", "\n".join(drop_lines(run, funnel, most=LISTED)))
+            for line in drop_lines(run, funnel, most=LISTED):
+                log.warning("%s", line)
 
 
 def _failed_too_often(run: RunFolder, config: RunConfig) -> Iterator[str]:

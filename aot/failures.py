@@ -98,5 +98,5 @@ def clipped(text: str, limit: int) -> str:
 def failure_lines(groups: Iterable[FailedTraces], *, most: int) -> list[str]:
     """One indented line for each of the first `most` reasons, and how many more there are."""
     listed: Sequence[FailedTraces] = tuple(groups)
-    more = [f"  and {len(listed) - most} more reasons"] if len(listed) > most else []
+    more = [f"  and {len(listed) - most} more"] if len(listed) > most else []
     return [f"  {group.line}" for group in listed[:most]] + more

@@ -129,7 +129,7 @@ def drop_lines(run: RunFolder, funnel: Funnel, *, most: int) -> list[str]:
         f"  {row.filter}: {row.reason}: {row.first}, such as {examples.get((row.filter, row.reason), 'none')}"
         for row in reasons[:most]
     ]
-    return lines + ([f"  and {len(reasons) - most} more reasons"] if len(reasons) > most else [])
+    return lines + ([f"  and {len(reasons) - most} more"] if len(reasons) > most else [])
 
 
 def _yield_of(run: RunFolder) -> _Yield:

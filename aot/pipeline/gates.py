@@ -24,6 +24,12 @@ LISTED = 3
 TOLD = 10
 FEW, FEW_SHARE = 10, 0.1
 """Fewer kept training traces, or a smaller share of them, are told where the run goes on."""
+KITCHEN_ONLY = (
+    "The default tools know the objects and steps of the synthetic kitchen only, and the rules seven kinds of "
+    "question. Other clips need one of: teacher.appearance, a file that says what your objects look like; "
+    "teacher.tools, models in place of the pixel tools; teacher.planner=chat, a model that plans "
+    "(docs/plain_data.md, docs/tools.md, docs/chat.md)."
+)
 Stored = TypeVar("Stored", bound=Record)
 
 
@@ -97,12 +103,7 @@ def _kept_too_few(run: RunFolder, config: RunConfig) -> Iterator[str]:
 def _advice(run: RunFolder, config: RunConfig, *, failed: int) -> Iterator[str]:
     """What to do; first of all where traces failed because the tools cannot know the clips."""
     if failed and knows_only_the_kitchen(config):
-        yield (
-            "The default tools know the objects and steps of the synthetic kitchen only, and the rules seven kinds of "
-            "question. Other clips need one of: teacher.appearance, a file that says what your objects look like; "
-            "teacher.tools, models in place of the pixel tools; teacher.planner=chat, a model that plans "
-            "(docs/plain_data.md, docs/tools.md, docs/chat.md)."
-        )
+        yield KITCHEN_ONLY
     yield (
         "Settings of teacher and filters belong to a run folder: try others with run.dir=ANOTHER "
         f"run.reuse={run.root}, which takes over every stage that they do not change."

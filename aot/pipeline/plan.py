@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, RunConfig, dump_config
 from aot.pipeline.chat_plan import chat_lines
+from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.inputs import check_inputs
 from aot.runs import RunFolder, run_root
 from text_cot.datasets.toy_math import OOD_SPLITS
@@ -73,6 +74,8 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     if source.refused:
         lines.append(f"refused rows: {len(source.refused)}")
     lines.append(f"clips are read from {clips_root(config, run)}")
+    if knows_only_the_kitchen(config):
+        lines.append(f"note: {KITCHEN_ONLY}")
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     num_clips = len(source.clips) if small is config else sum(clips.values())
     disk_mb = _disk_mb(config, source.clips, source.annotations) * num_clips / max(1, len(source.clips))

@@ -160,6 +160,17 @@ def test_a_wrong_path_is_told_before_any_work(tmp_path: Path, section: str, sett
         check_inputs(parse_config(raw, source="test"), RunFolder(tmp_path / "run"))
 
 
+@pytest.mark.parametrize(("teacher", "told"), [({}, True), ({"appearance": "card.json"}, False)])
+def test_dry_run_says_where_the_default_tools_cannot_know_the_clips(
+    clips: Path, tmp_path: Path, teacher: dict, told: bool
+) -> None:
+    (tmp_path / "card.json").write_text(json.dumps({"name": "mine", "objects": {}}))
+    config = plain(clips, [{**ROW, "id": "a", "split": "test"}])
+    own = {name: str(tmp_path / value) for name, value in teacher.items()}
+    config = config.model_copy(update={"teacher": config.teacher.model_copy(update=own)})
+    assert ("synthetic kitchen only" in "\n".join(plan_lines(config, config_path=Path("x.yaml")))) == told
+
+
 def test_dry_run_starts_nothing_and_counts_everything(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "toy_kitchen"}, "run": {"dir": str(tmp_path / "run")}}
     lines = plan_lines(parse_config(raw, source="test"), config_path=Path("x.yaml"))

@@ -23,7 +23,7 @@ from aot.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
-SHARED = ("aot.pipeline.stages", "aot.pipeline.evaluate", "aot.pipeline.reuse", "aot.pipeline.sharding")
+SHARED = tuple(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse", "sharding"))
 STAGES = {
     "video": ("aot.pipeline.prepare", "aot.teacher.runner", "aot.pipeline.video", *SHARED),
     "text": ("text_cot.prepare", "text_cot.generate", "text_cot.training", *SHARED),

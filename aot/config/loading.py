@@ -112,7 +112,8 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         return str(inside) if _exists(inside) else locate(key, name) or str(inside)
 
     side: dict[str, Any] = {"root": root}
-    side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
+    if data.dataset == "plain":  # nobody else reads these, and a run folder has files of the same names
+        side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
     files = {key: beside(f"data.files.{key}", getattr(data.files, key)) for key in ("train", "test")}
     side["files"] = data.files.model_copy(update=files)
     official = {key: beside(f"data.files.{key}", getattr(data.annotated, key)) for key in ("train", "test")}

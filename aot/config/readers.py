@@ -148,7 +148,7 @@ WHO_READS: dict[str, dict[Reader, str]] = {
         "max_duration_s max_streams max_gigapixels"
     },
     "teacher": {
-        EVERY: "planner",
+        EVERY: "planner max_failed_share",
         VIDEO: "rationale shuffle_checks max_turns max_calls time_limit_s engine appearance",
         CANDIDATES: "candidates",
         WORKERS: "workers",
@@ -165,7 +165,7 @@ WHO_READS: dict[str, dict[Reader, str]] = {
     "teacher.faults": {EVERY: "rate"},
     **dict.fromkeys(CHATS, _CHAT),
     "filter": {
-        EVERY: "min_words max_words min_ngram_novelty min_word_ratio near_duplicate_jaccard judge",
+        EVERY: "min_words max_words min_ngram_novelty min_word_ratio near_duplicate_jaccard judge min_kept",
         VIDEO: "time_tolerance_s",
         TEXT: "strict_flow flow_constants leak_jaccard",
     },

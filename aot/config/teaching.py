@@ -113,7 +113,7 @@ class FilterConfig(Section):
     """Whether a chat model reads each trace and names its faults (`judge_chat`, else `chat`)."""
     near_duplicate_jaccard: float = Field(default=0.97, ge=0, le=1)
     leak_jaccard: float = Field(default=0.97, ge=0, le=1)
-    min_kept: int = Field(default=1, ge=0)
+    min_kept: int = Field(default=8, ge=0)
     """If fewer training traces are kept, the run stops before it trains (exit code 4) and says why they were dropped.
-    So low that a first look at a few clips (--limit) goes on, with a warning; a real job wants hundreds. 0 goes on with
-    none, for arms that learn answers only."""
+    From fewer than these nobody learns to reason; a real job wants hundreds. 0 goes on with none, for arms that learn
+    answers only."""

@@ -41,7 +41,7 @@ def sums(tmp_path: Path) -> Path:
     (tmp_path / "run.yaml").write_text(
         f"run: {{dir: {tmp_path / 'run'}}}\n"
         f"data: {{dataset: text_jsonl, root: {tmp_path}, files: {{train: train.jsonl, test: test.jsonl}}}}\n"
-        "teacher: {planner: given}\nstudent: {base: tiny-text}\nevaluate: {splits: [test]}\n"
+        "teacher: {planner: given}\nfilter: {min_kept: 1}\nstudent: {base: tiny-text}\nevaluate: {splits: [test]}\n"
         "train: {arms: [{name: pre, order: pre}]}\n"
     )
     return tmp_path / "run.yaml"

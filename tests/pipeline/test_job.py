@@ -19,6 +19,7 @@ from aot.runs import PUBLISHED, RunFolder, missing_files
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
     "data.toy={train_clips: 8, test_clips: 3, test_ood_clips: 2}",
+    "filter.min_kept=1",
     "train.max_steps=4",
     "train.questions_per_step=4",
     "train.questions_per_device=4",

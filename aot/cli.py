@@ -17,6 +17,7 @@ import typer
 
 from aot import STAGES
 from aot.errors import AotError, ConfigError, GuardStop, missing_package
+from aot.threads import set_thread_waiting
 
 app = typer.Typer(
     name="aot",
@@ -44,6 +45,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, cou
 
 def main() -> None:
     """Run the command line; bad input is told in one line, never as a traceback."""
+    set_thread_waiting()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

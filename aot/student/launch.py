@@ -20,6 +20,7 @@ from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
 from aot.lease import lease_id
 from aot.runs import RunFolder, publish
+from aot.threads import thread_settings
 
 FAILURE = "failure.json"
 """Written by the first process when an AotError ends it: class name and message."""
@@ -73,7 +74,7 @@ def environment(config: RunConfig) -> dict[str, str]:
         extra["CUDA_VISIBLE_DEVICES"] = ""
     here = Path(__file__).resolve().parents[2]
     paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return {**os.environ, **thread_settings(), **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
 def write_failure(folder: Path, error: AotError) -> None:

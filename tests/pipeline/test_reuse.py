@@ -11,7 +11,12 @@ from aot.pipeline import reuse, run_stages
 from aot.runs import RunFolder, stage_done
 
 CONFIG = Path(__file__).parents[2] / "configs" / "video" / "toy_kitchen_tiny.yaml"
-SMALL = ("data.toy={train_clips: 3, test_clips: 1, test_ood_clips: 1}", "frames.workers=1", "teacher.workers=1", "filter.min_kept=1")
+SMALL = (
+    "data.toy={train_clips: 3, test_clips: 1, test_ood_clips: 1}",
+    "frames.workers=1",
+    "teacher.workers=1",
+    "filter.min_kept=1",
+)
 FIRST_THREE = ("prepare", "generate", "filter")
 
 

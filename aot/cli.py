@@ -4,7 +4,8 @@ Whatever is printed goes through `tell`, `tell_json` and `tell_error`, and what 
 labels and replies from outside never reach the terminal as they came.
 
 Exit codes: 0 everything asked for was published; 2 bad input or configuration, before any work; 3 finished, with
-refused items listed by reason; 4 stopped by a guard or a signal, and the same command resumes.
+refused items listed by reason, or a question asked in vain; 4 stopped by a guard or a signal, and the same command
+resumes.
 """
 
 import io
@@ -23,8 +24,9 @@ import typer
 
 from aot import STAGES
 from aot.display import PlainFormatter, clean, clean_json, one_line
-from aot.errors import AotError, GuardStop, RunError, missing_package
+from aot.errors import AotError, ConfigError, GuardStop, RunError, missing_package
 from aot.interrupts import Interrupted, watch_for_lost_interrupts
+from aot.threads import set_thread_waiting
 
 app = typer.Typer(
     name="aot",
@@ -47,11 +49,16 @@ ENDS_WITHIN_S = 20.0
 """After a signal; what waits longer, such as for the reply of a server, is given up."""
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C outside of a stage."""
+StreamOption = Annotated[
+    int | None,
+    typer.Option("--stream", help="Index of the video stream in the container; the best if not given.", min=0),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
 
 
 def main() -> None:
     """Run the command line; bad input is told in one line, never as a traceback."""
+    set_thread_waiting()
     _mend_streams()
     _log_to_stderr()
     watch_for_lost_interrupts()
@@ -225,6 +232,32 @@ def baselines(
 
 
 @app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Predictions: JSON, JSON lines, CSV or Parquet")],
+    overrides: OverridesArgument = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML whose data set was asked.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="A run's questions.jsonl, or own questions, instead.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Grade anybody's predictions, with n and interval; needs no clip and no model."""
+    from aot.config import load_config
+    from aot.pipeline.score import score_file, score_lines
+
+    if overrides and config is None:
+        raise ConfigError(f"{overrides[0]} changes a setting of --config CONFIG, and none is given")
+    loaded = load_config(config, overrides=tuple(overrides or ())) if config else None
+    found = score_file(predictions, config=loaded, config_path=config or Path(), questions=questions)
+    if as_json:
+        tell_json(found.model_dump_json(indent=1))
+    else:
+        tell(score_lines(found))
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def compare(
     run_a: Annotated[Path, typer.Argument(help="A finished run folder")],
     run_b: Annotated[Path, typer.Argument(help="Another one, or the same for two of its arms")],
@@ -258,11 +291,11 @@ def doctor() -> None:
 
 
 @app.command()
-def probe(clip: Annotated[Path, typer.Argument(help="A video file")]) -> None:
-    """Print the facts of a clip as JSON: size, rotation, frames, duration, decoder, verdict."""
+def probe(clip: Annotated[Path, typer.Argument(help="A video file")], stream: StreamOption = None) -> None:
+    """Print the facts of a clip as JSON: size, rotation, frames, duration, verdict."""
     from aot.pipeline.clips import probe_clip
 
-    tell_json(probe_clip(clip))
+    tell_json(probe_clip(clip, stream=stream))
 
 
 @app.command()
@@ -275,11 +308,12 @@ def frames(
     count: Annotated[
         int, typer.Option(min=1, max=512, help="How many evenly spaced frames, when --at is not given.")
     ] = 8,
+    stream: StreamOption = None,
 ) -> None:
     """Save frames of a clip as PNG, named by their true times."""
     from aot.pipeline.clips import save_frames
 
-    lines = save_frames(clip, out=out, at_s=at or [], count=count)
+    lines = save_frames(clip, out=out, at_s=at or [], count=count, stream=stream)
     with _done_anyway():
         tell(lines)
 
@@ -300,7 +334,7 @@ def ask(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
-    """Let the agent teacher take one clip apart, and print its trace."""
+    """Ask the agent teacher one question about a clip, and print its trace; exit code 3 where it has no answer."""
     from aot.pipeline.clips import ask_clip, trace_lines
 
     trace = ask_clip(
@@ -315,6 +349,8 @@ def ask(
         tell_json(trace.model_dump_json(indent=1))
     else:
         tell(trace_lines(trace))
+    if trace.status != "ok":
+        raise typer.Exit(3)
 
 
 def _with_cost(overrides: list[str] | None, max_cost: float | None) -> list[str]:

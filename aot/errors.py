@@ -100,10 +100,11 @@ class MissingPackageError(AotError):
 
 EXTRA_OF_PACKAGE = {
     "openai": "teacher",
+    "httpx2": "teacher",
     "ray": "ray",
     "av": "video",
-    "decord": "video",
     "cv2": "video",
+    "chardet": "video",
     "torch": "train",
     "transformers": "train",
     "peft": "train",

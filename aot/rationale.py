@@ -7,12 +7,18 @@ A rationale has four parts in this order, each on its own line::
     Combine: omelette fits, after fry onion comes add egg [2].
     Answer: add egg
 
-`[n]` cites step n of the trace; `0.2s-2.4s` is a time span and `9.6s` a moment, in seconds with one decimal. The
-teacher's verbaliser writes this form, filters and the evaluation parse it; nobody else knows the notation.
+`[n]` cites step n of the trace; `0.2s-2.4s` is a time span and `9.6s` a moment, in seconds with one decimal. What was
+said, seen in words or answered is quoted::
+
+    Gather: 0.5s-3.2s said "crack an egg" [1]. 0.0s-5.0s asked "is there a pan?" answered "yes" [2].
+
+Inside such a quote nothing is notation: no time, citation, heading or end of a sentence. The teacher's verbaliser
+writes this form, filters and the evaluation parse it; nobody else knows the notation.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 PARTS = ("Identify", "Gather", "Combine", "Answer")
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s?s\s?-\s?(\d+(?:\.\d+)?)\s?s")
@@ -21,6 +27,9 @@ CITATION = re.compile(r"\[\s?(\d+)\s?\]")
 _MARK = re.compile("|".join(pattern.pattern for pattern in (SPAN, MOMENT, CITATION)))
 _HEADING = re.compile(r"\b(Identify|Gather|Combine|Answer)\s?:")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)")
+QUOTE = re.compile(r'\b(?:asked "([^"\n]*)" )?(not said|said|seen|answered) "([^"\n]*)"')
+"""The question of an answer, how the text came, and the text. Quotation marks elsewhere are not part of the notation:
+what they enclose is read like any other words, so that nothing can hide in them."""
 
 
 def format_time(time_s: float) -> str:
@@ -47,6 +56,17 @@ def parse_span(text: str) -> tuple[float, float] | None:
     return (float(found[1]), float(found[2])) if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A text that a rationale quotes."""
+
+    how: str
+    """`said`, `seen`, `answered`, or `not said`."""
+    text: str
+    question: str = ""
+    """What an answer was asked for."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """One sentence of the Gather or Combine part, with what it cites."""
@@ -60,6 +80,14 @@ class Claim:
     """Single times, not those of the spans."""
     sentence: str
     """As it was written."""
+    quotes: tuple[Quoted, ...] = ()
+
+    def without_quotes(self) -> "Claim":
+        """What is claimed besides the quotes."""
+        if not self.quotes:
+            return self
+        text = " ".join(without_quotes(self.text).split())
+        return replace(self, text=text, sentence=without_quotes(self.sentence), quotes=())
 
 
 @dataclass(frozen=True)
@@ -80,7 +108,7 @@ class Rationale:
 
 def parse_rationale(text: str) -> Rationale:
     """Take `text` apart; never fails: what is missing is simply absent from the result."""
-    marks = list(_HEADING.finditer(text))
+    marks = list(_HEADING.finditer(_masked(text)))
     parts: dict[str, str] = {}
     for mark, following in zip(marks, [*marks[1:], None][: len(marks)], strict=True):
         body = text[mark.end() : following.start() if following else len(text)].strip()
@@ -88,10 +116,41 @@ def parse_rationale(text: str) -> Rationale:
     claims = [
         _parse_claim(part, sentence)
         for part in ("Identify", "Gather", "Combine")
-        for sentence in _SENTENCE_END.split(parts.get(part, ""))
-        if sentence.strip()
+        for sentence in sentences_of(parts.get(part, ""))
     ]
     return Rationale(headings=tuple(mark[1] for mark in marks), parts=parts, claims=tuple(claims))
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a part; a quote never ends one.
+
+    >>> sentences_of('1.0s-2.0s said "Wait. Now flip!" [1]. 2.0s-3.0s fry egg [2].')
+    ['1.0s-2.0s said "Wait. Now flip!" [1].', '2.0s-3.0s fry egg [2].']
+    """
+    found, start = [], 0
+    for gap in _SENTENCE_END.finditer(_masked(text)):
+        found.append(text[start : gap.start()])
+        start = gap.end()
+    return [sentence for sentence in (*found, text[start:]) if sentence.strip()]
+
+
+def without_quotes(text: str) -> str:
+    """`text` with a space for each of its quotes."""
+    return QUOTE.sub(" ", text) if '"' in text else text
+
+
+def outside_quotes(text: str, change: Callable[[str], str]) -> str:
+    """`text` with every stretch between its quotes changed, and the quotes as they are."""
+    changed, end = [], 0
+    for quote in QUOTE.finditer(text):
+        changed += [change(text[end : quote.start()]), quote[0]]
+        end = quote.end()
+    return "".join([*changed, change(text[end:])])
+
+
+def _masked(text: str) -> str:
+    """`text` with a neutral character for each one of a quote: places stay, and nothing in a quote is a mark."""
+    return QUOTE.sub(lambda quote: "_" * len(quote[0]), text) if '"' in text else text
 
 
 def _parse_claim(part: str, sentence: str) -> Claim:
@@ -100,7 +159,7 @@ def _parse_claim(part: str, sentence: str) -> Claim:
     citations: list[int] = []
     kept: list[str] = []
     end = 0
-    for mark in _MARK.finditer(sentence):
+    for mark in _MARK.finditer(_masked(sentence)):
         kept.append(sentence[end : mark.start()])
         end = mark.end()
         start_s, end_s, moment_s, citation = mark.groups()
@@ -110,5 +169,6 @@ def _parse_claim(part: str, sentence: str) -> Claim:
             moments.append(float(moment_s))
         else:
             spans.append((float(start_s), float(end_s)))
-    words = " ".join(" ".join([*kept, sentence[end:]]).split())
-    return Claim(part, words.strip(" .!?,:;"), tuple(citations), tuple(spans), tuple(moments), sentence)
+    words = " ".join(" ".join([*kept, sentence[end:]]).split()).strip(" .!?,:;")
+    quotes = [Quoted(mark[2], mark[3], mark[1] or "") for mark in QUOTE.finditer(sentence)] if '"' in sentence else []
+    return Claim(part, words, tuple(citations), tuple(spans), tuple(moments), sentence, tuple(quotes))

@@ -4,6 +4,7 @@ Both doors write the same `Question` and `Trace`; everything after them reads no
 model, no decoder and no file name. Times are seconds from the start of the clip; boxes are pixels of the true frame.
 """
 
+from string import ascii_uppercase
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -80,6 +81,15 @@ class Question(Record):
     """Questions of one group never stand in two splits; intervals are clustered by it."""
     state: JsonDict = Field(default_factory=dict)
     """What a procedural task was drawn from, for its embedded teacher and its own scorer; no student is shown it."""
+    answer_index: int | None = Field(
+        default=None, ge=0, lt=len(ascii_uppercase), exclude_if=lambda index: index is None
+    )
+    """Place of the right option, counted from 0, where a benchmark's options cannot be told apart by their texts: then
+    options are shown with letters, and an answer counts by its letter. None everywhere else."""
+
+    steps_before: int | None = Field(default=None, ge=0, exclude_if=lambda count: count is None)
+    """Of a next-step question of a published data set: so many annotated steps of the clip, by start, come before the
+    asked one, as its official pairs count them. None where the window tells."""
 
     @model_validator(mode="after")
     def _answer_is_a_choice(self) -> Self:
@@ -87,7 +97,26 @@ class Question(Record):
             raise ValueError(f"answer {self.answer!r} is none of the choices {list(self.choices)}")
         if self.answer_type == "choice" and len(self.choices) < 2:
             raise ValueError("a choice question needs at least two choices")
+        if self.answer_index is not None and self.choices[self.answer_index : self.answer_index + 1] != (self.answer,):
+            raise ValueError(f"option {self.answer_index} is not the answer {self.answer!r}")
         return self
+
+    @property
+    def option_answers(self) -> tuple[str, ...]:
+        """What to say for each option: its text, or its letter where only that tells it apart."""
+        return self.choices if self.answer_index is None else tuple(ascii_uppercase[: len(self.choices)])
+
+    @property
+    def right_answer(self) -> str:
+        """What to say to be right."""
+        return self.answer if self.answer_index is None else self.option_answers[self.answer_index]
+
+    @property
+    def shown_choices(self) -> tuple[str, ...]:
+        """The options as a prompt shows them: with letters where only those tell them apart."""
+        if self.answer_index is None:
+            return self.choices
+        return tuple(f"{letter}. {text}" for letter, text in zip(self.option_answers, self.choices, strict=True))
 
 
 class Segment(Record):

@@ -2,7 +2,8 @@
 
 Promises: a published file appears whole or not at all (write, fsync, rename in the same folder); an append-only file
 may lose at most its half-written last line, which is cut off on the next open; there are no lock files, because one
-writer owns each file. A run folder belongs to one resolved config and refuses another.
+writer owns each file, and one command at a time works on a folder (aot.lease). A run folder belongs to one resolved
+config and refuses another.
 """
 
 import errno
@@ -22,8 +23,9 @@ from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.config import RunConfig, differing_keys, dump_config, load_config
+from aot.config import RunConfig, differing_keys, dump_config, load_saved
 from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.lease import check_lease
 from aot.strict_json import read_json
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -44,6 +46,11 @@ class RunFolder:
     def run_json(self) -> Path:
         """Command, revision, versions, seeds, hardware and stage states."""
         return self.root / "run.json"
+
+    @property
+    def lease(self) -> Path:
+        """Who works on this folder now (aot.lease); gone when nobody does."""
+        return self.root / "lease.json"
 
     @property
     def log(self) -> Path:
@@ -233,6 +240,7 @@ def publishing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        check_lease(path)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -324,7 +332,7 @@ def changed_settings(run: RunFolder, config: RunConfig) -> dict[str, tuple[Any, 
     Raises:
         RunError: they differ from those that some stage worked with.
     """
-    different = differing_keys(load_config(run.config), config) if run.config.exists() else {}
+    different = differing_keys(load_saved(run.config), config) if run.config.exists() else {}
     if different and not _is_unused(run):
         changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
         raise RunError(
@@ -347,17 +355,23 @@ def run_root(config: RunConfig, *, config_path: Path) -> Path:
     return root
 
 
+ARITHMETIC = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
+"""Environment variables by which torch's libraries choose code paths, and with them the last digits of a result."""
+
+
 def provenance(config: RunConfig) -> dict[str, Any]:
-    """What must be known to repeat a run: revision, versions, seed, hardware."""
-    names = ("torch", "transformers", "peft", "accelerate", "deepspeed", "decord", "av", "numpy", "pydantic")
+    """What must be known to repeat a run: revision, versions, seed, hardware and how it is told to calculate."""
+    models = ("torch", "transformers", "peft", "accelerate", "deepspeed")
+    names = (*models, "av", "opencv-python-headless", "pillow", "numpy", "pydantic")
     return {
         "project": "aot-distill",
-        "revision": _git_revision(),
+        "revision": git_revision(),
         "config_digest": config.digest(),
         "seed": config.seed,
         "python": sys.version.split()[0],
         "versions": {name: version for name in names if (version := _version(name))},
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "arithmetic": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -425,7 +439,7 @@ def stage_done(run: RunFolder, stage: str) -> bool:
 
 def missing_files(run: RunFolder, stage: str) -> list[Path]:
     """What a finished stage should have left behind and is not there."""
-    config = load_config(run.config) if run.config.exists() else None
+    config = load_saved(run.config) if run.config.exists() else None
     door = config.door if config else None
     wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, door) == door]
     if stage == "train" and config:
@@ -437,7 +451,7 @@ def missing_files(run: RunFolder, stage: str) -> list[Path]:
 
 def _is_unused(run: RunFolder) -> bool:
     """Whether the folder holds no file but its own papers."""
-    own = {run.config, run.run_json, run.log}
+    own = {run.config, run.run_json, run.log, run.lease}
     return all(path in own or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
 
 
@@ -465,7 +479,8 @@ def _cut_half_line(path: Path) -> None:
         file.truncate(0)
 
 
-def _git_revision() -> str:
+def git_revision() -> str:
+    """The commit of the checkout this code lies in, or `unknown` where it is none."""
     try:
         here = Path(__file__).parent
         done = subprocess.run(

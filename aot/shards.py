@@ -84,6 +84,11 @@ class ShardState(Record):
         return Shard(self.index, self.count)
 
 
+def lease_path(run: RunFolder, shard: Shard) -> Path:
+    """Who works on a shard now; gone when nobody does."""
+    return run.shards / f"{shard.writer}.lease"
+
+
 def share_key(question: Question) -> str:
     """What decides whose a question is: its clip, so that frames are read in one place; without one, its id."""
     return question.media.uri if question.media else question.id

@@ -1,10 +1,11 @@
-"""Every phrase that a template rationale is made of, in one look-up; and how a label is written inside a sentence.
+"""Every phrase that a template rationale is made of, in one look-up; how labels and quoted texts stand in a sentence.
 
 The teacher's verbaliser fills these phrases, the evidence filter knows their words, and a word-level student needs them
 in its vocabulary: so they stand below all three. Phrases are terse and share their words on purpose.
 """
 
 import re
+import unicodedata
 from functools import cache, lru_cache
 
 from aot.rationale import MOMENT, PARTS, SPAN
@@ -35,10 +36,28 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "combine.other": ("{answer} fits {cite}.", "what fits is {answer} {cite}."),
 }  # fmt: skip
 """Sentence name to its phrasings; {cite} is one or more `[n]`."""
+QUOTE_PHRASES = {
+    "said": '{times} said "{text}" {cite}.',
+    "not said": '{times} not said "{text}" {cite}.',
+    "seen": '{times} seen "{text}" {cite}.',
+    "answered": '{times} asked "{question}" answered "{text}" {cite}.',
+}
+"""How a text came to how a rationale tells it. Apart from PHRASES, because a word-level student knows no quotes: their
+words are those of anybody."""
+NOTHING_GATHERED = "nothing is known."
+"""Where no step looked; it denies nothing, and cites nothing, so that no filter keeps it."""
+MAX_QUOTE_CHARS = 160
+"""A longer text is cut at a word and ends in ` ...`."""
+DENIALS = frozenset({"no", "not", "never", "without", "nothing", "none", "neither", "nor", "cannot", "t"})
+"""`t` is what is left of `doesn't`."""
 
 _SLOT = re.compile(r"\{\w+\}")
 _WORD = re.compile(r"[^\W_]+")
 _BREAKS_A_SENTENCE = re.compile(r"[.!?]+(?=\s|$)|[\[\]:\s]")
+_BREAKS_A_QUOTE = str.maketrans(
+    {**dict.fromkeys('"\u201c\u201d\u201e\u201f\u00ab\u00bb', "'"), **dict.fromkeys("[](){}<>|\\`", " ")}
+)
+_NO_CLOCK_COLON = re.compile(r"\s*(?:(?<!\d):|:(?!\d))[\s:]*")
 
 
 @cache
@@ -59,6 +78,51 @@ def in_sentence(label: str) -> str:
     'Add 2 tsp of salt optional'
     """
     return " ".join(_BREAKS_A_SENTENCE.sub(" ", label).split())
+
+
+@lru_cache(maxsize=4096)
+def quotable(text: str) -> str:
+    r"""A text as it stands between quotation marks: one line of at most `MAX_QUOTE_CHARS` characters.
+
+    Control and invisible characters go, and whatever a reader of rationales, a chat template or a tokenizer may take
+    for a mark of its own: brackets, quotation marks, and colons but for those of a clock.
+
+    >>> quotable('Chef:\n"Heat it to 10:30 [1]" <|im_start|>')
+    "Chef, 'Heat it to 10:30 1 ' im_start"
+    """
+    shown = unicodedata.normalize("NFC", text[: 16 * MAX_QUOTE_CHARS])
+    shown = "".join(" " if char.isspace() else char for char in shown if char.isspace() or _is_shown(char))
+    words = " ".join(_NO_CLOCK_COLON.sub(", ", shown.translate(_BREAKS_A_QUOTE)).split()).strip(" ,")
+    if len(words) <= MAX_QUOTE_CHARS:
+        return words
+    cut = words[: MAX_QUOTE_CHARS - 3]
+    return f"{cut.rpartition(' ')[0] or cut} ..."
+
+
+def _is_shown(char: str) -> bool:
+    return not unicodedata.category(char).startswith("C")
+
+
+def stem(word: str) -> str:
+    """A word without its ending, equal for most inflections of one word.
+
+    >>> stem("flips") == stem("flipped") == stem("flipping") == stem("flip")
+    True
+    >>> stem("glass") == stem("glasses")
+    True
+    """
+    for ending, put in (("ies", "y"), ("ied", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+            word = word[: -len(ending)] + put
+            break
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
+        word = word[:-1]
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+def stems_of(text: str) -> frozenset[str]:
+    """The stems of all words of `text`."""
+    return frozenset(stem(word) for word in _WORD.findall(text.casefold()))
 
 
 @lru_cache(maxsize=65536)

@@ -12,7 +12,7 @@ from aot import STAGES
 from aot.errors import missing_package
 
 ROOT = Path(__file__).parents[1]
-VERBS = set(STAGES) | {"run", "status", "baselines", "compare", "doctor", "probe", "frames", "ask"}
+VERBS = set(STAGES) | {"run", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
 
 
 def aot(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -46,6 +46,7 @@ def test_help_imports_no_heavy_library() -> None:
         (("probe", "http://localhost/clip.mp4"), "localhost"),
         (("ask", "nowhere.mp4", "What is the next step?"), "aot: nowhere.mp4: missing: there is no file"),
         (("ask", "nowhere.mp4", " "), "the question is empty"),
+        (("ask", "nowhere.mp4", "x" * 20_001), "the question has 20001 characters"),
         (("frames", "nowhere.mp4", "out"), "aot: nowhere.mp4: missing: there is no file"),
         (("frames", "text.mp4", "out"), "text.mp4: not_a_video"),
         (("frames", "empty.mp4", "out"), "empty.mp4: empty"),
@@ -56,6 +57,10 @@ def test_help_imports_no_heavy_library() -> None:
         (("run", "run.yaml", "--dry-run"), "set data.root"),
         (("run", "run.yaml"), "set data.root"),
         (("train", "run.yaml", "data.dataset=toy_kitchen"), "prepare, generate, filter"),
+        (("score", "p.json"), "either --config CONFIG or --questions FILE"),
+        (("score", "p.json", "--questions", "nowhere.jsonl"), "no file nowhere.jsonl"),
+        (("score", "p.json", "seed=1", "--questions", "p.json"), "seed=1 changes a setting of --config"),
+        (("score", "nowhere.json", "--config", "configs/video/nextqa.yaml"), "val.csv; set data.annotated.test"),
         (("walk",), "walk"),
     ],
 )
@@ -72,6 +77,18 @@ def test_bad_input_exits_2_with_one_line_and_no_traceback(
     assert done.returncode == 2, done.stderr
     assert told in done.stderr and "Traceback" not in done.stderr
     assert set(tmp_path.iterdir()) == before
+
+
+def test_score_prints_numbers_and_exits_3_where_predictions_are_missing(tmp_path: Path) -> None:
+    question = {"video": "a.mp4", "question": "How many eggs?", "kind": "count"}
+    rows = [{**question, "id": f"q{number}", "answer": number} for number in (1, 2)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "p.json").write_text('{"q1": 1}')
+    command = ("score", str(tmp_path / "p.json"), "--questions", str(tmp_path / "q.jsonl"))
+    done, as_json = aot(*command), aot(*command, "--json")
+    assert (done.returncode, as_json.returncode) == (3, 3), done.stderr
+    assert "missing 1" in done.stdout and "50.00%" in done.stdout and "n=2" in done.stdout
+    assert json.loads(as_json.stdout)["problems"] == {"missing": 1}
 
 
 def test_a_missing_optional_package_is_told_in_one_line(tmp_path: Path) -> None:

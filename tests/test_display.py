@@ -25,6 +25,8 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u206
 HOSTILE = "\x1b]0;evil\x07\x1b[31m\u202e\x9b2J\u2066\x7f\u200b"
 LINES = f"{HOSTILE}\naot: all is well\r"
 LEGIT = "中文 汤 naïve Ωμέγα שלום مرحبا 🍳🥚 e\u0301 \N{VARIATION SELECTOR-16} <b> & \\"
+SPLIT = "held\u202eout"
+"""A config takes no control characters, but this."""
 
 
 def test_letters_of_any_script_stay() -> None:
@@ -88,7 +90,7 @@ def hostile_data(folder: Path) -> Path:
     data.mkdir()
     questions, annotations = [], []
     for number, clip in enumerate(sorted(clips.glob("*.mp4"))):
-        name, split = f"c{number}{LINES}.mp4", "train" if number else f"held{HOSTILE}"
+        name, split = f"c{number}{LINES}.mp4", "train" if number else SPLIT
         clip.rename(data / name)
         segments = [{"start_s": s, "end_s": s + 2.0, "label": f"chop{HOSTILE} {s}"} for s in (0.0, 2.0)]
         annotations.append({"video": name, "task": f"t{HOSTILE}", "duration_s": 9.0, "split": split,
@@ -106,8 +108,8 @@ def hostile_data(folder: Path) -> Path:
     config = data / "run.yaml"
     config.write_text(
         f"data: {{dataset: plain, root: {data}, questions: questions.jsonl, annotations: annotations.jsonl}}\n"
-        f"evaluate: {{splits: [{json.dumps(f'held{HOSTILE}')}], bootstrap_samples: 100}}\n"
-        "frames: {workers: 1}\nteacher: {workers: 1}\n"
+        f"evaluate: {{splits: [{json.dumps(SPLIT, ensure_ascii=False)}], bootstrap_samples: 100}}\n"
+        "frames: {workers: 1}\nteacher: {workers: 1, max_failed_share: 1}\nfilter: {min_kept: 0}\n"
     )
     return config
 

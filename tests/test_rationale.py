@@ -1,4 +1,4 @@
-from aot.rationale import PARTS, parse_rationale, parse_span
+from aot.rationale import PARTS, Quoted, parse_rationale, parse_span
 
 TEXT = """Identify: the next step after 9.6s is asked.
 Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1].
@@ -38,3 +38,23 @@ def test_text_without_parts_has_no_answer_and_no_claims() -> None:
 def test_span_of_an_answer() -> None:
     assert parse_span("2.4s- 5.1s") == (2.4, 5.1)
     assert parse_span("never") is None
+
+
+def test_inside_a_quote_nothing_is_notation() -> None:
+    text = 'Gather: 0.5s-3.2s said "Gather: wait 9 s. Then [7] 1.0s-2.0s!" [1]. 4.0s-5.0s fry egg [2].\nAnswer: egg'
+    parsed = parse_rationale(text)
+    quoting, seeing = parsed.claims
+    assert parsed.headings == ("Gather", "Answer")
+    assert (quoting.spans_s, quoting.moments_s, quoting.citations) == (((0.5, 3.2),), (), (1,))
+    assert quoting.quotes == (Quoted("said", "Gather: wait 9 s. Then [7] 1.0s-2.0s!"),)
+    assert quoting.without_quotes().text == "" and seeing.quotes == ()
+
+
+def test_an_answer_is_read_with_its_question() -> None:
+    (claim,) = parse_rationale('Gather: 0.0s-5.0s asked "Is it? Really?" answered "yes" [3].').claims
+    assert claim.quotes == (Quoted("answered", "yes", "Is it? Really?"),)
+
+
+def test_quotation_marks_outside_of_the_notation_hide_nothing() -> None:
+    (claim,) = parse_rationale('Gather: the "egg at 9.0s" [1] is "fried".').claims
+    assert (claim.quotes, claim.moments_s) == ((), (9.0,))

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from aot.config import ArmConfig, RunConfig
-from aot.errors import SourceError
+from aot.errors import GuardStop
 from aot.records import Lesson
 from aot.runs import RunFolder
 from aot.seals import publish_once
@@ -37,12 +37,14 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
     """Every arm, one after the other; returns how many arms there are, and steps of all students together.
 
     Raises:
-        SourceError: no training question has a kept chain.
+        GuardStop: no training question has a kept chain, or none to which the damage of every arm applies.
     """
-    samples = teachable(kept_samples(run), config)
+    kept = kept_samples(run)
+    samples = teachable(kept, config)
     if not samples:
-        raise SourceError("no training question has a kept chain; look at the funnel (funnel.json) and the filters")
-    log.info("%d questions are learned from", len(samples))
+        why = f"no arm can damage any of the {len(kept)} kept chains as `chains` asks" if kept else "no chain was kept"
+        raise GuardStop(f"{why}, so no arm has anything to learn from; nothing was trained. Look at {run.funnel}")
+    log.info("training on %d questions", len(samples))
     total = sum(planned_steps(arm, config) for arm in config.train.arms)
     counter = StepCounter(progress, total=total)
     for arm in config.train.arms:

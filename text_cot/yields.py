@@ -15,6 +15,7 @@ from aot.answers import compare_answers, verifies
 from aot.answers.finding import plain
 from aot.chat.spend import SpendSummary
 from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, proportion
+from aot.failures import FailedTraces, FailureCounter
 from aot.records import Question, Record, Trace
 from text_cot.prepare import TRAIN
 
@@ -63,12 +64,17 @@ class TextTeacherStats(Record):
     questions: int
     samples: int
     """Chains of all questions together."""
-    train_kept: int
-    """Training questions with a chain that ends in the gold answer."""
+    train_traces: int
+    train_failed: int
+    """Those of the training chains that came to no answer."""
+    train_verified: int
+    """Training questions with a chain that ends in the gold answer; the filters keep some of their chains."""
     status: dict[str, int]
     """Traces by status; failed ones by the boundary where they failed."""
     failures: dict[str, int] = Field(default_factory=dict)
     """Failed traces by boundary and reason, where there is one."""
+    failed_traces: tuple[FailedTraces, ...] = ()
+    """The same with countable reasons for all, and an example of each."""
     yields: tuple[TextYield, ...]
     prompts: dict[str, str] = Field(default_factory=dict)
     """Content hash of each prompt file of a chat teacher."""
@@ -95,6 +101,7 @@ class Tally:
         self._outcomes: defaultdict[tuple[str, str], list[_Outcome]] = defaultdict(list)
         self._status: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._failed = FailureCounter()
         self.samples = self.failed = self.refused = 0
 
     def add(self, question: Question, traces: Sequence[Trace]) -> None:
@@ -102,6 +109,7 @@ class Tally:
         for trace in traces:
             self.samples += 1
             self.failed += trace.status != "ok"
+            self._failed.add(trace, is_training=question.split == TRAIN)
             name: str = trace.status
             if trace.error is not None:
                 name = f"{trace.status}_{trace.error.boundary}"
@@ -122,9 +130,12 @@ class Tally:
             planner=planner,
             questions=sum(map(len, self._outcomes.values())),
             samples=self.samples,
-            train_kept=sum(any(one.hits) for one in groups.get((TRAIN, ALL), ())),
+            train_traces=self._failed.training,
+            train_failed=self._failed.training_failed,
+            train_verified=sum(any(one.hits) for one in groups.get((TRAIN, ALL), ())),
             status=dict(sorted(self._status.items())),
             failures=dict(sorted(self._failures.items())),
+            failed_traces=self._failed.groups(),
             yields=tuple(_yield_row(key, outcomes) for key, outcomes in sorted(groups.items())),
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from video_data.budgets import Budgets
 from video_data.errors import VideoError
+from video_data.structure import sync_offset
 
 NUM_SNIFFED_BYTES = 1024
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
@@ -20,8 +21,25 @@ _PREFIXES: dict[bytes, str] = {
     b"OggS": "ogg",
     b"\x00\x00\x01\xba": "mpeg",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
 }
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
+"""How a URL begins; a path object keeps one of its two slashes only."""
+_NOT_VIDEOS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the clip itself; run `git lfs pull` in its repository"),
+    (b"/annex/objects/", "is a git-annex pointer, not the clip itself; run `git annex get` in its repository"),
+    (b"<!doctype html", "is a web page, not a clip; the download needs a login or another address"),
+    (b"<html", "is a web page, not a clip; the download needs a login or another address"),
+    (b"<?xml", "is an XML text, not a clip; perhaps the error message of a download"),
+    (b"\xff\xd8\xff", "is a JPEG picture, not a clip"),
+    (b"\x89png", "is a PNG picture, not a clip"),
+    (b"pk\x03\x04", "is a ZIP archive; unpack it and give the clip itself"),
+    (b"\x1f\x8b", "is a gzip archive; unpack it and give the clip itself"),
+    (b"id3", "is a sound file without a picture"),
+    (b"flac", "is a sound file without a picture"),
+)
+"""What people give instead of a clip: its first bytes in lower case, and what to say."""
 _PLAYLISTS = (b"#extm3u", b"#extinf", b"<mpd", b"ffconcat", b"[playlist]", b"<smoothstreamingmedia", b"<asx", b"<smil")
 
 
@@ -31,7 +49,7 @@ def local_file(path: Path, *, budgets: Budgets) -> Path:
     Raises:
         VideoError: it is a URL, missing, a folder, pipe or device, empty, unreadable or too large.
     """
-    if _URL.match(str(path)):
+    if _URL.match(str(path)) and not _exists(path):  # a folder may be called `rec:`
         raise VideoError("not_a_local_file", "URLs are never opened; copy the clip to a local file and give its path")
     try:
         facts = Path(path).stat()
@@ -49,6 +67,13 @@ def local_file(path: Path, *, budgets: Budgets) -> Path:
         raise VideoError("empty", f"{path.name!r} has 0 bytes; copy or download it again")
     budgets.check_file(facts.st_size)
     return Path(os.path.realpath(path))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def recognise(path: Path) -> str:
@@ -69,22 +94,20 @@ def recognise(path: Path) -> str:
     for prefix, name in _PREFIXES.items():
         if head.startswith(prefix):
             return name
-    if _transport_stream(head):
+    if any(sync_offset(head, spacing=spacing) is not None for spacing in (188, 192)):
         return "mpegts"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if any(mark in text for mark in _PLAYLISTS):
         raise VideoError(
             "playlist", f"{path.name!r} is a playlist; playlists are never followed, give the video file itself"
         )
+    told = next((words for start, words in _NOT_VIDEOS if text.startswith(start)), "")
+    if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE"):
+        told = "is a WebP picture, not a clip" if head[8:12] == b"WEBP" else "is a sound file without a picture"
+    if told:
+        raise VideoError("not_a_video", f"{path.name!r} {told}")
     raise VideoError(
         "not_a_video",
         f"the first bytes of {path.name!r} are no known video container; "
-        "known: MP4/MOV, Matroska/WebM, AVI, MPEG-TS, MPEG-PS, FLV, Ogg, ASF",
+        "known: MP4/MOV, Matroska/WebM, AVI, MPEG-TS, MPEG-PS, FLV, Ogg, ASF, GIF",
     )
-
-
-def _transport_stream(head: bytes) -> bool:
-    """Sync bytes 0x47 every 188 bytes, or every 192 after a 4-byte time code."""
-    plain = len(head) >= 564 and all(head[i] == 0x47 for i in (0, 188, 376))
-    timed = len(head) >= 580 and all(head[i] == 0x47 for i in (4, 196, 388))
-    return plain or timed

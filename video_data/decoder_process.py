@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from video_data.decode import MAX_OUTPUT_BYTES
 from video_data.errors import VideoError
+from video_data.watch import MAX_OUTPUT_BYTES
 
 START_LIMIT_S = 60.0
 MAX_HEADER_BYTES = 256_000_000
@@ -48,10 +48,17 @@ class DecoderProcess:
             with suppress(OSError):  # a larger pipe is only faster
                 fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.fresh = True
-        self._limit_s = START_LIMIT_S
+        self.limit_s = START_LIMIT_S
+        """Seconds that the last request was allowed."""
 
-    def ask(self, request: dict[str, Any], *, limit_s: float) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-        """The reply's JSON and its bytes; start-up of a fresh child is not counted against the limit."""
+    def ask(
+        self, request: dict[str, Any], *, limit_s: float, max_gigapixels: float
+    ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+        """The reply's JSON and its bytes.
+
+        Start-up of a fresh child is not counted against the limit. A child that says how many gigapixels it is about to
+        decode gets the limit once more for each of them.
+        """
         if self.fresh:
             self._read(1, deadline_s=time.monotonic() + START_LIMIT_S)
             self.fresh = False
@@ -61,8 +68,18 @@ class DecoderProcess:
             self.process.stdin.flush()
         except OSError:
             raise VideoError("crashed", "the decoder process ended") from None
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         deadline_s = time.monotonic() + limit_s
+        reply, data = self._reply(deadline_s=deadline_s)
+        if "gigapixels" in reply:
+            gigapixels = reply["gigapixels"]
+            if not isinstance(gigapixels, (int, float)) or not 0 <= gigapixels <= max_gigapixels:
+                raise malformed()
+            self.limit_s += gigapixels * limit_s
+            reply, data = self._reply(deadline_s=deadline_s + gigapixels * limit_s)
+        return reply, data
+
+    def _reply(self, *, deadline_s: float) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         sizes = self._read(16, deadline_s=deadline_s)
         num_json, num_bytes = (int.from_bytes(sizes[i : i + 8].tobytes(), "little") for i in (0, 8))
         if num_json > MAX_HEADER_BYTES or num_bytes > MAX_OUTPUT_BYTES:
@@ -99,7 +116,9 @@ class DecoderProcess:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0 or not poll.poll(max(1, left_s * 1000)):
                 raise VideoError(
-                    "timeout", f"decoding took longer than {self._limit_s:g} s; allow more or cut the clip"
+                    "timeout",
+                    f"decoding took longer than {self.limit_s:.3g} s; "
+                    "allow more with frames.time_limit_s, or shrink or cut the clip",
                 )
             num_read = os.readv(handle, [view])
             if num_read == 0:

@@ -48,10 +48,11 @@ class _Job:
     max_side_px: int
     time_limit_s: float
     budgets: Budgets
+    stream: int | None
 
     def settings(self) -> str:
         """Digest of all but the folder."""
-        facts = {**asdict(self), "out": None, "format": 1}
+        facts = {**asdict(self), "out": None, "format": 2}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -66,6 +67,7 @@ def decode_clips(
     workers: int,
     time_limit_s: float,
     budgets: Budgets,
+    stream: int | None = None,
     progress: Progress | None = None,
 ) -> list[RefusedRow]:
     """Clips that could not be stored, with reasons; all others are in the frame store at `out` afterwards.
@@ -78,16 +80,19 @@ def decode_clips(
         max_side_px: stored frames are scaled down to this longest side.
         shard_clips: clips for each shard.
         workers: decoding processes.
-        time_limit_s: for each attempt at a clip; one that timed out or crashed is tried once more, alone.
+        time_limit_s: for each attempt at a small clip (see sandbox.py); one that timed out or crashed is tried once
+            more, alone.
         budgets: limits checked before decoding.
+        stream: index in the container of the video stream to read; None takes the best of each clip.
         progress: told the number of clips done, and of all.
 
     Raises:
         ValueError: two clips share a uri, a uri cannot be written as UTF-8, or a setting is not above 0.
-        VideoError: `disk_full` or `unwritable`; finished shards stay, and the same call goes on from them.
+        VideoError: `disk_full` or `unwritable`; finished shards stay, and the same call goes on from them. Also
+            `no_decoder`: the installation is to blame, and no clip.
     """
     _check_uris([uri for uri, _ in clips])
-    job = _Job(Path(out), fps, max_stored_frames, max_side_px, time_limit_s, budgets)
+    job = _Job(Path(out), fps, max_stored_frames, max_side_px, time_limit_s, budgets, stream)
     _check_settings(job, shard_clips=shard_clips, workers=workers)
     groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
     with disk_errors(job.out):
@@ -157,6 +162,7 @@ def _sampled(path: Path, *, job: _Job, pool: DecoderPool) -> _Outcome:
             max_side_px=job.max_side_px,
             budgets=job.budgets,
             time_limit_s=job.time_limit_s,
+            stream=job.stream,
         )
     except VideoError as error:
         return error
@@ -179,6 +185,8 @@ def _write_shard(
             file.write(bytes(8 + room))
             for uri, _ in group:
                 outcome = next(outcomes)
+                if isinstance(outcome, VideoError) and outcome.reason == "no_decoder":
+                    raise outcome
                 if isinstance(outcome, VideoError):
                     refused.append(RefusedRow(item=uri, reason=outcome.reason, detail=outcome.message))
                 else:
@@ -209,6 +217,7 @@ def _stored(uri: str, clip: SampledClip, *, shard: str) -> StoredClip:
         note=frames.note,
         shard=shard,
         frames_crc32=clip.frames_crc32,
+        spans_s=frames.spans_s,
     )
 
 

@@ -44,6 +44,7 @@ def told_frames(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames
         fields = dict(reply["frames"])
         fields["times_s"] = tuple(float(time_s) for time_s in fields["times_s"])
         fields["indices"] = tuple(int(index) for index in fields["indices"])
+        fields["spans_s"] = tuple((float(start_s), float(end_s)) for start_s, end_s in fields["spans_s"])
         frames = DecodedFrames(frames_THWC=data.reshape(shape), **fields)
     except (KeyError, TypeError, ValueError):
         raise malformed() from None

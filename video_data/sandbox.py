@@ -1,7 +1,9 @@
 """Decoding in child processes: a file that hangs or crashes a decoder costs one child, which is replaced.
 
-Children live on between requests, serve one at a time, and die with their parent. A request is one line of JSON; a
-reply is a length, JSON and raw frame bytes, checked here before use: nothing a child sends is ever executed.
+A time limit is what a small clip gets. It grows by itself once for each GB of the file, for what reading takes, and
+once for each gigapixel (10**9 pixels of all frames together), for what decoding takes. Children live on between
+requests, serve one at a time, and die with their parent. A request is one line of JSON; a reply is a length, JSON and
+raw frame bytes, checked here before use: nothing a child sends is ever executed.
 """
 
 import atexit
@@ -66,14 +68,14 @@ class DecoderPool:
         """Process ids of the living children."""
         return [child.process.pid for child in self._children]
 
-    def probe(self, path: Path, *, budgets: Budgets, time_limit_s: float) -> ClipFacts:
+    def probe(self, path: Path, *, budgets: Budgets, time_limit_s: float, stream: int | None = None) -> ClipFacts:
         """As `decode.probe`, which decodes every frame; a timeout or crash gives a refused verdict.
 
         Raises:
             ValueError: the time limit cannot be waited for.
         """
         try:
-            reply, _ = self._ask("probe", path, budgets=budgets, time_limit_s=time_limit_s)
+            reply, _ = self._ask("probe", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream)
             return told_facts(reply)
         except VideoError as error:
             return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
@@ -87,6 +89,7 @@ class DecoderPool:
         max_side_px: int | None = None,
         budgets: Budgets,
         time_limit_s: float,
+        stream: int | None = None,
     ) -> DecodedFrames:
         """As `decode.read_frames`.
 
@@ -95,7 +98,7 @@ class DecoderPool:
         """
         chosen = {"times_s": _floats(times_s), "indices": None if indices is None else [int(i) for i in indices]}
         reply, data = self._ask(
-            "read", path, budgets=budgets, time_limit_s=time_limit_s, max_side_px=max_side_px, **chosen
+            "read", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px, **chosen
         )
         return told_frames(reply, data)
 
@@ -108,6 +111,7 @@ class DecoderPool:
         max_side_px: int | None,
         budgets: Budgets,
         time_limit_s: float,
+        stream: int | None = None,
     ) -> SampledClip:
         """Frames of the whole clip at `fps` (see `decode.sample_frames`), with checksums.
 
@@ -119,6 +123,7 @@ class DecoderPool:
             path,
             budgets=budgets,
             time_limit_s=time_limit_s,
+            stream=stream,
             max_side_px=max_side_px,
             fps=fps,
             max_frames=max_frames,
@@ -126,15 +131,17 @@ class DecoderPool:
         return told_sample(reply, data)
 
     def _ask(
-        self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, **arguments: object
+        self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, stream: int | None, **arguments: object
     ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         check_time_limit(time_limit_s)
-        request = {"verb": verb, "path": os.fsencode(path).hex(), "budgets": asdict(budgets), **arguments}
+        limit_s = time_limit_s * (1 + _size_gb(path))
+        request = {"verb": verb, "path": os.fsencode(path).hex(), "budgets": asdict(budgets), "stream": stream}
         child = self._idle.get()
         try:
             if child.process.poll() is not None:  # it was killed while it was idle, which is not this file's fault
                 child = self._replaced(child)
-            reply, data = child.ask(request, limit_s=time_limit_s)
+            ask = {**request, **arguments}
+            reply, data = child.ask(ask, limit_s=limit_s, max_gigapixels=budgets.max_gigapixels)
         except BaseException:
             child = self._replaced(child)
             raise
@@ -154,13 +161,15 @@ class DecoderPool:
         return child
 
 
-def probe_safely(path: Path, *, budgets: Budgets | None = None, time_limit_s: float = 30.0) -> ClipFacts:
-    """As `decode.probe`, in a shared child process; every frame is decoded, so a long clip needs a longer time limit.
+def probe_safely(
+    path: Path, *, budgets: Budgets | None = None, time_limit_s: float = 30.0, stream: int | None = None
+) -> ClipFacts:
+    """As `decode.probe`, in a shared child process.
 
     Raises:
         ValueError: the time limit cannot be waited for.
     """
-    return _shared_pool().probe(path, budgets=budgets or Budgets(), time_limit_s=time_limit_s)
+    return _shared_pool().probe(path, budgets=budgets or Budgets(), time_limit_s=time_limit_s, stream=stream)
 
 
 def read_frames_safely(
@@ -171,6 +180,7 @@ def read_frames_safely(
     max_side_px: int | None = None,
     budgets: Budgets | None = None,
     time_limit_s: float = 30.0,
+    stream: int | None = None,
 ) -> DecodedFrames:
     """As `decode.read_frames`, in a shared child process under a time limit.
 
@@ -184,7 +194,41 @@ def read_frames_safely(
         max_side_px=max_side_px,
         budgets=budgets or Budgets(),
         time_limit_s=time_limit_s,
+        stream=stream,
     )
+
+
+def sample_safely(
+    path: Path,
+    *,
+    fps: float,
+    max_frames: int,
+    max_side_px: int | None,
+    budgets: Budgets | None = None,
+    time_limit_s: float = 30.0,
+    stream: int | None = None,
+) -> SampledClip:
+    """As `decode.sample_frames`, in a shared child process under a time limit, with checksums.
+
+    Raises:
+        VideoError: also for a timeout or crash.
+    """
+    return _shared_pool().sample_clip(
+        path,
+        fps=fps,
+        max_frames=max_frames,
+        max_side_px=max_side_px,
+        budgets=budgets or Budgets(),
+        time_limit_s=time_limit_s,
+        stream=stream,
+    )
+
+
+def _size_gb(path: Path) -> float:
+    try:
+        return path.stat().st_size / 1e9
+    except (OSError, ValueError):
+        return 0.0
 
 
 _shared: dict[int, DecoderPool] = {}

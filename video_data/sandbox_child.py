@@ -13,11 +13,12 @@ import threading
 import zlib
 from contextlib import suppress
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from video_data.budgets import Budgets
-from video_data.decode import probe, read_frames, sample_frames
+from video_data.decode import Told, probe, read_frames, sample_frames
 from video_data.errors import VideoError
 from video_data.facts import DecodedFrames
 
@@ -40,16 +41,20 @@ def main() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _allow_seconds(request["limit_s"])
-        header, data = _answer(request)
-        text = json.dumps(header).encode()
-        _send(answers, len(text).to_bytes(8, "little") + len(data).to_bytes(8, "little") + text)
-        _send(answers, data)
+
+        def told(gigapixels: float, limit_s: float = request["limit_s"]) -> None:
+            """Ask for the time that decoding takes, now that the size of the clip is known."""
+            _allow_seconds(limit_s * (1 + gigapixels))
+            _reply(answers, {"gigapixels": gigapixels}, memoryview(b""))
+
+        header, data = _answer(request, told)
+        _reply(answers, header, data)
 
 
-def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
+def _answer(request: dict[str, Any], told: Told) -> tuple[dict[str, Any], memoryview]:
     """Header and bytes of the answer; every failure becomes a reason, so that no decoder text leaves this process."""
     try:
-        return _work(request)
+        return _work(request, told)
     except VideoError as error:
         return {"error": error.reason, "message": error.message}, memoryview(b"")
     except ValueError as error:
@@ -58,16 +63,19 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         return {"error": "corrupt", "message": f"the decoder cannot use this file: {error}"}, memoryview(b"")
     except MemoryError:
         return {"error": "crashed", "message": "decoding needed more memory than is allowed"}, memoryview(b"")
+    except (AttributeError, TypeError) as error:  # the decoder has another interface than ours: no file is to blame
+        why = f"{error} (PyAV {metadata.version('av')}); install a version that pyproject.toml allows"
+        return {"error": "no_decoder", "message": f"the installed decoder cannot be used: {why}"}, memoryview(b"")
     except Exception as error:  # noqa: BLE001 - a failed file becomes a row
         name = type(error).__name__
         return {"error": "corrupt", "message": f"the decoder gave up on this file ({name})"}, memoryview(b"")
 
 
-def _work(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
+def _work(request: dict[str, Any], told: Told) -> tuple[dict[str, Any], memoryview]:
     path = Path(os.fsdecode(bytes.fromhex(request["path"])))
-    budgets = Budgets(**request["budgets"])
+    budgets, stream = Budgets(**request["budgets"]), request["stream"]
     if request["verb"] == "probe":
-        return {"facts": asdict(probe(path, budgets=budgets))}, memoryview(b"")
+        return {"facts": asdict(probe(path, budgets=budgets, stream=stream, told=told))}, memoryview(b"")
     if request["verb"] == "read":
         frames = read_frames(
             path,
@@ -75,6 +83,8 @@ def _work(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
             indices=request["indices"],
             max_side_px=request["max_side_px"],
             budgets=budgets,
+            stream=stream,
+            told=told,
         )
         return _header(frames), _bytes(frames)
     frames = sample_frames(
@@ -83,6 +93,8 @@ def _work(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         max_frames=request["max_frames"],
         max_side_px=request["max_side_px"],
         budgets=budgets,
+        stream=stream,
+        told=told,
     )
     header = _header(frames)
     header["frames_crc32"] = [zlib.crc32(frame) for frame in frames.frames_THWC]
@@ -100,18 +112,17 @@ def _bytes(frames: DecodedFrames) -> memoryview:
     return frames.frames_THWC.reshape(-1).data
 
 
-def _send(answers: IO[bytes], data: bytes | memoryview) -> None:
-    answers.write(data)
-    answers.flush()
+def _reply(answers: IO[bytes], header: dict[str, Any], data: memoryview) -> None:
+    text = json.dumps(header).encode()
+    for part in (len(text).to_bytes(8, "little") + len(data).to_bytes(8, "little") + text, data):
+        answers.write(part)
+        answers.flush()
 
 
 def _warm_up() -> None:
-    """Load the decoders before the first time limit starts; a missing one is reported when it is needed."""
-    for name in ("av", "decord"):
-        try:
-            __import__(name)
-        except ImportError:
-            continue
+    """Load the decoder before the first time limit starts; a missing one is reported when it is needed."""
+    with suppress(ImportError):
+        import av  # noqa: F401
 
 
 def _die_with_parent() -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from video_data.errors import VideoError
-from video_data.facts import Backend
+from video_data.facts import Backend, Spans
 
 INDEX_NAME = "index.jsonl"
 SHARD_NAME = re.compile(r"shard-\d{5}\.(safetensors|json)")
@@ -43,11 +43,13 @@ class StoredClip:
     """True times of the stored frames, ascending."""
     backend: Backend
     verdict: str
-    """`complete`, or `partial` if frames could not be decoded."""
+    """`complete`, or `partial` if anything that the file declares did not come out undamaged."""
     note: str
     shard: str
     frames_crc32: tuple[int, ...]
     """Checksum of each stored frame."""
+    spans_s: Spans = ()
+    """Stretches of the clip in which pictures came out undamaged; stores made by earlier versions do not say."""
 
 
 _ROW = TypeAdapter(StoredClip)

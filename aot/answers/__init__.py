@@ -8,7 +8,7 @@ from aot.answers.closed import RIGHT_IOU, iou
 from aot.answers.exact import NUMBER_WORDS
 from aot.answers.finding import find_answer
 from aot.answers.forms import FoundAnswer, Grade, ParsedAnswer
-from aot.answers.grading import check_packages, compare_answers, grade, is_right, parse_answer, verifies
+from aot.answers.grading import check_packages, compare_answers, grade, is_right, mixed_options, parse_answer, verifies
 from aot.answers.workers import stop_workers
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "grade",
     "is_right",
     "iou",
+    "mixed_options",
     "parse_answer",
     "stop_workers",
     "verifies",

@@ -74,7 +74,13 @@ def _labelled(letter: str, text: str, question: Question) -> ParsedAnswer:
 
 
 def parse_choice(answer: str, question: Question) -> ParsedAnswer:
-    """An option by its exact text, its letter, or both when they agree; the value is the option's plain text."""
+    """An option by its exact text, its letter, or both when they agree; the value is the option's plain text.
+
+    Where letters count (`Question.answer_index`), the value is the letter, and a text that several options share names
+    none of them.
+    """
+    if question.answer_index is not None:
+        return _by_letter(answer, question)
     options = [plain(choice) for choice in question.choices]
     named: set[str] = {option for option in options if option == plain(answer)}
     letter = _LETTER.fullmatch(answer.strip())
@@ -94,6 +100,26 @@ def parse_choice(answer: str, question: Question) -> ParsedAnswer:
     if named or _count_options(answer, options) > 1:
         return ParsedAnswer(None, "several_options")
     return ParsedAnswer(None, "not_an_option")
+
+
+def _by_letter(answer: str, question: Question) -> ParsedAnswer:
+    options, letters = [plain(choice) for choice in question.choices], question.option_answers
+    alone = _LETTER.fullmatch(answer.strip())
+    if alone:
+        letter = alone[1].upper()
+        return ParsedAnswer(letter) if letter in letters else ParsedAnswer(None, "not_an_option")
+    named = [letter for letter, option in zip(letters, options, strict=True) if option == plain(answer)]
+    both = LETTER_AND_TEXT.fullmatch(answer.strip())
+    if both and not named:
+        letter = (both[1] or both[2]).upper()
+        if plain(both[3]) not in options:
+            return ParsedAnswer(None, "not_an_option")
+        agree = _option_of(letter, options) == {plain(both[3])}
+        return ParsedAnswer(letter) if agree else ParsedAnswer(None, "letter_contradicts_text")
+    if len(named) == 1:
+        return ParsedAnswer(named[0])
+    several = named or _count_options(answer, options) > 1
+    return ParsedAnswer(None, "several_options" if several else "not_an_option")
 
 
 def _option_of(letter: str, options: list[str]) -> set[str]:

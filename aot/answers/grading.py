@@ -7,6 +7,8 @@ can be the same without being equal.
 
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from itertools import zip_longest
+from string import ascii_uppercase
 
 from aot.answers import amounts, closed, expressions, groups, numeric, scored, times
 from aot.answers.finding import plain
@@ -100,6 +102,24 @@ def compare_answers(answer: str | None, other: str | None, question: Question) -
     return _compared(parse_answer(answer, question), parsed_other, question)
 
 
+def mixed_options(question: Question) -> str:
+    """Which options of `question` an answer cannot tell apart, in words; empty if each is known by text and by letter.
+
+    Asks the parser itself, so that it is right for whatever case, dots and blanks that one folds.
+    """
+    seen: dict[str, str] = {}
+    for letter, option in zip_longest(ascii_uppercase[: len(question.choices)], question.choices):
+        value = parse_answer(option, question).value
+        if value is None:
+            return f"the option {option[:80]!r} would not be understood as an answer"
+        if value in seen:
+            return f"the options {seen[value][:80]!r} and {option[:80]!r} count as the same answer"
+        if letter and parse_answer(letter, question).value != value:
+            return f"the letter {letter} could mean {option[:80]!r} or another option"
+        seen[value] = option
+    return ""
+
+
 def check_packages(questions: Iterable[Question]) -> None:
     """Refuse questions whose answers only an absent package can compare; without it they `cannot_tell`.
 
@@ -122,7 +142,10 @@ def _compared(answer: ParsedAnswer, gold: ParsedAnswer, question: Question) -> G
 
 
 def _parse_gold(question: Question) -> ParsedAnswer:
-    """The gold answer; of a choice it is always the text of an option, even where that text is a letter."""
+    """The gold answer; of a choice it is always the text of an option, even where that text is a letter.
+
+    Where letters count, it is the letter.
+    """
     if question.answer_type == "choice":
-        return ParsedAnswer(plain(question.answer))
+        return ParsedAnswer(plain(question.answer) if question.answer_index is None else question.right_answer)
     return parse_answer(question.answer, question)

@@ -95,7 +95,7 @@ class ChatJudge:
 
     def request(self, trace: Trace, question: Question) -> ChatRequest:
         """What is asked about `trace`; the gold answer is no part of it."""
-        options = "".join(f"\n- {choice}" for choice in question.choices)
+        options = "".join(f"\n- {choice}" for choice in question.shown_choices)
         text = self.prompt.fill(
             {
                 "question": data_slot("question", question.text + (f"\nOptions:{options}" if options else "")),

@@ -13,14 +13,13 @@ line.
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
 from aot.errors import ChatError, ChatReason, ConfigError
 from aot.records import JsonDict, Record
-from aot.strict_json import parse_json
+from video_data.datasets.strict_jsonl import RowProblem, parse_object
 
 
 class ScriptedCall(Record):
@@ -99,15 +98,21 @@ class ScriptedChat:
 
     def _take(self, line: str, *, place: str) -> None:
         try:
-            row: Any = parse_json(line)
-            if isinstance(row, dict) and "key" in row:
+            row = parse_object(line.encode())
+            if "key" in row:
                 taped = TapedLine.model_validate(row)
                 self._tape[taped.key] = taped
             else:
                 self._script.append(ScriptLine.model_validate(row))
-        except (ValueError, ValidationError) as error:
-            told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        except (RowProblem, ValidationError) as error:
+            told = _first_mistake(error) if isinstance(error, ValidationError) else error.detail[:300]
             raise ConfigError(f"{place} is no line of a chat script ({told}); see docs/chat.md") from None
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, mistake["loc"]))[:100]
+    return f"{mistake['msg']} at {where}" if where else mistake["msg"]
 
 
 def _spoken(said: ScriptedReply, turn: int, *, model: str) -> ChatReply:

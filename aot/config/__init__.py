@@ -1,7 +1,8 @@
 """Every setting of a run, typed; YAML plus `key.sub=value` overrides make one frozen `RunConfig`.
 
-An unknown key is an error that names the nearest known one. `data`, `teaching`, `chat` and `training` hold the
-sections, `run` puts them together, `loading` reads YAML. This package knows no stage.
+An unknown key is an error that names the nearest known one, and so is a key that the run would not read, with those who
+do. `data`, `teaching`, `chat` and `training` hold the sections, `run` puts them together, `readers` says who reads each
+key, `loading` and `strict_yaml` read files. This package knows no stage.
 """
 
 from aot.config.base import Section
@@ -18,7 +19,8 @@ from aot.config.data import (
     ToyKitchenConfig,
     ToyMathConfig,
 )
-from aot.config.loading import dump_config, load_config, parse_config
+from aot.config.loading import dump_config, load_config, load_saved, parse_config
+from aot.config.readers import read_settings, unread_keys
 from aot.config.run import NOT_IN_RESULTS, RunConfig, differing_keys, result_settings
 from aot.config.teaching import FaultsConfig, FilterConfig, HfConfig, TeacherConfig, ToolsConfig
 from aot.config.training import (
@@ -74,6 +76,9 @@ __all__ = [
     "differing_keys",
     "dump_config",
     "load_config",
+    "load_saved",
     "parse_config",
+    "read_settings",
     "result_settings",
+    "unread_keys",
 ]

@@ -1,20 +1,52 @@
-"""What every config section is."""
+"""What every config section is, and the kinds of value that several of them hold."""
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+MAX_NAME_BYTES, MAX_PATH_CHARS = 200, 1000
+"""Of one name in a path, and of a whole path as it is written: file systems take 255 and 4096 bytes, and files of ours
+stand below."""
 
 
 def _as_word(value: object) -> object:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
+def _usable_path(path: str) -> str:
+    longest = max(len(name.encode("utf-8", "surrogatepass")) for name in path.split("/"))
+    if not path.strip() or "\0" in path:
+        raise ValueError("must be a path, and this is none")
+    if longest > MAX_NAME_BYTES or len(path) > MAX_PATH_CHARS:
+        raise ValueError(
+            f"must be a path of at most {MAX_PATH_CHARS} characters in which no name has more than {MAX_NAME_BYTES} "
+            f"bytes; this one has {len(path):,} characters, its longest name {longest:,} bytes"
+        )
+    return path
+
+
 Word = TypeVar("Word")
 YamlWord = Annotated[Word, BeforeValidator(_as_word)]
 """A choice that has the words `on` or `off` in it, which YAML reads as true and false unless they are quoted."""
+PathText = Annotated[str, AfterValidator(_usable_path)]
+"""A path, or the name of something that may lie in a folder."""
+SplitName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\\]+$")]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+MOST_COUNT, MOST_SECONDS, MOST_REAL = 10**9, 1e9, 1e30
+"""Limits of whole numbers, of seconds and of other numbers; what a machine can hold may be much less."""
 
 
 class Section(BaseModel):
-    """Base of every config section: frozen, unknown keys refused, and every number finite."""
+    """Base of every config section: frozen, unknown keys refused, and every number finite and of this world."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=5000)
+
+    @field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: object, info: ValidationInfo) -> object:
+        if info.field_name != "seed" and isinstance(value, int | float):
+            real = MOST_SECONDS if str(info.field_name).endswith("_s") else MOST_REAL
+            most = MOST_COUNT if isinstance(value, int) else real
+            if abs(value) > most:
+                raise ValueError(f"must be at most {most:,.0f}" if most < MOST_REAL else f"must be at most {most:g}")
+        return value

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from aot.config.base import Section
+from aot.config.base import PathText, Section
 
 
 class PricesConfig(Section):
@@ -26,29 +26,29 @@ class ChatConfig(Section):
     backend: Literal["openai", "local", "scripted"] = "openai"
     """`openai`: any server that speaks the chat-completions API; `local`: a transformers model in this process;
     `scripted`: replies from a file."""
-    model: str = Field(min_length=1)
+    model: PathText
     """The name that the server knows, the folder of a local model, or a name for the script."""
     base_url: str = "http://127.0.0.1:8000/v1"
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; a server on this machine needs none."""
-    script: str | None = None
+    script: PathText | None = None
     """scripted: a JSONL file of replies, or a cassette (docs/chat.md)."""
-    record: str | None = None
+    record: PathText | None = None
     """Write every exchange to this cassette, from which `scripted` can replay."""
     temperature: float = Field(default=0.7, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=1024, ge=1)
     """Of one reply, thinking included; a reply cut off there is asked for once more with `raise_tokens` times this."""
-    raise_tokens: float = Field(default=2.0, ge=1)
+    raise_tokens: float = Field(default=2.0, ge=1, le=1000)
     max_prompt_tokens: int = Field(default=100_000, ge=1)
     """A longer prompt (estimated at three characters a token) is refused before it is sent, never cut."""
-    max_concurrency: int = Field(default=64, ge=1)
+    max_concurrency: int = Field(default=64, ge=1, le=10_000)
     """Calls in flight at most; how many pay off is found out while running."""
     attempt_timeout_s: float = Field(default=120.0, gt=0)
     deadline_s: float = Field(default=600.0, gt=0)
     """For one request with all its retries, waiting included."""
     max_attempts: int = Field(default=6, ge=1)
-    max_reply_mb: float = Field(default=8.0, gt=0)
+    max_reply_mb: float = Field(default=8.0, gt=0, le=10_000)
     hedge_after_s: float | None = Field(default=None, gt=0)
     """Ask a second time when no reply came within this time; None never does."""
     prices: PricesConfig | None = None

@@ -2,44 +2,56 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from aot.config.base import Section
+from aot.config.base import PathText, Section
 
 
 class RunSection(Section):
     """Where the run folder lies, and what it may take over."""
 
-    dir: str | None = None
+    dir: PathText | None = None
     """None means runs/<stem of the config file>."""
-    reuse: str | None = None
+    reuse: PathText | None = None
     """Another run folder: its prepare, generate and filter stages are taken over as far as the settings agree."""
-    shard: str | None = Field(default=None, pattern=r"^\d+/[1-9]\d*$")
+    shard: str | None = Field(default=None, pattern=r"^\d{1,6}/[1-9]\d{0,5}$")
     """`i/N`: generate traces for this share of the questions only, i from 0 to N-1 (the --shard option)."""
+
+    @field_validator("shard")
+    @classmethod
+    def _is_one_of_them(cls, shard: str | None) -> str | None:
+        index, _, count = (shard or "0/1").partition("/")
+        if int(index) >= int(count):
+            raise ValueError(f"must be i/N with i from 0 to N-1, such as 0/{count}")
+        return shard
+
+
+MOST_DRAWN = 1_000_000
+"""Clips or problems of one split that may be drawn."""
 
 
 class ToyKitchenConfig(Section):
     """How much of the drawn kitchen is made."""
 
-    train_clips: int = Field(default=320, ge=1)
-    test_clips: int = Field(default=80, ge=1)
-    test_ood_clips: int = Field(default=80, ge=1)
+    train_clips: int = Field(default=320, ge=1, le=MOST_DRAWN)
+    test_clips: int = Field(default=80, ge=1, le=MOST_DRAWN)
+    test_ood_clips: int = Field(default=80, ge=1, le=MOST_DRAWN)
 
 
 class ToyMathConfig(Section):
     """How many problems of the embedded maths tasks are drawn."""
 
-    train: int = Field(default=3000, ge=1)
-    test: int = Field(default=400, ge=1)
+    train: int = Field(default=3000, ge=1, le=MOST_DRAWN)
+    test: int = Field(default=400, ge=1, le=MOST_DRAWN)
     """Problems of the test split, and the size of each out-of-distribution split is `test_ood`."""
-    test_ood: int = Field(default=200, ge=1)
+    test_ood: int = Field(default=200, ge=1, le=MOST_DRAWN)
 
 
 class TextFilesConfig(Section):
     """Local files of a text data set."""
 
-    train: str | None = None
-    test: str | None = None
+    train: PathText | None = None
+    test: PathText | None = None
     """None holds `test_share` of the training file out, whole groups at a time."""
     test_share: float = Field(default=0.1, gt=0, lt=1)
 
@@ -50,9 +62,9 @@ class GymConfig(Section):
     tasks: tuple[str, ...] = ("chain_sum", "simple_equations", "calendar_arithmetic", "leg_counting")
     unseen_tasks: tuple[str, ...] = ()
     """Tasks of the split test_ood; none of them is trained on."""
-    train: int = Field(default=500, ge=1)
+    train: int = Field(default=500, ge=1, le=MOST_DRAWN)
     """Problems of each task."""
-    test: int = Field(default=100, ge=1)
+    test: int = Field(default=100, ge=1, le=MOST_DRAWN)
 
 
 ANNOTATED_DATASETS = ("youcook2", "coin", "crosstask", "epic100", "nextqa", "star", "egoplan")
@@ -63,15 +75,15 @@ VIDEO_DATASETS = ("toy_kitchen", "plain", *ANNOTATED_DATASETS)
 class AnnotatedConfig(Section):
     """Official annotation files of a published data set, and which questions are made of them."""
 
-    train: str | None = None
+    train: PathText | None = None
     """Official file, or folder, of the training split; of all splits where one file holds them."""
-    test: str | None = None
+    test: PathText | None = None
     """Official file of the validation or test split; None holds `test_share` of the clips out, whole groups at a time,
     unless the file tells the splits itself."""
     test_share: float = Field(default=0.2, gt=0, lt=1)
     kinds: tuple[Literal["next_choice", "next_open"], ...] = ("next_choice", "next_open")
     """Next-step questions made of step annotations: among some options, or among all labels."""
-    num_choices: int = Field(default=4, ge=2)
+    num_choices: int = Field(default=4, ge=2, le=100)
     min_history: int = Field(default=1, ge=1)
     """Steps that must have been seen before a next step is asked."""
     per_clip: int | None = Field(default=4, ge=1)
@@ -89,11 +101,11 @@ class DataConfig(Section):
         "toy_kitchen", "plain", "youcook2", "coin", "crosstask", "epic100", "nextqa", "star", "egoplan",
         "toy_math", "gsm8k", "math", "cot_collection", "text_jsonl", "gym",
     ]  # fmt: skip
-    root: str | None = None
+    root: PathText | None = None
     """Folder of the clips, or of the text files; the toy kitchen draws into <run>/clips when it is None."""
-    questions: str = "questions.jsonl"
+    questions: PathText = "questions.jsonl"
     """plain: questions file, relative to root."""
-    annotations: str | None = None
+    annotations: PathText | None = None
     """plain: optional JSONL of annotated clips (docs/plain_data.md), relative to root; feeds procedural knowledge and
     baselines."""
     limit: int | None = Field(default=None, ge=1)
@@ -103,6 +115,9 @@ class DataConfig(Section):
     math: ToyMathConfig = ToyMathConfig()
     files: TextFilesConfig = TextFilesConfig()
     gym: GymConfig = GymConfig()
+    stream: int | None = Field(default=None, ge=0)
+    """Video runs: index in the container of the video stream that is read of every clip, as `aot probe` names it; None
+    takes the best of each."""
 
 
 class FramesConfig(Section):
@@ -112,14 +127,19 @@ class FramesConfig(Section):
     """Frames stored for each second of clip; teacher tools and student choose among these."""
     max_stored_frames: int = Field(default=512, ge=1)
     """A longer clip is sampled more sparsely so that no more than this many frames are stored."""
-    max_side_px: int = Field(default=480, ge=16)
+    max_side_px: int = Field(default=480, ge=16, le=16_384)
     """Stored frames are scaled down to this longest side; boxes are still given in pixels of the true frame."""
     shard_clips: int = Field(default=64, ge=1)
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=1000)
     time_limit_s: float = Field(default=30.0, gt=0)
+    """For reading a small clip; once more for each GB of a file, and for each gigapixel of all its frames together: a
+    clip of 5 minutes in 720p at 30 frames/s (8.3 gigapixels) has 279 s."""
     max_file_mb: float = Field(default=4096.0, gt=0)
     max_pixels: int = Field(default=3840 * 2160, gt=0)
     """Width times height of one frame."""
     max_frames: int = Field(default=400_000, gt=0)
     max_duration_s: float = Field(default=4 * 3600.0, gt=0)
     max_streams: int = Field(default=16, gt=0)
+    """Video streams; sound, subtitles and attached fonts do not count."""
+    max_gigapixels: float = Field(default=80.0, gt=0)
+    """Pixels of all frames of a clip together, in 10**9; 21 minutes of 1080p at 30 frames/s have as many."""

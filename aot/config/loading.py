@@ -8,55 +8,86 @@ from any folder; `run.dir` and `run.reuse` are always relative to the working fo
 """
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from aot.config.readers import read_settings, unread_sentences
 from aot.config.run import RunConfig
+from aot.config.strict_yaml import parse_yaml, read_yaml
 from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.config.training import EMBEDDED_STUDENTS
 from aot.errors import ConfigError
+
+MOST_TOLD = 10
+"""Mistakes that one message names."""
+_KEY = re.compile(r"[A-Za-z_][\w]*(\.[\w]+)*")
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = _SHORT.maxlevel = 3
 
 
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
     """The config in `path` with `key.sub=value` overrides applied, and paths made absolute (see the top).
 
     Raises:
-        ConfigError: the file is missing or no YAML, an override is malformed, a key unknown, or a value unfit.
+        ConfigError: the file is missing or no YAML, an override is malformed, a key unknown or one that the run would
+            not read, or a value unfit.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config {path}: {error}; give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold `key: value` lines, got {type(raw).__name__}")
+    raw = _read(path)
     for override in overrides:
         _apply_override(raw, override)
     given = tuple(override.partition("=")[0] for override in overrides)
     return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
 
 
+def load_saved(path: Path) -> RunConfig:
+    """The resolved config of a run folder, as it was saved; whether its keys are read was looked at when it began.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    return _located(_checked(_read(path), source=str(path)), folder=path.parent, given=())
+
+
 def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
     """`raw` as a checked config.
 
     Raises:
-        ConfigError: naming every bad key, with the nearest known key for unknown ones.
+        ConfigError: naming every bad key, with the nearest known key for unknown ones, and every key that the run would
+            not read, with those who do (aot/config/readers.py).
     """
-    try:
-        return RunConfig.model_validate(raw)
-    except ValidationError as error:
-        lines = [_explain(dict(item)) for item in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+    config = _checked(raw, source=source)
+    if unread := unread_sentences(config):
+        raise ConfigError(f"{source}: " + "; ".join(unread))
+    return config
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved config as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved config as YAML: every setting that the run reads, and no other."""
+    return yaml.safe_dump(read_settings(config), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        told = "nothing" if raw is None else _SHORT.repr(raw)
+        raise ConfigError(f"{path} must hold `key: value` lines, got {told}")
+    return raw
+
+
+def _checked(raw: dict[str, Any], *, source: str) -> RunConfig:
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(dict(item)) for item in error.errors(include_url=False)[:MOST_TOLD]]
+        more = error.error_count() - len(lines)
+        raise ConfigError(f"{source}: " + "; ".join([*lines, *([f"and {more} more"] if more else [])])) from None
 
 
 def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunConfig:
@@ -81,7 +112,8 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         return str(inside) if _exists(inside) else locate(key, name) or str(inside)
 
     side: dict[str, Any] = {"root": root}
-    side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
+    if data.dataset == "plain":  # nobody else reads these, and a run folder has files of the same names
+        side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
     files = {key: beside(f"data.files.{key}", getattr(data.files, key)) for key in ("train", "test")}
     side["files"] = data.files.model_copy(update=files)
     official = {key: beside(f"data.files.{key}", getattr(data.annotated, key)) for key in ("train", "test")}
@@ -126,26 +158,57 @@ def _exists(path: Path) -> bool:
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise ConfigError(f"override {override!r} is not of the form key.sub=value, for example train.max_steps=100")
+    if not sign or not _KEY.fullmatch(key):
+        told = _SHORT.repr(override)
+        raise ConfigError(f"override {told} is not of the form key.sub=value, for example train.max_steps=100")
     *parents, last = key.split(".")
     node = raw
     for name in parents:
         node = node.setdefault(name, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"override {override!r}: {name} is a value, not a section")
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from error
+            raise ConfigError(f"override {_SHORT.repr(override)}: {name} is a value, not a section")
+    node[last] = parse_yaml(text, source=f"override {key[:80]}")
+
+
+_WORDS = {
+    "missing": "is needed",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number of usual size",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "model_type": "must be a section of `key: value` lines",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+}
+"""Kinds of mistake to what is told of a value; others are told in the words of pydantic."""
 
 
 def _explain(item: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in item["loc"])
+    key = ".".join(str(part) for part in item["loc"])[:200]
+    told = (
+        _WORDS.get(item["type"], "{msg}").format(**item.get("ctx", {}), msg=item["msg"]).removeprefix("Value error, ")
+    )
     if not key:  # a sentence of our own, about several sections
-        return str(item["msg"]).removeprefix("Value error, ")
+        return told
+    if item["type"] == "missing":
+        return f"{key}: {told}"
     if item["type"] != "extra_forbidden":
-        return f"{key}: {item['msg']}, got {item.get('input')!r}"
+        return f"{key}: {told}, got {_SHORT.repr(item.get('input'))[:200]}"
     known = _known_keys()
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from aot.config.base import Section
+from aot.config.base import Section, Seed
 from aot.config.chat import CHAT_NOT_IN_RESULTS, ChatConfig
 from aot.config.data import VIDEO_DATASETS, DataConfig, FramesConfig, RunSection
 from aot.config.teaching import FilterConfig, TeacherConfig
@@ -16,7 +16,7 @@ from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, Student
 class RunConfig(Section):
     """A whole run."""
 
-    seed: int = 0
+    seed: Seed = 0
     run: RunSection = RunSection()
     data: DataConfig
     frames: FramesConfig = FramesConfig()
@@ -53,10 +53,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _chat_is_there(self) -> Self:
-        looks = self.teacher.tools.behind("chat")
+        is_video = self.door == "video"
+        looks = self.teacher.tools.behind("chat") if is_video else ()
         wants = [
             ("teacher.planner: chat", self.teacher.planner == "chat", self.chat),
-            ("teacher.rationale: chat", self.teacher.rationale == "chat", self.chat),
+            ("teacher.rationale: chat", is_video and self.teacher.rationale == "chat", self.chat),
             (f"teacher.tools.{looks[0] if looks else ''}: chat", bool(looks), self.vision_chat or self.chat),
             ("filter.judge: true", self.filter.judge, self.judge_chat or self.chat),
         ]
@@ -89,7 +90,8 @@ _TAKES = {
 }
 NOT_IN_RESULTS = (
     "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
-    "teacher.gpus_per_worker", "teacher.unanswered", "train.frame_cache_mb",
+    "teacher.gpus_per_worker", "teacher.unanswered", "teacher.max_failed_share", "filter.min_kept",
+    "train.frame_cache_mb",
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip
 """Settings that may change between a run and its resumption."""

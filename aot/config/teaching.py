@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.config.base import Section, YamlWord
+from aot.config.base import PathText, Section, YamlWord
 
 
 class FaultsConfig(Section):
@@ -34,12 +34,12 @@ class ToolsConfig(Section):
 class HfConfig(Section):
     """Zero-shot models of the transformers library behind tools."""
 
-    detector: str | None = None
+    detector: PathText | None = None
     """Folder or hub name of an OWLv2 or Grounding DINO model."""
-    similarity: str | None = None
+    similarity: PathText | None = None
     """Folder or hub name of a SigLIP or CLIP model, for finding moments."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_frames: int = Field(default=8, ge=1)
+    batch_frames: int = Field(default=8, ge=1, le=10_000)
     max_frames: int = Field(default=64, ge=1)
     """Frames of one call at most, evenly spaced."""
 
@@ -61,23 +61,23 @@ class TeacherConfig(Section):
     granularity: Literal["auto", "coarse", "fine", "mixed"] = "auto"
     """How small the steps of a text chain are; `auto` follows the size of the student: mixed below 3B parameters (weak
     students want coarser steps, arXiv 2502.18001), fine above."""
-    prompts: str = "built-in"
+    prompts: PathText = "built-in"
     """Prompt files of a chat teacher of text: `built-in`; `bare`, which only asks the question, for a model that was
     trained on it; or a folder with files of your own (docs/chat.md)."""
     structured: YamlWord[Literal["auto", "off"]] = "auto"
     """Whether a chat teacher of text asks for replies of a fixed form (JSON schema); `auto` stops asking a server that
     refuses it."""
-    candidates: int = Field(default=3, ge=1)
+    candidates: int = Field(default=3, ge=1, le=1000)
     """k: plans tried for each question until one verifies; a chat teacher of text writes all k."""
-    shuffle_checks: int = Field(default=0, ge=0)
+    shuffle_checks: int = Field(default=0, ge=0, le=1000)
     """So many times a verified answer to a multiple-choice question is tried again with its options in another order;
     the filter `option_shuffle` drops traces whose answer changes."""
     max_turns: int = Field(default=8, ge=1)
-    """Turns of a chat planner."""
+    """Turns of the planner; the rules make one call in each."""
     max_calls: int = Field(default=12, ge=1)
     time_limit_s: float = Field(default=60.0, gt=0)
     """For one candidate trace."""
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=1000)
     engine: Literal["processes", "ray"] = "processes"
     ray_address: str | None = None
     """Address of a Ray cluster; None starts one on this machine."""
@@ -85,13 +85,16 @@ class TeacherConfig(Section):
     """Share of a GPU that each Ray worker asks for."""
     tools: ToolsConfig = ToolsConfig()
     hf: HfConfig = HfConfig()
-    appearance: str | None = None
+    appearance: PathText | None = None
     """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
     faults: FaultsConfig | None = None
     unanswered: Literal["ask_again", "refuse"] = "ask_again"
     """What becomes of questions that a chat model did not answer for a reason that passes (no quota left, time-outs, a
     server that is down or says nothing readable): `ask_again` ends the stage with exit code 4, and the same command
     asks them again; `refuse` counts them as refused, if others were answered after them."""
+    max_failed_share: float = Field(default=0.8, ge=0, le=1)
+    """If more than this share of the training traces came to no answer, the run stops after generate (exit code 4) and
+    says why they failed: tools, prompts or model do not fit the data then. 1 goes on whatever failed."""
 
 
 class FilterConfig(Section):
@@ -114,3 +117,7 @@ class FilterConfig(Section):
     """Whether a chat model reads each trace and names its faults (`judge_chat`, else `chat`)."""
     near_duplicate_jaccard: float = Field(default=0.97, ge=0, le=1)
     leak_jaccard: float = Field(default=0.97, ge=0, le=1)
+    min_kept: int = Field(default=8, ge=0)
+    """If fewer training traces are kept, the run stops before it trains (exit code 4) and says why they were dropped.
+    From fewer than these nobody learns to reason; a real job wants hundreds. 0 goes on with none, for arms that learn
+    answers only."""

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from aot.config.base import Section
+from aot.config.base import PathText, Section, Seed, SplitName
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
 """Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
@@ -13,10 +13,10 @@ EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
 class StudentConfig(Section):
     """The model that learns."""
 
-    base: str = "tiny-video"
+    base: PathText = "tiny-video"
     """`tiny-video` or `tiny-text` (embedded), or the folder of a transformers model: an image-text one with its
     processor, or for text any causal language model with its tokenizer."""
-    num_frames: int = Field(default=8, ge=1)
+    num_frames: int = Field(default=8, ge=1, le=10_000)
     max_tokens: int = Field(default=2048, ge=32)
     """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
     max_answer_tokens: int = Field(default=24, ge=1)
@@ -32,7 +32,7 @@ class StudentConfig(Section):
 class LoraSection(Section):
     """Low-rank adapters on the linear layers of the language model."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=65_536)
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_pattern: str | None = None
@@ -55,7 +55,7 @@ Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
 class ArmConfig(Section):
     """One student that is trained: same questions, same steps, another loss or another way to say it."""
 
-    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*$")
+    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*$", max_length=100)
     """Also the name of its folder."""
     order: Order = "both"
     """`both`: two replies to each question, one direct and one reasoning first (video). For text: `answers_only`;
@@ -72,11 +72,16 @@ class ArmConfig(Section):
     """None means train.learning_rate; full fine-tuning wants a lower one."""
     max_steps: int | None = Field(default=None, ge=1)
     """None means train.max_steps."""
-    seed: int = 0
+    seed: Seed = 0
+
+    @property
+    def learns_rationales(self) -> bool:
+        """Whether it is asked to; how many it then saw stands in its training.json."""
+        return self.rationale_weight > 0 and self.order != "answers_only"
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
-        if self.chains == "self" and self.order != "pre":
+        if self.chains == "self" and self.order not in ("pre", "both"):  # both: RunConfig tells what the door takes
             raise ValueError(f"arm {self.name!r}: chains `self` go with order pre, got {self.order}")
         if self.order == "adaptive" and (self.chains != "kept" or self.chain_share < 1):
             raise ValueError(
@@ -93,9 +98,9 @@ class ArmConfig(Section):
 class OwnChainsConfig(Section):
     """How an arm with chains `self` makes its own (STaR, arXiv 2203.14465; ReST-EM, arXiv 2312.06585)."""
 
-    rounds: int = Field(default=3, ge=1)
+    rounds: int = Field(default=3, ge=1, le=1000)
     """At most; a round that brings nothing new is the last one."""
-    samples: int = Field(default=4, ge=1)
+    samples: int = Field(default=4, ge=1, le=1000)
     """Tried for each question that has no chain yet."""
     temperature: float = Field(default=0.7, gt=0)
 
@@ -103,7 +108,7 @@ class OwnChainsConfig(Section):
 class AdaptiveConfig(Section):
     """How an arm of order `adaptive` learns which way suits a question: from its own success on unseen questions."""
 
-    folds: int = Field(default=2, ge=2)
+    folds: int = Field(default=2, ge=2, le=1000)
     """Students trained on the other folds answer each fold in every way."""
     fold_steps: float = Field(default=0.5, gt=0, le=1)
     """Steps of a fold's student, as a share of the arm's own."""
@@ -119,7 +124,7 @@ class TrainConfig(Section):
         ArmConfig(name="distilled", rationale_weight=1.0),
     )
     max_steps: int = Field(default=240, ge=1)
-    questions_per_step: int = Field(default=16, ge=1)
+    questions_per_step: int = Field(default=16, ge=1, le=1_000_000)
     """Global batch: over all processes and accumulation steps."""
     questions_per_device: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -135,7 +140,7 @@ class TrainConfig(Section):
     own_chains: OwnChainsConfig = OwnChainsConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     frame_cache_mb: int = Field(default=512, ge=0)
-    procs: int = Field(default=1, ge=1)
+    procs: int = Field(default=1, ge=1, le=1000)
     """Processes on this machine; more than one starts torchrun."""
     zero_stage: Literal[0, 2, 3] = 0
     """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process."""
@@ -151,14 +156,14 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """Prediction and scoring."""
 
-    splits: tuple[str, ...] = Field(default=("test", "test_ood"), min_length=1)
+    splits: tuple[SplitName, ...] = Field(default=("test", "test_ood"), min_length=1, max_length=100)
     """Each must have questions; of the default two, one is enough."""
-    batch_size: int = Field(default=32, ge=1)
-    bootstrap_samples: int = Field(default=2000, ge=100)
+    batch_size: int = Field(default=32, ge=1, le=100_000)
+    bootstrap_samples: int = Field(default=2000, ge=100, le=100_000)
 
 
 class ReportConfig(Section):
     """What the report shows."""
 
-    gallery: int = Field(default=24, ge=1)
-    rejected_per_reason: int = Field(default=3, ge=1)
+    gallery: int = Field(default=24, ge=1, le=10_000)
+    rejected_per_reason: int = Field(default=3, ge=1, le=10_000)

@@ -1,19 +1,20 @@
 """Next-step predictors that look at no pixel: what every reported accuracy has to be read beside.
 
 All counts come from training annotations. `copy_last` repeats the latest step of the gold history (the latest that is
-a choice, where there are choices); `task_majority` knows the task from the annotation and says that task's most
-frequent next step; `bigram_gold` follows the gold history with the most frequent successor of its last step, and
-`trigram_gold` with that of its last two; `bigram_predicted` and `trigram_predicted` do so after the history that the
-teacher's `list_steps` saw. What was never counted backs off: from two steps to one, and to the most frequent next step
-overall; ties go to the label that sorts first, so nothing is drawn at random. Gold history means: steps that start
-before the window ends; the last of them may still be running.
+a choice, where there are choices); the others know the task from the annotation, because one label may stand for
+different steps of different tasks. `task_majority` says the task's most frequent next step; `bigram_gold` follows the
+gold history with the most frequent successor, in this task, of its last step, and `trigram_gold` with that of its last
+two; `bigram_predicted` and `trigram_predicted` do so after the history that the teacher's `list_steps` saw. What was
+never counted backs off: from two steps to one, from the task to all tasks, and to the most frequent next step overall;
+ties go to the label that sorts first, so nothing is drawn at random. Gold history means the annotated steps before the
+asked one, as the official pairs of a data set have them; where no pair is told, those that start before the window
+ends, and the last of them may still be running.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
-from itertools import pairwise
 from typing import Literal
 
 from aot.records import ClipAnnotation, Prediction, Question, Segment, Trace
@@ -26,39 +27,49 @@ START_TOLERANCE_S = 0.05
 """A step that starts this little before the window's end is not seen yet."""
 
 
+Order = Literal[1, 2]
+Tail = tuple[str | None, tuple[str, ...]]
+"""A task, or None for all of them, and the last one or two steps."""
+
+
 @dataclass(frozen=True)
 class StepCounts:
-    """How often each step came next in training clips: overall, within a task, after a step, and after two."""
+    """How often each step came next in training clips: overall, within a task, and after the last steps."""
 
     overall: Counter[str]
     by_task: Mapping[str, Counter[str]]
-    after: Mapping[str, Counter[str]]
-    after_two: Mapping[tuple[str, str], Counter[str]]
+    after: Mapping[Tail, Counter[str]]
 
 
 def count_steps(annotations: Iterable[ClipAnnotation]) -> StepCounts:
     """Counts over the `train` split; other splits are left out. The first step of a clip is nobody's next step."""
     overall: Counter[str] = Counter()
     by_task: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    after: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    after_two: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    after: defaultdict[Tail, Counter[str]] = defaultdict(Counter)
     for annotation in annotations:
         if annotation.split != "train":
             continue
         labels = [segment.label for segment in _ordered(annotation.segments)]
-        for last, following in pairwise(labels):
+        for place, following in enumerate(labels[1:], start=1):
             overall[following] += 1
             by_task[annotation.task][following] += 1
-            after[last][following] += 1
-        for first, second, following in zip(labels, labels[1:], labels[2:], strict=False):
-            after_two[first, second][following] += 1
-    return StepCounts(overall, dict(by_task), dict(after), dict(after_two))
+            for tail in _tails(labels[:place], order=2):
+                after[annotation.task, tail][following] += 1
+                after[None, tail][following] += 1
+    return StepCounts(overall, dict(by_task), dict(after))
 
 
-def gold_history(annotation: ClipAnnotation, end_s: float | None) -> tuple[str, ...]:
-    """Annotated steps that start before `end_s` (None: the whole clip), in time order."""
+def gold_history(annotation: ClipAnnotation, question: Question) -> tuple[str, ...]:
+    """Annotated steps before the one that `question` asks about, in time order.
+
+    Those that start before the window ends, where the question does not tell how many there are.
+    """
+    ordered = _ordered(annotation.segments)
+    if question.steps_before is not None:
+        return tuple(segment.label for segment in ordered[: question.steps_before])
+    end_s = question.media.end_s if question.media else None
     limit_s = annotation.duration_s if end_s is None else end_s
-    return tuple(s.label for s in _ordered(annotation.segments) if s.start_s < limit_s - START_TOLERANCE_S)
+    return tuple(segment.label for segment in ordered if segment.start_s < limit_s - START_TOLERANCE_S)
 
 
 def seen_history(trace: Trace | None) -> tuple[str, ...]:
@@ -110,15 +121,16 @@ def baseline_rankings(
         annotation = by_uri.get(question.media.uri) if question.media else None
         if question.kind not in NEXT_KINDS or annotation is None or question.media is None:
             continue
-        gold = gold_history(annotation, question.media.end_s)
+        gold = gold_history(annotation, question)
         predicted = seen_history(traces.get(question.id))
+        task = annotation.task
         levels = {
             "copy_last": [Counter({label: position for position, label in enumerate(gold, start=1)})],
-            "task_majority": [counts.by_task.get(annotation.task, Counter())],
-            "bigram_predicted": _successors(counts, predicted, order=1),
-            "bigram_gold": _successors(counts, gold, order=1),
-            "trigram_predicted": _successors(counts, predicted, order=2),
-            "trigram_gold": _successors(counts, gold, order=2),
+            "task_majority": [counts.by_task.get(task, Counter())],
+            "bigram_predicted": _successors(counts, task, predicted, order=1),
+            "bigram_gold": _successors(counts, task, gold, order=1),
+            "trigram_predicted": _successors(counts, task, predicted, order=2),
+            "trigram_gold": _successors(counts, task, gold, order=2),
         }
         for arm in BASELINES:
             if arm in PREDICTED and not traces:
@@ -128,13 +140,15 @@ def baseline_rankings(
     return ranked
 
 
-def _successors(counts: StepCounts, history: Sequence[str], *, order: Literal[1, 2]) -> list[Counter[str]]:
-    """What followed the end of `history` in training, the longest end first."""
-    one = counts.after.get(history[-1], Counter[str]()) if history else Counter[str]()
-    if order == 1:
-        return [one]
-    two = counts.after_two.get((history[-2], history[-1]), Counter[str]()) if len(history) > 1 else Counter[str]()
-    return [two, one]
+def _successors(counts: StepCounts, task: str, history: Sequence[str], *, order: Order) -> list[Counter[str]]:
+    """What followed the end of `history` in training: in this task and then in all, the longest end first."""
+    tails = _tails(history, order=order)
+    return [counts.after.get((known, tail), Counter()) for known in (task, None) for tail in tails]
+
+
+def _tails(history: Sequence[str], *, order: Order) -> list[tuple[str, ...]]:
+    """The last steps of `history`, up to `order` of them, the longest first."""
+    return [tuple(history[-length:]) for length in range(min(order, len(history)), 0, -1)]
 
 
 def _best(options: Sequence[str], levels: Sequence[Counter[str]], *, top: int) -> list[str]:

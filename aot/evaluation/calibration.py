@@ -55,7 +55,9 @@ def confidences(questions: Sequence[Question], predictions: Sequence[Prediction]
     best = [int(np.argmax(p.choice_probs)) for _, p in rows]
     return Confidences(
         confidence=np.array([min(1.0, p.choice_probs[b]) for (_, p), b in zip(rows, best, strict=True)]),
-        correct=np.array([q.choices[b] == q.answer for (q, _), b in zip(rows, best, strict=True)], dtype=float),
+        correct=np.array(
+            [q.option_answers[b] == q.right_answer for (q, _), b in zip(rows, best, strict=True)], dtype=float
+        ),
         clusters=cluster_ids([q.group for q, _ in rows]),
     )
 

@@ -3,7 +3,8 @@
 A claim is one sentence of the Gather part with one cited span or moment. `label span` is supported if an annotated
 segment of that label has an intersection over union of at least 0.5 with the span, or covers at least half of it.
 `object moment` is supported if the object is annotated within half a second of it. A denial (`no label in span`) is
-supported if the label is annotated nowhere there. A claim that names nothing known to the annotations is unsupported.
+supported if the label is annotated nowhere there. A claim that names nothing known to the annotations is unsupported. A
+quote claims what was said or answered, which no annotation tells: it is no claim here.
 """
 
 import re
@@ -33,7 +34,7 @@ def claim_supports(text: str, annotation: ClipAnnotation, *, labels: Sequence[st
     if "Gather" not in text:
         return support
     for claim in parse_rationale(text).claims:
-        if claim.part != "Gather":
+        if claim.part != "Gather" or claim.quotes:
             continue
         label = _label_of(claim, labels)
         absent = bool(_ABSENT.search(claim.text))

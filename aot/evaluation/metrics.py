@@ -23,6 +23,16 @@ from aot.records import ClipAnnotation, MetricRow, Prediction, Question
 
 PredictionKey = tuple[str, str, str]
 """Arm, mode, question id."""
+BENCHMARK_GROUPS: dict[str, dict[str, frozenset[str]]] = {
+    "nextqa": {
+        "C": frozenset({"CW", "CH"}),
+        "T": frozenset({"TN", "TP", "TC"}),
+        "TN+TP": frozenset({"TN", "TP"}),
+        "D": frozenset({"DC", "DL", "DO"}),
+    }
+}
+"""Kinds that a benchmark's own tables put together: NExT-QA's causal, temporal and descriptive questions, where what
+came before (TP) counts with what comes next (TN)."""
 _KIND_ORDER = ("all", "next", "next_choice", "next_open", "before", "after", "count", "when", "present")
 
 
@@ -62,7 +72,7 @@ def compute_metrics(
     bootstrap = Bootstrap(bootstrap_samples, seed)
     pairs = compared_with(controls)
     graded = grade_all(questions, predictions)
-    cells = {cell.key: cell for cell in make_cells(questions, graded, order=list(pairs), groups=_kind_groups)}
+    cells = {cell.key: cell for cell in make_cells(questions, graded, order=list(pairs), groups=video_groups)}
     supports = _supports(questions, predictions, annotations)
     rows: list[MetricRow] = []
     for cell in cells.values():
@@ -74,11 +84,14 @@ def compute_metrics(
     return rows
 
 
-def _kind_groups(questions: Sequence[Question]) -> list[Group]:
+def video_groups(questions: Sequence[Question]) -> list[Group]:
+    """All questions, each kind, both next-step kinds together, and the groups that a benchmark reports itself."""
     kinds = {question.kind for question in questions}
     groups = {"all": kinds, **{kind: {kind} for kind in kinds}}
     if kinds & set(NEXT_KINDS):
         groups["next"] = kinds & set(NEXT_KINDS)
+    for dataset in {question.dataset for question in questions} & set(BENCHMARK_GROUPS):
+        groups |= {name: kinds & members for name, members in BENCHMARK_GROUPS[dataset].items() if kinds & members}
     known = {kind: index for index, kind in enumerate(_KIND_ORDER)}
     names = sorted(groups, key=lambda kind: (known.get(kind, len(known)), kind))
     return [(name, tuple(q for q in questions if q.kind in groups[name])) for name in names]

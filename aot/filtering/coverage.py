@@ -1,23 +1,27 @@
-"""Drops rationales that leave out a step or an event which the answer rests on."""
+"""Drops rationales that leave out a step, an event or a text which the answer rests on."""
 
-from aot.facts import Finding, names_phrase
+from aot.facts import Finding, Quote, names_phrase
 from aot.filtering.subject import Subject
-from aot.rationale import Claim
+from aot.rationale import Claim, Quoted
 from aot.records import Verdict
-from aot.wording import phrase_key
+from aot.wording import phrase_key, quotable
 
 
 def coverage(subject: Subject) -> Verdict:
     """Keeps rationales that cite every support step, gather every event relied on, and name what was asked.
 
-    Value: the share of those events that are gathered.
+    Texts relied on are quoted each, too, unless the rationale is prose, which may tell them in words of its own.
+    Value: the share of those events and texts that are gathered.
     """
     if not subject.is_agent_trace:
         return subject.not_applicable("coverage")
     gather = [claim for claim in subject.rationale.claims if claim.part == "Gather"]
     relied_on = subject.relied_on
     missing = [finding for finding in relied_on if not any(_restates(claim, finding, subject) for claim in gather)]
-    value = round(1 - len(missing) / len(relied_on), 4) if relied_on else 1.0
+    texts = [] if not subject.is_notation else subject.relied_on_quotes
+    unquoted = [quote for quote in texts if not any(_quotes(claim, quote) for claim in gather)]
+    total = len(relied_on) + len(texts)
+    value = round(1 - (len(missing) + len(unquoted)) / total, 4) if total else 1.0
     cited = {index for claim in subject.rationale.claims for index in claim.citations}
     uncited = [index for index in subject.trace.support if index in subject.ok_steps and index not in cited]
     problem, detail = "", ""
@@ -25,6 +29,8 @@ def coverage(subject: Subject) -> Verdict:
         problem = "no_support"
     elif missing:
         problem, detail = "event_not_gathered", f"{missing[0].label} {missing[0].start_s:.1f}s"
+    elif unquoted:
+        problem, detail = "text_not_quoted", quotable(unquoted[0].text)
     elif uncited:
         problem, detail = "step_not_cited", ", ".join(f"[{index}]" for index in uncited)
     elif not gather:
@@ -34,7 +40,13 @@ def coverage(subject: Subject) -> Verdict:
     return subject.verdict("coverage", problem, value=value, detail=detail)
 
 
+def _quotes(claim: Claim, quote: Quote) -> bool:
+    told = Quoted(quote.how, quotable(quote.text), quotable(quote.question))
+    return told in claim.quotes and quote.step in claim.citations
+
+
 def _restates(claim: Claim, finding: Finding, subject: Subject) -> bool:
+    claim = claim.without_quotes()
     if f" {finding.key} " not in f" {phrase_key(claim.text)} ":
         return False
     if subject.event and subject.question.kind == "present":

@@ -1,31 +1,43 @@
 """Drops rationales that claim what no tool returned: every step, time, label and word is looked up in the trace.
 
-A Gather sentence must restate a finding of a step that it cites (label and time together), or deny what that step
-looked for and did not find. Identify and Combine sentences may name what was asked, what was answered, and what the
-steps they cite returned; every other content word counts as invented. Connecting English claims nothing. What a
-caption or a subtitle says is evidence for its words in sentences that cite it.
+A Gather sentence must restate a finding of a step that it cites (label and time together), quote a text that the step
+returned (word for word, at its time), or deny what that step looked for and did not find. Identify and Combine
+sentences may name what was asked, what was answered, and what the steps they cite returned; every other content word
+counts as invented. Connecting English claims nothing. What a caption or a subtitle says is evidence for its words in
+sentences that cite it, and against whoever denies it.
 """
 
 from collections.abc import Iterable
 from itertools import pairwise
 
-from aot.facts import Finding, names_phrase, strings_of
+from aot.facts import (
+    Finding,
+    Quote,
+    affirms,
+    covers,
+    denies,
+    gives_orders,
+    is_affirmed,
+    is_text,
+    looked_for,
+    names,
+    names_phrase,
+    sought,
+    strings_of,
+)
 from aot.filtering.prose import (
     COUNTS,
-    DENIALS,
     INSTRUCTION_WORDS,
+    as_notation,
     heard,
     is_connecting,
-    is_free_text,
     joined_as_said,
-    stem,
-    stems_of,
 )  # fmt: skip
 from aot.filtering.prose_order import clauses, places, prose_order_problem
 from aot.filtering.subject import NOTATION_WORDS, Subject
-from aot.rationale import MOMENT, SPAN, Claim
+from aot.rationale import MOMENT, SPAN, Claim, Quoted
 from aot.records import Step, Verdict
-from aot.wording import phrase_key
+from aot.wording import DENIALS, phrase_key, quotable, stem, stems_of
 
 _DENIALS = frozenset({"no", "not"})
 
@@ -49,6 +61,12 @@ def _problem(claim: Claim, subject: Subject) -> str:
         return "cites_no_ok_step"
     if not steps and claim.part != "Identify":
         return "cites_nothing"
+    if claim.quotes:
+        if problem := _quotes_problem(claim, subject):
+            return problem
+        claim = claim.without_quotes()
+        if _is_bare(claim):
+            return ""
     mentions, words = _split(claim.text, subject.phrases)
     strange = [word for word in words if word not in NOTATION_WORDS and not word.isdecimal()]
     is_prose = any(is_connecting(word) or word in COUNTS for word in strange)
@@ -58,11 +76,88 @@ def _problem(claim: Claim, subject: Subject) -> str:
     found = [finding for finding in subject.found if finding.step in claim.citations]
     if claim.part == "Identify":
         return _identify_problem(claim, mentions, subject)
-    if steps and all(is_free_text(step) for step in steps):
+    if claim.part == "Combine" and (problem := _conclusion_problem(claim, words, steps, subject)):
+        return problem
+    if all(is_text(step) for step in steps):
         return _told_problem(claim, mentions, words, steps, subject)
     if is_prose:
         return _prose_problem(claim, mentions, words, steps, found, subject)
     return _notation_problem(claim, mentions, words, steps, found, subject)
+
+
+def _quotes_problem(claim: Claim, subject: Subject) -> str:
+    """Whether each quote is a text of a cited step: the whole of it at its time, or a part of it amid prose."""
+    if claim.part == "Identify":
+        asked = quotable(" ".join([subject.question.text, *subject.question.choices])).casefold()
+        known = all(one.text.casefold() in asked and one.question.casefold() in asked for one in claim.quotes)
+        return "" if known else "quote_not_found"
+    stands_alone = _is_bare(claim.without_quotes())
+    for quoted in claim.quotes:
+        fits = _is_whole if stands_alone else _is_part
+        returned = [one for one in _cited_quotes(claim, subject) if fits(quoted, one)]
+        if not returned:
+            return "quote_not_found"
+        if all(gives_orders(one) for one in returned):
+            return "follows_instruction"
+        if stands_alone and not any(_is_timed(claim, one, subject) for one in returned):
+            return "time_not_found" if claim.spans_s or claim.moments_s else "no_time"
+    return ""
+
+
+def _is_bare(claim: Claim) -> bool:
+    """Whether a sentence without its quotes has nothing but times: `0.5s-3.2s`, `at 2.0s`."""
+    return set(claim.text.split()) <= {"at"}
+
+
+def _is_whole(quoted: Quoted, quote: Quote) -> bool:
+    written = (quote.how, quotable(quote.text), quotable(quote.question))
+    return written == (quoted.how, quoted.text, quoted.question)
+
+
+def _is_part(quoted: Quoted, quote: Quote) -> bool:
+    """Whether prose quotes some words of a text as they stand there, and leaves out no denial."""
+    said, whole = (_bare_words(text) for text in (quoted.text, quote.text))
+    places = range(len(whole) - len(said) + 1)
+    stands_there = bool(said) and any(whole[at : at + len(said)] == said for at in places)
+    asks = not quoted.question or _bare_words(quoted.question) == _bare_words(quote.question)
+    same_way = (quoted.how == "not said") == (quote.how == "not said")
+    return stands_there and asks and same_way and not DENIALS.intersection(set(whole) - set(said))
+
+
+def _bare_words(text: str) -> list[str]:
+    return [bare for word in quotable(text).casefold().split() if (bare := word.strip(".,;!?'"))]
+
+
+def _is_timed(claim: Claim, quote: Quote, subject: Subject) -> bool:
+    """Whether the times of a claim are those of a text: its stretches as they are, or moments inside of one."""
+    tolerance_s = subject.config.time_tolerance_s
+    if not quote.spans_s or not (claim.spans_s or claim.moments_s):
+        return not (claim.spans_s or claim.moments_s) and (not quote.spans_s or claim.part != "Gather")
+    inside = [any(a - tolerance_s <= at <= b + tolerance_s for a, b in quote.spans_s) for at in claim.moments_s]
+    return all(inside) and all(_near_any(span, list(quote.spans_s), subject) for span in claim.spans_s)
+
+
+def _conclusion_problem(claim: Claim, words: list[str], steps: list[Step], subject: Subject) -> str:
+    """Whether an answer denies what something affirms, or what nobody looked for everywhere, or affirms what is denied.
+
+    A text that was searched in vain bears nothing but a denial.
+    """
+    event, answer = subject.event, subject.trace.answer
+    is_denied = denies(subject.question, answer)
+    if all(is_text(step) for step in steps) and not heard(steps) and not (is_denied or DENIALS.intersection(words)):
+        return "nothing_said"
+    if not event or not (is_denied or subject.question.kind == "present"):
+        return ""
+    found_anyway = is_affirmed(event, found=subject.found, texts=subject.quotes)
+    everywhere = looked_for(event, subject.ok_steps.values())
+    if not is_denied:
+        in_vain = looked_for(event, [one for one in subject.ok_steps.values() if is_text(one) or sought(one)])
+        return "nothing_found" if in_vain and not found_anyway else ""
+    if found_anyway:
+        return "denies_a_finding"
+    if not everywhere and any(step.span is not None for step in steps):
+        return "label_not_looked_for"
+    return "" if claim.spans_s or not everywhere or covers(everywhere, subject.window) else "window_not_searched"
 
 
 def _is_invented(words: list[str], claim: Claim, steps: list[Step], subject: Subject) -> bool:
@@ -73,7 +168,7 @@ def _is_invented(words: list[str], claim: Claim, steps: list[Step], subject: Sub
 
 def _cited_phrases(claim: Claim, steps: list[Step], subject: Subject) -> list[str]:
     """The phrases of the cited steps without free text; outside of Gather what was answered or offered, too."""
-    texts = [text for step in steps if not is_free_text(step) for text in strings_of(step.result)]
+    texts = [text for step in steps if not is_text(step) for text in strings_of(step.result)]
     if claim.part != "Gather":
         texts += [subject.trace.answer, subject.event, *subject.question.choices]
     return texts
@@ -128,22 +223,45 @@ def _told_problem(claim: Claim, mentions: set[str], words: list[str], steps: lis
     """The problem of a sentence that rests on captions, answers or subtitles alone."""
     said = heard(steps)
     told, key = stems_of(said), f" {phrase_key(said)} "
+    if is_denial := bool(DENIALS.intersection(words)):
+        told |= stems_of(" ".join(quote.text for quote in _cited_quotes(claim, subject) if quote.how == "not said"))
     if INSTRUCTION_WORDS.intersection(words) and INSTRUCTION_WORDS.intersection(key.split()):
         return "follows_instruction"
+    concluded = {phrase_key(subject.trace.answer), subject.event} if claim.part == "Combine" else set()
     absent = [m for m in mentions if not set(map(stem, m.split())) <= told]
-    if set(absent) - ({phrase_key(subject.trace.answer), subject.event} if claim.part == "Combine" else set()):
+    if set(absent) - concluded:
         return "not_said"
-    if not joined_as_said(claim.text, said):
+    is_terse = (
+        all(word in NOTATION_WORDS or word.isdecimal() for word in words) and mentions <= concluded
+    )  # Nothing is joined but question and answer.
+    if not is_terse and not joined_as_said(claim.text, said):
         return "not_said"
     if any(word in COUNTS and stem(word) not in told and COUNTS[word] not in key.split() for word in words):
         return "number_not_found"
-    if DENIALS.intersection(words) and not DENIALS.intersection(key.split()):
+    if is_denial and not any(_denies(quote, mentions) for quote in _cited_quotes(claim, subject)):
         return "denies_a_finding"
-    times = [edge for window in _windows(steps, subject) for edge in window]
-    times += [time for step in steps for time in _times_of(step.result)]
+    spans = [*_windows(steps, subject), *_text_spans(claim, subject)]
+    times = [edge for span in spans for edge in span] + [time for step in steps for time in _times_of(step.result)]
     if not all(_near_any(span, [(a, b) for a in times for b in times], subject) for span in claim.spans_s):
         return "time_not_found"
     return "" if _moments_near(claim, times, subject) else "time_not_found"
+
+
+def _text_spans(claim: Claim, subject: Subject) -> list[tuple[float, float]]:
+    """When the texts of the cited steps were said or seen, and the stretches of time that they speak of."""
+    texts = _cited_quotes(claim, subject)
+    spoken = [mark for quote in texts for mark in SPAN.finditer(as_notation(quote.text, ()))]
+    return [span for quote in texts for span in quote.spans_s] + [(float(mark[1]), float(mark[2])) for mark in spoken]
+
+
+def _cited_quotes(claim: Claim, subject: Subject) -> list[Quote]:
+    return [quote for quote in subject.quotes if quote.step in claim.citations]
+
+
+def _denies(quote: Quote, mentions: set[str]) -> bool:
+    """Whether a text has a denial, or is a search in vain, and speaks of all of `mentions`."""
+    is_denial = quote.how == "not said" or bool(DENIALS.intersection(phrase_key(quote.text).split()))
+    return is_denial and all(names(f"{quote.text} {quote.question}", mention) for mention in mentions)
 
 
 def _times_of(node: object) -> list[float]:
@@ -201,10 +319,17 @@ def _restates(claim: Claim, found: list[Finding], subject: Subject) -> bool:
 def _denial_problem(claim: Claim, mentions: set[str], steps: list[Step], found: list[Finding], subject: Subject) -> str:
     if any(names_phrase(f.key, mention) for f in found for mention in mentions) or (found and not mentions):
         return "denies_a_finding"
-    looked_for = {phrase_key(text) for step in steps for text in _top_strings(step)} | {subject.event}
-    if mentions - looked_for:
-        return "label_not_looked_for"
     windows = _windows(steps, subject)
+    said = [
+        q
+        for q in subject.quotes
+        if any(_overlap(span, window) for span in q.spans_s for window in claim.spans_s or windows)
+    ]
+    if any(affirms(quote, mention) for quote in said for mention in mentions):
+        return "denies_a_finding"
+    known = {phrase_key(text) for step in steps for text in (*_top_strings(step), *sought(step))}
+    if mentions - known - ({subject.event} if looked_for(subject.event, steps) else set()):
+        return "label_not_looked_for"
     if not all(_near_any(span, windows, subject) for span in claim.spans_s):
         return "time_not_found"
     return "" if _moments_near(claim, [edge for window in windows for edge in window], subject) else "time_not_found"
@@ -222,6 +347,7 @@ def _combine_problem(
     if any(word.isdecimal() and word not in numbers for word in words):
         return "number_not_found"
     spans = [(finding.start_s, finding.end_s) for finding in found] + _windows(steps, subject)
+    spans += _text_spans(claim, subject)
     if not all(_near_any(span, spans, subject) for span in claim.spans_s):
         return "time_not_found"
     edges = [edge for span in spans for edge in span]
@@ -262,6 +388,10 @@ def _top_strings(step: Step) -> list[str]:
 def _windows(steps: list[Step], subject: Subject) -> list[tuple[float, float]]:
     windows = [(step.span.start_s, step.span.end_s) for step in steps if step.span is not None]
     return windows or [(subject.window.start_s, subject.window.end_s)]
+
+
+def _overlap(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    return a[0] <= b[1] and b[0] <= a[1]
 
 
 def _near_any(span: tuple[float, float], spans: list[tuple[float, float]], subject: Subject) -> bool:

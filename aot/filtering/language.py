@@ -8,9 +8,13 @@ from aot.filtering.common_words import COMMON_WORDS
 from aot.filtering.flow import is_strict
 from aot.filtering.subject import Subject
 from aot.filtering.text_chain import without_notes
+from aot.rationale import without_quotes
 from aot.records import Verdict
 
-_BROKEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffd\ue000-\uf8ff\ufdd0-\ufdef\u200b-\u200f\u202a-\u202e]|Ã.|â€|ï»¿")
+_BROKEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f\ufffd\ue000-\uf8ff\ufdd0-\ufdef\u200b-\u200f\u202a-\u202e]"
+    r"|Ã[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|ï»¿"  # UTF-8 read as Latin-1; `NÃO` is Portuguese
+)
 _WORD_LIKE = re.compile(
     r"(?=[^\d\W]*[aeiouyAEIOUY])[A-Za-z]+(?:['’-][A-Za-z]+)*"  # a Latin word has a vowel
     r"|[^\W\d_a-zA-Z][^\W\d_]*"  # a word in letters beyond ASCII
@@ -32,10 +36,12 @@ _EDGE = ".,;:!?()\"'"
 def language(subject: Subject) -> Verdict:
     """Keeps text in the script of its question. Value: the share of tokens that look like words, numbers or marks.
 
-    In a text chain, mathematics in any notation counts as marks.
+    In a text chain, mathematics in any notation counts as marks. What a video rationale quotes may be in any language,
+    but not broken: the evidence filter holds it to the words that were returned.
     """
     text = subject.trace.rationale
-    tokens = [bare for token in subject.tokens if (bare := token.strip(_EDGE))]
+    judged = without_quotes(text).split() if subject.is_agent_trace else subject.tokens
+    tokens = [bare for token in judged if (bare := token.strip(_EDGE))]
     like_words = sum(map(_is_word_like, tokens))
     if not subject.is_agent_trace:
         like_words += sum(not _is_word_like(token) and bool(_MATHEMATICS.search(token)) for token in tokens)

@@ -11,13 +11,11 @@ from functools import cache, lru_cache
 from itertools import pairwise
 
 from aot.answers import NUMBER_WORDS
+from aot.facts import is_text
 from aot.filtering.connecting_words import CONNECTING_WORDS
 from aot.records import Step
+from aot.wording import stem
 
-FREE_TEXT_TOOLS = frozenset({"ask", "caption", "search_subtitles"})
-"""Tools whose results are sentences; they count as evidence for their words where the tool's step is cited."""
-DENIALS = frozenset({"no", "not", "never", "without", "nothing", "none", "neither", "nor", "cannot", "t"})
-"""`t` is what is left of `doesn't`."""
 COUNTS = {**{word: str(number) for word, number in NUMBER_WORDS.items()}, "once": "1", "twice": "2", "thrice": "3"}
 INSTRUCTION_WORDS = frozenset(
     ("answer", "choose", "pick", "select", "option", "instructed", "instruction", "instructs", "told", "tells")
@@ -56,21 +54,6 @@ def as_notation(text: str, labels: Iterable[str]) -> str:
     return spoken.sub(lambda mark: known[int(mark.lastgroup[1:])] if mark.lastgroup else mark[0], text)
 
 
-def stem(word: str) -> str:
-    """A word without its ending, equal for most inflections of one word.
-
-    >>> stem("flips") == stem("flipped") == stem("flipping") == stem("flip")
-    True
-    """
-    for ending, put in (("ies", "y"), ("ied", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", "")):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word[: -len(ending)] + put
-            break
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
-        word = word[:-1]
-    return word[:-1] if word.endswith("e") and len(word) > 3 else word
-
-
 def is_connecting(word: str) -> bool:
     """Whether a word joins claims, or says that something was asked, seen or concluded; no thing, no action of a clip.
 
@@ -87,22 +70,12 @@ def _connecting_stems() -> frozenset[str]:
 
 
 def heard(steps: Iterable[Step]) -> str:
-    """The sentences that free-text steps returned."""
+    """The sentences that steps returned whose results are texts."""
     texts: list[str] = []
     for step in steps:
-        if is_free_text(step):
+        if is_text(step):
             texts += _sentences_of(step.result)
     return " ".join(texts)
-
-
-def is_free_text(step: Step) -> bool:
-    """Whether a step's result is sentences."""
-    return step.call is not None and step.call.tool in FREE_TEXT_TOOLS
-
-
-def stems_of(text: str) -> frozenset[str]:
-    """The stems of all words of `text`."""
-    return frozenset(stem(word) for word in _WORD.findall(text.casefold()))
 
 
 def _sentences_of(node: object) -> list[str]:

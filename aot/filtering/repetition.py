@@ -4,6 +4,7 @@ from operator import eq
 
 from aot.filtering.subject import Subject
 from aot.filtering.text_chain import without_notes
+from aot.rationale import QUOTE
 from aot.records import Verdict
 
 NGRAM = 4
@@ -16,11 +17,14 @@ _OPERATORS = frozenset("+-*/x×÷·−–>")
 def repetition(subject: Subject) -> Verdict:
     """Keeps rationales without loops. Value: the share of distinct 4-grams.
 
-    Times and citations count as words, so that three moments of one event are no loop. Of a text chain, what operators
+    Times and citations count as words, so that three moments of one event are no loop, and so does a quote, for whoever
+    was quoted may repeat himself. Of a text chain, what operators
     join counts as one word, `5 + 5 + 5` as well as `Cid > Ann > Bob`.
     """
-    tokens = [token.rstrip(".,") for token in subject.tokens]
-    if not subject.is_agent_trace:
+    if subject.is_agent_trace:
+        text = QUOTE.sub(lambda quote: quote[0].replace(" ", "_"), subject.trace.rationale)
+        tokens = [token.rstrip(".,") for token in text.split()]
+    else:
         tokens = computed_as_one(without_notes(subject.trace.rationale).split())
     novelty = ngram_novelty(tokens)
     problem = ""

@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from aot.config import FilterConfig
-from aot.facts import Finding, asked_event, asked_window, findings, relied_on, strings_of
+from aot.facts import (
+    Finding,
+    Quote,
+    asked_event,
+    asked_window,
+    findings,
+    quotes,
+    relied_on,
+    relied_on_quotes,
+    strings_of,
+)
 from aot.filtering.prose import as_notation
 from aot.filtering.text_chain import TextChain, parse_chain
-from aot.rationale import Rationale, parse_rationale
+from aot.rationale import Rationale, outside_quotes, parse_rationale, without_quotes
 from aot.records import Question, Step, TimeSpan, Trace, Verdict
 from aot.wording import phrase_key, template_words
 
@@ -40,15 +50,16 @@ class Subject:
     @cached_property
     def rationale(self) -> Rationale:
         """The rationale taken apart, times and labels as the tools write them whatever the prose is like."""
-        text = self.trace.rationale
-        if not self.is_agent_trace or self._is_notation(text):
-            return parse_rationale(text)
-        return parse_rationale(as_notation(text, self.phrases))
+        if not self.is_agent_trace or self.is_notation:
+            return parse_rationale(self.trace.rationale)
+        return parse_rationale(outside_quotes(self.trace.rationale, lambda text: as_notation(text, self.phrases)))
 
-    def _is_notation(self, text: str) -> bool:
-        """Whether a text has no word but those of the notation and of phrases: reading it as prose changes nothing."""
+    @cached_property
+    def is_notation(self) -> bool:
+        """Whether all words outside of quotes are notation or phrases, so that reading it as prose changes nothing."""
         known = {word for phrase in self.phrases for word in phrase.split()} | NOTATION_WORDS
-        return all(word in known or word.isdecimal() for word in phrase_key(text).split())
+        words = phrase_key(without_quotes(self.trace.rationale)).split()
+        return all(word in known or word.isdecimal() for word in words)
 
     @cached_property
     def chain(self) -> TextChain:
@@ -81,6 +92,18 @@ class Subject:
         """The findings of the support steps that the answer rests on."""
         support = set(self.trace.support)
         return relied_on(self.question, [f for f in self.found if f.step in support], event=self.event)
+
+    @cached_property
+    def quotes(self) -> list[Quote]:
+        """Every text that the ok steps returned."""
+        return quotes(self.trace.steps)
+
+    @cached_property
+    def relied_on_quotes(self) -> list[Quote]:
+        """The texts of the support steps that the answer rests on."""
+        support = set(self.trace.support)
+        own = [quote for quote in self.quotes if quote.step in support]
+        return relied_on_quotes(self.question, own, event=self.event, answer=self.trace.answer)
 
     @cached_property
     def window(self) -> TimeSpan:

@@ -12,8 +12,10 @@ from aot import STAGES
 from aot.config import RunConfig
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
+from aot.lease import Lease
+from aot.pipeline.gates import check_gate
 from aot.pipeline.progress import StageProgress
-from aot.pipeline.sharding import generate_shard, prepared_run, require_shards
+from aot.pipeline.sharding import generate_shard, holding, prepared_run, require_idle_shards, require_shards
 from aot.pipeline.status import ODD_PREDICTIONS
 from aot.runs import (
     DISK_FULL,
@@ -61,9 +63,18 @@ def run_stages(
     if finished and not os.access(run.root, os.W_OK):
         changed_settings(run, config)
         log.info("%s cannot be written, and need not be", run.root)
-    else:
-        run = open_run(config, config_path=config_path, command=command)
-        _log_to_file(run)
+        for stage in stages:
+            _tell_finished(run, stage)
+        return run, 3 if num_refused(run) else 0
+    with holding(run, command=command) as lease:
+        return _run_alone(config, config_path=config_path, command=command, stages=stages, lease=lease)
+
+
+def _run_alone(
+    config: RunConfig, *, config_path: Path, command: list[str], stages: Sequence[str], lease: Lease
+) -> tuple[RunFolder, int]:
+    run = open_run(config, config_path=config_path, command=command)
+    _log_to_file(run)
     if config.run.reuse and not stage_done(run, STAGES[0]):
         from aot.pipeline.reuse import take_over
 
@@ -73,15 +84,33 @@ def run_stages(
         log.info("%s: published before files had seals, so they are taken as they are", ", ".join(unsealed))
     for stage in stages:
         if stage_done(run, stage):
-            check_seals(run, (stage,))
-            log.info("%s: finished before, nothing to do", stage)
-            continue
-        if stage == "generate":
-            require_shards(run, config_path=config_path)
-        _do(run, config, stage)
+            _tell_finished(run, stage)
+        else:
+            if stage in ("prepare", "generate"):
+                require_idle_shards(run, lease)
+            if stage == "generate":
+                require_shards(run, config_path=config_path)
+            if stage == "train":
+                earlier = [one for one in STAGES[: STAGES.index(stage)] if one not in stages]
+                check_seals(run, earlier)
+                _check_gates(run, config, earlier)
+            _do(run, config, stage)
+        _check_gates(run, config, (stage,))
     if not run.done.exists() and all(stage_done(run, stage) for stage in STAGES):
         publish(run.done, config.digest() + "\n")
     return run, 3 if num_refused(run) else 0
+
+
+def _tell_finished(run: RunFolder, stage: str) -> None:
+    check_seals(run, (stage,))
+    log.info("%s: finished before, nothing to do", stage)
+
+
+def _check_gates(run: RunFolder, config: RunConfig, stages: Sequence[str]) -> None:
+    """Stop before anything is trained on too little; what was trained already stays as it is."""
+    if not stage_done(run, "train"):
+        for stage in stages:
+            check_gate(run, config, stage)
 
 
 def num_refused(run: RunFolder) -> int:
@@ -228,6 +257,9 @@ def _log_to_file(run: RunFolder) -> None:
     root = logging.getLogger()
     if any(isinstance(h, logging.FileHandler) and h.baseFilename == str(run.log.resolve()) for h in root.handlers):
         return
+    for old in [handler for handler in root.handlers if isinstance(handler, _LogFile)]:
+        root.removeHandler(old)  # of another run of this process; what comes now is not about it
+        old.close()
     try:
         handler = _LogFile(run.log.resolve(), encoding="utf-8")
     except OSError as error:

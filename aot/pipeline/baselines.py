@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from aot.config import RunConfig
-from aot.config.data import ANNOTATED_DATASETS
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS, PREDICTED, baseline_rankings
 from aot.evaluation.intervals import Interval, cluster_ids, proportion, weighted_proportion
+from aot.evaluation.metrics import BENCHMARK_GROUPS
 from aot.evaluation.scoring import score
 from aot.pipeline.prepare import usable_questions
-from aot.pipeline.source import Source, annotated_source, read_source
+from aot.pipeline.source import labels_source
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Record
 from aot.runs import RunFolder, run_root
 from aot.traces import first_traces
@@ -72,7 +72,7 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
     if config.door == "text":
         raise ConfigError(f"aot baselines is about clips, and data.dataset is {config.data.dataset!r}")
     run = RunFolder(run_root(config, config_path=config_path))
-    source = _source(config, run)
+    source = labels_source(config, run)
     questions, refusals = usable_questions(source.questions, dataset=config.data.dataset)
     annotations = [ClipAnnotation.model_validate(asdict(row)) for row in source.annotations]
     notes = list(source.notes)
@@ -96,12 +96,6 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
         refused=dict(sorted(Counter([*(r.reason for r in source.refused), *(r.reason for r in refusals)]).items())),
         notes=tuple(notes),
         rows=tuple(rows),
-    )
-
-
-def _source(config: RunConfig, run: RunFolder) -> Source:
-    return (
-        annotated_source(config, clips=None) if config.data.dataset in ANNOTATED_DATASETS else read_source(config, run)
     )
 
 
@@ -141,22 +135,27 @@ def _other_rows(questions: Sequence[Question], training: Sequence[Question]) -> 
         expected = float(np.mean([1 / len(question.choices) for question in members]))
         exact = Interval(expected, expected, expected, len(members), len({question.group for question in members}))
         rows.append(_metric(CHANCE, split, kind, "accuracy", exact, note="expected value, without an interval"))
-        first = []
-        for question in members:
-            counts = by_kind[question.kind]
-            best = min(question.choices, key=lambda one, counts=counts: (-counts[one], -overall[one], one))  # type: ignore[misc]
-            first.append(_right(question, best))
+        first = [_right(question, _most_right(question, by_kind[question.kind], overall)) for question in members]
         rows.append(_row(MOST_RIGHT, split, kind, "accuracy", members, first, proportion))
     return rows
 
 
+def _most_right(question: Question, counts: Counter[str], overall: Counter[str]) -> str:
+    """The option whose text `counts` has most often, or its letter where only that tells it apart."""
+    options = zip(question.choices, question.option_answers, strict=True)
+    return min(options, key=lambda one: (-counts[one[0]], -overall[one[0]], one))[1]
+
+
 def _cells(questions: Iterable[Question]) -> list[tuple[tuple[str, str], list[Question]]]:
-    """Questions by split and kind; kinds of given questions stand below all of them together."""
+    """Questions by split and kind; with given kinds stand all of them together, and a benchmark's own groups."""
     cells: defaultdict[tuple[str, str], list[Question]] = defaultdict(list)
     for question in questions:
         cells[question.split, question.kind].append(question)
         if question.kind not in NEXT_KINDS:
             cells[question.split, "all given"].append(question)
+        for name, kinds in BENCHMARK_GROUPS.get(question.dataset, {}).items():
+            if question.kind in kinds:
+                cells[question.split, name].append(question)
     return sorted(cells.items())
 
 
@@ -187,4 +186,4 @@ def _metric(arm: str, split: str, kind: str, metric: str, found: Interval, note:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "no"

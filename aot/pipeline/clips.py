@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,24 +14,27 @@ from pydantic import ValidationError
 
 from aot.errors import DecodeError, SourceError
 from aot.records import ClipAnnotation, Segment, Trace
+from video_data.datasets.rows import MAX_QUESTION_CHARS
 from video_data.facts import ClipFacts
 
+log = logging.getLogger(__name__)
 
-def probe_clip(clip: Path) -> str:
-    """The facts of a clip as indented JSON.
+
+def probe_clip(clip: Path, *, stream: int | None = None) -> str:
+    """The facts of a clip, or of one of its video streams, as indented JSON.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
     """
-    return json.dumps(dataclasses.asdict(_facts(clip)), indent=1, default=str)
+    return json.dumps(dataclasses.asdict(_facts(clip, stream=stream)), indent=1, default=str)
 
 
-def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int) -> list[str]:
+def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, stream: int | None = None) -> list[str]:
     """Save frames as PNG; one line for each file.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
-        SourceError: a moment is none, or the folder cannot be written or holds frames of another clip.
+        SourceError: a moment is none of the clip, or the folder cannot be written or holds frames of another clip.
     """
     from video_data.errors import VideoError
     from video_data.sampling import uniform_times
@@ -38,22 +42,27 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int) -> 
 
     if wrong := [time_s for time_s in at_s if not (math.isfinite(time_s) and time_s >= 0)]:
         raise SourceError(f"--at {wrong[0]} is no moment of a clip; give seconds from its start, such as --at 2.5")
-    wanted_s = list(at_s) or uniform_times(0.0, _facts(clip).duration_s, count)
+    facts = _facts(clip, stream=stream)
+    if late := [time_s for time_s in at_s if time_s > facts.duration_s]:
+        raise SourceError(f"--at {late[0]:g} lies past the end of {clip.name}, which lasts {facts.duration_s:.3f} s")
+    wanted_s = list(at_s) or uniform_times(facts.first_frame_s, facts.duration_s, count)
     try:
-        decoded = read_frames_safely(clip, times_s=wanted_s)
+        decoded = read_frames_safely(clip, times_s=wanted_s, stream=stream)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
     lines = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for frame, time_s in zip(decoded.frames_THWC, decoded.times_s, strict=True):
-            path = out / f"{clip.stem}_{time_s:08.3f}s.png"
+            path = out / f"{_short_stem(clip)}_{time_s:08.3f}s.png"
             _save_png(path, frame)
             lines.append(f"{path}  {frame.shape[1]}x{frame.shape[0]}  t={time_s:.3f}s")
     except OSError as error:
         raise SourceError(f"cannot write frames to {out}: {error.strerror or error}; give another folder") from error
     note = f" ({decoded.note})" if decoded.note else ""
-    return [*lines, f"decoded with {decoded.backend}, {decoded.verdict}{note}"]
+    missing = len(set(wanted_s)) - len(lines) if at_s and decoded.verdict == "partial" else 0
+    lines += [f"{missing} of the moments asked for lie where no frame can be decoded"] if missing else []
+    return [*lines, f"the clip is {decoded.verdict}{note}"]
 
 
 def ask_clip(
@@ -65,7 +74,7 @@ def ask_clip(
     annotations: Path | None,
     config: Path | None,
 ) -> Trace:
-    """The agent's trace for a question about a clip; planner and tools are those of `config`.
+    """The agent's trace for a question about a clip, failed or not; planner and tools are those of `config`.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
@@ -78,12 +87,17 @@ def ask_clip(
 
     if not question.strip():
         raise SourceError('the question is empty; ask something, such as "What is the next step?"')
+    if len(question) > MAX_QUESTION_CHARS:
+        raise SourceError(f"the question has {len(question)} characters, at most {MAX_QUESTION_CHARS} are fine")
     known = tuple(read_annotations(annotations)) if annotations else ()
     loaded = load_config(config) if config else None
     try:
-        return ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
+        asked = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
+    if asked.note:
+        log.warning("partial clip: %s", asked.note)
+    return asked.trace
 
 
 def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
@@ -121,15 +135,17 @@ def _annotation(row: dict[str, Any]) -> ClipAnnotation:
 
 
 def trace_lines(trace: Trace) -> list[str]:
-    """A trace for human eyes: each call with arguments, result and time, then the rationale."""
+    """A trace for human eyes: each call with arguments, time and result (texts as quotes), then the rationale."""
+    from aot.facts import quotes
+    from aot.teacher.verbalise import quote_sentence
+
     lines = []
     for step in trace.steps:
         call = f"{step.call.tool}({_short(step.call.arguments)})" if step.call else step.text
-        outcome = _short(step.result) if step.status == "ok" else f"failed: {step.error}"
-        lines += [
-            f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {len(step.frame_times_s)} frames",
-            f"    {outcome}",
-        ]
+        texts = [quote_sentence(quote) for quote in quotes([step])]
+        outcome = texts or [_short(step.result) if step.status == "ok" else f"failed: {step.error}"]
+        lines.append(f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {len(step.frame_times_s)} frames")
+        lines += [f"    {line}" for line in outcome]
     lines += ["", *trace.rationale.splitlines()] if trace.rationale else []
     lines += ["", f"answer: {trace.answer}" if trace.answer else f"no answer ({trace.status})"]
     if trace.error:
@@ -137,7 +153,12 @@ def trace_lines(trace: Trace) -> list[str]:
     return lines
 
 
-def _facts(clip: Path) -> ClipFacts:
+def _short_stem(clip: Path) -> str:
+    """The name of a clip without its ending, cut so that a time and an ending still fit into a file name."""
+    return clip.stem.encode()[:200].decode(errors="ignore")
+
+
+def _facts(clip: Path, *, stream: int | None) -> ClipFacts:
     """Facts of a clip that is not refused.
 
     Raises:
@@ -145,7 +166,7 @@ def _facts(clip: Path) -> ClipFacts:
     """
     from video_data.sandbox import probe_safely
 
-    facts = probe_safely(clip)
+    facts = probe_safely(clip, stream=stream)
     if facts.verdict == "refused":
         raise _refusal(clip, facts.reason, facts.note)
     return facts

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aot.config import RunConfig, load_config
+from aot.config import RunConfig, load_saved
 from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError
 from aot.evaluation.cells import MODES, Graded
@@ -23,6 +23,7 @@ from aot.evaluation.paired import format_p
 from aot.evaluation.scoring import score
 from aot.pipeline.evaluate import read_predictions
 from aot.records import Prediction, Question, Record
+from aot.reporting.load import read_learning
 from aot.reporting.tables import roles
 from aot.runs import RunFolder, read_rows, read_run_json
 from aot.seals import check_seals
@@ -46,6 +47,10 @@ class SideFacts(Record):
     training_steps: int | None
     train_stage_seconds: float | None
     """Of all arms of the run together."""
+    rationales_seen: int | None = None
+    """None for what was not trained here, or left no record."""
+    shown: str = ""
+    """The name for a reader, which says so where the arm was to learn rationales and saw none."""
 
 
 class LeftOut(Record):
@@ -129,7 +134,7 @@ def _load(root: Path, arm: str | None, *, like: SideFacts | None = None) -> _Sid
         raise RunError(
             f"{root} is no run folder (no config.yaml or questions.jsonl); give one such as runs/toy_kitchen"
         )
-    config = load_config(run.config)
+    config = load_saved(run.config)
     if run.run_json.is_file():
         check_seals(run, ("prepare", "evaluate"))
     predictions = list(read_predictions(run))
@@ -138,9 +143,10 @@ def _load(root: Path, arm: str | None, *, like: SideFacts | None = None) -> _Sid
     there: set[tuple[str, str]] = {(row.arm, row.mode) for row in predictions}
     if arm is None and like is not None and any(name == like.arm for name, _ in there):
         arm = like.arm
-    name, mode = _choose(there, arm or roles(config).main or roles(config).control or "", root=root)
+    role = roles(read_learning(run), config)
+    name, mode = _choose(there, arm or role.main or role.control or "", root=root)
     return _Side(
-        facts=_facts(run, name, mode),
+        facts=_facts(run, config, name, mode),
         config=config,
         questions={q.id: q for q in read_rows(run.questions, Question) if q.split in config.evaluate.splits},
         answers={row.question_id: row for row in predictions if (row.arm, row.mode) == (name, mode)},
@@ -177,16 +183,19 @@ def _in_common(first: _Side, second: _Side) -> tuple[list[Question], tuple[LeftO
 
 
 def _asked(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
-    return question.text, question.answer, question.answer_type, question.choices
+    return question.text, question.right_answer, question.answer_type, question.choices
 
 
-def _facts(run: RunFolder, arm: str, mode: str) -> SideFacts:
+def _facts(run: RunFolder, config: RunConfig, arm: str, mode: str) -> SideFacts:
     trained = _json(run.arm(arm) / "training.json")
+    learning = read_learning(run)
+    seen = learning.arms.get(arm)
     stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
     try:
         return SideFacts(
             run=str(run.root), arm=arm, mode=mode, trainable_parameters=trained.get("trainable_parameters"),
             training_steps=trained.get("max_steps"), train_stage_seconds=stage.get("seconds"),
+            rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm, config.train.arms),
         )  # fmt: skip
     except ValidationError as error:
         told = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"
@@ -202,7 +211,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _named(side: SideFacts) -> str:
-    return f"{side.arm} ({side.mode}) of {side.run}"
+    return f"{side.shown or side.arm} ({side.mode}) of {side.run}"
 
 
 def _group_line(group: GroupResult) -> tuple[str, ...]:
@@ -221,6 +230,7 @@ def _cost_lines(found: RunComparison) -> list[tuple[str, str, str]]:
         ("tokens per right answer", _amount(tokens_a.per_correct), _amount(tokens_b.per_correct)),
         ("trainable parameters", _count(before.trainable_parameters), _count(after.trainable_parameters)),
         ("training steps", _count(before.training_steps), _count(after.training_steps)),
+        ("rationales learned", _count(before.rationales_seen), _count(after.rationales_seen)),
     ]
     if Path(before.run).resolve() != Path(after.run).resolve():  # else it is the same number and tells the arms nothing
         seconds = _count(before.train_stage_seconds), _count(after.train_stage_seconds)

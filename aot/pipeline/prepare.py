@@ -6,17 +6,20 @@ A clip or question that cannot be used becomes a Refusal row; the rest goes on.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from string import ascii_uppercase
 
 from pydantic import ValidationError
 
-from aot.answers import grade
+from aot.answers import is_right, mixed_options, parse_answer
 from aot.config import RunConfig
+from aot.config.data import ANNOTATED_DATASETS
 from aot.errors import SourceError
 from aot.pipeline.source import clips_root, no_question, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from aot.runs import RunFolder, publish_rows
 from video_data.budgets import Budgets
-from video_data.datasets.rows import AnnotationRow, QuestionRow
+from video_data.datasets.rows import MAX_QUESTION_CHARS, AnnotationRow, QuestionRow
+from video_data.datasets.strict_jsonl import RowProblem
 from video_data.shards import FrameStore
 
 log = logging.getLogger(__name__)
@@ -45,7 +48,8 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         shard_clips=frames.shard_clips,
         workers=frames.workers,
         time_limit_s=frames.time_limit_s,
-        budgets=_budgets(config),
+        budgets=Budgets.of(frames),
+        stream=config.data.stream,
         progress=progress,
     )
     store = FrameStore(run.frames)
@@ -54,8 +58,13 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     clips = {uri: store.clip(uri) for uri in store.uris()}
     durations_s = {uri: clip.duration_s for uri, clip in clips.items()}
     times_s = {uri: clip.times_s for uri, clip in clips.items()}
-    checked = check_windows(source.questions, durations_s, times_s=times_s)
+    partial = {uri: clip for uri, clip in clips.items() if clip.verdict == "partial"}
+    refusals += [Refusal(item=uri, boundary="decode", reason="partial", detail=c.note) for uri, c in partial.items()]
+    spans_s = {uri: clip.spans_s for uri, clip in partial.items()}
+    checked = check_windows(source.questions, durations_s, times_s=times_s, partial_spans_s=spans_s)
     refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
+    if checked.num_cut:
+        log.info("%d windows run past the end of their clip and are cut there", checked.num_cut)
     questions, more = usable_questions(checked.questions, dataset=config.data.dataset)
     leaks = _near_duplicates(store, [*source.annotations, *checked.questions])
     kept = [q for q in questions if not (q.split == "train" and q.media and q.media.uri in leaks)]
@@ -69,7 +78,8 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
     publish_rows(run.refusals, refusals)
     publish_rows(run.questions, kept)
-    return {"clips": len(source.clips), "questions": len(kept), "refused": len(refusals)}
+    counts = {"clips": len(source.clips), "questions": len(kept), "refused": len(refusals)}
+    return {**counts, "cut_windows": checked.num_cut} if checked.num_cut else counts
 
 
 def _draw(config: RunConfig, run: RunFolder, progress: Progress) -> None:
@@ -84,37 +94,61 @@ def _draw(config: RunConfig, run: RunFolder, progress: Progress) -> None:
     )
 
 
-def _budgets(config: RunConfig) -> Budgets:
-    names = ("max_file_mb", "max_pixels", "max_frames", "max_duration_s", "max_streams")
-    return Budgets(**{name: getattr(config.frames, name) for name in names})
-
-
 def usable_questions(rows: Sequence[QuestionRow], *, dataset: str) -> tuple[list[Question], list[Refusal]]:
-    """Rows as questions, and refusals of those whose gold answer nobody could give."""
+    """Rows as questions, and refusals of those that cannot be asked, or whose gold answer nobody could give."""
     questions, refusals = [], []
     for row in rows:
         try:
-            question = _to_question(row, dataset=dataset)
-            _check_gold(question)
+            questions.append(_usable(row, dataset=dataset))
+        except RowProblem as problem:
+            refusals.append(Refusal(item=row.id, boundary="source", reason=problem.reason, detail=problem.detail))
         except (ValidationError, SourceError) as error:
             detail = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
             refusals.append(Refusal(item=row.id, boundary="source", reason="bad_question", detail=detail))
-        else:
-            questions.append(question)
     return questions, refusals
 
 
-def _check_gold(question: Question) -> None:
-    """Refuse a gold answer that nobody could give: the grader must call it right."""
-    graded = grade(question.answer, question)
-    if graded.verdict != "right":
-        raise SourceError(f"the gold answer {question.answer!r} would not count as right if it were given")
+def _usable(row: QuestionRow, *, dataset: str) -> Question:
+    """The question of a row, its answer in the project's own form.
+
+    Raises:
+        RowProblem: it is too long, its answer has not the form that its kind asks for, or its options are mixed up.
+        SourceError: its gold answer would not count as right.
+    """
+    if len(row.text) > MAX_QUESTION_CHARS:
+        raise RowProblem("too_long", f"the text has {len(row.text)} characters, at most {MAX_QUESTION_CHARS} are fine")
+    question = _to_question(row, dataset=dataset)
+    mixed = mixed_options(question)
+    if mixed and dataset not in ANNOTATED_DATASETS:
+        raise RowProblem("bad_choices", f"{mixed}; options must differ in more than case, blanks and the last dot")
+    if mixed and row.answer_index is not None and _needs_letters(question, row.answer_index):
+        question = _to_question(row, dataset=dataset, answer_index=row.answer_index)
+    if question.answer_type in ("integer", "yes_no"):
+        read = parse_answer(question.answer, question)
+        if read.value is None:
+            form = "a whole number such as 2" if question.answer_type == "integer" else "yes or no"
+            raise RowProblem("bad_answer", f"the kind {row.kind} wants {form}, got {row.answer[:80]!r}")
+        question = question.model_copy(update={"answer": read.value})
+    if not is_right(question.right_answer, question):
+        raise SourceError(f"the gold answer {question.right_answer!r} would not count as right if it were given")
+    return question
 
 
-def _to_question(row: QuestionRow, *, dataset: str) -> Question:
+def _needs_letters(question: Question, right: int) -> bool:
+    """Whether a benchmark's row, which a published score counts too, can be graded by the letter only.
+
+    Options that are mixed up among the wrong ones do no harm.
+    """
+    others = [choice for place, choice in enumerate(question.choices) if place != right]
+    known = is_right(question.answer, question) and is_right(ascii_uppercase[right : right + 1], question)
+    return not known or any(is_right(choice, question) for choice in others)
+
+
+def _to_question(row: QuestionRow, *, dataset: str, answer_index: int | None = None) -> Question:
     fields = asdict(row)
+    del fields["ends_loosely"]
     media = MediaRef(uri=fields.pop("uri"), start_s=fields.pop("start_s"), end_s=fields.pop("end_s"))
-    return Question.model_validate({**fields, "dataset": dataset, "media": media})
+    return Question.model_validate({**fields, "dataset": dataset, "media": media, "answer_index": answer_index})
 
 
 def _near_duplicates(store: FrameStore, rows: Sequence[AnnotationRow | QuestionRow]) -> dict[str, str]:

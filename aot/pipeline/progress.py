@@ -14,6 +14,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aot.lease import CHECK_S, check_lease
 from aot.runs import RunFolder, set_stage
 
 LINE_EVERY_S = 30.0
@@ -55,7 +56,12 @@ class StageProgress:
                 self.bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Note that `done` of `total` items are finished."""
+        """Note that `done` of `total` items are finished.
+
+        Raises:
+            GuardStop: another command took over the run folder.
+        """
+        check_lease(self.run.root, every_s=CHECK_S)
         now = time.monotonic()
         self.counts = {"done": done, "total": total}
         left_s = self._left_s(done, total, now=now)

@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from aot.config import RunConfig, differing_keys, load_config
+from aot.config import RunConfig, differing_keys, load_saved
 from aot.errors import RunError
 from aot.runs import PUBLISHED, RunFolder, read_run_json, set_stage, stage_done, write_error
 from aot.seals import BESIDE, check_seals
@@ -38,7 +38,7 @@ def take_over(run: RunFolder, config: RunConfig) -> list[str]:
     other = RunFolder(Path(str(config.run.reuse)))
     if not other.config.exists():
         raise RunError(f"run.reuse={other.root} is no run folder: it holds no {other.config.name}")
-    different = differing_keys(load_config(other.config), config)
+    different = differing_keys(load_saved(other.config), config)
     taken: list[str] = []
     for stage, shapers in SHAPED_BY.items():
         changed = [key for key in different if key.startswith(shapers)]

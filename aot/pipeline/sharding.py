@@ -7,22 +7,34 @@ run.json, log.txt) belong to the commands that run alone: prepare before, and th
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aot.config import RunConfig, differing_keys, load_config
+from aot.config import RunConfig, differing_keys, load_saved
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError
-from aot.runs import RunFolder, run_root, stage_done
+from aot.lease import CHECK_S, Lease, check_lease, hold, in_use, look
+from aot.runs import RunFolder, read_run_json, run_root, stage_done, write_error
 from aot.seals import check_seals
-from aot.shards import Shard, ShardState, log_path, missing_shards, read_states, shard_of_run, write_state
+from aot.shards import (
+    Shard,
+    ShardState,
+    lease_path,
+    log_path,
+    missing_shards,
+    read_states,
+    shard_of_run,
+    write_state,
+)
 
 log = logging.getLogger(__name__)
 Work = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], object]
 STATE_EVERY_S = 5.0
 LINE_EVERY_S = 30.0
+WAIT_S = 10.0
 LISTED = 20
 """Missing shards that an error names."""
 
@@ -36,7 +48,7 @@ def prepared_run(config: RunConfig, *, config_path: Path) -> RunFolder:
     run = RunFolder(run_root(config, config_path=config_path))
     if not run.config.exists() or not stage_done(run, "prepare"):
         raise RunError(f"a shard needs a prepared run, and {run.root} is none; run `aot prepare {config_path}` first")
-    different = differing_keys(load_config(run.config), config)
+    different = differing_keys(load_saved(run.config), config)
     if different:
         changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
         raise RunError(f"{run.root} was prepared with other settings ({changes}); use the same ones for every shard")
@@ -61,8 +73,62 @@ def generate_shard(run: RunFolder, config: RunConfig, work: Work) -> None:
     if shard not in missing_shards(run) and read_states(run):
         log.info("shard %s: finished before, nothing to do", shard)
         return
-    with ShardProgress(run, shard) as progress:
-        work(run, config, progress)
+    with holding(run, command=sys.argv, shard=shard) as lease:
+        _require_no_whole_run(run, lease)
+        with ShardProgress(run, shard) as progress:
+            work(run, config, progress)
+
+
+@contextmanager
+def holding(run: RunFolder, *, command: Sequence[str], shard: Shard | None = None) -> Iterator[Lease]:
+    """The lease over a run folder, or over one shard of it, for as long as the block lasts.
+
+    Raises:
+        RunError: another command works on it, or the folder cannot be written.
+    """
+    path = lease_path(run, shard) if shard else run.lease
+    with ExitStack() as stack:
+        try:
+            lease = stack.enter_context(
+                hold(path, root=run.root, command=command, doing=lambda: "" if shard else _at(run))
+            )
+        except OSError as error:
+            raise write_error(path, error) from error
+        yield lease
+
+
+def require_idle_shards(run: RunFolder, lease: Lease) -> None:
+    """Look whether no shard is at work on what this command is about to do.
+
+    Raises:
+        RunError: one is; the message says who.
+    """
+    for path in sorted(run.shards.glob("*.lease")):
+        seen, now_s = look(path), lease.now_s()
+        if seen and seen.is_live(now_s=now_s):
+            raise in_use(run.root, seen, silent_s=now_s - seen.touched_s, doing=f"shard {path.stem.replace('of', '/')}")
+
+
+def _require_no_whole_run(run: RunFolder, lease: Lease) -> None:
+    """Wait a little for a command that holds the whole run: one that puts shards together may end at once.
+
+    Raises:
+        RunError: it goes on working.
+    """
+    until_s = time.monotonic() + WAIT_S
+    while (seen := look(run.lease)) and seen.is_live(now_s=lease.now_s()):
+        if time.monotonic() > until_s:
+            raise in_use(run.root, seen, silent_s=lease.now_s() - seen.touched_s, doing=_at(run))
+        time.sleep(WAIT_S / 20)
+
+
+def _at(run: RunFolder) -> str:
+    """The stage that is being done in a run folder, and how far it is."""
+    with suppress(RunError):
+        for name, stage in read_run_json(run)["stages"].items():
+            if stage.get("state") == "running":
+                return f"stage {name}" + (f", {stage.get('done', 0)} of {stage['total']}" if "total" in stage else "")
+    return ""
 
 
 class ShardProgress:
@@ -111,6 +177,7 @@ class ShardProgress:
 
     def __call__(self, done: int, total: int) -> None:
         """Note that `done` of `total` questions are finished."""
+        check_lease(self._run.root, every_s=CHECK_S)
         now = time.monotonic()
         self._counts = (done, total)
         if now - self._state_s >= STATE_EVERY_S:

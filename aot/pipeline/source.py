@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from aot.config import DataConfig, EvaluateConfig, RunConfig
 from aot.config.data import ANNOTATED_DATASETS
@@ -39,9 +40,30 @@ def read_source(config: RunConfig, run: RunFolder) -> Source:
     root = clips_root(config, run)
     if data.dataset in ANNOTATED_DATASETS:
         return annotated_source(config, clips=root)
-    from video_data.datasets.plain import read_plain
+    return _plain_source(data, root, clips="needed")
 
-    plain = read_plain(root, *side_files(data, root))
+
+def labels_source(config: RunConfig, run: RunFolder) -> Source:
+    """As `read_source` of any video data set, without looking for any clip.
+
+    Raises:
+        SourceError: a file of questions or annotations is missing or unreadable.
+    """
+    if config.data.dataset in ANNOTATED_DATASETS:
+        return annotated_source(config, clips=None)
+    if config.data.dataset != "plain":
+        return read_source(config, run)
+    return _plain_source(config.data, Path(config.data.root or "."), clips="not_needed")
+
+
+def _plain_source(data: DataConfig, root: Path, *, clips: Literal["needed", "not_needed"]) -> Source:
+    from video_data.datasets.plain import read_plain
+    from video_data.errors import VideoError
+
+    try:
+        plain = read_plain(root, *side_files(data, root), clips=clips)
+    except VideoError as error:
+        raise SourceError(error.message) from None
     return _limited(Source(plain.questions, plain.annotations, plain.clips, plain.refused), data.limit)
 
 
@@ -159,7 +181,7 @@ def toy_counts(config: RunConfig) -> dict[str, int]:
 def no_question(reasons: Sequence[str], *, where: Path) -> SourceError:
     """What to tell when nothing can be asked; a few of the reasons are named."""
     told = "; ".join(reasons[:5]) or "the questions file is empty"
-    return SourceError(f"no usable question is left about clips in {where} ({told}); mend these rows, or set data.root")
+    return SourceError(f"no usable question is left about clips in {where} ({told}); fix these rows, or set data.root")
 
 
 def _limited(source: Source, limit: int | None) -> Source:

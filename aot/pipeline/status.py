@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from aot import STAGES
+from aot.lease import look
 from aot.records import Refusal
+from aot.reporting.numbers import counted
 from aot.runs import RunFolder, read_rows, read_run_json
-from aot.shards import log_path, missing_shards, read_states
+from aot.shards import lease_path, log_path, missing_shards, read_states
 from aot.traces import read_traces
 
 SILENT_S = 120.0
@@ -32,7 +34,22 @@ def status_lines(root: Path) -> list[str]:
         lines.append(_line(stage, stages.get(stage, {}), logged_s=logged_s))
         if stage == "generate" and stages.get(stage, {}).get("state") != "done":
             lines += shard_lines(run)
-    return lines
+    return [*lines, *_holder_lines(run.lease)]
+
+
+def _holder_lines(path: Path) -> list[str]:
+    """Who holds a lease, if anybody does."""
+    try:
+        seen = look(path)
+    except OSError as error:
+        return [f"who works on it cannot be seen: {path}: {error.strerror or error}"]
+    if seen is None:
+        return []
+    now_s = time.time()
+    if seen.holder.is_gone:
+        return [f"was in use by {seen.holder.line}, which is gone; the same command goes on"]
+    silent = f"last sign of life {max(0.0, now_s - seen.touched_s):.0f} s ago"
+    return [f"{'in use' if seen.is_live(now_s=now_s) else 'was in use'} by {seen.holder.line}, {silent}"]
 
 
 def shard_lines(run: RunFolder) -> list[str]:
@@ -48,6 +65,7 @@ def shard_lines(run: RunFolder) -> list[str]:
     for state in begun:
         logged_s = log_path(run, state.shard).stat().st_mtime if log_path(run, state.shard).exists() else 0.0
         lines.append("  " + _line(f"{state.shard}", state.model_dump(), logged_s=logged_s))
+        lines += [f"    {line}" for line in _holder_lines(lease_path(run, state.shard))]
     if waiting:
         lines.append(f"  missing: {', '.join(waiting[:LISTED])}{', ...' if len(waiting) > LISTED else ''}")
     return lines
@@ -56,14 +74,15 @@ def shard_lines(run: RunFolder) -> list[str]:
 def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
     """Refused inputs and refused requests to chat models, by reason, with a few names each."""
     refused = [(one.reason, one.item) for one in _refusals(run)]
-    lines = _reasons(f"{len(refused)} inputs were refused (all of them in {run.refusals}):", refused, examples)
+    were = f"{counted(len(refused), 'input')} {'was' if len(refused) == 1 else 'were'} refused"
+    lines = _reasons(f"{were} (listed in {run.refusals}):", refused, examples)
     stages = read_run_json(run)["stages"]
     if odd := {reason: n for reason in ODD_PREDICTIONS if (n := stages.get("evaluate", {}).get(reason))}:
         lines.append(odd_line(odd, run))
     if int(stages.get("generate", {}).get("refused", 0)):
         failed = (trace for trace in read_traces(run) if trace.error is not None)
         asked = [(t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"]
-        title = f"{len(asked)} traces failed because a chat model gave no reply (rows in {run.traces}):"
+        title = f"{counted(len(asked), 'trace')} failed because a chat model gave no reply (rows in {run.traces}):"
         lines += _reasons(title, asked, examples)
     return lines
 
@@ -98,6 +117,8 @@ def _line(stage: str, entry: dict[str, Any], *, logged_s: float) -> str:
         parts.append(f"about {entry['left_s']:.0f} s left")
     if "seconds" in entry and state == "done":
         parts.append(f"{entry['seconds']} s")
+    if entry.get("gate"):
+        parts.append(f"the run stopped after it: {entry['gate']}")
     if state in ("failed", "stopped"):
         parts.append(f"{'last error: ' if state == 'failed' else ''}{entry.get('error', 'unknown')}")
     return "  ".join(parts)

@@ -2,21 +2,24 @@
 
 from collections import Counter
 
-from aot.config import RunConfig
+from aot.config import ArmConfig, RunConfig
 from aot.reporting.chat_costs import spend_rows
-from aot.reporting.load import RunData, load_run
+from aot.reporting.licence import licence_of
+from aot.reporting.load import SAW_NONE, RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
-from aot.reporting.numbers import percent, plain
+from aot.reporting.numbers import counted, percent, plain
 from aot.reporting.report import render
-from aot.reporting.tables import headline_rows, honest_sentences, roles
+from aot.reporting.tables import headline_rows, honest_sentences, learning_sentences, roles, what_arm
 from aot.reporting.text_results import results_of
 from aot.reporting.text_tables import answer_grid, text_sentences, transfer_grids
 from aot.runs import RunFolder, publish
 
 DISCLOSURE = (
-    "Answers of this model come from a distilled model that imitates an automatic teacher. They can be wrong while "
-    "sounding sure; any high-stakes use needs review by a person."
+    "Answers of this model come from {what}. They can be wrong while sounding sure; any high-stakes use needs review "
+    "by a person."
 )
+DISTILLED = "a distilled model that imitates an automatic teacher"
+UNDISTILLED = "a model that was trained on answers only and saw no rationale of a teacher"
 
 
 def write_card(run: RunFolder, config: RunConfig) -> None:
@@ -30,15 +33,18 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         publish(run.model_card, _text_card(run, config))
         return
     data = load_run(run)
-    main = roles(config).main or roles(config).control
+    role = roles(data.learning, config)
+    main = role.main or role.control
     page = render(
         "card.md.j2",
         run_name=run.root.name,
         config=config,
         facts=data.provenance,
-        main=main,
-        license="Apache-2.0" if config.data.dataset == "toy_kitchen" else "unknown",
-        disclosure=DISCLOSURE,
+        role=role,
+        arms=[(shown_arm(data, config, arm), what_arm(data, arm)) for arm in config.train.arms],
+        learning=learning_sentences(data, config),
+        licence=licence_of(config),
+        disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
         counts=_counts(data),
         teacher=_teacher(data, config),
         traces=_traces(data),
@@ -54,15 +60,17 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
 
 def _text_card(run: RunFolder, config: RunConfig) -> str:
     data = load_run(run, door="text")
-    results = results_of(data, config)
+    results, role = results_of(data, config), roles(data.learning, config)
     return render(
         "text_card.md.j2",
         run_name=run.root.name,
         config=config,
         facts=data.provenance,
-        main=roles(config).main or roles(config).control,
-        license="Apache-2.0" if config.data.dataset == "toy_math" else "unknown",
-        disclosure=DISCLOSURE,
+        role=role,
+        arms=[(shown_arm(data, config, arm), arm, _saw(data, arm)) for arm in config.train.arms],
+        learning=learning_sentences(data, config),
+        licence=licence_of(config),
+        disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
         counts=_counts(data),
         teacher=_teacher(data, config),
         traces=_traces(data),
@@ -71,8 +79,23 @@ def _text_card(run: RunFolder, config: RunConfig) -> str:
         transfer=transfer_grids(results),
         sentences=text_sentences(results),
         ood=_out_of_distribution(config),
-        wrong_steps=_measured(data, config, arm=roles(config).main, metric="chains_with_wrong_step"),
+        wrong_steps=_measured(data, config, arm=role.main, metric="chains_with_wrong_step"),
     )
+
+
+def shown_arm(data: RunData, config: RunConfig, arm: ArmConfig) -> str:
+    """The name of an arm for a reader."""
+    return data.learning.shown(arm.name, config.train.arms)
+
+
+def _saw(data: RunData, arm: ArmConfig) -> str:
+    """What an arm of a text run learned from, by its record."""
+    learned = data.learning.arms.get(arm.name)
+    if not arm.learns_rationales:
+        return "answers only"
+    if learned is None or learned.rationales is None:
+        return "no record of what it saw"
+    return SAW_NONE if data.learning.saw_none(arm) else counted(learned.rationales, "rationale")
 
 
 def _counts(data: RunData) -> str:

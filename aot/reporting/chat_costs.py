@@ -10,8 +10,8 @@ from aot.reporting.numbers import short
 
 SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
 """Entries of teacher.json, and what the chat model does whose cost they hold."""
-HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains")
-"""Entries of teacher.json that are shown here and nowhere else."""
+HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures")
+"""Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the filters did: the funnel as bars, the planted defects they caught, and traces that were refused."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from aot.filtering.funnel import FaultTotals, Funnel
 from aot.records import Question, Trace, Verdict
 from aot.reporting.charts import Drawing, count_bars
 from aot.reporting.load import RunData, rows_or_none
-from aot.reporting.numbers import clip_text, short
+from aot.reporting.numbers import clip_text, counted, short
 from aot.wilson import wilson
 
 
@@ -64,16 +64,20 @@ class Rejected:
     question: Question
     answer: str
     rationale: str
+    planted: str
+    """Kind of the defect that was planted in it; empty if it failed by itself."""
 
 
 def rejected_examples(data: RunData, config: RunConfig) -> dict[str, list[Rejected]]:
     """For each reason, the first few traces that were refused for it; most frequent reason first."""
     limit = config.report.rejected_per_reason
     chosen: defaultdict[str, list[Verdict]] = defaultdict(list)
-    counts: defaultdict[str, int] = defaultdict(int)
+    counts: Counter[str] = Counter()
+    planted: Counter[str] = Counter()
     for verdict in rows_or_none(data.run.verdicts, Verdict):
         if not verdict.keep:
             counts[verdict.reason] += 1
+            planted[verdict.reason] += (verdict.question_id, verdict.sample_index) in data.planted
             if len(chosen[verdict.reason]) < limit and verdict.question_id in data.questions:
                 chosen[verdict.reason].append(verdict)
     keys = {(v.question_id, v.sample_index) for verdicts in chosen.values() for v in verdicts}
@@ -83,17 +87,35 @@ def rejected_examples(data: RunData, config: RunConfig) -> dict[str, list[Reject
         if (trace.question_id, trace.sample_index) in keys
     }
     return {
-        f"{reason} ({counts[reason]})": [_rejected(v, traces, data.questions[v.question_id]) for v in chosen[reason]]
+        _counted(reason, counts[reason], planted[reason]): [_rejected(v, traces, data) for v in chosen[reason]]
         for reason in sorted(chosen, key=lambda reason: (-counts[reason], reason))
     }
 
 
-def _rejected(verdict: Verdict, traces: Mapping[tuple[str, int], Trace], question: Question) -> Rejected:
-    trace = traces.get((verdict.question_id, verdict.sample_index))
+def planted_sentence(data: RunData) -> str:
+    """How many of the dropped traces were spoilt on purpose; empty where none was."""
+    if not data.planted:
+        return ""
+    dropped = [(row.question_id, row.sample_index) for row in rows_or_none(data.run.dropped, Trace)]
+    spoilt = sum(key in data.planted for key in dropped)
+    return (
+        f"{spoilt:,} of {counted(len(dropped), 'dropped trace')} had been verified and were then spoilt on purpose "
+        f"(planted defects, which measure the filters); {len(dropped) - spoilt:,} failed by themselves."
+    )
+
+
+def _counted(reason: str, count: int, planted: int) -> str:
+    return f"{reason} ({count}, {planted} of them planted)" if planted else f"{reason} ({count})"
+
+
+def _rejected(verdict: Verdict, traces: Mapping[tuple[str, int], Trace], data: RunData) -> Rejected:
+    key = verdict.question_id, verdict.sample_index
+    trace, question = traces.get(key), data.questions[verdict.question_id]
     detail = verdict.detail or (f"value {short(verdict.value)}" if verdict.value is not None else "")
     rationale = clip_text(trace.rationale, 600) if trace else "(trace not found)"
     answer = clip_text(trace.answer, 100) if trace else ""
-    return Rejected(verdict.filter, verdict.reason, clip_text(detail, 300), question, answer, rationale)
+    return Rejected(verdict.filter, verdict.reason, clip_text(detail, 300), question, answer, rationale,
+                    data.planted.get(key, ""))  # fmt: skip
 
 
 def _share(part: int, whole: int) -> str:

@@ -84,6 +84,7 @@ def gallery_sources(data: RunData, *, limit: int, arm: str | None, filters: Filt
             annotation=data.annotations.get(question.media.uri) if question.media else None,
             verdicts=verdicts[key] or judge_alone(Subject(traces[key], question, filters)),
             predictions=predictions[key[0]],
+            planted=data.planted.get(key, ""),
         )
 
 

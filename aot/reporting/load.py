@@ -1,20 +1,51 @@
 """Everything the report shows, read from a run folder; what is missing is named, never invented."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from aot.config import NO_FRAMES, ArmConfig
 from aot.errors import SourceError
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.runs import RunFolder, read_rows
 from aot.strict_json import parse_json, read_json
+from aot.traces import read_faults
 
 Row = TypeVar("Row", bound=BaseModel)
 Json = dict[str, Any]
+
+SAW_NONE = "saw no rationale"
+"""Stands behind the name of every arm that was to learn rationales and came to none."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one trained arm saw, by its own record (training.json); None where that says nothing."""
+
+    questions: int | None
+    rationales: int | None
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What the trained arms of a run saw; every place that tells what an arm is asks here."""
+
+    arms: dict[str, Learned] = field(default_factory=dict)
+    """By name; without those that left no record."""
+
+    def saw_none(self, arm: ArmConfig) -> bool:
+        """Whether an arm was to learn rationales, and its record says that it came to none."""
+        learned = self.arms.get(arm.name)
+        return arm.learns_rationales and learned is not None and learned.rationales == 0
+
+    def shown(self, name: str, arms: Sequence[ArmConfig]) -> str:
+        """The name of an arm, or of its twin without frames, for a reader."""
+        own = next((arm for arm in arms if arm.name == name.removesuffix(NO_FRAMES)), None)
+        return f"{name} ({SAW_NONE})" if own and self.saw_none(own) else name
 
 
 @dataclass(frozen=True)
@@ -35,6 +66,15 @@ class RunData:
     """Training log of each arm, one row a step."""
     missing: tuple[str, ...]
     """Names of files that are not there or cannot be read."""
+    learning: Learning = field(default_factory=Learning)
+    planted: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Question id and sample of each trace with a planted defect, to the kind of defect."""
+
+    @property
+    def finished(self) -> set[str]:
+        """Stages that are done."""
+        stages = _mapping(self.provenance.get("stages"))
+        return {name for name, stage in stages.items() if _mapping(stage).get("state") == "done"}
 
     def metric(self, *, arm: str, mode: str, split: str, kind: str, metric: str) -> MetricRow | None:
         """The row of that key, or None."""
@@ -64,7 +104,25 @@ def load_run(run: RunFolder, *, door: Literal["video", "text"] = "video") -> Run
         refusals=list(rows_or_none(run.refusals, Refusal)),
         curves=_curves(run),
         missing=tuple(missing),
+        learning=read_learning(run),
+        planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )
+
+
+def read_learning(run: RunFolder) -> Learning:
+    """What each trained arm of a run saw, by its training.json."""
+    arms = {}
+    for path in sorted((run.root / "student").glob("*/training.json")):
+        facts = _mapping(read_json(path))
+        # A record of before the seen ones were counted tells those that there were.
+        rationales = facts.get("rationales_seen", facts.get("rationales"))
+        questions = facts.get("questions_seen", facts.get("questions"))
+        arms[path.parent.name] = Learned(_count(questions), _count(rationales))
+    return Learning(arms)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def rows_or_none(path: Path, model: type[Row]) -> Iterator[Row]:

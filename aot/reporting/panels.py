@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aot.evaluation.cells import MODES
 from aot.evaluation.scoring import score
-from aot.rationale import CITATION, PARTS, parse_rationale
+from aot.rationale import CITATION, PARTS, parse_rationale, sentences_of
 from aot.records import ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
 from aot.reporting.charts import Drawing, timeline
 from aot.reporting.numbers import clip_text, short
@@ -17,9 +17,9 @@ BOX_TOLERANCE_S = 0.051
 """Tools give the time of a box in tenths of a second."""
 FRAMES_A_STEP = 8
 RESULT_ROWS = 10
+ROW_CHARS, TEXT_CHARS = 200, 170
 TEXT_LIMIT = 1500
 _PART = re.compile(rf"\s*(?=\b(?:{'|'.join(PARTS)})\s?:)")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ class Panel:
     question: Question
     state: str
     """kept, rejected, held out or not filtered."""
+    planted: str
+    """Kind of the defect that was planted in it; empty if none was."""
     note: str
     timeline: Drawing | None
     steps: tuple[StepView, ...]
@@ -123,6 +125,7 @@ class PanelSource:
     annotation: ClipAnnotation | None
     verdicts: Sequence[Verdict]
     predictions: Sequence[Prediction]
+    planted: str = ""
 
 
 def make_panel(source: PanelSource, book: ThumbBook, *, anchor: str) -> Panel:
@@ -139,6 +142,7 @@ def make_panel(source: PanelSource, book: ThumbBook, *, anchor: str) -> Panel:
         trace=trace,
         question=question,
         state=source.state,
+        planted=source.planted,
         note=note,
         timeline=_timeline(source) if source.annotation or _seen_steps(trace) else None,
         steps=steps,
@@ -169,11 +173,10 @@ def rationale_view(trace: Trace, *, anchor: str) -> tuple[PartView, ...]:
         if not colon or heading.strip() not in PARTS:
             heading, body = "", chunk
         sentences = []
-        for text in _SENTENCE_END.split(body.strip()):
+        for text in sentences_of(body.strip()):
             cited = [int(match[1]) for match in CITATION.finditer(text)]
             target = next((number for number in cited if number in indices), None)
-            if text:
-                sentences.append(Sentence(text, f"{anchor}-s{target}" if target is not None else ""))
+            sentences.append(Sentence(text, f"{anchor}-s{target}" if target is not None else ""))
         if heading or sentences:
             parts.append(PartView(heading.strip(), tuple(sentences)))
     return tuple(parts)
@@ -212,10 +215,12 @@ def _row_line(row: JsonDict) -> str:
         words.append(f"{short(row['time_s'])} s")
     rest = {k: v for k, v in row.items() if k not in ("start_s", "end_s", "time_s", "label", "score", "prob")}
     words += [str(row["label"])] if "label" in row else []
-    words += [f"{key} {clip_text(_argument(value), 80)}" for key, value in rest.items()]
+    words += [
+        f"{key} {clip_text(_argument(value), TEXT_CHARS if key == 'text' else 80)}" for key, value in rest.items()
+    ]
     number = row.get("score", row.get("prob"))
     words += [f"({short(number)})"] if number is not None else []
-    return clip_text(" ".join(words), 200)
+    return clip_text(" ".join(words), ROW_CHARS)
 
 
 def _step_view(step: Step, uri: str, times_s: list[float], book: ThumbBook, anchor: str, cited: bool) -> StepView:

@@ -9,8 +9,9 @@ from typing import Any
 from aot.config import RunConfig, dump_config
 from aot.display import clean
 from aot.errors import ConfigError
+from aot.evaluation.baselines import NEXT_KINDS
 from aot.reporting.chat_costs import HIDDEN, check_sentences, gpu_hours, spend_rows
-from aot.reporting.filters import fault_rows, funnel_bars, reason_bars, rejected_examples
+from aot.reporting.filters import fault_rows, funnel_bars, planted_sentence, reason_bars, rejected_examples
 from aot.reporting.gallery import make_gallery
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
@@ -21,6 +22,7 @@ from aot.reporting.tables import (
     headline_rows,
     honest_sentences,
     kind_tables,
+    learning_sentences,
     paired_rows,
     quality_tables,
     roles,
@@ -80,7 +82,7 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
 
 
 def _sections(data: RunData, config: RunConfig, book: ThumbBook) -> dict[str, Any]:
-    role = roles(config)
+    role = roles(data.learning, config)
     panels = make_gallery(data, book, limit=config.report.gallery, arm=role.main or role.control, filters=config.filter)
     return {
         **making_sections(data, config),
@@ -111,11 +113,16 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "facts": facts,
         "config": config,
         "data": data,
+        "shown": lambda arm: data.learning.shown(arm, config.train.arms),
+        "learning": learning_sentences(data, config),
         "counts": question_counts(data),
         "totals": funnel_bars(data.funnel) if data.funnel else None,
         "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,
         "faults": fault_rows(data.funnel.faults) if data.funnel and data.funnel.faults else [],
         "rejected": rejected_examples(data, config),
+        "planted": planted_sentence(data),
+        "finished": data.finished,
+        "why_no": why_nothing(data, config),
         "teacher": stats_view({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
         "spend": spend_rows(data.teacher),
         "gpu_hours": gpu_hours(data.teacher),
@@ -125,6 +132,23 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "settings": dump_config(config),
         "commands": [shlex.join(command) for command in commands],
         "seconds": stage_seconds(facts),
+    }
+
+
+def why_nothing(data: RunData, config: RunConfig) -> dict[str, str]:
+    """Why a section of a finished evaluation is empty."""
+    splits = ", ".join(config.evaluate.splits)
+    asked = [question for question in data.questions.values() if question.split in config.evaluate.splits]
+    known = any(question.kind in NEXT_KINDS for question in asked)
+    options = any(question.choices for question in asked)
+    return {
+        "metrics": f"metrics.json holds no accuracy on {splits}",
+        "confusion": f"no student answered the next-step questions of {splits}"
+        if known
+        else f"no question of {splits} asks for the next step",
+        "probabilities": "the predictions hold no probabilities"
+        if options
+        else f"no question of {splits} has options, and only those get probabilities",
     }
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from aot.config import RunConfig, load_config
+from aot.config import RunConfig, load_saved
 from aot.reporting.chat_costs import check_sentences, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import percent, plain, short, title
-from aot.reporting.tables import headline_kind, headline_rows, honest_sentences
+from aot.reporting.tables import headline_kind, headline_rows, honest_sentences, learning_sentences
 from aot.reporting.text_results import Results, results_of
 from aot.reporting.text_tables import text_sentences
 from aot.runs import RunFolder
@@ -17,11 +17,12 @@ MAX_TEXT_LINES = 14
 
 def summary_lines(run: RunFolder) -> list[str]:
     """Teacher's yield, filter funnel, accuracies, what the comparison says, and where the report lies."""
-    config = load_config(run.config)
+    config = load_saved(run.config)
     data = load_run(run, door=config.door)
     shown = (config.evaluate.splits[0], "train") if config.door == "text" else None
     lines = [*_teacher(data, splits=shown), *_funnel(data)]
     lines += _text_answers(results_of(data, config)) if config.door == "text" else _video_answers(data, config)
+    lines += learning_sentences(data, config)
     return [*lines, f"report: {run.report if run.report.exists() else 'not written yet'}"]
 
 
@@ -65,8 +66,8 @@ def _teacher(data: RunData, *, splits: Sequence[str] | None) -> list[str]:
         f"{row.cost}"
         for row in spend_rows(teacher)
     ]
-    seconds = teacher.get("seconds_per_kept_trace")
-    return [*lines, f"teacher: {short(seconds)} s for each kept trace"] if seconds else lines
+    seconds = teacher.get("seconds_per_verified_trace")
+    return [*lines, f"teacher cost: {short(seconds)} s per verified trace"] if seconds else lines
 
 
 def _funnel(data: RunData) -> list[str]:

@@ -7,18 +7,18 @@ from aot.config import ArmConfig, RunConfig
 from aot.evaluation.baselines import BASELINES
 from aot.records import MetricRow, Question
 from aot.reporting.charts import Drawing, color, interval_bar
-from aot.reporting.load import RunData
-from aot.reporting.numbers import percent, plain, points
+from aot.reporting.load import SAW_NONE, Learning, RunData
+from aot.reporting.numbers import counted, percent, plain, points
 
 WHAT = {
     "base": "student before training",
     "teacher": "agent with tools",
     "copy_last": "baseline: the latest gold step (of the choices, if there are any)",
     "task_majority": "baseline: most frequent next step of the known task",
-    "bigram_predicted": "baseline: successor of the step the teacher's tools saw last",
-    "bigram_gold": "baseline: successor of the true last step",
-    "trigram_predicted": "baseline: successor of the two steps the teacher's tools saw last",
-    "trigram_gold": "baseline: successor of the true last two steps",
+    "bigram_predicted": "baseline: successor, in the known task, of the step the teacher's tools saw last",
+    "bigram_gold": "baseline: successor, in the known task, of the true last step",
+    "trigram_predicted": "baseline: successor, in the known task, of the two steps the teacher's tools saw last",
+    "trigram_gold": "baseline: successor, in the known task, of the true last two steps",
 }
 
 
@@ -41,21 +41,17 @@ class Roles:
         return [name for name in (self.control, self.main) if name]
 
 
-def roles(config: RunConfig) -> Roles:
-    """The first arm that learns answers only, and the first that learns rationales, best before the answer."""
-    control = next((arm.name for arm in config.train.arms if _answers_only(arm)), None)
-    others = [arm for arm in config.train.arms if not _answers_only(arm)]
-    main = min(others, key=lambda arm: arm.order != "pre", default=None)
+def roles(learning: Learning, config: RunConfig) -> Roles:
+    """The first arm that learns answers only, and the first that learned rationales, best before the answer."""
+    distilled = [arm for arm in config.train.arms if arm.learns_rationales and not learning.saw_none(arm)]
+    control = next((arm.name for arm in config.train.arms if arm not in distilled), None)
+    main = min(distilled, key=lambda arm: arm.order != "pre", default=None)
     return Roles(control, main.name if main else None)
 
 
-def _answers_only(arm: ArmConfig) -> bool:
-    return arm.rationale_weight == 0 or arm.order == "answers_only"
-
-
-def arm_colors(config: RunConfig) -> dict[str, str]:
+def arm_colors(data: RunData, config: RunConfig) -> dict[str, str]:
     """One colour for each student, the same in every chart."""
-    role = roles(config)
+    role = roles(data.learning, config)
     first = [name for name in (role.main, role.control, "base") if name]
     others = [arm.name for arm in config.train.arms if arm.name not in first]
     return {name: color(index) for index, name in enumerate([*first, *others])}
@@ -102,7 +98,7 @@ def headline_rows(data: RunData, config: RunConfig) -> list[HeadlineRow]:
     A mode `likelihood` says how often the likeliest choice is right: a fairer look at a student, such as the base, that
     knows no answer format. It is about questions with choices only.
     """
-    role, kind, colors = roles(config), headline_kind(data), arm_colors(config)
+    role, kind, colors = roles(data.learning, config), headline_kind(data), arm_colors(data, config)
     trained = [arm.name for arm in config.train.arms]
     wanted = [("base", "direct"), *((name, "direct") for name in trained)]
     if role.main:
@@ -110,7 +106,7 @@ def headline_rows(data: RunData, config: RunConfig) -> list[HeadlineRow]:
     wanted += [(name, "likelihood") for name in ("base", *role.arms)]
     wanted += [("teacher", mode) for mode in data.modes("teacher")[:1]]
     wanted += [(name, "none") for name in BASELINES]
-    what = {**WHAT, **{name: _what_arm(config, name) for name in trained}}
+    what = {**WHAT, **{arm.name: what_arm(data, arm) for arm in config.train.arms}}
     if role.main:
         what[f"{role.main}_no_frames"] = f"{role.main} with all frames taken away"
     rows = []
@@ -120,7 +116,8 @@ def headline_rows(data: RunData, config: RunConfig) -> list[HeadlineRow]:
         if any(found):
             fill = colors[arm] if arm in role.arms else "#94a3b8"
             cells = tuple(_cell(row, fill) if row else None for row in found)
-            rows.append(HeadlineRow(arm, what.get(arm, ""), mode, cells, arm == role.main))
+            name = data.learning.shown(arm, config.train.arms)
+            rows.append(HeadlineRow(name, what.get(arm, ""), mode, cells, arm == role.main))
     return rows
 
 
@@ -132,7 +129,7 @@ def kind_tables(data: RunData, config: RunConfig) -> list[Table]:
         kinds = tuple(dict.fromkeys(row.kind for row in rows))
         kinds = tuple(sorted(kinds, key=lambda kind: (kind != "all", kind != "next", kinds.index(kind))))
         tables.append(_table(split, rows, kinds, column_of=lambda row: row.kind))
-    return [table for table in tables if table.rows]
+    return [_for_readers(table, data, config) for table in tables if table.rows]
 
 
 _QUALITY = ("unparsable_rate", "failed_rate", "tokens_per_correct", "mean_iou", "ece", "supported_claims")
@@ -152,7 +149,7 @@ def quality_tables(data: RunData, config: RunConfig) -> list[Table]:
                     rows[key] = row
         present = tuple(name for name in _QUALITY if any(row.metric == name for row in rows.values()))
         tables.append(_table(split, list(rows.values()), present, column_of=lambda row: row.metric))
-    return [table for table in tables if table.rows]
+    return [_for_readers(table, data, config) for table in tables if table.rows]
 
 
 @dataclass(frozen=True)
@@ -182,11 +179,13 @@ def paired_rows(data: RunData, config: RunConfig) -> list[PairedRow]:
         by_likelihood = row.kind == "next_choice" and row.mode == "likelihood"
         if row.arm in trained and (row.kind in kinds or by_likelihood):
             against = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_")
-            second = f"{row.arm}, direct" if against == "reason_vs_direct" else against
+            arms = config.train.arms
+            name = data.learning.shown(row.arm, arms)
+            second = f"{name}, direct" if against == "reason_vs_direct" else data.learning.shown(against, arms)
             verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
-            first = f"{row.arm}, {row.mode}"
+            first = f"{name}, {row.mode}"
             direct = row.mode == "direct" or against == "reason_vs_direct"
-            important = row.arm == roles(config).main and row.kind == kinds[0] and direct
+            important = row.arm == roles(data.learning, config).main and row.kind == kinds[0] and direct
             rows.append(PairedRow(row.split, row.kind, first, second, points(row), verdict, row.note, important))
     return sorted(rows, key=lambda row: (not row.first_rank, config.evaluate.splits.index(row.split)))
 
@@ -201,7 +200,7 @@ class Sentence:
 
 def honest_sentences(data: RunData, config: RunConfig) -> list[Sentence]:
     """What the comparisons of the main arm say, whichever way they came out."""
-    role, kind = roles(config), headline_kind(data)
+    role, kind = roles(data.learning, config), headline_kind(data)
     sentences: list[Sentence] = []
     for split in config.evaluate.splits:
         for control, name in ((role.control, "learning from answers only"), ("base", "the untrained base")):
@@ -216,7 +215,7 @@ def honest_sentences(data: RunData, config: RunConfig) -> list[Sentence]:
 
 def gap_sentence(data: RunData, config: RunConfig) -> str:
     """How much of the way from the bigram on seen history to the bigram on gold history the main arm goes."""
-    main, split, kind = roles(config).main, config.evaluate.splits[0], headline_kind(data)
+    main, split, kind = roles(data.learning, config).main, config.evaluate.splits[0], headline_kind(data)
     seen = data.metric(arm="bigram_predicted", mode="none", split=split, kind=kind, metric="accuracy")
     gold = data.metric(arm="bigram_gold", mode="none", split=split, kind=kind, metric="accuracy")
     own = main and data.metric(arm=main, mode="direct", split=split, kind=kind, metric="accuracy")
@@ -230,7 +229,7 @@ def gap_sentence(data: RunData, config: RunConfig) -> str:
 
 
 def chance_level(questions: Sequence[Question], split: str) -> float | None:
-    """Expected accuracy of a blind choice among the options of the next-step choices of `split`."""
+    """Expected accuracy of random guessing among the options of the next-step choices of `split`."""
     sizes = [len(q.choices) for q in questions if q.split == split and q.kind == "next_choice"]
     return sum(1 / size for size in sizes) / len(sizes) if sizes else None
 
@@ -241,8 +240,8 @@ def _judge(row: MetricRow, main: str, against: str) -> str:
     if row.high < 0:
         return f"{main} is worse than {against}: {points(row)}."
     return (
-        f"no difference is shown between {main} and {against}: {points(row)}. This run can only exclude a gain above "
-        f"{100 * row.high:.1f} and a loss above {abs(100 * row.low):.1f} points."
+        f"no significant difference between {main} and {against}: {points(row)}. Only a gain of more than "
+        f"{100 * row.high:.1f} points and a loss of more than {abs(100 * row.low):.1f} can be ruled out."
     )
 
 
@@ -250,11 +249,38 @@ def _cell(row: MetricRow, fill: str) -> Cell:
     return Cell(row, percent(row), interval_bar(row.value, row.low, row.high, fill=fill))
 
 
-def _what_arm(config: RunConfig, name: str) -> str:
-    arm = next(arm for arm in config.train.arms if arm.name == name)
-    if arm.rationale_weight == 0:
+def what_arm(data: RunData, arm: ArmConfig) -> str:
+    """What an arm of a video run is, by its record of what it saw."""
+    if not arm.learns_rationales:
         return "student trained on answers only"
-    return f"student trained on answers and rationales (λ={arm.rationale_weight:g})"
+    if data.learning.saw_none(arm):
+        return f"student that was to learn rationales and {SAW_NONE}: trained on answers only"
+    learned = data.learning.arms.get(arm.name)
+    if learned is None or learned.rationales is None:
+        return f"student to be trained on answers and rationales (λ={arm.rationale_weight:g}); no record of what it saw"
+    asked = "answers" if learned.questions is None else counted(learned.questions, "answer")
+    return f"student trained on {asked} and {counted(learned.rationales, 'rationale')} (λ={arm.rationale_weight:g})"
+
+
+FEW_RATIONALES = 10
+
+
+def learning_sentences(data: RunData, config: RunConfig) -> list[str]:
+    """What must be said first: arms that learned from no rationale, or from hardly any, though they were to."""
+    told = []
+    for arm in config.train.arms:
+        learned = data.learning.arms.get(arm.name)
+        if data.learning.saw_none(arm):
+            told.append(f"{data.learning.shown(arm.name, config.train.arms)}: it is no distilled student.")
+        elif arm.learns_rationales and learned and 0 < (learned.rationales or 0) < FEW_RATIONALES:
+            few = counted(learned.rationales or 0, "rationale")
+            told.append(f"{arm.name} learned from {few} only, too few to say anything about learning from them.")
+    return told
+
+
+def _for_readers(table: Table, data: RunData, config: RunConfig) -> Table:
+    rows = tuple((data.learning.shown(arm, config.train.arms), mode, cells) for arm, mode, cells in table.rows)
+    return Table(table.title, table.columns, rows)
 
 
 def _table(title: str, rows: Sequence[MetricRow], columns: tuple[str, ...], *, column_of: object) -> Table:

@@ -27,6 +27,7 @@ TRAINING_COLUMNS = {
     "trainable_share": "share of all",
     "questions": "questions",
     "lessons": "lessons",
+    "rationales_seen": "rationales seen",
     "max_steps": "steps",
     "packing": "rows",
 }
@@ -49,12 +50,13 @@ class ReplyView:
 
 @dataclass(frozen=True)
 class TextPanel:
-    """One question of the gallery: the teacher's chain, what the filters thought, and every reply."""
+    """One question of the gallery: the teacher's chain, the verdicts of the filters, and every reply."""
 
     anchor: str
     question: Question
     trace: Trace
     state: str
+    planted: str
     text: str
     chain: str
     verdicts: tuple[Verdict, ...]
@@ -95,7 +97,7 @@ class RoundsView:
 
 def text_gallery(data: RunData, config: RunConfig) -> list[TextPanel]:
     """Questions of every fate, as many as report.gallery says."""
-    role = roles(config)
+    role = roles(data.learning, config)
     sources = gallery_sources(data, limit=config.report.gallery, arm=role.main or role.control, filters=config.filter)
     return [_panel(source, anchor=f"t{number}") for number, source in enumerate(sources, start=1)]
 
@@ -127,7 +129,8 @@ def training_table(data: RunData, config: RunConfig) -> StatTable | None:
         path = data.run.arm(arm.name) / "training.json"
         facts = read_json(path) if path.exists() else {}
         if isinstance(facts, dict) and facts:
-            rows.append((arm.name, arm.tuning, *(_figure(facts.get(key)) for key in TRAINING_COLUMNS)))
+            name = data.learning.shown(arm.name, config.train.arms)
+            rows.append((name, arm.tuning, *(_figure(facts.get(key)) for key in TRAINING_COLUMNS)))
     columns = ("arm", "tuning", *TRAINING_COLUMNS.values())
     return StatTable("What each arm learned from", columns, tuple(rows)) if rows else None
 
@@ -142,6 +145,7 @@ def _panel(source: PanelSource, *, anchor: str) -> TextPanel:
         question=source.question,
         trace=source.trace,
         state=source.state,
+        planted=source.planted,
         text=clip_text(source.question.text, TEXT_LIMIT),
         chain=clip_text(source.trace.rationale, TEXT_LIMIT),
         verdicts=tuple(sorted(source.verdicts, key=lambda verdict: verdict.keep)),

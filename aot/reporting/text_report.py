@@ -43,7 +43,7 @@ def write_text_report(run: RunFolder, config: RunConfig) -> None:
 def _result_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
     results = results_of(data, config)
     return {
-        "role": roles(config),
+        "role": roles(data.learning, config),
         "first": results.first,
         "answers": answer_grid(results),
         "sentences": text_sentences(results),

@@ -8,8 +8,8 @@ from aot.config import ArmConfig, RunConfig
 from aot.evaluation.cells import ALL
 from aot.records import MetricRow
 from aot.reporting.charts import interval_bar
-from aot.reporting.load import RunData
-from aot.reporting.numbers import percent, plain, points
+from aot.reporting.load import SAW_NONE, Learning, RunData
+from aot.reporting.numbers import counted, percent, plain, points
 from aot.reporting.tables import Cell, arm_colors, roles
 
 ORDERS = {
@@ -83,18 +83,27 @@ class Results:
     def name(self, student: Student) -> str:
         """How a student is called; an arm with several modes with its mode."""
         several = sum(arm == student[0] for arm, _ in self.students) > 1
-        return f"{student[0]}, {MODES.get(student[1], student[1])}" if several else student[0]
+        shown = self.shown(student[0])
+        return f"{shown}, {MODES.get(student[1], student[1])}" if several else shown
+
+    def shown(self, arm: str) -> str:
+        """The name of an arm for a reader."""
+        return self.data.learning.shown(arm, self.config.train.arms)
 
     def what(self, student: Student) -> str:
         """What a student is, in a few words."""
         arm = next((arm for arm in self.config.train.arms if arm.name == student[0]), None)
-        return _what(arm) if arm else {"base": "before training", "teacher": "writes the chains"}.get(student[0], "")
+        return (
+            _what(arm, self.data.learning)
+            if arm
+            else {"base": "before training", "teacher": "writes the chains"}.get(student[0], "")
+        )
 
     def fill(self, student: Student) -> str:
         """The colour of a student, the same in every chart."""
         if student == ("base", "reason"):
             return "#94a3b8"
-        return arm_colors(self.config).get(student[0], "#0f172a")
+        return arm_colors(self.data, self.config).get(student[0], "#0f172a")
 
     def order(self, arm: str) -> str:
         """The order of thought and answer that a trained arm learned; empty for others."""
@@ -124,7 +133,7 @@ def students_grid(
     only: Sequence[str] | None = None,
 ) -> Grid | None:
     """Students over (heading, how to find the row); `bars` draws accuracies, `only` names the arms that are shown."""
-    main, rows = roles(results.config).main, []
+    main, rows = roles(results.data.learning, results.config).main, []
     for student in results.students:
         found = [look(student) for _, look in lookups]
         if any(found) and (only is None or student[0] in only):
@@ -150,8 +159,13 @@ def cell_of(row: MetricRow | None, *, fill: str = "") -> Cell | None:
     return Cell(row, percent(row), bar)
 
 
-def _what(arm: ArmConfig) -> str:
+def _what(arm: ArmConfig, learning: Learning) -> str:
+    learned = learning.arms.get(arm.name)
+    if learning.saw_none(arm):
+        return f"was to learn rationales and {SAW_NONE}"
     words = [ORDERS.get(arm.order, arm.order)]
+    if arm.learns_rationales and learned and learned.rationales is not None:
+        words.append(counted(learned.rationales, "rationale"))
     if arm.chains == "self":
         words.append(f"{arm.chain_share:.0%} of the teacher's chains, then its own")
     elif arm.chain_share < 1:

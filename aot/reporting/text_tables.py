@@ -126,19 +126,20 @@ def structure_grid(results: Results) -> Grid | None:
 
 def text_paired_rows(results: Results) -> list[PairedRow]:
     """Paired differences over all questions and over those of 3 and 4 steps; the main arm on the first split leads."""
-    main, rows = roles(results.config).main, []
+    main, rows = roles(results.data.learning, results.config).main, []
     for row in results.data.metrics:
         if row.metric.startswith("accuracy_difference_vs_") and row.kind in (ALL, MIDDLE):
             verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
             important = row.split == results.first and (row.arm == main or results.order(row.arm) == "adaptive")
-            first, second = results.name((row.arm, row.mode)), row.metric.removeprefix("accuracy_difference_vs_")
+            first = results.name((row.arm, row.mode))
+            second = results.shown(row.metric.removeprefix("accuracy_difference_vs_"))
             rows.append(PairedRow(row.split, row.kind, first, second, points(row), verdict, row.note, important))
     return rows
 
 
 def text_sentences(results: Results) -> list[Sentence]:
     """What thinking first brings on problems of several steps, and what choosing saves, whichever way it came out."""
-    role, found = roles(results.config), []
+    role, found = roles(results.data.learning, results.config), []
     main = results.student(role.main) if role.main else None
     for kind, where in ((MIDDLE, "problems of 3 and 4 steps"), (ALL, "all questions")):
         row = main and results.find(main, results.first, f"accuracy_difference_vs_{role.control}", kind=kind)
@@ -183,5 +184,6 @@ def _savings(results: Results, student: Student) -> Iterable[Sentence]:
         tokens = other and results.find(other, results.first, "tokens_mean")
         if row and own and tokens and arm.order in ("pre", "post"):
             times = own.value / tokens.value
-            text = f"{results.first}: {row.arm} minus {arm.name}: {points(row)}, with {times:.2f} times its tokens."
+            pair = f"{results.shown(row.arm)} minus {results.shown(arm.name)}"
+            text = f"{results.first}: {pair}: {points(row)}, with {times:.2f} times its tokens."
             yield Sentence(text, row.note)

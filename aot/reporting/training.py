@@ -58,9 +58,11 @@ def stats_view(values: Mapping[str, Any]) -> Stats:
 
 def curve_charts(data: RunData, config: RunConfig) -> list[Drawing]:
     """One chart for each logged quantity, one line for each arm of the config."""
-    charts, colors = [], arm_colors(config)
+    charts, known = [], arm_colors(data, config)
+    shown = {arm: data.learning.shown(arm, config.train.arms) for arm in known}
+    colors = {shown[arm]: fill for arm, fill in known.items()}
     for key, name in _CURVES:
-        series = {arm: _line(rows, key) for arm, rows in data.curves.items() if arm in colors}
+        series = {shown[arm]: _line(rows, key) for arm, rows in data.curves.items() if arm in shown}
         series = {arm: line for arm, line in series.items() if line and any(y for _, y in line)}
         if series:
             charts.append(line_chart(series, colors=colors, name=name, x_name="step"))
@@ -69,7 +71,7 @@ def curve_charts(data: RunData, config: RunConfig) -> list[Drawing]:
 
 def reliability(data: RunData, config: RunConfig) -> list[Drawing]:
     """For each split, stated probability against how often it was right."""
-    arms = ["base", *roles(config).arms]
+    arms = ["base", *roles(data.learning, config).arms]
     charts = []
     for split in config.evaluate.splits:
         series = {}
@@ -85,7 +87,7 @@ def reliability(data: RunData, config: RunConfig) -> list[Drawing]:
             if bins:
                 series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.count) for b in bins]
         if series:
-            charts.append(reliability_chart(series, colors=arm_colors(config), name=split))
+            charts.append(reliability_chart(series, colors=arm_colors(data, config), name=split))
     return charts
 
 
@@ -104,7 +106,7 @@ class ConfusionView:
 
 def confusions(data: RunData, config: RunConfig) -> list[ConfusionView]:
     """Next steps that the main arm took for others, answering directly, for each split."""
-    arm = roles(config).main or roles(config).control
+    arm = roles(data.learning, config).main or roles(data.learning, config).control
     steps = sorted({s.label for annotation in data.annotations.values() for s in annotation.segments})
     views = []
     for split in config.evaluate.splits:
@@ -122,12 +124,12 @@ def confusions(data: RunData, config: RunConfig) -> list[ConfusionView]:
             counts[shown][:, said],
             rows=[table.labels[i] for i in shown],
             columns=[table.columns[i] for i in said],
-            name=f"{arm} on {split}: gold step (rows) against answer (columns)",
+            name=f"{data.learning.shown(arm, config.train.arms)} on {split}: gold step (rows) against answer (columns)",
         )
-        total = int(counts.sum())
+        total, name = int(counts.sum()), data.learning.shown(arm, config.train.arms)
         errors = total - int(counts[:, :size].trace())
         hidden = len(used) - len(shown)
-        views.append(ConfusionView(arm, split, total, errors, tuple(table.top_pairs(10)), chart, hidden))
+        views.append(ConfusionView(name, split, total, errors, tuple(table.top_pairs(10)), chart, hidden))
     return views
 
 

@@ -36,6 +36,11 @@ class Example:
         """What is trained on."""
         return (self.direct,) if self.reason is None else (self.direct, self.reason)
 
+    @property
+    def explains(self) -> bool:
+        """Whether it teaches more than the answer."""
+        return self.reason is not None
+
 
 @dataclass(frozen=True)
 class LessonExample:
@@ -43,6 +48,8 @@ class LessonExample:
 
     question_id: str
     row: EncodedRow
+    explains: bool = True
+    """Whether it teaches more than the answer."""
 
     @property
     def rows(self) -> tuple[EncodedRow, ...]:
@@ -57,6 +64,8 @@ class HasRows(Protocol):
     def question_id(self) -> str: ...  # noqa: D102
     @property
     def rows(self) -> tuple[EncodedRow, ...]: ...  # noqa: D102
+    @property
+    def explains(self) -> bool: ...  # noqa: D102
 
 
 AnyExample = TypeVar("AnyExample", bound=HasRows, covariant=True)
@@ -111,7 +120,7 @@ def build_examples(
         except SourceError:
             dropped["no_frames"] += 1
             continue
-        direct = encode_row(renderer, question, frames, mode="direct", completion=question.answer)
+        direct = encode_row(renderer, question, frames, mode="direct", completion=question.right_answer)
         if direct.num_tokens > max_tokens:
             dropped["prompt_too_long"] += 1
             continue

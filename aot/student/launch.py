@@ -19,8 +19,10 @@ from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
 from aot.interrupts import Interrupted
+from aot.lease import lease_id
 from aot.runs import RunFolder, publish
 from aot.strict_json import parse_json, read_json
+from aot.threads import thread_settings
 
 FAILURE = "failure.json"
 """Written by the first process when an AotError ends it: class name and message."""
@@ -62,9 +64,10 @@ def launch(
 
 
 def command(run: RunFolder, arm: ArmConfig, *, procs: int) -> list[str]:
-    """The torchrun call as an argument list."""
+    """The torchrun call as an argument list; the processes work under the lease of this one."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(procs)]
-    return [*torchrun, "-m", "aot.student.worker", str(run.root), arm.name]
+    lease = [held] if (held := lease_id(run.root)) else []
+    return [*torchrun, "-m", "aot.student.worker", str(run.root), arm.name, *lease]
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -75,7 +78,7 @@ def environment(config: RunConfig) -> dict[str, str]:
         extra["CUDA_VISIBLE_DEVICES"] = ""
     here = Path(__file__).resolve().parents[2]
     paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return {**os.environ, **thread_settings(), **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
 def write_failure(folder: Path, error: AotError) -> None:

@@ -50,8 +50,19 @@ def lesson_examples(
         if reason:
             dropped[reason] += 1
         else:
-            examples.append(LessonExample(question.id, row))
+            examples.append(LessonExample(question.id, row, explains(lesson)))
     return ExampleSet(tuple(examples), dict(sorted(dropped.items())))
+
+
+def explains(lesson: Lesson) -> bool:
+    r"""Whether a lesson teaches a step, and not an answer alone.
+
+    >>> explains(Lesson(question_id="q", mode="reason", rationale="1 + 1 = 2\nAnswer: 2"))
+    True
+    >>> explains(Lesson(question_id="q", mode="adaptive", forced="Mode: direct\n", rationale="Answer: 2"))
+    False
+    """
+    return any(line.strip() and not line.startswith("Answer:") for line in lesson.rationale.split("\n"))
 
 
 def _unfit(completion_ids: tuple[int, ...], num_tokens: int, *, renderer: Renderer, max_tokens: int) -> str:

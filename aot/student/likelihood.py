@@ -22,7 +22,7 @@ def score_batch(student: Student, items: Sequence[PromptItem], inputs: dict[str,
         items: questions with choices.
         inputs: their left-padded model inputs.
     """
-    choices = [[student.renderer.completion_ids(text) for text in item.question.choices] for item in items]
+    choices = [[student.renderer.completion_ids(text) for text in item.question.option_answers] for item in items]
     return score_continuations(student, choices, inputs)
 
 

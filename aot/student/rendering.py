@@ -237,7 +237,7 @@ class Renderer:
     def _messages(self, question: Question, times_s: Sequence[float], mode: Mode) -> list[dict[str, Any]]:
         words = [question.text]
         if question.choices:
-            words.append(f"Choices: {'; '.join(question.choices)}.")
+            words.append(f"Choices: {'; '.join(question.shown_choices)}.")
         words.append(MODE_SUFFIX[mode])
         text = " ".join(words)
         if self.is_text:

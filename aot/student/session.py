@@ -15,12 +15,12 @@ import torch
 import transformers
 
 from aot.config import ArmConfig, RunConfig, TrainConfig
-from aot.errors import CheckpointError, SourceError
+from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.records import Lesson, Question, Trace, Verdict
 from aot.runs import RunFolder, publish_json, read_rows
 from aot.student.arguments import BatchPlan, plan_batch, train_settings, training_arguments
 from aot.student.contract import Contract
-from aot.student.examples import Example, ExampleSet, LessonExample, build_examples, first_kept
+from aot.student.examples import Example, ExampleSet, LessonExample, Schedule, build_examples, first_kept
 from aot.student.frames import FrameSource
 from aot.student.lessons import LESSONS, lesson_examples
 from aot.student.loading import Student, load_student
@@ -55,6 +55,16 @@ class Session:
         """How long a packed row of lessons is; 0 when they are padded."""
         return 0 if padded_because(self) else self.train.pack_tokens
 
+    def schedule(self) -> Schedule[Example | LessonExample]:
+        """The examples of the whole training, in their order."""
+        length = self.train.max_steps * self.train.questions_per_step
+        return Schedule(self.data.examples, seed=self.trainer_args.seed, length=length)
+
+    def seen(self) -> list[Example | LessonExample]:
+        """The examples that the training comes to, each once: a short one does not reach them all."""
+        schedule = self.schedule()
+        return [schedule[i] for i in range(min(len(schedule), len(self.data.examples)))]
+
 
 def train_seed(config: RunConfig, arm: ArmConfig) -> int:
     """One seed for adapters, order and dropout; arms with the same seed start alike and see the same order."""
@@ -73,6 +83,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: Fr
     Raises:
         CheckpointError: the base does not fit the arm.
         SourceError: there is nothing to train on.
+        GuardStop: the arm is to learn rationales, and there are none.
     """
     folder = run.arm(arm.name)
     train = train_settings(config, arm)
@@ -101,11 +112,33 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: Fr
     if vision:
         vision.frozen = not adapted.trains_vision
     session = Session(folder, config, arm, train, student, adapted, vision, data, args, plan)
+    _require_rationales(session)
     if args.process_index == 0:
         publish_json(folder / "training.json", training_facts(session))
-        log.info("%s: %d examples, %d rows; tokens: %s; dropped: %s", arm.name, len(data.examples),
-                 sum(1 for _ in data.rows()), data.length_histogram(), data.dropped or "none")  # fmt: skip
+        lengths = ", ".join(f"{count:,} of {tokens}" for tokens, count in data.length_histogram().items())
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in data.dropped.items()) or "none"
+        rows = sum(1 for _ in data.rows())
+        told = f"{len(data.examples)} examples, {rows} rows ({lengths} tokens); dropped: {dropped}"
+        log.info("%s: %s", arm.name, told)
     return session
+
+
+def _require_rationales(session: Session) -> None:
+    """Refuse to train what would be called distilled and be a twin of the arm that learns answers only."""
+    arm, data = session.arm, session.data
+    if not arm.learns_rationales or any(example.explains for example in session.seen()):
+        return
+    there = sum(example.explains for example in data.examples)
+    if there:
+        why = f"its {session.train.max_steps} steps come to none of its {there} rationales; raise train.max_steps"
+    else:
+        why = (
+            f"none of its {len(data.examples)} examples has one (dropped: {data.dropped or 'none'}); look at the "
+            "filters and at student.max_tokens"
+        )
+    raise GuardStop(
+        f"arm {arm.name} is to learn rationales, but {why}, or take the arm out of train.arms; it was not trained"
+    )
 
 
 def load_lessons(run: RunFolder, config: RunConfig, arm: ArmConfig, *, student: Student) -> ExampleSet[LessonExample]:
@@ -159,16 +192,17 @@ def load_examples(
         with_rationales=arm.rationale_weight > 0,
     )
     if not data.examples:
+        why = "look at frames and student.max_tokens" if questions else f"see {run.refusals} for those refused before"
         raise SourceError(
-            f"no question of the train split can be trained on ({len(questions)} questions, dropped: {data.dropped}); "
-            "look at frames and student.max_tokens"
+            f"no question of the train split can be trained on ({len(questions)} questions, {len(leaks)} more leak "
+            f"into another split, dropped: {data.dropped}); {why}"
         )
     return replace(data, dropped={**data.dropped, "leaks_into_test": len(leaks)}) if leaks else data
 
 
 def training_facts(session: Session) -> dict[str, Any]:
     """What training.json holds: the trainable set, the batch plan, lengths and drops."""
-    adapted, data = session.adapted, session.data
+    adapted, data, seen = session.adapted, session.data, session.seen()
     facts = {
         "arm": session.arm.model_dump(),
         "base": session.config.student.base,
@@ -180,7 +214,9 @@ def training_facts(session: Session) -> dict[str, Any]:
         "parameters": adapted.num_parameters,
         "trainable_share": round(adapted.num_trainable / adapted.num_parameters, 6),
         "questions": len({example.question_id for example in data.examples}),
-        "rationales": sum(_has_rationale(example) for example in data.examples),
+        "rationales": sum(example.explains for example in data.examples),
+        "questions_seen": len({example.question_id for example in seen}),
+        "rationales_seen": sum(example.explains for example in seen) if session.arm.learns_rationales else 0,
         "dropped": data.dropped,
         "length_histogram": data.length_histogram(),
         "max_steps": session.train.max_steps,
@@ -216,12 +252,6 @@ def padded_because(session: Session) -> str:
     if window and window < session.config.student.max_tokens:
         return f"attention looks back {window} tokens only, student.max_tokens is more"
     return ""
-
-
-def _has_rationale(example: Example | LessonExample) -> bool:
-    if isinstance(example, LessonExample):
-        return len(example.row.completion_ids) > example.row.num_label
-    return example.reason is not None
 
 
 def contract_of(session: Session) -> Contract:

@@ -19,7 +19,7 @@ from aot.runs import RunFolder, append_row, open_append, publish_rows, read_rows
 from aot.student.adapter import is_done, publish_arm
 from aot.student.checkpoints import PREFIX, Manifest, newest_intact, read_manifest, remove_newer
 from aot.student.collate import Collator, LessonCollator
-from aot.student.examples import Example, LessonExample, Schedule
+from aot.student.examples import Example
 from aot.student.frames import FramePixels, FrameSource
 from aot.student.guards import StopFlag
 from aot.student.launch import launch
@@ -74,14 +74,11 @@ def make_trainer(
     session: Session, *, store: FrameSource | None = None, stop: StopFlag, on_step: Callable[[StepMetrics], None]
 ) -> TwoTermTrainer:
     """The Trainer of a session, ready to train; `store` as the session was opened with."""
-    train, examples = session.train, session.data.examples
-    schedule: Schedule[Example | LessonExample] = Schedule(
-        examples, seed=session.trainer_args.seed, length=train.max_steps * train.questions_per_step
-    )
+    train = session.train
     return TwoTermTrainer(
         adapted=session.adapted.model,
         args=session.trainer_args,
-        train_dataset=schedule,
+        train_dataset=session.schedule(),
         data_collator=_collator(session, store),
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,

@@ -1,14 +1,19 @@
-"""One process of a training that torchrun or srun started: `python -m aot.student.worker RUN_DIR ARM`."""
+"""One process of a training that torchrun or srun started: `python -m aot.student.worker RUN_DIR ARM [LEASE]`.
+
+With the id of a lease it works under the lease of who started it, and stops once that was taken over.
+"""
 
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from aot.config import ArmConfig, RunConfig, load_config
+from aot.config import ArmConfig, RunConfig, load_saved
 from aot.display import PlainFormatter, one_line
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop
 from aot.interrupts import watch_for_lost_interrupts
+from aot.lease import CHECK_S, Lease, check_lease, working_under
 from aot.runs import RunFolder
 from aot.strict_json import read_json
 from aot.student.launch import ARM, write_failure
@@ -17,8 +22,8 @@ from video_data.errors import VideoError
 
 def main(arguments: list[str]) -> int:
     """Train one arm of a run folder in this process; returns the exit code."""
-    if len(arguments) != 2:
-        sys.stderr.write("usage: python -m aot.student.worker RUN_DIR ARM\n")
+    if len(arguments) not in (2, 3):
+        sys.stderr.write("usage: python -m aot.student.worker RUN_DIR ARM [LEASE]\n")
         return 2
     run = RunFolder(Path(arguments[0]))
     handler = logging.StreamHandler(sys.stderr)
@@ -26,7 +31,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     watch_for_lost_interrupts()
     try:
-        _train(run, arguments[1])
+        with working_under(Lease(run.lease, root=run.root, id=arguments[2])) if arguments[2:] else nullcontext():
+            _train(run, arguments[1])
     except (AotError, VideoError, KeyboardInterrupt) as caught:
         error = caught if isinstance(caught, AotError) else DecodeError(str(caught))
         if isinstance(caught, KeyboardInterrupt):
@@ -49,15 +55,19 @@ def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
 
 
 def _train(run: RunFolder, name: str) -> None:
-    config = load_config(run.config)
+    config = load_saved(run.config)
     arm = _arm(run, config, name)
     from aot.student.distributed import finish, start
     from aot.student.train import train_here
 
     start(config)
-    train_here(run, config, arm)
+    train_here(run, config, arm, progress=lambda done, total: check_lease(run.root, every_s=CHECK_S))
     finish()  # Only after success: while an error is told, the others may still be in the middle of an exchange.
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of the process group now and then abort an interpreter that ends in the ordinary way

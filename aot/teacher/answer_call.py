@@ -63,7 +63,7 @@ def read_answer(written: Any, question: Question, steps: tuple[Step, ...]) -> Fi
     parsed = parse_answer(arguments.answer, question)
     if parsed.value is None:
         raise ParseError(f"answer: {arguments.answer!r} cannot be read; give {answer_form(question)}")
-    chosen = [choice for choice in question.choices if parse_answer(choice, question).value == parsed.value]
+    chosen = [said for said in question.option_answers if parse_answer(said, question).value == parsed.value]
     if chosen:
         return FinalAnswer(chosen[0], support)
     text = " ".join(arguments.answer.split())

@@ -4,13 +4,13 @@ The kind of a question is guessed from its words by `guess_kind`; a question tha
 trace. Prints nothing.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aot.config import FramesConfig, RunConfig, TeacherConfig
+from aot.errors import ParseError, ToolError
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
@@ -21,9 +21,9 @@ from aot.teacher.tools import TOOLS, make_tools
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.tools.clipview import clip_view
 from aot.teacher.tools.looking import Looker
-from video_data.errors import VideoError
-from video_data.sampling import fps_times
-from video_data.sandbox import probe_safely, read_frames_safely
+from video_data.budgets import Budgets
+from video_data.facts import DecodedFrames
+from video_data.sandbox import sample_safely
 
 _RULES: tuple[tuple[str, str], ...] = (
     (r"\b(how often|how many times|how many|count)\b", "count"),
@@ -34,6 +34,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"\b(next|what will happen|what happens then)\b", "next"),
 )
 """Words of a question to its kind; the first rule that matches wins."""
+OTHER = "other"
+"""Kind of a question that no rule knows; nobody wrote that word, so nobody is told it."""
 _ANSWER_TYPES: dict[str, AnswerType] = {
     "next_choice": "choice",
     "count": "integer",
@@ -50,10 +52,19 @@ def guess_kind(text: str, *, choices: Sequence[str] = ()) -> str:
     >>> guess_kind("What comes next?", choices=("fry egg", "mix egg"))
     'next_choice'
     """
-    kind = next((kind for pattern, kind in _RULES if re.search(pattern, text.casefold())), "other")
+    kind = next((kind for pattern, kind in _RULES if re.search(pattern, text.casefold())), OTHER)
     if kind == "next":
         return "next_choice" if choices else "next_open"
     return kind
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of a question."""
+
+    trace: Trace
+    note: str
+    """What of a partial clip could not be looked at; empty where nothing is missing from the window."""
 
 
 def ask(
@@ -67,8 +78,10 @@ def ask(
     start_s: float = 0.0,
     end_s: float | None = None,
     config: RunConfig | None = None,
-) -> Trace:
-    """The trace of the agent's first plan for a question about a clip file.
+) -> Asked:
+    """The trace of the agent's first plan for a question about a clip file, and what of the clip cannot be seen.
+
+    The window ends where a partial clip can no longer be decoded, so that nothing is said about what nobody saw.
 
     Args:
         clip: a local video file.
@@ -89,15 +102,22 @@ def ask(
     teacher = config.teacher if config else TeacherConfig()
     frames_config = config.frames if config else FramesConfig()
     card = load_appearance(appearance or (Path(teacher.appearance) if teacher.appearance else None))
-    facts = probe_safely(clip)
-    if facts.verdict == "refused":
-        raise VideoError(facts.reason or "unreadable", f"{clip}: {facts.note}")  # type: ignore[arg-type]
-    fps = min(frames_config.fps, frames_config.max_stored_frames / max(facts.duration_s, 1e-6))
-    wanted_s = fps_times(0.0, facts.duration_s, fps)
-    decoded = read_frames_safely(clip, times_s=wanted_s, max_side_px=frames_config.max_side_px)
+    sampled = sample_safely(
+        clip,
+        fps=frames_config.fps,
+        max_frames=frames_config.max_stored_frames,
+        max_side_px=frames_config.max_side_px,
+        budgets=Budgets.of(frames_config),
+        time_limit_s=frames_config.time_limit_s,
+        stream=config.data.stream if config else None,
+    )
+    decoded = sampled.frames
+    note = ""
+    if decoded.verdict == "partial":
+        start_s, end_s, note = _seen_window(decoded, start_s=start_s, end_s=end_s)
     view = clip_view(
         uri=clip.name,
-        sha256=hashlib.sha256(clip.read_bytes()).hexdigest(),
+        sha256=sampled.sha256,
         frames_THWC=decoded.frames_THWC,
         times_s=decoded.times_s,
         duration_s=decoded.duration_s,
@@ -119,13 +139,37 @@ def ask(
     )
     question = _question(clip.name, text, kind or guess_kind(text, choices=choices), choices, start_s, view.end_s)
     if config is None:
-        return run_candidate(question, view, kit, candidate=0)
+        return Asked(_without_guess(run_candidate(question, view, kit, candidate=0)), note)
     models = open_models(config, None, writer="ask")
     try:
         tools = make_tools(config, vision=models.vision, clips_root=clip.parent)
-        return run_candidate(question, view, with_models(replace(kit, tools=tools), config, models), candidate=0)
+        trace = run_candidate(question, view, with_models(replace(kit, tools=tools), config, models), candidate=0)
+        return Asked(_without_guess(trace), note)
     finally:
         models.close()
+
+
+def _seen_window(decoded: DecodedFrames, *, start_s: float, end_s: float | None) -> tuple[float, float, str]:
+    """The part of a window of a partial clip that can be seen, from its first picture to the next hole, and a note."""
+    wanted_s = decoded.duration_s if end_s is None else min(end_s, decoded.duration_s)
+    for low_s, high_s in decoded.spans_s:
+        if high_s > start_s and low_s < wanted_s:
+            seen = max(start_s, low_s), min(wanted_s, high_s)
+            part = f"of {start_s:.1f}-{wanted_s:.1f} s only {seen[0]:.1f}-{seen[1]:.1f} s are looked at"
+            return *seen, f"{decoded.note}; {part}" if seen != (start_s, wanted_s) else ""
+    raise ToolError(f"nothing of the clip can be decoded between {start_s:.1f} and {wanted_s:.1f} s: {decoded.note}")
+
+
+def _without_guess(trace: Trace) -> Trace:
+    """`trace`, told of its words where the rules failed at a kind that was only guessed."""
+    error = trace.error
+    if error is None or error.boundary != ParseError.boundary or f"of kind {OTHER!r}" not in error.message:
+        return trace
+    told = (
+        "no rule knows what this question asks; ask whether something is there, how often or when it happens, or what "
+        "comes before, after or next, or give --config with a chat planner (docs/chat.md)"
+    )
+    return trace.model_copy(update={"error": error.model_copy(update={"message": told})})
 
 
 def _question(uri: str, text: str, kind: str, choices: tuple[str, ...], start_s: float, end_s: float) -> Question:

@@ -217,11 +217,15 @@ def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int
 def _looked_at(
     arguments: ToolArguments, clip: ClipView, *, max_frames: int | None
 ) -> tuple[TimeSpan | None, tuple[float, ...]]:
-    """The span a call looks at and the true times of the frames it sees; nothing for tools without a window."""
-    start_s, end_s = getattr(arguments, "start_s", None), getattr(arguments, "end_s", None)
-    if start_s is None or end_s is None:
+    """The span a call looks at and the true times of the frames it sees; nothing for tools without a window.
+
+    An edge that a call may leave out is that of the visible window.
+    """
+    edges = arguments.model_dump(include={"start_s", "end_s"})
+    if len(edges) < 2:
         return None, ()
-    span = clamp_window(start_s, end_s, clip)
+    start_s, end_s = edges["start_s"], edges["end_s"]
+    span = clamp_window(clip.start_s if start_s is None else start_s, clip.end_s if end_s is None else end_s, clip)
     fps = getattr(arguments, "fps", None)
     positions = [] if max_frames == 0 else clip.positions(span, fps=fps, most=max_frames)
     rounded = TimeSpan(start_s=round(span.start_s, 3), end_s=round(span.end_s, 3))

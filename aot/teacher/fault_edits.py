@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from numpy.random import Generator
 
-from aot.facts import findings, strings_of
-from aot.rationale import CITATION, MOMENT, PARTS, SPAN, format_span, format_time, parse_span
+from aot.facts import findings, names, quotes, strings_of
+from aot.rationale import CITATION, MOMENT, PARTS, QUOTE, SPAN, format_span, format_time, parse_span, sentences_of
 from aot.records import Question, Trace
 from aot.wording import in_sentence, phrase_key
 
@@ -37,7 +37,7 @@ FOREIGN = (
     "luego se corta muy fino",
 )
 _BROKEN = ("\ufffd\ufffd", "Ã¼Ã©", "\x00\x01", "â€œ")
-_SENTENCE_GAP = re.compile(r"(?<=[.!?])\s+(?=\S)")
+_LONG_WORD = re.compile(r"[^\W\d_]{3,}")
 _MIN_SHIFT_S = 0.4
 
 
@@ -67,11 +67,11 @@ class Target:
 
     def sentences(self, part: str) -> list[str]:
         """The sentences of one part."""
-        return [sentence for sentence in _SENTENCE_GAP.split(self.bodies.get(part, "")) if sentence]
+        return sentences_of(self.bodies.get(part, ""))
 
 
 def wrong_label(target: Target, draw: Generator) -> str | None:
-    """Another step's label at one of the places where a label stands, outside the answer."""
+    """Another step's label at one of the places where a label or a quoted word stands, outside the answer."""
     names = [finding.label for finding in findings(target.trace.steps)]
     names += [target.trace.answer] if target.question.answer_type in ("choice", "text") else []
     names += [text for step in target.trace.steps if step.call for text in strings_of(step.call.arguments)]
@@ -81,6 +81,9 @@ def wrong_label(target: Target, draw: Generator) -> str | None:
     pattern = "|".join(re.escape(name) for name in known)
     places = list(re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", head)) if pattern else []
     places = [place for place in places if not SPAN.fullmatch(place[0]) and not place[0].isdecimal()]
+    places += [
+        word for quote in QUOTE.finditer(head) for word in _LONG_WORD.finditer(head, quote.start(3), quote.end(3))
+    ]
     if not places:
         return None
     place = _pick(places, draw)
@@ -105,7 +108,9 @@ def invented_object(target: Target, draw: Generator) -> str | None:
     sentences = target.sentences("Gather")
     cited = CITATION.findall(target.text)
     seen = {phrase_key(text) for step in target.trace.steps for text in strings_of(step.result)}
+    told = " ".join(quote.text for quote in quotes(target.trace.steps))
     things = [thing for thing in (*NEVER_SEEN, *target.labels) if phrase_key(thing) not in seen]
+    things = [thing for thing in things if not names(told, thing)]
     things = [thing for thing in things if thing.casefold() not in target.question.text.casefold()]
     if not sentences or not cited or not things:
         return None
@@ -121,7 +126,7 @@ def invented_object(target: Target, draw: Generator) -> str | None:
 
 
 def invented_time(target: Target, draw: Generator) -> str | None:
-    """One time, anywhere outside the answer, shifted to where no step saw anything of that label."""
+    """One time, anywhere outside the answer, shifted to where no step saw or heard anything."""
     head = target.text.rpartition("\nAnswer:")[0]
     spans = list(SPAN.finditer(head))
     inside = [range(span.start(), span.end()) for span in spans]
@@ -130,6 +135,7 @@ def invented_time(target: Target, draw: Generator) -> str | None:
         return None
     place = _pick([*spans, *moments], draw)
     true = [(finding.start_s, finding.end_s) for finding in findings(target.trace.steps)]
+    true += [span for quote in quotes(target.trace.steps) for span in quote.spans_s]
     for _ in range(20):
         shift_s = float(draw.uniform(_MIN_SHIFT_S, 4.0)) * (1 if draw.random() < 0.6 else -1)
         start_s = max(0.0, float(place[1]) + shift_s)

@@ -1,9 +1,10 @@
 """Procedural knowledge counted from training annotations: which task is this, and what comes next.
 
-Within a task only its core steps count: those that a fair share of its clips show. Next steps come from levels of
+Within a task only its core steps count first: those that a fair share of its clips show. Next steps come from levels of
 counts, each backing off to the next by how much it has seen (Witten-Bell): same core steps done, same last core step,
-core steps still to do, last step in all tasks, all steps. Steps that always waited for one not yet done are held back.
-Looks at no pixels.
+core steps still to do, last step of any kind in this task, last step in all tasks, all steps. The task stands before
+all tasks because one label may stand for different steps of different tasks. Steps that always waited for one not yet
+done are held back. Looks at no pixels.
 """
 
 from collections import Counter, defaultdict
@@ -154,10 +155,17 @@ def _next_in_task(
             same_done[label] += set(steps[:i]) == done
             same_last[label] += (steps[i - 1] if i else START) == last
     to_do = Counter({label: shown[label] for label in core - done})
-    probs = _backed_off(+same_done, _backed_off(+same_last, _backed_off(to_do, everywhere)))
+    lower = _backed_off(_followers(clips, history[-1] if history else START), everywhere)
+    probs = _backed_off(+same_done, _backed_off(+same_last, _backed_off(to_do, lower)))
     waiting = _waiting(paths, core, done)
     factor = {**dict.fromkeys(waiting, NOT_READY), **dict.fromkeys(history, DONE)}
     return {label: prob * factor.get(label, 1.0) for label, prob in probs.items()}
+
+
+def _followers(clips: Sequence[KnownClip], last: str) -> Counter[str]:
+    """What followed `last` in these clips, core step or not."""
+    pairs = (pair for clip in clips for pair in zip((START, *clip.labels), clip.labels, strict=False))
+    return Counter(label for before, label in pairs if before == last)
 
 
 def _waiting(paths: Sequence[Sequence[str]], core: set[str], done: set[str]) -> set[str]:

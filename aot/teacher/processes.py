@@ -1,9 +1,6 @@
 """Worker processes that solve questions, each with files of its own; they die with their parent."""
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -17,6 +14,7 @@ from aot.errors import AotError, GuardStop
 from aot.pending import Pending, read_places
 from aot.runs import RunFolder
 from aot.teacher.work import solve_all
+from video_data.children import die_with_parent, starting_children
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,15 @@ def solve_in_processes(
     spawn = multiprocessing.get_context("spawn")
     children: dict[Connection, SpawnProcess] = {}
     try:
-        for worker, share in enumerate(pending.dealt(workers)):
-            mine = Pending(pending.questions, share, len(share))
-            receiver, sender = spawn.Pipe(duplex=False)
-            own = f"{writer}-{worker}" if writer else str(worker)
-            child = spawn.Process(target=_work, args=(run, config, mine, own, sender), daemon=True)
-            child.start()
-            sender.close()
-            children[receiver] = child
+        with starting_children():
+            for worker, share in enumerate(pending.dealt(workers)):
+                mine = Pending(pending.questions, share, len(share))
+                receiver, sender = spawn.Pipe(duplex=False)
+                own = f"{writer}-{worker}" if writer else str(worker)
+                child = spawn.Process(target=_work, args=(run, config, mine, own, sender), daemon=True)
+                child.start()
+                sender.close()
+                children[receiver] = child
         yield from _messages(children)
     finally:
         for child in children.values():
@@ -91,9 +90,7 @@ def _messages(children: dict[Connection, SpawnProcess]) -> Iterator[str]:
 
 def _work(run: RunFolder, config: RunConfig, pending: Pending, writer: str, sender: Connection) -> None:
     """The life of a worker process."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # They reach the parent too, which ends its children.
-        signal.signal(number, signal.SIG_IGN)
-    _die_with_parent()
+    die_with_parent()
     cv2.setNumThreads(1)
     try:
         for question_id in solve_all(run, config, read_places(pending.questions, pending.places), writer=writer):
@@ -102,15 +99,3 @@ def _work(run: RunFolder, config: RunConfig, pending: Pending, writer: str, send
         sender.send(Failure.of(error))
     finally:
         sender.close()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -87,7 +87,10 @@ class RulesPlan:
         kind = self.question.kind
         routes = ROUTES.get(kind)
         if routes is None:
-            raise ParseError(f"no rule for questions of kind {kind!r}; known: {', '.join(sorted(ROUTES))}")
+            raise ParseError(
+                f"no rule for questions of kind {kind!r}, only for {', '.join(sorted(ROUTES))}; "
+                "any other question needs a chat planner (docs/chat.md)"
+            )
         asked = Asked(self.question, self.scene, self.candidate // len(routes))
         chosen = self.candidate % len(routes)
         rest = steps

@@ -91,7 +91,7 @@ def _with_spend(run: RunFolder, config: RunConfig, stats: TeacherStats) -> Teach
         if section
     }
     for summary in spent.values():
-        log.info(summary.line(stats.train_kept))
-    hours = [summary.gpu_hours_per_thousand(stats.train_kept) for summary in spent.values()]
+        log.info(summary.line(stats.train_verified))
+    hours = [summary.gpu_hours_per_thousand(stats.train_verified) for summary in spent.values()]
     known = [one for one in hours if one is not None]
     return stats.model_copy(update={**spent, "gpu_hours_per_thousand_chains": sum(known) if known else None})

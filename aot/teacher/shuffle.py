@@ -27,11 +27,14 @@ def with_shuffled_answers(trace: Trace, question: Question, clip: ClipView, kit:
 
 
 def reordered(question: Question, *, times: int, seed: int) -> list[Question]:
-    """The question with its options in other orders, each different from the given one; depends on (seed, id) only."""
+    """The question with its options in other orders, each different from the given one; depends on (seed, id) only.
+
+    None where only letters tell the options apart: they belong to the given order.
+    """
     digits = np.frombuffer(question.id.encode("utf-8", "surrogatepass"), np.uint8)
     rng = np.random.default_rng([seed, *map(int, digits)])
     others: list[Question] = []
-    while len(others) < times and len(question.choices) > 1:
+    while len(others) < times and len(question.choices) > 1 and question.answer_index is None:
         order = [int(i) for i in rng.permutation(len(question.choices))]
         if order != sorted(order):
             choices = tuple(question.choices[i] for i in order)

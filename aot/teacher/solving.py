@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from aot.errors import DecodeError, SourceError
+from aot.errors import DecodeError, SourceError, ToolError
 from aot.records import MediaRef, Refusal
 from aot.runs import RunFolder, read_rows
 from aot.teacher.tools.clipview import ClipView, Frames, clip_view
 from video_data.errors import VideoError
 from video_data.shards import FrameStore
+from video_data.timeline import first_hole
 
 
 @dataclass
@@ -33,7 +34,7 @@ class ClipShelf:
         Raises:
             SourceError: no clip is named, or one that is not in the store.
             DecodeError: the clip was refused by the decoder, or the store is damaged.
-            ToolError: the window holds no frame.
+            ToolError: the window holds no frame, or a part of it could not be decoded.
         """
         if media is None:
             raise SourceError("the question names no clip; the agent answers questions about clips only")
@@ -41,6 +42,10 @@ class ClipShelf:
             clip = self.store.clip(media.uri)
         except KeyError as error:
             raise self._missing(media.uri, str(error.args[0])) from None
+        if clip.verdict == "partial":  # prepare refuses such questions; an exam of the tools comes here unasked
+            end_s = clip.duration_s if media.end_s is None else min(media.end_s, clip.duration_s)
+            if hole := first_hole(clip.spans_s, start_s=media.start_s, end_s=end_s):
+                raise ToolError(f"{clip.uri} cannot be seen at {hole[0]:.1f}-{hole[1]:.1f} s: {clip.note}")
         return clip_view(
             uri=clip.uri,
             sha256=clip.sha256,

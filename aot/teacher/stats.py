@@ -1,6 +1,6 @@
 """What the teacher's work yielded and cost: published as teacher.json, the one file that may hold wall times.
 
-A trace counts as kept when it came to an end with the gold answer; filters judge later.
+A trace counts as verified when it came to an end with the gold answer; filters judge later.
 """
 
 import sys
@@ -14,6 +14,7 @@ from pydantic import Field
 from aot.answers import verifies
 from aot.chat.spend import SpendSummary
 from aot.evaluation.intervals import cluster_ids, proportion
+from aot.failures import FailedTraces, FailureCounter
 from aot.records import Question, Record, Trace
 from aot.teacher.accuracy import Estimate, ToolAccuracy, estimate
 from aot.teacher.kit import TRAIN
@@ -48,9 +49,13 @@ class TeacherStats(Record):
     questions: int
     candidates: int
     """k: plans tried for each training question."""
-    train_kept: int
-    seconds_per_kept_trace: float | None
-    """Worker seconds of all attempts at training questions for each kept trace; None when none was kept."""
+    train_traces: int
+    train_failed: int
+    """Those of the training traces that came to no answer."""
+    train_verified: int
+    """Those that came to the gold answer; the filters keep some of them."""
+    seconds_per_verified_trace: float | None
+    """Worker seconds of all attempts at training questions for each verified trace; None when there is none."""
     status: dict[str, int]
     """Traces by status; failed ones by the boundary where they failed."""
     yields: tuple[YieldRow, ...]
@@ -59,6 +64,8 @@ class TeacherStats(Record):
     tool_cost: tuple[ToolCost, ...]
     failures: dict[str, int] = Field(default_factory=dict)
     """Failed traces by boundary and reason, where there is one."""
+    failed_traces: tuple[FailedTraces, ...] = ()
+    """The same with countable reasons for all, and an example of each."""
     spend: SpendSummary | None = None
     """What the chat model that plans and writes has cost this run."""
     vision_spend: SpendSummary | None = None
@@ -79,6 +86,7 @@ def teacher_stats(
     calls: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     told: Counter[str] = Counter()
+    failed = FailureCounter()
     call_seconds: defaultdict[str, float] = defaultdict(float)
     train_seconds, planner, questions = 0.0, "", 0
     for question, traces in solved:
@@ -88,6 +96,7 @@ def teacher_stats(
             passed[question.split, question.kind].append(row)
             passed[question.split, "all"].append(row)
             status[trace.status if trace.error is None else f"{trace.status}_{trace.error.boundary}"] += 1
+            failed.add(trace, is_training=question.split == TRAIN)
             if trace.error is not None:
                 told[":".join(filter(None, (trace.error.boundary, trace.error.reason)))] += 1
             train_seconds += trace.usage.seconds if question.split == TRAIN else 0.0
@@ -97,15 +106,18 @@ def teacher_stats(
                     calls[step.call.tool] += 1
                     call_seconds[step.call.tool] += step.duration_s
                     failures[step.call.tool] += step.status == "failed"
-    kept = sum(one.right for one in passed.get((TRAIN, "all"), ()))
+    verified = sum(one.right for one in passed.get((TRAIN, "all"), ()))
     return TeacherStats(
         planner=planner,
         questions=questions,
         candidates=candidates,
-        train_kept=kept,
-        seconds_per_kept_trace=train_seconds / kept if kept else None,
+        train_traces=failed.training,
+        train_failed=failed.training_failed,
+        train_verified=verified,
+        seconds_per_verified_trace=train_seconds / verified if verified else None,
         status=dict(sorted(status.items())),
         failures=dict(sorted(told.items())),
+        failed_traces=failed.groups(),
         yields=tuple(_yield_row(split, kind, rows) for (split, kind), rows in sorted(passed.items())),
         tool_accuracy=tool_accuracy,
         tool_cost=tuple(

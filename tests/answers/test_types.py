@@ -3,12 +3,12 @@
 import pytest
 from answer_kit import ask, verdict
 
-from aot.answers import check_packages, compare_answers, grade, parse_answer
+from aot.answers import check_packages, compare_answers, grade, mixed_options, parse_answer
 from aot.answers.cases import all_cases
 from aot.answers.error_rates import Rate, false_negatives, false_positives, judge
 from aot.answers.exact import exact_number, number_from_words
 from aot.errors import MissingPackageError, SourceError
-from aot.records import AnswerType
+from aot.records import AnswerType, Question
 
 
 def test_no_case_of_the_table_is_wrongly_right_and_under_two_percent_are_missed() -> None:
@@ -131,3 +131,82 @@ def _in_words(number: int) -> str:
     if number < 20:
         return ones[number]
     return tens[number // 10 - 2] + (f"-{ones[number % 10]}" if number % 10 else "")
+
+
+def options(*choices: str, right: int = 0, by_letter: bool = False) -> Question:
+    return Question(
+        id="q", dataset="d", split="test", kind="k", text="?", choices=choices, answer=choices[right],
+        answer_type="choice", group="g", answer_index=right if by_letter else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("Crack egg", "crack egg", "fry egg"),
+        ("Crack egg.", "Crack egg", "fry egg"),
+        ("crack  egg", "crack egg"),
+        ("crack egg", "fry egg", "CRACK EGG . "),
+        ("crack egg", "crack egg"),
+        ("b", "a"),
+        ("fry egg", "(A)"),
+        ("fry egg", "..."),
+        ("x" * 10_001, "fry egg"),
+    ],
+)
+def test_options_that_an_answer_cannot_tell_apart_are_named(choices: tuple[str, ...]) -> None:
+    assert mixed_options(options(*choices))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("fry egg", "crack egg"), ("the egg", "an egg", "egg"), ("A", "B", "C"), ("2", "3"), ("A. fry", "B. crack"),
+        ("a man", "man"), tuple(f"step {number}" for number in range(40)),
+    ],
+)  # fmt: skip
+def test_options_that_differ_in_a_word_are_told_apart(choices: tuple[str, ...]) -> None:
+    assert mixed_options(options(*choices)) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "reason"),
+    [
+        ("B", "right", "exact"),
+        ("(b)", "right", "exact"),
+        ("B. crack egg", "right", "exact"),
+        ("B) Crack egg.", "right", "exact"),
+        ("A", "wrong", "different"),
+        ("C. fry egg", "wrong", "different"),
+        ("fry egg", "wrong", "different"),
+        ("crack egg", "cannot_tell", "several_options"),
+        ("A or B", "cannot_tell", "several_options"),
+        ("D", "cannot_tell", "not_an_option"),
+        ("B. fry egg", "cannot_tell", "letter_contradicts_text"),
+        ("B. boil egg", "cannot_tell", "not_an_option"),
+        ("boil egg", "cannot_tell", "not_an_option"),
+        ("", "cannot_tell", "empty"),
+    ],
+)
+def test_where_letters_count_an_answer_is_graded_by_its_letter(answer: str, verdict: str, reason: str) -> None:
+    found = grade(answer, options("Crack egg.", "crack egg", "fry egg", right=1, by_letter=True))
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+def test_where_letters_count_they_are_what_is_shown_and_said() -> None:
+    question = options("b", "a", right=1, by_letter=True)
+    assert question.shown_choices == ("A. b", "B. a") and question.option_answers == ("A", "B")
+    assert (question.right_answer, grade("B", question).verdict, grade("b", question).verdict) == (
+        "B",
+        "right",
+        "right",
+    )
+    assert options("b", "x").shown_choices == options("b", "x").option_answers == ("b", "x")
+
+
+def test_the_place_of_the_right_option_is_checked_and_written_only_where_it_counts() -> None:
+    with pytest.raises(ValueError, match="option 0 is not the answer"):
+        Question.model_validate({**options("a", "b").model_dump(), "answer": "b", "answer_index": 0})
+    assert "answer_index" not in options("x", "y").model_dump_json()
+    by_letter = options("x", "X", right=1, by_letter=True)
+    assert Question.model_validate_json(by_letter.model_dump_json()) == by_letter

@@ -44,11 +44,31 @@ def said(question: Question, clips: list[ClipAnnotation], *seen: str) -> dict[st
 
 def test_counts_come_from_training_clips_only() -> None:
     counts = count_steps([*TRAIN, clip("e", "a", "z", split="test")])
-    assert (counts.after["b"]["d"], counts.after["a"]["z"], counts.overall["y"]) == (2, 0, 2)
+    assert (counts.after[None, ("b",)]["d"], counts.after[None, ("a",)]["z"], counts.overall["y"]) == (2, 0, 2)
+    assert counts.after["soup", ("a", "b")] == {"c": 1, "d": 1} and ("pie", ("b",)) not in counts.after
 
 
 def test_gold_history_ends_at_the_window() -> None:
-    assert gold_history(clip("e", "a", "b", "d"), 4.0) == ("a", "b")
+    assert gold_history(clip("e", "a", "b", "d"), asked("e", end_s=4.0)) == ("a", "b")
+
+
+def test_gold_history_is_that_of_the_official_pair_where_the_question_tells_it() -> None:
+    segments = tuple(Segment(start_s=2.0, end_s=end_s, label=label) for end_s, label in ((3, "a"), (4, "b"), (5, "d")))
+    together = ClipAnnotation(uri="e", split="test", task="soup", duration_s=9.0, segments=segments)
+    for steps_before, history in ((1, ("a",)), (2, ("a", "b"))):
+        question = asked("e", end_s=2.0).model_copy(update={"steps_before": steps_before})
+        assert gold_history(together, question) == history
+    assert gold_history(together, asked("e", end_s=2.0)) == ()
+
+
+def test_one_label_of_two_tasks_is_two_steps() -> None:
+    train = [clip(f"s{i}", "mix", "boil", "serve") for i in range(5)]
+    train += [clip(f"p{i}", "mix", "bake", "serve", task="pie") for i in range(2)]
+    for task, following in (("soup", "boil"), ("pie", "bake"), ("new", "boil")):
+        seen = clip("e", "mix", following, split="test", task=task)
+        rows = baseline_predictions(questions=[asked("e", end_s=2.0)], annotations=[*train, seen], traces={})
+        answers = {row.arm: row.answer for row in rows}
+        assert (answers["bigram_gold"], answers["trigram_gold"]) == (following, following)
 
 
 def test_each_open_baseline_does_what_its_name_says() -> None:
@@ -77,7 +97,7 @@ def test_a_trigram_sees_two_steps_back_and_backs_off_to_one() -> None:
 
 
 def test_a_step_that_still_runs_when_the_window_ends_counts_as_seen() -> None:
-    assert gold_history(clip("e", "a", "b", "d"), 3.0) == ("a", "b")
+    assert gold_history(clip("e", "a", "b", "d"), asked("e", end_s=3.0)) == ("a", "b")
 
 
 def test_rankings_hold_the_likeliest_steps_best_first() -> None:

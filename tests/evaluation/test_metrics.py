@@ -35,6 +35,16 @@ def metrics(
     return dict(zip(keys, rows, strict=True))
 
 
+def test_benchmark_groups_stand_beside_kinds() -> None:
+    kinds = ("CW", "CH", "TN", "TP", "TC", "DO")
+    asked = [question(n, kind=kind).model_copy(update={"dataset": "nextqa"}) for n, kind in enumerate(kinds)]
+    found = metrics(asked, [said(q, "fry onion" if q.kind[0] == "T" else "chop egg") for q in asked])
+    sizes = {row.kind: (row.value, row.n) for row in found.values() if row.metric == "accuracy"}
+    assert {name: sizes[name] for name in ("C", "T", "TN+TP", "D", "all")} == {
+        "C": (0.0, 2), "T": (1.0, 3), "TN+TP": (1.0, 2), "D": (0.0, 1), "all": (0.5, 6),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "state", "correct"),
     [

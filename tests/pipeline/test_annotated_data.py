@@ -124,7 +124,7 @@ def test_given_questions_meet_chance_and_the_answer_that_was_right_most_often(tm
     annotated = {"train": files["train"], "test": files["val"]}
     raw = {"data": {"dataset": "nextqa", "annotated": annotated}, "run": {"dir": str(tmp_path / "none")}}
     rows = {(r.arm, r.kind): (r.value, r.n) for r in measure_baselines(parse_config(raw, source="t"), CONFIG).rows}
-    assert rows["chance", "CW"] == (0.2, 2) and rows["most_right", "CW"] == (0.5, 2)
+    assert rows["chance", "CW"] == (0.2, 2) and rows["most_right", "CW"] == rows["most_right", "C"] == (0.5, 2)
 
 
 def test_a_text_run_has_no_such_baselines() -> None:

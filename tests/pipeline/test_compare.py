@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +40,12 @@ def make_run(tmp_path: Path) -> MakeRun:
             publish_rows(run.predictions / f"{arm}.jsonl", [
                 Prediction(question_id=f"q{i:02d}", arm=arm, mode=MODES[arm], raw_text=answer, answer=answer,  # type: ignore[arg-type]
                            completion_tokens=5) for i, answer in said.items()])  # fmt: skip
-            publish_json(run.arm(arm) / "training.json", {"trainable_parameters": 1234, "max_steps": 7})
+            facts = {
+                "trainable_parameters": 1234,
+                "max_steps": 7,
+                "rationales_seen": 0 if arm == "answers_only" else 12,
+            }
+            publish_json(run.arm(arm) / "training.json", facts)
         return run.root
 
     return make
@@ -64,6 +70,16 @@ def test_tables_tell_accuracy_cost_and_examples(make_run: MakeRun) -> None:
     assert "1,234" in text and "5.0 [" in text and "100.0 [" in text and "] n=20" in text
     assert "train stage" not in text, "it is the same for all arms of a run"
     assert "right in A, wrong in B: 19, the first 5:" in text and "wrong in A, right in B: 0" in text
+
+
+def test_an_arm_that_saw_no_rationale_is_named_so_and_is_no_main_arm(make_run: MakeRun) -> None:
+    run = make_run("a", right={"pre": {1}, "answers_only": {2}})
+    told = "\n".join(comparison_lines(compare_runs(run, run, arm_b="answers_only")))
+    assert f"A: pre (reason) of {run}" in told and re.search(r"rationales learned +12 +0", told)
+    publish_json(RunFolder(run).arm("pre") / "training.json", {"rationales_seen": 0})
+    found = compare_runs(run, run, arm_b="pre")
+    assert (found.before.arm, found.after.rationales_seen) == ("answers_only", 0)
+    assert "B: pre (saw no rationale) (reason) of" in "\n".join(comparison_lines(found))
 
 
 def test_questions_that_differ_or_are_missing_are_left_out_and_counted(make_run: MakeRun) -> None:

@@ -1,10 +1,23 @@
 import importlib
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from aot.errors import EXTRA_OF_PACKAGE
 from aot.pipeline import doctor
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+"""Packages that are installed under another name than they are imported by."""
+
+
+def test_every_optional_package_is_declared_by_the_extra_that_is_told() -> None:
+    extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+    for package, extra in EXTRA_OF_PACKAGE.items():
+        name = NAMES.get(package, package.replace("_", "-"))
+        assert any(one.startswith(f"{name}>=") for one in extras[extra]), f"{extra} does not bring {name}"
 
 
 @pytest.mark.parametrize("error", [AttributeError("no such name"), KeyError("x"), OSError("no library"), TypeError()])

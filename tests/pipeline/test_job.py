@@ -2,19 +2,24 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import settings_recorder
+from settings_recorder import unlike_the_table
 
 from aot import STAGES
+from aot.config import load_saved
 from aot.records import MetricRow
 from aot.runs import PUBLISHED, RunFolder, missing_files
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
     "data.toy={train_clips: 8, test_clips: 3, test_ood_clips: 2}",
+    "filter.min_kept=1",
     "train.max_steps=4",
     "train.questions_per_step=4",
     "train.questions_per_device=4",
@@ -23,6 +28,9 @@ SETTINGS = (
     "evaluate.bootstrap_samples=200",
     "teacher.faults={rate: 0.37}",
 )
+RECORDER = settings_recorder.__file__
+READ_IDLY = ["FilterConfig.leak_jaccard", "StudentConfig.think_tags", "ToolsConfig.subtitles"]
+"""Looked at, and of no effect: no question here is without a clip, no model takes text only, no rule plans the tool."""
 pytestmark = pytest.mark.slow
 
 
@@ -37,10 +45,18 @@ def job(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that noted which settings it reads, in the file beside it."""
     folder = tmp_path_factory.mktemp("job") / "run"
-    done = job(folder)
+    command = [sys.executable, RECORDER, "run", "configs/video/toy_kitchen_tiny.yaml", f"run.dir={folder}", *SETTINGS]
+    noting = {**os.environ, "SETTINGS_READ": str(folder.with_name("read.txt"))}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=noting)
     assert done.returncode == 0, done.stderr
     return RunFolder(folder)
+
+
+def test_the_run_read_the_settings_that_the_table_says_and_no_other(finished: RunFolder) -> None:
+    unread, unsaid = unlike_the_table(load_saved(finished.config), finished.root.with_name("read.txt"))
+    assert (unread, unsaid) == ([], READ_IDLY)
 
 
 def test_the_whole_job_publishes_everything_it_promises(finished: RunFolder) -> None:
@@ -128,9 +144,77 @@ def test_ctrl_c_stops_a_stage_with_exit_code_4_and_the_same_command_finishes(
     assert done.returncode == 4 and "Traceback" not in done.stderr, done.stderr
     assert "the same command goes on" in done.stderr
     assert "stopped by Ctrl-C" in aot("status", str(run.root)).stdout
+    assert not run.lease.exists()
     again = aot(stage, "configs/video/toy_kitchen_tiny.yaml", f"run.dir={run.root}", *SETTINGS)
     assert again.returncode == 0, again.stderr
     assert not missing_files(run, stage)
+
+
+AT_WORK = """
+import sys
+from aot import cli
+from aot.pipeline.progress import StageProgress
+told = StageProgress.__call__
+def tell(self, done, total):
+    told(self, done, total)
+    if not sys.stdin.closed:
+        print("at work", flush=True)
+        sys.stdin.readline()
+        sys.stdin.close()
+StageProgress.__call__ = tell
+if __name__ == "__main__":
+    cli.main()
+"""
+
+
+def at_work(folder: Path, stage: str) -> "subprocess.Popen[str]":
+    """A command in the middle of a stage, which goes on when it is given a line."""
+    program = folder.parent / "at_work.py"
+    program.write_text(AT_WORK)
+    command = [sys.executable, str(program), stage, "configs/video/toy_kitchen_tiny.yaml", f"run.dir={folder}"]
+    child = subprocess.Popen(
+        [*command, *SETTINGS], text=True, cwd=ROOT, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None and child.stdout.readline() == "at work\n"
+    return child
+
+
+@pytest.mark.parametrize(("stage", "end"), [("prepare", "kill"), ("generate", "finish"), ("evaluate", "kill")])
+def test_of_two_commands_on_one_folder_one_works_and_the_other_says_who(
+    finished: RunFolder, tmp_path: Path, stage: str, end: str
+) -> None:
+    run = unfinished(finished, tmp_path / "run", stage)
+    first = at_work(run.root, stage)
+    second = aot(stage, "configs/video/toy_kitchen_tiny.yaml", f"run.dir={run.root}", *SETTINGS)
+    assert second.returncode == 2 and "Traceback" not in second.stderr, second.stderr
+    for told in (f"{run.root} is in use by `aot {stage} ", f"(pid {first.pid} on ", ", since 2", f", stage {stage}"):
+        assert told in second.stderr
+    assert f"in use by `aot {stage} configs" in aot("status", str(run.root)).stdout
+    if end == "finish":
+        _, stderr = first.communicate("go on\n")
+        assert first.returncode == 0, stderr
+    else:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
+        assert "which is gone; the same command goes on" in aot("status", str(run.root)).stdout
+    again = aot(stage, "configs/video/toy_kitchen_tiny.yaml", f"run.dir={run.root}", *SETTINGS)
+    assert again.returncode == 0, again.stderr
+    assert not missing_files(run, stage) and not run.lease.exists()
+    assert not [path for path in run.root.rglob("*.tmp") if "checkpoints" not in path.parts]
+
+
+def test_a_command_whose_folder_was_taken_over_stops_and_publishes_nothing(finished: RunFolder, tmp_path: Path) -> None:
+    run = unfinished(finished, tmp_path / "run", "generate")
+    first = at_work(run.root, "generate")
+    other = {**json.loads(run.lease.read_text()), "id": "another", "host": "elsewhere"}
+    run.lease.write_text(json.dumps(other))
+    before = run.run_json.read_bytes()
+    _, stderr = first.communicate("go on\n")
+    assert first.returncode == 4 and "Traceback" not in stderr, stderr
+    assert "was taken over by `aot generate" in stderr and "on elsewhere" in stderr
+    assert run.run_json.read_bytes() == before and not run.teacher_stats.exists()
+    assert json.loads(run.lease.read_text()) == other
 
 
 def unfinished(finished: RunFolder, folder: Path, stage: str) -> RunFolder:
@@ -141,7 +225,7 @@ def unfinished(finished: RunFolder, folder: Path, stage: str) -> RunFolder:
         del state["stages"][later]
         for name in PUBLISHED[later]:
             path = getattr(run, name)
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     run.run_json.write_text(json.dumps(state))
     return run
 

@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 
 from aot.config import EvaluateConfig, RunConfig, parse_config
-from aot.errors import AotError, ConfigError, SourceError
+from aot.errors import AotError, ConfigError, SourceError, ToolError
 from aot.pipeline.inputs import check_inputs
 from aot.pipeline.plan import plan_lines
 from aot.pipeline.prepare import prepare
 from aot.pipeline.source import read_source, usable_source
-from aot.records import ClipAnnotation, Question, Refusal
+from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from aot.runs import RunFolder, read_rows
+from aot.teacher.solving import open_shelf
 from video_data.datasets.toy_kitchen import draw_toy_kitchen
 
 ROW = {"video": "train_0000.mp4", "question": "What is the next step?", "answer": "fry egg", "kind": "next_open"}
@@ -52,6 +53,31 @@ def test_bad_rows_and_clips_are_refused_with_a_reason_and_neighbours_stay(clips:
     assert [q.id for q in questions] == ["good", "good-too"]
     assert len(refusals) >= 5 and refusals["late"] == "window_outside" and refusals["broken-clip"] == "clip_refused"
     assert refusals["blind"] == "window_without_frames"
+
+
+def test_a_partial_clip_is_asked_only_about_what_decodes(clips: Path, tmp_path: Path) -> None:
+    data = bytearray((clips / "train_0002.mp4").read_bytes())
+    start = data.find(b"mdat") + 4
+    end = start - 8 + int.from_bytes(data[start - 8 : start - 4], "big")
+    data[(start + end) // 2 : end] = bytes(end - (start + end) // 2)
+    (clips / "spoilt.mp4").write_bytes(data)
+    row = {**ROW, "video": "spoilt.mp4"}
+    rows: list[dict | str] = [
+        {**row, "id": "whole"},
+        {**row, "id": "from-there", "start_s": 1.0},
+        {**row, "id": "seen", "start_s": 0.0, "end_s": 1.0},
+        {**row, "id": "beyond", "start_s": 0.0, "end_s": 7.0},
+    ]
+    questions, refusals = run_prepare(plain(clips, rows), tmp_path)
+    assert [question.id for question in questions] == ["seen"]
+    assert refusals == {
+        "spoilt.mp4": "partial",
+        **dict.fromkeys(["whole", "from-there", "beyond"], "window_not_decoded"),
+    }
+    shelf = open_shelf(RunFolder(tmp_path))
+    assert shelf.view(questions[0].media).end_s == 1.0
+    with pytest.raises(ToolError, match=r"cannot be seen at .*decode undamaged|damaged pixels"):
+        shelf.view(MediaRef(uri="spoilt.mp4"))
 
 
 def test_a_training_clip_that_looks_like_a_test_clip_is_left_out(clips: Path, tmp_path: Path) -> None:
@@ -132,6 +158,17 @@ def test_a_wrong_path_is_told_before_any_work(tmp_path: Path, section: str, sett
     raw = {"data": {"dataset": "toy_kitchen"}, section: settings}
     with pytest.raises(AotError, match=told):
         check_inputs(parse_config(raw, source="test"), RunFolder(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("teacher", "told"), [({}, True), ({"appearance": "card.json"}, False)])
+def test_dry_run_says_where_the_default_tools_cannot_know_the_clips(
+    clips: Path, tmp_path: Path, teacher: dict, told: bool
+) -> None:
+    (tmp_path / "card.json").write_text(json.dumps({"name": "mine", "objects": {}}))
+    config = plain(clips, [{**ROW, "id": "a", "split": "test"}])
+    own = {name: str(tmp_path / value) for name, value in teacher.items()}
+    config = config.model_copy(update={"teacher": config.teacher.model_copy(update=own)})
+    assert ("synthetic kitchen only" in "\n".join(plan_lines(config, config_path=Path("x.yaml")))) == told
 
 
 def test_dry_run_starts_nothing_and_counts_everything(tmp_path: Path) -> None:

@@ -11,7 +11,12 @@ from aot.pipeline import reuse, run_stages
 from aot.runs import RunFolder, stage_done
 
 CONFIG = Path(__file__).parents[2] / "configs" / "video" / "toy_kitchen_tiny.yaml"
-SMALL = ("data.toy={train_clips: 3, test_clips: 1, test_ood_clips: 1}", "frames.workers=1", "teacher.workers=1")
+SMALL = (
+    "data.toy={train_clips: 3, test_clips: 1, test_ood_clips: 1}",
+    "frames.workers=1",
+    "teacher.workers=1",
+    "filter.min_kept=1",
+)
 FIRST_THREE = ("prepare", "generate", "filter")
 
 
@@ -30,7 +35,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_a_moved_threshold_filters_again_and_generates_nothing(first: RunFolder, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in first.root.rglob("*") if path.is_file()}
-    run = do(config_of(tmp_path / "run", f"run.reuse={first.root}", "filter.max_words=9"), "filter")
+    moved = ("filter.max_words=9", "filter.min_kept=0")
+    run = do(config_of(tmp_path / "run", f"run.reuse={first.root}", *moved), "filter")
     assert {p.name: p.read_bytes() for p in run.traces.iterdir()} == {
         p.name: p.read_bytes() for p in first.traces.iterdir()
     }

@@ -12,11 +12,12 @@ import pytest
 
 from aot.config import RunConfig, load_config
 from aot.errors import ConfigError, RunError
-from aot.pipeline import run_stages
+from aot.lease import hold
+from aot.pipeline import run_stages, sharding
 from aot.pipeline.status import status_lines
 from aot.records import Question
 from aot.runs import RunFolder, read_rows, stage_done
-from aot.shards import Shard, ShardState, missing_shards, read_states, share_key, write_state
+from aot.shards import Shard, ShardState, lease_path, missing_shards, read_states, share_key, write_state
 from aot.traces import read_traces
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,40 @@ def started(folder: Path, shard: str) -> subprocess.Popen[str]:
 
 def papers(run: RunFolder) -> list[bytes]:
     return [path.read_bytes() for path in (run.config, run.run_json, run.log)]
+
+
+def test_a_shard_is_worked_on_once_at_a_time_and_others_beside_it(folder: Path) -> None:
+    run, shard = RunFolder(folder / "run"), Shard(0, 2)
+    write_state(run, ShardState(index=0, count=2, state="running", done=1, total=4))
+    with hold(lease_path(run, shard), root=run.root, command=["aot", "generate", "--shard", "0/2"]):
+        with pytest.raises(RunError, match=r"in use by `aot generate --shard 0/2` \(pid"):
+            settings(folder, "generate", "run.shard=0/2")
+        settings(folder, "generate", "run.shard=1/2")
+        assert "    in use by `aot generate --shard 0/2`" in "\n".join(status_lines(run.root))
+    settings(folder, "generate", "run.shard=0/2")
+    assert missing_shards(run) == [] and list(run.shards.glob("*.lease")) == []
+
+
+def test_the_whole_run_is_not_generated_while_a_shard_is_at_work(folder: Path) -> None:
+    run = RunFolder(folder / "run")
+    with (
+        hold(lease_path(run, Shard(2, 3)), root=run.root, command=["aot", "generate"]),
+        pytest.raises(RunError, match=r"in use by .*, shard 2/3, last sign of life"),
+    ):
+        settings(folder, "generate")
+    settings(folder, "generate")
+    assert stage_done(run, "generate")
+
+
+def test_no_shard_begins_while_a_command_works_on_the_whole_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharding, "WAIT_S", 0.0)
+    run = RunFolder(folder / "run")
+    with (
+        hold(run.lease, root=run.root, command=["aot", "run", "x.yaml"]),
+        pytest.raises(RunError, match=r"in use by `aot run x.yaml`"),
+    ):
+        settings(folder, "generate", "run.shard=0/2")
+    assert list(run.shards.glob("*")) == []
 
 
 def test_two_shards_at_once_a_kill_and_all_together_give_the_traces_of_one_process(

@@ -3,8 +3,10 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,18 @@ from aot import pipeline
 from aot.config import RunConfig, parse_config
 from aot.errors import GuardStop, RunError, SourceError
 from aot.pipeline.progress import StageProgress
-from aot.pipeline.status import status_lines
-from aot.runs import RunFolder, open_run, publish, publish_json, read_run_json, set_stage, start_stage
+from aot.pipeline.status import refusal_lines, status_lines
+from aot.records import Refusal
+from aot.runs import (
+    RunFolder,
+    open_run,
+    publish,
+    publish_json,
+    publish_rows,
+    read_run_json,
+    set_stage,
+    start_stage,
+)
 
 ROOT = Path(__file__).parents[2]
 FULL = [
@@ -128,6 +140,13 @@ def test_a_silent_stage_may_have_been_killed(run: RunFolder) -> None:
     assert "no news for 60 min" in status_lines(run.root)[0]
 
 
+def test_one_refused_input_is_told_as_one(run: RunFolder) -> None:
+    publish_rows(run.refusals, [Refusal(item="a.mp4", boundary="decode", reason="empty")])
+    assert refusal_lines(run)[0].startswith("1 input was refused (listed in ")
+    publish_rows(run.refusals, 2 * [Refusal(item="a.mp4", boundary="decode", reason="empty")])
+    assert refusal_lines(run)[0].startswith("2 inputs were refused")
+
+
 def test_time_left_counts_this_attempt_only(run: RunFolder) -> None:
     progress = StageProgress(run, "train")
     assert progress._left_s(900, 1000, now=50.0) is None
@@ -151,3 +170,24 @@ def test_time_left_of_steps_slower_than_the_window_is_told_too(run: RunFolder) -
     progress = StageProgress(run, "train")
     assert [progress._left_s(step, 10, now=300.0 * step) for step in range(3)] == [None, 2700.0, 2400.0]
     assert progress._left_s(2, 10, now=700.0) == 8 * 400.0  # the third step is slow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_early_prepare_reaches_the_whole_group_and_gives_no_traceback(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "aot", "prepare", "configs/video/toy_kitchen_tiny.yaml"]
+    for moment in range(8):
+        child = subprocess.Popen(
+            [*command, f"run.dir={tmp_path / str(moment)}"], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        assert child.stderr is not None and child.stderr.readline() == "prepare: starting\n"
+        threading.Event().wait(0.12 * moment)  # from the first imports to the first clips
+        os.killpg(child.pid, number)
+        _, told = child.communicate()
+        # An interrupted import may leave the interpreter with a code of its own.
+        assert child.returncode in (4, -signal.SIGINT), told
+        assert "Traceback" not in told and "Error" not in told and "stopped by a signal" in told
+        assert not (tmp_path / str(moment) / "lease.json").exists()

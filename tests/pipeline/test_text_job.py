@@ -1,12 +1,16 @@
 """The whole text job, with the video packages out of reach."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import settings_recorder
+from settings_recorder import unlike_the_table
 
+from aot.config import load_saved
 from aot.records import MetricRow, Prediction, Trace
 from aot.runs import RunFolder, read_rows
 from aot.traces import read_faults, read_traces
@@ -20,31 +24,43 @@ SETTINGS = (
     "train.adaptive.labelled=8",
     "student.max_rationale_tokens=24",
 )
+NO_HELPERS = ("train.adaptive={}", "train.own_chains={}")
+"""For runs without the arms that read these sections."""
 WITHOUT_VIDEO = """
 import sys
 for name in ("av", "cv2", "decord", "torchvision"):
     sys.modules[name] = None
-from aot import cli
-cli.main()
-"""
+sys.path.insert(0, RECORDER_FOLDER)
+import settings_recorder
+settings_recorder.cli.main()
+""".replace("RECORDER_FOLDER", repr(str(Path(settings_recorder.__file__).parent)))
+READ_IDLY = ["StudentConfig.num_frames"]
+"""Noted in the contract of a student, and of no effect on one that is shown no frame."""
 pytestmark = pytest.mark.slow
 
 
-def aot(*arguments: str) -> subprocess.CompletedProcess[str]:
+def aot(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT_VIDEO, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=env)
 
 
-def job(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
-    return aot("run", CONFIG, f"run.dir={folder}", *SETTINGS, *settings)
+def job(folder: Path, *settings: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return aot("run", CONFIG, f"run.dir={folder}", *SETTINGS, *settings, **environment)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that noted which settings it reads, in the file beside it."""
     folder = tmp_path_factory.mktemp("text_job") / "run"
-    done = job(folder)
+    done = job(folder, SETTINGS_READ=str(folder.with_name("read.txt")))
     assert done.returncode == 0, done.stderr
     return RunFolder(folder)
+
+
+def test_the_run_read_the_settings_that_the_table_says_and_no_other(finished: RunFolder) -> None:
+    unread, unsaid = unlike_the_table(load_saved(finished.config), finished.root.with_name("read.txt"))
+    assert (unread, unsaid) == ([], READ_IDLY)
 
 
 def metrics(run: RunFolder) -> list[MetricRow]:
@@ -99,7 +115,7 @@ def test_a_chat_teacher_without_a_chat_model_is_refused_before_any_work(tmp_path
 
 
 def test_a_video_arm_in_a_text_run_is_refused(tmp_path: Path) -> None:
-    done = job(tmp_path / "run", "train.arms=[{name: a}]")
+    done = job(tmp_path / "run", "train.arms=[{name: a}]", *NO_HELPERS)
     assert done.returncode == 2 and "order of arm a is 'both'" in done.stderr
 
 
@@ -110,7 +126,7 @@ def test_own_files_are_trained_on_with_their_own_solutions(tmp_path: Path) -> No
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = job(
         tmp_path / "run", "data={dataset: text_jsonl, files: {train: sums.jsonl, test_share: 0.3}}",
-        f"data.root={tmp_path}", "teacher={planner: given}", "train.arms=[{name: pre, order: pre}]",
+        f"data.root={tmp_path}", "teacher={planner: given}", "train.arms=[{name: pre, order: pre}]", *NO_HELPERS,
         "evaluate.splits=[test]",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

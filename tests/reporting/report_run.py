@@ -11,6 +11,7 @@ from aot.filtering.funnel import FaultScore, FaultTotals, FilterCount, Funnel
 from aot.records import (
     ClipAnnotation,
     MediaRef,
+    PlantedFault,
     Prediction,
     Question,
     Refusal,
@@ -183,9 +184,11 @@ def build_run(root: Path, *, clips: int = 12, hostile: str = "", gallery: int = 
     publish_rows(run.kept, (t.timeless() for t in kept))
     publish_rows(run.dropped, (t.timeless() for t in dropped))
     publish_rows(run.verdicts, [verdict for t in training for verdict in _verdicts(t, t in kept, hostile)])
+    spoilt = PlantedFault(question_id=dropped[0].question_id, sample_index=0, fault=f"wrong_label{hostile}")
+    publish_rows(run.faults / "part-0.jsonl", [spoilt])
     publish(run.funnel, _funnel(len(kept), len(dropped)).model_dump_json())
     publish_json(run.teacher_stats, {
-        "planner": "rules", "questions": len(questions), "candidates": 3, "seconds_per_kept_trace": 0.21,
+        "planner": "rules", "questions": len(questions), "candidates": 3, "seconds_per_verified_trace": 0.21,
         "status": {"ok": 60},
         "yields": [{"split": "train", "kind": "all", "n": 200, "attempts": 1.4,
                     "pass_at_1": {"value": 0.61, "low": 0.5, "high": 0.7},
@@ -194,7 +197,8 @@ def build_run(root: Path, *, clips: int = 12, hostile: str = "", gallery: int = 
                            "share": {"value": 0.93, "low": 0.9, "high": 0.95}}], "tool_cost": [],
     })  # fmt: skip
     publish_rows(run.refusals, [Refusal(item=f"x{hostile}.mp4", boundary="decode", reason="truncated", detail=hostile)])
-    for arm in ("answer_only", "distilled"):
+    for arm, rationales in (("answer_only", 0), ("distilled", len(kept))):
+        publish_json(run.arm(arm) / "training.json", {"questions_seen": 20, "rationales_seen": rationales})
         lines = [f'{{"step": {i}, "loss": {3 / i + 0.1}, "label_loss": {1 / i}, "lr": 0.002}}' for i in range(1, 61)]
         publish(run.arm(arm) / "metrics.jsonl", "\n".join(lines) + "\n")
     publish_rows(run.predictions / "all.jsonl", held)

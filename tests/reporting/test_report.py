@@ -1,7 +1,9 @@
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from report_run import read_frames, true_size
@@ -95,6 +97,37 @@ def test_empty_run_folder_gives_a_page_that_says_what_is_missing(make_run: MakeR
     assert "metrics.json" in page.text and page.text.count("Nothing to show") >= 7
 
 
+def test_planted_defects_are_marked_among_the_rejected_and_counted(make_run: MakeRun) -> None:
+    run, config = make_run(gallery=200)
+    page = page_of(run, config)
+    dropped = len(run.dropped.read_text().splitlines())
+    assert page.text.count("planted defect: wrong_label") == 2, "once among the rejected, once in the gallery"
+    assert f"answer_mismatch ({dropped - 1}, 1 of them planted)" in page.text
+    assert f"1 of {dropped} dropped traces had been verified" in page.text
+    assert f"{dropped - 1} failed by themselves" in page.text
+
+
+def test_a_finished_stage_is_not_said_to_make_what_it_could_not(make_run: MakeRun) -> None:
+    run, config = make_run()
+    for part in run.predictions.glob("*.jsonl"):
+        part.unlink()
+    questions = [json.loads(line) for line in run.questions.read_text().splitlines()]
+    asked = [row for row in questions if row["kind"] == "count" or row["split"] == "train"]
+    run.questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    publish_json(run.metrics, [])
+    text = " ".join(page_of(run, config).text.split())
+    assert "no option probabilities yet. The evaluate stage makes it." in text
+    publish_json(run.run_json, {"stages": {"evaluate": {"state": "done"}}})
+    text = " ".join(page_of(run, config).text.split())
+    for told in (
+        "no question of test, test_ood has options, and only those get probabilities.",
+        "no question of test, test_ood asks for the next step.",
+        "metrics.json holds no accuracy on test, test_ood.",
+    ):
+        assert f"Nothing to show: {told}" in text
+    assert "The evaluate stage makes it" not in text
+
+
 def test_gallery_holds_as_many_traces_as_asked_of_every_fate(make_run: MakeRun) -> None:
     page = page_of(*make_run(clips=24, gallery=20))
     assert page.tags["article"] == 20
@@ -146,6 +179,19 @@ def test_card_states_results_limits_licence_and_where_answers_come_from(make_run
     assert "license: unknown" in run.model_card.read_text(encoding="utf-8")
 
 
+def test_an_arm_that_saw_no_rationale_is_called_distilled_nowhere(make_run: MakeRun) -> None:
+    run, config = make_run()
+    publish_json(run.arm("distilled") / "training.json", {"questions_seen": 20, "rationales_seen": 0})
+    write_card(run, config)
+    page = page_of(run, config)
+    texts = (page.text.partition("Settings, and how to repeat")[0], run.model_card.read_text(encoding="utf-8"))
+    for text in (*texts, "\n".join(summary_lines(run))):
+        named = re.findall(r"distilled(?:_no_frames)?(?! \(saw no|_no_frames| student\.)", text)
+        assert named == [] and "distilled (saw no rationale)" in text
+        assert "learns from what was kept" not in text and "better than" not in text
+    assert "no student of this run" in texts[1] and "tags: [video]" in texts[1]
+
+
 def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_run: MakeRun) -> None:
     run, config = make_run()
     write_report(run, config, frames=read_frames, true_size=true_size)
@@ -154,3 +200,40 @@ def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_r
     text = "\n".join(lines)
     for word in ("pass@1 61.0%", "traces kept", "distilled", "recall 0.889", str(run.report)):
         assert word in text
+
+
+APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({}, "unknown"),
+        ({"README.md": "---\nlicense: mit\nlanguage: en\n---\nlicense: apache-2.0"}, "mit"),
+        ({"README.md": "---\nlicense: other\nlicense_name: 'qwen-research'\n---\n"}, "qwen-research"),
+        ({"README.md": "---\r\nlicense:\n- llama3.2\n---\r\n", "LICENSE": APACHE}, "llama3.2"),
+        ({"README.md": "---\ntags: [x]\n---\nlicense: mit", "config.json": '{"license": "gemma"}'}, "gemma"),
+        ({"config.json": '{"model_type": "llama"}', "LICENSE.txt": APACHE}, "apache-2.0"),
+        ({"License": "You may look at it."}, "other"),
+        ({"README.md": "---\nlicense: a\x1b[2J](javascript:x)\n---\n", "config.json": "[" * 100_000}, "unknown"),
+    ],
+)
+def test_the_licence_of_the_card_is_the_one_that_the_base_gives_itself(
+    make_run: MakeRun, tmp_path: Path, files: dict[str, str], name: str
+) -> None:
+    run, config = make_run()
+    base = tmp_path / "base"
+    base.mkdir()
+    for file, text in files.items():
+        (base / file).write_text(text)
+    foreign = config.model_copy(update={"student": config.student.model_copy(update={"base": str(base)})})
+    write_card(run, foreign)
+    card = run.model_card.read_text(encoding="utf-8")
+    assert card.startswith(f"---\nlicense: {name}\n") and "Apache-2.0" not in card
+    assert ("unknown: see the base's licence" in card) == (name == "unknown")
+
+
+def test_a_base_of_the_hub_is_of_unknown_licence(make_run: MakeRun) -> None:
+    run, config = make_run()
+    write_card(run, config.model_copy(update={"student": config.student.model_copy(update={"base": "org/model"})}))
+    assert "license: unknown" in run.model_card.read_text(encoding="utf-8")

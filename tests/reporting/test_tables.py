@@ -7,7 +7,7 @@ from aot.records import MetricRow
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import points
 from aot.reporting.tables import gap_sentence, headline_rows, honest_sentences, kind_tables, roles
-from aot.runs import RunFolder
+from aot.runs import RunFolder, publish_json
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
 
@@ -29,7 +29,7 @@ def with_difference(data: RunData, low: float, value: float, high: float) -> Run
     [
         (0.02, 0.1, 0.2, "distilled is better than"),
         (-0.2, -0.1, -0.02, "distilled is worse than"),
-        (-0.05, 0.01, 0.07, "exclude a gain above 7.0 and a loss above 5.0 points"),
+        (-0.05, 0.01, 0.07, "a gain of more than 7.0 points and a loss of more than 5.0 can be ruled out"),
     ],
 )
 def test_headline_sentence_is_honest_either_way(
@@ -65,8 +65,33 @@ def test_gap_is_not_told_where_the_bigrams_do_not_differ(make_run: MakeRun) -> N
 
 
 def test_roles_follow_the_weights_and_not_the_names(make_run: MakeRun) -> None:
-    _, config = make_run()
-    assert (roles(config).control, roles(config).main) == ("answer_only", "distilled")
+    run, config = make_run()
+    role = roles(load_run(run).learning, config)
+    assert (role.control, role.main) == ("answer_only", "distilled")
+
+
+@pytest.mark.parametrize(
+    ("facts", "main", "what"),
+    [
+        ({"questions_seen": 1200, "rationales_seen": 1}, "distilled", "on 1,200 answers and 1 rationale (λ=1)"),
+        ({"questions": 9, "rationales": 5}, "distilled", "on 9 answers and 5 rationales (λ=1)"),
+        (
+            {"questions_seen": 9, "rationales_seen": 0, "rationales": 5},
+            None,
+            "saw no rationale: trained on answers only",
+        ),
+        (None, "distilled", "no record of what it saw"),
+    ],
+)
+def test_what_an_arm_is_follows_its_record_of_what_it_saw(
+    make_run: MakeRun, facts: dict[str, int] | None, main: str | None, what: str
+) -> None:
+    run, config = make_run()
+    record = run.arm("distilled") / "training.json"
+    record.unlink() if facts is None else publish_json(record, facts)
+    data = load_run(run)
+    assert roles(data.learning, config).main == main
+    assert what in next(row.what for row in headline_rows(data, config) if row.arm.startswith("distilled"))
 
 
 def test_points_have_no_negative_zero() -> None:

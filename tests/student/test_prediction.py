@@ -8,6 +8,7 @@ import pytest
 import torch
 from student_kit import LABELS, ask, asked, assert_prompts_of_training, make_question, make_run, run_config
 
+from aot.evaluation.scoring import score
 from aot.student.batches import model_inputs, prompt_items
 from aot.student.frames import FramePixels
 from aot.student.likelihood import _full_sums, _shared_sums
@@ -69,6 +70,15 @@ def test_likelihood_gives_a_probability_for_each_choice(trained: Any) -> None:
         assert len(prediction.choice_probs) == len(question.choices)
         assert sum(prediction.choice_probs) == pytest.approx(1)
         assert prediction.answer == question.choices[prediction.choice_probs.index(max(prediction.choice_probs))]
+
+
+def test_the_likeliest_of_options_that_only_letters_tell_apart_is_a_letter(trained: Any) -> None:
+    question = next(q for q in asked(trained[1]) if q.choices)
+    choices = (question.answer, question.answer.upper(), *question.choices[2:])
+    by_letter = question.model_copy(update={"choices": choices, "answer": choices[1], "answer_index": 1})
+    (made,) = ask(trained, "likelihood", questions=[by_letter])
+    assert made.answer == "ABC"[made.choice_probs.index(max(made.choice_probs))]
+    assert score(made, by_letter).correct == (made.answer == "B") and score(made, by_letter).state == "scored"
 
 
 def test_question_that_cannot_be_asked_becomes_a_row_with_an_error(trained: Any) -> None:

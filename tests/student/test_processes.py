@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from student_kit import make_run, read_lines, run_config
 
 from aot.errors import GuardStop, SourceError
+from aot.lease import hold
 from aot.records import Question
 from aot.runs import RunFolder, publish_rows, read_rows
+from aot.student.launch import command
 from aot.student.loading import load_student
 from aot.student.train import train_arm
 from aot.student.zero import ZERO
@@ -92,6 +94,13 @@ def test_error_of_a_process_is_told_as_our_error(bases: dict[str, Path], tmp_pat
     publish_rows(run.questions, [])
     with pytest.raises(SourceError, match="no question of the train split"):
         train_arm(run, config, config.train.arms[1])
+
+
+def test_processes_of_a_training_work_under_the_lease_of_who_started_them(tmp_path: Path) -> None:
+    run, arm = RunFolder(tmp_path), run_config(tmp_path).train.arms[0]
+    assert command(run, arm, procs=2)[-3:] == ["aot.student.worker", str(tmp_path), arm.name]
+    with hold(run.lease, root=run.root, command=["aot", "train"]) as lease:
+        assert command(run, arm, procs=2)[-2:] == [arm.name, lease.id]
 
 
 def test_worker_without_arguments_says_how_to_call_it() -> None:

@@ -27,6 +27,11 @@ def test_times_and_frames_alternate_even_if_the_template_puts_images_first(rende
     )
 
 
+def test_options_that_only_letters_tell_apart_are_shown_with_letters(renderer: Renderer) -> None:
+    question = make_question(0, uri="c.mp4").model_copy(update={"answer_index": 0})
+    assert "Choices: A. fry onion; B. chop egg; C. wash rice." in renderer.prompt(question, TIMES_S, "direct")
+
+
 def test_modes_differ_in_their_last_words_only(renderer: Renderer) -> None:
     question = make_question(0, uri="c.mp4")
     direct, reason = (renderer.prompt(question, TIMES_S, mode) for mode in ("direct", "reason"))

@@ -16,7 +16,8 @@ from text_kit import SIZES, lessons_of, save_text_base, sums, text_config, text_
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from aot.config import RunConfig
-from aot.errors import CheckpointError, SourceError
+from aot.errors import CheckpointError, GuardStop, SourceError
+from aot.records import Lesson
 from aot.runs import RunFolder
 from aot.student.collate import LessonCollator
 from aot.student.guards import StopFlag
@@ -112,6 +113,21 @@ def test_every_packable_model_type_gives_the_logits_of_padded_rows(model_type: s
         picked = log_probs.gather(-1, targets.clamp(min=0)[..., None])[..., 0][targets != -100]
         losses.append(torch.sort(picked).values)
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("order", ["pre", "post", "adaptive"])
+def test_an_arm_whose_chains_are_answers_alone_is_not_trained(base: Path, tmp_path: Path, order: str) -> None:
+    config = text_config(base, arm={"order": order})
+    said = [(q.id, f"Answer: {q.answer}") for q in sums()]
+    lessons = {
+        "pre": [Lesson(question_id=name, mode="reason", rationale=text) for name, text in said],
+        "post": [Lesson(question_id=name, mode="explain", label=f"{text}\n") for name, text in said],
+        "adaptive": [Lesson(question_id=name, mode="adaptive", forced="At once.\n", rationale=t) for name, t in said],
+    }[order]
+    run = text_run(tmp_path / "run", config, lessons=lessons)
+    with pytest.raises(GuardStop, match="arm all is to learn rationales, but none of its 12 examples has one"):
+        train_arm(run, config, config.train.arms[0])
+    assert not (run.arm("all") / "training.json").exists()
 
 
 def test_a_packed_neighbour_changes_nothing_for_the_others(base: Path) -> None:

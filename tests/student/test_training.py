@@ -1,5 +1,6 @@
 """Training one arm: the loss falls, the gradient does not depend on how a batch is cut, and guards stop bad runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 from student_kit import assert_same_gradients, first_gradient, make_run, read_lines, run_config, trainer_of
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
-from aot.records import Verdict
-from aot.runs import publish_rows
+from aot.records import Trace, Verdict
+from aot.runs import publish_rows, read_rows
 from aot.student.guards import GradientCheck
 from aot.student.loading import load_student
 from aot.student.lora import add_lora, default_pattern
@@ -45,6 +46,50 @@ def test_a_question_that_leaks_into_another_split_is_not_trained_on(bases: dict[
     session = open_session(run, config, config.train.arms[1], store=FrameStore(run.frames))
     assert {f"q{i}" for i in range(10)} - {example.question_id for example in session.data.examples} == {"q3"}
     assert session.data.dropped["leaks_into_test"] == 1
+
+
+def test_an_arm_that_is_to_learn_rationales_and_has_none_is_not_trained(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], max_steps=2)
+    run = make_run(tmp_path / "run", config)
+    publish_rows(run.kept, [])
+    with pytest.raises(GuardStop, match=r"arm distilled is to learn rationales, but none of its 10 examples has one"):
+        train_arm(run, config, config.train.arms[1])
+    assert not run.arm("distilled").exists()
+
+
+def test_rationales_that_are_all_too_long_are_as_good_as_none(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], max_steps=2)
+    run = make_run(tmp_path / "run", config)
+    rows = open_session(run, config, config.train.arms[1], store=FrameStore(run.frames)).data.examples
+    longest = max(row.direct.num_tokens for row in rows)
+    short = config.model_copy(update={"student": config.student.model_copy(update={"max_tokens": longest})})
+    with pytest.raises(GuardStop, match=r"'rationale_too_long': 9.*student.max_tokens"):
+        train_arm(run, short, config.train.arms[1])
+
+
+def test_an_arm_whose_steps_come_to_none_of_its_rationales_is_not_trained(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    config = run_config(bases["idefics3"], max_steps=1, questions_per_step=2, questions_per_device=2)
+    run = make_run(tmp_path / "run", config)
+    session = open_session(run, config, config.train.arms[1], store=FrameStore(run.frames))
+    seen = {example.question_id for example in session.seen()}
+    assert len(seen) == 2
+    publish_rows(run.kept, [trace for trace in read_rows(run.kept, Trace) if trace.question_id not in seen])
+    with pytest.raises(GuardStop, match=r"its 1 steps come to none of its \d rationales; raise train.max_steps"):
+        train_arm(run, config, config.train.arms[1])
+
+
+def test_the_record_of_an_arm_counts_what_its_steps_came_to(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], max_steps=1)
+    run = make_run(tmp_path / "run", config)
+    for arm in config.train.arms:
+        train_arm(run, config, arm)
+    answers, rationales = (json.loads((run.arm(arm.name) / "training.json").read_text()) for arm in config.train.arms)
+    assert (answers["questions_seen"], answers["rationales_seen"], answers["questions"]) == (4, 0, 10)
+    assert rationales["questions_seen"] == 4 and rationales["rationales_seen"] in (3, 4)
+    row = read_lines(run.arm("distilled") / "metrics.jsonl")[0]
+    assert row["rationale_tokens"] > 0
 
 
 def test_answer_only_arm_computes_no_rationale_rows(bases: dict[str, Path], tmp_path: Path) -> None:

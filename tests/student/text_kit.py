@@ -88,6 +88,9 @@ def text_config(base: Path, *, arm: dict[str, Any] | None = None, **train: Any) 
         "questions_per_device": 8, "save_steps": 2, "warmup_steps": 1, "learning_rate": 0.01, "pack_tokens": 128,
         "lora": {"rank": 4, "alpha": 8}, **train,
     }  # fmt: skip
+    own = {"max_steps", "learning_rate"} & (arm or {}).keys()  # which are then read of the arm, and of nobody else
+    own |= {"lora"} if (arm or {}).get("tuning") == "full" else set()
+    settings = {key: value for key, value in settings.items() if key not in own}
     student = {"base": str(base), "device": "cpu", "max_answer_tokens": 12, "max_rationale_tokens": 60}
     raw = {
         "data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": student, "train": settings,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from aot.config import RunConfig, parse_config
+from aot.pipeline.prepare import usable_questions
 from aot.records import ClipAnnotation, MediaRef, Question
 from aot.runs import RunFolder, publish_rows
 from aot.teacher.procedure import ProcedureModel
@@ -78,13 +79,8 @@ def make_run(root: Path, *, train: int = 4, test: int = 2) -> RunFolder:
     )  # fmt: skip
     assert not refused
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in kitchen.annotations))
-    publish_rows(run.questions, [as_question(asdict(row)) for row in kitchen.questions])
+    publish_rows(run.questions, usable_questions(kitchen.questions, dataset="toy_kitchen")[0])
     return run
-
-
-def as_question(fields: dict[str, Any]) -> Question:
-    media = MediaRef(uri=fields.pop("uri"), start_s=fields.pop("start_s"), end_s=fields.pop("end_s"))
-    return Question.model_validate({**fields, "dataset": "toy_kitchen", "media": media})
 
 
 def config_of(**teacher: Any) -> RunConfig:

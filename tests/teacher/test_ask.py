@@ -35,14 +35,14 @@ def test_a_drawn_clip_is_answered(tmp_path: Path) -> None:
     truth = plan_toy_kitchen(tmp_path, seed=8, counts=counts).annotations[0]
     labels = [segment.label for segment in truth.segments]
     asked = f"Which step comes right after {labels[0]}?"
-    assert ask(tmp_path / truth.uri, asked).answer == labels[1]
+    assert ask(tmp_path / truth.uri, asked).trace.answer == labels[1]
     known = [annotation(f"{i}", "recipe", *labels, "eat dinner") for i in range(3)]
-    assert ask(tmp_path / truth.uri, "Which step comes next?", annotations=known).answer == "eat dinner"
+    assert ask(tmp_path / truth.uri, "Which step comes next?", annotations=known).trace.answer == "eat dinner"
 
 
 @needs_clips
 def test_the_real_pancake_clip_gives_an_honest_trace() -> None:
-    trace = ask(REAL / "flipping_a_pancake.mkv", "Which step comes next?")
+    trace = ask(REAL / "flipping_a_pancake.mkv", "Which step comes next?").trace
     assert trace.steps
     assert all(step.frame_times_s for step in trace.steps if step.call.tool == "list_steps")
     assert trace.status == "failed" or trace.answer
@@ -50,7 +50,7 @@ def test_the_real_pancake_clip_gives_an_honest_trace() -> None:
 
 @needs_clips
 def test_a_question_that_no_rule_fits_fails_at_parse() -> None:
-    trace = ask(REAL / "cooking_stove.avi", "Why does she smile?")
+    trace = ask(REAL / "cooking_stove.avi", "Why does she smile?").trace
     assert (trace.status, trace.error.boundary, trace.answer) == ("failed", "parse", "")
 
 

@@ -21,7 +21,7 @@ def test_what_the_script_says_follows_from_what_the_tools_see(row: dict, monkeyp
     monkeypatch.chdir(ROOT)  # The config names its files from here.
     config = load_config(Path("configs/video/chat_clips.yaml"))
     choices = tuple(row.get("choices", ()))
-    trace = ask(CLIPS / row["video"], row["question"], kind=row["kind"], choices=choices, config=config)
+    trace = ask(CLIPS / row["video"], row["question"], kind=row["kind"], choices=choices, config=config).trace
     if row["id"] in FAILED:
         assert (trace.status, trace.error.boundary) == ("failed", FAILED[row["id"]])
         return

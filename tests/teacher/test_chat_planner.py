@@ -22,6 +22,7 @@ from aot.teacher.executor import run_candidate
 from aot.teacher.kit import Budget
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
+from aot.teacher.shuffle import reordered
 from aot.teacher.tools import TOOLS, Tool, ToolContext
 from aot.teacher.tools.base import ToolArguments, ToolResult
 from aot.teacher.tools.choosing import AnyTool
@@ -211,6 +212,17 @@ def test_a_verified_choice_is_asked_again_in_other_orders(view: ClipView, habit:
     assert len(trace.shuffled_answers) == 4
     assert (set(trace.shuffled_answers) != {"mix egg"}) == changes
     assert trace.usage.chat_calls == 2 * 5
+
+
+@pytest.mark.parametrize(("said", "stored"), [("B", "B"), ("(b)", "B"), ("C. fry fish", "C"), ("fry fish", "C")])
+def test_where_only_letters_tell_options_apart_the_answer_is_a_letter_and_the_order_stays(
+    view: ClipView, said: str, stored: str
+) -> None:
+    choices = ("Mix egg", "mix egg", "fry fish")
+    by_letter = CHOICE.model_copy(update={"choices": choices, "answer": "mix egg", "answer_index": 1})
+    trace = trace_of(view, LIST, answer(said, 1), asked=by_letter)
+    assert trace.answer == stored and verifies(trace, by_letter) == (stored == "B")
+    assert reordered(by_letter, times=4, seed=0) == [] and len(reordered(CHOICE, times=4, seed=0)) == 4
 
 
 def test_the_rules_are_asked_in_other_orders_too(view: ClipView) -> None:

@@ -204,7 +204,8 @@ def test_the_config_chooses_what_stands_behind_each_tool(tmp_path: Path) -> None
     }
     section = {"model": "m", "backend": "scripted", "script": "-"}
     config = parse_config(
-        {"data": {"dataset": "toy_kitchen"}, "chat": section, "teacher": {"tools": chosen}}, source="test"
+        {"data": {"dataset": "toy_kitchen"}, "chat": section, "teacher": {"planner": "chat", "tools": chosen}},
+        source="test",
     )
     tools = make_tools(config, vision=Sees(""), clips_root=tmp_path)
     assert {name: tool.source for name, tool in tools.items()} == {
@@ -247,7 +248,8 @@ def test_subtitles_are_found_by_words_in_any_form_and_none_from_after_the_window
 
 
 def test_a_cue_that_goes_on_after_the_window_is_not_told(said_clip: Callable[..., Any]) -> None:
-    assert said_clip("flip", subtitles="00:03.000 --> 00:04.500\nNow flip, then serve.\n").cues == ()
+    found = said_clip("flip", subtitles="00:03.000 --> 00:04.500\nNow flip, then serve.\n")
+    assert (found.cues, found.cues_past_window) == ((), 1)
 
 
 def test_at_most_twelve_cues_are_told_and_rare_words_win(said_clip: Callable[..., Any]) -> None:
@@ -261,6 +263,40 @@ def test_a_clip_without_subtitles_or_outside_its_folder_is_a_tool_error(said_cli
         said_clip("flip", subtitles=None)
     with pytest.raises(ToolError, match="outside the folder"):
         said_clip("flip", uri="../pan.mp4")
+
+
+def test_what_was_odd_about_a_subtitle_file_is_told_but_not_the_name_of_the_clip(
+    said_clip: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "pan.de.vtt").write_text("WEBVTT\n")
+    body = b"WEBVTT\n\nlost\n\n00:01.000 --> 00:02.000\nflip\n\n00:02.000 --> 00:01.000\nnever\n"
+    (tmp_path / "pan.en-US.vtt").write_bytes(
+        body + b"\n00:02.000 --> 00:03.000\nflip the cr\xc3\xaape in the caf\xe9\n"
+    )
+    result = said_clip("flip", subtitles=None)
+    assert [cue.text for cue in result.cues] == ["flip", "flip the crêpe in the caf\ufffd"]
+    assert result.unreadable_cues == 2  # one ends before it starts, one text stands in no cue
+    assert result.source.model_dump() == {
+        "file": ".en-US.vtt", "files_not_read": (".de.vtt",), "guessed_encoding": "", "bad_characters": 1,
+        "folded_cues": 0, "shortened_cues": 0,
+    }  # fmt: skip
+    assert "pan" not in result.model_dump_json()
+
+
+def test_a_phrase_of_captions_that_roll_is_told_once_when_it_is_said(said_clip: Callable[..., Any]) -> None:
+    rolling = (
+        "WEBVTT\n\n00:00.500 --> 00:01.990\n \nnow<00:00.800><c> flip</c><00:01.200><c> it</c>\n\n"
+        "00:01.990 --> 00:02.000\nnow flip it\n \n\n00:02.000 --> 00:03.500\nnow flip it\nand<00:02.500><c> serve</c>\n"
+    )
+    result = said_clip("flip", subtitles=rolling)
+    assert [(cue.start_s, cue.end_s, cue.text) for cue in result.cues] == [(0.5, 2.0, "now flip it")]
+    assert result.source.folded_cues == 2
+
+
+def test_subtitles_in_an_unknown_encoding_are_a_tool_error(said_clip: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "pan.srt").write_bytes(b"1\n00:01 --> 00:02\n" + bytes(range(128, 256)))
+    with pytest.raises(ToolError, match=r"pan\.srt is not UTF-8 .* save it as UTF-8"):
+        said_clip("flip", subtitles=None)
 
 
 def test_orders_in_subtitles_reach_a_planner_as_fenced_data_only(said_clip: Callable[..., Any]) -> None:

@@ -35,6 +35,15 @@ def test_a_step_waits_for_the_one_that_always_came_before() -> None:
     assert best(ProcedureModel.from_annotations(rows), "cut") == "mix"
 
 
+def test_one_label_of_two_tasks_is_two_steps() -> None:
+    rows = [annotation(f"s{i}", "soup", "chop leek", "stir", "pour soup") for i in range(9)]
+    rows += [annotation(f"p{i}", "pie", "mix dough", "bake") for i in range(4)]
+    rows += [annotation("p4", "pie", "mix dough", "bake", "stir", "spread icing")]  # a step that few pies have
+    model = ProcedureModel.from_annotations(rows)
+    assert best(model, "mix dough", "bake", "stir") == "spread icing"
+    assert best(model, "chop leek", "stir") == "pour soup"
+
+
 def test_a_stray_step_does_not_mislead() -> None:
     model = ProcedureModel.from_annotations(ROWS)
     assert best(model, "boil water", "add tea", "walk dog") == "pour milk"

@@ -220,7 +220,7 @@ def test_stats_hold_yield_cost_and_tool_accuracy(run: RunFolder) -> None:
     total = next(row for row in stats["yields"] if (row["split"], row["kind"]) == ("train", "all"))
     assert 0 < total["pass_at_1"]["value"] <= total["pass_at_k"]["value"] <= total["pass_at_k"]["high"] <= 1
     assert all(row["pass_at_k"] is None for row in stats["yields"] if row["split"] != "train")
-    assert stats["seconds_per_kept_trace"] > 0
+    assert stats["seconds_per_verified_trace"] > 0
 
 
 def test_questions_of_one_clip_stay_with_one_worker(run: RunFolder) -> None:

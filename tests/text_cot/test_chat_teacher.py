@@ -19,7 +19,7 @@ from check_chat_faults import check_faults  # noqa: E402
 from check_chat_kills import check_kills  # noqa: E402
 from fault_server import FaultServer  # noqa: E402
 
-from aot.config import RunConfig, load_config, parse_config  # noqa: E402
+from aot.config import RunConfig, load_config, parse_config, read_settings  # noqa: E402
 from aot.errors import ConfigError, GuardStop  # noqa: E402
 from aot.pipeline import run_stages  # noqa: E402
 from aot.records import Question, Trace  # noqa: E402
@@ -35,9 +35,8 @@ REPLY = "2 + 3 = 5.\nAnswer: 5"
 
 
 def with_teacher(config: RunConfig, **teacher: object) -> RunConfig:
-    return parse_config(
-        {**config.model_dump(mode="json"), "teacher": {**config.teacher.model_dump(mode="json"), **teacher}}, source="t"
-    )
+    settings = read_settings(config)
+    return parse_config({**settings, "teacher": {**settings["teacher"], **teacher}}, source="t")
 
 
 def ask(
@@ -253,7 +252,9 @@ def test_agreement_counts_answers_that_mean_the_same_once() -> None:
 
 
 def test_the_run_fails_before_any_work_when_the_model_cannot_be_asked(tmp_path: Path) -> None:
-    config = chat_config("", folder=tmp_path / "run", train=1, backend="scripted", script=str(tmp_path / "none.jsonl"))
+    settings = chat_settings("", folder=tmp_path / "run", train=1)
+    settings["chat"] = {"model": "m", "backend": "scripted", "script": str(tmp_path / "none.jsonl")}
+    config = parse_config(settings, source="t")
     with pytest.raises(ConfigError, match="none"):
         run_stages(config, config_path=Path("t.yaml"), command=["t"], stages=("prepare", "generate"))
     assert not (tmp_path / "run").exists()

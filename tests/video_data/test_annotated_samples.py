@@ -38,8 +38,8 @@ def test_coin_sample() -> None:
 
 def test_crosstask_sample() -> None:
     clips, segments, questions, refused = counts(read("crosstask", "crosstask"))
-    assert (clips, segments, refused) == (120, 924, {"starts_with_previous": 9, "too_few_steps": 3})
-    assert questions == {(s, k): n for k in ("next_choice", "next_open") for s, n in (("train", 690), ("test", 105))}
+    assert (clips, segments, refused) == (120, 924, {"too_few_steps": 3})
+    assert questions == {(s, k): n for k in ("next_choice", "next_open") for s, n in (("train", 698), ("test", 106))}
 
 
 def test_epic_sample() -> None:
@@ -50,6 +50,6 @@ def test_epic_sample() -> None:
 
 def test_nextqa_sample() -> None:
     clips, _, questions, refused = counts(read("nextqa", "nextqa_sample.csv"))
-    assert (clips, refused) == (0, {"bad_choices": 2})
-    kinds = {"CW": 124, "CH": 41, "TC": 38, "TN": 37, "DL": 23, "DO": 22, "DC": 10, "TP": 3}
+    assert (clips, refused) == (0, {})
+    kinds = {"CW": 124, "CH": 42, "TC": 38, "TN": 37, "DL": 24, "DO": 22, "DC": 10, "TP": 3}
     assert by_kind(questions) == kinds

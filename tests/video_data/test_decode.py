@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from clipmaker import draw_audio, draw_blink, draw_clip, draw_huge_clip, grey_index
 
-from video_data.backends import pick_with_decord, pick_with_pyav
 from video_data.budgets import Budgets
 from video_data.decode import probe, read_frames, sample_frames
 from video_data.errors import VideoError
-from video_data.scan import scan
 
 BUDGETS = Budgets()
 
@@ -37,9 +35,8 @@ def test_probe_tells_the_known_facts_of_real_clips(shared_clips: Path, name: str
 
 def test_probe_tells_durations_and_sound(shared_clips: Path) -> None:
     pancake, stove = probe(shared_clips / "flipping_a_pancake.mkv"), probe(shared_clips / "cooking_stove.avi")
-    assert (round(pancake.duration_s, 1), pancake.has_audio, pancake.backend) == (10.3, True, "decord")
+    assert (round(pancake.duration_s, 1), pancake.has_audio, pancake.backend) == (10.3, True, "pyav")
     assert (round(stove.duration_s, 1), stove.has_audio, stove.backend) == (9.0, False, "pyav")
-    assert "decord" in stove.note
 
 
 def test_frames_stored_out_of_order_come_in_order(shared_clips: Path) -> None:
@@ -81,16 +78,15 @@ def test_colours_are_red_green_blue(clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec"), [("mp4", "libx264"), ("avi", "mpeg4"), ("mkv", "libx264"), ("ts", "libx264")]
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("avi", "mpeg4"), ("avi", "libx264"), ("mkv", "libx264"), ("ts", "libx264")],
 )
-def test_both_decoders_give_the_same_pictures(tmp_path: Path, suffix: str, codec: str) -> None:
+def test_every_container_gives_all_pictures_in_order_with_their_times(tmp_path: Path, suffix: str, codec: str) -> None:
     path = draw_clip(tmp_path / f"c.{suffix}", codec=codec)
-    facts = scan(path, budgets=BUDGETS)
     frames = read_frames(path)
-    other = pick_with_pyav(facts, range(len(facts.pts)), max_side_px=None, budgets=BUDGETS)
     assert frames.times_s == pytest.approx([i / 8 for i in range(24)], abs=0.002)
     assert [grey_index(frame) for frame in frames.frames_THWC] == list(range(24))
-    assert np.abs(frames.frames_THWC.astype(int) - other.frames_THWC).mean() < 4
+    assert frames.verdict == "complete"
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -104,21 +100,13 @@ def test_a_variable_rate_keeps_its_true_times(tmp_path: Path, suffix: str) -> No
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotation_is_applied_once_by_both_decoders(tmp_path: Path, degrees: int) -> None:
-    path = draw_clip(tmp_path / "r.mp4", rotate_degrees=degrees)
-    facts = scan(path, budgets=BUDGETS)
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_turned_clip_is_shown_upright(tmp_path: Path, degrees: int, suffix: str) -> None:
+    plain = read_frames(draw_clip(tmp_path / f"p.{suffix}"), indices=[0]).frames_THWC[0]
+    path = draw_clip(tmp_path / f"r.{suffix}", rotate_degrees=degrees)
     frames = read_frames(path, indices=[0])
     assert (frames.true_width, frames.true_height) == ((96, 72) if degrees == 180 else (72, 96))
-    other = pick_with_pyav(facts, [0], max_side_px=None, budgets=BUDGETS)
-    assert frames.frames_THWC.shape == other.frames_THWC.shape
-    assert np.abs(frames.frames_THWC.astype(int) - other.frames_THWC).mean() < 4
-
-
-def test_the_real_rotated_clip_looks_the_same_through_both_decoders(shared_clips: Path) -> None:
-    facts = scan(shared_clips / "rotated_90.mov", budgets=BUDGETS)
-    one = pick_with_decord(facts, [0], max_side_px=None).frames_THWC
-    two = pick_with_pyav(facts, [0], max_side_px=None, budgets=BUDGETS).frames_THWC
-    assert np.abs(one.astype(int) - two).mean() < 6
+    assert np.abs(frames.frames_THWC[0].astype(int) - np.rot90(plain, k=degrees // 90)).mean() < 1
 
 
 def test_max_side_scales_down_but_never_up(clip: Path) -> None:
@@ -137,15 +125,27 @@ def test_a_cut_file_is_partial_and_says_what_is_missing(tmp_path: Path) -> None:
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     facts = probe(cut)
     assert facts.verdict == "partial"
-    assert "declares" in facts.note
+    assert "the file is cut off" in facts.note
+    assert (facts.duration_s, facts.spans_s[-1][1] < 8) == (12.0, True)
     assert read_frames(cut, indices=[0]).verdict == "partial"
 
 
-def test_a_hole_in_a_steady_stream_is_partial(tmp_path: Path) -> None:
-    steady = list(range(0, 5000, 100))
-    path = draw_clip(tmp_path / "hole.mkv", times_ms=[ms for ms in steady if not 2000 < ms < 3500])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_screen_that_stands_still_is_complete(tmp_path: Path, suffix: str) -> None:
+    times_ms = [ms for ms in range(0, 5000, 100) if not 2000 < ms < 3500]
+    facts = probe(draw_clip(tmp_path / f"still.{suffix}", times_ms=times_ms))
+    assert (facts.verdict, facts.note, facts.spans_s) == ("complete", "", ((0.0, facts.duration_s),))
+
+
+def test_packets_lost_from_a_transport_stream_leave_a_hole_that_is_told(tmp_path: Path) -> None:
+    data = draw_clip(tmp_path / "w.ts", num_frames=96, gop=8).read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    path = tmp_path / "lost.ts"
+    path.write_bytes(b"".join(packets[:100] + packets[140:]))
     facts = probe(path)
-    assert (facts.verdict, "no frames for 1.50 s after 2.00 s" in facts.note) == ("partial", True)
+    assert facts.verdict == "partial"
+    assert len(facts.spans_s) == 2
+    assert read_frames(path).spans_s == facts.spans_s
 
 
 def test_a_clip_shorter_than_a_microsecond_still_has_a_length(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from video_data.datasets.clip_folder import ClipFolder
-from video_data.datasets.next_steps import NextRule, next_questions
+from video_data.datasets.next_steps import NextRule, next_questions, num_started_together
 from video_data.datasets.official import StepClip, Wanted
 from video_data.datasets.rows import SegmentRow
 from video_data.datasets.strict_jsonl import RowProblem
@@ -37,6 +37,37 @@ def test_history_and_window_are_limited_as_asked() -> None:
     assert [(row.item, row.reason) for row in refused] == [("b", "too_few_steps")]
 
 
+def steps(*times: tuple[float, float, str]) -> StepClip:
+    return StepClip("a", "train", "tea", 100.0, tuple(SegmentRow(*one) for one in times))
+
+
+@pytest.mark.parametrize(
+    ("asked_starts_s", "end_s"), [(10.0, 10.5), (10.2, 10.5), (10.5, 10.5), (12.0, 12.0), (14.0, 14.0), (20.0, 14.0)]
+)
+def test_every_step_is_asked_after_the_one_before_it_even_where_both_start_together(
+    asked_starts_s: float, end_s: float
+) -> None:
+    one = steps((10.0, 14.0, "boil"), (asked_starts_s, 25.0, "pour"), (30.0, 31.0, "stir"))
+    wanted = Wanted(None, None, kinds=("next_open",), per_clip=None)
+    questions, refused = next_questions([one], wanted=wanted, rule=NextRule())
+    assert [(q.answer, q.end_s, q.steps_before) for q in questions] == [("pour", end_s, 1), ("stir", 25.0, 2)]
+    assert not refused and num_started_together([one]) == (asked_starts_s < 10.5)
+
+
+@pytest.mark.parametrize("last_starts_s", [5.0, 29.2, 29.96, 30.0])
+def test_an_action_is_asked_a_gap_before_it_starts_whether_or_not_the_last_one_has_begun(last_starts_s: float) -> None:
+    one = steps((last_starts_s, 40.0, "take cup"), (30.0, 31.0, "wash cup"))
+    wanted = Wanted(None, None, kinds=("next_open",))
+    (question,), refused = next_questions([one], wanted=wanted, rule=NextRule(cut="before_next", labels="closed"))
+    assert (question.answer, question.end_s, question.steps_before, refused) == ("wash cup", 29.0, 1, [])
+
+
+def test_an_action_before_which_nothing_can_be_seen_is_refused() -> None:
+    one = steps((0.1, 0.5, "take cup"), (0.9, 3.0, "wash cup"))
+    questions, refused = next_questions([one], wanted=Wanted(None, None), rule=NextRule(cut="before_next"))
+    assert not questions and [row.reason for row in refused] == ["nothing_seen"]
+
+
 def test_too_few_labels_are_refused_and_not_padded() -> None:
     questions, refused = next_questions([CLIPS[1]], wanted=Wanted(None, None, kinds=("next_choice",)), rule=NextRule())
     assert not questions and [row.reason for row in refused] == ["too_few_labels"]
@@ -66,3 +97,25 @@ def test_nothing_outside_the_folder_is_found(tmp_path: Path) -> None:
         assert problem.value.reason == "path_outside"
     with pytest.raises(RowProblem):
         folder.find("../out")
+
+
+@pytest.mark.parametrize(("asked", "on_disk"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_ids_and_places_with_composed_and_decomposed_letters_are_found(
+    tmp_path: Path, asked: str, on_disk: str
+) -> None:
+    (tmp_path / on_disk / "deep").mkdir(parents=True)
+    (tmp_path / f"{on_disk}.mp4").write_text("x")
+    (tmp_path / on_disk / "deep" / "b.mp4").write_text("x")
+    folder = ClipFolder(tmp_path)
+    assert folder.find(asked)[0] == f"{on_disk}.mp4"
+    assert folder.find("b", places=(f"{asked}/deep/b",))[1] == tmp_path / on_disk / "deep" / "b.mp4"
+
+
+def test_an_id_that_two_spellings_of_a_name_answer_to_is_ambiguous(tmp_path: Path) -> None:
+    for name in ("caf\u00e9.mp4", "cafe\u0301.mp4"):
+        (tmp_path / name).write_text("x")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this disk holds one file under both names")
+    with pytest.raises(RowProblem) as problem:
+        ClipFolder(tmp_path).find("cafe\u0301")
+    assert problem.value.reason == "clip_ambiguous"

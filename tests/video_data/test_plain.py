@@ -51,10 +51,80 @@ def test_defaults_are_the_whole_clip_the_test_split_and_the_clip_as_group(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("answer", "answer_type"), [("Yes", "yes_no"), (2, "integer"), ("2.4s-5.1s", "span"), ("two eggs", "text")]
+    ("kind", "answer", "stored", "answer_type"),
+    [
+        ("mine", "Yes", "yes", "yes_no"),
+        ("mine", 2, "2", "integer"),
+        ("mine", 2.0, "2", "integer"),
+        ("mine", "2.4s-5.1s", "2.4s-5.1s", "span"),
+        ("mine", "0,5s-1,5s", "0.5s-1.5s", "span"),
+        ("mine", "two eggs", "two eggs", "text"),
+        ("mine", "1-2", "1-2", "text"),
+        ("next_open", "fry egg", "fry egg", "text"),
+        ("before", "3", "3", "text"),
+        ("after", "yes", "yes", "text"),
+        ("count", "two", "two", "integer"),
+        ("count", 3.0, "3", "integer"),
+        ("present", "No", "no", "yes_no"),
+        ("when", "2.4s-5.1s", "2.4s-5.1s", "span"),
+    ],
 )
-def test_the_answer_type_follows_from_the_answer(tmp_path: Path, answer: object, answer_type: str) -> None:
-    assert read(tmp_path, {**GOOD, "answer": answer}).questions[0].answer_type == answer_type
+def test_the_answer_type_follows_from_the_kind_and_for_own_kinds_from_the_answer(
+    tmp_path: Path, kind: str, answer: object, stored: str, answer_type: str
+) -> None:
+    (row,) = read(tmp_path, {**GOOD, "kind": kind, "answer": answer}).questions
+    assert (row.answer, row.answer_type) == (stored, answer_type)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "0,5s-1,5s", "0.5s–1.5s", "0.5 - 1.5 s", "0.5-1.5", "0.50s - 1.50s", "0.5 s to 1.5 s",
+        "from 0.5 to 1.5 seconds",
+        "[0.5s-1.5s]", "(0.5 − 1.5)", "500ms-1500ms", "500-1500 ms", "0.5s-1500ms", "0:00.5-0:01.5",
+        "00:00,500 --> 00:01,500",
+        "00:00:00.500 - 00:00:01.500", "0.5 sec — 1.5 sec", "between 0.5 s and 1.5 s.", "0.5s-1.5",
+    ],
+)  # fmt: skip
+def test_a_span_of_kind_when_may_be_written_in_many_ways(tmp_path: Path, written: str) -> None:
+    (row,) = read(tmp_path, {**GOOD, "kind": "when", "answer": written}).questions
+    assert (row.answer, row.answer_type) == ("0.5s-1.5s", "span")
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "reason"),
+    [
+        ("when", "after a while", "bad_answer"),
+        ("when", "1.5s", "bad_answer"),
+        ("when", 3, "bad_answer"),
+        ("when", "1.5s-0.5s", "bad_answer"),
+        ("when", "1.5s-1.5s", "bad_answer"),
+        ("when", "0:30-45", "bad_answer"),
+        ("when", "0.5-1.5 min", "bad_answer"),
+        ("when", "1,500ms-2,500ms", "bad_answer"),
+        ("when", "0.5, 1.5", "bad_answer"),
+        ("when", "1" * 5000 + "s-2s", "bad_answer"),
+        ("before", "0.5s-1.5s", "bad_answer"),
+        ("next_open", "0,5 s - 1,5 s", "bad_answer"),
+        ("next_choice", "fry egg", "bad_choices"),
+        ("When", "0.5s-1.5s", "bad_value"),
+        ("next choice", "fry egg", "bad_value"),
+        ("count", 2.5, "bad_value"),
+    ],
+)
+def test_an_answer_that_its_kind_does_not_fit_is_refused(
+    tmp_path: Path, kind: str, answer: object, reason: str
+) -> None:
+    data = read(tmp_path, {**GOOD, "kind": kind, "answer": answer})
+    assert [row.reason for row in data.refused] == [reason] and not data.questions
+
+
+def test_an_open_question_has_no_choices_and_any_other_kind_may(tmp_path: Path) -> None:
+    choices = {"choices": ["fry egg", "mix egg"]}
+    rows = [{**GOOD, **choices, "id": kind, "kind": kind} for kind in ("next_open", "next_choice", "after", "mine")]
+    data = read(tmp_path, *rows)
+    assert [row.id for row in data.questions] == ["next_choice", "after", "mine"]
+    assert "write next_choice" in data.refused[0].detail
 
 
 @pytest.mark.parametrize(
@@ -102,6 +172,22 @@ def test_a_bad_line_is_refused_by_number_and_its_neighbours_stay(tmp_path: Path,
     assert [row.id for row in data.questions] == ["first", "last"]
     assert [(row.item.split(":")[0], row.reason) for row in data.refused][:1] == [("questions.jsonl", reason)]
     assert data.refused[0].item == "questions.jsonl:2"
+
+
+@pytest.mark.parametrize("name", ["choices", "start_s", "end_s", "group", "split", "comment"])
+def test_null_counts_as_left_out(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, {**GOOD, name: None}) == read(tmp_path, GOOD)
+
+
+def test_null_for_a_field_that_is_needed_is_a_missing_field(tmp_path: Path) -> None:
+    assert [row.reason for row in read(tmp_path, {**GOOD, "answer": None}).refused] == ["missing_field"]
+
+
+def test_null_inside_an_annotation_counts_as_left_out_too(tmp_path: Path) -> None:
+    segments = [{"start_s": 0, "end_s": 1, "label": "fry", "note": None}, None]
+    entry = {"video": "a.mp4", "task": "eggs", "duration_s": 4.0, "segments": segments, "split": None}
+    data = read(tmp_path, GOOD, annotations=[entry])
+    assert data.refused == () and [s.label for s in data.annotations[0].segments] == ["fry"]
 
 
 def test_an_unknown_field_names_the_nearest(tmp_path: Path) -> None:
@@ -168,6 +254,31 @@ def test_a_window_that_shows_no_stored_frame_is_refused(tmp_path: Path) -> None:
     ]
     assert "the nearest is at 2.00 s" in checked.refused[0].detail
     assert [row.id for row in check_windows(questions, durations_s).questions] == ["on", "to", "gap", "tail"]
+
+
+NFC, NFD = "Cr\u00e8me br\u00fbl\u00e9e", "Cre\u0300me bru\u0302le\u0301e"
+
+
+@pytest.mark.parametrize(("asked", "on_disk"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (NFD, NFD)])
+def test_composed_and_decomposed_letters_name_the_same_clip(tmp_path: Path, asked: str, on_disk: str) -> None:
+    (tmp_path / on_disk).mkdir()
+    clip = tmp_path / on_disk / f"{on_disk}.mp4"
+    clip.write_bytes(b"clip")
+    rows = [{**GOOD, "id": name, "video": f"{name}/{name}.mp4"} for name in {asked, on_disk}]
+    data = read(tmp_path, *rows)
+    assert data.refused == () and data.clips == ((f"{on_disk}/{on_disk}.mp4", clip),)
+    assert {row.uri for row in data.questions} == {f"{on_disk}/{on_disk}.mp4"}
+
+
+@pytest.mark.parametrize("asked", [NFC, NFD])
+def test_two_files_that_differ_only_in_unicode_form_are_told(tmp_path: Path, asked: str) -> None:
+    for name in (NFC, NFD):
+        (tmp_path / f"{name}.mp4").write_bytes(b"clip")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this disk holds one file under both names")
+    data = read(tmp_path, GOOD, {**GOOD, "id": "x", "video": f"{asked}.mp4"})
+    assert [(row.item, row.reason) for row in data.refused] == [("questions.jsonl:2", "clip_ambiguous")]
+    assert len(data.questions) == 1 and "rename one of them" in data.refused[0].detail
 
 
 def test_a_missing_questions_file_is_told(tmp_path: Path) -> None:

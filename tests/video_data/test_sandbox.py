@@ -65,9 +65,18 @@ def test_a_stuck_or_crashed_child_is_replaced_and_the_next_file_is_read(clip: Pa
 
 
 def test_a_real_file_that_takes_too_long_is_told_as_a_timeout_of_the_limit_at_hand(clip: Path) -> None:
-    facts = probe_safely(clip, time_limit_s=0.0005)
-    assert (facts.reason, "longer than 0.0005 s" in facts.note) == ("timeout", True)
+    facts = probe_safely(clip, time_limit_s=1e-6)
+    assert (facts.reason, "longer than 1e-06 s" in facts.note) == ("timeout", True)
+    assert "frames.time_limit_s" in facts.note
     assert probe_safely(clip, time_limit_s=1e6).verdict == "complete"
+
+
+def test_the_time_limit_grows_with_the_pixels_and_bytes_of_a_clip(clip: Path) -> None:
+    with DecoderPool(workers=1) as pool:
+        pool.probe(clip, budgets=BUDGETS, time_limit_s=20)
+        (child,) = pool._children
+        grown = 20 * (1 + clip.stat().st_size / 1e9) * (1 + 24 * 96 * 72 / 1e9)
+        assert child.limit_s == pytest.approx(grown, rel=1e-9)
 
 
 @pytest.mark.parametrize("time_limit_s", [0.0, -1.0, float("nan"), float("inf")])

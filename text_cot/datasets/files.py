@@ -8,6 +8,7 @@ import heapq
 from collections import Counter
 from pathlib import Path
 
+from aot.answers import mixed_options
 from aot.errors import SourceError
 from aot.records import GivenRationale, Question, Refusal
 from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem, wrong_columns
@@ -166,7 +167,7 @@ def _gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str
     """The question with the first answer type by which its gold answer is right.
 
     Raises:
-        RowProblem: gold_unparsable, if there is none.
+        RowProblem: gold_unparsable, if there is none, or bad_choices.
     """
     told = ""
     for answer_type in dict.fromkeys(problem.types):
@@ -182,6 +183,8 @@ def _gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str
             group=group,
         )
         found = gold_problem(question)
+        if not found and (mixed := mixed_options(question)):
+            raise RowProblem("bad_choices", mixed)
         if not found:
             return question
         told = told or found

@@ -12,11 +12,10 @@ from typing import Any, Literal, get_args
 from aot.records import AnswerType
 from text_cot.datasets.forms import form_of, last_boxed, math_form, plain_math
 from text_cot.datasets.source import with_answer_line
+from video_data.datasets.rows import MAX_QUESTION_CHARS
 from video_data.datasets.strict_jsonl import RowProblem
 
 FileKind = Literal["gsm8k", "math", "cot_collection", "text_jsonl"]
-MAX_TEXT_CHARS = 20_000
-"""Of a question or a worked solution."""
 MAX_ANSWER_CHARS = 200
 OWN_TYPES = tuple(name for name in get_args(AnswerType) if name not in ("span", "scored"))
 """Answer types that a row may name; `span` needs a clip, and `scored` the scorer of a procedural task."""
@@ -157,9 +156,9 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields[name]
     if not isinstance(value, str):
         raise RowProblem("not_text", f"the field {name!r} must be a text, got {type(value).__name__}")
-    if len(value) > MAX_TEXT_CHARS:
+    if len(value) > MAX_QUESTION_CHARS:  # of a worked solution too
         raise RowProblem(
-            "too_long", f"the field {name!r} has {len(value)} characters, at most {MAX_TEXT_CHARS} are fine"
+            "too_long", f"the field {name!r} has {len(value)} characters, at most {MAX_QUESTION_CHARS} are fine"
         )
     try:
         value.encode()

@@ -14,7 +14,7 @@ from video_data.datasets.coin import read_coin
 from video_data.datasets.crosstask import read_crosstask
 from video_data.datasets.egoplan import read_egoplan
 from video_data.datasets.epic100 import read_epic100
-from video_data.datasets.next_steps import NextRule, next_questions
+from video_data.datasets.next_steps import MIN_SEEN_S, NextRule, next_questions, num_started_together
 from video_data.datasets.nextqa import read_nextqa
 from video_data.datasets.official import MAX_ID_CHARS, TEST, TRAIN, Official, StepClip, Wanted
 from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
@@ -61,7 +61,11 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
     """
     official = READERS[dataset](wanted)
     official, notes = _with_splits(official, wanted)
-    made, unasked = next_questions(official.clips, wanted=wanted, rule=RULES.get(dataset, NextRule()))
+    rule = RULES.get(dataset, NextRule())
+    made, unasked = next_questions(official.clips, wanted=wanted, rule=rule)
+    if together := num_started_together(official.clips) if rule.cut == "after_last" else 0:
+        told = f"the window before the second shows up to {MIN_SEEN_S:g} s of it"
+        notes = (*notes, f"{dataset}: pairs of steps that start together: {together}; {told}")
     questions = (*official.questions, *made)
     annotations = tuple(
         AnnotationRow(clip.id, clip.split, clip.task, clip.duration_s, clip.segments) for clip in official.clips

@@ -1,10 +1,12 @@
 """Finds the file of a clip by its official id: directly in a folder, one level deep, or where a data set says.
 
 Names are looked up in a listing and never joined to a path from an id alone; a link that leaves the folder is refused.
+An accented letter may be one character or two (Unicode's composed and decomposed forms): both name the same file.
 Opens no file.
 """
 
 import stat
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from video_data.datasets.strict_jsonl import RowProblem
@@ -12,6 +14,50 @@ from video_data.errors import VideoError
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".flv")
 """In the order of preference, where a clip is there twice; upper case counts too."""
+
+
+class DiskNames:
+    """How the disk spells the names below a folder; folders are listed when one of their names is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[PurePosixPath, dict[str, list[str]]] = {}
+
+    def spelled(self, path: PurePosixPath) -> PurePosixPath:
+        """`path`, relative to the folder, as the disk spells it; unchanged where there is no such file.
+
+        Raises:
+            RowProblem: `clip_ambiguous`, where two files have this name.
+        """
+        if path.as_posix().isascii():
+            return path
+        found = PurePosixPath()
+        for part in path.parts:
+            alike = self._names_in(found).get(composed(part), [part])
+            if len(alike) > 1:
+                told = f"{composed(part)!r} names {len(alike)} files, spelled with composed and decomposed letters"
+                raise RowProblem("clip_ambiguous", f"{told}; rename one of them")
+            found /= alike[0]
+        return found
+
+    def _names_in(self, folder: PurePosixPath) -> dict[str, list[str]]:
+        if folder not in self._listed:
+            names = self._listed.setdefault(folder, {})
+            try:
+                for entry in (self.root / folder).iterdir():
+                    names.setdefault(composed(entry.name), []).append(entry.name)
+            except OSError:
+                pass  # a folder nobody may look into holds no clip for us
+        return self._listed[folder]
+
+
+def composed(name: str) -> str:
+    r"""`name` with each accented letter as one character.
+
+    >>> composed("cafe\u0301") == "caf\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 class ClipFolder:
@@ -24,6 +70,7 @@ class ClipFolder:
             VideoError: there is no such folder, or it cannot be listed.
         """
         self.root = root.resolve()
+        self._names = DiskNames(self.root)
         self._by_stem: dict[str, str] = {}
         try:
             entries = sorted(self.root.iterdir())
@@ -45,24 +92,26 @@ class ClipFolder:
             places: relative paths without suffix that are looked at first.
 
         Raises:
-            RowProblem: `clip_missing` or `path_outside`.
+            RowProblem: `clip_missing`, `clip_ambiguous` or `path_outside`.
         """
         for place in places:
             parts = PurePosixPath(place)
             if parts.is_absolute() or ".." in parts.parts or "\0" in place:
                 raise RowProblem("path_outside", f"{place!r} must be a path inside {self.root}")
             for suffix in SUFFIXES:
-                for name in (f"{place}{suffix}", f"{place}{suffix.upper()}"):
+                for ending in (suffix, suffix.upper()):
+                    name = self._names.spelled(PurePosixPath(f"{place}{ending}")).as_posix()
                     if _exists(self.root / name):
                         return self._checked(name)
-        if clip_id not in self._by_stem:
+        stem = composed(clip_id)
+        if stem not in self._by_stem:
             raise RowProblem("clip_missing", f"no {clip_id}{{{','.join(SUFFIXES[:4])},...}} in {self.root}")
-        return self._checked(self._by_stem[clip_id])
+        return self._checked(self._names.spelled(PurePosixPath(self._by_stem[stem])).as_posix())
 
     def _add(self, names: list[str]) -> None:
         clips = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
         for name in sorted(clips, key=lambda one: SUFFIXES.index(PurePosixPath(one).suffix.lower())):
-            self._by_stem.setdefault(PurePosixPath(name).stem, name)
+            self._by_stem.setdefault(composed(PurePosixPath(name).stem), name)
 
     def _checked(self, name: str) -> tuple[str, Path]:
         path = self.root / name

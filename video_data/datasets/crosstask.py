@@ -17,6 +17,7 @@ from video_data.datasets.official import (
     Wanted,
     clip_id_of,
     in_time_order,
+    is_not_utf8,
     read_plain_csv,
     seconds_of,
     segment_of,
@@ -48,7 +49,9 @@ def read_crosstask(wanted: Wanted) -> Official:
     tasks = _tasks(folder / TASKS, refused)
     validation = None
     if (folder / VALIDATION).exists():
-        validation = {(row[0], row[1]) for row in read_plain_csv(folder / VALIDATION) if len(row) >= 2}
+        rows = read_plain_csv(folder / VALIDATION)
+        refused += [row for row in rows if isinstance(row, RefusedRow)]
+        validation = {(row[0], row[1]) for row in rows if not isinstance(row, RefusedRow) and len(row) >= 2}
     clips: dict[str, StepClip] = {}
     places: dict[str, tuple[str, ...]] = {}
     for path in sorted((folder / ANNOTATIONS).glob("*.csv")):
@@ -69,16 +72,18 @@ def read_crosstask(wanted: Wanted) -> Official:
 def _tasks(path: Path, refused: list[RefusedRow]) -> dict[str, _Task]:
     """Task id to task; blocks whose number of steps is not that of their list are added to `refused`."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError):
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError:
         raise VideoError("missing", f"{path} is missing or unreadable; give the official release folder") from None
-    filled = [line for line in lines if line]
+    filled = [line.strip() for line in text.splitlines() if line.strip()]
     tasks: dict[str, _Task] = {}
     for at in range(0, len(filled), LINES_OF_BLOCK):
         block = filled[at : at + LINES_OF_BLOCK]
         steps = tuple(" ".join(step.split()) for step in block[-1].split(","))
         if len(block) < LINES_OF_BLOCK or block[3] != str(len(steps)) or "" in steps:
             refused.append(RefusedRow(f"{path.name}:{block[0]}"[:200], "bad_task", "not the number of steps it tells"))
+        elif is_not_utf8("".join(block)):
+            refused.append(RefusedRow(f"{path.name}:{block[0]}"[:200], "not_utf8", "the task holds a byte of no UTF-8"))
         else:
             tasks[block[0]] = _Task(block[1], steps)
     return tasks
@@ -102,6 +107,8 @@ def _clip(
     segments: list[SegmentRow] = []
     for number, row in enumerate(rows, start=1):
         try:
+            if isinstance(row, RefusedRow):
+                raise RowProblem(row.reason, row.detail)
             segments.append(_segment(row, tasks[task_id].steps))
         except RowProblem as problem:
             refused.append(problem.row(f"{path.name}:{number}"))

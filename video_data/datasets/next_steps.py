@@ -1,9 +1,11 @@
 """Makes next-step questions from annotated steps: which step was seen last, which is asked, and where the clip is cut.
 
-Cutting: where steps follow each other, the window ends where the last seen step ends, or where the asked one starts if
-that is earlier, so that nothing of the asked step is ever seen. Where actions run into each other (EPIC-KITCHENS), it
-ends a fixed gap before the asked action starts, as in the official anticipation task, and the last action may still be
-running. Every choice is drawn from the seed and the question's id, so one question can be made again alone.
+Every step is asked after the one that starts before it, as the official splits pair them. Cutting: where steps follow
+each other, the window ends where the last seen step ends, or where the asked one starts if that is earlier, so that
+nothing of the asked step is seen; only where both start together is as much of them seen as is needed to know the last
+one. Where actions run into each other (EPIC-KITCHENS), it ends a fixed gap before the asked action starts, as in the
+official anticipation task: the last action may still be running, or begin within the gap and not be seen at all. Every
+choice is drawn from the seed and the question's id, so one question can be made again alone.
 """
 
 import random
@@ -11,16 +13,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-from video_data.datasets.official import StepClip, Wanted
+from video_data.datasets.official import StepClip, Wanted, folded
 from video_data.datasets.rows import QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import RowProblem
 
 MIN_SEEN_S = 0.5
 """So much of the last step must be seen before one that overlaps it starts."""
-STARTED_S = 0.05
-"""An action that starts this little before the window's end is not seen yet."""
 ALIKE = 0.5
 """Free sentences that share this share of their words may mean the same step, and are no wrong options."""
 Cut = Literal["after_last", "before_next"]
@@ -73,6 +74,12 @@ def next_questions(
     return questions, refused
 
 
+def num_started_together(clips: Iterable[StepClip]) -> int:
+    """So many pairs of steps in a row start so close together that the window before the second shows some of it."""
+    pairs = (pair for clip in clips for pair in pairwise(clip.segments))
+    return sum(asked.start_s < min(last.end_s, last.start_s + MIN_SEEN_S) for last, asked in pairs)
+
+
 def _asked(clip: StepClip, index: int, *, wanted: Wanted, rule: NextRule) -> _Asked:
     """The window before step `index`.
 
@@ -80,15 +87,9 @@ def _asked(clip: StepClip, index: int, *, wanted: Wanted, rule: NextRule) -> _As
         RowProblem: too little can be seen before it.
     """
     last, asked = clip.segments[index - 1], clip.segments[index]
+    end_s = asked.start_s - wanted.gap_s
     if rule.cut == "after_last":
-        end_s = min(last.end_s, asked.start_s)
-        if asked.start_s < last.end_s and end_s - last.start_s < MIN_SEEN_S:
-            raise RowProblem("starts_with_previous", f"{asked.label!r} starts as {last.label!r} does")
-    else:
-        end_s = asked.start_s - wanted.gap_s
-        seen = sum(segment.start_s < end_s - STARTED_S for segment in clip.segments)
-        if seen < wanted.min_history:
-            raise RowProblem("nothing_seen", f"{seen} actions have started {wanted.gap_s:g} s before {asked.label!r}")
+        end_s = min(last.end_s, max(asked.start_s, last.start_s + MIN_SEEN_S))
     start_s = min(clip.start_s, clip.segments[0].start_s)
     if wanted.window_s is not None:
         start_s = max(start_s, end_s - wanted.window_s)
@@ -114,7 +115,7 @@ def _question(one: _Asked, *, kind: str, pools: "_Pools", wanted: Wanted, rule: 
     return QuestionRow(
         id=question_id, split=clip.split, kind=kind, text=_text(kind, wanted=wanted, rule=rule), choices=choices,
         answer=answer, answer_type="choice" if choices else "text", uri=clip.id, start_s=one.start_s, end_s=one.end_s,
-        group=clip.id,
+        group=clip.id, answer_index=choices.index(answer) if choices else None, steps_before=one.index,
     )  # fmt: skip
 
 
@@ -159,6 +160,6 @@ class _Pools:
 
 def _same(a: str, b: str, rule: NextRule) -> bool:
     if rule.labels == "closed":
-        return a.casefold() == b.casefold()
+        return folded(a) == folded(b)
     first, second = (set(re.findall(r"\w+", one.casefold())) for one in (a, b))
     return not first | second or len(first & second) >= ALIKE * len(first | second)

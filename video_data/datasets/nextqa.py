@@ -1,7 +1,7 @@
 """Reads NExT-QA's multiple-choice CSV files: a question about a whole clip, five options, the index of the right one.
 
-Traps: the answer is an index from 0; a question's id counts within its clip only; some rows have two equal options;
-the videos lie in folders that only map_vid_vidorID.json tells.
+Traps: the answer is an index from 0; a question's id counts within its clip only; some rows have two equal options,
+of which only the index tells the right one; the videos lie in folders that only map_vid_vidorID.json tells.
 """
 
 from pathlib import Path
@@ -63,7 +63,7 @@ def _question(row: dict[str, str], split: str) -> QuestionRow:
         raise RowProblem("bad_answer", f"the answer must be an index from 0 to 4, got {row['answer']!r}"[:200])
     return given_choice(
         id=f"{video}-{number}", split=split, kind=text_of(row["type"], "type"),
-        text=text_of(row["question"], "question"), choices=choices, answer=choices[int(row["answer"])], clip_id=video,
+        text=text_of(row["question"], "question"), choices=choices, answer_index=int(row["answer"]), clip_id=video,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """What the readers of published data sets share: their settings, their result, strict reading of JSON and CSV files.
 
 A reader knows one official format. It opens no clip and looks for none: the uri of its rows is the clip's official id,
-and `annotated.py` puts the file there.
+and `annotated.py` puts the file there. Files are decoded so that a byte that is not UTF-8 spoils the row it stands in
+and no other (`surrogateescape`, PEP 383).
 """
 
 import csv
@@ -10,16 +11,17 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.strict_jsonl import RowProblem, without_nulls
 from video_data.errors import VideoError
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
 """Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
 SUBSETS = {"training": TRAIN, "validation": TEST, "testing": TEST}
 """COIN's README says validation where its file says testing."""
+Layout = Literal["database", "list"]
 MAX_ID_CHARS = 200
 END_TOLERANCE_S = 0.5
 """A segment may end this much after its clip; annotators round."""
@@ -94,7 +96,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         return fields
 
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             return json.load(file, object_pairs_hook=unique), twice
     except (ValueError, RecursionError) as error:
         told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -103,22 +105,36 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         raise _unreadable(path, error) from None
 
 
-def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow]]:
-    """The object `database` of a file such as COIN's, and a refused row for every clip that stands there twice.
+def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]:
+    """Clip id to entry of a file such as COIN's, what of it is refused, and how the file is laid out.
+
+    `database` is the official layout, an object of all entries; `list` is how other splits are published: a list with
+    one entry in each item, `{"xZecGPPhbHE": {...}}`. What is null inside an entry counts as left out.
 
     Raises:
-        VideoError: the file is missing, unreadable or has no such object.
+        VideoError: the file is missing, unreadable or holds neither.
     """
     value, twice = read_json(path)
-    database = value.get("database") if isinstance(value, dict) else None
-    if not isinstance(database, dict):
-        raise VideoError("unreadable", f"{path} holds no object `database`; give the official annotation file")
-    refused = [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
-    return database, refused
+    refused: list[RefusedRow] = []
+    layout: Layout = "list" if isinstance(value, list) else "database"
+    found = value.get("database") if isinstance(value, dict) else None
+    database: dict[str, Any] = found if isinstance(found, dict) else {}
+    for number, item in enumerate(value if layout == "list" else ()):
+        if not isinstance(item, dict) or not all(isinstance(entry, dict) for entry in item.values()):
+            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", "an item must be {clip id: entry}"))
+            continue
+        twice += [name for name in item if name in database]
+        for name, entry in item.items():
+            database.setdefault(name, entry)
+    if not database:
+        told = f"{path} holds no object `database`, and is no list of entries; give the official annotation file"
+        raise VideoError("unreadable", told)
+    refused += [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
+    return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The list in a JSON file.
+    """The list in a JSON file; what is null inside a row counts as left out.
 
     Raises:
         VideoError: the file is missing, unreadable or holds no list.
@@ -126,7 +142,7 @@ def read_rows(path: Path) -> list[Any]:
     value, _ = read_json(path)
     if not isinstance(value, list):
         raise VideoError("unreadable", f"{path} must hold a list of questions; give the official annotation file")
-    return value
+    return [without_nulls(row) for row in value]
 
 
 def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]] | RefusedRow]:
@@ -135,15 +151,41 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
     Raises:
         VideoError: the file is missing, unreadable or lacks a column.
     """
+    lines = _csv_lines(path)
+    header = next(lines, None)
+    names = header[1] if isinstance(header, tuple) else []
+    missing = [name for name in columns if name not in names]
+    if missing and any(is_not_utf8(name) or "\0" in name for name in names):
+        raise VideoError("unreadable", f"{path} is not CSV in UTF-8; save it as UTF-8, or download it again")
+    if missing:
+        told = f"{path} has no column {', '.join(missing)}; give an official annotation file with labels"
+        raise VideoError("unreadable", told)
+    for line in map(_in_utf8, lines):
+        if isinstance(line, RefusedRow):
+            yield line
+            continue
+        place, row = line
+        fields = dict(zip(names, row, strict=False))
+        if len(row) > len(names) or any(name not in fields for name in columns):
+            yield RefusedRow(place, "broken_csv", "the row has more or fewer fields than the header")
+        else:
+            yield place, fields
+
+
+def read_plain_csv(path: Path) -> list[list[str] | RefusedRow]:
+    """The rows of a CSV file without a header, or refused rows.
+
+    Raises:
+        VideoError: the file is missing or unreadable.
+    """
+    return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, _csv_lines(path))]
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]] | RefusedRow]:
+    """Place and fields of each row that is not blank, or a refused row."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise VideoError(
-                    "unreadable",
-                    f"{path} has no column {', '.join(missing)}; give an official annotation file with labels",
-                )
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
             while True:
                 try:
                     row = next(reader)
@@ -152,30 +194,22 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
                 except csv.Error as error:
                     yield RefusedRow(f"{path.name}:{reader.line_num}", "broken_csv", str(error))
                     continue
-                place = f"{path.name}:{reader.line_num}"
-                if None in row or any(row[name] is None for name in columns):
-                    yield RefusedRow(place, "broken_csv", "the row has more or fewer fields than the header")
-                else:
-                    yield place, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VideoError("unreadable", f"{path} is not CSV in UTF-8 ({error}); download it again") from None
+                if row:
+                    yield f"{path.name}:{reader.line_num}", row
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def read_plain_csv(path: Path) -> list[list[str]]:
-    """The rows of a CSV file without a header.
+def _in_utf8(line: tuple[str, list[str]] | RefusedRow) -> tuple[str, list[str]] | RefusedRow:
+    """The row, or a refused row where one of its bytes is not UTF-8."""
+    if isinstance(line, tuple) and any(map(is_not_utf8, line[1])):
+        return RefusedRow(line[0], "not_utf8", "the row holds a byte that is not UTF-8")
+    return line
 
-    Raises:
-        VideoError: the file is missing or unreadable.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VideoError("unreadable", f"{path} is not CSV in UTF-8 ({error}); download it again") from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
+
+def is_not_utf8(text: str) -> bool:
+    """Whether a byte of `text` could not be decoded."""
+    return any("\udc80" <= char <= "\udcff" for char in text)
 
 
 def text_of(value: object, what: str) -> str:
@@ -186,6 +220,8 @@ def text_of(value: object, what: str) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise RowProblem("bad_value", f"{what} must be a text, got {value!r}"[:200])
+    if is_not_utf8(value):
+        raise RowProblem("not_utf8", f"{what} holds a byte that is not UTF-8")
     if any("\ud800" <= char <= "\udfff" for char in value):
         raise RowProblem("bad_text", f"{what} holds half a character (a lone surrogate)")
     return " ".join(value.split())
@@ -257,24 +293,41 @@ def in_time_order(segments: list[SegmentRow]) -> tuple[SegmentRow, ...]:
 
 
 def given_choice(
-    *, id: str, split: str, kind: str, text: str, choices: list[str], answer: str, clip_id: str, start_s: float = 0.0,
-    end_s: float | None = None,
+    *, id: str, split: str, kind: str, text: str, choices: list[str], answer_index: int, clip_id: str,
+    start_s: float = 0.0, end_s: float | None = None, ends_loosely: bool = False,
 ) -> QuestionRow:  # fmt: skip
     """A multiple-choice question as its data set gives it; the clip is its group.
 
+    Options with the same text stay: a published score counts them too, by their place.
+
     Raises:
-        RowProblem: two options are the same text, so that no answer tells them apart, or the window is empty.
+        RowProblem: there are fewer than two options, or the window is empty.
     """
-    if len(choices) < 2 or len({choice.casefold() for choice in choices}) < len(choices):
-        raise RowProblem("bad_choices", "two options have the same text, or there are fewer than two")
-    if answer not in choices:
-        raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
+    if len(choices) < 2:
+        raise RowProblem("bad_choices", f"a choice needs at least two options, got {len(choices)}")
     if end_s is not None and end_s <= start_s:
         raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s ends before it starts")
     return QuestionRow(
-        id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=answer, answer_type="choice",
-        uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id,
+        id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=choices[answer_index],
+        answer_type="choice", uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id, ends_loosely=ends_loosely,
+        answer_index=answer_index,
     )  # fmt: skip
+
+
+def folded(label: str) -> str:
+    """A label without case and the last dot: drawn options differ in more than these, as the grader folds them."""
+    return label.casefold().rstrip(". ")
+
+
+def place_of(answer: str, choices: list[str]) -> int:
+    """Place of `answer` among `choices`, the first where several have its text.
+
+    Raises:
+        RowProblem: it is none of them.
+    """
+    if answer not in choices:
+        raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
+    return choices.index(answer)
 
 
 def _unreadable(path: Path, error: OSError) -> VideoError:

@@ -6,20 +6,23 @@ row can name a file outside the folder. Clips are only looked for here, not open
 
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from video_data.datasets.clip_folder import DiskNames, composed
 from video_data.datasets.plain_fields import (
     AnnotationFields,
     QuestionFields,
-    answer_type_of,
     check_choices,
     checked_fields,
     segments_of,
+    typed_answer,
 )
 from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
+from video_data.facts import Spans
+from video_data.timeline import first_hole
 
 WINDOW_TOLERANCE_S = 0.5
 """How far a window may reach past the last frame; players round durations."""
@@ -43,20 +46,25 @@ class CheckedQuestions:
 
     questions: tuple[QuestionRow, ...]
     refused: tuple[RefusedRow, ...]
+    num_cut: int = 0
+    """So many windows ran past the end of their clip and were cut there."""
 
 
-def read_plain(root: Path, questions: str, annotations: str | None) -> PlainData:
+def read_plain(
+    root: Path, questions: str, annotations: str | None, *, clips: Literal["needed", "not_needed"] = "needed"
+) -> PlainData:
     """The plain data set in the folder `root`, whose questions lie in the file `questions`.
 
     Args:
         root: folder of the clips.
         questions: path of the questions file, relative to `root`.
         annotations: path of the annotations file, relative to `root`, or None.
+        clips: `not_needed` looks for none, for work on labels only.
 
     Raises:
         VideoError: a file is missing or unreadable. Bad lines are refused rows, not errors.
     """
-    reader = _Reader(Path(root).resolve())
+    reader = _Reader(Path(root).resolve(), clips)
     question_rows = reader.rows(read_json_lines(Path(root) / questions), reader.question)
     annotation_rows: tuple[AnnotationRow, ...] = ()
     if annotations is not None:
@@ -69,30 +77,47 @@ def check_windows(
     durations_s: Mapping[str, float],
     *,
     times_s: Mapping[str, Sequence[float]] | None = None,
+    partial_spans_s: Mapping[str, Spans] | None = None,
 ) -> CheckedQuestions:
     """Questions sorted by whether their window lies inside their clip, and shows any of its stored frames.
 
-    Reasons: `clip_refused` where the clip could not be decoded, `window_outside` where the window is outside it, and
-    `window_without_frames` where no stored frame lies in the window, so that nobody could see what is asked about.
+    A window that may end loosely (`QuestionRow.ends_loosely`) is cut at the end of its clip, if it starts before that.
+
+    Reasons: `clip_refused` where the clip could not be decoded, `window_outside` where the window is outside it,
+    `window_not_decoded` where a part of the window is damaged, and `window_without_frames` where no stored frame lies
+    in the window, so that nobody could see what is asked about.
 
     Args:
         questions: as read.
         durations_s: length of each clip that could be decoded.
         times_s: times of the stored frames of each of these clips; None leaves `window_without_frames` unchecked.
+        partial_spans_s: for each clip that is partial, the stretches that came out undamaged.
     """
-    good, refused = [], []
+    good, refused, num_cut = [], [], 0
     for row in questions:
         try:
-            _check_window(row, durations_s, times_s)
+            checked = _cut(row, durations_s)
+            _check_window(checked, durations_s, times_s, (partial_spans_s or {}).get(row.uri))
         except RowProblem as problem:
             refused.append(problem.row(row.id))
         else:
-            good.append(row)
-    return CheckedQuestions(tuple(good), tuple(refused))
+            good.append(checked)
+            num_cut += checked is not row
+    return CheckedQuestions(tuple(good), tuple(refused), num_cut)
+
+
+def _cut(row: QuestionRow, durations_s: Mapping[str, float]) -> QuestionRow:
+    duration_s = durations_s.get(row.uri)
+    if duration_s is None or not row.ends_loosely or row.end_s is None or not row.start_s < duration_s < row.end_s:
+        return row
+    return replace(row, end_s=duration_s)
 
 
 def _check_window(
-    row: QuestionRow, durations_s: Mapping[str, float], times_s: Mapping[str, Sequence[float]] | None
+    row: QuestionRow,
+    durations_s: Mapping[str, float],
+    times_s: Mapping[str, Sequence[float]] | None,
+    spans_s: Spans | None,
 ) -> None:
     """Refuse a question that cannot be answered by looking.
 
@@ -106,6 +131,13 @@ def _check_window(
     if row.start_s >= duration_s or (row.end_s is not None and row.end_s > duration_s + WINDOW_TOLERANCE_S):
         raise RowProblem("window_outside", f"{window} is outside {row.uri!r}, 0-{duration_s:.2f} s")
     end_s = duration_s if row.end_s is None else row.end_s
+    hole = None if spans_s is None else first_hole(spans_s, start_s=row.start_s, end_s=min(end_s, duration_s))
+    if hole is not None:
+        raise RowProblem(
+            "window_not_decoded",
+            f"{window} of {row.uri!r} cannot be seen whole: the clip is damaged at {hole[0]:.2f}-{hole[1]:.2f} s; "
+            "ask about another window, or mend the clip",
+        )
     if times_s is not None and not any(row.start_s <= time_s <= end_s for time_s in times_s[row.uri]):
         near_s = min(times_s[row.uri], key=lambda time_s: max(row.start_s - time_s, time_s - end_s))
         raise RowProblem(
@@ -118,8 +150,10 @@ def _check_window(
 class _Reader:
     """Turns lines into rows and remembers what earlier lines used."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, wanted: Literal["needed", "not_needed"]) -> None:
         self.root = root
+        self._wanted = wanted
+        self._names = DiskNames(root)
         self.clips: dict[str, Path] = {}
         self.refused: list[RefusedRow] = []
         self._ids: set[str] = set()
@@ -146,7 +180,9 @@ class _Reader:
             RowProblem: it cannot be used.
         """
         line = checked_fields(QuestionFields, fields)
-        answer = str(line.answer)
+        if isinstance(line.answer, float) and not line.answer.is_integer():
+            raise RowProblem("bad_value", f"field 'answer': a number must be a whole one, got {line.answer}")
+        answer = line.answer if isinstance(line.answer, str) else str(int(line.answer))
         if not answer:
             raise RowProblem("bad_value", "field 'answer': a text must not be empty")
         if line.id in self._ids:
@@ -154,12 +190,12 @@ class _Reader:
         if line.end_s is not None and line.end_s <= line.start_s:
             raise RowProblem("bad_window", f"the window {line.start_s:g}-{line.end_s:g} s ends before it starts")
         check_choices(answer, line.choices)
+        answer, answer_type = typed_answer(line.kind, answer, line.choices)
         uri, path = self._clip(line.video)
         group = line.group or uri
         self._one_split({("clip", uri), ("group", group)}, line.split)
         self._ids.add(line.id)
         self.clips[uri] = path
-        answer_type = answer_type_of(answer, line.choices)
         return QuestionRow(
             id=line.id,
             split=line.split,
@@ -194,11 +230,14 @@ class _Reader:
         """Uri and file of a clip inside the root.
 
         Raises:
-            RowProblem: the path leaves the folder, or there is no such file.
+            RowProblem: the path leaves the folder, there is no such file, or there are two.
         """
         relative = PurePosixPath(video)
         if relative.is_absolute() or ".." in relative.parts or "\0" in video:
             raise RowProblem("path_outside", f"{video!r} must be a path inside the data folder")
+        if self._wanted == "not_needed":
+            return composed(relative.as_posix()), self.root / relative
+        relative = self._names.spelled(relative)
         path = self.root / relative
         try:
             resolved = path.resolve(strict=True)

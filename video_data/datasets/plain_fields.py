@@ -1,4 +1,8 @@
-"""The fields of a line in the plain data set's files, checked one by one; knows no folder and no other line."""
+"""The fields of a line in the plain data set's files, checked one by one; knows no folder and no other line.
+
+The kind of a question says how its answer is compared: an answer that does not fit it is refused, because as free text
+it would be graded wrong in silence. Whether a number or a yes can be read is for the grader to say, above this package.
+"""
 
 import difflib
 import re
@@ -7,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from video_data.datasets.rows import SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.strict_jsonl import RowProblem, without_nulls
 
 
 class _Fields(BaseModel):
@@ -20,7 +24,7 @@ class QuestionFields(_Fields):
     id: str = Field(min_length=1)
     video: str = Field(min_length=1)
     question: str = Field(min_length=1)
-    answer: str | int
+    answer: str | int | float
     kind: str = Field(min_length=1)
     start_s: float = Field(default=0.0, ge=0)
     end_s: float | None = None
@@ -50,19 +54,32 @@ class AnnotationFields(_Fields):
 
 
 _REASONS = {"missing": "missing_field", "extra_forbidden": "unknown_field", "finite_number": "not_a_number"}
-_SPAN = re.compile(r"\d+(\.\d+)?s-\d+(\.\d+)?s")
-_INTEGER = re.compile(r"[+-]?\d+")
+TYPES: dict[str, str] = {
+    "next_choice": "choice", "next_open": "text", "before": "text", "after": "text", "count": "integer", "when": "span",
+    "present": "yes_no",
+}  # fmt: skip
+"""How the answer of each known kind is compared, where the question has no choices."""
+_SPAN = re.compile(r"\d+(\.\d+)?s-\d+(\.\d+)?s", re.ASCII)
+_MOMENT = r"(?:\d+:)?\d+:[0-5]\d(?:[.,]\d+)?|\d+(?:[.,]\d+)?"
+_UNIT = r"ms|msecs?|milliseconds?|s|secs?|seconds?"
+_WRITTEN_SPAN = re.compile(
+    rf"(?:from|between)?\s*[\[(]?\s*({_MOMENT})\s*({_UNIT})?\s*(?:[-‐‑‒–—−]+>?|to|until|and)\s*"
+    rf"({_MOMENT})\s*({_UNIT})?\s*[\])]?\.?",
+    re.ASCII | re.IGNORECASE,
+)
+_MAX_SPAN_CHARS = 60
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 Model = TypeVar("Model", bound=_Fields)
 
 
 def checked_fields(model: type[Model], fields: dict[str, Any]) -> Model:
-    """`fields` as a `model`.
+    """`fields` as a `model`; what is null counts as left out.
 
     Raises:
         RowProblem: a field is missing, unknown or of the wrong kind; the detail names it.
     """
     try:
-        return model.model_validate(fields)
+        return model.model_validate(without_nulls(fields))
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in problem["loc"])
@@ -74,19 +91,80 @@ def checked_fields(model: type[Model], fields: dict[str, Any]) -> Model:
         raise RowProblem(reason, f"field {name!r}: {problem['msg']}") from None
 
 
-def answer_type_of(answer: str, choices: list[str]) -> str:
-    """How an answer is compared: choice, yes_no, integer, span, or text.
+def typed_answer(kind: str, answer: str, choices: list[str]) -> tuple[str, str]:
+    """An answer as it is stored, and how it is compared: choice, yes_no, integer, span, or text.
 
-    >>> [answer_type_of(answer, []) for answer in ("yes", "3", "2.4s-5.1s", "fry egg")]
-    ['yes_no', 'integer', 'span', 'text']
+    A kind that is a word of one's own leaves it to the answer. A span of time may be written in many ways.
+
+    >>> [typed_answer("mine", answer, []) for answer in ("yes", "3", "0,5 s - 1,5 s", "fry egg")]
+    [('yes', 'yes_no'), ('3', 'integer'), ('0.5s-1.5s', 'span'), ('fry egg', 'text')]
+
+    Raises:
+        RowProblem: kind and answer do not fit.
     """
+    if known := {name for name in TYPES if _folded(name) == _folded(kind)} - {kind}:
+        raise RowProblem("bad_value", f"field 'kind': did you mean {known.pop()!r}, got {kind!r}?")
+    if bool(choices) != (kind == "next_choice") and kind in ("next_choice", "next_open"):
+        told = "needs choices; give some, or write next_open" if not choices else "has no choices; write next_choice"
+        raise RowProblem("bad_choices", f"kind {kind} {told}")
     if choices:
-        return "choice"
+        return answer, "choice"
+    guessed = _type_of(answer)
+    answer_type = TYPES.get(kind, guessed)
+    if (answer_type, guessed) == ("text", "span"):
+        raise RowProblem(
+            "bad_answer", f"kind {kind} wants the label of a step, got the span {answer!r}; write kind when"
+        )
+    return (_span(answer), "span") if answer_type == "span" else (answer, answer_type)
+
+
+def _folded(kind: str) -> str:
+    return re.sub(r"[\s_-]+", "_", kind.casefold())
+
+
+def _type_of(answer: str) -> str:
     if answer.lower() in ("yes", "no"):
         return "yes_no"
     if _INTEGER.fullmatch(answer):
         return "integer"
-    return "span" if _SPAN.fullmatch(answer) else "text"
+    written = _written_span(answer)
+    return "span" if written and written[4] else "text"
+
+
+def _written_span(answer: str) -> re.Match[str] | None:
+    return _WRITTEN_SPAN.fullmatch(answer) if len(answer) <= _MAX_SPAN_CHARS else None
+
+
+def _span(answer: str) -> str:
+    """A span of time as it is stored, such as 2.4s-5.1s.
+
+    >>> [_span(one) for one in ("2.4s-5.1s", "0.5s–1.5s", "0,5 to 1,5 s", "0:30-1:05.5", "[500-900 ms]")]
+    ['2.4s-5.1s', '0.5s-1.5s', '0.5s-1.5s', '30s-65.5s', '0.5s-0.9s']
+
+    Raises:
+        RowProblem: it is none.
+    """
+    written = _written_span(answer)
+    unit = written and (written[4] or written[2])
+    times_s = [_seconds(written[1], written[2] or unit), _seconds(written[3], unit)] if written else [None]
+    if not written or None in times_s or (":" in written[1]) != (":" in written[3]):
+        raise RowProblem("bad_answer", f"a span must be written in seconds like 2.4s-5.1s, got {answer[:80]!r}")
+    start_s, end_s = (time_s for time_s in times_s if time_s is not None)
+    if end_s <= start_s:
+        raise RowProblem("bad_answer", f"the span {answer!r} ends before it starts")
+    return answer if _SPAN.fullmatch(answer) else f"{_short(start_s)}s-{_short(end_s)}s"
+
+
+def _seconds(moment: str, unit: str | None) -> float | None:
+    """Seconds of a moment such as 2.5 or 1:02.5; None for milliseconds that are not whole."""
+    if unit and unit.lower().startswith("m"):
+        return int(moment) / 1000 if moment.isdecimal() else None
+    *whole, seconds = moment.replace(",", ".").split(":")
+    return float(seconds) + sum(60**place * int(part) for place, part in enumerate(reversed(whole), start=1))
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
 def check_choices(answer: str, choices: list[str]) -> None:

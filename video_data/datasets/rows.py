@@ -5,6 +5,9 @@ Times are seconds from the start of the clip, boxes pixels of the true frame.
 
 from dataclasses import dataclass
 
+MAX_QUESTION_CHARS = 20_000
+"""Of the text of a question, behind both doors."""
+
 
 @dataclass(frozen=True)
 class SegmentRow:
@@ -51,6 +54,12 @@ class QuestionRow:
     start_s: float
     end_s: float | None
     group: str
+    ends_loosely: bool = False
+    """The data's authors let windows run past the end of a clip; there they are cut, not refused."""
+    answer_index: int | None = None
+    """Place of the right option, counted from 0, in a benchmark, where two options may have the same text."""
+    steps_before: int | None = None
+    """Of a question about the next of the annotated steps: so many of them, by start, come before the asked one."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,22 @@
 """Reads STAR's question files: a JSON list of questions about [start, end] of a Charades video, with four options.
 
 Traps: options are objects with a `choice` text; the answer is that text, not a letter; the kind is the beginning of the
-question's id; one video has many questions, each with its own window; the test file has no answers.
+question's id; one video has many questions, each with its own window, and windows may run past the end of the video, as
+Charades' actions do: its authors say to cut them there; the test file has no answers.
 """
 
 from pathlib import Path
 
-from video_data.datasets.official import Official, Wanted, clip_id_of, given_choice, read_rows, seconds_of, text_of
+from video_data.datasets.official import (
+    Official,
+    Wanted,
+    clip_id_of,
+    given_choice,
+    place_of,
+    read_rows,
+    seconds_of,
+    text_of,
+)
 from video_data.datasets.rows import QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import RowProblem
 
@@ -51,11 +61,12 @@ def _question(row: object, split: str) -> QuestionRow:
         raise RowProblem("bad_choices", "choices must be a list of objects with a text `choice`")
     if row.get("answer") is None:
         raise RowProblem("no_answer", "the question has no answer, as in the official test file")
+    choices = [text_of(option.get("choice"), "choice") for option in options]
+    place = place_of(text_of(row["answer"], "answer"), choices)
     return given_choice(
         id=name, split=split, kind=kind, text=text_of(row.get("question"), "question"),
-        choices=[text_of(option.get("choice"), "choice") for option in options],
-        answer=text_of(row["answer"], "answer"), clip_id=clip_id_of(row.get("video_id")),
-        start_s=seconds_of(row.get("start"), "start"), end_s=seconds_of(row.get("end"), "end"),
+        choices=choices, answer_index=place, clip_id=clip_id_of(row.get("video_id")),
+        start_s=seconds_of(row.get("start"), "start"), end_s=seconds_of(row.get("end"), "end"), ends_loosely=True,
     )  # fmt: skip
 
 

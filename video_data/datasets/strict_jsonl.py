@@ -97,6 +97,21 @@ def parse_object(line: bytes) -> dict[str, Any]:
     return value
 
 
+def without_nulls(value: Any, *, depth: int = 16) -> Any:  # noqa: ANN401 - any JSON value
+    """A JSON value in which a key, or an item of a list, that holds `null` is left out: tables write absent so.
+
+    No data set nests deeper than `depth`; what does is handed on as it is.
+
+    >>> without_nulls({"group": None, "segments": [{"label": "fry", "note": None}, None]})
+    {'segments': [{'label': 'fry'}]}
+    """
+    if depth and isinstance(value, dict):
+        return {key: without_nulls(inner, depth=depth - 1) for key, inner in value.items() if inner is not None}
+    if depth and isinstance(value, list):
+        return [without_nulls(inner, depth=depth - 1) for inner in value if inner is not None]
+    return value
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):

@@ -7,19 +7,16 @@ belongs to one split only. Making it again writes nothing that is already there;
 import hashlib
 import json
 import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-from video_data.children import start_helpers
+from video_data.children import die_with_parent, starting_children
 from video_data.datasets.kitchen_stamp import KitchenStamp, claim_folder
 from video_data.datasets.kitchen_stories import Performance, item_rng, make_performances, make_questions
 from video_data.datasets.kitchen_world import RECIPES
@@ -74,10 +71,11 @@ def draw_toy_kitchen(
     performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
     missing = [p for p in performances if not (root / p.uri).exists()]
     done = len(performances) - len(missing)
-    for count in _draw_all(missing, root=root, seed=seed, workers=workers):
-        done += count
-        if progress:
-            progress(done, len(performances))
+    with closing(_draw_all(missing, root=root, seed=seed, workers=workers)) as drawn:
+        for count in drawn:
+            done += count
+            if progress:
+                progress(done, len(performances))
 
 
 def kitchen_stamp(seed: int) -> KitchenStamp:
@@ -105,46 +103,69 @@ def frame_times_s(performance: Performance, *, seed: int) -> list[float]:
     return [float(t) for t in times_s]
 
 
-def _draw_all(performances: Sequence[Performance], *, root: Path, seed: int, workers: int) -> Iterator[int]:
+def _draw_all(
+    performances: Sequence[Performance], *, root: Path, seed: int, workers: int
+) -> Generator[int, None, None]:
     """Draw clips in worker processes; yields how many more are there."""
     chunks = [performances[i : i + 8] for i in range(0, len(performances), 8)]
+    # Its server has nothing of the parent in memory, and ends with the last worker.
     context = multiprocessing.get_context("forkserver")
-    start_helpers()
+    children: dict[Connection, BaseProcess] = {}
     try:
-        with ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_die_with_parent) as pool:
-            yield from pool.map(_draw_chunk, chunks, [root] * len(chunks), [seed] * len(chunks))
-    except BrokenProcessPool:
-        again = "run the same command again: drawn clips are kept"
-        raise VideoError("crashed", f"a process that draws clips into {root} was killed; {again}") from None
+        with starting_children():
+            for share in (chunks[first::workers] for first in range(min(workers, len(chunks)))):
+                receiver, sender = context.Pipe(duplex=False)
+                child = context.Process(target=_draw, args=(share, root, seed, sender), daemon=True)
+                child.start()
+                sender.close()
+                children[receiver] = child
+        yield from _drawn(children, root=root)
+    finally:
+        for one in children.values():
+            one.terminate()
+        for one in children.values():
+            one.join()
 
 
-def _die_with_parent() -> None:
-    """End this worker as soon as the process that draws is gone, even if it was killed.
+def _drawn(children: dict[Connection, BaseProcess], *, root: Path) -> Iterator[int]:
+    """How many more clips are on disk, as they get there; raises what a worker raised."""
+    open_pipes = dict(children)
+    while open_pipes:
+        for pipe in wait(list(open_pipes)):
+            assert isinstance(pipe, Connection)
+            try:
+                told = pipe.recv()
+            except EOFError:
+                child = open_pipes.pop(pipe)
+                child.join()
+                if child.exitcode != 0:
+                    again = "run the same command again: drawn clips are kept"
+                    message = f"a process that draws clips into {root} was killed; {again}"
+                    raise VideoError("crashed", message) from None
+                continue
+            if isinstance(told, VideoError):
+                raise told
+            yield told
 
-    The sentinel is a pipe that only the drawing process holds open, so it works below a fork server too; that server
-    and the resource tracker end when the last worker does.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only worker processes are started with this"
-    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the process that draws too, which ends its workers
-        signal.signal(number, signal.SIG_IGN)
 
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _draw_chunk(performances: Sequence[Performance], root: Path, seed: int) -> int:
+def _draw(chunks: Sequence[Sequence[Performance]], root: Path, seed: int, sender: Connection) -> None:
+    """The life of a drawing process."""
+    die_with_parent()
     # Imported here, in the drawing process: the parent only plans and needs neither OpenCV nor PyAV.
     from video_data.datasets.kitchen_draw import draw_style, write_clip
 
-    for p in performances:
-        rng = item_rng(seed, p.uri, "pixels")
-        steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
-        write_clip(root / p.uri, steps=steps, frame_times_s=frame_times_s(p, seed=seed), style=draw_style(rng), rng=rng)
-    return len(performances)
+    try:
+        for chunk in chunks:
+            for p in chunk:
+                rng = item_rng(seed, p.uri, "pixels")
+                steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
+                times_s = frame_times_s(p, seed=seed)
+                write_clip(root / p.uri, steps=steps, frame_times_s=times_s, style=draw_style(rng), rng=rng)
+            sender.send(len(chunk))
+    except VideoError as error:
+        sender.send(error)
+    finally:
+        sender.close()
 
 
 def _annotation(performance: Performance, *, seed: int) -> AnnotationRow:

@@ -29,8 +29,8 @@ def read_youcook2(wanted: Wanted) -> Official:
     refused: list[RefusedRow] = []
     places: dict[str, tuple[str, ...]] = {}
     for path, _ in wanted.files():
-        database, twice = read_database(path)
-        refused += twice
+        database, bad, _ = read_database(path)
+        refused += bad
         for name, entry in database.items():
             try:
                 if name in clips:

@@ -7,15 +7,17 @@ a JSON file, or made from the drawn kitchen's world.
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from aot.errors import ConfigError
 from aot.records import Record
 from video_data.datasets import kitchen_world
+from video_data.datasets.strict_jsonl import RowProblem, parse_object
 
-Rgb = tuple[int, int, int]
+Level = Annotated[int, Field(ge=0, le=255)]
+Rgb = tuple[Level, Level, Level]
 _UTENSIL_SHARES = {
     "knife": 0.013, "drops": 0.013, "peeler": 0.013, "pan": 0.08,
     "pot": 0.10, "spoon": 0.016, "jug": 0.022, "oven": 0.075,
@@ -97,14 +99,16 @@ def load_appearance(path: str | Path | None) -> Appearance:
     if path is None:
         return kitchen_appearance()
     try:
-        return Appearance.model_validate_json(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return Appearance.model_validate(parse_object(Path(path).read_bytes()))
+    except OSError as error:
         raise ConfigError(
             f"cannot read the appearance card {path}: {error}; set teacher.appearance to a JSON file"
         ) from error
+    except RowProblem as problem:
+        raise ConfigError(f"appearance card {path}: {problem.detail[:300]}; it must be one JSON object") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
+        mistake = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in mistake["loc"])
         raise ConfigError(
-            f"appearance card {path}: {problem['msg']} at {where or 'the top'}, got {problem['input']!r}"[:400]
+            f"appearance card {path}: {mistake['msg']} at {where or 'the top'}, got {mistake['input']!r}"[:400]
         ) from None

@@ -1,8 +1,8 @@
 """Tool `find_moments` through a model that compares frames with words (SigLIP, CLIP): any event that can be described.
 
 A model of this kind says which frames fit the words better, not whether any fits. Frames are split where their scores
-part best (Otsu's threshold, https://doi.org/10.1109/TSMC.1979.4310076), and a stretch in which all frames fit about
-equally well gives no moments.
+part best (Otsu's threshold, https://doi.org/10.1109/TSMC.1979.4310076). A stretch in which all frames fit about equally
+well is a failed call and not one without moments: the event may fill it, or be absent.
 """
 
 from collections.abc import Sequence
@@ -65,12 +65,17 @@ def hf_moments(config: HfConfig) -> Tool[HfEventArguments, FindMomentsResult]:
         if not np.isfinite(scores).all():
             raise ToolError(f"{model.name} gave scores that are no numbers; try other weights or teacher.hf.device=cpu")
         times_s = [clip.times_s[position] for position in positions]
-        moments = (one for one in moments_of(np.array(scores), times_s, span) if one.score >= arguments.min_score)
+        moments = [one for one in moments_of(np.array(scores), times_s, span) if one.score >= arguments.min_score]
+        if not moments:
+            raise ToolError(
+                f"no frame of {span.start_s:.1f}-{span.end_s:.1f} s fits {event!r} better than the others, which does "
+                "not tell whether it happens; ask for a longer stretch, or another tool"
+            )
         return FindMomentsResult(event=event, moments=tuple(moments))
 
     return Tool(
         name="find_moments",
-        version="hf-1",
+        version="hf-2",
         description=f"Find when something happens, described in any words, in up to {config.max_frames} frames between "
         "start_s and end_s; scores compare with the best frame of the stretch.",
         Arguments=HfEventArguments,

@@ -53,7 +53,7 @@ def propose_next(arguments: ProposeNextArguments, context: ToolContext) -> Propo
 
 PROPOSE_NEXT = Tool(
     name="propose_next",
-    version="1",
+    version="2",
     description="Tell which task the steps so far fit, and which step comes next, with probabilities.",
     Arguments=ProposeNextArguments,
     Result=ProposeNextResult,

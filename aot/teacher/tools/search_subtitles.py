@@ -11,10 +11,11 @@ from pathlib import Path
 from pydantic import Field
 
 from aot.errors import ToolError
-from aot.filtering.prose import stem
 from aot.teacher.tools.base import EDGE_S, Tool, ToolArguments, ToolContext, ToolResult, clamp_window, rounded_s
+from aot.wording import stem
+from video_data.captions import Cue, Subtitles
 from video_data.errors import VideoError
-from video_data.subtitles import Cue, Subtitles, find_subtitles, read_subtitles
+from video_data.subtitles import find_subtitles, read_subtitles
 
 MAX_CUES = 12
 _WORD = re.compile(r"\w+")
@@ -36,12 +37,29 @@ class SubtitleCue(ToolResult):
     text: str
 
 
+class SubtitleSource(ToolResult):
+    """Which file was read, by what follows the clip's name in its own, and what was odd about it as a whole."""
+
+    file: str
+    """Such as `.srt` or `.en-US.vtt`. The clip's name is not told: it may say what happens."""
+    files_not_read: tuple[str, ...]
+    guessed_encoding: str
+    """Empty where nothing had to be guessed."""
+    bad_characters: int
+    folded_cues: int
+    """Cues of captions that roll, which lost what the cue before shows, and twins."""
+    shortened_cues: int
+
+
 class SearchSubtitlesResult(ToolResult):
     """The cues with most words of the query, rare words first, in time order; empty when none has any."""
 
     cues: tuple[SubtitleCue, ...]
     unreadable_cues: int
-    """Of the whole file."""
+    """Of the whole file, with texts that stand in no cue: they are no silence."""
+    cues_past_window: int = 0
+    """Cues of the stretch that reach out of the visible window and were not searched: they are no silence."""
+    source: SubtitleSource
 
 
 def search_subtitles(
@@ -52,24 +70,33 @@ def search_subtitles(
     start_s = clip.start_s if arguments.start_s is None else arguments.start_s
     span = clamp_window(start_s, clip.end_s if arguments.end_s is None else arguments.end_s, clip)
     try:
-        path = find_subtitles(clips_root, clip.uri)
-        told = path.stat()
-        read = _subtitles(path, told.st_mtime_ns, told.st_size)
+        file = find_subtitles(clips_root, clip.uri)
+        told = file.path.stat()
+        read = _subtitles(file.path, told.st_mtime_ns, told.st_size)
     except VideoError as error:
         raise ToolError(error.message) from error
     except OSError as error:
         raise ToolError(f"the subtitles of {clip.uri!r} went away while they were read") from error
-    visible = [
-        cue
-        for cue in read.cues
-        if cue.start_s >= clip.start_s - EDGE_S and cue.end_s <= clip.end_s + EDGE_S
-        if cue.start_s < span.end_s and cue.end_s > span.start_s
-    ]
+    heard = [cue for cue in read.cues if cue.start_s < span.end_s and cue.end_s > span.start_s]
+    visible = [cue for cue in heard if cue.start_s >= clip.start_s - EDGE_S and cue.end_s <= clip.end_s + EDGE_S]
     cues = tuple(
         SubtitleCue(start_s=rounded_s(cue.start_s), end_s=rounded_s(cue.end_s), text=cue.text)
         for cue in best_cues(visible, arguments.query)
     )
-    return SearchSubtitlesResult(cues=cues, unreadable_cues=read.skipped)
+    source = SubtitleSource(
+        file=file.suffix,
+        files_not_read=file.other_suffixes,
+        guessed_encoding=read.guessed_encoding,
+        bad_characters=read.bad_characters,
+        folded_cues=read.folded,
+        shortened_cues=read.shortened,
+    )
+    return SearchSubtitlesResult(
+        cues=cues,
+        unreadable_cues=read.skipped + read.outside,
+        cues_past_window=len(heard) - len(visible),
+        source=source,
+    )
 
 
 def best_cues(cues: list[Cue], query: str) -> list[Cue]:
@@ -90,7 +117,7 @@ def subtitle_tool(clips_root: Path) -> Tool[SearchSubtitlesArguments, SearchSubt
     """The tool for clips whose uris start from `clips_root`."""
     return Tool(
         name="search_subtitles",
-        version="1",
+        version="2",
         description="Search what is said in the clip: subtitles that contain words of the query, with their times.",
         Arguments=SearchSubtitlesArguments,
         Result=SearchSubtitlesResult,

@@ -1,0 +1,282 @@
+"""Who reads each setting: one table. A key that is given and that the run would not read is an error naming its reader.
+
+`WHO_READS` has a row for each section: readers, each with the keys that it reads. The first reader of a row goes for
+the whole section. A new key is added here too, with a reader that is true of just those runs in which it can matter.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from aot.config.base import Section
+from aot.config.chat import ChatConfig
+from aot.config.data import ANNOTATED_DATASETS
+from aot.config.run import RunConfig
+
+CHATS = ("chat", "vision_chat", "judge_chat")
+STEP_DATASETS = ("youcook2", "coin", "crosstask", "epic100")
+"""Annotated data sets whose steps are known, so that next steps can be asked."""
+TEXT_FILES = ("gsm8k", "math", "cot_collection", "text_jsonl")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Those who read a setting, in words and as a question about a run and the section that holds the setting."""
+
+    words: str
+    reads: Callable[[RunConfig, Any], bool]
+
+
+def _data(*names: str) -> Callable[[RunConfig, Any], bool]:
+    return lambda run, _: run.data.dataset in names
+
+
+def _door(door: str, planner: str = "") -> Callable[[RunConfig, Any], bool]:
+    return lambda run, _: run.door == door and planner in ("", run.teacher.planner)
+
+
+def _any_arm(**wanted: str) -> Callable[[RunConfig, Any], bool]:
+    return lambda run, _: any(all(getattr(arm, k) == v for k, v in wanted.items()) for arm in run.train.arms)
+
+
+def _jobs(run: RunConfig, chat: ChatConfig) -> set[str]:
+    """What a chat model is there for in a run: `thinks`, `looks` and `judges`."""
+    teacher, is_video = run.teacher, run.door == "video"
+    asked = {
+        "thinks": (teacher.planner == "chat" or (is_video and teacher.rationale == "chat")) and run.chat,
+        "looks": is_video and teacher.tools.behind("chat") and (run.vision_chat or run.chat),
+        "judges": run.filter.judge and (run.judge_chat or run.chat),
+    }
+    return {job for job, section in asked.items() if section is chat}
+
+
+def _by_chat(run: RunConfig) -> bool:
+    """Whether the teacher waits for a chat model, so that it works in threads."""
+    return any({"thinks", "looks"} & _jobs(run, chat) for chat in (run.chat, run.vision_chat) if chat)
+
+
+EVERY = Reader("every run", lambda run, _: True)
+VIDEO = Reader("video runs", _door("video"))
+TEXT = Reader("text runs", _door("text"))
+ROOT = Reader("data sets that lie in files", lambda run, _: run.data.dataset not in ("toy_math", "gym"))
+PLAIN = Reader("data.dataset: plain", _data("plain"))
+KITCHEN = Reader("data.dataset: toy_kitchen", _data("toy_kitchen"))
+MATHS = Reader("data.dataset: toy_math", _data("toy_math"))
+GYM = Reader("data.dataset: gym", _data("gym"))
+FILES = Reader(f"data.dataset: {', '.join(TEXT_FILES)}", _data(*TEXT_FILES))
+NO_TEST_FILE = Reader("runs whose data set is given without a test file", lambda run, files: files.test is None)
+ANNOTATED = Reader(f"data.dataset: {', '.join(ANNOTATED_DATASETS)}", _data(*ANNOTATED_DATASETS))
+STEPS = Reader(f"data.dataset: {', '.join(STEP_DATASETS)}", _data(*STEP_DATASETS))
+EPIC = Reader("data.dataset: epic100", _data("epic100"))
+OPTIONS = Reader(
+    "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
+    lambda run, asked: run.data.dataset == "egoplan" or (STEPS.reads(run, asked) and "next_choice" in asked.kinds),
+)
+VIDEO_CHAT = Reader("video runs with teacher.planner: chat", _door("video", "chat"))
+TEXT_CHAT = Reader("text runs with teacher.planner: chat", _door("text", "chat"))
+CANDIDATES = Reader("video runs, and text runs with teacher.planner: chat",
+                    lambda run, _: run.door == "video" or run.teacher.planner == "chat")  # fmt: skip
+GRANULARITY = Reader(
+    "text runs with teacher.planner: chat, or procedural and an arm that is not adaptive",
+    lambda run, _: run.door == "text" and (
+        run.teacher.planner == "chat"
+        or (run.teacher.planner == "procedural" and any(arm.order != "adaptive" for arm in run.train.arms))
+    ),
+)  # fmt: skip
+STRUCTURED = Reader(
+    "text runs with teacher.planner: chat and chat.backend: openai or scripted",
+    lambda run, _: TEXT_CHAT.reads(run, _) and run.chat is not None and run.chat.backend != "local",
+)
+WORKERS = Reader("video runs with teacher.engine: ray, or whose teacher asks no chat model",
+                 lambda run, _: run.door == "video" and (run.teacher.engine == "ray" or not _by_chat(run)))  # fmt: skip
+UNSCRIPTED = Reader("runs whose teacher asks a chat model with backend: openai or local",
+                    lambda run, _: any({"thinks", "looks"} & _jobs(run, chat) and chat.backend != "scripted"
+                                       for chat in (run.chat, run.vision_chat) if chat))  # fmt: skip
+RAY = Reader("video runs with teacher.engine: ray", lambda run, _: run.door == "video" and run.teacher.engine == "ray")
+HF = Reader("video runs with hf behind a tool of teacher.tools",
+            lambda run, _: run.door == "video" and bool(run.teacher.tools.behind("hf")))  # fmt: skip
+DETECTOR = Reader("teacher.tools.detect_objects: hf", lambda run, _: run.teacher.tools.detect_objects == "hf")
+SIMILARITY = Reader("teacher.tools.find_moments: hf", lambda run, _: run.teacher.tools.find_moments == "hf")
+ASKED = Reader("runs whose planner, rationale, looking tools or judge ask this chat model",
+               lambda run, chat: bool(_jobs(run, chat)))  # fmt: skip
+THINKS = Reader("a chat model that plans or writes (looking and judging are asked at temperature 0)",
+                lambda run, chat: "thinks" in _jobs(run, chat))  # fmt: skip
+SERVER = Reader("a chat model with backend: openai", lambda run, chat: chat.backend == "openai")
+SERVER_GPUS = Reader("a chat model with backend: openai that plans, writes or looks",
+                     lambda run, chat: chat.backend == "openai" and _jobs(run, chat) != {"judges"})  # fmt: skip
+SCRIPT = Reader("a chat model with backend: scripted", lambda run, chat: chat.backend == "scripted")
+ADDRESS = Reader("a chat model with backend: openai or scripted", lambda run, chat: chat.backend != "local")
+WRITES = Reader("a chat model with backend: openai or local", lambda run, chat: chat.backend != "scripted")
+LORA = Reader("runs with an arm of tuning: lora", _any_arm(tuning="lora"))
+SHARED_STEPS = Reader("runs with an arm without max_steps of its own",
+                      lambda run, _: any(arm.max_steps is None for arm in run.train.arms))  # fmt: skip
+SHARED_RATE = Reader("runs with an arm without learning_rate of its own",
+                     lambda run, _: any(arm.learning_rate is None for arm in run.train.arms))  # fmt: skip
+OWN_CHAINS = Reader("text runs with an arm of chains: self", _any_arm(order="pre", chains="self"))
+ADAPTIVE = Reader("text runs with an arm of order: adaptive", _any_arm(order="adaptive"))
+CHAIN_ARM = Reader("arms of a text run with order: pre or post", lambda run, arm: arm.order in ("pre", "post"))
+SHARE_ARM = Reader("arms of a text run with order: answers_only, pre or post",
+                   lambda run, arm: arm.order in ("answers_only", "pre", "post"))  # fmt: skip
+RATIONALE_ARM = Reader("arms that learn rationales, which order: answers_only does not",
+                       lambda run, arm: arm.order != "answers_only")  # fmt: skip
+
+_CHAT = {
+    ASKED: "backend model record max_tokens max_concurrency "
+    "prices.date prices.currency prices.prompt prices.cached_prompt prices.completion",
+    THINKS: "temperature top_p",
+    ADDRESS: "base_url",
+    WRITES: "raise_tokens max_prompt_tokens deadline_s",
+    SERVER: "api_key_env attempt_timeout_s max_attempts max_reply_mb hedge_after_s max_cost",
+    SERVER_GPUS: "gpus",
+    SCRIPT: "script",
+}
+WHO_READS: dict[str, dict[Reader, str]] = {
+    "": {EVERY: "seed"},
+    "run": {EVERY: "dir reuse shard"},
+    "data": {EVERY: "dataset limit", ROOT: "root", PLAIN: "questions annotations", VIDEO: "stream"},
+    "data.toy": {KITCHEN: "train_clips test_clips test_ood_clips"},
+    "data.math": {MATHS: "train test test_ood"},
+    "data.gym": {GYM: "tasks unseen_tasks train test"},
+    "data.files": {FILES: "train test", NO_TEST_FILE: "test_share"},
+    "data.annotated": {
+        ANNOTATED: "train test",
+        NO_TEST_FILE: "test_share",
+        STEPS: "kinds min_history per_clip window_s",
+        OPTIONS: "num_choices",
+        EPIC: "gap_s",
+    },
+    "frames": {
+        VIDEO: "fps max_stored_frames max_side_px shard_clips workers time_limit_s max_file_mb max_pixels max_frames "
+        "max_duration_s max_streams max_gigapixels"
+    },
+    "teacher": {
+        EVERY: "planner max_failed_share",
+        VIDEO: "rationale shuffle_checks max_turns max_calls time_limit_s engine appearance",
+        CANDIDATES: "candidates",
+        WORKERS: "workers",
+        UNSCRIPTED: "unanswered",
+        RAY: "ray_address gpus_per_worker",
+        GRANULARITY: "granularity",
+        TEXT_CHAT: "order prompts",
+        STRUCTURED: "structured",
+    },
+    "teacher.tools": {
+        VIDEO: "detect_objects find_moments recognise_action pixel_tools",
+        VIDEO_CHAT: "ask caption subtitles",
+    },
+    "teacher.hf": {HF: "device batch_frames max_frames", DETECTOR: "detector", SIMILARITY: "similarity"},
+    "teacher.faults": {EVERY: "rate"},
+    **dict.fromkeys(CHATS, _CHAT),
+    "filter": {
+        EVERY: "min_words max_words min_ngram_novelty min_word_ratio near_duplicate_jaccard judge min_kept",
+        VIDEO: "time_tolerance_s",
+        TEXT: "strict_flow flow_constants leak_jaccard",
+    },
+    "student": {
+        EVERY: "base max_tokens max_answer_tokens max_rationale_tokens dtype device",
+        VIDEO: "num_frames",
+        TEXT: "think_tags",
+        ADAPTIVE: "thought_confidence",
+    },
+    "train": {
+        EVERY: "questions_per_step questions_per_device warmup_steps weight_decay max_grad_norm "
+        "gradient_checkpointing save_steps keep_checkpoints procs zero_stage",
+        SHARED_STEPS: "max_steps",
+        SHARED_RATE: "learning_rate",
+        VIDEO: "frame_cache_mb",
+        TEXT: "pack_tokens",
+    },
+    "train.arms": {
+        EVERY: "name order tuning learning_rate max_steps seed",
+        CHAIN_ARM: "chains",
+        SHARE_ARM: "chain_share",
+        RATIONALE_ARM: "rationale_weight",
+    },
+    "train.lora": {LORA: "rank alpha dropout target_pattern"},
+    "train.own_chains": {OWN_CHAINS: "rounds samples temperature"},
+    "train.adaptive": {ADAPTIVE: "folds fold_steps labelled"},
+    "evaluate": {EVERY: "splits batch_size bootstrap_samples"},
+    "report": {EVERY: "gallery rejected_per_reason"},
+}
+"""Section to its readers, and the keys that each of them reads; an arm of `train.arms` is a section too."""
+READERS = {
+    f"{section}.{key}".lstrip("."): (next(iter(row)), reader)
+    for section, row in WHO_READS.items()
+    for reader, keys in row.items()
+    for key in keys.split()
+}
+"""Key to the reader of its section and its own reader; both must be there for its value to matter."""
+
+
+def unread_keys(config: RunConfig) -> dict[str, Reader]:
+    """The keys that were given and that the run does not read, each with the reader that it lacks."""
+    missing = {leaf.name: _missing_reader(config, leaf) for leaf in _leaves(config, given=True)}
+    return {name: reader for name, reader in missing.items() if reader is not None}
+
+
+def unread_sentences(config: RunConfig) -> list[str]:
+    """What is wrong with the keys of `unread_keys`, a sentence for each reader."""
+    by_reader: dict[str, list[str]] = {}
+    for name, reader in unread_keys(config).items():
+        by_reader.setdefault(reader.words, []).append(name)
+    return [_sentence(names, words) for words, names in by_reader.items()]
+
+
+def read_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that the run reads, given or not, as plain values in sections."""
+    plain = config.model_dump(mode="json")
+    settings: dict[str, Any] = {}
+    for leaf in _leaves(config):
+        if _missing_reader(config, leaf) is None:
+            section = reduce(lambda inner, part: inner.setdefault(part, {}), leaf.path[:-1], settings)
+            section[leaf.path[-1]] = reduce(lambda inner, part: inner[part], leaf.path, plain)
+    settings["train"]["arms"] = [*settings["train"]["arms"].values()]
+    return settings
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """One value of a config."""
+
+    path: tuple[Any, ...]
+    """Fields, and the number of an arm, such as ("train", "arms", 0, "seed")."""
+    key: str
+    """In READERS, such as train.arms.seed."""
+    owner: Section
+    """The section of WHO_READS that it stands in."""
+
+    @property
+    def name(self) -> str:
+        """The key as it is told."""
+        return ".".join(map(str, self.path))
+
+
+def _leaves(
+    section: Section, path: tuple[Any, ...] = (), key: str = "", owner: Section | None = None, *, given: bool = False
+) -> Iterator[_Leaf]:
+    """Every value of `section`, or those that were given."""
+    owner = section if key in WHO_READS or owner is None else owner
+    for field in type(section).model_fields:
+        if given and field not in section.model_fields_set:
+            continue
+        value, inner = getattr(section, field), f"{key}.{field}".lstrip(".")
+        if inner in READERS:
+            yield _Leaf((*path, field), inner, owner)
+        elif isinstance(value, Section):
+            yield from _leaves(value, (*path, field), inner, owner, given=given)
+        elif isinstance(value, tuple):
+            for number, one in enumerate(value):
+                yield from _leaves(one, (*path, field, number), inner, owner, given=given)
+        elif value is not None:
+            raise LookupError(f"{inner} has no row in WHO_READS; say there who reads it")
+
+
+def _missing_reader(run: RunConfig, leaf: _Leaf) -> Reader | None:
+    return next((reader for reader in READERS[leaf.key] if not reader.reads(run, leaf.owner)), None)
+
+
+def _sentence(names: list[str], words: str) -> str:
+    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    return f"{listed} {verb} read by {words} only, not by this run; take {them} out"

@@ -1,0 +1,102 @@
+"""Why traces failed, counted by reason with an example of each: for teacher.json, the terminal, and the gates.
+
+Most boundaries tell no reason of their own, only a sentence about one question. Sentences that differ only in
+what they quote and in numbers count as one reason.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from aot.records import Record, Trace
+
+MAX_REASONS = 100
+"""More than anybody reads; what comes after them counts together."""
+OTHER = "other reasons"
+_QUOTED = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`)(?!\w)""")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_REASON_CHARS = 80
+_EXAMPLE_CHARS = 160
+
+
+class FailedTraces(Record):
+    """Traces without an answer that failed for one reason."""
+
+    boundary: str
+    reason: str
+    count: int
+    training: int
+    """Those of the train split among them."""
+    example: str
+    """The message of the first one, after the id of its question."""
+
+    @property
+    def line(self) -> str:
+        """The group for a person."""
+        return f"{self.boundary}: {self.reason}: {self.count}, such as {self.example}"
+
+
+class FailureCounter:
+    """Counts the failed among traces, one after the other."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], list[int]] = {}
+        self._examples: dict[tuple[str, str], str] = {}
+        self.training = self.training_failed = 0
+        """Traces of the train split, and those of them that failed."""
+
+    def add(self, trace: Trace, *, is_training: bool) -> None:
+        """Count one trace."""
+        failed = trace.status != "ok"
+        self.training += is_training
+        self.training_failed += is_training and failed
+        if not failed:
+            return
+        key = reason_of(trace)
+        if key not in self._counts and len(self._counts) >= MAX_REASONS:
+            key = (OTHER, OTHER)
+        counts = self._counts.setdefault(key, [0, 0])
+        counts[0] += 1
+        counts[1] += is_training
+        message = trace.error.message if trace.error else trace.status
+        self._examples.setdefault(key, clipped(f"{trace.question_id}: {message}", _EXAMPLE_CHARS))
+
+    def groups(self) -> tuple[FailedTraces, ...]:
+        """What was counted, the most frequent reason first."""
+        return tuple(
+            FailedTraces(boundary=key[0], reason=key[1], count=n, training=training, example=self._examples[key])
+            for key, (n, training) in sorted(self._counts.items(), key=lambda item: (-item[1][0], item[0]))
+        )
+
+
+def reason_of(trace: Trace) -> tuple[str, str]:
+    """Boundary and countable reason of a failed trace."""
+    if trace.error is None:
+        return trace.status, "no error was noted"
+    return trace.error.boundary, trace.error.reason or countable(trace.error.message)
+
+
+def countable(message: str) -> str:
+    """The beginning of a message without what it says about one question only.
+
+    >>> countable("no known object in 'a pan?'; ask about one of: carrot, cheese")
+    "no known object in '…'"
+    """
+    sentence = _QUOTED.sub("'…'", message).partition(";")[0].partition("\n")[0]
+    return clipped(_NUMBER.sub("…", sentence), _REASON_CHARS) or "no message"
+
+
+def clipped(text: str, limit: int) -> str:
+    """`text` on one line without control characters, and no longer than `limit`: it goes to a terminal.
+
+    >>> clipped("no known object", 8)
+    'no known…'
+    """
+    line = "".join(c if c.isprintable() else " " for c in text).strip()
+    return line if len(line) <= limit else f"{line[:limit]}…"
+
+
+def failure_lines(groups: Iterable[FailedTraces], *, most: int) -> list[str]:
+    """One indented line for each of the first `most` reasons, and how many more there are."""
+    listed: Sequence[FailedTraces] = tuple(groups)
+    more = [f"  and {len(listed) - most} more"] if len(listed) > most else []
+    return [f"  {group.line}" for group in listed[:most]] + more

@@ -1,0 +1,160 @@
+"""What aot/config/readers.py says is held to the code: every attribute of a config section that is read anywhere, found
+with the types that mypy infers, and from which stages the module that reads it can be reached.
+
+Limits: a read through `getattr`, `model_dump` or a template is not seen (BY_OTHER_MEANS lists those); a module that
+both doors import counts for both, and a value that is read may still change nothing. tests/pipeline/test_job.py and
+test_text_job.py look at the same table from the other side: what two whole runs read while they ran."""
+
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import pytest
+from mypy import build
+from mypy.modulefinder import BuildSource
+from mypy.nodes import Expression
+from mypy.options import Options
+from mypy.traverser import NameAndMemberCollector
+from mypy.types import Instance, Type, UnionType, get_proper_type
+from setting_walk import DECIDES, RUNS, leaves, other_value, with_setting
+
+from aot.config import parse_config
+from aot.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("aot", "text_cot", "video_data")
+SHARED = tuple(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse", "sharding"))
+STAGES = {
+    "video": ("aot.pipeline.prepare", "aot.teacher.runner", "aot.pipeline.video", *SHARED),
+    "text": ("text_cot.prepare", "text_cot.generate", "text_cot.training", *SHARED),
+}
+"""Where the stages of each door begin."""
+BY_OTHER_MEANS = {
+    "frames.max_file_mb": "video_data.budgets.Budgets.of",
+    "frames.max_pixels": "as above",
+    "frames.max_frames": "as above",
+    "frames.max_duration_s": "as above",
+    "frames.max_streams": "as above",
+    "frames.max_gigapixels": "as above",
+    "teacher.tools.ask": "aot.teacher.tools.choosing asks ToolsConfig.behind",
+    "teacher.tools.caption": "as above",
+    "train.arms.max_steps": "aot.student asks RunConfig.steps_of",
+    "data.root": "aot.config.loading makes the files of a text data set absolute with it",
+}
+BACKENDS = {
+    "openai": ("aot.chat.openai", "aot.chat.keys"),
+    "local": ("aot.chat.local",),
+    "scripted": ("aot.chat.scripted",),
+}
+"""Modules that serve one kind of chat model."""
+MAY_READ = {("text", "student.num_frames")}
+"""Read beside the table: noted in the contract of a text student, which is shown no frame."""
+
+
+@cache
+def found() -> build.BuildResult:
+    options = Options()
+    options.export_types = options.preserve_asts = options.ignore_missing_imports = options.ignore_errors = True
+    options.check_untyped_defs, options.follow_imports = True, "skip"
+    options.incremental, options.cache_dir = False, "/dev/null"
+    sources = [
+        BuildSource(str(path), ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+        for room in ROOMS
+        for path in sorted((ROOT / room).rglob("*.py"))
+    ]
+    return build.build(sources, options)
+
+
+@cache
+def reads() -> dict[tuple[str, str], set[str]]:
+    """Section and field to the modules outside aot.config that read it."""
+    places: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for module, state in found().graph.items():
+        if state.tree is None or not module.startswith(ROOMS) or module.startswith("aot.config"):
+            continue
+        collector = NameAndMemberCollector()
+        state.tree.accept(collector)
+        for one in collector.member_exprs:
+            for section in sections_of(one.expr):
+                places[section, one.name].add(module)
+    return dict(places)
+
+
+def sections_of(expression: Expression) -> set[str]:
+    """The config sections that an expression may be."""
+    kind: Type | None = found().types.get(expression)
+    proper = get_proper_type(kind) if kind is not None else None
+    kinds = [get_proper_type(one) for one in proper.items] if isinstance(proper, UnionType) else [proper]
+    return {one.type.name for one in kinds if isinstance(one, Instance) and one.type.fullname.startswith("aot.config.")}
+
+
+def reached(starts: tuple[str, ...]) -> set[str]:
+    """The modules that these import, directly or not, at whatever moment; not by way of the list of all stages."""
+    seen, waiting = set(starts), list(starts)
+    while waiting:
+        for other in found().graph[waiting.pop()].dependencies:
+            if other in found().graph and other not in seen and other != "aot.pipeline":
+                seen.add(other)
+                waiting.append(other)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def accepted() -> dict[str, set[str]]:
+    """Door to the keys that some run of it takes."""
+    taken: defaultdict[str, set[str]] = defaultdict(set)
+    for raw in RUNS.values():
+        door = parse_config(raw, source="run.yaml").door
+        for key, _, field in leaves():
+            try:
+                parse_config(raw if key in DECIDES else with_setting(raw, key, other_value(key, field)), source="t")
+            except ConfigError:
+                continue
+            taken[door].add(key)
+    return taken
+
+
+@pytest.mark.parametrize("door", STAGES)
+def test_every_key_that_a_door_takes_is_read_by_code_that_it_reaches(door: str, accepted: dict[str, set[str]]) -> None:
+    modules = reached(STAGES[door])
+    idle = [
+        key
+        for key, section, _ in leaves()
+        if key in accepted[door]
+        and key not in BY_OTHER_MEANS
+        and not modules & reads().get((section.__name__, key.rpartition(".")[2]), set())
+    ]
+    assert not idle, f"{door} runs take these keys and no code of theirs reads them: {idle}"
+
+
+@pytest.mark.parametrize(("door", "other"), [("video", "text"), ("text", "video")])
+def test_code_of_one_door_reads_no_key_that_this_door_refuses(
+    door: str, other: str, accepted: dict[str, set[str]]
+) -> None:
+    own = reached(STAGES[door]) - reached(STAGES[other])
+    assert len(own) > 20
+    read = [
+        (key, sorted(own & reads().get((section.__name__, key.rpartition(".")[2]), set())))
+        for key, section, _ in leaves()
+        if key not in accepted[door] and (door, key) not in MAY_READ
+    ]
+    shared_class = [key for key, _ in read if key.startswith(("vision_chat", "judge_chat"))]
+    assert not [one for one in read if one[1] and one[0] not in shared_class]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> None:
+    section = {"model": "m", "backend": backend, **({"script": "-"} if backend == "scripted" else {})}
+    raw = {"data": {"dataset": "toy_kitchen"}, "teacher": {"planner": "chat"}, "chat": section}
+    for key, owner, field in leaves():
+        modules = reads().get((owner.__name__, key.rpartition(".")[2]), set())
+        if key.startswith("chat.") and modules & set(BACKENDS[backend]):
+            parse_config(with_setting(raw, key, other_value(key, field)), source="run.yaml")
+        elif key.startswith("chat.") and modules and modules <= {one for own in BACKENDS.values() for one in own}:
+            with pytest.raises(ConfigError, match=f"{key}.* read by"):
+                parse_config(with_setting(raw, key, other_value(key, field)), source="run.yaml")
+
+
+def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
+    plain = {key for key, section, _ in leaves() if reads().get((section.__name__, key.rpartition(".")[2]))}
+    assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

@@ -1,0 +1,172 @@
+"""A setting that a run does not read is refused by name; what is said to be read is read. The settings are found by
+looking at the sections, so a new one fails here until aot/config/readers.py says who reads it."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from setting_walk import DECIDES, PRICED, RUNS, Raw, leaves, other_value, text, video, with_setting
+
+from aot.config import RunConfig, dump_config, load_config, load_saved, parse_config, unread_keys
+from aot.config.readers import EVERY, READERS
+from aot.config.strict_yaml import parse_yaml
+from aot.errors import ConfigError
+
+FIELDS = {key: field for key, _, field in leaves()}
+OF_THINKERS = {f"{chat}.{key}" for chat in ("vision_chat", "judge_chat") for key in ("temperature", "top_p")}
+OF_THINKERS |= {"judge_chat.gpus"}
+"""Read by no run: the three chat sections are of one class, who looks or judges is asked at temperature 0, and what
+judging costs is not told for a thousand chains."""
+ADAPTIVE = "an adaptive arm learns from all kept chains"
+"""Told of such an arm's chains before the table is asked."""
+
+
+def refusal(raw: Raw) -> str:
+    """What is wrong with a config; empty if nothing is."""
+    try:
+        parse_config(raw, source="run.yaml")
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def given_names(key: str) -> str:
+    """The key as an error tells it."""
+    return key.replace("train.arms.", "train.arms.0.")
+
+
+def test_the_table_has_a_row_for_every_setting_and_for_nothing_else() -> None:
+    assert FIELDS.keys() == READERS.keys()
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_runs_of_this_walk_are_good_and_their_resolved_configs_say_the_same(run: str, tmp_path: Path) -> None:
+    given, saved = tmp_path / "run.yaml", tmp_path / "config.yaml"
+    given.write_text(json.dumps(RUNS[run]))  # JSON is YAML
+    config = load_config(given)
+    saved.write_text(dump_config(config))
+    assert load_config(saved) == load_saved(saved) == config
+
+
+def walk() -> dict[str, dict[str, str]]:
+    """Key to run to why the key is refused there; empty where it is read."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for key in FIELDS.keys() - DECIDES:
+        for name, raw in RUNS.items():
+            found[key][name] = refusal(with_setting(raw, key, other_value(key, FIELDS[key])))
+    return found
+
+
+@pytest.fixture(scope="module")
+def walked() -> dict[str, dict[str, str]]:
+    return walk()
+
+
+def test_every_key_is_read_by_each_run_or_refused_by_name_with_its_reader(walked: dict[str, dict[str, str]]) -> None:
+    for key, runs in walked.items():
+        words = [reader.words for reader in READERS[key]]
+        for run, told in runs.items():
+            named = given_names(key) in told and any(f"read by {word} only" in told for word in words)
+            assert not told or named or ADAPTIVE in told, f"{key} in the run {run!r}: {told}"
+
+
+def test_every_key_is_read_by_some_run_and_only_those_for_every_run_by_all(walked: dict[str, dict[str, str]]) -> None:
+    for key, runs in walked.items():
+        assert all(runs.values()) == (key in OF_THINKERS), f"{key}: {next(iter(runs.values()))}"
+        assert any(runs.values()) == (set(READERS[key]) != {EVERY}), f"{key}: {runs}"
+
+
+def test_a_default_that_is_written_out_is_refused_like_any_other_value(walked: dict[str, dict[str, str]]) -> None:
+    for key, runs in walked.items():
+        if FIELDS[key].is_required():
+            continue
+        for run in ("kitchen", "maths"):
+            raw = with_setting(RUNS[run], key, FIELDS[key].get_default(call_default_factory=True))
+            assert bool(refusal(raw)) == bool(runs[run]), f"{key} in the run {run!r}"
+
+
+VIDEO_ARM = video(train={"arms": [{"name": "a", "rationale_weight": 0}, {"name": "b"}]})
+UNREAD_BY_VIDEO: dict[str, Any] = {
+    "train.arms.chains": "shuffled", "train.arms.chain_share": 0.5, "train.pack_tokens": 0,
+    "train.adaptive.folds": 3, "train.own_chains.rounds": 1, "teacher.order": "post", "teacher.granularity": "fine",
+    "teacher.prompts": "bare", "teacher.structured": "off", "student.think_tags": "none", "filter.strict_flow": "on",
+    "data.math.train": 5, "data.gym.tasks": ["chain_sum"], "data.files.train": "x", "data.questions": "x",
+    "data.annotated.gap_s": 2.0,
+}  # fmt: skip
+UNREAD_BY_TEXT: dict[str, Any] = {
+    "teacher.engine": "ray", "teacher.workers": 4, "teacher.shuffle_checks": 2, "teacher.max_calls": 3,
+    "teacher.time_limit_s": 9.0, "teacher.rationale": "chat", "frames.fps": 1.0, "frames.workers": 4,
+    "student.num_frames": 4, "teacher.tools.ask": "chat", "teacher.hf.detector": "x", "teacher.appearance": "x",
+    "teacher.candidates": 4, "train.frame_cache_mb": 1, "data.toy.train_clips": 5, "data.root": "x",
+    "filter.time_tolerance_s": 1.0, "vision_chat.model": "m",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("raw", "key", "value"),
+    [(VIDEO_ARM, *one) for one in UNREAD_BY_VIDEO.items()] + [(text(), *one) for one in UNREAD_BY_TEXT.items()],
+    ids=[*UNREAD_BY_VIDEO, *UNREAD_BY_TEXT],
+)
+def test_a_control_that_would_control_nothing_is_refused(raw: Raw, key: str, value: object) -> None:
+    told = refusal(with_setting(raw, key, value))
+    assert f"run.yaml: {given_names(key)} is read by " in told and "not by this run; take it out" in told
+
+
+def test_a_video_arm_with_shuffled_chains_no_longer_trains_on_kept_ones() -> None:
+    told = refusal(video(train={"arms": [{"name": "a"}, {"name": "b", "chains": "shuffled"}]}))
+    assert told == (
+        "run.yaml: train.arms.1.chains is read by arms of a text run with order: pre or post only, not by this run; "
+        "take it out"
+    )
+
+
+def test_keys_with_the_same_reader_are_told_in_one_sentence_and_a_long_list_is_cut() -> None:
+    frames = {key.partition(".")[2]: other_value(key, FIELDS[key]) for key in FIELDS if key.startswith("frames.")}
+    told = refusal(text(frames=frames))
+    assert told.count("read by video runs only") == 1 and "and 4 more are" in told
+
+
+def test_a_cost_limit_needs_a_server_that_counts() -> None:
+    scripted = {**PRICED, "backend": "scripted", "script": "-", "max_cost": 1}
+    told = refusal(video(teacher={"planner": "chat"}, chat=scripted))
+    assert "chat.max_cost is read by a chat model with backend: openai only" in told
+
+
+def test_a_run_folder_that_lists_every_key_can_still_be_opened(tmp_path: Path) -> None:
+    config = parse_config(RUNS["kitchen"], source="run.yaml")
+    saved = tmp_path / "config.yaml"
+    saved.write_text(RunConfig.model_validate(config.model_dump()).model_dump_json())
+    assert load_saved(saved) == config
+    with pytest.raises(ConfigError, match=r"data\.math\.train"):
+        load_config(saved)
+
+
+def test_the_resolved_config_holds_what_the_run_reads_and_nothing_else() -> None:
+    config = parse_config(RUNS["maths"], source="run.yaml")
+    shown = dump_config(config)
+    assert not unread_keys(config)
+    assert "granularity" in shown and "frames" not in shown and "workers" not in shown and "own_chains" not in shown
+
+
+BLOCKS = [
+    pytest.param(block, id=f"{path.stem}-{number}")
+    for path in sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(), flags=re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_config_in_the_docs_makes_a_run_of_some_kind(block: str) -> None:
+    part = parse_yaml(block, source="docs")
+    told = [refusal(merged(raw, part)) for raw in RUNS.values()]
+    assert "" in told, min(told, key=len)
+
+
+def merged(raw: Raw, part: Raw) -> Raw:
+    """`raw` with what `part` says."""
+    both = {key: merged(raw[key], value) if isinstance(value, dict) and raw.get(key) else value
+            for key, value in part.items()}  # fmt: skip
+    return {**raw, **both}

@@ -1,0 +1,107 @@
+"""The time line of a clip from what the decoder gave out, in the order shown: pure functions of whole clock ticks.
+
+A decoder gives pictures in the order in which they are shown. Their times may be made up (AVI has none), start again
+where recordings were joined, or repeat; the order is believed before the times are.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+MAX_REORDER = 16
+"""Pictures by which a coding order may differ from the order shown (H.264 and HEVC allow 16)."""
+MAX_GAP_S = 0.2
+"""Missing pictures over a shorter time than this are noted, and do not tear a stretch in two."""
+
+
+def usual_step(ticks: Sequence[int], *, otherwise: int) -> int:
+    """The median distance of neighbours, or `otherwise` where there are none; at least 1.
+
+    >>> usual_step([0, 40, 80, 300], otherwise=1)
+    40
+    """
+    steps = sorted(after - before for before, after in pairwise(ticks) if after > before)
+    return steps[len(steps) // 2] if steps else max(1, otherwise)
+
+
+def shown_times(ticks: Sequence[int | None], *, step: int) -> tuple[list[int], list[int]]:
+    """Ascending times of pictures in the order shown, and the positions at which the clock started again.
+
+    A picture without a time comes one step after the one before it. Times that are a coding order (a local permutation
+    of evenly spread times) are given out in ascending order. A single time far from both of its
+    neighbours is wrong. At any other step backwards the clock has started again, and goes on one step after the last
+    picture.
+
+    >>> shown_times([0, 120, 40, 80], step=40)
+    ([0, 40, 80, 120], [])
+    >>> shown_times([100, 140, 0, 40], step=40)[0]
+    [100, 140, 180, 220]
+    >>> shown_times([0, None, 80], step=40)[0], shown_times([0, 40, 9999, 120], step=40)[0]
+    ([0, 40, 80], [0, 40, 80, 120])
+    """
+    known: list[int] = []
+    for tick in ticks:
+        known.append(tick if tick is not None else known[-1] + step if known else 0)
+    for position in range(1, len(known) - 1):
+        before, here, after = known[position - 1 : position + 2]
+        is_far = min(abs(here - before), abs(here - after)) > MAX_REORDER * step
+        if is_far and before <= after <= before + 3 * step:
+            known[position] = (before + after) // 2
+    if all(before <= after for before, after in pairwise(known)):
+        return known, []
+    if _is_coding_order(known, step=step):
+        return sorted(known), []
+    times: list[int] = []
+    restarts: list[int] = []
+    offset = 0
+    for position, tick in enumerate(known):
+        if times and tick < known[position - 1]:
+            offset = times[-1] + step - tick
+            restarts.append(position)
+        times.append(tick + offset)
+    return times, restarts
+
+
+def _is_coding_order(ticks: Sequence[int], *, step: int) -> bool:
+    """Whether sorting moves no picture far and leaves no two closer together than half a step."""
+    order = sorted(range(len(ticks)), key=ticks.__getitem__)
+    if any(abs(rank - position) > MAX_REORDER for rank, position in enumerate(order)):
+        return False
+    return all(2 * (ticks[after] - ticks[before]) >= step for before, after in pairwise(order))
+
+
+def sound_spans(
+    times_s: Sequence[float], until_s: Sequence[float], is_sound: Sequence[bool]
+) -> tuple[tuple[float, float], ...]:
+    """Stretches of a clip in which pictures came out undamaged, as (start_s, end_s), ascending.
+
+    Args:
+        times_s: ascending times of all pictures that came out.
+        until_s: how long each of them may be believed to stay.
+        is_sound: whether each of them is undamaged.
+
+    >>> sound_spans([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0], [True, False, True, True])
+    ((0.0, 1.0), (2.0, 4.0))
+    """
+    spans: list[tuple[float, float]] = []
+    for start_s, end_s, sound in zip(times_s, until_s, is_sound, strict=True):
+        if not sound:
+            continue
+        if spans and start_s - spans[-1][1] < MAX_GAP_S:
+            spans[-1] = (spans[-1][0], end_s)
+        else:
+            spans.append((start_s, end_s))
+    return tuple(spans)
+
+
+def first_hole(spans: Sequence[tuple[float, float]], *, start_s: float, end_s: float) -> tuple[float, float] | None:
+    """The first stretch of a window that `spans` leave out for longer than MAX_GAP_S, or None.
+
+    >>> first_hole([(0.0, 2.7)], start_s=0.0, end_s=5.0), first_hole([(0.0, 2.7)], start_s=1.0, end_s=2.5)
+    ((2.7, 5.0), None)
+    """
+    seen_s = start_s
+    for low_s, high_s in [*spans, (end_s, end_s)]:
+        if min(low_s, end_s) - seen_s > MAX_GAP_S:
+            return seen_s, min(low_s, end_s)
+        seen_s = max(seen_s, high_s)
+    return None

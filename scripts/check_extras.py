@@ -53,7 +53,8 @@ def use_video(work: Path) -> None:
         container.mux(stream.encode())
     facts = json.loads(_aot("probe", str(work / "clip.mp4")))
     assert facts["verdict"] == "complete", facts
-    few = ("data.toy={train_clips: 2, test_clips: 1, test_ood_clips: 1}", f"run.dir={work / 'run'}")
+    clips = "data.toy={train_clips: 2, test_clips: 1, test_ood_clips: 1}"
+    few = (clips, "filter.min_kept=1", f"run.dir={work / 'run'}")
     for stage in ("prepare", "generate", "filter"):
         _aot(stage, str(ROOT / "configs" / "video" / "toy_kitchen_tiny.yaml"), *few)
 
@@ -189,8 +190,7 @@ def check(extra: str, wheel: Path, folder: Path, *, python: str, newest: bool) -
         own = str(folder / "bin" / "python")
         _pip("install", *limits, wanted, python=own)
         command = [own, "-P", str(Path(__file__).resolve()), "--inside", extra]
-        alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=alone)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except subprocess.CalledProcessError as error:
         return (error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or str(error))[-2000:]
     return done.stderr[-3000:] if done.returncode else ""
@@ -217,6 +217,7 @@ def main() -> int:
     if given.inside:
         inside(given.inside)
         return 0
+    os.environ.pop("PYTHONPATH", None)  # pip would take what lies there for installed
     failed = False
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(AT_ONCE) as pool:
         wheel = build_wheel(Path(name))

@@ -70,6 +70,8 @@ class ContainerFacts:
     parts: tuple[Part, ...]
     shortfall: str
     """Why less is there than the file declares; empty if nothing is known to be missing."""
+    damaged_bytes: tuple[tuple[int, int], ...]
+    """Ranges of the whole file, all parts, in which something is lost or overwritten; see `Structure`."""
     num_packets: int
     num_damaged_packets: int
     """Packets that the demuxer calls damaged; a transport stream has them where something was lost or joined."""
@@ -362,6 +364,7 @@ def _facts(path: Path, name: str, parts: list[Part], walks: list[_Walk], *, stru
         times_are_real=name not in WITHOUT_TIMES and not any(walk.num_untimed for walk in walks),
         parts=tuple(parts),
         shortfall=structure.damage or next(filter(None, (_shortfall(walk, name=name) for walk in walks)), ""),
+        damaged_bytes=structure.damaged_bytes,
         num_packets=sum(walk.num_packets for walk in walks),
         num_damaged_packets=sum(walk.num_damaged for walk in walks),
         num_skipped_packets=first.num_skipped,

@@ -8,7 +8,7 @@ of a thousand streams is refused before a demuxer allocates them.
 
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,41 @@ class Structure:
     """Tracks that the header declares; 0 where the format does not say so beforehand."""
     joined_at: tuple[int, ...] = ()
     """Where further files of the same format begin that were joined byte by byte, and that demuxers do not see."""
+    damaged_bytes: tuple[tuple[int, int], ...] = ()
+    """Ranges of the file, as (first byte, byte after the last), ascending, in which something is lost or overwritten;
+    never empty ranges. Each goes from the start of the last element that can hold the damage to where the structure is
+    sound again, or to the end of the file: a packet that shares a byte with one of them is not to be trusted. For a
+    file cut off inside a box that holds many packets this is its last byte alone."""
+
+
+@dataclass
+class _Findings:
+    """What a walk has found so far."""
+
+    damage: list[str] = field(default_factory=list)
+    damaged_bytes: list[tuple[int, int]] = field(default_factory=list)
+    num_tracks: int = 0
+    joined_at: list[int] = field(default_factory=list)
+
+    def cut(self, what: str, *, end: int, size: int, start: int | None = None) -> None:
+        """The file of `size` bytes ends before its last element, from `start` to `end`."""
+        told = f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
+        self.add(told, start=size - 1 if start is None else start, end=size)
+
+    def broken(self, what: str, *, at: int, start: int, end: int) -> None:
+        """The structure breaks at a byte; the damage lies between `start` and `end`."""
+        self.add(f"the file is damaged at byte {at:,}: {what}", start=start, end=end)
+
+    def add(self, words: str, *, start: int, end: int) -> None:
+        """Damage in words and where it lies."""
+        self.damage.append(words)
+        self.damaged_bytes.append((start, max(end, start + 1)))
+
+    def structure(self) -> Structure:
+        """The outcome, told by the first damage."""
+        more = f" (and at {len(self.damage) - 1} further places)" if len(self.damage) > 1 else ""
+        words = self.damage[0] + more if self.damage else ""
+        return Structure(words, self.num_tracks, tuple(self.joined_at), tuple(sorted(self.damaged_bytes)))
 
 
 def check_structure(path: Path, *, container: str) -> Structure:
@@ -42,16 +77,10 @@ def check_structure(path: Path, *, container: str) -> Structure:
     walk = _WALKS.get(container)
     if walk is None:
         return Structure()
+    found = _Findings()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return walk(data)
-
-
-def _cut(what: str, end: int, size: int) -> str:
-    return f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
-
-
-def _broken(what: str, at: int) -> str:
-    return f"the file is damaged at byte {at:,}: {what}"
+        walk(data, found)
+    return found.structure()
 
 
 # ISO base media files: boxes of size and four letters
@@ -71,21 +100,19 @@ def _boxes(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[bytes, int, 
         at += size
 
 
-def _mp4(data: mmap.mmap) -> Structure:
-    size, num_tracks, damage = len(data), 0, ""
-    joined: list[int] = []
+def _mp4(data: mmap.mmap, found: _Findings) -> None:
+    size = len(data)
     for name, at, content, end in _boxes(data, 0, size):
         if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):
-            if not any(data[at : at + 65536]):
-                break  # zeros after the last box are padding
-            return Structure(_broken("no box of an MP4 file begins there", at), num_tracks, tuple(joined))
-        if name == b"ftyp" and num_tracks:
-            joined.append(at)
+            if any(data[at : at + 65536]):  # zeros after the last box are padding
+                found.broken("no box of an MP4 file begins there", at=at, start=at, end=size)
+            return
+        if name == b"ftyp" and found.num_tracks:
+            found.joined_at.append(at)
         if end > size:
-            damage = _cut(f"box {name.decode('ascii', 'replace')!r}", end, size)
+            found.cut(f"box {name.decode('ascii', 'replace')!r}", end=end, size=size)
         if name == b"moov":
-            num_tracks += sum(child == b"trak" for child, _, _, _ in _boxes(data, content, min(end, size)))
-    return Structure(damage, num_tracks, tuple(joined))
+            found.num_tracks += sum(child == b"trak" for child, _, _, _ in _boxes(data, content, min(end, size)))
 
 
 # Matroska: elements of an id and a length, both of variable size
@@ -109,8 +136,8 @@ def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, 
     return (None if bare == (1 << (7 * length)) - 1 else bare), at + length
 
 
-def _matroska(data: mmap.mmap) -> Structure:
-    size, at, num_tracks = len(data), 0, 0
+def _matroska(data: mmap.mmap, found: _Findings) -> None:
+    size, at, last = len(data), 0, 0
     ends = [size]
     for _ in range(MAX_ELEMENTS):
         while len(ends) > 1 and at >= ends[-1]:
@@ -121,26 +148,28 @@ def _matroska(data: mmap.mmap) -> Structure:
             name, after = _ebml_number(data, at, is_id=True)
             length, content = _ebml_number(data, after, is_id=False)
         except ValueError:
-            return Structure(_broken_ebml(data, at), num_tracks)
+            return _broken_ebml(data, found, at=at, start=last)
         if name == _MKV_SEGMENT or (name == _MKV_CLUSTER and len(ends) <= 3):
             end = size if length is None else content + length
+            if end > size and name == _MKV_SEGMENT:
+                return found.cut("segment", end=end, size=size)
             if end > size:
-                return Structure(_cut("last cluster" if name == _MKV_CLUSTER else "segment", end, size), num_tracks)
+                return found.cut("last cluster", end=end, size=size)
             ends = [size] if name == _MKV_SEGMENT else ends[:2]
             ends.append(end)
-            at = content
+            last, at = at, content
             continue
         known = _MKV_IN_CLUSTER | _MKV_ANYWHERE | _MKV_TOP if len(ends) > 2 else _MKV_TOP | _MKV_ANYWHERE
         if len(ends) > 1 and name not in known:
-            return Structure(_broken_ebml(data, at), num_tracks)
+            return _broken_ebml(data, found, at=at, start=last)
         if length is None:
-            return Structure("", num_tracks)  # not ours to tell where it ends
+            return None  # not ours to tell where it ends
         if content + length > size:
-            return Structure(_cut("last block", content + length, size), num_tracks)
+            return found.cut("last block", end=content + length, size=size, start=at)
         if name == _MKV_TRACKS:
-            num_tracks += _mkv_tracks(data, content, content + length)
-        at = content + length
-    return Structure("", num_tracks)
+            found.num_tracks += _mkv_tracks(data, content, content + length)
+        last, at = at, content + length
+    return None
 
 
 def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
@@ -158,80 +187,83 @@ def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
     return count
 
 
-def _broken_ebml(data: mmap.mmap, at: int) -> str:
-    """Damage, unless nothing but zeros or a second file follows, which is padding or a joined recording."""
-    if not any(data[at : at + 65536]) and not any(data[at:]):
-        return ""
-    return _broken("no element of a Matroska file begins there", at)
+def _broken_ebml(data: mmap.mmap, found: _Findings, *, at: int, start: int) -> None:
+    """Damage, unless nothing but zeros follows, which is padding."""
+    if any(data[at : at + 65536]) or any(data[at:]):
+        found.broken("no element of a Matroska file begins there", at=at, start=start, end=len(data))
 
 
 # RIFF, FLV, Ogg, ASF
 
 
-def _avi(data: mmap.mmap) -> Structure:
-    size, at, num_tracks = len(data), 0, 0
-    joined: list[int] = []
+def _avi(data: mmap.mmap, found: _Findings) -> None:
+    size, at = len(data), 0
     while at + 12 <= size and data[at : at + 4] == b"RIFF":
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + length
         if length == 0:
             break  # the recorder never finished it: nothing is promised
         if end > size:
-            return Structure(_cut("RIFF chunk", end, size), num_tracks, tuple(joined))
+            return found.cut("RIFF chunk", end=end, size=size)
         if at and data[at + 8 : at + 12] == b"AVI ":
-            joined.append(at)
+            found.joined_at.append(at)
         if at == 0 and data[12:16] == b"LIST":
-            num_tracks = data[: min(size, 12 + 8 + int.from_bytes(data[16:20], "little"))].count(b"strh")
+            found.num_tracks = data[: min(size, 12 + 8 + int.from_bytes(data[16:20], "little"))].count(b"strh")
         at = end + end % 2
-    return Structure("", num_tracks, tuple(joined))
+    return None
 
 
-def _flv(data: mmap.mmap) -> Structure:
+def _flv(data: mmap.mmap, found: _Findings) -> None:
     size, at = len(data), int.from_bytes(data[5:9], "big") + 4
+    last = at
     for _ in range(MAX_ELEMENTS):
-        if at + 11 > size:
-            return Structure(_cut("last tag", at + 11, size) if at < size else "")
+        if at >= size:
+            return None
         end = at + 11 + int.from_bytes(data[at + 1 : at + 4], "big")
-        if end > size:
-            return Structure(_cut("last tag", end, size))
+        if at + 11 > size or end > size:
+            return found.cut("last tag", end=max(end, at + 11), size=size, start=at)
         if data[at] & 0x1F not in (8, 9, 18):
-            return Structure(_broken("no tag of an FLV file begins there", at))
-        at = end + 4
-    return Structure()
+            return found.broken("no tag of an FLV file begins there", at=at, start=last, end=size)
+        last, at = at, end + 4
+    return None
 
 
-def _ogg(data: mmap.mmap) -> Structure:
-    size, at = len(data), 0
+def _ogg(data: mmap.mmap, found: _Findings) -> None:
+    size, at, last = len(data), 0, 0
     serials: set[bytes] = set()
     for _ in range(MAX_ELEMENTS):
         if at >= size:
             break
         if data[at : at + 4] != b"OggS":
-            return Structure(_broken("no Ogg page begins there", at), len(serials))
+            found.broken("no Ogg page begins there", at=at, start=last, end=size)
+            break
         num_segments = data[at + 26] if at + 27 <= size else 255
         table = data[at + 27 : at + 27 + num_segments]
         end = at + 27 + num_segments + sum(table)
         if len(table) < num_segments or end > size:
-            return Structure(_cut("last page", max(end, at + 27 + num_segments), size), len(serials))
+            found.cut("last page", end=max(end, at + 27 + num_segments), size=size, start=at)
+            break
         serials.add(data[at + 14 : at + 18])
-        at = end
-    return Structure("", len(serials))
+        last, at = at, end
+    found.num_tracks = len(serials)
 
 
-def _asf(data: mmap.mmap) -> Structure:
+def _asf(data: mmap.mmap, found: _Findings) -> None:
     size, at = len(data), int.from_bytes(data[16:24], "little")
     if 30 <= at <= size - 24 and data[at : at + 4] == b"\x36\x26\xb2\x75":
         end = at + int.from_bytes(data[at + 16 : at + 24], "little")
         if end > size:
-            return Structure(_cut("data object", end, size))
-    return Structure("" if at <= size else _cut("header", at, size))
+            found.cut("data object", end=end, size=size)
+    elif at > size:
+        found.cut("header", end=at, size=size)
 
 
-def _gif(data: mmap.mmap) -> Structure:
+def _gif(data: mmap.mmap, found: _Findings) -> None:
     end = len(data)
     while end and data[end - 1] == 0:
         end -= 1
-    return Structure("" if end and data[end - 1] == 0x3B else "the file is cut off: a GIF ends with the byte 0x3B")
+    if not end or data[end - 1] != 0x3B:
+        found.add("the file is cut off: a GIF ends with the byte 0x3B", start=len(data) - 1, end=len(data))
 
 
 # MPEG transport streams: a packet every 188 bytes, or every 192 with a time code
@@ -250,28 +282,30 @@ def sync_offset(head: bytes, *, spacing: int) -> int | None:
     return None
 
 
-def _mpegts(data: mmap.mmap) -> Structure:
+def _mpegts(data: mmap.mmap, found: _Findings) -> None:
     size = len(data)
     for spacing in (188, 192):
         first = sync_offset(data[: spacing * 6], spacing=spacing)
         if first is not None:
             break
     else:
-        return Structure()
+        return None
     whole = np.frombuffer(data, np.uint8, count=(size - first) // spacing * spacing, offset=first)
     lost = np.flatnonzero(whole.reshape(-1, spacing)[:, 0] != 0x47)
     place = first + int(lost[0]) * spacing if len(lost) else 0
     rest = (size - first) % spacing
     del whole  # or the memory map cannot be closed
     if place:
-        return Structure(_broken("no packet of a transport stream begins there", place))
+        return found.broken(
+            "no packet of a transport stream begins there", at=place, start=place - spacing, end=place + spacing
+        )
     # The time code of a timed stream stands before its packet.
     if rest and rest != spacing - 188:
-        return Structure(_cut("last packet", size - rest + spacing, size))
-    return Structure()
+        return found.cut("last packet", end=size - rest + spacing, size=size, start=size - rest)
+    return None
 
 
-_WALKS: dict[str, Callable[[mmap.mmap], Structure]] = {
+_WALKS: dict[str, Callable[[mmap.mmap, _Findings], None]] = {
     "mp4": _mp4,
     "matroska": _matroska,
     "avi": _avi,

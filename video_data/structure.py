@@ -8,10 +8,13 @@ of a thousand streams is refused before a demuxer allocates them.
 
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from video_data.findings import Findings, Structure
+from video_data.gif_blocks import walk_gif
+from video_data.pages import walk_asf, walk_ogg
 
 MAX_ELEMENTS = 4_000_000
 """Where a walk gives up: what was seen until then was whole."""
@@ -25,59 +28,12 @@ _MP4_TOP = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Structure:
-    """What the lengths of a file say."""
-
-    damage: str = ""
-    """Where the file is cut off or its structure broken, in words; empty where it is whole."""
-    num_tracks: int = 0
-    """Tracks that the header declares; 0 where the format does not say so beforehand."""
-    joined_at: tuple[int, ...] = ()
-    """Where further files of the same format begin that were joined byte by byte, and that demuxers do not see."""
-    damaged_bytes: tuple[tuple[int, int], ...] = ()
-    """Ranges of the file, as (first byte, byte after the last), ascending, in which something is lost or overwritten;
-    never empty ranges. Each goes from the start of the last element that can hold the damage to where the structure is
-    sound again, or to the end of the file: a packet that shares a byte with one of them is not to be trusted. For a
-    file cut off inside a box that holds many packets this is its last byte alone."""
-
-
-@dataclass
-class _Findings:
-    """What a walk has found so far."""
-
-    damage: list[str] = field(default_factory=list)
-    damaged_bytes: list[tuple[int, int]] = field(default_factory=list)
-    num_tracks: int = 0
-    joined_at: list[int] = field(default_factory=list)
-
-    def cut(self, what: str, *, end: int, size: int, start: int | None = None) -> None:
-        """The file of `size` bytes ends before its last element, from `start` to `end`."""
-        told = f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
-        self.add(told, start=size - 1 if start is None else start, end=size)
-
-    def broken(self, what: str, *, at: int, start: int, end: int) -> None:
-        """The structure breaks at a byte; the damage lies between `start` and `end`."""
-        self.add(f"the file is damaged at byte {at:,}: {what}", start=start, end=end)
-
-    def add(self, words: str, *, start: int, end: int) -> None:
-        """Damage in words and where it lies."""
-        self.damage.append(words)
-        self.damaged_bytes.append((start, max(end, start + 1)))
-
-    def structure(self) -> Structure:
-        """The outcome, told by the first damage."""
-        more = f" (and at {len(self.damage) - 1} further places)" if len(self.damage) > 1 else ""
-        words = self.damage[0] + more if self.damage else ""
-        return Structure(words, self.num_tracks, tuple(self.joined_at), tuple(sorted(self.damaged_bytes)))
-
-
 def check_structure(path: Path, *, container: str) -> Structure:
     """What the outer structure of the file at `path`, of a `containers.recognise` format, says of itself."""
     walk = _WALKS.get(container)
     if walk is None:
         return Structure()
-    found = _Findings()
+    found = Findings()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         walk(data, found)
     return found.structure()
@@ -100,7 +56,7 @@ def _boxes(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[bytes, int, 
         at += size
 
 
-def _mp4(data: mmap.mmap, found: _Findings) -> None:
+def _mp4(data: mmap.mmap, found: Findings) -> None:
     size = len(data)
     for name, at, content, end in _boxes(data, 0, size):
         if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):
@@ -136,7 +92,7 @@ def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, 
     return (None if bare == (1 << (7 * length)) - 1 else bare), at + length
 
 
-def _matroska(data: mmap.mmap, found: _Findings) -> None:
+def _matroska(data: mmap.mmap, found: Findings) -> None:
     size, at, last = len(data), 0, 0
     ends = [size]
     for _ in range(MAX_ELEMENTS):
@@ -187,16 +143,16 @@ def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
     return count
 
 
-def _broken_ebml(data: mmap.mmap, found: _Findings, *, at: int, start: int) -> None:
+def _broken_ebml(data: mmap.mmap, found: Findings, *, at: int, start: int) -> None:
     """Damage, unless nothing but zeros follows, which is padding."""
     if any(data[at : at + 65536]) or any(data[at:]):
         found.broken("no element of a Matroska file begins there", at=at, start=start, end=len(data))
 
 
-# RIFF, FLV, Ogg, ASF
+# RIFF and FLV
 
 
-def _avi(data: mmap.mmap, found: _Findings) -> None:
+def _avi(data: mmap.mmap, found: Findings) -> None:
     size, at = len(data), 0
     while at + 12 <= size and data[at : at + 4] == b"RIFF":
         length = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -213,7 +169,7 @@ def _avi(data: mmap.mmap, found: _Findings) -> None:
     return None
 
 
-def _flv(data: mmap.mmap, found: _Findings) -> None:
+def _flv(data: mmap.mmap, found: Findings) -> None:
     size, at = len(data), int.from_bytes(data[5:9], "big") + 4
     last = at
     for _ in range(MAX_ELEMENTS):
@@ -226,44 +182,6 @@ def _flv(data: mmap.mmap, found: _Findings) -> None:
             return found.broken("no tag of an FLV file begins there", at=at, start=last, end=size)
         last, at = at, end + 4
     return None
-
-
-def _ogg(data: mmap.mmap, found: _Findings) -> None:
-    size, at, last = len(data), 0, 0
-    serials: set[bytes] = set()
-    for _ in range(MAX_ELEMENTS):
-        if at >= size:
-            break
-        if data[at : at + 4] != b"OggS":
-            found.broken("no Ogg page begins there", at=at, start=last, end=size)
-            break
-        num_segments = data[at + 26] if at + 27 <= size else 255
-        table = data[at + 27 : at + 27 + num_segments]
-        end = at + 27 + num_segments + sum(table)
-        if len(table) < num_segments or end > size:
-            found.cut("last page", end=max(end, at + 27 + num_segments), size=size, start=at)
-            break
-        serials.add(data[at + 14 : at + 18])
-        last, at = at, end
-    found.num_tracks = len(serials)
-
-
-def _asf(data: mmap.mmap, found: _Findings) -> None:
-    size, at = len(data), int.from_bytes(data[16:24], "little")
-    if 30 <= at <= size - 24 and data[at : at + 4] == b"\x36\x26\xb2\x75":
-        end = at + int.from_bytes(data[at + 16 : at + 24], "little")
-        if end > size:
-            found.cut("data object", end=end, size=size)
-    elif at > size:
-        found.cut("header", end=at, size=size)
-
-
-def _gif(data: mmap.mmap, found: _Findings) -> None:
-    end = len(data)
-    while end and data[end - 1] == 0:
-        end -= 1
-    if not end or data[end - 1] != 0x3B:
-        found.add("the file is cut off: a GIF ends with the byte 0x3B", start=len(data) - 1, end=len(data))
 
 
 # MPEG transport streams: a packet every 188 bytes, or every 192 with a time code
@@ -282,7 +200,7 @@ def sync_offset(head: bytes, *, spacing: int) -> int | None:
     return None
 
 
-def _mpegts(data: mmap.mmap, found: _Findings) -> None:
+def _mpegts(data: mmap.mmap, found: Findings) -> None:
     size = len(data)
     for spacing in (188, 192):
         first = sync_offset(data[: spacing * 6], spacing=spacing)
@@ -305,13 +223,13 @@ def _mpegts(data: mmap.mmap, found: _Findings) -> None:
     return None
 
 
-_WALKS: dict[str, Callable[[mmap.mmap, _Findings], None]] = {
+_WALKS: dict[str, Callable[[mmap.mmap, Findings], None]] = {
     "mp4": _mp4,
     "matroska": _matroska,
     "avi": _avi,
     "flv": _flv,
-    "ogg": _ogg,
-    "asf": _asf,
-    "gif": _gif,
+    "ogg": walk_ogg,
+    "asf": walk_asf,
+    "gif": walk_gif,
     "mpegts": _mpegts,
 }

@@ -1,5 +1,6 @@
 """What a walk through the structure of a container finds: where it is cut off or broken, and what is joined to it."""
 
+import mmap
 from dataclasses import dataclass, field
 
 MAX_DAMAGES = 1000
@@ -33,13 +34,23 @@ class Findings:
     joined_at: list[int] = field(default_factory=list)
 
     def cut(self, what: str, *, end: int, size: int, start: int | None = None) -> None:
-        """The file of `size` bytes ends before its last element, from `start` to `end`."""
-        told = f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
-        self.add(told, start=size - 1 if start is None else start, end=size)
+        """The file of `size` bytes ends before `what` does, in the middle of the element that begins at `start`.
+
+        A file that ends between two elements, at `start`, lacks some and has none that is damaged.
+        """
+        words = f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
+        if start is not None and start >= size:
+            self.told(words)
+        else:
+            self.add(words, start=size - 1 if start is None else start, end=size)
 
     def broken(self, what: str, *, at: int, start: int, end: int) -> None:
         """The structure breaks at a byte; the damage lies between `start` and `end`."""
         self.add(f"the file is damaged at byte {at:,}: {what}", start=start, end=end)
+
+    def told(self, words: str) -> None:
+        """Damage that spoils no byte, or of which nothing says where it lies, as a checksum over many packets."""
+        self.damage.append(words)
 
     def add(self, words: str, *, start: int, end: int) -> None:
         """Damage in words and where it lies."""
@@ -57,6 +68,12 @@ class Findings:
         more = f" (and at {count} further place{'s' * (count > 1)})" if count > 0 else ""
         words = self.damage[0] + more if self.damage else ""
         return Structure(words, self.num_tracks, tuple(self.joined_at), _merged(self.damaged_bytes))
+
+
+def only_zeros(data: mmap.mmap, at: int) -> bool:
+    """Whether nothing but padding follows from a byte on."""
+    step = 1 << 20
+    return all(not data[place : place + step].strip(b"\0") for place in range(at, len(data), step))
 
 
 def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -62,7 +62,11 @@ def _walk_one(data: mmap.mmap, found: Findings, *, at: int, left: int) -> tuple[
                 return None, left
             start = at = following
         last = start
-    found.add("the file is cut off: it has no last block, as a GIF must", start=min(last, size - 1), end=size)
+    words = "the file is cut off: it has no last block, as a GIF must"
+    if at > size:
+        found.add(words, start=last, end=size)
+    else:
+        found.told(words)
     return None, left
 
 

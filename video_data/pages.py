@@ -125,12 +125,11 @@ class _Link:
         """Tell of a stream that stops before its last page, at the end of the chain's link."""
         for stream in self._streams.values():
             if stream.has_pictures and not stream.has_ended and not self._is_told(since=stream.end):
-                start = stream.start if stream.is_open else max(stream.start, end - 1)
-                self._found.add(
-                    f"the file is cut off at byte {end:,}: its stream of pictures has no last page",
-                    start=start,
-                    end=end,
-                )
+                words = f"the file is cut off at byte {end:,}: its stream of pictures has no last page"
+                if stream.is_open:
+                    self._found.add(words, start=stream.start, end=stream.end)
+                else:
+                    self._found.told(words)
 
 
 # ASF: an object of header facts, then packets of one size, each of which holds pieces of numbered media objects
@@ -194,8 +193,6 @@ def _asf_data(data: mmap.mmap, found: Findings, *, at: int, packet_size: int, is
     if is_live or end <= first:
         following = data.find(_ASF_HEADER, first)
         end = size if following < 0 else following
-    elif end > size:
-        found.cut("data object", end=end, size=size)
     if packet_size < 16:
         return end
     objects = {number: _Objects() for number in videos}
@@ -217,7 +214,9 @@ def _asf_data(data: mmap.mmap, found: Findings, *, at: int, packet_size: int, is
             if one:
                 one.last_packet = start
         start += packet_size
-    if end <= size and not is_live:
+    if end > size:
+        found.cut("data object", end=end, size=size, start=start)
+    elif not is_live:
         for one in objects.values():
             if one.next_offset < one.size:
                 found.broken("the last picture has no end", at=last, start=one.last_packet, end=last)

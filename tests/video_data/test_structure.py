@@ -17,6 +17,8 @@ CODECS = {
     "ogv": ("libvpx", "yuv420p"),
     "gif": ("gif", "rgb8"),
     "wmv": ("wmv2", "yuv420p"),
+    "webm": ("libvpx", "yuv420p"),
+    "avi": ("mpeg4", "yuv420p"),
 }
 OPTIONS = {"wmv2": {"g": "1"}}
 """All pictures whole, so that a small clip has many packets."""
@@ -193,3 +195,144 @@ def test_an_asf_packet_that_is_lost_or_spoilt_is_seen(tmp_path: Path, clips: Cal
     assert found.damage
     assert any(a <= start < b for a, b in found.damaged_bytes)
     assert read_frames(path).verdict == probe(path).verdict == "partial"
+
+
+# Lengths
+
+
+def body(data: bytes) -> int:
+    """How many bytes come before the index at the end of an AVI file, and all bytes of another."""
+    return data.rindex(b"idx1") if data.startswith(b"RIFF") else len(data)
+
+
+def covers(found: Structure, place: int) -> bool:
+    """Whether a byte is among the damaged ones."""
+    return any(a <= place < b for a, b in found.damaged_bytes)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "flv", "ts"])
+def test_zeros_behind_a_whole_file_are_padding(tmp_path: Path, clips: Callable[[str], bytes], suffix: str) -> None:
+    whole, path = tmp_path / f"whole.{suffix}", tmp_path / f"padded.{suffix}"
+    whole.write_bytes(clips(suffix))
+    assert checked(clips(suffix) + bytes(3000), path).damage == ""
+    assert (probe(path).verdict, numbers(read_frames(path))) == (probe(whole).verdict, list(range(40)))
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "avi", "flv", "ts"])
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_a_download_that_ends_in_zeros_is_damaged(
+    tmp_path: Path, clips: Callable[[str], bytes], suffix: str, share: float
+) -> None:
+    data = clips(suffix)
+    place = int(body(data) * share) // 188 * 188 + 90
+    assert checked(data[:place] + bytes(len(data) - place), tmp_path / f"zeros.{suffix}").damage
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "avi", "flv", "ts"])
+@pytest.mark.parametrize("what", ["removed", "doubled"])
+def test_a_shift_inside_a_file_is_found_where_it_is(
+    tmp_path: Path, clips: Callable[[str], bytes], suffix: str, what: str
+) -> None:
+    data = clips(suffix)
+    place = body(data) // 2
+    shifted = data[:place] + (data[place + 101 :] if what == "removed" else data[place - 101 :])
+    found = checked(shifted, tmp_path / f"shift.{suffix}")
+    assert found.damage
+    assert covers(found, place - 1) or covers(found, place), (place, found)
+    assert read_frames(tmp_path / f"shift.{suffix}").verdict == "partial"
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "avi", "flv", "ts", "gif"])
+def test_the_element_at_which_a_file_is_cut_off_is_the_damaged_one(
+    tmp_path: Path, clips: Callable[[str], bytes], suffix: str
+) -> None:
+    size = body(clips(suffix)) // 2 // 188 * 188 + 90
+    found = checked(clips(suffix)[:size], tmp_path / f"cut.{suffix}")
+    assert "cut off" in found.damage
+    assert covers(found, size - 1) and not covers(found, size - 20_000)
+
+
+def test_an_avi_that_ends_between_two_chunks_lacks_some_and_has_none_damaged(
+    tmp_path: Path, clips: Callable[[str], bytes]
+) -> None:
+    found = checked(clips("avi")[: clips("avi").rindex(b"idx1")], tmp_path / "no_index.avi")
+    assert ("cut off" in found.damage, found.damaged_bytes) == (True, ())
+
+
+def test_an_avi_without_the_byte_that_makes_places_even_is_whole(tmp_path: Path, clips: Callable[[str], bytes]) -> None:
+    data = bytearray(clips("avi"))
+    first = data.index(b"movi") + 4
+    length = int.from_bytes(data[first + 4 : first + 8], "little")
+    odd = length - (length % 2 == 0)
+    data[first + 4 : first + 8] = odd.to_bytes(4, "little")
+    del data[first + 8 + odd]
+    for size_at in (4, bytes(data).index(b"movi") - 4):
+        data[size_at : size_at + 4] = (int.from_bytes(data[size_at : size_at + 4], "little") - 1).to_bytes(4, "little")
+    assert checked(bytes(data), tmp_path / "odd.avi").damage == ""
+
+
+def test_a_wrong_bit_in_a_cluster_that_has_a_checksum_is_told(tmp_path: Path, clips: Callable[[str], bytes]) -> None:
+    data = bytearray(clips("mkv"))
+    data[len(data) // 2] ^= 1
+    found = checked(bytes(data), tmp_path / "flip.mkv")
+    assert "checksum of the cluster" in found.damage
+    assert probe(tmp_path / "flip.mkv").verdict == "partial"
+
+
+def test_recordings_sent_live_and_joined_are_whole(tmp_path: Path) -> None:
+    one, two = (draw_painted(tmp_path / f"{n}.mkv", first=n, options={"live": "1"}) for n in (0, 40))
+    path = tmp_path / "joined.mkv"
+    assert checked(one.read_bytes() + two.read_bytes(), path).damage == ""
+    assert (read_frames(path).verdict, numbers(read_frames(path))) == ("complete", list(range(80)))
+
+
+def test_joined_flash_files_are_read_to_the_end(tmp_path: Path) -> None:
+    one, two = (draw_painted(tmp_path / f"{n}.flv", first=n) for n in (0, 40))
+    path = tmp_path / "joined.flv"
+    assert checked(one.read_bytes() + two.read_bytes(), path).joined_at == (one.stat().st_size,)
+    assert numbers(read_frames(path)) == list(range(80))
+
+
+def ts_packets(data: bytes) -> list[bytes]:
+    """The packets of a transport stream."""
+    return [data[at : at + 188] for at in range(0, len(data), 188)]
+
+
+@pytest.mark.parametrize("kind", ["time codes", "parity"])
+def test_packets_with_a_time_code_or_parity_are_whole_to_the_last(
+    tmp_path: Path, clips: Callable[[str], bytes], kind: str
+) -> None:
+    packets = ts_packets(clips("ts"))
+    around = (lambda i, p: i.to_bytes(4, "big") + p) if kind == "time codes" else (lambda i, p: p + bytes(16))
+    data = b"".join(around(900 * i, packet) for i, packet in enumerate(packets))
+    path = tmp_path / "timed.m2ts"
+    assert checked(data, path).damage == ""
+    assert (probe(path).verdict, numbers(read_frames(path))) == ("complete", list(range(40)))
+    assert "cut off" in checked(data[:-50], path).damage
+
+
+def test_one_packet_without_its_sync_byte_is_damaged_and_no_other(
+    tmp_path: Path, clips: Callable[[str], bytes]
+) -> None:
+    data = bytearray(clips("ts"))
+    data[188 * 20] = 0
+    assert checked(bytes(data), tmp_path / "sync.ts").damaged_bytes == ((188 * 19, 188 * 21),)
+
+
+@pytest.mark.parametrize("word", [b"skip", b"free", b"wide", b"mdat"])
+def test_a_transport_stream_is_none_the_less_one_for_a_word_of_mp4(
+    tmp_path: Path, clips: Callable[[str], bytes], word: bytes
+) -> None:
+    path = tmp_path / "word.ts"
+    path.write_bytes(b"\x01\x02\x03\x04" + word + bytes(40) + clips("ts"))
+    assert recognise(path) == "mpegts"
+
+
+@pytest.mark.parametrize(("name", "told"), [("a.png", "animated PNG"), ("a.webp", "animated WebP")])
+def test_a_picture_that_moves_is_refused_by_its_name(tmp_path: Path, name: str, told: str) -> None:
+    from PIL import Image
+
+    pictures = [Image.new("RGB", (32, 24), colour) for colour in ("red", "blue")]
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+    facts = probe(tmp_path / name)
+    assert (facts.reason, told in facts.note) == ("not_a_video", True), facts.note

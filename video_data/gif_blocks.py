@@ -16,6 +16,8 @@ from video_data.findings import Findings
 
 MAX_CHECKED_BYTES = 24_000_000
 """Compressed bytes after which codes are no longer counted; what was counted until then was whole."""
+MAX_CODES = 2_000_000
+"""Codes of one table after which a picture is believed: they take about 100 MB."""
 COST_OF_A_TABLE = 2048
 """Bytes that each table of codes is charged with, so that a file of clear codes costs no hours."""
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
@@ -109,18 +111,25 @@ def _count_pixels(codes: bytes, *, bits: int, wanted: int, left: int) -> tuple[i
         return 0, left
     left -= len(codes)
     total = 0
-    for lengths in _tables(codes, bits=bits):
-        left -= COST_OF_A_TABLE
-        total += int(lengths.sum())
-        if left <= 0:
-            return wanted, left
-        if total > wanted:
-            break
+    try:
+        for lengths in _tables(codes, bits=bits):
+            left -= COST_OF_A_TABLE
+            total += int(lengths.sum())
+            if left <= 0:
+                return wanted, left
+            if total > wanted:
+                break
+    except OverflowError:
+        return wanted, left
     return total, left
 
 
 def _tables(codes: bytes, *, bits: int) -> Iterator[NDArray[np.int64]]:
-    """For each table, from one clear code to the next, the pixels that each of its codes stands for."""
+    """For each table, from one clear code to the next, the pixels that each of its codes stands for.
+
+    Raises:
+        OverflowError: a table is used for so long that its codes do not fit the memory meant for them.
+    """
     padded = np.frombuffer(codes + bytes(4), np.uint8).astype(np.int64)
     clear, num_bits, at = 1 << bits, 8 * len(codes), 0
     count = 4352
@@ -133,6 +142,8 @@ def _tables(codes: bytes, *, bits: int) -> Iterator[NDArray[np.int64]]:
         here = here >> (first & 7) & ((1 << widths[:fitting]) - 1)
         stops = np.flatnonzero((here == clear) | (here == clear + 1))
         if not len(stops) and fitting == count:
+            if count >= MAX_CODES:
+                raise OverflowError
             count *= 8  # the table goes on
             continue
         stop = int(stops[0]) if len(stops) else fitting

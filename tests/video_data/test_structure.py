@@ -176,6 +176,14 @@ def test_counting_the_codes_of_a_gif_is_bounded(
     assert not any(a <= late < b for a, b in found.damaged_bytes)
 
 
+def test_a_table_of_codes_that_never_ends_is_believed_and_takes_little_memory(
+    tmp_path: Path, clips: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gif_blocks, "MAX_CODES", 10_000)
+    picture = b"\x2c" + bytes(4) + b"\xff\xff\xff\xff\0\x08" + (b"\xff" + bytes(255)) * 500 + b"\0;"
+    assert checked(clips("gif")[:13] + bytes(768) + picture, tmp_path / "endless.gif").damage == ""
+
+
 def asf_packets(data: bytes) -> tuple[int, int]:
     """Where the packets of an ASF file begin, and their size."""
     header = int.from_bytes(data[16:24], "little")

@@ -105,10 +105,12 @@ class _Link:
             if has_pictures and self._start and self._start not in self._found.joined_at:
                 self._found.joined_at.append(self._start)
         stream = self._streams.setdefault(serial, _Stream(number, has_pictures=False))
-        if number != stream.next_number and not self._is_told(since=stream.end):
+        if number != stream.next_number:
             start = stream.start if stream.is_open else stream.end
-            told = f"the Ogg page numbered {stream.next_number} of a stream is not there"
-            self._found.broken(told, at=at, start=start, end=at + 1)
+            if not self._is_told(since=stream.end):
+                self._found.told(f"the Ogg page numbered {stream.next_number} of a stream is not there")
+            # Pictures are timed by counting, so that those of this page come out with the times of lost ones.
+            self._found.damaged_bytes.append((start, end))
         stream.next_number = (number + 1) & 0xFFFFFFFF
         stream.start, stream.end = at, end
         stream.is_open = data[at + 26] > 0 and data[at + 26 + data[at + 26]] == 255

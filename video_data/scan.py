@@ -25,6 +25,8 @@ ONE_PACKET_ONE_PICTURE = {"h264", "hevc", "av1", "mpeg1video", "mpeg2video", "mj
 have packets that show nothing."""
 WITHOUT_TIMES = {"avi"}
 """Containers that store no times of presentation; those of their packets are made up in the order stored."""
+LENGTHS_FROM_0 = {"matroska", "flv"}
+"""Containers that count their length from 0 and not from their first picture."""
 CLOCK_SPANS = {"mpegts": 2**33, "mpeg": 2**33}
 """Containers whose clock begins again at 0 after so many ticks of 1/90,000 s; they declare no length either."""
 
@@ -190,7 +192,9 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
     if stream.duration and stream.time_base:
         budgets.check_duration(float(stream.duration * exact(stream.time_base)))
     elif container.duration:
-        budgets.check_duration(_declared_s(container, matroska="matroska" in container.format.name)[1])
+        budgets.check_duration(
+            _declared_s(container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(","))))[1]
+        )
     stream.codec_context.thread_count = 1
     return stream
 
@@ -291,7 +295,7 @@ def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets
             pixel_aspect=exact(video.sample_aspect_ratio) or Fraction(1),
             has_hidden_alpha=str(video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE", ""))) == "1",
             num_declared=video.frames or 0,
-            declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container, matroska=name == "matroska"),
+            declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container, from_0=name in LENGTHS_FROM_0),
             rate=exact(video.average_rate) or exact(video.guessed_rate) or Fraction(25),
         )
         _walk_packets(container, walk, av=av, budgets=budgets, name=name)
@@ -437,10 +441,10 @@ def _shortfall(walk: _Walk, *, name: str) -> str:
     return ""
 
 
-def _declared_s(container: Any, *, matroska: bool) -> tuple[float, float]:  # noqa: ANN401
+def _declared_s(container: Any, *, from_0: bool) -> tuple[float, float]:  # noqa: ANN401
     """Where the header says that the clip ends, on the container's clock, and how long it says that it lasts."""
     start_s, length_s = (container.start_time or 0) / 1e6, (container.duration or 0) / 1e6
-    if matroska:  # its length counts from 0, not from the first picture
+    if from_0:
         return length_s, length_s - max(0.0, start_s)
     return start_s + length_s, length_s
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from video_data.budgets import Budgets
 from video_data.errors import VideoError
-from video_data.structure import sync_offset
+from video_data.structure import TS_SPACINGS, sync_offset
 
 NUM_SNIFFED_BYTES = 1024
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
@@ -87,15 +87,17 @@ def recognise(path: Path) -> str:
             head = file.read(NUM_SNIFFED_BYTES)
     except OSError:
         raise VideoError("unreadable", f"the file {path.name!r} cannot be read; check its rights") from None
-    if head[4:8] in _MP4_BOXES:
+    if head[4:8] == b"ftyp":
         return "mp4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
     for prefix, name in _PREFIXES.items():
         if head.startswith(prefix):
             return name
-    if any(sync_offset(head, spacing=spacing) is not None for spacing in (188, 192)):
+    if any(sync_offset(head, spacing=spacing) is not None for spacing in TS_SPACINGS):
         return "mpegts"
+    if head[4:8] in _MP4_BOXES:  # a word that may stand inside the first packet of a transport stream as well
+        return "mp4"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if any(mark in text for mark in _PLAYLISTS):
         raise VideoError(
@@ -104,6 +106,8 @@ def recognise(path: Path) -> str:
     told = next((words for start, words in _NOT_VIDEOS if text.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE"):
         told = "is a WebP picture, not a clip" if head[8:12] == b"WEBP" else "is a sound file without a picture"
+    if (head[8:16] == b"WEBPVP8X" and head[20] & 2) or (head[:4] == b"\x89PNG" and b"acTL" in head):
+        told = f"is an animated {'PNG' if head[1:4] == b'PNG' else 'WebP'}, which is not read; save it as GIF or MP4"
     if told:
         raise VideoError("not_a_video", f"{path.name!r} {told}")
     raise VideoError(

@@ -74,7 +74,13 @@ class Look:
         return notes
 
 
-def look_of(frame: Any, *, pixel_aspect: Fraction) -> Look:  # noqa: ANN401 - PyAV has no public types
+def look_key(frame: Any, *, pixel_aspect: Fraction) -> tuple[Any, ...]:  # noqa: ANN401 - PyAV has no public types
+    """What the look of a frame depends on, cheap to compare; the look changes only where this does."""
+    matrix = bytes(frame.side_data.get("DISPLAYMATRIX") or b"")
+    return frame.width, frame.height, pixel_aspect, frame.color_trc, frame.color_primaries, frame.format.name, matrix
+
+
+def look_of(frame: Any, *, pixel_aspect: Fraction) -> Look:  # noqa: ANN401
     """The look of a clip from its first frame and what the container says of its pixels."""
     matrix = bytes(frame.side_data.get("DISPLAYMATRIX") or b"")
     rotation, is_mirrored, off = orientation(matrix)
@@ -128,15 +134,23 @@ def fitted_size(width: int, height: int, *, max_side_px: int | None) -> tuple[in
 
 
 class Painter:
-    """Makes pictures of one look in one size; holds the converter, which is costly to make."""
+    """Makes pictures of one look in one size; holds the converter, which is costly to make.
 
-    def __init__(self, look: Look, *, width: int, height: int, av: ModuleType) -> None:
-        self._look, self._width, self._height = look, width, height
+    A look of another shape than `width` and `height` comes between black bars.
+    """
+
+    def __init__(self, look: Look, *, width: int, height: int, shown_size: tuple[int, int], av: ModuleType) -> None:
+        self.look = look
+        self._size = self._inner = width, height
+        if look.shown_size != shown_size:
+            factor = min(width / look.shown_size[0], height / look.shown_size[1])
+            inner_width, inner_height = (max(1, round(side * factor)) for side in look.shown_size)
+            self._inner = min(width, inner_width), min(height, inner_height)
         self._converter = av.video.reformatter.VideoReformatter()
 
     def paint(self, frame: Any) -> NDArray[np.uint8]:  # noqa: ANN401
         """The picture of `frame` as uint8 H, W, C."""
-        look = self._look
+        look = self.look
         if has_alpha(frame):
             rgb = _on_white(self._array(frame, "rgba"))
         elif look.transfer != "sdr":
@@ -145,7 +159,15 @@ class Painter:
             rgb = self._array(frame, "rgb24")
         if look.is_mirrored:
             rgb = rgb[:, ::-1]
-        return scale(np.rot90(rgb, k=-look.rotation_degrees // 90), width=self._width, height=self._height)
+        inner_width, inner_height = self._inner
+        picture = scale(np.rot90(rgb, k=-look.rotation_degrees // 90), width=inner_width, height=inner_height)
+        if self._inner == self._size:
+            return picture
+        width, height = self._size
+        left, top = (width - inner_width) // 2, (height - inner_height) // 2
+        with_bars = np.zeros((height, width, 3), np.uint8)
+        with_bars[top : top + inner_height, left : left + inner_width] = picture
+        return with_bars
 
     def _array(self, frame: Any, layout: str) -> NDArray[Any]:  # noqa: ANN401
         converted: NDArray[Any] = self._converter.reformat(frame, format=layout).to_ndarray()

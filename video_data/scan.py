@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,13 +18,17 @@ from video_data.budgets import Budgets
 from video_data.containers import local_file, recognise
 from video_data.errors import VideoError
 from video_data.structure import Structure, check_structure
-from video_data.timeline import shown_times, usual_step
+from video_data.timeline import Clock, shown_times, usual_step
 
 ONE_PACKET_ONE_PICTURE = {"h264", "hevc", "av1", "mpeg1video", "mpeg2video", "mjpeg", "prores", "ffv1", "qtrle", "png"}
 """Codecs whose every packet is one picture, so that a picture that does not come out is missing. VP8, VP9 and MPEG-4
 have packets that show nothing."""
 WITHOUT_TIMES = {"avi"}
 """Containers that store no times of presentation; those of their packets are made up in the order stored."""
+LENGTHS_FROM_0 = {"matroska", "flv"}
+"""Containers that count their length from 0 and not from their first picture."""
+CLOCK_SPANS = {"mpegts": 2**33, "mpeg": 2**33}
+"""Containers whose clock begins again at 0 after so many ticks of 1/90,000 s; they declare no length either."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class ContainerFacts:
     """Ascending times of the pictures in units of `time_base`, as the packets have them."""
     end_pts: int
     """Where the last picture ends."""
+    step_pts: int
+    """The usual distance of two pictures."""
     time_base: Fraction
     sound_start_pts: int | None
     """Where the sound begins, in units of `time_base`; None where there is none."""
@@ -67,24 +72,39 @@ class ContainerFacts:
     """Where the header says that the clip ends; 0 where it does not."""
     times_are_real: bool
     """Whether the container stores times of presentation; AVI does not."""
+    num_untimed: int
+    """Packets without any time."""
     parts: tuple[Part, ...]
     shortfall: str
     """Why less is there than the file declares; empty if nothing is known to be missing."""
+    damaged_bytes: tuple[tuple[int, int], ...]
+    """Ranges of the whole file, all parts, in which something is lost or overwritten; see `Structure`."""
     num_packets: int
     num_damaged_packets: int
     """Packets that the demuxer calls damaged; a transport stream has them where something was lost or joined."""
     num_skipped_packets: int
     """Packets before the first picture that can be decoded."""
+    parts_cut_at_head: frozenset[Part] = frozenset()
+    """Parts that begin with packets which cannot be decoded."""
+
+    def is_damaged(self, part: Part, packet: Any) -> bool:  # noqa: ANN401 - PyAV has no public types
+        """Whether a packet of a part shares a byte with a stretch of the file whose structure is damaged."""
+        if not self.damaged_bytes or not packet.size or packet.pos is None or packet.pos < 0:
+            return False
+        start = part.start + packet.pos
+        # A packet of a program or transport stream lies there in pieces, with headers and sound between them.
+        end = start + (packet.size if self.clock_span is None else packet.size * 5 // 4 + 376)
+        return any(low < end and start < high for low, high in self.damaged_bytes)
+
+    @property
+    def clock_span(self) -> int | None:
+        """Ticks after which the clock begins again at 0; None where it never does."""
+        return CLOCK_SPANS.get(self.container)
 
     @property
     def gigapixels(self) -> float:
         """Pixels of all pictures together, in 10**9."""
         return self.num_packets * self.width * self.height / 1e9
-
-    @cached_property
-    def step_pts(self) -> int:
-        """The usual distance of two pictures."""
-        return usual_step(self.planned_pts, otherwise=max(1, self.end_pts - self.planned_pts[-1]))
 
 
 def load_av() -> ModuleType:
@@ -172,7 +192,9 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
     if stream.duration and stream.time_base:
         budgets.check_duration(float(stream.duration * exact(stream.time_base)))
     elif container.duration:
-        budgets.check_duration(_declared_s(container, matroska="matroska" in container.format.name)[1])
+        budgets.check_duration(
+            _declared_s(container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(","))))[1]
+        )
     stream.codec_context.thread_count = 1
     return stream
 
@@ -225,6 +247,8 @@ class _Walk:
     time_base: Fraction
     codec: str = ""
     stream_index: int = 0
+    is_chosen: bool = False
+    """Whether this stream was asked for by its index."""
     num_video_streams: int = 0
     has_audio: bool = False
     width: int = 0
@@ -235,6 +259,8 @@ class _Walk:
     pts: list[int] = field(default_factory=list)
     """Of the packets that are shown, from the first that can be decoded alone, in the order stored."""
     end_pts: int = 0
+    num_skipped_at_head: int = 0
+    """Packets before the first key picture."""
     num_packets: int = 0
     num_in_file: int = 0
     """Packets with those that an edit list leaves out, where that had to be asked."""
@@ -242,6 +268,8 @@ class _Walk:
     num_untimed: int = 0
     num_skipped: int = 0
     """Packets before the first picture that can be decoded."""
+    goes_on_in: int | None = None
+    """A video stream that begins in the file where this one ends."""
     is_broken_off: bool = False
     """Whether the demuxer stopped at damage."""
     sound_start_s: Fraction | None = None
@@ -259,6 +287,7 @@ def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets
             time_base=exact(video.time_base),
             codec=video.codec_context.codec.canonical_name,
             stream_index=video.index,
+            is_chosen=stream is not None,
             num_video_streams=len(container.streams.video),
             has_audio=len(container.streams.audio) > 0,
             width=video.width or 0,
@@ -266,14 +295,16 @@ def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets
             pixel_aspect=exact(video.sample_aspect_ratio) or Fraction(1),
             has_hidden_alpha=str(video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE", ""))) == "1",
             num_declared=video.frames or 0,
-            declared=_declared_s(container, matroska=name == "matroska"),
-            rate=exact(video.average_rate) or Fraction(25),
+            declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container, from_0=name in LENGTHS_FROM_0),
+            rate=exact(video.average_rate) or exact(video.guessed_rate) or Fraction(25),
         )
+        _walk_packets(container, walk, av=av, budgets=budgets, name=name)
         starts = [
-            one.start_time * exact(one.time_base) for one in container.streams.audio if one.start_time is not None
+            Clock(CLOCK_SPANS.get(name), last=min(walk.pts, default=None)).at(one.start_time) * exact(one.time_base)
+            for one in container.streams.audio
+            if one.start_time is not None
         ]
         walk.sound_start_s = min(starts, default=None)
-        _walk_packets(container, walk, av=av, budgets=budgets, are_real=name not in WITHOUT_TIMES)
         if name == "mp4" and walk.num_packets < walk.num_declared:
             walk.num_in_file = _count_packets(path, part, name=name, av=av, index=walk.stream_index)
     if not walk.pts:
@@ -287,9 +318,12 @@ def _count_packets(path: Path, part: Part, *, name: str, av: ModuleType, index: 
         return sum(packet.size > 0 for packet in container.demux(container.streams[index]))
 
 
-def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budgets, are_real: bool) -> None:  # noqa: ANN401
+def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budgets, name: str) -> None:  # noqa: ANN401
+    clocks = [Clock(CLOCK_SPANS.get(name)) for _ in container.streams]
     shown: list[int] = []
     ends: dict[int, int] = {}
+    places: dict[int, tuple[int, int]] = {}
+    timed: list[tuple[int, int]] = []  # the first and the last packet with a time of its own
     key_pts: int | None = None
     is_leading = True
     for packet in readable(container.demux(), av=av):
@@ -299,9 +333,15 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
         is_held = packet.size == 0  # AVI: the last picture stays for one more step; elsewhere: the end
         if is_held and packet.dts is None:
             continue
-        if packet.pts is not None:
-            end = packet.pts + (packet.duration or 0)
+        pts = packet.dts if packet.pts is None or name in WITHOUT_TIMES else packet.pts
+        if pts is not None and packet.stream_index < len(clocks):
+            pts = clocks[packet.stream_index].at(pts)
+        if packet.pts is not None and pts is not None:
+            end = pts + (packet.duration or 0)
             ends[packet.stream_index] = max(end, ends.get(packet.stream_index, end))
+        if packet.pos is not None:
+            low, high = places.get(packet.stream_index, (packet.pos, packet.pos))
+            places[packet.stream_index] = min(low, packet.pos), max(high, packet.pos)
         if packet.stream_index != walk.stream_index:
             continue
         walk.num_packets += 1
@@ -310,12 +350,14 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
             continue
         walk.num_damaged += packet.is_corrupt
         walk.num_untimed += packet.pts is None
-        pts = packet.dts if packet.pts is None or not are_real else packet.pts
+        if packet.pts is not None and pts is not None:
+            timed = [*timed[:1], (walk.num_packets, pts)]
         if pts is None:
             continue
         if key_pts is None and packet.is_keyframe:
             # A recording may start in the middle of a group of pictures: nothing can be made of what came before.
-            walk.num_skipped, key_pts, shown = len(shown), pts, []
+            walk.num_skipped = walk.num_skipped_at_head = len(shown)
+            key_pts, shown = pts, []
         elif is_leading and key_pts is not None:
             is_leading = pts < key_pts
             if is_leading:  # shown before the first key picture, and made from one that is not there
@@ -325,6 +367,14 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
             shown.append(pts)
             walk.end_pts = max(walk.end_pts, pts + (packet.duration or 0))
     walk.pts = shown
+    (first, first_pts), (last, last_pts) = (timed[0], timed[-1]) if timed else ((0, 0), (0, 0))
+    if walk.num_untimed and last_pts > first_pts:
+        seen_rate = Fraction(last - first) / ((last_pts - first_pts) * walk.time_base)
+        if not Fraction(3, 4) < seen_rate / walk.rate < Fraction(4, 3):
+            walk.rate = seen_rate
+    own = places.get(walk.stream_index, (0, 0))
+    videos = (one.index for one in container.streams.video if not _is_picture(one) and one.index in places)
+    walk.goes_on_in = next((one for one in videos if own[1] < places[one][0] or places[one][1] < own[0]), None)
     walk.end_s = max(
         (end * exact(container.streams[index].time_base) for index, end in ends.items()), default=walk.end_s
     )
@@ -337,7 +387,9 @@ def _facts(path: Path, name: str, parts: list[Part], walks: list[_Walk], *, stru
     for walk in walks:
         scale = walk.time_base / first.time_base
         ticks += [round(pts * scale) for pts in sorted(walk.pts)]
-    step = usual_step(ticks, otherwise=max(1, int(1 / first.rate / first.time_base)))
+    by_rate = max(1, int(1 / first.rate / first.time_base))
+    num_untimed = sum(walk.num_untimed for walk in walks)
+    step = by_rate if num_untimed else usual_step(ticks, otherwise=by_rate)
     planned, _ = shown_times(ticks, step=step)
     last = walks[-1]
     last_step = round(max(0, last.end_pts - max(last.pts)) * last.time_base / first.time_base) or step
@@ -359,17 +411,23 @@ def _facts(path: Path, name: str, parts: list[Part], walks: list[_Walk], *, stru
         time_base=first.time_base,
         sound_start_pts=None if first.sound_start_s is None else round(first.sound_start_s / first.time_base),
         declared_end_pts=round(first.declared[0] / first.time_base) if len(parts) == 1 else 0,
-        times_are_real=name not in WITHOUT_TIMES and not any(walk.num_untimed for walk in walks),
+        times_are_real=name not in WITHOUT_TIMES and not num_untimed,
+        num_untimed=num_untimed,
+        step_pts=step,
         parts=tuple(parts),
         shortfall=structure.damage or next(filter(None, (_shortfall(walk, name=name) for walk in walks)), ""),
+        damaged_bytes=structure.damaged_bytes,
         num_packets=sum(walk.num_packets for walk in walks),
         num_damaged_packets=sum(walk.num_damaged for walk in walks),
         num_skipped_packets=first.num_skipped,
+        parts_cut_at_head=frozenset(part for part, walk in zip(parts, walks, strict=True) if walk.num_skipped_at_head),
     )
 
 
 def _shortfall(walk: _Walk, *, name: str) -> str:
     """What the header declares and the file does not hold, in words; empty if nothing is known to be missing."""
+    if walk.goes_on_in is not None and name in CLOCK_SPANS and not walk.is_chosen:
+        return f"the recording goes on in another video stream, {walk.goes_on_in}, which is read where it is asked for"
     if walk.is_broken_off:
         return f"the file cannot be read beyond {float(walk.end_s):.2f} s of its clock"
     num_packets = max(walk.num_packets, walk.num_in_file)
@@ -383,10 +441,10 @@ def _shortfall(walk: _Walk, *, name: str) -> str:
     return ""
 
 
-def _declared_s(container: Any, *, matroska: bool) -> tuple[float, float]:  # noqa: ANN401
+def _declared_s(container: Any, *, from_0: bool) -> tuple[float, float]:  # noqa: ANN401
     """Where the header says that the clip ends, on the container's clock, and how long it says that it lasts."""
     start_s, length_s = (container.start_time or 0) / 1e6, (container.duration or 0) / 1e6
-    if matroska:  # its length counts from 0, not from the first picture
+    if from_0:
         return length_s, length_s - max(0.0, start_s)
     return start_s + length_s, length_s
 

@@ -7,15 +7,20 @@ of a thousand streams is refused before a demuxer allocates them.
 """
 
 import mmap
+import re
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from video_data.findings import Findings, Structure, only_zeros
+from video_data.gif_blocks import walk_gif
+from video_data.pages import walk_asf, walk_ogg
+
 MAX_ELEMENTS = 4_000_000
 """Where a walk gives up: what was seen until then was whole."""
-_MKV_SEGMENT, _MKV_CLUSTER, _MKV_TRACKS, _MKV_TRACK = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
+_MKV_HEADER, _MKV_SEGMENT, _MKV_CLUSTER, _MKV_TRACKS, _MKV_TRACK = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
 _MKV_TOP = {0x114D9B74, 0x1549A966, _MKV_TRACKS, _MKV_CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
 _MKV_IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF}
 _MKV_ANYWHERE = {0xEC, 0xBF}
@@ -25,33 +30,15 @@ _MP4_TOP = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Structure:
-    """What the lengths of a file say."""
-
-    damage: str = ""
-    """Where the file is cut off or its structure broken, in words; empty where it is whole."""
-    num_tracks: int = 0
-    """Tracks that the header declares; 0 where the format does not say so beforehand."""
-    joined_at: tuple[int, ...] = ()
-    """Where further files of the same format begin that were joined byte by byte, and that demuxers do not see."""
-
-
 def check_structure(path: Path, *, container: str) -> Structure:
     """What the outer structure of the file at `path`, of a `containers.recognise` format, says of itself."""
     walk = _WALKS.get(container)
     if walk is None:
         return Structure()
+    found = Findings()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return walk(data)
-
-
-def _cut(what: str, end: int, size: int) -> str:
-    return f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
-
-
-def _broken(what: str, at: int) -> str:
-    return f"the file is damaged at byte {at:,}: {what}"
+        walk(data, found)
+    return found.structure()
 
 
 # ISO base media files: boxes of size and four letters
@@ -71,21 +58,19 @@ def _boxes(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[bytes, int, 
         at += size
 
 
-def _mp4(data: mmap.mmap) -> Structure:
-    size, num_tracks, damage = len(data), 0, ""
-    joined: list[int] = []
+def _mp4(data: mmap.mmap, found: Findings) -> None:
+    size = len(data)
     for name, at, content, end in _boxes(data, 0, size):
         if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):
-            if not any(data[at : at + 65536]):
-                break  # zeros after the last box are padding
-            return Structure(_broken("no box of an MP4 file begins there", at), num_tracks, tuple(joined))
-        if name == b"ftyp" and num_tracks:
-            joined.append(at)
+            if not only_zeros(data, at):
+                found.broken("no box of an MP4 file begins there", at=at, start=at, end=size)
+            return
+        if name == b"ftyp" and found.num_tracks:
+            found.joined_at.append(at)
         if end > size:
-            damage = _cut(f"box {name.decode('ascii', 'replace')!r}", end, size)
+            found.cut(f"box {name.decode('ascii', 'replace')!r}", end=end, size=size)
         if name == b"moov":
-            num_tracks += sum(child == b"trak" for child, _, _, _ in _boxes(data, content, min(end, size)))
-    return Structure(damage, num_tracks, tuple(joined))
+            found.num_tracks += sum(child == b"trak" for child, _, _, _ in _boxes(data, content, min(end, size)))
 
 
 # Matroska: elements of an id and a length, both of variable size
@@ -109,8 +94,9 @@ def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, 
     return (None if bare == (1 << (7 * length)) - 1 else bare), at + length
 
 
-def _matroska(data: mmap.mmap) -> Structure:
-    size, at, num_tracks = len(data), 0, 0
+def _matroska(data: mmap.mmap, found: Findings) -> None:
+    size, at, last = len(data), 0, 0
+    cut = ("", 0)
     ends = [size]
     for _ in range(MAX_ELEMENTS):
         while len(ends) > 1 and at >= ends[-1]:
@@ -121,26 +107,61 @@ def _matroska(data: mmap.mmap) -> Structure:
             name, after = _ebml_number(data, at, is_id=True)
             length, content = _ebml_number(data, after, is_id=False)
         except ValueError:
-            return Structure(_broken_ebml(data, at), num_tracks)
-        if name == _MKV_SEGMENT or (name == _MKV_CLUSTER and len(ends) <= 3):
-            end = size if length is None else content + length
-            if end > size:
-                return Structure(_cut("last cluster" if name == _MKV_CLUSTER else "segment", end, size), num_tracks)
-            ends = [size] if name == _MKV_SEGMENT else ends[:2]
-            ends.append(end)
-            at = content
-            continue
+            name, length, content = None, 0, at
+        end = size if length is None else content + length
+        if name == _MKV_HEADER and all(end == size for end in ends):
+            ends = [size]  # what was sent live has no lengths: a joined file ends it
         known = _MKV_IN_CLUSTER | _MKV_ANYWHERE | _MKV_TOP if len(ends) > 2 else _MKV_TOP | _MKV_ANYWHERE
-        if len(ends) > 1 and name not in known:
-            return Structure(_broken_ebml(data, at), num_tracks)
-        if length is None:
-            return Structure("", num_tracks)  # not ours to tell where it ends
-        if content + length > size:
-            return Structure(_cut("last block", content + length, size), num_tracks)
-        if name == _MKV_TRACKS:
-            num_tracks += _mkv_tracks(data, content, content + length)
-        at = content + length
-    return Structure("", num_tracks)
+        if name is None or (len(ends) > 1 and name not in known | {_MKV_SEGMENT}):
+            following = _next_cluster(data, at, found=found, last=last, is_open=len(ends) > 1)
+            if following is None:
+                break
+            ends, last, at = ends[:2], following, following
+        elif name == _MKV_SEGMENT or (name == _MKV_CLUSTER and len(ends) <= 3):
+            if end > size:
+                cut = max(cut, ("last cluster" if name == _MKV_CLUSTER else "segment", end))
+            elif name == _MKV_CLUSTER and length is not None:
+                _check_cluster(data, found, at=at, content=content, end=end)
+            ends = [*([size] if name == _MKV_SEGMENT else ends[:2]), min(end, size)]
+            last, at = at, content
+        elif length is None:
+            break  # not ours to tell where it ends
+        else:
+            if end > size:
+                cut = max(cut, ("last block", end))
+            if name == _MKV_TRACKS:
+                found.num_tracks += _mkv_tracks(data, content, min(end, size))
+            last, at = at, end
+    if cut[1]:
+        found.cut(cut[0], end=cut[1], size=size, start=last if at > size else size)
+
+
+def _check_cluster(data: mmap.mmap, found: Findings, *, at: int, content: int, end: int) -> None:
+    """Compare the checksum of a cluster that has one."""
+    if data[content : content + 2] == b"\xbf\x84":
+        stored = int.from_bytes(data[content + 2 : content + 6], "little")
+        if zlib.crc32(data[content + 6 : end]) != stored:
+            found.told(f"the file is damaged after byte {at:,}: the checksum of the cluster there does not match")
+
+
+def _next_cluster(data: mmap.mmap, at: int, *, found: Findings, last: int, is_open: bool) -> int | None:
+    """Where the next cluster begins behind damage, which is noted; None where there is none.
+
+    What follows the end of the segment is no part of the clip, unless another cluster is among it.
+    """
+    start, size = at, len(data)
+    while (at := data.find(_MKV_CLUSTER.to_bytes(4, "big"), at + 1)) >= 0:
+        try:
+            _, content = _ebml_number(data, at + 4, is_id=False)
+            name, _ = _ebml_number(data, content, is_id=True)
+        except ValueError:
+            continue
+        if name in _MKV_IN_CLUSTER | _MKV_ANYWHERE:
+            break
+    if at >= 0 or (is_open and not only_zeros(data, start)):
+        what = "no element of a Matroska file begins there"
+        found.broken(what, at=start, start=last, end=size if at < 0 else at)
+    return None if at < 0 or found.is_full else at
 
 
 def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
@@ -158,83 +179,100 @@ def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
     return count
 
 
-def _broken_ebml(data: mmap.mmap, at: int) -> str:
-    """Damage, unless nothing but zeros or a second file follows, which is padding or a joined recording."""
-    if not any(data[at : at + 65536]) and not any(data[at:]):
-        return ""
-    return _broken("no element of a Matroska file begins there", at)
+# RIFF and FLV
 
 
-# RIFF, FLV, Ogg, ASF
+_AVI_CHUNK = re.compile(rb"[0-9][0-9A-Za-z](?:d[bc]|wb|tx|pc)|ix[0-9][0-9]|idx1|JUNK|LIST|RIFF|rec ")
 
 
-def _avi(data: mmap.mmap) -> Structure:
-    size, at, num_tracks = len(data), 0, 0
-    joined: list[int] = []
+def _avi(data: mmap.mmap, found: Findings) -> None:
+    size, at = len(data), 0
     while at + 12 <= size and data[at : at + 4] == b"RIFF":
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + length
         if length == 0:
             break  # the recorder never finished it: nothing is promised
-        if end > size:
-            return Structure(_cut("RIFF chunk", end, size), num_tracks, tuple(joined))
         if at and data[at + 8 : at + 12] == b"AVI ":
-            joined.append(at)
+            found.joined_at.append(at)
         if at == 0 and data[12:16] == b"LIST":
-            num_tracks = data[: min(size, 12 + 8 + int.from_bytes(data[16:20], "little"))].count(b"strh")
-        at = end + end % 2
-    return Structure("", num_tracks, tuple(joined))
-
-
-def _flv(data: mmap.mmap) -> Structure:
-    size, at = len(data), int.from_bytes(data[5:9], "big") + 4
-    for _ in range(MAX_ELEMENTS):
-        if at + 11 > size:
-            return Structure(_cut("last tag", at + 11, size) if at < size else "")
-        end = at + 11 + int.from_bytes(data[at + 1 : at + 4], "big")
+            found.num_tracks = data[: min(size, 12 + 8 + int.from_bytes(data[16:20], "little"))].count(b"strh")
+        last = _avi_chunks(data, found, at=at + 12, end=min(end, size))
         if end > size:
-            return Structure(_cut("last tag", end, size))
-        if data[at] & 0x1F not in (8, 9, 18):
-            return Structure(_broken("no tag of an FLV file begins there", at))
-        at = end + 4
-    return Structure()
+            return found.cut("RIFF chunk", end=end, size=size, start=last)
+        at = end + end % 2
+    return None
 
 
-def _ogg(data: mmap.mmap) -> Structure:
-    size, at = len(data), 0
-    serials: set[bytes] = set()
+def _avi_chunks(data: mmap.mmap, found: Findings, *, at: int, end: int) -> int:
+    """Walk the chunks of one RIFF chunk, and those of its list of pictures, up to where none begins that is whole."""
+    last, pictures_end = at, 0
+    while at + 8 <= end and not found.is_full:
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        after = at + 8 + length
+        if name == b"LIST" and data[at + 8 : at + 12] in (b"movi", b"rec "):
+            pictures_end = max(pictures_end, after)
+            last, at = at, at + 12
+        elif at >= pictures_end or (after <= end + 1 and _AVI_CHUNK.fullmatch(name)):
+            last, at = at, after + length % 2
+        elif _AVI_CHUNK.match(data[at - 1 : at + 3]):
+            at -= 1  # some recorders leave out the byte that makes lengths even
+        elif end == len(data) and _AVI_CHUNK.fullmatch(name):
+            break  # the file is cut off here
+        else:
+            chunks = (match.start() for match in _AVI_CHUNK.finditer(data, at + 1, end))
+            following = next((place for place in chunks if _is_chunk(data, place, end)), end)
+            found.broken("no chunk of an AVI file begins there", at=at, start=last, end=following)
+            last = at = following
+    return at
+
+
+def _is_chunk(data: mmap.mmap, at: int, end: int) -> bool:
+    """Whether a chunk begins at a byte that another one follows, or the end."""
+    after = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+    after += after % 2
+    return end - 1 <= after <= end + 1 or (after < end and bool(_AVI_CHUNK.match(data[after : after + 4])))
+
+
+_FLV_TAG = re.compile(rb"[\x08\x09\x12].{6}.\0\0\0", re.DOTALL)
+
+
+def _flv(data: mmap.mmap, found: Findings) -> None:
+    size, at = len(data), int.from_bytes(data[5:9], "big") + 4
+    last = at
     for _ in range(MAX_ELEMENTS):
         if at >= size:
-            break
-        if data[at : at + 4] != b"OggS":
-            return Structure(_broken("no Ogg page begins there", at), len(serials))
-        num_segments = data[at + 26] if at + 27 <= size else 255
-        table = data[at + 27 : at + 27 + num_segments]
-        end = at + 27 + num_segments + sum(table)
-        if len(table) < num_segments or end > size:
-            return Structure(_cut("last page", max(end, at + 27 + num_segments), size), len(serials))
-        serials.add(data[at + 14 : at + 18])
-        at = end
-    return Structure("", len(serials))
+            return None
+        end = at + 11 + int.from_bytes(data[at + 1 : at + 4], "big")
+        if data[at : at + 4] == b"FLV\x01":
+            found.joined_at.append(at)
+            at += int.from_bytes(data[at + 5 : at + 9], "big") + 4
+            continue
+        is_tag = data[at] & 0x1F in (8, 9, 18)
+        if is_tag and end + 4 <= size:
+            last, at = at, end + 4
+            continue
+        if only_zeros(data, at) and at - last - 4 == int.from_bytes(data[at - 4 : at], "big"):
+            return None
+        following = next((m.start() for m in _FLV_TAG.finditer(data, at + 1) if _is_tag(data, m.start())), size)
+        if following == size and (is_tag or size - at < 11):
+            return found.cut("last tag", end=max(end, at + 11), size=size, start=at) if end != size else None
+        found.broken("no tag of an FLV file begins there", at=at, start=last, end=following)
+        last = at = following
+        if found.is_full:
+            return None
+    return None
 
 
-def _asf(data: mmap.mmap) -> Structure:
-    size, at = len(data), int.from_bytes(data[16:24], "little")
-    if 30 <= at <= size - 24 and data[at : at + 4] == b"\x36\x26\xb2\x75":
-        end = at + int.from_bytes(data[at + 16 : at + 24], "little")
-        if end > size:
-            return Structure(_cut("data object", end, size))
-    return Structure("" if at <= size else _cut("header", at, size))
+def _is_tag(data: mmap.mmap, at: int) -> bool:
+    """Whether the length of the FLV tag at a byte stands behind it as well."""
+    length = int.from_bytes(data[at + 1 : at + 4], "big") + 11
+    return int.from_bytes(data[at + length : at + length + 4], "big") == length
 
 
-def _gif(data: mmap.mmap) -> Structure:
-    end = len(data)
-    while end and data[end - 1] == 0:
-        end -= 1
-    return Structure("" if end and data[end - 1] == 0x3B else "the file is cut off: a GIF ends with the byte 0x3B")
+# MPEG transport streams: a packet every 188 bytes; 192 with a time code before it, 204 with parity behind
 
-
-# MPEG transport streams: a packet every 188 bytes, or every 192 with a time code
+TS_SPACINGS = (188, 192, 204)
+_NULL_PACKETS = 0x1FFF
 
 
 def sync_offset(head: bytes, *, spacing: int) -> int | None:
@@ -250,34 +288,64 @@ def sync_offset(head: bytes, *, spacing: int) -> int | None:
     return None
 
 
-def _mpegts(data: mmap.mmap) -> Structure:
+def _mpegts(data: mmap.mmap, found: Findings) -> None:
     size = len(data)
-    for spacing in (188, 192):
+    for spacing in TS_SPACINGS:
         first = sync_offset(data[: spacing * 6], spacing=spacing)
         if first is not None:
             break
     else:
-        return Structure()
-    whole = np.frombuffer(data, np.uint8, count=(size - first) // spacing * spacing, offset=first)
-    lost = np.flatnonzero(whole.reshape(-1, spacing)[:, 0] != 0x47)
-    place = first + int(lost[0]) * spacing if len(lost) else 0
-    rest = (size - first) % spacing
-    del whole  # or the memory map cannot be closed
-    if place:
-        return Structure(_broken("no packet of a transport stream begins there", place))
-    # The time code of a timed stream stands before its packet.
-    if rest and rest != spacing - 188:
-        return Structure(_cut("last packet", size - rest + spacing, size))
-    return Structure()
+        return None
+    at = first
+    while (place := _lost_packet(data, at, spacing=spacing)) is not None:
+        if only_zeros(data, place) and _is_whole_packet(data, place - spacing):
+            return None
+        following = None if found.is_full else _next_packet(data, place + 1, spacing=spacing)
+        what = "no packet of a transport stream begins there"
+        found.broken(what, at=place, start=max(first, place - spacing), end=following or size)
+        if following is None:
+            return None
+        at = following
+    rest = (size - at) % spacing
+    if 0 < rest < 188 and not only_zeros(data, size - rest):
+        return found.cut("last packet", end=size - rest + 188, size=size, start=size - rest)
+    return None
 
 
-_WALKS: dict[str, Callable[[mmap.mmap], Structure]] = {
+def _lost_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
+    """The first place from `at` on where a packet should begin and does not."""
+    step = 100_000 * spacing
+    for start in range(at, len(data) - spacing + 1, step):
+        count = min(step, (len(data) - start) // spacing * spacing)
+        marks = np.frombuffer(data[start : start + count], np.uint8)[::spacing]
+        lost = np.flatnonzero(marks != 0x47)
+        if len(lost):
+            return start + int(lost[0]) * spacing
+    return None
+
+
+def _next_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
+    """The next place from which three packets follow each other."""
+    while (at := data.find(b"\x47", at)) >= 0 and at + 2 * spacing < len(data):
+        if data[at + spacing] == data[at + 2 * spacing] == 0x47:
+            return at
+        at += 1
+    return None
+
+
+def _is_whole_packet(data: mmap.mmap, at: int) -> bool:
+    """Whether the last packet before padding is whole: a download that has yet to come leaves zeros inside one."""
+    is_null = int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == _NULL_PACKETS
+    return is_null or any(data[at + 172 : at + 188])
+
+
+_WALKS: dict[str, Callable[[mmap.mmap, Findings], None]] = {
     "mp4": _mp4,
     "matroska": _matroska,
     "avi": _avi,
     "flv": _flv,
-    "ogg": _ogg,
-    "asf": _asf,
-    "gif": _gif,
+    "ogg": walk_ogg,
+    "asf": walk_asf,
+    "gif": walk_gif,
     "mpegts": _mpegts,
 }

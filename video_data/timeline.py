@@ -9,6 +9,8 @@ from itertools import pairwise
 
 MAX_REORDER = 16
 """Pictures by which a coding order may differ from the order shown (H.264 and HEVC allow 16)."""
+_NEAR_BITS = 10
+"""A clock went round where it steps back by all but a 1,024th of its span (93 s of a transport stream)."""
 MAX_GAP_S = 0.2
 """Missing pictures over a shorter time than this are noted, and do not tear a stretch in two."""
 
@@ -21,6 +23,27 @@ def usual_step(ticks: Sequence[int], *, otherwise: int) -> int:
     """
     steps = sorted(after - before for before, after in pairwise(ticks) if after > before)
     return steps[len(steps) // 2] if steps else max(1, otherwise)
+
+
+class Clock:
+    """Ticks of a clock that begins again at 0 after `span` of them, carried on."""
+
+    def __init__(self, span: int | None, *, last: int | None = None) -> None:
+        self._span, self._last = span, last
+
+    def at(self, tick: int) -> int:
+        """`tick`, with as many rounds of the clock added as bring it near the tick before; a jump stays one.
+
+        >>> clock = Clock(2**33, last=2**33 - 90)
+        >>> clock.at(90) - 2**33, clock.at(2**33 - 45) - 2**33, clock.at(900_000_000)
+        (90, -45, 900000000)
+        """
+        if self._span and self._last is not None:
+            near = tick + self._span * round((self._last - tick) / self._span)
+            if abs(near - self._last) <= self._span >> _NEAR_BITS:
+                tick = near
+        self._last = tick
+        return tick
 
 
 def shown_times(ticks: Sequence[int | None], *, step: int) -> tuple[list[int], list[int]]:

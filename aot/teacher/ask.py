@@ -150,14 +150,14 @@ def ask(
 
 
 def _seen_window(decoded: DecodedFrames, *, start_s: float, end_s: float | None) -> tuple[float, float, str]:
-    """The part of a window of a partial clip that can be seen, from its first picture to the next hole, and a note."""
+    """The longest part of a window of a partial clip that can be seen without a hole, and a note."""
     wanted_s = decoded.duration_s if end_s is None else min(end_s, decoded.duration_s)
-    for low_s, high_s in decoded.spans_s:
-        if high_s > start_s and low_s < wanted_s:
-            seen = max(start_s, low_s), min(wanted_s, high_s)
-            part = f"of {start_s:.1f}-{wanted_s:.1f} s only {seen[0]:.1f}-{seen[1]:.1f} s are looked at"
-            return *seen, f"{decoded.note}; {part}" if seen != (start_s, wanted_s) else ""
-    raise ToolError(f"nothing of the clip can be decoded between {start_s:.1f} and {wanted_s:.1f} s: {decoded.note}")
+    parts = [(max(start_s, low_s), min(wanted_s, high_s)) for low_s, high_s in decoded.spans_s]
+    seen = max(parts, key=lambda part: part[1] - part[0], default=(0.0, 0.0))
+    if seen[0] >= seen[1]:
+        raise ToolError(f"nothing of the clip can be decoded from {start_s:.1f} to {wanted_s:.1f} s: {decoded.note}")
+    part = f"of {start_s:.1f}-{wanted_s:.1f} s only {seen[0]:.1f}-{seen[1]:.1f} s are looked at"
+    return *seen, f"{decoded.note}; {part}" if seen != (start_s, wanted_s) else ""
 
 
 def _without_guess(trace: Trace) -> Trace:

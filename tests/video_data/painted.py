@@ -62,13 +62,14 @@ def draw_painted(
     start_ms: int = 0,
     matrix: tuple[int, ...] | None = None,
     pixel_aspect: Fraction | None = None,
+    size: tuple[int, int] = (192, 144),
     sound_ms: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write painted frames `first` and so on, 20 a second from `start_ms` on; `sound_ms` adds silence from then on."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=20, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = 192, 144, pixel_format
+        (stream.width, stream.height), stream.pix_fmt = size, pixel_format
         stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
         if pixel_aspect:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
@@ -83,7 +84,7 @@ def draw_painted(
                 container.mux(sound.encode(silence))
             container.mux(sound.encode())
         for index in range(count):
-            picture = paint(first + index)
+            picture = paint(first + index, width=size[0], height=size[1])
             if pixel_format in ("argb", "rgba", "yuva444p10le"):
                 picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
                 picture[60:80, 90:100] = (255, 0, 255, 0)

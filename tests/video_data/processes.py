@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def runs(pid: int) -> bool:
-    """Whether the process is there and not just waiting to be buried."""
+    """Whether the process is there, or one of its threads, and not just waiting to be buried."""
     try:
-        return _fields(pid)[0] != "Z"
+        return _fields(pid)[0] != "Z" or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except OSError:
         return False
 

@@ -12,6 +12,7 @@ from video_data.decode import probe, read_frames, sample_frames
 from video_data.errors import VideoError
 from video_data.picture import orientation, to_sdr
 from video_data.timeline import shown_times
+from video_data.watch import _sound
 
 ONE = 65536
 MATRICES = {
@@ -135,7 +136,7 @@ def test_a_file_that_was_cut_off_is_never_complete(tmp_path: Path, suffix: str, 
         _move_header_first(whole)
     cut = tmp_path / f"cut.{suffix}"
     data = whole.read_bytes()
-    cut.write_bytes(data[: int(len(data) * share) // 188 * 188 + 57])
+    cut.write_bytes(data[: min(int(len(data) * share) // 188 * 188 + 57, len(data) - 9)])
     facts = probe(cut)
     assert facts.verdict == "partial", facts.note
     frames = read_frames(cut)
@@ -231,3 +232,111 @@ def test_a_stream_can_be_chosen_and_one_that_is_not_there_is_told(tmp_path: Path
 def test_times_follow_the_order_shown(ticks: list[int | None], wanted: list[int], restarts: list[int]) -> None:
     step = 2 if wanted[1] - wanted[0] == 2 else 1
     assert shown_times(ticks, step=step) == (wanted, restarts)
+
+
+def test_a_part_of_a_joined_file_is_turned_as_it_asks_itself(tmp_path: Path) -> None:
+    one, two = draw_painted(tmp_path / "1.mp4"), draw_painted(tmp_path / "2.mp4", matrix=MATRICES["rot180"])
+    path = tmp_path / "joined.mp4"
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    frames = read_frames(path, indices=[3, 43])
+    assert np.abs(frames.frames_THWC[1].astype(int) - frames.frames_THWC[0][::-1, ::-1]).mean() < 4
+    assert "from 2.00 s on pictures are stored in another way" in frames.note
+
+
+@pytest.mark.parametrize(("size", "aspect"), [((144, 144), None), ((192, 144), Fraction(4, 3))])
+def test_pictures_that_change_their_shape_keep_it_between_bars(
+    tmp_path: Path, size: tuple[int, int], aspect: Fraction | None
+) -> None:
+    one = draw_painted(tmp_path / "1.ts")
+    two = draw_painted(tmp_path / "2.ts", first=40, size=size, pixel_aspect=aspect)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    frames = read_frames(path)
+    picture = frames.frames_THWC[-1]
+    inside = picture[:, 24:168] if aspect is None else picture[18:126]
+    assert (len(frames.frames_THWC), corners(inside), picture.max() > 0) == (80, ORDER, True)
+    assert [number(frame[:, 24:168] if aspect is None else frame[18:126]) for frame in frames.frames_THWC[40:]] == [
+        *range(40, 80)
+    ]
+    assert "from 2.00 s on" in frames.note and "between black bars in 192x144" in frames.note
+
+
+def test_a_recording_that_goes_on_in_another_stream_is_partial(tmp_path: Path) -> None:
+    one = draw_painted(tmp_path / "1.ts").read_bytes()
+    two = bytearray(draw_painted(tmp_path / "2.ts", first=40).read_bytes())
+    for at in range(0, len(two), 188):
+        if two[at + 1] & 0x1F == 1 and two[at + 2] == 0:  # the packet identifier 256 of pictures becomes 257
+            two[at + 2] = 1
+    path = tmp_path / "joined.ts"
+    path.write_bytes(one + _with_table_of_257(bytes(two)))
+    facts = probe(path)
+    assert (facts.verdict, "goes on in another video stream" in facts.note) == ("partial", True)
+    assert probe(path, stream=1).verdict == "complete"
+
+
+def _with_table_of_257(stream: bytes) -> bytes:
+    """A transport stream whose program table (identifier 4096) names 257 where it named 256."""
+    packets = [bytearray(stream[at : at + 188]) for at in range(0, len(stream), 188)]
+    for packet in packets:
+        if packet[1] & 0x1F == 0x10 and packet[2] == 0:
+            start = 4 + 1  # header, pointer
+            length = 3 + ((packet[start + 1] & 0xF) << 8 | packet[start + 2])
+            section = packet[start : start + length - 4].replace(b"\xe1\x00", b"\xe1\x01")
+            packet[start : start + length] = section + _mpeg_crc(bytes(section)).to_bytes(4, "big")
+    return b"".join(packets)
+
+
+def _mpeg_crc(data: bytes) -> int:
+    """CRC-32 of MPEG-2 sections."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
+
+
+@pytest.mark.parametrize("sound_ms", [None, 95_442_300])
+def test_a_broadcast_clock_that_goes_round_is_carried_on(tmp_path: Path, sound_ms: int | None) -> None:
+    path = draw_painted(tmp_path / "round.ts", start_ms=95_442_300, sound_ms=sound_ms)  # 2**33 ticks are 95,443.7 s
+    frames = read_frames(path)
+    assert (frames.verdict, numbers(frames)) == ("complete", [*range(40)])
+    assert frames.times_s[-1] - frames.times_s[0] == pytest.approx(1.95, abs=0.01)
+    assert frames.times_s[0] == pytest.approx(0, abs=0.1)  # sound has a run-in
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mov", "mjpeg"), ("mkv", "ffv1")])
+def test_damage_that_a_decoder_only_logs_is_damage(tmp_path: Path, suffix: str, codec: str) -> None:
+    layout = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = draw_painted(tmp_path / f"m.{suffix}", codec=codec, pixel_format=layout, options={"slicecrc": "1"})
+    assert probe(path).verdict == "complete"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 24] = bytes(24)
+    path.write_bytes(data)
+    frames = read_frames(path)
+    assert (frames.verdict, len(frames.frames_THWC) < 40) == ("partial", True)
+
+
+def test_pictures_before_a_key_picture_are_damaged_with_those_before_them() -> None:
+    """Pictures stored after a key picture and shown before it are made from both sides (open groups of pictures)."""
+    own = [(0, True, False), (1, False, True), (3, False, False), (2, True, False), (4, False, False)]
+    assert _sound(own, errors=[], gaps=[]) == [True, False, False, True, True]
+
+
+def test_a_recording_that_starts_before_its_first_key_picture_loses_only_what_cannot_be_shown(tmp_path: Path) -> None:
+    options = {"x265-params": "log-level=none:keyint=12:min-keyint=12:open-gop=1:bframes=3"}
+    path = draw_painted(tmp_path / "h.ts", codec="libx265", options=options)
+    packets = path.read_bytes()
+    path.write_bytes(packets[188 * 6 :])
+    frames = read_frames(path)
+    shown = numbers(frames)
+    assert (frames.verdict, shown) == ("complete", [*range(shown[0], 40)])
+    assert shown[0] in (12, 24)
+
+
+def test_pictures_without_times_of_their_own_are_spread_evenly(tmp_path: Path) -> None:
+    path = draw_painted(tmp_path / "p.mpg", start_ms=500)
+    frames = read_frames(path)
+    assert numbers(frames) == [*range(40)]
+    assert np.median(np.diff(frames.times_s)) == pytest.approx(0.05, abs=0.005)
+    assert (frames.verdict, frames.times_s[-1]) == ("complete", pytest.approx(1.95, abs=0.1))

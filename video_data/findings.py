@@ -1,0 +1,91 @@
+"""What a walk through the structure of a container finds: where it is cut off or broken, and what is joined to it."""
+
+import mmap
+from dataclasses import dataclass, field
+
+MAX_DAMAGES = 1000
+"""Places of damage after which a walk gives up, and the rest of the file counts as damaged."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the lengths of a file say."""
+
+    damage: str = ""
+    """Where the file is cut off or its structure broken, in words; empty where it is whole."""
+    num_tracks: int = 0
+    """Tracks that the header declares; 0 where the format does not say so beforehand."""
+    joined_at: tuple[int, ...] = ()
+    """Where further files of the same format begin that were joined byte by byte, and that demuxers do not see."""
+    damaged_bytes: tuple[tuple[int, int], ...] = ()
+    """Ranges of the file, as (first byte, byte after the last), ascending, in which something is lost or overwritten;
+    none empty, no two touching. Each goes from the start of the last element that can hold the damage to where the
+    structure is sound again, or to the end of the file: a packet that shares a byte with one of them is not to be
+    trusted. For a file cut off inside a box that holds many packets this is its last byte alone."""
+
+
+@dataclass
+class Findings:
+    """What a walk has found so far."""
+
+    damage: list[str] = field(default_factory=list)
+    damaged_bytes: list[tuple[int, int]] = field(default_factory=list)
+    num_tracks: int = 0
+    joined_at: list[int] = field(default_factory=list)
+
+    def cut(self, what: str, *, end: int, size: int, start: int | None = None) -> None:
+        """The file of `size` bytes ends before `what` does, in the middle of the element that begins at `start`.
+
+        A file that ends between two elements, at `start`, lacks some and has none that is damaged.
+        """
+        words = f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
+        if start is not None and start >= size:
+            self.told(words)
+        else:
+            self.add(words, start=size - 1 if start is None else start, end=size)
+
+    def broken(self, what: str, *, at: int, start: int, end: int) -> None:
+        """The structure breaks at a byte; the damage lies between `start` and `end`."""
+        self.add(f"the file is damaged at byte {at:,}: {what}", start=start, end=end)
+
+    def told(self, words: str) -> None:
+        """Damage that spoils no byte, or of which nothing says where it lies, as a checksum over many packets."""
+        self.damage.append(words)
+
+    def add(self, words: str, *, start: int, end: int) -> None:
+        """Damage in words and where it lies."""
+        self.damage.append(words)
+        self.damaged_bytes.append((start, max(end, start + 1)))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is damaged that a walk is not worth its time."""
+        return len(self.damage) >= MAX_DAMAGES
+
+    def structure(self) -> Structure:
+        """The outcome, told by the first damage."""
+        count = len(self.damage) - 1
+        more = f" (and at {count} further place{'s' * (count > 1)})" if count > 0 else ""
+        words = self.damage[0] + more if self.damage else ""
+        return Structure(words, self.num_tracks, tuple(self.joined_at), _merged(self.damaged_bytes))
+
+
+def only_zeros(data: mmap.mmap, at: int) -> bool:
+    """Whether nothing but padding follows from a byte on."""
+    step = 1 << 20
+    return all(not data[place : place + step].strip(b"\0") for place in range(at, len(data), step))
+
+
+def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ascending ranges of which no two touch.
+
+    >>> _merged([(5, 9), (0, 2), (8, 12)])
+    ((0, 2), (5, 12))
+    """
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)

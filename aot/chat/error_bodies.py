@@ -70,7 +70,7 @@ class Told:
     @property
     def kind(self) -> str:
         """The same for refusals that differ only in numbers, names and what they quote."""
-        return re.sub(r"`[^`]*`|\"[^\"]*\"|'[^']*'|\S*\d\S*", "_", self.words[:2000])
+        return re.sub(r"`[^`]*`|\"[^\"]*\"|'[^']*'|\S*\d\S*", "_", self.words[:600])
 
     @property
     def cap_is_too_large(self) -> bool:

@@ -272,7 +272,13 @@ class OpenAIChat:
                 raise tried
             outcome = "ok" if isinstance(tried, ChatReply) else _OUTCOMES.get(tried.reason, "neutral")
             if isinstance(tried, Failure) and tried.wait_s is not None:
-                self._gate.pause(min(tried.wait_s, self._section.deadline_s))
+                if tried.wait_s <= self._section.deadline_s:
+                    self._gate.pause(tried.wait_s)
+                else:  # nobody else would be answered before giving up either
+                    self._stop = GuardStop(
+                        f"the server asks for {tried.wait_s:,.0f} s of rest, and chat.deadline_s is "
+                        f"{self._section.deadline_s:g} ({tried.told}); the same command goes on then"
+                    )
         finally:
             seconds = time.monotonic() - began_s
             self._gate.leave(outcome, latency_s=seconds)

@@ -200,6 +200,15 @@ def test_a_quota_of_a_minute_waits_and_one_of_the_account_does_not(more: dict[st
     assert (isinstance(said, ChatReply), calls) == (True, 2) if reason == "answered" else str(said).startswith(reason)
 
 
+def test_a_wait_beyond_the_deadline_stops_at_once_instead_of_a_wait_for_each_question(tmp_path: Path) -> None:
+    told = error("limit of today", status=429, headers={"Retry-After": "40000"})
+    with server_of_toys(lambda *_: told) as server:
+        with pytest.raises(GuardStop, match=r"40,000 s of rest|no reply"):
+            life(server.url, tmp_path / "run")
+        assert server.calls.total() <= 16
+    assert written_rows(RunFolder(tmp_path / "run")) == []
+
+
 def test_after_a_wait_one_call_tries_before_all_the_others(tmp_path: Path) -> None:
     found = check_server(Quirk(quota_of_a_minute(50, 0.3)), tmp_path / "run", questions=120)
     assert found.right == 120 and found.calls <= 120 + 2 * 16

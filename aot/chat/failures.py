@@ -167,9 +167,10 @@ def _refusal(status: int, error: Told, told: str, sent: Collection[str]) -> Fail
         error.names("max_completion_tokens") or error.has(_UNKNOWN_WORDS)
     ):  # fmt: skip
         return Failure("bad_request", "rename_max_tokens", told, refusal=error.kind)
+    if "additionalproperties" in error.words and {"response_format", "tools"} & set(sent):
+        return Failure("bad_request", "open_schema", told, refusal=error.kind)
     if "response_format" in sent and error.has(_FORM_WORDS):
-        remedy: Remedy = "open_schema" if "additionalproperties" in error.words else "drop_schema"
-        return Failure("bad_request", remedy, told, refusal=error.kind)
+        return Failure("bad_request", "drop_schema", told, refusal=error.kind)
     if "stream_options" in sent and error.names("stream_options"):
         return Failure("bad_request", "drop_usage", told, refusal=error.kind)
     if status == 413 or error.has(_LONG_WORDS):

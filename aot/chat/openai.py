@@ -183,13 +183,19 @@ class OpenAIChat:
             else:
                 if tried.unready:  # costs nothing, and may take minutes
                     attempt, starting = attempt - 1, starting + 1
-                seed = request.digest(model=self.name, base_url=self._section.base_url)
-                pause_s = wait_s(attempt=attempt + starting, seed=seed, asked_s=tried.wait_s)
-                if self._loop.time() + pause_s >= deadline:
+                if not await self._rested(request, tried, attempt=attempt + starting, deadline=deadline):
                     return self._give_up(request, tried)
-                if tried.unready:
-                    self._wait_for_start(tried, pause_s)
-                await asyncio.sleep(pause_s)
+
+    async def _rested(self, request: ChatRequest, failure: Failure, *, attempt: int, deadline: float) -> bool:
+        """Wait before the next attempt; False, and at once, where it would come too late."""
+        seed = request.digest(model=self.name, base_url=self._section.base_url)
+        pause_s = wait_s(attempt=attempt, seed=seed, asked_s=failure.wait_s)
+        if self._loop.time() + pause_s >= deadline:
+            return False
+        if failure.unready:
+            self._wait_for_start(failure, pause_s)
+        await asyncio.sleep(pause_s)
+        return True
 
     def _check(self) -> None:
         """Raises what ended all work, if anything did."""
@@ -205,7 +211,8 @@ class OpenAIChat:
         patience = min(STARTING_ATTEMPTS if nobody_there else 1_000_000, self._section.max_attempts)
         if failure.remedy == "once":
             patience = min(patience, 2)
-        return failure.remedy == "never" or attempt >= patience
+        refused = failure.remedy == "never" or (failure.remedy in OTHER_FORM and bool(failure.refusal))
+        return refused or attempt >= patience
 
     def _adapt(self, form: Form, failure: Failure) -> Form:
         """The form to ask in now, by everybody from here on where that cannot be for this request alone."""

@@ -46,7 +46,7 @@ class Form:
     renamed: bool = False
     """Whether the cap is called max_completion_tokens, as newer hosted models want it."""
     schema: int = 0
-    """0 tells the wanted form of the reply strictly, 1 without `additionalProperties`, 2 not at all."""
+    """0 tells the wanted form of the reply strictly, 1 without `additionalProperties` (tools neither), 2 not at all."""
     counts: bool = True
     """Whether a stream is asked to tell its tokens."""
 
@@ -78,7 +78,8 @@ def request_body(request: ChatRequest, *, section: ChatConfig, max_tokens: int, 
     if sampling.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
     if request.tools:
-        body |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
+        tools = list(request.tools) if form.schema == 0 else _without(list(request.tools), "additionalProperties")
+        body |= {"tools": tools, "tool_choice": request.tool_choice}
     if request.json_schema is not None and form.schema < 2:
         shape: dict[str, Any] = {"name": "reply", "schema": request.json_schema, "strict": True}
         if form.schema == 1:

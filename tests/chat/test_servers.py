@@ -311,6 +311,48 @@ def test_a_cap_that_cuts_every_reply_stops_the_run_and_a_larger_one_goes_on(tmp_
         assert life(server.url, tmp_path / "run", chat={"max_tokens": 100}) == 0
 
 
+def test_tools_are_told_without_what_the_server_does_not_know_of_schemas() -> None:
+    shape = {"type": "object", "properties": {"a": {"type": "object", "additionalProperties": False}}}
+    tool = {"type": "function", "function": {"name": "look", "parameters": {**shape, "additionalProperties": False}}}
+
+    def gemini(body: Body, good: Body) -> Raw | None:
+        told = "Invalid JSON payload received. Unknown name \"additionalProperties\" at 'tools[0]': Cannot find field."
+        return error(told, listed=True, code=400) if "additionalProperties" in json.dumps(body["tools"]) else None
+
+    with FaultServer(quirk=gemini) as server:
+        chat = opened(server)
+        assert [chat.reply(ask(word, tools=[tool])).text for word in "ab"] == ["You said: a", "You said: b"]
+        assert server.calls.total() == 3
+        chat.close()
+
+
+def test_a_packed_error_is_read_and_shown_without_what_a_terminal_obeys() -> None:
+    told = error("only tem\x1b[2Jperature\u202e 1 and invalid temperature")
+    raw = Raw(400, gzip.compress(told.body), {"Content-Encoding": "gzip"})
+    said, _ = said_by(lambda *_: raw)
+    assert "chat.omit=[temperature]" in str(said) and not {"\x1b", "\u202e"} & set(str(said))
+
+
+@pytest.mark.parametrize(
+    ("told", "way"),
+    [
+        ("invalid temperature: only 1 is allowed for this model", "chat.temperature"),
+        ("Unrecognized request argument supplied: seed", "chat.omit=[seed]"),
+        ("Extra inputs are not permitted: `top_p`", "chat.omit=[top_p]"),
+        ("Non-streaming requests are not supported for this model", "chat.stream=true"),
+        ("Range of max_tokens should be [1, 8192]", "chat.max_tokens"),
+        ("Missing required parameter: 'thinking_budget'.", "chat.extra_body={thinking_budget"),
+    ],
+)
+def test_the_way_out_is_found_in_the_words_of_many_servers(told: str, way: str) -> None:
+    with FaultServer(quirk=lambda *_: error(told)) as server:
+        chat = opened(server)
+        with pytest.raises(ChatError) as refused:
+            chat.reply(ask("Q", sampling={"seed": 3}))
+        chat.close()
+    assert refused.value.reason == "setting" and way in str(refused.value)
+
+
 def test_a_larger_cap_that_the_server_refuses_leaves_the_reply_cut_off() -> None:
     def reply(body: Body, good: Body) -> Raw | None:
         if body["max_tokens"] > 100:

@@ -9,12 +9,17 @@ from typing import Literal
 
 ChatReason = Literal[
     "bad_request", "content_filter", "too_long", "quota", "truncated", "empty",
-    "rate_limited", "server_error", "timeout", "connection", "malformed", "no_script",
+    "rate_limited", "server_error", "timeout", "connection", "malformed", "setting", "no_script",
 ]  # fmt: skip
 """Why a request got no usable reply. The first four are refusals of the request itself; `truncated` and `empty` replies
-were asked for again once; the others outlasted all retries, but for `no_script`, a script without a reply."""
-PASSING: tuple[ChatReason, ...] = ("rate_limited", "server_error", "timeout", "connection", "malformed", "quota")
+were asked for again once; `setting` is a parameter that the server does not take; the others outlasted all retries, but
+for `no_script`, a script without a reply."""
+PASSING: tuple[ChatReason, ...] = (
+    "rate_limited", "server_error", "timeout", "connection", "malformed", "quota", "setting",
+)  # fmt: skip
 """Those that say little about the request itself: the same one may be answered another time."""
+UNPROVEN: tuple[ChatReason, ...] = ("bad_request", "too_long", "truncated", "empty")
+"""Those that are about the request only where others with the same settings were answered."""
 
 
 class AotError(Exception):
@@ -56,9 +61,11 @@ class ChatError(AotError):
 
     boundary = "chat"
 
-    def __init__(self, message: str, *, reason: "ChatReason") -> None:
+    def __init__(self, message: str, *, reason: "ChatReason", unproven: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.unproven = unproven
+        """Whether it may be for a setting: no request with the same settings has been answered yet."""
 
 
 class ToolError(AotError):

@@ -9,12 +9,13 @@ config and refuses another.
 import errno
 import glob
 import json
+import logging
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,11 +24,12 @@ from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.config import RunConfig, differing_keys, dump_config, load_saved
+from aot.config import RunConfig, chat_settings, differing_keys, dump_config, load_saved, may_change
 from aot.errors import AotError, GuardStop, RunError, SourceError
 from aot.lease import check_lease
 from aot.strict_json import read_json
 
+log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=BaseModel)
 
 
@@ -316,30 +318,55 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
     """
     run = RunFolder(run_root(config, config_path=config_path))
     different = changed_settings(run, config)
+    mended = bool(different) and not _is_unused(run)
+    if mended:
+        told = ", ".join(f"{key} from {was!r} to {now!r}" for key, (was, now) in different.items())
+        log.info("from here on with other chat settings (%s); earlier rows stay as they are", told)
     if different or not run.config.exists():
         publish(run.config, dump_config(config))
     old = read_run_json(run) if run.run_json.exists() else {}
     # Provenance is absent where a kill came between the two files.
-    facts = {**provenance(config), "command": command} if different or "revision" not in old else {}
+    renewed = (different and not mended) or "revision" not in old
+    facts: dict[str, Any] = {"config_digest": config.digest()}
+    if renewed:
+        facts = {**provenance(config), "command": command}
+    if config.chat or config.vision_chat or config.judge_chat:
+        facts["chat_settings"] = {**old.get("chat_settings", {}), config.digest(): chat_settings(config)}
     commands = [*old.get("commands", []), command][-50:]
     publish_json(run.run_json, {**old, **facts, "commands": commands, "stages": old.get("stages", {})})
     return run
 
 
 def changed_settings(run: RunFolder, config: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Result-changing settings that differ from those of a folder without a stage: key to (old, new).
+    """Result-changing settings that differ from those of the folder and may: key to (old, new).
+
+    A folder without a stage takes any; after that those of chat models may be mended until their work is done.
 
     Raises:
-        RunError: they differ from those that some stage worked with.
+        RunError: others differ from those that some stage worked with.
     """
     different = differing_keys(load_saved(run.config), config) if run.config.exists() else {}
-    if different and not _is_unused(run):
-        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
+    if different and not _is_unused(run) and (fixed := fixed_settings(run, config, different)):
+        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in fixed.items())
         raise RunError(
             f"{run.root} was made with other settings ({changes}); "
             "give another folder with run.dir=, or delete that one"
         )
     return different
+
+
+def fixed_settings(
+    run: RunFolder, config: RunConfig, different: Mapping[str, tuple[Any, Any]]
+) -> dict[str, tuple[Any, Any]]:
+    """Those of `different` that a folder with finished stages does not take any more."""
+    stages = read_run_json(run)["stages"] if run.run_json.exists() else {}
+    generated, filtered = (name in stages and stage_done(run, name) for name in ("generate", "filter"))
+    any_row = any(part.stat().st_size for folder in (run.traces, run.chat_replies) for part in folder.glob("*.jsonl"))
+    return {
+        key: pair
+        for key, pair in different.items()
+        if not may_change(key, config, generated=generated, filtered=filtered, any_row=any_row)
+    }
 
 
 def run_root(config: RunConfig, *, config_path: Path) -> Path:

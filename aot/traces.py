@@ -3,15 +3,16 @@
 A row that a kill cut in half is left out; one that was written twice counts once. This module knows no teacher.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
-from aot.records import PlantedFault, Question, Trace
-from aot.runs import RunFolder, read_rows
+from aot.records import JsonDict, PlantedFault, Question, Record, Trace
+from aot.runs import RunFolder, read_rows, read_run_json, whole_lines
 
 
 def read_solved(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
@@ -52,6 +53,43 @@ def solved_ids(run: RunFolder) -> set[str]:
 def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
     """(question id, sample index) of every trace there is."""
     return {(question_id, sample) for question_id, sample, _, _ in _rows(_parts(run.traces))}
+
+
+def any_answered(run: RunFolder, *, config_digest: str) -> bool:
+    """Whether a trace that was made with these settings got a reply of its chat model, readable or not."""
+    for path in _parts(run.traces):
+        for line in whole_lines(path):
+            row = from_json(line)
+            if row.get("config_digest") == config_digest and (row.get("error") or {}).get("boundary") != "chat":
+                return True
+    return False
+
+
+class SettingsRows(Record):
+    """How many rows were made under which settings of the chat models."""
+
+    config_digest: str
+    """As the rows carry it."""
+    rows: int
+    answered: int
+    """Those among them whose chat model gave a reply."""
+    settings: JsonDict = Field(default_factory=dict)
+    """How the chat models were asked; empty where only a shard was run so."""
+
+
+def rows_by_settings(run: RunFolder) -> tuple[SettingsRows, ...]:
+    """The rows of a run by the settings that made them, the most frequent first."""
+    rows, answered = Counter[str](), Counter[str]()
+    for path in _parts(run.traces):
+        for line in whole_lines(path):
+            row = from_json(line)
+            rows[str(row.get("config_digest"))] += 1
+            answered[str(row.get("config_digest"))] += (row.get("error") or {}).get("boundary") != "chat"
+    known = read_run_json(run).get("chat_settings", {}) if run.run_json.exists() else {}
+    return tuple(
+        SettingsRows(config_digest=digest, rows=count, answered=answered[digest], settings=known.get(digest, {}))
+        for digest, count in rows.most_common()
+    )
 
 
 def read_faults(run: RunFolder) -> list[PlantedFault]:

@@ -59,6 +59,7 @@ DECIDES = {"data.dataset", "teacher.planner", "student.base", "train.arms.order"
 VALUES: dict[str, Any] = {
     "run.shard": "0/2", "prices.date": "2026-01-30", "train.arms.chains": "shuffled", "filter.judge": False,
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
+    "omit": ["seed"], "extra_body": {"top_k": 3},
 }  # fmt: skip
 """Settings whose other value must have a form of its own, or would make another run."""
 

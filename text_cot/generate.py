@@ -19,7 +19,7 @@ from aot.errors import ConfigError
 from aot.records import GivenRationale, Question, Trace
 from aot.runs import RunFolder, append_row, open_append, publish, read_rows
 from aot.shards import Shard, share_key
-from aot.traces import part_path, read_solved, solved_samples
+from aot.traces import any_answered, part_path, read_solved, rows_by_settings, solved_samples
 from text_cot.faults import plant
 from text_cot.prepare import TRAIN
 from text_cot.teacher import given, procedural
@@ -69,7 +69,7 @@ def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str,
         ):
             progress(0, total)
             todo = _todo(run, shard, teacher, written, lambda done: progress(done, total))
-            for question, trace in _solved(config, teacher, todo):
+            for question, trace in _solved(run, config, teacher, todo):
                 append_row(traces, _with_fault(question, trace, config, planted))
         del written
         progress(total, total)
@@ -108,7 +108,9 @@ def teacher_of(run: RunFolder, config: RunConfig, *, writer: str) -> Iterator[Sa
 Task = tuple[Question, int]
 
 
-def _solved(config: RunConfig, teacher: Samples, todo: Iterator[Task]) -> Iterator[tuple[Question, Trace]]:
+def _solved(
+    run: RunFolder, config: RunConfig, teacher: Samples, todo: Iterator[Task]
+) -> Iterator[tuple[Question, Trace]]:
     """Each task with its trace, as they come.
 
     Raises:
@@ -123,7 +125,10 @@ def _solved(config: RunConfig, teacher: Samples, todo: Iterator[Task]) -> Iterat
     limit = max(AT_LEAST, teacher.threads)
     scripted = config.chat is None or config.chat.backend == "scripted"  # which says the same another time
     unanswered: Unanswered = "refuse" if scripted else config.teacher.unanswered
-    yield from until_outage(solved, trace_of=lambda pair: pair[1], limit=limit, unanswered=unanswered)
+    yield from until_outage(
+        solved, trace_of=lambda pair: pair[1], limit=limit, unanswered=unanswered,
+        answered_before=lambda: any_answered(run, config_digest=config.digest()),
+    )  # fmt: skip
 
 
 def _todo(
@@ -175,5 +180,9 @@ def _with_spend(run: RunFolder, config: RunConfig, stats: TextTeacherStats) -> T
     chains = stats.status.get("ok", 0)
     log.info(spend.line(chains))
     return stats.model_copy(
-        update={"spend": spend, "gpu_hours_per_thousand_chains": spend.gpu_hours_per_thousand(chains)}
+        update={
+            "spend": spend,
+            "chat_settings": rows_by_settings(run),
+            "gpu_hours_per_thousand_chains": spend.gpu_hours_per_thousand(chains),
+        }
     )

@@ -17,6 +17,7 @@ from aot.chat.spend import SpendSummary
 from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, proportion
 from aot.failures import FailedTraces, FailureCounter
 from aot.records import Question, Record, Trace
+from aot.traces import SettingsRows
 from text_cot.prepare import TRAIN
 
 ALL = "all"
@@ -80,6 +81,8 @@ class TextTeacherStats(Record):
     """Content hash of each prompt file of a chat teacher."""
     spend: SpendSummary | None = None
     """What the chat model has cost this run; None without one."""
+    chat_settings: tuple[SettingsRows, ...] = ()
+    """The rows by the settings of the chat model that made them; those may be mended between two lives of a run."""
     gpu_hours_per_thousand_chains: float | None = None
     """Of chains that came to an end; None where `chat.gpus` is not given."""
 

@@ -5,17 +5,21 @@ another form: with a larger cap on tokens, or without a parameter that the serve
 requests pointless is a ConfigError instead.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Literal
 
+from aot.chat.error_bodies import Told, named_parameter, read_error, way_out
 from aot.chat.messages import ChatUsage
 from aot.errors import ChatReason, ConfigError
 
-Remedy = Literal["again", "never", "more_tokens", "rename_max_tokens", "drop_schema"]
+Remedy = Literal[
+    "again", "once", "never", "more_tokens", "rename_max_tokens", "open_schema", "drop_schema", "drop_usage"
+]
+OTHER_FORM: tuple[Remedy, ...] = ("rename_max_tokens", "open_schema", "drop_schema", "drop_usage")
+"""What asks for the same request in another form, which changes nothing about what is asked."""
 
 
 @dataclass
@@ -33,9 +37,20 @@ class Failure(Exception):
     """Whether the server did the work, or may have done it."""
     refused_connection: bool = False
     """Whether nobody listens there at all."""
+    refusal: str = ""
+    """What tells this refusal from others, where the server did not accept the request itself; else empty."""
+    unready: bool = False
+    """Whether the server says that it is only starting."""
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.told}"
+
+
+@dataclass
+class ErrorInside(Exception):
+    """An error that came in place of a reply, with status 200."""
+
+    raw: bytes
 
 
 def transient(reason: ChatReason, told: str, *, billed: bool = False, wait_s: float | None = None) -> Failure:
@@ -76,85 +91,111 @@ class Server:
 
 
 def of_status(
-    status: int, headers: Mapping[str, str], raw: bytes, *, server: Server, worked_before: bool
+    status: int,
+    headers: Mapping[str, str],
+    raw: bytes,
+    *,
+    server: Server,
+    worked_before: bool,
+    sent: Collection[str] = (),
 ) -> Failure | ConfigError:
-    """What an HTTP status other than 200 means."""
-    code, message, own_format = _error_facts(raw)
-    words = f"{code} {message}".lower()
-    told = f"HTTP {status} from {server.base_url}: {server.excerpt(message) or 'no text'}"
-    wait = retry_after_s(headers.get("retry-after-ms") and str(_ms(headers["retry-after-ms"])), now=datetime.now(UTC))
-    wait = wait or retry_after_s(headers.get("retry-after"), now=datetime.now(UTC))
-    if status == 402 or _has(words, _QUOTA_WORDS):
-        return Failure("quota", "never", told)
-    if status == 429:
-        return transient("rate_limited", told, wait_s=wait)
+    """What an HTTP status other than 200 means, or an error that came with 200 and tells its own status.
+
+    `sent` names the parameters of the request.
+    """
+    error = read_error(raw)
+    if status == 200:
+        status = error.status or 500
+    told = f"HTTP {status} from {server.base_url}: {server.excerpt(error.message) or 'no text'}"
+    wait = _wait(headers, error)
+    if status in (402, 429) or error.has(_QUOTA_WORDS):
+        return _limited(status, error, told, wait)
+    if status >= 500 and error.has(_FORM_WORDS) and "response_format" in sent:
+        return Failure("server_error", "drop_schema", told)
     if status >= 500 or status in (408, 409, 425):
-        return transient("timeout" if status in (408, 504) else "server_error", told, wait_s=wait)
-    if status in (400, 403, 422) and _has(words, _FILTER_WORDS):
+        failure = transient("timeout" if status in (408, 504) else "server_error", told, wait_s=wait)
+        failure.unready = status == 503 and error.has(_STARTING_WORDS)
+        return failure
+    if status in (400, 403, 422) and error.has(_FILTER_WORDS):
         return Failure("content_filter", "never", told)
     if status in (401, 403):
         return ConfigError(
             f"the server at {server.base_url} refused the key read from {server.key_env} (HTTP {status}); "
             "put a valid one there, or name another variable in chat.api_key_env"
         )
-    if status < 400 or (status in (404, 405) and not own_format):
+    if status < 400 or (status in (404, 405) and not error.own_format):
         if worked_before:
             return transient("server_error", told)
         return ConfigError(
             f"{server.base_url} does not serve chat completions (HTTP {status}); "
             "chat.base_url should be the final address and usually ends in /v1"
         )
-    if status == 404 and "model" in words:
+    if status == 404 and "model" in error.words:
         return ConfigError(
             f"the server at {server.base_url} has no model {server.model!r}; correct chat.model or chat.base_url "
-            f"({server.excerpt(message)})"
+            f"({server.excerpt(error.message)})"
         )
-    return _refusal(status, words, told)
+    failure = _refusal(status, error, told, sent)
+    if failure.reason == "setting":
+        name = "max_tokens" if error.cap_is_too_large else server.excerpt(named_parameter(error, sent))
+        failure.told += f"; {way_out(name, error, sent)}"
+    return failure
 
 
-def _refusal(status: int, words: str, told: str) -> Failure:
+def _wait(headers: Mapping[str, str], error: Told) -> float | None:
+    """How long to wait, by the headers or else by what the error says."""
+    now, milliseconds = datetime.now(UTC), headers.get("retry-after-ms")
+    in_ms = retry_after_s(milliseconds, now=now) if milliseconds else None
+    return in_ms / 1000 if in_ms else retry_after_s(headers.get("retry-after"), now=now) or error.wait_s
+
+
+def _limited(status: int, error: Told, told: str, wait: float | None) -> Failure:
+    """Too much was asked: of this minute, which passes while one waits, or of the account."""
+    of_account = status == 402 or (error.has(_QUOTA_WORDS) and not error.has(_MINUTE_WORDS))
+    if of_account and (status == 402 or wait is None or error.has(_BILL_WORDS)):
+        return Failure("quota", "never", told)
+    if error.has(_DAY_WORDS) and not error.has(_MINUTE_WORDS):
+        return Failure("quota", "never", told)
+    return transient("rate_limited", told, wait_s=wait)
+
+
+def _refusal(status: int, error: Told, told: str, sent: Collection[str]) -> Failure:
     """What it means that a request itself was not accepted."""
-    if "max_completion_tokens" in words and "max_tokens" in words:
-        return Failure("bad_request", "rename_max_tokens", told)
-    if _has(words, ("response_format", "json_schema", "guided_json", "structured output")):
-        return Failure("bad_request", "drop_schema", told)
-    if status == 413 or _has(words, _LONG_WORDS):
-        return Failure("too_long", "never", told)
-    return Failure("bad_request", "never", told)
+    if error.cap_is_too_large:
+        return Failure("setting", "never", told, refusal=error.kind)
+    if "max_tokens" in sent and error.names("max_tokens") and (
+        error.names("max_completion_tokens") or error.has(_UNKNOWN_WORDS)
+    ):  # fmt: skip
+        return Failure("bad_request", "rename_max_tokens", told, refusal=error.kind)
+    if "additionalproperties" in error.words and {"response_format", "tools"} & set(sent):
+        return Failure("bad_request", "open_schema", told, refusal=error.kind)
+    if "response_format" in sent and error.has(_FORM_WORDS):
+        return Failure("bad_request", "drop_schema", told, refusal=error.kind)
+    if "stream_options" in sent and error.names("stream_options"):
+        return Failure("bad_request", "drop_usage", told, refusal=error.kind)
+    if status == 413 or error.has(_LONG_WORDS):
+        return Failure("too_long", "never", told, refusal=error.kind)
+    reason: ChatReason = "setting" if named_parameter(error, sent) else "bad_request"
+    return Failure(reason, "never", told, refusal=error.kind)
 
 
-_QUOTA_WORDS = ("insufficient_quota", "exceeded your current quota", "billing_hard_limit", "insufficient balance",
-                "insufficient credit", "insufficient_balance", "credit balance")  # fmt: skip
+_QUOTA_WORDS = ("insufficient_quota", "exceeded your current quota", "quota exceeded", "billing_hard_limit",
+                "insufficient balance", "insufficient credit", "insufficient_balance", "credit balance",
+                "more credits", "out of credits")  # fmt: skip
+_BILL_WORDS = ("insufficient_quota", "billing_hard_limit", "balance", "insufficient credit", "more credits",
+               "out of credits")  # fmt: skip
+_MINUTE_WORDS = ("per minute", "perminute", "per_minute", "per-minute", "per second", "persecond", "per_second",
+                 "(rpm)", "(tpm)", "requests per min", "tokens per min")  # fmt: skip
+_DAY_WORDS = ("per day", "perday", "per_day", "daily", "per month", "permonth", "monthly")
+_STARTING_WORDS = ("loading", "warming up", "starting up", "still starting", "not ready", "initializing",
+                   "initialising", "cold start")  # fmt: skip
 _FILTER_WORDS = ("content_filter", "content filter", "content management policy", "content_policy", "moderation",
-                 "flagged", "responsibleai")  # fmt: skip
+                 "flagged", "responsibleai", "data_inspection_failed")  # fmt: skip
+_FORM_WORDS = ("response_format", "response format", "response_schema", "responseschema", "json_schema", "json schema",
+               "guided_json", "guided decoding", "structured output", "grammar", "additionalproperties",
+               "json_validate_failed", "failed to generate json", "initialize samplers")  # fmt: skip
+_UNKNOWN_WORDS = ("unsupported", "not supported", "unknown", "unrecognized", "not permitted", "extra_forbidden",
+                  "unexpected", "not allowed")  # fmt: skip
 _LONG_WORDS = ("context_length", "context length", "maximum context", "context window", "max_model_len", "too long",
-               "too large", "string_above_max_length", "exceeds the maximum", "prompt is longer")  # fmt: skip
-
-
-def _has(words: str, any_of: tuple[str, ...]) -> bool:
-    return any(one in words for one in any_of)
-
-
-def _ms(value: str) -> float:
-    try:
-        return float(value) / 1000
-    except ValueError:
-        return 0.0
-
-
-def _error_facts(raw: bytes) -> tuple[str, str, bool]:
-    """Code and message of an error body, and whether it is of a form that chat servers use."""
-    text = raw.decode("utf-8", "replace")
-    try:
-        body: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        return "", text, False
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, str):
-        return "", error, True
-    if not isinstance(error, dict):
-        return "", text, False
-    inner = error.get("innererror")
-    code = f"{error.get('code')} {error.get('type')} {inner.get('code') if isinstance(inner, dict) else ''}"
-    message = error.get("message")
-    return code, message if isinstance(message, str) else text, "message" in error
+               "too large", "string_above_max_length", "exceeds the maximum", "prompt is longer",
+               "exceed_context_size", "exceeds the available context", "at least 1, got -")  # fmt: skip

@@ -133,6 +133,8 @@ class Gate:
         self.in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._paused_until_s = 0.0
+        self._probing = False
+        """Whether the server asked to be left alone: then one call goes first, and the others once it was answered."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -142,7 +144,7 @@ class Gate:
 
     def has_room(self) -> bool:
         """Whether a call may go at once."""
-        return self.in_flight < self.knee.limit and time.monotonic() >= self._paused_until_s
+        return self.in_flight < self._limit() and time.monotonic() >= self._paused_until_s
 
     async def enter(self, *, first: bool = False) -> None:
         """Wait for a turn; `first` goes before those who have not been tried yet."""
@@ -165,6 +167,8 @@ class Gate:
     def leave(self, outcome: Outcome, *, latency_s: float) -> None:
         """End a turn and learn from how it went."""
         self.in_flight -= 1
+        if outcome in ("ok", "neutral"):
+            self._probing = False
         if outcome == "ok":
             waiting = bool(self._waiting) and time.monotonic() >= self._paused_until_s
             self.knee.success(latency_s=latency_s, waiting=waiting)
@@ -176,10 +180,11 @@ class Gate:
 
     def pause(self, seconds: float) -> None:
         """Keep everybody from starting for some time, as the server asked."""
+        self._probing = True
         self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
 
     def _let_in(self) -> None:
-        while self._waiting and self.in_flight < self.knee.limit:
+        while self._waiting and self.in_flight < self._limit():
             left_s = self._paused_until_s - time.monotonic()
             if left_s > 0:
                 if self._timer is None:
@@ -190,6 +195,10 @@ class Gate:
                 turn.set_result(None)
                 self.in_flight += 1
 
+    def _limit(self) -> int:
+        return 1 if self._probing else self.knee.limit
+
     def _wake(self) -> None:
         self._timer = None
+        self._probing = self.in_flight == 0
         self._let_in()

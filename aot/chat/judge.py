@@ -14,7 +14,7 @@ from aot.chat.client import ChatModel
 from aot.chat.messages import ChatRequest, Sampling, message
 from aot.chat.pool import map_threads
 from aot.chat.prompts import Prompt, data_slot, load_prompt
-from aot.errors import ChatError, GuardStop
+from aot.errors import PASSING, ChatError, GuardStop
 from aot.records import JsonDict, Question, Record, Step, Trace, Verdict
 
 Item = TypeVar("Item")
@@ -70,6 +70,8 @@ class ChatJudge:
     def __init__(self, model: ChatModel, *, max_tokens: int = 1024) -> None:
         self._model = model
         self._sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
+        self.unanswered: list[str] = []
+        """Why traces were not judged that may be judged another time."""
         self.prompt: Prompt = load_prompt("aot.chat", "judge.txt")
 
     def verdict(self, trace: Trace, question: Question) -> Verdict:
@@ -85,6 +87,8 @@ class ChatJudge:
             if error.reason == "quota":
                 told = "see to the account, then run the same command again: what was judged is not asked again"
                 raise GuardStop(f"the judge has no quota left ({error}); {told}") from error
+            if error.reason in PASSING or error.unproven:
+                self.unanswered.append(f"{error.reason}: {error}")
             return _verdict(trace, "judge_failed", keep=True, detail=f"{error.reason}: {error}")
         judged = parse_judgement(reply.text)
         if judged is None:
@@ -92,6 +96,15 @@ class ChatJudge:
         if not judged.faults:
             return _verdict(trace, "ok", keep=True, detail=judged.why)
         return _verdict(trace, judged.faults[0], keep=False, detail=f"{', '.join(judged.faults)}: {judged.why}")
+
+    def require_all(self) -> None:
+        """Raises GuardStop where traces were not judged for a reason that passes: none may pass for good by that."""
+        if self.unanswered:
+            raise GuardStop(
+                f"{len(self.unanswered)} traces got no verdict of the judge (the last one: {self.unanswered[-1]}); see "
+                "to the server, or mend the settings of its chat section, then run the same command again: what was "
+                "judged is not asked again; or let them pass unjudged by teacher.unanswered=refuse"
+            )
 
     def request(self, trace: Trace, question: Question) -> ChatRequest:
         """What is asked about `trace`; the gold answer is no part of it."""

@@ -1,5 +1,6 @@
 """Makes the chat model that a config section describes."""
 
+import json
 from pathlib import Path
 
 from aot.chat.cache import CachedChat, ReplyCache
@@ -23,9 +24,9 @@ def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str) -> Cha
     """
     model = _backend(section, run=run, writer=writer)
     if run is not None and section.backend != "scripted":
-        model = CachedChat(model, ReplyCache(run.chat_replies, writer=writer), base_url=section.base_url)
+        model = CachedChat(model, ReplyCache(run.chat_replies, writer=writer), base_url=_asked_at(section))
     if section.record is not None:
-        model = RecordingChat(model, Path(section.record), base_url=section.base_url)
+        model = RecordingChat(model, Path(section.record), base_url=_asked_at(section))
     return model
 
 
@@ -56,4 +57,11 @@ def _backend(section: ChatConfig, *, run: RunFolder | None, writer: str) -> Chat
 
         return LocalChat(section)
     assert section.script is not None
-    return ScriptedChat(Path(section.script), model=section.model, base_url=section.base_url)
+    return ScriptedChat(Path(section.script), model=section.model, base_url=_asked_at(section))
+
+
+def _asked_at(section: ChatConfig) -> str:
+    """The address, with what changes every request there: replies are stored under it."""
+    changes = {"omit": sorted(section.omit), "extra_body": section.extra_body}
+    told = json.dumps({name: value for name, value in changes.items() if value}, sort_keys=True)
+    return section.base_url + (f"#{told}" if told != "{}" else "")

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
-from aot.errors import PASSING, GuardStop
+from aot.chat.retries import MENDING
+from aot.errors import PASSING, UNPROVEN, GuardStop
 from aot.records import Trace
 
 Row = TypeVar("Row")
@@ -23,33 +24,58 @@ def got_no_reply(trace: Trace) -> bool:
     return trace.error is not None and trace.error.reason in PASSING
 
 
+def is_unproven(trace: Trace) -> bool:
+    """Whether a trace failed for what may be a setting, unless others were answered under the same settings."""
+    return trace.error is not None and trace.error.boundary == "chat" and trace.error.reason in UNPROVEN
+
+
 def until_outage(
-    rows: Iterable[Row], *, trace_of: Callable[[Row], Trace], limit: int, unanswered: Unanswered
+    rows: Iterable[Row],
+    *,
+    trace_of: Callable[[Row], Trace],
+    limit: int,
+    unanswered: Unanswered,
+    answered_before: Callable[[], bool] = lambda: False,
 ) -> Iterator[Row]:
     """The rows as they come, but for those without any reply.
+
+    `answered_before` says whether an earlier attempt with the same settings got a reply to any question; until there is
+    one, refused requests and cut-off replies are no rows either, for the setting may be what is wrong.
 
     Raises:
         GuardStop: `limit` rows in a row got no reply, or all is over and some got none that are to be asked again.
     """
     held: list[Row] = []
     """Rows without a reply since the last one that had any."""
+    doubted: list[Row] = []
+    """Rows that failed for what may be a setting; some only as long as nobody was answered."""
     left: list[Trace] = []
     """What is to be asked again."""
-    anybody = False
+    anybody, answered = False, unanswered == "refuse"
     for row in rows:
-        if got_no_reply(trace_of(row)):
+        trace = trace_of(row)
+        if got_no_reply(trace):
             held.append(row)
             if len(held) >= limit:
                 last = [trace_of(one) for one in held]
                 raise GuardStop(f"the last {len(held)} requests in a row got no reply {_told(last)}")
             continue
-        anybody = True
+        if not answered and is_unproven(trace) and not (answered := answered_before()):
+            doubted.append(row)
+            if len(doubted) >= limit:
+                raise GuardStop(_doubted([trace_of(one) for one in doubted]))
+            continue
+        anybody = answered = True
+        yield from doubted
+        doubted = []
         if unanswered == "refuse":
             yield from held
         else:
             left += map(trace_of, held)
         held = []
         yield row
+    if doubted:
+        raise GuardStop(_doubted([trace_of(one) for one in doubted]))
     if unanswered == "refuse" and anybody:
         yield from held
     else:
@@ -59,11 +85,24 @@ def until_outage(
         raise GuardStop(f"{len(left)} questions got no reply {_told(left)}{refuse}")
 
 
+def _doubted(traces: list[Trace]) -> str:
+    return (
+        f"none of {len(traces)} questions was answered {_counted(traces)}; {MENDING}; or let them count as refused by "
+        "teacher.unanswered=refuse"
+    )
+
+
 def _told(traces: list[Trace]) -> str:
+    if any(trace.error is not None and trace.error.reason == "setting" for trace in traces):
+        return f"{_counted(traces)}; {MENDING}"
+    return (
+        f"{_counted(traces)}; see to the server or the account, then run the same command again: finished rows are "
+        "kept, these are asked again"
+    )
+
+
+def _counted(traces: list[Trace]) -> str:
     reasons = Counter(trace.error.reason for trace in traces if trace.error is not None)
     told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     last = traces[-1].error
-    return (
-        f"({told}); the last one: {last.message if last else ''}; see to the server or the account, then run the same "
-        "command again: finished rows are kept, these are asked again"
-    )
+    return f"({told}); the last one: {last.message if last else ''}"

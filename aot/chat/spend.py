@@ -7,6 +7,7 @@ all its workers and earlier attempts. Calls in flight when the limit is reached 
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,6 +19,8 @@ from aot.records import Record
 from aot.runs import RunFolder, append_row, open_append, read_rows
 
 _LOOK_EVERY_S = 1.0
+_REPLIED = (b"ok", b"truncated", b"empty")
+"""Outcomes of calls whose settings the server took."""
 _parts_lock = threading.Lock()
 _open_parts: set[Path] = set()
 
@@ -37,6 +40,8 @@ class SpendRow(Record):
     """None where the server told nothing."""
     guess: ChatUsage | None = None
     """What an untold call counts for against the limit: its prompt as estimated, and its whole cap."""
+    settings: str = ""
+    """Digest of the settings of the chat model (ChatConfig.digest)."""
 
 
 class SpendSummary(Record):
@@ -175,6 +180,21 @@ class Ledger:
             self._count(row)
             if self._file is not None:
                 append_row(self._file, row)
+
+    def answered(self, purpose: str) -> bool:
+        """Whether a call of this purpose, with the settings that hold now, ever came to a reply in this run."""
+        if self._folder is None:
+            return False
+        settings = self._section.digest()
+        for path in sorted(self._folder.glob("part-*.jsonl")):
+            with path.open("rb") as file:
+                for line in file:
+                    if settings.encode() in line and any(b'"outcome":"%b"' % one in line for one in _REPLIED):
+                        with suppress(ValidationError):
+                            row = SpendRow.model_validate_json(line)
+                            if (row.settings, row.purpose) == (settings, purpose):
+                                return True
+        return False
 
     def close(self) -> None:
         """Close the file of this writer."""

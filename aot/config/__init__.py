@@ -21,7 +21,7 @@ from aot.config.data import (
 )
 from aot.config.loading import dump_config, load_config, load_saved, parse_config
 from aot.config.readers import read_settings, unread_keys
-from aot.config.run import NOT_IN_RESULTS, RunConfig, differing_keys, result_settings
+from aot.config.run import NOT_IN_RESULTS, RunConfig, chat_settings, differing_keys, may_change, result_settings
 from aot.config.teaching import FaultsConfig, FilterConfig, HfConfig, TeacherConfig, ToolsConfig
 from aot.config.training import (
     EMBEDDED_STUDENTS,
@@ -73,10 +73,12 @@ __all__ = [
     "ToyMathConfig",
     "TrainConfig",
     "VIDEO_DATASETS",
+    "chat_settings",
     "differing_keys",
     "dump_config",
     "load_config",
     "load_saved",
+    "may_change",
     "parse_config",
     "read_settings",
     "result_settings",

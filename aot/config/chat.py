@@ -1,8 +1,12 @@
 """Which chat model is asked, how, and what it may cost."""
 
-from typing import Literal, Self
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from aot.config.base import PathText, Section
 
@@ -18,6 +22,40 @@ class PricesConfig(Section):
     """None charges them like any prompt token."""
     completion: float | None = Field(default=None, ge=0)
     """Reasoning tokens are completion tokens."""
+
+
+Omittable = Literal["temperature", "top_p", "seed", "max_tokens", "response_format", "tool_choice", "stream_options"]
+"""Parameters of a request that a server may not take."""
+_OURS = ("messages", "model", "stream", "n", "tools")
+"""Never taken from extra_body: what is asked, of whom, and what the reply is read by."""
+_SENT = ("temperature", "top_p", "seed", "max_tokens", "response_format", "tool_choice", "stream_options")
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:api_?key|secret|password|passwd|passphrase|authorization|credentials?|bearer|(?:access|auth|private)_(?:key|token))(?:_|$)"
+    r"|^(?:key|token)$"
+)
+_SECRET_VALUE = re.compile(r"\s*(?:bearer\s+\S{8,}|(?:sk|gsk|hf|xai|ghp|key)[-_][\w-]{16,}\s*$)", re.IGNORECASE)
+
+
+def _no_secrets(extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """`extra` as it is; what looks like a key is refused by the name it stands under, and never shown."""
+    for name, value in _items(extra):
+        words = re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)).strip("_").lower()
+        if _SECRET_NAME.search(words) or (isinstance(value, str) and _SECRET_VALUE.match(value)):
+            raise ValueError(
+                f"{name[:80]!r} looks like a key or password, and what stands here is written into the run folder; "
+                "take it out and put the key into the environment variable of api_key_env"
+            )
+    return extra
+
+
+def _items(value: JsonValue) -> Iterator[tuple[str, JsonValue]]:
+    """Every name with its value, at any depth; values of lists under an empty name."""
+    pairs: Any = (
+        value.items() if isinstance(value, dict) else (("", one) for one in value) if isinstance(value, list) else ()
+    )
+    for name, inner in pairs:
+        yield name, inner
+        yield from _items(inner)
 
 
 class ChatConfig(Section):
@@ -56,6 +94,12 @@ class ChatConfig(Section):
     """Stop with exit code 4 when the run has cost this much (the --max-cost option); needs prices."""
     gpus: float | None = Field(default=None, gt=0)
     """GPUs of a local server, for GPU-hours per thousand chains."""
+    omit: tuple[Omittable, ...] = ()
+    """Parameters that are not sent, for a server that does not take them; its own default then holds."""
+    extra_body: Annotated[dict[str, JsonValue], AfterValidator(_no_secrets)] = Field(default_factory=dict)
+    """Sent besides, such as {enable_thinking: false}; what has a setting of its own is not given here."""
+    stream: bool = False
+    """Ask for the reply piece by piece, for a server that answers in no other way; it is read whole all the same."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -63,11 +107,29 @@ class ChatConfig(Section):
             raise ValueError("a scripted chat model needs `script`, a JSONL file of replies (docs/chat.md)")
         if self.max_cost is not None and (self.prices is None or None in (self.prices.prompt, self.prices.completion)):
             raise ValueError("max_cost needs prices.prompt and prices.completion, or nobody can tell what was spent")
+        for name in self.extra_body:
+            if name in _OURS:
+                raise ValueError(f"extra_body may not hold {name!r}, which is what the request itself is about")
+            sent = "max_tokens" if name == "max_completion_tokens" else name
+            if sent in _SENT and sent not in self.omit:
+                own = {"seed": "seed", "response_format": "teacher.structured"}.get(sent, f"chat.{sent}")
+                raise ValueError(f"extra_body may not hold {name!r} beside {own}; name {sent} in omit, or take it out")
         return self
+
+    def digest(self) -> str:
+        """Twelve hex digits over everything that can change a reply."""
+        asked = self.model_dump(mode="json", exclude=set(CHAT_NOT_IN_RESULTS))
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 
 CHAT_NOT_IN_RESULTS = (
     "record", "max_concurrency", "attempt_timeout_s", "deadline_s", "max_attempts", "hedge_after_s", "prices",
-    "max_cost", "gpus", "api_key_env",
+    "max_cost", "gpus", "api_key_env", "stream",
 )  # fmt: skip
 """Settings of a chat model that do not change what it is asked."""
+CHAT_MAY_CHANGE = (
+    "temperature", "top_p", "max_tokens", "raise_tokens", "max_prompt_tokens", "max_reply_mb", "omit", "extra_body",
+)  # fmt: skip
+"""How a chat model is asked: may be mended between two lives of a run, and rows carry the digest of their settings."""
+CHAT_BEFORE_ROWS = ("model", "base_url")
+"""Whom is asked: may be mended as long as nobody has replied."""

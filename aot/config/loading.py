@@ -205,7 +205,7 @@ def _explain(item: dict[str, Any]) -> str:
     )
     if not key:  # a sentence of our own, about several sections
         return told
-    if item["type"] == "missing":
+    if item["type"] == "missing" or ".extra_body" in key:  # whose values may be secrets
         return f"{key}: {told}"
     if item["type"] != "extra_forbidden":
         return f"{key}: {told}, got {_SHORT.repr(item.get('input'))[:200]}"

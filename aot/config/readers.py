@@ -90,9 +90,9 @@ STRUCTURED = Reader(
 )
 WORKERS = Reader("video runs with teacher.engine: ray, or whose teacher asks no chat model",
                  lambda run, _: run.door == "video" and (run.teacher.engine == "ray" or not _by_chat(run)))  # fmt: skip
-UNSCRIPTED = Reader("runs whose teacher asks a chat model with backend: openai or local",
-                    lambda run, _: any({"thinks", "looks"} & _jobs(run, chat) and chat.backend != "scripted"
-                                       for chat in (run.chat, run.vision_chat) if chat))  # fmt: skip
+UNSCRIPTED = Reader("runs that ask a chat model with backend: openai or local",
+                    lambda run, _: any(_jobs(run, chat) and chat.backend != "scripted"
+                                       for chat in (run.chat, run.vision_chat, run.judge_chat) if chat))  # fmt: skip
 RAY = Reader("video runs with teacher.engine: ray", lambda run, _: run.door == "video" and run.teacher.engine == "ray")
 HF = Reader("video runs with hf behind a tool of teacher.tools",
             lambda run, _: run.door == "video" and bool(run.teacher.tools.behind("hf")))  # fmt: skip
@@ -125,9 +125,9 @@ _CHAT = {
     ASKED: "backend model record max_tokens max_concurrency "
     "prices.date prices.currency prices.prompt prices.cached_prompt prices.completion",
     THINKS: "temperature top_p",
-    ADDRESS: "base_url",
+    ADDRESS: "base_url omit extra_body",
     WRITES: "raise_tokens max_prompt_tokens deadline_s",
-    SERVER: "api_key_env attempt_timeout_s max_attempts max_reply_mb hedge_after_s max_cost",
+    SERVER: "api_key_env attempt_timeout_s max_attempts max_reply_mb hedge_after_s max_cost stream",
     SERVER_GPUS: "gpus",
     SCRIPT: "script",
 }

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from aot.config.base import Section, Seed
-from aot.config.chat import CHAT_NOT_IN_RESULTS, ChatConfig
+from aot.config.chat import CHAT_BEFORE_ROWS, CHAT_MAY_CHANGE, CHAT_NOT_IN_RESULTS, ChatConfig
 from aot.config.data import VIDEO_DATASETS, DataConfig, FramesConfig, RunSection
 from aot.config.teaching import FilterConfig, TeacherConfig
 from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, StudentConfig, TrainConfig
@@ -108,6 +108,31 @@ def differing_keys(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]
     """Result-changing settings in which two configs differ: key to (old, new)."""
     a, b = result_settings(old), result_settings(new)
     return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
+
+
+def may_change(key: str, config: RunConfig, *, generated: bool, filtered: bool, any_row: bool) -> bool:
+    """Whether a setting may be mended between two lives of a run: how a chat model is asked, until its work is done.
+
+    `generated` and `filtered` say which of these stages is done, `any_row` whether anybody was answered yet.
+    """
+    section, _, name = key.partition(".")
+    if key == "teacher.structured":
+        return not generated
+    judged_by_chat = config.filter.judge and config.judge_chat is None
+    done = {"chat": generated and (filtered or not judged_by_chat), "vision_chat": generated, "judge_chat": filtered}
+    if done.get(section, True):
+        return False
+    name = name.partition(".")[0]
+    return name in CHAT_MAY_CHANGE or (name in CHAT_BEFORE_ROWS and not any_row)
+
+
+def chat_settings(config: RunConfig) -> dict[str, Any]:
+    """How the chat models of a run are asked: flat key to value of what may change between two lives of a run."""
+    return {
+        key: value
+        for key, value in result_settings(config).items()
+        if value is not None and may_change(key, config, generated=False, filtered=False, any_row=False)
+    }
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

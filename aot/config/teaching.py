@@ -89,9 +89,10 @@ class TeacherConfig(Section):
     """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
     faults: FaultsConfig | None = None
     unanswered: Literal["ask_again", "refuse"] = "ask_again"
-    """What becomes of questions that a chat model did not answer for a reason that passes (no quota left, time-outs, a
-    server that is down or says nothing readable): `ask_again` ends the stage with exit code 4, and the same command
-    asks them again; `refuse` counts them as refused, if others were answered after them."""
+    """What becomes of questions that a chat model did not answer, and traces that it did not judge, for a reason that
+    passes (no quota left, time-outs, a parameter that is not taken, a server that is down or says nothing readable):
+    `ask_again` ends the stage with exit code 4, and the same command asks them again; `refuse` counts questions as
+    refused, if others were answered after them, and keeps such traces."""
     max_failed_share: float = Field(default=0.8, ge=0, le=1)
     """If more than this share of the training traces came to no answer, the run stops after generate (exit code 4) and
     says why they failed: tools, prompts or model do not fit the data then. 1 goes on whatever failed."""

@@ -17,7 +17,7 @@ from aot.config import RunConfig, differing_keys, load_saved
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError
 from aot.lease import CHECK_S, Lease, check_lease, hold, in_use, look
-from aot.runs import RunFolder, read_run_json, run_root, stage_done, write_error
+from aot.runs import RunFolder, fixed_settings, read_run_json, run_root, stage_done, write_error
 from aot.seals import check_seals
 from aot.shards import (
     Shard,
@@ -48,7 +48,7 @@ def prepared_run(config: RunConfig, *, config_path: Path) -> RunFolder:
     run = RunFolder(run_root(config, config_path=config_path))
     if not run.config.exists() or not stage_done(run, "prepare"):
         raise RunError(f"a shard needs a prepared run, and {run.root} is none; run `aot prepare {config_path}` first")
-    different = differing_keys(load_saved(run.config), config)
+    different = fixed_settings(run, config, differing_keys(load_saved(run.config), config))
     if different:
         changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
         raise RunError(f"{run.root} was prepared with other settings ({changes}); use the same ones for every shard")

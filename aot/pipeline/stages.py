@@ -31,7 +31,8 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
         publishing(run.dropped) as dropped,
         publishing(run.verdicts) as ledger,
     ):
-        judge = _judge(model, config, questions) if model else None
+        asked = _asked(model, config) if model else None
+        judge = _judge(asked, model, config, questions) if asked and model else None
         judged = run_filters(training, questions=questions, held_out=held_out, config=config.filter, judge=judge)
         for number, one in enumerate(judged, start=1):
             append_row(kept if one.keep else dropped, one.trace.timeless())
@@ -39,6 +40,8 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
                 append_row(ledger, verdict)
             counter.add(one)
             progress(number, max(number, len(questions) - len(held_out)))
+        if asked and _judges_again(config):
+            asked.require_all()
     funnel: Funnel = counter.funnel()
     publish(run.funnel, funnel.model_dump_json(indent=1) + "\n")
     return {"kept": funnel.kept, "dropped": funnel.dropped}
@@ -51,11 +54,23 @@ def _open_judge(run: RunFolder, config: RunConfig) -> closing[ChatModel] | nullc
     return closing(open_chat(section, run=run, writer="judge"))
 
 
-def _judge(model: ChatModel, config: RunConfig, questions: Mapping[str, Question]) -> Judge:
+def _asked(model: ChatModel, config: RunConfig) -> ChatJudge:
+    section = config.judge_chat or config.chat
+    assert section is not None
+    return ChatJudge(model, max_tokens=section.max_tokens)
+
+
+def _judges_again(config: RunConfig) -> bool:
+    """Whether traces that nobody judged hold up the stage; a script says the same another time."""
+    section = config.judge_chat or config.chat
+    scripted = section is None or section.backend == "scripted"
+    return not scripted and config.teacher.unanswered == "ask_again"
+
+
+def _judge(asked: ChatJudge, model: ChatModel, config: RunConfig, questions: Mapping[str, Question]) -> Judge:
     """The chat model as a judge of verified traces; the others are dropped anyway and cost no call."""
     section = config.judge_chat or config.chat
     assert section is not None
-    asked = ChatJudge(model, max_tokens=section.max_tokens)
 
     def verdict(judged: Judged) -> Verdict:
         trace = judged.trace

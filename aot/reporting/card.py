@@ -3,7 +3,7 @@
 from collections import Counter
 
 from aot.config import ArmConfig, RunConfig
-from aot.reporting.chat_costs import spend_rows
+from aot.reporting.chat_costs import settings_sentence, spend_rows
 from aot.reporting.licence import licence_of
 from aot.reporting.load import SAW_NONE, RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
@@ -108,6 +108,7 @@ def _teacher(data: RunData, config: RunConfig) -> Ready:
     name = data.teacher.get("planner") or config.teacher.planner
     prompts = ", ".join(f"{file} {digest}" for file, digest in (data.teacher.get("prompts") or {}).items())
     models = [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
+    models += [mended] if (mended := settings_sentence(data.teacher)) else []
     told = "; ".join(([f"prompts {prompts}"] if prompts else []) + models)
     return Ready(f"{code(name)}{markdown_text(f' ({told})') if told else ''}")
 

@@ -10,7 +10,7 @@ from aot.reporting.numbers import short
 
 SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
 """Entries of teacher.json, and what the chat model does whose cost they hold."""
-HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures")
+HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
 """Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
 
 
@@ -41,6 +41,19 @@ def gpu_hours(teacher: Mapping[str, Any]) -> str:
     """GPU-hours for a thousand chains in words; empty where they are not known."""
     hours = teacher.get("gpu_hours_per_thousand_chains")
     return "" if hours is None else f"{short(hours)} GPU-hours for a thousand chains"
+
+
+def settings_sentence(teacher: Mapping[str, Any]) -> str:
+    """How many rows were made under which chat settings, where these were mended on the way; else nothing."""
+    groups = [group for group in teacher.get("chat_settings") or () if isinstance(group, dict)]
+    if len(groups) < 2:
+        return ""
+    held = [group.get("settings") or {} for group in groups]
+    names = sorted({name for one in held for name in one})
+    changed = [name for name in names if any(one.get(name) != held[0].get(name) for one in held)]
+    values = [", ".join(f"{name}={one[name]}" for name in changed if name in one) for one in held]
+    told = [f"{group.get('rows')} rows with {one or 'others'}" for group, one in zip(groups, values, strict=True)]
+    return f"chat settings were changed on the way: {'; '.join(told)}"
 
 
 def check_sentences(funnel: Funnel | None) -> list[str]:

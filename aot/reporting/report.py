@@ -10,7 +10,7 @@ from aot.config import RunConfig, dump_config
 from aot.display import clean
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS
-from aot.reporting.chat_costs import HIDDEN, check_sentences, gpu_hours, spend_rows
+from aot.reporting.chat_costs import HIDDEN, check_sentences, gpu_hours, settings_sentence, spend_rows
 from aot.reporting.filters import fault_rows, funnel_bars, planted_sentence, reason_bars, rejected_examples
 from aot.reporting.gallery import make_gallery
 from aot.reporting.load import RunData, load_run
@@ -126,6 +126,7 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "teacher": stats_view({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
         "spend": spend_rows(data.teacher),
         "gpu_hours": gpu_hours(data.teacher),
+        "mended": settings_sentence(data.teacher),
         "checks": check_sentences(data.funnel),
         "judged": data.funnel.judge.kinds if data.funnel and data.funnel.judge else (),
         "curves": curve_charts(data, config),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from aot.config import RunConfig, load_saved
-from aot.reporting.chat_costs import check_sentences, spend_rows
+from aot.reporting.chat_costs import check_sentences, settings_sentence, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import percent, plain, short, title
 from aot.reporting.tables import headline_kind, headline_rows, honest_sentences, learning_sentences
@@ -66,6 +66,7 @@ def _teacher(data: RunData, *, splits: Sequence[str] | None) -> list[str]:
         f"{row.cost}"
         for row in spend_rows(teacher)
     ]
+    lines += [mended] if (mended := settings_sentence(teacher)) else []
     seconds = teacher.get("seconds_per_verified_trace")
     return [*lines, f"teacher cost: {short(seconds)} s per verified trace"] if seconds else lines
 

@@ -17,14 +17,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from aot.chat.outage import AT_LEAST, got_no_reply, until_outage
+from aot.chat.outage import AT_LEAST, got_no_reply, is_unproven
 from aot.config import RunConfig
 from aot.errors import AotError, GuardStop
 from aot.pending import Pending, Place, read_places
 from aot.records import Question, Trace, TraceError
 from aot.runs import RunFolder
 from aot.teacher.processes import Failure
-from aot.teacher.work import RowFiles, Solved, Solver, chat_threads, row_of, unanswered
+from aot.teacher.work import RowFiles, Solved, Solver, answered_rows, chat_threads
 
 log = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 100_000_000
@@ -46,11 +46,11 @@ def solve_on_ray(run: RunFolder, config: RunConfig, pending: Pending, *, writer:
         crew = _Crew(run, config, pending, writer=writer)
         try:
             limit = max(AT_LEAST, config.teacher.workers * max(1, chat_threads(config)))
-            for solved in until_outage(crew.work(), trace_of=row_of, limit=limit, unanswered=unanswered(config)):
+            for solved in answered_rows(crew.work(), run, config, limit=limit):
                 yield rows.add(solved)
         finally:
             for solved in crew.dismiss():
-                if not got_no_reply(solved.trace):
+                if not (got_no_reply(solved.trace) or is_unproven(solved.trace)):
                     rows.add(solved)
 
 

@@ -20,7 +20,7 @@ from aot.teacher.solving import open_shelf
 from aot.teacher.stats import TeacherStats, teacher_stats
 from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.work import chat_threads, solve_all, solve_in_threads
-from aot.traces import read_solved
+from aot.traces import read_solved, rows_by_settings
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -94,4 +94,7 @@ def _with_spend(run: RunFolder, config: RunConfig, stats: TeacherStats) -> Teach
         log.info(summary.line(stats.train_verified))
     hours = [summary.gpu_hours_per_thousand(stats.train_verified) for summary in spent.values()]
     known = [one for one in hours if one is not None]
-    return stats.model_copy(update={**spent, "gpu_hours_per_thousand_chains": sum(known) if known else None})
+    settings = rows_by_settings(run) if spent else ()
+    return stats.model_copy(
+        update={**spent, "chat_settings": settings, "gpu_hours_per_thousand_chains": sum(known) if known else None}
+    )

@@ -18,6 +18,7 @@ from aot.failures import FailedTraces, FailureCounter
 from aot.records import Question, Record, Trace
 from aot.teacher.accuracy import Estimate, ToolAccuracy, estimate
 from aot.teacher.kit import TRAIN
+from aot.traces import SettingsRows
 
 
 class YieldRow(Record):
@@ -70,6 +71,8 @@ class TeacherStats(Record):
     """What the chat model that plans and writes has cost this run."""
     vision_spend: SpendSummary | None = None
     """The same of the chat model that looks, where it is another one."""
+    chat_settings: tuple[SettingsRows, ...] = ()
+    """The rows by the settings of the chat models that made them; those may be mended between two lives of a run."""
     gpu_hours_per_thousand_chains: float | None = None
     """Of kept training traces; None where `chat.gpus` is not given."""
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from aot.answers import verifies
-from aot.chat.outage import AT_LEAST, Unanswered, got_no_reply, until_outage
+from aot.chat.outage import AT_LEAST, Unanswered, got_no_reply, is_unproven, until_outage
 from aot.chat.pool import map_threads
 from aot.config import RunConfig
 from aot.errors import DecodeError
@@ -21,7 +21,7 @@ from aot.teacher.attempts import solve
 from aot.teacher.faults import plant
 from aot.teacher.kit import TRAIN, make_kit, open_models
 from aot.teacher.solving import open_shelf
-from aot.traces import part_path
+from aot.traces import any_answered, part_path
 from video_data.errors import VideoError
 
 
@@ -156,26 +156,29 @@ def solve_in_threads(
         coming = as_they_come()
         try:
             limit = max(AT_LEAST, threads)
-            for solved in until_outage(coming, trace_of=row_of, limit=limit, unanswered=unanswered(config)):
+            for solved in answered_rows(coming, run, config, limit=limit):
                 yield rows.add(solved)
         finally:
             coming.close()  # waits for the calls in flight
             while not finished.empty():
                 late = finished.get()
-                if not got_no_reply(late.trace):
+                if not (got_no_reply(late.trace) or is_unproven(late.trace)):
                     rows.add(late)
 
 
-def row_of(solved: Solved) -> Trace:
-    """The trace that is the row of a question."""
-    return solved.trace
+def answered_rows(coming: Iterable[Solved], run: RunFolder, config: RunConfig, *, limit: int) -> Iterator[Solved]:
+    """What is a row (aot.chat.outage); a script that has no reply to a question will have none another time.
 
-
-def unanswered(config: RunConfig) -> Unanswered:
-    """What becomes of questions without a reply; a script that has none for a question will have none another time."""
+    Raises:
+        GuardStop: the chat model answers nobody, or left some unanswered.
+    """
     sections = (config.chat, config.vision_chat)
     scripted = all(section is None or section.backend == "scripted" for section in sections)
-    return "refuse" if scripted else config.teacher.unanswered
+    unanswered: Unanswered = "refuse" if scripted else config.teacher.unanswered
+    return until_outage(
+        coming, trace_of=lambda solved: solved.trace, limit=limit, unanswered=unanswered,
+        answered_before=lambda: any_answered(run, config_digest=config.digest()),
+    )  # fmt: skip
 
 
 def chat_threads(config: RunConfig) -> int:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Literal, Self
 
@@ -26,6 +27,15 @@ FAULTS = (
     "echo_key", "echo_key_400", "echo_key_500", "no_schema", "no_max_tokens", "redirect", "not_object",
 )  # fmt: skip
 _MARK = re.compile(r"\[\[fault:(\w+)(?: (once|always))?\]\]")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A response as it goes out."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 def user_text(body: Body) -> str:
@@ -72,13 +82,16 @@ class FaultServer:
         retry_after: str | None = None,
         key: str | None = None,
         port: int = 0,
+        quirk: "Callable[[Body, Body], Raw | None] | None" = None,
     ) -> None:
         """`answer` gives the reply text, or a whole message as a dict; `slots` and `over` say what too many get.
 
-        `once` faults happen on the first call with that prompt only. Without `key` any key is good.
+        `once` faults happen on the first call with that prompt only. Without `key` any key is good. A `quirk` gets
+        the request and the good reply, and may send something else.
         """
         self._answer, self._faults, self._latency_s = answer, faults, latency_s
         self._slots, self._over, self._retry_after, self._key, self._port = slots, over, retry_after, key, port
+        self._quirk = quirk
         self._busy = 0
         self._queue: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,7 +177,10 @@ class FaultServer:
         fault, _, when = (self._faults(prompt) or "none always").partition(" ")
         if when == "once" and self.calls[prompt] > 1:
             fault = "none"
-        return await _misbehave(writer, fault, body, key, self._good(body, prompt, fault))
+        good = self._good(body, prompt, fault)
+        if self._quirk is not None and (raw := self._quirk(body, good)) is not None:
+            return await _send_raw(writer, raw.status, raw.body, headers=raw.headers)
+        return await _misbehave(writer, fault, body, key, good)
 
     def _good(self, body: Body, prompt: str, fault: str) -> Body:
         said = self._answer(body)
@@ -296,7 +312,8 @@ async def _send_raw(
 ) -> bool:
     more = {**(headers or {}), **({"Content-Encoding": encoding} if encoding else {})}
     lines = "".join(f"{name}: {value}\r\n" for name, value in more.items())
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n{lines}\r\n"
+    kind = "" if "Content-Type" in more else "Content-Type: application/json\r\n"
+    head = f"HTTP/1.1 {status} X\r\n{kind}Content-Length: {len(raw)}\r\n{lines}\r\n"
     writer.write(head.encode() + raw)
     await writer.drain()
     return True

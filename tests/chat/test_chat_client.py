@@ -326,3 +326,12 @@ def test_reply_is_what_the_answer_function_computed() -> None:
         chat.close()
     assert isinstance(reply, ChatReply)
     assert (reply.finish_reason, reply.reasoning, reply.tool_calls[0].name) == ("tool_calls", "You said: hm", "look")
+
+
+def test_a_request_after_the_end_is_refused_and_never_waits() -> None:
+    with FaultServer() as server:
+        chat = open_chat(section(server), run=None, writer="0")
+        chat.close()
+        with pytest.raises(GuardStop, match="was closed"):
+            chat.reply(ask("too late"))
+        assert not server.calls

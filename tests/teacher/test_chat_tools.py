@@ -168,6 +168,8 @@ def test_a_refused_look_is_a_failed_call_and_what_passes_or_stops_goes_on(view: 
         call("caption", Sees(ChatError("not that", reason="content_filter")), context_of(view))
     with pytest.raises(ChatError, match="no money"):  # another time it may look
         call("caption", Sees(ChatError("no money", reason="quota")), context_of(view))
+    with pytest.raises(ChatError, match="cannot do that"):  # as long as it may be for a setting
+        call("caption", Sees(ChatError("cannot do that", reason="bad_request", unproven=True)), context_of(view))
     with pytest.raises(GuardStop):
         call("caption", Sees(GuardStop("cost limit")), context_of(view))
 

@@ -57,7 +57,7 @@ def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) 
 
     Raises:
         ToolError: the request was refused, images did not arrive, or a reply without that object.
-        ChatError: no reply for a reason that passes.
+        ChatError: no reply for a reason that passes, or that may be a setting.
         ConfigError: nobody will get a reply.
         GuardStop: the cost limit is reached.
     """
@@ -65,7 +65,9 @@ def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) 
     try:
         reply = vision.model.reply(request)
     except ChatError as error:
-        if error.reason in PASSING:  # the question will be asked again, instead of answered without this look
+        if (
+            error.reason in PASSING or error.unproven
+        ):  # the question will be asked again, instead of answered without this look
             raise
         raise ToolError(f"the vision model gave no reply ({error.reason}): {error}"[:300]) from error
     if reply.usage is not None:

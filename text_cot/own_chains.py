@@ -98,12 +98,12 @@ def note_final(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
     publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in [*rounds, final]])
 
 
-def verified_chain(replies: Iterable[str], question: Question, config: RunConfig) -> Trace | None:
-    """The shortest reply with the right answer that passes the filters, as a trace; None if there is none."""
+def verified_chain(replies: Iterable[Prediction], question: Question, config: RunConfig) -> Trace | None:
+    """The shortest whole reply with the right answer that passes the filters, as a trace; None if there is none."""
     good: list[Trace] = []
     for index, reply in enumerate(replies):
-        text = plain_reply(reply)
-        answer = find_answer(text).answer
+        text = plain_reply(reply.raw_text)
+        answer = None if reply.finish_reason == "length" else find_answer(text).answer
         lines = text.rpartition("\n")[0].split("\n")
         if answer is None or not lines[0] or not is_right(answer, question):
             continue
@@ -130,9 +130,9 @@ def _new_chains(
         return (timeless(one) for row in sampled for one in row)
 
     publish_once(run, "train", samples_path, rows)
-    replies: dict[str, list[str]] = {}
+    replies: dict[str, list[Prediction]] = {}
     for row in read_rows(samples_path, Prediction):
-        replies.setdefault(row.question_id, []).append(row.raw_text)
+        replies.setdefault(row.question_id, []).append(row)
     found = {q.id: verified_chain(replies.get(q.id, ()), q, config) for q in questions}
     kept = {question_id: trace for question_id, trace in found.items() if trace is not None}
     publish_rows(kept_path, kept.values())

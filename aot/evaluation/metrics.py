@@ -109,14 +109,14 @@ def _quality_rows(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
 def _supports(
     questions: Sequence[Question], predictions: Sequence[Prediction], annotations: Sequence[ClipAnnotation]
 ) -> dict[PredictionKey, list[bool]]:
-    """Whether the truth supports each gathered claim of each prediction about an annotated clip."""
+    """Whether the truth supports each gathered claim of each whole reply about an annotated clip."""
     by_uri = {annotation.uri: annotation for annotation in annotations}
     clips = {q.id: by_uri[q.media.uri] for q in questions if q.media and q.media.uri in by_uri}
     labels = known_labels(annotations)
     return {
         (p.arm, p.mode, p.question_id): claim_supports(p.raw_text, clips[p.question_id], labels=labels)
         for p in predictions
-        if p.question_id in clips
+        if p.question_id in clips and p.finish_reason != "length"
     }
 
 

@@ -110,6 +110,8 @@ def controls(arms: Iterable[ArmConfig]) -> dict[str, str]:
 def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
     """What the teacher answered, as a prediction like any other."""
     answered = trace is not None and trace.status == "ok" and bool(trace.answer)
+    was_cut = trace is not None and trace.error is not None and trace.error.reason == "truncated"
+    was_written = trace is not None and trace.status == "ok" and trace.usage.chat_calls > 0
     return Prediction(
         question_id=question.id,
         arm="teacher",
@@ -117,6 +119,7 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
         raw_text=trace.rationale if trace else "",
         answer=trace.answer if trace and answered else None,
         error=trace.error.message if trace and trace.error else "" if trace else "no trace",
+        finish_reason="length" if was_cut else "stop" if was_written else "",
     )
 
 

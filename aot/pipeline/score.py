@@ -199,7 +199,9 @@ def _predictions(
     for question, one in found:
         if question is None or question.id not in by_id:
             continue
-        row = one.own or _prediction(question, one.value, as_places=as_places)
+        row = one.own or _prediction(question, one.value, as_places=as_places).model_copy(
+            update={"finish_reason": one.finish_reason}
+        )
         key = row.arm, row.mode, question.id
         problems["doubled"] += key in made
         made.setdefault(key, row.model_copy(update={"question_id": question.id}))

@@ -1,11 +1,13 @@
 """Text students answer in four modes: each stops where it should, chooses with probabilities, and draws again alike."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from text_kit import THINKING_TEMPLATE, save_text_base, steps_of, sums, text_config, text_run
 
+from aot.evaluation.scoring import score
 from aot.records import THOUGHT_MODES, Prediction
 from aot.student.generation import LineMarks, line_marks, write_replies
 from aot.student.loading import Student, load_student
@@ -29,6 +31,11 @@ def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def ask(student: Student, mode: Any, *, batch_size: int = 5, **more: Any) -> list[Prediction]:
     return list(predict(student, sums(), arm="x", mode=mode, batch_size=batch_size, **more))
+
+
+def cap(student: Student, **tokens: int) -> Student:
+    """The same student with other caps on its replies."""
+    return replace(student, config=student.config.model_copy(update=tokens))
 
 
 def test_each_mode_gives_the_reply_of_its_lessons(student: Student) -> None:
@@ -72,6 +79,31 @@ def test_a_given_thought_is_taken_and_counted(student: Student) -> None:
     right = sum(p.answer == q.answer for p, q in zip(made, sums(), strict=True))
     assert right >= 8
     assert all(p.completion_tokens > len(("At", " ", "once", ".", "\n", "Answer", ":", " ")) for p in made)
+
+
+def test_a_reply_cut_in_the_middle_of_its_number_has_no_answer(student: Student) -> None:
+    whole = next(p for p in ask(student, "reason") if len(p.answer or "") == 2 and p.finish_reason == "stop")
+    (question,) = (q for q in sums() if q.id == whole.question_id)
+    for missing, finish_reason in ((0, "stop"), (1, "length"), (2, "length"), (5, "length")):
+        capped = cap(student, max_rationale_tokens=whole.completion_tokens - missing)
+        (made,) = predict(capped, [question], arm="x", mode="reason", batch_size=1)
+        assert (made.answer, made.finish_reason) == (whole.answer if finish_reason == "stop" else None, finish_reason)
+        assert score(made, question).state == ("scored" if finish_reason == "stop" else "no_answer")
+    assert made.raw_text and whole.raw_text.startswith(made.raw_text), "what it said is kept"
+
+
+@pytest.mark.parametrize("mode", ["direct", "explain", "adaptive"])
+def test_a_cut_reply_is_no_answer_in_any_mode(student: Student, mode: str) -> None:
+    capped = cap(student, max_answer_tokens=1, max_rationale_tokens=1)
+    cut, whole = ask(capped, mode), ask(student, mode)
+    assert {(p.answer, p.finish_reason) for p in cut} == {(None, "length")}
+    assert sum(p.finish_reason == "stop" and p.answer is not None for p in whole) >= 8
+
+
+def test_drawn_replies_tell_how_they_ended(student: Student) -> None:
+    capped = cap(student, max_rationale_tokens=3)
+    made = list(sample(capped, sums(2), mode="reason", samples=2, temperature=0.5, seed=0, batch_size=4))
+    assert {(p.answer, p.finish_reason) for row in made for p in row} == {(None, "length")}
 
 
 def test_batches_do_not_change_replies(student: Student) -> None:

@@ -41,6 +41,8 @@ class Accuracy(Record):
     high: float
     """95% interval."""
     n: int
+    truncated_rate: float | None = None
+    """Share of its replies that the cap cut off; None in rounds of before this was counted."""
 
 
 class Round(Accuracy):
@@ -151,10 +153,14 @@ def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy
         return map(timeless, answered)
 
     publish_once(run, "train", path, rows)
-    answers = zip(asked, read_rows(path, Prediction), strict=True)
-    right = [is_right(answer.answer, question) for question, answer in answers]
+    answers = list(read_rows(path, Prediction))
+    right = [is_right(answer.answer, question) for question, answer in zip(asked, answers, strict=True)]
+    cut = sum(answer.finish_reason == "length" for answer in answers) / max(1, len(answers))
     interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in asked]))
-    return Accuracy(split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n)
+    return Accuracy(
+        split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n,
+        truncated_rate=round(cut, 6),
+    )  # fmt: skip
 
 
 def _student(run: RunFolder, config: RunConfig, helper: ArmConfig) -> Student:

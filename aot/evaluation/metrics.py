@@ -2,10 +2,10 @@
 
 Rows are rounded and ordered so that two runs write the same bytes.
 
-Metrics: `accuracy`, `unparsable_rate` (no readable answer, or none of the choices), `failed_rate`,
-`tokens_per_correct` (generated tokens over right answers), `mean_iou` (time spans; no answer counts 0), `ece`,
-`supported_claims` (share of gathered claims that the annotation supports), `accuracy_difference_vs_<arm>` (same mode)
-and `accuracy_difference_reason_vs_direct`.
+Metrics: `accuracy`, `truncated_rate` (cut off by a cap on tokens), `unparsable_rate` (no readable answer, or none of
+the choices), `failed_rate`, `tokens_per_correct` (generated tokens over right answers), `mean_iou` (time spans; no
+answer counts 0), `ece`, `supported_claims` (share of gathered claims that the annotation supports),
+`accuracy_difference_vs_<arm>` (same mode) and `accuracy_difference_reason_vs_direct`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -108,7 +108,7 @@ def score_lines(found: Scores) -> list[str]:
     lines += found.notes
     arms = {(row.arm, row.mode) for row in found.rows}
     for row in found.rows:
-        if row.metric in ("unparsable_rate", "failed_rate") and not row.value:
+        if row.metric in ("truncated_rate", "unparsable_rate", "failed_rate") and not row.value:
             continue
         who = f"{row.arm} {row.mode:10} " if len(arms) > 1 else ""
         percent = f"{100 * row.value:6.2f}% [{100 * row.low:.2f}, {100 * row.high:.2f}]"

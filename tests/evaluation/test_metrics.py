@@ -129,6 +129,13 @@ def test_mean_iou_counts_silence_as_zero() -> None:
     assert rows["distilled", "direct", "when", "mean_iou"].value == 0.5
 
 
+def test_the_share_of_cut_replies_of_a_video_run_is_a_metric() -> None:
+    asked = [question(i) for i in range(4)]
+    rows = metrics(asked, [said(q, q.answer, finish_reason="length" if i else "stop") for i, q in enumerate(asked)])
+    cut, right = (rows["distilled", "direct", "all", name] for name in ("truncated_rate", "accuracy"))
+    assert (cut.value, cut.n, right.value) == (0.75, 4, 0.25)
+
+
 def test_what_a_cut_reply_claims_does_not_count() -> None:
     asked = [question(0), question(1)]
     truth = [

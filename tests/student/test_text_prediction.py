@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from text_kit import THINKING_TEMPLATE, save_text_base, steps_of, sums, text_config, text_run
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from aot.evaluation.scoring import score
 from aot.records import THOUGHT_MODES, Prediction
@@ -132,6 +133,21 @@ def test_samples_are_the_same_for_the_same_call_and_differ_among_themselves(stud
     assert drawn(1) == first
     assert drawn(2) != first
     assert any(len(set(row)) > 1 for row in first)
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, GPT2Config])
+def test_a_reply_ends_where_the_context_of_the_model_does(student: Student, kind: Any) -> None:
+    size = len(student.renderer.tokenizer)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 40}
+    config = kind(**small, vocab_size=size, eos_token_id=None, bos_token_id=None)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.get_output_embeddings().weight.data[list(student.renderer.end_ids)] = 0  # so that nothing ends by itself
+    endless = replace(student, model=model)
+    prompts = [tuple(range(5, 5 + count)) for count in (30, 10, 12, 38)]
+    replies = write_replies(endless, prompts, max_tokens=25)
+    assert [len(reply) for reply in replies] == [11, 25, 25, 3]
+    assert replies == [write_replies(endless, [prompt], max_tokens=25)[0] for prompt in prompts]
 
 
 def test_a_question_that_cannot_be_asked_is_a_row_with_an_error(student: Student) -> None:

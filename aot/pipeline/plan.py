@@ -156,7 +156,10 @@ def _num_adapted(shapes: dict[str, tuple[int, ...]], lora: LoraSection) -> int:
         for name, shape in shapes.items()
         if len(shape) == 2 and name.endswith(".weight") and not any(part in name for part in _NOT_ADAPTED)
     }
-    wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
+    try:
+        wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
+    except re.error:  # whoever trains with it will say so
+        wanted = set()
     # A model may be stored under other names than those it has in memory, which the pattern is about.
     return lora.rank * sum(sum(linear[name]) for name in wanted or linear)
 

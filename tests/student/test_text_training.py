@@ -170,6 +170,19 @@ def test_text_arm_learns_and_says_how_it_was_packed(base: Path, tmp_path: Path) 
     load_student(str(base), adapter=run.arm("all"), config=config.student)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "rates"), [(0, [1, 0.75, 0.5, 0.25]), (2, [0.5, 1, 1, 0.5]), (8, [0.125, 0.25, 0.375, 0.5])]
+)
+def test_the_first_step_learns_at_a_rate_above_zero(
+    warmup: int, rates: list[float], base: Path, tmp_path: Path
+) -> None:
+    config = text_config(base, max_steps=4, save_steps=4, warmup_steps=warmup, learning_rate=0.02)
+    run = text_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    rows = read_lines(run.arm("all") / "metrics.jsonl")
+    assert [row["lr"] for row in rows] == pytest.approx([0.02 * rate for rate in rates])
+
+
 def test_unknown_model_types_and_zero_pack_tokens_are_padded_and_say_why(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

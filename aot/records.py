@@ -286,7 +286,7 @@ class Prediction(Record):
     """`none` for predictors without a prompt."""
     raw_text: str
     answer: str | None
-    """Parsed answer; None when nothing could be parsed."""
+    """Parsed answer; None when nothing could be parsed, and of a reply that was cut off."""
     choice_probs: tuple[float, ...] = ()
     """Probability of each choice, in the order of the question; empty if not scored."""
     thought: ThoughtMode | Literal[""] = ""
@@ -297,6 +297,9 @@ class Prediction(Record):
     completion_tokens: int = 0
     latency_s: float = 0.0
     error: str = ""
+    finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)
+    """How a generated reply ended: `stop` by itself; `length` cut off by a cap on its tokens, so that nobody knows what
+    it would have answered. Empty where nothing was generated, or nobody noted it."""
 
 
 class Score(Record):

@@ -104,6 +104,22 @@ def test_resolved_config_round_trips(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, dump_config(config))) == config
 
 
+@pytest.mark.parametrize(
+    ("base", "caps"), [("tiny-text", (24, 160)), ("models/smollm", (128, 1024)), ("org/name", (128, 1024))]
+)
+def test_caps_on_replies_follow_the_base(tmp_path: Path, base: str, caps: tuple[int, int]) -> None:
+    path = write(tmp_path, TEXT)
+    student = load_config(path, overrides=(f"student.base={base}",)).student
+    assert (student.max_answer_tokens, student.max_rationale_tokens) == caps
+    given = load_config(path, overrides=(f"student.base={base}", "student.max_answer_tokens=7")).student
+    assert (given.max_answer_tokens, given.max_rationale_tokens) == (7, caps[1])
+
+
+def test_the_embedded_video_base_keeps_its_caps(tmp_path: Path) -> None:
+    student = load_config(write(tmp_path, MINIMAL)).student
+    assert (student.max_answer_tokens, student.max_rationale_tokens) == (24, 160)
+
+
 def test_only_result_changing_settings_differ(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     old = load_config(path)

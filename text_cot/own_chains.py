@@ -41,6 +41,8 @@ class Accuracy(Record):
     high: float
     """95% interval."""
     n: int
+    truncated_rate: float | None = None
+    """Share of its replies that the cap cut off; None in rounds of before this was counted."""
 
 
 class Round(Accuracy):
@@ -98,12 +100,12 @@ def note_final(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
     publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in [*rounds, final]])
 
 
-def verified_chain(replies: Iterable[str], question: Question, config: RunConfig) -> Trace | None:
-    """The shortest reply with the right answer that passes the filters, as a trace; None if there is none."""
+def verified_chain(replies: Iterable[Prediction], question: Question, config: RunConfig) -> Trace | None:
+    """The shortest whole reply with the right answer that passes the filters, as a trace; None if there is none."""
     good: list[Trace] = []
     for index, reply in enumerate(replies):
-        text = plain_reply(reply)
-        answer = find_answer(text).answer
+        text = plain_reply(reply.raw_text)
+        answer = None if reply.finish_reason == "length" else find_answer(text).answer
         lines = text.rpartition("\n")[0].split("\n")
         if answer is None or not lines[0] or not is_right(answer, question):
             continue
@@ -130,9 +132,9 @@ def _new_chains(
         return (timeless(one) for row in sampled for one in row)
 
     publish_once(run, "train", samples_path, rows)
-    replies: dict[str, list[str]] = {}
+    replies: dict[str, list[Prediction]] = {}
     for row in read_rows(samples_path, Prediction):
-        replies.setdefault(row.question_id, []).append(row.raw_text)
+        replies.setdefault(row.question_id, []).append(row)
     found = {q.id: verified_chain(replies.get(q.id, ()), q, config) for q in questions}
     kept = {question_id: trace for question_id, trace in found.items() if trace is not None}
     publish_rows(kept_path, kept.values())
@@ -151,10 +153,14 @@ def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy
         return map(timeless, answered)
 
     publish_once(run, "train", path, rows)
-    answers = zip(asked, read_rows(path, Prediction), strict=True)
-    right = [is_right(answer.answer, question) for question, answer in answers]
+    answers = list(read_rows(path, Prediction))
+    right = [is_right(answer.answer, question) for question, answer in zip(asked, answers, strict=True)]
+    cut = sum(answer.finish_reason == "length" for answer in answers) / max(1, len(answers))
     interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in asked]))
-    return Accuracy(split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n)
+    return Accuracy(
+        split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n,
+        truncated_rate=round(cut, 6),
+    )  # fmt: skip
 
 
 def _student(run: RunFolder, config: RunConfig, helper: ArmConfig) -> Student:

@@ -1,6 +1,7 @@
 """The model that learns, what each arm of a run learns, and how it is judged."""
 
-from typing import Literal, Self
+from collections.abc import Callable
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +9,11 @@ from aot.config.base import PathText, Section, Seed, SplitName
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
 """Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
+
+
+def _by_base(*, embedded: int, foreign: int) -> Callable[[dict[str, Any]], int]:
+    """The default of a cap: the embedded students are terse, real models write sentences."""
+    return lambda settled: embedded if settled.get("base") in EMBEDDED_STUDENTS else foreign
 
 
 class StudentConfig(Section):
@@ -19,8 +25,10 @@ class StudentConfig(Section):
     num_frames: int = Field(default=8, ge=1, le=10_000)
     max_tokens: int = Field(default=2048, ge=32)
     """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
-    max_answer_tokens: int = Field(default=24, ge=1)
-    max_rationale_tokens: int = Field(default=160, ge=1)
+    max_answer_tokens: int = Field(default_factory=_by_base(embedded=24, foreign=128), ge=1)
+    """A direct reply, or the first line of one that explains, is cut off after so many tokens and is no answer then."""
+    max_rationale_tokens: int = Field(default_factory=_by_base(embedded=160, foreign=1024), ge=1)
+    """The same of a reply that reasons first; a model that thinks at length needs more."""
     thought_confidence: float = Field(default=0.7, gt=0, lt=1)
     """An adaptive student takes the shortest way of which it is this sure that it, or a shorter one, is enough."""
     think_tags: Literal["auto", "none"] = "auto"

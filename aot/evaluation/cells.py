@@ -155,11 +155,19 @@ def kind_groups(questions: Sequence[Question]) -> list[Group]:
 
 
 def answer_rows(cell: Cell) -> Iterator[MetricRow]:
-    """`accuracy`, `unparsable_rate` and, where anything failed, `failed_rate`."""
+    """`accuracy`, `truncated_rate`, `unparsable_rate` and, where anything failed, `failed_rate`.
+
+    `truncated_rate` is the share of generated replies that a cap cut off; there is none where nobody noted their end.
+    """
     states = np.array([g.score.state for g in cell.graded])
     missing = sum(g.prediction.error == "missing" for g in cell.graded)
     note = f"{missing} of {len(cell.graded)} predictions are missing and count as wrong" if missing else ""
     yield cell.row("accuracy", proportion(cell.correct, cell.clusters), note)
+    ends = np.array([g.prediction.finish_reason for g in cell.graded])
+    if (ends != "").any():
+        replies = cell.subset(ends != "")
+        note = "" if len(replies.graded) == len(ends) else f"over the {len(replies.graded)} replies whose end is known"
+        yield cell.row("truncated_rate", proportion(ends[ends != ""] == "length", replies.clusters), note)
     yield cell.row("unparsable_rate", proportion(states == "no_answer", cell.clusters))
     if (states == "failed").any():
         yield cell.row("failed_rate", proportion(states == "failed", cell.clusters))

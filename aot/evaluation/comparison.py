@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from aot.evaluation.cells import ALL, Cell, Graded, kind_groups
+from aot.evaluation.cells import ALL, Cell, Graded, answer_rows, kind_groups
 from aot.evaluation.intervals import Bootstrap, Interval, proportion
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import tokens_mean, tokens_per_correct
@@ -59,6 +59,8 @@ class TokenCost(Record):
 
     per_question: Estimate | None
     per_correct: Estimate | None
+    truncated_rate: Estimate | None = None
+    """Share of the replies that a cap cut off."""
 
 
 class Comparison(Record):
@@ -127,10 +129,12 @@ def _cell(split: str, kind: str, questions: Sequence[Question], graded: Sequence
 
 
 def _token_cost(cell: Cell, bootstrap: Bootstrap) -> TokenCost:
-    rows = {row.metric: row for row in (*tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap))}
-    per_question, per_correct = rows.get("tokens_mean"), rows.get("tokens_per_correct")
+    costs = (*tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap), *answer_rows(cell))
+    found = {row.metric: _estimate(row) for row in costs}
     return TokenCost(
-        per_question=per_question and _estimate(per_question), per_correct=per_correct and _estimate(per_correct)
+        per_question=found.get("tokens_mean"),
+        per_correct=found.get("tokens_per_correct"),
+        truncated_rate=found.get("truncated_rate"),
     )
 
 

@@ -2,10 +2,10 @@
 
 Rows are rounded and ordered so that two runs write the same bytes.
 
-Metrics: `accuracy`, `unparsable_rate` (no readable answer, or none of the choices), `failed_rate`,
-`tokens_per_correct` (generated tokens over right answers), `mean_iou` (time spans; no answer counts 0), `ece`,
-`supported_claims` (share of gathered claims that the annotation supports), `accuracy_difference_vs_<arm>` (same mode)
-and `accuracy_difference_reason_vs_direct`.
+Metrics: `accuracy`, `truncated_rate` (cut off by a cap on tokens), `unparsable_rate` (no readable answer, or none of
+the choices), `failed_rate`, `tokens_per_correct` (generated tokens over right answers), `mean_iou` (time spans; no
+answer counts 0), `ece`, `supported_claims` (share of gathered claims that the annotation supports),
+`accuracy_difference_vs_<arm>` (same mode) and `accuracy_difference_reason_vs_direct`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,14 +109,14 @@ def _quality_rows(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
 def _supports(
     questions: Sequence[Question], predictions: Sequence[Prediction], annotations: Sequence[ClipAnnotation]
 ) -> dict[PredictionKey, list[bool]]:
-    """Whether the truth supports each gathered claim of each prediction about an annotated clip."""
+    """Whether the truth supports each gathered claim of each whole reply about an annotated clip."""
     by_uri = {annotation.uri: annotation for annotation in annotations}
     clips = {q.id: by_uri[q.media.uri] for q in questions if q.media and q.media.uri in by_uri}
     labels = known_labels(annotations)
     return {
         (p.arm, p.mode, p.question_id): claim_supports(p.raw_text, clips[p.question_id], labels=labels)
         for p in predictions
-        if p.question_id in clips
+        if p.question_id in clips and p.finish_reason != "length"
     }
 
 

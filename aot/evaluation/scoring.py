@@ -8,13 +8,13 @@ from aot.records import Prediction, Question, Score
 
 
 def score(prediction: Prediction, question: Question) -> Score:
-    """How `prediction` did: `failed` if the attempt broke, `no_answer` if nothing could be parsed, else `scored`.
+    """How `prediction` did: `failed` if the attempt broke, `no_answer` if it was cut off or unreadable, else `scored`.
 
     The value of a time span is its intersection over union with the gold span; other answers have none.
     """
     if prediction.error:
         return _score(prediction, "failed")
-    if prediction.answer is None:
+    if prediction.answer is None or prediction.finish_reason == "length":
         return _score(prediction, "no_answer")
     graded = grade(prediction.answer, question)
     if graded.verdict == "cannot_tell":

@@ -1,16 +1,24 @@
-"""What answers cost in generated tokens, and how accurate an arm would be if each answer had to fit a budget."""
+"""What answers cost in generated tokens, how accurate an arm would be on a budget, and whether caps were too low."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from aot.evaluation.cells import Cell
+from aot.evaluation.cells import ALL, Cell
 from aot.evaluation.intervals import Bootstrap, interval_of, proportion
 from aot.records import MetricRow
 
 LADDER = tuple(2**power for power in range(1, 15))
 """Budgets in tokens: 2, 4, 8 and so on."""
 WITHIN = "accuracy_within_"
+MUCH_CUT = 0.05
+"""Share of cut replies over which an accuracy says more about the cap than about the student."""
+CAPS = {
+    "direct": "student.max_answer_tokens", "explain": "student.max_answer_tokens",
+    "reason": "student.max_rationale_tokens", "adaptive": "student.max_rationale_tokens", "none": "chat.max_tokens",
+}  # fmt: skip
+"""By mode, the setting that caps a reply; mode `none` is a chat teacher's."""
+_NAMED = 6
 
 
 def budgets(most_tokens: int) -> tuple[int, ...]:
@@ -37,6 +45,25 @@ def budget_of(metric: str) -> int | None:
     (16, None)
     """
     return int(metric.removeprefix(WITHIN).removesuffix("_tokens")) if metric.startswith(WITHIN) else None
+
+
+def cut_sentences(rows: Iterable[MetricRow], *, shown: Callable[[str], str] = str) -> list[str]:
+    """A warning for each cap that cut off more than 5% of somebody's replies on a split; `shown` names an arm."""
+    worst: dict[tuple[str, str], MetricRow] = {}
+    for row in rows:
+        if (row.metric, row.kind) == ("truncated_rate", ALL) and row.value > MUCH_CUT and row.mode in CAPS:
+            worst[row.arm, row.mode] = max(row, worst.get((row.arm, row.mode), row), key=lambda one: one.value)
+    told = []
+    for cap in dict.fromkeys(CAPS.values()):
+        of_cap = [row for row in worst.values() if CAPS[row.mode] == cap]
+        named = [f"{shown(row.arm)}, {row.mode} ({100 * row.value:.1f}% on {row.split})" for row in of_cap]
+        more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        if named:
+            told.append(
+                f"{cap} cut off more than {MUCH_CUT:.0%} of the replies of {'; '.join(named[:_NAMED])}{more}. A cut "
+                "reply has no answer, so these accuracies measure the cap: raise it."
+            )
+    return told
 
 
 def tokens_mean(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:

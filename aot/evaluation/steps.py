@@ -35,8 +35,11 @@ def check_chain(prediction: Prediction) -> ChainCheck:
     >>> reply = "12 + 7 = 18\n18 - 5 = 13\nAnswer: 13"
     >>> check_chain(Prediction(question_id="q", arm="pre", mode="reason", raw_text=reply, answer="13"))
     ChainCheck(readable=2, has_wrong=True, goes_on=True)
+
+    Of a reply that was cut off only whole lines count: its last equation may end in the middle of a number.
     """
-    equations = find_equations(prediction.raw_text)
+    text = prediction.raw_text
+    equations = find_equations(text.rpartition("\n")[0] if prediction.finish_reason == "length" else text)
     readable = sum(equation.holds is not None for equation in equations)
     first = next((i for i, equation in enumerate(equations) if equation.holds is False), None)
     if first is None:

@@ -3,10 +3,10 @@
 Every trained arm answers in the one mode of its order, the base directly and reasoning first. Kinds are those of the
 questions and, where a question's state tells them, `category=<name>`, `steps=<n>` and `steps=3-4`.
 
-Metrics of every kind: `accuracy`, `unparsable_rate`, `failed_rate`, `tokens_mean`, `tokens_per_correct`,
-`accuracy_difference_vs_<arm>` (paired, see `text_pairs`) and, outside the first split, `accuracy_gap_vs_<first>`. Of
-all questions of a split together also what `spending`, `steps` and `memorisation` measure; of them and of each number
-of steps what `thoughts` measures.
+Metrics of every kind: `accuracy`, `truncated_rate`, `unparsable_rate`, `failed_rate`, `tokens_mean`,
+`tokens_per_correct`, `accuracy_difference_vs_<arm>` (paired, see `text_pairs`) and, outside the first split,
+`accuracy_gap_vs_<first>`. Of all questions of a split together also what `spending`, `steps` and `memorisation`
+measure; of them and of each number of steps what `thoughts` measures.
 """
 
 import functools

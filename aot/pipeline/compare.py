@@ -228,6 +228,7 @@ def _cost_lines(found: RunComparison) -> list[tuple[str, str, str]]:
     lines = [
         ("tokens per question", _amount(tokens_a.per_question), _amount(tokens_b.per_question)),
         ("tokens per right answer", _amount(tokens_a.per_correct), _amount(tokens_b.per_correct)),
+        ("replies cut off by the cap, %", _cut(tokens_a.truncated_rate), _cut(tokens_b.truncated_rate)),
         ("trainable parameters", _count(before.trainable_parameters), _count(after.trainable_parameters)),
         ("training steps", _count(before.training_steps), _count(after.training_steps)),
         ("rationales learned", _count(before.rationales_seen), _count(after.rationales_seen)),
@@ -245,6 +246,10 @@ def _flip_line(flip: Flip) -> str:
 
 def _share(share: Estimate) -> str:
     return f"{100 * share.value:.1f} {_range(share, scale=100)}"
+
+
+def _cut(share: Estimate | None) -> str:
+    return "not counted" if share is None else f"{_share(share)} n={share.n}"
 
 
 def _amount(amount: Estimate | None) -> str:

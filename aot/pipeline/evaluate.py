@@ -16,6 +16,7 @@ from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.cells import odd_rows
 from aot.evaluation.metrics import compute_metrics
+from aot.evaluation.spending import cut_sentences
 from aot.evaluation.text_metrics import compute_text_metrics
 from aot.pipeline.status import odd_line
 from aot.records import ClipAnnotation, Lesson, MetricRow, Prediction, PromptMode, Question, Trace
@@ -73,6 +74,8 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     else:
         training = [q for q in asked if q.split == "train"]
         metrics = _text_metrics(config, questions, predictions, training, learned_ids(run, config))
+    for told in cut_sentences(metrics):
+        log.warning("%s", told)
     publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])
     return {"predictions": len(predictions), "metrics": len(metrics), **odd}
 
@@ -110,6 +113,8 @@ def controls(arms: Iterable[ArmConfig]) -> dict[str, str]:
 def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
     """What the teacher answered, as a prediction like any other."""
     answered = trace is not None and trace.status == "ok" and bool(trace.answer)
+    was_cut = trace is not None and trace.error is not None and trace.error.reason == "truncated"
+    was_written = trace is not None and trace.status == "ok" and trace.usage.chat_calls > 0
     return Prediction(
         question_id=question.id,
         arm="teacher",
@@ -117,6 +122,7 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
         raw_text=trace.rationale if trace else "",
         answer=trace.answer if trace and answered else None,
         error=trace.error.message if trace and trace.error else "" if trace else "no trace",
+        finish_reason="length" if was_cut else "stop" if was_written else "",
     )
 
 

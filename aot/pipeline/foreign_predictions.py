@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -30,6 +30,10 @@ SAYS = (
     "prediction", "pred", "predicted", "predicted_answer", "pred_answer", "response", "output", "raw_text", "answer",
 )  # fmt: skip
 """Columns that may hold what was predicted, the first one that is there; `answer` beside another one is the gold."""
+_FINISHED = ("finish_reason", "stop_reason")
+"""Columns that may tell how a reply ended, in the words of servers and harnesses."""
+_CUT_WORDS = {"length", "max_tokens", "max_new_tokens", "max_output_tokens", "model_length", "truncated"}
+_END_WORDS = {"stop", "end_turn", "eos", "eos_token", "stop_sequence", "stop_str", "completed", "complete", "finished"}
 _WRAPPERS = ("predictions", "results", "data")
 _OWN = {"question_id", "arm", "mode", "raw_text", "answer"}
 FINE = f'an object {{"id": answer}}, or rows with an id ({", ".join(IDS)}) and a prediction ({", ".join(SAYS[:-1])})'
@@ -45,6 +49,8 @@ class Said:
     value: Any
     gold: Any = None
     """The right answer as this file tells it, if it does."""
+    finish_reason: Literal["", "stop", "length"] = ""
+    """How the reply ended, as this file tells it, if it does."""
     own: Prediction | None = None
     """The row, where it is one of our own."""
 
@@ -116,7 +122,12 @@ def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON va
     if not names or column is None:
         what = "no_prediction" if names else "no_id"
         raise RowProblem(what, f"the row has {', '.join(map(repr, fields))[:200]}; predictions are {FINE}")
-    return Said(place, names, fields[column], None if column == "answer" else fields.get("answer"))
+    return Said(place, names, fields[column], None if column == "answer" else fields.get("answer"), _finish(fields))
+
+
+def _finish(fields: Mapping[str, Any]) -> Literal["", "stop", "length"]:
+    words = {str(fields[column]).strip().casefold() for column in _FINISHED if column in fields}
+    return "length" if words & _CUT_WORDS else "stop" if words & _END_WORDS else ""
 
 
 def _names(fields: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,16 +1,20 @@
 """What a run would do (`--dry-run`): resolved config, counts, and estimates of time and disk. Starts nothing."""
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import resources
+from math import ceil, prod
 from pathlib import Path
 
-from aot.config import EMBEDDED_STUDENTS, RunConfig, dump_config
+from aot.config import EMBEDDED_STUDENTS, LoraSection, RunConfig, dump_config
 from aot.pipeline.chat_plan import chat_lines
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.inputs import check_inputs
 from aot.runs import RunFolder, run_root
+from aot.strict_json import read_json
 from text_cot.datasets.toy_math import OOD_SPLITS
 from video_data.datasets.rows import AnnotationRow
 
@@ -21,7 +25,18 @@ TRAIN_S_PER_ROW = 0.0115
 PREDICT_S_PER_ROW = 0.007
 TRAIN_S_PER_LESSON = 0.005
 WRITE_S_PER_REPLY = 0.005
-TEXT_RUN_MB = 120.0
+KB_PER_QUESTION, KB_PER_TRACE = 2.0, 2.0
+"""Of a text run: a question with its verdicts and lessons, and a trace wherever it is written."""
+REPLY_KB, KB_PER_TOKEN = 0.5, 0.004
+"""Of a prediction without its text, and of a token of it."""
+PAGE_MB = 5.0
+"""Report, card and logs."""
+VIDEO_REST_MB = 40.0
+TRAINED_BYTES, ADAM_BYTES, MASTER_BYTES = 4, 8, 4
+"""Of one trained weight: float32, the two moments of AdamW in a checkpoint, and the copy that ZeRO keeps besides."""
+_NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", ".experts.")
+_SEES = ("vision", "visual", "connector", "projector", "image")
+"""Parts of names of weights that are no linear layers of the language model."""
 UNKNOWN_CLIP_S = 60.0
 UNKNOWN_PIXELS = 640 * 360
 MOST_DRAWN = 1000
@@ -45,7 +60,15 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     head = [*dump_config(config).splitlines(), "", f"run folder: {run.root}"]
     plan = _text_plan(config) if config.door == "text" else _video_plan(config, run)
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
-    lines = [*head, *plan.lines, f"estimated disk: {plan.disk_mb:.0f} MB of {free_mb:.0f} MB free"]
+    trained_mb = students_mb(config)
+    disk_mb = plan.disk_mb + (trained_mb or 0)
+    told = "without students, as the weights of the base are not here to be measured"
+    told = told if trained_mb is None else f"students and their checkpoints {trained_mb:.0f} MB"
+    lines = [*head, *plan.lines, f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({told})"]
+    if disk_mb > free_mb:
+        lines.append(
+            "note: that is more than there is; train fewer arms, let LoRA train them, or lower train.keep_checkpoints"
+        )
     if config.student.base in EMBEDDED_STUDENTS:
         lines.append(f"estimated time: {plan.seconds / 60:.1f} min on 2 cores")
     else:
@@ -79,7 +102,7 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     num_clips = len(source.clips) if small is config else sum(clips.values())
     disk_mb = _disk_mb(config, source.clips, source.annotations) * num_clips / max(1, len(source.clips))
-    return _Plan(lines, disk_mb + 60.0, _seconds(config, splits, num_clips))
+    return _Plan(lines, disk_mb + VIDEO_REST_MB, _seconds(config, splits, num_clips))
 
 
 def _text_plan(config: RunConfig) -> _Plan:
@@ -97,7 +120,68 @@ def _text_plan(config: RunConfig) -> _Plan:
     rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
     asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
     seconds = rows * TRAIN_S_PER_LESSON + asked * WRITE_S_PER_REPLY
-    return _Plan(lines, TEXT_RUN_MB, seconds)
+    reply_kb = REPLY_KB + KB_PER_TOKEN * config.student.max_rationale_tokens
+    traces = config.teacher.candidates if config.teacher.planner == "chat" else 2
+    rows_kb = (KB_PER_QUESTION + KB_PER_TRACE * traces) * sum(splits.values()) + reply_kb * asked
+    return _Plan(lines, PAGE_MB + rows_kb / 1000, seconds)
+
+
+def students_mb(config: RunConfig) -> float | None:
+    """What trained students and their checkpoints take at most; None where the weights of the base are not here."""
+    from text_cot.budget import planned_students
+
+    shapes = _weight_shapes(config.student.base)
+    if shapes is None:
+        return None
+    train = config.train
+    language = {name: shape for name, shape in shapes.items() if not any(part in name for part in _SEES)}
+    whole = sum(map(prod, shapes.values()))
+    optimised = {"lora": _num_adapted(language, train.lora), "full": sum(map(prod, language.values()))}
+    total, largest = 0.0, 0.0
+    for arm in train.arms:
+        stored = TRAINED_BYTES * (whole if arm.tuning == "full" else optimised["lora"])
+        state = (ADAM_BYTES + (MASTER_BYTES if train.zero_stage else 0)) * optimised[arm.tuning]
+        for steps in planned_students(arm, config):
+            saves = ceil(steps / train.save_steps)
+            total += stored + min(saves, train.keep_checkpoints) * (stored + state)
+            if saves > train.keep_checkpoints:  # one is whole before the oldest goes
+                largest = max(largest, stored + state)
+    return (total + largest) / 1e6
+
+
+def _num_adapted(shapes: dict[str, tuple[int, ...]], lora: LoraSection) -> int:
+    """Weights of fresh adapters on the linear layers of the language model, or on those of the pattern."""
+    linear = {
+        name.removesuffix(".weight"): shape
+        for name, shape in shapes.items()
+        if len(shape) == 2 and name.endswith(".weight") and not any(part in name for part in _NOT_ADAPTED)
+    }
+    try:
+        wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
+    except re.error:  # whoever trains with it will say so
+        wanted = set()
+    # A model may be stored under other names than those it has in memory, which the pattern is about.
+    return lora.rank * sum(sum(linear[name]) for name in wanted or linear)
+
+
+def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
+    """Name to shape of every stored weight of a base, from the headers of its files; None where they are not here."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        return None
+    own = EMBEDDED_STUDENTS.get(base)
+    folder = Path(str(resources.files("aot.student"))) / own if own else Path(base)
+    index = folder / "model.safetensors.index.json"
+    shapes: dict[str, tuple[int, ...]] = {}
+    try:
+        names = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+        for name in sorted(names):
+            with safe_open(folder / name, framework="np") as file:
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
+        return None
+    return shapes
 
 
 def _drawn_small(config: RunConfig) -> tuple[RunConfig, dict[str, float]]:

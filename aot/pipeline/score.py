@@ -108,7 +108,7 @@ def score_lines(found: Scores) -> list[str]:
     lines += found.notes
     arms = {(row.arm, row.mode) for row in found.rows}
     for row in found.rows:
-        if row.metric in ("unparsable_rate", "failed_rate") and not row.value:
+        if row.metric in ("truncated_rate", "unparsable_rate", "failed_rate") and not row.value:
             continue
         who = f"{row.arm} {row.mode:10} " if len(arms) > 1 else ""
         percent = f"{100 * row.value:6.2f}% [{100 * row.low:.2f}, {100 * row.high:.2f}]"
@@ -199,7 +199,9 @@ def _predictions(
     for question, one in found:
         if question is None or question.id not in by_id:
             continue
-        row = one.own or _prediction(question, one.value, as_places=as_places)
+        row = one.own or _prediction(question, one.value, as_places=as_places).model_copy(
+            update={"finish_reason": one.finish_reason}
+        )
         key = row.arm, row.mode, question.id
         problems["doubled"] += key in made
         made.setdefault(key, row.model_copy(update={"question_id": question.id}))

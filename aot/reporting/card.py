@@ -9,7 +9,7 @@ from aot.reporting.load import SAW_NONE, RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
 from aot.reporting.numbers import counted, percent, plain
 from aot.reporting.report import render
-from aot.reporting.tables import headline_rows, honest_sentences, learning_sentences, roles, what_arm
+from aot.reporting.tables import headline_rows, honest_sentences, roles, warning_sentences, what_arm
 from aot.reporting.text_results import results_of
 from aot.reporting.text_tables import answer_grid, text_sentences, transfer_grids
 from aot.runs import RunFolder, publish
@@ -42,7 +42,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         facts=data.provenance,
         role=role,
         arms=[(shown_arm(data, config, arm), what_arm(data, arm)) for arm in config.train.arms],
-        learning=learning_sentences(data, config),
+        learning=warning_sentences(data, config),
         licence=licence_of(config),
         disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
         counts=_counts(data),
@@ -68,7 +68,7 @@ def _text_card(run: RunFolder, config: RunConfig) -> str:
         facts=data.provenance,
         role=role,
         arms=[(shown_arm(data, config, arm), arm, _saw(data, arm)) for arm in config.train.arms],
-        learning=learning_sentences(data, config),
+        learning=warning_sentences(data, config),
         licence=licence_of(config),
         disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
         counts=_counts(data),

@@ -16,6 +16,16 @@ def percent(row: MetricRow) -> str:
     return f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}] n={row.n}"
 
 
+def cut_share(row: MetricRow | None) -> str:
+    """The share of replies that a cap cut off, as it stands beside an accuracy; empty where nobody knows.
+
+    >>> cut_share(MetricRow(arm="a", mode="direct", split="test", kind="all", metric="truncated_rate", value=0.25,
+    ...                     low=0.1, high=0.4, n=16))
+    ', 25.0% cut off'
+    """
+    return "" if row is None else f", {100 * row.value:.1f}% cut off"
+
+
 def points(row: MetricRow) -> str:
     """A difference of two shares in percentage points, with its interval and n."""
     value, low, high = (round(100 * x, 1) + 0.0 for x in (row.value, row.low, row.high))

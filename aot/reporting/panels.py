@@ -186,7 +186,8 @@ def answer_view(prediction: Prediction, question: Question) -> AnswerView:
     """What `prediction` said, marked by the grader."""
     graded = score(prediction, question)
     marks = {"failed": "failed", "no_answer": "none", "scored": "right" if graded.correct else "wrong"}
-    said = prediction.answer if prediction.answer is not None else (prediction.error or "no answer found")
+    nothing = "cut off before its end" if prediction.finish_reason == "length" else "no answer found"
+    said = prediction.answer if prediction.answer is not None else (prediction.error or nothing)
     raw = prediction.raw_text.strip()
     more = raw if raw != said.strip() else ""
     return AnswerView(prediction.arm, prediction.mode, said, marks[graded.state], clip_text(more, TEXT_LIMIT))

@@ -22,10 +22,10 @@ from aot.reporting.tables import (
     headline_rows,
     honest_sentences,
     kind_tables,
-    learning_sentences,
     paired_rows,
     quality_tables,
     roles,
+    warning_sentences,
 )
 from aot.reporting.thumbs import ReadFrames, ThumbBook, TrueSize
 from aot.reporting.training import (
@@ -114,7 +114,7 @@ def making_sections(data: RunData, config: RunConfig) -> dict[str, Any]:
         "config": config,
         "data": data,
         "shown": lambda arm: data.learning.shown(arm, config.train.arms),
-        "learning": learning_sentences(data, config),
+        "learning": warning_sentences(data, config),
         "counts": question_counts(data),
         "totals": funnel_bars(data.funnel) if data.funnel else None,
         "reasons": reason_bars(data.funnel) if data.funnel and data.funnel.reasons else None,

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from aot.config import RunConfig, load_saved
 from aot.reporting.chat_costs import check_sentences, settings_sentence, spend_rows
 from aot.reporting.load import RunData, load_run
-from aot.reporting.numbers import percent, plain, short, title
-from aot.reporting.tables import headline_kind, headline_rows, honest_sentences, learning_sentences
+from aot.reporting.numbers import cut_share, percent, plain, short, title
+from aot.reporting.tables import headline_kind, headline_rows, honest_sentences, warning_sentences
 from aot.reporting.text_results import Results, results_of
 from aot.reporting.text_tables import text_sentences
 from aot.runs import RunFolder
@@ -22,7 +22,7 @@ def summary_lines(run: RunFolder) -> list[str]:
     shown = (config.evaluate.splits[0], "train") if config.door == "text" else None
     lines = [*_teacher(data, splits=shown), *_funnel(data)]
     lines += _text_answers(results_of(data, config)) if config.door == "text" else _video_answers(data, config)
-    lines += learning_sentences(data, config)
+    lines += warning_sentences(data, config)
     return [*lines, f"report: {run.report if run.report.exists() else 'not written yet'}"]
 
 
@@ -33,21 +33,22 @@ def _video_answers(data: RunData, config: RunConfig) -> Iterator[str]:
         yield f"{what} [95% interval] on {', '.join(config.evaluate.splits)}:"
     for row in rows[:MAX_ARM_LINES]:
         mode = {"reason": " (reasoning first)"}.get(row.mode, "")
-        numbers = "   ".join(percent(cell.row) if cell else "-" for cell in row.cells)
+        numbers = "   ".join(cell.text if cell else "-" for cell in row.cells)
         yield f"  {row.arm + mode:<32} {numbers}"
     yield from (sentence.text for sentence in honest_sentences(data, config)[:1])
 
 
 def _text_answers(results: Results) -> Iterator[str]:
-    """Accuracy and tokens of every student on the first split, and what the orders of thought differ in."""
+    """Accuracy, tokens and cut replies of each student on the first split, and what the orders of thought differ in."""
     if results.students:
         yield f"accuracy [95% interval] and mean tokens of a reply on {results.first}:"
     for student in results.students[:MAX_TEXT_LINES]:
         accuracy = results.find(student, results.first, "accuracy")
         tokens = results.find(student, results.first, "tokens_mean")
+        cut = cut_share(results.find(student, results.first, "truncated_rate"))
         if accuracy:
             told = f"   {plain(tokens).partition(' n=')[0]} tokens" if tokens else ""
-            yield f"  {results.name(student):<32} {percent(accuracy)}{told}"
+            yield f"  {results.name(student):<32} {percent(accuracy)}{told}{cut}"
     if len(results.students) > MAX_TEXT_LINES:
         yield f"  and {len(results.students) - MAX_TEXT_LINES} more in the report"
     yield from (sentence.text for sentence in text_sentences(results))

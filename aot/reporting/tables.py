@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from aot.config import ArmConfig, RunConfig
 from aot.evaluation.baselines import BASELINES
+from aot.evaluation.spending import cut_sentences
 from aot.records import MetricRow, Question
 from aot.reporting.charts import Drawing, color, interval_bar
 from aot.reporting.load import SAW_NONE, Learning, RunData
-from aot.reporting.numbers import counted, percent, plain, points
+from aot.reporting.numbers import counted, cut_share, percent, plain, points
 
 WHAT = {
     "base": "student before training",
@@ -115,7 +116,7 @@ def headline_rows(data: RunData, config: RunConfig) -> list[HeadlineRow]:
         found = [data.metric(arm=arm, mode=mode, split=s, kind=of, metric="accuracy") for s in config.evaluate.splits]
         if any(found):
             fill = colors[arm] if arm in role.arms else "#94a3b8"
-            cells = tuple(_cell(row, fill) if row else None for row in found)
+            cells = tuple(_cell(data, row, fill) if row else None for row in found)
             name = data.learning.shown(arm, config.train.arms)
             rows.append(HeadlineRow(name, what.get(arm, ""), mode, cells, arm == role.main))
     return rows
@@ -128,11 +129,14 @@ def kind_tables(data: RunData, config: RunConfig) -> list[Table]:
         rows = [row for row in data.metrics if row.split == split and row.metric == "accuracy"]
         kinds = tuple(dict.fromkeys(row.kind for row in rows))
         kinds = tuple(sorted(kinds, key=lambda kind: (kind != "all", kind != "next", kinds.index(kind))))
-        tables.append(_table(split, rows, kinds, column_of=lambda row: row.kind))
+        cut = [row for row in data.metrics if row.split == split and row.metric == "truncated_rate" and row.value]
+        tables.append(_table(split, rows, kinds, column_of=lambda row: row.kind, cut=cut))
     return [_for_readers(table, data, config) for table in tables if table.rows]
 
 
-_QUALITY = ("unparsable_rate", "failed_rate", "tokens_per_correct", "mean_iou", "ece", "supported_claims")
+_QUALITY = (
+    "truncated_rate", "unparsable_rate", "failed_rate", "tokens_per_correct", "mean_iou", "ece", "supported_claims",
+)  # fmt: skip
 
 
 def quality_tables(data: RunData, config: RunConfig) -> list[Table]:
@@ -245,8 +249,14 @@ def _judge(row: MetricRow, main: str, against: str) -> str:
     )
 
 
-def _cell(row: MetricRow, fill: str) -> Cell:
-    return Cell(row, percent(row), interval_bar(row.value, row.low, row.high, fill=fill))
+def _cell(data: RunData, row: MetricRow, fill: str) -> Cell:
+    text = percent(row) + cut_share(_cut_of(data, row))
+    return Cell(row, text, interval_bar(row.value, row.low, row.high, fill=fill))
+
+
+def _cut_of(data: RunData, row: MetricRow) -> MetricRow | None:
+    """The share of cut replies that belongs to an accuracy."""
+    return data.metric(arm=row.arm, mode=row.mode, split=row.split, kind=row.kind, metric="truncated_rate")
 
 
 def what_arm(data: RunData, arm: ArmConfig) -> str:
@@ -265,9 +275,9 @@ def what_arm(data: RunData, arm: ArmConfig) -> str:
 FEW_RATIONALES = 10
 
 
-def learning_sentences(data: RunData, config: RunConfig) -> list[str]:
-    """What must be said first: arms that learned from no rationale, or from hardly any, though they were to."""
-    told = []
+def warning_sentences(data: RunData, config: RunConfig) -> list[str]:
+    """What must be said first: arms that were to learn rationales and saw none or few, and caps that cut much off."""
+    told = cut_sentences(data.metrics, shown=lambda arm: data.learning.shown(arm, config.train.arms))
     for arm in config.train.arms:
         learned = data.learning.arms.get(arm.name)
         if data.learning.saw_none(arm):
@@ -283,11 +293,21 @@ def _for_readers(table: Table, data: RunData, config: RunConfig) -> Table:
     return Table(table.title, table.columns, rows)
 
 
-def _table(title: str, rows: Sequence[MetricRow], columns: tuple[str, ...], *, column_of: object) -> Table:
+def _table(
+    title: str,
+    rows: Sequence[MetricRow],
+    columns: tuple[str, ...],
+    *,
+    column_of: object,
+    cut: Sequence[MetricRow] = (),
+) -> Table:
+    """Cells by arm, mode and column; `cut` are the shares of cut replies that stand beside accuracies."""
     assert callable(column_of)
+    cut_of = {(row.arm, row.mode, column_of(row)): row for row in cut}
     found: dict[tuple[str, str], dict[str, Cell]] = {}
     for row in rows:
         text = plain(row) if row.metric in ("tokens_per_correct", "mean_iou", "ece") else percent(row)
+        text += cut_share(cut_of.get((row.arm, row.mode, column_of(row))))
         found.setdefault((row.arm, row.mode), {})[column_of(row)] = Cell(row, text)
     lines = tuple((arm, mode, tuple(cells.get(name) for name in columns)) for (arm, mode), cells in found.items())
     return Table(title, columns, lines)

@@ -20,7 +20,7 @@ from aot.reporting.training import StatTable
 ROUNDS = "rounds.json"
 ROUND_COLUMNS = (
     "round", "chains used", "of the teacher", "of its own", "replies sampled", "new chains found", "accuracy",
-    "share of the full accuracy",
+    "cut off by the cap", "share of the full accuracy",
 )  # fmt: skip
 TRAINING_COLUMNS = {
     "trainable_parameters": "trainable parameters",
@@ -78,6 +78,7 @@ class RoundRow(Record):
     low: float
     high: float
     n: int
+    truncated_rate: float | None = None
 
     @property
     def reached(self) -> Interval:
@@ -189,7 +190,8 @@ def _round_line(row: RoundRow, full: MetricRow | None, *, is_last: bool) -> tupl
     reached = row.reached
     whole = full and Interval(full.value, full.low, full.high, full.n, full.num_clusters)
     share = ratio_of_shares(reached, whole) if whole else None
-    return name, *(f"{count:,}" for count in counts), _told(reached), _told(share) if share else "not known"
+    cut = "not known" if row.truncated_rate is None else f"{row.truncated_rate:.1%}"
+    return name, *(f"{count:,}" for count in counts), _told(reached), cut, _told(share) if share else "not known"
 
 
 def _told(share: Interval) -> str:

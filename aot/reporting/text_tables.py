@@ -1,13 +1,14 @@
 """The result tables of a text run's report: one row for each arm, and what the comparisons say in words."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from aot.evaluation.cells import ALL, MIDDLE
 from aot.evaluation.spending import budget_of
 from aot.records import THOUGHT_MODES
 from aot.reporting.charts import Drawing
-from aot.reporting.numbers import percent, plain, points
-from aot.reporting.tables import PairedRow, Sentence, roles
+from aot.reporting.numbers import cut_share, percent, plain, points
+from aot.reporting.tables import Cell, PairedRow, Sentence, roles
 from aot.reporting.text_results import (
     CHAINS,
     Grid,
@@ -29,6 +30,7 @@ STEP_METRICS = {
 }
 ANSWER_METRICS = {
     "accuracy": "accuracy",
+    "truncated_rate": "cut off by the cap",
     "tokens_mean": "tokens of a reply",
     "tokens_per_correct": "tokens per right answer",
     "unparsable_rate": "unparsable",
@@ -36,6 +38,7 @@ ANSWER_METRICS = {
 }
 TRANSFER = (
     ("accuracy", "accuracy"),
+    ("truncated_rate", "cut off by the cap"),
     ("accuracy_gap_vs_{first}", "gap to {first}"),
     ("tokens_mean", "tokens of a reply"),
 )
@@ -66,10 +69,17 @@ def kind_grids(results: Results) -> list[Grid]:
         students = [student for student in results.students if results.find(student, split, "accuracy")]
         rows = []
         for kind in kinds:
-            found = [results.find(student, split, "accuracy", kind=kind) for student in students]
-            rows.append(GridRow(kind, "", tuple(cell_of(row) for row in found), kind in (ALL, MIDDLE)))
+            found = [_accuracy_cell(results, student, split, kind) for student in students]
+            rows.append(GridRow(kind, "", tuple(found), kind in (ALL, MIDDLE)))
         grids.append(Grid(split, "kind", tuple(map(results.name, students)), tuple(rows)))
     return grids
+
+
+def _accuracy_cell(results: Results, student: Student, split: str, kind: str) -> Cell | None:
+    """An accuracy, and beside it the share of cut replies where there are any."""
+    cell = cell_of(results.find(student, split, "accuracy", kind=kind))
+    cut = results.find(student, split, "truncated_rate", kind=kind)
+    return replace(cell, text=cell.text + cut_share(cut)) if cell and cut and cut.value else cell
 
 
 def step_grids(results: Results) -> list[Grid]:

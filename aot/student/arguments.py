@@ -42,6 +42,19 @@ def plan_batch(train: TrainConfig, *, processes: int) -> BatchPlan:
     return BatchPlan(per_device=per_device, accumulation=share // per_device, processes=processes)
 
 
+def rate_of(steps_done: int, *, warmup: int, total: int) -> float:
+    """The share of the learning rate that the next step takes: up in `warmup` steps, then down to its end.
+
+    Each step learns: transformers' own warm-up begins with a step at rate 0, which a short training notices.
+
+    >>> [rate_of(done, warmup=2, total=6) for done in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    if steps_done < warmup:
+        return (steps_done + 1) / warmup
+    return max(0.0, (total - steps_done) / max(1, total - warmup))
+
+
 def training_arguments(
     train: TrainConfig, *, plan: BatchPlan, output_dir: Path, seed: int, on_cpu: bool, bf16: bool
 ) -> TrainingArguments:
@@ -54,7 +67,7 @@ def training_arguments(
         "gradient_accumulation_steps": plan.accumulation,
         "max_steps": train.max_steps,
         "learning_rate": train.learning_rate,
-        "lr_scheduler_type": "linear",
+        "lr_scheduler_type": "linear",  # by rate_of
         "warmup_steps": train.warmup_steps,
         "weight_decay": train.weight_decay,
         "max_grad_norm": train.max_grad_norm,

@@ -4,6 +4,7 @@ The model's own generation settings are not looked at, so that greedy means the 
 that have ended are taken out of the batch as soon as that pays. Knows no questions.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ def write_replies(
     Args:
         student: who writes.
         prompts: ids of each prompt.
-        max_tokens: a reply that is longer ends there.
+        max_tokens: a reply that is longer ends there, or where the context of the model does.
         first_line: stop each reply after its first line.
         draw: None takes the likeliest token each time.
     """
@@ -75,18 +76,22 @@ def write_replies(
         cache.batch_repeat_interleave(draw.samples)
         mask, logits_BV = (value.repeat_interleave(draw.samples, dim=0) for value in (mask, logits_BV))
     next_position = mask.sum(dim=1)
+    context = _context(student)
+    # The last token of a reply is never read, so it needs no position.
+    most = [min(max_tokens, max(1, context - used + 1)) for used in next_position.tolist()]
     generator = torch.Generator(device=student.device).manual_seed(draw.seed) if draw else None
     replies: list[list[int]] = [[] for _ in range(len(mask))]
     rows = list(range(len(mask)))
     open_rows = set(rows)
-    for step in range(max_tokens):
+    while True:
         tokens = _pick(logits_BV, draw, generator)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if row in open_rows:
                 replies[row].append(token)
-                if token in ends or (first_line and first_line.ends_line(replies[row])):
+                is_over = token in ends or (first_line and first_line.ends_line(replies[row]))
+                if is_over or len(replies[row]) == most[row]:
                     open_rows.discard(row)
-        if not open_rows or step == max_tokens - 1:
+        if not open_rows:
             break
         if len(open_rows) <= (1 - DROPPED_SHARE) * len(rows):
             kept = torch.tensor([i for i, row in enumerate(rows) if row in open_rows], device=student.device)
@@ -94,9 +99,15 @@ def write_replies(
             cache.batch_select_indices(kept)
             mask, tokens, next_position = mask[kept], tokens[kept], next_position[kept]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        output = _forward(student, tokens[:, None], mask, next_position[:, None], cache=cache)
+        positions = next_position[:, None].clamp(max=context - 1)  # of a row that is over and still in the batch
+        output = _forward(student, tokens[:, None], mask, positions, cache=cache)
         cache, logits_BV, next_position = output.past_key_values, output.logits[:, -1], next_position + 1
     return replies
+
+
+def _context(student: Student) -> int:
+    """How many positions the model knows, beyond which some models fail and others write nonsense."""
+    return getattr(student.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def _forward(student: Student, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, *, cache: Any) -> Any:  # noqa: ANN401

@@ -87,14 +87,15 @@ def _generate(
     made = []
     for item, row in zip(items, output[:, width:].tolist(), strict=True):
         stop = next((i for i, token in enumerate(row) if token in ends), len(row))
-        text = student.renderer.decode(row[:stop])
+        text, is_whole = student.renderer.decode(row[:stop]), stop < len(row)
         made.append(
             Prediction(
                 question_id=item.question.id,
                 arm=arm,
                 mode=mode,
                 raw_text=text,
-                answer=find_answer(text).answer or None,
+                answer=(find_answer(text).answer or None) if is_whole else None,
+                finish_reason="stop" if is_whole else "length",
                 prompt_tokens=item.row.num_tokens,
                 completion_tokens=min(stop + 1, len(row)),
                 latency_s=each_s,

@@ -140,6 +140,7 @@ class _Asker:
     def _prediction(self, item: PromptItem, reply: Sequence[int], latency_s: float) -> Prediction:
         renderer = self.student.renderer
         ended = bool(reply) and reply[-1] in renderer.end_ids
+        is_whole = ended or (self.first_line is not None and self.first_line.ends_line(reply))
         text = renderer.decode(reply[:-1] if ended else reply)
         if self.mode == "explain":
             text = text.partition("\n")[0].rstrip()
@@ -149,7 +150,8 @@ class _Asker:
             arm=self.arm,
             mode=self.mode,
             raw_text=plain,
-            answer=answer_of(text, style=renderer.think_style, mode=self.mode),
+            answer=answer_of(text, style=renderer.think_style, mode=self.mode) if is_whole else None,
+            finish_reason="stop" if is_whole else "length",
             thought=_thought_of(plain) if self.mode == "adaptive" else "",
             prompt_tokens=item.row.num_tokens,
             completion_tokens=len(reply),

@@ -6,6 +6,7 @@ folder and no questions beyond their ids.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
+from aot.student.arguments import rate_of
 from aot.student.checkpoints import keep_newest, note_saved, write_manifest
 from aot.student.contract import WEIGHTS
 from aot.student.guards import GradientCheck, StopFlag
@@ -192,6 +194,19 @@ class TwoTermTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """0: nobody reads it, and counting walks over all parameters each step."""
         return 0
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """A linear schedule in which the first step has a rate already."""
+        if self.lr_scheduler is None:
+            stepper = optimizer or self.optimizer
+            assert stepper is not None
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            rate = partial(rate_of, warmup=warmup, total=num_training_steps)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(stepper, rate)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]

@@ -129,6 +129,25 @@ def test_mean_iou_counts_silence_as_zero() -> None:
     assert rows["distilled", "direct", "when", "mean_iou"].value == 0.5
 
 
+def test_the_share_of_cut_replies_of_a_video_run_is_a_metric() -> None:
+    asked = [question(i) for i in range(4)]
+    rows = metrics(asked, [said(q, q.answer, finish_reason="length" if i else "stop") for i, q in enumerate(asked)])
+    cut, right = (rows["distilled", "direct", "all", name] for name in ("truncated_rate", "accuracy"))
+    assert (cut.value, cut.n, right.value) == (0.75, 4, 0.25)
+
+
+def test_what_a_cut_reply_claims_does_not_count() -> None:
+    asked = [question(0), question(1)]
+    truth = [
+        ClipAnnotation(uri=f"c{i}.mp4", split="test", task="soup", duration_s=8.0, segments=(
+            Segment(start_s=0, end_s=2, label="chop onion"),)) for i in range(2)]  # fmt: skip
+    texts = ("Gather: 0.1s-2.1s chop onion [1].\nAnswer: fry onion", "Gather: 0.1s-2.1s chop on")
+    made = [said(q, None, mode="reason").model_copy(update={"raw_text": t}) for q, t in zip(asked, texts, strict=True)]
+    made[1] = made[1].model_copy(update={"finish_reason": "length"})
+    row = metrics(asked, made, annotations=truth)["distilled", "reason", "all", "supported_claims"]
+    assert (row.value, row.n, row.note) == (1.0, 1, "n counts claims; 1 answers claim nothing")
+
+
 def test_supported_claims_are_shares_of_claims_that_the_truth_shows() -> None:
     asked = [question(0)]
     truth = ClipAnnotation(uri="c0.mp4", split="test", task="soup", duration_s=8.0, segments=(

@@ -45,6 +45,14 @@ def test_a_wrong_side_that_is_itself_a_sum_goes_on(chain: str, answer: str) -> N
     assert check.has_wrong and check.goes_on
 
 
+def test_an_equation_that_was_cut_off_is_no_wrong_step() -> None:
+    cut = wrong(question(1), arm="pre").model_copy(update={"answer": None, "finish_reason": "length"})
+    check = check_chain(cut.model_copy(update={"raw_text": "12 + 7 = 19\n19 + 9 = 2"}))  # of 28
+    assert (check.readable, check.has_wrong) == (1, False)
+    whole = cut.model_copy(update={"raw_text": "12 + 7 = 19\n19 + 9 = 2", "finish_reason": "stop"})
+    assert check_chain(whole).has_wrong
+
+
 def test_replies_without_equations_have_no_step_rows() -> None:
     assert not [name for name in rows_of({"Answer: 4": True, "no idea": False}) if "step" in name]
 

@@ -4,6 +4,7 @@ import pytest
 from text_rows import ARMS, metrics, question, right, said, wrong
 
 from aot.config import ArmConfig
+from aot.evaluation.spending import cut_sentences
 from aot.evaluation.text_metrics import compute_text_metrics, text_pairs
 
 
@@ -67,6 +68,40 @@ def test_missing_predictions_count_as_wrong_and_failed() -> None:
     rows = metrics(asked, [right(q, arm="pre") for q in asked[:7]])
     assert rows["pre", "reason", "test", "all", "accuracy"].value == 0.7
     assert rows["pre", "reason", "test", "all", "failed_rate"].value == 0.3
+
+
+def test_the_share_of_cut_replies_stands_beside_every_accuracy() -> None:
+    asked = [question(i, kind="sum" if i < 4 else "story") for i in range(10)]
+    said_ = [
+        right(q, arm="pre", finish_reason="length" if i < 3 else "stop", completion_tokens=9)
+        for i, q in enumerate(asked)
+    ]
+    rows = metrics(asked, [*said_, *(right(q, arm="teacher") for q in asked)])
+    found = {key[3]: row.value for key, row in rows.items() if key[0] == "pre" and key[4] == "truncated_rate"}
+    accuracies = {key[3]: row.value for key, row in rows.items() if key[0] == "pre" and key[4] == "accuracy"}
+    assert found.keys() == accuracies.keys() and (found["all"], found["sum"], found["story"]) == (0.3, 0.75, 0.0)
+    assert (accuracies["all"], accuracies["sum"]) == (0.7, 0.25), "a cut reply is wrong, whatever stands in its row"
+    assert ("teacher", "none", "test", "all", "truncated_rate") not in rows, "nobody noted how its replies ended"
+
+
+def test_the_share_of_cut_replies_is_over_those_whose_end_is_known() -> None:
+    asked = [question(i) for i in range(10)]
+    made = [right(q, arm="pre", finish_reason="length" if i < 2 else "stop") for i, q in enumerate(asked[:8])]
+    row = metrics(asked, made)["pre", "reason", "test", "all", "truncated_rate"]
+    assert (row.value, row.n, row.note) == (0.25, 8, "over the 8 replies whose end is known")
+
+
+@pytest.mark.parametrize(("cut", "warns"), [(0, False), (1, False), (2, True), (20, True)])
+def test_more_than_five_percent_of_cut_replies_is_a_warning_that_names_the_setting(cut: int, warns: bool) -> None:
+    asked = [question(i) for i in range(20)]
+    ends = ["length" if i < cut else "stop" for i in range(20)]
+    made = [right(q, arm=arm, finish_reason=end) for arm in ("pre", "post") for q, end in zip(asked, ends, strict=True)]
+    told = cut_sentences(metrics(asked, made).values())
+    if not warns:
+        assert told == []
+        return
+    assert [sentence.split()[0] for sentence in told] == ["student.max_answer_tokens", "student.max_rationale_tokens"]
+    assert f"the replies of pre, reason ({5 * cut:.1f}% on test). A cut reply has no answer" in told[1]
 
 
 def test_budgets_turn_long_answers_into_wrong_ones() -> None:

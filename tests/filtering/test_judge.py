@@ -10,7 +10,7 @@ from aot.chat.judge import FAULTS, ChatJudge, in_order, parse_judgement
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.scripted import ScriptedChat
 from aot.config import FilterConfig
-from aot.errors import ChatError, GuardStop
+from aot.errors import ChatError, ChatReason, GuardStop
 from aot.filtering.chain import Funnel, FunnelCounter, Judged, run_filters
 from aot.records import PlantedFault, Question, Trace, Verdict
 from aot.teacher.faults import FAULTS as VIDEO_FAULTS
@@ -151,17 +151,25 @@ def test_verdicts_keep_their_order_over_several_windows() -> None:
 
 
 class Broke:
-    """A chat model whose account is empty."""
+    """A chat model that gives no usable reply."""
 
     name = "m"
 
+    def __init__(self, told: str, reason: ChatReason) -> None:
+        self.error = ChatError(told, reason=reason)
+
     def reply(self, request: ChatRequest) -> ChatReply:
-        raise ChatError("HTTP 402", reason="quota")
+        raise self.error
 
     def close(self) -> None:
         """Nothing to close."""
 
 
+def test_a_reply_of_the_judge_that_was_cut_off_is_no_verdict(trace: Trace, question: Question) -> None:
+    found = ChatJudge(Broke("the reply was cut off after 1024 tokens", "truncated")).verdict(trace, question)
+    assert (found.keep, found.reason) == (True, "judge_failed") and found.detail.startswith("truncated: ")
+
+
 def test_a_judge_without_quota_stops_instead_of_letting_everything_pass(trace: Trace, question: Question) -> None:
     with pytest.raises(GuardStop, match=r"no quota left .*same command"):
-        ChatJudge(Broke()).verdict(trace, question)
+        ChatJudge(Broke("HTTP 402", "quota")).verdict(trace, question)

@@ -11,7 +11,7 @@ from aot.config import dump_config, parse_config
 from aot.errors import AotError
 from aot.pipeline.compare import compare_runs, comparison_lines
 from aot.records import Prediction, Question
-from aot.runs import RunFolder, publish, publish_json, publish_rows
+from aot.runs import RunFolder, publish, publish_json, publish_rows, read_rows
 
 MakeRun = Callable[..., Path]
 MODES = {"base": "direct", "answers_only": "direct", "pre": "reason"}
@@ -49,6 +49,20 @@ def make_run(tmp_path: Path) -> MakeRun:
         return run.root
 
     return make
+
+
+def test_the_share_of_cut_replies_stands_beside_the_costs(make_run: MakeRun) -> None:
+    a, b = make_run("a", right={"pre": set(range(8))}), make_run("b", right={"pre": set(range(8))})
+    path = RunFolder(b).predictions / "pre.jsonl"
+    ends = ["length" if i < 5 else "stop" for i in range(20)]
+    made = zip(read_rows(path, Prediction), ends, strict=True)
+    publish_rows(path, [row.model_copy(update={"finish_reason": end}) for row, end in made])
+    found = compare_runs(a, b)
+    cut = found.result.tokens_after.truncated_rate
+    assert found.result.tokens_before.truncated_rate is None and cut is not None and (cut.value, cut.n) == (0.25, 20)
+    assert found.result.groups[0].after.value == 0.15, "five of the eight right ones were cut off"
+    (line,) = (line for line in comparison_lines(found) if line.startswith("replies cut off"))
+    assert "not counted" in line and "25.0 [" in line
 
 
 def test_two_runs_are_compared_on_their_main_arms_with_flips_and_paired_tests(make_run: MakeRun) -> None:

@@ -153,6 +153,21 @@ def test_what_says_nothing_is_no_answer_and_places_must_count_from_0(tmp_path: P
     assert any("count from 1" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("reason", "right"),
+    [
+        ({"finish_reason": "length"}, 75.0), ({"finish_reason": "MAX_TOKENS"}, 75.0),
+        ({"stop_reason": "max_tokens"}, 75.0), ({"stop_reason": "model_length"}, 75.0),
+        ({"finish_reason": "stop"}, 100.0), ({"finish_reason": "eos_token"}, 100.0), ({"finish_reason": None}, 100.0),
+        ({"finish_reason": ["length"]}, 100.0), ({}, 100.0),
+    ],
+)  # fmt: skip
+def test_a_reply_that_its_server_cut_off_is_no_answer(tmp_path: Path, reason: dict[str, object], right: float) -> None:
+    rows = [{"id": key, "output": text} for key, text in TEXTS.items()]
+    found = graded(tmp_path, lines([{**rows[0], **reason}, *rows[1:]]), name="p.jsonl")
+    assert accuracies(found)["all"] == (right, 4)
+
+
 def test_another_right_answer_in_the_file_is_told(tmp_path: Path) -> None:
     found = graded(tmp_path, {key: {"prediction": place, "answer": 3} for key, place in RIGHT.items()})
     assert any("4 rows name another right answer" in note for note in found.notes) and found.exit_code == 0

@@ -3,8 +3,8 @@ import sys
 from pathlib import Path
 
 from aot.config import parse_config
-from aot.pipeline.evaluate import learned_ids, plan_predictors
-from aot.records import Lesson
+from aot.pipeline.evaluate import learned_ids, plan_predictors, teacher_prediction
+from aot.records import Lesson, Question, Trace
 from aot.runs import RunFolder, publish_rows
 
 HEAVY = ("video_data.shards", "cv2", "decord", "av", "torchvision", "PIL")
@@ -28,6 +28,19 @@ def test_lessons_tell_which_questions_an_arm_learned_from(tmp_path: Path) -> Non
     lessons = [Lesson(question_id=id_, mode="reason", rationale="Answer: 1") for id_ in ("a", "b", "a")]
     publish_rows(run.arm("pre") / "lessons.jsonl", lessons)
     assert learned_ids(run, parse_config(raw, source="test")) == {"pre": {"a", "b"}}
+
+
+def test_a_chat_teachers_cut_reply_is_told_as_cut_and_its_whole_ones_as_whole() -> None:
+    question = Question(id="q", dataset="d", split="test", kind="k", text="?", answer="2", answer_type="integer",
+                        group="q")  # fmt: skip
+    row = {"question_id": "q", "sample_index": 0, "teacher": "chat:m", "config_digest": "0", "usage": {"chat_calls": 1}}
+    cut = {"status": "failed", "error": {"boundary": "chat", "message": "cut off", "reason": "truncated"}}
+    lost = {"status": "failed", "error": {"boundary": "chat", "message": "gone", "reason": "timeout"}}
+    for made, reason in (({"status": "ok", "answer": "2"}, "stop"), (cut, "length"), (lost, "")):
+        said = teacher_prediction(Trace.model_validate({**row, **made}), question)
+        assert (said.finish_reason, said.answer) == (reason, "2" if reason == "stop" else None)
+    drawn = Trace.model_validate({**row, "status": "ok", "answer": "2", "usage": {}})
+    assert teacher_prediction(drawn, question).finish_reason == "", "nobody generated it"
 
 
 def test_evaluating_and_reporting_text_imports_nothing_of_video() -> None:

@@ -1,5 +1,6 @@
 """A small run folder made of real records: clips, traces, verdicts, predictions and metrics that fit together."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from aot.filtering.funnel import FaultScore, FaultTotals, FilterCount, Funnel
 from aot.records import (
     ClipAnnotation,
     MediaRef,
+    MetricRow,
     PlantedFault,
     Prediction,
     Question,
@@ -223,3 +225,15 @@ def _funnel(kept: int, dropped: int) -> Funnel:
     faults = FaultTotals(planted=9, caught=8, dropped_verified=8, precision=1.0, recall=8 / 9, kinds=(kind,))
     return Funnel(traces=kept + dropped, verified=kept + 2, natural_failures=dropped - 2, kept=kept, dropped=dropped,
                   by_filter={"answer_correct": dropped}, reasons=(reason,), faults=faults)  # fmt: skip
+
+
+def cut_replies(run: RunFolder, *, arm: str, mode: str, share: float) -> None:
+    """Write into the metrics of a run that the cap cut off so many replies of a student, and none of the others."""
+    rows = [MetricRow.model_validate(row) for row in json.loads(run.metrics.read_bytes())]
+    students = [row for row in rows if row.metric == "accuracy" and row.mode not in ("none", "likelihood")]
+    values = [share if (row.arm, row.mode) == (arm, mode) else 0.0 for row in students]
+    cut = [
+        row.model_copy(update={"metric": "truncated_rate", "value": value, "low": 0.0, "high": 1.0})
+        for row, value in zip(students, values, strict=True)
+    ]
+    publish_json(run.metrics, [row.model_dump(mode="json") for row in [*rows, *cut]])

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_run import read_frames, true_size
+from report_run import cut_replies, read_frames, true_size
 
 import aot.reporting.report as report_module
 from aot.config import RunConfig
@@ -190,6 +190,20 @@ def test_an_arm_that_saw_no_rationale_is_called_distilled_nowhere(make_run: Make
         assert named == [] and "distilled (saw no rationale)" in text
         assert "learns from what was kept" not in text and "better than" not in text
     assert "no student of this run" in texts[1] and "tags: [video]" in texts[1]
+
+
+def test_the_share_of_cut_replies_stands_beside_accuracies_of_a_video_run(make_run: MakeRun) -> None:
+    run, config = make_run()
+    cut_replies(run, arm="base", mode="direct", share=0.875)
+    write_card(run, config)
+    summary, card = "\n".join(summary_lines(run)), run.model_card.read_text(encoding="utf-8")
+    page = " ".join(page_of(run, config).text.split())
+    assert re.search(r"base +\d+\.\d% \[.*\] n=\d+, 87\.5% cut off", summary)
+    assert re.search(r"distilled +\d+\.\d% \[.*\] n=\d+, 0\.0% cut off", summary)
+    assert re.search(r"\| base \| direct \| \d+\.\d% \[[^|]*\] n=\d+, 87\.5% cut off \|", card)
+    assert page.count("n=8, 87.5% cut off") >= 2 and "cut off by the cap" in page, "headline, kinds and quality"
+    told = "student.max_answer_tokens cut off more than 5% of the replies of base, direct (87.5% on test"
+    assert all(told in text for text in (summary, card.replace("\\", ""), page))
 
 
 def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_run: MakeRun) -> None:

@@ -3,10 +3,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from report_run import cut_replies
 from test_report import HOSTILE, Page
 from text_run import build_text_run
 
 from aot.config import RunConfig
+from aot.records import Prediction
 from aot.reporting.card import write_card
 from aot.reporting.load import load_run
 from aot.reporting.summary import summary_lines
@@ -21,7 +23,7 @@ from aot.reporting.text_tables import (
     structure_grid,
     transfer_grids,
 )
-from aot.runs import RunFolder, publish_json
+from aot.runs import RunFolder, publish_json, publish_rows, read_rows
 
 MakeTextRun = Callable[..., tuple[RunFolder, RunConfig]]
 NAMES = ["base, answer at once", "base, reasoning first", "answers_only", "pre", "post", "adaptive", "own", "shuffled",
@@ -51,6 +53,39 @@ def test_every_student_and_the_teacher_stand_in_the_tables(make_run: MakeTextRun
     assert gap.columns == ("ood_terms", "ood_names", "ood_family") and gap.title == "gap to test"
     assert [row.label for row in tokens.rows] == NAMES[:-1], "nobody counted the teacher's tokens"
     assert "steps=3-4" in [row.label for row in kind_grids(results)[0].rows]
+
+
+def test_the_share_of_cut_replies_stands_beside_accuracies_of_a_text_run(make_run: MakeTextRun) -> None:
+    run, config = make_run()
+    cut_replies(run, arm="base", mode="reason", share=0.875)
+    results = results_of(load_run(run, door="text"), config)
+    answers = answer_grid(results)
+    assert answers and answers.columns[:2] == ("accuracy", "cut off by the cap")
+    shares = {row.label: row.cells[1].text.split()[0] if row.cells[1] else None for row in answers.rows}
+    assert (shares["base, reasoning first"], shares["pre"], shares["teacher"]) == ("87.5%", "0.0%", None)
+    assert "cut off by the cap" in [grid.title for grid in transfer_grids(results)]
+    kinds = kind_grids(results)[0].rows[0].cells
+    assert [", 87.5% cut off" in (cell.text if cell else "") for cell in kinds[:3]] == [False, True, False]
+    write_card(run, config)
+    summary, card = "\n".join(summary_lines(run)), run.model_card.read_text(encoding="utf-8")
+    page = " ".join(page_of(run, config).text.split())
+    assert re.search(r"base, reasoning first +\d+\.\d% \[.*tokens, 87\.5% cut off", summary)
+    assert re.search(r"\| base, reasoning first \| \d+\.\d% [^|]*\| 87\.5% ", card)
+    told = "student.max_rationale_tokens cut off more than 5% of the replies of base, reason (87.5% on test). A cut"
+    assert all(told in text for text in (summary, card.replace("\\", ""), page))
+
+
+def test_a_cut_reply_is_told_as_such_in_the_gallery(make_run: MakeTextRun) -> None:
+    run, config = make_run(gallery=12)
+    path = run.predictions / "all.jsonl"
+    rows = [
+        row.model_copy(update={"answer": None, "finish_reason": "length"} if row.arm == "pre" else {})
+        for row in read_rows(path, Prediction)
+    ]
+    publish_rows(path, rows)
+    held = next(panel for panel in text_gallery(load_run(run, door="text"), config) if panel.replies)
+    said = {reply.arm: (reply.said, reply.mark) for reply in held.replies}
+    assert said["pre"] == ("cut off before its end", "none") and said["own"][1] in ("right", "wrong")
 
 
 def test_studies_and_choices_have_tables_of_their_own(make_run: MakeTextRun) -> None:
@@ -122,7 +157,7 @@ def test_rounds_tell_chains_accuracy_and_the_share_of_the_full_accuracy(make_run
     (view,) = rounds_views(data, config)
     first, last = view.rows
     assert first[:7] == ("0", "6", "6", "0", "40", "9", "50.0% [40.0, 60.0] n=30")
-    assert last[:4] == ("final student", "15", "6", "9")
+    assert last[:4] == ("final student", "15", "6", "9") and (first[7], last[7]) == ("12.5%", "not known")
     assert full and re.fullmatch(rf"{0.6 / full.value:.1%} \[\d+\.\d, \d+\.\d\] n=30", last[-1])
 
 

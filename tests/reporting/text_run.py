@@ -98,7 +98,7 @@ def build_text_run(root: Path, *, size: int = 30, hostile: str = "", gallery: in
     publish_json(run.teacher_stats, {"planner": "procedural", "questions": len(questions), "samples": len(traces)})
     publish_json(run.arm("own") / "rounds.json", [
         {"round": 0, "teacher_chains": 6, "own_chains": 0, "sampled": 40, "new_chains": 9, "split": "test",
-         "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": size},
+         "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": size, "truncated_rate": 0.125},
         {"round": 1, "teacher_chains": 6, "own_chains": 9, "sampled": 0, "new_chains": 0, "split": "test",
          "accuracy": 0.6, "low": 0.5, "high": 0.7, "n": size}])  # fmt: skip
     for arm in ("answers_only", "pre"):

@@ -38,6 +38,14 @@ def test_predictions_come_in_question_order_and_parse(trained: Any) -> None:
     assert all(0 < p.completion_tokens <= 40 and p.prompt_tokens > 40 for p in reason)
 
 
+def test_a_reply_about_frames_that_is_cut_has_no_answer(trained: Any) -> None:
+    student, run, config = trained
+    short = replace(student, config=student.config.model_copy(update={"max_answer_tokens": 1}))
+    assert {(p.answer, p.finish_reason) for p in ask((short, run, config), "direct")} == {(None, "length")}
+    whole = [p for p in ask(trained, "direct") if p.finish_reason == "stop"]
+    assert len(whole) >= 6 and all(p.answer for p in whole)
+
+
 def test_batches_do_not_change_answers(trained: Any) -> None:
     alone = [(p.question_id, p.raw_text) for p in ask(trained, "reason", batch_size=1)]
     assert [(p.question_id, p.raw_text) for p in ask(trained, "reason", batch_size=7)] == alone

@@ -1,11 +1,14 @@
 """Text students answer in four modes: each stops where it should, chooses with probabilities, and draws again alike."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from text_kit import THINKING_TEMPLATE, save_text_base, steps_of, sums, text_config, text_run
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
+from aot.evaluation.scoring import score
 from aot.records import THOUGHT_MODES, Prediction
 from aot.student.generation import LineMarks, line_marks, write_replies
 from aot.student.loading import Student, load_student
@@ -29,6 +32,11 @@ def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def ask(student: Student, mode: Any, *, batch_size: int = 5, **more: Any) -> list[Prediction]:
     return list(predict(student, sums(), arm="x", mode=mode, batch_size=batch_size, **more))
+
+
+def cap(student: Student, **tokens: int) -> Student:
+    """The same student with other caps on its replies."""
+    return replace(student, config=student.config.model_copy(update=tokens))
 
 
 def test_each_mode_gives_the_reply_of_its_lessons(student: Student) -> None:
@@ -74,6 +82,31 @@ def test_a_given_thought_is_taken_and_counted(student: Student) -> None:
     assert all(p.completion_tokens > len(("At", " ", "once", ".", "\n", "Answer", ":", " ")) for p in made)
 
 
+def test_a_reply_cut_in_the_middle_of_its_number_has_no_answer(student: Student) -> None:
+    whole = next(p for p in ask(student, "reason") if len(p.answer or "") == 2 and p.finish_reason == "stop")
+    (question,) = (q for q in sums() if q.id == whole.question_id)
+    for missing, finish_reason in ((0, "stop"), (1, "length"), (2, "length"), (5, "length")):
+        capped = cap(student, max_rationale_tokens=whole.completion_tokens - missing)
+        (made,) = predict(capped, [question], arm="x", mode="reason", batch_size=1)
+        assert (made.answer, made.finish_reason) == (whole.answer if finish_reason == "stop" else None, finish_reason)
+        assert score(made, question).state == ("scored" if finish_reason == "stop" else "no_answer")
+    assert made.raw_text and whole.raw_text.startswith(made.raw_text), "what it said is kept"
+
+
+@pytest.mark.parametrize("mode", ["direct", "explain", "adaptive"])
+def test_a_cut_reply_is_no_answer_in_any_mode(student: Student, mode: str) -> None:
+    capped = cap(student, max_answer_tokens=1, max_rationale_tokens=1)
+    cut, whole = ask(capped, mode), ask(student, mode)
+    assert {(p.answer, p.finish_reason) for p in cut} == {(None, "length")}
+    assert sum(p.finish_reason == "stop" and p.answer is not None for p in whole) >= 8
+
+
+def test_drawn_replies_tell_how_they_ended(student: Student) -> None:
+    capped = cap(student, max_rationale_tokens=3)
+    made = list(sample(capped, sums(2), mode="reason", samples=2, temperature=0.5, seed=0, batch_size=4))
+    assert {(p.answer, p.finish_reason) for row in made for p in row} == {(None, "length")}
+
+
 def test_batches_do_not_change_replies(student: Student) -> None:
     for mode in ("reason", "adaptive"):
         alone = [p.raw_text for p in ask(student, mode, batch_size=1)]
@@ -100,6 +133,21 @@ def test_samples_are_the_same_for_the_same_call_and_differ_among_themselves(stud
     assert drawn(1) == first
     assert drawn(2) != first
     assert any(len(set(row)) > 1 for row in first)
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, GPT2Config])
+def test_a_reply_ends_where_the_context_of_the_model_does(student: Student, kind: Any) -> None:
+    size = len(student.renderer.tokenizer)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 40}
+    config = kind(**small, vocab_size=size, eos_token_id=None, bos_token_id=None)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.get_output_embeddings().weight.data[list(student.renderer.end_ids)] = 0  # so that nothing ends by itself
+    endless = replace(student, model=model)
+    prompts = [tuple(range(5, 5 + count)) for count in (30, 10, 12, 38)]
+    replies = write_replies(endless, prompts, max_tokens=25)
+    assert [len(reply) for reply in replies] == [11, 25, 25, 3]
+    assert replies == [write_replies(endless, [prompt], max_tokens=25)[0] for prompt in prompts]
 
 
 def test_a_question_that_cannot_be_asked_is_a_row_with_an_error(student: Student) -> None:

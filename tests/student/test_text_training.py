@@ -13,10 +13,11 @@ import pytest
 import torch
 from student_kit import assert_same_gradients, first_gradient, read_lines
 from text_kit import SIZES, lessons_of, save_text_base, sums, text_config, text_run, text_tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from aot.config import RunConfig
 from aot.errors import CheckpointError, GuardStop, SourceError
+from aot.pipeline.plan import students_mb
 from aot.records import Lesson
 from aot.runs import RunFolder
 from aot.student.collate import LessonCollator
@@ -169,6 +170,19 @@ def test_text_arm_learns_and_says_how_it_was_packed(base: Path, tmp_path: Path) 
     load_student(str(base), adapter=run.arm("all"), config=config.student)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "rates"), [(0, [1, 0.75, 0.5, 0.25]), (2, [0.5, 1, 1, 0.5]), (8, [0.125, 0.25, 0.375, 0.5])]
+)
+def test_the_first_step_learns_at_a_rate_above_zero(
+    warmup: int, rates: list[float], base: Path, tmp_path: Path
+) -> None:
+    config = text_config(base, max_steps=4, save_steps=4, warmup_steps=warmup, learning_rate=0.02)
+    run = text_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    rows = read_lines(run.arm("all") / "metrics.jsonl")
+    assert [row["lr"] for row in rows] == pytest.approx([0.02 * rate for rate in rates])
+
+
 def test_unknown_model_types_and_zero_pack_tokens_are_padded_and_say_why(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +230,26 @@ def test_full_fine_tuning_trains_every_weight_and_loads_under_the_same_contract(
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         load_student(str(base), adapter=run.arm("all"), config=config.student)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("save_steps", [2, 4])
+def test_the_planned_disk_is_what_training_takes(tuning: str, save_steps: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = text_tokenizer()
+    wide = {"hidden_size": 192, "intermediate_size": 512, "tie_word_embeddings": tuning == "full"}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**{**SIZES, **wide}, vocab_size=len(tokenizer)))
+    model.save_pretrained(tmp_path / "base", max_shard_size="1MB")
+    tokenizer.save_pretrained(tmp_path / "base")
+    arm = {"order": "pre", **(FULL if tuning == "full" else {})}
+    lora = {} if tuning == "full" else {"lora": {"rank": 64, "alpha": 8}}
+    config = text_config(tmp_path / "base", arm=arm, max_steps=6, save_steps=save_steps, **lora)
+    run = text_run(tmp_path / "run", config)
+    train_arm(run, config, config.train.arms[0])
+    taken = sum(path.stat().st_size for path in run.arm("all").rglob("*") if path.is_file())
+    checkpoint = sum(p.stat().st_size for p in run.arm("all").glob("checkpoints/checkpoint-6/*"))
+    extra = checkpoint if save_steps == 2 else 0  # the third is whole before the first goes
+    assert taken > 1e6 and students_mb(config) == pytest.approx((taken + extra) / 1e6, rel=0.1)
 
 
 def test_text_student_needs_no_video_package(base: Path, tmp_path: Path) -> None:

@@ -139,15 +139,37 @@ def test_an_own_chain_must_have_the_right_answer_and_right_steps(questions: dict
     good = solve(question, granularity="coarse", seed=0, config_digest="x").rationale
     wrong_answer = good.rpartition(" ")[0] + " 1"
     without_steps = good.rpartition("\n")[2]
-    assert verified_chain([wrong_answer, without_steps], question, config()) is None
-    found = verified_chain([wrong_answer, good], question, config())
+    assert verified_chain(said(question, wrong_answer, without_steps), question, config()) is None
+    found = verified_chain(said(question, wrong_answer, good), question, config())
     assert found is not None and (found.rationale, found.sample_index, found.teacher) == (good, 1, "self")
+
+
+def test_a_chain_that_was_cut_off_is_no_own_chain(questions: dict[str, Question]) -> None:
+    question = next(q for q in questions.values() if q.kind == "sum" and q.state["steps"] == 3)
+    good = solve(question, granularity="coarse", seed=0, config_digest="x").rationale
+    (whole,) = said(question, good)
+    cut = whole.model_copy(update={"finish_reason": "length"})
+    assert verified_chain([cut], question, config()) is None, "it may have been about to go on"
+    found = verified_chain([cut, whole], question, config())
+    assert found is not None and found.sample_index == 1
+
+
+def test_a_way_whose_reply_was_cut_off_is_not_right(questions: dict[str, Question]) -> None:
+    question = next(iter(questions.values()))
+    made = answers(question, [True, True, True], [3, 9, 20])
+    made[0] = made[0].model_copy(update={"answer": None, "finish_reason": "length"})
+    assert label_of(question, WAYS, made).label == "short"
 
 
 def test_steps_of_helpers_are_planned() -> None:
     plan = {order: planned_steps(arm(order), config()) for order in ORDERS}
     assert plan == {"answers_only": 10, "pre": 10, "post": 10, "adaptive": 20}
     assert planned_steps(arm("pre", chains="self"), config()) == 40
+
+
+def said(question: Question, *texts: str) -> list[Prediction]:
+    row = {"question_id": question.id, "arm": "a", "mode": "reason", "answer": None, "finish_reason": "stop"}
+    return [Prediction.model_validate({**row, "raw_text": text}) for text in texts]
 
 
 def answers(question: Question, right: list[bool], tokens: list[int]) -> list[Prediction]:

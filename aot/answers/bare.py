@@ -27,16 +27,21 @@ _AFTER = re.compile(r"(\s?)([%°$€£¥₹¢]|[^\W\d_]+\.?(?:\s?\^\s?\{?[23]\}?
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z.])\s?(?:\^\s?\{?\s?[23]\s?\}?|[²³])")
 _SCALED = frozenset({
     "k", "K", "M", "B", "b", "bn", "mn", "mil", "mio", "G", "T", "hundreds", "thousands", "millions", "squared",
-    "cubed", "factorial", "score", "gross",
+    "cubed", "factorial", "score", "gross", "ish", "plus", "fold", "odd",
 })  # fmt: skip
 _CHANGES = frozenset({
-    "about", "above", "almost", "approximately", "around", "at", "before", "below", "but", "cubed", "double",
-    "doubled", "except", "factorial", "half", "halves", "if", "instead", "least", "maybe", "minus", "most",
-    "nearly", "negative", "never", "no", "nor", "not", "or", "over", "perhaps", "plus", "quarter", "roughly",
-    "squared", "step", "than", "third", "times", "to", "triple", "under", "unless", "until", "up", "versus",
-    "wrong", "between", "from", "root", "choice", "option", "question", "problem", "part", "line", "number", "a.m",
-    "p.m", "am", "pm", "o'clock",
+    "about", "above", "almost", "approximately", "around", "before", "below", "but", "cannot", "cos", "cubed", "double",
+    "doubled", "except", "excluding", "exp", "factorial", "false", "fold", "from", "guess", "half", "halves", "if",
+    "incorrect", "instead", "least", "ln", "log", "maybe", "minus", "mod", "most", "nearly", "negative", "neither",
+    "never", "no", "nor", "not", "or", "over", "perhaps", "pi", "plus", "quarter", "root", "roughly", "sin", "sqrt",
+    "squared", "tan", "than", "third", "times", "to", "triple", "unclear", "under", "unknown", "unless", "unlikely",
+    "until", "versus", "without", "wrong", "between", "a.m", "p.m", "am", "pm", "o'clock",
 }) | set(NUMBER_WORDS)  # fmt: skip
+"""Words that make the number beside them another one, or no statement."""
+_LEADS_ELSEWHERE = re.compile(
+    r"\b(?:step|option|question|problem|part|line|number|no\.|choice|case|equation|by|every|each|multiples? of|"
+    r"factors? of|divisors? of|powers? of|out of|rest of|some of|most of|all of|base)\s*$", re.IGNORECASE,
+)  # fmt: skip
 _PLAIN_WORDS = re.compile(r"[\s\w.,;:'’%°$€£¥₹¢/()\-]*")
 
 
@@ -57,7 +62,8 @@ def bare_number(answer: str) -> BareNumber | None:
     >>> [bare_number(text) for text in ("5 or 6", "about 5", "5k", "half of 10", "5 squared")]
     [None, None, None, None, None]
     """
-    text = re.sub(r"(?<=[A-Za-z])!$", "", with_plain_fractions(undressed(answer)).strip("*_ ")).rstrip(". ")
+    text = " ".join(with_plain_fractions(undressed(answer)).strip("*_ ").split())
+    text = re.sub(r"(?<=[A-Za-z])!$", "", text).rstrip(". ")
     if not text or len(text) > _MAX_CHARS or "approx" in text:
         return None
     if not re.search("[0-9]", text):
@@ -79,6 +85,12 @@ def bare_number(answer: str) -> BareNumber | None:
         return None
     negative = before.rstrip().endswith("-$") or before.strip() in ("-", "-$")
     return BareNumber(-value if negative else value, _unit(before, text[numbers[0].end() :]))
+
+
+def may_be_algebra(answer: str, number: BareNumber) -> bool:
+    r"""Whether the unit could be variables that a formula multiplies the number with: `5t`, but not `5\text{ m}`."""
+    written_as_words = re.search(r"\\(?:text|mathrm|mbox|rm)", answer)
+    return len(number.unit.rstrip("^{}23")) <= 2 and number.unit.isalpha() and not written_as_words
 
 
 def compare_bare(answer: BareNumber, gold: BareNumber) -> Grade:
@@ -127,6 +139,8 @@ def _changes_nothing(before: str, after: str) -> bool:
     if not (_PLAIN_WORDS.fullmatch(before.replace("-$", "$")) and _PLAIN_WORDS.fullmatch(after)):
         return False
     words = {word.casefold().strip(".,;:'") for word in re.split(r"[\s/\-]+", f"{before} {after}")}
+    if _LEADS_ELSEWHERE.search(before):
+        return False
     if words & _CHANGES or re.search(r"n['’]t\b", f"{before}{after}"):
         return False
     if before and before[-1].isalnum() and not _SIGN.fullmatch(before.strip().rpartition(" ")[2]):
@@ -135,7 +149,7 @@ def _changes_nothing(before: str, after: str) -> bool:
         return True
     follows = _AFTER.match(after)
     first = (follows[2] or "").rstrip(".") if follows else None
-    if first is None or first in _SCALED:
+    if first is None or first in _SCALED or (len(first) == 1 and first.isalpha() and not _is_known(first)):
         return False
     glued = bool(first) and not (follows and follows[1]) and first[0].isalpha()
     return not glued or _is_known(first) or (len(first) > 2 and first.casefold() not in ("nd", "rd", "th", "st"))

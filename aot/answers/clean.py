@@ -6,7 +6,7 @@ Pure text in, text out; what is left means the same and is still not understood 
 import re
 import unicodedata
 
-_DRESSED = re.compile(r"[^\x20-\x7e]|[\\$*{]")
+_DRESSED = re.compile(r"[^\x20-\x7e]|[\\$*{`\"]")
 _CHARACTERS = str.maketrans(
     {
         "−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/", "⁄": "/",
@@ -16,7 +16,10 @@ _CHARACTERS = str.maketrans(
         "（": "(", "）": ")", "＄": "$", "٪": "%",
     }
 )  # fmt: skip
-_DELIMITED = re.compile(r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\*\*(.+)\*\*", re.DOTALL)
+_DELIMITED = re.compile(
+    r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\*\*(.+)\*\*|\*([^*]+)\*|`+([^`]+)`+|\"([^\"]+)\"|“([^“”]+)”",
+    re.DOTALL,
+)
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathsf|mbox|boxed|fbox)\s?\{([^{}]*)\}")
 _SPACING = re.compile(r"(?<!\\)\\(?:(?:displaystyle|q?quad)(?=\W|_|$|[0-9a-z]+_)|[,;: ])")

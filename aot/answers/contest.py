@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from aot.answers import expressions, groups
-from aot.answers.bare import bare_number, compare_bare
+from aot.answers.bare import bare_number, compare_bare, may_be_algebra
 from aot.answers.clean import undressed
 from aot.answers.forms import Grade
 from aot.answers.intervals import as_interval
@@ -47,7 +47,8 @@ def compare_contest(answer: str, gold: str, question: Question) -> Grade:
     """Whether two answers are one value by the convention of contests; `cannot_tell` where that leaves it open."""
     bare, gold_bare = bare_number(answer), bare_number(gold)
     names = {_unchained(undressed(side))[1] for side in (answer, gold)} - {""}
-    if bare and gold_bare and len(names) < 2:
+    algebra = any(side and may_be_algebra(text, side) for text, side in ((answer, bare), (gold, gold_bare)))
+    if bare and gold_bare and len(names) < 2 and not algebra:
         return compare_bare(bare, gold_bare)
     said, meant = contest_value(answer), contest_value(gold)
     if said is None or meant is None:
@@ -77,7 +78,7 @@ _OPEN = Grade("cannot_tell", "not_understood")
 
 def contest_value(text: str) -> _Value | None:
     """What an answer says without names, units and joining words; None if it cannot be taken apart."""
-    text = _QUOTED.sub(" ", undressed(text)).strip("' ").rstrip(".,; ")
+    text = " ".join(_QUOTED.sub(" ", undressed(text)).split()).strip("' ").rstrip(".,; ")
     if not text or len(text) > _MAX_CHARS or _PROSE.search(_JOINED.sub(", ", text)):
         return None
     if interval := as_interval(text):

@@ -78,6 +78,19 @@ def exact_number(text: str) -> Fraction | None:
     return _written(_MINUS_WORD.sub("-", text, count=1) if text[0] in "mMnN" else text)
 
 
+def decimal_text(value: Fraction) -> str:
+    """`value` in digits, without trailing zeros; empty if no decimal of twelve digits after the point is exact.
+
+    >>> decimal_text(Fraction(29)), decimal_text(Fraction(-5, 4)), decimal_text(Fraction(1, 3))
+    ('29', '-1.25', '')
+    """
+    scaled = value * 10**12
+    if scaled.denominator > 1:
+        return ""
+    digits = f"{abs(scaled.numerator):013d}"
+    return f"{'-' if value < 0 else ''}{digits[:-12]}.{digits[-12:]}".rstrip("0").rstrip(".")
+
+
 def why_no_number(text: str) -> str:
     """The countable reason for which `exact_number` gave None."""
     if len(text) > MAX_DIGITS and sum(character.isdigit() for character in text) > MAX_DIGITS:

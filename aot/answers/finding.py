@@ -12,20 +12,22 @@ from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
 from aot.answers.expressions import compare_latex, to_latex
 from aot.answers.forms import FoundAnswer, Slot
+from aot.answers.workers import one_deadline
 
-_DECLARED = re.compile(r"\b(?:final\s+)?answer(?:\*\*)?\s?:", re.IGNORECASE)
-_SAID = re.compile(r"\b(?:final\s+)?answer\s+is\b\s?:?", re.IGNORECASE)
+_DECLARED = re.compile(r"\b(?:final\s+)?(?:answer|ans)(?:\*\*|__?)?\s?[:：]", re.IGNORECASE)
+_SAID = re.compile(r"\b(?:final\s+)?answer\s+(?:is\b|equals\b|=)\s?[:：]?", re.IGNORECASE)
 _SAID_AGAIN = re.compile(
     r"(?:(?:so|thus|hence|therefore)\b,?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct)\s+)?answer\s+is\b\s?:?",
     re.IGNORECASE,
 )
-_HOPE = re.compile(r"[.!]?[\s*$]*(?:I|we)\s+hope\s+(?:it|this|that|the)\b.*", re.IGNORECASE)
+_HOPE = re.compile(r"(?<![A-Za-z])(?:I|we)\s+hope\s+(?:it|this|that|the)\b.*", re.IGNORECASE)
 """How few-shot prompts of MATH end: `I hope it is correct.`"""
 _TAG = re.compile(r"<(/?)(?:final[_ -]?)?answer>", re.IGNORECASE)
-_HEADING = re.compile(
-    r"^[ \t>#*_]*(?:(?:the|my|our)[ \t]+)?(?:final[ \t]+)?answer[ \t]*[*_]*[ \t]?:?[ \t]*[*_]*[ \t]*$",
-    re.IGNORECASE | re.MULTILINE,
+_ALONE = re.compile(r"^.*answer.*$", re.IGNORECASE | re.MULTILINE)
+_HEADINGS = frozenset(
+    f"{who}{kind}answer" for who in ("", "the ", "my ", "our ") for kind in ("", "final ", "correct ")
 )
+_MAX_HEADINGS = 20
 _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|start_header_id|user|eom_id)\|>|</s>|<(?:end|start)_of_turn>|<eos>|\[INST\]"
 )
@@ -82,7 +84,8 @@ def find_answer(text: str) -> FoundAnswer:
     spoken = text.rpartition("</think>")[2]
     if "<think>" in spoken:
         return FoundAnswer(None, "none")
-    return _stated(_first_turn(spoken))
+    with one_deadline():
+        return _stated(_first_turn(spoken))
 
 
 def _stated(spoken: str) -> FoundAnswer:
@@ -96,7 +99,7 @@ def _stated(spoken: str) -> FoundAnswer:
     if boxed:
         return _only(boxed, "boxed") if not tagged else FoundAnswer(None, "none")
     hashes = _lines_after(_HASHES, spoken)
-    if hashes and not _HEADING.fullmatch(hashes[-1]):
+    if hashes and not _is_heading(hashes[-1]):
         return _only(hashes, "hashes")
     if headed := _below_headings(spoken):
         return _only([_unboxed(_once(line)) for line in headed], "declared")
@@ -141,8 +144,10 @@ def _first_turn(spoken: str) -> str:
     ]
     starts += [found.start() for found in (_OPEN_BOX.search(spoken), _TAG.search(spoken)) if found]
     answered = min((start for start in starts if start >= 0), default=-1)
-    asked = _NEW_QUESTION.search(spoken) if answered >= 0 else None
-    return spoken[: asked.start()] if asked and asked.start() > answered else spoken
+    asked = _NEW_QUESTION.search(spoken)
+    if asked and (0 <= answered < asked.start() or exact_number(undressed(spoken[: asked.start()])) is not None):
+        return spoken[: asked.start()]
+    return spoken
 
 
 def _once(line: str) -> str:
@@ -160,7 +165,7 @@ def _tagged(text: str) -> tuple[list[str], bool]:
             start = tag.end()
         elif start is not None:
             inner = text[start : tag.start()].strip()
-            contents.append(_stated(inner).answer or "" if "\n" in inner else _unboxed(_once(inner)))
+            contents.append(_stated(inner).answer or "")
             start = None
     return contents, start is not None
 
@@ -168,13 +173,26 @@ def _tagged(text: str) -> tuple[list[str], bool]:
 def _below_headings(text: str) -> list[str]:
     """The paragraph below each line that says `Answer` and nothing else, where that is one line or one formula."""
     found = []
-    for heading in _HEADING.finditer(text):
+    headings = [line for line in _ALONE.finditer(text) if _is_heading(line[0])]
+    for heading in headings[-_MAX_HEADINGS:]:
         paragraph = text[heading.end() : heading.end() + 4 * _CLOSING_CHARS].lstrip("\n ").partition("\n\n")[0]
         lines = [line.strip() for line in paragraph.splitlines() if line.strip()]
         display = len(lines) == 3 and (lines[0], lines[2]) in (("$$", "$$"), ("\\[", "\\]"))
         if len(lines) == 1 or display:
-            found.append(_HOPE.sub("", "".join(lines)).removeprefix("**").removesuffix("**").strip())
+            found.append(_hopeless("".join(lines)))
     return found
+
+
+def _is_heading(line: str) -> bool:
+    """Whether a line says `Answer` and nothing else."""
+    return len(line) <= _CLOSING_CHARS and " ".join(line.strip(" \t>#*_:：").casefold().split()) in _HEADINGS
+
+
+def _hopeless(line: str) -> str:
+    """An answer without the hope that it is right, and without bold print."""
+    hope = _HOPE.search(line)
+    line = line[: hope.start()].rstrip(" .!*") if hope else line
+    return line.strip().removeprefix("**").removesuffix("**").strip()
 
 
 def _closing(text: str) -> FoundAnswer | None:
@@ -200,7 +218,7 @@ def _lines_after(mark: re.Pattern[str], text: str) -> list[str]:
     ends = [found.start() for found in marks[1:]] + [len(text)]
     rests = [text[found.end() : end] for found, end in zip(marks, ends, strict=False)]
     lines = [rest.strip(" \t").partition("\n")[0].strip() for rest in rests]
-    return [_HOPE.sub("", line).removeprefix("**").removesuffix("**").strip() for line in lines]
+    return [_hopeless(line) for line in lines]
 
 
 def _opens(found: re.Match[str], text: str) -> bool:

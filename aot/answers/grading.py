@@ -11,7 +11,7 @@ from itertools import zip_longest
 from string import ascii_uppercase
 
 from aot.answers import amounts, closed, expressions, groups, numeric, scored, times
-from aot.answers.bare import bare_number, hedges
+from aot.answers.bare import bare_number, hedges, may_be_algebra
 from aot.answers.contest import compare_contest
 from aot.answers.finding import plain
 from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
@@ -68,7 +68,8 @@ def parse_answer(answer: str | None, question: Question) -> ParsedAnswer:
     parsed = _PARSERS[question.answer_type](answer, question)
     if parsed.value is None and question.reading != "strict" and question.answer_type in _NUMBERS:
         number = bare_number(answer)
-        return ParsedAnswer(str(number.value), written=answer) if number else parsed
+        if number and not (question.reading == "contest" and may_be_algebra(answer, number)):
+            return ParsedAnswer(str(number.value), written=answer)
     return parsed
 
 

@@ -90,11 +90,12 @@ def _compare(said: _Group, meant: _Group) -> Grade:
     if [answer.casefold() for answer in answers] == [gold.casefold() for gold in golds]:
         return Grade("cannot_tell", "other_case")
     pairs = [(a, g) for a, g in zip(answers, golds, strict=True) if unordered or a != g]
-    if not unordered or len(pairs) == 1:
+    ordered = not unordered or len(pairs) == 1
+    if ordered:
         pairs = [inner for pair in pairs for inner in _taken_apart(*pair)]
     if not all(_MATH.search(a) and _MATH.search(g) and not _is_group(a) and not _is_group(g) for a, g in pairs):
         return Grade("wrong", "different")
-    return compare_latex([a for a, _ in pairs], [g for _, g in pairs], ordered=not unordered)
+    return compare_latex([a for a, _ in pairs], [g for _, g in pairs], ordered=ordered)
 
 
 def _is_group(element: str) -> bool:

@@ -20,7 +20,7 @@ def as_interval(text: str) -> str:
     >>> as_interval(r"-2 \le x < 7"), as_interval(r"x > 3 or x < 1"), as_interval("x = 3")
     ('[-2, 7)', '(3, \\infty) \\cup (-\\infty, 1)', '')
     """
-    parts = [_interval(part.strip()) for part in _OR.split(text)]
+    parts = [_interval(part.strip()) for part in _OR.split(" ".join(text.split()))]
     return " \\cup ".join(parts) if all(parts) else ""
 
 

@@ -82,7 +82,7 @@ def _math(fields: Mapping[str, Any]) -> Problem:
     answer = _short(plain_math(boxed))
     if not answer:
         raise RowProblem("no_answer", f"nothing is left of the boxed answer {boxed!r}")
-    kind = _optional(fields, "type") or _optional(fields, "subject") or "math"
+    kind = next((told for name in ("type", "subject", "problem_type") if (told := _optional(fields, name))), "math")
     chain = with_answer_line(solution, answer)
     return Problem(text, answer, (math_form(answer), "expression"), _slug(kind), chain, reading="contest")
 

@@ -1,7 +1,7 @@
 r"""Cases for matrices, for the conventions of data sets, and for places and forms in which models write answers.
 
-A line is `verdict | gold | answer`: R right, W wrong, ? cannot be told; a heading names the answer type and, where it is
-not strict, the reading. Every leniency stands beside the near-miss that it must not let through.
+A line is `verdict | gold | answer`: R right, W wrong, ? cannot be told; a heading names the answer type and, where it
+is not strict, the reading. Every leniency stands beside the near-miss that it must not let through.
 """
 
 TABLE = r"""

@@ -42,6 +42,7 @@ _LEADS_ELSEWHERE = re.compile(
     r"\b(?:step|option|question|problem|part|line|number|no\.|choice|case|equation|by|every|each|multiples? of|"
     r"factors? of|divisors? of|powers? of|out of|rest of|some of|most of|all of|base)\s*$", re.IGNORECASE,
 )  # fmt: skip
+_MORE_FOLLOWS = re.compile(r"^\s?and\b|\band\s(?:an?\s)?(?:bit|some|change|more|something|little)\b", re.IGNORECASE)
 _PLAIN_WORDS = re.compile(r"[\s\w.,;:'’%°$€£¥₹¢/()\-]*")
 
 
@@ -139,7 +140,7 @@ def _changes_nothing(before: str, after: str) -> bool:
     if not (_PLAIN_WORDS.fullmatch(before.replace("-$", "$")) and _PLAIN_WORDS.fullmatch(after)):
         return False
     words = {word.casefold().strip(".,;:'") for word in re.split(r"[\s/\-]+", f"{before} {after}")}
-    if _LEADS_ELSEWHERE.search(before):
+    if _LEADS_ELSEWHERE.search(before) or _MORE_FOLLOWS.search(after):
         return False
     if words & _CHANGES or re.search(r"n['’]t\b", f"{before}{after}"):
         return False

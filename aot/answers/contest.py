@@ -62,7 +62,7 @@ def compare_contest(answer: str, gold: str, question: Question) -> Grade:
             return Grade("cannot_tell", "other_names")
         said, meant = _by_name(said), _by_name(meant)
     kinds = {said.kind, meant.kind}
-    if kinds == {"tuple", "list"}:
+    if kinds == {"tuple", "list"} or (kinds == {"tuple"} and (said.names or meant.names)):
         said, meant = _bracketed(said, "()"), _bracketed(meant, "()")
     elif kinds & {"list", "set"} and kinds <= {"list", "set", "one"}:
         said, meant = _bracketed(said, "{}"), _bracketed(meant, "{}")
@@ -170,7 +170,7 @@ def _single(text: str, unit: str) -> _Value:
 
 
 def _bracketed(side: _Value, brackets: str) -> _Value:
-    if side.kind == "tuple" and side.text[:1] == "(" and groups.closes_at_end(side.text) and not side.names:
+    if side.kind == "tuple" and side.text[:1] == "(" and groups.closes_at_end(side.text) and len(side.names) < 2:
         return side
     return _Value("tuple", f"{brackets[0]}{side.text}{brackets[1]}")
 

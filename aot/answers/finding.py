@@ -43,7 +43,8 @@ _CONCLUDES = re.compile(
 )
 _HEDGED = re.compile(
     r"n't\b|\?|\b(?:not|never|no|if|or|maybe|perhaps|about|approximately|around|roughly|nearly|almost|least|most|than|only|"
-    r"should|would|could|might|need|needs|let|first|then|next|step)\b", re.IGNORECASE,
+    r"should|would|could|might|need|needs|let|first|then|next|step|however|"
+    r"but|instead|wrong|check|suppose|assume)\b", re.IGNORECASE,
 )  # fmt: skip
 _NUMBER = re.compile(r"[0-9]+(?:[,.][0-9]+)*")
 _RESULT = re.compile(r"=[ \t]*[$€£]?[ \t]*(-?[0-9]+(?:[,.][0-9]+)*)")

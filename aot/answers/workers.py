@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-DEADLINE_S = 0.95
+DEADLINE_S = 0.9
 """For one comparison, once the worker runs: with all that stands around it, an answer costs no more than a second."""
 START_LIMIT_S = 180.0
 """For starting a worker: importing sympy takes seconds, much longer from a cold disk."""

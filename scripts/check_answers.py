@@ -2,10 +2,12 @@
 
     python scripts/check_answers.py FILE...
 
-A file has one JSON object a line with the fields `gold`, `reply` and `right`; `right` is true or false, or a verdict:
-right, wrong, cannot_tell. `dataset` says how the gold is written and by which convention it is compared: gsm8k, math,
-own (as a text_jsonl file, strictly, with `answer_type` and `reading` if wanted). Without it, or with another name, the
-pair is read as those of other projects are (text_cot/datasets/foreign.py): a laxer convention that no run uses.
+A file has one JSON object a line with the fields `gold`, `reply` (or `pred`, `prediction`) and `right` (or
+`expected`), which is true or false, 1 or 0, or a verdict: right, wrong, cannot_tell. `dataset` says how the gold is
+written and by which convention it is compared: gsm8k, math, own (as a text_jsonl file, strictly, with `answer_type`
+and `reading` if wanted). Without it, or with another name, the pair is read as those of other projects are
+(text_cot/datasets/foreign.py): a laxer convention that no run uses, with decimals compared to `precision` digits
+where a row names them.
 
 Prints for each file how many pairs agree, each pair that does not, and the slowest pair; all pairs are graded twice, so
 that a second look at the same pair is timed too. The start of the worker process is told apart. Where `right` is true
@@ -35,6 +37,7 @@ _VERDICTS = ("right", "wrong", "cannot_tell")
 _DATASETS: dict[str, FileKind] = {
     "gsm8k": "gsm8k", "math": "math", "numina": "math", "own": "text_jsonl", "text_jsonl": "text_jsonl",
 }  # fmt: skip
+_OTHER_NAMES = {"pred": "reply", "prediction": "reply", "expected": "right"}
 _OWN = ("answer_type", "reading", "choices")
 
 
@@ -91,7 +94,12 @@ def read_pairs(path: Path) -> list[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         row = json.loads(line)
+        if isinstance(row, dict):
+            row |= {name: row[other] for other, name in _OTHER_NAMES.items() if other in row and name not in row}
         known = isinstance(row, dict) and isinstance(row.get("gold"), str) and isinstance(row.get("reply"), str)
+        digits = row.get("precision") if isinstance(row, dict) else None
+        if not (digits is None or (isinstance(digits, int) and 0 <= digits <= 30)):
+            raise ValueError(f"line {number} has precision {digits!r}; a whole number of digits, 0 to 30, is fine")
         if not known or not (row.get("right") in _VERDICTS or row.get("right") in (True, False)):
             raise ValueError(f"line {number} needs the texts gold and reply, and right: true, false or a verdict")
         rows.append((number, row))
@@ -104,7 +112,7 @@ def judge(place: str, row: dict[str, Any]) -> Judged:
     try:
         kind = _DATASETS.get(str(row.get("dataset", "")))
         if kind is None:
-            found = grade_foreign(row["gold"], row["reply"])
+            found = grade_foreign(row["gold"], row["reply"], digits=row.get("precision"))
         else:
             question = gradable(problem_of(row, kind), id=place, dataset=kind, split="test", group=place)
             found = grade(find_answer(row["reply"]).answer, question)

@@ -85,9 +85,10 @@ def parse_choice(answer: str, question: Question) -> ParsedAnswer:
     Where letters count (`Question.answer_index`), the value is the letter, and a text that several options share names
     none of them.
     """
+    options = [plain(choice) for choice in question.choices]
+    answer = answer if plain(answer) in options else undressed(answer)
     if question.answer_index is not None:
         return _by_letter(answer, question)
-    options = [plain(choice) for choice in question.choices]
     named: set[str] = {option for option in options if option == plain(answer)}
     letter = _LETTER.fullmatch(answer.strip())
     both = LETTER_AND_TEXT.fullmatch(answer.strip())
@@ -146,7 +147,7 @@ def _count_options(answer: str, options: list[str]) -> int:
 
 def parse_yes_no(answer: str, question: Question) -> ParsedAnswer:
     """Yes or no alone; true or false instead where the gold answer is one of them, and never mixed."""
-    text = plain(answer)
+    text = plain(undressed(answer))
     pair = {"true", "false"} if plain(question.answer) in ("true", "false") else {"yes", "no"}
     if text in pair:
         return ParsedAnswer(text)

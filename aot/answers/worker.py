@@ -30,6 +30,9 @@ _WARM_UP = (
     (r"\sin^2 x+\cos^2 x", "1"), (r"e^{2x}", "e^{x}"), (r"2\pi", "6.28"), ("4+3i", "4-3i"), ("f(x)", "f(y)"),
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}"), ("x_1+x_2", "x_2-x_1"),
     (r"F_n=\sum_{k=0}^{n-1} a_k b_k", r"F_n=\sum_{k=0}^{n-1} b_k a_k"), (r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"),
+    (r"\sum_{k=0}^{n-1} F_{k} F_{n-k-1}", r"\sum_{k=0}^{n-2} F_{n-k-2} F_{k}"), (r"[0, 1) \cup (2, \infty)", "(1, 2]"),
+    (r"10^{\frac{-5+\sqrt{13}}{6}}", r"\frac{\sqrt{\sqrt{11}+2}}{15+2\sqrt{33}}"), (r"\{1, -2\}", r"(1, \sqrt[3]{x})"),
+    ("y=-\\frac{1}{2}x+3", "2x+4y-3=0"), (r"\begin{pmatrix}\frac{1}{3\sqrt{x}}\\-\sin(x)\end{pmatrix}", "x_{n-1}"),
     (r"\binom{4}{2}", "6"), (r"\tan \theta", r"\frac{1}{\cot \theta}"),
 )  # fmt: skip
 

@@ -35,17 +35,19 @@ _PROSE = re.compile(r"(?<![A-Za-z\\])[A-Za-z']{2,}\s+(?:[A-Za-z']{2,}(?![A-Za-z'
 _WORDS_ONLY = re.compile(r"\$?\\text\s?\{\s?([0-9]+)\s?\}\$?")
 
 
-def grade_foreign(gold: str, reply: str) -> Grade:
+def grade_foreign(gold: str, reply: str, *, digits: int | None = None) -> Grade:
     """What a reply is worth against a gold, both as another project wrote them.
+
+    Decimals are compared to `digits` after the point where the pair names them; else to those that are written.
 
     Raises:
         RowProblem: no answer type fits the gold.
     """
     with one_deadline():
-        return _grade(_undoubled(gold), _undoubled(reply))
+        return _grade(_undoubled(gold), _undoubled(reply), digits)
 
 
-def _grade(gold: str, reply: str) -> Grade:
+def _grade(gold: str, reply: str, digits: int | None) -> Grade:
     meant = plain_math(foreign_gold(gold))
     meant = _with_point(meant) if re.search(r"[0-9]\.[0-9]", reply) else meant
     question = gradable(
@@ -56,10 +58,10 @@ def _grade(gold: str, reply: str) -> Grade:
         return Grade("cannot_tell", "number_set_as_text")
     stated = find_answer(reply).answer
     in_prose = stated and question.answer_type != "text" and _PROSE.search(_SPANS.sub(" ", stated))
-    graded = Grade("cannot_tell", "prose") if in_prose else _graded(stated, question)
+    graded = Grade("cannot_tell", "prose") if in_prose else _graded(stated, question, digits)
     if graded.verdict == "cannot_tell":
         last = last_value(stated or reply) or (last_value(reply) if stated else None)
-        graded = _graded(last, question) if last else graded
+        graded = _graded(last, question, digits) if last else graded
     return graded
 
 
@@ -84,13 +86,14 @@ def last_value(text: str) -> str | None:
     return numbers[-1][0].strip(" ,.") if numbers else None
 
 
-def _graded(answer: str | None, question: Question) -> Grade:
+def _graded(answer: str | None, question: Question, wanted: int | None) -> Grade:
     pointed = answer and re.fullmatch(r"[-+]?[0-9]*\.[0-9]+", question.answer)
     found = grade(_with_point(answer) if answer and pointed else answer, question)
     if found.verdict == "right" or answer is None:
         return found
     digits = max((len(part) for part in re.findall(r"\.([0-9]+)", f"{answer} {question.answer}")), default=0)
-    if digits >= MIN_DIGITS and equal_when_rounded(answer, question.answer, digits=min(digits, MAX_DIGITS)):
+    enough = digits >= MIN_DIGITS if wanted is None else digits > 0
+    if enough and equal_when_rounded(answer, question.answer, digits=wanted or min(digits, MAX_DIGITS)):
         return Grade("right", "rounded")
     return found
 

@@ -46,6 +46,7 @@ _HEDGED = re.compile(
     r"should|would|could|might|need|needs|let|first|then|next|step|however|"
     r"but|instead|wrong|check|suppose|assume)\b", re.IGNORECASE,
 )  # fmt: skip
+_FORMULA = re.compile(r"[0-9\\^]")
 _NUMBER = re.compile(r"[0-9]+(?:[,.][0-9]+)*")
 _RESULT = re.compile(r"=[ \t]*[$€£]?[ \t]*(-?[0-9]+(?:[,.][0-9]+)*)")
 _QUOTED = re.compile(r"\\?[\"$]|^'|'$")
@@ -129,7 +130,7 @@ def _same(answer: str, other: str) -> bool:
     numbers = [exact_number(side) for side in (answer, other)]
     if None not in numbers:
         return numbers[0] == numbers[1]
-    if not (answer and other) or max(len(answer), len(other)) > _CLOSING_CHARS:
+    if max(len(answer), len(other)) > _CLOSING_CHARS or not (_FORMULA.search(answer) and _FORMULA.search(other)):
         return False
     return compare_latex([to_latex(answer)], [to_latex(other)]).verdict == "right"
 

@@ -20,6 +20,11 @@ AnswerType = Literal[
 """How an answer is read and compared (see aot.answers): `number` is any of integer, decimal and fraction, `quantity` a
 number with a unit, `collection` a tuple, set or interval, and `scored` what only the task's own scorer can judge."""
 
+Reading = Literal["strict", "bare_number", "contest"]
+"""What may stand beside a value in an answer and says nothing more, by the convention of a data set. `strict`: nothing;
+`bare_number`: a unit or currency, which the question has told where the gold is a bare number (GSM8K); `contest`: that
+too, `x =` before a value, the order of a bare list, and an interval written as an inequality (MATH)."""
+
 ThoughtMode = Literal["direct", "short", "full"]
 """How an adaptive student may go about a question: answer at once, in short steps, or in full steps."""
 THOUGHT_MODES: tuple[ThoughtMode, ...] = ("direct", "short", "full")
@@ -76,6 +81,8 @@ class Question(Record):
     answer: str
     """Gold answer; for a choice it is the text of the right option, for a span `2.4s-5.1s`."""
     answer_type: AnswerType
+    reading: Reading = Field(default="strict", exclude_if=lambda reading: reading == "strict")
+    """By which convention an answer is compared with the gold one; left out of a file where it is `strict`."""
     media: MediaRef | None = None
     group: str
     """Questions of one group never stand in two splits; intervals are clustered by it."""

@@ -4,7 +4,8 @@
 
 One core. Plain numbers are graded in this process; expressions go through the worker process, whose start is not
 counted, as math-verify's import is not. The baseline is `verify(parse(gold), parse(answer))` in a child of its own,
-over the same expressions and the first 500 of the same plain pairs. Required: over 20,000 plain pairs a second.
+over the same expressions and the first 500 of the same plain pairs. Required: over 50,000 plain pairs a second of
+processor time.
 """
 
 import argparse
@@ -13,11 +14,12 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from aot.answers import grade, stop_workers
 from aot.records import AnswerType, Question
 
-REQUIRED_PER_S = 20_000
+REQUIRED_PER_S = 50_000
 BASELINE_PAIRS = 500
 _BASELINE = """
 import json, sys, time
@@ -41,7 +43,8 @@ def main() -> int:
     parser.add_argument("--expressions", type=int, default=200)
     arguments = parser.parse_args()
     plain, algebra = number_pairs(arguments.pairs), expression_pairs(arguments.expressions)
-    plain_per_s, algebra_per_s = rate(plain, "number"), rate(algebra, "expression")
+    plain_per_s = rate(plain, "number", time.process_time)  # nothing waits for another process
+    algebra_per_s = rate(algebra, "expression", time.perf_counter)
     stop_workers()
     base_plain_per_s, base_algebra_per_s = baseline(plain[:BASELINE_PAIRS], algebra)
     told = f"{plain_per_s:>12,.0f} pairs/s, {plain_per_s / base_plain_per_s:,.0f} times math-verify called directly"
@@ -74,8 +77,8 @@ def expression_pairs(count: int) -> list[tuple[str, str]]:
     return pairs
 
 
-def rate(pairs: list[tuple[str, str]], answer_type: AnswerType) -> float:
-    """Pairs graded per second, after twenty that are not counted."""
+def rate(pairs: list[tuple[str, str]], answer_type: AnswerType, clock: Callable[[], float]) -> float:
+    """Pairs graded per second of `clock`, after twenty that are not counted."""
     questions = [
         Question(
             id=str(index), dataset="bench", split="test", kind="bench", text="?", answer=gold,
@@ -85,10 +88,10 @@ def rate(pairs: list[tuple[str, str]], answer_type: AnswerType) -> float:
     ]  # fmt: skip
     for question, (_, answer) in list(zip(questions, pairs, strict=True))[:20]:
         grade(answer, question)
-    start_s = time.perf_counter()
+    start_s = clock()
     for question, (_, answer) in zip(questions, pairs, strict=True):
         grade(answer, question)
-    return len(pairs) / (time.perf_counter() - start_s)
+    return len(pairs) / (clock() - start_s)
 
 
 def baseline(*groups: list[tuple[str, str]]) -> list[float]:

@@ -22,7 +22,9 @@ _JOINING = re.compile(r"(?:and|or|but|then)\b|[,;/&]", re.IGNORECASE)
 _OPTION = re.compile(r"(?:option|choice)\s+", re.IGNORECASE)
 _MAX_LISTED_CHARS = 200
 """Longer text is no list of letters and no time span; the patterns for those take time square in the length."""
-_BOLD = re.compile(r"\*\*(.+)\*\*")
+_THERE_IS_NONE = re.compile(
+    r"(?:there (?:is|are) )?(no (?:[a-z]+ )?)(solution|answer|value|root|integer)s?(?: exists?)?"
+)
 
 
 def iou(a_start_s: float, a_end_s: float, b_start_s: float, b_end_s: float) -> float:
@@ -43,9 +45,13 @@ def compare_spans(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
 
 
 def parse_text(answer: str, question: Question) -> ParsedAnswer:
-    """Short text; case, spaces and the last dot do not count."""
-    bold = _BOLD.fullmatch(answer.strip())
-    return ParsedAnswer(plain(bold[1] if bold else answer))
+    r"""Short text; case, spaces, the last dot and its dress do not count: `\text{even}` is even.
+
+    `There are no solutions` is `no solution`.
+    """
+    text = plain(undressed(answer))
+    none = _THERE_IS_NONE.fullmatch(text)
+    return ParsedAnswer(f"{none[1]}{none[2]}" if none else text)
 
 
 def parse_letter(answer: str, question: Question) -> ParsedAnswer:
@@ -79,9 +85,10 @@ def parse_choice(answer: str, question: Question) -> ParsedAnswer:
     Where letters count (`Question.answer_index`), the value is the letter, and a text that several options share names
     none of them.
     """
+    options = [plain(choice) for choice in question.choices]
+    answer = answer if plain(answer) in options else undressed(answer)
     if question.answer_index is not None:
         return _by_letter(answer, question)
-    options = [plain(choice) for choice in question.choices]
     named: set[str] = {option for option in options if option == plain(answer)}
     letter = _LETTER.fullmatch(answer.strip())
     both = LETTER_AND_TEXT.fullmatch(answer.strip())
@@ -140,7 +147,7 @@ def _count_options(answer: str, options: list[str]) -> int:
 
 def parse_yes_no(answer: str, question: Question) -> ParsedAnswer:
     """Yes or no alone; true or false instead where the gold answer is one of them, and never mixed."""
-    text = plain(answer)
+    text = plain(undressed(answer))
     pair = {"true", "false"} if plain(question.answer) in ("true", "false") else {"yes", "no"}
     if text in pair:
         return ParsedAnswer(text)

@@ -30,6 +30,17 @@ _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "bil
 
 _INT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 _DECIMAL = rf"(?:{_INT}(?:\.[0-9]*)?|\.[0-9]+)"
+_GROUPS = re.compile(
+    r"(?<![0-9.,_' ])(?:[0-9]{1,3}(?: [0-9]{3})+|[0-9]{1,3}(?:'[0-9]{3})+|[0-9]{1,3}(?:_[0-9]{3})+"
+    r"|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3})(?![0-9_',]|\s?/| [0-9]+(?!\s?/|[0-9]))"
+)
+"""Thousands parted as elsewhere than in English: 1 234, 1'234, 1_234, 1,00,000."""
+_PARTED = re.compile("[ '_]|,.*,")
+_EITHER_WAY = re.compile(r"[0-9] [0-9]{3}\s?/")
+"""1 234/500 may be 1 and 234/500, or 1234/500."""
+_REPEATING = re.compile(
+    r"([+-]?)\s?([0-9]*)\.([0-9]*)(?:\\overline\s?(?:\{\s?([0-9]+)\s?\}|([0-9]))|\\dot\s?(?:\{\s?([0-9])\s?\}|([0-9]))|\(([0-9]+)\))"
+)
 _TIMES_TEN = r"\s?(?:x|\*|\\times|\\cdot)\s?10\s?\^\s?(?:\{\s?([+-]?[0-9]+)\s?\}|([+-]?[0-9]+))"
 _DIGITS = re.compile(r"[+-]?[0-9]+")
 _SIMPLE = re.compile(rf"([+-]?)\s?({_DECIMAL})(?:e([+-]?[0-9]+)|{_TIMES_TEN})?", re.IGNORECASE)
@@ -67,6 +78,19 @@ def exact_number(text: str) -> Fraction | None:
     return _written(_MINUS_WORD.sub("-", text, count=1) if text[0] in "mMnN" else text)
 
 
+def decimal_text(value: Fraction) -> str:
+    """`value` in digits, without trailing zeros; empty if no decimal of twelve digits after the point is exact.
+
+    >>> decimal_text(Fraction(29)), decimal_text(Fraction(-5, 4)), decimal_text(Fraction(1, 3))
+    ('29', '-1.25', '')
+    """
+    scaled = value * 10**12
+    if scaled.denominator > 1:
+        return ""
+    digits = f"{abs(scaled.numerator):013d}"
+    return f"{'-' if value < 0 else ''}{digits[:-12]}.{digits[-12:]}".rstrip("0").rstrip(".")
+
+
 def why_no_number(text: str) -> str:
     """The countable reason for which `exact_number` gave None."""
     if len(text) > MAX_DIGITS and sum(character.isdigit() for character in text) > MAX_DIGITS:
@@ -102,8 +126,15 @@ def _below_1000(words: str | None) -> int:
 
 
 def _written(text: str) -> Fraction | None:
-    if "\\frac" in text:
-        text = " ".join(_LATEX_FRACTION.sub(_on_one_line, text).split())
+    if simple := _SIMPLE.fullmatch(text):
+        return _power(_signed(simple[1], simple[2]), simple[3] or simple[4] or simple[5] or "0")
+    if repeating := _REPEATING.fullmatch(text):
+        return _repeating(repeating)
+    if _EITHER_WAY.search(text):
+        return None
+    if _PARTED.search(text):
+        text = _GROUPS.sub(lambda groups: re.sub("[ '_,]", "", groups[0]), text)
+    text = with_plain_fractions(text)
     if simple := _SIMPLE.fullmatch(text):
         return _power(_signed(simple[1], simple[2]), simple[3] or simple[4] or simple[5] or "0")
     if ratio := _RATIO.fullmatch(text):
@@ -117,6 +148,19 @@ def _written(text: str) -> Fraction | None:
         sign, digits = ("-", scaled[1][1:]) if scaled[1].startswith("-") else ("", scaled[1].lstrip("+"))
         return _signed(sign, digits.strip()) * _SCALES[scaled[2]]
     return None
+
+
+def _repeating(found: re.Match[str]) -> Fraction:
+    r"""The value of `0.1\overline{6}`: a number of nines below the repeated digits."""
+    digits = next(group for group in found.groups()[3:] if group)
+    scale = 10 ** len(found[3])
+    value = Fraction(int(found[2] + found[3] or "0"), scale) + Fraction(int(digits), (10 ** len(digits) - 1) * scale)
+    return -value if found[1] == "-" else value
+
+
+def with_plain_fractions(text: str) -> str:
+    r"""`text` with `\frac{1}{2}` written 1/2, where both are numbers."""
+    return " ".join(_LATEX_FRACTION.sub(_on_one_line, text).split()) if "\\frac" in text else text
 
 
 def _on_one_line(fraction: re.Match[str]) -> str:

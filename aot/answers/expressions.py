@@ -9,6 +9,7 @@ import re
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
 from aot.answers.forms import Grade, ParsedAnswer
+from aot.answers.matrices import rows_of, with_matrices
 from aot.answers.workers import ask_worker
 from aot.records import Question
 
@@ -22,7 +23,7 @@ _COMMANDS = frozenset({
     "frac", "sqrt", "pi", "cdot", "times", "div", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos",
     "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp", "infty", "ge", "geq", "le", "leq", "ne", "neq", "alpha",
     "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "nu", "omega", "phi", "psi", "rho", "sigma", "tau",
-    "binom", "begin", "end", "lfloor", "rfloor", "lceil", "rceil",
+    "binom", "sum", "prod", "begin", "end", "lfloor", "rfloor", "lceil", "rceil",
 })  # fmt: skip
 _PLAIN_NAMES = {
     **{name: f"\\{name} " for name in ("sin", "cos", "tan", "log", "ln", "exp", "pi", "theta", "alpha", "beta")},
@@ -67,7 +68,19 @@ def compare_expressions(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
     if answer.value == gold.value:
         return Grade("right", "exact")
     said, meant = _unassigned(answer.written, gold.written)
+    rows, gold_rows = rows_of(said), rows_of(meant)
+    if rows and gold_rows:
+        return _compare_rows(rows, gold_rows)
+    if (rows or gold_rows) and not ("\\begin" in said and "\\begin" in meant):
+        return Grade("cannot_tell", "matrix_or_other")
     return compare_latex([said], [meant])
+
+
+def _compare_rows(answer: tuple[tuple[str, ...], ...], gold: tuple[tuple[str, ...], ...]) -> Grade:
+    """A matrix is right when it has the shape of the gold and every cell is right; its transpose is another matrix."""
+    if (len(answer), len(answer[0])) != (len(gold), len(gold[0])):
+        return Grade("wrong", "other_shape")
+    return compare_latex([cell for row in answer for cell in row], [cell for row in gold for cell in row])
 
 
 def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True) -> Grade:
@@ -99,9 +112,21 @@ def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True)
     return Grade("right", "equal_expressions") if reply.value else Grade("wrong", "different")
 
 
+def equal_when_rounded(answer: str, gold: str, *, digits: int) -> bool:
+    """Whether two expressions agree to so many digits after the point; no strict type asks this."""
+    texts = [to_latex(undressed(side).rstrip(". ")) for side in (answer, gold)]
+    if any(why_not_asked(text) not in ("", "several_values") for text in texts):
+        return False
+    return (
+        ask_worker("expressions", {"answers": texts[:1], "golds": texts[1:], "ordered": True, "digits": digits}).value
+        == 1.0
+    )
+
+
 def to_latex(text: str) -> str:
     """Plain notation such as `2*sqrt(x)**2` written as LaTeX; LaTeX stays as it is."""
-    text = _UNICODE_ROOT.sub(lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "sqrt", text.replace("**", "^"))
+    text = with_matrices(text.replace("**", "^"))
+    text = _UNICODE_ROOT.sub(lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "sqrt", text)
     for _ in range(3):  # roots within roots
         text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", text)
     text = _PLAIN_NAME.sub(lambda found: _PLAIN_NAMES[found[0]], text)
@@ -194,4 +219,5 @@ def _spelled(latex: str) -> str:
     latex = re.sub(
         r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", lambda comma: "," if _depth(latex[: comma.start()]) != 0 else "", latex
     )
+    latex = re.sub(r"(?<=[0-9])\s?\((?=[0-9])", r" \\cdot (", latex)  # 2(3) would be read as a function's name
     return _DECIMAL.sub(lambda found: f"\\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}", latex)

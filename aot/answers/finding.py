@@ -1,16 +1,60 @@
 """Finds the one place where a text states its final answer.
 
-The declared slot comes first, then a box, then `####`, then `answer is`, then the whole text if it is one short line.
-It knows no question and no answer type, and takes time linear in the length of the text.
+The declared slot comes first, then a box, then `####`, then a heading, then `answer is`, then a closing sentence, then
+the whole text if it is one short line. It knows no question and no answer type, and takes time linear in the length of
+the text.
 """
 
 import re
+from itertools import pairwise
 
 from aot.answers.clean import undressed
+from aot.answers.exact import exact_number
+from aot.answers.expressions import compare_latex, to_latex
 from aot.answers.forms import FoundAnswer, Slot
+from aot.answers.workers import one_deadline
 
-_DECLARED = re.compile(r"\b(?:final\s+)?answer(?:\*\*)?\s?:", re.IGNORECASE)
-_SAID = re.compile(r"\b(?:final\s+)?answer\s+is\b\s?:?", re.IGNORECASE)
+_DECLARED = re.compile(r"\b(?:final\s+)?(?:answer|ans)(?:\*\*|__?)?\s?[:：]", re.IGNORECASE)
+_SAID = re.compile(r"\b(?:final\s+)?answer\s+(?:is\b|equals\b|=)\s?[:：]?", re.IGNORECASE)
+_SAID_AGAIN = re.compile(
+    r"(?:(?:so|thus|hence|therefore)\b,?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct)\s+)?answer\s+is\b\s?:?",
+    re.IGNORECASE,
+)
+_HOPE = re.compile(r"(?<![A-Za-z])(?:I|we)\s+hope\s+(?:it|this|that|the)\b.*", re.IGNORECASE)
+"""How few-shot prompts of MATH end: `I hope it is correct.`"""
+_TAG = re.compile(r"<(/?)(?:final[_ -]?)?answer>", re.IGNORECASE)
+_ALONE = re.compile(r"^.*answer.*$", re.IGNORECASE | re.MULTILINE)
+_HEADINGS = frozenset(
+    f"{who}{kind}answer" for who in ("", "the ", "my ", "our ") for kind in ("", "final ", "correct ")
+)
+_MAX_HEADINGS = 20
+_TURN_END = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|start_header_id|user|eom_id)\|>|</s>|<(?:end|start)_of_turn>|<eos>|\[INST\]"
+)
+_NEW_QUESTION = re.compile(
+    r"^[ \t#*>]*(?:(?:next|new|another)[ \t]+)?(?:question|problem|exercise|q|query|instruction|task|user|human)"
+    r"(?:[ \t]?(?:no\.?|\#)?[ \t]?[0-9]{1,4})?(?:\*\*)?[ \t]?[:.)]"
+    r"|^[ \t]*#{1,6}[ \t]*(?:instruction|question|problem|user|human)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CLOSING_CHARS = 200
+_CONCLUDES = re.compile(
+    r"(?:so|thus|hence|therefore|in total|altogether|in all|finally|in conclusion)\b", re.IGNORECASE
+)
+_HEDGED = re.compile(
+    r"n't\b|\?|\b(?:not|never|no|if|or|maybe|perhaps|about|approximately|around|roughly|nearly|almost|least|most|than|only|"
+    r"should|would|could|might|need|needs|let|first|then|next|step|however|"
+    r"but|instead|wrong|check|suppose|assume)\b", re.IGNORECASE,
+)  # fmt: skip
+_FORMULA = re.compile(r"[0-9\\^]")
+_NUMBER = re.compile(r"[0-9]+(?:[,.][0-9]+)*")
+_RESULT = re.compile(r"=[ \t]*[$€£]?[ \t]*(-?[0-9]+(?:[,.][0-9]+)*)")
+_QUOTED = re.compile(r"\\?[\"$]|^'|'$")
+_BOX_DRESS = re.compile(r"\\(?:text|q?quad|mathrm)(?![a-z])|[\s$,;.+()\[\]{}\\]")
+_BOX_JOINED = re.compile(r"(?:[A-Za-z]+ ){0,4}(?:and|or)(?: [A-Za-z](?:_\w)? =)?|")
+_NOT_JOINED = re.compile(r"\b(?:not|no|wait|but|then|actually|instead|rather|else|either|maybe)\b", re.IGNORECASE)
+_MAX_JOINED = 20
+_MAX_MEANINGS = 8
 _LEAD_CHARS = 40
 _AT_START = re.compile(
     r"(?:\n|[.!?…][\"')\]*$]*\s)[\s>#*_(\-]*+(?:(?:so|thus|hence|therefore|and)\b[,:]?\s+)?"
@@ -42,21 +86,29 @@ def find_answer(text: str) -> FoundAnswer:
     spoken = text.rpartition("</think>")[2]
     if "<think>" in spoken:
         return FoundAnswer(None, "none")
-    boxed = _boxes(spoken)
-    declared = [_unboxed(line) for line in _lines_after(_DECLARED, spoken)]
+    with one_deadline():
+        return _stated(_first_turn(spoken))
+
+
+def _stated(spoken: str) -> FoundAnswer:
+    boxed = _joined_boxes(spoken)
+    tagged, is_open = _tagged(spoken)
+    declared = [*(_unboxed(_once(line)) for line in _lines_after(_DECLARED, spoken)), *tagged]
     if any(declared):
         found = _only(declared, "declared")
-        same = {plain(undressed(answer)) for answer in [*boxed, found.answer or ""]}
-        return found if len(same) == 1 else FoundAnswer(None, "none")
+        agree = found.answer is not None and all(_same(box, found.answer) for box in dict.fromkeys(boxed))
+        return found if agree else FoundAnswer(None, "none")
     if boxed:
-        return _only(boxed, "boxed")
+        return _only(boxed, "boxed") if not tagged else FoundAnswer(None, "none")
     hashes = _lines_after(_HASHES, spoken)
-    if hashes:
+    if hashes and not _is_heading(hashes[-1]):
         return _only(hashes, "hashes")
-    if declared or _OPEN_BOX.search(spoken):
+    if headed := _below_headings(spoken):
+        return _only([_unboxed(_once(line)) for line in headed], "declared")
+    if declared or is_open or _OPEN_BOX.search(spoken):
         return FoundAnswer(None, "none")  # cut off before the answer
     said = _lines_after(_SAID, spoken)
-    return _only(said, "said") if said else _whole(spoken)
+    return _only(said, "said") if said else _closing(spoken) or _whole(spoken)
 
 
 def plain(text: str) -> str:
@@ -65,8 +117,101 @@ def plain(text: str) -> str:
 
 
 def _only(answers: list[str], slot: Slot) -> FoundAnswer:
-    same = len({plain(answer) for answer in answers}) == 1 and answers[-1]
+    different = list({plain(answer): answer for answer in answers}.values())
+    same = answers[-1] and len(different) <= _MAX_MEANINGS and all(_same(answers[-1], one) for one in different)
     return FoundAnswer(answers[-1], slot) if same else FoundAnswer(None, "none")
+
+
+def _same(answer: str, other: str) -> bool:
+    """Whether two statements of one text mean the same, however each is written: `5/6` and a LaTeX fraction."""
+    answer, other = (_QUOTED.sub(" ", undressed(side)).strip(". ") for side in (answer, other))
+    if plain(answer) == plain(other):
+        return True
+    numbers = [exact_number(side) for side in (answer, other)]
+    if None not in numbers:
+        return numbers[0] == numbers[1]
+    if max(len(answer), len(other)) > _CLOSING_CHARS or not (_FORMULA.search(answer) and _FORMULA.search(other)):
+        return False
+    return compare_latex([to_latex(answer)], [to_latex(other)]).verdict == "right"
+
+
+def _first_turn(spoken: str) -> str:
+    """`spoken` up to where the model goes on as somebody else, or starts a new question after it has answered one."""
+    over = _TURN_END.search(spoken)
+    if over and spoken[: over.start()].strip():
+        spoken = spoken[: over.start()]
+    starts = [
+        next((found.start() for found in mark.finditer(spoken) if _opens(found, spoken)), -1)
+        for mark in (_DECLARED, _HASHES, _SAID)
+    ]
+    starts += [found.start() for found in (_OPEN_BOX.search(spoken), _TAG.search(spoken)) if found]
+    answered = min((start for start in starts if start >= 0), default=-1)
+    asked = _NEW_QUESTION.search(spoken)
+    if asked and (0 <= answered < asked.start() or exact_number(undressed(spoken[: asked.start()])) is not None):
+        return spoken[: asked.start()]
+    return spoken
+
+
+def _once(line: str) -> str:
+    """A declared answer that says once more that it is one: `The final answer is 5`."""
+    again = _SAID_AGAIN.match(line)
+    return line[again.end() :].strip() if again else line
+
+
+def _tagged(text: str) -> tuple[list[str], bool]:
+    """What stands between answer tags, and whether the last of them is never closed."""
+    contents: list[str] = []
+    start = None
+    for tag in _TAG.finditer(text):
+        if not tag[1]:
+            start = tag.end()
+        elif start is not None:
+            inner = text[start : tag.start()].strip()
+            contents.append(_stated(inner).answer or "")
+            start = None
+    return contents, start is not None
+
+
+def _below_headings(text: str) -> list[str]:
+    """The paragraph below each line that says `Answer` and nothing else, where that is one line or one formula."""
+    found = []
+    headings = [line for line in _ALONE.finditer(text) if _is_heading(line[0])]
+    for heading in headings[-_MAX_HEADINGS:]:
+        paragraph = text[heading.end() : heading.end() + 4 * _CLOSING_CHARS].lstrip("\n ").partition("\n\n")[0]
+        lines = [line.strip() for line in paragraph.splitlines() if line.strip()]
+        display = len(lines) == 3 and (lines[0], lines[2]) in (("$$", "$$"), ("\\[", "\\]"))
+        if len(lines) == 1 or display:
+            found.append(_hopeless("".join(lines)))
+    return found
+
+
+def _is_heading(line: str) -> bool:
+    """Whether a line says `Answer` and nothing else."""
+    return len(line) <= _CLOSING_CHARS and " ".join(line.strip(" \t>#*_:：").casefold().split()) in _HEADINGS
+
+
+def _hopeless(line: str) -> str:
+    """An answer without the hope that it is right, and without bold print."""
+    hope = _HOPE.search(line)
+    line = line[: hope.start()].rstrip(" .!*") if hope else line
+    return line.strip().removeprefix("**").removesuffix("**").strip()
+
+
+def _closing(text: str) -> FoundAnswer | None:
+    """The last line where it is one plain sentence with one number in it that the lines before lead to.
+
+    They do if the sentence says so, or if the last result before it is the same number.
+    """
+    before, _, line = text.strip().rpartition("\n")
+    numbers = _NUMBER.findall(line) if len(line) <= _CLOSING_CHARS else []
+    if len(numbers) != 1 or not before.strip() or line.rstrip(" *")[-1:] not in ".!":
+        return None
+    sentence = line.strip().strip("*_ ")
+    if _SENTENCE_BREAK.search(sentence) or _HEDGED.search(sentence):
+        return None
+    results = _RESULT.findall(before[-20 * _CLOSING_CHARS :])
+    leads = bool(results) and exact_number(results[-1]) == exact_number(numbers[0])
+    return FoundAnswer(sentence, "closing") if leads or _CONCLUDES.match(sentence) else None
 
 
 def _lines_after(mark: re.Pattern[str], text: str) -> list[str]:
@@ -74,9 +219,8 @@ def _lines_after(mark: re.Pattern[str], text: str) -> list[str]:
     marks = [found for found in mark.finditer(text) if _opens(found, text)]
     ends = [found.start() for found in marks[1:]] + [len(text)]
     rests = [text[found.end() : end] for found, end in zip(marks, ends, strict=False)]
-    return [
-        rest.strip(" \t").partition("\n")[0].strip().removeprefix("**").removesuffix("**").strip() for rest in rests
-    ]
+    lines = [rest.strip(" \t").partition("\n")[0].strip() for rest in rests]
+    return [_hopeless(line) for line in lines]
 
 
 def _opens(found: re.Match[str], text: str) -> bool:
@@ -90,27 +234,44 @@ def _opens(found: re.Match[str], text: str) -> bool:
 
 def _unboxed(line: str) -> str:
     """What the box holds where the line is a box and its dress; else the line."""
-    boxes = _boxes(line)
+    boxes = [content for content, _, _ in _boxes(line)]
     rest = _DRESS.sub("", line)
     is_box = len(boxes) == 1 and _OPEN_BOX.match(rest) and _DRESS.sub("", boxes[0]) + "}" == rest.partition("{")[2]
     return boxes[0] if is_box else line
 
 
-def _boxes(text: str) -> list[str]:
-    """What stands in each closed outermost box."""
+def _joined_boxes(text: str) -> list[str]:
+    r"""What each box holds; boxes that are joined as one list, as in `\boxed{1} and \boxed{2}`, are one answer."""
+    boxes = _boxes(text)
+    different = {plain(content) for content, _, _ in boxes}
+    if not 1 < len(different) == len(boxes) <= _MAX_JOINED:
+        return [content for content, _, _ in boxes]
+    between = [text[before[2] : after[1]] for before, after in pairwise(boxes)]
+    joined = all(
+        len(part) <= _LEAD_CHARS
+        and _BOX_JOINED.fullmatch(" ".join(_BOX_DRESS.sub(" ", part).split()))
+        and not _NOT_JOINED.search(part)
+        for part in between
+    )
+    contents = [content for content, _, _ in boxes]
+    return [", ".join(contents)] if joined else contents
+
+
+def _boxes(text: str) -> list[tuple[str, int, int]]:
+    """What stands in each closed outermost box, where the box begins, and where it ends."""
     if "\\boxed" not in text and "\\fbox" not in text:
         return []
-    contents: list[str] = []
-    starts: list[int | None] = []
+    contents: list[tuple[str, int, int]] = []
+    starts: list[tuple[int, int] | None] = []
     boxes_open = 0
     for token in _BOX_OR_BRACE.finditer(text):
         if token[0] == "}" and starts:
             start = starts.pop()
             boxes_open -= start is not None
             if start is not None and not boxes_open:
-                contents.append(text[start : token.start()].strip())
+                contents.append((text[start[1] : token.start()].strip(), start[0], token.end()))
         elif token[0].endswith("{") and token[0] != "\\{":
-            start = token.end() if len(token[0]) > 1 else None
+            start = (token.start(), token.end()) if len(token[0]) > 1 else None
             boxes_open += start is not None
             starts.append(start)
     return contents

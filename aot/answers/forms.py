@@ -9,7 +9,7 @@ from typing import Literal
 MAX_ANSWER_CHARS = 10_000
 """Longer answers are `too_long`, whatever their type: nobody states an answer in ten thousand characters."""
 
-Slot = Literal["declared", "boxed", "hashes", "said", "direct", "none"]
+Slot = Literal["declared", "boxed", "hashes", "said", "closing", "direct", "none"]
 VerdictName = Literal["right", "wrong", "cannot_tell"]
 
 
@@ -21,7 +21,7 @@ class FoundAnswer:
     """None when the text states none, or several different ones."""
     slot: Slot
     r"""`declared`: after `Answer:`; `boxed`: in `\boxed{}`; `hashes`: after `####`; `said`: after `answer is`;
-    `direct`: the whole text is the answer."""
+    `closing`: the last line, a sentence with the result; `direct`: the whole text is the answer."""
 
 
 @dataclass(frozen=True)

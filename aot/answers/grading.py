@@ -11,8 +11,11 @@ from itertools import zip_longest
 from string import ascii_uppercase
 
 from aot.answers import amounts, closed, expressions, groups, numeric, scored, times
+from aot.answers.bare import bare_number, hedges, may_be_algebra
+from aot.answers.contest import compare_contest
 from aot.answers.finding import plain
 from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
+from aot.answers.workers import one_deadline
 from aot.errors import MissingPackageError, SourceError
 from aot.records import AnswerType, Question, Trace
 
@@ -39,6 +42,7 @@ _PARSERS: dict[AnswerType, Callable[[str, Question], ParsedAnswer]] = {
 _COMPARISONS: dict[AnswerType, Callable[[ParsedAnswer, ParsedAnswer], Grade]] = {
     "span": closed.compare_spans,
     "decimal": numeric.compare_decimals,
+    "percent": numeric.compare_percents,
     "money": amounts.compare_money,
     "quantity": amounts.compare_quantities,
     "duration": amounts.compare_durations,
@@ -47,6 +51,7 @@ _COMPARISONS: dict[AnswerType, Callable[[ParsedAnswer, ParsedAnswer], Grade]] = 
     "collection": groups.compare_collections,
     "expression": expressions.compare_expressions,
 }
+_NUMBERS = ("integer", "decimal", "fraction", "number")
 _PACKAGES: dict[AnswerType, tuple[str, str]] = {
     "expression": ("math_verify", "math-verify"),
     "collection": ("math_verify", "math-verify"),
@@ -60,7 +65,12 @@ def parse_answer(answer: str | None, question: Question) -> ParsedAnswer:
         return ParsedAnswer(None, "empty")
     if len(answer) > MAX_ANSWER_CHARS:
         return ParsedAnswer(None, "too_long")
-    return _PARSERS[question.answer_type](answer, question)
+    parsed = _PARSERS[question.answer_type](answer, question)
+    if parsed.value is None and question.reading != "strict" and question.answer_type in _NUMBERS:
+        number = bare_number(answer)
+        if number and not (question.reading == "contest" and may_be_algebra(answer, number)):
+            return ParsedAnswer(str(number.value), written=answer)
+    return parsed
 
 
 def is_right(answer: str | None, question: Question) -> bool:
@@ -88,7 +98,7 @@ def grade(answer: str | None, question: Question) -> Grade:
             f"question {question.id!r}: gold answer {question.answer[:200]!r} is no {question.answer_type} "
             f"({gold.reason}); mend the answer or its answer_type in the questions file"
         )
-    return _compared(parse_answer(answer, question), gold, question)
+    return _compared(answer, parse_answer(answer, question), question.answer, gold, question)
 
 
 def compare_answers(answer: str | None, other: str | None, question: Question) -> Grade:
@@ -99,7 +109,7 @@ def compare_answers(answer: str | None, other: str | None, question: Question) -
     parsed_other = parse_answer(other, question)
     if parsed_other.value is None:
         return Grade("cannot_tell", parsed_other.reason)
-    return _compared(parse_answer(answer, question), parsed_other, question)
+    return _compared(answer, parse_answer(answer, question), other or "", parsed_other, question)
 
 
 def mixed_options(question: Question) -> str:
@@ -135,9 +145,27 @@ def check_packages(questions: Iterable[Question]) -> None:
             )
 
 
-def _compared(answer: ParsedAnswer, gold: ParsedAnswer, question: Question) -> Grade:
-    if answer.value is None:
-        return Grade("cannot_tell", answer.reason)
+def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAnswer, question: Question) -> Grade:
+    """The strict verdict; where that is open, the one by the convention that the question declares."""
+    open_reason = Grade("cannot_tell", answer.reason)
+    if question.reading == "strict" or not said or answer.reason in ("empty", "too_long"):
+        return open_reason if answer.value is None else _strictly(answer, gold, question)
+    with one_deadline():
+        # the strict reading of these knows no units, and takes 1 \pm 2 for one value
+        if question.reading == "contest" and question.answer_type in ("expression", "collection"):
+            found = compare_contest(said, meant, question)
+            if found.verdict != "cannot_tell":
+                return found
+        strict = open_reason if answer.value is None else _strictly(answer, gold, question)
+        if strict.verdict != "cannot_tell":
+            return strict
+        found = compare_contest(said, meant, question) if question.reading == "contest" else strict
+    if found.verdict != "cannot_tell":
+        return found
+    return Grade("wrong", "several_values") if bare_number(meant) and hedges(said) else strict
+
+
+def _strictly(answer: ParsedAnswer, gold: ParsedAnswer, question: Question) -> Grade:
     return _COMPARISONS.get(question.answer_type, equal_values)(answer, gold)
 
 

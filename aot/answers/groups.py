@@ -90,9 +90,27 @@ def _compare(said: _Group, meant: _Group) -> Grade:
     if [answer.casefold() for answer in answers] == [gold.casefold() for gold in golds]:
         return Grade("cannot_tell", "other_case")
     pairs = [(a, g) for a, g in zip(answers, golds, strict=True) if unordered or a != g]
-    if not all(_MATH.search(a) and _MATH.search(g) and a[0] not in _OPEN and g[0] not in _OPEN for a, g in pairs):
+    ordered = not unordered or len(pairs) == 1
+    if ordered:
+        pairs = [inner for pair in pairs for inner in _taken_apart(*pair)]
+    if not all(_MATH.search(a) and _MATH.search(g) and not _is_group(a) and not _is_group(g) for a, g in pairs):
         return Grade("wrong", "different")
-    return compare_latex([a for a, _ in pairs], [g for _, g in pairs], ordered=not unordered)
+    return compare_latex([a for a, _ in pairs], [g for _, g in pairs], ordered=ordered)
+
+
+def _is_group(element: str) -> bool:
+    return element[0] in _OPEN and element[-1] in _CLOSE and closes_at_end(element) and "; " in element
+
+
+def _taken_apart(answer: str, gold: str) -> list[tuple[str, str]]:
+    """The elements of two tuples in pairs, where both are tuples of one length; else the two as they are."""
+    if not (_is_group(answer) and _is_group(gold) and answer[0] + answer[-1] == gold[0] + gold[-1] != "{}"):
+        return [(answer, gold)]
+    said, meant = split_at(answer[1:-1], ";"), split_at(gold[1:-1], ";")
+    if said is None or meant is None or len(said) != len(meant):
+        return [(answer, gold)]
+    inner = [(a.strip(), g.strip()) for a, g in zip(said, meant, strict=True)]
+    return [deeper for a, g in inner if a != g for deeper in _taken_apart(a, g)]
 
 
 def _compare_names(said: _Group, meant: _Group) -> Grade | None:
@@ -132,19 +150,19 @@ def _braces(text: str) -> str:
 
 def _read(text: str, depth: int = 0) -> _Group | None:
     whole_name, inner = _named(text)
-    if not (whole_name and inner[:1] in tuple(_OPEN) and ("\\cup" in inner or _closes_at_end(inner))):
+    if not (whole_name and inner[:1] in tuple(_OPEN) and ("\\cup" in inner or closes_at_end(inner))):
         whole_name, inner = "", text.strip()
-    parts = _split(inner, "\\cup") if "\\cup" in inner else None
+    parts = split_at(inner, "\\cup") if "\\cup" in inner else None
     if parts and len(parts) > 1:
         return _united(parts, whole_name, depth)
     brackets = ""
-    if inner[:1] and inner[0] in _OPEN and inner[-1] in _CLOSE and _closes_at_end(inner):
+    if inner[:1] and inner[0] in _OPEN and inner[-1] in _CLOSE and closes_at_end(inner):
         brackets, inner = inner[0] + inner[-1], inner[1:-1]
     elif depth == 0:
         inner = _JOINED.sub(", ", inner)
     if depth > _MAX_DEPTH or brackets in ("{)", "{]", "(}", "[}"):
         return None
-    parts = _split(inner, ",")
+    parts = split_at(inner, ",")
     if parts is None or len(parts) > MAX_ELEMENTS or (not brackets and not inner):
         return None
     named = [_named(part) for part in parts] if inner.strip() else []
@@ -170,7 +188,7 @@ def _element(text: str, depth: int) -> str | None:
     text = text.strip().strip("'\"")
     if not text:
         return None
-    if text[0] in _OPEN and text[-1] in _CLOSE and _closes_at_end(text):
+    if text[0] in _OPEN and text[-1] in _CLOSE and closes_at_end(text):
         group = _read(text, depth + 1)
         return _canonical(group) if group else None
     if infinity := _INFINITY.fullmatch(text.casefold()):
@@ -183,7 +201,7 @@ def _element(text: str, depth: int) -> str | None:
     return (text if len(text) <= _MAX_CASED else plain(text)) or None
 
 
-def _closes_at_end(text: str) -> bool:
+def closes_at_end(text: str) -> bool:
     """Whether the first bracket is closed by the last character."""
     depth = 0
     for index, character in enumerate(text):
@@ -193,7 +211,13 @@ def _closes_at_end(text: str) -> bool:
     return False
 
 
-def _split(text: str, mark: str) -> list[str] | None:
+def is_outside(text: str, index: int) -> bool:
+    """Whether the place `index` of `text` stands outside all brackets."""
+    before = text[:index]
+    return sum(map(before.count, _OPEN)) == sum(map(before.count, _CLOSE))
+
+
+def split_at(text: str, mark: str) -> list[str] | None:
     """`text` at each `mark` outside brackets, but not at the commas of 1,234; None if brackets do not close."""
     parts, start, depth, index = [], 0, 0, 0
     while index < len(text):

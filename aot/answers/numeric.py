@@ -14,13 +14,14 @@ from aot.answers.forms import Grade, ParsedAnswer
 from aot.records import Question
 
 _PERCENT_SIGN = re.compile(r"\s?(?:%|percent|per cent|pct\.?)$", re.IGNORECASE)
+_HYPHENED = re.compile(r"(?<=[0-9])-(?=([0-9]+)/([0-9]+)$)")
 _TIMES = re.compile(r"\stimes?$", re.IGNORECASE)
 
 
 def parse_integer(answer: str, question: Question) -> ParsedAnswer:
     """A whole number in digits or words, `twice` and `3 times` too; 36.0 is 36, and a value with a part is kept."""
     text = _TIMES.sub("", " ".join(undressed(answer).split()).rstrip(". "))
-    word = NUMBER_WORDS.get(plain(text))
+    word = NUMBER_WORDS.get(plain(text)) if text[:1].isalpha() else None
     if word is not None:
         return ParsedAnswer(str(word))
     if "/" in text or "\\frac" in text:
@@ -29,8 +30,9 @@ def parse_integer(answer: str, question: Question) -> ParsedAnswer:
 
 
 def parse_number(answer: str, question: Question) -> ParsedAnswer:
-    """A number of any form by its exact value: 0.5, 1/2, 50e-2, one half."""
+    """A number of any form by its exact value: 0.5, 1/2, 50e-2, one half, and 3-1/2 as carpenters write 3 1/2."""
     text = undressed(answer)
+    text = _HYPHENED.sub(" ", text.rstrip(". ")) if "/" in text and "-" in text else text
     return _parsed(exact_number(text), text)
 
 
@@ -41,6 +43,15 @@ def parse_percent(answer: str, question: Question) -> ParsedAnswer:
     if not signs and not re.search("[0-9]", text):
         return ParsedAnswer(None, "not_a_percentage")
     return _parsed(exact_number(number), text)
+
+
+def compare_percents(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
+    """Equal values are right; whether a bare 0.5 for 50% is a half or half a per cent, nobody can tell."""
+    if answer.value == gold.value:
+        return Grade("right", "exact")
+    bare = not _PERCENT_SIGN.search(answer.written.rstrip(". "))
+    part = bare and 100 * Fraction(answer.value or 0) == Fraction(gold.value or 0)
+    return Grade("cannot_tell", "percent_or_part") if part else Grade("wrong", "different")
 
 
 def compare_decimals(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:

@@ -78,6 +78,14 @@ def unit_of(text: str) -> tuple[str, Fraction] | None:
     return _singular(words), Fraction(1)
 
 
+def is_known_unit(text: str) -> bool:
+    """Whether `text` is a unit of the table, a power of one, an angle, a share of a hundred or a bare `units`."""
+    words = text.casefold().removeprefix("square ").removeprefix("cubic ").removeprefix("sq ")
+    if words in ("unit", "units", "percent", "°") or (words in CURRENCIES and len(words) > 1):
+        return True
+    return unit_of(text) is not None and (_known(text) or _known(_power_of(text)[1])) is not None
+
+
 def _known(text: str) -> tuple[str, Fraction] | None:
     for name in (text, text.casefold(), _singular(text.casefold())):
         if name in _UNITS:

@@ -29,6 +29,10 @@ _WARM_UP = (
     ("2x", r"x \cdot 2"), ("x=5", "y=5"), (r"x \ge 3", "x > 3"), ("5!", "120"), ("|x|", "|y|"), (r"\log 8", r"\ln 2"),
     (r"\sin^2 x+\cos^2 x", "1"), (r"e^{2x}", "e^{x}"), (r"2\pi", "6.28"), ("4+3i", "4-3i"), ("f(x)", "f(y)"),
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}"), ("x_1+x_2", "x_2-x_1"),
+    (r"F_n=\sum_{k=0}^{n-1} a_k b_k", r"F_n=\sum_{k=0}^{n-1} b_k a_k"), (r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"),
+    (r"\sum_{k=0}^{n-1} F_{k} F_{n-k-1}", r"\sum_{k=0}^{n-2} F_{n-k-2} F_{k}"), (r"[0, 1) \cup (2, \infty)", "(1, 2]"),
+    (r"10^{\frac{-5+\sqrt{13}}{6}}", r"\frac{\sqrt{\sqrt{11}+2}}{15+2\sqrt{33}}"), (r"\{1, -2\}", r"(1, \sqrt[3]{x})"),
+    ("y=-\\frac{1}{2}x+3", "2x+4y-3=0"), (r"\begin{pmatrix}\frac{1}{3\sqrt{x}}\\-\sin(x)\end{pmatrix}", "x_{n-1}"),
     (r"\binom{4}{2}", "6"), (r"\tan \theta", r"\frac{1}{\cot \theta}"),
 )  # fmt: skip
 
@@ -93,6 +97,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _expressions() -> Callable[[dict[str, Any]], float | str] | None:
     try:
+        from latex2sympy2_extended import NormalizationConfig
         from math_verify import parse, verify
         from math_verify.parser import LatexExtractionConfig
     except ImportError:
@@ -100,7 +105,8 @@ def _expressions() -> Callable[[dict[str, Any]], float | str] | None:
     import logging
 
     logging.disable(logging.CRITICAL)
-    only_boxed = [LatexExtractionConfig(boxed_match_priority=0)]
+    as_written = NormalizationConfig(units=False, malformed_operators=True, nits=True)  # 6 cm is not 6 m
+    only_boxed = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=as_written)]
 
     def read(latex: str) -> Any:  # noqa: ANN401 -- a sympy object
         parsed = parse(
@@ -109,8 +115,10 @@ def _expressions() -> Callable[[dict[str, Any]], float | str] | None:
         )  # fmt: skip
         return parsed[0] if parsed and not isinstance(parsed[0], str) else None
 
-    def same(gold: Any, answer: Any) -> bool:  # noqa: ANN401
-        return bool(verify(gold, answer, float_rounding=30, numeric_precision=40, strict=True, timeout_seconds=None))
+    def same(gold: Any, answer: Any, digits: int) -> bool:  # noqa: ANN401
+        return bool(
+            verify(gold, answer, float_rounding=digits, numeric_precision=40, strict=True, timeout_seconds=None)
+        )
 
     def solve(request: dict[str, Any]) -> float | str:
         golds, answers = [read(text) for text in request["golds"]], [read(text) for text in request["answers"]]
@@ -118,10 +126,11 @@ def _expressions() -> Callable[[dict[str, Any]], float | str] | None:
             return "gold_not_understood"
         if None in answers:
             return "not_understood"
+        digits = request.get("digits", 30)
         if request["ordered"]:
-            return float(all(same(gold, answer) for gold, answer in zip(golds, answers, strict=True)))
+            return float(all(same(gold, answer, digits) for gold, answer in zip(golds, answers, strict=True)))
         for gold in golds:
-            place = next((i for i, answer in enumerate(answers) if same(gold, answer)), None)
+            place = next((i for i, answer in enumerate(answers) if same(gold, answer, digits)), None)
             if place is None:
                 return 0.0
             del answers[place]

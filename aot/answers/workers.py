@@ -13,18 +13,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-DEADLINE_S = 0.95
+DEADLINE_S = 0.9
 """For one comparison, once the worker runs: with all that stands around it, an answer costs no more than a second."""
 START_LIMIT_S = 180.0
 """For starting a worker: importing sympy takes seconds, much longer from a cold disk."""
 _RENEWAL_LIMIT_S = 5.0
 _MAX_REPLY_BYTES = 1 << 16
+
+_LEAST_S = 0.02
+"""Less time than this is no time: nothing is asked any more."""
+_until: ContextVar[float] = ContextVar("until", default=float("inf"))
 
 WorkerKind = Literal["expressions", "scores"]
 PACKAGES: dict[WorkerKind, str] = {"expressions": "math-verify", "scores": "reasoning-gym"}
@@ -43,6 +48,16 @@ class Reply:
 def ask_worker(kind: WorkerKind, request: Mapping[str, Any]) -> Reply:
     """The worker's reply within DEADLINE_S; safe from any thread, and the first call starts the worker."""
     return _WORKERS[kind].ask(request)
+
+
+@contextmanager
+def one_deadline() -> Iterator[None]:
+    """All questions asked inside share one DEADLINE_S, however many they are; the outermost such block counts."""
+    token = _until.set(min(_until.get(), time.monotonic() + DEADLINE_S))
+    try:
+        yield
+    finally:
+        _until.reset(token)
 
 
 def worker_pids() -> list[int]:
@@ -73,12 +88,17 @@ class _Worker:
         with self._lock:
             if self._missing:
                 return Reply(0.0, f"no_{PACKAGES[self.kind].replace('-', '_')}")
+            asked_s = time.monotonic()
             reason = "" if self._usable() else self._start()
             if reason:
                 return Reply(0.0, reason)
+            _until.set(_until.get() + time.monotonic() - asked_s)  # starting a worker costs the answer nothing
+            left_s = min(DEADLINE_S, _until.get() - time.monotonic())
+            if left_s < _LEAST_S:
+                return Reply(0.0, "deadline")
             self._count += 1
             try:
-                return self._answer(self._count, request)
+                return self._answer(self._count, request, left_s)
             except TimeoutError:
                 self._renew()
                 return Reply(0.0, "deadline")
@@ -90,10 +110,10 @@ class _Worker:
         with self._lock:
             self._kill()
 
-    def _answer(self, number: int, request: Mapping[str, Any]) -> Reply:
+    def _answer(self, number: int, request: Mapping[str, Any], limit_s: float) -> Reply:
         assert self._socket
-        until = time.monotonic() + DEADLINE_S
-        self._socket.settimeout(DEADLINE_S)
+        until = time.monotonic() + limit_s
+        self._socket.settimeout(limit_s)
         self._socket.sendall(json.dumps({"id": number, **request}).encode() + b"\n")
         reply = self._line(until)
         while reply.get("id") != number:

@@ -50,7 +50,23 @@ def test_a_unit_is_not_dropped_from_an_integer() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["1/0", "1e999999999", "1e-301", "nan", "inf", "٣", "²", "1,23", "0x10", "1_000", "--1", ".", "--five", "-" * 899],
+    [
+        "1/0",
+        "1e999999999",
+        "1e-301",
+        "nan",
+        "inf",
+        "٣",
+        "²",
+        "1,23",
+        "0x10",
+        "1_00",
+        "1_000_0",
+        "--1",
+        ".",
+        "--five",
+        "-" * 899,
+    ],
 )
 def test_odd_numbers_are_refused(text: str) -> None:
     assert exact_number(text) is None

@@ -119,7 +119,7 @@ class _Reader:
         own = text_key if self.kind == "text_jsonl" else short_hash("template", same_template(problem.text))
         group = problem.group or own
         split = problem.split or self._split_of(group, role)
-        question = _gradable(problem, id=id_, dataset=self.kind, split=split, group=group)
+        question = gradable(problem, id=id_, dataset=self.kind, split=split, group=group)
         self._one_split({f"group {group}": f"the group {group!r}", f"text {text_key}": "the same question"}, split)
         self._ids.add(id_)
         return question
@@ -163,7 +163,7 @@ class _Sample:
         return [(question, rationale) for _, _, question, rationale in entries]
 
 
-def _gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str) -> Question:
+def gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str) -> Question:
     """The question with the first answer type by which its gold answer is right.
 
     Raises:
@@ -180,6 +180,7 @@ def _gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str
             choices=problem.choices,
             answer=problem.answer.lower() if answer_type == "yes_no" else problem.answer,
             answer_type=answer_type,
+            reading=problem.reading,
             group=group,
         )
         found = gold_problem(question)

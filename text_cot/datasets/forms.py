@@ -20,7 +20,7 @@ _FORMS: tuple[tuple[AnswerType, str], ...] = (
     ("clock", r"\d{1,2}:\d{2}(?::\d{2})?(?: ?(?i:[ap]\.?m\.?))?"),
     ("letter", r"\([A-Za-z]\)|[A-Z]"),
 )
-_SPACE = re.compile(r"(?<!\\)\\[!,;: ]|\\q?quad\b|~")
+_SPACE = re.compile(r"(?<!\\)\\!\s*|(?<!\\)\\[,;: ]|\\q?quad\b|~")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*")
 _FRACTION = re.compile(r"([+-]?)\\frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))")
 _WORDS = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{([^{}]*)\}\.?")
@@ -62,7 +62,7 @@ def plain_math(answer: str) -> str:
     >>> [plain_math(answer) for answer in (r"\dfrac34", r"1,\!000", r"\text{Evelyn}", r"\left(1, 2\right)", r"10\%")]
     ['3/4', '1,000', 'Evelyn', '(1, 2)', '10%']
     """
-    text = _SPACE.sub(lambda space: "" if space[0] == "\\!" else " ", answer)
+    text = _SPACE.sub(lambda space: "" if space[0].startswith("\\!") else " ", answer)
     text = re.sub(r"\\(?:left|right|displaystyle)(?![a-z])", "", text).replace("\\dfrac", "\\frac")
     text = text.replace("\\tfrac", "\\frac").replace("\\%", "%").replace("\\$", "$").strip()
     text = text.removesuffix(".").strip()

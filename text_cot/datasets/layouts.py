@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from aot.records import AnswerType
+from aot.records import AnswerType, Reading
 from text_cot.datasets.forms import form_of, last_boxed, math_form, plain_math
 from text_cot.datasets.source import with_answer_line
 from video_data.datasets.rows import MAX_QUESTION_CHARS
@@ -20,8 +20,10 @@ MAX_ANSWER_CHARS = 200
 OWN_TYPES = tuple(name for name in get_args(AnswerType) if name not in ("span", "scored"))
 """Answer types that a row may name; `span` needs a clip, and `scored` the scorer of a procedural task."""
 _NOTE = re.compile(r"<<[^<>]*>>")
-_GSM8K_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_OWN_FIELDS = ("question", "answer", "rationale", "id", "kind", "group", "answer_type", "choices", "split")
+_GSM8K_NUMBER = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3})(?:\.[0-9]+)?")
+_NO_ANSWER = ("", "proof", "not found", "none", "notfound", "n/a", "null")
+"""What NuminaMath writes where a problem has no answer that can be compared."""
+_OWN_FIELDS = ("question", "answer", "rationale", "id", "kind", "group", "answer_type", "choices", "split", "reading")
 
 
 @dataclass(frozen=True)
@@ -39,35 +41,59 @@ class Problem:
     id: str = ""
     group: str = ""
     split: str = ""
+    reading: Reading = "strict"
 
 
 def _gsm8k(fields: Mapping[str, Any]) -> Problem:
     text, solution = _text(fields, "question"), _text(fields, "answer")
     chain, mark, gold = solution.rpartition("####")
     if not mark or not gold.strip():
-        raise RowProblem("no_answer", "the field 'answer' has nothing after ####")
-    answer = _short(gold.strip()).replace(",", "").removeprefix("$").removesuffix(".")
-    if not _GSM8K_NUMBER.fullmatch(answer):
-        raise RowProblem("gold_unparsable", f"what stands after #### is no number: {answer!r}")
+        raise RowProblem(
+            "no_answer",
+            "the field 'answer' has nothing after ####; a worked solution that ends with `#### 72` would be read",
+        )
+    written = _short(gold.strip()).removeprefix("$").removesuffix(".")
+    if not _GSM8K_NUMBER.fullmatch(written):
+        raise RowProblem(
+            "gold_unparsable",
+            f"what stands after #### is no number: {written!r}; digits alone would be read, such as 72, -3, 1,234 or "
+            "2.50: a comma parts thousands, a point the decimals",
+        )
+    answer = written.replace(",", "")
     return Problem(
         text=text,
         answer=answer,
         types=("number",) if "." in answer else ("integer",),
         kind="grade_school",
         rationale=with_answer_line(_NOTE.sub("", chain), answer),
+        reading="bare_number",
     )
 
 
 def _math(fields: Mapping[str, Any]) -> Problem:
     text, solution = _text(fields, "problem"), _text(fields, "solution")
-    boxed = last_boxed(solution)
+    boxed = last_boxed(solution) or _named_answer(fields)
     if not boxed:
-        raise RowProblem("no_answer", "the field 'solution' has no \\boxed{...}")
+        raise RowProblem(
+            "no_answer",
+            "the field 'solution' has no \\boxed{...}, and there is no field 'answer' with the final answer; either "
+            "would be read",
+        )
     answer = _short(plain_math(boxed))
     if not answer:
         raise RowProblem("no_answer", f"nothing is left of the boxed answer {boxed!r}")
-    kind = _optional(fields, "type") or _optional(fields, "subject") or "math"
-    return Problem(text, answer, (math_form(answer), "expression"), _slug(kind), with_answer_line(solution, answer))
+    kind = next((told for name in ("type", "subject", "problem_type") if (told := _optional(fields, name))), "math")
+    chain = with_answer_line(solution, answer)
+    return Problem(text, answer, (math_form(answer), "expression"), _slug(kind), chain, reading="contest")
+
+
+def _named_answer(fields: Mapping[str, Any]) -> str:
+    """The final answer in a column of its own, as NuminaMath and MATH-500 have it; empty if there is none."""
+    answer = fields.get("answer")
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        return str(answer)
+    text = _optional(fields, "answer")
+    return "" if text.casefold() in _NO_ANSWER else text
 
 
 def _cot_collection(fields: Mapping[str, Any]) -> Problem:
@@ -82,11 +108,9 @@ def _cot_collection(fields: Mapping[str, Any]) -> Problem:
 
 
 def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
-    for name in fields:
-        if name not in _OWN_FIELDS:
-            near = difflib.get_close_matches(name, _OWN_FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_OWN_FIELDS)}"
-            raise RowProblem("unknown_field", f"there is no field {name!r}; {hint}")
+    for name in fields:  # a column of somebody's own is left alone; one that looks like a slip is not
+        if name not in _OWN_FIELDS and (near := difflib.get_close_matches(name, _OWN_FIELDS, n=1, cutoff=0.75)):
+            raise RowProblem("unknown_field", f"there is no field {name!r}; did you mean {near[0]!r}?")
     answer = fields.get("answer")
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         fields = {**fields, "answer": str(answer)}
@@ -97,6 +121,11 @@ def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
         raise RowProblem("bad_answer_type", f"there is no answer_type {asked!r}; known: {', '.join(OWN_TYPES)}")
     if asked == "choice" and not choices:
         raise RowProblem("bad_choices", "answer_type 'choice' needs the field 'choices'")
+    reading = _optional(fields, "reading") or "strict"
+    if reading not in get_args(Reading):
+        raise RowProblem(
+            "bad_reading", f"there is no reading {reading!r} of answers; known: {', '.join(get_args(Reading))}"
+        )
     guessed: tuple[AnswerType, ...] = ("choice",) if choices else (form_of(answer), "text")
     return Problem(
         text=_text(fields, "question"),
@@ -108,6 +137,7 @@ def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
         id=_optional(fields, "id"),
         group=_optional(fields, "group"),
         split=_optional(fields, "split"),
+        reading=next(name for name in get_args(Reading) if name == reading),
     )
 
 
@@ -131,6 +161,13 @@ LAYOUTS: dict[FileKind, Layout] = {
 def wrong_columns(kind: FileKind, found: tuple[str, ...]) -> str:
     """What to tell about a file none of whose rows has the columns of `kind`."""
     wanted = LAYOUTS[kind].wanted
+    chat = next((name for name in ("messages", "conversations", "conversation", "dialog") if name in found), "")
+    if chat:
+        return (
+            f"the rows are chats in the column {chat!r}, which are not read: nothing tells which part of a turn is the "
+            "final answer; write rows with question (the user's turn), answer (the final answer) and rationale (the "
+            "steps), and give data.dataset text_jsonl"
+        )
     near = [
         f"{close[0]!r} for {name!r}"
         for name in wanted

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aot.answers import find_answer, parse_answer
+from aot.answers.bare import bare_number
 from aot.answers.clean import undressed
+from aot.answers.exact import decimal_text, exact_number
 from aot.answers.finding import plain
 from aot.errors import ParseError
 from aot.records import JsonDict, Question
@@ -77,10 +79,10 @@ def read_reply(text: str, *, reasoning: str = "", question: Question) -> ReadCha
         steps, answer = _lines(structured[0]), structured[1]
     else:
         steps, answer = _lines(spoken), find_answer(spoken).answer or ""
-    answer = _own_form(answer, question) if len(answer) <= MAX_ANSWER_CHARS else ""
+    stated, answer = plain(answer), _own_form(answer, question) if len(answer) <= MAX_ANSWER_CHARS else ""
     if not answer:
         raise UnreadableReply("the reply states no answer, or several different ones", reason="no_answer")
-    steps = [line for line in steps if plain(line) != plain(answer)]
+    steps = [line for line in steps if plain(line) not in (stated, plain(answer))]
     steps = steps or _lines(thought) or _lines(_clean(reasoning))
     if not steps:
         raise UnreadableReply("the reply gives an answer and no step that leads to it", reason="no_steps")
@@ -145,9 +147,11 @@ def _bare(line: str) -> str:
 
 
 def _own_form(answer: str, question: Question) -> str:
-    """The answer as the project writes it: bare, and a letter as the option it stands for."""
+    """The answer as the project writes it: bare, a letter as its option, a bare number without its unit."""
     answer = " ".join(undressed(answer.rstrip(" .")).split()).rstrip(" .")
     if question.choices and answer:
         meant = parse_answer(answer, question).value
         return next((choice for choice in question.choices if plain(choice) == meant), answer)
+    if question.reading == "bare_number" and exact_number(answer) is None and (number := bare_number(answer)):
+        return decimal_text(number.value) or answer
     return answer

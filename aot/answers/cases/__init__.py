@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from aot.answers.cases import numeric, temporal, verbal
+from aot.answers.cases import conventions, numeric, temporal, verbal
 from aot.answers.forms import VerdictName
 from aot.records import JsonDict, Question
 
@@ -24,10 +24,11 @@ class Case:
 
 def all_cases() -> list[Case]:
     """Every case, in the order of the tables."""
-    rows = [row for table in (numeric.TABLE, temporal.TABLE, verbal.TABLE) for row in _rows(table)]
+    rows = [row for table in (numeric.TABLE, temporal.TABLE, verbal.TABLE, conventions.TABLE) for row in _rows(table)]
     cases = [Case(_question(kind, gold), said, _VERDICTS[mark]) for kind, mark, gold, said in rows]
     replies = [
-        Case(_question(kind, gold), reply, _VERDICTS[mark], "reply") for mark, kind, gold, reply in verbal.REPLIES
+        Case(_question(kind, gold), reply, _VERDICTS[mark], "reply")
+        for mark, kind, gold, reply in verbal.REPLIES + conventions.REPLIES
     ]
     scored = [
         Case(_question("scored", item["answer"], task, item), said, _VERDICTS[mark])
@@ -47,8 +48,11 @@ def _rows(table: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _question(kind: str, gold: str, task: str = "", item: JsonDict | None = None) -> Question:
+    name, kind = kind, kind.partition(" ")[0]
+    reading = name.partition(" ")[2] or "strict"
     choices = verbal.CHOICES if kind == "choice" else ()
     return Question.model_validate(
-        {"id": f"{kind}: {gold}", "dataset": "cases", "split": "test", "kind": kind, "text": "?", "choices": choices,
-         "answer": gold, "answer_type": kind, "group": kind, "state": {"task": task, "entry": item} if item else {}}
+        {"id": f"{name}: {gold}", "dataset": "cases", "split": "test", "kind": kind, "text": "?", "choices": choices,
+         "answer": gold, "answer_type": kind, "reading": reading, "group": kind,
+         "state": {"task": task, "entry": item} if item else {}}
     )  # fmt: skip

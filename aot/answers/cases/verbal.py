@@ -48,6 +48,9 @@ W | B | A) fry onion
 R | yes | yes
 R | yes | Yes.
 R | no | NO
+R | yes | \text{Yes}
+R | no | *No*
+W | no | \text{Yes}
 R | true | True
 R | false | false.
 W | yes | no
@@ -62,6 +65,9 @@ R | fry onion | fry onion
 R | fry onion | Fry  Onion.
 R | fry onion | B
 R | fry onion | (B) fry onion
+R | fry onion | \text{fry onion}
+R | fry onion | **B**
+W | fry onion | \text{add egg}
 W | fry onion | add egg
 W | fry onion | A
 ? | fry onion | onion

@@ -1,0 +1,45 @@
+r"""Takes a written matrix or column vector apart into its rows, and puts the ways of writing one into one form.
+
+Knows LaTeX environments only; cells are text here, and are compared elsewhere.
+"""
+
+import re
+
+MAX_CELLS = 400
+_BRACKETED = "pmatrix", "bmatrix", "Bmatrix"
+_WHOLE = re.compile(
+    r"(?P<open>[(\[]?)\s?\\begin\s?\{(?P<name>[pbB]?matrix|smallmatrix|array)\}\s?(?P<columns>\{[lcr|\s]*\})?"
+    r"(?P<body>.*)\\end\s?\{(?P=name)\}\s?(?P<close>[)\]]?)",
+    re.DOTALL,
+)
+_ARRAY = re.compile(
+    r"[(\[]\s?\\begin\s?\{(array|matrix|smallmatrix)\}\s?(?:\{[lcr|\s]*\})?((?:(?!\\begin|\\end).)*)\\end\s?\{\1\}\s?[)\]]",
+    re.DOTALL,
+)
+_ROW_END = re.compile(r"\\\\|\\cr(?![a-z])|\\hline(?![a-z])")
+
+
+def rows_of(latex: str) -> tuple[tuple[str, ...], ...] | None:
+    r"""The cells of the matrix that `latex` is, row by row; None if it is anything else, or its rows differ in length.
+
+    Bars mean a determinant, which is a number and no matrix. Round and square brackets mean the same.
+
+    >>> rows_of(r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}")
+    (('1', '2'), ('3', '4'))
+    >>> rows_of(r"\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}") is None
+    True
+    """
+    found = _WHOLE.fullmatch(latex.strip())
+    if not found or "\\begin" in found["body"] or (bool(found["open"]) != bool(found["close"])):
+        return None
+    if found["name"] not in _BRACKETED and not found["open"]:
+        return None
+    rows = [row for row in _ROW_END.split(found["body"]) if row.strip()]
+    cells = tuple(tuple(cell.strip() for cell in re.split(r"(?<!\\)&", row)) for row in rows)
+    same_length = len({len(row) for row in cells}) == 1
+    return cells if same_length and len(cells) * len(cells[0]) <= MAX_CELLS else None
+
+
+def with_matrices(latex: str) -> str:
+    """`latex` with each bracketed array as the pmatrix that it means, so that it can stand in a longer expression."""
+    return _ARRAY.sub(r"\\begin{pmatrix}\2\\end{pmatrix}", latex)

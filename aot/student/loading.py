@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from aot.config import StudentConfig
+from aot.config import LoraSection, StudentConfig
 from aot.errors import CheckpointError
 from aot.student.bases import base_digest, resolve_base, takes_images
-from aot.student.caches import Habits, try_habits
+from aot.student.caches import Habits, refusal, try_habits
 from aot.student.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
-from aot.student.lora import attach
+from aot.student.lora import add_lora, attach
 from aot.student.rendering import Renderer
 from aot.student.replies import check_round_trip
 
@@ -143,7 +143,9 @@ def stored_state(folder: Path, *, tuning: Tuning, whole: bool = True) -> dict[st
     return dict(model.state_dict())
 
 
-def look_over(base: str, *, door: Literal["video", "text"], config: StudentConfig) -> None:
+def look_over(
+    base: str, *, door: Literal["video", "text"], config: StudentConfig, lora: LoraSection | None = None
+) -> None:
     """Whether an arm of this door could be trained on `base`: everything is looked at but the values of its weights.
 
     Raises:
@@ -163,7 +165,11 @@ def look_over(base: str, *, door: Literal["video", "text"], config: StudentConfi
     else:
         renderer.expansion(PROBE_SIZE_HW)
     _ = renderer.end_ids, renderer.template_hash()
-    _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+    model = _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+    if door == "text" and (why := refusal(model)):
+        raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
+    if lora:
+        add_lora(model, lora)
 
 
 def _load_processor(folder: str) -> Any:  # noqa: ANN401

@@ -77,7 +77,7 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
         pattern=pattern,
         matched=matched,
         num_trainable=sum(_count(p) for p in adapted.parameters() if p.requires_grad),
-        num_parameters=sum(_count(p) for p in adapted.parameters()),
+        num_parameters=size_of(adapted),
         trains_vision=bool(outside),
     )
 
@@ -94,7 +94,7 @@ def unfreeze(model: Any) -> AdaptedModel:  # noqa: ANN401 - a PreTrainedModel
         pattern="",
         matched=(),
         num_trainable=sum(_count(p) for p in model.parameters() if p.requires_grad),
-        num_parameters=sum(_count(p) for p in model.parameters()),
+        num_parameters=size_of(model),
         trains_vision=False,
     )
 
@@ -147,6 +147,11 @@ def default_pattern(model: Any) -> str:  # noqa: ANN401
 def trained_state(model: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
     """Tensors by name as they are in memory: those of the adapters, or of a whole model all of them."""
     return dict(get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict())
+
+
+def size_of(model: Any) -> int:  # noqa: ANN401
+    """Elements of all parameters of `model`, those of tied ones once."""
+    return sum(_count(parameter) for parameter in model.parameters())
 
 
 def _decoder(model: Any) -> Any:  # noqa: ANN401

@@ -22,7 +22,7 @@ from aot.student.checkpoints import keep_newest, note_saved, write_manifest
 from aot.student.contract import WEIGHTS, Tuning
 from aot.student.guards import GradientCheck, StopFlag
 from aot.student.loading import stored_state
-from aot.student.lora import trained_state
+from aot.student.lora import size_of, trained_state
 from aot.student.loss import TwoTermLoss, picked_loss, two_term_loss
 from aot.student.vision import SharedVision
 
@@ -216,13 +216,17 @@ class TwoTermTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _check_saved(self, folder: Path) -> None:
-        """Compare the trained tensors, read back, with memory; under ZeRO-3 memory is in pieces, and values are not."""
+        """Compare the trained tensors, read back, with memory; under ZeRO-3, in pieces, names or sizes."""
         if not self.is_world_process_zero():
             return
         tuning: Tuning = "lora" if (folder / WEIGHTS["lora"]).is_file() else "full"
         whole = self._zero_stage < 3
-        stored = stored_state(folder, tuning=tuning, whole=whole)
-        wrong = wrong_tensors(stored, trained_state(self._adapted) if whole else None)
+        stored, memory = stored_state(folder, tuning=tuning, whole=whole), trained_state(self._adapted)
+        wrong = wrong_tensors(stored, memory if whole else None)
+        if not whole and (
+            tuning == "lora" or sum(value.numel() for value in stored.values()) != size_of(self._adapted)
+        ):
+            wrong += sorted(stored.keys() ^ memory.keys())
         if wrong:
             raise CheckpointError(f"{folder}: {len(wrong)} tensors differ from memory after saving, first {wrong[0]}")
 

@@ -1,5 +1,6 @@
 """Every model type of this matrix answers as transformers does, is taught and comes back, or is refused by name."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -286,3 +287,12 @@ def test_a_whole_model_that_opens_as_another_one_is_not_taken_for_saved(
     monkeypatch.setattr(trainer, "stored_state", damaged)
     with pytest.raises(CheckpointError, match=r"1 tensors differ from memory after saving, first model.norm.weight"):
         train_arm(run, config, config.train.arms[0])
+
+
+def test_the_docs_name_every_model_type_of_the_matrix() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "students.md").read_text()
+    assert [name for name in (*MATRIX, *REFUSED) if not re.search(rf"\b{name}\b", text)] == []
+    listed = {
+        name.strip() for line in text.splitlines() if line.startswith("| ") for name in line.split("|")[2].split(",")
+    }
+    assert listed - {"model types", "---"} == set(MATRIX)

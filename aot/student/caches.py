@@ -180,7 +180,8 @@ class _Trial:
         return output.logits[:, -CONTINUED - 1 :]
 
     def _same(self, found: torch.Tensor, right: torch.Tensor, *, doubt: int) -> bool:
-        limit = doubt * (NOISE if right.dtype == torch.float32 else COARSE_NOISE)
+        # The model's own numbers count: some give logits in float32 whatever they reckon in.
+        limit = doubt * (NOISE if self._model.dtype == torch.float32 else COARSE_NOISE)
         counted = torch.isfinite(right)  # whoever gives no numbers at all is told so elsewhere
         found, right = found[counted].float(), right[counted].float()
         return not counted.any() or bool((found - right).pow(2).mean().sqrt() <= limit * right.std())

@@ -264,6 +264,16 @@ def test_what_a_model_does_not_bear_is_found_out(tmp_path: Path) -> None:
     assert not habits["recurrent_gemma"].gives_rows  # its layers hold their states themselves
 
 
+def test_shorter_numbers_do_not_make_a_model_seem_to_bear_less(tmp_path: Path) -> None:
+    for model_type in ("granitemoehybrid", "jamba", "llama", "mamba"):
+        base = str(save_base(tmp_path / model_type, model_type))
+        exact, short = (
+            load_student(base, config=StudentConfig(base=base, device="cpu", dtype=dtype)).habits
+            for dtype in ("float32", "bfloat16")
+        )
+        assert short == exact
+
+
 def test_a_model_that_looks_ahead_is_refused_when_it_is_asked(tmp_path: Path) -> None:
     student = opened(save_base(tmp_path / "base", "bert"))
     with pytest.raises(CheckpointError, match="model type bert lets a token see those after it"):

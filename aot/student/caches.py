@@ -8,6 +8,7 @@ model. Knows no questions.
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -187,6 +188,12 @@ class _Trial:
         return not counted.any() or bool((found - right).pow(2).mean().sqrt() <= limit * right.std())
 
 
-def _taken(model: Any) -> Sequence[str]:  # noqa: ANN401
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return list(inspect.signature(type(base).forward).parameters)
+def _taken(model: Any) -> frozenset[str]:  # noqa: ANN401
+    kind: Any = type(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    return _parameters(kind)
+
+
+@lru_cache
+def _parameters(kind: Any) -> frozenset[str]:  # noqa: ANN401 - a class of models
+    """Names that its forward takes; looked up once, and not for each token."""
+    return frozenset(inspect.signature(kind.forward).parameters)

@@ -21,7 +21,7 @@ class StudentConfig(Section):
 
     base: PathText = "tiny-video"
     """`tiny-video` or `tiny-text` (embedded), or the folder of a transformers model: an image-text one with its
-    processor, or for text any causal language model with its tokenizer."""
+    processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
     num_frames: int = Field(default=8, ge=1, le=10_000)
     max_tokens: int = Field(default=2048, ge=32)
     """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
@@ -44,7 +44,7 @@ class LoraSection(Section):
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_pattern: str | None = None
-    """Anchored regex on full module names; None finds the language model's linear layers by itself."""
+    """Anchored regex on full module names; None finds the language model's linear layers that adapters reach."""
 
 
 RESERVED_ARMS = (

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
-from safetensors.torch import load_file
 
 from aot.errors import CheckpointError
 from aot.runs import ARM_MARKER, publish, publishing
 from aot.student.checkpoints import MANIFEST, FileEntry, Manifest, read_json
 from aot.student.contract import CONTRACT, SETTINGS, WEIGHTS, Contract, Tuning, arm_files
+from aot.student.loading import stored_state
 
 
 def publish_arm(
@@ -47,7 +47,10 @@ def publish_arm(
     else:
         _copy(checkpoint / SETTINGS[tuning], folder / SETTINGS[tuning])
     publish(folder / CONTRACT, contract.model_dump_json(indent=1) + "\n")
-    _compare(folder / WEIGHTS[tuning], memory)
+    stored = stored_state(folder, tuning=tuning, whole=memory is not None)
+    if not stored or (wrong := wrong_tensors(stored, memory)):
+        told = f"{len(wrong)} tensors are not those in memory, first {wrong[0]}" if stored else "it holds no tensor"
+        raise CheckpointError(f"{folder / WEIGHTS[tuning]}: {told}; save again")
     files = tuple(_entry(folder / name) for name in arm_files(tuning))
     manifest = Manifest(step=_step(checkpoint), files=files)
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
@@ -70,14 +73,18 @@ def is_done(folder: Path, *, config_digest: str) -> bool:
     return True
 
 
-def _compare(path: Path, memory: dict[str, torch.Tensor] | None) -> None:
-    stored = load_file(path)
-    broken = [key for key, value in stored.items() if value.numel() == 0 or not torch.isfinite(value).all()]
+def wrong_tensors(stored: dict[str, torch.Tensor], memory: dict[str, torch.Tensor] | None) -> list[str]:
+    """Names of the tensors that are not as in memory, or hold nothing, or something that is no number.
+
+    Args:
+        stored: what a reader gets, see loading.stored_state.
+        memory: what it should be; None where memory holds only pieces of it.
+    """
+    wrong = [key for key, value in stored.items() if value.numel() == 0 or not torch.isfinite(value).all()]
     if memory is not None:
-        broken += sorted(stored.keys() ^ memory.keys())
-        broken += [key for key in stored.keys() & memory.keys() if not torch.equal(stored[key], memory[key])]
-    if broken or not stored:
-        raise CheckpointError(f"{path}: {len(broken)} tensors are not those in memory, first {broken[:1]}; save again")
+        wrong += sorted(stored.keys() ^ memory.keys())
+        wrong += [key for key, value in memory.items() if key in stored and not torch.equal(stored[key], value.cpu())]
+    return wrong
 
 
 def _plain_settings(config: PeftConfig, *, base: str) -> dict[str, Any]:

@@ -5,12 +5,14 @@ that have ended are taken out of the batch as soon as that pays. Knows no questi
 """
 
 import sys
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from aot.student.caches import run_on, take_rows
 from aot.student.collate import pad_prompts
 from aot.student.loading import Student
 from aot.student.rendering import EncodedRow
@@ -66,15 +68,29 @@ def write_replies(
         first_line: stop each reply after its first line.
         draw: None takes the likeliest token each time.
     """
+    if student.habits.bears_padding:
+        return _write(student, prompts, max_tokens=max_tokens, first_line=first_line, draw=draw)
+    copies = draw.samples if draw else 1
+    replies: list[list[int]] = [[] for _ in range(copies * len(prompts))]
+    for length in sorted({len(prompt) for prompt in prompts}):  # prompts of one length need no padding
+        alike = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
+        own = replace(draw, seed=zlib.crc32(f"{draw.seed}/{length}".encode())) if draw else None
+        made = _write(student, [prompts[i] for i in alike], max_tokens=max_tokens, first_line=first_line, draw=own)
+        for k, reply in enumerate(made):
+            replies[alike[k // copies] * copies + k % copies] = reply
+    return replies
+
+
+def _write(
+    student: Student,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    max_tokens: int,
+    first_line: LineMarks | None,
+    draw: Draw | None,
+) -> list[list[int]]:
     ends = frozenset(student.renderer.end_ids)
-    inputs = pad_prompts([EncodedRow(prompt) for prompt in prompts], pad_id=student.pad_id)
-    ids, mask = inputs["input_ids"].to(student.device), inputs["attention_mask"].to(student.device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = _forward(student, ids, mask, positions, cache=None)
-    cache, logits_BV = output.past_key_values, output.logits[:, -1]
-    if draw and draw.samples > 1:
-        cache.batch_repeat_interleave(draw.samples)
-        mask, logits_BV = (value.repeat_interleave(draw.samples, dim=0) for value in (mask, logits_BV))
+    cache, logits_BV, mask = _read_prompts(student, prompts, copies=draw.samples if draw else 1)
     next_position = mask.sum(dim=1)
     context = _context(student)
     # The last token of a reply is never read, so it needs no position.
@@ -93,15 +109,15 @@ def write_replies(
                     open_rows.discard(row)
         if not open_rows:
             break
-        if len(open_rows) <= (1 - DROPPED_SHARE) * len(rows):
+        if student.habits.gives_rows and len(open_rows) <= (1 - DROPPED_SHARE) * len(rows):
             kept = torch.tensor([i for i, row in enumerate(rows) if row in open_rows], device=student.device)
             rows = [row for row in rows if row in open_rows]
-            cache.batch_select_indices(kept)
+            take_rows(cache, kept)
             mask, tokens, next_position = mask[kept], tokens[kept], next_position[kept]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         positions = next_position[:, None].clamp(max=context - 1)  # of a row that is over and still in the batch
-        output = _forward(student, tokens[:, None], mask, positions, cache=cache)
-        cache, logits_BV, next_position = output.past_key_values, output.logits[:, -1], next_position + 1
+        logits, cache = run_on(student.model, tokens[:, None], mask, positions, cache=cache)
+        logits_BV, next_position = logits[:, -1], next_position + 1
     return replies
 
 
@@ -110,15 +126,19 @@ def _context(student: Student) -> int:
     return getattr(student.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
-def _forward(student: Student, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, *, cache: Any) -> Any:  # noqa: ANN401
-    return student.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
+def _read_prompts(
+    student: Student, prompts: Sequence[tuple[int, ...]], *, copies: int
+) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """Cache, last logits and mask of the prompts, each `copies` times."""
+    inputs = pad_prompts([EncodedRow(prompt) for prompt in prompts], pad_id=student.pad_id)
+    ids, mask = inputs["input_ids"].to(student.device), inputs["attention_mask"].to(student.device)
+    copied = torch.arange(len(mask), device=student.device).repeat_interleave(copies)
+    if not student.habits.gives_rows:
+        ids, mask, copied = ids[copied], mask[copied], torch.arange(len(copied), device=student.device)
+    logits, cache = run_on(student.model, ids, mask, (mask.cumsum(dim=1) - 1).clamp(min=0))
+    if len(copied) > len(mask):
+        take_rows(cache, copied)
+    return cache, logits[copied, -1], mask[copied]
 
 
 def _pick(logits_BV: torch.Tensor, draw: Draw | None, generator: torch.Generator | None) -> torch.Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from aot.student.batches import PromptItem
+from aot.student.caches import run_on, take_rows
 from aot.student.loading import Student
 
 
@@ -36,38 +37,55 @@ def score_continuations(
         choices: for each prompt the ids of its continuations; with an end token where nothing may follow.
         inputs: the left-padded model inputs of the prompts.
     """
-    # Looked for in all modules, because an adapter that is not merged wraps the model.
-    if any(hasattr(module, "rope_deltas") for module in student.model.modules()):
+    if _counts_positions(student):
         sums = _full_sums(student, inputs, choices)
-    else:
+    elif inputs.keys() - {"input_ids", "attention_mask"}:
         sums = _shared_sums(student, inputs, choices)
+    else:
+        sums = _text_sums(student, inputs, choices)
     return [tuple(torch.softmax(torch.tensor(row, dtype=torch.float64), dim=0).tolist()) for row in sums]
+
+
+def _text_sums(student: Student, inputs: dict[str, Any], choices: list[list[tuple[int, ...]]]) -> list[list[float]]:
+    """The sums in the way that this model bears; prompts of one length stand together where padding would be seen."""
+    habits, mask = student.habits, inputs["attention_mask"]
+    sums_of = _shared_sums if habits.gives_rows and habits.takes_spans else _full_sums
+    if habits.bears_padding:
+        return sums_of(student, inputs, choices)
+    sums: list[list[float]] = [[] for _ in choices]
+    lengths = mask.sum(dim=1).tolist()
+    for length in sorted(set(lengths)):
+        alike = [i for i, own in enumerate(lengths) if own == length]
+        own_inputs = {key: value[alike, -length:] for key, value in inputs.items()}
+        for i, row in zip(alike, sums_of(student, own_inputs, [choices[i] for i in alike]), strict=True):
+            sums[i] = row
+    return sums
 
 
 def _shared_sums(student: Student, inputs: dict[str, Any], choices: list[list[tuple[int, ...]]]) -> list[list[float]]:
     """Summed log-probabilities; the prompt's keys and values are computed once and repeated for its choices."""
     mask = inputs["attention_mask"]
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    prefix = student.model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
+    shown = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
+    first, cache = run_on(student.model, inputs["input_ids"], mask, positions, **shown)
     repeats = max(len(options) for options in choices)
-    cache = prefix.past_key_values
-    cache.batch_repeat_interleave(repeats)
+    rows = torch.arange(len(mask), device=mask.device).repeat_interleave(repeats)
+    take_rows(cache, rows)
     ids, real = _pad_choices(choices, repeats, device=mask.device)
-    lengths = mask.sum(dim=1).repeat_interleave(repeats)
-    later = student.model(
-        input_ids=ids,
-        attention_mask=torch.cat([mask.repeat_interleave(repeats, dim=0), real.to(mask.dtype)], dim=1),
-        position_ids=lengths[:, None] + torch.arange(ids.shape[1], device=mask.device)[None],
-        past_key_values=cache,
-        use_cache=True,
+    later, _ = run_on(
+        student.model,
+        ids,
+        torch.cat([mask[rows], real.to(mask.dtype)], dim=1),
+        mask.sum(dim=1)[rows][:, None] + torch.arange(ids.shape[1], device=mask.device)[None],
+        cache=cache,
+        logits_to_keep=ids.shape[1],
     )
-    first = prefix.logits[:, -1:].repeat_interleave(repeats, dim=0)
-    log_probs = torch.log_softmax(torch.cat([first, later.logits[:, :-1]], dim=1).float(), dim=-1)
+    log_probs = torch.log_softmax(torch.cat([first[rows], later[:, :-1]], dim=1).float(), dim=-1)
     return _gather(log_probs, ids, real, choices, repeats)
 
 
 def _full_sums(student: Student, inputs: dict[str, Any], choices: list[list[tuple[int, ...]]]) -> list[list[float]]:
-    """The same sums from one pass for each choice over prompt and choice, for models with their own position ids."""
+    """The same sums from one pass for each choice over prompt and choice, at more work."""
     repeats = max(len(options) for options in choices)
     all_ids, all_real = _pad_choices(choices, repeats, device=inputs["input_ids"].device)
     log_probs = []
@@ -78,6 +96,8 @@ def _full_sums(student: Student, inputs: dict[str, Any], choices: list[list[tupl
             "input_ids": torch.cat([inputs["input_ids"], ids], dim=1),
             "attention_mask": torch.cat([inputs["attention_mask"], real.to(inputs["attention_mask"].dtype)], dim=1),
         }
+        if not _counts_positions(student):
+            whole["position_ids"] = (whole["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
         if "mm_token_type_ids" in inputs:
             whole["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(ids)], dim=1)
         keep = ids.shape[1] + 1
@@ -85,6 +105,12 @@ def _full_sums(student: Student, inputs: dict[str, Any], choices: list[list[tupl
         log_probs.append(torch.log_softmax(logits.float(), dim=-1))
     together = torch.stack(log_probs, dim=1).flatten(0, 1)
     return _gather(together, all_ids, all_real, choices, repeats)
+
+
+def _counts_positions(student: Student) -> bool:
+    """Whether the model makes its own position ids, from the grids of its images."""
+    # Looked for in all modules, because an adapter that is not merged wraps the model.
+    return any(hasattr(module, "rope_deltas") for module in student.model.modules())
 
 
 def _pad_choices(

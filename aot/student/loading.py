@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,17 +17,19 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from aot.config import StudentConfig
+from aot.config import LoraSection, StudentConfig
 from aot.errors import CheckpointError
 from aot.student.bases import base_digest, resolve_base, takes_images
-from aot.student.contract import WEIGHTS, check_contract, read_contract, tuning_of
-from aot.student.lora import attach
+from aot.student.caches import Habits, refusal, try_habits
+from aot.student.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
+from aot.student.lora import add_lora, attach
 from aot.student.rendering import Renderer
 from aot.student.replies import check_round_trip
 
 log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": ""}
 """What model folders may need, and nothing of ours does."""
+TRIAL_TEXT = "12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"
 PROBE_SIZE_HW = (72, 96)
 """Of a frame that is only counted in tokens."""
 
@@ -53,6 +56,15 @@ class Student:
         """Token id that fills up batches."""
         tokenizer = self.renderer.tokenizer
         return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.renderer.end_ids[-1])
+
+    @cached_property
+    def habits(self) -> Habits:
+        """What the model bears when it is asked for text; tried at the first question.
+
+        Raises:
+            CheckpointError: it cannot write token by token.
+        """
+        return try_habits(self.model, self.renderer.completion_ids(TRIAL_TEXT), device=self.device)
 
 
 def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig) -> Student:
@@ -111,7 +123,29 @@ def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:  # noqa: AN
     return adapted.merge_and_unload() if merge else adapted
 
 
-def look_over(base: str, *, door: Literal["video", "text"], config: StudentConfig) -> None:
+def stored_state(folder: Path, *, tuning: Tuning, whole: bool = True) -> dict[str, torch.Tensor]:
+    """Tensors of an arm or checkpoint as its readers get them, under the names that they have in memory.
+
+    A whole model is opened, because transformers gives many weights other names in files than in memory, and joins or
+    splits some of them.
+
+    Args:
+        folder: where they lie.
+        tuning: whether they are adapters or a whole model.
+        whole: False reads what is in the file, under the names that it has there.
+
+    Raises:
+        CheckpointError: the model cannot be opened; the message says why.
+    """
+    if tuning == "lora" or not whole:
+        return load_file(folder / WEIGHTS[tuning])
+    model = _load_model(str(folder), dtype=torch.float32, with_images=takes_images(str(folder)))
+    return dict(model.state_dict())
+
+
+def look_over(
+    base: str, *, door: Literal["video", "text"], config: StudentConfig, lora: LoraSection | None = None
+) -> None:
     """Whether an arm of this door could be trained on `base`: everything is looked at but the values of its weights.
 
     Raises:
@@ -131,7 +165,11 @@ def look_over(base: str, *, door: Literal["video", "text"], config: StudentConfi
     else:
         renderer.expansion(PROBE_SIZE_HW)
     _ = renderer.end_ids, renderer.template_hash()
-    _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+    model = _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+    if door == "text" and (why := refusal(model)):
+        raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
+    if lora:
+        add_lora(model, lora)
 
 
 def _load_processor(folder: str) -> Any:  # noqa: ANN401

@@ -12,9 +12,13 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from aot.config import LoraSection
 from aot.errors import ConfigError
+
+LINEAR = (nn.Linear, Conv1D)
+"""The second is GPT-2's: a linear layer with its weight turned over."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
     """
     decoder_name = language_model_name(model)
     pattern = section.target_pattern or default_pattern(model)
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
+    if not linear:
+        raise ConfigError(f"{type(model).__name__} has no linear layer that an adapter fits; train it with tuning=full")
     matched = tuple(name for name in linear if re.fullmatch(pattern, name))
     if not matched:
         raise ConfigError(
@@ -55,23 +61,32 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
             f"({unasked[0]}, ...); anchor it with {re.escape(decoder_name)!r}, or name the vision module in it"
         )
     config = LoraConfig(
-        r=section.rank, lora_alpha=section.alpha, lora_dropout=section.dropout, target_modules=pattern, bias="none"
+        r=section.rank, lora_alpha=section.alpha, lora_dropout=section.dropout, target_modules=pattern, bias="none",
+        fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in matched),
     )  # fmt: skip
-    adapted = attach(model, config)
+    try:
+        adapted = attach(model, config)
+    except ValueError as error:
+        words = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"train.lora.target_pattern {pattern!r} matches a layer that takes no adapter ({words}); leave it out of "
+            f"the pattern, or leave the setting away to adapt {default_pattern(model)!r}"
+        ) from error
     return AdaptedModel(
         model=adapted,
         pattern=pattern,
         matched=matched,
         num_trainable=sum(_count(p) for p in adapted.parameters() if p.requires_grad),
-        num_parameters=sum(_count(p) for p in adapted.parameters()),
+        num_parameters=size_of(adapted),
         trains_vision=bool(outside),
     )
 
 
 def unfreeze(model: Any) -> AdaptedModel:  # noqa: ANN401 - a PreTrainedModel
     """`model` with every weight of its language model trainable, which of a text model is every weight."""
-    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
-    for part in parts:
+    if model.config.get_text_config() is model.config:  # all of it is a language model
+        model.requires_grad_(True)
+    for part in (_decoder(model), model.get_input_embeddings(), model.get_output_embeddings()):
         if part is not None:
             part.requires_grad_(True)
     return AdaptedModel(
@@ -79,7 +94,7 @@ def unfreeze(model: Any) -> AdaptedModel:  # noqa: ANN401 - a PreTrainedModel
         pattern="",
         matched=(),
         num_trainable=sum(_count(p) for p in model.parameters() if p.requires_grad),
-        num_parameters=sum(_count(p) for p in model.parameters()),
+        num_parameters=size_of(model),
         trains_vision=False,
     )
 
@@ -99,7 +114,7 @@ def language_model_name(model: Any) -> str:  # noqa: ANN401
     Raises:
         ConfigError: the model does not say which part is its language model.
     """
-    decoder = model.get_decoder()
+    decoder = _decoder(model)
     for name, module in model.named_modules():
         if module is decoder and name:
             return name
@@ -107,19 +122,42 @@ def language_model_name(model: Any) -> str:  # noqa: ANN401
 
 
 def default_pattern(model: Any) -> str:  # noqa: ANN401
-    """Anchored pattern that matches every linear layer of the language model."""
+    """Anchored pattern that matches every linear layer of the language model that an adapter reaches.
+
+    In a state space mixer that is its first layer alone: fused kernels read the weights of the others themselves.
+    """
     prefix = language_model_name(model)
     decoder = model.get_submodule(prefix)
-    kinds = sorted({name.rpartition(".")[2] for name, m in decoder.named_modules() if isinstance(m, nn.Linear)})
-    return rf"^{re.escape(prefix)}\..*\.({'|'.join(kinds)})$"
+    passed_by = {
+        kind for mixer in decoder.modules() if hasattr(mixer, "A_log") and hasattr(mixer, "D")
+        for kind, part in mixer.named_children() if isinstance(part, LINEAR) and kind != "in_proj"
+    }  # fmt: skip
+    reached = [
+        name for name, module in decoder.named_modules()
+        if isinstance(module, LINEAR) and name.rpartition(".")[2] not in passed_by
+    ]  # fmt: skip
+    kinds = sorted({name.rpartition(".")[2] for name in reached})
+    pattern = rf"^{re.escape(prefix)}\..*\.({'|'.join(kinds)})$"
+    others = [name for name, module in model.named_modules() if not isinstance(module, LINEAR)]
+    if not any(re.fullmatch(pattern, name) for name in others):
+        return pattern
+    return rf"^{re.escape(prefix)}\.({'|'.join(re.escape(name) for name in reached)})$"  # such as layers of a list
 
 
 def trained_state(model: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
-    """Tensors by name as they are stored, on the CPU: those of the adapters, or of a whole model all of them."""
-    if isinstance(model, PeftModel):
-        return {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(model).items()}
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())  # stored once, under the other name
-    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if k not in tied}
+    """Tensors by name as they are in memory: those of the adapters, or of a whole model all of them."""
+    return dict(get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict())
+
+
+def size_of(model: Any) -> int:  # noqa: ANN401
+    """Elements of all parameters of `model`, those of tied ones once."""
+    return sum(_count(parameter) for parameter in model.parameters())
+
+
+def _decoder(model: Any) -> Any:  # noqa: ANN401
+    """The text decoder inside `model`; some call their output layer by that name."""
+    decoder = model.get_decoder()
+    return model.base_model if isinstance(decoder, LINEAR) else decoder
 
 
 def _asks_for(pattern: str, name: str, decoder_name: str) -> bool:

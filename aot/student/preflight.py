@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from aot.config import RunConfig, StudentConfig
+from aot.config import LoraSection, RunConfig, StudentConfig
 from aot.errors import AotError, CheckpointError, missing_package
 
 START_LIMIT_S = 180.0
@@ -40,6 +40,8 @@ def preflight(config: RunConfig) -> None:
         env={**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONSAFEPATH": "1"},
     )  # fmt: skip
     base, asked = config.student.base, {"door": config.door, "student": config.student.model_dump(mode="json")}
+    if any(arm.tuning == "lora" for arm in config.train.arms):
+        asked["lora"] = config.train.lora.model_dump(mode="json")
     try:
         assert child.stdin and child.stdout
         child.stdin.write(json.dumps(asked).encode() + b"\n")
@@ -90,9 +92,10 @@ def main() -> None:
     for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, (now << 10) + MEMORY_BYTES)):
         resource.setrlimit(limit, (value, value))
     config = StudentConfig.model_validate(asked["student"])
+    lora = LoraSection.model_validate(asked["lora"]) if "lora" in asked else None
     found: dict[str, Any] = {"ok": True}
     try:
-        look_over(config.base, door=asked["door"], config=config)
+        look_over(config.base, door=asked["door"], config=config, lora=lora)
     except AotError as error:
         found = {"error": str(error)[:2000]}
     except BaseException as error:  # noqa: BLE001 - a panic of a library is no Exception

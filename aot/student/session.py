@@ -101,6 +101,8 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: Fr
     own_dtype = {"dtype": "float32"} if arm.tuning == "full" else {}
     student = load_student(config.student.base, config=config.student.model_copy(update=own_dtype))
     if store is None:
+        if not train.zero_stage:  # which may hold pieces of the weights only
+            _ = student.habits  # a base that cannot be asked afterwards need not be trained
         data: ExampleSet[Example] | ExampleSet[LessonExample] = load_lessons(run, config, arm, student=student)
     elif student.renderer.is_text:
         raise CheckpointError(f"{config.student.base} takes no images; a video run needs an image-text model")

@@ -12,18 +12,19 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from safetensors.torch import load_file
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
+from aot.student.adapter import wrong_tensors
 from aot.student.arguments import rate_of
 from aot.student.checkpoints import keep_newest, note_saved, write_manifest
-from aot.student.contract import WEIGHTS
+from aot.student.contract import WEIGHTS, Tuning
 from aot.student.guards import GradientCheck, StopFlag
-from aot.student.lora import trained_state
+from aot.student.loading import stored_state
+from aot.student.lora import size_of, trained_state
 from aot.student.loss import TwoTermLoss, picked_loss, two_term_loss
 from aot.student.vision import SharedVision
 
@@ -230,17 +231,27 @@ class TwoTermTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _check_saved(self, folder: Path) -> None:
-        """Compare the trained tensors on disk with memory; under ZeRO-3 memory is in pieces, so only shapes are."""
+        """Compare the trained tensors, read back, with memory; under ZeRO-3, in pieces, names or sizes."""
         if not self.is_world_process_zero():
             return
-        stored = load_file(next(path for name in WEIGHTS.values() if (path := folder / name).is_file()))
-        memory = trained_state(self._adapted)
-        wrong = sorted(stored.keys() ^ memory.keys()) or [k for k, v in stored.items() if v.numel() == 0]
-        if not wrong and self._zero_stage < 3:
-            wrong = [key for key, value in memory.items() if not torch.equal(stored[key], value)]
-        wrong += [key for key, value in stored.items() if not torch.isfinite(value).all()]
+        tuning: Tuning = "lora" if (folder / WEIGHTS["lora"]).is_file() else "full"
+        whole = self._zero_stage < 3
+        stored, memory = stored_state(folder, tuning=tuning, whole=whole), trained_state(self._adapted)
+        wrong = wrong_tensors(stored, memory if whole else None)
+        if not whole and (
+            tuning == "lora" or sum(value.numel() for value in stored.values()) != size_of(self._adapted)
+        ):
+            wrong += sorted(stored.keys() ^ memory.keys())
         if wrong:
             raise CheckpointError(f"{folder}: {len(wrong)} tensors differ from memory after saving, first {wrong[0]}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Take up the weights of a checkpoint; those of a whole model under the names that they have in memory."""
+        folder = Path(resume_from_checkpoint)
+        if (folder / WEIGHTS["full"]).is_file():
+            self._adapted.load_state_dict(stored_state(folder, tuning="full"))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
 class _StopWhenAsked(TrainerCallback):

@@ -1,0 +1,100 @@
+"""Tiny random bases of many model types, each saved as a folder with the exact tokenizer of the text tests."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from text_kit import TEMPLATE, text_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
+
+SMALL: dict[str, Any] = {
+    # widths and depths, under every name that a configuration may have for them
+    "hidden_size": 32, "d_model": 32, "n_embd": 32, "lru_width": 32, "word_embed_proj_dim": 32, "embedding_dim": 32,
+    "attention_hidden_size": 32, "intermediate_size": 48, "ffn_dim": 48, "decoder_ffn_dim": 48,
+    "num_hidden_layers": 2, "n_layer": 2, "n_layers": 2, "num_layers": 2, "decoder_layers": 2, "num_blocks": 2,
+    "num_attention_heads": 4, "n_head": 4, "n_heads": 4, "num_heads": 4, "attention_heads": 4,
+    "decoder_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "rotary_dim": 4,
+    "max_position_embeddings": 512, "n_positions": 512, "n_ctx": 512, "sliding_window": 20, "window_size": 20,
+    "attention_window_size": 20,
+    # experts
+    "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
+    "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "shared_intermediate_size": 16, "n_group": 1,
+    "topk_group": 1,
+    # latent attention
+    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8,
+    # recurrent layers
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "state_size": 8, "ssm_state_size": 8, "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64,
+    "mamba_n_groups": 1, "n_groups": 1, "mamba_chunk_size": 8, "chunk_size": 8, "mamba_num_heads": 8,
+    "mamba_head_dim": 8, "mamba_dt_rank": 4, "time_step_rank": 4, "n_mamba_heads": 2, "block_size": 8,
+    "tie_word_embeddings": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 4,
+}  # fmt: skip
+RECURRENT_FIRST = {"layer_types": ["linear_attention", "full_attention"]}
+OWN: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1]},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "jamba": {
+        "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
+        "use_mamba_kernels": False,
+    },
+    "llama": {"tie_word_embeddings": True},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 8},
+    "minimax": {**RECURRENT_FIRST, "sliding_window": None},
+    "nemotron_h": {"layers_block_type": ["mamba", "attention"]},
+    "olmo_hybrid": RECURRENT_FIRST,
+    "qwen3_5_text": RECURRENT_FIRST,
+    "qwen3_next": RECURRENT_FIRST,
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128},
+    "zamba2": {
+        "hybrid_layer_ids": [1], "layers_block_type": ["mamba", "hybrid"], "attention_head_dim": 16,
+        "num_mem_blocks": 1,
+    },
+}  # fmt: skip
+SEEDS = {"qwen3": 2}
+"""With the usual one, all its replies are alike."""
+ITS_OWN_WORDS = ("qwen2",)
+"""Transformers reads the tokenizers of these as it thinks they are, whatever their files say of words."""
+
+
+def tiny_config(model_type: str, **more: Any) -> PreTrainedConfig:
+    """The configuration of a model of this type that takes milliseconds."""
+    kind = type(AutoConfig.for_model(model_type))
+    known = {*getattr(kind, "__dataclass_fields__", {}), *inspect.signature(kind.__init__).parameters}
+    sizes = {key: value for key, value in SMALL.items() if key in known or key in kind.attribute_map}
+    if "qk_rope_head_dim" in known:  # then the width of a head follows from its parts
+        sizes |= {"num_key_value_heads": 4}
+        sizes.pop("head_dim", None)
+    return kind(**{**sizes, **OWN.get(model_type, {}), **more})
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A token for each byte."""
+    special = ["<pad>", "<unk>", "<user>", "<assistant>", "<end>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({token: i for i, token in enumerate([*special, *alphabet])}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", unk_token="<unk>", eos_token="<end>",
+        additional_special_tokens=["<user>", "<assistant>"], chat_template=TEMPLATE, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+def save_base(folder: Path, model_type: str, **more: Any) -> Path:
+    """A base of this type in `folder`; its weights are so large that replies depend on all of the prompt."""
+    tokenizer = byte_tokenizer() if model_type in ITS_OWN_WORDS else text_tokenizer()
+    torch.manual_seed(SEEDS.get(model_type, 1))
+    model = AutoModelForCausalLM.from_config(tiny_config(model_type, vocab_size=len(tokenizer), **more))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.4)
+        model.get_input_embeddings().weight.mul_(0.1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -193,6 +193,22 @@ def test_nextqa_answers_are_indices_and_the_map_tells_folders(tmp_path: Path) ->
     assert reasons(data) == {"bad_answer": 1, "duplicate_id": 1, "clip_missing": 1}
 
 
+@pytest.mark.parametrize("quoted", ['"why is it', 'what,"why', '"what is ""it'])
+def test_a_quote_that_is_never_closed_loses_its_row_and_not_the_rest_of_the_file(tmp_path: Path, quoted: str) -> None:
+    rows = [f"{n},1,2,3,what is it,2,0,TN,one,two,three,four,five" for n in range(10)]
+    rows[1] = f"1,1,2,3,{quoted},2,0,TN,one,two,three,four,five"
+    rows[2] = '2,1,2,3,"what is it,\nand why",2,0,TN,one,two,three,four,five'
+    rows[5] = '5,1,2,3,what is it,2,0,TN,one,two,three,four,"five'
+    data = read("nextqa", lines(tmp_path / "n.csv", NEXTQA_HEADER, *rows))
+    assert [q.uri for q in data.questions] == [str(n) for n in range(10) if n not in (1, 5)]
+    assert [(r.item, r.reason) for r in data.refused] == [("n.csv:3", "broken_csv"), ("n.csv:8", "broken_csv")]
+
+
+def test_a_header_that_names_a_column_twice_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"n\.csv names the column 'a0' twice"):
+        read("nextqa", lines(tmp_path / "n.csv", f"{NEXTQA_HEADER},a0", "1,1,2,3,what,0,0,TN,a,b,c,d,e,f"))
+
+
 def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) -> None:
     good = {
         "question_id": "Sequence_T1_7", "question": "Which?", "answer": "The cup.", "video_id": "6H78U", "start": 11.1,

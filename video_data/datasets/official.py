@@ -5,7 +5,6 @@ and `annotated.py` puts the file there. Files are decoded so that a byte that is
 and no other (`surrogateescape`, PEP 383).
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
+from video_data.datasets.strict_csv import CsvLine, read_lines, read_table, unreadable
 from video_data.datasets.strict_jsonl import RowProblem, without_nulls
 from video_data.errors import VideoError
 
@@ -102,7 +102,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise VideoError("unreadable", f"{path} is not JSON ({told}); download it again") from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]:
@@ -149,11 +149,9 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
     """Place and fields of each row of a CSV file with a header, or a refused row.
 
     Raises:
-        VideoError: the file is missing, unreadable or lacks a column.
+        VideoError: the file is missing or unreadable, or its header lacks a column or names one twice.
     """
-    lines = _csv_lines(path)
-    header = next(lines, None)
-    names = header[1] if isinstance(header, tuple) else []
+    names, lines = read_table(path)
     missing = [name for name in columns if name not in names]
     if missing and any(is_not_utf8(name) or "\0" in name for name in names):
         raise VideoError("unreadable", f"{path} is not CSV in UTF-8; save it as UTF-8, or download it again")
@@ -178,29 +176,10 @@ def read_plain_csv(path: Path) -> list[list[str] | RefusedRow]:
     Raises:
         VideoError: the file is missing or unreadable.
     """
-    return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, _csv_lines(path))]
+    return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, read_lines(path))]
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]] | RefusedRow]:
-    """Place and fields of each row that is not blank, or a refused row."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file)
-            while True:
-                try:
-                    row = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield RefusedRow(f"{path.name}:{reader.line_num}", "broken_csv", str(error))
-                    continue
-                if row:
-                    yield f"{path.name}:{reader.line_num}", row
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _in_utf8(line: tuple[str, list[str]] | RefusedRow) -> tuple[str, list[str]] | RefusedRow:
+def _in_utf8(line: CsvLine) -> CsvLine:
     """The row, or a refused row where one of its bytes is not UTF-8."""
     if isinstance(line, tuple) and any(map(is_not_utf8, line[1])):
         return RefusedRow(line[0], "not_utf8", "the row holds a byte that is not UTF-8")
@@ -328,9 +307,3 @@ def place_of(answer: str, choices: list[str]) -> int:
     if answer not in choices:
         raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
     return choices.index(answer)
-
-
-def _unreadable(path: Path, error: OSError) -> VideoError:
-    if isinstance(error, FileNotFoundError):
-        return VideoError("missing", f"there is no file {path}; see docs/annotated_data.md for what is read")
-    return VideoError("unreadable", f"{path} cannot be read ({error.strerror or error}); give the official file")

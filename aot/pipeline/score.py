@@ -21,7 +21,7 @@ from aot.evaluation.cells import Cell, Group, answer_rows, grade_all, kind_group
 from aot.evaluation.intervals import weighted_proportion
 from aot.evaluation.metrics import video_groups
 from aot.evaluation.scoring import score
-from aot.pipeline.foreign_predictions import Said, answer_of, are_places, place_in, read_predictions
+from aot.pipeline.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
 from aot.records import MetricRow, Prediction, Question, Record, Refusal
@@ -76,7 +76,7 @@ def score_file(
     splits = (set(config.evaluate.splits) & {q.split for q in asked}) if config else told
     members = [question for question in asked if question.split in splits]
     if not told & splits:
-        raise SourceError(_no_match(predictions, members or asked, said))
+        raise SourceError(_no_match(predictions, members or asked, said, unreadable))
     check_packages(members)
     try:
         rows, problems, notes = _predictions(members, found)
@@ -247,11 +247,17 @@ def _mean_of_kinds(cell: Cell) -> MetricRow:
     return cell.row("mean_of_kinds", weighted_proportion(cell.correct, weights, cell.clusters))
 
 
-def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said]) -> str:
-    names = [one.names[0] for one in said]
+def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said], unreadable: Sequence[RefusedRow]) -> str:
+    if not said and not unreadable:
+        return f"{path} holds no row; predictions are {FINE}"
+    if not said:
+        first, reasons = unreadable[0], Counter(row.reason for row in unreadable)
+        counts = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+        return f"no row of {path} could be read ({counts}); first {first.item[:200]}: {first.detail or first.reason}"
+    unread = f"; {len(unreadable)} other rows could not be read" if unreadable else ""
     return (
-        f"no prediction in {path} is about a question of {questions[0].dataset}: its ids are {_some(names) or 'none'}, "
-        f"those of the questions {_some([question.id for question in questions])}"
+        f"no prediction in {path} is about a question of {questions[0].dataset}: its ids are "
+        f"{_some([one.names[0] for one in said])}, those of the questions {_some([one.id for one in questions])}{unread}"
     )
 
 

@@ -164,13 +164,20 @@ def test_another_right_answer_in_the_file_is_told(tmp_path: Path) -> None:
         ({"99_9": 1}, "those of the questions '11-0'"),
         ("{broken", "not JSON"),
         ("3", "holds no predictions"),
-        ([], "no prediction in"),
-        ([{"text": "A"}], "no prediction in"),
+        ([], "holds no row"),
+        ([{"text": "A"}], "no_id"),
     ],
 )
 def test_a_file_without_any_prediction_is_told(tmp_path: Path, content: object, told: str) -> None:
     with pytest.raises(AotError, match=told):
         graded(tmp_path, content)
+
+
+def test_a_column_of_predictions_that_is_named_twice_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="names the column 'answer' twice"):
+        graded(tmp_path, "id,answer,answer\n11_0,A,B\n", name="p.csv")
+    with pytest.raises(SourceError, match="differ only in case"):
+        graded(tmp_path, "id,answer,Answer\n11_0,A,B\n", name="p.csv")
 
 
 def test_a_missing_file_and_a_missing_source_of_questions_are_told(tmp_path: Path) -> None:

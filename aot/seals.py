@@ -79,7 +79,8 @@ def check_seals(run: RunFolder, stages: Sequence[str]) -> None:
     more = f"; and {len(broken) - NAMED} more files" if len(broken) > NAMED else ""
     raise RunError(
         f"{'; '.join(broken[:NAMED])}{more}. Put back what was published, or delete "
-        f"{'this file' if len(broken) == 1 else 'these files'} and run the same command again: it is made anew"
+        f"{'this file' if len(broken) == 1 else 'these files'} and give the `aot run CONFIG` of {run.root} again, "
+        f"which makes {'it' if len(broken) == 1 else 'them'} anew"
     )
 
 

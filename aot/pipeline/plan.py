@@ -12,7 +12,7 @@ from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.inputs import check_inputs
 from aot.runs import RunFolder, run_root
 from text_cot.datasets.toy_math import OOD_SPLITS
-from video_data.datasets.rows import AnnotationRow
+from video_data.datasets.rows import AnnotationRow, refused_words
 
 # Seconds on 2 cores for the tiny student, from docs/measurements.md; larger students and faster machines differ.
 DRAW_AND_DECODE_S_PER_CLIP = 0.03
@@ -72,7 +72,7 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     lines = [f"{split}: {clips[split]} clips, {about}{splits[split]} questions" for split in sorted(splits)]
     lines += source.notes
     if source.refused:
-        lines.append(f"refused rows: {len(source.refused)}")
+        lines.append(refused_words(source.refused, most=3))
     lines.append(f"clips are read from {clips_root(config, run)}")
     if knows_only_the_kitchen(config):
         lines.append(f"note: {KITCHEN_ONLY}")
@@ -92,7 +92,7 @@ def _text_plan(config: RunConfig) -> _Plan:
     about = "about " if small is not config and config.data.dataset == "gym" else ""
     lines = [f"{split}: {about}{splits[split]} questions" for split in sorted(splits)]
     if source.refusals:
-        lines.append(f"refused rows: {len(source.refusals)}")
+        lines.append(refused_words(source.refusals, most=3))
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
     asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)

@@ -14,7 +14,7 @@ from aot.answers import is_right, mixed_options, parse_answer
 from aot.config import RunConfig
 from aot.config.data import ANNOTATED_DATASETS
 from aot.errors import SourceError
-from aot.pipeline.source import clips_root, no_question, toy_counts, usable_source
+from aot.pipeline.source import clips_root, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from aot.runs import RunFolder, publish_rows
 from video_data.budgets import Budgets
@@ -72,8 +72,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         Refusal(item=uri, boundary="source", reason="near_duplicate_of_test", detail=other)
         for uri, other in leaks.items()
     ]
-    if not kept:
-        raise no_question([f"{r.item}: {r.reason}" for r in refusals], where=clips_root(config, run))
+    require_questions(kept, refusals, config=config, where=clips_root(config, run))
     known = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
     publish_rows(run.refusals, refusals)

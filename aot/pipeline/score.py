@@ -26,7 +26,7 @@ from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
 from aot.records import MetricRow, Prediction, Question, Record, Refusal
 from aot.runs import RunFolder, run_root
-from video_data.datasets.rows import RefusedRow
+from video_data.datasets.rows import RefusedRow, refused_words
 
 ARM, MODE = "predictions", "none"
 MEAN_OF_KINDS = ("star",)
@@ -251,13 +251,12 @@ def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said], u
     if not said and not unreadable:
         return f"{path} holds no row; predictions are {FINE}"
     if not said:
-        first, reasons = unreadable[0], Counter(row.reason for row in unreadable)
-        counts = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-        return f"no row of {path} could be read ({counts}); first {first.item[:200]}: {first.detail or first.reason}"
+        return f"no row of {path} could be read ({refused_words(unreadable, most=1)}); predictions are {FINE}"
     unread = f"; {len(unreadable)} other rows could not be read" if unreadable else ""
+    ids = _some([one.names[0] for one in said])
     return (
         f"no prediction in {path} is about a question of {questions[0].dataset}: its ids are "
-        f"{_some([one.names[0] for one in said])}, those of the questions {_some([one.id for one in questions])}{unread}"
+        f"{ids}, those of the questions {_some([one.id for one in questions])}{unread}"
     )
 
 

@@ -57,6 +57,8 @@ def test_help_imports_no_heavy_library() -> None:
         (("run", "run.yaml", "--dry-run"), "set data.root"),
         (("run", "run.yaml"), "set data.root"),
         (("train", "run.yaml", "data.dataset=toy_kitchen"), "prepare, generate, filter"),
+        (("run", "configs/video/toy_kitchen.yaml", "--max-cost", "20"), "this run asks no chat model"),
+        (("run", "configs/video/toy_kitchen.yaml", "--limit", "2", "data.limit=3"), "data.limit is given twice"),
         (("score", "p.json"), "either --config CONFIG or --questions FILE"),
         (("score", "p.json", "--questions", "nowhere.jsonl"), "no file nowhere.jsonl"),
         (("score", "p.json", "seed=1", "--questions", "p.json"), "seed=1 changes a setting of --config"),

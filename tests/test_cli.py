@@ -126,6 +126,34 @@ def test_a_signal_exits_4_and_says_how_to_go_on(number: signal.Signals, tmp_path
     assert (stage["state"], stage["error"]) == ("stopped", f"stopped by {cause}")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_the_first_imports_is_one_line_and_exit_code_4(number: signal.Signals) -> None:
+    program = f"""
+import os, sys
+import aot.__main__
+class Kill:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Kill())
+aot.__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program, "doctor"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "aot: stopped by a signal before anything was begun\n")
+
+
+def test_a_signal_during_a_verb_that_keeps_nothing_does_not_say_that_it_does(tmp_path: Path) -> None:
+    program = f"""
+import os, sys
+sys.argv[1:] = ["probe", {str(ROOT / "README.md")!r}]
+import aot.cli, aot.pipeline.clips
+aot.pipeline.clips.probe_clip = lambda *a, **k: os.kill(os.getpid(), {int(signal.SIGTERM)})
+aot.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (4, "aot: stopped by a signal\n")
+
+
 def shell(line: str, *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A line of bash in which `aot` is this one; the exit code is that of its first command."""
     script = f'aot() {{ {sys.executable} -m aot "$@"; }}; {line}; exit ${{PIPESTATUS[0]}}'

@@ -97,8 +97,10 @@ def test_in_coins_list_form_the_file_tells_the_split_where_there_is_one_for_each
 
 def test_items_of_a_list_that_are_no_entries_are_refused_one_by_one(tmp_path: Path) -> None:
     one = video("training", step(3, 8, "boil water"), step(9, 12, "add tea"))
-    data = read("coin", as_json(tmp_path / "l.json", [{"a": one}, 3, {"b": [1]}, {"a": one}, {"c": {}}]))
+    data = read("coin", as_json(tmp_path / "l.json", [{"a": one}, 3, {"b": None}, {"a": one}, {"c": {}}]))
     assert [a.uri for a in data.annotations] == ["a"]
+    told = [row.detail for row in data.refused if row.reason == "bad_value"]
+    assert told == ["an item must be {clip id: entry}, got int", "the entry of 'b' must be an object, got null"]
     assert reasons(data) == {"bad_value": 2, "duplicate_id": 1, "no_annotation": 1}
 
 
@@ -217,6 +219,7 @@ def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) ->
     rows = [
         good,
         {**good, "question_id": "Sequence_T1_8", "end": 3.0},
+        {**good, "question_id": "Sequence_T1_9", "start": 3, "end": 3},
         {**good, "question_id": "Other_T1_8"},
         {**good, "question_id": "Prediction_T1_8", "answer": None},
         {**good, "question_id": "Prediction_T1_9", "answer": "The hat."},
@@ -224,7 +227,9 @@ def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) ->
     data = read("star", as_json(tmp_path / "train.json", rows[:1]), test=as_json(tmp_path / "s.json", rows[1:]))
     (only,) = data.questions
     assert (only.kind, only.split, only.start_s, only.end_s) == ("Sequence", "train", 11.1, 19.6)
-    assert reasons(data) == {"bad_window": 1, "unknown_kind": 1, "no_answer": 1, "bad_answer": 1}
+    assert reasons(data) == {"bad_window": 2, "unknown_kind": 1, "no_answer": 1, "bad_answer": 1}
+    told = [row.detail for row in data.refused if row.reason == "bad_window"]
+    assert told == ["the window 11.1-3 s ends before it starts", "the window 3-3 s is empty"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
 from video_data.datasets.strict_csv import CsvLine, read_lines, read_table, unreadable
-from video_data.datasets.strict_jsonl import RowProblem, without_nulls
+from video_data.datasets.strict_jsonl import RowProblem, empty_words, without_nulls
 from video_data.errors import VideoError
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
@@ -120,8 +120,8 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     found = value.get("database") if isinstance(value, dict) else None
     database: dict[str, Any] = found if isinstance(found, dict) else {}
     for number, item in enumerate(value if layout == "list" else ()):
-        if not isinstance(item, dict) or not all(isinstance(entry, dict) for entry in item.values()):
-            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", "an item must be {clip id: entry}"))
+        if told := _not_an_entry(item):
+            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", told))
             continue
         twice += [name for name in item if name in database]
         for name, entry in item.items():
@@ -131,6 +131,18 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
         raise VideoError("unreadable", told)
     refused += [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
     return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
+
+
+def _not_an_entry(item: object) -> str:
+    """Why an item of a list is no {clip id: entry}; empty if it is one."""
+    if not isinstance(item, dict):
+        return f"an item must be {{clip id: entry}}, got {_kind(item)}"
+    odd = next((name for name, entry in item.items() if not isinstance(entry, dict)), None)
+    return "" if odd is None else f"the entry of {odd[:80]!r} must be an object, got {_kind(item[odd])}"
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
 
 
 def read_rows(path: Path) -> list[Any]:
@@ -241,10 +253,12 @@ def segment_of(start_s: float, end_s: float, label: str, *, duration_s: float = 
     """One step.
 
     Raises:
-        RowProblem: it ends before it starts, or after its clip.
+        RowProblem: it is empty, ends before it starts, or after its clip.
     """
-    if end_s <= start_s or end_s > duration_s + END_TOLERANCE_S:
-        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s is empty or ends after the clip, {duration_s:g} s")
+    if end_s <= start_s:
+        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s {empty_words(start_s, end_s)}")
+    if end_s > duration_s + END_TOLERANCE_S:
+        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s ends after the clip, {duration_s:g} s")
     return SegmentRow(start_s, end_s, label)
 
 
@@ -285,7 +299,7 @@ def given_choice(
     if len(choices) < 2:
         raise RowProblem("bad_choices", f"a choice needs at least two options, got {len(choices)}")
     if end_s is not None and end_s <= start_s:
-        raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s ends before it starts")
+        raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s {empty_words(start_s, end_s)}")
     return QuestionRow(
         id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=choices[answer_index],
         answer_type="choice", uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id, ends_loosely=ends_loosely,

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
+from aot.display import counted
 from aot.errors import PASSING, GuardStop
 from aot.records import Trace
 
@@ -56,7 +57,7 @@ def until_outage(
         left += map(trace_of, held)
     if left:
         refuse = "" if unanswered == "refuse" else "; or go on without them by teacher.unanswered=refuse"
-        raise GuardStop(f"{len(left)} questions got no reply {_told(left)}{refuse}")
+        raise GuardStop(f"{counted(len(left), 'question')} got no reply {_told(left)}{refuse}")
 
 
 def _told(traces: list[Trace]) -> str:

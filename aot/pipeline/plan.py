@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, RunConfig, dump_config
+from aot.display import counted
 from aot.pipeline.chat_plan import chat_lines
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.inputs import check_inputs
@@ -69,7 +70,10 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     splits = _counted((row.split for row in source.questions), times)
     clips = _counted((split for split, _ in {(row.split, row.uri) for row in source.questions}), times)
     about = "about " if small is not config else ""
-    lines = [f"{split}: {clips[split]} clips, {about}{splits[split]} questions" for split in sorted(splits)]
+    lines = [
+        f"{split}: {counted(clips[split], 'clip')}, {about}{counted(splits[split], 'question')}"
+        for split in sorted(splits)
+    ]
     lines += source.notes
     if source.refused:
         lines.append(refused_words(source.refused, most=3))
@@ -90,7 +94,7 @@ def _text_plan(config: RunConfig) -> _Plan:
     source = usable_source(small)
     splits = _counted((question.split for question in source.questions), times)
     about = "about " if small is not config and config.data.dataset == "gym" else ""
-    lines = [f"{split}: {about}{splits[split]} questions" for split in sorted(splits)]
+    lines = [f"{split}: {about}{counted(splits[split], 'question')}" for split in sorted(splits)]
     if source.refusals:
         lines.append(refused_words(source.refusals, most=3))
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from aot.answers import is_right, mixed_options, parse_answer
 from aot.config import RunConfig
 from aot.config.data import ANNOTATED_DATASETS
+from aot.display import counted
 from aot.errors import SourceError
 from aot.pipeline.source import clips_root, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
@@ -64,7 +65,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     checked = check_windows(source.questions, durations_s, times_s=times_s, partial_spans_s=spans_s)
     refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
     if checked.num_cut:
-        log.info("%d windows run past the end of their clip and are cut there", checked.num_cut)
+        log.info("%s past the end of the clip: cut there", counted(checked.num_cut, "window"))
     questions, more = usable_questions(checked.questions, dataset=config.data.dataset)
     leaks = _near_duplicates(store, [*source.annotations, *checked.questions])
     kept = [q for q in questions if not (q.split == "train" and q.media and q.media.uri in leaks)]

@@ -47,6 +47,8 @@ MaxCostOption = Annotated[
 ]
 ENDS_WITHIN_S = 20.0
 """After a signal; what waits longer, such as for the reply of a server, is given up."""
+_resumable = threading.Event()
+"""Set while stages of a run are done: only they keep what a signal leaves."""
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C outside of a stage."""
 StreamOption = Annotated[
@@ -73,6 +75,7 @@ def main() -> None:
 
 def _outcome() -> int:
     """Do what the command line asks; its exit code, after whatever went wrong was told."""
+    _resumable.clear()
     try:
         code = app(standalone_mode=False)
     except AotError as error:
@@ -169,7 +172,7 @@ def run_command(
     max_cost: MaxCostOption = None,
 ) -> None:
     """Do all stages: prepare, generate, filter, train, evaluate, report."""
-    _run(config, _with_cost(overrides, max_cost), limit=limit, dry_run=dry_run, stages=STAGES)
+    _run(config, overrides, limit=limit, dry_run=dry_run, stages=STAGES, max_cost=max_cost)
 
 
 def generate_command(
@@ -183,8 +186,8 @@ def generate_command(
     ] = None,
 ) -> None:
     """Do the generate stage of a run, or one shard of it."""
-    settings = [*_with_cost(overrides, max_cost), *([f"run.shard={shard}"] if shard else [])]
-    _run(config, settings, limit=limit, dry_run=dry_run, stages=("generate",))
+    settings = [*(overrides or []), *([f"run.shard={shard}"] if shard else [])]
+    _run(config, settings, limit=limit, dry_run=dry_run, stages=("generate",), max_cost=max_cost)
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
@@ -353,17 +356,20 @@ def ask(
         raise typer.Exit(3)
 
 
-def _with_cost(overrides: list[str] | None, max_cost: float | None) -> list[str]:
-    return [*(overrides or []), *([f"chat.max_cost={max_cost}"] if max_cost is not None else [])]
-
-
 def _run(
-    config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, stages: tuple[str, ...]
-) -> None:
+    config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, stages: tuple[str, ...],
+    max_cost: float | None = None,
+) -> None:  # fmt: skip
     from aot.config import load_config
 
+    if not dry_run:
+        _resumable.set()
     settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
     config = load_config(config_path, overrides=tuple(settings))
+    if max_cost is not None:
+        if config.chat is None:
+            raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
+        config = load_config(config_path, overrides=(*settings, f"chat.max_cost={max_cost}"))
     if dry_run:
         from aot.pipeline.plan import plan_lines
 
@@ -418,7 +424,8 @@ def _done_anyway() -> Iterator[None]:
 
 
 def _stopped_by_signal() -> GuardStop:
-    return GuardStop("stopped by a signal; finished work is kept, the same command goes on from there")
+    kept = "; finished work is kept, the same command goes on from there" if _resumable.is_set() else ""
+    return GuardStop(f"stopped by a signal{kept}")
 
 
 def _typed(words: str) -> str:

@@ -34,6 +34,16 @@ def clean(text: str) -> str:
     return _OBEYED.sub(lambda match: _escaped(match[0]), _JOINS.sub("", text))
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "answer"), counted(2024, "rationale"), counted(3, "reply")
+    ('1 answer', '2,024 rationales', '3 replies')
+    """
+    many = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    return f"{number:,} {thing if number == 1 else many}"
+
+
 def clean_json(text: str) -> str:
     r"""JSON whose strings hold such characters as escapes of JSON, so that it means the same.
 

@@ -239,7 +239,9 @@ def _take(path: Path, *, own: Path, me: Holder, root: Path, doing: Callable[[], 
         # If somebody finished taking over since the chain was read, a marker after the old one means nothing any more.
         if [seen.holder.id for seen in _chain(path)][-1:] == [me.id]:
             own.replace(path)
-            log.info("%s: taken over from %s, which ended without a word", root, chain[-1].holder.line)
+            who = chain[-1].holder
+            why = "ended without a word" if who.is_gone else f"gave no sign of life for more than {STALE_S:.0f} s"
+            log.info("%s: taken over from %s, which %s", root, who.line, why)
             for seen in chain:
                 _marker(path, seen).unlink(missing_ok=True)
             break

@@ -411,13 +411,28 @@ def read_run_json(run: RunFolder) -> dict[str, Any]:
     """
     try:
         data: dict[str, Any] = read_json(run.run_json)
-        if not all(_is_stage(entry) for entry in data.setdefault("stages", {}).values()):
-            raise ValueError("its stages are not noted as they should be")
-        if not all(isinstance(command, list) for command in data.get("commands", ())):
-            raise ValueError("its commands are no lists")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RunError(f"{run.root} holds no readable run.json ({error}); is it a run folder?") from error
+    except FileNotFoundError:
+        raise RunError(f"{run.root} holds no run.json; is it a run folder?") from None
+    except OSError as error:
+        raise RunError(f"{run.run_json} cannot be read ({error.strerror or error}); is it a run folder?") from None
+    except ValueError as error:
+        raise RunError(f"{run.run_json} is no JSON ({error}); is it a run folder?") from None
+    if problem := _run_problem(data):
+        raise RunError(f"{run.run_json} is not that of a run: {problem}; restore it, or give a run folder")
     return data
+
+
+def _run_problem(data: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    """What a run.json lacks; empty if it is one."""
+    stages = data.get("stages") if isinstance(data, dict) else None
+    if not isinstance(stages, dict):
+        return "it notes no stages"
+    if not all(_is_stage(entry) for entry in stages.values()):
+        return "its stages are not noted as they should be"
+    commands = data.get("commands", [])
+    if not isinstance(commands, list) or not all(isinstance(command, list) for command in commands):
+        return "its commands are no lists"
+    return ""
 
 
 def _is_stage(entry: Any) -> bool:  # noqa: ANN401 - whatever JSON holds

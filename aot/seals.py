@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from aot.display import counted
 from aot.errors import RunError
 from aot.records import Record
 from aot.runs import PUBLISHED, RunFolder, publish_rows, read_run_json, set_stage
@@ -69,7 +70,7 @@ def check_seals(run: RunFolder, stages: Sequence[str]) -> None:
         RunError: some are not what they were; it names them, and what to do.
     """
     broken = [
-        f"{run.root / name} {problem}; the {stage} stage published {seal.lines} lines, {seal.bytes} bytes"
+        f"{run.root / name} {problem}; the {stage} stage published {counted(seal.lines, 'line')}, {seal.bytes} bytes"
         for stage in stages
         for name, seal in read_seals(run, stage).items()
         if (problem := _problem(run.root / name, seal))
@@ -79,7 +80,8 @@ def check_seals(run: RunFolder, stages: Sequence[str]) -> None:
     more = f"; and {len(broken) - NAMED} more files" if len(broken) > NAMED else ""
     raise RunError(
         f"{'; '.join(broken[:NAMED])}{more}. Put back what was published, or delete "
-        f"{'this file' if len(broken) == 1 else 'these files'} and run the same command again: it is made anew"
+        f"{'this file' if len(broken) == 1 else 'these files'} and give the `aot run CONFIG` of {run.root} again, "
+        f"which makes {'it' if len(broken) == 1 else 'them'} anew"
     )
 
 
@@ -120,7 +122,7 @@ def _problem(path: Path, seal: Seal) -> str:
         size = path.stat().st_size
         if size == seal.bytes:
             return "" if seal_of(path).sha256 == seal.sha256 else "was altered, though it is as long as it was"
-        return f"holds {seal_of(path).lines} lines, {size} bytes"
+        return f"holds {counted(seal_of(path).lines, 'line')}, {size} bytes"
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -26,14 +26,14 @@ while [ $# -gt 0 ]; do
         --config) config=$2 ;;
         --procs) procs=$2 ;;
         --zero) zero=$2 ;;
-        --limit) limit=$2 ;;
+        --limit) [ -z "$limit" ] || fail "--limit is given twice"; limit=$2 ;;
       esac
       shift 2
       ;;
     --dry-run) arguments+=(--dry-run); shift ;;
     -h | --help) usage; exit 0 ;;
-    run.dir=*) dir=${1#run.dir=}; shift ;;
-    data.limit=*) limit=${1#data.limit=}; shift ;;
+    run.dir=*) [ -z "$dir" ] || fail "run.dir is given twice"; dir=${1#run.dir=}; shift ;;
+    data.limit=*) [ -z "$limit" ] || fail "data.limit is given twice"; limit=${1#data.limit=}; shift ;;
     *=*) arguments+=("$1"); shift ;;
     *) fail "unknown argument $1" ;;
   esac

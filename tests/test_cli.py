@@ -57,6 +57,8 @@ def test_help_imports_no_heavy_library() -> None:
         (("run", "run.yaml", "--dry-run"), "set data.root"),
         (("run", "run.yaml"), "set data.root"),
         (("train", "run.yaml", "data.dataset=toy_kitchen"), "prepare, generate, filter"),
+        (("run", "configs/video/toy_kitchen.yaml", "--max-cost", "20"), "this run asks no chat model"),
+        (("run", "configs/video/toy_kitchen.yaml", "--limit", "2", "data.limit=3"), "data.limit is given twice"),
         (("score", "p.json"), "either --config CONFIG or --questions FILE"),
         (("score", "p.json", "--questions", "nowhere.jsonl"), "no file nowhere.jsonl"),
         (("score", "p.json", "seed=1", "--questions", "p.json"), "seed=1 changes a setting of --config"),
@@ -122,6 +124,34 @@ def test_a_signal_exits_4_and_says_how_to_go_on(number: signal.Signals, tmp_path
     stage = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["prepare"]
     cause = "Ctrl-C" if number == signal.SIGINT else number.name
     assert (stage["state"], stage["error"]) == ("stopped", f"stopped by {cause}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_the_first_imports_is_one_line_and_exit_code_4(number: signal.Signals) -> None:
+    program = f"""
+import os, sys
+import aot.__main__
+class Kill:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Kill())
+aot.__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program, "doctor"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "aot: stopped by a signal before anything was begun\n")
+
+
+def test_a_signal_during_a_verb_that_keeps_nothing_does_not_say_that_it_does(tmp_path: Path) -> None:
+    program = f"""
+import os, sys
+sys.argv[1:] = ["probe", {str(ROOT / "README.md")!r}]
+import aot.cli, aot.pipeline.clips
+aot.pipeline.clips.probe_clip = lambda *a, **k: os.kill(os.getpid(), {int(signal.SIGTERM)})
+aot.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (4, "aot: stopped by a signal\n")
 
 
 def shell(line: str, *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

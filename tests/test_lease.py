@@ -147,12 +147,14 @@ def test_a_holder_that_cannot_be_seen_from_here_is_believed_once_it_touches_its_
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("silent_s", [0.0, 2 * lease.STALE_S, 400 * 86400.0])
 def test_a_lease_of_another_host_that_stays_silent_is_taken_over(
-    path: Path, monkeypatch: pytest.MonkeyPatch, silent_s: float
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, silent_s: float
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(lease, "STALE_S", 0.2)
     left_by(path, host="elsewhere", silent_s=silent_s)
     with holding(path) as mine:
         assert mine.is_mine and [one.name for one in path.parent.iterdir()] == ["lease.json"]
+    assert "gave no sign of life" in caplog.text and "ended" not in caplog.text
 
 
 @pytest.mark.usefixtures("impatient")

@@ -12,6 +12,7 @@ from aot.runs import RunFolder, publish_rows
 from text_cot.datasets.layouts import FileKind
 from text_cot.datasets.source import TextSource
 from text_cot.datasets.toy_math import draw_toy_math
+from video_data.datasets.rows import refused_words
 
 TRAIN = "train"
 FILE_KINDS: tuple[FileKind, ...] = ("gsm8k", "math", "cot_collection", "text_jsonl")
@@ -87,13 +88,14 @@ def usable_source(config: RunConfig) -> TextSource:
     source = read_source(config)
     splits = Counter(question.split for question in source.questions)
     if not splits[TRAIN]:
-        reasons = Counter(refusal.reason for refusal in source.refusals)
-        told = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(5)) or "no row was found"
-        raise SourceError(f"no usable question is left in split train ({told}); look at the files of the data set")
+        why = refused_words(source.refusals) or "no row was found"
+        raise SourceError(f"no usable question is left in split train ({why}); look at the files of the data set")
     check_packages(source.questions)
+    told = refused_words(source.refusals)
     for split in config.evaluate.splits:
         if not splits[split]:
             raise ConfigError(
                 f"evaluate.splits: no question is in split {split!r}; the questions have: {', '.join(sorted(splits))}"
+                + (f"; {told}" if told else "")
             )
     return source

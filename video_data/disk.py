@@ -44,6 +44,6 @@ def refused_by_disk(number: int | None, *, folder: Path, kept: str) -> VideoErro
     """
     again = f"then run the same command again: {kept} are kept"
     if number in _FULL:
-        return VideoError("disk_full", f"the disk is full while writing {folder}; free space, {again}")
+        return VideoError("disk_full", f"no_space: the disk is full while writing {folder}; free space, {again}")
     why = os.strerror(number or errno.EIO)
     return VideoError("unwritable", f"cannot write {folder}: {why}; choose another folder, {again}")

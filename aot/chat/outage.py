@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
 from aot.chat.retries import MENDING
+from aot.display import counted
 from aot.errors import PASSING, UNPROVEN, GuardStop
 from aot.records import Trace
 
@@ -82,7 +83,7 @@ def until_outage(
         left += map(trace_of, held)
     if left:
         refuse = "" if unanswered == "refuse" else "; or go on without them by teacher.unanswered=refuse"
-        raise GuardStop(f"{len(left)} questions got no reply {_told(left)}{refuse}")
+        raise GuardStop(f"{counted(len(left), 'question')} got no reply {_told(left)}{refuse}")
 
 
 def _doubted(traces: list[Trace]) -> str:

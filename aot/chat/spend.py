@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from aot.chat.messages import ChatUsage
 from aot.config import ChatConfig, PricesConfig
+from aot.display import counted
 from aot.errors import GuardStop
 from aot.records import Record
 from aot.runs import RunFolder, append_row, open_append, read_rows
@@ -79,7 +80,7 @@ class SpendSummary(Record):
         told = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
         usage = self.usage
         return (
-            f"chat model {self.model}: {self.calls} calls, {usage.prompt_tokens} prompt and "
+            f"chat model {self.model}: {counted(self.calls, 'call')}, {usage.prompt_tokens} prompt and "
             f"{usage.completion_tokens} completion tokens, {self.priced}{told}"
         )
 

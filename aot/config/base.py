@@ -1,6 +1,6 @@
 """What every config section is, and the kinds of value that several of them hold."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -36,10 +36,28 @@ MOST_COUNT, MOST_SECONDS, MOST_REAL = 10**9, 1e9, 1e30
 """Limits of whole numbers, of seconds and of other numbers; what a machine can hold may be much less."""
 
 
+def _kinds(annotation: object) -> set[object]:
+    """The plain types that may stand in a value so annotated; the values of a Literal by their types."""
+    if get_origin(annotation) is Literal:
+        return {type(one) for one in get_args(annotation)}
+    parts = get_args(annotation)
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
+
+
 class Section(BaseModel):
     """Base of every config section: frozen, unknown keys refused, and every number finite and of this world."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=5000)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_word_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """Raises where true or false would be taken for 1 or 0."""
+        field = cls.model_fields[str(info.field_name)]
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(one, bool) for one in values) and _kinds(field.annotation) & {int, float}:
+            raise ValueError("must be a number")
+        return value
 
     @field_validator("*")
     @classmethod

@@ -40,9 +40,10 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
             not read, or a value unfit.
     """
     raw = _read(path)
+    given = tuple(override.partition("=")[0] for override in overrides)
+    _require_once(given)
     for override in overrides:
         _apply_override(raw, override)
-    given = tuple(override.partition("=")[0] for override in overrides)
     return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
 
 
@@ -156,6 +157,15 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def _require_once(keys: tuple[str, ...]) -> None:
+    """Return if no key is given twice, or within a section that is given too; or else raise ConfigError."""
+    for place, key in enumerate(keys):
+        for other in keys[:place]:
+            if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                told = key if key == other else f"{max(key, other)} (once in {min(key, other)})"
+                raise ConfigError(f"{told[:200]} is given twice on the command line; keep one")
+
+
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not _KEY.fullmatch(key):
@@ -198,6 +208,9 @@ _WORDS = {
 """Kinds of mistake to what is told of a value; others are told in the words of pydantic."""
 
 
+_AS_WRITTEN = {"True": "true", "False": "false", "None": "null"}
+
+
 def _explain(item: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in item["loc"])[:200]
     told = (
@@ -208,8 +221,11 @@ def _explain(item: dict[str, Any]) -> str:
     if item["type"] == "missing" or ".extra_body" in key:  # whose values may be secrets
         return f"{key}: {told}"
     if item["type"] != "extra_forbidden":
-        return f"{key}: {told}, got {_SHORT.repr(item.get('input'))[:200]}"
+        return f"{key}: {told}, got {_AS_WRITTEN.get(repr(item.get('input'))) or _SHORT.repr(item.get('input'))[:200]}"
     known = _known_keys()
+    if key in known:  # a key of several words, which only the command line takes
+        section, _, last = key.rpartition(".")
+        return f"unknown key {key!r}; in a file write `{last}:` indented under `{section}:`"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"

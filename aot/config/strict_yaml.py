@@ -5,6 +5,7 @@ keys that are no text, a key given twice, control characters, numbers without en
 A date is text. Limits are counted while the text is read, before anything is built of it.
 """
 
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ MAX_DEPTH = 20
 MAX_DIGITS = 30
 _PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "int", "null"))
 """What a word without quotes may be read as, besides text."""
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _BAD = {"Cc": "a control character", "Cs": "half a character (a lone surrogate)"}
 
 
@@ -135,6 +137,10 @@ def _value(loader: _Loader, node: yaml.Node) -> object:
     text = str(node.value)
     if ":" in text:  # 1:30 is no number of minutes
         return text
+    if (
+        isinstance(node, yaml.ScalarNode) and node.style is None and _LEADING_ZERO.fullmatch(text)
+    ):  # for YAML 010 is 8, and 08 a text
+        _refuse(f"{text[:80]} begins with 0; write it without, or in quotes if it is text", node.start_mark)
     if node.tag in _PLAIN[1:3] and len(text) > MAX_DIGITS:
         _refuse(f"a number of {len(text):,} characters is larger or finer than any setting", node.start_mark)
     try:

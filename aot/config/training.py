@@ -156,7 +156,9 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
         names = [arm.name for arm in self.arms]
-        if not names or len(set(names)) < len(names):
+        if not names:
+            raise ValueError("arms must have at least one entry; every arm is a student that is trained")
+        if len(set(names)) < len(names):
             raise ValueError(f"arms need different names, got {names}")
         return self
 

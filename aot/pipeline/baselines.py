@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from aot.config import RunConfig
+from aot.display import counted
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS, PREDICTED, baseline_rankings
 from aot.evaluation.intervals import Interval, cluster_ids, proportion, weighted_proportion
@@ -51,15 +52,16 @@ def baseline_lines(config: RunConfig, config_path: Path) -> list[str]:
         AotError: the data set has no clips, or its files cannot be read.
     """
     found = measure_baselines(config, config_path)
-    lines = [f"{found.dataset}: {_counts(found.questions)} questions; {_counts(found.annotated_clips)} annotated clips"]
+    lines = [
+        f"{found.dataset}: questions: {_counts(found.questions)}; annotated clips: {_counts(found.annotated_clips)}"
+    ]
     if found.refused:
         lines.append(f"unusable rows: {_counts(found.refused)}")
     lines += found.notes
     for row in found.rows:
         percent = f"{100 * row.value:5.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        lines.append(
-            f"{row.split:9} {row.kind:12} {row.arm:18} {row.metric:22} {percent:21} n={row.n}, {row.num_clusters} clips"
-        )
+        told = f"n={row.n}, {counted(row.num_clusters, 'clip')}"
+        lines.append(f"{row.split:9} {row.kind:12} {row.arm:18} {row.metric:22} {percent:21} {told}")
     return lines
 
 

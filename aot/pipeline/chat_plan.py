@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aot.config import RunConfig
 from aot.config.chat import ChatConfig
+from aot.display import counted
 
 TURNS = 4
 """Turns of a chat planner until it answers, if it answers at its first try."""
@@ -64,6 +65,6 @@ def _line(share: _Share) -> str:
         cost = estimate(calls=calls, prompt_tokens=prompt, completion_tokens=completion, prices=prices)
         money = "unpriced" if cost is None or prices is None else f"{cost:.2f} {prices.currency}"
         tokens = f"{calls * prompt:,} prompt and {calls * completion:,} completion tokens"
-        told.append(f"{calls:,} calls, {tokens}, {money}")
+        told.append(f"{counted(calls, 'call')}, {tokens}, {money}")
     dated = f" (prices of {prices.date})" if prices else ""
     return f"chat model {share.section.model}, {share.what}: about {'; at most '.join(told)}{dated}"

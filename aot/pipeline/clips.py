@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from aot.display import counted
 from aot.errors import DecodeError, SourceError
 from aot.records import ClipAnnotation, Segment, Trace
 from video_data.datasets.rows import MAX_QUESTION_CHARS
@@ -144,7 +145,9 @@ def trace_lines(trace: Trace) -> list[str]:
         call = f"{step.call.tool}({_short(step.call.arguments)})" if step.call else step.text
         texts = [quote_sentence(quote) for quote in quotes([step])]
         outcome = texts or [_short(step.result) if step.status == "ok" else f"failed: {step.error}"]
-        lines.append(f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {len(step.frame_times_s)} frames")
+        lines.append(
+            f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {counted(len(step.frame_times_s), 'frame')}"
+        )
         lines += [f"    {line}" for line in outcome]
     lines += ["", *trace.rationale.splitlines()] if trace.rationale else []
     lines += ["", f"answer: {trace.answer}" if trace.answer else f"no answer ({trace.status})"]

@@ -6,7 +6,7 @@ answered it; the others are left out and counted by reason. Reads run folders an
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from aot.records import Prediction, Question, Record
 from aot.reporting.load import read_learning
 from aot.reporting.tables import roles
 from aot.runs import RunFolder, read_rows, read_run_json
-from aot.seals import check_seals
+from aot.seals import check_seals, read_seals
 from aot.strict_json import read_json
 
 TEXT_WIDTH = 100
@@ -68,6 +68,23 @@ class RunComparison(Record):
     common: int
     left_out: tuple[LeftOut, ...]
     result: Comparison
+    note: str = ""
+    """What a reader should know of the two sides; empty if nothing."""
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """An evaluated run folder."""
+
+    run: RunFolder
+    config: RunConfig
+    predictions: list[Prediction]
+
+    @property
+    def modes(self) -> dict[str, list[str]]:
+        """Arm to the modes that it answered in, in the order of MODES."""
+        there = sorted({(row.arm, row.mode) for row in self.predictions}, key=lambda key: (key[0], MODES.index(key[1])))
+        return {arm: [mode for name, mode in there if name == arm] for arm, _ in there}
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,8 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
     Args:
         before: First run folder.
         after: Second run folder; may be the same.
-        arm: Name of the arm in the first run, or NAME:MODE; None takes the run's main arm.
+        arm: Name of the arm in the first run, or NAME:MODE; None takes the run's main arm. A mode that is not named
+            is the other side's where the arm has it, of two unnamed ones the first in which both answered.
         arm_b: The same for the second run; None takes the arm of the first if it is there, else the main arm.
 
     Raises:
@@ -92,8 +110,14 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         ConfigError: an arm is unknown, or both sides are the same.
         SourceError: the two have no question in common.
     """
-    first = _load(before, arm)
-    second = _load(after, arm_b, like=first.facts)
+    a, b = _load(before), _load(after)
+    name_a, mode_a = _choose(a, arm, like="")
+    name_b, mode_b = _choose(b, arm_b, like=name_a)
+    modes_a, modes_b = a.modes[name_a], b.modes[name_b]
+    itself = name_a == name_b and before.resolve() == after.resolve()  # then another mode is what is wanted
+    same = [m for m in modes_a if m in modes_b and mode_a in ("", m) and mode_b in ("", m) and not itself]
+    first = _side(a, name_a, mode_a or (same or modes_a)[0])
+    second = _side(b, name_b, mode_b or (same or modes_b)[0])
     if before.resolve() == after.resolve() and first.facts == second.facts:
         raise ConfigError(f"both sides are {_named(first.facts)}; give another arm with --arm-b, or another run")
     common, left_out = _in_common(first, second)
@@ -108,6 +132,7 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         common=len(common),
         left_out=left_out,
         result=compare_answers(common, *sides, bootstrap=bootstrap),
+        note="" if same or itself or (mode_a and mode_b) else _told_apart(first.facts, second.facts),
     )
 
 
@@ -115,6 +140,7 @@ def comparison_lines(found: RunComparison) -> list[str]:
     """A comparison as text tables for the terminal."""
     result = found.result
     lines = [f"A: {_named(found.before)}", f"B: {_named(found.after)}", f"questions in common: {found.common}"]
+    lines += [f"note: {found.note}"] if found.note else []
     lines += [f"  left out: {row.count} {row.reason}" for row in found.left_out]
     groups = [GROUP_COLUMNS, *(_group_line(group) for group in result.groups)]
     costs = [("cost", "A", "B"), *_cost_lines(found)]
@@ -128,7 +154,7 @@ def comparison_lines(found: RunComparison) -> list[str]:
     return lines
 
 
-def _load(root: Path, arm: str | None, *, like: SideFacts | None = None) -> _Side:
+def _load(root: Path) -> _Answered:
     run = RunFolder(root)
     if not run.config.is_file() or not run.questions.is_file():
         raise RunError(
@@ -137,33 +163,53 @@ def _load(root: Path, arm: str | None, *, like: SideFacts | None = None) -> _Sid
     config = load_saved(run.config)
     if run.run_json.is_file():
         check_seals(run, ("prepare", "evaluate"))
+        _require_predictions(run)
     predictions = list(read_predictions(run))
     if not predictions:
         raise RunError(f"{root} has no predictions yet; finish it with `aot run CONFIG` first")
-    there: set[tuple[str, str]] = {(row.arm, row.mode) for row in predictions}
-    if arm is None and like is not None and any(name == like.arm for name, _ in there):
-        arm = like.arm
-    role = roles(read_learning(run), config)
-    name, mode = _choose(there, arm or role.main or role.control or "", root=root)
+    return _Answered(run, config, predictions)
+
+
+def _require_predictions(run: RunFolder) -> None:
+    """Return if every file of predictions that was published is still there, or else raise RunError."""
+    sealed = [run.root / name for name in read_seals(run, "evaluate")]
+    if gone := [path for path in sealed if path.parent == run.predictions and not path.is_file()]:
+        raise RunError(
+            f"{', '.join(map(str, gone))} was published and is gone; put it back, or give the `aot run CONFIG` of "
+            f"{run.root} again, which answers anew"
+        )
+
+
+def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str]:
+    """Arm and mode, empty if not named, of NAME or NAME:MODE; None takes the arm `like` if it is there, or the main."""
+    modes, root = side.modes, side.run.root
+    if wanted is None and like in modes:
+        return like, ""
+    role = roles(read_learning(side.run), side.config)
+    name, _, mode = (wanted or role.main or role.control or "").partition(":")
+    if name not in modes:
+        near = difflib.get_close_matches(name, modes, n=1, cutoff=0.0)
+        raise ConfigError(f"{root} has no answers of arm {name!r}; did you mean {near[0]!r}? known: {', '.join(modes)}")
+    if mode and mode not in modes[name]:
+        told = ", ".join(modes[name])
+        raise ConfigError(f"{root}: arm {name!r} did not answer in mode {mode!r}; its modes are {told}")
+    return name, mode
+
+
+def _side(side: _Answered, name: str, mode: str) -> _Side:
+    asked = read_rows(side.run.questions, Question)
     return _Side(
-        facts=_facts(run, config, name, mode),
-        config=config,
-        questions={q.id: q for q in read_rows(run.questions, Question) if q.split in config.evaluate.splits},
-        answers={row.question_id: row for row in predictions if (row.arm, row.mode) == (name, mode)},
+        facts=_facts(side.run, side.config, name, mode),
+        config=side.config,
+        questions={q.id: q for q in asked if q.split in side.config.evaluate.splits},
+        answers={row.question_id: row for row in side.predictions if (row.arm, row.mode) == (name, mode)},
     )
 
 
-def _choose(there: Set[tuple[str, str]], wanted: str, *, root: Path) -> tuple[str, str]:
-    """Arm and mode that `wanted` (NAME or NAME:MODE) stands for; without a mode the first of MODES that it has."""
-    name, _, mode = wanted.partition(":")
-    modes = sorted((m for a, m in there if a == name), key=MODES.index)
-    names = sorted({a for a, _ in there})
-    if not modes:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-        raise ConfigError(f"{root} has no answers of arm {name!r}; did you mean {near[0]!r}? known: {', '.join(names)}")
-    if mode and mode not in modes:
-        raise ConfigError(f"{root}: arm {name!r} did not answer in mode {mode!r}; its modes are {', '.join(modes)}")
-    return name, mode or modes[0]
+def _told_apart(a: SideFacts, b: SideFacts) -> str:
+    return (
+        f"the modes differ: A answered in {a.mode}, B in {b.mode}; name others with --arm NAME:MODE --arm-b NAME:MODE"
+    )
 
 
 def _in_common(first: _Side, second: _Side) -> tuple[list[Question], tuple[LeftOut, ...]]:

@@ -117,6 +117,8 @@ def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON va
     if row.keys() >= _OWN:
         return _own(place, row)
     fields = {str(name).strip().casefold(): value for name, value in row.items()}
+    if len(fields) < len(row):
+        raise RowProblem("duplicate_key", f"two of its keys differ only in case or spaces: {', '.join(row)}"[:200])
     names = (key,) if key else _names(fields)
     column = next((name for name in SAYS if name in fields), None)
     if not names or column is None:

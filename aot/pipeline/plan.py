@@ -10,13 +10,14 @@ from math import ceil, prod
 from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, LoraSection, RunConfig, dump_config
+from aot.display import counted
 from aot.pipeline.chat_plan import chat_lines
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.inputs import check_inputs
 from aot.runs import RunFolder, run_root
 from aot.strict_json import read_json
 from text_cot.datasets.toy_math import OOD_SPLITS
-from video_data.datasets.rows import AnnotationRow
+from video_data.datasets.rows import AnnotationRow, refused_words
 
 # Seconds on 2 cores for the tiny student, from docs/measurements.md; larger students and faster machines differ.
 DRAW_AND_DECODE_S_PER_CLIP = 0.03
@@ -92,10 +93,13 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     splits = _counted((row.split for row in source.questions), times)
     clips = _counted((split for split, _ in {(row.split, row.uri) for row in source.questions}), times)
     about = "about " if small is not config else ""
-    lines = [f"{split}: {clips[split]} clips, {about}{splits[split]} questions" for split in sorted(splits)]
+    lines = [
+        f"{split}: {counted(clips[split], 'clip')}, {about}{counted(splits[split], 'question')}"
+        for split in sorted(splits)
+    ]
     lines += source.notes
     if source.refused:
-        lines.append(f"refused rows: {len(source.refused)}")
+        lines.append(refused_words(source.refused, most=3))
     lines.append(f"clips are read from {clips_root(config, run)}")
     if knows_only_the_kitchen(config):
         lines.append(f"note: {KITCHEN_ONLY}")
@@ -113,9 +117,9 @@ def _text_plan(config: RunConfig) -> _Plan:
     source = usable_source(small)
     splits = _counted((question.split for question in source.questions), times)
     about = "about " if small is not config and config.data.dataset == "gym" else ""
-    lines = [f"{split}: {about}{splits[split]} questions" for split in sorted(splits)]
+    lines = [f"{split}: {about}{counted(splits[split], 'question')}" for split in sorted(splits)]
     if source.refusals:
-        lines.append(f"refused rows: {len(source.refusals)}")
+        lines.append(refused_words(source.refusals, most=3))
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
     asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)

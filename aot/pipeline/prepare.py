@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from aot.answers import is_right, mixed_options, parse_answer
 from aot.config import RunConfig
 from aot.config.data import ANNOTATED_DATASETS
+from aot.display import counted
 from aot.errors import SourceError
-from aot.pipeline.source import clips_root, no_question, toy_counts, usable_source
+from aot.pipeline.source import clips_root, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from aot.runs import RunFolder, publish_rows
 from video_data.budgets import Budgets
@@ -64,7 +65,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     checked = check_windows(source.questions, durations_s, times_s=times_s, partial_spans_s=spans_s)
     refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
     if checked.num_cut:
-        log.info("%d windows run past the end of their clip and are cut there", checked.num_cut)
+        log.info("%s past the end of the clip: cut there", counted(checked.num_cut, "window"))
     questions, more = usable_questions(checked.questions, dataset=config.data.dataset)
     leaks = _near_duplicates(store, [*source.annotations, *checked.questions])
     kept = [q for q in questions if not (q.split == "train" and q.media and q.media.uri in leaks)]
@@ -72,8 +73,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         Refusal(item=uri, boundary="source", reason="near_duplicate_of_test", detail=other)
         for uri, other in leaks.items()
     ]
-    if not kept:
-        raise no_question([f"{r.item}: {r.reason}" for r in refusals], where=clips_root(config, run))
+    require_questions(kept, refusals, config=config, where=clips_root(config, run))
     known = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
     publish_rows(run.refusals, refusals)

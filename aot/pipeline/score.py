@@ -16,17 +16,18 @@ from pydantic import ValidationError
 
 from aot.answers import check_packages, stop_workers
 from aot.config import RunConfig
+from aot.display import counted
 from aot.errors import SourceError
 from aot.evaluation.cells import Cell, Group, answer_rows, grade_all, kind_groups, make_cells
 from aot.evaluation.intervals import weighted_proportion
 from aot.evaluation.metrics import video_groups
 from aot.evaluation.scoring import score
-from aot.pipeline.foreign_predictions import Said, answer_of, are_places, place_in, read_predictions
+from aot.pipeline.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
 from aot.records import MetricRow, Prediction, Question, Record, Refusal
 from aot.runs import RunFolder, run_root
-from video_data.datasets.rows import RefusedRow
+from video_data.datasets.rows import RefusedRow, refused_words
 
 ARM, MODE = "predictions", "none"
 MEAN_OF_KINDS = ("star",)
@@ -76,7 +77,7 @@ def score_file(
     splits = (set(config.evaluate.splits) & {q.split for q in asked}) if config else told
     members = [question for question in asked if question.split in splits]
     if not told & splits:
-        raise SourceError(_no_match(predictions, members or asked, said))
+        raise SourceError(_no_match(predictions, members or asked, said, unreadable))
     check_packages(members)
     try:
         rows, problems, notes = _predictions(members, found)
@@ -86,7 +87,7 @@ def score_file(
     problems.update(row.reason for row in unreadable)
     others = sum(question is not None and question.split not in splits for question, _ in found)
     if others:
-        notes.append(f"{others} predictions are about questions of other splits and are not scored")
+        notes.append(f"{counted(others, 'prediction')} about questions of other splits: not scored")
     return Scores(
         dataset=members[0].dataset,
         questions=dict(sorted(Counter(question.split for question in members).items())),
@@ -100,8 +101,8 @@ def score_file(
 
 def score_lines(found: Scores) -> list[str]:
     """Scores as text, a line for each split, kind and metric, without the rates of failures that are 0."""
-    asked = ", ".join(f"{split} {count}" for split, count in found.questions.items())
-    lines = [f"{found.dataset}: {asked} questions; {found.predictions} predictions"]
+    asked = ", ".join(counted(count, f"{split} question") for split, count in found.questions.items())
+    lines = [f"{found.dataset}: {asked}; {counted(found.predictions, 'prediction')}"]
     for what, counts in (("predictions", found.problems), ("questions that cannot be asked", found.refused)):
         if counts:
             lines.append(f"{what}: " + ", ".join(f"{reason} {count}" for reason, count in counts.items()))
@@ -113,7 +114,7 @@ def score_lines(found: Scores) -> list[str]:
         who = f"{row.arm} {row.mode:10} " if len(arms) > 1 else ""
         percent = f"{100 * row.value:6.2f}% [{100 * row.low:.2f}, {100 * row.high:.2f}]"
         head = f"{who}{_clean(row.split):9} {_clean(row.kind):14} {row.metric:16}"
-        lines.append(f"{head} {percent:24} n={row.n}, {row.num_clusters} groups")
+        lines.append(f"{head} {percent:24} n={row.n}, {counted(row.num_clusters, 'group')}")
     return [_clean(line) for line in lines]
 
 
@@ -214,7 +215,7 @@ def _predictions(
     problems.update(unknown=len(unknown), missing=len(absent))
     notes = [f"no question has the id {_some(unknown)}"] if unknown else []
     notes += [f"no prediction for {_some([row.question_id for row in absent])}; they count as wrong"] if absent else []
-    notes += [f"{other_gold} rows name another right answer than the annotations do"] if other_gold else []
+    notes += [f"another right answer than in the annotations: {counted(other_gold, 'row')}"] if other_gold else []
     places = [place_in(one.value) for question, one in found if question and question.choices] if as_places else []
     if places and 0 not in places and any(place == len(members[0].choices) for place in places):
         notes.append("no prediction is 0: places must count from 0, and these seem to count from 1")
@@ -249,11 +250,16 @@ def _mean_of_kinds(cell: Cell) -> MetricRow:
     return cell.row("mean_of_kinds", weighted_proportion(cell.correct, weights, cell.clusters))
 
 
-def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said]) -> str:
-    names = [one.names[0] for one in said]
+def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said], unreadable: Sequence[RefusedRow]) -> str:
+    if not said and not unreadable:
+        return f"{path} holds no row; predictions are {FINE}"
+    if not said:
+        return f"no row of {path} could be read ({refused_words(unreadable, most=1)}); predictions are {FINE}"
+    unread = f"; {counted(len(unreadable), 'other row')} could not be read" if unreadable else ""
+    ids = _some([one.names[0] for one in said])
     return (
-        f"no prediction in {path} is about a question of {questions[0].dataset}: its ids are {_some(names) or 'none'}, "
-        f"those of the questions {_some([question.id for question in questions])}"
+        f"no prediction in {path} is about a question of {questions[0].dataset}: its ids are "
+        f"{ids}, those of the questions {_some([one.id for one in questions])}{unread}"
     )
 
 

@@ -9,8 +9,9 @@ from typing import Literal
 from aot.config import DataConfig, EvaluateConfig, RunConfig
 from aot.config.data import ANNOTATED_DATASETS
 from aot.errors import ConfigError, SourceError
+from aot.records import Question
 from aot.runs import RunFolder
-from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
+from video_data.datasets.rows import AnnotationRow, QuestionRow, Refused, RefusedRow, refused_words
 
 
 @dataclass(frozen=True)
@@ -125,18 +126,7 @@ def usable_source(config: RunConfig, run: RunFolder) -> Source:
         ConfigError: evaluate.splits names a split without questions.
     """
     source = read_source(config, run)
-    if not source.questions:
-        raise no_question([f"{row.item}: {row.reason}" for row in source.refused], where=clips_root(config, run))
-    there = sorted({row.split for row in source.questions})
-    wanted = config.evaluate.splits
-    unknown = [split for split in wanted if split not in there]
-    by_default = wanted == EvaluateConfig().splits and len(unknown) < len(wanted)
-    if unknown and not by_default:
-        near = difflib.get_close_matches(unknown[0], there, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(
-            f"evaluate.splits: no question is in split {unknown[0]!r}; {hint}the questions have: {', '.join(there)}"
-        )
+    require_questions(source.questions, source.refused, config=config, where=clips_root(config, run))
     return source
 
 
@@ -178,10 +168,32 @@ def toy_counts(config: RunConfig) -> dict[str, int]:
     return {split: min(count, limit) if limit else count for split, count in counts.items()}
 
 
-def no_question(reasons: Sequence[str], *, where: Path) -> SourceError:
-    """What to tell when nothing can be asked; a few of the reasons are named."""
-    told = "; ".join(reasons[:5]) or "the questions file is empty"
-    return SourceError(f"no usable question is left about clips in {where} ({told}); fix these rows, or set data.root")
+def require_questions(
+    questions: Sequence[QuestionRow] | Sequence[Question], refused: Sequence[Refused], *, config: RunConfig, where: Path
+) -> None:
+    """Return if something can be asked, and in the splits that shall be evaluated; errors name what was refused.
+
+    Raises:
+        SourceError: no question is left.
+        ConfigError: evaluate.splits names a split without questions.
+    """
+    told = refused_words(refused)
+    if not questions:
+        why = told or "the questions file is empty"
+        raise SourceError(
+            f"no usable question is left about clips in {where} ({why}); fix these rows, or set data.root"
+        )
+    there = sorted({row.split for row in questions})
+    wanted = config.evaluate.splits
+    unknown = [split for split in wanted if split not in there]
+    by_default = wanted == EvaluateConfig().splits and len(unknown) < len(wanted)
+    if unknown and not by_default:
+        near = difflib.get_close_matches(unknown[0], there, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"evaluate.splits: no question is in split {unknown[0]!r}; {hint}the questions have: {', '.join(there)}"
+            + (f"; {told}" if told else "")
+        )
 
 
 def _limited(source: Source, limit: int | None) -> Source:

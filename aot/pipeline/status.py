@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from aot import STAGES
+from aot.display import counted
 from aot.lease import look
 from aot.records import Refusal
-from aot.reporting.numbers import counted
 from aot.runs import RunFolder, read_rows, read_run_json
 from aot.shards import lease_path, log_path, missing_shards, read_states
 from aot.traces import read_traces

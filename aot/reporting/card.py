@@ -3,11 +3,12 @@
 from collections import Counter
 
 from aot.config import ArmConfig, RunConfig
+from aot.display import counted
 from aot.reporting.chat_costs import settings_sentence, spend_rows
 from aot.reporting.licence import licence_of
 from aot.reporting.load import SAW_NONE, RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
-from aot.reporting.numbers import counted, percent, plain
+from aot.reporting.numbers import percent, plain
 from aot.reporting.report import render
 from aot.reporting.tables import headline_rows, honest_sentences, roles, warning_sentences, what_arm
 from aot.reporting.text_results import results_of
@@ -100,7 +101,9 @@ def _saw(data: RunData, arm: ArmConfig) -> str:
 
 def _counts(data: RunData) -> str:
     splits = Counter(question.split for question in data.questions.values())
-    return ", ".join(f"{count} {split} questions" for split, count in sorted(splits.items())) or "no questions yet"
+    return (
+        ", ".join(counted(count, f"{split} question") for split, count in sorted(splits.items())) or "no questions yet"
+    )
 
 
 def _teacher(data: RunData, config: RunConfig) -> Ready:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aot.config import RunConfig
+from aot.display import counted
 from aot.filtering.funnel import FaultTotals, Funnel
 from aot.records import Question, Trace, Verdict
 from aot.reporting.charts import Drawing, count_bars
 from aot.reporting.load import RunData, rows_or_none
-from aot.reporting.numbers import clip_text, counted, short
+from aot.reporting.numbers import clip_text, short
 from aot.wilson import wilson
 
 

@@ -61,16 +61,6 @@ def _figures(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def counted(number: int, thing: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "answer"), counted(2024, "rationale"), counted(3, "reply")
-    ('1 answer', '2,024 rationales', '3 replies')
-    """
-    many = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
-    return f"{number:,} {thing if number == 1 else many}"
-
-
 def title(name: str) -> str:
     """A field name as a heading.
 

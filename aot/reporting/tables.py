@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aot.config import ArmConfig, RunConfig
+from aot.display import counted
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.spending import cut_sentences
 from aot.records import MetricRow, Question
 from aot.reporting.charts import Drawing, color, interval_bar
 from aot.reporting.load import SAW_NONE, Learning, RunData
-from aot.reporting.numbers import counted, cut_share, percent, plain, points
+from aot.reporting.numbers import cut_share, percent, plain, points
 
 WHAT = {
     "base": "student before training",

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from aot.config import ArmConfig, RunConfig
+from aot.display import counted
 from aot.evaluation.cells import ALL
 from aot.records import MetricRow
 from aot.reporting.charts import interval_bar
 from aot.reporting.load import SAW_NONE, Learning, RunData
-from aot.reporting.numbers import counted, percent, plain, points
+from aot.reporting.numbers import percent, plain, points
 from aot.reporting.tables import Cell, arm_colors, roles
 
 ORDERS = {

@@ -68,6 +68,8 @@ def check_folder(folder: Path) -> Manifest:
     Raises:
         CheckpointError: the manifest is missing or unreadable, or a file is missing or altered; it is named.
     """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder")
     manifest = read_manifest(folder)
     for entry in manifest.files:
         path = folder / entry.name
@@ -103,6 +105,10 @@ def newest_intact(root: Path) -> Manifest | None:
     Raises:
         GuardStop: some were finished, and all of them are damaged; nothing was changed.
     """
+    if os.path.lexists(root) and not root.is_dir():
+        raise GuardStop(
+            f"{root} should be the folder of checkpoints and is none; delete it and run the same command again"
+        )
     problems: list[str] = []
     folders = sorted(checkpoint_folders(root), key=checkpoint_step, reverse=True)
     for folder in folders:
@@ -116,8 +122,8 @@ def newest_intact(root: Path) -> Manifest | None:
         else:
             return manifest
     # A kill during the very first save leaves one folder without manifest, and nothing that says it was finished.
-    one_begun = len(folders) == 1 and not (root / SAVED).exists() and not (folders[0] / MANIFEST).exists()
-    if not folders or one_begun:
+    one_begun = len(folders) == 1 and not (root / SAVED).exists() and folders[0].is_dir()
+    if not folders or (one_begun and not (folders[0] / MANIFEST).exists()):
         return None
     raise GuardStop(
         f"all checkpoints in {root} are damaged ({'; '.join(problems)}); put one of them back, or delete that folder "
@@ -126,10 +132,10 @@ def newest_intact(root: Path) -> Manifest | None:
 
 
 def checkpoint_folders(root: Path) -> list[Path]:
-    """Folders named like checkpoints, damaged ones too."""
+    """What is named like a checkpoint, damaged ones too, such as a file in place of the folder."""
     if not root.is_dir():
         return []
-    return [p for p in root.iterdir() if p.is_dir() and p.name.startswith(PREFIX) and p.name[len(PREFIX) :].isdigit()]
+    return [p for p in root.iterdir() if p.name.startswith(PREFIX) and p.name[len(PREFIX) :].isdigit()]
 
 
 def checkpoint_step(folder: Path) -> int:
@@ -141,13 +147,20 @@ def remove_newer(root: Path, *, step: int) -> None:
     """Delete checkpoints after `step`: they are damaged, and will be written again."""
     for folder in checkpoint_folders(root):
         if checkpoint_step(folder) > step:
-            shutil.rmtree(folder)
+            _remove(folder)
 
 
 def keep_newest(root: Path, *, count: int) -> None:
     """Delete all but the `count` newest checkpoints; call it only after the newest got its manifest."""
     for folder in sorted(checkpoint_folders(root), key=checkpoint_step)[:-count]:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
+    else:
+        folder.unlink()
 
 
 def read_json(path: Path) -> dict[str, object]:

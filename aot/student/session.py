@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from aot.config import ArmConfig, RunConfig, TrainConfig
+from aot.display import counted
 from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.records import Lesson, Question, Trace, Verdict
 from aot.runs import RunFolder, publish_json, read_rows
@@ -120,7 +121,9 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: Fr
         lengths = ", ".join(f"{count:,} of {tokens}" for tokens, count in data.length_histogram().items())
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in data.dropped.items()) or "none"
         rows = sum(1 for _ in data.rows())
-        told = f"{len(data.examples)} examples, {rows} rows ({lengths} tokens); dropped: {dropped}"
+        told = (
+            f"{counted(len(data.examples), 'example')}, {counted(rows, 'row')} ({lengths} tokens); dropped: {dropped}"
+        )
         log.info("%s: %s", arm.name, told)
     return session
 
@@ -196,8 +199,8 @@ def load_examples(
     if not data.examples:
         why = "look at frames and student.max_tokens" if questions else f"see {run.refusals} for those refused before"
         raise SourceError(
-            f"no question of the train split can be trained on ({len(questions)} questions, {len(leaks)} more leak "
-            f"into another split, dropped: {data.dropped}); {why}"
+            f"no question of the train split can be trained on ({counted(len(questions), 'question')}, {len(leaks)} "
+            f"more leak into another split, dropped: {data.dropped}); {why}"
         )
     return replace(data, dropped={**data.dropped, "leaks_into_test": len(leaks)}) if leaks else data
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from aot.chat.messages import ChatUsage
 from aot.chat.spend import cost_of
+from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
 from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
@@ -86,7 +87,7 @@ class _Work:
             if isinstance(action, FinalAnswer):
                 return action
             if len(self._done) + len(action.calls) > budget.max_calls:
-                raise _OverBudgetError(f"no answer after {len(self._done)} calls; raise teacher.max_calls")
+                raise _OverBudgetError(f"no answer after {counted(len(self._done), 'call')}; raise teacher.max_calls")
             if time.perf_counter() - self._started_s > budget.time_limit_s:
                 raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
             self._done += self._carried_out(action.calls)

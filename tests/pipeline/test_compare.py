@@ -11,7 +11,8 @@ from aot.config import dump_config, parse_config
 from aot.errors import AotError
 from aot.pipeline.compare import compare_runs, comparison_lines
 from aot.records import Prediction, Question
-from aot.runs import RunFolder, publish, publish_json, publish_rows, read_rows
+from aot.runs import RunFolder, publish, publish_json, publish_rows, read_rows, set_stage
+from aot.seals import stage_seals
 
 MakeRun = Callable[..., Path]
 MODES = {"base": "direct", "answers_only": "direct", "pre": "reason"}
@@ -122,6 +123,42 @@ def test_a_wrong_arm_is_told_with_the_nearest_one(make_run: MakeRun, options: di
     run = make_run("a", right={"pre": {1}, "answers_only": {1}})
     with pytest.raises(AotError, match=told.replace("(", r"\(").replace(")", r"\)").replace("?", r"\?")):
         compare_runs(run, run, **options)
+
+
+def answer_directly(root: Path, arm: str) -> Path:
+    """The file of the arm's answers in another mode, the same as in its own."""
+    run = RunFolder(root)
+    rows = read_rows(run.predictions / f"{arm}.jsonl", Prediction)
+    path = run.predictions / f"{arm}-direct.jsonl"
+    publish_rows(path, [row.model_copy(update={"mode": "direct"}) for row in rows])
+    return path
+
+
+def test_a_mode_that_nobody_named_is_one_in_which_both_sides_answered(make_run: MakeRun) -> None:
+    a, b = make_run("a", right={"pre": {1}, "answers_only": {2}}), make_run("b", right={"pre": {2}})
+    answer_directly(b, "pre")
+
+    def modes(*runs: Path, **arms: str) -> tuple[str, str, str]:
+        found = compare_runs(*runs, **arms)
+        return found.before.mode, found.after.mode, found.note
+
+    assert modes(a, b) == ("reason", "reason", "")
+    assert modes(a, b, arm="answers_only", arm_b="pre") == ("direct", "direct", "")
+    assert modes(b, b, arm="pre", arm_b="pre:reason") == ("direct", "reason", "")
+    assert "modes differ" in modes(a, b, arm_b="pre:direct")[2]
+    assert modes(a, b, arm="pre:reason", arm_b="pre:direct") == ("reason", "direct", "")
+    told = "\n".join(comparison_lines(compare_runs(a, a, arm_b="answers_only")))
+    assert "note: the modes differ: A answered in reason, B in direct" in told
+
+
+def test_a_published_file_of_predictions_that_is_gone_is_told(make_run: MakeRun) -> None:
+    a, b = make_run("a", right={"pre": {1}}), make_run("b", right={"pre": {2}})
+    path = answer_directly(a, "pre")
+    set_stage(RunFolder(a), "evaluate", "done", files=stage_seals(RunFolder(a), "evaluate"))
+    compare_runs(a, b)
+    path.unlink()
+    with pytest.raises(AotError, match=rf"{path} was published and is gone.* `aot run CONFIG` of {a} again"):
+        compare_runs(a, b)
 
 
 def test_folders_that_cannot_be_compared_say_why(make_run: MakeRun, tmp_path: Path) -> None:

@@ -107,6 +107,25 @@ def test_no_usable_question_is_an_error_that_names_reasons(clips: Path, tmp_path
         run_prepare(plain(clips, [{**ROW, "id": "x", "video": "nowhere.mp4"}]), tmp_path)
 
 
+def test_where_a_split_ends_up_empty_what_was_refused_is_told_with_its_reasons(clips: Path, tmp_path: Path) -> None:
+    rows = [{**ROW, "id": "a", "split": "train"}, {**ROW, "id": "b", "split": "test"}, {"id": "c", "split": "test"}]
+    with pytest.raises(
+        ConfigError, match=r"no question is in split 'test'.*first questions\.jsonl:2: two_splits \(.*already"
+    ):
+        usable_source(plain(clips, rows), RunFolder(tmp_path))
+    rows = [{**ROW, "id": "a", "video": "train_0000.mp4", "split": "train"}]
+    rows += [{**ROW, "id": "b", "video": "broken.mp4", "split": "test"}]
+    with pytest.raises(ConfigError, match=r"no question is in split 'test'.*first broken\.mp4: \w+ \("):
+        run_prepare(plain(clips, rows), tmp_path)
+
+
+def test_a_missing_field_is_told_by_name(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"questions\.jsonl:1: missing_field \(field 'answer'"):
+        usable_source(
+            plain(clips, [{k: v for k, v in {**ROW, "id": "a"}.items() if k != "answer"}]), RunFolder(tmp_path)
+        )
+
+
 def test_limit_takes_whole_clips_of_each_split(clips: Path, tmp_path: Path) -> None:
     rows: list[dict | str] = [
         {**ROW, "id": f"{clip}{n}", "video": f"train_000{clip}.mp4"} for clip in "01" for n in "ab"

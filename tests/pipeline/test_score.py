@@ -170,7 +170,8 @@ def test_a_reply_that_its_server_cut_off_is_no_answer(tmp_path: Path, reason: di
 
 def test_another_right_answer_in_the_file_is_told(tmp_path: Path) -> None:
     found = graded(tmp_path, {key: {"prediction": place, "answer": 3} for key, place in RIGHT.items()})
-    assert any("4 rows name another right answer" in note for note in found.notes) and found.exit_code == 0
+    assert any("another right answer than in the annotations: 4 rows" in note for note in found.notes)
+    assert found.exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -179,13 +180,20 @@ def test_another_right_answer_in_the_file_is_told(tmp_path: Path) -> None:
         ({"99_9": 1}, "those of the questions '11-0'"),
         ("{broken", "not JSON"),
         ("3", "holds no predictions"),
-        ([], "no prediction in"),
-        ([{"text": "A"}], "no prediction in"),
+        ([], "holds no row"),
+        ([{"text": "A"}], "no_id"),
     ],
 )
 def test_a_file_without_any_prediction_is_told(tmp_path: Path, content: object, told: str) -> None:
     with pytest.raises(AotError, match=told):
         graded(tmp_path, content)
+
+
+def test_a_column_of_predictions_that_is_named_twice_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="names the column 'answer' twice"):
+        graded(tmp_path, "id,answer,answer\n11_0,A,B\n", name="p.csv")
+    with pytest.raises(SourceError, match="differ only in case"):
+        graded(tmp_path, "id,answer,Answer\n11_0,A,B\n", name="p.csv")
 
 
 def test_a_missing_file_and_a_missing_source_of_questions_are_told(tmp_path: Path) -> None:
@@ -250,7 +258,7 @@ def test_text_is_scored_too(tmp_path: Path) -> None:
     config = parse_config({**raw, "train": {"arms": [{"name": "a", "order": "pre"}]}}, source="test")
     found = score_file(tmp_path / "p.json", config=config)
     assert accuracies(found)["all"] == (100.0, 2)
-    assert any("1 predictions are about questions of other splits" in note for note in found.notes)
+    assert any("1 prediction about questions of other splits: not scored" in note for note in found.notes)
 
 
 def test_star_has_the_mean_of_its_kinds_and_egoplan_the_numbers_of_its_samples(tmp_path: Path) -> None:

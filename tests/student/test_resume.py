@@ -21,6 +21,7 @@ from aot.student.checkpoints import (
     checkpoint_folders,
     newest_intact,
     note_saved,
+    remove_newer,
     write_manifest,
 )
 from aot.student.loading import load_student
@@ -187,6 +188,21 @@ def test_a_first_save_that_was_killed_is_no_damage(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-4" / MANIFEST).unlink()
     with pytest.raises(GuardStop, match=r"checkpoint-4: .* was never finished"):
         newest_intact(tmp_path)
+
+
+def test_a_file_in_place_of_a_checkpoint_or_of_their_folder_is_damage_and_named(tmp_path: Path) -> None:
+    fake_checkpoint(tmp_path, 2)
+    (tmp_path / "checkpoint-4").write_text("no folder")
+    found = newest_intact(tmp_path)
+    assert found and found.step == 2
+    remove_newer(tmp_path, step=2)
+    assert [one.name for one in checkpoint_folders(tmp_path)] == ["checkpoint-2"]
+    for root in (tmp_path / "one", tmp_path / "file"):
+        path = root / "checkpoint-2" if root.name == "one" else root
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("no folder")
+        with pytest.raises(GuardStop, match=rf"{path.name}.*delete"):
+            newest_intact(root)
 
 
 @pytest.mark.parametrize("name", ["latest", "global_step/states.pt"])

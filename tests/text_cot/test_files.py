@@ -225,13 +225,36 @@ def test_bad_bytes_nan_and_odd_rows_of_a_json_list_refuse_only_themselves(tmp_pa
     assert reasons(found) == {"t.json:2": "bad_text", "t.json:3": "not_a_number", "t.json:4": "broken_json"}
 
 
-def test_a_csv_row_with_too_many_cells_is_refused_and_an_open_quote_is_an_error(tmp_path: Path) -> None:
+def test_a_csv_row_with_too_many_cells_or_an_open_quote_is_refused_alone(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("question,answer\nq,a\nq,b,c\n")
     assert reasons(read("text_jsonl", path)) == {"t.csv:3": "broken_csv"}
-    path.write_text('question,answer\nq,"a\n')
-    with pytest.raises(SourceError, match=r"t\.csv:2: .*quote that is never closed"):
+    path.write_text('question,answer\nq1,"a\nq2,b\n"q3,\nin two lines",c\nq4,d\n')
+    found = read("text_jsonl", path)
+    assert reasons(found) == {"t.csv:2": "broken_csv"}
+    assert [(q.id.rpartition(":")[2], q.text) for q in found.questions][1][1] == "q3,\nin two lines"
+    assert len(found.questions) == 3
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_column_that_is_named_twice_is_told_by_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "t.csv":
+        path.write_text("question,answer,answer\nq,a,b\n")
+    else:
+        arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        table = arrow.Table.from_arrays([arrow.array(["q"])] * 3, names=["question", "answer", "answer"])
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    with pytest.raises(SourceError, match=r"names the column 'answer' twice"):
         read("text_jsonl", path)
+
+
+def test_a_key_that_stands_twice_in_a_row_of_a_json_list_refuses_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text('[{"question": "q", "answer": "a", "answer": "b"}, {"question": "r", "answer": "c"}]')
+    found = read("text_jsonl", path)
+    assert reasons(found) == {"t.json:1": "duplicate_key"}
+    assert [q.answer for q in found.questions] == ["c"]
 
 
 def templates(tmp_path: Path) -> Path:

@@ -97,8 +97,10 @@ def test_in_coins_list_form_the_file_tells_the_split_where_there_is_one_for_each
 
 def test_items_of_a_list_that_are_no_entries_are_refused_one_by_one(tmp_path: Path) -> None:
     one = video("training", step(3, 8, "boil water"), step(9, 12, "add tea"))
-    data = read("coin", as_json(tmp_path / "l.json", [{"a": one}, 3, {"b": [1]}, {"a": one}, {"c": {}}]))
+    data = read("coin", as_json(tmp_path / "l.json", [{"a": one}, 3, {"b": None}, {"a": one}, {"c": {}}]))
     assert [a.uri for a in data.annotations] == ["a"]
+    told = [row.detail for row in data.refused if row.reason == "bad_value"]
+    assert told == ["an item must be {clip id: entry}, got int", "the entry of 'b' must be an object, got null"]
     assert reasons(data) == {"bad_value": 2, "duplicate_id": 1, "no_annotation": 1}
 
 
@@ -193,6 +195,22 @@ def test_nextqa_answers_are_indices_and_the_map_tells_folders(tmp_path: Path) ->
     assert reasons(data) == {"bad_answer": 1, "duplicate_id": 1, "clip_missing": 1}
 
 
+@pytest.mark.parametrize("quoted", ['"why is it', 'what,"why', '"what is ""it'])
+def test_a_quote_that_is_never_closed_loses_its_row_and_not_the_rest_of_the_file(tmp_path: Path, quoted: str) -> None:
+    rows = [f"{n},1,2,3,what is it,2,0,TN,one,two,three,four,five" for n in range(10)]
+    rows[1] = f"1,1,2,3,{quoted},2,0,TN,one,two,three,four,five"
+    rows[2] = '2,1,2,3,"what is it,\nand why",2,0,TN,one,two,three,four,five'
+    rows[5] = '5,1,2,3,what is it,2,0,TN,one,two,three,four,"five'
+    data = read("nextqa", lines(tmp_path / "n.csv", NEXTQA_HEADER, *rows))
+    assert [q.uri for q in data.questions] == [str(n) for n in range(10) if n not in (1, 5)]
+    assert [(r.item, r.reason) for r in data.refused] == [("n.csv:3", "broken_csv"), ("n.csv:8", "broken_csv")]
+
+
+def test_a_header_that_names_a_column_twice_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"n\.csv names the column 'a0' twice"):
+        read("nextqa", lines(tmp_path / "n.csv", f"{NEXTQA_HEADER},a0", "1,1,2,3,what,0,0,TN,a,b,c,d,e,f"))
+
+
 def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) -> None:
     good = {
         "question_id": "Sequence_T1_7", "question": "Which?", "answer": "The cup.", "video_id": "6H78U", "start": 11.1,
@@ -201,6 +219,7 @@ def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) ->
     rows = [
         good,
         {**good, "question_id": "Sequence_T1_8", "end": 3.0},
+        {**good, "question_id": "Sequence_T1_9", "start": 3, "end": 3},
         {**good, "question_id": "Other_T1_8"},
         {**good, "question_id": "Prediction_T1_8", "answer": None},
         {**good, "question_id": "Prediction_T1_9", "answer": "The hat."},
@@ -208,7 +227,9 @@ def test_star_keeps_the_window_and_reads_the_kind_from_the_id(tmp_path: Path) ->
     data = read("star", as_json(tmp_path / "train.json", rows[:1]), test=as_json(tmp_path / "s.json", rows[1:]))
     (only,) = data.questions
     assert (only.kind, only.split, only.start_s, only.end_s) == ("Sequence", "train", 11.1, 19.6)
-    assert reasons(data) == {"bad_window": 1, "unknown_kind": 1, "no_answer": 1, "bad_answer": 1}
+    assert reasons(data) == {"bad_window": 2, "unknown_kind": 1, "no_answer": 1, "bad_answer": 1}
+    told = [row.detail for row in data.refused if row.reason == "bad_window"]
+    assert told == ["the window 11.1-3 s ends before it starts", "the window 3-3 s is empty"]
 
 
 @pytest.mark.parametrize(

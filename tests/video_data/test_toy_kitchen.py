@@ -168,7 +168,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_drawn_clip(drawn: Path, tmp_path
     )
     command = [sys.executable, "-c", script, str(tmp_path), str(int(share * clip.stat().st_size))]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert told.startswith("disk_full - the disk is full")
+    assert told.startswith("disk_full - no_space: the disk is full")
     assert not list(tmp_path.glob("*.mp4")) + list(tmp_path.glob(".*.tmp*"))
     draw_toy_kitchen(tmp_path, seed=0, counts=ONE, workers=1)
     assert (tmp_path / clip.name).read_bytes() == clip.read_bytes()

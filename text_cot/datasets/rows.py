@@ -3,7 +3,6 @@
 A bad row becomes a refused row with its place, its neighbours stay. Knows no data set: columns are judged elsewhere.
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from aot.errors import MissingPackageError, SourceError
 from video_data.datasets.rows import RefusedRow
+from video_data.datasets.strict_csv import read_table
 from video_data.datasets.strict_jsonl import MAX_LINE_BYTES, JsonLine, RowProblem, parse_object, read_json_lines
 from video_data.errors import VideoError
 
@@ -84,11 +84,30 @@ class _NotANumber:
     """Stands where a file has NaN, infinity or a number of thousands of digits."""
 
 
+class _Doubled(dict[str, Any]):
+    """An object in which a key stands twice; the first one counts."""
+
+    key = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            found = _Doubled(found)
+            found.key = key
+        else:
+            found[key] = value
+    return found
+
+
 def _json(path: Path) -> Iterator[TextRow | RefusedRow]:
     """A list of objects, or an object of objects by id; a file of JSON lines under this name is read as that."""
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # bad bytes refuse only their own row
     try:
-        whole = json.loads(text, parse_constant=lambda _: _NotANumber(), parse_int=_int, parse_float=_float)
+        whole = json.loads(
+            text, object_pairs_hook=_object, parse_constant=lambda _: _NotANumber(), parse_int=_int, parse_float=_float
+        )
     except RecursionError:
         raise SourceError(f"{path} is nested too deeply; it should be a list of objects") from None
     except json.JSONDecodeError as error:
@@ -98,6 +117,8 @@ def _json(path: Path) -> Iterator[TextRow | RefusedRow]:
         raise SourceError(
             f"{path} is not JSON: {error.msg} at line {error.lineno}; mend it or save it as JSON lines"
         ) from None
+    if isinstance(whole, _Doubled):
+        yield RefusedRow(f"{path.name}:{whole.key}"[:200], "duplicate_id", "the id stands twice; the first counts")
     if isinstance(whole, dict) and all(isinstance(row, dict) for row in whole.values()):
         named = list(whole.items())
     elif isinstance(whole, list):
@@ -108,6 +129,8 @@ def _json(path: Path) -> Iterator[TextRow | RefusedRow]:
         place = f"{path.name}:{name}"
         if not isinstance(row, dict):
             yield RefusedRow(place, "broken_json", f"a row must be an object, got {type(row).__name__}")
+        elif isinstance(row, _Doubled):
+            yield RefusedRow(place, "duplicate_key", f"the key {row.key!r} stands twice")
         elif bad := [column for column, value in row.items() if isinstance(value, _NotANumber)]:
             yield RefusedRow(place, "not_a_number", f"the value of {bad[0]!r} is not a usable number")
         else:
@@ -124,24 +147,19 @@ def _float(text: str) -> float | _NotANumber:
 
 def _csv(path: Path) -> Iterator[TextRow | RefusedRow]:
     """Rows of texts. Not through `datasets`, whose guesses turn 007, 1.0 and None into something else."""
-    csv.field_size_limit(MAX_LINE_BYTES)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, restkey="", strict=True)
-        while True:
-            line = reader.line_num + 1
-            try:
-                columns = reader.fieldnames or ()  # reads the first line, once
-                line = reader.line_num + 1
-                row = next(reader, None)
-            except csv.Error as error:
-                raise SourceError(f"{path.name}:{line}: {error}; look for a quote that is never closed") from None
-            if row is None:
-                return
-            place = f"{path.name}:{line}"
-            if "" in row or None in row.values():
-                yield RefusedRow(place, "broken_csv", f"the row has not {len(columns)} columns")
-            else:
-                yield TextRow(place, str(line), row)
+    try:
+        columns, lines = read_table(path)
+    except VideoError as error:
+        raise SourceError(error.message) from None
+    for line in lines:
+        if isinstance(line, RefusedRow):
+            yield line
+            continue
+        place, cells = line
+        if len(cells) != len(columns):
+            yield RefusedRow(place, "broken_csv", f"the row has {len(cells)} cells, the header {len(columns)}")
+        else:
+            yield TextRow(place, place.rpartition(":")[2], dict(zip(columns, cells, strict=True)))
 
 
 def _parquet(path: Path) -> Iterator[TextRow | RefusedRow]:
@@ -153,7 +171,11 @@ def _parquet(path: Path) -> Iterator[TextRow | RefusedRow]:
             "reading .parquet needs the package pyarrow; pip install 'aot-distill[text]', or give JSON lines"
         ) from None
     try:
-        rows = (row for batch in parquet.ParquetFile(path).iter_batches() for row in batch.to_pylist())
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise SourceError(f"{path} names the column {twice[0]!r} twice; rename or delete one")
+        rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             yield TextRow(f"{path.name}:{number}", str(number), row)
     except (OSError, ValueError) as error:  # the errors of pyarrow are these

@@ -5,7 +5,6 @@ and `annotated.py` puts the file there. Files are decoded so that a byte that is
 and no other (`surrogateescape`, PEP 383).
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem, without_nulls
+from video_data.datasets.strict_csv import CsvLine, read_lines, read_table, unreadable
+from video_data.datasets.strict_jsonl import RowProblem, empty_words, without_nulls
 from video_data.errors import VideoError
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
@@ -102,7 +102,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise VideoError("unreadable", f"{path} is not JSON ({told}); download it again") from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]:
@@ -120,8 +120,8 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     found = value.get("database") if isinstance(value, dict) else None
     database: dict[str, Any] = found if isinstance(found, dict) else {}
     for number, item in enumerate(value if layout == "list" else ()):
-        if not isinstance(item, dict) or not all(isinstance(entry, dict) for entry in item.values()):
-            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", "an item must be {clip id: entry}"))
+        if told := _not_an_entry(item):
+            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", told))
             continue
         twice += [name for name in item if name in database]
         for name, entry in item.items():
@@ -131,6 +131,18 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
         raise VideoError("unreadable", told)
     refused += [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
     return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
+
+
+def _not_an_entry(item: object) -> str:
+    """Why an item of a list is no {clip id: entry}; empty if it is one."""
+    if not isinstance(item, dict):
+        return f"an item must be {{clip id: entry}}, got {_kind(item)}"
+    odd = next((name for name, entry in item.items() if not isinstance(entry, dict)), None)
+    return "" if odd is None else f"the entry of {odd[:80]!r} must be an object, got {_kind(item[odd])}"
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
 
 
 def read_rows(path: Path) -> list[Any]:
@@ -149,11 +161,9 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
     """Place and fields of each row of a CSV file with a header, or a refused row.
 
     Raises:
-        VideoError: the file is missing, unreadable or lacks a column.
+        VideoError: the file is missing or unreadable, or its header lacks a column or names one twice.
     """
-    lines = _csv_lines(path)
-    header = next(lines, None)
-    names = header[1] if isinstance(header, tuple) else []
+    names, lines = read_table(path)
     missing = [name for name in columns if name not in names]
     if missing and any(is_not_utf8(name) or "\0" in name for name in names):
         raise VideoError("unreadable", f"{path} is not CSV in UTF-8; save it as UTF-8, or download it again")
@@ -178,29 +188,10 @@ def read_plain_csv(path: Path) -> list[list[str] | RefusedRow]:
     Raises:
         VideoError: the file is missing or unreadable.
     """
-    return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, _csv_lines(path))]
+    return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, read_lines(path))]
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]] | RefusedRow]:
-    """Place and fields of each row that is not blank, or a refused row."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file)
-            while True:
-                try:
-                    row = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield RefusedRow(f"{path.name}:{reader.line_num}", "broken_csv", str(error))
-                    continue
-                if row:
-                    yield f"{path.name}:{reader.line_num}", row
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _in_utf8(line: tuple[str, list[str]] | RefusedRow) -> tuple[str, list[str]] | RefusedRow:
+def _in_utf8(line: CsvLine) -> CsvLine:
     """The row, or a refused row where one of its bytes is not UTF-8."""
     if isinstance(line, tuple) and any(map(is_not_utf8, line[1])):
         return RefusedRow(line[0], "not_utf8", "the row holds a byte that is not UTF-8")
@@ -262,10 +253,12 @@ def segment_of(start_s: float, end_s: float, label: str, *, duration_s: float = 
     """One step.
 
     Raises:
-        RowProblem: it ends before it starts, or after its clip.
+        RowProblem: it is empty, ends before it starts, or after its clip.
     """
-    if end_s <= start_s or end_s > duration_s + END_TOLERANCE_S:
-        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s is empty or ends after the clip, {duration_s:g} s")
+    if end_s <= start_s:
+        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s {empty_words(start_s, end_s)}")
+    if end_s > duration_s + END_TOLERANCE_S:
+        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s ends after the clip, {duration_s:g} s")
     return SegmentRow(start_s, end_s, label)
 
 
@@ -306,7 +299,7 @@ def given_choice(
     if len(choices) < 2:
         raise RowProblem("bad_choices", f"a choice needs at least two options, got {len(choices)}")
     if end_s is not None and end_s <= start_s:
-        raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s ends before it starts")
+        raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s {empty_words(start_s, end_s)}")
     return QuestionRow(
         id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=choices[answer_index],
         answer_type="choice", uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id, ends_loosely=ends_loosely,
@@ -328,9 +321,3 @@ def place_of(answer: str, choices: list[str]) -> int:
     if answer not in choices:
         raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
     return choices.index(answer)
-
-
-def _unreadable(path: Path, error: OSError) -> VideoError:
-    if isinstance(error, FileNotFoundError):
-        return VideoError("missing", f"there is no file {path}; see docs/annotated_data.md for what is read")
-    return VideoError("unreadable", f"{path} cannot be read ({error.strerror or error}); give the official file")

@@ -20,7 +20,7 @@ from video_data.datasets.plain_fields import (
     typed_answer,
 )
 from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
-from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
+from video_data.datasets.strict_jsonl import JsonLine, RowProblem, empty_words, read_json_lines
 from video_data.facts import Spans
 from video_data.timeline import first_hole
 
@@ -188,7 +188,9 @@ class _Reader:
         if line.id in self._ids:
             raise RowProblem("duplicate_id", f"the id {line.id!r} was used by an earlier line")
         if line.end_s is not None and line.end_s <= line.start_s:
-            raise RowProblem("bad_window", f"the window {line.start_s:g}-{line.end_s:g} s ends before it starts")
+            raise RowProblem(
+                "bad_window", f"the window {line.start_s:g}-{line.end_s:g} s {empty_words(line.start_s, line.end_s)}"
+            )
         check_choices(answer, line.choices)
         answer, answer_type = typed_answer(line.kind, answer, line.choices)
         uri, path = self._clip(line.video)

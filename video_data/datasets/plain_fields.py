@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from video_data.datasets.rows import SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem, without_nulls
+from video_data.datasets.strict_jsonl import RowProblem, empty_words, without_nulls
 
 
 class _Fields(BaseModel):
@@ -151,7 +151,7 @@ def _span(answer: str) -> str:
         raise RowProblem("bad_answer", f"a span must be written in seconds like 2.4s-5.1s, got {answer[:80]!r}")
     start_s, end_s = (time_s for time_s in times_s if time_s is not None)
     if end_s <= start_s:
-        raise RowProblem("bad_answer", f"the span {answer!r} ends before it starts")
+        raise RowProblem("bad_answer", f"the span {answer!r} {empty_words(start_s, end_s)}")
     return answer if _SPAN.fullmatch(answer) else f"{_short(start_s)}s-{_short(end_s)}s"
 
 

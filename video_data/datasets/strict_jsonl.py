@@ -97,6 +97,11 @@ def parse_object(line: bytes) -> dict[str, Any]:
     return value
 
 
+def empty_words(start: float, end: float) -> str:
+    """What is wrong with a stretch that does not end after its start."""
+    return "is empty" if start == end else "ends before it starts"
+
+
 def without_nulls(value: Any, *, depth: int = 16) -> Any:  # noqa: ANN401 - any JSON value
     """A JSON value in which a key, or an item of a list, that holds `null` is left out: tables write absent so.
 

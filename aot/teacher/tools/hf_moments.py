@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 
 from aot.config import HfConfig
+from aot.display import counted
 from aot.errors import ToolError
 from aot.records import TimeSpan
 from aot.teacher.tools.base import Moment, Tool, ToolContext, clamp_window, rounded_s
@@ -57,7 +58,9 @@ def hf_moments(config: HfConfig) -> Tool[HfEventArguments, FindMomentsResult]:
         span = clamp_window(arguments.start_s, arguments.end_s, clip)
         positions = clip.positions(span, most=config.max_frames)
         if len(positions) < MIN_FRAMES:
-            raise ToolError(f"only {len(positions)} frames to compare; ask for a stretch of {MIN_FRAMES} or more")
+            raise ToolError(
+                f"only {counted(len(positions), 'frame')} to compare; ask for a stretch of {MIN_FRAMES} or more"
+            )
         text = PROMPT.format(event.casefold())
         scores: list[float] = []
         for batch in batches(positions, size=config.batch_frames):

@@ -34,7 +34,7 @@ TEMPLATES = {
     "wide range": ("{% for i in range(10000000000) %}x{% endfor %}", "cannot be rendered: OverflowError"),
     "class": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "cannot be rendered: SecurityError"),
     "globals": ("{{ cycler.__init__.__globals__.os.system('touch CANARY') }}", "cannot be rendered: SecurityError"),
-    "function": ("{{ lipsum.__globals__['os'].popen('touch CANARY').read() }}", "cannot be rendered: SecurityError"),
+    "function": ("{{ lipsum.__globals__['os'].popen('touch CANARY').read() }}", "draws at random"),
     "attribute": ("{{ messages|attr('__class__') }}{{ (messages|attr('__class__')).mro() }}", "cannot be rendered"),
     "include": ("{% include '/etc/passwd' %}", "cannot be rendered: TypeError"),
     "import": ("{% import 'os' as os %}", "cannot be rendered: TypeError"),
@@ -67,9 +67,9 @@ def test_tags_of_transformers_and_calls_with_keywords_are_no_powers() -> None:
 
 
 def probe() -> tuple[Any, tuple[float, ...], Any]:
-    from aot.student.rendering import _PROBE
+    from aot.student.rendering import PROBE
 
-    return _PROBE, (), "direct"
+    return PROBE, (), "direct"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -104,6 +104,8 @@ def without_end(folder: Path) -> None:
         path.unlink()
     held = json.loads((folder / "tokenizer_config.json").read_text())
     held.pop("eos_token")
+    for name in ("config.json", "generation_config.json"):
+        change(name, eos_token_id=None)(folder)
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     (folder / "tokenizer_config.json").write_text(json.dumps({**held, "chat_template": template}))
 
@@ -125,14 +127,17 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "huge number": (write("config.json", f'{{"hidden_size": {"9" * 5000}}}'), "config.json cannot be read"),
     "no object": (write("config.json", "[]"), "must hold a JSON object"),
     "no text": (write("config.json", b"\xff\xfe"), "config.json cannot be read"),
-    "NaN": (change("config.json", hidden_size=float("nan")), "cannot be loaded"),
+    "NaN": (change("config.json", hidden_size=float("nan")), "holds hidden_size NaN"),
     "wrong type": (change("config.json", hidden_size="x"), "cannot be loaded"),
     "type of a list": (change("config.json", model_type=["llama"]), "cannot be loaded"),
     "unknown type": (change("config.json", model_type="nope"), "cannot be loaded"),
-    "huge width": (change("config.json", hidden_size=10**12), "do not fit its config.json"),
+    "huge width": (change("config.json", hidden_size=10**12), "beyond any model"),
+    "wide": (change("config.json", hidden_size=4096), "do not fit its config.json"),
     "small vocabulary": (change("config.json", vocab_size=3), "do not fit its config.json: 1 tensors"),
-    "no heads": (change("config.json", num_attention_heads=0), "cannot be loaded"),
-    "foreign code": (change("config.json", auto_map={"AutoConfig": "evil.E"}), "code from the model folder"),
+    "no heads": (change("config.json", num_attention_heads=0), "at least 1 is needed"),
+    "foreign code": (
+        change("config.json", auto_map={"AutoConfig": "evil.E"}, model_type="evil"), "code from the model folder",
+    ),
     "deep tokenizer": (write("tokenizer.json", DEEP), "the tokenizer of"),
     "cut tokenizer": (write("tokenizer.json", '{"version"'), "the tokenizer of"),
     "deep tokenizer settings": (write("tokenizer_config.json", DEEP), "the tokenizer of"),
@@ -142,7 +147,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut weights": (cut_weights, "the weights of"),
     "empty weights": (write("model.safetensors", b""), "the weights of"),
     "long header": (write("model.safetensors", (10**15).to_bytes(8, "little") + b"{}"), "the weights of"),
-    "deep generation settings": (write("generation_config.json", DEEP), "the weights of"),
+    "deep generation settings": (write("generation_config.json", DEEP), "generation_config.json cannot be read"),
 }  # fmt: skip
 
 
@@ -201,11 +206,11 @@ def config_of(base: Path) -> RunConfig:
 
 @pytest.mark.slow
 def test_what_hangs_or_fills_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "LIMIT_S", 1.0)
+    monkeypatch.setitem(preflight.LIMITS_S, "chat template", 1.0)
     base = save_text_base(tmp_path / "endless", template=ENDLESS)
     with pytest.raises(CheckpointError, match="took longer than 1 s"):
         preflight.preflight(config_of(base))
-    monkeypatch.setattr(preflight, "LIMIT_S", 60.0)
+    monkeypatch.setitem(preflight.LIMITS_S, "chat template", 60.0)
     base = save_text_base(tmp_path / "huge", template="{{ 'x' * 100000000000 }}")
     with pytest.raises(CheckpointError, match="MemoryError"):
         preflight.preflight(config_of(base))

@@ -9,7 +9,7 @@ from pathlib import Path
 from aot.config import EMBEDDED_STUDENTS, RunConfig, dump_config
 from aot.pipeline.chat_plan import chat_lines
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
-from aot.pipeline.inputs import check_inputs
+from aot.pipeline.inputs import check_paths, look_at_student
 from aot.runs import RunFolder, run_root
 from text_cot.datasets.toy_math import OOD_SPLITS
 from video_data.datasets.rows import AnnotationRow
@@ -41,9 +41,9 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
         AotError: the run would stop at once, because a path or a split is wrong.
     """
     run = RunFolder(run_root(config, config_path=config_path))
-    check_inputs(config, run)
+    check_paths(config, run)
     head = [*dump_config(config).splitlines(), "", f"run folder: {run.root}"]
-    plan = _text_plan(config) if config.door == "text" else _video_plan(config, run)
+    plan = _text_plan(config, run) if config.door == "text" else _video_plan(config, run)
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
     lines = [*head, *plan.lines, f"estimated disk: {plan.disk_mb:.0f} MB of {free_mb:.0f} MB free"]
     if config.student.base in EMBEDDED_STUDENTS:
@@ -62,6 +62,7 @@ class _Plan:
 
 
 def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
+    from aot.pipeline.prepare import usable_questions
     from aot.pipeline.source import clips_root, usable_source
 
     small, times = _drawn_small(config)
@@ -77,12 +78,14 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     if knows_only_the_kitchen(config):
         lines.append(f"note: {KITCHEN_ONLY}")
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
+    first = [row for row in source.questions if row.split == "train"][:1]
+    lines += look_at_student(config, run, *usable_questions(first, dataset=config.data.dataset)[0])
     num_clips = len(source.clips) if small is config else sum(clips.values())
     disk_mb = _disk_mb(config, source.clips, source.annotations) * num_clips / max(1, len(source.clips))
     return _Plan(lines, disk_mb + 60.0, _seconds(config, splits, num_clips))
 
 
-def _text_plan(config: RunConfig) -> _Plan:
+def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
     from text_cot.budget import planned_steps
     from text_cot.prepare import usable_source
 
@@ -94,6 +97,7 @@ def _text_plan(config: RunConfig) -> _Plan:
     if source.refusals:
         lines.append(f"refused rows: {len(source.refusals)}")
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
+    lines += look_at_student(config, run, *[row for row in source.questions if row.split == "train"][:1])
     rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
     asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
     seconds = rows * TRAIN_S_PER_LESSON + asked * WRITE_S_PER_REPLY

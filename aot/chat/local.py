@@ -243,22 +243,18 @@ def _template(processor: Any, source: str) -> str:  # noqa: ANN401
             found = "\n".join(str(one) for one in found.values())
         if not found:
             raise CheckpointError(f"{source} has no chat template; take a model that was trained to chat")
-        asked = _said("system", _PROBE, processor) if "without a system message" in _refusal(owner, processor) else []
-        text = render_chat(owner, [*asked, *_said("user", _PROBE, processor)], prompt=True)
+        try:
+            text = render_chat(owner, _said("user", _PROBE, processor), prompt=True)
+        except CheckpointError as error:
+            if "without a system message" not in str(error):
+                raise
+            asked = [*_said("system", "Be brief.", processor), *_said("user", _PROBE, processor)]
+            text = render_chat(owner, asked, prompt=True)  # a chat teacher sends one
         if _PROBE not in text:
             raise CheckpointError(f"the chat template of {source} leaves the question out; mend it")
     except CheckpointError as error:
         raise ConfigError(f"chat.model: {error}") from error
     return str(found)
-
-
-def _refusal(owner: Any, processor: Any) -> str:  # noqa: ANN401
-    """What a template says to a question alone; a chat teacher sends a system message before it."""
-    try:
-        render_chat(owner, _said("user", _PROBE, processor), prompt=True)
-    except CheckpointError as error:
-        return str(error)
-    return ""
 
 
 def _end_ids(model: Any, processor: Any, source: str) -> tuple[int, ...]:  # noqa: ANN401
@@ -272,9 +268,12 @@ def _end_ids(model: Any, processor: Any, source: str) -> tuple[int, ...]:  # noq
     turn = [*_said("user", _PROBE, processor), *_said("assistant", _REPLY, processor)]
     try:
         tail = render_chat(_template_owner(processor), turn, prompt=False).rpartition(_REPLY)[2]
-    except CheckpointError:  # a template may want more messages than these
-        tail = ""
-    last = tokenizer.convert_tokens_to_ids(first_token(tail, special_tokens(tokenizer)) or None)
+    except CheckpointError as error:
+        if "takes longer" in str(error):
+            raise ConfigError(f"chat.model: {error}") from error
+        tail = ""  # a template may want more messages than these
+    token = first_token(tail, special_tokens(tokenizer))
+    last = tokenizer.convert_tokens_to_ids(token) if token else None
     found = tuple(dict.fromkeys(int(one) for one in [*ends, tokenizer.eos_token_id, last] if one is not None))
     if not found:
         raise ConfigError(f"chat.model: {source} has no end token, so no reply could end; take a chat model")

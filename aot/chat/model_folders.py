@@ -30,6 +30,8 @@ AT_LEAST_ONE = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "n_embd", "n_layer",
     "n_head", "d_model",
 )  # fmt: skip
+_KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+"""Names with a slash there are repositories of compiled code."""
 _QUANTISED = ("quantization_config", "compression_config", "quantization")
 _QUANTISED_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
 GGUF_HINT = "GGUF is not read; turn it into safetensors first, as docs/models.md shows"
@@ -120,6 +122,13 @@ def _adapter_told(folder: Path) -> str:
 
 def _check_type(folder: Path, settings: dict[str, Any]) -> None:
     """Code from a model folder is never run: where transformers knows the type, its own class is used instead."""
+    nested = [value for value in settings.values() if isinstance(value, dict)]
+    asked = [repr(held[key]) for held in [settings, *nested] for key in _KERNELS if held.get(key)]
+    if any("/" in one for one in asked):
+        raise CheckpointError(
+            f"{folder / 'config.json'} asks for kernels from elsewhere ({asked[0][:60]}), which are code and never "
+            "run; take that setting out"
+        )
     kind = settings.get("model_type")
     known = isinstance(kind, str) and kind in CONFIG_MAPPING_NAMES
     usable = known and (kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
@@ -157,6 +166,8 @@ def _check_values(path: Path, settings: dict[str, Any]) -> None:
             left += [(key, one, depth + 1) for one in value]
         elif isinstance(value, float) and value != value:
             raise CheckpointError(f"{path} holds {key[:60]} NaN, which is no number; mend it")
+        elif "theta" in key and isinstance(value, int | float) and value <= 0:
+            raise CheckpointError(f"{path} holds {key[:60]} {value}; it must be over 0; mend it")
         elif isinstance(value, int) and not isinstance(value, bool) and "theta" not in key:
             most = min((limit for word, limit in MOST_COUNTED.items() if word in key), default=MOST)
             if abs(value) > most:

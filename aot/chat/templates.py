@@ -21,7 +21,7 @@ import jinja2.nodes
 
 from aot.errors import CheckpointError
 
-RENDER_LIMIT_S = 10.0
+RENDER_LIMIT_S = 5.0
 """For one prompt, which takes a millisecond."""
 MAX_CHARACTERS = 10_000_000
 """Of one prompt."""

@@ -53,8 +53,8 @@ class Student:
     @property
     def pad_id(self) -> int:
         """Token id that fills up batches."""
-        tokenizer = self.renderer.tokenizer
-        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.renderer.end_ids[-1])
+        pad_id, known = self.renderer.tokenizer.pad_token_id, self.model.config.get_text_config().vocab_size
+        return int(pad_id) if pad_id is not None and pad_id < known else self.renderer.end_ids[-1]
 
 
 def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig) -> Student:
@@ -157,6 +157,8 @@ def look_over(
     with_images = takes_images(folder)
     if door == "video" and not with_images:
         raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
+    with _told("config.json", folder):
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
     processor = _load_processor(folder) if with_images else _load_tokenizer(folder)
     step("chat template")
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder))

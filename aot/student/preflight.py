@@ -22,7 +22,7 @@ from aot.records import Question
 
 START_LIMIT_S = 180.0
 """For importing torch and transformers, much longer from a cold disk than from a warm one."""
-LIMITS_S = {"files": 60.0, "chat template": 20.0, "weights": 60.0, "layers": 60.0}
+LIMITS_S = {"files": 60.0, "chat template": 15.0, "weights": 60.0, "layers": 60.0}
 """For each step of the look; where a single operation takes for ever, nothing but an end of the child helps."""
 MEMORY_BYTES = 4 << 30
 """Beyond what the imports took."""

@@ -198,7 +198,10 @@ class Renderer:
         times = tuple(frame_times_s) if with_frames else ()
         if self.is_text and (mark := self.reserved_mark(" ".join((question.text, *question.choices)))):
             raise SourceError(f"question {question.id}: its text must not contain {mark!r}, which the model reserves")
-        ids = self._text_ids(self.prompt(question, times, mode))
+        try:
+            ids = self._text_ids(self.prompt(question, times, mode))
+        except SourceError as error:
+            raise SourceError(f"question {question.id}: {error}") from error
         if ids.count(self.image_token_id) != len(times):
             raise SourceError(
                 f"question {question.id}: its prompt holds {ids.count(self.image_token_id)} image placeholders for "
@@ -247,7 +250,7 @@ class Renderer:
             CheckpointError: there is none, or the template's end of a turn is no token.
         """
         end = self._completion_frame[1]
-        alone = self.tokenizer(end, add_special_tokens=False)["input_ids"] if end else []
+        alone = self._tokens(end)["input_ids"] if end else []
         if len(alone) > 1:
             raise CheckpointError(
                 f"{end!r} ends a reply of {self.tokenizer.name_or_path}, but its tokenizer writes it as {len(alone)} "
@@ -324,7 +327,7 @@ class Renderer:
     def _written(self, token: int) -> str:
         """How a token is written, if that text gives the token back; else nothing."""
         text = str(self.tokenizer.decode([token]))
-        return text if text.strip() and self.tokenizer(text, add_special_tokens=False)["input_ids"] == [token] else ""
+        return text if text.strip() and self._tokens(text)["input_ids"] == [token] else ""
 
     def _thinks(self, mode: Mode) -> bool:
         """Whether a reply of this mode may think first."""
@@ -383,22 +386,22 @@ class Renderer:
         anchor = self.prompt(PROBE, (), "direct").rpartition(MODE_SUFFIX["direct"])[2]
         lead, end = self._completion_frame
         for said in (_PROBE_REPLY, "15", f"Answer: {_PROBE_REPLY}", *MODE_LINES.values()):
-            alone = self.tokenizer(lead + said + end, add_special_tokens=False)["input_ids"]
+            alone = self._tokens(lead + said + end)["input_ids"]
             if self._behind(anchor, lead + said + end) not in (None, alone):
                 return anchor
         return ""
 
     def _behind(self, anchor: str, text: str) -> list[int] | None:
         """Ids of `text` behind `anchor`; None where the two melt into one token."""
-        before, both = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in (anchor, anchor + text))
+        before, both = (self._tokens(t)["input_ids"] for t in (anchor, anchor + text))
         return both[len(before) :] if both[: len(before)] == before else None
 
     def _after_prompt(self, text: str, **asked: bool) -> dict[str, list[Any]]:
         """What the tokenizer makes of a reply behind a prompt; offsets count from the beginning of `text`."""
         if not self._anchor or self._behind(self._anchor, text) is None:
-            return dict(self.tokenizer(text, add_special_tokens=False, **asked))
-        made = self.tokenizer(self._anchor + text, add_special_tokens=False, **asked)
-        skip, shift = len(self.tokenizer(self._anchor, add_special_tokens=False)["input_ids"]), len(self._anchor)
+            return dict(self._tokens(text, **asked))
+        made = self._tokens(self._anchor + text, **asked)
+        skip, shift = len(self._tokens(self._anchor)["input_ids"]), len(self._anchor)
         ids = {"input_ids": made["input_ids"][skip:]}
         if "offset_mapping" not in made:
             return ids
@@ -414,7 +417,16 @@ class Renderer:
         return "opened" if opened else "written"
 
     def _text_ids(self, text: str) -> list[int]:
-        return [*self._front_ids(text), *self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        return [*self._front_ids(text), *self._tokens(text)["input_ids"]]
+
+    def _tokens(self, text: str, **asked: bool) -> Any:  # noqa: ANN401 - a BatchEncoding
+        try:
+            return self.tokenizer(text, add_special_tokens=False, **asked)
+        except NotImplementedError:
+            raise
+        except Exception as error:  # such as for a word that a tokenizer without an unknown token does not know
+            words = " ".join(str(error).split())[:200]
+            raise SourceError(f"the tokenizer cannot write {text[:60]!r}: {words}") from error
 
     def _front_ids(self, text: str) -> list[int]:
         """What stands before a prompt without being in its text, as transformers has it.

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 from text_kit import TEMPLATE, save_text_base, text_tokenizer
+from tokenizers import AddedToken
 
 from aot.chat import templates
-from aot.config import RunConfig, StudentConfig, parse_config
-from aot.errors import CheckpointError
+from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
+from aot.errors import CheckpointError, ConfigError
+from aot.records import Question
 from aot.student import preflight
 from aot.student.guards import StopFlag
 from aot.student.loading import look_over
@@ -120,6 +122,25 @@ def cut_weights(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def only_adapter(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+
+
+def only_gguf(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.Q4_1.gguf")
+
+
+def quantised(**method: object) -> Callable[[Path], None]:
+    return change("config.json", quantization_config=method)
+
+
+def one_token_more(folder: Path) -> None:
+    tokenizer = text_tokenizer(TEMPLATE.replace("<end>", "<turn>"))
+    tokenizer.add_tokens([AddedToken("<turn>", special=True)])
+    tokenizer.save_pretrained(folder)
+
+
 DEEP = "[" * 200_000
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "deep config": (write("config.json", DEEP), "config.json cannot be read"),
@@ -138,6 +159,23 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "foreign code": (
         change("config.json", auto_map={"AutoConfig": "evil.E"}, model_type="evil"), "code from the model folder",
     ),
+    "nested settings": (change("config.json", deep=json.loads("[" * 100 + "]" * 100)), "is nested more than 30 levels"),
+    "long settings": (write("config.json", '{"x": "' + "x" * (11 << 20) + '"}'), "no model needs more than"),
+    "huge depth": (change("config.json", num_hidden_layers=10**9), "num_hidden_layers 1000000000, beyond any model"),
+    "no depth": (change("config.json", num_hidden_layers=0), "num_hidden_layers 0; at least 1 is needed"),
+    "labels": (change("config.json", num_labels=10**9), "num_labels 1000000000, beyond any model"),
+    "no number": (change("config.json", rms_norm_eps="small"), "config.json of"),
+    "kernels": (change("config.json", attn_implementation="evil/kernels"), "kernels from elsewhere"),
+    "no language model": (change("config.json", model_type="t5"), "neither a causal language model nor an image-text"),
+    "adapter": (only_adapter, "merge it into its base first"),
+    "adapter in a model": (write("adapter_config.json", "{}"), "a model and an adapter for it"),
+    "gguf": (only_gguf, "GGUF is not read; turn it into safetensors first"),
+    "bitsandbytes": (quantised(load_in_8bit=True), "quantised with bitsandbytes"),
+    "gptq": (quantised(quant_method="gptq", bits=4), "quantised with gptq"),
+    "awq": (quantised(quant_method="awq", bits=4), "quantised with awq"),
+    "compressed-tensors": (quantised(quant_method="compressed-tensors"), "quantised with compressed-tensors"),
+    "quantised in words": (change("config.json", quantization_config="4 bits"), "quantised with a method"),
+    "tokens beyond the model": (one_token_more, "but its model knows 43 tokens only"),
     "deep tokenizer": (write("tokenizer.json", DEEP), "the tokenizer of"),
     "cut tokenizer": (write("tokenizer.json", '{"version"'), "the tokenizer of"),
     "deep tokenizer settings": (write("tokenizer_config.json", DEEP), "the tokenizer of"),
@@ -178,6 +216,30 @@ def test_a_sound_folder_is_looked_over_without_a_word_and_fits_its_door_only(
         look_over(str(base), door="video", config=StudentConfig(base=str(base)))
     with pytest.raises(CheckpointError, match="takes no images"):
         look_over(str(good), door="video", config=StudentConfig(base=str(good)))
+
+
+def test_code_of_a_type_that_transformers_knows_is_neither_needed_nor_run(good: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(good, tmp_path / "model")
+    change("config.json", auto_map={"AutoConfig": "evil.E", "AutoModelForCausalLM": "evil.M"})(folder)
+    change("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]})(folder)
+    (folder / "evil.py").write_text("raise SystemExit")
+    assert look_over(str(folder), door="text", config=StudentConfig(base=str(folder))).model_type == "llama"
+
+
+def test_a_look_puts_the_adapters_on_and_encodes_a_row(good: Path, bases: dict[str, Path]) -> None:
+    question = Question(
+        id="q", dataset="d", split="train", kind="sum", text="What is 1 + 1?", answer="2", answer_type="integer",
+        group="q",
+    )  # fmt: skip
+    look = look_over(
+        str(good), door="text", config=StudentConfig(base=str(good)), lora=LoraSection(rank=2), question=question
+    )
+    assert (look.adapted_layers, look.end_tokens, look.row_tokens > 10) == (14, ("<end>",), True)
+    assert look.trainable < look.parameters
+    with pytest.raises(ConfigError, match="matches no linear layer"):
+        look_over(str(good), door="text", config=StudentConfig(base=str(good)), lora=LoraSection(target_pattern="nope"))
+    base = str(bases["idefics3"])
+    assert look_over(base, door="video", config=StudentConfig(base=base), lora=LoraSection()).adapted_layers == 14
 
 
 def test_a_package_that_a_processor_needs_is_named_before_any_work(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -420,7 +420,8 @@ def cases() -> dict[str, Case]:
         **{f"video: {name}": Case(FOLDERS[name], door="video") for name in odd},
         **{f"chat: {name}": Case(template(TEMPLATES[name]), door="chat") for name in hang},
         **{f"chat: {name}": Case(FOLDERS[name], door="chat") for name in odd},
-        "file: gguf": Case(lambda folder: None, settings=("student.base=FOLDER/model.safetensors",)),
+        "file: gguf": Case(write("m.gguf", "GGUF"), settings=("student.base=FOLDER/m.gguf",)),
+        "file: weights": Case(lambda folder: None, settings=("student.base=FOLDER/model.safetensors",)),
         "adapters: no layer": Case(lambda folder: None, settings=("train.lora.target_pattern=nope",)),
         **{
             f"works: {name}": Case(edit, "works", settings=("student.think_tags=none",))

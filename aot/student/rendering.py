@@ -426,7 +426,9 @@ class Renderer:
             raise
         except Exception as error:  # such as for a word that a tokenizer without an unknown token does not know
             words = " ".join(str(error).split())[:200]
-            raise SourceError(f"the tokenizer cannot write {text[:60]!r}: {words}") from error
+            raise SourceError(
+                f"the tokenizer of {self.tokenizer.name_or_path} cannot write {text[:60]!r}: {words}"
+            ) from error
 
     def _front_ids(self, text: str) -> list[int]:
         """What stands before a prompt without being in its text, as transformers has it.

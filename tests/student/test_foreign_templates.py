@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from aot.chat import templates
 from aot.config import StudentConfig
 from aot.errors import CheckpointError
-from aot.student.contract import read_contract
+from aot.student.contract import Contract, read_contract
 from aot.student.loading import load_student, look_over
 from aot.student.rendering import MODE_SUFFIX, TEXT_MODES, Renderer
 from aot.student.replies import check_prompts, check_round_trip
@@ -209,6 +209,24 @@ def test_an_arm_opens_with_the_day_of_its_contract_whatever_the_day_is_now(
     assert read_contract(adapter).template_date == "2019-03-04"
     student = load_student(str(base), adapter=adapter, config=config.student)
     assert "04 Mar 2019" in student.renderer.prompt(QUESTION, (), "direct")
+
+
+def test_a_contract_that_was_stored_without_a_day_still_opens() -> None:
+    stored = {
+        "arm": "pre", "base": "tiny-text", "base_digest": "d", "template_hash": "t", "num_frames": 4,
+        "modes": ["direct"],
+        "rationale_weight": 1.0, "seed": 0, "config_digest": "c", "max_answer_tokens": 8, "max_rationale_tokens": 8,
+    }  # fmt: skip
+    assert Contract.model_validate(stored).template_date == ""
+
+
+def test_padding_that_the_model_does_not_know_is_replaced(tmp_path: Path) -> None:
+    base = save_text_base(tmp_path / "base")
+    tokenizer = text_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<more>"})
+    tokenizer.save_pretrained(base)
+    student = load_student(str(base), config=StudentConfig(base=str(base), device="cpu"))
+    assert student.renderer.tokenizer.pad_token_id == len(tokenizer) - 1 and student.pad_id == 4
 
 
 PARTS = (

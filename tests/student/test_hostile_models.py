@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tokenizers import AddedToken
 from aot.chat import templates
 from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
 from aot.errors import CheckpointError, ConfigError
+from aot.pipeline.plan import plan_lines
 from aot.records import Question
 from aot.student import preflight
 from aot.student.guards import StopFlag
@@ -288,3 +290,20 @@ def test_a_hostile_base_is_refused_before_prepare(verb: tuple[str, ...], tmp_pat
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "cannot be rendered: SecurityError" in done.stderr
     assert not (tmp_path / "run" / "questions.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_the_base_is_and_stops_where_no_layer_can_be_adapted(good: Path, tmp_path: Path) -> None:
+    config, path = config_of(good), tmp_path / "x.yaml"
+    sections = {"run": {"dir": str(tmp_path / "run")}, "evaluate": {"splits": ("test",)}}
+    config = config.model_copy(
+        update={name: getattr(config, name).model_copy(update=changed) for name, changed in sections.items()}
+    )
+    lines = "\n".join(plan_lines(config, config_path=path))
+    assert re.search(r"student: llama of [\d,]+ parameters; a reply ends with '<end>'", lines)
+    assert re.search(r"adapters: on 14 layers, [\d,]+ parameters\nfirst row: \d+ tokens", lines)
+    lora = config.train.lora.model_copy(update={"target_pattern": "nope"})
+    embedded = config.student.model_copy(update={"base": "tiny-text"})
+    wrong = config.model_copy(update={"student": embedded, "train": config.train.model_copy(update={"lora": lora})})
+    with pytest.raises(CheckpointError, match="'nope' matches no linear layer"):
+        plan_lines(wrong, config_path=path)

@@ -156,7 +156,8 @@ class Renderer:
         if reply is not None:
             said: Any = reply if self.is_text else [{"type": "text", "text": reply}]
             messages.append({"role": "assistant", "content": said})
-        settings = template_settings(self.processor, date=self._date, thinks=self._thinks(mode))
+        switch = self._switch(thinks=self._thinks(mode))
+        settings = template_settings(self.processor, date=self._date, thinks=switch)
         try:
             with within_limits(self.processor):
                 made: Any = self.processor.apply_chat_template(
@@ -333,9 +334,14 @@ class Renderer:
         """Whether a reply of this mode may think first."""
         return self._may_think and mode in ("reason", "adaptive")
 
+    def _switch(self, *, thinks: bool) -> bool | None:
+        """How a template's switch of thinking is set; replies about clips have no tags, so it is never on there."""
+        return thinks if self.is_text or not thinks else None
+
     def _template(self, messages: list[dict[str, Any]], *, prompt: bool, thinks: bool) -> str:
         if self._has_template:
-            return render_chat(self.processor, messages, prompt=prompt, date=self._date, thinks=thinks)
+            switch = self._switch(thinks=thinks)
+            return render_chat(self.processor, messages, prompt=prompt, date=self._date, thinks=switch)
         lines = [f"{message['role'].capitalize()}: {self._plain(message['content'])}" for message in messages]
         end = self._eos
         return "\n".join(lines) + ("\nAssistant:" if prompt else end)

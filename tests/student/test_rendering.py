@@ -111,3 +111,11 @@ def test_a_template_tells_a_clip_the_same_day_always() -> None:
     renderer = Renderer(processor)
     assert renderer.prompt(make_question(0, uri="c.mp4"), TIMES_S, "direct").startswith("2024 User")
     check_prompts(renderer)
+
+
+def test_the_direct_prompt_about_a_clip_turns_thinking_off_and_no_prompt_turns_it_on() -> None:
+    processor = idefics3_processor()
+    processor.chat_template += "{% if enable_thinking is defined %} thinks: {{ enable_thinking }}{% endif %}"
+    renderer, question = Renderer(processor), make_question(0, uri="c.mp4")
+    shown = {mode: renderer.prompt(question, TIMES_S, mode).partition("Assistant:")[2] for mode in MODES}
+    assert shown == {"direct": " thinks: False", "reason": ""}

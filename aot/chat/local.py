@@ -8,6 +8,7 @@ import io
 import re
 import threading
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,19 @@ from transformers.utils import logging as hf_logging
 from aot.chat.drawing import Drawer
 from aot.chat.local_messages import has_tool_form, knows_system, read_calls, template_messages
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TokenLogprob
-from aot.chat.templates import check_template
+from aot.chat.model_folders import GGUF_HINT, check_kind
+from aot.chat.templates import (
+    check_template,
+    first_token,
+    render_chat,
+    special_tokens,
+    template_settings,
+    within_limits,
+)
 from aot.config import EMBEDDED_STUDENTS, ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
+
+_PROBE, _REPLY = "What is the next step?", "Stir the soup."
 
 
 class LocalChat:
@@ -45,14 +56,8 @@ class LocalChat:
         self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
         self._sees = self._tokenizer is not self._processor
         self._template = _template(self._processor, source)
-        try:
-            ends = _end_ids(self._model, self._tokenizer)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"chat.model: {source} names end tokens that are no numbers: {error}") from error
-        if not ends:
-            raise ConfigError(f"chat.model: {source} has no end token, so no reply could end; take a chat model")
-        added = self._tokenizer.added_tokens_decoder.values()
-        self._special = tuple(str(token) for token in added if token.special and len(str(token)) > 1)
+        self._ends = _end_ids(self._model, self._processor, source)
+        self._special = special_tokens(self._tokenizer)
 
     def reply(self, request: ChatRequest) -> ChatReply:
         """The reply to one request.
@@ -101,10 +106,12 @@ class LocalChat:
                     part["image"] = next(pictures)
         try:
             # With pictures in hand the processor does all of it; a tokenizer alone knows the same call.
-            inputs = self._processor.apply_chat_template(
-                messages, tools=list(request.tools) if with_tools else None, add_generation_prompt=True,
-                tokenize=True, return_dict=True, return_tensors="pt",
-            )  # fmt: skip
+            with within_limits(self._processor):
+                inputs = self._processor.apply_chat_template(
+                    messages, tools=list(request.tools) if with_tools else None, add_generation_prompt=True,
+                    tokenize=True, return_dict=True, return_tensors="pt",
+                    **template_settings(_template_owner(self._processor), with_tools=with_tools),
+                )  # fmt: skip
         except Exception as error:  # a template can raise anything
             told = f"the chat template of {self.name} cannot take this request: {str(error)[:200]}"
             raise ChatError(told, reason="bad_request") from error
@@ -122,9 +129,10 @@ class LocalChat:
 
     def _written(self, inputs: Any, drawer: Drawer, *, cap: int) -> list[int]:  # noqa: ANN401
         """Ids of a finished reply, its end token included."""
-        ends = _end_ids(self._model, self._tokenizer)
+        ends = self._ends
         settings = GenerationConfig(
-            do_sample=False, num_beams=1, max_new_tokens=cap, max_time=self._section.deadline_s, eos_token_id=ends,
+            do_sample=False, num_beams=1, max_new_tokens=cap, max_time=self._section.deadline_s,
+            eos_token_id=list(ends),
             pad_token_id=self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else ends[0],
             repetition_penalty=1.0, no_repeat_ngram_size=0,
         )  # fmt: skip
@@ -144,7 +152,7 @@ class LocalChat:
     def _read(self, ids: list[int], drawer: Drawer, *, num_prompt: int, with_tools: bool) -> ChatReply:
         """Only tokens that end or fill up are left out: think and tool tags are special tokens of some models."""
         tokenizer = self._tokenizer
-        dropped = {*_end_ids(self._model, tokenizer), tokenizer.pad_token_id, tokenizer.bos_token_id}
+        dropped = {*self._ends, tokenizer.pad_token_id, tokenizer.bos_token_id}
         text = tokenizer.decode([one for one in ids if one not in dropped], clean_up_tokenization_spaces=False)
         text, calls = read_calls(text) if with_tools else (text, ())
         if not text.strip() and not calls:
@@ -171,12 +179,37 @@ def _source(model: str) -> str:
         return str(resources.files("aot") / "student" / EMBEDDED_STUDENTS[model])
     if Path(model).is_dir() or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
         return model
+    if Path(model).is_file():
+        told = GGUF_HINT if model.lower().endswith(".gguf") else "name its folder"
+        raise ConfigError(f"chat.model: {model!r} is a file; {told}")
     known = ", ".join(EMBEDDED_STUDENTS)
     raise ConfigError(f"chat.model: there is no folder {model!r}, and it is neither a hub name nor one of {known}")
 
 
+def look_over_chat(model: str, *, step: Callable[[str], None]) -> None:
+    """Look whether a folder can be asked as a chat model: all but the values of its weights.
+
+    Args:
+        model: as for `LocalChat`.
+        step: hears what is looked at next.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    step("files")
+    source = _source(model)
+    processor, loaded = _load(source, torch.device("meta"))
+    step("chat template")
+    _template(processor, source)
+    _end_ids(loaded, processor, source)
+
+
 def _load(source: str, device: torch.device) -> tuple[Any, Any]:
     """Processor, or tokenizer of a text model, and model."""
+    try:
+        check_kind(Path(source), quantised=True)
+    except CheckpointError as error:
+        raise ConfigError(f"chat.model: {error}") from error
     hf_logging.disable_progress_bar()
     hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
     hf_logging.enable_propagation()
@@ -186,7 +219,7 @@ def _load(source: str, device: torch.device) -> tuple[Any, Any]:
         processor = (AutoProcessor if sees else AutoTokenizer).from_pretrained(source, trust_remote_code=False)
         loaded: Any = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_pretrained(
             source, dtype=torch.float32 if device.type == "cpu" else "auto", use_safetensors=True,
-            trust_remote_code=False, output_loading_info=True,
+            trust_remote_code=False, output_loading_info=True, device_map=device if device.type == "meta" else None,
         )  # fmt: skip
     except ImportError as error:
         raise ConfigError(f"chat.model: {source} needs a package that is not installed: {error}") from error
@@ -201,23 +234,58 @@ def _load(source: str, device: torch.device) -> tuple[Any, Any]:
 
 
 def _template(processor: Any, source: str) -> str:  # noqa: ANN401
-    owner = processor if getattr(processor, "chat_template", None) else getattr(processor, "tokenizer", None)
+    """The text of the chat template, after it was rendered once."""
+    owner = _template_owner(processor)
     try:
         check_template(owner)
+        found = getattr(owner, "chat_template", None)
+        if isinstance(found, dict):
+            found = "\n".join(str(one) for one in found.values())
+        if not found:
+            raise CheckpointError(f"{source} has no chat template; take a model that was trained to chat")
+        try:
+            text = render_chat(owner, _said("user", _PROBE, processor), prompt=True)
+        except CheckpointError as error:
+            if "without a system message" not in str(error):
+                raise
+            asked = [*_said("system", "Be brief.", processor), *_said("user", _PROBE, processor)]
+            text = render_chat(owner, asked, prompt=True)  # a chat teacher sends one
+        if _PROBE not in text:
+            raise CheckpointError(f"the chat template of {source} leaves the question out; mend it")
     except CheckpointError as error:
         raise ConfigError(f"chat.model: {error}") from error
-    found = getattr(owner, "chat_template", None)
-    if isinstance(found, dict):
-        found = "\n".join(str(one) for one in found.values())
-    if not found:
-        raise ConfigError(f"chat.model: {source} has no chat template; take a model that was trained to chat")
     return str(found)
 
 
-def _end_ids(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+def _end_ids(model: Any, processor: Any, source: str) -> tuple[int, ...]:  # noqa: ANN401
+    """Where replies end: by the model's settings, by the tokenizer, and by what ends a turn in the template."""
+    tokenizer = getattr(processor, "tokenizer", processor)
     told = model.generation_config.eos_token_id
-    ends = [*told] if isinstance(told, list) else [told]
-    return list(dict.fromkeys(int(one) for one in [*ends, tokenizer.eos_token_id] if one is not None))
+    try:
+        ends = [int(one) for one in (told if isinstance(told, list) else [told]) if one is not None]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"chat.model: {source} names end tokens that are no numbers: {error}") from error
+    turn = [*_said("user", _PROBE, processor), *_said("assistant", _REPLY, processor)]
+    try:
+        tail = render_chat(_template_owner(processor), turn, prompt=False).rpartition(_REPLY)[2]
+    except CheckpointError as error:
+        if "takes longer" in str(error):
+            raise ConfigError(f"chat.model: {error}") from error
+        tail = ""  # a template may want more messages than these
+    token = first_token(tail, special_tokens(tokenizer))
+    last = tokenizer.convert_tokens_to_ids(token) if token else None
+    found = tuple(dict.fromkeys(int(one) for one in [*ends, tokenizer.eos_token_id, last] if one is not None))
+    if not found:
+        raise ConfigError(f"chat.model: {source} has no end token, so no reply could end; take a chat model")
+    return found
+
+
+def _template_owner(processor: Any) -> Any:  # noqa: ANN401
+    return processor if getattr(processor, "chat_template", None) else getattr(processor, "tokenizer", None)
+
+
+def _said(role: str, text: str, processor: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    return [{"role": role, "content": [{"type": "text", "text": text}] if hasattr(processor, "tokenizer") else text}]
 
 
 def _picture(part: ImagePart) -> Any:  # noqa: ANN401

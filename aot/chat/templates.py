@@ -1,27 +1,39 @@
 """Chat templates, which are programs that strangers wrote: rendered within limits, and each failure is one sentence.
 
 A template sees messages only and cannot leave transformers' sandbox, but it can loop, fill memory and raise anything.
+What it may ask of the world is fixed: the day is always the same, so that a prompt is the same tomorrow.
 """
 
+import ctypes
+import datetime
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
 import jinja2
+import jinja2.meta
 import jinja2.nodes
 
 from aot.errors import CheckpointError
 
-RENDER_LIMIT_S = 10.0
+RENDER_LIMIT_S = 5.0
 """For one prompt, which takes a millisecond."""
-_GENERATION = re.compile(r"{%[-+]?\s*(?:end)?generation\s*[-+]?%}")
-"""A tag of transformers' own."""
 MAX_CHARACTERS = 10_000_000
 """Of one prompt."""
+MAX_TEMPLATE_CHARACTERS = 1_000_000
+TEMPLATE_DATE = "2024-07-26"
+"""The day that templates are told when they ask for today's; Llama's own fall back to this one."""
+_CLOCK = "strftime_now"
+_GENERATION = re.compile(r"{%[-+]?\s*(?:end)?generation\s*[-+]?%}")
+"""A tag of transformers' own."""
+_CONTROL_MARK = re.compile(r"<\|[^<>|\s]{1,60}\|>|<｜[^<>\s]{1,60}｜>|</?(?:start|end|begin)_of_[a-z]{1,20}>")
+"""Text that was meant to be a token of its own; marks such as <user> or [INST] may well be plain text."""
+_SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 def check_template(processor: Any) -> None:  # noqa: ANN401 - processors share no useful base type
@@ -29,32 +41,60 @@ def check_template(processor: Any) -> None:  # noqa: ANN401 - processors share n
 
     Raises:
         CheckpointError: it is no template, or computes powers: one of them may take for ever, and no signal ends it.
+            Or it draws at random, so that no prompt could be made twice.
     """
     found = getattr(processor, "chat_template", None)
     for template in list(found.values()) if isinstance(found, dict) else [found] if found else []:
         if not isinstance(template, str):
             raise CheckpointError(f"{_named(processor)} is no text but {type(template).__name__}; mend it")
-        environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701 - nothing is rendered
+        if len(template) > MAX_TEMPLATE_CHARACTERS:
+            told = f"has {len(template)} characters; at most {MAX_TEMPLATE_CHARACTERS} are read"
+            raise CheckpointError(f"{_named(processor)} {told}; mend it")
         try:
-            tree = environment.parse(_GENERATION.sub("", template))
+            with within_limits(processor):
+                tree = _parsed(template)
+        except CheckpointError:
+            raise
         except Exception as error:
             raise CheckpointError(f"{_named(processor)} is no Jinja template: {_words(error)}; mend it") from error
         if tree.find(jinja2.nodes.Pow):
             raise CheckpointError(f"{_named(processor)} computes powers (**), which no prompt needs; mend it")
+        if _draws(tree):
+            raise CheckpointError(f"{_named(processor)} draws at random, so no prompt could be made twice; mend it")
 
 
-def render_chat(processor: Any, messages: list[dict[str, Any]], *, prompt: bool) -> str:  # noqa: ANN401
+def render_chat(
+    processor: Any,  # noqa: ANN401
+    messages: list[dict[str, Any]],
+    *,
+    prompt: bool,
+    date: str = TEMPLATE_DATE,
+    thinks: bool | None = None,
+) -> str:
     """Messages as the chat template writes them, with the beginning of a reply where a `prompt` is wanted.
+
+    Args:
+        processor: whose template it is.
+        messages: what was said.
+        prompt: whether a reply follows.
+        date: the day that the template is told, as in 2024-07-26.
+        thinks: turns thinking on or off where the template has a switch for it; None leaves it alone.
 
     Raises:
         CheckpointError: the template cannot be rendered, takes too long, or writes too much.
     """
+    settings = template_settings(processor, date=date, thinks=thinks)
     try:
-        with _time_limit(processor):
-            text = str(processor.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False))
+        with within_limits(processor):
+            text = str(
+                processor.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False, **settings)
+            )
     except CheckpointError:
         raise
     except Exception as error:
+        if messages[0]["role"] != "system" and _renders(processor, [_SYSTEM, *messages], settings):
+            told = f"refuses a conversation without a system message ({_words(error)}), and prompts have none"
+            raise CheckpointError(f"{_named(processor)} {told}; mend it, or take another model") from error
         raise CheckpointError(f"{_named(processor)} cannot be rendered: {_words(error)}; mend it") from error
     if len(text) > MAX_CHARACTERS:
         raise CheckpointError(
@@ -63,15 +103,120 @@ def render_chat(processor: Any, messages: list[dict[str, Any]], *, prompt: bool)
     return text
 
 
+def template_settings(
+    processor: Any,  # noqa: ANN401
+    *,
+    date: str = TEMPLATE_DATE,
+    thinks: bool | None = None,
+    with_tools: bool = False,
+) -> dict[str, Any]:
+    """What `apply_chat_template` gets besides messages: the switch of thinking, and the template with its day fixed.
+
+    transformers lets no function be given to a template, so one that asks for the day gets it from a macro.
+    """
+    template = _template_of(processor, with_tools=with_tools)
+    asked = _variables(template)
+    settings: dict[str, Any] = {"chat_template": _told_the_day(template, date)} if _CLOCK in asked else {}
+    if thinks is not None and "enable_thinking" in asked:
+        settings["enable_thinking"] = thinks
+    return settings
+
+
+def asks_for_the_day(processor: Any) -> bool:  # noqa: ANN401
+    """Whether the template writes today's date into prompts."""
+    return _CLOCK in _variables(_template_of(processor))
+
+
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The tokens that text must not spell out: those with a name such as eos, then all others declared as special."""
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return tuple(dict.fromkeys([*tokenizer.all_special_tokens, *(one for one in added if len(one.strip()) > 1)]))
+
+
+def first_token(text: str, tokens: Sequence[str]) -> str:
+    """The token that stands first in `text`, the longest of several at one place; empty if none does.
+
+    >>> first_token("!<b><a>", ("<a>", "<b>", "<b><"))
+    '<b><'
+    """
+    found = [(text.find(token), -len(token), token) for token in tokens if token and token in text]
+    return min(found)[2] if found else ""
+
+
+def control_marks(text: str) -> list[str]:
+    """What in `text` is meant as a control token by its looks, such as <|im_end|>.
+
+    >>> control_marks("<|im_start|>user a <b> c<end_of_turn>")
+    ['<|im_start|>', '<end_of_turn>']
+    """
+    return _CONTROL_MARK.findall(text)
+
+
+def _template_of(processor: Any, *, with_tools: bool = False) -> str:  # noqa: ANN401
+    """The text that transformers takes of one template, or of several with names; empty where there is none."""
+    found = getattr(processor, "chat_template", None)
+    if isinstance(found, dict):
+        found = found["tool_use"] if with_tools and "tool_use" in found else found.get("default")
+    return found if isinstance(found, str) else ""
+
+
+@lru_cache(maxsize=16)
+def _variables(template: str) -> frozenset[str]:
+    """Names that a template looks up but does not set itself."""
+    try:
+        return frozenset(jinja2.meta.find_undeclared_variables(_parsed(template)))
+    except Exception:  # noqa: BLE001 - check_template tells what is wrong with it
+        return frozenset()
+
+
+@lru_cache(maxsize=16)
+def _told_the_day(template: str, date: str) -> str:
+    """`template` behind a macro of the name under which transformers tells the time.
+
+    The line end behind the macro is dropped by transformers' settings, and leaves the template as it was.
+    """
+    day = datetime.datetime.fromisoformat(date)
+    codes = [
+        *(f"%-{letter}" for letter in "dmHIMSjy"),
+        *(f"%{letter}" for letter in "aAwdbBmyYHIpMSfzZjUWcxXGuVeDFTRhC"),
+    ]
+    written = "".join(f"|replace('{code}', '{day.strftime(code)}')" for code in codes)
+    return f"{{% macro {_CLOCK}(format) %}}{{{{ format{written} }}}}{{% endmacro %}}\n{template}"
+
+
+def _parsed(template: str) -> jinja2.nodes.Template:
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701 - nothing is rendered
+    return environment.parse(_GENERATION.sub("", template))
+
+
+def _draws(tree: jinja2.nodes.Template) -> bool:
+    filters = {node.name for node in tree.find_all(jinja2.nodes.Filter)}
+    return "random" in filters or any(node.name == "lipsum" for node in tree.find_all(jinja2.nodes.Name))
+
+
+def _renders(processor: Any, messages: list[dict[str, Any]], settings: dict[str, Any]) -> bool:  # noqa: ANN401
+    try:
+        with within_limits(processor):
+            processor.apply_chat_template(messages, tokenize=False, **settings)
+    except Exception:  # noqa: BLE001 - a template can raise anything
+        return False
+    return True
+
+
 @contextmanager
-def _time_limit(processor: Any) -> Iterator[None]:  # noqa: ANN401
-    """Interrupt what takes longer than RENDER_LIMIT_S; a no-op outside the main thread, where no signal arrives."""
+def within_limits(processor: Any) -> Iterator[None]:  # noqa: ANN401
+    """Interrupts what takes longer than RENDER_LIMIT_S.
+
+    A signal does it, or where none arrives, in threads other than the main one, an exception that is put into them.
+    """
+    told = f"{_named(processor)} takes longer than {RENDER_LIMIT_S:g} s for one prompt; mend it"
     if threading.current_thread() is not threading.main_thread():
-        yield
+        with _thread_limit(told):
+            yield
         return
 
     def expire(number: int, frame: FrameType | None) -> None:
-        raise CheckpointError(f"{_named(processor)} takes longer than {RENDER_LIMIT_S:g} s for one prompt; mend it")
+        raise CheckpointError(told)
 
     handler = signal.signal(signal.SIGALRM, expire)
     before_s, interval_s = signal.setitimer(signal.ITIMER_REAL, RENDER_LIMIT_S)
@@ -80,6 +225,33 @@ def _time_limit(processor: Any) -> Iterator[None]:  # noqa: ANN401
     finally:
         signal.setitimer(signal.ITIMER_REAL, before_s, interval_s)
         signal.signal(signal.SIGALRM, handler)
+
+
+class _Expired(Exception):
+    """Put into a thread from outside."""
+
+
+@contextmanager
+def _thread_limit(told: str) -> Iterator[None]:
+    ident, lock, ended = threading.get_ident(), threading.Lock(), threading.Event()
+
+    def expire() -> None:
+        with lock:
+            if not ended.is_set():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(_Expired))
+
+    timer = threading.Timer(RENDER_LIMIT_S, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        try:
+            yield
+        finally:
+            with lock:  # so that nothing is put in once this is over
+                ended.set()
+            timer.cancel()
+    except _Expired:
+        raise CheckpointError(told) from None
 
 
 def _named(processor: Any) -> str:  # noqa: ANN401

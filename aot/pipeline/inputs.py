@@ -3,11 +3,13 @@
 Opens no clip and reads no question; splits and rows are judged by `prepare.usable_source`.
 """
 
+import importlib.util
 from pathlib import Path
 
 from aot import STAGES
 from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.errors import CheckpointError, SourceError
+from aot.records import Question
 from aot.runs import RunFolder, stage_done
 
 
@@ -19,14 +21,58 @@ def check_inputs(config: RunConfig, run: RunFolder) -> None:
         ConfigError: the appearance card, or the chat model, cannot be used.
         CheckpointError: the base student is missing or incomplete.
     """
+    check_paths(config, run)
+    look_at_student(config, run)
+
+
+def check_paths(config: RunConfig, run: RunFolder) -> None:
+    """Look at all that `check_inputs` looks at, but the base student.
+
+    Raises:
+        AotError: as there.
+    """
     ahead = {stage for stage in STAGES if not stage_done(run, stage)}
     if config.door == "text":
         _check_text(config, ahead)
     else:
         _check_video(config, run, ahead)
-    trains = ahead & {"train", "evaluate"} and config.run.shard is None  # a shard only generates
-    if trains and config.student.base not in EMBEDDED_STUDENTS:
-        _check_base(config)
+    if "generate" in ahead:
+        _check_local_chat(config)
+
+
+def look_at_student(config: RunConfig, run: RunFolder, question: Question | None = None) -> list[str]:
+    """What the base student is, in lines for a plan; none where no stage needs it, or where nothing of it is unknown.
+
+    Nothing is looked at on a machine that will not train: its clips may be prepared there all the same.
+
+    Raises:
+        CheckpointError: the base is missing or incomplete, or no arm can be trained on it.
+    """
+    done = stage_done(run, "train") and stage_done(run, "evaluate")
+    known = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
+    if done or known or config.run.shard is not None:  # a shard only generates
+        return []
+    try:
+        from aot.student.bases import resolve_base
+    except ImportError:
+        return []
+    from aot.student.preflight import preflight
+
+    if not Path(resolve_base(config.student.base)).is_dir():
+        _check_hub_name(config.student.base)
+    seen = preflight(config, question)
+    if not seen:
+        return []
+    ends = ", ".join(map(repr, seen["end_tokens"]))
+    lines = [f"student: {seen['model_type']} of {seen['parameters']:,} parameters; a reply ends with {ends}"]
+    if seen["adapted_layers"]:
+        lines.append(f"adapters: on {seen['adapted_layers']} layers, {seen['trainable']:,} parameters")
+    if seen["row_tokens"]:
+        most = config.student.max_tokens
+        lines.append(f"first row: {seen['row_tokens']} tokens with its answer alone; student.max_tokens is {most}")
+    if seen["template_date"]:
+        lines.append(f"chat template: is always told that today is {seen['template_date']}")
+    return lines
 
 
 def _check_text(config: RunConfig, ahead: set[str]) -> None:
@@ -64,17 +110,18 @@ def _check_data(config: RunConfig, run: RunFolder) -> None:
         official_files(config)
 
 
-def _check_base(config: RunConfig) -> None:
-    """Nothing is looked at on a machine that will not train: its clips may be prepared there all the same."""
-    try:
-        from aot.student.bases import resolve_base
-    except ImportError:
-        return
-    from aot.student.preflight import preflight
+def _check_local_chat(config: RunConfig) -> None:
+    """A model folder that is asked as a chat model is looked over as one that learns is."""
+    names = {
+        section.model
+        for section in (config.chat, config.vision_chat, config.judge_chat)
+        if section and section.backend == "local" and section.model not in EMBEDDED_STUDENTS
+    }
+    if names and importlib.util.find_spec("torch"):
+        from aot.student.preflight import preflight_chat
 
-    if not Path(resolve_base(config.student.base)).is_dir():
-        _check_hub_name(config.student.base)
-    preflight(config)
+        for name in sorted(names):
+            preflight_chat(name)
 
 
 def _check_hub_name(name: str) -> None:

@@ -13,7 +13,7 @@ from aot.config import EMBEDDED_STUDENTS, LoraSection, RunConfig, dump_config
 from aot.display import counted
 from aot.pipeline.chat_plan import chat_lines
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
-from aot.pipeline.inputs import check_inputs
+from aot.pipeline.inputs import check_paths, look_at_student
 from aot.runs import RunFolder, run_root
 from aot.strict_json import read_json
 from text_cot.datasets.toy_math import OOD_SPLITS
@@ -57,9 +57,9 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
         AotError: the run would stop at once, because a path or a split is wrong.
     """
     run = RunFolder(run_root(config, config_path=config_path))
-    check_inputs(config, run)
+    check_paths(config, run)
     head = [*dump_config(config).splitlines(), "", f"run folder: {run.root}"]
-    plan = _text_plan(config) if config.door == "text" else _video_plan(config, run)
+    plan = _text_plan(config, run) if config.door == "text" else _video_plan(config, run)
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
     trained_mb = students_mb(config)
     disk_mb = plan.disk_mb + (trained_mb or 0)
@@ -86,6 +86,7 @@ class _Plan:
 
 
 def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
+    from aot.pipeline.prepare import usable_questions
     from aot.pipeline.source import clips_root, usable_source
 
     small, times = _drawn_small(config)
@@ -104,12 +105,14 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     if knows_only_the_kitchen(config):
         lines.append(f"note: {KITCHEN_ONLY}")
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
+    first = [row for row in source.questions if row.split == "train"][:1]
+    lines += look_at_student(config, run, *usable_questions(first, dataset=config.data.dataset)[0])
     num_clips = len(source.clips) if small is config else sum(clips.values())
     disk_mb = _disk_mb(config, source.clips, source.annotations) * num_clips / max(1, len(source.clips))
     return _Plan(lines, disk_mb + VIDEO_REST_MB, _seconds(config, splits, num_clips))
 
 
-def _text_plan(config: RunConfig) -> _Plan:
+def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
     from text_cot.budget import planned_steps
     from text_cot.prepare import usable_source
 
@@ -121,6 +124,7 @@ def _text_plan(config: RunConfig) -> _Plan:
     if source.refusals:
         lines.append(refused_words(source.refusals, most=3))
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
+    lines += look_at_student(config, run, *[row for row in source.questions if row.split == "train"][:1])
     rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
     asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
     seconds = rows * TRAIN_S_PER_LESSON + asked * WRITE_S_PER_REPLY

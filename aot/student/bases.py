@@ -1,6 +1,6 @@
 """Base models on disk: where they lie, which files they need, and whether they take images; loads no model.
 
-Only safetensors count as weights, and a folder that brings code is refused.
+Only safetensors count as weights, and code of a folder is never run.
 """
 
 import hashlib
@@ -10,9 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from aot.chat.model_folders import GGUF_HINT, check_kind, read_settings
 from aot.config import EMBEDDED_STUDENTS
 from aot.errors import CheckpointError
 
@@ -35,6 +36,9 @@ def resolve_base(base: str) -> str:
     if Path(base).is_dir():
         check_base_folder(Path(base))
         return base
+    if Path(base).is_file():
+        told = GGUF_HINT if base.lower().endswith(".gguf") else "give the folder of a model"
+        raise CheckpointError(f"student.base {base!r} is a file; {told}")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.startswith("."):
         return base
     raise CheckpointError(
@@ -49,15 +53,14 @@ def check_base_folder(folder: Path) -> None:
     Raises:
         CheckpointError: naming what is missing, or what would need foreign code.
     """
+    check_kind(folder, quantised=False)
     groups = {"model configuration": ("config.json",), "weights": WEIGHT_FILES, "tokenizer": TOKENIZER_FILES}
-    if (folder / "config.json").is_file() and _takes_images(_settings(folder).get("model_type")):
+    if (folder / "config.json").is_file() and _takes_images(read_settings(folder).get("model_type")):
         groups["processor"] = PROCESSOR_FILES
     for what, names in groups.items():
         if not any((folder / name).is_file() for name in names):
             hint = "; pickled weights are not read, convert them" if what == "weights" else ""
             raise CheckpointError(f"{folder} has no {what}: none of {', '.join(names)} is there{hint}")
-    if "auto_map" in _settings(folder):
-        raise CheckpointError(f"{folder / 'config.json'} asks to run code from the model folder, which is never done")
 
 
 def base_digest(folder: str) -> str:
@@ -83,22 +86,52 @@ def takes_images(folder: str) -> bool:
         CheckpointError: its configuration cannot be read.
     """
     if Path(folder).is_dir():
-        return _takes_images(_settings(Path(folder)).get("model_type"))
+        return _takes_images(read_settings(Path(folder)).get("model_type"))
     try:
         return _takes_images(AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type)
     except Exception as error:  # whatever a library throws at the files of strangers
         raise CheckpointError(f"the configuration of {folder} cannot be loaded: {error}") from error
 
 
+def told_end_ids(folder: str) -> tuple[int, ...]:
+    """The tokens at which transformers ends replies of this folder, or hub name: `generation_config.eos_token_id`.
+
+    Raises:
+        CheckpointError: they are no token ids.
+    """
+    if not Path(folder).is_dir():
+        return _ids(_hub_end_ids(folder), folder)
+    told = None
+    path = Path(folder) / "generation_config.json"
+    if path.is_file():
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        told = held.get("eos_token_id") if isinstance(held, dict) else None
+    if told is None:
+        settings = read_settings(Path(folder))
+        nested = settings.get("text_config")
+        told = settings.get("eos_token_id", nested.get("eos_token_id") if isinstance(nested, dict) else None)
+    return _ids(told, folder)
+
+
+def _hub_end_ids(name: str) -> Any:  # noqa: ANN401
+    try:
+        return GenerationConfig.from_pretrained(name).eos_token_id
+    except Exception:  # noqa: BLE001 - it has no such file
+        return getattr(AutoConfig.from_pretrained(name, trust_remote_code=False), "eos_token_id", None)
+
+
+def _ids(told: Any, folder: str) -> tuple[int, ...]:  # noqa: ANN401
+    ids = told if isinstance(told, list) else [] if told is None else [told]
+    wrong = [one for one in ids if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < 1 << 31]
+    if wrong:
+        raise CheckpointError(
+            f"{folder} ends replies at eos_token_id {str(wrong[0])[:60]!r}, which is no token; mend it"
+        )
+    return tuple(ids)
+
+
 def _takes_images(model_type: Any) -> bool:  # noqa: ANN401 - from a file
     return isinstance(model_type, str) and model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{folder / 'config.json'} must hold a JSON object")
-    return settings

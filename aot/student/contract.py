@@ -36,6 +36,8 @@ class Contract(Record):
     config_digest: str
     max_answer_tokens: int
     max_rationale_tokens: int
+    template_date: str = ""
+    """The day that the chat template was told, where it writes one; later students are told the same."""
 
 
 def arm_files(tuning: Tuning) -> tuple[str, ...]:

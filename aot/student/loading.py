@@ -5,7 +5,7 @@ when its tensors are not exactly those the model expects, or when prompts would 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +17,16 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from aot.chat.templates import TEMPLATE_DATE
 from aot.config import LoraSection, StudentConfig
-from aot.errors import CheckpointError
-from aot.student.bases import base_digest, resolve_base, takes_images
+from aot.errors import CheckpointError, SourceError
+from aot.records import Lesson, Question
+from aot.student.bases import base_digest, resolve_base, takes_images, told_end_ids
 from aot.student.caches import Habits, refusal, try_habits
 from aot.student.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
 from aot.student.lora import add_lora, attach
-from aot.student.rendering import Renderer
-from aot.student.replies import check_round_trip
+from aot.student.rendering import MODES, PROBE, EncodedRow, Renderer
+from aot.student.replies import check_prompts, check_round_trip, encode_lesson
 
 log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": ""}
@@ -54,8 +56,11 @@ class Student:
     @property
     def pad_id(self) -> int:
         """Token id that fills up batches."""
-        tokenizer = self.renderer.tokenizer
-        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.renderer.end_ids[-1])
+        pad_id = self.renderer.tokenizer.pad_token_id
+        known = getattr(self.model.config.get_text_config(), "vocab_size", None)
+        if pad_id is None or (known and pad_id >= known):  # some tokenizers got one that their model never had
+            return self.renderer.end_ids[-1]
+        return int(pad_id)
 
     @cached_property
     def habits(self) -> Habits:
@@ -84,7 +89,9 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
     device = pick_device(config)
     with_images = takes_images(folder)
     processor = _load_processor(folder) if with_images else _load_tokenizer(folder)
-    renderer, digest = Renderer(processor, think_tags=config.think_tags), base_digest(folder)
+    date = contract.template_date if contract and contract.template_date else TEMPLATE_DATE
+    renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder), date=date)
+    digest = base_digest(folder)
     tuning = tuning_of(adapter) if adapter else None
     weights = str(adapter) if tuning == "full" else folder
     model = _load_model(weights, dtype=getattr(torch, config.dtype), with_images=with_images)
@@ -143,33 +150,105 @@ def stored_state(folder: Path, *, tuning: Tuning, whole: bool = True) -> dict[st
     return dict(model.state_dict())
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a base student before any work."""
+
+    model_type: str
+    parameters: int
+    trainable: int
+    """Of one arm with adapters; 0 where no arm has any."""
+    adapted_layers: int
+    end_tokens: tuple[str, ...]
+    template_date: str
+    row_tokens: int
+    """Of one encoded row, the question and its answer; 0 where none was given."""
+
+
 def look_over(
-    base: str, *, door: Literal["video", "text"], config: StudentConfig, lora: LoraSection | None = None
-) -> None:
-    """Whether an arm of this door could be trained on `base`: everything is looked at but the values of its weights.
+    base: str,
+    *,
+    door: Literal["video", "text"],
+    config: StudentConfig,
+    lora: LoraSection | None = None,
+    question: Question | None = None,
+    step: Callable[[str], None] = lambda name: None,
+) -> Look:
+    """What a base is, after everything was looked at that training needs, but the values of its weights.
+
+    Args:
+        base: as for `load_student`.
+        door: what would be trained.
+        config: of the student.
+        lora: adapters that are put on the model, if an arm has any.
+        question: one row of it is encoded.
+        step: hears what is looked at next.
 
     Raises:
-        CheckpointError: it could not; the message says why.
+        CheckpointError: no arm could be trained on it; the message says why.
     """
+    step("files")
     folder = resolve_base(base)
     with_images = takes_images(folder)
     if door == "video" and not with_images:
         raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
-    renderer = Renderer(
-        _load_processor(folder) if with_images else _load_tokenizer(folder), think_tags=config.think_tags
-    )
+    with _told("config.json", folder):
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    processor = _load_processor(folder) if with_images else _load_tokenizer(folder)
+    step("chat template")
+    renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder))
     if renderer.is_text and with_images:
         raise CheckpointError(f"{base} takes images, but its folder holds no processor for them; restore its files")
+    _ = renderer.end_ids, renderer.template_hash()
     if door == "text":
         check_round_trip(renderer)
     else:
+        check_prompts(renderer)
         renderer.expansion(PROBE_SIZE_HW)
-    _ = renderer.end_ids, renderer.template_hash()
+    step("weights")
     model = _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
     if door == "text" and (why := refusal(model)):
         raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
-    if lora:
-        add_lora(model, lora)
+    _check_ids(model, renderer, base)
+    step("layers")
+    parameters = sum(p.numel() for p in model.parameters())
+    adapted = add_lora(model, lora) if lora else None
+    return Look(
+        model_type=str(model.config.model_type),
+        parameters=parameters,
+        trainable=adapted.num_trainable if adapted else 0,
+        adapted_layers=len(adapted.matched) if adapted else 0,
+        end_tokens=tuple(str(renderer.tokenizer.decode([one])) for one in renderer.end_ids),
+        template_date=renderer.date,
+        row_tokens=_num_tokens(renderer, question, door=door, num_frames=config.num_frames) if question else 0,
+    )
+
+
+def _num_tokens(renderer: Renderer, question: Question, *, door: Literal["video", "text"], num_frames: int) -> int:
+    try:
+        return _one_row(renderer, question, door=door, num_frames=num_frames).num_tokens
+    except SourceError:  # a row that will be refused and counted stops nobody
+        return 0
+
+
+def _one_row(renderer: Renderer, asked: Question, *, door: Literal["video", "text"], num_frames: int) -> EncodedRow:
+    if door == "text":
+        return encode_lesson(renderer, asked, Lesson(question_id=asked.id, mode="direct", label=str(asked.answer)))
+    times_s = tuple(0.5 + i for i in range(num_frames))
+    return renderer.encode(asked, times_s, "direct", frame_size_hw=PROBE_SIZE_HW, completion=str(asked.answer))
+
+
+def _check_ids(model: Any, renderer: Renderer, base: str) -> None:  # noqa: ANN401
+    """Every token that prompts and replies are made of needs a row of the model's embedding."""
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    ids = [i for mode in MODES for i in renderer.encode(PROBE, (), mode, frame_size_hw=None).prompt_ids]
+    most = max([*ids, *renderer.completion_ids("")], default=0)
+    if most >= rows:
+        token = renderer.tokenizer.convert_ids_to_tokens(most)
+        raise CheckpointError(
+            f"the tokenizer of {base} makes token {most} ({token!r}), but its model knows {rows} tokens only; take the "
+            "tokenizer that belongs to the model"
+        )
 
 
 def _load_processor(folder: str) -> Any:  # noqa: ANN401

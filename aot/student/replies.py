@@ -9,7 +9,17 @@ import re
 from aot.answers import find_answer
 from aot.errors import CheckpointError
 from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question
-from aot.student.rendering import CLOSE_THINK, MODE_LINES, OPEN_THINK, EncodedRow, Renderer, ThinkStyle
+from aot.student.rendering import (
+    CLOSE_THINK,
+    MODE_LINES,
+    MODES,
+    OPEN_THINK,
+    TEXT_MODES,
+    EncodedRow,
+    Renderer,
+    ThinkStyle,
+    asked_text,
+)
 
 _OPEN = re.compile(rf"{re.escape(OPEN_THINK.strip())}\n?")
 _CLOSE = re.compile(rf"\s*{re.escape(CLOSE_THINK.strip())}\s*")
@@ -18,6 +28,8 @@ _ASKED = Question(
     id="round_trip", dataset="probe", split="probe", kind="probe", text="12 + 7 - 4 = ?", answer=_ANSWER,
     answer_type="integer", group="probe",
 )  # fmt: skip
+_SHOWN = _ASKED.model_copy(update={"text": "Which is right?\n\n3 < 5 & 5 > 4, or \"4\" = '5'?"})
+"""Whatever a template may change on its way into a prompt."""
 _SAID = f"Answer: {_ANSWER}"
 _LESSONS = (
     Lesson(question_id=_ASKED.id, mode="direct", label=_ANSWER),
@@ -83,12 +95,55 @@ def answer_of(text: str, *, style: ThinkStyle, mode: PromptMode) -> str | None:
     return None if unfinished else find_answer(rest).answer or None
 
 
-def check_round_trip(renderer: Renderer) -> None:
-    """Compare what the trainer supervises with what a generator has to emit and a scorer reads, in every mode.
+def check_prompts(renderer: Renderer) -> None:
+    """Compare prompts with what is asked, and with those of transformers' own `apply_chat_template`, in every mode.
 
     Raises:
         CheckpointError: they differ for this tokenizer and template; the message says where.
     """
+    name = renderer.tokenizer.name_or_path
+    for mode in TEXT_MODES if renderer.is_text else MODES:
+        shown = asked_text(_SHOWN, mode)
+        if shown not in renderer.prompt(_SHOWN, (), mode):
+            raise CheckpointError(
+                f"the chat template of {name} leaves out or changes a part of the question: {shown!r} does not stand "
+                "in its prompt; mend it, or take another model"
+            )
+        ours = renderer.encode(_ASKED, (), mode, frame_size_hw=None).prompt_ids
+        wanted = renderer.library_ids(_ASKED, mode)
+        if wanted and ours != wanted:
+            raise CheckpointError(
+                f"mode {mode}: the prompt {_part(ours, wanted)} is not the one that transformers makes, "
+                f"{_part(wanted, ours)}, with the tokenizer of {name}; mend its files, or use another model"
+            )
+    ours, whole = renderer.library_ids(_ASKED, "direct"), renderer.library_ids(_ASKED, "direct", _ANSWER)
+    end = renderer.completion_ids(_ANSWER)[-1]
+    if renderer.ends_turns and whole and end not in whole[_same(ours, whole) :]:
+        raise CheckpointError(
+            f"the token {end} that ends a reply is not in the conversation that transformers makes, with the tokenizer "
+            f"of {name}; mend its files, or use another model"
+        )
+
+
+def _part(ids: tuple[int, ...], other: tuple[int, ...]) -> str:
+    """Some ids from where two rows part."""
+    at = _same(ids, other)
+    return f"{list(ids[at : at + 5])} at token {at} of {len(ids)}"
+
+
+def _same(ids: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """How many ids two rows have in common before they part."""
+    pairs = enumerate(zip(ids, other, strict=False))
+    return next((i for i, (one, two) in pairs if one != two), min(len(ids), len(other)))
+
+
+def check_round_trip(renderer: Renderer) -> None:
+    """Compare what the trainer supervises with what a generator has to emit and a scorer reads, in every mode.
+
+    Raises:
+        CheckpointError: they differ for this tokenizer and template, or prompts do; the message says where.
+    """
+    check_prompts(renderer)
     for lesson in _LESSONS:
         row = encode_lesson(renderer, _ASKED, lesson)
         prompt = renderer.encode(_ASKED, (), lesson.mode, frame_size_hw=None).prompt_ids

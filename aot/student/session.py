@@ -274,4 +274,5 @@ def contract_of(session: Session) -> Contract:
         config_digest=config.digest(),
         max_answer_tokens=config.student.max_answer_tokens,
         max_rationale_tokens=config.student.max_rationale_tokens,
+        template_date=session.student.renderer.date,
     )

@@ -1,6 +1,7 @@
 """The local chat model: the embedded students answer through it, alone, in threads, and refuse what they cannot do."""
 
 import io
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the train extra")
 from PIL import Image
 
-from aot.chat.local import LocalChat
+from aot.chat.local import LocalChat, look_over_chat
 from aot.chat.local_messages import has_tool_form, read_calls, template_messages
 from aot.chat.messages import ChatRequest, ImagePart, Message, Sampling, WrittenCall, message
 from aot.chat.opening import open_chat
@@ -150,3 +151,80 @@ def test_a_conversation_with_calls_is_written_as_templates_take_it() -> None:
 def test_a_model_that_is_not_there_is_a_config_error(name: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=told):
         LocalChat(ChatConfig(backend="local", model=str(tmp_path) if name == "EMPTY" else name))
+
+
+def edited(folder: Path, file: str, **settings: Any) -> None:
+    held = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**held, **settings}))
+
+
+SAID = (resources.files("aot") / "student" / "tiny" / "text" / "chat_template.jinja").read_text()
+
+
+def test_an_end_of_turn_that_has_no_name_ends_a_reply(tmp_path: Path) -> None:
+    folder = changed_student(tmp_path / "m", template=SAID)
+    edited(folder, "tokenizer_config.json", eos_token="<pad>")
+    edited(folder, "generation_config.json", eos_token_id=0)
+    edited(folder, "config.json", eos_token_id=0)
+    assert LocalChat(ChatConfig(backend="local", model=str(folder))).reply(asked(STORY)).text == "6"
+
+
+def test_a_template_that_asks_for_the_day_writes_the_same_prompt_always(tmp_path: Path) -> None:
+    folder = changed_student(tmp_path / "m", template="{{ strftime_now('%Y-%m-%d') }}" + SAID)
+    chat = LocalChat(ChatConfig(backend="local", model=str(folder)))
+    ids = chat._inputs(asked(STORY), with_tools=False)["input_ids"]
+    assert chat._tokenizer.decode(ids[0]).replace(" ", "").startswith("2024-07-26<user>")
+
+
+def test_code_of_a_type_that_transformers_knows_is_not_needed_and_not_run(tmp_path: Path) -> None:
+    folder = changed_student(tmp_path / "m", template=SAID)
+    edited(folder, "config.json", auto_map={"AutoConfig": "evil.E", "AutoModelForCausalLM": "evil.M"})
+    (folder / "evil.py").write_text("raise SystemExit")
+    assert LocalChat(ChatConfig(backend="local", model=str(folder))).reply(asked(STORY)).text == "6"
+
+
+HOSTILE = {
+    "loops": ("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "takes longer than"),
+    "loops later": (
+        "{% if messages|length > 1 %}{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+        "{% endif %}" + SAID,
+        "takes longer than",
+    ),
+    "reaches out": ("{{ ''.__class__.__mro__ }}", "cannot be rendered: SecurityError"),
+    "loses the question": ("<user><assistant>", "leaves the question out"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_template_is_one_sentence_before_any_question(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aot.chat.templates.RENDER_LIMIT_S", 0.5)
+    template, told = HOSTILE[name]
+    folder = changed_student(tmp_path / "m", template=template)
+    with pytest.raises(ConfigError, match=told) as error:
+        look_over_chat(str(folder), step=lambda name: None)
+    assert "\n" not in str(error.value)
+
+
+def test_a_template_that_wants_a_system_message_gets_the_one_of_a_teacher(tmp_path: Path) -> None:
+    wants = "{% if messages[0].role != 'system' %}{{ raise_exception('none') }}{% endif %}"
+    folder = changed_student(tmp_path / "m", template=wants + SAID)
+    chat = LocalChat(ChatConfig(backend="local", model=str(folder), raise_tokens=1.0))
+    told = ChatRequest(messages=(message("system", "Answer."), message("user", STORY)), sampling=GREEDY)
+    assert chat._inputs(told, with_tools=False)["input_ids"].shape[1] > 25
+
+
+def test_folders_of_another_kind_are_told_with_what_to_do(tmp_path: Path) -> None:
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+    for model, told in (
+        (gguf, "GGUF is not read"),
+        (tmp_path, "GGUF is not read"),
+        (adapter, "its base is 'some/base'"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            LocalChat(ChatConfig(backend="local", model=str(model)))

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +15,13 @@ from typing import Any
 
 import pytest
 from text_kit import TEMPLATE, save_text_base, text_tokenizer
+from tokenizers import AddedToken
 
 from aot.chat import templates
-from aot.config import RunConfig, StudentConfig, parse_config
-from aot.errors import CheckpointError
+from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
+from aot.errors import CheckpointError, ConfigError
+from aot.pipeline.plan import plan_lines
+from aot.records import Question
 from aot.student import preflight
 from aot.student.guards import StopFlag
 from aot.student.loading import look_over
@@ -34,7 +38,7 @@ TEMPLATES = {
     "wide range": ("{% for i in range(10000000000) %}x{% endfor %}", "cannot be rendered: OverflowError"),
     "class": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "cannot be rendered: SecurityError"),
     "globals": ("{{ cycler.__init__.__globals__.os.system('touch CANARY') }}", "cannot be rendered: SecurityError"),
-    "function": ("{{ lipsum.__globals__['os'].popen('touch CANARY').read() }}", "cannot be rendered: SecurityError"),
+    "function": ("{{ lipsum.__globals__['os'].popen('touch CANARY').read() }}", "draws at random"),
     "attribute": ("{{ messages|attr('__class__') }}{{ (messages|attr('__class__')).mro() }}", "cannot be rendered"),
     "include": ("{% include '/etc/passwd' %}", "cannot be rendered: TypeError"),
     "import": ("{% import 'os' as os %}", "cannot be rendered: TypeError"),
@@ -67,9 +71,9 @@ def test_tags_of_transformers_and_calls_with_keywords_are_no_powers() -> None:
 
 
 def probe() -> tuple[Any, tuple[float, ...], Any]:
-    from aot.student.rendering import _PROBE
+    from aot.student.rendering import PROBE
 
-    return _PROBE, (), "direct"
+    return PROBE, (), "direct"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -104,6 +108,8 @@ def without_end(folder: Path) -> None:
         path.unlink()
     held = json.loads((folder / "tokenizer_config.json").read_text())
     held.pop("eos_token")
+    for name in ("config.json", "generation_config.json"):
+        change(name, eos_token_id=None)(folder)
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     (folder / "tokenizer_config.json").write_text(json.dumps({**held, "chat_template": template}))
 
@@ -118,6 +124,25 @@ def cut_weights(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def only_adapter(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+
+
+def only_gguf(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.Q4_1.gguf")
+
+
+def quantised(**method: object) -> Callable[[Path], None]:
+    return change("config.json", quantization_config=method)
+
+
+def one_token_more(folder: Path) -> None:
+    tokenizer = text_tokenizer(TEMPLATE.replace("<end>", "<turn>"))
+    tokenizer.add_tokens([AddedToken("<turn>", special=True)])
+    tokenizer.save_pretrained(folder)
+
+
 DEEP = "[" * 200_000
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "deep config": (write("config.json", DEEP), "config.json cannot be read"),
@@ -125,14 +150,34 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "huge number": (write("config.json", f'{{"hidden_size": {"9" * 5000}}}'), "config.json cannot be read"),
     "no object": (write("config.json", "[]"), "must hold a JSON object"),
     "no text": (write("config.json", b"\xff\xfe"), "config.json cannot be read"),
-    "NaN": (change("config.json", hidden_size=float("nan")), "cannot be loaded"),
+    "NaN": (change("config.json", hidden_size=float("nan")), "holds hidden_size NaN"),
     "wrong type": (change("config.json", hidden_size="x"), "cannot be loaded"),
     "type of a list": (change("config.json", model_type=["llama"]), "cannot be loaded"),
     "unknown type": (change("config.json", model_type="nope"), "cannot be loaded"),
-    "huge width": (change("config.json", hidden_size=10**12), "do not fit its config.json"),
+    "huge width": (change("config.json", hidden_size=10**12), "beyond any model"),
+    "wide": (change("config.json", hidden_size=4096), "do not fit its config.json"),
     "small vocabulary": (change("config.json", vocab_size=3), "do not fit its config.json: 1 tensors"),
-    "no heads": (change("config.json", num_attention_heads=0), "cannot be loaded"),
-    "foreign code": (change("config.json", auto_map={"AutoConfig": "evil.E"}), "code from the model folder"),
+    "no heads": (change("config.json", num_attention_heads=0), "at least 1 is needed"),
+    "foreign code": (
+        change("config.json", auto_map={"AutoConfig": "evil.E"}, model_type="evil"), "code from the model folder",
+    ),
+    "nested settings": (change("config.json", deep=json.loads("[" * 100 + "]" * 100)), "is nested more than 30 levels"),
+    "long settings": (write("config.json", '{"x": "' + "x" * (11 << 20) + '"}'), "no model needs more than"),
+    "huge depth": (change("config.json", num_hidden_layers=10**9), "num_hidden_layers 1000000000, beyond any model"),
+    "no depth": (change("config.json", num_hidden_layers=0), "num_hidden_layers 0; at least 1 is needed"),
+    "labels": (change("config.json", num_labels=10**9), "num_labels 1000000000, beyond any model"),
+    "no number": (change("config.json", rms_norm_eps="small"), "config.json of"),
+    "kernels": (change("config.json", attn_implementation="evil/kernels"), "kernels from elsewhere"),
+    "no language model": (change("config.json", model_type="t5"), "neither a causal language model nor an image-text"),
+    "adapter": (only_adapter, "merge it into its base first"),
+    "adapter in a model": (write("adapter_config.json", "{}"), "a model and an adapter for it"),
+    "gguf": (only_gguf, "GGUF is not read; turn it into safetensors first"),
+    "bitsandbytes": (quantised(load_in_8bit=True), "quantised with bitsandbytes"),
+    "gptq": (quantised(quant_method="gptq", bits=4), "quantised with gptq"),
+    "awq": (quantised(quant_method="awq", bits=4), "quantised with awq"),
+    "compressed-tensors": (quantised(quant_method="compressed-tensors"), "quantised with compressed-tensors"),
+    "quantised in words": (change("config.json", quantization_config="4 bits"), "quantised with a method"),
+    "tokens beyond the model": (one_token_more, "but its model knows 43 tokens only"),
     "deep tokenizer": (write("tokenizer.json", DEEP), "the tokenizer of"),
     "cut tokenizer": (write("tokenizer.json", '{"version"'), "the tokenizer of"),
     "deep tokenizer settings": (write("tokenizer_config.json", DEEP), "the tokenizer of"),
@@ -142,7 +187,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut weights": (cut_weights, "the weights of"),
     "empty weights": (write("model.safetensors", b""), "the weights of"),
     "long header": (write("model.safetensors", (10**15).to_bytes(8, "little") + b"{}"), "the weights of"),
-    "deep generation settings": (write("generation_config.json", DEEP), "the weights of"),
+    "deep generation settings": (write("generation_config.json", DEEP), "generation_config.json cannot be read"),
 }  # fmt: skip
 
 
@@ -175,6 +220,30 @@ def test_a_sound_folder_is_looked_over_without_a_word_and_fits_its_door_only(
         look_over(str(good), door="video", config=StudentConfig(base=str(good)))
 
 
+def test_code_of_a_type_that_transformers_knows_is_neither_needed_nor_run(good: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(good, tmp_path / "model")
+    change("config.json", auto_map={"AutoConfig": "evil.E", "AutoModelForCausalLM": "evil.M"})(folder)
+    change("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]})(folder)
+    (folder / "evil.py").write_text("raise SystemExit")
+    assert look_over(str(folder), door="text", config=StudentConfig(base=str(folder))).model_type == "llama"
+
+
+def test_a_look_puts_the_adapters_on_and_encodes_a_row(good: Path, bases: dict[str, Path]) -> None:
+    question = Question(
+        id="q", dataset="d", split="train", kind="sum", text="What is 1 + 1?", answer="2", answer_type="integer",
+        group="q",
+    )  # fmt: skip
+    look = look_over(
+        str(good), door="text", config=StudentConfig(base=str(good)), lora=LoraSection(rank=2), question=question
+    )
+    assert (look.adapted_layers, look.end_tokens, look.row_tokens > 10) == (14, ("<end>",), True)
+    assert look.trainable < look.parameters
+    with pytest.raises(ConfigError, match="matches no linear layer"):
+        look_over(str(good), door="text", config=StudentConfig(base=str(good)), lora=LoraSection(target_pattern="nope"))
+    base = str(bases["idefics3"])
+    assert look_over(base, door="video", config=StudentConfig(base=base), lora=LoraSection()).adapted_layers == 14
+
+
 def test_a_package_that_a_processor_needs_is_named_before_any_work(bases: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     try:
@@ -201,11 +270,11 @@ def config_of(base: Path) -> RunConfig:
 
 @pytest.mark.slow
 def test_what_hangs_or_fills_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "LIMIT_S", 1.0)
+    monkeypatch.setitem(preflight.LIMITS_S, "chat template", 1.0)
     base = save_text_base(tmp_path / "endless", template=ENDLESS)
     with pytest.raises(CheckpointError, match="took longer than 1 s"):
         preflight.preflight(config_of(base))
-    monkeypatch.setattr(preflight, "LIMIT_S", 60.0)
+    monkeypatch.setitem(preflight.LIMITS_S, "chat template", 60.0)
     base = save_text_base(tmp_path / "huge", template="{{ 'x' * 100000000000 }}")
     with pytest.raises(CheckpointError, match="MemoryError"):
         preflight.preflight(config_of(base))
@@ -221,3 +290,20 @@ def test_a_hostile_base_is_refused_before_prepare(verb: tuple[str, ...], tmp_pat
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "cannot be rendered: SecurityError" in done.stderr
     assert not (tmp_path / "run" / "questions.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_the_base_is_and_stops_where_no_layer_can_be_adapted(good: Path, tmp_path: Path) -> None:
+    config, path = config_of(good), tmp_path / "x.yaml"
+    sections = {"run": {"dir": str(tmp_path / "run")}, "evaluate": {"splits": ("test",)}}
+    config = config.model_copy(
+        update={name: getattr(config, name).model_copy(update=changed) for name, changed in sections.items()}
+    )
+    lines = "\n".join(plan_lines(config, config_path=path))
+    assert re.search(r"student: llama of [\d,]+ parameters; a reply ends with '<end>'", lines)
+    assert re.search(r"adapters: on 14 layers, [\d,]+ parameters\nfirst row: \d+ tokens", lines)
+    lora = config.train.lora.model_copy(update={"target_pattern": "nope"})
+    embedded = config.student.model_copy(update={"base": "tiny-text"})
+    wrong = config.model_copy(update={"student": embedded, "train": config.train.model_copy(update={"lora": lora})})
+    with pytest.raises(CheckpointError, match="'nope' matches no linear layer"):
+        plan_lines(wrong, config_path=path)

@@ -44,7 +44,7 @@ def test_truncated_weights_are_an_error_not_a_traceback(base: Path) -> None:
 
 def test_folder_that_brings_code_is_refused(base: Path) -> None:
     path = base / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoModel": "evil.Model"}}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoModel": "e.M"}, "model_type": "e"}))
     with pytest.raises(CheckpointError, match="never done"):
         load_student(str(base), config=run_config(base).student)
 

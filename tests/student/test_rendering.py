@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from student_kit import idefics3_processor, llava_processor, make_question
+from tokenizers import AddedToken, processors
 
 from aot.errors import SourceError
-from aot.student.rendering import Renderer
+from aot.student.rendering import MODES, Renderer
+from aot.student.replies import check_prompts
 
 FAMILIES: dict[str, Callable[[], Any]] = {"idefics3": idefics3_processor, "llava": llava_processor}
 TIMES_S = (0.5, 1.25, 2.0)
@@ -77,3 +79,43 @@ def test_processor_without_template_gets_a_plain_prompt() -> None:
     processor.chat_template = None
     prompt = Renderer(processor).prompt(make_question(1, uri="c.mp4", kind="next_open"), (0.5,), "direct")
     assert prompt == "User: t=0.5s <image> What is the next step? Answer directly.\nAssistant:"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_prompt_with_frames_does_not_end_where_the_tokenizer_ends_every_text(name: str) -> None:
+    processor = FAMILIES[name]()
+    wanted = Renderer(FAMILIES[name]())
+    processor.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 2)]
+    )
+    renderer, question = Renderer(processor), make_question(0, uri="c.mp4")
+    for mode in MODES:
+        ids = [one.encode(question, TIMES_S, mode, frame_size_hw=(24, 32)).prompt_ids for one in (renderer, wanted)]
+        assert ids[0] == ids[1]
+    check_prompts(renderer)
+
+
+def test_an_end_of_turn_without_a_name_ends_replies_about_clips() -> None:
+    processor = idefics3_processor()
+    processor.tokenizer.eos_token = "</s>"
+    processor.tokenizer.add_tokens([AddedToken("<turn_end>", special=True)])
+    processor.chat_template = processor.chat_template.replace("<end_of_utterance>", "<turn_end>")
+    renderer = Renderer(processor)
+    turn_end = processor.tokenizer.convert_tokens_to_ids("<turn_end>")
+    assert renderer.completion_ids("fry onion")[-1] == turn_end and renderer.end_ids == (turn_end, 2)
+
+
+def test_a_template_tells_a_clip_the_same_day_always() -> None:
+    processor = idefics3_processor()
+    processor.chat_template = "{{ strftime_now('%Y') }} " + processor.chat_template
+    renderer = Renderer(processor)
+    assert renderer.prompt(make_question(0, uri="c.mp4"), TIMES_S, "direct").startswith("2024 User")
+    check_prompts(renderer)
+
+
+def test_the_direct_prompt_about_a_clip_turns_thinking_off_and_no_prompt_turns_it_on() -> None:
+    processor = idefics3_processor()
+    processor.chat_template += "{% if enable_thinking is defined %} thinks: {{ enable_thinking }}{% endif %}"
+    renderer, question = Renderer(processor), make_question(0, uri="c.mp4")
+    shown = {mode: renderer.prompt(question, TIMES_S, mode).partition("Assistant:")[2] for mode in MODES}
+    assert shown == {"direct": " thinks: False", "reason": ""}

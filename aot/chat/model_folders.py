@@ -1,0 +1,175 @@
+"""Model folders of strangers before any library opens them: what kind of folder it is, and whether its settings can be.
+
+Reads small JSON files only. A folder of another kind (GGUF, an adapter, quantised weights) is told with what to do.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
+
+from aot.errors import CheckpointError
+
+MOST_BYTES = {
+    "config.json": 10 << 20, "generation_config.json": 10 << 20, "tokenizer_config.json": 50 << 20,
+    "special_tokens_map.json": 10 << 20, "added_tokens.json": 50 << 20, "chat_template.jinja": 4 << 20,
+    "processor_config.json": 10 << 20, "preprocessor_config.json": 10 << 20, "tokenizer.json": 500 << 20,
+    "vocab.json": 100 << 20, "merges.txt": 100 << 20, "model.safetensors.index.json": 100 << 20,
+}  # fmt: skip
+"""Several times what the largest models have."""
+MOST_NESTED = 30
+MOST_COUNTED = {"layer": 2_000, "expert": 100_000, "label": 1_000_000, "position": 1_000_000_000}
+"""Largest number that a setting with such a word in its name may hold: models are built in loops over them."""
+MOST = 10**10
+AT_LEAST_ONE = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "n_embd", "n_layer",
+    "n_head", "d_model",
+)  # fmt: skip
+_KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+"""Names with a slash there are repositories of compiled code."""
+_QUANTISED = ("quantization_config", "compression_config", "quantization")
+_QUANTISED_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
+GGUF_HINT = "GGUF is not read; turn it into safetensors first, as docs/models.md shows"
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings in a folder's config.json.
+
+    Raises:
+        CheckpointError: it cannot be read, is no JSON object, or holds what no model has.
+    """
+    path = folder / "config.json"
+    try:
+        _check_size(path)
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    _check_values(path, settings)
+    return settings
+
+
+def check_kind(folder: Path, *, quantised: bool) -> None:
+    """Look whether a folder holds a model at all, and one that transformers can open with code of its own.
+
+    Args:
+        folder: of a model.
+        quantised: whether quantised weights can be used.
+
+    Raises:
+        CheckpointError: it does not; the message says what it holds instead, and what to do.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(_adapter_told(folder))
+    ggufs = sorted(path.name for path in folder.glob("*.gguf"))
+    if ggufs and not any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder} holds {ggufs[0]!r} and no safetensors: {GGUF_HINT}")
+    if not (folder / "config.json").is_file():
+        return
+    for name in MOST_BYTES:
+        if (folder / name).is_file():
+            _check_size(folder / name)
+    settings = read_settings(folder)
+    _check_type(folder, settings)
+    method = "" if quantised else quantised_with(folder, settings)
+    if method:
+        raise CheckpointError(
+            f"{folder} holds weights quantised with {method}, which cannot be trained; give the folder of the model "
+            "as it was before (float16, bfloat16 or float32)"
+        )
+
+
+def quantised_with(folder: Path, settings: dict[str, Any]) -> str:
+    """Name of the method with which the weights of a folder are quantised; empty where they are not."""
+    nested = [value for value in settings.values() if isinstance(value, dict)]
+    for held in [settings, *nested]:
+        for key in _QUANTISED:
+            found = held.get(key)
+            if not found:
+                continue
+            names = found if isinstance(found, dict) else {}
+            if "load_in_4bit" in names or "load_in_8bit" in names or "bnb_4bit_quant_type" in names:
+                return "bitsandbytes"
+            told = names.get("quant_method") or ("compressed-tensors" if key == "compression_config" else "")
+            return repr(str(told)[:40]).strip("'") if told else f"a method that its {key} does not name"
+    return next((method for name, method in _QUANTISED_FILES.items() if (folder / name).is_file()), "")
+
+
+def _adapter_told(folder: Path) -> str:
+    path = folder / "adapter_config.json"
+    try:
+        _check_size(path)
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        held = {}
+    base = held.get("base_model_name_or_path") if isinstance(held, dict) else None
+    named = f"; its base is {base[:100]!r}" if isinstance(base, str) and base else ""
+    if (folder / "contract.json").is_file():
+        return f"{folder} is an arm that was trained here, not a model{named}; give that base"
+    if (folder / "config.json").is_file():
+        return f"{folder} holds a model and an adapter for it; merge them, or take adapter_config.json out"
+    return (
+        f"{folder} is an adapter (PEFT) and no model{named}; merge it into its base first, as docs/models.md shows, "
+        "and give the merged folder"
+    )
+
+
+def _check_type(folder: Path, settings: dict[str, Any]) -> None:
+    """Code from a model folder is never run: where transformers knows the type, its own class is used instead."""
+    nested = [value for value in settings.values() if isinstance(value, dict)]
+    asked = [repr(held[key]) for held in [settings, *nested] for key in _KERNELS if held.get(key)]
+    if any("/" in one for one in asked):
+        raise CheckpointError(
+            f"{folder / 'config.json'} asks for kernels from elsewhere ({asked[0][:60]}), which are code and never "
+            "run; take that setting out"
+        )
+    kind = settings.get("model_type")
+    known = isinstance(kind, str) and kind in CONFIG_MAPPING_NAMES
+    usable = known and (kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    if "auto_map" in settings and not usable:
+        raise CheckpointError(
+            f"{folder / 'config.json'} asks to run code from the model folder, which is never done, and transformers "
+            f"itself has no language model of type {str(kind)[:60]!r}; take a model whose type it knows"
+        )
+    if known and not usable:
+        raise CheckpointError(
+            f"{folder} holds a model of type {kind!r}, which is neither a causal language model nor an image-text one; "
+            "take one that is"
+        )
+
+
+def _check_size(path: Path) -> None:
+    most, size = MOST_BYTES.get(path.name, 10 << 20), path.stat().st_size
+    if size > most:
+        raise CheckpointError(f"{path} has {size} bytes; no model needs more than {most} there; mend it")
+
+
+def _check_values(path: Path, settings: dict[str, Any]) -> None:
+    left: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in settings.items()]
+    for key in AT_LEAST_ONE:
+        value = settings.get(key)
+        if isinstance(value, int) and value < 1:
+            raise CheckpointError(f"{path} holds {key} {value}; at least 1 is needed; mend it")
+    while left:
+        key, value, depth = left.pop()
+        if depth > MOST_NESTED:
+            raise CheckpointError(f"{path} is nested more than {MOST_NESTED} levels deep at {key[:60]!r}; mend it")
+        if isinstance(value, dict):
+            left += [(str(name), one, depth + 1) for name, one in value.items()]
+        elif isinstance(value, list):
+            left += [(key, one, depth + 1) for one in value]
+        elif isinstance(value, float) and value != value:
+            raise CheckpointError(f"{path} holds {key[:60]} NaN, which is no number; mend it")
+        elif "theta" in key and isinstance(value, int | float) and value <= 0:
+            raise CheckpointError(f"{path} holds {key[:60]} {value}; it must be over 0; mend it")
+        elif isinstance(value, int) and not isinstance(value, bool) and "theta" not in key:
+            most = min((limit for word, limit in MOST_COUNTED.items() if word in key), default=MOST)
+            if abs(value) > most:
+                shown = str(value) if abs(value) < 10**30 else "a number of over 30 digits"
+                raise CheckpointError(f"{path} holds {key[:60]} {shown}, beyond any model ({most}); mend it")

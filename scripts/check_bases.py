@@ -17,6 +17,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "aot" / "student" / "tiny"
+MAKING = threading.Lock()
+"""The lazy names of transformers cannot be looked up by two threads at once."""
 FORKS = multiprocessing.get_context("forkserver")
 CONFIG = """
 seed: 0
@@ -446,7 +449,8 @@ def try_case(name: str, case: Case, root: Path, *, limit_s: float) -> Seen:
     work = root / name.replace(" ", "_").replace(":", "")
     folder = work / "model"
     shutil.copytree(TINY / ("video" if case.door == "video" else "text"), folder)
-    case.edit(folder)
+    with MAKING:
+        case.edit(folder)
     config = work / "config.yaml"
     config.write_text(CONFIG)
     command = ["run", str(config), f"run.dir={work / 'run'}"]

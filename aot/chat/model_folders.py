@@ -34,7 +34,7 @@ _KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementati
 """Names with a slash there are repositories of compiled code."""
 _QUANTISED = ("quantization_config", "compression_config", "quantization")
 _QUANTISED_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
-GGUF_HINT = "GGUF is not read; turn it into safetensors first, as docs/models.md shows"
+GGUF_HINT = "GGUF is not read; turn it into safetensors first, as docs/students.md shows"
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _adapter_told(folder: Path) -> str:
     if (folder / "config.json").is_file():
         return f"{folder} holds a model and an adapter for it; merge them, or take adapter_config.json out"
     return (
-        f"{folder} is an adapter (PEFT) and no model{named}; merge it into its base first, as docs/models.md shows, "
+        f"{folder} is an adapter (PEFT) and no model{named}; merge it into its base first, as docs/students.md shows, "
         "and give the merged folder"
     )
 

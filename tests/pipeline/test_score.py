@@ -155,7 +155,10 @@ def test_what_says_nothing_is_no_answer_and_places_must_count_from_0(tmp_path: P
 
 def test_another_right_answer_in_the_file_is_told(tmp_path: Path) -> None:
     found = graded(tmp_path, {key: {"prediction": place, "answer": 3} for key, place in RIGHT.items()})
-    assert any("another right answer than in the annotations: 4 rows" in note for note in found.notes) and found.exit_code == 0
+    assert (
+        any("another right answer than in the annotations: 4 rows" in note for note in found.notes)
+        and found.exit_code == 0
+    )
 
 
 @pytest.mark.parametrize(

@@ -411,25 +411,26 @@ def read_run_json(run: RunFolder) -> dict[str, Any]:
     """
     try:
         data: dict[str, Any] = read_json(run.run_json)
+        problem = _run_problem(data)
     except FileNotFoundError:
-        raise RunError(f"{run.root} holds no run.json; is it a run folder?") from None
+        problem = "there is none"
     except OSError as error:
-        raise RunError(f"{run.run_json} cannot be read ({error.strerror or error}); is it a run folder?") from None
+        problem = error.strerror or str(error)
     except ValueError as error:
-        raise RunError(f"{run.run_json} is no JSON ({error}); is it a run folder?") from None
-    if problem := _run_problem(data):
-        raise RunError(f"{run.run_json} is not that of a run: {problem}; restore it, or give a run folder")
+        problem = str(error)
+    if problem:
+        raise RunError(f"{run.root} holds no readable run.json ({problem}); is it a run folder?")
+    data.setdefault("stages", {})
     return data
 
 
 def _run_problem(data: Any) -> str:  # noqa: ANN401 - whatever JSON holds
     """What a run.json lacks; empty if it is one."""
-    stages = data.get("stages") if isinstance(data, dict) else None
-    if not isinstance(stages, dict):
-        return "it notes no stages"
-    if not all(_is_stage(entry) for entry in stages.values()):
+    if not isinstance(data, dict) or not data.keys() & {"stages", "command"}:
+        return "it notes no command and no stages"
+    stages, commands = data.get("stages", {}), data.get("commands", [])
+    if not isinstance(stages, dict) or not all(_is_stage(entry) for entry in stages.values()):
         return "its stages are not noted as they should be"
-    commands = data.get("commands", [])
     if not isinstance(commands, list) or not all(isinstance(command, list) for command in commands):
         return "its commands are no lists"
     return ""

@@ -146,11 +146,13 @@ def test_two_arms_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [("seed=1", "seed=1"), ("train.max_steps=2", "train={max_steps: 3}"),
-                                   ("train={max_steps: 3}", "train.max_steps=2")])  # fmt: skip
+                                   ("train={max_steps: 3}", "train.max_steps=2"),
+                                   ("train={}", "seed=0", "train.max_steps=2", "train={}")])  # fmt: skip
 def test_a_key_given_twice_on_the_command_line_is_refused(tmp_path: Path, given: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"(seed|train\.max_steps \(once in train\)) is given twice"):
+    with pytest.raises(ConfigError, match=r"(seed|train|train\.max_steps \(once in train\)) is given twice"):
         load_config(write(tmp_path, MINIMAL), overrides=given)
     load_config(write(tmp_path, MINIMAL), overrides=("train.max_steps=2", "train.save_steps=2", "seed=1"))
+    load_config(write(tmp_path, MINIMAL), overrides=("train={max_steps: 2, lora: {rank: 2}}", "train.lora.alpha=4"))
 
 
 def test_a_dotted_key_in_a_file_is_told_how_to_be_written(tmp_path: Path) -> None:

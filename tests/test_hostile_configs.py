@@ -199,8 +199,8 @@ def test_a_good_config_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("config", "key", "lines"),
     [
-        ("video/toy_kitchen_tiny", "data.toy.train_clips", ("train: 1000000 clips, about 5000000 questions",)),
-        ("text/tiny_math_tiny", "data.math.train", ("train: 1000000 questions", "test: 24 questions")),
+        ("video/toy_kitchen_tiny", "data.toy.train_clips", ("train: 1,000,000 clips, about 5,000,000 questions",)),
+        ("text/tiny_math_tiny", "data.math.train", ("train: 1,000,000 questions", "test: 24 questions")),
     ],
 )
 def test_a_dry_run_of_a_million_counts_by_arithmetic(config: str, key: str, lines: tuple[str, ...]) -> None:

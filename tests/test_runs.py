@@ -175,11 +175,11 @@ def test_provenance_is_added_after_a_kill_between_the_first_two_files(config: Ru
 def test_a_broken_run_json_is_told(config: RunConfig, text: str) -> None:
     run = open_it(config)
     run.run_json.write_text(text)
-    with pytest.raises(RunError, match=r"run\.json is n") as told:
+    with pytest.raises(RunError, match=r"holds no readable run\.json") as told:
         read_run_json(run)
     assert "object has no" not in str(told.value)
     run.run_json.unlink()
-    with pytest.raises(RunError, match=r"holds no run\.json; is it a run folder\?$"):
+    with pytest.raises(RunError, match=r"run\.json \(there is none\); is it a run folder\?$"):
         read_run_json(run)
 
 

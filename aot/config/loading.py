@@ -7,6 +7,7 @@ file, so that a shipped config works from anywhere. `data.questions`, `data.anno
 from any folder; `run.dir` and `run.reuse` are always relative to the working folder.
 """
 
+import copy
 import difflib
 import re
 from collections.abc import Iterator
@@ -41,9 +42,7 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
     """
     raw = _read(path)
     given = tuple(override.partition("=")[0] for override in overrides)
-    _require_once(given)
-    for override in overrides:
-        _apply_override(raw, override)
+    _apply_overrides(raw, overrides)
     return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
 
 
@@ -157,16 +156,33 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _require_once(keys: tuple[str, ...]) -> None:
-    """Return if no key is given twice, or within a section that is given too; or else raise ConfigError."""
-    for place, key in enumerate(keys):
-        for other in keys[:place]:
-            if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+def _apply_overrides(raw: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    """Change `raw`; a section may be given first and then keys that it does not hold, but no key twice.
+
+    Raises:
+        ConfigError: an override is malformed, or would undo an earlier one.
+    """
+    given: dict[str, Any] = {}
+    for override in overrides:
+        key = override.partition("=")[0]
+        value = _apply_override(raw, override)
+        for other, before in given.items():
+            if f"{other}.".startswith(f"{key}.") or (
+                key.startswith(f"{other}.") and _holds(before, key[len(other) + 1 :])
+            ):
                 told = key if key == other else f"{max(key, other)} (once in {min(key, other)})"
                 raise ConfigError(f"{told[:200]} is given twice on the command line; keep one")
+        given[key] = value
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
+def _holds(section: object, key: str) -> bool:
+    """Whether a section has `key`, or a value where `key` needs a section."""
+    first, _, rest = key.partition(".")
+    return not isinstance(section, dict) or (first in section and (not rest or _holds(section[first], rest)))
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> object:
+    """The value of `override`, now in `raw`; nothing in it is shared with that."""
     key, sign, text = override.partition("=")
     if not sign or not _KEY.fullmatch(key):
         told = _SHORT.repr(override)
@@ -178,6 +194,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"override {_SHORT.repr(override)}: {name} is a value, not a section")
     node[last] = parse_yaml(text, source=f"override {key[:80]}")
+    return copy.deepcopy(node[last])
 
 
 _WORDS = {

@@ -35,6 +35,12 @@ def _holds_section(value: object) -> bool:
     return isinstance(value, Section) or (isinstance(value, tuple) and any(isinstance(one, Section) for one in value))
 
 
+def unless_given(defaults: tuple[str, ...], given: tuple[str, ...]) -> list[str]:
+    """The settings of `defaults` that `given` does not give again, alone or in a whole section."""
+    sections = [f"{one.partition('=')[0]}." for one in given]
+    return [one for one in defaults if not any(f"{one.partition('=')[0]}.".startswith(each) for each in sections)]
+
+
 def unlike_the_table(config: RunConfig, noted: Path) -> tuple[list[str], list[str]]:
     """What a run should have read and nobody did, and what was read though the table says that nobody would."""
     seen, said = set(noted.read_text().split()), set(_values(read_settings(config), config))

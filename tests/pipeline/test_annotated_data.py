@@ -84,7 +84,7 @@ def test_baselines_need_no_clip_and_say_what_they_miss(folder: Path, tmp_path: P
     assert values["task_majority", "next_open", "recall_at_5"] == (1.0, 2)
     assert not any("predicted" in row.arm for row in found.rows)
     text = "\n".join(baseline_lines(config, CONFIG))
-    assert "need the teacher's traces" in text and "n=2, 1 clips" in text
+    assert "need the teacher's traces" in text and "n=2, 1 clip" in text
 
 
 def test_predicted_history_comes_from_the_runs_own_traces(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import settings_recorder
-from settings_recorder import unlike_the_table
+from settings_recorder import unless_given, unlike_the_table
 
 from aot import STAGES
 from aot.config import load_saved
@@ -40,7 +40,9 @@ def aot(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def job(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
-    return aot("run", "configs/video/toy_kitchen_tiny.yaml", f"run.dir={folder}", *SETTINGS, *settings)
+    return aot(
+        "run", "configs/video/toy_kitchen_tiny.yaml", f"run.dir={folder}", *unless_given(SETTINGS, settings), *settings
+    )
 
 
 @pytest.fixture(scope="module")

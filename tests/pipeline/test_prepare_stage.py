@@ -193,4 +193,4 @@ def test_dry_run_says_where_the_default_tools_cannot_know_the_clips(
 def test_dry_run_starts_nothing_and_counts_everything(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "toy_kitchen"}, "run": {"dir": str(tmp_path / "run")}}
     lines = plan_lines(parse_config(raw, source="test"), config_path=Path("x.yaml"))
-    assert "train: 320 clips, 1600 questions" in lines and not (tmp_path / "run").exists()
+    assert "train: 320 clips, 1,600 questions" in lines and not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from settings_recorder import unless_given
 
 from aot.config import RunConfig, load_config
 from aot.errors import RunError
@@ -21,7 +22,7 @@ FIRST_THREE = ("prepare", "generate", "filter")
 
 
 def config_of(folder: Path, *settings: str) -> RunConfig:
-    return load_config(CONFIG, overrides=(f"run.dir={folder}", *SMALL, *settings))
+    return load_config(CONFIG, overrides=(f"run.dir={folder}", *unless_given(SMALL, settings), *settings))
 
 
 def do(config: RunConfig, *stages: str) -> RunFolder:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from settings_recorder import unless_given
 
 from aot.config import RunConfig, load_config
 from aot.errors import ConfigError, RunError
@@ -45,7 +46,8 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
 
 def settings(folder: Path, stage: str, *overrides: str) -> RunFolder:
     """Do one stage in this process."""
-    config: RunConfig = load_config(folder / "config.yaml", overrides=(f"run.dir={folder / 'run'}", *overrides))
+    settings = (*unless_given((f"run.dir={folder / 'run'}",), overrides), *overrides)
+    config: RunConfig = load_config(folder / "config.yaml", overrides=settings)
     run, code = run_stages(config, config_path=folder / "config.yaml", command=["aot"], stages=(stage,))
     assert code == 0
     return run

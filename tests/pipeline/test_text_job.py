@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import settings_recorder
-from settings_recorder import unlike_the_table
+from settings_recorder import unless_given, unlike_the_table
 
 from aot.config import load_saved
 from aot.records import MetricRow, Prediction, Trace
@@ -46,7 +46,7 @@ def aot(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def job(folder: Path, *settings: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return aot("run", CONFIG, f"run.dir={folder}", *SETTINGS, *settings, **environment)
+    return aot("run", CONFIG, f"run.dir={folder}", *unless_given(SETTINGS, settings), *settings, **environment)
 
 
 @pytest.fixture(scope="module")

@@ -458,7 +458,7 @@ def try_case(name: str, case: Case, root: Path, *, limit_s: float) -> Seen:
         command[1] = str(ROOT / "configs" / "video" / "toy_kitchen_tiny.yaml")
     if case.door == "chat":
         command += ["teacher={planner: chat}", f"chat={{backend: local, model: {folder}}}"]
-    else:
+    elif not any(setting.startswith("student.base=") for setting in case.settings):
         command.append(f"student.base={folder}")
     command += [setting.replace("FOLDER", str(folder)) for setting in case.settings]
     command += [] if case.wanted == "works" else ["--dry-run"]

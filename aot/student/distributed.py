@@ -1,6 +1,7 @@
 """Brings up the process group before the model is built, which ZeRO-3 needs: gloo on a CPU, nccl on GPUs."""
 
 import os
+from pickle import UnpicklingError
 
 import torch
 from accelerate import PartialState
@@ -46,5 +47,14 @@ def _read_no_pickles() -> None:
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
+    members: dict[str, object] = dict(ZeroStageEnum.__members__)
+
+    def member(kind: object, name: object) -> object:
+        """What `getattr` stands for in files of Python 3.11.0 to 3.11.3, which write members of an enum by name."""
+        if kind is not ZeroStageEnum or not isinstance(name, str):
+            raise UnpicklingError(f"getattr({kind!r}, {name!r}) in a checkpoint")
+        return members[name]
+
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    torch.serialization.add_safe_globals([LossScaler, ZeroStageEnum, fragment_address])
+    plain = [LossScaler, ZeroStageEnum, fragment_address]
+    torch.serialization.add_safe_globals([*plain, (member, "builtins.getattr"), (member, "__builtin__.getattr")])

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.random import default_rng
+from bench_text_train import running_sums
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import RunConfig, StudentConfig, parse_config
-from aot.records import Lesson, Question
 from aot.runs import RunFolder, publish_rows
 from aot.student.examples import LessonExample
 from aot.student.generation import write_replies
@@ -40,7 +39,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-PER_STEP, PER_DEVICE, MOST_STEPS, PROMPTS, RANK = 8, 4, 8, 8, 16
+PER_STEP, PER_DEVICE, PROMPTS, RANK = 8, 4, 8, 16
 
 
 def main() -> int:
@@ -83,28 +82,6 @@ def _save_base(folder: Path) -> Path:
     return folder
 
 
-def _lessons(count: int) -> tuple[list[Question], list[Lesson]]:
-    """Running sums, and the chains that work them out."""
-    questions, lessons = [], []
-    for index in range(count):
-        numbers = default_rng([0, index]).integers(1, 99, size=2 + index % MOST_STEPS).tolist()
-        chain, total = [], numbers[0]
-        for number in numbers[1:]:
-            chain.append(f"{total} + {number} = {total + number}")
-            total += number
-        text = " + ".join(str(number) for number in numbers)
-        questions.append(
-            Question(
-                id=f"q{index}", dataset="bench", split="train", kind="sum", text=f"{text} = ?", answer=str(total),
-                answer_type="integer", group=f"q{index}",
-            )
-        )  # fmt: skip
-        lessons.append(
-            Lesson(question_id=f"q{index}", mode="reason", rationale="\n".join((*chain, f"Answer: {total}")))
-        )
-    return questions, lessons
-
-
 def _config(base: Path, *, steps: int) -> RunConfig:
     train = {
         "arms": [{"name": "pre", "order": "pre"}], "max_steps": steps, "save_steps": steps, "lora": {"rank": RANK},
@@ -121,7 +98,7 @@ def _training(root: Path, base: Path, *, rounds: int) -> tuple[list[float], list
     """Tokens of rows a CPU second of our steps and of bare ones, taken in turns on the same lessons."""
     config = _config(base, steps=rounds + 1)
     run, arm = RunFolder(root / "run"), config.train.arms[0]
-    questions, lessons = _lessons(PER_STEP * (rounds + 1))
+    questions, lessons = running_sums(PER_STEP * (rounds + 1))
     publish_rows(run.questions, questions)
     publish_rows(run.arm(arm.name) / LESSONS, lessons)
     session = open_session(run, config, arm)
@@ -182,7 +159,7 @@ def _bare_trainer(base: Path, session: Session) -> Callable[[Sequence[LessonExam
 def _generation(base: Path, rounds: int, *, tokens: int) -> tuple[list[float], list[float]]:
     """Tokens of replies a CPU second of ours and of `generate`, taken in turns on the same prompts."""
     student = load_student(str(base), config=StudentConfig(base=str(base), device="cpu"))
-    questions, _ = _lessons(PROMPTS)
+    questions, _ = running_sums(PROMPTS)
     prompts = [student.renderer.encode(q, (), "reason", frame_size_hw=None).prompt_ids for q in questions]
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([(student.pad_id,) * (width - len(prompt)) + prompt for prompt in prompts])

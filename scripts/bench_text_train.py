@@ -56,7 +56,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = _config(options)
-        questions, lessons = _rows()
+        questions, lessons = running_sums(NUM_ROWS)
         ours = _ours(RunFolder(folder), config, questions, lessons, steps=options.steps)
         rows = [
             {"prompt": f"{question.text} {MODE_SUFFIX['reason']}", "completion": lesson.rationale}
@@ -84,10 +84,10 @@ def _config(options: argparse.Namespace) -> RunConfig:
     return parse_config(raw, source="bench")
 
 
-def _rows() -> tuple[list[Question], list[Lesson]]:
+def running_sums(count: int) -> tuple[list[Question], list[Lesson]]:
     """Running sums, and the chains that work them out."""
     questions, lessons = [], []
-    for index in range(NUM_ROWS):
+    for index in range(count):
         numbers = default_rng([0, index]).integers(1, 99, size=2 + index % MOST_STEPS).tolist()
         chain, total = [], numbers[0]
         for number in numbers[1:]:

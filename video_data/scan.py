@@ -52,8 +52,6 @@ class ContainerFacts:
     width: int
     """Pixels of a picture as it is coded."""
     height: int
-    pixel_aspect: Fraction
-    """Width of a pixel by its height."""
     has_hidden_alpha: bool
     """Whether transparency lies beside the pictures, where the usual decoder does not look (VP8 and VP9 in WebM)."""
     num_declared: int | None
@@ -253,7 +251,6 @@ class _Walk:
     has_audio: bool = False
     width: int = 0
     height: int = 0
-    pixel_aspect: Fraction = Fraction(1)
     has_hidden_alpha: bool = False
     num_declared: int = 0
     pts: list[int] = field(default_factory=list)
@@ -292,7 +289,6 @@ def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets
             has_audio=len(container.streams.audio) > 0,
             width=video.width or 0,
             height=video.height or 0,
-            pixel_aspect=exact(video.sample_aspect_ratio) or Fraction(1),
             has_hidden_alpha=str(video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE", ""))) == "1",
             num_declared=video.frames or 0,
             declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container, from_0=name in LENGTHS_FROM_0),
@@ -402,7 +398,6 @@ def _facts(path: Path, name: str, parts: list[Part], walks: list[_Walk], *, stru
         has_audio=first.has_audio,
         width=first.width,
         height=first.height,
-        pixel_aspect=first.pixel_aspect,
         has_hidden_alpha=first.has_hidden_alpha and first.codec in ("vp8", "vp9"),
         num_declared=sum(walk.num_declared for walk in walks) or None,
         num_expected=len(ticks) if first.codec in ONE_PACKET_ONE_PICTURE else None,

@@ -210,7 +210,7 @@ for _stage in STAGES:
 @app.command()
 def status(run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")]) -> None:
     """Show each stage: state, done/total, time left, last error."""
-    from aot.pipeline.status import status_lines
+    from aot.pipeline.commands.status import status_lines
 
     tell(status_lines(run))
 
@@ -224,7 +224,7 @@ def baselines(
 ) -> None:
     """Print what label-only baselines reach on the questions of a config; needs no clip."""
     from aot.config import load_config
-    from aot.pipeline.baselines import baseline_lines, measure_baselines
+    from aot.pipeline.commands.baselines import baseline_lines, measure_baselines
 
     settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
     loaded = load_config(config, overrides=tuple(settings))
@@ -246,7 +246,7 @@ def score(
 ) -> None:
     """Grade anybody's predictions, with n and interval; needs no clip and no model."""
     from aot.config import load_config
-    from aot.pipeline.score import score_file, score_lines
+    from aot.pipeline.commands.score import score_file, score_lines
 
     if overrides and config is None:
         raise ConfigError(f"{overrides[0]} changes a setting of --config CONFIG, and none is given")
@@ -273,7 +273,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare two arms question by question: flips, kinds, paired tests, cost."""
-    from aot.pipeline.compare import compare_runs, comparison_lines
+    from aot.pipeline.commands.compare import compare_runs, comparison_lines
 
     found = compare_runs(run_a, run_b, arm=arm, arm_b=arm_b)
     if as_json:
@@ -285,7 +285,7 @@ def compare(
 @app.command()
 def doctor() -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
-    from aot.pipeline.doctor import troubles
+    from aot.pipeline.commands.doctor import troubles
 
     found = list(troubles())
     tell(found or ["no trouble found"])
@@ -296,7 +296,7 @@ def doctor() -> None:
 @app.command()
 def probe(clip: Annotated[Path, typer.Argument(help="A video file")], stream: StreamOption = None) -> None:
     """Print the facts of a clip as JSON: size, rotation, frames, duration, verdict."""
-    from aot.pipeline.clips import probe_clip
+    from aot.pipeline.commands.clips import probe_clip
 
     tell_json(probe_clip(clip, stream=stream))
 
@@ -314,7 +314,7 @@ def frames(
     stream: StreamOption = None,
 ) -> None:
     """Save frames of a clip as PNG, named by their true times."""
-    from aot.pipeline.clips import save_frames
+    from aot.pipeline.commands.clips import save_frames
 
     lines = save_frames(clip, out=out, at_s=at or [], count=count, stream=stream)
     with _done_anyway():
@@ -338,7 +338,7 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
     """Ask the agent teacher one question about a clip, and print its trace; exit code 3 where it has no answer."""
-    from aot.pipeline.clips import ask_clip, trace_lines
+    from aot.pipeline.commands.clips import ask_clip, trace_lines
 
     trace = ask_clip(
         clip,
@@ -371,7 +371,7 @@ def _run(
             raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
         config = load_config(config_path, overrides=(*settings, f"chat.max_cost={max_cost}"))
     if dry_run:
-        from aot.pipeline.plan import plan_lines
+        from aot.pipeline.commands.plan import plan_lines
 
         tell(plan_lines(config, config_path=config_path))
         return
@@ -385,7 +385,7 @@ def _run(
         with _done_anyway():
             tell(summary_lines(run))
     if code:
-        from aot.pipeline.status import refusal_lines
+        from aot.pipeline.commands.status import refusal_lines
 
         tell_error(*refusal_lines(run))
         raise typer.Exit(code)

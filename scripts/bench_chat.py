@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from openai import AsyncOpenAI, InternalServerError, RateLimitError
 
-from aot.chat.keys import Secret
 from aot.chat.messages import ChatRequest, message
-from aot.chat.openai import OpenAIChat
 from aot.chat.pool import map_threads
+from aot.chat.server.keys import Secret
+from aot.chat.server.openai import OpenAIChat
 from aot.chat.spend import Ledger
 from aot.config import ChatConfig
 

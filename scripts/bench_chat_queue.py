@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.config import RunConfig, parse_config
+from aot.files.run_folder import RunFolder, publish_rows
+from aot.generate.text_run import generate
 from aot.records import Question
-from aot.runs import RunFolder, publish_rows
-from text_cot.generate import generate
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from aot.filtering.chain import judge_alone, run_filters
 from aot.filtering.subject import Subject
 from aot.records import Question, Trace
 from aot.teacher.synthetic import synthetic_case
-from video_data.datasets.kitchen_world import STEP_LABELS
+from video_data.kitchen.world import STEP_LABELS
 
 
 class Row(BaseModel):

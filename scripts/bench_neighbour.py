@@ -33,8 +33,8 @@ def child(*, steps: int) -> None:
     """Train some steps and print the median seconds of one."""
     from bench_train import _session
 
-    from aot.student.guards import StopFlag
-    from aot.student.train import make_trainer
+    from aot.student.train.arm import make_trainer
+    from aot.student.train.guards import StopFlag
 
     with tempfile.TemporaryDirectory() as folder:
         options = argparse.Namespace(base="tiny-video", steps=steps, questions=16)

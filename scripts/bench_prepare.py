@@ -16,9 +16,9 @@ import av
 import decord
 import numpy as np
 
-from video_data.budgets import Budgets
-from video_data.prepare import decode_clips
-from video_data.shards import FrameStore
+from video_data.decode.budgets import Budgets
+from video_data.store.prepare import decode_clips
+from video_data.store.shards import FrameStore
 
 FPS_STORED = 3.0
 ROUNDS = 3

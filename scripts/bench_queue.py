@@ -43,8 +43,8 @@ def _measured(count: int) -> dict[str, float]:
 
 
 def _make_run(root: Path, count: int) -> None:
+    from aot.files.run_folder import RunFolder, publish, publish_rows
     from aot.records import MediaRef, Question
-    from aot.runs import RunFolder, publish, publish_rows
 
     run = RunFolder(root)
     choices = ("pour the batter", "flip the pancake", "crack the egg", "wash the pan")
@@ -66,8 +66,8 @@ def _make_run(root: Path, count: int) -> None:
 
 def _generate(root: Path) -> None:
     from aot.config import parse_config
-    from aot.runs import RunFolder
-    from aot.teacher.runner import generate
+    from aot.files.run_folder import RunFolder
+    from aot.generate.video_run import generate
 
     config = parse_config({"data": {"dataset": "toy_kitchen"}, "teacher": {"workers": 1}}, source="bench")
     started_s = time.perf_counter()

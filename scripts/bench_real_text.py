@@ -25,15 +25,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import RunConfig, StudentConfig, parse_config
-from aot.runs import RunFolder, publish_rows
-from aot.student.examples import LessonExample
-from aot.student.generation import write_replies
-from aot.student.guards import StopFlag
-from aot.student.lessons import LESSONS
-from aot.student.loading import load_student
-from aot.student.session import Session, open_session
-from aot.student.train import make_trainer
-from aot.student.trainer import StepMetrics
+from aot.files.run_folder import RunFolder, publish_rows
+from aot.student.answer.generation import write_replies
+from aot.student.model.loading import load_student
+from aot.student.rows.examples import LessonExample
+from aot.student.rows.lessons import LESSONS
+from aot.student.train.arm import make_trainer
+from aot.student.train.guards import StopFlag
+from aot.student.train.session import Session, open_session
+from aot.student.train.trainer import StepMetrics
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

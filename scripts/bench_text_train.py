@@ -25,15 +25,15 @@ from pathlib import Path
 from numpy.random import default_rng
 
 from aot.config import RunConfig, parse_config
+from aot.files.run_folder import RunFolder, publish_json, publish_rows
 from aot.records import Lesson, Question
-from aot.runs import RunFolder, publish_json, publish_rows
-from aot.student.bases import resolve_base
-from aot.student.guards import StopFlag
-from aot.student.lessons import LESSONS
-from aot.student.rendering import MODE_SUFFIX
-from aot.student.session import open_session
-from aot.student.train import make_trainer
-from aot.student.trainer import StepMetrics
+from aot.student.model.base import resolve_base
+from aot.student.rows.lessons import LESSONS
+from aot.student.rows.rendering import MODE_SUFFIX
+from aot.student.train.arm import make_trainer
+from aot.student.train.guards import StopFlag
+from aot.student.train.session import open_session
+from aot.student.train.trainer import StepMetrics
 
 NUM_ROWS, MOST_STEPS, WARM_UP = 600, 8, 5
 TRL_SIDE = Path(__file__).with_name("bench_text_trl.py")

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from aot.config import parse_config
+from aot.files.run_folder import RunFolder, publish_rows
 from aot.records import MediaRef, Question, Trace
-from aot.runs import RunFolder, publish_rows
-from aot.student.guards import StopFlag
-from aot.student.loss import two_term_loss
-from aot.student.session import Session, open_session
-from aot.student.train import make_trainer
-from aot.student.trainer import StepMetrics
-from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
+from aot.student.train.arm import make_trainer
+from aot.student.train.guards import StopFlag
+from aot.student.train.loss import two_term_loss
+from aot.student.train.session import Session, open_session
+from aot.student.train.trainer import StepMetrics
+from video_data.store.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
 
 NUM_CLIPS, FRAMES_EACH, SIZE_HW = 16, 24, (120, 160)
 RATIONALE = (

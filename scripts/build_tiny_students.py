@@ -30,13 +30,13 @@ from transformers import (
 )
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-from aot.rationale import PARTS, format_span, format_time
-from aot.wording import PHRASES, template_words
-from video_data.datasets.kitchen_draw import ClipStyle, draw_step_frame, draw_style
-from video_data.datasets.kitchen_stories import random_segments
-from video_data.datasets.kitchen_world import ACTIONS, INGREDIENTS, RECIPES, STEP_LABELS, Recipe
+from aot.rationales.notation import PARTS, format_span, format_time
+from aot.rationales.wording import PHRASES, template_words
 from video_data.datasets.rows import SegmentRow
-from video_data.sampling import uniform_times
+from video_data.decode.sampling import uniform_times
+from video_data.kitchen.pictures import ClipStyle, draw_step_frame, draw_style
+from video_data.kitchen.stories import random_segments
+from video_data.kitchen.world import ACTIONS, INGREDIENTS, RECIPES, STEP_LABELS, Recipe
 
 STEPS = {"video": 1600, "text": 4000}
 """Students and how many steps each is taught for."""

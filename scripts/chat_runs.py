@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from aot.config import RunConfig, parse_config
+from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Question, Trace
-from aot.runs import RunFolder, read_rows
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.families import FAMILIES, Granularity
 

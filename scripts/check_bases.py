@@ -506,7 +506,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="cases at once")
     options = parser.parse_args()
     os.environ.update({"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)})
-    FORKS.set_forkserver_preload(["aot.cli", "aot.pipeline.plan", "aot.student.bases"])
+    FORKS.set_forkserver_preload(["aot.cli", "aot.pipeline.commands.plan", "aot.student.model.base"])
     warm = FORKS.Process(target=print)  # the first one waits until all is imported
     warm.start()
     warm.join()

@@ -22,8 +22,8 @@ from pathlib import Path
 import yaml
 from chat_runs import chat_settings, doubled, server_process, written_rows
 
+from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Question
-from aot.runs import RunFolder, read_rows
 
 CONCURRENCY = 10
 

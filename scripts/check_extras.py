@@ -61,8 +61,8 @@ def use_video(work: Path) -> None:
 
 def use_teacher(work: Path) -> None:
     """One reply of a server on this machine, through the real client."""
+    from aot.chat.factory import open_chat
     from aot.chat.messages import ChatRequest, message
-    from aot.chat.opening import open_chat
     from aot.config import ChatConfig
 
     server = HTTPServer(("127.0.0.1", 0), _Says)
@@ -95,8 +95,8 @@ def use_report(work: Path) -> None:
     """A report of a run that has come as far as the core goes."""
     use_core(work)
     from aot.config import load_saved
+    from aot.files.run_folder import RunFolder
     from aot.pipeline.stages import report
-    from aot.runs import RunFolder
 
     run = RunFolder(work / "run")
     report(run, load_saved(run.config), lambda done, total: None)

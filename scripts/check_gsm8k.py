@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from aot.answers import find_answer, grade
-from aot.arithmetic import check_text
+from aot.rationales.arithmetic import check_text
 from aot.records import Question
 
 OTHERS = 20

@@ -18,8 +18,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.records import Question, Trace
-from aot.runs import RunFolder, read_rows, read_run_json
 
 LEARNED = ("lessons.jsonl", "labels.jsonl", "samples.jsonl", "kept.jsonl", "rounds.json")
 """What the arms of a text run learn from, and how it came about."""

@@ -22,8 +22,8 @@ from quirk_server import QUIRKS, Quirk
 
 from aot.config import parse_config
 from aot.errors import GuardStop
+from aot.files.run_folder import RunFolder, read_run_json
 from aot.pipeline import run_stages
-from aot.runs import RunFolder, read_run_json
 from text_cot.datasets.toy_math import draw_toy_math
 
 MOST_CALLS = 1.1

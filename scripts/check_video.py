@@ -24,12 +24,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from video_data.budgets import Budgets
+from video_data.decode.budgets import Budgets
+from video_data.decode.facts import ClipFacts, DecodedFrames
+from video_data.decode.sandbox import probe_safely, read_frames_safely
 from video_data.errors import VideoError
-from video_data.facts import ClipFacts, DecodedFrames
-from video_data.prepare import decode_clips
-from video_data.sandbox import probe_safely, read_frames_safely
-from video_data.shards import FrameStore
+from video_data.store.prepare import decode_clips
+from video_data.store.shards import FrameStore
 
 ENDINGS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".flv", ".gif", ".mpg", ".m4v", ".ogv", ".wmv"}
 SIDE = 24

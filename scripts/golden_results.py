@@ -17,8 +17,8 @@ from pydantic import Field
 from safetensors.numpy import load_file
 
 from aot.errors import RunError
+from aot.files.run_folder import RunFolder, read_run_json, whole_lines
 from aot.records import Record
-from aot.runs import RunFolder, read_run_json, whole_lines
 
 Rows = list[tuple[str, str]]
 """Ids with their text, in the order of the file; an id may come twice."""

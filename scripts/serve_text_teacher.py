@@ -56,7 +56,7 @@ def distilled(out: Path, *, steps: int) -> Path:
     config = write_config(out / f"distil-{steps}.yaml", settings)
     for stage in ("prepare", "generate", "filter", "train"):
         aot(stage, config)
-    from aot.student.loading import load_student
+    from aot.student.model.loading import load_student
 
     student = load_student("tiny-text", adapter=out / f"run-{steps}" / "student" / "pre", config=StudentConfig())
     student.model.save_pretrained(folder)

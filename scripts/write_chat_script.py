@@ -12,8 +12,8 @@ from pathlib import Path
 from chat_runs import chain_of
 
 from aot.config import load_config
+from aot.seeds import draw
 from text_cot.datasets.toy_math import draw_toy_math
-from text_cot.draws import draw
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "text" / "chat_math_tiny.yaml"
 SAMPLES = 2

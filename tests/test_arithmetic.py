@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from aot.arithmetic import check_text, find_amounts, find_equations, read_amount
+from aot.rationales.arithmetic import check_text, find_amounts, find_equations, read_amount
 
 
 def holds(text: str) -> list[bool | None]:

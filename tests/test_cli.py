@@ -146,8 +146,8 @@ def test_a_signal_during_a_verb_that_keeps_nothing_does_not_say_that_it_does(tmp
     program = f"""
 import os, sys
 sys.argv[1:] = ["probe", {str(ROOT / "README.md")!r}]
-import aot.cli, aot.pipeline.clips
-aot.pipeline.clips.probe_clip = lambda *a, **k: os.kill(os.getpid(), {int(signal.SIGTERM)})
+import aot.cli, aot.pipeline.commands.clips
+aot.pipeline.commands.clips.probe_clip = lambda *a, **k: os.kill(os.getpid(), {int(signal.SIGTERM)})
 aot.cli.main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -211,7 +211,7 @@ def test_words_that_a_stream_cannot_say_are_escaped(encoding: str, tmp_path: Pat
 
 
 def test_a_question_in_another_encoding_than_the_terminals_is_asked(tmp_path: Path) -> None:
-    from video_data.datasets.toy_kitchen import draw_toy_kitchen
+    from video_data.kitchen.dataset import draw_toy_kitchen
 
     draw_toy_kitchen(tmp_path, seed=0, counts={"train": 1, "test": 0, "test_ood": 0}, workers=1)
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -5,7 +5,7 @@ import pytest
 from aot.config import RESERVED_ARMS, RunConfig, differing_keys, dump_config, load_config, parse_config
 from aot.errors import ConfigError
 from aot.evaluation.baselines import BASELINES
-from aot.pipeline.plan import plan_lines
+from aot.pipeline.commands.plan import plan_lines
 
 MINIMAL = "data: {dataset: toy_kitchen}\n"
 TEXT = (

@@ -14,11 +14,11 @@ import pytest
 
 from aot.config import load_config
 from aot.display import PlainFormatter, clean, clean_json, one_line
+from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows, read_rows, set_stage
 from aot.pipeline.evaluate import plan_predictors
 from aot.records import Prediction, Question
 from aot.reporting.markdown import code, markdown_text, yaml_value
-from aot.runs import RunFolder, publish, publish_json, publish_rows, read_rows, set_stage
-from video_data.datasets.toy_kitchen import draw_toy_kitchen
+from video_data.kitchen.dataset import draw_toy_kitchen
 
 ROOT = Path(__file__).parents[1]
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")

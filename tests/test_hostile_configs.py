@@ -14,8 +14,8 @@ from aot.chat.scripted import ScriptedChat
 from aot.config import load_config, parse_config
 from aot.config.strict_yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
 from aot.errors import ConfigError
-from aot.pipeline.plan import plan_lines
-from aot.teacher.tools.appearance import load_appearance
+from aot.pipeline.commands.plan import plan_lines
+from aot.teacher.tools.pixels.appearance import load_appearance
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MINIMAL = "data: {dataset: toy_kitchen}\n"

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from aot import lease
 from aot.errors import GuardStop, RunError
-from aot.lease import Holder, Lease, check_lease, hold, look, working_under
-from aot.runs import RunFolder, publish
+from aot.files import lease
+from aot.files.lease import Holder, Lease, check_lease, hold, look, working_under
+from aot.files.run_folder import RunFolder, publish
 
 ROOT = Path(__file__).parents[1]
 RACER = """
 import os, sys
 from pathlib import Path
 from aot.errors import RunError
-from aot.lease import hold
+from aot.files.lease import hold
 path = Path(sys.argv[1])
 print("ready", flush=True)
 os.read(int(sys.argv[3]), 1)  # ends for all at once

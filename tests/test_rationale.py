@@ -1,4 +1,4 @@
-from aot.rationale import PARTS, Quoted, parse_rationale, parse_span
+from aot.rationales.notation import PARTS, Quoted, parse_rationale, parse_span
 
 TEXT = """Identify: the next step after 9.6s is asked.
 Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1].

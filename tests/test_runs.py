@@ -9,8 +9,7 @@ import pytest
 from aot import STAGES
 from aot.config import RunConfig, load_config
 from aot.errors import RunError, SourceError
-from aot.records import Refusal
-from aot.runs import (
+from aot.files.run_folder import (
     RunFolder,
     append_row,
     missing_files,
@@ -25,6 +24,7 @@ from aot.runs import (
     set_stage,
     stage_done,
 )
+from aot.records import Refusal
 
 
 def refusal(item: str) -> Refusal:
@@ -91,7 +91,7 @@ def test_full_disk_is_a_clear_error_and_keeps_the_old_file(tmp_path: Path) -> No
     publish(path, b"old")
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from aot.runs import publish; from aot.errors import GuardStop\n"
+        "from aot.files.run_folder import publish; from aot.errors import GuardStop\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: publish(Path(sys.argv[1]), b'x' * 5000)\n"
@@ -194,7 +194,7 @@ def test_what_a_killed_publication_left_is_swept_by_the_next_one(tmp_path: Path)
 def test_kill_while_appending_loses_at_most_the_last_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     program = (
-        "import sys; from pathlib import Path; from aot.runs import open_append, append_row\n"
+        "import sys; from pathlib import Path; from aot.files.run_folder import open_append, append_row\n"
         "from aot.records import Refusal\n"
         "file = open_append(Path(sys.argv[1])); i = 0\n"
         "while True:\n"

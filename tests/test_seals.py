@@ -8,12 +8,12 @@ import pytest
 from aot import pipeline
 from aot.config import RunConfig, load_config
 from aot.errors import RunError
-from aot.evaluation.cells import odd_rows
+from aot.evaluation.groups import odd_rows
+from aot.files.run_folder import RunFolder, publish_json, read_run_json, set_stage, stage_done, start_stage
+from aot.files.seals import check_seals, publish_once, read_seals
 from aot.pipeline import num_refused, run_stages
-from aot.pipeline.status import refusal_lines
+from aot.pipeline.commands.status import refusal_lines
 from aot.records import Prediction, Refusal
-from aot.runs import RunFolder, publish_json, read_run_json, set_stage, stage_done, start_stage
-from aot.seals import check_seals, publish_once, read_seals
 
 CONFIG = Path(__file__).parents[1] / "configs" / "text" / "tiny_math_tiny.yaml"
 SMALL = ("data.math={train: 12, test: 4, test_ood: 2}", "evaluate.splits=[test]")

@@ -23,26 +23,26 @@ from aot.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
-SHARED = tuple(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse", "sharding"))
+SHARED = (*(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")), "aot.generate.sharding")
 STAGES = {
-    "video": ("aot.pipeline.prepare", "aot.teacher.runner", "aot.pipeline.video", *SHARED),
-    "text": ("text_cot.prepare", "text_cot.generate", "text_cot.training", *SHARED),
+    "video": ("aot.pipeline.prepare", "aot.generate.video_run", "aot.pipeline.video", *SHARED),
+    "text": ("text_cot.prepare", "aot.generate.text_run", "aot.arms.text_train", *SHARED),
 }
 """Where the stages of each door begin."""
 BY_OTHER_MEANS = {
-    "frames.max_file_mb": "video_data.budgets.Budgets.of",
+    "frames.max_file_mb": "video_data.decode.budgets.Budgets.of",
     "frames.max_pixels": "as above",
     "frames.max_frames": "as above",
     "frames.max_duration_s": "as above",
     "frames.max_streams": "as above",
     "frames.max_gigapixels": "as above",
-    "teacher.tools.ask": "aot.teacher.tools.choosing asks ToolsConfig.behind",
+    "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
     "train.arms.max_steps": "aot.student asks RunConfig.steps_of",
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
 }
 BACKENDS = {
-    "openai": ("aot.chat.openai", "aot.chat.keys"),
+    "openai": ("aot.chat.server.openai", "aot.chat.server.keys"),
     "local": ("aot.chat.local",),
     "scripted": ("aot.chat.scripted",),
 }

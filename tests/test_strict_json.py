@@ -8,18 +8,18 @@ import pytest
 
 from aot.chat.scripted import ScriptedChat
 from aot.errors import AotError
-from aot.pipeline.clips import read_annotations
-from aot.pipeline.status import status_lines
+from aot.files.run_folder import RunFolder, read_rows, read_run_json
+from aot.files.seals import check_seals
+from aot.files.strict_json import parse_json
+from aot.files.traces import read_traces, solved_ids
+from aot.pipeline.commands.clips import read_annotations
+from aot.pipeline.commands.status import status_lines
 from aot.records import Trace
 from aot.reporting.load import load_run
-from aot.runs import RunFolder, read_rows, read_run_json
-from aot.seals import check_seals
-from aot.strict_json import parse_json
-from aot.student.adapter import is_done
-from aot.student.checkpoints import read_manifest
-from aot.student.contract import read_contract
-from aot.teacher.tools.appearance import load_appearance
-from aot.traces import read_traces, solved_ids
+from aot.student.model.adapter import is_done
+from aot.student.model.contract import read_contract
+from aot.student.train.checkpoints import read_manifest
+from aot.teacher.tools.pixels.appearance import load_appearance
 
 DEEP = "[" * 200_000
 HOSTILE = {

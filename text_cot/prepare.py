@@ -7,8 +7,8 @@ from pathlib import Path
 from aot.answers import check_packages
 from aot.config import RunConfig
 from aot.errors import ConfigError, SourceError
+from aot.files.run_folder import RunFolder, publish_rows
 from aot.records import ClipAnnotation
-from aot.runs import RunFolder, publish_rows
 from text_cot.datasets.layouts import FileKind
 from text_cot.datasets.source import TextSource
 from text_cot.datasets.toy_math import draw_toy_math

@@ -4,11 +4,11 @@
 that hold math-verify and reasoning-gym. `python -m aot.answers` prints the error rates on the folder's own case table.
 """
 
-from aot.answers.closed import RIGHT_IOU, iou
 from aot.answers.exact import NUMBER_WORDS
 from aot.answers.finding import find_answer
 from aot.answers.forms import FoundAnswer, Grade, ParsedAnswer
 from aot.answers.grading import check_packages, compare_answers, grade, is_right, mixed_options, parse_answer, verifies
+from aot.answers.kinds.choices import RIGHT_IOU, iou
 from aot.answers.workers import stop_workers
 
 __all__ = [

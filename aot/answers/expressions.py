@@ -9,7 +9,7 @@ import re
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
 from aot.answers.forms import Grade, ParsedAnswer
-from aot.answers.matrices import rows_of, with_matrices
+from aot.answers.kinds.matrices import rows_of, with_matrices
 from aot.answers.workers import ask_worker
 from aot.records import Question
 

@@ -10,11 +10,15 @@ from importlib.util import find_spec
 from itertools import zip_longest
 from string import ascii_uppercase
 
-from aot.answers import amounts, closed, expressions, groups, numeric, scored, times
-from aot.answers.bare import bare_number, hedges, may_be_algebra
-from aot.answers.contest import compare_contest
+from aot.answers import expressions, scored
 from aot.answers.finding import plain
 from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
+from aot.answers.kinds import choices as closed
+from aot.answers.kinds import collections as groups
+from aot.answers.kinds import numeric, times
+from aot.answers.kinds import quantities as amounts
+from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra
+from aot.answers.kinds.contest import compare_contest
 from aot.answers.workers import one_deadline
 from aot.errors import MissingPackageError, SourceError
 from aot.records import AnswerType, Question, Trace

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.spend import claim_part, release_part
+from aot.files.run_folder import append_row, open_append
 from aot.records import Record
-from aot.runs import append_row, open_append
 
 _BEFORE_KEY, _KEY_LENGTH = b'{"key":"', 32
 _OFFSET_BITS = 48

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
-from aot.chat.retries import MENDING
+from aot.chat.server.retries import MENDING
 from aot.display import counted
 from aot.errors import PASSING, UNPROVEN, GuardStop
 from aot.records import Trace

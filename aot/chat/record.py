@@ -7,7 +7,7 @@ from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.scripted import TapedError, TapedLine
 from aot.errors import ChatError
-from aot.runs import append_row, open_append
+from aot.files.run_folder import append_row, open_append
 
 
 class RecordingChat:

@@ -16,8 +16,8 @@ from aot.chat.messages import ChatUsage
 from aot.config import ChatConfig, PricesConfig
 from aot.display import counted
 from aot.errors import GuardStop
+from aot.files.run_folder import RunFolder, append_row, open_append, read_rows
 from aot.records import Record
-from aot.runs import RunFolder, append_row, open_append, read_rows
 
 _LOOK_EVERY_S = 1.0
 _REPLIED = (b"ok", b"truncated", b"empty")

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from aot.evaluation.cells import ALL, Cell, Graded, answer_rows, kind_groups
+from aot.evaluation.groups import ALL, Cell, Graded, answer_rows, kind_groups
 from aot.evaluation.intervals import Bootstrap, Interval, proportion
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import tokens_mean, tokens_per_correct

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aot.evaluation.baselines import NEXT_KINDS
+from aot.rationales.wording import phrase_key
 from aot.records import Prediction, Question
-from aot.wording import phrase_key
 
 NO_ANSWER = "(no answer)"
 OTHER = "(other words)"

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 
 from aot.answers import iou
-from aot.rationale import Claim, parse_rationale
+from aot.rationales.notation import Claim, parse_rationale
+from aot.rationales.wording import phrase_key
 from aot.records import ClipAnnotation
-from aot.wording import phrase_key
 
 MIN_IOU = 0.5
 MIN_COVER = 0.5

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from aot.evaluation.cells import Cell
+from aot.evaluation.groups import Cell
 from aot.evaluation.intervals import Bootstrap, interval_of, proportion
 from aot.records import MetricRow, Question
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from aot.evaluation.baselines import BASELINES, NEXT_KINDS
 from aot.evaluation.calibration import confidences, expected_calibration_error
-from aot.evaluation.cells import Cell, CellKey, Group, answer_rows, grade_all, make_cells
 from aot.evaluation.grounding import claim_supports, known_labels
+from aot.evaluation.groups import Cell, CellKey, Group, answer_rows, grade_all, make_cells
 from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import tokens_per_correct

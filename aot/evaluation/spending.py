@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from aot.evaluation.cells import ALL, Cell
+from aot.evaluation.groups import ALL, Cell
 from aot.evaluation.intervals import Bootstrap, interval_of, proportion
 from aot.records import MetricRow
 

@@ -1,10 +1,10 @@
 """Does the arithmetic of a chain hold, and do wrong answers come from a wrong step?
 
-Every equation that can be read in a reply is worked out again (aot.arithmetic). Measured is whether what is written is
-true as written; a step that is left out, or true but beside the point, goes unseen. A wrong answer in a chain with a
-wrong step need not come from it, so it is counted twice: where there is a wrong step at all, and where the result of
-the first one goes on, into a later equation (the next one of `a = b = c` too) or into the answer itself. A wrong
-answer without a wrong step has another cause, such as a wrong plan.
+Every equation that can be read in a reply is worked out again (aot.rationales.arithmetic). Measured is whether what
+is written is true as written; a step that is left out, or true but beside the point, goes unseen. A wrong answer in a
+chain with a wrong step need not come from it, so it is counted twice: where there is a wrong step at all, and where
+the result of the first one goes on, into a later equation (the next one of `a = b = c` too) or into the answer
+itself. A wrong answer without a wrong step has another cause, such as a wrong plan.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aot.arithmetic import find_equations, read_amount
-from aot.evaluation.cells import Cell
+from aot.evaluation.groups import Cell
 from aot.evaluation.intervals import proportion
+from aot.rationales.arithmetic import find_equations, read_amount
 from aot.records import MetricRow, Prediction
 
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from aot.config import ArmConfig
-from aot.evaluation.cells import ALL, Cell, CellKey, answer_rows, grade_all, kind_groups, make_cells
-from aot.evaluation.gaps import gap_rows
+from aot.evaluation.groups import ALL, Cell, CellKey, answer_rows, grade_all, kind_groups, make_cells
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.memorisation import Nearest, memorisation_rows, nearness
+from aot.evaluation.mode_use import thought_rows
+from aot.evaluation.ood_gap import gap_rows
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import budget_rows, budgets, tokens_mean, tokens_per_correct
 from aot.evaluation.steps import step_rows
-from aot.evaluation.thoughts import thought_rows
 from aot.records import MetricRow, Prediction, Question
 
 

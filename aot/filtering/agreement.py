@@ -4,9 +4,9 @@ import re
 
 from aot.answers import NUMBER_WORDS, ParsedAnswer, compare_answers, find_answer, parse_answer
 from aot.filtering.subject import Subject
-from aot.rationale import SPAN
+from aot.rationales.notation import SPAN
+from aot.rationales.wording import phrase_key
 from aot.records import Verdict
-from aot.wording import phrase_key
 
 _INTEGER = re.compile(r"(?<![\d.\w\[])\d+(?![\d.\w\]])")
 

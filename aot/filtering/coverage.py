@@ -1,10 +1,10 @@
 """Drops rationales that leave out a step, an event or a text which the answer rests on."""
 
-from aot.facts import Finding, Quote, names_phrase
 from aot.filtering.subject import Subject
-from aot.rationale import Claim, Quoted
+from aot.rationales.findings import Finding, Quote, names_phrase
+from aot.rationales.notation import Claim, Quoted
+from aot.rationales.wording import phrase_key, quotable
 from aot.records import Verdict
-from aot.wording import phrase_key, quotable
 
 
 def coverage(subject: Subject) -> Verdict:

@@ -10,7 +10,17 @@ sentences that cite it, and against whoever denies it.
 from collections.abc import Iterable
 from itertools import pairwise
 
-from aot.facts import (
+from aot.filtering.prose import (
+    COUNTS,
+    INSTRUCTION_WORDS,
+    as_notation,
+    heard,
+    is_connecting,
+    joined_as_said,
+)  # fmt: skip
+from aot.filtering.prose_order import clauses, places, prose_order_problem
+from aot.filtering.subject import NOTATION_WORDS, Subject
+from aot.rationales.findings import (
     Finding,
     Quote,
     affirms,
@@ -25,19 +35,9 @@ from aot.facts import (
     sought,
     strings_of,
 )
-from aot.filtering.prose import (
-    COUNTS,
-    INSTRUCTION_WORDS,
-    as_notation,
-    heard,
-    is_connecting,
-    joined_as_said,
-)  # fmt: skip
-from aot.filtering.prose_order import clauses, places, prose_order_problem
-from aot.filtering.subject import NOTATION_WORDS, Subject
-from aot.rationale import MOMENT, SPAN, Claim, Quoted
+from aot.rationales.notation import MOMENT, SPAN, Claim, Quoted
+from aot.rationales.wording import DENIALS, phrase_key, quotable, stem, stems_of
 from aot.records import Step, Verdict
-from aot.wording import DENIALS, phrase_key, quotable, stem, stems_of
 
 _DENIALS = frozenset({"no", "not"})
 

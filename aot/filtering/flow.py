@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from aot.answers import NUMBER_WORDS
-from aot.arithmetic import Amount, Equation, find_amounts, read_amount
 from aot.filtering.orders import order_problem
 from aot.filtering.subject import Subject
+from aot.rationales.arithmetic import Amount, Equation, find_amounts, read_amount
 from aot.records import Verdict
 
 _WORD_VALUES = {

@@ -7,8 +7,8 @@ from functools import lru_cache
 from aot.filtering.common_words import COMMON_WORDS
 from aot.filtering.flow import is_strict
 from aot.filtering.subject import Subject
-from aot.filtering.text_chain import without_notes
-from aot.rationale import without_quotes
+from aot.rationales.notation import without_quotes
+from aot.rationales.text_chain import without_notes
 from aot.records import Verdict
 
 _BROKEN = re.compile(

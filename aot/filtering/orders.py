@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from aot.filtering.text_chain import TextChain
+from aot.rationales.text_chain import TextChain
 
 Pair = tuple[str, str]
 """(above, below)."""

@@ -11,10 +11,10 @@ from functools import cache, lru_cache
 from itertools import pairwise
 
 from aot.answers import NUMBER_WORDS
-from aot.facts import is_text
 from aot.filtering.connecting_words import CONNECTING_WORDS
+from aot.rationales.findings import is_text
+from aot.rationales.wording import stem
 from aot.records import Step
-from aot.wording import stem
 
 COUNTS = {**{word: str(number) for word, number in NUMBER_WORDS.items()}, "once": "1", "twice": "2", "thrice": "3"}
 INSTRUCTION_WORDS = frozenset(

@@ -4,8 +4,8 @@ import re
 from itertools import pairwise
 
 from aot.filtering.subject import Subject
-from aot.rationale import CITATION, Claim
-from aot.wording import phrase_key
+from aot.rationales.notation import CITATION, Claim
+from aot.rationales.wording import phrase_key
 
 _CITED = re.compile(rf"(?:{CITATION.pattern}[\s,]*)+(?<=\])")
 _FORWARD = re.compile(r"\b(?:before|then|followed by|precedes?|preceded|and after that|and next|later)\b")

@@ -3,8 +3,8 @@
 from operator import eq
 
 from aot.filtering.subject import Subject
-from aot.filtering.text_chain import without_notes
-from aot.rationale import QUOTE
+from aot.rationales.notation import QUOTE
+from aot.rationales.text_chain import without_notes
 from aot.records import Verdict
 
 NGRAM = 4

@@ -1,7 +1,7 @@
 """Drops text chains with an equation that does not hold."""
 
-from aot.arithmetic import check_equations
 from aot.filtering.subject import Subject
+from aot.rationales.arithmetic import check_equations
 from aot.records import Verdict
 
 

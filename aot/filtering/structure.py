@@ -3,7 +3,7 @@
 import re
 
 from aot.filtering.subject import Subject
-from aot.rationale import PARTS
+from aot.rationales.notation import PARTS
 from aot.records import Verdict
 
 _HEADING = re.compile(r"#+ .*|\*\*[^*]+\*\*:?|[^\W\d][^:.\n]*:")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from aot.config import FilterConfig
-from aot.facts import (
+from aot.filtering.prose import as_notation
+from aot.rationales.findings import (
     Finding,
     Quote,
     asked_event,
@@ -21,11 +22,10 @@ from aot.facts import (
     relied_on_quotes,
     strings_of,
 )
-from aot.filtering.prose import as_notation
-from aot.filtering.text_chain import TextChain, parse_chain
-from aot.rationale import Rationale, outside_quotes, parse_rationale, without_quotes
+from aot.rationales.notation import Rationale, outside_quotes, parse_rationale, without_quotes
+from aot.rationales.text_chain import TextChain, parse_chain
+from aot.rationales.wording import phrase_key, template_words
 from aot.records import Question, Step, TimeSpan, Trace, Verdict
-from aot.wording import phrase_key, template_words
 
 NOTATION_WORDS = frozenset(word.casefold() for word in template_words()) | {"a", "an", "and", "of", "s"}
 """Words that claim nothing by themselves."""

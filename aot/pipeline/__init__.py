@@ -12,12 +12,8 @@ from aot import STAGES
 from aot.config import RunConfig
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
-from aot.lease import Lease
-from aot.pipeline.gates import check_gate
-from aot.pipeline.progress import StageProgress
-from aot.pipeline.sharding import generate_shard, holding, prepared_run, require_idle_shards, require_shards
-from aot.pipeline.status import ODD_PREDICTIONS
-from aot.runs import (
+from aot.files.lease import Lease
+from aot.files.run_folder import (
     DISK_FULL,
     RunFolder,
     changed_settings,
@@ -30,7 +26,11 @@ from aot.runs import (
     start_stage,
     write_error,
 )
-from aot.seals import check_seals, stage_seals, unsealed_stages
+from aot.files.seals import check_seals, stage_seals, unsealed_stages
+from aot.generate.sharding import generate_shard, holding, prepared_run, require_idle_shards, require_shards
+from aot.pipeline.commands.status import ODD_PREDICTIONS
+from aot.pipeline.gates import check_gate
+from aot.pipeline.progress import StageProgress
 from video_data.errors import VideoError
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def run_stages(
         _require_earlier(run, stages[0])
     finished = all(stage_done(run, stage) for stage in stages)
     if not finished:
-        from aot.pipeline.inputs import check_inputs  # here, because a finished run needs none of it
+        from aot.pipeline.commands.inputs import check_inputs  # here, because a finished run needs none of it
 
         check_inputs(config, run)
     if finished and not os.access(run.root, os.W_OK):
@@ -128,7 +128,7 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
     """
     if tuple(stages) != ("generate",):
         raise ConfigError("run.shard is for `aot generate` only; leave it out for every other stage")
-    from aot.pipeline.inputs import check_inputs
+    from aot.pipeline.commands.inputs import check_inputs
 
     run = prepared_run(config, config_path=config_path)
     check_inputs(config, run)
@@ -219,10 +219,10 @@ def _text_function(stage: str) -> Stage:
 
         return prepare
     if stage == "generate":
-        from text_cot.generate import generate
+        from aot.generate.text_run import generate
 
         return generate
-    from text_cot.training import train
+    from aot.arms.text_train import train
 
     return train
 

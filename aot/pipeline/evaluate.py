@@ -14,15 +14,15 @@ from typing import Literal
 
 from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
 from aot.evaluation.baselines import baseline_predictions
-from aot.evaluation.cells import odd_rows
+from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.spending import cut_sentences
 from aot.evaluation.text_metrics import compute_text_metrics
-from aot.pipeline.status import odd_line
+from aot.files.run_folder import RunFolder, publish_json, publish_rows, read_rows
+from aot.files.seals import publish_once
+from aot.files.traces import first_traces
+from aot.pipeline.commands.status import odd_line
 from aot.records import ClipAnnotation, Lesson, MetricRow, Prediction, PromptMode, Question, Trace
-from aot.runs import RunFolder, publish_json, publish_rows, read_rows
-from aot.seals import publish_once
-from aot.traces import first_traces
 
 log = logging.getLogger(__name__)
 Mode = PromptMode | Literal["likelihood"]
@@ -129,7 +129,7 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
 def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
     """Text arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
     # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.lessons import LESSONS
+    from aot.student.rows.lessons import LESSONS
 
     paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
     return {
@@ -182,13 +182,13 @@ def _predict(
 ) -> Iterator[int]:
     """Publish the predictions of each predictor; yields how many are done. All share one cache of processed frames."""
     # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.frames import FramePixels, FrameSource
-    from aot.student.loading import load_student
-    from aot.student.predict import predict
+    from aot.student.answer.predict import predict
+    from aot.student.model.loading import load_student
+    from aot.student.rows.frames import FramePixels, FrameSource
 
     store: FrameSource | None = None
     if config.door == "video":
-        from video_data.shards import FrameStore
+        from video_data.store.shards import FrameStore
 
         store = FrameStore(run.frames)
     pixels: FramePixels | None = None

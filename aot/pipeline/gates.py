@@ -13,10 +13,10 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from aot.config import RunConfig
 from aot.errors import GuardStop, SourceError
-from aot.failures import FailedTraces, clipped, failure_lines
+from aot.files.run_folder import RunFolder, read_rows, read_run_json, set_stage
 from aot.filtering.chain import Funnel
+from aot.generate.failures import FailedTraces, clipped, failure_lines
 from aot.records import Record, Verdict
-from aot.runs import RunFolder, read_rows, read_run_json, set_stage
 
 log = logging.getLogger(__name__)
 LISTED = 3

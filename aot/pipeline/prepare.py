@@ -15,13 +15,13 @@ from aot.config import RunConfig
 from aot.config.data import ANNOTATED_DATASETS
 from aot.display import counted
 from aot.errors import SourceError
+from aot.files.run_folder import RunFolder, publish_rows
 from aot.pipeline.source import clips_root, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
-from aot.runs import RunFolder, publish_rows
-from video_data.budgets import Budgets
 from video_data.datasets.rows import MAX_QUESTION_CHARS, AnnotationRow, QuestionRow
 from video_data.datasets.strict_jsonl import RowProblem
-from video_data.shards import FrameStore
+from video_data.decode.budgets import Budgets
+from video_data.store.shards import FrameStore
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -32,7 +32,7 @@ NEAR_DUPLICATE_BITS = 0.06
 def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
     """Publish questions, annotations, refusals and frame shards; returns their counts."""
     from video_data.datasets.plain import check_windows
-    from video_data.prepare import decode_clips
+    from video_data.store.prepare import decode_clips
 
     source = usable_source(config, run)
     for note in source.notes:
@@ -83,7 +83,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
 
 
 def _draw(config: RunConfig, run: RunFolder, progress: Progress) -> None:
-    from video_data.datasets.toy_kitchen import draw_toy_kitchen
+    from video_data.kitchen.dataset import draw_toy_kitchen
 
     draw_toy_kitchen(
         clips_root(config, run),
@@ -156,7 +156,7 @@ def _near_duplicates(store: FrameStore, rows: Sequence[AnnotationRow | QuestionR
 
     Clips that are only annotated count too: their annotations reach the teacher.
     """
-    from video_data.fingerprint import near_duplicate_pairs
+    from video_data.decode.fingerprint import near_duplicate_pairs
 
     decoded = set(store.uris())
     splits = {row.uri: row.split for row in rows if row.uri in decoded}

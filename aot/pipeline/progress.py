@@ -14,8 +14,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aot.lease import CHECK_S, check_lease
-from aot.runs import RunFolder, set_stage
+from aot.files.lease import CHECK_S, check_lease
+from aot.files.run_folder import RunFolder, set_stage
 
 LINE_EVERY_S = 30.0
 STATUS_EVERY_S = 2.0

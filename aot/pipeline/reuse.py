@@ -13,8 +13,8 @@ from pathlib import Path
 
 from aot.config import RunConfig, differing_keys, load_saved
 from aot.errors import RunError
-from aot.runs import PUBLISHED, RunFolder, read_run_json, set_stage, stage_done, write_error
-from aot.seals import BESIDE, check_seals
+from aot.files.run_folder import PUBLISHED, RunFolder, read_run_json, set_stage, stage_done, write_error
+from aot.files.seals import BESIDE, check_seals
 
 log = logging.getLogger(__name__)
 SHAPED_BY = {

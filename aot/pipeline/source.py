@@ -9,8 +9,8 @@ from typing import Literal
 from aot.config import DataConfig, EvaluateConfig, RunConfig
 from aot.config.data import ANNOTATED_DATASETS
 from aot.errors import ConfigError, SourceError
+from aot.files.run_folder import RunFolder
 from aot.records import Question
-from aot.runs import RunFolder
 from video_data.datasets.rows import AnnotationRow, QuestionRow, Refused, RefusedRow, refused_words
 
 
@@ -34,7 +34,7 @@ def read_source(config: RunConfig, run: RunFolder) -> Source:
     """
     data = config.data
     if data.dataset == "toy_kitchen":
-        from video_data.datasets.toy_kitchen import plan_toy_kitchen
+        from video_data.kitchen.dataset import plan_toy_kitchen
 
         toy = plan_toy_kitchen(clips_root(config, run), seed=config.seed, counts=toy_counts(config))
         return Source(toy.questions, toy.annotations, toy.clips)

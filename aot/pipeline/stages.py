@@ -7,13 +7,13 @@ from contextlib import closing, nullcontext
 import numpy as np
 
 from aot.chat.client import ChatModel
-from aot.chat.judge import ChatJudge, in_order
-from aot.chat.opening import open_chat
+from aot.chat.factory import open_chat
 from aot.config import RunConfig
+from aot.files.run_folder import RunFolder, append_row, publish, publishing, read_rows
+from aot.files.traces import read_faults, read_traces
 from aot.filtering.chain import Funnel, FunnelCounter, Judge, Judged, run_filters
+from aot.filtering.judge import ChatJudge, in_order
 from aot.records import Question, Verdict
-from aot.runs import RunFolder, append_row, publish, publishing, read_rows
-from aot.traces import read_faults, read_traces
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -101,8 +101,8 @@ def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, i
 
 def _write_video_report(run: RunFolder, config: RunConfig) -> None:
     from aot.reporting.report import write_report
-    from video_data.sampling import nearest_indices
-    from video_data.shards import FrameStore
+    from video_data.decode.sampling import nearest_indices
+    from video_data.store.shards import FrameStore
 
     store = FrameStore(run.frames)
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from aot.config import RunConfig
 from aot.errors import GuardStop
+from aot.files.run_folder import RunFolder, read_rows
+from aot.generate.video_run import generate as generate_traces
 from aot.records import Trace
-from aot.runs import RunFolder, read_rows
-from aot.teacher.runner import generate as generate_traces
 
 Progress = Callable[[int, int], None]
 
@@ -22,7 +22,7 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
     Raises:
         GuardStop: an arm is to learn rationales, and no trace was kept; before any arm is trained.
     """
-    from aot.student.train import train_arm
+    from aot.student.train.arm import train_arm
 
     eager = [arm.name for arm in config.train.arms if arm.learns_rationales]
     if eager and next(read_rows(run.kept, Trace), None) is None:

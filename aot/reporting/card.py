@@ -4,6 +4,7 @@ from collections import Counter
 
 from aot.config import ArmConfig, RunConfig
 from aot.display import counted
+from aot.files.run_folder import RunFolder, publish
 from aot.reporting.chat_costs import settings_sentence, spend_rows
 from aot.reporting.licence import licence_of
 from aot.reporting.load import SAW_NONE, RunData, load_run
@@ -13,7 +14,6 @@ from aot.reporting.report import render
 from aot.reporting.tables import headline_rows, honest_sentences, roles, warning_sentences, what_arm
 from aot.reporting.text_results import results_of
 from aot.reporting.text_tables import answer_grid, text_sentences, transfer_grids
-from aot.runs import RunFolder, publish
 
 DISCLOSURE = (
     "Answers of this model come from {what}. They can be wrong while sounding sure; any high-stakes use needs review "

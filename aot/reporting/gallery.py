@@ -6,13 +6,13 @@ from pathlib import Path
 
 from aot.config import FilterConfig
 from aot.evaluation.scoring import score
+from aot.files.run_folder import RunFolder
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.records import Prediction, Question, Trace, Verdict
 from aot.reporting.load import RunData, rows_or_none
 from aot.reporting.panels import Panel, PanelSource, make_panel
 from aot.reporting.thumbs import ThumbBook
-from aot.runs import RunFolder
 
 Key = tuple[str, int]
 """Question id and sample index of a trace."""

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from aot.config import NO_FRAMES, ArmConfig
 from aot.errors import SourceError
+from aot.files.run_folder import RunFolder, read_rows
+from aot.files.strict_json import parse_json, read_json
+from aot.files.traces import read_faults
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
-from aot.runs import RunFolder, read_rows
-from aot.strict_json import parse_json, read_json
-from aot.traces import read_faults
 
 Row = TypeVar("Row", bound=BaseModel)
 Json = dict[str, Any]

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aot.evaluation.cells import MODES
+from aot.evaluation.groups import MODES
 from aot.evaluation.scoring import score
-from aot.rationale import CITATION, PARTS, parse_rationale, sentences_of
+from aot.rationales.notation import CITATION, PARTS, parse_rationale, sentences_of
 from aot.records import ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
 from aot.reporting.charts import Drawing, timeline
 from aot.reporting.numbers import clip_text, short

@@ -10,6 +10,7 @@ from aot.config import RunConfig, dump_config
 from aot.display import clean
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS
+from aot.files.run_folder import RunFolder, publish
 from aot.reporting.chat_costs import HIDDEN, check_sentences, gpu_hours, settings_sentence, spend_rows
 from aot.reporting.filters import fault_rows, funnel_bars, planted_sentence, reason_bars, rejected_examples
 from aot.reporting.gallery import make_gallery
@@ -34,7 +35,6 @@ from aot.reporting.training import (
     reliability,
     stats_view,
 )
-from aot.runs import RunFolder, publish
 
 MAX_PICTURE_BYTES = 12 * 2**20
 """Pictures stop being embedded here, so that the page stays under 20 MB whatever the size of the gallery."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from aot.config import RunConfig, load_saved
+from aot.files.run_folder import RunFolder
 from aot.reporting.chat_costs import check_sentences, settings_sentence, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import cut_share, percent, plain, short, title
 from aot.reporting.tables import headline_kind, headline_rows, honest_sentences, warning_sentences
 from aot.reporting.text_results import Results, results_of
 from aot.reporting.text_tables import text_sentences
-from aot.runs import RunFolder
 
 MAX_ARM_LINES = 10
 MAX_TEXT_LINES = 14

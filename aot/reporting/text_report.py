@@ -7,6 +7,7 @@ the template engine's escaping.
 from typing import Any
 
 from aot.config import RunConfig
+from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.report import making_sections, render
 from aot.reporting.tables import roles
@@ -24,7 +25,6 @@ from aot.reporting.text_tables import (
     text_sentences,
     transfer_grids,
 )
-from aot.runs import RunFolder, publish
 
 
 def write_text_report(run: RunFolder, config: RunConfig) -> None:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from aot.config import ArmConfig, RunConfig
 from aot.display import counted
-from aot.evaluation.cells import ALL
+from aot.evaluation.groups import ALL
 from aot.records import MetricRow
 from aot.reporting.charts import interval_bar
 from aot.reporting.load import SAW_NONE, Learning, RunData

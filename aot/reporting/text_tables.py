@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from aot.evaluation.cells import ALL, MIDDLE
+from aot.evaluation.groups import ALL, MIDDLE
 from aot.evaluation.spending import budget_of
 from aot.records import THOUGHT_MODES
 from aot.reporting.charts import Drawing

@@ -14,16 +14,16 @@ from aot.errors import ParseError, ToolError
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
-from aot.teacher.kit import Budget, TeacherKit, open_models, with_models
+from aot.teacher.parts import Budget, TeacherKit, open_models, with_models
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS, make_tools
-from aot.teacher.tools.appearance import load_appearance
 from aot.teacher.tools.clipview import clip_view
-from aot.teacher.tools.looking import Looker
-from video_data.budgets import Budgets
-from video_data.facts import DecodedFrames
-from video_data.sandbox import sample_safely
+from aot.teacher.tools.pixels.appearance import load_appearance
+from aot.teacher.tools.pixels.matcher import Looker
+from video_data.decode.budgets import Budgets
+from video_data.decode.facts import DecodedFrames
+from video_data.decode.sandbox import sample_safely
 
 _RULES: tuple[tuple[str, str], ...] = (
     (r"\b(how often|how many times|how many|count)\b", "count"),

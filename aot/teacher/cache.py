@@ -15,8 +15,8 @@ from typing import IO, Self
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from aot.files.run_folder import append_row, open_append
 from aot.records import JsonDict, Record
-from aot.runs import append_row, open_append
 from aot.teacher.tools.clipview import ClipView
 
 _MOST_PARTS = 1 << 16

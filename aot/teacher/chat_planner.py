@@ -17,8 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from aot.chat.client import ChatModel
+from aot.chat.factory import sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, Message, Sampling, TextPart, WrittenCall, message
-from aot.chat.opening import sampling_of
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.config import ChatConfig
 from aot.errors import AotError, ParseError, ToolError
@@ -26,7 +26,7 @@ from aot.records import JsonDict, Question, Step, ToolCall
 from aot.teacher.answer_call import ANSWER, answer_form, answer_schema, read_answer
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Spent
 from aot.teacher.tools import openai_schema
-from aot.teacher.tools.choosing import AnyTool
+from aot.teacher.tools.registry import AnyTool
 
 MAX_RESULT_CHARS = 6000
 """A longer tool result is cut, and says so."""

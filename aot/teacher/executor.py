@@ -18,7 +18,7 @@ from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
 from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
-from aot.teacher.kit import TeacherKit
+from aot.teacher.parts import TeacherKit
 from aot.teacher.planner import BadCall, FinalAnswer, Spent
 from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView

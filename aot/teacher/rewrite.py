@@ -1,7 +1,7 @@
 """Who turns a finished trace into prose: the template, or a chat model that sees the steps and the answer they gave.
 
-The gold answer is shown to neither. What a chat model writes must have the four parts of aot/rationale.py and end with
-the trace's answer; the evidence filter then holds every claim of it to the tool results.
+The gold answer is shown to neither. What a chat model writes must have the four parts of aot/rationales/notation.py
+and end with the trace's answer; the evidence filter then holds every claim of it to the tool results.
 """
 
 import zlib
@@ -14,7 +14,7 @@ from aot.chat.messages import ChatRequest, ChatUsage, message
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.config import ChatConfig
 from aot.errors import ParseError
-from aot.rationale import PARTS, parse_rationale
+from aot.rationales.notation import PARTS, parse_rationale
 from aot.records import Question, Step
 from aot.teacher.chat_planner import drawn_for, step_text
 from aot.teacher.planner import FinalAnswer, Spent
@@ -45,7 +45,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class TemplateWriter:
-    """Writes by aot/wording.py."""
+    """Writes by aot/rationales/wording.py."""
 
     seed: int
     name: str = ""

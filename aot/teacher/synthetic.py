@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from aot.rationale import format_span
+from aot.rationales.notation import format_span
 from aot.records import JsonDict, MediaRef, Question, Step, TimeSpan, ToolCall, Trace, TraceError
 from aot.teacher.verbalise import verbalise
 

@@ -1,8 +1,8 @@
 """Turns the tool results of a trace into a rationale: identify, gather, combine, answer.
 
-Each sentence is a phrase of aot/wording.py filled with what a step returned, and cites that step. Nothing is added
-that no step returned, and nothing is denied that a step found; the gold answer is not known here. The same (seed,
-question) always gives the same words.
+Each sentence is a phrase of aot/rationales/wording.py filled with what a step returned, and cites that step. Nothing
+is added that no step returned, and nothing is denied that a step found; the gold answer is not known here. The same
+(seed, question) always gives the same words.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from aot.facts import (
+from aot.rationales.findings import (
     EVENT_KINDS,
     Finding,
     Quote,
@@ -29,9 +29,9 @@ from aot.facts import (
     sought,
     speaks_of,
 )
-from aot.rationale import format_span, format_time
+from aot.rationales.notation import format_span, format_time
+from aot.rationales.wording import NOTHING_GATHERED, PHRASES, QUOTE_PHRASES, in_sentence, quotable, template_words
 from aot.records import Question, Step
-from aot.wording import NOTHING_GATHERED, PHRASES, QUOTE_PHRASES, in_sentence, quotable, template_words
 
 __all__ = ["template_words", "verbalise"]
 MAX_TIMES = 8

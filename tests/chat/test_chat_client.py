@@ -13,16 +13,16 @@ from fault_server import FaultServer, echo, user_text
 
 from aot.chat import pool
 from aot.chat.client import ChatModel
-from aot.chat.keys import read_key
+from aot.chat.factory import open_chat
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Sampling, message
-from aot.chat.openai import OpenAIChat
-from aot.chat.opening import open_chat
 from aot.chat.pool import map_threads
-from aot.chat.retries import BREAK_AFTER
+from aot.chat.server.keys import read_key
+from aot.chat.server.openai import OpenAIChat
+from aot.chat.server.retries import BREAK_AFTER
 from aot.chat.spend import spend_summary
 from aot.config import ChatConfig, PricesConfig
 from aot.errors import ChatError, ConfigError, GuardStop
-from aot.runs import RunFolder
+from aot.files.run_folder import RunFolder
 
 CANARY = "sk-canary-4f9d1c77aa"
 

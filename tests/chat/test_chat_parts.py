@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from aot.chat.cache import ReplyCache
-from aot.chat.failures import Failure
-from aot.chat.gate import Knee
-from aot.chat.keys import Secret
 from aot.chat.messages import ChatReply, ChatUsage
+from aot.chat.server.failures import Failure
+from aot.chat.server.gate import Knee
+from aot.chat.server.keys import Secret
+from aot.chat.server.wire import read_reply, read_usage
 from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
-from aot.chat.wire import read_reply, read_usage
 from aot.config import ChatConfig, PricesConfig
-from aot.runs import RunFolder, append_row, open_append
+from aot.files.run_folder import RunFolder, append_row, open_append
 
 
 def body(message: dict[str, Any], **more: Any) -> bytes:

@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("torch", reason="needs the train extra")
 from PIL import Image
 
+from aot.chat.factory import open_chat
 from aot.chat.local import LocalChat, look_over_chat
 from aot.chat.local_messages import has_tool_form, read_calls, template_messages
 from aot.chat.messages import ChatRequest, ImagePart, Message, Sampling, WrittenCall, message
-from aot.chat.opening import open_chat
 from aot.config import ChatConfig
 from aot.errors import ChatError, ConfigError
 

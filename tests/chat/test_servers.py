@@ -17,15 +17,15 @@ from fault_server import Body, FaultServer, Raw  # noqa: E402
 from quirk_server import QUIRKS, Quirk, as_events, error, finishes, once, quota_of_a_minute  # noqa: E402
 
 from aot.chat.client import ChatModel  # noqa: E402
+from aot.chat.factory import open_chat  # noqa: E402
 from aot.chat.messages import ChatReply, ChatRequest, message  # noqa: E402
-from aot.chat.opening import open_chat  # noqa: E402
-from aot.chat.retries import REFUSED_ALIKE  # noqa: E402
+from aot.chat.server.retries import REFUSED_ALIKE  # noqa: E402
 from aot.config import ChatConfig, parse_config  # noqa: E402
 from aot.errors import ChatError, ConfigError, GuardStop, RunError  # noqa: E402
+from aot.files.run_folder import RunFolder, read_run_json  # noqa: E402
 from aot.pipeline import run_stages  # noqa: E402
 from aot.records import Question  # noqa: E402
 from aot.reporting.chat_costs import settings_sentence  # noqa: E402
-from aot.runs import RunFolder, read_run_json  # noqa: E402
 from text_cot.datasets.toy_math import draw_toy_math  # noqa: E402
 
 FORMS = {

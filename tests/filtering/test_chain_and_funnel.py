@@ -8,9 +8,9 @@ import pytest
 from aot.answers import grade
 from aot.config import FilterConfig
 from aot.errors import SourceError
+from aot.faults.video_plant import FAULTS, plant
 from aot.filtering.chain import FILTER_NAMES, FunnelCounter, Judged, funnel, run_filters
 from aot.records import MediaRef, PlantedFault, Question, Trace
-from aot.teacher.faults import FAULTS, plant
 from aot.teacher.synthetic import synthetic_case
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese", "pour egg")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from aot.chat.judge import FAULTS, ChatJudge, in_order, parse_judgement
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.scripted import ScriptedChat
 from aot.config import FilterConfig
 from aot.errors import ChatError, ChatReason, GuardStop
+from aot.faults.text_plant import FAULTS as TEXT_FAULTS
+from aot.faults.video_plant import FAULTS as VIDEO_FAULTS
 from aot.filtering.chain import Funnel, FunnelCounter, Judged, run_filters
+from aot.filtering.judge import FAULTS, ChatJudge, in_order, parse_judgement
 from aot.records import PlantedFault, Question, Trace, Verdict
-from aot.teacher.faults import FAULTS as VIDEO_FAULTS
-from text_cot.faults import FAULTS as TEXT_FAULTS
 
 SAYS_NONE = '{"faults": ["none"], "why": ""}'
 

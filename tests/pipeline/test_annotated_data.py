@@ -8,12 +8,12 @@ import pytest
 
 from aot.config import RunConfig, parse_config
 from aot.errors import AotError, SourceError
+from aot.files.run_folder import append_row, publishing, read_rows
 from aot.pipeline import run_stages
-from aot.pipeline.baselines import baseline_lines, measure_baselines
-from aot.pipeline.plan import plan_lines
+from aot.pipeline.commands.baselines import baseline_lines, measure_baselines
+from aot.pipeline.commands.plan import plan_lines
 from aot.records import ClipAnnotation, Question, Refusal, Step, ToolCall, Trace
-from aot.runs import append_row, publishing, read_rows
-from video_data.datasets.toy_kitchen import draw_toy_kitchen
+from video_data.kitchen.dataset import draw_toy_kitchen
 
 CONFIG = Path("coin.yaml")
 

@@ -9,10 +9,10 @@ import pytest
 
 from aot.config import dump_config, parse_config
 from aot.errors import AotError
-from aot.pipeline.compare import compare_runs, comparison_lines
+from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows, read_rows, set_stage
+from aot.files.seals import stage_seals
+from aot.pipeline.commands.compare import compare_runs, comparison_lines
 from aot.records import Prediction, Question
-from aot.runs import RunFolder, publish, publish_json, publish_rows, read_rows, set_stage
-from aot.seals import stage_seals
 
 MakeRun = Callable[..., Path]
 MODES = {"base": "direct", "answers_only": "direct", "pre": "reason"}

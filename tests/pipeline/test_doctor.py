@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from aot.errors import EXTRA_OF_PACKAGE
-from aot.pipeline import doctor
+from aot.pipeline.commands import doctor
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow"}

@@ -10,15 +10,15 @@ import pytest
 
 from aot.config import RunConfig, load_config
 from aot.errors import GuardStop
-from aot.failures import MAX_REASONS, OTHER, FailureCounter, countable
+from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
 from aot.filtering.chain import Funnel
 from aot.filtering.funnel import FilterCount
+from aot.generate.failures import MAX_REASONS, OTHER, FailureCounter, countable
 from aot.pipeline import run_stages
+from aot.pipeline.commands.status import status_lines
 from aot.pipeline.gates import check_gate
-from aot.pipeline.status import status_lines
 from aot.pipeline.video import train
 from aot.records import Trace, TraceError, Verdict
-from aot.runs import RunFolder, publish, publish_json, publish_rows
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT.parent / "shared" / "data" / "clips" / "flipping_a_pancake.mkv"

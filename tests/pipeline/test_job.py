@@ -13,8 +13,8 @@ from settings_recorder import unless_given, unlike_the_table
 
 from aot import STAGES
 from aot.config import load_saved
+from aot.files.run_folder import PUBLISHED, RunFolder, missing_files
 from aot.records import MetricRow
-from aot.runs import PUBLISHED, RunFolder, missing_files
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (

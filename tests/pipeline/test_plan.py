@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aot.config import RunConfig, parse_config
-from aot.pipeline.plan import plan_lines, students_mb
+from aot.pipeline.commands.plan import plan_lines, students_mb
 
 
 def config(base: str, *arms: dict[str, Any], **train: Any) -> RunConfig:

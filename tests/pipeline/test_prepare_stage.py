@@ -5,14 +5,14 @@ import pytest
 
 from aot.config import EvaluateConfig, RunConfig, parse_config
 from aot.errors import AotError, ConfigError, SourceError, ToolError
-from aot.pipeline.inputs import check_inputs
-from aot.pipeline.plan import plan_lines
+from aot.files.run_folder import RunFolder, read_rows
+from aot.pipeline.commands.inputs import check_inputs
+from aot.pipeline.commands.plan import plan_lines
 from aot.pipeline.prepare import prepare
 from aot.pipeline.source import read_source, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
-from aot.runs import RunFolder, read_rows
-from aot.teacher.solving import open_shelf
-from video_data.datasets.toy_kitchen import draw_toy_kitchen
+from aot.teacher.clip_shelf import open_shelf
+from video_data.kitchen.dataset import draw_toy_kitchen
 
 ROW = {"video": "train_0000.mp4", "question": "What is the next step?", "answer": "fry egg", "kind": "next_open"}
 

@@ -8,8 +8,8 @@ from settings_recorder import unless_given
 
 from aot.config import RunConfig, load_config
 from aot.errors import RunError
+from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline import reuse, run_stages
-from aot.runs import RunFolder, stage_done
 
 CONFIG = Path(__file__).parents[2] / "configs" / "video" / "toy_kitchen_tiny.yaml"
 SMALL = (

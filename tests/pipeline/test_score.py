@@ -10,7 +10,7 @@ import pytest
 
 from aot.config import RunConfig, parse_config
 from aot.errors import AotError, SourceError
-from aot.pipeline.score import Scores, score_file, score_lines
+from aot.pipeline.commands.score import Scores, score_file, score_lines
 from aot.records import MediaRef, Prediction, Question
 
 NEXTQA = Path(__file__).resolve().parents[3] / "shared" / "data" / "annotations" / "nextqa_sample.csv"

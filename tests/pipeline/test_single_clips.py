@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from aot.errors import SourceError
-from aot.pipeline.clips import ask_clip, probe_clip, read_annotations, save_frames
+from aot.pipeline.commands.clips import ask_clip, probe_clip, read_annotations, save_frames
 from aot.records import ClipAnnotation
 from aot.teacher.ask import ask
-from video_data.datasets.toy_kitchen import draw_toy_kitchen
+from video_data.kitchen.dataset import draw_toy_kitchen
 
 ROOT = Path(__file__).parents[2]
 ANNOTATIONS = ROOT / "configs" / "video" / "real_clips" / "annotations.jsonl"

@@ -16,10 +16,7 @@ import pytest
 from aot import pipeline
 from aot.config import RunConfig, parse_config
 from aot.errors import GuardStop, RunError, SourceError
-from aot.pipeline.progress import StageProgress
-from aot.pipeline.status import refusal_lines, status_lines
-from aot.records import Refusal
-from aot.runs import (
+from aot.files.run_folder import (
     RunFolder,
     open_run,
     publish,
@@ -29,6 +26,9 @@ from aot.runs import (
     set_stage,
     start_stage,
 )
+from aot.pipeline.commands.status import refusal_lines, status_lines
+from aot.pipeline.progress import StageProgress
+from aot.records import Refusal
 
 ROOT = Path(__file__).parents[2]
 FULL = [

@@ -3,11 +3,11 @@ import sys
 from pathlib import Path
 
 from aot.config import parse_config
+from aot.files.run_folder import RunFolder, publish_rows
 from aot.pipeline.evaluate import learned_ids, plan_predictors, teacher_prediction
 from aot.records import Lesson, Question, Trace
-from aot.runs import RunFolder, publish_rows
 
-HEAVY = ("video_data.shards", "cv2", "decord", "av", "torchvision", "PIL")
+HEAVY = ("video_data.store.shards", "cv2", "decord", "av", "torchvision", "PIL")
 
 
 def test_each_text_arm_answers_in_the_mode_of_its_order() -> None:
@@ -45,7 +45,7 @@ def test_a_chat_teachers_cut_reply_is_told_as_cut_and_its_whole_ones_as_whole() 
 
 def test_evaluating_and_reporting_text_imports_nothing_of_video() -> None:
     program = (
-        "import sys, aot.pipeline.evaluate, aot.pipeline.compare, aot.reporting.text_report, "
+        "import sys, aot.pipeline.evaluate, aot.pipeline.commands.compare, aot.reporting.text_report, "
         f"aot.reporting.card; print([m for m in {HEAVY} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

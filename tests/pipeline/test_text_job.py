@@ -11,9 +11,9 @@ import settings_recorder
 from settings_recorder import unless_given, unlike_the_table
 
 from aot.config import load_saved
+from aot.files.run_folder import RunFolder, read_rows
+from aot.files.traces import read_faults, read_traces
 from aot.records import MetricRow, Prediction, Trace
-from aot.runs import RunFolder, read_rows
-from aot.traces import read_faults, read_traces
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/text/tiny_math_tiny.yaml"

@@ -5,7 +5,7 @@ import pytest
 from report_run import build_run
 
 from aot.config import RunConfig
-from aot.runs import RunFolder
+from aot.files.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 from aot.config import RunConfig, dump_config, parse_config
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.metrics import compute_metrics
+from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
 from aot.filtering.funnel import FaultScore, FaultTotals, FilterCount, Funnel
 from aot.records import (
     ClipAnnotation,
@@ -26,7 +27,6 @@ from aot.records import (
     Usage,
     Verdict,
 )
-from aot.runs import RunFolder, publish, publish_json, publish_rows
 
 RECIPES = {
     "soup": ("peel carrot", "chop carrot", "chop onion", "fry onion", "boil carrot"),

@@ -10,12 +10,12 @@ from report_run import cut_replies, read_frames, true_size
 
 import aot.reporting.report as report_module
 from aot.config import RunConfig
+from aot.files.run_folder import RunFolder, publish_json
 from aot.records import Step, ToolCall
 from aot.reporting.card import write_card
 from aot.reporting.panels import FRAMES_A_STEP, pick_frames
 from aot.reporting.report import write_report
 from aot.reporting.summary import summary_lines
-from aot.runs import RunFolder, publish_json
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}</style></svg>"

@@ -3,11 +3,11 @@ from collections.abc import Callable
 import pytest
 
 from aot.config import RunConfig
+from aot.files.run_folder import RunFolder, publish_json
 from aot.records import MetricRow
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import points
 from aot.reporting.tables import gap_sentence, headline_rows, honest_sentences, kind_tables, roles
-from aot.runs import RunFolder, publish_json
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
 

@@ -8,6 +8,7 @@ from test_report import HOSTILE, Page
 from text_run import build_text_run
 
 from aot.config import RunConfig
+from aot.files.run_folder import RunFolder, publish_json, publish_rows, read_rows
 from aot.records import Prediction
 from aot.reporting.card import write_card
 from aot.reporting.load import load_run
@@ -23,7 +24,6 @@ from aot.reporting.text_tables import (
     structure_grid,
     transfer_grids,
 )
-from aot.runs import RunFolder, publish_json, publish_rows, read_rows
 
 MakeTextRun = Callable[..., tuple[RunFolder, RunConfig]]
 NAMES = ["base, answer at once", "base, reasoning first", "answers_only", "pre", "post", "adaptive", "own", "shuffled",

@@ -6,9 +6,9 @@ import numpy as np
 
 from aot.config import RunConfig, ToyMathConfig, dump_config, parse_config
 from aot.evaluation.text_metrics import compute_text_metrics
+from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
 from aot.filtering.funnel import FilterCount, Funnel
 from aot.records import Prediction, Question, Refusal, Trace, Verdict
-from aot.runs import RunFolder, publish, publish_json, publish_rows
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.teacher.procedural import solve
 

@@ -22,15 +22,15 @@ from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.llava.processing_llava import LlavaProcessor
 
 from aot.config import RunConfig, dump_config, parse_config
+from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
 from aot.records import MediaRef, Question, Trace
-from aot.runs import RunFolder, publish, publish_rows, read_rows
-from aot.student.frames import FramePixels
-from aot.student.guards import StopFlag
-from aot.student.predict import predict
-from aot.student.session import Session, load_examples, open_session
-from aot.student.train import make_trainer
-from aot.student.trainer import TwoTermTrainer
-from video_data.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
+from aot.student.answer.predict import predict
+from aot.student.rows.frames import FramePixels
+from aot.student.train.arm import make_trainer
+from aot.student.train.guards import StopFlag
+from aot.student.train.session import Session, load_examples, open_session
+from aot.student.train.trainer import TwoTermTrainer
+from video_data.store.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
 
 SPECIAL = (
     "<pad>",

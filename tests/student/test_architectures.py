@@ -15,21 +15,21 @@ from transformers import AutoModelForCausalLM
 
 from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
 from aot.errors import CheckpointError, ConfigError
+from aot.files.run_folder import ARM_MARKER, RunFolder
 from aot.records import Question
-from aot.runs import ARM_MARKER, RunFolder
-from aot.student import trainer
-from aot.student.caches import Habits
-from aot.student.collate import LessonCollator
-from aot.student.generation import Draw, write_replies
-from aot.student.lessons import lesson_examples
-from aot.student.loading import Student, load_student, look_over, stored_state
-from aot.student.lora import add_lora, size_of, unfreeze
-from aot.student.predict import predict
-from aot.student.preflight import preflight
-from aot.student.rendering import EncodedRow, Renderer
-from aot.student.replies import thought_ids
-from aot.student.session import open_session, padded_because
-from aot.student.train import train_arm
+from aot.student.answer.generation import Draw, write_replies
+from aot.student.answer.predict import predict
+from aot.student.model.caches import Habits
+from aot.student.model.loading import Student, load_student, look_over, stored_state
+from aot.student.model.lora import add_lora, size_of, unfreeze
+from aot.student.model.preflight import preflight
+from aot.student.rows.collate import LessonCollator
+from aot.student.rows.lessons import lesson_examples
+from aot.student.rows.rendering import EncodedRow, Renderer
+from aot.student.rows.replies import thought_ids
+from aot.student.train import trainer
+from aot.student.train.arm import train_arm
+from aot.student.train.session import open_session, padded_because
 
 ATTENTION = (
     "apertus", "bloom", "cohere", "falcon", "gemma", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gptj", "granite",

@@ -9,10 +9,10 @@ from student_kit import idefics3_processor, make_question, make_trace, write_sto
 
 from aot.errors import SourceError
 from aot.records import MediaRef
-from aot.student.examples import ExampleSet, Schedule, build_examples, first_kept, rationale_text
-from aot.student.frames import FramePixels, choose_frames, choose_indices
-from aot.student.rendering import Renderer
-from video_data.shards import FrameStore
+from aot.student.rows.examples import ExampleSet, Schedule, build_examples, first_kept, rationale_text
+from aot.student.rows.frames import FramePixels, choose_frames, choose_indices
+from aot.student.rows.rendering import Renderer
+from video_data.store.shards import FrameStore
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerFast
 from aot.chat import templates
 from aot.config import StudentConfig
 from aot.errors import CheckpointError
-from aot.student.contract import Contract, read_contract
-from aot.student.loading import load_student, look_over
-from aot.student.rendering import MODE_SUFFIX, TEXT_MODES, Renderer
-from aot.student.replies import check_prompts, check_round_trip
-from aot.student.train import train_arm
+from aot.student.model.contract import Contract, read_contract
+from aot.student.model.loading import load_student, look_over
+from aot.student.rows.rendering import MODE_SUFFIX, TEXT_MODES, Renderer
+from aot.student.rows.replies import check_prompts, check_round_trip
+from aot.student.train.arm import train_arm
 
 QUESTION = sums(1)[0]
 TURN_TEMPLATE = TEMPLATE.replace("<end>", "<turn_end>")
@@ -202,7 +202,7 @@ def test_an_arm_opens_with_the_day_of_its_contract_whatever_the_day_is_now(
     base = save_text_base(tmp_path / "base", template=DATED)
     config = text_config(base, max_steps=1)
     run = text_run(tmp_path / "run", config)
-    monkeypatch.setattr("aot.student.loading.TEMPLATE_DATE", "2019-03-04")
+    monkeypatch.setattr("aot.student.model.loading.TEMPLATE_DATE", "2019-03-04")
     train_arm(run, config, config.train.arms[0])
     monkeypatch.undo()
     adapter = run.arm("all")

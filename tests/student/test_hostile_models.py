@@ -20,12 +20,12 @@ from tokenizers import AddedToken
 from aot.chat import templates
 from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
 from aot.errors import CheckpointError, ConfigError
-from aot.pipeline.plan import plan_lines
+from aot.pipeline.commands.plan import plan_lines
 from aot.records import Question
-from aot.student import preflight
-from aot.student.guards import StopFlag
-from aot.student.loading import look_over
-from aot.student.rendering import Renderer
+from aot.student.model import preflight
+from aot.student.model.loading import look_over
+from aot.student.rows.rendering import Renderer
+from aot.student.train.guards import StopFlag
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
@@ -71,7 +71,7 @@ def test_tags_of_transformers_and_calls_with_keywords_are_no_powers() -> None:
 
 
 def probe() -> tuple[Any, tuple[float, ...], Any]:
-    from aot.student.rendering import PROBE
+    from aot.student.rows.rendering import PROBE
 
     return PROBE, (), "direct"
 

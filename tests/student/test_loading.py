@@ -8,9 +8,9 @@ import pytest
 from student_kit import make_run, run_config, save_llava
 
 from aot.errors import CheckpointError
-from aot.student.checkpoints import write_manifest
-from aot.student.loading import load_student
-from aot.student.train import train_arm
+from aot.student.model.loading import load_student
+from aot.student.train.arm import train_arm
+from aot.student.train.checkpoints import write_manifest
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import torch
 from student_kit import LABELS, ask, asked, assert_prompts_of_training, make_question, make_run, run_config
 
 from aot.evaluation.scoring import score
-from aot.student.batches import model_inputs, prompt_items
-from aot.student.frames import FramePixels
-from aot.student.likelihood import _full_sums, _shared_sums
-from aot.student.loading import load_student
-from aot.student.train import train_arm
-from video_data.shards import FrameStore
+from aot.student.answer.batches import model_inputs, prompt_items
+from aot.student.answer.likelihood import _full_sums, _shared_sums
+from aot.student.model.loading import load_student
+from aot.student.rows.frames import FramePixels
+from aot.student.train.arm import train_arm
+from video_data.store.shards import FrameStore
 
 FAMILIES = ("idefics3", "llava")
 

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from student_kit import make_run, read_lines, run_config
 
 from aot.errors import GuardStop, SourceError
-from aot.lease import hold
+from aot.files.lease import hold
+from aot.files.run_folder import RunFolder, publish_rows, read_rows
 from aot.records import Question
-from aot.runs import RunFolder, publish_rows, read_rows
-from aot.student.launch import command
-from aot.student.loading import load_student
-from aot.student.train import train_arm
-from aot.student.zero import ZERO
+from aot.student.model.loading import load_student
+from aot.student.train.arm import train_arm
+from aot.student.train.launch import command
+from aot.student.train.zero import ZERO
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -98,13 +98,14 @@ def test_error_of_a_process_is_told_as_our_error(bases: dict[str, Path], tmp_pat
 
 def test_processes_of_a_training_work_under_the_lease_of_who_started_them(tmp_path: Path) -> None:
     run, arm = RunFolder(tmp_path), run_config(tmp_path).train.arms[0]
-    assert command(run, arm, procs=2)[-3:] == ["aot.student.worker", str(tmp_path), arm.name]
+    assert command(run, arm, procs=2)[-3:] == ["aot.student.train.worker", str(tmp_path), arm.name]
     with hold(run.lease, root=run.root, command=["aot", "train"]) as lease:
         assert command(run, arm, procs=2)[-2:] == [arm.name, lease.id]
 
 
 def test_worker_without_arguments_says_how_to_call_it() -> None:
-    done = subprocess.run([sys.executable, "-m", "aot.student.worker"], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)})  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "aot.student.train.worker"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2
     assert "RUN_DIR ARM" in done.stderr

@@ -37,14 +37,14 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from aot.student.batches import model_inputs, prompt_items
-from aot.student.frames import FramePixels
-from aot.student.likelihood import _full_sums, score_batch
-from aot.student.loading import load_student
-from aot.student.lora import add_lora
-from aot.student.rendering import Renderer
-from aot.student.train import train_arm
-from video_data.shards import FrameStore
+from aot.student.answer.batches import model_inputs, prompt_items
+from aot.student.answer.likelihood import _full_sums, score_batch
+from aot.student.model.loading import load_student
+from aot.student.model.lora import add_lora
+from aot.student.rows.frames import FramePixels
+from aot.student.rows.rendering import Renderer
+from aot.student.train.arm import train_arm
+from video_data.store.shards import FrameStore
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 SPECIAL = (

@@ -14,8 +14,10 @@ import pytest
 from student_kit import make_run, read_lines, run_config
 
 from aot.errors import CheckpointError, GuardStop
-from aot.runs import RunFolder
-from aot.student.checkpoints import (
+from aot.files.run_folder import RunFolder
+from aot.student.model.loading import load_student
+from aot.student.train.arm import train_arm
+from aot.student.train.checkpoints import (
     MANIFEST,
     check_folder,
     checkpoint_folders,
@@ -24,16 +26,14 @@ from aot.student.checkpoints import (
     remove_newer,
     write_manifest,
 )
-from aot.student.loading import load_student
-from aot.student.train import train_arm
 
 PUBLISHED = ("adapter_model.safetensors", "adapter_config.json", "contract.json", "metrics.jsonl", "manifest.json")
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from aot.config import load_config
-from aot.runs import RunFolder
-from aot.student.train import train_arm
+from aot.files.run_folder import RunFolder
+from aot.student.train.arm import train_arm
 run = RunFolder(Path(sys.argv[1]))
 config = load_config(run.config)
 kill = getattr(signal, sys.argv[2])

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from aot.student import guards
-from aot.student.guards import StopFlag
+from aot.student.train import guards
+from aot.student.train.guards import StopFlag
 
 ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 

@@ -10,11 +10,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from aot.evaluation.scoring import score
 from aot.records import THOUGHT_MODES, Prediction
-from aot.student.generation import LineMarks, line_marks, write_replies
-from aot.student.loading import Student, load_student
-from aot.student.predict import predict
-from aot.student.text_predict import sample
-from aot.student.train import train_arm
+from aot.student.answer.generation import LineMarks, line_marks, write_replies
+from aot.student.answer.predict import predict
+from aot.student.answer.text_predict import sample
+from aot.student.model.loading import Student, load_student
+from aot.student.train.arm import train_arm
 
 
 @pytest.fixture(scope="module", params=["plain", "thinking"])
@@ -69,7 +69,7 @@ def test_adaptive_tells_its_choice_with_probabilities(student: Student) -> None:
 
 
 def test_the_shortest_way_that_is_likely_to_be_enough_is_taken(student: Student) -> None:
-    from aot.student.text_predict import _choice
+    from aot.student.answer.text_predict import _choice
 
     assert [_choice((0.5, 0.45, 0.05), confidence) for confidence in (0.4, 0.9, 0.99)] == [0, 1, 2]
 

@@ -17,18 +17,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from aot.config import RunConfig
 from aot.errors import CheckpointError, GuardStop, SourceError
-from aot.pipeline.plan import students_mb
+from aot.files.run_folder import RunFolder
+from aot.pipeline.commands.plan import students_mb
 from aot.records import Lesson
-from aot.runs import RunFolder
-from aot.student.collate import LessonCollator
-from aot.student.guards import StopFlag
-from aot.student.lessons import lesson_examples
-from aot.student.loading import load_student
-from aot.student.packing import PACKABLE, TEXT_PACKABLE, packed_lessons
-from aot.student.rendering import EncodedRow, Renderer
-from aot.student.session import open_session
-from aot.student.train import make_trainer, train_arm
-from aot.student.trainer import TwoTermTrainer
+from aot.student.model.loading import load_student
+from aot.student.rows.collate import LessonCollator
+from aot.student.rows.lessons import lesson_examples
+from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE, packed_lessons
+from aot.student.rows.rendering import EncodedRow, Renderer
+from aot.student.train.arm import make_trainer, train_arm
+from aot.student.train.guards import StopFlag
+from aot.student.train.session import open_session
+from aot.student.train.trainer import TwoTermTrainer
 
 BLOCKED = ("cv2", "decord", "av", "torchvision", "PIL")
 SCRIPT = """
@@ -37,10 +37,10 @@ from pathlib import Path
 for name in sys.argv[3].split():
     sys.modules[name] = None
 from aot.config import load_config
-from aot.runs import RunFolder
-from aot.student.loading import load_student
-from aot.student.predict import predict
-from aot.student.train import train_arm
+from aot.files.run_folder import RunFolder
+from aot.student.model.loading import load_student
+from aot.student.answer.predict import predict
+from aot.student.train.arm import train_arm
 run = RunFolder(Path(sys.argv[1]))
 config = load_config(run.config)
 def progress(done, total):
@@ -49,7 +49,7 @@ def progress(done, total):
 arm = config.train.arms[0]
 train_arm(run, config, arm, progress=progress)
 load_student(config.student.base, adapter=run.arm(arm.name), config=config.student)
-loaded = [name for name in ("video_data.shards", "cv2", "decord", "av", "torchvision") if sys.modules.get(name)]
+loaded = [name for name in ("video_data.store.shards", "cv2", "decord", "av", "torchvision") if sys.modules.get(name)]
 assert not loaded, loaded
 """
 FULL = {"tuning": "full", "learning_rate": 0.003}
@@ -190,7 +190,7 @@ def test_unknown_model_types_and_zero_pack_tokens_are_padded_and_say_why(
     run = text_run(tmp_path / "a", padded)
     open_session(run, padded, padded.train.arms[0])
     assert facts(run)["packing"] == "padded (train.pack_tokens is 0)"
-    monkeypatch.setattr("aot.student.session.TEXT_PACKABLE", frozenset())
+    monkeypatch.setattr("aot.student.train.session.TEXT_PACKABLE", frozenset())
     config = text_config(base)
     run = text_run(tmp_path / "b", config)
     open_session(run, config, config.train.arms[0])

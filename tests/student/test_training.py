@@ -9,14 +9,14 @@ import torch
 from student_kit import assert_same_gradients, first_gradient, make_run, read_lines, run_config, trainer_of
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
+from aot.files.run_folder import publish_rows, read_rows
 from aot.records import Trace, Verdict
-from aot.runs import publish_rows, read_rows
-from aot.student.guards import GradientCheck
-from aot.student.loading import load_student
-from aot.student.lora import add_lora, default_pattern
-from aot.student.session import open_session
-from aot.student.train import train_arm
-from video_data.shards import FrameStore
+from aot.student.model.loading import load_student
+from aot.student.model.lora import add_lora, default_pattern
+from aot.student.train.arm import train_arm
+from aot.student.train.guards import GradientCheck
+from aot.student.train.session import open_session
+from video_data.store.shards import FrameStore
 
 FAMILIES = ("idefics3", "llava")
 
@@ -119,7 +119,7 @@ def test_packed_rows_give_the_gradient_of_separate_rows(
 ) -> None:
     config = run_config(bases[family])
     packed = first_gradient(trainer_of(tmp_path / "a", config)[1], monkeypatch)
-    monkeypatch.setattr("aot.student.train.PACKABLE", frozenset())
+    monkeypatch.setattr("aot.student.train.arm.PACKABLE", frozenset())
     apart = first_gradient(trainer_of(tmp_path / "b", config)[1], monkeypatch)
     assert_same_gradients(packed, apart)
 
@@ -199,7 +199,7 @@ def test_dead_parameter_is_found_in_the_first_step() -> None:
 
 
 def test_processes_must_share_the_step_evenly() -> None:
-    from aot.student.arguments import plan_batch
+    from aot.student.train.arguments import plan_batch
 
     train = run_config(Path("x"), questions_per_step=12, questions_per_device=5).train
     plan = plan_batch(train, processes=2)

@@ -11,12 +11,12 @@ from aot.config import ChatConfig
 from aot.errors import AotError
 from aot.teacher.cache import ResultCache
 from aot.teacher.chat_planner import ChatPlanner
-from aot.teacher.kit import Budget, TeacherKit
+from aot.teacher.parts import Budget, TeacherKit
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter
 from aot.teacher.tools import TOOLS
-from aot.teacher.tools.choosing import AnyTool
-from aot.teacher.tools.looking import Looker
+from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.registry import AnyTool
 
 SECTION = ChatConfig(model="m", backend="scripted", script="-")
 WHOLE = {"start_s": 0.0, "end_s": 6.0}

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from aot.config import RunConfig, parse_config
+from aot.files.run_folder import RunFolder, publish_rows
 from aot.pipeline.prepare import usable_questions
 from aot.records import ClipAnnotation, MediaRef, Question
-from aot.runs import RunFolder, publish_rows
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools import ToolContext
-from aot.teacher.tools.appearance import kitchen_appearance
 from aot.teacher.tools.clipview import ClipView, clip_view
-from aot.teacher.tools.looking import Looker
-from video_data.budgets import Budgets
-from video_data.datasets.kitchen_draw import draw_step_frame, draw_style
-from video_data.datasets.toy_kitchen import draw_toy_kitchen, plan_toy_kitchen
-from video_data.prepare import decode_clips
+from aot.teacher.tools.pixels.appearance import kitchen_appearance
+from aot.teacher.tools.pixels.matcher import Looker
+from video_data.decode.budgets import Budgets
+from video_data.kitchen.dataset import draw_toy_kitchen, plan_toy_kitchen
+from video_data.kitchen.pictures import draw_step_frame, draw_style
+from video_data.store.prepare import decode_clips
 
 STEP_S = 2.0
 FPS = 3.0

@@ -6,8 +6,8 @@ import pytest
 from teacher_scenes import annotation
 
 from aot.teacher.ask import ask, guess_kind
-from video_data.datasets.toy_kitchen import draw_toy_kitchen, plan_toy_kitchen
 from video_data.errors import VideoError
+from video_data.kitchen.dataset import draw_toy_kitchen, plan_toy_kitchen
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clips"
 needs_clips = pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is absent")

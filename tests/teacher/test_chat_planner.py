@@ -15,18 +15,18 @@ from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.scripted import ScriptedChat
 from aot.config import PricesConfig
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, RunError
+from aot.generate.attempts import solve
+from aot.generate.option_shuffle import reordered
 from aot.records import MediaRef, Question, Trace
-from aot.teacher.attempts import solve
 from aot.teacher.chat_planner import MAX_RESULT_CHARS
 from aot.teacher.executor import run_candidate
-from aot.teacher.kit import Budget
+from aot.teacher.parts import Budget
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
-from aot.teacher.shuffle import reordered
 from aot.teacher.tools import TOOLS, Tool, ToolContext
 from aot.teacher.tools.base import ToolArguments, ToolResult
-from aot.teacher.tools.choosing import AnyTool
 from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.registry import AnyTool
 
 
 @pytest.fixture(scope="module")

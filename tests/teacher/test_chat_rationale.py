@@ -8,7 +8,7 @@ from teacher_scenes import drawn_view
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage
 from aot.errors import ChatError
-from aot.rationale import parse_rationale
+from aot.rationales.notation import parse_rationale
 from aot.records import Question, Trace
 from aot.teacher.executor import run_candidate
 from aot.teacher.rewrite import chat_writer

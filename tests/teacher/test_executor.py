@@ -10,13 +10,13 @@ from aot.errors import ParseError
 from aot.records import Question, Step, ToolCall, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
-from aot.teacher.kit import Budget, TeacherKit
+from aot.teacher.parts import Budget, TeacherKit
 from aot.teacher.planner import Calls, Scene, Spent, named_in
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
 from aot.teacher.tools import TOOLS
 from aot.teacher.tools.clipview import ClipView
-from aot.teacher.tools.looking import Looker
+from aot.teacher.tools.pixels.matcher import Looker
 
 STORY = ("wash tomato", "chop tomato", "mix egg", "wash tomato")
 QUESTIONS = [

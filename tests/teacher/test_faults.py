@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from aot.teacher.faults import FAULTS, plant
+from aot.faults.video_plant import FAULTS, plant
 from aot.teacher.synthetic import Case, synthetic_case
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese")

@@ -23,9 +23,9 @@ from aot.records import TimeSpan
 from aot.teacher.tools import ToolContext, make_tools
 from aot.teacher.tools.base import Tool, sight_of
 from aot.teacher.tools.clipview import ClipView, spread
-from aot.teacher.tools.hf_detect import hf_detector, read_boxes
-from aot.teacher.tools.hf_models import clean_name, frame_images, open_model
-from aot.teacher.tools.hf_moments import MAX_MOMENTS, hf_moments, moments_of, similarities
+from aot.teacher.tools.models.detect import hf_detector, read_boxes
+from aot.teacher.tools.models.moments import MAX_MOMENTS, hf_moments, moments_of, similarities
+from aot.teacher.tools.models.zero_shot import clean_name, frame_images, open_model
 
 RED, GREEN, GREY = (255, 0, 0), (0, 255, 0), (128, 128, 128)
 Size = tuple[int, int]

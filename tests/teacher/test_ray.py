@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from teacher_scenes import config_of, make_run
 
+from aot.files.run_folder import RunFolder, read_rows
+from aot.files.traces import read_faults, read_traces
+from aot.generate.processes import Failure
+from aot.generate.video_run import generate
+from aot.generate.video_work import Solved
 from aot.records import Question, Trace
-from aot.runs import RunFolder, read_rows
-from aot.teacher.processes import Failure
-from aot.teacher.runner import generate
-from aot.teacher.work import Solved
-from aot.traces import read_faults, read_traces
 
 cloudpickle = pytest.importorskip("ray.cloudpickle", reason="the extra `ray` is not installed")
-ray_runner = pytest.importorskip("aot.teacher.ray_runner")
+ray_runner = pytest.importorskip("aot.generate.ray_engine")
 
 pytestmark = pytest.mark.slow
 FAULTS = {"rate": 0.5}

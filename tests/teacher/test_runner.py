@@ -19,15 +19,15 @@ from teacher_scenes import config_of, make_run
 from aot.answers import grade
 from aot.config import RunConfig, dump_config
 from aot.errors import ConfigError, GuardStop, SourceError
-from aot.pending import pending_questions
+from aot.files.run_folder import RunFolder, append_row, open_append, publish_rows, read_rows
+from aot.files.shards import Shard
+from aot.files.todo import pending_questions
+from aot.files.traces import read_faults, read_traces
+from aot.generate import video_run as runner
+from aot.generate.video_run import generate
+from aot.generate.video_work import Solved, Solver, solve_all, solve_in_threads
 from aot.records import MediaRef, Question, Refusal, Trace
-from aot.runs import RunFolder, append_row, open_append, publish_rows, read_rows
-from aot.shards import Shard
-from aot.teacher import runner
-from aot.teacher.runner import generate
-from aot.teacher.solving import open_shelf
-from aot.teacher.work import Solved, Solver, solve_all, solve_in_threads
-from aot.traces import read_faults, read_traces
+from aot.teacher.clip_shelf import open_shelf
 
 FAULTS = {"rate": 0.5}
 Expected = tuple[list[Trace], list[str]]
@@ -120,8 +120,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from aot.config import load_config
-from aot.runs import RunFolder
-from aot.shards import Shard
+from aot.files.run_folder import RunFolder
+from aot.files.shards import Shard
 from aot.teacher import runner
 runner.FEW_QUESTIONS = 1
 if __name__ == "__main__":

@@ -16,20 +16,20 @@ from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, parse_config
 from aot.evaluation.grounding import claim_supports
-from aot.facts import quotes
+from aot.faults.video_edits import Target
+from aot.faults.video_plant import FAULTS
+from aot.files.run_folder import read_rows
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.pipeline import run_stages
-from aot.pipeline.clips import trace_lines
-from aot.rationale import PARTS, parse_rationale
+from aot.pipeline.commands.clips import trace_lines
+from aot.rationales.findings import quotes
+from aot.rationales.notation import PARTS, parse_rationale
+from aot.rationales.wording import MAX_QUOTE_CHARS, quotable
 from aot.records import ClipAnnotation, JsonDict, MediaRef, Question, Step, TimeSpan, ToolCall, Trace
 from aot.reporting.panels import rationale_view
-from aot.runs import read_rows
-from aot.teacher.fault_edits import Target
-from aot.teacher.faults import FAULTS
 from aot.teacher.verbalise import verbalise
-from aot.wording import MAX_QUOTE_CHARS, quotable
-from video_data.datasets.toy_kitchen import draw_toy_kitchen
+from video_data.kitchen.dataset import draw_toy_kitchen
 
 WINDOW = TimeSpan(start_s=0.0, end_s=5.0)
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "add salt")

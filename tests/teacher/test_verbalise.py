@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from aot.rationale import PARTS, parse_rationale
+from aot.rationales.notation import PARTS, parse_rationale
 from aot.records import AnswerType, JsonDict, MediaRef, Question, Step, TimeSpan, ToolCall
 from aot.teacher.synthetic import synthetic_case
 from aot.teacher.verbalise import template_words, verbalise

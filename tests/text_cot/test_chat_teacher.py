@@ -21,12 +21,12 @@ from fault_server import FaultServer  # noqa: E402
 
 from aot.config import RunConfig, load_config, parse_config, read_settings  # noqa: E402
 from aot.errors import ConfigError, GuardStop  # noqa: E402
+from aot.files.run_folder import RunFolder, publish_rows  # noqa: E402
+from aot.generate.text_run import generate  # noqa: E402
+from aot.generate.text_stats import agree  # noqa: E402
 from aot.pipeline import run_stages  # noqa: E402
 from aot.records import Question, Trace  # noqa: E402
-from aot.runs import RunFolder, publish_rows  # noqa: E402
 from text_cot.datasets.toy_math import draw_toy_math  # noqa: E402
-from text_cot.generate import generate  # noqa: E402
-from text_cot.yields import agree  # noqa: E402
 
 QUESTION = Question(
     id="q", dataset="d", split="train", kind="k", text="2 + 3?", answer="5", answer_type="integer", group="q"
@@ -67,7 +67,7 @@ def test_kills_lose_nothing_double_nothing_and_repeat_only_calls_in_flight(tmp_p
 
 KILLED_BEFORE_A_ROW = textwrap.dedent("""
     import os, signal, sys
-    import text_cot.generate as stage
+    import aot.generate.text_run as stage
     from aot import cli
     append, rows = stage.append_row, 0
 

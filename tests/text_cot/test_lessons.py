@@ -4,14 +4,14 @@ from collections import Counter
 
 import pytest
 
+from aot.arms.adaptive import every_way, folds, label_of, labelled_ids
+from aot.arms.budget import planned_steps
+from aot.arms.lessons import Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
+from aot.arms.own_chains import verified_chain
 from aot.config import ArmConfig, RunConfig, parse_config
 from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Prediction, Question, Trace
-from text_cot.adaptive import every_way, folds, label_of, labelled_ids
-from text_cot.budget import planned_steps
 from text_cot.datasets.toy_math import draw_toy_math
-from text_cot.lessons import Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
-from text_cot.own_chains import verified_chain
 from text_cot.teacher.procedural import solve
 
 WAYS = list(THOUGHT_MODES)

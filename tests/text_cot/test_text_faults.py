@@ -6,14 +6,14 @@ from collections import Counter
 import pytest
 from numpy.random import PCG64, Generator
 
-from aot.arithmetic import check_text
 from aot.config import FilterConfig, ToyMathConfig
+from aot.faults.text_edits import Edit, slip, slip_carried
+from aot.faults.text_plant import FAULTS, deleted, plant, shuffled, wrong_content
+from aot.faults.text_target import Target
 from aot.filtering.chain import funnel, run_filters
+from aot.rationales.arithmetic import check_text
 from aot.records import PlantedFault, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
-from text_cot.fault_edits import Edit, slip, slip_carried
-from text_cot.fault_target import Target
-from text_cot.faults import FAULTS, deleted, plant, shuffled, wrong_content
 from text_cot.teacher.procedural import SAMPLES, chain_trace, solve
 
 GIVEN = (

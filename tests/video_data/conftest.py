@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from clipmaker import SHARED_CLIPS, draw_clip
 
-from video_data.sandbox import DecoderPool
+from video_data.decode.sandbox import DecoderPool
 
 
 @pytest.fixture(scope="session")

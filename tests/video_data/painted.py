@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from video_data.facts import DecodedFrames
+from video_data.decode.facts import DecodedFrames
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "video"
 CORNERS = {"red": (222, 18, 19), "green": (17, 199, 18), "blue": (20, 19, 220), "yellow": (218, 218, 18)}

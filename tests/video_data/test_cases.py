@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from painted import CASES, ORDER, corners, numbers
 
-from video_data.decode import probe, read_frames
-from video_data.facts import DecodedFrames
+from video_data.decode.clip import probe, read_frames
+from video_data.decode.facts import DecodedFrames
 from video_data.subtitles import find_subtitles, read_subtitles
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from video_data.children import starting_children
+from aot.files.children import starting_children
 
 TELLS = "import signal, sys; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())); sys.stdin.read()"
 

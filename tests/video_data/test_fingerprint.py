@@ -4,11 +4,11 @@ import av
 import numpy as np
 import pytest
 
-from video_data.budgets import Budgets
-from video_data.decode import read_frames
-from video_data.fingerprint import clip_fingerprint, near_duplicate_pairs
-from video_data.prepare import decode_clips
-from video_data.shards import FrameStore
+from video_data.decode.budgets import Budgets
+from video_data.decode.clip import read_frames
+from video_data.decode.fingerprint import clip_fingerprint, near_duplicate_pairs
+from video_data.store.prepare import decode_clips
+from video_data.store.shards import FrameStore
 
 
 def draw_scene(path: Path, *, seed: int, brightness: int = 0, crf: int = 20) -> Path:

@@ -13,11 +13,11 @@ from clipmaker import draw_audio, draw_blink, draw_clip, grey_index
 from processes import descendants
 from safetensors import safe_open
 
-from video_data.budgets import Budgets
 from video_data.datasets.rows import RefusedRow
+from video_data.decode.budgets import Budgets
 from video_data.errors import VideoError
-from video_data.prepare import Progress, decode_clips
-from video_data.shards import FrameStore
+from video_data.store.prepare import Progress, decode_clips
+from video_data.store.shards import FrameStore
 
 ClipList = list[tuple[str, Path]]
 

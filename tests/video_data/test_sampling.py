@@ -3,12 +3,12 @@ import doctest
 import numpy as np
 import pytest
 
-import video_data.sampling
-from video_data.sampling import around_times, fps_times, nearest_indices, uniform_times
+import video_data.decode.sampling
+from video_data.decode.sampling import around_times, fps_times, nearest_indices, uniform_times
 
 
 def test_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(video_data.sampling).failed == 0
+    assert doctest.testmod(video_data.decode.sampling).failed == 0
 
 
 def test_fps_times_stay_before_the_end() -> None:

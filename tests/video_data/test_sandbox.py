@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from processes import runs
 
-from video_data.budgets import Budgets
-from video_data.decode import probe, read_frames
+from video_data.decode.budgets import Budgets
+from video_data.decode.clip import probe, read_frames
+from video_data.decode.replies import told_frames
+from video_data.decode.sandbox import DecoderPool, probe_safely, read_frames_safely
 from video_data.errors import VideoError
-from video_data.replies import told_frames
-from video_data.sandbox import DecoderPool, probe_safely, read_frames_safely
 
 BUDGETS = Budgets()
 
@@ -101,7 +101,7 @@ def test_a_child_that_was_killed_while_idle_costs_no_file(clip: Path) -> None:
 def test_children_die_with_a_killed_parent(clip: Path, busy: bool) -> None:
     work = "pool.probe(Path(sys.argv[1]), budgets=Budgets(), time_limit_s=100)"
     script = (
-        "import sys; from pathlib import Path; from video_data.sandbox import *; pool = DecoderPool(workers=1)\n"
+        "import sys; from pathlib import Path; from video_data.decode.sandbox import *; pool = DecoderPool(workers=1)\n"
         f"print(*pool.child_pids(), flush=True)\nwhile True: {work if busy else 'sys.stdin.read()'}"
     )
     parent = subprocess.Popen(

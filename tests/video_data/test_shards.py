@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from video_data.errors import VideoError
-from video_data.shards import FrameStore, StoredClip, clip_line, clip_shape, header_room, open_shard, shard_header
+from video_data.store.shards import FrameStore, StoredClip, clip_line, clip_shape, header_room, open_shard, shard_header
 
 SHARD = "shard-00000.safetensors"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from painted import draw_painted, numbers
 
-from video_data import gif_blocks
-from video_data.containers import recognise
-from video_data.decode import probe, read_frames
-from video_data.structure import Structure, check_structure
+from video_data.containers import gif_blocks
+from video_data.containers.recognise import recognise
+from video_data.containers.structure import Structure, check_structure
+from video_data.decode.clip import probe, read_frames
 
 CODECS = {
     "ogv": ("libvpx", "yuv420p"),

@@ -9,12 +9,12 @@ import av
 import pytest
 from processes import descendants, runs
 
-from video_data.datasets.kitchen_stories import Performance, make_performances, make_questions
-from video_data.datasets.kitchen_world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, may_follow
 from video_data.datasets.plain import check_windows
 from video_data.datasets.rows import QuestionRow
-from video_data.datasets.toy_kitchen import SPLITS, draw_toy_kitchen, frame_times_s, kitchen_stamp, plan_toy_kitchen
 from video_data.errors import VideoError
+from video_data.kitchen.dataset import SPLITS, draw_toy_kitchen, frame_times_s, kitchen_stamp, plan_toy_kitchen
+from video_data.kitchen.stories import Performance, make_performances, make_questions
+from video_data.kitchen.world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, may_follow
 
 COUNTS = {"train": 24, "test": 12, "test_ood": 8}
 ONE = {"train": 1, "test": 0, "test_ood": 0}
@@ -151,7 +151,7 @@ def test_counts_may_grow_with_the_same_seed(tmp_path: Path) -> None:
 
 def test_other_frame_times_make_another_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     before = kitchen_stamp(0)
-    monkeypatch.setattr("video_data.datasets.toy_kitchen.FPS", 9.0)
+    monkeypatch.setattr("video_data.kitchen.dataset.FPS", 9.0)
     assert (before.seed, before != kitchen_stamp(0)) == (0, True)
 
 
@@ -160,7 +160,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_drawn_clip(drawn: Path, tmp_path
     clip = drawn / "train_0000.mp4"
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "from video_data.datasets.toy_kitchen import draw_toy_kitchen\n"
+        "from video_data.kitchen.dataset import draw_toy_kitchen\n"
         "from video_data.errors import VideoError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
         f"try: draw_toy_kitchen(Path(sys.argv[1]), seed=0, counts={ONE}, workers=1)\n"
@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_drawing_processes_die_with_a_killed_parent(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from video_data.datasets.toy_kitchen import draw_toy_kitchen\n"
+        "from video_data.kitchen.dataset import draw_toy_kitchen\n"
         "counts = {'train': 4000, 'test': 0, 'test_ood': 0}\n"
         "say = lambda done, total: print(done, flush=True)\n"
         "draw_toy_kitchen(Path(sys.argv[1]), seed=0, counts=counts, workers=2, progress=say)"

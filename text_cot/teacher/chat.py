@@ -7,14 +7,14 @@ a server that does not know of it is asked without by the client, and whatever c
 import time
 
 from aot.chat.client import ChatModel
+from aot.chat.factory import check_chat, sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
-from aot.chat.opening import check_chat, sampling_of
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
 from aot.config import ChatConfig, RunConfig
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
-from text_cot.draws import draw
+from aot.seeds import draw
 from text_cot.families import Granularity
 from text_cot.teacher.chat_prompts import fill, teacher_prompts
 from text_cot.teacher.chat_reply import UnreadableReply, read_reply, schema_of

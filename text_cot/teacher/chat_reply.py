@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aot.answers import find_answer, parse_answer
-from aot.answers.bare import bare_number
 from aot.answers.clean import undressed
 from aot.answers.exact import decimal_text, exact_number
 from aot.answers.finding import plain
+from aot.answers.kinds.bare import bare_number
 from aot.errors import ParseError
 from aot.records import JsonDict, Question
 

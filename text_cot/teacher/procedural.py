@@ -1,11 +1,11 @@
 """The embedded teacher: solves a procedural problem by its state and writes real intermediate steps.
 
-It is always right, as a procedure is; what a messy teacher does to chains is planted apart (text_cot.faults).
+It is always right, as a procedure is; what a messy teacher does to chains is planted apart (aot.faults.text_plant).
 """
 
 from aot.errors import SourceError
 from aot.records import Question, Step, Trace
-from text_cot.draws import draw
+from aot.seeds import draw
 from text_cot.families import FAMILIES, Granularity
 from text_cot.families.base import PHRASINGS
 

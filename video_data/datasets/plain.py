@@ -21,8 +21,8 @@ from video_data.datasets.plain_fields import (
 )
 from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
 from video_data.datasets.strict_jsonl import JsonLine, RowProblem, empty_words, read_json_lines
-from video_data.facts import Spans
-from video_data.timeline import first_hole
+from video_data.decode.facts import Spans
+from video_data.decode.timeline import first_hole
 
 WINDOW_TOLERANCE_S = 0.5
 """How far a window may reach past the last frame; players round durations."""

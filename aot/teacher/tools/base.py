@@ -18,8 +18,8 @@ from aot.errors import ToolError
 from aot.records import TimeSpan
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools.clipview import ClipView
-from aot.teacher.tools.looking import Looker
-from aot.teacher.tools.segmentation import FoundStep
+from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.pixels.segmentation import FoundStep
 
 Source = Literal["pixels", "annotations", "models", "chat", "subtitles"]
 """Where a tool's knowledge comes from: pixels and the card; training annotations; a model in this process that sees

@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import Field
 
 from aot.errors import ToolError
+from aot.rationales.wording import stem
 from aot.teacher.tools.base import EDGE_S, Tool, ToolArguments, ToolContext, ToolResult, clamp_window, rounded_s
-from aot.wording import stem
 from video_data.captions import Cue, Subtitles
 from video_data.errors import VideoError
 from video_data.subtitles import find_subtitles, read_subtitles

@@ -1,0 +1,1 @@
+"""Parsers and comparisons, one file for each family of answers."""

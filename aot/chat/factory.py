@@ -1,0 +1,67 @@
+"""Makes the chat model that a config section describes."""
+
+import json
+from pathlib import Path
+
+from aot.chat.cache import CachedChat, ReplyCache
+from aot.chat.client import ChatModel
+from aot.chat.messages import Sampling
+from aot.chat.record import RecordingChat
+from aot.chat.scripted import ScriptedChat
+from aot.chat.server.keys import read_key
+from aot.chat.spend import Ledger
+from aot.config import ChatConfig
+from aot.files.run_folder import RunFolder
+
+
+def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
+    """The chat model of `section`; with a run folder its replies are cached and its cost is noted there.
+
+    `writer` names the files that this process appends to; each worker process opens its own.
+
+    Raises:
+        ConfigError: the model cannot be asked at all, for want of a key, a script or a folder.
+    """
+    model = _backend(section, run=run, writer=writer)
+    if run is not None and section.backend != "scripted":
+        model = CachedChat(model, ReplyCache(run.chat_replies, writer=writer), base_url=_asked_at(section))
+    if section.record is not None:
+        model = RecordingChat(model, Path(section.record), base_url=_asked_at(section))
+    return model
+
+
+def check_chat(section: ChatConfig) -> None:
+    """Look whether a chat model can be asked; asks it nothing, and loads none.
+
+    Raises:
+        ConfigError: it cannot, for want of a key or a script.
+    """
+    if section.backend != "local":  # which would be loaded twice
+        open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
+
+
+def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:
+    """How `section` wants replies drawn, with the seed of one draw."""
+    return Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=seed)
+
+
+def _backend(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
+    # Both packages behind these are optional and slow to import.
+    if section.backend == "openai":
+        key = read_key(section)
+        from aot.chat.server.openai import OpenAIChat
+
+        return OpenAIChat(section, key=key, ledger=Ledger(section, run.chat_spend if run else None, writer=writer))
+    if section.backend == "local":
+        from aot.chat.local import LocalChat
+
+        return LocalChat(section)
+    assert section.script is not None
+    return ScriptedChat(Path(section.script), model=section.model, base_url=_asked_at(section))
+
+
+def _asked_at(section: ChatConfig) -> str:
+    """The address, with what changes every request there: replies are stored under it."""
+    changes = {"omit": sorted(section.omit), "extra_body": section.extra_body}
+    told = json.dumps({name: value for name, value in changes.items() if value}, sort_keys=True)
+    return section.base_url + (f"#{told}" if told != "{}" else "")

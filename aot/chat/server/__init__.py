@@ -1,0 +1,1 @@
+"""Chat models behind a server that speaks the chat-completions API: bodies, failures, retries, calls in flight."""

@@ -1,0 +1,256 @@
+"""The bytes of a reply as servers send them, made into one JSON body: packed ones unpacked, event streams put together.
+
+It could not stand in `wire`, which knows what a body means and not how it travels. Nothing here grows beyond the limit
+that it is given, whatever comes.
+"""
+
+import json
+import zlib
+from typing import Any
+
+from aot.chat.server.error_bodies import is_error
+from aot.chat.server.failures import ErrorInside, Failure, transient
+
+_GZIP = b"\x1f\x8b"
+_EVENT_BEGINNINGS = (b"data:", b"event:", b"id:", b":", b"retry:")
+_JOINED = ("content", "refusal", "reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts")
+"""Fields of a message whose pieces are put one after the other."""
+_MOST_CALLS = 200
+_PIECE = 1 << 16
+
+
+class Body:
+    """Takes the bytes of one reply as they come; `whole` is what they mean."""
+
+    def __init__(self, *, limit: int, packed: str = "", is_stream: bool = False) -> None:
+        """`packed` is the content encoding that the server named."""
+        self._limit, self._packed = limit, packed.strip().lower()
+        self._raw = bytearray()
+        self._events = EventStream(limit=limit) if is_stream else None
+        self._unpacker: Any = None
+        self._begun = False
+        self._unpacked = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Take some more bytes; raises Failure when they are too many or cannot be unpacked."""
+        if not self._begun:
+            self._raw += chunk
+            if len(self._raw) < len(_GZIP):
+                return
+            chunk, self._begun = bytes(self._raw), True
+            self._raw.clear()
+            self._unpacker = _unpacker(chunk, self._packed)
+        if self._unpacker is None:
+            self._take(chunk)
+            return
+        try:
+            while chunk:
+                piece = self._unpacker.decompress(chunk, _PIECE)
+                self._unpacked += len(piece)
+                if self._unpacked > 16 * self._limit:  # an event stream is mostly wrapping, and is not kept
+                    raise too_large(self._limit)
+                self._take(piece)
+                chunk = self._unpacker.unconsumed_tail
+        except zlib.error:
+            raise transient("malformed", "a packed reply that cannot be unpacked", billed=True) from None
+
+    def whole(self) -> bytes | dict[str, Any]:
+        """The body: as it came, or put together from events."""
+        if self._unpacker is not None and not self._unpacker.eof:
+            raise transient("malformed", "a packed reply that was cut off", billed=True)
+        if self._events is not None and not self._events.is_plain:
+            return self._events.whole()
+        return bytes(self._events.plain if self._events else self._raw)
+
+    def _take(self, piece: bytes) -> None:
+        if self._events is not None:
+            self._events.feed(piece)
+            return
+        self._raw += piece
+        if len(self._raw) > self._limit:
+            raise too_large(self._limit)
+
+
+def too_large(limit: int) -> Failure:
+    """The failure of a reply that is larger than it may be."""
+    told = f"a reply grew beyond chat.max_reply_mb ({limit / 1e6:g} MB) and was dropped"
+    return transient("malformed", told, billed=True)
+
+
+def unpacked(raw: bytes, *, packed: str, limit: int) -> bytes:
+    """The first `limit` bytes of an error's body, unpacked where it is packed; as it is where that cannot be done."""
+    try:
+        unpacker = _unpacker(raw, packed.strip().lower())
+        return raw if unpacker is None else bytes(unpacker.decompress(raw, limit))
+    except (zlib.error, Failure):
+        return raw
+
+
+def read_json(raw: bytes) -> Any:  # noqa: ANN401 - whatever came
+    """The JSON or the event stream in `raw`, with or without a byte-order mark.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = raw.decode(json.detect_encoding(raw)).removeprefix("\ufeff")
+    start = text[:100].lstrip().encode("utf-8", "replace")
+    if start.startswith(_EVENT_BEGINNINGS):
+        events = EventStream(limit=len(raw) + 1)
+        events.feed(text.encode("utf-8", "replace"))
+        return events.whole()
+    return json.loads(text, parse_constant=_no_constant)
+
+
+class EventStream:
+    """Puts a reply together from server-sent events, as one body like that of a reply in one piece.
+
+    See https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit, self._size = limit, 0
+        self._line, self._data = bytearray(), b""
+        self._held = 0
+        self._done = self._any = False
+        self._body: dict[str, Any] = {}
+        self._message: dict[str, Any] = {}
+        self._choice: dict[str, Any] = {}
+        self._calls: dict[Any, dict[str, Any]] = {}
+        self.is_plain = False
+        """Whether no event came, but one JSON text under the name of a stream."""
+        self.plain = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take some more bytes; raises Failure or ErrorInside as soon as it is clear that no reply will come."""
+        if not self._any and not self.is_plain and not self._line:
+            start = chunk.removeprefix(b"\xef\xbb\xbf").lstrip()
+            chunk, self.is_plain = start, start.startswith((b"{", b"["))
+        if self.is_plain:
+            self.plain += chunk
+            self._grow(len(chunk))
+            return
+        self._line += chunk
+        if len(self._line) > self._limit:
+            raise too_large(self._limit)
+        if b"\n" not in chunk and b"\r" not in chunk:
+            return
+        lines = bytes(self._line).splitlines(keepends=True)
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        self._line[:] = rest
+        for line in lines:
+            self._take(line.rstrip(b"\r\n"))
+
+    def whole(self) -> dict[str, Any]:
+        """The body; raises Failure when the stream ended before the reply did."""
+        self._take(bytes(self._line).rstrip(b"\r\n"))
+        self._take(b"")
+        if not self._done and not self._choice.get("finish_reason"):
+            said = "ended before the reply did" if self._any else "holds no event"
+            raise transient("malformed", f"the event stream of a reply {said}", billed=True)
+        if self._calls:
+            self._message["tool_calls"] = list(self._calls.values())
+        return {**self._body, "choices": [{**self._choice, "message": self._message}] if self._any else []}
+
+    def _take(self, line: bytes) -> None:
+        """One line of an event: its data is JSON on one line nearly always."""
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data += (b"\n" if self._data else b"") + value.removeprefix(b" ")
+            self._held += 1
+            if len(self._data) > self._limit:
+                raise too_large(self._limit)
+        if not self._data:
+            return
+        if self._data.strip() == b"[DONE]":
+            self._done, self._data, self._held = True, b"", 0
+            return
+        try:
+            event = json.loads(self._data, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            if not line or self._held > 64:
+                raise transient("malformed", "an event of a reply is no JSON", billed=True) from None
+            return
+        self._data, self._held = b"", 0
+        if isinstance(event, dict):
+            self._event(event)
+
+    def _event(self, event: dict[str, Any]) -> None:
+        choices = event.get("choices")
+        if not choices and (event.get("error") or (choices is None and is_error(event))):
+            raise ErrorInside(json.dumps(event).encode())
+        self._body |= {name: event[name] for name in ("model", "usage") if event.get(name)}
+        first = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(first, dict) or first.get("index") not in (None, 0, "0"):
+            return
+        self._any = True
+        if first.get("error"):
+            raise ErrorInside(json.dumps(first).encode())
+        if first.get("finish_reason"):
+            self._choice["finish_reason"] = first["finish_reason"]
+        told = first.get("logprobs")
+        if isinstance(told, dict) and isinstance(told.get("content"), list):
+            held = self._choice.setdefault("logprobs", {"content": []})["content"]
+            held += told["content"]
+            self._grow(100 * len(told["content"]))
+        piece = first.get("delta") or (None if self._message else first.get("message"))
+        if isinstance(piece, dict):
+            self._add(piece)
+
+    def _add(self, piece: dict[str, Any]) -> None:
+        """A piece of the message: texts go behind what is there, calls to the call of the same number."""
+        for name, value in piece.items():
+            if name == "tool_calls" and isinstance(value, list):
+                for number, call in enumerate(value):
+                    if isinstance(call, dict):
+                        self._add_call(call, call.get("index", number))
+            elif name == "function_call" and isinstance(value, dict):
+                self._add_call({"function": value}, "function_call")
+            elif isinstance(value, str) and name in _JOINED:
+                self._message[name] = _joined(self._message.get(name), value)
+                self._grow(len(value))
+            elif isinstance(value, list) and name in (*_JOINED, "reasoning_details"):
+                held = self._message.get(name)
+                self._message[name] = [*(held if isinstance(held, list) else [held] if held else []), *value]
+                self._grow(len(json.dumps(value)))
+
+    def _add_call(self, call: dict[str, Any], number: Any) -> None:  # noqa: ANN401 - whatever came
+        number = number if isinstance(number, int | str) else 0
+        held = self._calls.setdefault(
+            number, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        if len(self._calls) > _MOST_CALLS:
+            raise too_large(self._limit)
+        held["id"] = call.get("id") or held["id"]
+        function = call.get("function")
+        for name, value in function.items() if isinstance(function, dict) else ():
+            if name == "arguments" and isinstance(value, str) and isinstance(held["function"]["arguments"], str):
+                held["function"]["arguments"] += value
+                self._grow(len(value))
+            elif value and name in ("name", "arguments"):
+                held["function"][name] = value
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._limit:
+            raise too_large(self._limit)
+
+
+def _joined(held: Any, value: str) -> Any:  # noqa: ANN401 - text, or parts
+    if isinstance(held, list):
+        return [*held, {"type": "text", "text": value}]
+    return (held or "") + value
+
+
+def _unpacker(start: bytes, packed: str) -> Any:  # noqa: ANN401 - zlib's object has no public type
+    """What unpacks a body that begins so; None for one that is not packed."""
+    if start.startswith(_GZIP):
+        return zlib.decompressobj(31)
+    if packed == "deflate":
+        return zlib.decompressobj(15 if start[:1] == b"\x78" else -15)
+    if packed in ("br", "zstd", "compress"):
+        raise transient("malformed", f"a reply packed by {packed}, which was not asked for", billed=True)
+    return None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} in a reply")

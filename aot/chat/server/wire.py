@@ -1,0 +1,331 @@
+"""Requests as JSON bodies of the chat-completions API, and its reply bodies as records: pure functions.
+
+Servers differ in where they put thinking and token counts; every known place is read. A body is taken whole or not at
+all: whatever is not what the API promises is a Failure, never a guess.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, Message, TokenLogprob, WrittenCall
+from aot.chat.server.bodies import read_json
+from aot.chat.server.error_bodies import is_error
+from aot.chat.server.failures import ErrorInside, Failure, Remedy
+from aot.config import ChatConfig
+
+CHARACTERS_PER_TOKEN = 3
+TOKENS_PER_IMAGE = 1000
+Clean = Callable[[str], str]
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thoughts")
+
+
+def prompt_tokens(request: ChatRequest) -> int:
+    """About how many tokens a request has, rather too many than too few."""
+    characters = sum(len(call.arguments) + len(call.name) for m in request.messages for call in m.tool_calls)
+    images = 0
+    for message in request.messages:
+        for part in message.parts:
+            if isinstance(part, ImagePart):
+                images += 1
+            else:
+                characters += len(part.text)
+    characters += sum(len(json.dumps(tool)) for tool in request.tools)
+    return -(-characters // CHARACTERS_PER_TOKEN) + TOKENS_PER_IMAGE * images
+
+
+@dataclass(frozen=True)
+class Form:
+    """In which form a server takes requests, as far as it has told; what is asked is the same in all of them."""
+
+    renamed: bool = False
+    """Whether the cap is called max_completion_tokens, as newer hosted models want it."""
+    schema: int = 0
+    """0 tells the wanted form of the reply strictly, 1 without `additionalProperties` (tools neither), 2 not at all."""
+    counts: bool = True
+    """Whether a stream is asked to tell its tokens."""
+
+    def mended(self, remedy: Remedy) -> "Form":
+        """The next form to try."""
+        if remedy == "rename_max_tokens":
+            return replace(self, renamed=True)
+        if remedy == "drop_usage":
+            return replace(self, counts=False)
+        return replace(self, schema=1 if remedy == "open_schema" and self.schema == 0 else 2)
+
+    def and_of(self, other: "Form") -> "Form":
+        """What both have learned."""
+        return Form(self.renamed or other.renamed, max(self.schema, other.schema), self.counts and other.counts)
+
+
+def request_body(request: ChatRequest, *, section: ChatConfig, max_tokens: int, form: Form) -> dict[str, Any]:
+    """The JSON body of a request, in the form that the server takes, without what `section` omits."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": section.model,
+        "messages": [_written(message) for message in request.messages],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": max_tokens,
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.top_logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+    if request.tools:
+        tools = list(request.tools) if form.schema == 0 else _without(list(request.tools), "additionalProperties")
+        body |= {"tools": tools, "tool_choice": request.tool_choice}
+    if request.json_schema is not None and form.schema < 2:
+        shape: dict[str, Any] = {"name": "reply", "schema": request.json_schema, "strict": True}
+        if form.schema == 1:
+            shape = {"name": "reply", "schema": _without(request.json_schema, "additionalProperties")}
+        body["response_format"] = {"type": "json_schema", "json_schema": shape}
+    if section.stream:
+        body |= {"stream": True} | ({"stream_options": {"include_usage": True}} if form.counts else {})
+    for name in section.omit:
+        body.pop(name, None)
+    if form.renamed and "max_tokens" in body:
+        body["max_completion_tokens"] = body.pop("max_tokens")
+    return {**body, **section.extra_body}
+
+
+def read_reply(raw: bytes | dict[str, Any], *, clean: Clean) -> ChatReply:
+    """The reply in a body that came with status 200, as it came or put together from events.
+
+    Raises:
+        Failure: cut off, filtered, empty, or not a chat completion at all.
+        ErrorInside: the body is an error in spite of its status.
+    """
+    try:
+        body = read_json(raw) if isinstance(raw, bytes) else raw
+        choices = body.get("choices") if isinstance(body, dict) else None
+        if not choices and is_error(body):
+            raise ErrorInside(raw if isinstance(raw, bytes) else json.dumps(raw).encode())
+        usage = read_usage(body.get("usage"))
+        choice = body["choices"][0]
+        if choice.get("error") and not (choice.get("message") or {}).get("content"):
+            raise ErrorInside(json.dumps(choice).encode())
+        return _read_choice(choice, usage=usage, model=clean(str(body.get("model") or ""))[:200], clean=clean)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, ValidationError) as error:
+        size = f"of {len(raw)} bytes " if isinstance(raw, bytes) else ""
+        told = f"a reply {size}with status 200 is no chat completion ({type(error).__name__})"
+        raise Failure("malformed", "again", told, billed=True) from None
+
+
+def read_usage(told: Any) -> ChatUsage | None:  # noqa: ANN401 - whatever came
+    """Tokens by kind from any of the known names; None where the prompt or the reply is not counted.
+
+    >>> read_usage({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}})
+    ChatUsage(prompt_tokens=9, cached_prompt_tokens=8, completion_tokens=4, reasoning_tokens=0)
+    """
+    if not isinstance(told, dict):
+        return None
+    prompt = _count(told, "prompt_tokens", "input_tokens")
+    completion = _count(told, "completion_tokens", "output_tokens")
+    if prompt is None or completion is None:
+        return None
+    details = [told.get(name) for name in ("prompt_tokens_details", "input_tokens_details")]
+    names = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+    cached = next((n for one in [*details, told] if (n := _count(one, *names)) is not None), 0)
+    details = [told.get(name) for name in ("completion_tokens_details", "output_tokens_details")]
+    reasoning = next((n for one in [*details, told] if (n := _count(one, "reasoning_tokens")) is not None), 0)
+    if reasoning and told.get("total_tokens") == prompt + completion + reasoning:
+        completion += reasoning  # some servers count thinking beside the reply instead of within it
+    return ChatUsage(
+        prompt_tokens=prompt,
+        cached_prompt_tokens=min(cached, prompt),
+        completion_tokens=completion,
+        reasoning_tokens=min(reasoning, completion),
+    )
+
+
+def _written(message: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {"role": message.role}
+    if any(isinstance(part, ImagePart) for part in message.parts):
+        row["content"] = [
+            {"type": "image_url", "image_url": {"url": _data_url(part)}}
+            if isinstance(part, ImagePart)
+            else {"type": "text", "text": _whole(part.text)}
+            for part in message.parts
+        ]
+    else:
+        row["content"] = _whole(message.text)
+    if message.tool_calls:
+        row["content"] = row["content"] or None
+        row["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _whole(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    if message.role == "tool":
+        row["tool_call_id"] = message.tool_call_id
+    return row
+
+
+def _whole(text: str) -> str:
+    """`text` with question marks for half characters, which cannot be sent."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _data_url(part: ImagePart) -> str:
+    return f"data:{part.mime};base64,{base64.b64encode(part.data).decode()}"
+
+
+def _read_choice(choice: dict[str, Any], *, usage: ChatUsage | None, model: str, clean: Clean) -> ChatReply:
+    said, finish = choice["message"], choice.get("finish_reason") or "stop"
+    text, thought = _content(said.get("content"))
+    beside = next((one for name in _REASONING_FIELDS if (one := _flat(said.get(name)))), "")
+    text, thought = clean(text), clean(beside or thought)
+    written = list(said.get("tool_calls") or ())
+    written += [{"function": said["function_call"]}] if said.get("function_call") and not written else []
+    calls = tuple(_call(one, i, clean) for i, one in enumerate(written))
+    meaning = meaning_of(finish)
+    if meaning == "filtered" or said.get("refusal"):
+        told = f"the model's provider filtered the reply ({_word(said.get('refusal') or finish, clean)})"
+        raise Failure("content_filter", "never", told, usage=usage, billed=True)
+    if meaning == "cut":
+        told = f"the reply was cut off after {_told(usage)}"
+        raise Failure("truncated", "more_tokens", told, usage=usage, billed=True)
+    if meaning == "failed":
+        told = f"the server gave up in the middle of a reply (finish reason {_word(finish, clean)})"
+        raise Failure("malformed", "again", told, usage=usage, billed=True)
+    if meaning == "unknown":
+        told = (
+            f"a reply with the finish reason {_word(finish, clean)}, of which nobody can tell whether it means "
+            "that the reply is whole; it was not taken"
+        )
+        raise Failure("malformed", "once", told, usage=usage, billed=True)
+    if not text.strip() and not calls and _states_answer(thought):
+        text, thought = thought, ""
+    if not text.strip() and not calls:
+        told = f"the reply holds {'thinking only' if thought else 'nothing'} ({_told(usage)})"
+        raise Failure("empty", "more_tokens", told, usage=usage, billed=True)
+    return ChatReply(
+        text=text,
+        reasoning=thought,
+        tool_calls=calls,
+        finish_reason="tool_calls" if calls else "stop",
+        model=model,
+        usage=usage,
+        logprobs=_logprobs(choice.get("logprobs"), clean),
+    )
+
+
+def meaning_of(finish: Any) -> str:  # noqa: ANN401 - whatever came
+    """What a finish reason means: `ended`, `cut`, `filtered`, `failed` or `unknown`.
+
+    >>> [meaning_of(word) for word in ("eos_token", "MAX_TOKENS", "SAFETY", "abort", "banana")]
+    ['ended', 'cut', 'filtered', 'failed', 'unknown']
+    """
+    if not isinstance(finish, str):
+        raise TypeError("a finish reason that is no word")
+    word = re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", finish)).strip("_").lower()
+    word = word.removeprefix("finish_reason_").removeprefix("stop_reason_")
+    return next((meaning for meaning, words in _MEANINGS.items() if words.search(word)), "unknown")
+
+
+_MEANINGS = {
+    "filtered": re.compile(
+        r"filter|safety|recitation|block|prohibit|spii|sensitiv|toxic|guardrail|moderat|refus|policy|language"
+    ),
+    "failed": re.compile(
+        r"error|abort|cancel|fail|time_?out|interrupt|overload|network|insufficient|malformed|preempt"
+    ),
+    "cut": re.compile(r"length|limit|max_|context|truncat|incomplete|not_finished|unfinished|token_budget"),
+    "ended": re.compile(
+        r"^(?:stop|stopped|stop_(?:sequence|sequences|string|str|token|word|words|turn|reason)|eos|eos_token|end|eot|end_of_text|"
+        r"end_?turn|end_of_turn|end_of_sequence|ended|complete|completed|completion|finish|finished|done|success|succeeded|normal|tool|tool_use|tool_calls?|"
+        r"function|function_calls?)$"
+    ),
+}
+"""Finish reasons by what they mean, looked for in this order: what is cut short must never count as whole, so that only
+words known for it mean the end."""
+
+
+def _word(told: Any, clean: Clean) -> str:  # noqa: ANN401 - whatever came
+    return repr(" ".join(clean(str(told)).split())[:200])
+
+
+def _states_answer(thought: str) -> bool:
+    """Whether thinking without a reply beside it is the reply: some servers put all of it into the field for thinking.
+
+    The rule: behind the last end of a thought, its last line states the answer (`Answer:`, `the answer is`, `####` or a
+    box), or it ends with a JSON object. Whoever reads it decides what it says.
+    """
+    said = thought.rpartition("</think>")[2].strip()
+    if said.endswith(("}", "```")) and _JSON_OBJECT.search(said[-200_000:]):
+        return True
+    return _ANSWER_LINE.search(said[-20_000:].rpartition("\n")[2]) is not None
+
+
+_JSON_OBJECT = re.compile(r"\{\s*\"\w+\"\s*:")
+_ANSWER_LINE = re.compile(r"\banswer(?:\*\*)?\s?(?::|\bis\b)|####|\\(?:boxed|fbox)\s?\{", re.IGNORECASE)
+
+
+def _told(usage: ChatUsage | None) -> str:
+    return "an untold number of tokens" if usage is None else f"{usage.completion_tokens} tokens"
+
+
+def _content(content: Any) -> tuple[str, str]:  # noqa: ANN401 - whatever came
+    """Text and thinking of a message's content, which is a string or a list of parts."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if not isinstance(content, list):
+        raise TypeError("content is neither text nor a list")
+    parts = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in content]
+    thought = [part for part in parts if part.get("type") in ("thinking", "reasoning")]
+    return _flat([part for part in parts if part not in thought]), _flat(thought)
+
+
+def _flat(value: Any) -> str:  # noqa: ANN401 - whatever came
+    """The text inside strings, lists and parts of any of the known forms; nothing for the rest."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_flat(one) for one in value)
+    if isinstance(value, dict):
+        return next((one for name in ("text", "thinking", "content", "summary") if (one := _flat(value.get(name)))), "")
+    return ""
+
+
+def _call(call: dict[str, Any], index: int, clean: Clean) -> WrittenCall:
+    function = call["function"]
+    arguments = function.get("arguments") or "{}"
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments)
+    name, number = function["name"], call.get("id")
+    if not isinstance(name, str) or not isinstance(number, str | int | None):
+        raise TypeError("a tool call without a name")
+    known = f"call_{index}" if number is None or number == "" else str(number)
+    return WrittenCall(id=clean(known), name=clean(name), arguments=clean(arguments))
+
+
+def _logprobs(told: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa: ANN401 - whatever came
+    if not isinstance(told, dict):
+        return ()
+    return tuple(
+        TokenLogprob(
+            token=clean(one["token"]),
+            logprob=one["logprob"],
+            top=tuple((clean(other["token"]), other["logprob"]) for other in one.get("top_logprobs") or ()),
+        )
+        for one in told.get("content") or ()
+    )
+
+
+def _count(told: Any, *names: str) -> int | None:  # noqa: ANN401 - whatever came
+    if not isinstance(told, dict):
+        return None
+    found = (told.get(name) for name in names)
+    return next((n for n in found if isinstance(n, int) and not isinstance(n, bool) and n >= 0), None)
+
+
+def _without(schema: Any, name: str) -> Any:  # noqa: ANN401 - JSON
+    """A JSON value without any entry of that name."""
+    if isinstance(schema, dict):
+        return {key: _without(value, name) for key, value in schema.items() if key != name}
+    return [_without(one, name) for one in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,268 @@
+"""One function for each kind of planted defect: a rationale in, a defective rationale out, None where it cannot apply.
+
+An edit changes the text only, at a place drawn at random. It makes sure that the new text is really wrong, and does not
+care whether any filter can see it.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from numpy.random import Generator
+
+from aot.rationales.findings import findings, names, quotes, strings_of
+from aot.rationales.notation import (
+    CITATION,
+    MOMENT,
+    PARTS,
+    QUOTE,
+    SPAN,
+    format_span,
+    format_time,
+    parse_span,
+    sentences_of,
+)
+from aot.rationales.wording import in_sentence, phrase_key
+from aot.records import Question, Trace
+
+Item = TypeVar("Item")
+
+NEVER_SEEN = (
+    "kettle",
+    "umbrella",
+    "laptop",
+    "bicycle",
+    "green sofa",
+    "toaster",
+    "garden hose",
+    "third hand",
+    "red phone",
+)
+FOREIGN = (
+    "затем он режет лук и ставит",
+    "次に彼は野菜を切って炒める",
+    "dann wird noch schnell gerührt",
+    "luego se corta muy fino",
+)
+_BROKEN = ("\ufffd\ufffd", "Ã¼Ã©", "\x00\x01", "â€œ")
+_LONG_WORD = re.compile(r"[^\W\d_]{3,}")
+_MIN_SHIFT_S = 0.4
+
+
+@dataclass(frozen=True)
+class Target:
+    """A verified trace that is about to be damaged."""
+
+    trace: Trace
+    question: Question
+    labels: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The rationale."""
+        return self.trace.rationale
+
+    @cached_property
+    def bodies(self) -> dict[str, str]:
+        """The text of each part; lines that are no part are left out."""
+        pairs = (line.partition(":") for line in self.text.split("\n"))
+        return {name: body.strip() for name, sign, body in pairs if sign and name in PARTS}
+
+    def with_bodies(self, **bodies: str) -> str:
+        """The rationale with some parts replaced."""
+        parts = {**self.bodies, **bodies}
+        return "\n".join(f"{name}: {body}" for name, body in parts.items())
+
+    def sentences(self, part: str) -> list[str]:
+        """The sentences of one part."""
+        return sentences_of(self.bodies.get(part, ""))
+
+
+def wrong_label(target: Target, draw: Generator) -> str | None:
+    """Another step's label at one of the places where a label or a quoted word stands, outside the answer."""
+    names = [finding.label for finding in findings(target.trace.steps)]
+    names += [target.trace.answer] if target.question.answer_type in ("choice", "text") else []
+    names += [text for step in target.trace.steps if step.call for text in strings_of(step.call.arguments)]
+    names += [str(step.result["last"]) for step in target.trace.steps if step.result and step.result.get("last")]
+    known = sorted({in_sentence(name) for name in names if name}, key=lambda name: (-len(name), name))
+    head = target.text.rpartition("\nAnswer:")[0]
+    pattern = "|".join(re.escape(name) for name in known)
+    places = list(re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", head)) if pattern else []
+    places = [place for place in places if not SPAN.fullmatch(place[0]) and not place[0].isdecimal()]
+    places += [
+        word for quote in QUOTE.finditer(head) for word in _LONG_WORD.finditer(head, quote.start(3), quote.end(3))
+    ]
+    if not places:
+        return None
+    place = _pick(places, draw)
+    others = [label for label in target.labels if phrase_key(label) != phrase_key(place[0])]
+    if not others:
+        return None
+    return target.text[: place.start()] + in_sentence(_pick(others, draw)) + target.text[place.end() :]
+
+
+def dropped_step(target: Target, draw: Generator) -> str | None:
+    """One sentence of Gather or Combine left out."""
+    places = [(part, i) for part in ("Gather", "Combine") for i in range(len(target.sentences(part)))]
+    if not places:
+        return None
+    part, index = _pick(places, draw)
+    rest = [sentence for i, sentence in enumerate(target.sentences(part)) if i != index]
+    return target.with_bodies(**{part: " ".join(rest)})
+
+
+def invented_object(target: Target, draw: Generator) -> str | None:
+    """A thing that no step saw: in a sentence of its own with a plausible time, or slipped into another sentence."""
+    sentences = target.sentences("Gather")
+    cited = CITATION.findall(target.text)
+    seen = {phrase_key(text) for step in target.trace.steps for text in strings_of(step.result)}
+    told = " ".join(quote.text for quote in quotes(target.trace.steps))
+    things = [thing for thing in (*NEVER_SEEN, *target.labels) if phrase_key(thing) not in seen]
+    things = [thing for thing in things if not names(told, thing)]
+    things = [thing for thing in things if thing.casefold() not in target.question.text.casefold()]
+    if not sentences or not cited or not things:
+        return None
+    thing = in_sentence(_pick(things, draw))
+    at = int(draw.integers(len(sentences)))
+    if draw.random() < 0.5:
+        sentences[at] = CITATION.sub(lambda found: f"with {thing} {found[0]}", sentences[at], count=1)
+    else:
+        time_s = float(draw.uniform(0.0, max([finding.end_s for finding in findings(target.trace.steps)], default=8.0)))
+        times = format_time(time_s) if draw.random() < 0.5 else format_span(time_s, time_s + 1.5)
+        sentences.insert(at, f"{thing} at {times} [{_pick(cited, draw)}].")
+    return target.with_bodies(Gather=" ".join(sentences))
+
+
+def invented_time(target: Target, draw: Generator) -> str | None:
+    """One time, anywhere outside the answer, shifted to where no step saw or heard anything."""
+    head = target.text.rpartition("\nAnswer:")[0]
+    spans = list(SPAN.finditer(head))
+    inside = [range(span.start(), span.end()) for span in spans]
+    moments = [found for found in MOMENT.finditer(head) if not any(found.start() in span for span in inside)]
+    if not spans and not moments:
+        return None
+    place = _pick([*spans, *moments], draw)
+    true = [(finding.start_s, finding.end_s) for finding in findings(target.trace.steps)]
+    true += [span for quote in quotes(target.trace.steps) for span in quote.spans_s]
+    for _ in range(20):
+        shift_s = float(draw.uniform(_MIN_SHIFT_S, 4.0)) * (1 if draw.random() < 0.6 else -1)
+        start_s = max(0.0, float(place[1]) + shift_s)
+        end_s = start_s
+        if place.re is SPAN:
+            end_s = max(start_s + 0.1, float(place[2]) + (shift_s if draw.random() < 0.5 else 0.0))
+        near = [abs(start_s - a) < _MIN_SHIFT_S and abs(end_s - b) < _MIN_SHIFT_S for a, b in true]
+        if abs(start_s - float(place[1])) >= _MIN_SHIFT_S and not any(near):
+            new = format_span(start_s, end_s) if place.re is SPAN else format_time(start_s)
+            return target.text[: place.start()] + new + target.text[place.end() :]
+    return None
+
+
+def contradiction(target: Target, draw: Generator) -> str | None:
+    """Another answer in the answer part, or in Combine, than the trace gives."""
+    other = _other_answer(target, draw)
+    if other is None:
+        return None
+    combine, answer = target.bodies.get("Combine", ""), target.trace.answer
+    if draw.random() < 0.5:
+        return target.with_bodies(Answer=other)
+    if target.question.answer_type == "yes_no":
+        swaps = [("there is no ", "there is "), ("there is ", "there is no "), ("is not there", "is there")]
+        swaps.append(("is there", "is not there"))
+        swapped = next((combine.replace(old, new) for old, new in swaps if old in combine), combine)
+    else:
+        pattern = rf"(?<![\w\[.]){re.escape(in_sentence(answer))}(?![\w\]])"
+        swapped = re.sub(pattern, lambda _: in_sentence(other), combine)
+    return target.with_bodies(Combine=swapped) if swapped != combine else target.with_bodies(Answer=other)
+
+
+def repetition_loop(target: Target, draw: Generator) -> str | None:
+    """A sentence, or the last words of one, again and again."""
+    part = _pick(["Gather", "Combine"], draw)
+    sentences = target.sentences(part)
+    if not sentences:
+        return None
+    at = int(draw.integers(len(sentences)))
+    copies = int(draw.integers(3, 10))
+    if draw.random() < 0.5:
+        sentences[at] = " ".join([sentences[at]] * (copies + 1))
+    else:
+        words = sentences[at].rstrip(".").split()
+        tail = words[-int(draw.integers(1, min(4, len(words)) + 1)) :]
+        sentences[at] = " ".join(words + tail * copies) + "."
+    return target.with_bodies(**{part: " ".join(sentences)})
+
+
+def cut_off(target: Target, draw: Generator) -> str | None:
+    """The beginning of the text, up to the middle of a sentence; the status goes on saying ok."""
+    text = target.text.rstrip()
+    places = [at for at in range(len(text) * 3 // 10, len(text)) if not text[:at].rstrip().endswith((".", "!", "?"))]
+    return text[: _pick(places, draw)].rstrip() if places else None
+
+
+def garbled_language(target: Target, draw: Generator) -> str | None:
+    """Some words of Gather or Combine in another language, with shuffled letters, or in a broken encoding."""
+    part = _pick(["Gather", "Combine"], draw)
+    words = target.bodies.get(part, "").split()
+    if len(words) < 3:
+        return None
+    count = int(draw.integers(2, min(6, len(words)) + 1))
+    at = int(draw.integers(0, len(words) - count + 1))
+    how = int(draw.integers(3))
+    if how == 0:
+        garbled = _pick(FOREIGN, draw).split()
+    elif how == 1:
+        garbled = [_shuffled(word, draw) for word in words[at : at + count]]
+        if sum(a != b for a, b in zip(garbled, words[at : at + count], strict=True)) < 2:
+            garbled = [word + "xq" for word in garbled]
+    else:
+        garbled = [word[:1] + _pick(_BROKEN, draw) + word[2:] for word in words[at : at + count]]
+    return target.with_bodies(**{part: " ".join([*words[:at], *garbled, *words[at + count :]])})
+
+
+def wrong_format(target: Target, draw: Generator) -> str | None:
+    """A heading lost, renamed or doubled, parts swapped, citations lost, or another notation altogether."""
+    bodies = target.bodies
+    if tuple(bodies) != PARTS:
+        return None
+    part = _pick(PARTS, draw)
+    renamed = {"Identify": "Question", "Gather": "Observations", "Combine": "Reasoning", "Answer": "Result"}[part]
+    first, second = _pick([("Identify", "Gather"), ("Gather", "Combine"), ("Combine", "Answer")], draw)
+    swapped = {first: bodies[second], second: bodies[first]}
+    forms = (
+        target.text.replace(f"{part}: ", "", 1),
+        target.text.replace(f"{part}:", f"{renamed}:", 1),
+        target.text.replace(f"{part}:", f"**{part}**:", 1),
+        target.text.replace(f"{part}: {bodies[part]}", f"{part}: {bodies[part]}\n{part}: {bodies[part]}", 1),
+        "\n".join(f"{ {first: second, second: first}.get(n, n) }: {swapped.get(n, b)}" for n, b in bodies.items()),
+        "\n".join(line for line in target.text.split("\n") if not line.startswith(f"{part}:")),
+        CITATION.sub("", target.text),
+        json.dumps(bodies),
+    )
+    return _pick(forms, draw)
+
+
+def _other_answer(target: Target, draw: Generator) -> str | None:
+    question, answer = target.question, target.trace.answer
+    if question.answer_type == "yes_no":
+        return {"yes": "no", "no": "yes"}.get(answer)
+    if question.answer_type == "integer" and answer.isdecimal():
+        return _pick([str(value) for value in range(int(answer) + 4) if value != int(answer)], draw)
+    if question.answer_type == "span":
+        span = parse_span(answer)
+        gap_s = float(draw.uniform(1.0, 5.0))
+        return format_span(span[1] + gap_s, span[1] + gap_s + 2.0) if span else None
+    options = question.choices or target.labels
+    others = [option for option in options if phrase_key(option) != phrase_key(answer)]
+    return _pick(others, draw) if others else None
+
+
+def _shuffled(word: str, draw: Generator) -> str:
+    letters = list(word)
+    draw.shuffle(letters)
+    return "".join(letters)
+
+
+def _pick(items: list[Item] | tuple[Item, ...], draw: Generator) -> Item:
+    return items[int(draw.integers(len(items)))]

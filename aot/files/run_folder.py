@@ -1,0 +1,545 @@
+"""The run folder: the only module that knows file names, and the only one that publishes files.
+
+Promises: a published file appears whole or not at all (write, fsync, rename in the same folder); an append-only file
+may lose at most its half-written last line, which is cut off on the next open; there are no lock files, because one
+writer owns each file, and one command at a time works on a folder (aot.files.lease). A run folder belongs to one
+resolved config and refuses another.
+"""
+
+import errno
+import glob
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from aot.config import RunConfig, chat_settings, differing_keys, dump_config, load_saved, may_change
+from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.files.lease import check_lease
+from aot.files.strict_json import read_json
+
+log = logging.getLogger(__name__)
+Row = TypeVar("Row", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of everything in a run folder."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved config, saved before any work."""
+        return self.root / "config.yaml"
+
+    @property
+    def run_json(self) -> Path:
+        """Command, revision, versions, seeds, hardware and stage states."""
+        return self.root / "run.json"
+
+    @property
+    def lease(self) -> Path:
+        """Who works on this folder now (aot.files.lease); gone when nobody does."""
+        return self.root / "lease.json"
+
+    @property
+    def log(self) -> Path:
+        """What was logged, appended over all commands on this run."""
+        return self.root / "log.txt"
+
+    @property
+    def clips(self) -> Path:
+        """Drawn clips, when the data set draws its own."""
+        return self.root / "clips"
+
+    @property
+    def questions(self) -> Path:
+        """Every question of every split, as Question rows."""
+        return self.root / "questions.jsonl"
+
+    @property
+    def annotations(self) -> Path:
+        """ClipAnnotation rows; may be empty."""
+        return self.root / "annotations.jsonl"
+
+    @property
+    def rationales(self) -> Path:
+        """GivenRationale rows: worked solutions that came with a text data set."""
+        return self.root / "rationales.jsonl"
+
+    @property
+    def frames(self) -> Path:
+        """Folder of frame shards with index.jsonl."""
+        return self.root / "frames"
+
+    @property
+    def refusals(self) -> Path:
+        """Refusal rows of the prepare stage."""
+        return self.root / "refusals.jsonl"
+
+    @property
+    def traces(self) -> Path:
+        """Folder of trace parts, one for each writer."""
+        return self.root / "traces"
+
+    @property
+    def attempts(self) -> Path:
+        """Folder of parts with the candidates that did not verify; a killed run may hold one of them twice."""
+        return self.root / "attempts"
+
+    @property
+    def faults(self) -> Path:
+        """Folder of planted-fault parts; only the funnel's last column reads it."""
+        return self.root / "faults"
+
+    @property
+    def tool_cache(self) -> Path:
+        """Folder of cached tool results, one file for each worker."""
+        return self.root / "tool_cache"
+
+    @property
+    def chat_replies(self) -> Path:
+        """Folder of cached replies of chat models, one file for each writer."""
+        return self.root / "chat_replies"
+
+    @property
+    def chat_spend(self) -> Path:
+        """Folder of what each paid call of a chat model cost, one file for each writer."""
+        return self.root / "chat_spend"
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the states of generation shards, one file for each."""
+        return self.root / "shards"
+
+    @property
+    def kept(self) -> Path:
+        """Traces that passed every filter, without wall times."""
+        return self.root / "kept.jsonl"
+
+    @property
+    def dropped(self) -> Path:
+        """Traces that failed a filter, without wall times."""
+        return self.root / "dropped.jsonl"
+
+    @property
+    def verdicts(self) -> Path:
+        """The ledger: every verdict on every trace."""
+        return self.root / "verdicts.jsonl"
+
+    @property
+    def funnel(self) -> Path:
+        """Counts by reason, and precision and recall over planted faults."""
+        return self.root / "funnel.json"
+
+    @property
+    def teacher_stats(self) -> Path:
+        """Yield (pass@1, pass@k), seconds for each kept trace, accuracy of each tool."""
+        return self.root / "teacher.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A list of MetricRow."""
+        return self.root / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of Prediction rows, one file for each arm and mode."""
+        return self.root / "predictions"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained report."""
+        return self.root / "report.html"
+
+    @property
+    def model_card(self) -> Path:
+        """Card of the distilled student."""
+        return self.root / "MODEL_CARD.md"
+
+    @property
+    def done(self) -> Path:
+        """Written last, when every stage is done."""
+        return self.root / "DONE"
+
+    def arm(self, name: str) -> Path:
+        """Folder of one trained student."""
+        return self.root / "student" / name
+
+
+PUBLISHED: dict[str, tuple[str, ...]] = {
+    "prepare": ("questions", "annotations", "refusals", "frames", "rationales"),
+    "generate": ("traces", "teacher_stats"),
+    "filter": ("kept", "dropped", "verdicts", "funnel"),
+    "train": (),  # for each arm, the marker in its folder
+    "evaluate": ("predictions", "metrics"),
+    "report": ("report", "model_card"),
+}
+"""What each stage leaves behind, as properties of RunFolder; a folder counts once it holds something."""
+ONE_DOOR = {"frames": "video", "rationales": "text"}
+"""What only runs through one of the front doors have."""
+ARM_MARKER = "DONE"
+
+
+def publish(path: Path, data: str | bytes) -> None:
+    """Write `data` so that `path` holds either its old content or all of the new one.
+
+    Raises:
+        RunError: the folder is not writable.
+        GuardStop: the disk is full; the old file is untouched.
+    """
+    with publishing(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_error(path: Path, error: OSError) -> AotError:
+    """What to tell a user whose disk refused `path`: a full disk is a guard's stop, anything else a bad folder."""
+    if error.errno in DISK_FULL:
+        told = "free space, then run the same command again: finished work is kept"
+        return GuardStop(f"no_space: the disk is full at {path}; {told}")
+    return RunError(f"cannot write {path}: {error.strerror or error}; choose another folder with run.dir=")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish_rows(path: Path, rows: Iterable[BaseModel]) -> None:
+    """Publish `rows` as JSON lines, all or nothing; holds one row in memory at a time."""
+    with publishing(path) as file:
+        for row in rows:
+            file.write(row.model_dump_json().encode() + b"\n")
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to stream rows into; it appears at `path` when the block ends well, and not at all when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        check_lease(path)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def publish_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json can write
+    """Publish `value` as indented JSON."""
+    publish(path, json.dumps(value, indent=1, sort_keys=False) + "\n")
+
+
+def open_append(path: Path) -> IO[bytes]:
+    """`path` open for appending, after a half-written last line was cut off."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _cut_half_line(path)
+        return path.open("ab")
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def append_row(file: IO[bytes], row: BaseModel) -> None:
+    """Append one row and hand it to the operating system at once, so that `kill -9` loses no finished row."""
+    try:
+        file.write(row.model_dump_json().encode() + b"\n")
+        file.flush()
+    except OSError as error:
+        raise write_error(Path(file.name), error) from error
+
+
+def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
+    """Rows of a JSON-lines file that this project wrote; a half-written last line is left out.
+
+    Raises:
+        SourceError: the file is missing, or a whole line is not a `model`, naming the line.
+    """
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            yield model.model_validate_json(line)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file with their line ends; a half-written last one is left out.
+
+    Raises:
+        SourceError: the file is missing.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}; run the earlier stages first") from error
+    with file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield line
+
+
+def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> RunFolder:
+    """The run folder of `config`: made if needed, resolved config and provenance saved before any work.
+
+    A folder in which no stage has left a file yet, because the first attempt failed, takes a corrected config.
+
+    Raises:
+        RunError: the folder cannot be written, or was made with other settings (they are named).
+    """
+    run = RunFolder(run_root(config, config_path=config_path))
+    different = changed_settings(run, config)
+    mended = bool(different) and not _is_unused(run)
+    if mended:
+        told = ", ".join(f"{key} from {was!r} to {now!r}" for key, (was, now) in different.items())
+        log.info("from here on with other chat settings (%s); earlier rows stay as they are", told)
+    if different or not run.config.exists():
+        publish(run.config, dump_config(config))
+    old = read_run_json(run) if run.run_json.exists() else {}
+    # Provenance is absent where a kill came between the two files.
+    renewed = (different and not mended) or "revision" not in old
+    facts: dict[str, Any] = {"config_digest": config.digest()}
+    if renewed:
+        facts = {**provenance(config), "command": command}
+    if config.chat or config.vision_chat or config.judge_chat:
+        facts["chat_settings"] = {**old.get("chat_settings", {}), config.digest(): chat_settings(config)}
+    commands = [*old.get("commands", []), command][-50:]
+    publish_json(run.run_json, {**old, **facts, "commands": commands, "stages": old.get("stages", {})})
+    return run
+
+
+def changed_settings(run: RunFolder, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Result-changing settings that differ from those of the folder and may: key to (old, new).
+
+    A folder without a stage takes any; after that those of chat models may be mended until their work is done.
+
+    Raises:
+        RunError: others differ from those that some stage worked with.
+    """
+    different = differing_keys(load_saved(run.config), config) if run.config.exists() else {}
+    if different and not _is_unused(run) and (fixed := fixed_settings(run, config, different)):
+        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in fixed.items())
+        raise RunError(
+            f"{run.root} was made with other settings ({changes}); "
+            "give another folder with run.dir=, or delete that one"
+        )
+    return different
+
+
+def fixed_settings(
+    run: RunFolder, config: RunConfig, different: Mapping[str, tuple[Any, Any]]
+) -> dict[str, tuple[Any, Any]]:
+    """Those of `different` that a folder with finished stages does not take any more."""
+    stages = read_run_json(run)["stages"] if run.run_json.exists() else {}
+    generated, filtered = (name in stages and stage_done(run, name) for name in ("generate", "filter"))
+    any_row = any(part.stat().st_size for folder in (run.traces, run.chat_replies) for part in folder.glob("*.jsonl"))
+    return {
+        key: pair
+        for key, pair in different.items()
+        if not may_change(key, config, generated=generated, filtered=filtered, any_row=any_row)
+    }
+
+
+def run_root(config: RunConfig, *, config_path: Path) -> Path:
+    """Where the run folder of a config lies: run.dir, or runs/<stem>.
+
+    Raises:
+        RunError: its name is no UTF-8, which weights cannot be written under.
+    """
+    limit = f"-limit{config.data.limit}" if config.data.limit else ""
+    root = Path(config.run.dir) if config.run.dir else Path("runs") / (config_path.stem + limit)
+    if str(root) != str(root).encode("utf-8", "replace").decode():
+        raise RunError(f"the name of the run folder {root} is no UTF-8; give another folder with run.dir=")
+    return root
+
+
+ARITHMETIC = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
+"""Environment variables by which torch's libraries choose code paths, and with them the last digits of a result."""
+
+
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """What must be known to repeat a run: revision, versions, seed, hardware and how it is told to calculate."""
+    models = ("torch", "transformers", "peft", "accelerate", "deepspeed")
+    names = (*models, "av", "opencv-python-headless", "pillow", "numpy", "pydantic")
+    return {
+        "project": "aot-distill",
+        "revision": git_revision(),
+        "config_digest": config.digest(),
+        "seed": config.seed,
+        "python": sys.version.split()[0],
+        "versions": {name: version for name in names if (version := _version(name))},
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "arithmetic": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def read_run_json(run: RunFolder) -> dict[str, Any]:
+    """The parsed run.json.
+
+    Raises:
+        RunError: it is missing or not JSON.
+    """
+    try:
+        data: dict[str, Any] = read_json(run.run_json)
+        problem = _run_problem(data)
+    except FileNotFoundError:
+        problem = "there is none"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise RunError(f"{run.root} holds no readable run.json ({problem}); is it a run folder?")
+    data.setdefault("stages", {})
+    return data
+
+
+def _run_problem(data: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    """What a run.json lacks; empty if it is one."""
+    if not isinstance(data, dict) or not data.keys() & {"stages", "command"}:
+        return "it notes no command and no stages"
+    stages, commands = data.get("stages", {}), data.get("commands", [])
+    if not isinstance(stages, dict) or not all(_is_stage(entry) for entry in stages.values()):
+        return "its stages are not noted as they should be"
+    if not isinstance(commands, list) or not all(isinstance(command, list) for command in commands):
+        return "its commands are no lists"
+    return ""
+
+
+def _is_stage(entry: Any) -> bool:  # noqa: ANN401 - whatever JSON holds
+    """Whether what is computed with of a stage's entry is what it should be."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("state", ""), str):
+        return False
+    numbers = [entry.get(name, 0) for name in ("started_s", "updated_s", "seconds", "done", "total", "refused")]
+    numbers.append(entry.get("left_s") or 0)
+    return all(isinstance(number, int | float) for number in numbers) and isinstance(entry.get("files", {}), dict)
+
+
+StageState = Literal["running", "done", "stopped", "failed"]
+
+
+def start_stage(run: RunFolder, stage: str) -> None:
+    """Record that a stage begins, or begins again; what an earlier attempt noted is forgotten.
+
+    The seals of files that it will use again (aot.files.seals) stay.
+    """
+    data = read_run_json(run)
+    now = time.time()
+    seals = data["stages"].get(stage, {}).get("files", {})
+    files = {name: seal for name, seal in seals.items() if seal.get("once") and (run.root / name).exists()}
+    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now, "files": files}
+    publish_json(run.run_json, data)
+    run.done.unlink(missing_ok=True)
+
+
+def set_stage(run: RunFolder, stage: str, state: StageState, **facts: Any) -> None:  # noqa: ANN401
+    """Record the state of a stage with facts such as done, total, seconds and error."""
+    data = read_run_json(run)
+    entry = {**data["stages"].get(stage, {}), "state": state, "updated_s": time.time(), **facts}
+    if state == "done":
+        entry.pop("error", None)
+    data["stages"][stage] = entry
+    publish_json(run.run_json, data)
+
+
+def stage_done(run: RunFolder, stage: str) -> bool:
+    """Whether a stage has published everything it makes, and all of it is still there."""
+    if not run.run_json.exists():
+        return False
+    finished = read_run_json(run)["stages"].get(stage, {}).get("state") == "done"
+    return finished and not missing_files(run, stage)
+
+
+def missing_files(run: RunFolder, stage: str) -> list[Path]:
+    """What a finished stage should have left behind and is not there."""
+    config = load_saved(run.config) if run.config.exists() else None
+    door = config.door if config else None
+    wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, door) == door]
+    if stage == "train" and config:
+        wanted += [run.arm(arm.name) / ARM_MARKER for arm in config.train.arms]
+    else:
+        wanted += [run.root / name for name in read_run_json(run)["stages"].get(stage, {}).get("files", {})]
+    return [path for path in wanted if not (any(path.iterdir()) if path.is_dir() else path.exists())]
+
+
+def _is_unused(run: RunFolder) -> bool:
+    """Whether the folder holds no file but its own papers."""
+    own = {run.config, run.run_json, run.log, run.lease}
+    return all(path in own or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left half-written; nobody else writes now, because each file has one writer."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
+        stale.unlink(missing_ok=True)
+
+
+def _cut_half_line(path: Path) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        return
+    with path.open("rb+") as file:
+        position = size
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            block = file.read(position - start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            position = start
+        file.truncate(0)
+
+
+def git_revision() -> str:
+    """The commit of the checkout this code lies in, or `unknown` where it is none."""
+    try:
+        here = Path(__file__).parent
+        done = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,129 @@
+"""Lines, bytes and SHA-256 of the JSON files that a stage published: kept in run.json, compared before they are read.
+
+A file that was cut or altered since is never read as if it were whole: it is named, with what would make it anew. A
+file that is gone is no matter of this module: its stage is not done then (aot.files.run_folder). Weights have
+manifests of their own, frames checksums in their index. Run folders of before seals were made are taken as they are.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from aot.display import counted
+from aot.errors import RunError
+from aot.files.run_folder import PUBLISHED, RunFolder, publish_rows, read_run_json, set_stage
+from aot.records import Record
+
+log = logging.getLogger(__name__)
+BESIDE = {"generate": ("attempts", "faults")}
+"""What stages publish, if anything, besides what they must; as properties of RunFolder."""
+NAMED = 5
+"""Damaged files that an error names."""
+
+
+class Seal(Record):
+    """What one file was when it was published."""
+
+    lines: int
+    bytes: int
+    sha256: str
+    once: bool = False
+    """Whether the stage uses the file again when it is repeated; the others are written anew then."""
+
+
+def seal_of(path: Path, *, once: bool = False) -> Seal:
+    """The seal of a file as it is now, read in blocks."""
+    digest, lines, size = hashlib.sha256(), 0, 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            lines += block.count(b"\n")
+            size += len(block)
+    return Seal(lines=lines, bytes=size, sha256=digest.hexdigest(), once=once)
+
+
+def stage_seals(run: RunFolder, stage: str) -> dict[str, dict[str, object]]:
+    """Seals of everything that `stage` has left behind, by path in the run folder, as run.json keeps them."""
+    once = {name for name, seal in read_seals(run, stage).items() if seal.once}
+    paths = {path.relative_to(run.root).as_posix(): path for path in _files(run, stage)}
+    paths |= {name: run.root / name for name in once if (run.root / name).is_file()}
+    return {name: seal_of(path, once=name in once).model_dump() for name, path in sorted(paths.items())}
+
+
+def publish_once(run: RunFolder, stage: str, path: Path, rows: Callable[[], Iterable[BaseModel]]) -> None:
+    """Publish `rows` with their seal, unless an earlier attempt at the running `stage` has published `path`."""
+    if path.exists():
+        return
+    publish_rows(path, rows())
+    known = {name: seal.model_dump() for name, seal in read_seals(run, stage).items()}
+    seal = seal_of(path, once=True).model_dump()
+    set_stage(run, stage, "running", files={**known, path.relative_to(run.root).as_posix(): seal})
+
+
+def check_seals(run: RunFolder, stages: Sequence[str]) -> None:
+    """Compare the files that `stages` published with their seals.
+
+    Raises:
+        RunError: some are not what they were; it names them, and what to do.
+    """
+    broken = [
+        f"{run.root / name} {problem}; the {stage} stage published {counted(seal.lines, 'line')}, {seal.bytes} bytes"
+        for stage in stages
+        for name, seal in read_seals(run, stage).items()
+        if (problem := _problem(run.root / name, seal))
+    ]
+    if not broken:
+        return
+    more = f"; and {len(broken) - NAMED} more files" if len(broken) > NAMED else ""
+    raise RunError(
+        f"{'; '.join(broken[:NAMED])}{more}. Put back what was published, or delete "
+        f"{'this file' if len(broken) == 1 else 'these files'} and give the `aot run CONFIG` of {run.root} again, "
+        f"which makes {'it' if len(broken) == 1 else 'them'} anew"
+    )
+
+
+def unsealed_stages(run: RunFolder, stages: Iterable[str]) -> list[str]:
+    """Those of the finished `stages` whose files have no seals, because an earlier version of aot published them."""
+    entries = read_run_json(run)["stages"]
+    return [stage for stage in stages if "files" not in entries.get(stage, {})]
+
+
+def read_seals(run: RunFolder, stage: str) -> dict[str, Seal]:
+    """Path in the run folder to seal; empty where none were made.
+
+    Raises:
+        RunError: run.json holds something else there.
+    """
+    entries = read_run_json(run)["stages"].get(stage, {}).get("files", {})
+    try:
+        return {name: Seal.model_validate(entry) for name, entry in entries.items()}
+    except (ValidationError, AttributeError):
+        raise RunError(f"{run.run_json}: files of stage {stage} are not noted as they should be; restore it") from None
+
+
+def _files(run: RunFolder, stage: str) -> list[Path]:
+    """The JSON files of a stage; of the report stage none, because people may edit what they read."""
+    if stage == "report":
+        return []
+    if stage == "train":
+        root = run.arm("")
+        return [path for path in root.glob("**/*.json*") if "checkpoints" not in path.relative_to(root).parts]
+    places = [getattr(run, name) for name in (*PUBLISHED[stage], *BESIDE.get(stage, ()))]
+    return [path for place in places for path in (sorted(place.glob("*.json*")) if place.is_dir() else [place])
+            if path.is_file()]  # fmt: skip
+
+
+def _problem(path: Path, seal: Seal) -> str:
+    """What is wrong with a file; empty if nothing is, or if there is none."""
+    try:
+        size = path.stat().st_size
+        if size == seal.bytes:
+            return "" if seal_of(path).sha256 == seal.sha256 else "was altered, though it is as long as it was"
+        return f"holds {counted(seal_of(path).lines, 'line')}, {size} bytes"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"

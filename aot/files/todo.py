@@ -1,0 +1,95 @@
+"""Which questions of a run still lack a trace, without holding any question in memory: a key and a place in the file.
+
+Questions are read again one by one when somebody is free to work on them, so that a hundred thousand of them cost no
+more memory than their keys. This module knows no teacher.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from aot.errors import SourceError
+from aot.files.run_folder import RunFolder, whole_lines
+from aot.files.shards import Shard
+from aot.files.traces import solved_ids
+from aot.records import Question
+
+
+class Place(NamedTuple):
+    """Where a question lies."""
+
+    key: str
+    """Its clip, or its id where it has none: what decides on the shard, see aot.files.shards.share_key."""
+    offset: int
+    """Byte offset of its line in the questions file."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The work left of one shard."""
+
+    questions: Path
+    places: list[Place]
+    """Questions of one clip follow each other, so that its frames are read once."""
+    total: int
+    """Questions of the shard, solved ones included."""
+
+    def dealt(self, workers: int) -> list[list[Place]]:
+        """The places dealt out to workers, those of one clip to one of them; no share is empty."""
+        shares: list[list[Place]] = [[] for _ in range(workers)]
+        owner: dict[str, int] = {}
+        for place in self.places:
+            shares[owner.setdefault(place.key, len(owner) % workers)].append(place)
+        return [share for share in shares if share]
+
+
+def pending_questions(run: RunFolder, shard: Shard, *, is_solved: Callable[[str], bool] | None = None) -> Pending:
+    """The questions of `shard` that have no trace yet; give `is_solved` where a trace alone is not enough."""
+    if is_solved is None:
+        is_solved = solved_ids(run).__contains__
+    first: dict[str, Place] = {}
+    places: list[Place] = []
+    total = 0
+    for question_id, uri, offset in _keys(run.questions):
+        key = question_id if uri is None else uri
+        if not shard.owns(key):
+            continue
+        total += 1
+        if not is_solved(question_id):
+            known = first.setdefault(key, Place(key, offset))
+            places.append(Place(known.key, offset))  # one string for all questions of a clip
+    places.sort(key=lambda place: (first[place.key].offset, place.offset))
+    return Pending(run.questions, places, total)
+
+
+def read_places(path: Path, places: Iterable[Place]) -> Iterator[Question]:
+    """The questions at `places`, each read when it is asked for.
+
+    Raises:
+        SourceError: there is no question.
+    """
+    with path.open("rb") as file:
+        for place in places:
+            file.seek(place.offset)
+            try:
+                yield Question.model_validate_json(file.readline())
+            except ValidationError as error:
+                problem = error.errors()[0]
+                raise SourceError(f"{path}, byte {place.offset}: {problem['msg']} at {problem['loc']}") from None
+
+
+def _keys(path: Path) -> Iterator[tuple[str, str | None, int]]:
+    """Id, clip and offset of each question."""
+    offset = 0
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            row = from_json(line)
+            media = row.get("media")
+            yield str(row["id"]), None if media is None else str(media["uri"]), offset
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SourceError(f"{path}:{number} is no question; run prepare again in a new folder") from None
+        offset += len(line)

@@ -1,0 +1,155 @@
+"""The trace and fault parts of a run: each writer appends to files of its own, readers put them together.
+
+A row that a kill cut in half is left out; one that was written twice counts once. This module knows no teacher.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_core import from_json
+
+from aot.errors import SourceError
+from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
+from aot.records import JsonDict, PlantedFault, Question, Record, Trace
+
+
+def read_solved(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
+    """Each question with its traces in the order of their samples; holds those of one question in memory at a time.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    parts = _parts(run.traces)
+    places = _places(parts)
+    for question in read_rows(run.questions, Question):
+        yield question, [_trace_at(parts[part], offset) for _, part, offset in _samples(places.get(question.id, ()))]
+
+
+def read_traces(run: RunFolder) -> Iterator[Trace]:
+    """The traces in the order of the questions and then of their samples; holds few traces in memory at a time.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    for _, traces in read_solved(run):
+        yield from traces
+
+
+def first_traces(run: RunFolder) -> dict[str, Trace]:
+    """Question id to its trace with the lowest sample index."""
+    first: dict[str, Trace] = {}
+    for trace in read_traces(run):
+        first.setdefault(trace.question_id, trace)
+    return first
+
+
+def solved_ids(run: RunFolder) -> set[str]:
+    """Ids of the questions that have a trace."""
+    return {question_id for question_id, _, _, _ in _rows(_parts(run.traces))}
+
+
+def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
+    """(question id, sample index) of every trace there is."""
+    return {(question_id, sample) for question_id, sample, _, _ in _rows(_parts(run.traces))}
+
+
+def any_answered(run: RunFolder, *, config_digest: str) -> bool:
+    """Whether a trace that was made with these settings got a reply of its chat model, readable or not."""
+    for path in _parts(run.traces):
+        for line in whole_lines(path):
+            row = from_json(line)
+            if row.get("config_digest") == config_digest and (row.get("error") or {}).get("boundary") != "chat":
+                return True
+    return False
+
+
+class SettingsRows(Record):
+    """How many rows were made under which settings of the chat models."""
+
+    config_digest: str
+    """As the rows carry it."""
+    rows: int
+    answered: int
+    """Those among them whose chat model gave a reply."""
+    settings: JsonDict = Field(default_factory=dict)
+    """How the chat models were asked; empty where only a shard was run so."""
+
+
+def rows_by_settings(run: RunFolder) -> tuple[SettingsRows, ...]:
+    """The rows of a run by the settings that made them, the most frequent first."""
+    rows, answered = Counter[str](), Counter[str]()
+    for path in _parts(run.traces):
+        for line in whole_lines(path):
+            row = from_json(line)
+            rows[str(row.get("config_digest"))] += 1
+            answered[str(row.get("config_digest"))] += (row.get("error") or {}).get("boundary") != "chat"
+    known = read_run_json(run).get("chat_settings", {}) if run.run_json.exists() else {}
+    return tuple(
+        SettingsRows(config_digest=digest, rows=count, answered=answered[digest], settings=known.get(digest, {}))
+        for digest, count in rows.most_common()
+    )
+
+
+def read_faults(run: RunFolder) -> list[PlantedFault]:
+    """The planted faults, one at most for each trace, ordered by question id and sample."""
+    parts = _parts(run.faults)
+    rows = {(row.question_id, row.sample_index): row for path in parts for row in read_rows(path, PlantedFault)}
+    return [rows[key] for key in sorted(rows)]
+
+
+def part_path(folder: Path, writer: str) -> Path:
+    """The file that one writer appends to."""
+    return folder / f"part-{writer}.jsonl"
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.jsonl"))
+
+
+def _places(parts: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """Question id to (sample, part, offset) of its traces one after the other, flat to save memory.
+
+    A sample that was written twice has its first place only.
+    """
+    places: dict[str, tuple[int, ...]] = {}
+    for question_id, sample, part, offset in _rows(parts):
+        known = places.get(question_id, ())
+        if sample not in known[::3]:
+            places[question_id] = (*known, sample, part, offset)
+    return places
+
+
+def _samples(flat: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    return sorted(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+
+
+def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
+    """Question id, sample, number of the part and offset of each trace."""
+    for part, path in enumerate(parts):
+        offset = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    question_id, sample = _key(line, path=path, number=number)
+                    yield question_id, sample, part, offset
+                offset += len(line)
+
+
+def _trace_at(path: Path, offset: int) -> Trace:
+    with path.open("rb") as file:
+        file.seek(offset)
+        try:
+            return Trace.model_validate_json(file.readline())
+        except ValidationError as error:
+            problem, again = error.errors()[0], "delete that line and run the same command again"
+            raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
+
+
+def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:
+    try:
+        row = from_json(line)
+        return str(row["question_id"]), int(row["sample_index"])
+    except (ValueError, KeyError, TypeError):
+        raise SourceError(f"{path}:{number} is no trace; delete that line and run the same command again") from None

@@ -1,0 +1,195 @@
+"""Work on a single clip from the command line: probe it, save frames, let the agent answer a question about it."""
+
+import dataclasses
+import io
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from aot.display import counted
+from aot.errors import DecodeError, SourceError
+from aot.records import ClipAnnotation, Segment, Trace
+from video_data.datasets.rows import MAX_QUESTION_CHARS
+from video_data.decode.facts import ClipFacts
+
+log = logging.getLogger(__name__)
+
+
+def probe_clip(clip: Path, *, stream: int | None = None) -> str:
+    """The facts of a clip, or of one of its video streams, as indented JSON.
+
+    Raises:
+        DecodeError: the clip is refused, with the reason.
+    """
+    return json.dumps(dataclasses.asdict(_facts(clip, stream=stream)), indent=1, default=str)
+
+
+def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, stream: int | None = None) -> list[str]:
+    """Save frames as PNG; one line for each file.
+
+    Raises:
+        DecodeError: the clip is refused, with the reason.
+        SourceError: a moment is none of the clip, or the folder cannot be written or holds frames of another clip.
+    """
+    from video_data.decode.sampling import uniform_times
+    from video_data.decode.sandbox import read_frames_safely
+    from video_data.errors import VideoError
+
+    if wrong := [time_s for time_s in at_s if not (math.isfinite(time_s) and time_s >= 0)]:
+        raise SourceError(f"--at {wrong[0]} is no moment of a clip; give seconds from its start, such as --at 2.5")
+    facts = _facts(clip, stream=stream)
+    if late := [time_s for time_s in at_s if time_s > facts.duration_s]:
+        raise SourceError(f"--at {late[0]:g} lies past the end of {clip.name}, which lasts {facts.duration_s:.3f} s")
+    wanted_s = list(at_s) or uniform_times(facts.first_frame_s, facts.duration_s, count)
+    try:
+        decoded = read_frames_safely(clip, times_s=wanted_s, stream=stream)
+    except VideoError as error:
+        raise _refusal(clip, error.reason, error.message) from None
+    lines = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for frame, time_s in zip(decoded.frames_THWC, decoded.times_s, strict=True):
+            path = out / f"{_short_stem(clip)}_{time_s:08.3f}s.png"
+            _save_png(path, frame)
+            lines.append(f"{path}  {frame.shape[1]}x{frame.shape[0]}  t={time_s:.3f}s")
+    except OSError as error:
+        raise SourceError(f"cannot write frames to {out}: {error.strerror or error}; give another folder") from error
+    note = f" ({decoded.note})" if decoded.note else ""
+    missing = len(set(wanted_s)) - len(lines) if at_s and decoded.verdict == "partial" else 0
+    lines += [f"{missing} of the moments asked for lie where no frame can be decoded"] if missing else []
+    return [*lines, f"the clip is {decoded.verdict}{note}"]
+
+
+def ask_clip(
+    clip: Path,
+    question: str,
+    *,
+    choices: tuple[str, ...],
+    appearance: Path | None,
+    annotations: Path | None,
+    config: Path | None,
+) -> Trace:
+    """The agent's trace for a question about a clip, failed or not; planner and tools are those of `config`.
+
+    Raises:
+        DecodeError: the clip is refused, with the reason.
+        SourceError: a side file is missing or malformed.
+        ConfigError: the config cannot be used, or its chat model cannot be asked.
+    """
+    from aot.config import load_config
+    from aot.teacher.ask import ask
+    from video_data.errors import VideoError
+
+    if not question.strip():
+        raise SourceError('the question is empty; ask something, such as "What is the next step?"')
+    if len(question) > MAX_QUESTION_CHARS:
+        raise SourceError(f"the question has {len(question)} characters, at most {MAX_QUESTION_CHARS} are fine")
+    known = tuple(read_annotations(annotations)) if annotations else ()
+    loaded = load_config(config) if config else None
+    try:
+        asked = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
+    except VideoError as error:
+        raise _refusal(clip, error.reason, error.message) from None
+    if asked.note:
+        log.warning("partial clip: %s", asked.note)
+    return asked.trace
+
+
+def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
+    """Annotated clips of a plain data set (docs/plain_data.md) or of a run folder; the clips need not be there.
+
+    Raises:
+        SourceError: the file is missing, or one of its lines is no annotation.
+    """
+    from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
+    from video_data.errors import VideoError
+
+    try:
+        for line in read_json_lines(path):
+            if not isinstance(line, JsonLine):
+                raise SourceError(f"{line.item}: {line.reason}: {line.detail}")
+            try:
+                yield _annotation(line.fields)
+            except RowProblem as problem:
+                raise SourceError(f"{line.place}: {problem.reason}: {problem.detail}") from None
+            except ValidationError as error:
+                raise SourceError(f"{line.place}: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+    except VideoError as error:
+        raise SourceError(error.message) from None
+
+
+def _annotation(row: dict[str, Any]) -> ClipAnnotation:
+    from video_data.datasets.plain_fields import AnnotationFields, checked_fields, segments_of
+
+    if "uri" in row:  # a row of a run folder
+        return ClipAnnotation.model_validate(row)
+    fields = checked_fields(AnnotationFields, row)
+    segments = tuple(Segment.model_validate(dataclasses.asdict(one)) for one in segments_of(fields))
+    facts = fields.model_dump(include={"split", "task", "duration_s"})
+    return ClipAnnotation(uri=fields.video, segments=segments, **facts)
+
+
+def trace_lines(trace: Trace) -> list[str]:
+    """A trace for human eyes: each call with arguments, time and result (texts as quotes), then the rationale."""
+    from aot.rationales.findings import quotes
+    from aot.teacher.verbalise import quote_sentence
+
+    lines = []
+    for step in trace.steps:
+        call = f"{step.call.tool}({_short(step.call.arguments)})" if step.call else step.text
+        texts = [quote_sentence(quote) for quote in quotes([step])]
+        outcome = texts or [_short(step.result) if step.status == "ok" else f"failed: {step.error}"]
+        lines.append(
+            f"[{step.index}] {call}  {1000 * step.duration_s:.0f} ms, {counted(len(step.frame_times_s), 'frame')}"
+        )
+        lines += [f"    {line}" for line in outcome]
+    lines += ["", *trace.rationale.splitlines()] if trace.rationale else []
+    lines += ["", f"answer: {trace.answer}" if trace.answer else f"no answer ({trace.status})"]
+    if trace.error:
+        lines.append(f"{trace.error.boundary}: {trace.error.message}")
+    return lines
+
+
+def _short_stem(clip: Path) -> str:
+    """The name of a clip without its ending, cut so that a time and an ending still fit into a file name."""
+    return clip.stem.encode()[:200].decode(errors="ignore")
+
+
+def _facts(clip: Path, *, stream: int | None) -> ClipFacts:
+    """Facts of a clip that is not refused.
+
+    Raises:
+        DecodeError: it is.
+    """
+    from video_data.decode.sandbox import probe_safely
+
+    facts = probe_safely(clip, stream=stream)
+    if facts.verdict == "refused":
+        raise _refusal(clip, facts.reason, facts.note)
+    return facts
+
+
+def _refusal(clip: Path, reason: str, message: str) -> DecodeError:
+    return DecodeError(f"{clip}: {reason}: {message.removeprefix(f'{clip}: ')}")
+
+
+def _save_png(path: Path, frame_HWC: np.ndarray) -> None:
+    """Write one frame; a file of that name with another picture is another clip's, and is kept."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(frame_HWC).save(data, format="PNG")
+    if path.exists() and path.read_bytes() != data.getvalue():
+        raise SourceError(f"{path} is there already, with another picture; give another folder")
+    path.write_bytes(data.getvalue())
+
+
+def _short(value: object, *, limit: int = 600) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

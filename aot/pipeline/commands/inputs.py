@@ -1,0 +1,137 @@
+"""What is looked over before any work, and by `--dry-run`: whether the paths of a config lead to something usable.
+
+Opens no clip and reads no question; splits and rows are judged by `prepare.usable_source`.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from aot import STAGES
+from aot.config import EMBEDDED_STUDENTS, RunConfig
+from aot.errors import CheckpointError, SourceError
+from aot.files.run_folder import RunFolder, stage_done
+from aot.records import Question
+
+
+def check_inputs(config: RunConfig, run: RunFolder) -> None:
+    """Look at every path that a stage still to be done will need.
+
+    Raises:
+        SourceError: the data folder or one of its files is missing.
+        ConfigError: the appearance card, or the chat model, cannot be used.
+        CheckpointError: the base student is missing or incomplete.
+    """
+    check_paths(config, run)
+    look_at_student(config, run)
+
+
+def check_paths(config: RunConfig, run: RunFolder) -> None:
+    """Look at all that `check_inputs` looks at, but the base student.
+
+    Raises:
+        AotError: as there.
+    """
+    ahead = {stage for stage in STAGES if not stage_done(run, stage)}
+    if config.door == "text":
+        _check_text(config, ahead)
+    else:
+        _check_video(config, run, ahead)
+    if "generate" in ahead:
+        _check_local_chat(config)
+
+
+def look_at_student(config: RunConfig, run: RunFolder, question: Question | None = None) -> list[str]:
+    """What the base student is, in lines for a plan; none where no stage needs it, or where nothing of it is unknown.
+
+    Nothing is looked at on a machine that will not train: its clips may be prepared there all the same.
+
+    Raises:
+        CheckpointError: the base is missing or incomplete, or no arm can be trained on it.
+    """
+    done = stage_done(run, "train") and stage_done(run, "evaluate")
+    known = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
+    if done or known or config.run.shard is not None:  # a shard only generates
+        return []
+    try:
+        from aot.student.model.base import resolve_base
+    except ImportError:
+        return []
+    from aot.student.model.preflight import preflight
+
+    if not Path(resolve_base(config.student.base)).is_dir():
+        _check_hub_name(config.student.base)
+    seen = preflight(config, question)
+    if not seen:
+        return []
+    ends = ", ".join(map(repr, seen["end_tokens"]))
+    lines = [f"student: {seen['model_type']} of {seen['parameters']:,} parameters; a reply ends with {ends}"]
+    if seen["adapted_layers"]:
+        lines.append(f"adapters: on {seen['adapted_layers']} layers, {seen['trainable']:,} parameters")
+    if seen["row_tokens"]:
+        most = config.student.max_tokens
+        lines.append(f"first row: {seen['row_tokens']} tokens with its answer alone; student.max_tokens is {most}")
+    if seen["template_date"]:
+        lines.append(f"chat template: is always told that today is {seen['template_date']}")
+    return lines
+
+
+def _check_text(config: RunConfig, ahead: set[str]) -> None:
+    from text_cot.prepare import check_files
+
+    if "prepare" in ahead:
+        check_files(config)
+    if "generate" in ahead and config.teacher.planner == "chat":
+        from text_cot.teacher.chat import check_teacher
+
+        check_teacher(config)
+
+
+def _check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+    from aot.teacher.tools.pixels.appearance import load_appearance
+
+    if "prepare" in ahead and config.data.dataset != "toy_kitchen":
+        _check_data(config, run)
+    if "generate" in ahead:
+        from aot.teacher.parts import check_models
+
+        load_appearance(config.teacher.appearance)
+        check_models(config)
+
+
+def _check_data(config: RunConfig, run: RunFolder) -> None:
+    from aot.pipeline.source import clips_root, official_files, side_files
+
+    root = clips_root(config, run)
+    if not root.is_dir():
+        raise SourceError(f"there is no folder {root}; set data.root to the folder that holds the clips")
+    if config.data.dataset == "plain":
+        side_files(config.data, root)
+    else:
+        official_files(config)
+
+
+def _check_local_chat(config: RunConfig) -> None:
+    """A model folder that is asked as a chat model is looked over as one that learns is."""
+    names = {
+        section.model
+        for section in (config.chat, config.vision_chat, config.judge_chat)
+        if section and section.backend == "local" and section.model not in EMBEDDED_STUDENTS
+    }
+    if names and importlib.util.find_spec("torch"):
+        from aot.student.model.preflight import preflight_chat
+
+        for name in sorted(names):
+            preflight_chat(name)
+
+
+def _check_hub_name(name: str) -> None:
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # whatever a library throws at the files of strangers
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(
+            f"student.base {name!r} is no folder here, and no model hub gives it ({reason}); "
+            f"give the folder of a model, or one of {', '.join(EMBEDDED_STUDENTS)}"
+        ) from error

@@ -1,0 +1,273 @@
+"""`aot score`: grades anybody's predictions with the project's own grader, with n and a 95% interval on every number.
+
+The questions come from a config (official annotation files, own data, text) or from a file of questions; no clip and no
+model is needed. A question without a prediction counts as wrong. Prediction rows that are missing, doubled or about no
+question are counted and told.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from aot.answers import check_packages, stop_workers
+from aot.config import RunConfig
+from aot.display import counted
+from aot.errors import SourceError
+from aot.evaluation.groups import Cell, Group, answer_rows, grade_all, kind_groups, make_cells
+from aot.evaluation.intervals import weighted_proportion
+from aot.evaluation.metrics import video_groups
+from aot.evaluation.scoring import score
+from aot.files.run_folder import RunFolder, run_root
+from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
+from aot.pipeline.prepare import usable_questions
+from aot.pipeline.source import labels_source
+from aot.records import MetricRow, Prediction, Question, Record, Refusal
+from video_data.datasets.rows import RefusedRow, refused_words
+
+ARM, MODE = "predictions", "none"
+MEAN_OF_KINDS = ("star",)
+"""Benchmarks whose headline is the mean over their kinds, each weighing the same."""
+_MAX_RAW_CHARS = 2_000
+_SHOWN = 5
+Asked = tuple[list[Question], list[Refusal]]
+
+
+class Scores(Record):
+    """Every number of somebody's predictions, and what was wrong with their rows."""
+
+    dataset: str
+    questions: dict[str, int]
+    """Questions of each split that is scored."""
+    predictions: int
+    """Rows that were read."""
+    problems: dict[str, int]
+    """Prediction rows by what is wrong: `missing` (counts as wrong), `doubled` (the first counts), `unknown`, or why
+    one cannot be read."""
+    refused: dict[str, int]
+    """Rows of the annotation files that make no question, by reason."""
+    notes: tuple[str, ...]
+    rows: tuple[MetricRow, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """3 where anything was missing, doubled, unknown or refused, else 0."""
+        return 3 if self.problems or self.refused else 0
+
+
+def score_file(
+    predictions: Path, *, config: RunConfig | None = None, config_path: Path = Path(), questions: Path | None = None
+) -> Scores:
+    """The scores of a file of predictions about the questions of a config or of a file.
+
+    Raises:
+        AotError: a file is missing or unreadable, or no prediction is about any of the questions.
+    """
+    if (config is None) == (questions is None):
+        raise SourceError("give either --config CONFIG or --questions FILE: which questions the predictions are about")
+    asked, refused = _configured(config, config_path) if config else _listed(questions or Path())
+    said, unreadable = read_predictions(predictions)
+    known = _Known(asked)
+    found = [(known.question(one.names), one) for one in said]
+    told = {question.split for question, _ in found if question}
+    splits = (set(config.evaluate.splits) & {q.split for q in asked}) if config else told
+    members = [question for question in asked if question.split in splits]
+    if not told & splits:
+        raise SourceError(_no_match(predictions, members or asked, said, unreadable))
+    check_packages(members)
+    try:
+        rows, problems, notes = _predictions(members, found)
+        metrics = tuple(_rows(members, rows))
+    finally:
+        stop_workers()
+    problems.update(row.reason for row in unreadable)
+    others = sum(question is not None and question.split not in splits for question, _ in found)
+    if others:
+        notes.append(f"{counted(others, 'prediction')} about questions of other splits: not scored")
+    return Scores(
+        dataset=members[0].dataset,
+        questions=dict(sorted(Counter(question.split for question in members).items())),
+        predictions=len(said) + len(unreadable),
+        problems={reason: count for reason, count in sorted(problems.items()) if count},
+        refused=dict(sorted(Counter(row.reason for row in refused).items())),
+        notes=tuple(notes),
+        rows=metrics,
+    )
+
+
+def score_lines(found: Scores) -> list[str]:
+    """Scores as text, a line for each split, kind and metric, without the rates of failures that are 0."""
+    asked = ", ".join(counted(count, f"{split} question") for split, count in found.questions.items())
+    lines = [f"{found.dataset}: {asked}; {counted(found.predictions, 'prediction')}"]
+    for what, counts in (("predictions", found.problems), ("questions that cannot be asked", found.refused)):
+        if counts:
+            lines.append(f"{what}: " + ", ".join(f"{reason} {count}" for reason, count in counts.items()))
+    lines += found.notes
+    arms = {(row.arm, row.mode) for row in found.rows}
+    for row in found.rows:
+        if row.metric in ("truncated_rate", "unparsable_rate", "failed_rate") and not row.value:
+            continue
+        who = f"{row.arm} {row.mode:10} " if len(arms) > 1 else ""
+        percent = f"{100 * row.value:6.2f}% [{100 * row.low:.2f}, {100 * row.high:.2f}]"
+        head = f"{who}{_clean(row.split):9} {_clean(row.kind):14} {row.metric:16}"
+        lines.append(f"{head} {percent:24} n={row.n}, {counted(row.num_clusters, 'group')}")
+    return [_clean(line) for line in lines]
+
+
+def _configured(config: RunConfig, config_path: Path) -> Asked:
+    if config.door == "text":
+        from text_cot.prepare import read_source
+
+        text = read_source(config)
+        return list(text.questions), list(text.refusals)
+    source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
+    asked, refused = usable_questions(source.questions, dataset=config.data.dataset)
+    bad = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in source.refused]
+    return asked, [*bad, *refused]
+
+
+def _listed(path: Path) -> Asked:
+    """The questions of a run folder's questions.jsonl, or of a plain data set's.
+
+    Raises:
+        SourceError: the file is missing or has none.
+    """
+    from video_data.datasets.plain import read_plain
+    from video_data.datasets.strict_jsonl import JsonLine, read_json_lines
+    from video_data.errors import VideoError
+
+    try:
+        lines = list(read_json_lines(path))
+        first = next((line for line in lines if isinstance(line, JsonLine)), None)
+        if first and "answer_type" not in first.fields:
+            plain = read_plain(path.parent, path.name, None, clips="not_needed")
+            asked, refused = usable_questions(plain.questions, dataset="plain")
+            bad = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in plain.refused]
+            refused = [*bad, *refused]
+        else:
+            asked = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
+            bad_lines = [line for line in lines if isinstance(line, RefusedRow)]
+            refused = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in bad_lines]
+    except VideoError as error:
+        raise SourceError(error.message) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None
+    if not asked:
+        raise SourceError(
+            f"{path} holds no usable question; give a run's questions.jsonl, or one of docs/plain_data.md"
+        )
+    return asked, refused
+
+
+class _Known:
+    """Questions by the ids that people give them."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self._exact = {question.id: question for question in questions}
+        names: defaultdict[str, list[Question]] = defaultdict(list)
+        for question in questions:
+            names[_folded(question.id)].append(question)
+            if question.dataset == "egoplan" and question.media:  # its own files give the number of the sample alone
+                names[question.id.rpartition("-")[2]].append(question)
+        self._others = {name: found[0] for name, found in names.items() if len(found) == 1}
+
+    def question(self, names: Iterable[str]) -> Question | None:
+        """The question that one of the names means, the first that means any."""
+        found = (self._exact.get(name) or self._others.get(_folded(name)) for name in names)
+        return next((question for question in found if question), None)
+
+
+def _folded(name: str) -> str:
+    """An id without the difference between `video-1` and `video_1`."""
+    return re.sub(r"[\s_-]+", "_", name)
+
+
+def _predictions(
+    members: Sequence[Question], found: Sequence[tuple[Question | None, Said]]
+) -> tuple[list[Prediction], Counter[str], list[str]]:
+    """Predictions of every member, those without one as missing; what was wrong with the rows; and notes for people."""
+    by_id = {question.id: question for question in members}
+    as_places = are_places(one.value for question, one in found if question and question.choices and not one.own)
+    made: dict[tuple[str, str, str], Prediction] = {}
+    problems: Counter[str] = Counter()
+    unknown = [one.names[0] for question, one in found if question is None]
+    other_gold = 0
+    for question, one in found:
+        if question is None or question.id not in by_id:
+            continue
+        row = one.own or _prediction(question, one.value, as_places=as_places).model_copy(
+            update={"finish_reason": one.finish_reason}
+        )
+        key = row.arm, row.mode, question.id
+        problems["doubled"] += key in made
+        made.setdefault(key, row.model_copy(update={"question_id": question.id}))
+        if one.gold is not None:
+            other_gold += not score(_prediction(question, one.gold, as_places=as_places), question).correct
+    absent = []
+    for arm, mode in dict.fromkeys(key[:2] for key in made):
+        due = [question for question in members if question.choices or mode != "likelihood"]
+        absent += [_missing(question, arm, mode) for question in due if (arm, mode, question.id) not in made]
+    problems.update(unknown=len(unknown), missing=len(absent))
+    notes = [f"no question has the id {_some(unknown)}"] if unknown else []
+    notes += [f"no prediction for {_some([row.question_id for row in absent])}; they count as wrong"] if absent else []
+    notes += [f"another right answer than in the annotations: {counted(other_gold, 'row')}"] if other_gold else []
+    places = [place_in(one.value) for question, one in found if question and question.choices] if as_places else []
+    if places and 0 not in places and any(place == len(members[0].choices) for place in places):
+        notes.append("no prediction is 0: places must count from 0, and these seem to count from 1")
+    return [*made.values(), *absent], problems, notes
+
+
+def _prediction(question: Question, value: Any, *, as_places: bool) -> Prediction:  # noqa: ANN401 - any JSON value
+    answer = answer_of(question, value, as_places=as_places)
+    raw_text = value if isinstance(value, str) else "" if value is None else repr(value)
+    row = {"question_id": question.id, "arm": ARM, "mode": MODE, "raw_text": raw_text[:_MAX_RAW_CHARS]}
+    return Prediction.model_validate({**row, "answer": answer})
+
+
+def _missing(question: Question, arm: str, mode: str) -> Prediction:
+    row = {"question_id": question.id, "arm": arm, "mode": mode, "raw_text": "", "answer": None, "error": "missing"}
+    return Prediction.model_validate(row)
+
+
+def _rows(members: Sequence[Question], predictions: Sequence[Prediction]) -> Iterator[MetricRow]:
+    groups: Callable[[Sequence[Question]], list[Group]]
+    groups = video_groups if any(question.media for question in members) else kind_groups
+    graded = grade_all(members, predictions)
+    for cell in make_cells(members, graded, order=[ARM], groups=groups):
+        yield from answer_rows(cell)
+        if cell.kind == "all" and members[0].dataset in MEAN_OF_KINDS:
+            yield _mean_of_kinds(cell)
+
+
+def _mean_of_kinds(cell: Cell) -> MetricRow:
+    counts: Mapping[str, int] = Counter(question.kind for question in cell.questions)
+    weights = np.array([1 / counts[question.kind] for question in cell.questions])
+    return cell.row("mean_of_kinds", weighted_proportion(cell.correct, weights, cell.clusters))
+
+
+def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said], unreadable: Sequence[RefusedRow]) -> str:
+    if not said and not unreadable:
+        return f"{path} holds no row; predictions are {FINE}"
+    if not said:
+        return f"no row of {path} could be read ({refused_words(unreadable, most=1)}); predictions are {FINE}"
+    unread = f"; {counted(len(unreadable), 'other row')} could not be read" if unreadable else ""
+    ids = _some([one.names[0] for one in said])
+    return (
+        f"no prediction in {path} is about a question of {questions[0].dataset}: its ids are "
+        f"{ids}, those of the questions {_some([one.id for one in questions])}{unread}"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:80]) for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def _clean(text: str) -> str:
+    """`text` without characters that a terminal obeys."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

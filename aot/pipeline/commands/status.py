@@ -1,0 +1,124 @@
+"""What `aot status` says, and the list of refused inputs; reads a run folder and changes nothing."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aot import STAGES
+from aot.display import counted
+from aot.files.lease import look
+from aot.files.run_folder import RunFolder, read_rows, read_run_json
+from aot.files.shards import lease_path, log_path, missing_shards, read_states
+from aot.files.traces import read_traces
+from aot.records import Refusal
+
+SILENT_S = 120.0
+"""A running stage writes its counts or a line of log more often than this; if not, it may have been killed."""
+
+LISTED = 20
+"""Missing shards that are named."""
+
+ODD_PREDICTIONS = {"missing": "count as wrong", "doubled": "the last one of each counts", "unknown": "do not count"}
+"""Predictions that do not fit the questions, as the evaluate stage counts them, and what becomes of them."""
+
+
+def status_lines(root: Path) -> list[str]:
+    """One line for each stage: state, done/total, time, and the last error."""
+    run = RunFolder(root)
+    stages = read_run_json(run)["stages"]
+    logged_s = run.log.stat().st_mtime if run.log.exists() else 0.0
+    lines = []
+    for stage in STAGES:
+        lines.append(_line(stage, stages.get(stage, {}), logged_s=logged_s))
+        if stage == "generate" and stages.get(stage, {}).get("state") != "done":
+            lines += shard_lines(run)
+    return [*lines, *_holder_lines(run.lease)]
+
+
+def _holder_lines(path: Path) -> list[str]:
+    """Who holds a lease, if anybody does."""
+    try:
+        seen = look(path)
+    except OSError as error:
+        return [f"who works on it cannot be seen: {path}: {error.strerror or error}"]
+    if seen is None:
+        return []
+    now_s = time.time()
+    if seen.holder.is_gone:
+        return [f"was in use by {seen.holder.line}, which is gone; the same command goes on"]
+    silent = f"last sign of life {max(0.0, now_s - seen.touched_s):.0f} s ago"
+    return [f"{'in use' if seen.is_live(now_s=now_s) else 'was in use'} by {seen.holder.line}, {silent}"]
+
+
+def shard_lines(run: RunFolder) -> list[str]:
+    """How far the shards of a run are; nothing for a run that was never split."""
+    states = {state.shard: state for state in read_states(run)}
+    missing = missing_shards(run)
+    begun = [states[shard] for shard in missing if shard in states]
+    waiting = [str(shard) for shard in missing if shard not in states]
+    if not states:
+        return []
+    count = next(iter(states)).count
+    lines = [f"  shards: {count - len(missing)} of {count} done, {len(begun)} begun, {len(waiting)} missing"]
+    for state in begun:
+        logged_s = log_path(run, state.shard).stat().st_mtime if log_path(run, state.shard).exists() else 0.0
+        lines.append("  " + _line(f"{state.shard}", state.model_dump(), logged_s=logged_s))
+        lines += [f"    {line}" for line in _holder_lines(lease_path(run, state.shard))]
+    if waiting:
+        lines.append(f"  missing: {', '.join(waiting[:LISTED])}{', ...' if len(waiting) > LISTED else ''}")
+    return lines
+
+
+def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
+    """Refused inputs and refused requests to chat models, by reason, with a few names each."""
+    refused = [(one.reason, one.item) for one in _refusals(run)]
+    were = f"{counted(len(refused), 'input')} {'was' if len(refused) == 1 else 'were'} refused"
+    lines = _reasons(f"{were} (listed in {run.refusals}):", refused, examples)
+    stages = read_run_json(run)["stages"]
+    if odd := {reason: n for reason in ODD_PREDICTIONS if (n := stages.get("evaluate", {}).get(reason))}:
+        lines.append(odd_line(odd, run))
+    if int(stages.get("generate", {}).get("refused", 0)):
+        failed = (trace for trace in read_traces(run) if trace.error is not None)
+        asked = [(t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"]
+        title = f"{counted(len(asked), 'trace')} failed because a chat model gave no reply (rows in {run.traces}):"
+        lines += _reasons(title, asked, examples)
+    return lines
+
+
+def odd_line(odd: Mapping[str, int], run: RunFolder) -> str:
+    """What is told about predictions that do not fit the questions; `odd` counts them by reason."""
+    counts = "; ".join(f"{odd[why]} {why} ({meaning})" for why, meaning in ODD_PREDICTIONS.items() if odd.get(why))
+    return f"predictions in {run.predictions}: {counts}; delete a damaged file and evaluate again to have it made anew"
+
+
+def _refusals(run: RunFolder) -> Iterator[Refusal]:
+    return read_rows(run.refusals, Refusal) if run.refusals.exists() else iter(())
+
+
+def _reasons(title: str, refused: list[tuple[str, str]], examples: int) -> list[str]:
+    lines = [title] if refused else []
+    for reason, count in sorted(Counter(reason for reason, _ in refused).items()):
+        names = [name for one, name in refused if one == reason][:examples]
+        lines.append(f"  {reason}: {count} ({', '.join(names)}{', ...' if count > examples else ''})")
+    return lines
+
+
+def _line(stage: str, entry: dict[str, Any], *, logged_s: float) -> str:
+    state = entry.get("state", "waiting")
+    parts = [f"{stage:9} {state:8}"]
+    if "total" in entry:
+        parts.append(f"{entry.get('done', 0)}/{entry['total']}")
+    silent_s = time.time() - max(entry.get("updated_s", 0.0), logged_s)
+    if state == "running" and silent_s > SILENT_S:
+        parts.append(f"running or killed: no news for {silent_s / 60:.0f} min; if killed, the same command goes on")
+    elif state == "running" and entry.get("left_s") is not None:
+        parts.append(f"about {entry['left_s']:.0f} s left")
+    if "seconds" in entry and state == "done":
+        parts.append(f"{entry['seconds']} s")
+    if entry.get("gate"):
+        parts.append(f"the run stopped after it: {entry['gate']}")
+    if state in ("failed", "stopped"):
+        parts.append(f"{'last error: ' if state == 'failed' else ''}{entry.get('error', 'unknown')}")
+    return "  ".join(parts)

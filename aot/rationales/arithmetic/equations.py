@@ -1,0 +1,162 @@
+"""Finds the equations of a text, line by line, and counts how they check."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aot.rationales.arithmetic.agreement import agree, is_ambiguous, units_may_differ
+from aot.rationales.arithmetic.reader import evaluated
+from aot.rationales.arithmetic.sides import Side, computes, left_side, right_side
+from aot.rationales.arithmetic.tokens import Amount, Token, amount_of, is_number, tokens_of
+
+MAX_LINE = 20_000
+"""A longer line is not read; it counts as one unreadable equation if it has an equals sign."""
+_NOTE = re.compile(r"<<([^<>\n]*)>>")
+_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,3}[.)])\s+(?=\S)")
+_LATEX_FRACTION = re.compile(r"\\[dt]?frac\s?\{(\d{1,300})\}\s?\{(\d{1,300})\}")
+_LATEX = {"\\times": " * ", "\\cdot": " * ", "\\div": " / ", "\\%": "%", "\\$": "$", "\\!": "", "\\,": ""}
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One equality with something to compute on its left side."""
+
+    text: str
+    line: int
+    """Counted from 0."""
+    left: Amount | None
+    """The true value of the left side; None when it cannot be read."""
+    stated: Amount | None
+    """The value of the right side."""
+    holds: bool | None
+    """None when nobody can tell."""
+    operands: tuple[Amount, ...]
+    """The numbers of the left side as they are written; empty for the second equality of `a = b = c`."""
+    result: Amount | None
+    """The right side if it is a single number."""
+
+
+@dataclass(frozen=True)
+class StepCheck:
+    """How many equations a text has, and how many of them do not hold."""
+
+    equations: int
+    wrong: int
+    unreadable: int
+    first_wrong: Equation | None = None
+
+    @property
+    def right_share(self) -> float | None:
+        """The share of readable equations that hold; None when there is none."""
+        readable = self.equations - self.unreadable
+        return (readable - self.wrong) / readable if readable else None
+
+
+def check_text(text: str) -> StepCheck:
+    r"""How the equations of `text` check.
+
+    >>> check = check_text("12 + 7 = 19.\n19 - 5 = 15.\nx + 2 = 17")
+    >>> check.equations, check.wrong, check.unreadable, check.first_wrong.text
+    (3, 1, 1, '19 - 5 = 15')
+    """
+    return check_equations(find_equations(text))
+
+
+def check_equations(equations: Sequence[Equation]) -> StepCheck:
+    """How many of `equations` there are, do not hold, and cannot be read."""
+    wrong = [one for one in equations if one.holds is False]
+    unreadable = sum(one.holds is None for one in equations)
+    return StepCheck(len(equations), len(wrong), unreadable, wrong[0] if wrong else None)
+
+
+def find_equations(text: str) -> list[Equation]:
+    """Every equation of `text` in order; where a line has calculator notes `<<48/2=24>>`, those instead of its prose.
+
+    >>> [(one.text, one.holds) for one in find_equations("Half is 48/2 = <<48/2=24>>24. 24 + 1 = 24")]
+    [('48/2=24', True)]
+    >>> [one.holds for one in find_equations("10/3 = 3.33, 9:40 + 35 minutes = 10:15, 20% of $1,500 = $300 = 299")]
+    [True, True, True]
+    """
+    found: list[Equation] = []
+    for number, line in enumerate(text.split("\n")):
+        if "=" not in line and "≈" not in line:
+            continue
+        if len(line) > MAX_LINE:
+            found.append(Equation(line[:80], number, None, None, None, (), None))
+            continue
+        notes = _NOTE.findall(line)
+        if notes:
+            found.extend(one for note in notes for one in _equations(_plain(note), number))
+        else:
+            found.extend(_line_equations(line, number))
+    return found
+
+
+def find_amounts(text: str) -> list[Amount]:
+    """Every number and time of day of `text` in order, without its sign; one of over MAX_DIGITS digits is left out.
+
+    >>> [str(one.value) for one in find_amounts("At 9:40 he pays $1,200.50 for 3 pens.")]
+    ['580', '2401/2', '3']
+    """
+    tokens = (token for line in text.split("\n") for token in tokens_of(_NOTE.sub(" ", line[:MAX_LINE])))
+    amounts = (amount_of(token) for token in tokens if token.kind in ("number", "clock"))
+    return [amount for amount in amounts if amount is not None]
+
+
+def read_amount(text: str) -> Amount | None:
+    """The value of a text that is one number, time or expression, with or without a unit; None for any other.
+
+    >>> read_amount("$1,200").value, read_amount("9:40").is_clock, read_amount("Ann")
+    (Fraction(1200, 1), True, None)
+    """
+    tokens = tokens_of(text.strip().rstrip(".")) if len(text) <= MAX_LINE else []
+    return evaluated(tuple(tokens)) if tokens else None
+
+
+def _line_equations(line: str, number: int) -> list[Equation]:
+    """Those of a line without notes; a dash in front may be a bullet or a minus, so either may make the first hold."""
+    bullet = _BULLET.match(line)
+    found = list(_equations(_plain(line[bullet.end() :] if bullet else line), number))
+    if bullet and "-" in bullet[0] and found and found[0].holds is False:
+        signed = next(_equations(_plain(line), number), found[0])
+        found[0] = signed if signed.holds else found[0]
+    return found
+
+
+def _plain(line: str) -> str:
+    """`line` with the simplest LaTeX written plainly."""
+    if "\\" in line:
+        line = _LATEX_FRACTION.sub(r"(\1/\2)", line)
+        for old, new in _LATEX.items():
+            line = line.replace(old, new)
+    return line
+
+
+def _equations(line: str, number: int) -> Iterator[Equation]:
+    tokens = tokens_of(line)
+    signs = [at for at, token in enumerate(tokens) if token.kind == "equals"]
+    previous: tuple[Token, ...] = ()
+    for at in signs:
+        left, right = left_side(tokens, at), right_side(tokens, at)
+        is_chained = bool(left.tokens) and left.tokens == previous
+        previous = right.tokens
+        if computes(left):
+            shown = right.tokens or (tokens[at],)
+            text = line[left.tokens[0].start : shown[-1].end]
+            yield _equation(text, number, left, right, is_chained=is_chained)
+
+
+def _equation(text: str, line: int, left: Side, right: Side, *, is_chained: bool) -> Equation:
+    numbers = [token for token in right.tokens if is_number(token)]
+    is_single = len(numbers) == 1 and not any(token.text in "*/×÷" for token in right.tokens)
+    true = evaluated(left.tokens) if left.is_clean else None
+    stated = evaluated(right.tokens) if right.is_clean else None
+    holds = None
+    if true is not None and stated is not None:
+        holds = agree(true, stated, left.tokens, right.tokens, is_single=is_single)
+        shown = (*left.tokens, *right.tokens, *right.beside)
+        if holds is False and (units_may_differ(shown) or is_ambiguous(left.tokens, true)):
+            holds = None
+    amounts = [] if is_chained else [amount_of(token) for token in left.tokens if is_number(token)]
+    operands = tuple(amount for amount in amounts if amount is not None)
+    return Equation(text, line, true, stated, holds, operands, stated if is_single else None)

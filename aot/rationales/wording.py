@@ -1,0 +1,139 @@
+"""Every phrase that a template rationale is made of, in one look-up; how labels and quoted texts stand in a sentence.
+
+The teacher's verbaliser fills these phrases, the evidence filter knows their words, and a word-level student needs them
+in its vocabulary: so they stand below all three. Phrases are terse and share their words on purpose.
+"""
+
+import re
+import unicodedata
+from functools import cache, lru_cache
+
+from aot.rationales.notation import MOMENT, PARTS, SPAN
+
+PHRASES: dict[str, tuple[str, ...]] = {
+    "identify.next": ("the next step after {end} is asked.", "asked is the next step after {end}."),
+    "identify.before": ("the step before {event} is asked.", "asked is the step before {event}."),
+    "identify.after": ("the step after {event} is asked.", "asked is the step after {event}."),
+    "identify.count": ("how often {event} happens is asked.", "asked is how often {event} happens."),
+    "identify.when": ("when {event} happens is asked.", "asked is when {event} happens."),
+    "identify.present": ("whether {event} is there is asked.", "asked is whether {event} is there."),
+    "identify.other": ("what fits in {window} is asked.", "asked is what fits in {window}."),
+    "gather.span": ("{span} {label} {cite}.", "{label} {span} {cite}."),
+    "gather.moment": ("{label} at {moment} {cite}.", "at {moment} {label} {cite}."),
+    "gather.none": ("no {event} in {window} {cite}.", "in {window} no {event} {cite}."),
+    "combine.next": (
+        "{task} fits, after {last} comes {answer} {cite}.",
+        "{task} fits, {answer} comes after {last} {cite}.",
+    ),
+    "combine.next_without_task": ("after {last} comes {answer} {cite}.", "{answer} comes after {last} {cite}."),
+    "combine.before": ("before {event} is {answer} {cite}.", "{answer} is before {event} {cite}."),
+    "combine.after": ("after {event} is {answer} {cite}.", "{answer} is after {event} {cite}."),
+    "combine.count_one": ("{event} happens {answer} time {cite}.", "{answer} time {event} happens {cite}."),
+    "combine.count": ("{event} happens {answer} times {cite}.", "{answer} times {event} happens {cite}."),
+    "combine.when": ("{event} happens in {answer} {cite}.", "in {answer} {event} happens {cite}."),
+    "combine.present": ("{event} is there {cite}.", "there is {event} {cite}."),
+    "combine.absent": ("{event} is not there {cite}.", "there is no {event} {cite}."),
+    "combine.other": ("{answer} fits {cite}.", "what fits is {answer} {cite}."),
+}  # fmt: skip
+"""Sentence name to its phrasings; {cite} is one or more `[n]`."""
+QUOTE_PHRASES = {
+    "said": '{times} said "{text}" {cite}.',
+    "not said": '{times} not said "{text}" {cite}.',
+    "seen": '{times} seen "{text}" {cite}.',
+    "answered": '{times} asked "{question}" answered "{text}" {cite}.',
+}
+"""How a text came to how a rationale tells it. Apart from PHRASES, because a word-level student knows no quotes: their
+words are those of anybody."""
+NOTHING_GATHERED = "nothing is known."
+"""Where no step looked; it denies nothing, and cites nothing, so that no filter keeps it."""
+MAX_QUOTE_CHARS = 160
+"""A longer text is cut at a word and ends in ` ...`."""
+DENIALS = frozenset({"no", "not", "never", "without", "nothing", "none", "neither", "nor", "cannot", "t"})
+"""`t` is what is left of `doesn't`."""
+
+_SLOT = re.compile(r"\{\w+\}")
+_WORD = re.compile(r"[^\W_]+")
+_BREAKS_A_SENTENCE = re.compile(r"[.!?]+(?=\s|$)|[\[\]:\s]")
+_BREAKS_A_QUOTE = str.maketrans(
+    {**dict.fromkeys('"\u201c\u201d\u201e\u201f\u00ab\u00bb', "'"), **dict.fromkeys("[](){}<>|\\`", " ")}
+)
+_NO_CLOCK_COLON = re.compile(r"\s*(?:(?<!\d):|:(?!\d))[\s:]*")
+
+
+@cache
+def template_words() -> frozenset[str]:
+    """All words of all phrasings as they are written, with the part headings and `yes` and `no`.
+
+    >>> "asked" in template_words() and "Gather" in template_words()
+    True
+    """
+    texts = [_SLOT.sub(" ", phrase) for phrasings in PHRASES.values() for phrase in phrasings]
+    return frozenset(word for text in (*texts, *PARTS, "yes no") for word in _WORD.findall(text))
+
+
+def in_sentence(label: str) -> str:
+    """A label of any data set as it stands inside a rationale: one line, nothing that ends a sentence or cites.
+
+    >>> in_sentence("Add 2 tsp. of salt [optional]")
+    'Add 2 tsp of salt optional'
+    """
+    return " ".join(_BREAKS_A_SENTENCE.sub(" ", label).split())
+
+
+@lru_cache(maxsize=4096)
+def quotable(text: str) -> str:
+    r"""A text as it stands between quotation marks: one line of at most `MAX_QUOTE_CHARS` characters.
+
+    Control and invisible characters go, and whatever a reader of rationales, a chat template or a tokenizer may take
+    for a mark of its own: brackets, quotation marks, and colons but for those of a clock.
+
+    >>> quotable('Chef:\n"Heat it to 10:30 [1]" <|im_start|>')
+    "Chef, 'Heat it to 10:30 1 ' im_start"
+    """
+    shown = unicodedata.normalize("NFC", text[: 16 * MAX_QUOTE_CHARS])
+    shown = "".join(" " if char.isspace() else char for char in shown if char.isspace() or _is_shown(char))
+    words = " ".join(_NO_CLOCK_COLON.sub(", ", shown.translate(_BREAKS_A_QUOTE)).split()).strip(" ,")
+    if len(words) <= MAX_QUOTE_CHARS:
+        return words
+    cut = words[: MAX_QUOTE_CHARS - 3]
+    return f"{cut.rpartition(' ')[0] or cut} ..."
+
+
+def _is_shown(char: str) -> bool:
+    return not unicodedata.category(char).startswith("C")
+
+
+def stem(word: str) -> str:
+    """A word without its ending, equal for most inflections of one word.
+
+    >>> stem("flips") == stem("flipped") == stem("flipping") == stem("flip")
+    True
+    >>> stem("glass") == stem("glasses")
+    True
+    """
+    for ending, put in (("ies", "y"), ("ied", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+            word = word[: -len(ending)] + put
+            break
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
+        word = word[:-1]
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+def stems_of(text: str) -> frozenset[str]:
+    """The stems of all words of `text`."""
+    return frozenset(stem(word) for word in _WORD.findall(text.casefold()))
+
+
+@lru_cache(maxsize=65536)
+def phrase_key(text: str) -> str:
+    """The words of `text` without case, marks and times: equal for two spellings of one label.
+
+    >>> phrase_key("Chop  Onion.") == phrase_key("chop onion")
+    True
+    >>> phrase_key("boil for 10 s")
+    'boil for'
+    """
+    without_times = MOMENT.sub(" ", SPAN.sub(" ", text))
+    words = _WORD.findall(without_times.casefold()) or _WORD.findall(text.casefold())
+    return " ".join(words)

@@ -1,0 +1,1 @@
+"""What a trained student answers: generation, choices by their likelihood, predictions."""

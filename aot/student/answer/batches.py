@@ -1,0 +1,90 @@
+"""Prediction batches: prompts encoded like in training, sorted by length within a window, padded on the left.
+
+What stands in a batch depends on the questions alone, so the same call gives the same batches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aot.errors import SourceError
+from aot.records import Question
+from aot.student.model.loading import Student
+from aot.student.rows.collate import pad_prompts
+from aot.student.rows.examples import encode_row
+from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, choose_indices
+from aot.student.rows.rendering import EncodedRow, Mode
+
+BATCHES_PER_WINDOW = 16
+"""How many batches of questions are sorted by length together; answers come out window by window."""
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    """One question ready for prediction."""
+
+    question: Question
+    frames: ChosenFrames | None
+    row: EncodedRow
+    error: str = ""
+    """Why it cannot be asked; then `row` is empty."""
+
+
+def prompt_items(
+    student: Student, questions: Sequence[Question], *, store: FrameSource | None, mode: Mode, with_frames: bool
+) -> Iterator[PromptItem]:
+    """Items in the order of `questions`; a question that cannot be shown becomes an item with an error.
+
+    Without a store no frames are shown.
+    """
+    for question in questions:
+        frames = None
+        try:
+            if with_frames and question.media and store is not None:
+                frames = choose_indices(store, question.media, num_frames=student.config.num_frames)
+            row = encode_row(student.renderer, question, frames, mode=mode)
+        except SourceError as error:
+            yield PromptItem(question, None, EncodedRow(()), str(error))
+            continue
+        if row.num_tokens > student.config.max_tokens:
+            error_text = f"the prompt has {row.num_tokens} tokens, student.max_tokens is {student.config.max_tokens}"
+            yield PromptItem(question, None, EncodedRow(()), error_text)
+            continue
+        yield PromptItem(question, frames, row)
+
+
+def windows(items: Iterator[PromptItem], *, batch_size: int) -> Iterator[list[PromptItem]]:
+    """Consecutive runs of items, each of several batches."""
+    window: list[PromptItem] = []
+    for item in items:
+        window.append(item)
+        if len(window) == batch_size * BATCHES_PER_WINDOW:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def batches(window: Sequence[PromptItem], *, batch_size: int) -> Iterator[list[int]]:
+    """Positions in `window` of the items of each batch, items of like length together; items with errors left out."""
+    good = [i for i, item in enumerate(window) if not item.error]
+    good.sort(key=lambda i: (window[i].frames is None, window[i].row.num_tokens, i))
+    blind = sum(window[i].frames is None for i in good)
+    for part in (good[: len(good) - blind], good[len(good) - blind :]):
+        for start in range(0, len(part), batch_size):
+            yield part[start : start + batch_size]
+
+
+def model_inputs(student: Student, items: Sequence[PromptItem], pixels: FramePixels | None) -> dict[str, Any]:
+    """Left-padded model inputs of a batch, on the student's device."""
+    inputs = pad_prompts([item.row for item in items], pad_id=student.pad_id)
+    if student.renderer.needs_token_types:
+        inputs["mm_token_type_ids"] = (inputs["input_ids"] == student.renderer.image_token_id).long()
+    if pixels is not None:
+        inputs.update(pixels.of([item.frames for item in items if item.frames]))
+    moved = {key: value.to(student.device) for key, value in inputs.items()}
+    if "pixel_values" in moved:
+        moved["pixel_values"] = moved["pixel_values"].to(getattr(torch, student.config.dtype))
+    return moved

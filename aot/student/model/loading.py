@@ -1,0 +1,308 @@
+"""Loads a student: an image-text model with its processor or a text model with its tokenizer, and what an arm learned.
+
+Only safetensors are read and no code from a model folder is ever run. A trained arm is refused when a file was altered,
+when its tensors are not exactly those the model expects, or when prompts would look different from those it learned.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from aot.chat.templates import TEMPLATE_DATE
+from aot.config import LoraSection, StudentConfig
+from aot.errors import CheckpointError, SourceError
+from aot.records import Lesson, Question
+from aot.student.model.base import base_digest, resolve_base, takes_images, told_end_ids
+from aot.student.model.caches import Habits, refusal, try_habits
+from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
+from aot.student.model.lora import add_lora, attach
+from aot.student.rows.rendering import MODES, PROBE, EncodedRow, Renderer
+from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
+
+log = logging.getLogger(__name__)
+_PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": ""}
+"""What model folders may need, and nothing of ours does."""
+TRIAL_TEXT = "12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"
+PROBE_SIZE_HW = (72, 96)
+"""Of a frame that is only counted in tokens."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A model ready for prediction or training, with the renderer that makes its prompts."""
+
+    model: Any
+    processor: Any
+    """Of a text model its tokenizer."""
+    renderer: Renderer
+    config: StudentConfig
+    device: torch.device
+    base_digest: str
+
+    @property
+    def model_type(self) -> str:
+        """The transformers model type, such as idefics3."""
+        return str(self.model.config.model_type)
+
+    @property
+    def pad_id(self) -> int:
+        """Token id that fills up batches."""
+        pad_id = self.renderer.tokenizer.pad_token_id
+        known = getattr(self.model.config.get_text_config(), "vocab_size", None)
+        if pad_id is None or (known and pad_id >= known):  # some tokenizers got one that their model never had
+            return self.renderer.end_ids[-1]
+        return int(pad_id)
+
+    @cached_property
+    def habits(self) -> Habits:
+        """What the model bears when it is asked for text; tried at the first question.
+
+        Raises:
+            CheckpointError: it cannot write token by token.
+        """
+        return try_habits(self.model, self.renderer.completion_ids(TRIAL_TEXT), device=self.device)
+
+
+def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig) -> Student:
+    """The student `base`, and if `adapter` is given with what the arm in that folder learned.
+
+    Args:
+        base: `tiny-video`, `tiny-text`, the folder of a transformers image-text or causal language model, or a name on
+            the model hub.
+        adapter: folder of a trained arm; adapters are merged in, weights of full fine-tuning replace those of the base.
+        config: dtype, device and the tags around rationales.
+
+    Raises:
+        CheckpointError: a file is missing, altered or does not fit; the message names it.
+    """
+    contract = read_contract(adapter) if adapter else None
+    folder = resolve_base(base)
+    device = pick_device(config)
+    with_images = takes_images(folder)
+    processor = _load_processor(folder) if with_images else _load_tokenizer(folder)
+    date = contract.template_date if contract and contract.template_date else TEMPLATE_DATE
+    renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder), date=date)
+    digest = base_digest(folder)
+    tuning = tuning_of(adapter) if adapter else None
+    weights = str(adapter) if tuning == "full" else folder
+    model = _load_model(weights, dtype=getattr(torch, config.dtype), with_images=with_images)
+    if contract and adapter:
+        check_contract(contract, base_digest=digest, renderer=renderer, adapter=adapter)
+    if adapter and tuning == "lora":
+        model = _with_adapter(model, adapter, merge=config.dtype == "float32")
+    model.to(device)
+    model.eval()
+    model.requires_grad_(False)
+    return Student(model, processor, renderer, config, device, digest)
+
+
+def pick_device(config: StudentConfig) -> torch.device:
+    """The device asked for; `auto` takes the GPU of this process if there is one.
+
+    Raises:
+        CheckpointError: cuda was asked for and is not there.
+    """
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise CheckpointError("student.device is cuda, but torch sees no GPU; use student.device=auto")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:  # noqa: ANN401
+    from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+
+    adapted = attach(model, LoraConfig.from_pretrained(str(adapter)))
+    state = load_file(adapter / WEIGHTS["lora"])
+    wrong = sorted(state.keys() ^ get_peft_model_state_dict(adapted).keys())
+    if wrong:
+        raise CheckpointError(f"{adapter}: {len(wrong)} adapter tensors are missing or unexpected, first {wrong[0]}")
+    set_peft_model_state_dict(adapted, state)
+    return adapted.merge_and_unload() if merge else adapted
+
+
+def stored_state(folder: Path, *, tuning: Tuning, whole: bool = True) -> dict[str, torch.Tensor]:
+    """Tensors of an arm or checkpoint as its readers get them, under the names that they have in memory.
+
+    A whole model is opened, because transformers gives many weights other names in files than in memory, and joins or
+    splits some of them.
+
+    Args:
+        folder: where they lie.
+        tuning: whether they are adapters or a whole model.
+        whole: False reads what is in the file, under the names that it has there.
+
+    Raises:
+        CheckpointError: the model cannot be opened; the message says why.
+    """
+    if tuning == "lora" or not whole:
+        return load_file(folder / WEIGHTS[tuning])
+    model = _load_model(str(folder), dtype=torch.float32, with_images=takes_images(str(folder)))
+    return dict(model.state_dict())
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a base student before any work."""
+
+    model_type: str
+    parameters: int
+    trainable: int
+    """Of one arm with adapters; 0 where no arm has any."""
+    adapted_layers: int
+    end_tokens: tuple[str, ...]
+    template_date: str
+    row_tokens: int
+    """Of one encoded row, the question and its answer; 0 where none was given."""
+
+
+def look_over(
+    base: str,
+    *,
+    door: Literal["video", "text"],
+    config: StudentConfig,
+    lora: LoraSection | None = None,
+    question: Question | None = None,
+    step: Callable[[str], None] = lambda name: None,
+) -> Look:
+    """What a base is, after everything was looked at that training needs, but the values of its weights.
+
+    Args:
+        base: as for `load_student`.
+        door: what would be trained.
+        config: of the student.
+        lora: adapters that are put on the model, if an arm has any.
+        question: one row of it is encoded.
+        step: hears what is looked at next.
+
+    Raises:
+        CheckpointError: no arm could be trained on it; the message says why.
+    """
+    step("files")
+    folder = resolve_base(base)
+    with_images = takes_images(folder)
+    if door == "video" and not with_images:
+        raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
+    with _told("config.json", folder):
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    processor = _load_processor(folder) if with_images else _load_tokenizer(folder)
+    step("chat template")
+    renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder))
+    if renderer.is_text and with_images:
+        raise CheckpointError(f"{base} takes images, but its folder holds no processor for them; restore its files")
+    _ = renderer.end_ids, renderer.template_hash()
+    if door == "text":
+        check_round_trip(renderer)
+    else:
+        check_prompts(renderer)
+        renderer.expansion(PROBE_SIZE_HW)
+    step("weights")
+    model = _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+    if door == "text" and (why := refusal(model)):
+        raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
+    _check_ids(model, renderer, base)
+    step("layers")
+    parameters = sum(p.numel() for p in model.parameters())
+    adapted = add_lora(model, lora) if lora else None
+    return Look(
+        model_type=str(model.config.model_type),
+        parameters=parameters,
+        trainable=adapted.num_trainable if adapted else 0,
+        adapted_layers=len(adapted.matched) if adapted else 0,
+        end_tokens=tuple(str(renderer.tokenizer.decode([one])) for one in renderer.end_ids),
+        template_date=renderer.date,
+        row_tokens=_num_tokens(renderer, question, door=door, num_frames=config.num_frames) if question else 0,
+    )
+
+
+def _num_tokens(renderer: Renderer, question: Question, *, door: Literal["video", "text"], num_frames: int) -> int:
+    try:
+        return _one_row(renderer, question, door=door, num_frames=num_frames).num_tokens
+    except SourceError:  # a row that will be refused and counted stops nobody
+        return 0
+
+
+def _one_row(renderer: Renderer, asked: Question, *, door: Literal["video", "text"], num_frames: int) -> EncodedRow:
+    if door == "text":
+        return encode_lesson(renderer, asked, Lesson(question_id=asked.id, mode="direct", label=str(asked.answer)))
+    times_s = tuple(0.5 + i for i in range(num_frames))
+    return renderer.encode(asked, times_s, "direct", frame_size_hw=PROBE_SIZE_HW, completion=str(asked.answer))
+
+
+def _check_ids(model: Any, renderer: Renderer, base: str) -> None:  # noqa: ANN401
+    """Every token that prompts and replies are made of needs a row of the model's embedding."""
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    ids = [i for mode in MODES for i in renderer.encode(PROBE, (), mode, frame_size_hw=None).prompt_ids]
+    most = max([*ids, *renderer.completion_ids("")], default=0)
+    if most >= rows:
+        token = renderer.tokenizer.convert_ids_to_tokens(most)
+        raise CheckpointError(
+            f"the tokenizer of {base} makes token {most} ({token!r}), but its model knows {rows} tokens only; take the "
+            "tokenizer that belongs to the model"
+        )
+
+
+def _load_processor(folder: str) -> Any:  # noqa: ANN401
+    from transformers import AutoProcessor  # here, because it reaches for image packages, which text needs none of
+
+    with _told("the processor", folder):
+        return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+
+
+def _load_tokenizer(folder: str) -> Any:  # noqa: ANN401
+    with _told("the tokenizer", folder):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _load_model(folder: str, *, dtype: torch.dtype, with_images: bool, device_map: str | None = None) -> Any:  # noqa: ANN401
+    hf_logging.disable_progress_bar()
+    hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
+    hf_logging.enable_propagation()
+    factory = AutoModelForImageTextToText if with_images else AutoModelForCausalLM
+    with _told("the weights", folder):
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        loaded: Any = factory.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named, below
+            device_map=device_map,
+        )
+    model, info = loaded
+    if info["missing_keys"] or info.get("mismatched_keys"):
+        names = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
+        told = f"{len(names)} tensors of the model are not there, or of another size, first {names[0]}"
+        raise CheckpointError(f"the weights of {folder} do not fit its config.json: {told}")
+    return model
+
+
+@contextmanager
+def _told(what: str, folder: str) -> Iterator[None]:
+    """Whatever a library throws at the files of strangers, as one sentence.
+
+    Raises:
+        CheckpointError: something was thrown.
+    """
+    try:
+        yield
+    except ImportError as error:
+        words = " ".join(str(error).split())[:300]
+        package = next((name for name in _PACKAGES if name in words.lower()), "")
+        hint = f"; pip install {package}{_PACKAGES[package]}" if package else ""
+        raise CheckpointError(
+            f"{what} of {folder} needs {package or 'a package'}, which is not installed ({words}){hint}"
+        ) from error
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(f"{what} of {folder} cannot be loaded: {words}") from error

@@ -1,0 +1,164 @@
+"""Looks a model folder over in a process of its own, before anything is paid for: what hangs or fills memory is killed.
+
+The child loads the configuration, the tokenizer or processor and the chat template, renders and encodes a row, compares
+the model with the headers of its weights, and puts adapters on it. It reads no weights. As a module it is that child.
+"""
+
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from aot.config import LoraSection, RunConfig, StudentConfig
+from aot.errors import AotError, CheckpointError, missing_package
+from aot.records import Question
+
+START_LIMIT_S = 180.0
+"""For importing torch and transformers, much longer from a cold disk than from a warm one."""
+LIMITS_S = {"files": 60.0, "chat template": 15.0, "weights": 60.0, "layers": 60.0}
+"""For each step of the look; where a single operation takes for ever, nothing but an end of the child helps."""
+MEMORY_BYTES = 4 << 30
+"""Beyond what the imports took."""
+
+
+def preflight(config: RunConfig, question: Question | None = None) -> dict[str, Any]:
+    """What the base student of a run is, as fields of `loading.Look`; empty where the packages for it are missing.
+
+    Raises:
+        CheckpointError: no arm can be trained on it; the message says why.
+    """
+    lora = config.train.lora if any(arm.tuning == "lora" for arm in config.train.arms) else None
+    asked = {
+        "door": config.door,
+        "student": config.student.model_dump(mode="json"),
+        "lora": lora.model_dump(mode="json") if lora else None,
+        "question": question.model_dump(mode="json") if question else None,
+    }
+    return _ask_child(asked, f"student.base {config.student.base}")
+
+
+def preflight_chat(model: str) -> None:
+    """Look whether the folder of a local chat model can be asked.
+
+    Raises:
+        CheckpointError: it cannot be; the message says why.
+    """
+    _ask_child({"door": "chat", "model": model}, f"chat.model {model}")
+
+
+def _ask_child(asked: dict[str, Any], what: str) -> dict[str, Any]:
+    here = Path(__file__).resolve().parents[3]
+    paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    quiet = {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "aot.student.model.preflight"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    step, limit_s = "packages", START_LIMIT_S
+    try:
+        assert child.stdin and child.stdout
+        child.stdin.write(json.dumps(asked).encode() + b"\n")
+        child.stdin.close()
+        while (found := _line(child.stdout.fileno(), limit_s)) and "step" in found:
+            step, limit_s = str(found["step"]), LIMITS_S[found["step"]]
+    except TimeoutError:
+        found = {"error": f"looking at {what} took longer than {limit_s:g} s ({step}); mend its files"}
+    except OSError:
+        found = None
+    finally:
+        child.kill()
+        child.wait()
+    if found is None:
+        told = f"needs more memory than a model folder may, or crashed the library that reads it ({step})"
+        raise CheckpointError(f"looking at {what} {told}; mend its files")
+    if "error" in found:
+        raise CheckpointError(str(found["error"]))
+    look: dict[str, Any] = found.get("look", {})
+    return look
+
+
+def _line(stream: int, limit_s: float) -> dict[str, Any] | None:
+    """The next line of the child, or None if it ended without one."""
+    until, data = time.monotonic() + limit_s, b""
+    while not data.endswith(b"\n"):
+        left_s = until - time.monotonic()
+        if left_s <= 0 or not select.select([stream], [], [], left_s)[0]:
+            raise TimeoutError
+        block = os.read(stream, 1)  # no more than this line
+        if not block:
+            return None
+        data += block
+    told: dict[str, Any] = json.loads(data)
+    return told
+
+
+def main() -> None:
+    """The child: reads what to look at from standard input, and tells in a line when it starts and what it found."""
+    replies = cast(BinaryIO, os.fdopen(os.dup(1), "wb", buffering=0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints must not reach the replies
+    asked = json.loads(sys.stdin.readline())
+    try:
+        look = _look_at_chat() if asked["door"] == "chat" else _look_at_student()
+    except ModuleNotFoundError as error:  # clips may be prepared on a machine that will not train
+        replies.write(b'{"skipped": true}\n' if missing_package(error.name or "") else b"")
+        return
+    now = sum(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
+    for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, (now << 10) + MEMORY_BYTES)):
+        resource.setrlimit(limit, (value, value))
+    found: dict[str, Any]
+    try:
+        found = {"look": look(asked, lambda step: _tell(replies, {"step": step}))}
+    except AotError as error:
+        found = {"error": str(error)[:2000]}
+    except BaseException as error:  # noqa: BLE001 - a panic of a library is no Exception
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        name = asked.get("model") or asked["student"]["base"]
+        key = "chat.model" if asked["door"] == "chat" else "student.base"
+        found = {"error": f"{key} {name} cannot be loaded: {words}"}
+    _tell(replies, found)
+
+
+def _tell(replies: BinaryIO, line: dict[str, Any]) -> None:
+    replies.write(json.dumps(line).encode() + b"\n")
+
+
+def _look_at_student() -> Callable[..., dict[str, Any]]:
+    from aot.student.model.loading import look_over
+
+    def look(asked: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any]:
+        question, lora = asked["question"], asked["lora"]
+        config = StudentConfig.model_validate(asked["student"])
+        return asdict(
+            look_over(
+                config.base,
+                door=asked["door"],
+                config=config,
+                lora=LoraSection.model_validate(lora) if lora else None,
+                question=Question.model_validate(question) if question else None,
+                step=step,
+            )
+        )
+
+    return look
+
+
+def _look_at_chat() -> Callable[..., dict[str, Any]]:
+    from aot.chat.local import look_over_chat
+
+    def look(asked: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any]:
+        look_over_chat(asked["model"], step=step)
+        return {}
+
+    return look
+
+
+if __name__ == "__main__":
+    main()

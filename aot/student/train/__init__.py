@@ -1,0 +1,1 @@
+"""Training of one arm: processes, batches, loss, guards and checkpoints."""

@@ -1,0 +1,221 @@
+"""Trains one arm of a run, resuming from its newest intact checkpoint; a finished arm is left alone.
+
+Questions, kept traces and stored frames go in, or for text the lessons of the arm; an adapter or all weights come out,
+with their contract. Several processes are started through torchrun, unless this process already is one of several.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from aot.config import ArmConfig, RunConfig
+from aot.errors import AotError, CheckpointError, GuardStop
+from aot.files.run_folder import RunFolder, append_row, open_append, publish_rows, read_rows
+from aot.interrupts import Interrupted
+from aot.student.model.adapter import is_done, publish_arm
+from aot.student.model.lora import trained_state
+from aot.student.rows.collate import Collator, LessonCollator
+from aot.student.rows.examples import Example
+from aot.student.rows.frames import FramePixels, FrameSource
+from aot.student.rows.packing import PACKABLE
+from aot.student.train.checkpoints import PREFIX, Manifest, newest_intact, read_manifest, remove_newer
+from aot.student.train.guards import StopFlag
+from aot.student.train.launch import launch
+from aot.student.train.session import Session, contract_of, open_session
+from aot.student.train.trainer import StepMetrics, TwoTermTrainer
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with steps done and steps in all."""
+NO_USE = -1
+"""Told in place of a step when all checkpoints are damaged."""
+
+
+def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
+    """Train `arm` to the end of its steps and publish what it learned in `run.arm(arm.name)`.
+
+    Raises:
+        GuardStop: a signal or a broken number stopped it; the same call resumes.
+        CheckpointError: stored state does not fit this run.
+        SourceError: there is nothing to train on.
+    """
+    folder = run.arm(arm.name)
+    if is_done(folder, config_digest=config.digest()):
+        log.info("arm %s is trained already", arm.name)
+        return
+    several = config.train.procs > 1 or config.train.zero_stage > 0
+    if several and "WORLD_SIZE" not in os.environ:
+        launch(run, config, arm, progress=progress)
+    else:
+        train_here(run, config, arm, progress=progress)
+
+
+def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
+    """Train in this process, which may be one of several that torchrun started.
+
+    Raises:
+        Interrupted: a signal came before the first step, after the last one, or in a step that did not end.
+    """
+    stop = StopFlag()
+    with stop.listening():
+        store = _frame_store(run) if config.door == "video" else None
+        session = open_session(run, config, arm, store=store)
+        _train(session, store=store, stop=stop, progress=progress)
+    if stop.name:  # it came with the last step or after it: this arm is done, and the next one is not begun
+        raise Interrupted(stop.name)
+
+
+def make_trainer(
+    session: Session, *, store: FrameSource | None = None, stop: StopFlag, on_step: Callable[[StepMetrics], None]
+) -> TwoTermTrainer:
+    """The Trainer of a session, ready to train; `store` as the session was opened with."""
+    train = session.train
+    return TwoTermTrainer(
+        adapted=session.adapted.model,
+        args=session.trainer_args,
+        train_dataset=session.schedule(),
+        data_collator=_collator(session, store),
+        rationale_weight=session.arm.rationale_weight,
+        vision=session.vision,
+        stop=stop,
+        on_step=on_step,
+        keep_checkpoints=train.keep_checkpoints,
+        zero_stage=train.zero_stage,
+    )
+
+
+def _collator(session: Session, store: FrameSource | None) -> Collator | LessonCollator:
+    student = session.student
+    if store is None:
+        return LessonCollator(student.renderer, student.pad_id, pack_tokens=session.pack_tokens)
+    max_bytes = session.train.frame_cache_mb << 20
+    return Collator(
+        student.renderer,
+        FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes),
+        student.pad_id,
+        dummy_size_hw=dummy_size(tuple(one for one in session.data.examples if isinstance(one, Example))),
+        packed=student.model_type in PACKABLE and session.adapted.model.config._attn_implementation == "sdpa",
+    )
+
+
+def _frame_store(run: RunFolder) -> FrameSource:
+    from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
+
+    return FrameStore(run.frames)
+
+
+def dummy_size(examples: tuple[Example, ...]) -> tuple[int, int] | None:
+    """Size of the dummy frame: that of the first frame there is, so that batches without frames match."""
+    return next((example.frames.size_hw for example in examples if example.frames), None)
+
+
+def _train(session: Session, *, store: FrameSource | None, stop: StopFlag, progress: Progress | None) -> None:
+    max_steps = session.train.max_steps
+    root = session.folder / "checkpoints"
+    found = _agreed_checkpoint(root, session)
+    first_step = found.step if found else 0
+    is_writer = session.trainer_args.process_index == 0
+    metrics = _open_metrics(session.folder / "metrics.jsonl", step=first_step) if is_writer else None
+
+    def on_step(row: StepMetrics) -> None:
+        if metrics:
+            append_row(metrics, row)
+        if progress:
+            progress(row.step, max_steps)
+
+    trainer = make_trainer(session, store=store, stop=stop, on_step=on_step)
+    last_step = first_step
+    if first_step < max_steps:
+        _run(trainer, checkpoint=root / f"{PREFIX}{first_step}" if found else None)
+        last_step = trainer.state.global_step
+    if metrics:
+        metrics.close()
+    if last_step < max_steps:
+        raise GuardStop(f"{stop.name or 'something'} stopped training at step {last_step} of {max_steps}; it was saved")
+    if is_writer:
+        _publish(session, trained=first_step < max_steps)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _run(trainer: TwoTermTrainer, *, checkpoint: Path | None) -> None:
+    """Train to the end or to a stop.
+
+    Raises:
+        CheckpointError: the checkpoint is what its manifest says, and still no state that can be taken up again.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except AotError:
+        raise
+    except Exception as error:  # whatever torch and transformers throw at a file that is not theirs
+        if checkpoint is None or trainer.began:
+            raise
+        told = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{checkpoint} cannot be taken up again ({type(error).__name__}: {told}); delete that folder to go on from "
+            "the one before it, or all checkpoints to train this arm from the start"
+        ) from error
+
+
+def _agreed_checkpoint(root: Path, session: Session) -> Manifest | None:
+    """Manifest of the checkpoint to resume from; the first process looks, the others take its word.
+
+    Raises:
+        CheckpointError: it was written by another number of processes or another ZeRO stage.
+        GuardStop: there are checkpoints, and all of them are damaged.
+    """
+    step, broken = torch.tensor(0), GuardStop("the first process found no checkpoint that it can use")
+    if session.trainer_args.process_index == 0:
+        try:
+            found = newest_intact(root)
+            step = torch.tensor(found.step if found else 0)
+            remove_newer(root, step=int(step))
+        except GuardStop as error:
+            step, broken = torch.tensor(NO_USE), error
+    if session.plan.processes > 1:  # also of bad news, or the others would wait for it
+        step = step.to(session.trainer_args.device)
+        torch.distributed.broadcast(step, src=0)
+    if int(step) == NO_USE:
+        raise broken
+    if int(step) == 0:
+        log.info("%s: no checkpoint yet, starting from scratch", session.arm.name)
+        return None
+    manifest = read_manifest(root / f"{PREFIX}{int(step)}")
+    there = (manifest.world_size, manifest.zero_stage)
+    here = (session.plan.processes, session.config.train.zero_stage)
+    if there != here:
+        raise CheckpointError(
+            f"{session.folder}: its checkpoints were written by {there[0]} processes with ZeRO stage {there[1]}, "
+            f"now there are {here[0]} with stage {here[1]}; use the same set-up, or delete the checkpoints"
+        )
+    log.info("%s: resumed from step %d of %d", session.arm.name, manifest.step, session.train.max_steps)
+    return manifest
+
+
+def _open_metrics(path: Path, *, step: int) -> IO[bytes]:
+    """metrics.jsonl open for appending, without rows of steps that will be taken again."""
+    rows = read_rows(path, StepMetrics) if path.exists() else ()
+    publish_rows(path, [row for row in rows if row.step <= step])
+    return open_append(path)
+
+
+def _publish(session: Session, *, trained: bool) -> None:
+    found = newest_intact(session.folder / "checkpoints")
+    if not found or found.step != session.train.max_steps:
+        raise CheckpointError(
+            f"{session.folder} holds no intact checkpoint of the last step; run the same command again"
+        )
+    whole = trained and session.config.train.zero_stage < 3
+    model = session.adapted.model
+    publish_arm(
+        session.folder,
+        checkpoint=session.folder / "checkpoints" / f"{PREFIX}{found.step}",
+        memory=trained_state(model) if whole else None,
+        adapter_config=model.peft_config["default"] if session.arm.tuning == "lora" else None,
+        contract=contract_of(session),
+    )

@@ -1,0 +1,178 @@
+"""Checkpoint folders with a manifest: size and SHA-256 of every file, written last, so that half a save is no save.
+
+The newest intact checkpoint wins; a damaged one is skipped and named. Nothing here knows what the files mean.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from aot.errors import CheckpointError, GuardStop
+from aot.files import strict_json
+from aot.files.run_folder import publish, sync_folder
+from aot.records import Record
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+PREFIX = "checkpoint-"
+SAVED = "SAVED"
+"""Lies beside checkpoints once one was finished: then a folder without manifest is damage, not a first save."""
+
+
+class FileEntry(Record):
+    """One file of a checkpoint."""
+
+    name: str
+    """Path relative to the checkpoint folder."""
+    size: int
+    sha256: str
+
+
+class Manifest(Record):
+    """Everything a checkpoint holds, and the set-up it can be resumed with."""
+
+    step: int
+    world_size: int = 1
+    zero_stage: int = 0
+    files: tuple[FileEntry, ...]
+
+
+def write_manifest(folder: Path, *, step: int, world_size: int = 1, zero_stage: int = 0) -> Manifest:
+    """Describe every file of `folder` in its manifest, which is published last."""
+    files = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        files.append(FileEntry(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest))
+    sync_folder(folder)
+    manifest = Manifest(step=step, world_size=world_size, zero_stage=zero_stage, files=tuple(files))
+    publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    return manifest
+
+
+def note_saved(root: Path) -> None:
+    """Leave word that a checkpoint in `root` got its manifest."""
+    if not (root / SAVED).exists():
+        publish(root / SAVED, "")
+
+
+def check_folder(folder: Path) -> Manifest:
+    """The manifest of `folder` after every file was compared with it.
+
+    Raises:
+        CheckpointError: the manifest is missing or unreadable, or a file is missing or altered; it is named.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder")
+    manifest = read_manifest(folder)
+    for entry in manifest.files:
+        path = folder / entry.name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; its manifest lists it")
+        if path.stat().st_size != entry.size:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes, its manifest says {entry.size}")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                raise CheckpointError(f"{path} was altered: its SHA-256 is not the one in its manifest")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of `folder`, without a look at the files it lists.
+
+    Raises:
+        CheckpointError: it is missing or unreadable.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {MANIFEST}: its save was never finished") from None
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} cannot be read; restore it or train again") from error
+
+
+def newest_intact(root: Path) -> Manifest | None:
+    """Manifest of the newest intact checkpoint, which names its step; damaged newer ones are logged and passed over.
+
+    None if no checkpoint was ever finished, so that training begins.
+
+    Raises:
+        GuardStop: some were finished, and all of them are damaged; nothing was changed.
+    """
+    if os.path.lexists(root) and not root.is_dir():
+        raise GuardStop(
+            f"{root} should be the folder of checkpoints and is none; delete it and run the same command again"
+        )
+    problems: list[str] = []
+    folders = sorted(checkpoint_folders(root), key=checkpoint_step, reverse=True)
+    for folder in folders:
+        try:
+            manifest = check_folder(folder)
+            if manifest.step != checkpoint_step(folder):
+                raise CheckpointError(f"its manifest is that of step {manifest.step}")
+        except CheckpointError as error:
+            log.warning("skipped checkpoint %s: %s", folder.name, error)
+            problems.append(f"{folder.name}: {error}")
+        else:
+            return manifest
+    # A kill during the very first save leaves one folder without manifest, and nothing that says it was finished.
+    one_begun = len(folders) == 1 and not (root / SAVED).exists() and folders[0].is_dir()
+    if not folders or (one_begun and not (folders[0] / MANIFEST).exists()):
+        return None
+    raise GuardStop(
+        f"all checkpoints in {root} are damaged ({'; '.join(problems)}); put one of them back, or delete that folder "
+        "to train this arm from the start; then run the same command again"
+    )
+
+
+def checkpoint_folders(root: Path) -> list[Path]:
+    """What is named like a checkpoint, damaged ones too, such as a file in place of the folder."""
+    if not root.is_dir():
+        return []
+    return [p for p in root.iterdir() if p.name.startswith(PREFIX) and p.name[len(PREFIX) :].isdigit()]
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The optimiser step a checkpoint folder is named after."""
+    return int(folder.name[len(PREFIX) :])
+
+
+def remove_newer(root: Path, *, step: int) -> None:
+    """Delete checkpoints after `step`: they are damaged, and will be written again."""
+    for folder in checkpoint_folders(root):
+        if checkpoint_step(folder) > step:
+            _remove(folder)
+
+
+def keep_newest(root: Path, *, count: int) -> None:
+    """Delete all but the `count` newest checkpoints; call it only after the newest got its manifest."""
+    for folder in sorted(checkpoint_folders(root), key=checkpoint_step)[:-count]:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink()
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object that this project wrote.
+
+    Raises:
+        CheckpointError: it is missing or not JSON.
+    """
+    try:
+        data = strict_json.read_json(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); train this arm again") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return data

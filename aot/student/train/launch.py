@@ -1,0 +1,140 @@
+"""Starts the processes of one arm through torchrun and turns their end back into our errors.
+
+Each process runs `aot.student.train.worker`, which reads what to train from the arm's folder; the first writes its
+numbers there too and, if it has to stop, the reason, which is raised again here.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from aot import errors
+from aot.config import ArmConfig, RunConfig
+from aot.errors import AotError, GuardStop
+from aot.files.lease import lease_id
+from aot.files.run_folder import RunFolder, publish
+from aot.files.strict_json import parse_json, read_json
+from aot.interrupts import Interrupted
+from aot.threads import thread_settings
+
+FAILURE = "failure.json"
+"""Written by the first process when an AotError ends it: class name and message."""
+ARM = "arm.json"
+"""The settings of the arm, for the processes: helpers of an adaptive arm stand in no config."""
+POLL_S = 2.0
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that are handed on to torchrun, which tells its processes."""
+
+
+def launch(
+    run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Train `arm` in `train.procs` processes on this machine and wait for them.
+
+    Raises:
+        AotError: what stopped the first process.
+        GuardStop: they ended without saying why; their output is in the arm's folder.
+    """
+    folder = run.arm(arm.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILURE).unlink(missing_ok=True)
+    publish(folder / ARM, arm.model_dump_json() + "\n")
+    log_path = folder / "processes.log"
+    with log_path.open("ab") as log_file:
+        process = subprocess.Popen(
+            command(run, arm, procs=config.train.procs),
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+            env=environment(config),
+        )
+        code = _wait(process, lambda: _report(folder, config.steps_of(arm), progress))
+    _report(folder, config.steps_of(arm), progress)
+    if code == 0:
+        return
+    raise _failure(folder / FAILURE) or GuardStop(
+        f"training {arm.name} in {config.train.procs} processes ended with code {code}; see {log_path}"
+    )
+
+
+def command(run: RunFolder, arm: ArmConfig, *, procs: int) -> list[str]:
+    """The torchrun call as an argument list; the processes work under the lease of this one."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(procs)]
+    lease = [held] if (held := lease_id(run.root)) else []
+    return [*torchrun, "-m", "aot.student.train.worker", str(run.root), arm.name, *lease]
+
+
+def environment(config: RunConfig) -> dict[str, str]:
+    """Environment of the processes: the machine's cores shared out, and DeepSpeed told about a CPU."""
+    cores = max(1, (os.cpu_count() or 1) // config.train.procs)
+    extra = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)), "TOKENIZERS_PARALLELISM": "false"}
+    if config.student.device == "cpu":
+        extra["CUDA_VISIBLE_DEVICES"] = ""
+    here = Path(__file__).resolve().parents[3]
+    paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, **thread_settings(), **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def write_failure(folder: Path, error: AotError) -> None:
+    """Leave the reason of a failed process where the launcher finds it."""
+    text = json.dumps({"error": type(error).__name__, "message": str(error)})
+    (folder / FAILURE).write_text(text + "\n", encoding="utf-8")
+
+
+def _failure(path: Path) -> AotError | None:
+    if not path.exists():
+        return None
+    try:
+        data = read_json(path)
+        kind: type[AotError] = getattr(errors, data["error"], AotError)
+        return kind(data["message"])
+    except (ValueError, KeyError, TypeError):  # the process was killed while it wrote
+        return None
+
+
+def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int:
+    """Wait for torchrun, hand signals on to it, and report now and then.
+
+    Raises:
+        Interrupted: a signal came too late to stop it.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = [n for n in FORWARDED if signal.getsignal(n) != signal.SIG_IGN] if in_main else []
+
+    caught: list[str] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        caught.append(signal.Signals(number).name)
+        process.send_signal(number)
+
+    old: dict[int, Any] = {number: signal.signal(number, forward) for number in numbers}
+    try:
+        while True:
+            try:
+                code = process.wait(timeout=POLL_S)
+                if code == 0 and caught:
+                    raise Interrupted(caught[0])
+                return code
+            except subprocess.TimeoutExpired:
+                report()
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] | None) -> None:
+    path = folder / "metrics.jsonl"
+    if progress and path.exists():
+        lines = path.read_bytes().splitlines(keepends=True)
+        whole = [line for line in lines[-2:] if line.endswith(b"\n")]
+        if whole:
+            progress(int(parse_json(whole[-1])["step"]), max_steps)

@@ -1,0 +1,67 @@
+"""The two-term loss: label + lambda * rationale, each term a mean over its own supervised tokens.
+
+The means run over the whole accumulated batch of all processes, so how that batch is cut into micro-batches and
+spread over processes does not change the gradient (https://arxiv.org/abs/2305.02301 gives the two terms).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from aot.student.rows.packing import IGNORED
+
+
+@dataclass(frozen=True)
+class TwoTermLoss:
+    """Parts of the loss of one micro-batch."""
+
+    total: torch.Tensor
+    """Scalar whose gradients, summed over all micro-batches and processes, are those of the whole batch."""
+    sums: torch.Tensor
+    """[2]: summed cross-entropy in nats of the label and of the rationale tokens; no gradient."""
+
+
+def two_term_loss(
+    logits_BTV: torch.Tensor,
+    labels_BT: torch.Tensor,
+    *,
+    is_rationale_BT: torch.Tensor,
+    num_supervised: torch.Tensor,
+    rationale_weight: float,
+) -> TwoTermLoss:
+    """The loss of one micro-batch.
+
+    Args:
+        logits_BTV: logits of the last T positions, or of all.
+        labels_BT: labels of the same positions; IGNORED where nothing is supervised.
+        is_rationale_BT: true for the tokens of the rationale.
+        num_supervised: [2] label and rationale tokens of the whole accumulated batch over all processes.
+        rationale_weight: lambda.
+    """
+    targets = labels_BT[:, 1:]
+    rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
+    return picked_loss(
+        logits_BTV[rows, columns],
+        targets[rows, columns],
+        of_rationale=is_rationale_BT[:, 1:][rows, columns],
+        num_supervised=num_supervised,
+        rationale_weight=rationale_weight,
+    )
+
+
+def picked_loss(
+    logits_NV: torch.Tensor,
+    targets_N: torch.Tensor,
+    *,
+    of_rationale: torch.Tensor,
+    num_supervised: torch.Tensor,
+    rationale_weight: float,
+) -> TwoTermLoss:
+    """The same from the logits that predict each supervised token, its id, and whether it is of a rationale [N]."""
+    losses = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    label_sum = losses[~of_rationale].sum()
+    rationale_sum = losses[of_rationale].sum()
+    counts = num_supervised.to(losses.dtype).clamp(min=1)
+    total = label_sum / counts[0] + rationale_weight * rationale_sum / counts[1]
+    return TwoTermLoss(total, torch.stack([label_sum, rationale_sum]).detach())

@@ -1,0 +1,288 @@
+"""A thin transformers.Trainer: one loss, one sampler, manifests behind checkpoints, guards before the optimiser step.
+
+Everything about schedules, precision, DeepSpeed and data loading stays the Trainer's job. This module knows no run
+folder and no questions beyond their ids.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from aot.errors import CheckpointError, ConfigError, GuardStop
+from aot.records import Record
+from aot.student.model.adapter import wrong_tensors
+from aot.student.model.contract import WEIGHTS, Tuning
+from aot.student.model.loading import stored_state
+from aot.student.model.lora import size_of, trained_state
+from aot.student.model.vision import SharedVision
+from aot.student.train.arguments import rate_of
+from aot.student.train.checkpoints import keep_newest, note_saved, write_manifest
+from aot.student.train.guards import GradientCheck, StopFlag
+from aot.student.train.loss import TwoTermLoss, picked_loss, two_term_loss
+
+REPORTED_IDS = 16
+"""How many question ids an error names at most."""
+
+
+class StepMetrics(Record):
+    """One line of metrics.jsonl; losses are means over supervised tokens of the whole global batch."""
+
+    step: int
+    loss: float
+    label_loss: float
+    rationale_loss: float
+    """0 when the step had no rationale tokens."""
+    grad_norm: float
+    """Before clipping."""
+    lr: float
+    label_tokens: int
+    rationale_tokens: int
+
+
+class TwoTermTrainer(Trainer):
+    """Trains with label + lambda * rationale and stops rather than going on with broken numbers."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *,
+        adapted: Any,  # noqa: ANN401 - a PeftModel, or the model itself
+        rationale_weight: float,
+        vision: SharedVision | None,
+        stop: StopFlag,
+        on_step: Callable[[StepMetrics], None],
+        keep_checkpoints: int,
+        zero_stage: int,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(model=adapted, **kwargs)
+        self._adapted = adapted
+        self._root = Path(str(self.args.output_dir))
+        self.loss_is_scaled_for_ga = True
+        self._rationale_weight = rationale_weight
+        self._vision = vision
+        self._on_step = on_step
+        self._keep = keep_checkpoints
+        self._zero_stage = zero_stage
+        if zero_stage and not self.is_deepspeed_enabled:
+            raise ConfigError(f"train.zero_stage={zero_stage} was asked for, but accelerate did not take DeepSpeed up")
+        self._gradients = GradientCheck(adapted)
+        self._sums = torch.zeros(2)
+        self._totals = torch.zeros(2)
+        self._recent_ids: list[str] = []
+        self._last_losses = (0.0, 0.0)
+        self.began = False
+        """Whether a step was begun: by then, all of the checkpoint was read."""
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_StopWhenAsked(self, stop))
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401
+        """The micro-batch's share of the global loss, scaled for the averaging over processes that follows."""
+        self._recent_ids += inputs.pop("question_ids")
+        plan = inputs.pop("clip_plan", None)
+        if self._vision:
+            self._vision.plan = plan
+        inputs.pop("num_supervised")
+        assert isinstance(num_items_in_batch, torch.Tensor)
+        loss, outputs = self._loss(model, inputs, num_items_in_batch)
+        self._sums = self._sums.to(loss.sums.device) + loss.sums
+        if self.is_deepspeed_enabled:  # DeepSpeed steps inside backward, so this is the last moment to stop
+            self._refuse_broken(self._reduced(loss.sums), grad_norm=0.0)
+        total = loss.total * self.accelerator.num_processes
+        return (total, outputs) if return_outputs else total
+
+    def _loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_supervised: torch.Tensor
+    ) -> tuple[TwoTermLoss, Any]:
+        labels, is_rationale = inputs.pop("labels"), inputs.pop("is_rationale")
+        shared: dict[str, Any] = {"num_supervised": num_supervised, "rationale_weight": self._rationale_weight}
+        if "logits_to_keep" in inputs:  # packed lessons: logits of the supervised tokens only, [N, vocabulary]
+            before = inputs["logits_to_keep"]
+            outputs = model(**inputs, use_cache=False)
+            targets, of_rationale = (value[:, 1:][before[:, :-1]] for value in (labels, is_rationale))
+            return picked_loss(outputs.logits, targets, of_rationale=of_rationale, **shared), outputs
+        # Logits are made only from the last prompt token before the first answer on.
+        supervised_from = int((labels != -100).any(dim=0).to(torch.int8).argmax())
+        keep = labels.shape[1] - max(supervised_from - 1, 0)
+        outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
+        loss = two_term_loss(
+            outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:], **shared
+        )
+        return loss, outputs
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor | None:
+        """[2]: label and rationale tokens of the accumulated batch over all processes."""
+        if not batch_samples:
+            return None
+        self._sums = torch.zeros(2, device=device)
+        self._recent_ids = []
+        local = torch.stack([batch["num_supervised"] for batch in batch_samples]).sum(dim=0).to(device)
+        self._totals = self._reduced(local)
+        return self._totals
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:  # noqa: ANN401
+        self._gradients.finish()
+        return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float:  # noqa: ANN401
+        norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
+        sums = self._reduced(self._sums)
+        self._refuse_broken(sums, grad_norm=norm)
+        means = (sums / self._totals.clamp(min=1)).tolist()
+        self._last_losses = (means[0], means[1])
+        return norm
+
+    def _refuse_broken(self, sums: torch.Tensor, *, grad_norm: float) -> None:
+        """Stop on every process alike if a loss or the gradient norm is not finite."""
+        label, rationale = sums.tolist()
+        if all(math.isfinite(value) for value in (label, rationale, grad_norm)):
+            return
+        ids = self._gather_ids()
+        raise GuardStop(
+            f"step {self.state.global_step + 1}: loss or gradient is not finite (label {label}, rationale {rationale}, "
+            f"gradient norm {grad_norm}); the step was not taken. Questions in the batch: "
+            f"{', '.join(ids[:REPORTED_IDS])}{' ...' if len(ids) > REPORTED_IDS else ''}. "
+            "Look at these rows, or lower train.learning_rate"
+        )
+
+    def _gather_ids(self) -> list[str]:
+        if self.accelerator.num_processes == 1:
+            return self._recent_ids
+        return list(gather_object(self._recent_ids))
+
+    def _reduced(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        return torch.as_tensor(self.accelerator.reduce(values.clone().to(self.args.device), reduction="sum"))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hand the numbers of one step on; the Trainer's closing summary is not kept."""
+        super().log(logs, start_time)
+        self.state.log_history.clear()
+        if "grad_norm" not in logs or not self.is_world_process_zero():
+            return
+        label, rationale = self._last_losses
+        tokens = [int(t) for t in self._totals.tolist()]
+        self._on_step(
+            StepMetrics(
+                step=self.state.global_step,
+                loss=label + self._rationale_weight * rationale,
+                label_loss=label,
+                rationale_loss=rationale,
+                grad_norm=float(logs["grad_norm"]),
+                lr=float(logs["learning_rate"]),
+                label_tokens=tokens[0],
+                rationale_tokens=tokens[1],
+            )
+        )
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """0: nobody reads it, and counting walks over all parameters each step."""
+        return 0
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """A linear schedule in which the first step has a rate already."""
+        if self.lr_scheduler is None:
+            stepper = optimizer or self.optimizer
+            assert stepper is not None
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            rate = partial(rate_of, warmup=warmup, total=num_training_steps)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(stepper, rate)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
+        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:  # noqa: ANN401
+        super()._save_checkpoint(model, trial)
+        folder = self._root / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self._check_saved(folder)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            for name in ("training_args.bin", "README.md"):
+                (folder / name).unlink(missing_ok=True)
+            write_manifest(
+                folder,
+                step=self.state.global_step,
+                world_size=self.accelerator.num_processes,
+                zero_stage=self._zero_stage,
+            )
+            note_saved(self._root)
+            keep_newest(self._root, count=self._keep)
+        self.accelerator.wait_for_everyone()
+
+    def _check_saved(self, folder: Path) -> None:
+        """Compare the trained tensors, read back, with memory; under ZeRO-3, in pieces, names or sizes."""
+        if not self.is_world_process_zero():
+            return
+        tuning: Tuning = "lora" if (folder / WEIGHTS["lora"]).is_file() else "full"
+        whole = self._zero_stage < 3
+        stored, memory = stored_state(folder, tuning=tuning, whole=whole), trained_state(self._adapted)
+        wrong = wrong_tensors(stored, memory if whole else None)
+        if not whole and (
+            tuning == "lora" or sum(value.numel() for value in stored.values()) != size_of(self._adapted)
+        ):
+            wrong += sorted(stored.keys() ^ memory.keys())
+        if wrong:
+            raise CheckpointError(f"{folder}: {len(wrong)} tensors differ from memory after saving, first {wrong[0]}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Take up the weights of a checkpoint; those of a whole model under the names that they have in memory."""
+        folder = Path(resume_from_checkpoint)
+        if (folder / WEIGHTS["full"]).is_file():
+            self._adapted.load_state_dict(stored_state(folder, tuning="full"))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+class _StopWhenAsked(TrainerCallback):
+    """After each step: if any process caught a signal, all save and stop."""
+
+    def __init__(self, trainer: TwoTermTrainer, stop: StopFlag) -> None:
+        self._trainer = trainer
+        self._stop = stop
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        self._trainer.began = True
+        self._stop.step_begins()
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> TrainerControl:
+        self._stop.step_ended()
+        flag = self._trainer._reduced(torch.tensor(float(bool(self._stop.name))))
+        if flag.item() > 0:
+            self._stop.heard()
+            self._stop.name = self._stop.name or "a signal to another process"
+            control.should_save = True
+            control.should_training_stop = True
+        return control

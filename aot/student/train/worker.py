@@ -1,0 +1,73 @@
+"""One process of a training that torchrun or srun started: `python -m aot.student.train.worker RUN_DIR ARM [LEASE]`.
+
+With the id of a lease it works under the lease of who started it, and stops once that was taken over.
+"""
+
+import logging
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from aot.config import ArmConfig, RunConfig, load_saved
+from aot.display import PlainFormatter, one_line
+from aot.errors import AotError, ConfigError, DecodeError, GuardStop
+from aot.files.lease import CHECK_S, Lease, check_lease, working_under
+from aot.files.run_folder import RunFolder
+from aot.files.strict_json import read_json
+from aot.interrupts import watch_for_lost_interrupts
+from aot.student.train.launch import ARM, write_failure
+from video_data.errors import VideoError
+
+
+def main(arguments: list[str]) -> int:
+    """Train one arm of a run folder in this process; returns the exit code."""
+    if len(arguments) not in (2, 3):
+        sys.stderr.write("usage: python -m aot.student.train.worker RUN_DIR ARM [LEASE]\n")
+        return 2
+    run = RunFolder(Path(arguments[0]))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(process)d %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    watch_for_lost_interrupts()
+    try:
+        with working_under(Lease(run.lease, root=run.root, id=arguments[2])) if arguments[2:] else nullcontext():
+            _train(run, arguments[1])
+    except (AotError, VideoError, KeyboardInterrupt) as caught:
+        error = caught if isinstance(caught, AotError) else DecodeError(str(caught))
+        if isinstance(caught, KeyboardInterrupt):
+            error = GuardStop(f"stopped by {caught}; the same command goes on from the newest checkpoint")
+        sys.stderr.write(one_line(f"{type(error).__name__}: {error}") + "\n")
+        if os.environ.get("RANK", "0") == "0":
+            write_failure(run.arm(arguments[1]), error)
+        return error.exit_code
+    return 0
+
+
+def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
+    path = run.arm(name) / ARM
+    if path.exists():  # from the launcher; not checked again, because helpers of an arm have names no config may use
+        return ArmConfig.model_construct(**read_json(path))
+    arm = next((arm for arm in config.train.arms if arm.name == name), None)
+    if arm is None:
+        raise ConfigError(f"no arm {name!r} in {run.config}; there are {[a.name for a in config.train.arms]}")
+    return arm
+
+
+def _train(run: RunFolder, name: str) -> None:
+    config = load_saved(run.config)
+    arm = _arm(run, config, name)
+    from aot.student.train.arm import train_here
+    from aot.student.train.distributed import finish, start
+
+    start(config)
+    train_here(run, config, arm, progress=lambda done, total: check_lease(run.root, every_s=CHECK_S))
+    finish()  # Only after success: while an error is told, the others may still be in the middle of an exchange.
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of the process group now and then abort an interpreter that ends in the ordinary way

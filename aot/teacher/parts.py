@@ -1,0 +1,179 @@
+"""Everything a teacher has besides the clip: planner, tools, looks, procedural knowledge, cache and budget.
+
+A kit is made once for each process and may be used by many threads at once. The chat models behind it are opened apart
+from it (`open_models`), because a process opens them once and closes them itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aot.chat.client import ChatModel
+from aot.chat.factory import check_chat, open_chat
+from aot.config import ChatConfig, PricesConfig, RunConfig
+from aot.files.run_folder import RunFolder, read_rows
+from aot.records import ClipAnnotation
+from aot.teacher.cache import ResultCache
+from aot.teacher.chat_planner import ChatPlanner
+from aot.teacher.planner import Planner, Scene
+from aot.teacher.procedure import ProcedureModel
+from aot.teacher.rewrite import TemplateWriter, Writer, chat_writer
+from aot.teacher.rules import RulesPlanner
+from aot.teacher.tools import TOOLS, make_tools
+from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.pixels.appearance import load_appearance
+from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.registry import AnyTool
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one candidate trace may cost."""
+
+    max_calls: int
+    time_limit_s: float
+    max_turns: int = 64
+    """Turns of the planner; several calls of one turn count once."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The chat models of one process; its threads share them, and whoever opened them closes them."""
+
+    chat: ChatModel | None = None
+    """Plans, and rewrites rationales."""
+    vision: ChatModel | None = None
+    """Stands behind tools that show it frames."""
+
+    def close(self) -> None:
+        """Close each model once."""
+        if self.chat is not None:
+            self.chat.close()
+        if self.vision is not None and self.vision is not self.chat:
+            self.vision.close()
+
+
+@dataclass(frozen=True)
+class TeacherKit:
+    """Everything a teacher has besides the clip; one for each worker, shared by its threads."""
+
+    planner: Planner
+    tools: Mapping[str, AnyTool]
+    looker: Looker
+    procedure: ProcedureModel | None
+    cache: ResultCache
+    budget: Budget
+    seed: int
+    config_digest: str
+    writer: Writer = field(default_factory=lambda: TemplateWriter(0))
+    """Turns finished traces into prose."""
+    shuffle_checks: int = 0
+    """So often a verified choice is tried again with its options in another order."""
+    prices: PricesConfig | None = None
+    """Of the model that plans and writes."""
+    vision_prices: PricesConfig | None = None
+
+    @property
+    def teacher_name(self) -> str:
+        """What traces name as their teacher: the planner, and the writer where it is a model."""
+        return " ".join(part for part in (self.planner.name, self.writer.name) if part)
+
+    def scene(self, clip: ClipView) -> Scene:
+        """What the planner may know about the clip before looking."""
+        card = self.looker.card
+        learned = self.procedure.labels if self.procedure else ()
+        return Scene(
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            labels=card.labels,
+            known_labels=tuple(sorted({*card.labels, *learned})),
+            objects=tuple(card.objects),
+        )
+
+
+def sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
+    teacher = config.teacher
+    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
+    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
+    return thinks, None if looks == thinks else looks
+
+
+def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Models:
+    """The chat models that the config needs; empty for a teacher that needs none.
+
+    Raises:
+        ConfigError: a model cannot be asked at all.
+    """
+    thinks, looks = sections(config)
+    chat = open_chat(thinks, run=run, writer=writer) if thinks else None
+    if looks:
+        return Models(chat, open_chat(looks, run=run, writer=f"{writer}-vision"))
+    return Models(chat, chat if config.teacher.tools.behind("chat") else None)
+
+
+def check_models(config: RunConfig) -> None:
+    """Look whether the chat models can be asked; asks nothing, and loads none.
+
+    Raises:
+        ConfigError: one cannot, such as for want of a key.
+    """
+    for section in sections(config):
+        if section:
+            check_chat(section)
+
+
+def make_kit(run: RunFolder, config: RunConfig, *, writer: str, models: Models) -> TeacherKit:
+    """The teacher of one process.
+
+    Raises:
+        ConfigError: the appearance card cannot be read, or a tool lacks what it needs.
+    """
+    clips_root = Path(config.data.root) if config.data.root else run.clips
+    tools = make_tools(config, vision=models.vision, clips_root=clips_root)
+    return with_models(replace(pixel_kit(run, config, writer=writer), tools=tools), config, models)
+
+
+def with_models(kit: TeacherKit, config: RunConfig, models: Models) -> TeacherKit:
+    """`kit` with the planner and the writer of the config, over the tools that it has."""
+    teacher, vision = config.teacher, config.vision_chat or config.chat
+    kit = replace(
+        kit,
+        shuffle_checks=teacher.shuffle_checks,
+        prices=config.chat.prices if config.chat else None,
+        vision_prices=vision.prices if vision else None,
+    )
+    if config.chat is None or models.chat is None:
+        return kit
+    if teacher.planner == "chat":
+        kit = replace(kit, planner=ChatPlanner(models.chat, config.chat, kit.tools, config.seed))
+    if teacher.rationale == "chat":
+        kit = replace(kit, writer=chat_writer(models.chat, config.chat, seed=config.seed))
+    return kit
+
+
+def pixel_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
+    """The rules and the tools that need no model, whatever the config chooses: what the exam examines.
+
+    Raises:
+        ConfigError: the appearance card cannot be read.
+    """
+    training = (row for row in read_rows(run.annotations, ClipAnnotation) if row.split == TRAIN)
+    procedure = ProcedureModel.from_annotations(training)
+    return TeacherKit(
+        planner=RulesPlanner(),
+        tools=TOOLS,
+        looker=Looker(load_appearance(config.teacher.appearance)),
+        procedure=procedure if procedure.clips else None,
+        cache=ResultCache(run.tool_cache, writer=writer),
+        budget=Budget(
+            max_calls=config.teacher.max_calls,
+            time_limit_s=config.teacher.time_limit_s,
+            max_turns=config.teacher.max_turns,
+        ),
+        seed=config.seed,
+        config_digest=config.digest(),
+        writer=TemplateWriter(config.seed),
+    )

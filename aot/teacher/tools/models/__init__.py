@@ -1,0 +1,1 @@
+"""Tools behind which a zero-shot model of transformers stands."""

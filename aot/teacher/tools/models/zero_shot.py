@@ -1,0 +1,177 @@
+"""Zero-shot models of the transformers library, from a folder or the hub: one loaded model for a whole process.
+
+Only safetensors are read and no code from a model folder is ever run. Image processors without torchvision are enough.
+Knows neither clips nor results; the tools on top do.
+"""
+
+import hashlib
+import json
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForZeroShotObjectDetection, AutoProcessor
+from transformers.utils import logging as hf_logging
+
+from aot.config import HfConfig
+from aot.errors import ConfigError, ToolError
+from aot.student.model.base import WEIGHT_FILES, base_digest
+from aot.teacher.tools.clipview import ClipView
+
+Kind = Literal["detector", "similarity"]
+FAMILIES: dict[Kind, tuple[str, ...]] = {
+    "detector": ("owlv2", "owlvit", "grounding-dino", "mm-grounding-dino"),
+    "similarity": ("siglip", "siglip2", "clip"),
+}
+"""Model types of the transformers library that are known to work, by what they are for."""
+MAX_NAME_CHARS = 80
+_OPENED: dict[tuple[Kind, str, str], "ZeroShot"] = {}
+_OPENING = threading.Lock()
+
+
+@dataclass
+class ZeroShot:
+    """One model of this process; loaded at its first use, and used by one thread at a time."""
+
+    kind: Kind
+    name: str
+    """Folder or hub name."""
+    device: str
+    model_type: str
+    digest: str
+    """Identity of configuration, processor and weights."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _loaded: tuple[Any, Any] | None = None
+
+    def infer(self, work: Callable[[Any, Any], Any]) -> Any:  # noqa: ANN401 - whatever `work` gives
+        """What `work(model, processor)` gives, with the model to itself.
+
+        Raises:
+            ConfigError: the model cannot be loaded.
+            ToolError: the model failed on this input, such as for want of memory.
+        """
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self)
+            try:
+                with torch.inference_mode():
+                    return work(*self._loaded)
+            except torch.OutOfMemoryError as error:
+                raise ToolError(f"{self.name} ran out of memory; lower teacher.hf.batch_frames") from error
+            except RuntimeError as error:
+                raise ToolError(f"{self.name} failed: {str(error)[:200]}") from error
+
+
+def open_model(kind: Kind, config: HfConfig) -> ZeroShot:
+    """The model of that kind which the config names, the same object for everybody in this process.
+
+    Raises:
+        ConfigError: none is named, it is not of a known family, or its files cannot be used.
+    """
+    name = config.detector if kind == "detector" else config.similarity
+    example = "an OWLv2 or Grounding DINO model" if kind == "detector" else "a SigLIP or CLIP model"
+    if name is None:
+        raise ConfigError(f"teacher.hf.{kind} is not set; give the folder or hub name of {example}")
+    device = _device(config)
+    with _OPENING:
+        found = _OPENED.get((kind, name, device))
+        digest = _digest(name)
+        if found is None or found.digest != digest:  # Another model may lie in the folder by now.
+            found = ZeroShot(kind, name, device, _model_type(kind, name), digest)
+            _OPENED[kind, name, device] = found
+        return found
+
+
+def clean_name(name: str) -> str:
+    r"""Free text as models are asked for it: one line, no control characters, at most `MAX_NAME_CHARS` characters.
+
+    >>> clean_name("  Red\n pan ")
+    'Red pan'
+
+    Raises:
+        ToolError: nothing is left.
+    """
+    shown = "".join(" " if unicodedata.category(one).startswith("C") else one for one in name[: 8 * MAX_NAME_CHARS])
+    cleaned = " ".join(shown.split())[:MAX_NAME_CHARS].strip(" .")
+    if not cleaned:
+        raise ToolError(f"{name[:40]!r} names nothing; give a few words such as `red pan`")
+    return cleaned
+
+
+def frame_images(clip: ClipView, positions: Sequence[int]) -> list[Any]:
+    """Stored frames as PIL images."""
+    from PIL import Image  # Here, because opening a model needs no image package.
+
+    return [Image.fromarray(clip.frames_THWC[position]) for position in positions]
+
+
+def batches(positions: Sequence[int], *, size: int) -> list[Sequence[int]]:
+    """The positions, `size` at a time."""
+    return [positions[i : i + size] for i in range(0, len(positions), size)]
+
+
+def _device(config: HfConfig) -> str:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("teacher.hf.device is cuda, but torch sees no GPU; use teacher.hf.device=auto")
+    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _model_type(kind: Kind, name: str) -> str:
+    folder = Path(name)
+    if not folder.is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise ConfigError(f"teacher.hf.{kind}: there is no folder {name!r}, and it is no hub name such as owner/model")
+    try:
+        settings, _ = AutoConfig.from_pretrained(name, trust_remote_code=False, return_unused_kwargs=True)
+    except Exception as error:  # whatever a library throws at the files of strangers
+        words = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"teacher.hf.{kind}: the configuration of {name} cannot be loaded: {words}") from error
+    model_type = str(settings.model_type)
+    if model_type not in FAMILIES[kind]:
+        known = ", ".join(FAMILIES[kind])
+        raise ConfigError(f"teacher.hf.{kind}: {name} is a {model_type!r} model; known are {known}")
+    if folder.is_dir() and not any((folder / file).is_file() for file in WEIGHT_FILES):
+        raise ConfigError(f"teacher.hf.{kind}: {name} has no safetensors; pickled weights are not read, convert them")
+    return model_type
+
+
+def _digest(name: str) -> str:
+    """Hub names stand for themselves; a folder for its JSON files and weights, wherever it lies."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return f"hub:{name}"
+    digest = hashlib.sha256(base_digest(name).encode())
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.txt")]):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _load(one: ZeroShot) -> tuple[Any, Any]:
+    hf_logging.disable_progress_bar()
+    hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
+    hf_logging.enable_propagation()
+    factory = AutoModelForZeroShotObjectDetection if one.kind == "detector" else AutoModel
+    where = f"teacher.hf.{one.kind}: {one.name}"
+    try:
+        processor = AutoProcessor.from_pretrained(one.name, trust_remote_code=False)
+        model, info = factory.from_pretrained(
+            one.name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except ImportError as error:
+        raise ConfigError(f"{where} needs a package that is not installed: {error}") from error
+    except Exception as error:  # as above
+        raise ConfigError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
+    if missing:
+        raise ConfigError(f"{where} lacks {len(missing)} tensors of the model, first {missing[0]}")
+    model.to(one.device).eval().requires_grad_(False)
+    return model, processor
+
+
+def settings_digest(one: ZeroShot, config: HfConfig) -> str:
+    """What results of a tool on top of this model depend on besides its arguments."""
+    return f"hf:{one.digest}:{json.dumps([one.model_type, config.max_frames])}"

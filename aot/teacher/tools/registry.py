@@ -1,0 +1,92 @@
+"""The tools that a run offers, as its config chooses them: what stands behind each name, and nothing about planning.
+
+Tools that need a model are made here, once for each worker; the models themselves are loaded at their first call.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from aot.chat.client import ChatModel
+from aot.config import ChatConfig, HfConfig, RunConfig
+from aot.errors import ConfigError
+from aot.teacher.tools.base import Tool
+from aot.teacher.tools.pixels.count_events import COUNT_EVENTS
+from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
+from aot.teacher.tools.pixels.find_moments import FIND_MOMENTS
+from aot.teacher.tools.pixels.list_steps import LIST_STEPS
+from aot.teacher.tools.pixels.read_order import READ_ORDER
+from aot.teacher.tools.pixels.recognise_action import RECOGNISE_ACTION
+from aot.teacher.tools.propose_next import PROPOSE_NEXT
+from aot.teacher.tools.search_subtitles import subtitle_tool
+from aot.teacher.tools.vlm.tools import chat_tools
+from aot.teacher.tools.vlm.view import Vision
+
+AnyTool = Tool[Any, Any]
+TOOLS: dict[str, AnyTool] = {
+    tool.name: tool
+    for tool in (
+        LIST_STEPS,
+        FIND_MOMENTS,
+        DETECT_OBJECTS,
+        RECOGNISE_ACTION,
+        COUNT_EVENTS,
+        READ_ORDER,
+        PROPOSE_NEXT,
+    )
+}
+"""The tools that need no model."""
+ONLY_PIXELS = (LIST_STEPS, COUNT_EVENTS, READ_ORDER)
+
+
+def make_tools(
+    config: RunConfig, *, vision: ChatModel | None = None, clips_root: Path | None = None
+) -> dict[str, AnyTool]:
+    """The tools that `config.teacher.tools` asks for, by name.
+
+    Args:
+        config: of the run.
+        vision: the chat model behind tools that show it frames.
+        clips_root: folder that the uris of clips start from; subtitles are looked for there.
+
+    Raises:
+        ConfigError: a tool lacks the model or folder that it needs.
+    """
+    choice = config.teacher.tools
+    tools: list[AnyTool] = list(ONLY_PIXELS) if choice.pixel_tools else []
+    if choice.find_moments == "pixels":
+        tools.append(FIND_MOMENTS)
+    if choice.detect_objects == "pixels":
+        tools.append(DETECT_OBJECTS)
+    if choice.recognise_action == "pixels":
+        tools.append(RECOGNISE_ACTION)
+    tools += _hf_tools(choice.behind("hf"), config.teacher.hf)
+    tools += _chat_tools(choice.behind("chat"), vision, config.vision_chat or config.chat)
+    if choice.subtitles == "file":
+        if clips_root is None:
+            raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")
+        tools.append(subtitle_tool(clips_root))
+    tools.append(PROPOSE_NEXT)
+    return {tool.name: tool for tool in tools}
+
+
+def _hf_tools(names: tuple[str, ...], config: HfConfig) -> list[AnyTool]:
+    # torch and transformers are optional and slow to import.
+    made: list[AnyTool] = []
+    if "detect_objects" in names:
+        from aot.teacher.tools.models.detect import hf_detector
+
+        made.append(hf_detector(config))
+    if "find_moments" in names:
+        from aot.teacher.tools.models.moments import hf_moments
+
+        made.append(hf_moments(config))
+    return made
+
+
+def _chat_tools(names: tuple[str, ...], model: ChatModel | None, section: ChatConfig | None) -> list[AnyTool]:
+    if not names:
+        return []
+    if model is None or section is None:
+        raise ConfigError(f"teacher.tools.{names[0]}: chat needs a section `vision_chat` or `chat` with a model")
+    made = chat_tools(Vision(model, max_tokens=section.max_tokens))
+    return [made[name] for name in names]

@@ -1,0 +1,1 @@
+"""Tools behind which a vision-language chat model stands."""

@@ -1,0 +1,1 @@
+"""Which container a file is, whether it is whole by its own lengths, and what its packets say."""

@@ -1,0 +1,1 @@
+"""From a file to frames with their true times, in child processes and under budgets."""

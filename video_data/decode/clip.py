@@ -1,0 +1,176 @@
+"""Facts about a clip, and its frames by time or index, from one pass over the whole clip.
+
+Every picture is decoded, whoever asks: only so are order, count, times and damage known, and `probe`, `read_frames` and
+`sample_frames` say the same of the same file. PyAV decodes; decord hides errors of a stream and is not used. Works in
+this process on one local file; a hostile or broken file can hang or crash a decoder, so unattended work goes through
+sandbox.py, which calls these same functions in a child process under a time limit.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from video_data.containers.scan import ContainerFacts, scan
+from video_data.decode.budgets import Budgets
+from video_data.decode.facts import ClipFacts, DecodedFrames
+from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
+from video_data.decode.watch import Picks, Plan, watch
+from video_data.errors import VideoError
+
+_DEFAULT_BUDGETS = Budgets()
+Told = Callable[[float], None]
+"""Called with the gigapixels of a clip before they are decoded."""
+_Choose = Callable[[Sequence[float], float], list[int]]
+"""Wanted positions in the order shown, from the times of all pictures and the end of the last one, in seconds."""
+
+
+def probe(
+    path: Path, *, budgets: Budgets = _DEFAULT_BUDGETS, stream: int | None = None, told: Told | None = None
+) -> ClipFacts:
+    """Facts of the clip at `path`.
+
+    A file that cannot be used comes back with the verdict `refused` and its reason, not as an exception.
+
+    Args:
+        path: a local file.
+        budgets: limits, checked before anything is decoded.
+        stream: index in the container of the video stream to read; None takes the best.
+        told: called before decoding starts.
+    """
+    try:
+        seen = watch(_scanned(path, budgets=budgets, stream=stream, told=told), budgets=budgets)
+    except VideoError as error:
+        return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
+    facts, look = seen.facts, seen.look
+    steps_s = np.diff(seen.times_s)
+    width, height = look.shown_size
+    verdict, note, spans_s = seen.verdict
+    return ClipFacts(
+        duration_s=seen.duration_s,
+        width=width,
+        height=height,
+        rotation_degrees=look.rotation_degrees,
+        is_mirrored=look.is_mirrored,
+        pixel_aspect=float(look.pixel_aspect),
+        transfer=look.transfer,
+        has_alpha=look.is_transparent or facts.has_hidden_alpha,
+        container_start_s=round(float(seen.zero_ticks * facts.time_base), 6),
+        first_frame_s=seen.times_s[0],
+        num_frames_decoded=seen.num_sound,
+        num_frames_declared=facts.num_declared,
+        average_fps=round(len(seen.times_s) / (seen.end_s - seen.times_s[0]), 6),
+        variable_rate=bool(len(steps_s) and np.ptp(steps_s) > max(0.002, 0.1 * float(np.median(steps_s)))),
+        times_ok=len(set(seen.times_s)) == len(seen.times_s) and not seen.restarts,
+        container=facts.container,
+        codec=facts.codec,
+        stream_index=facts.stream_index,
+        num_video_streams=facts.num_video_streams,
+        has_audio=facts.has_audio,
+        backend="pyav",
+        verdict=verdict,
+        spans_s=spans_s,
+        note=note,
+    )
+
+
+def read_frames(
+    path: Path,
+    *,
+    times_s: Sequence[float] | None = None,
+    indices: Sequence[int] | None = None,
+    max_side_px: int | None = None,
+    budgets: Budgets = _DEFAULT_BUDGETS,
+    stream: int | None = None,
+    told: Told | None = None,
+) -> DecodedFrames:
+    """Frames nearest to `times_s` (repeats removed), or at `indices`, or all; in the order asked for.
+
+    Frames that do not decode, or come out damaged, are left out, and the verdict is then `partial`.
+
+    Raises:
+        VideoError: the file is refused, or none of the frames decode.
+        ValueError: both or impossible times or indices were given.
+    """
+    if times_s is not None and indices is not None:
+        raise ValueError("give times_s or indices, not both")
+
+    def choose(shown_s: Sequence[float], end_s: float) -> list[int]:
+        if times_s is not None:
+            return nearest_indices(shown_s, times_s)
+        if indices is not None:
+            return [int(index) for index in indices]
+        return list(range(len(shown_s)))
+
+    facts = _scanned(path, budgets=budgets, stream=stream, told=told)
+    frames, count = _read(facts, choose, max_side_px=max_side_px, budgets=budgets)
+    for index in indices or ():
+        if not 0 <= index < count:
+            raise ValueError(f"frame {index} is outside 0..{count - 1}")
+    return frames
+
+
+def sample_frames(
+    path: Path,
+    *,
+    fps: float,
+    max_frames: int,
+    max_side_px: int | None,
+    budgets: Budgets = _DEFAULT_BUDGETS,
+    stream: int | None = None,
+    told: Told | None = None,
+) -> DecodedFrames:
+    """Frames of the whole clip at `fps`, or `max_frames` evenly spaced ones where that would be more.
+
+    Raises:
+        VideoError: the file is refused, or none of the frames decode.
+    """
+
+    def choose(shown_s: Sequence[float], end_s: float) -> list[int]:
+        start_s = shown_s[0]
+        if (end_s - start_s) * fps > max_frames:
+            return nearest_indices(shown_s, uniform_times(start_s, end_s, max_frames))
+        return nearest_indices(shown_s, fps_times(start_s, end_s, fps))
+
+    facts = _scanned(path, budgets=budgets, stream=stream, told=told)
+    return _read(facts, choose, max_side_px=max_side_px, budgets=budgets)[0]
+
+
+def _scanned(path: Path, *, budgets: Budgets, stream: int | None, told: Told | None) -> ContainerFacts:
+    facts = scan(Path(path), budgets=budgets, stream=stream)
+    if told:
+        told(facts.gigapixels)
+    return facts
+
+
+def _read(
+    facts: ContainerFacts, choose: _Choose, *, max_side_px: int | None, budgets: Budgets
+) -> tuple[DecodedFrames, int]:
+    """The chosen frames, and how many pictures the clip has in all."""
+    plan = Plan(facts)
+    wanted = choose(plan.times_s, plan.end_s)
+    picks = Picks(wanted, max_side_px=max_side_px)
+    seen = watch(facts, budgets=budgets, picks=picks)
+    if seen.times_s != plan.times_s or seen.end_s != plan.end_s:  # the packets told another time line
+        again = choose(seen.times_s, seen.end_s)
+        if again != wanted:
+            wanted, picks = again, Picks(again, max_side_px=max_side_px)
+            seen = watch(facts, budgets=budgets, picks=picks)
+    sound = [index for index in wanted if 0 <= index < len(seen.is_sound) and seen.is_sound[index]]
+    if wanted and not sound and any(0 <= index < len(seen.times_s) for index in wanted):
+        raise VideoError("corrupt", f"none of the {len(set(wanted))} frames asked for can be decoded undamaged")
+    verdict, note, spans_s = seen.verdict
+    width, height = seen.look.shown_size
+    frames = DecodedFrames(
+        frames_THWC=picks.pictures(sound),
+        times_s=tuple(seen.times_s[index] for index in sound),
+        indices=tuple(sound),
+        duration_s=seen.duration_s,
+        true_width=width,
+        true_height=height,
+        backend="pyav",
+        verdict=verdict,
+        spans_s=spans_s,
+        note=note,
+    )
+    return frames, len(seen.times_s)

@@ -1,0 +1,151 @@
+"""The child side of sandbox.py: reads requests from standard input, decodes, and answers on standard output.
+
+It limits its own memory and processor time, writes no files, and ends when its parent's end of the pipe closes.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import select
+import sys
+import threading
+import zlib
+from contextlib import suppress
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from video_data.decode.budgets import Budgets
+from video_data.decode.clip import Told, probe, read_frames, sample_frames
+from video_data.decode.facts import DecodedFrames
+from video_data.errors import VideoError
+
+MEMORY_BYTES = 12 << 30
+CORES_COUNTED = 4
+"""Processor seconds allowed for each second of the time limit."""
+
+
+def main() -> None:
+    """Serve requests until standard input closes."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a decoder prints must not reach the answers
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _warm_up()
+    answers.write(b"+")
+    answers.flush()
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _allow_seconds(request["limit_s"])
+
+        def told(gigapixels: float, limit_s: float = request["limit_s"]) -> None:
+            """Ask for the time that decoding takes, now that the size of the clip is known."""
+            _allow_seconds(limit_s * (1 + gigapixels))
+            _reply(answers, {"gigapixels": gigapixels}, memoryview(b""))
+
+        header, data = _answer(request, told)
+        _reply(answers, header, data)
+
+
+def _answer(request: dict[str, Any], told: Told) -> tuple[dict[str, Any], memoryview]:
+    """Header and bytes of the answer; every failure becomes a reason, so that no decoder text leaves this process."""
+    try:
+        return _work(request, told)
+    except VideoError as error:
+        return {"error": error.reason, "message": error.message}, memoryview(b"")
+    except ValueError as error:
+        if request["verb"] == "read":  # the caller's own times or indices
+            return {"error": "bad_request", "message": str(error)}, memoryview(b"")
+        return {"error": "corrupt", "message": f"the decoder cannot use this file: {error}"}, memoryview(b"")
+    except MemoryError:
+        return {"error": "crashed", "message": "decoding needed more memory than is allowed"}, memoryview(b"")
+    except (AttributeError, TypeError) as error:  # the decoder has another interface than ours: no file is to blame
+        why = f"{error} (PyAV {metadata.version('av')}); install a version that pyproject.toml allows"
+        return {"error": "no_decoder", "message": f"the installed decoder cannot be used: {why}"}, memoryview(b"")
+    except Exception as error:  # noqa: BLE001 - a failed file becomes a row
+        name = type(error).__name__
+        return {"error": "corrupt", "message": f"the decoder gave up on this file ({name})"}, memoryview(b"")
+
+
+def _work(request: dict[str, Any], told: Told) -> tuple[dict[str, Any], memoryview]:
+    path = Path(os.fsdecode(bytes.fromhex(request["path"])))
+    budgets, stream = Budgets(**request["budgets"]), request["stream"]
+    if request["verb"] == "probe":
+        return {"facts": asdict(probe(path, budgets=budgets, stream=stream, told=told))}, memoryview(b"")
+    if request["verb"] == "read":
+        frames = read_frames(
+            path,
+            times_s=request["times_s"],
+            indices=request["indices"],
+            max_side_px=request["max_side_px"],
+            budgets=budgets,
+            stream=stream,
+            told=told,
+        )
+        return _header(frames), _bytes(frames)
+    frames = sample_frames(
+        path,
+        fps=request["fps"],
+        max_frames=request["max_frames"],
+        max_side_px=request["max_side_px"],
+        budgets=budgets,
+        stream=stream,
+        told=told,
+    )
+    header = _header(frames)
+    header["frames_crc32"] = [zlib.crc32(frame) for frame in frames.frames_THWC]
+    with path.open("rb") as file:
+        header["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return header, _bytes(frames)
+
+
+def _header(frames: DecodedFrames) -> dict[str, Any]:
+    fields = {name: value for name, value in vars(frames).items() if name != "frames_THWC"}
+    return {"shape": list(frames.frames_THWC.shape), "frames": fields}
+
+
+def _bytes(frames: DecodedFrames) -> memoryview:
+    return frames.frames_THWC.reshape(-1).data
+
+
+def _reply(answers: IO[bytes], header: dict[str, Any], data: memoryview) -> None:
+    text = json.dumps(header).encode()
+    for part in (len(text).to_bytes(8, "little") + len(data).to_bytes(8, "little") + text, data):
+        answers.write(part)
+        answers.flush()
+
+
+def _warm_up() -> None:
+    """Load the decoder before the first time limit starts; a missing one is reported when it is needed."""
+    with suppress(ImportError):
+        import av  # noqa: F401
+
+
+def _die_with_parent() -> None:
+    """End this process as soon as the parent's end of standard input is closed, even in the middle of a file."""
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()
+    os._exit(1)
+
+
+def _allow_seconds(limit_s: float) -> None:
+    """Let the kernel end a child that spins long after its time limit, in case nobody is left to kill it."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + CORES_COUNTED * limit_s + 10))
+
+
+def _limit(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    with suppress(ValueError, OSError):  # some systems know a limit by name only
+        resource.setrlimit(which, (value, hard))
+
+
+if __name__ == "__main__":
+    main()

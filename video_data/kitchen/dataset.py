@@ -1,0 +1,192 @@
+"""The drawn kitchen as a data set: real video files with questions and the drawn truth.
+
+Splits: `train`, `test` (the same recipes, new clips) and `test_ood` (recipes never cooked in the other two). A clip
+belongs to one split only. Making it again writes nothing that is already there; a folder holds clips of one seed only.
+"""
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from aot.files.children import die_with_parent, starting_children
+from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
+from video_data.disk import refused_by_disk
+from video_data.errors import VideoError
+from video_data.kitchen.stamp import KitchenStamp, claim_folder
+from video_data.kitchen.stories import Performance, item_rng, make_performances, make_questions
+from video_data.kitchen.world import RECIPES
+
+SPLITS = ("train", "test", "test_ood")
+FPS = 8.0
+
+
+@dataclass(frozen=True)
+class ToyKitchen:
+    """All rows of the drawn kitchen; the clips lie under `root`."""
+
+    questions: tuple[QuestionRow, ...]
+    annotations: tuple[AnnotationRow, ...]
+    clips: tuple[tuple[str, Path], ...]
+
+
+def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKitchen:
+    """Questions, truth and clip paths of the drawn kitchen; draws nothing yet.
+
+    Args:
+        root: folder of the clips.
+        seed: another seed makes another kitchen.
+        counts: number of clips of each split.
+    """
+    performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+    return ToyKitchen(
+        questions=tuple(question for p in performances for question in make_questions(p, seed=seed)),
+        annotations=tuple(_annotation(p, seed=seed) for p in performances),
+        clips=tuple((p.uri, root / p.uri) for p in performances),
+    )
+
+
+def draw_toy_kitchen(
+    root: Path, *, seed: int, counts: dict[str, int], workers: int, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write the clips that are not there yet, in `workers` processes; with the same seed, counts may grow.
+
+    Raises:
+        VideoError: `other_kitchen` where the folder holds clips of another seed or of other stories (nothing is drawn);
+            `disk_full`, `unwritable`, or `crashed` where a drawing process was killed; clips that were drawn
+            stay, and the same call goes on from them.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        claim_folder(root, kitchen_stamp(seed), splits=SPLITS)
+    except OSError as error:
+        raise refused_by_disk(error.errno, folder=root, kept="drawn clips") from None
+    performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+    missing = [p for p in performances if not (root / p.uri).exists()]
+    done = len(performances) - len(missing)
+    with closing(_draw_all(missing, root=root, seed=seed, workers=workers)) as drawn:
+        for count in drawn:
+            done += count
+            if progress:
+                progress(done, len(performances))
+
+
+def kitchen_stamp(seed: int) -> KitchenStamp:
+    """What tells the clips of this seed from others of the same names.
+
+    Clip i depends on the seed and its name only, so a few clips stand for all: as many of each split as there are
+    recipes, which cooks every recipe at least once.
+    """
+    digest = hashlib.sha256()
+    for performance in (p for split in SPLITS for p in make_performances(seed=seed, split=split, count=len(RECIPES))):
+        segments = [(s.label, round(1000 * s.start_s), round(1000 * s.end_s)) for s in performance.segments]
+        shown_ms = [round(1000 * time_s) for time_s in frame_times_s(performance, seed=seed)]
+        digest.update(json.dumps([performance.uri, segments, shown_ms]).encode())
+    return KitchenStamp(seed, digest.hexdigest())
+
+
+def frame_times_s(performance: Performance, *, seed: int) -> list[float]:
+    """When the clip shows a frame: even at 8 frames a second, or, in one clip of five, uneven."""
+    rng = item_rng(seed, performance.uri, "frames")
+    times_s = np.arange(0.0, performance.duration_s - 0.03, 1 / FPS)
+    if rng.random() < 0.2:
+        keep = rng.random(len(times_s)) > 0.25
+        keep[[0, -1]] = True  # the clip lasts as long as its story
+        times_s = times_s[keep]
+    return [float(t) for t in times_s]
+
+
+def _draw_all(
+    performances: Sequence[Performance], *, root: Path, seed: int, workers: int
+) -> Generator[int, None, None]:
+    """Draw clips in worker processes; yields how many more are there."""
+    chunks = [performances[i : i + 8] for i in range(0, len(performances), 8)]
+    # Its server has nothing of the parent in memory, and ends with the last worker.
+    context = multiprocessing.get_context("forkserver")
+    children: dict[Connection, BaseProcess] = {}
+    try:
+        with starting_children():
+            for share in (chunks[first::workers] for first in range(min(workers, len(chunks)))):
+                receiver, sender = context.Pipe(duplex=False)
+                child = context.Process(target=_draw, args=(share, root, seed, sender), daemon=True)
+                child.start()
+                sender.close()
+                children[receiver] = child
+        yield from _drawn(children, root=root)
+    finally:
+        for one in children.values():
+            one.terminate()
+        for one in children.values():
+            one.join()
+
+
+def _drawn(children: dict[Connection, BaseProcess], *, root: Path) -> Iterator[int]:
+    """How many more clips are on disk, as they get there; raises what a worker raised."""
+    open_pipes = dict(children)
+    while open_pipes:
+        for pipe in wait(list(open_pipes)):
+            assert isinstance(pipe, Connection)
+            try:
+                told = pipe.recv()
+            except EOFError:
+                child = open_pipes.pop(pipe)
+                child.join()
+                if child.exitcode != 0:
+                    again = "run the same command again: drawn clips are kept"
+                    message = f"a process that draws clips into {root} was killed; {again}"
+                    raise VideoError("crashed", message) from None
+                continue
+            if isinstance(told, VideoError):
+                raise told
+            yield told
+
+
+def _draw(chunks: Sequence[Sequence[Performance]], root: Path, seed: int, sender: Connection) -> None:
+    """The life of a drawing process."""
+    die_with_parent()
+    # Imported here, in the drawing process: the parent only plans and needs neither OpenCV nor PyAV.
+    from video_data.kitchen.pictures import draw_style, write_clip
+
+    try:
+        for chunk in chunks:
+            for p in chunk:
+                rng = item_rng(seed, p.uri, "pixels")
+                steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
+                times_s = frame_times_s(p, seed=seed)
+                write_clip(root / p.uri, steps=steps, frame_times_s=times_s, style=draw_style(rng), rng=rng)
+            sender.send(len(chunk))
+    except VideoError as error:
+        sender.send(error)
+    finally:
+        sender.close()
+
+
+def _annotation(performance: Performance, *, seed: int) -> AnnotationRow:
+    return AnnotationRow(
+        uri=performance.uri,
+        split=performance.split,
+        task=performance.recipe.name,
+        duration_s=performance.duration_s,
+        segments=performance.segments,
+        boxes=_true_boxes(performance, seed=seed),
+    )
+
+
+def _true_boxes(performance: Performance, *, seed: int) -> tuple[BoxRow, ...]:
+    """The ingredient's resting box in the middle of each segment; frames jitter by about a pixel."""
+    from video_data.kitchen.pictures import draw_style, resting_box
+
+    style = draw_style(item_rng(seed, performance.uri, "pixels"))
+    rows = []
+    for segment in performance.segments:
+        ingredient = segment.label.partition(" ")[2]
+        middle_s = (segment.start_s + segment.end_s) / 2
+        rows.append(BoxRow(round(middle_s, 2), ingredient, resting_box(ingredient, style)))
+    return tuple(rows)

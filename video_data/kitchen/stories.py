@@ -1,0 +1,259 @@
+"""What happens in the drawn kitchen: performances of recipes, and the questions asked about them.
+
+A performance is one random order of a recipe's steps with distractor and repeated steps, speeds and pauses. Item i
+depends on (seed, name of the clip) only, so any clip can be made again alone. Draws no pixels.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from video_data.datasets.rows import QuestionRow, SegmentRow
+from video_data.kitchen.world import (
+    INGREDIENTS,
+    OOD_RECIPES,
+    RECIPES,
+    STEP_LABELS,
+    TRAIN_RECIPES,
+    Recipe,
+    may_follow,
+)
+
+NEXT_CHOICES = 4
+
+
+@dataclass(frozen=True)
+class Performance:
+    """One cook following one recipe."""
+
+    uri: str
+    split: str
+    recipe: Recipe
+    segments: tuple[SegmentRow, ...]
+    extra: tuple[bool, ...]
+    """For each segment: whether it is a distractor or a repeat, not the next step of the recipe."""
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the clip in seconds."""
+        return self.segments[-1].end_s
+
+
+def item_rng(seed: int, name: str, purpose: str) -> np.random.Generator:
+    """The generator of one item: the same for ever, whatever else was drawn."""
+    return np.random.default_rng([seed, zlib.crc32(f"{purpose}:{name}".encode())])
+
+
+def make_performances(*, seed: int, split: str, count: int) -> list[Performance]:
+    """`count` performances; `test_ood` cooks only recipes that no other split knows."""
+    recipes = OOD_RECIPES if split == "test_ood" else TRAIN_RECIPES
+    return [_perform(seed, f"{split}_{i:04d}.mp4", split, recipes[i % len(recipes)]) for i in range(count)]
+
+
+def random_segments(rng: np.random.Generator, labels: Sequence[str]) -> tuple[SegmentRow, ...]:
+    """`labels` one after the other at a random tempo, the whole between 8 and 20 s, times in tenths of a second."""
+    total_s = rng.uniform(max(8.0, 1.5 * len(labels)), min(20.0, 3.2 * len(labels)))
+    shares = rng.uniform(0.8, 1.25, size=len(labels))
+    ends_s = np.round(np.cumsum(shares / shares.sum()) * total_s, 1)
+    starts_s = np.concatenate([[0.0], ends_s[:-1]])
+    return tuple(
+        SegmentRow(float(start_s), float(end_s), label)
+        for start_s, end_s, label in zip(starts_s, ends_s, labels, strict=True)
+    )
+
+
+def _perform(seed: int, uri: str, split: str, recipe: Recipe) -> Performance:
+    rng = item_rng(seed, uri, "story")
+    order: list[int] = []
+    while len(order) < len(recipe.steps):
+        order.append(int(rng.choice(recipe.available(set(order)))))
+    labels = [recipe.steps[i] for i in order]
+    extra = [False] * len(labels)
+    if rng.random() < 0.3:
+        stranger = str(rng.choice([label for label in STEP_LABELS if label not in recipe.steps]))
+        _insert(labels, extra, int(rng.integers(1, len(labels))), stranger)
+    if rng.random() < 0.3:
+        source = int(rng.integers(0, len(labels) - 2))
+        _insert(labels, extra, int(rng.integers(source + 2, len(labels))), labels[source])
+    return Performance(uri, split, recipe, random_segments(rng, labels), tuple(extra))
+
+
+def _insert(labels: list[str], extra: list[bool], position: int, label: str) -> None:
+    """Insert an extra step unless a neighbour already shows the same one."""
+    if label in labels[max(0, position - 1) : position + 1]:
+        return
+    labels.insert(position, label)
+    extra.insert(position, True)
+
+
+def make_questions(performance: Performance, *, seed: int) -> list[QuestionRow]:
+    """Questions about one performance: next steps at different moments, and other kinds.
+
+    A training clip is asked about up to four next steps and one other thing, since the next step is the task; a test
+    clip about two next steps and two other things, so that every kind is measured.
+    """
+    rng = item_rng(seed, performance.uri, "questions")
+    training = performance.split == "train"
+    cuts = _cuts(performance)
+    open_cuts = [cut for cut in cuts if may_follow(_seen(performance, cut)) == {performance.segments[cut + 1].label}]
+    questions = [_next_choice(performance, cut, rng) for cut in _some(cuts, 2 if training else 1, rng)]
+    questions += [_next_open(performance, cut) for cut in _some(open_cuts, 2 if training else 1, rng)]
+    makers = [_count, _when, _present, _before, _after]
+    return questions + [makers[i](performance, rng) for i in _some(range(len(makers)), 1 if training else 2, rng)]
+
+
+def _some(values: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    """At most `count` different ones of `values`, in ascending order."""
+    return sorted(int(v) for v in rng.choice(values, size=min(count, len(values)), replace=False)) if values else []
+
+
+def _seen(performance: Performance, cut: int) -> set[str]:
+    return {segment.label for segment in performance.segments[: cut + 1]}
+
+
+def _cuts(performance: Performance) -> list[int]:
+    """Segments after which the recipe's next step follows; at least two are seen, and no other recipe fits better."""
+    labels = [segment.label for segment in performance.segments]
+    followed = [cut for cut in range(1, len(labels) - 1) if not performance.extra[cut + 1]]
+    return [cut for cut in followed if labels[cut + 1] in may_follow(_seen(performance, cut))]
+
+
+def _question(
+    performance: Performance,
+    *,
+    kind: str,
+    tag: str,
+    text: str,
+    answer: str,
+    answer_type: str,
+    choices: tuple[str, ...] = (),
+    end_s: float | None = None,
+) -> QuestionRow:
+    stem = performance.uri.removesuffix(".mp4")
+    return QuestionRow(
+        id=f"{stem}-{kind}-{tag}",
+        split=performance.split,
+        kind=kind,
+        text=text,
+        choices=choices,
+        answer=answer,
+        answer_type=answer_type,
+        uri=performance.uri,
+        start_s=0.0,
+        end_s=performance.duration_s if end_s is None else end_s,
+        group=stem,
+    )
+
+
+def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -> QuestionRow:
+    """Only the right option may follow; wrong ones tempt: done, too early, or after the same step elsewhere."""
+    answer = performance.segments[cut + 1].label
+    last = performance.segments[cut].label
+    possible = may_follow(_seen(performance, cut))
+    steps = performance.recipe.steps
+    same_recipe = [s for s in steps if s not in possible]
+    elsewhere = [
+        recipe.steps[i]
+        for recipe in RECIPES.values()
+        if recipe is not performance.recipe and last in recipe.steps
+        for i in recipe.available({recipe.steps.index(last), *recipe.waits_for[recipe.steps.index(last)]})
+    ]
+    pools = [sorted(set(same_recipe)), sorted(set(elsewhere) - possible), sorted(set(STEP_LABELS) - possible)]
+    wrong: list[str] = []
+    for pool in (pools[0], pools[1] or pools[2], pools[2], pools[2]):
+        free = [label for label in pool if label not in wrong and label != answer]
+        if free and len(wrong) < NEXT_CHOICES - 1:
+            wrong.append(str(rng.choice(free)))
+    choices = [answer, *wrong]
+    rng.shuffle(choices)
+    return _question(
+        performance,
+        kind="next_choice",
+        tag=str(cut),
+        text="What is the next step?",
+        answer=answer,
+        answer_type="choice",
+        choices=tuple(choices),
+        end_s=performance.segments[cut].end_s,
+    )
+
+
+def _next_open(performance: Performance, cut: int) -> QuestionRow:
+    return _question(
+        performance,
+        kind="next_open",
+        tag=str(cut),
+        text="Which step comes next?",
+        answer=performance.segments[cut + 1].label,
+        answer_type="text",
+        end_s=performance.segments[cut].end_s,
+    )
+
+
+def _once(performance: Performance) -> list[int]:
+    """Segments whose step happens exactly once in the clip."""
+    labels = [s.label for s in performance.segments]
+    return [i for i, label in enumerate(labels) if labels.count(label) == 1]
+
+
+def _before(performance: Performance, rng: np.random.Generator) -> QuestionRow:
+    index = int(rng.choice([i for i in _once(performance) if i > 0]))
+    event, answer = performance.segments[index].label, performance.segments[index - 1].label
+    text = f"Which step comes right before {event}?"
+    return _question(performance, kind="before", tag=str(index), text=text, answer=answer, answer_type="text")
+
+
+def _after(performance: Performance, rng: np.random.Generator) -> QuestionRow:
+    last = len(performance.segments) - 1
+    index = int(rng.choice([i for i in _once(performance) if i < last]))
+    event, answer = performance.segments[index].label, performance.segments[index + 1].label
+    text = f"Which step comes right after {event}?"
+    return _question(performance, kind="after", tag=str(index), text=text, answer=answer, answer_type="text")
+
+
+def _count(performance: Performance, rng: np.random.Generator) -> QuestionRow:
+    labels = [s.label for s in performance.segments]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    absent = [label for label in performance.recipe.steps if label not in labels] or sorted(
+        set(STEP_LABELS) - set(labels)
+    )
+    pool = repeated or (absent if rng.random() < 0.3 else labels)
+    event = str(rng.choice(pool))
+    return _question(
+        performance,
+        kind="count",
+        tag=event.replace(" ", "_"),
+        text=f"How often does {event} happen?",
+        answer=str(labels.count(event)),
+        answer_type="integer",
+    )
+
+
+def _when(performance: Performance, rng: np.random.Generator) -> QuestionRow:
+    index = int(rng.choice(_once(performance)))
+    segment = performance.segments[index]
+    return _question(
+        performance,
+        kind="when",
+        tag=str(index),
+        text=f"When does {segment.label} happen?",
+        answer=f"{segment.start_s:.1f}s-{segment.end_s:.1f}s",
+        answer_type="span",
+    )
+
+
+def _present(performance: Performance, rng: np.random.Generator) -> QuestionRow:
+    seen = sorted({s.label.partition(" ")[2] for s in performance.segments})
+    absent = sorted(set(INGREDIENTS) - set(seen))
+    there = bool(rng.random() < 0.5)
+    thing = str(rng.choice(seen if there else absent))
+    return _question(
+        performance,
+        kind="present",
+        tag=thing,
+        text=f"Is there any {thing} in the clip?",
+        answer="yes" if there else "no",
+        answer_type="yes_no",
+    )

@@ -1,0 +1,143 @@
+"""What lies beside each shard so that an interrupted run can go on.
+
+A note says what a shard was made from and what came out. A shard is kept on a rerun only if its note fits the clips and
+settings at hand and every stored frame still has its checksum.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from video_data.datasets.rows import RefusedRow
+from video_data.disk import publish, refused_by_disk
+from video_data.errors import VideoError
+from video_data.store.shards import INDEX_NAME, SHARD_NAME, StoredClip, clip_shape, open_shard
+
+PASSING_REASONS = ("timeout", "crashed")
+"""A busy machine or one short of memory refuses clips for these; another attempt may well succeed."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """What a clip's file looked like when its shard was made."""
+
+    uri: str
+    num_bytes: int
+    """-1 if there was no such file."""
+
+
+@dataclass(frozen=True)
+class ShardNote:
+    """What a shard was made from, and what came out."""
+
+    settings: str
+    """Digest of everything but the clips that decides the bytes of a shard."""
+    sources: tuple[SourceFile, ...]
+    clips: tuple[StoredClip, ...]
+    refused: tuple[RefusedRow, ...]
+
+
+_NOTE = TypeAdapter(ShardNote)
+
+
+def shard_path(out: Path, number: int) -> Path:
+    """File of the frames of shard `number`."""
+    return out / f"shard-{number:05d}.safetensors"
+
+
+def note_path(out: Path, number: int) -> Path:
+    """File of the note of shard `number`."""
+    return out / f"shard-{number:05d}.json"
+
+
+def source_of(uri: str, path: Path) -> SourceFile:
+    """What the file of a clip looks like now."""
+    try:
+        return SourceFile(uri, path.stat().st_size)
+    except (OSError, ValueError):
+        return SourceFile(uri, -1)
+
+
+def write_note(out: Path, number: int, note: ShardNote) -> None:
+    """Publish the note of a shard."""
+    publish(note_path(out, number), (json.dumps(asdict(note), separators=(",", ":")) + "\n").encode())
+
+
+def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, settings: str) -> ShardNote | None:
+    """The note of shard `number` if that shard is intact and was made from just these clips and settings, else None.
+
+    A note that refuses a clip for a passing reason is not kept, so that the same command tries that clip again.
+    """
+    path = note_path(out, number)
+    try:
+        note = _NOTE.validate_json(path.read_bytes())
+        written_ns = path.stat().st_mtime_ns
+    except (OSError, ValidationError):
+        return None
+    if note.settings != settings or note.sources != tuple(source_of(uri, file) for uri, file in group):
+        return None
+    if any(row.reason in PASSING_REASONS for row in note.refused):
+        return None
+    digests = {clip.uri: clip.sha256 for clip in note.clips}
+    if not all(_unchanged(file, sha256=digests.get(uri), written_ns=written_ns) for uri, file in group):
+        return None
+    return note if _intact(out, number, note) else None
+
+
+def sweep(out: Path, *, num_shards: int) -> None:
+    """Remove what a killed run or a longer list of clips left behind."""
+    for path in sorted(out.iterdir()):
+        name = path.name.removeprefix(".").removesuffix(".tmp")
+        if not SHARD_NAME.fullmatch(name) and name != INDEX_NAME:
+            continue
+        half_written = path.name.endswith(".tmp")
+        beyond = name != INDEX_NAME and int(name[6:11]) >= num_shards
+        if half_written or beyond:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a VideoError, and leave no half-written file.
+
+    Raises:
+        VideoError: `disk_full`, or `unwritable` for anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            for path in out.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+        raise refused_by_disk(error.errno, folder=out, kept="finished shards") from None
+
+
+def _unchanged(path: Path, *, sha256: str | None, written_ns: int) -> bool:
+    """A file of the old size is the old file if it is older than the note, or has the same digest."""
+    try:
+        if path.stat().st_mtime_ns < written_ns:
+            return True
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except (OSError, ValueError):
+        return sha256 is None
+
+
+def _intact(out: Path, number: int, note: ShardNote) -> bool:
+    path = shard_path(out, number)
+    try:
+        tensors = open_shard(path)
+    except VideoError:
+        return False
+    if {uri: frames.shape for uri, frames in tensors.items()} != {clip.uri: clip_shape(clip) for clip in note.clips}:
+        return False
+    return all(
+        clip.shard == path.name and tuple(zlib.crc32(frame) for frame in tensors[clip.uri]) == clip.frames_crc32
+        for clip in note.clips
+    )

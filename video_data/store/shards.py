@@ -1,0 +1,263 @@
+"""The frame store: sampled frames of many clips in a few safetensors files beside one index.
+
+A folder holds `shard-00000.safetensors` and so on (key: uri of a clip; value: uint8 T, H, W, 3 in RGB) and
+`index.jsonl`, published last, with one `StoredClip` a line. Every frame read is checked against its recorded checksum.
+"""
+
+import errno
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from video_data.decode.facts import Backend, Spans
+from video_data.errors import VideoError
+
+INDEX_NAME = "index.jsonl"
+SHARD_NAME = re.compile(r"shard-\d{5}\.(safetensors|json)")
+MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """One clip of a frame store: where its frames lie, and their true times."""
+
+    uri: str
+    sha256: str
+    """Of the video file."""
+    duration_s: float
+    true_width: int
+    """Pixels of the frame as displayed, after rotation, before scaling."""
+    true_height: int
+    stored_width: int
+    stored_height: int
+    times_s: tuple[float, ...]
+    """True times of the stored frames, ascending."""
+    backend: Backend
+    verdict: str
+    """`complete`, or `partial` if anything that the file declares did not come out undamaged."""
+    note: str
+    shard: str
+    frames_crc32: tuple[int, ...]
+    """Checksum of each stored frame."""
+    spans_s: Spans = ()
+    """Stretches of the clip in which pictures came out undamaged; stores made by earlier versions do not say."""
+
+
+_ROW = TypeAdapter(StoredClip)
+
+
+class FrameStore:
+    """Reads stored frames; cheap to open, opens shards when needed, and may be sent to other processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._places = {clip.uri: place for place, clip in _index(self.folder)}
+        self._open: dict[str, dict[str, NDArray[np.uint8]]] = {}
+
+    def __reduce__(self) -> tuple[type["FrameStore"], tuple[Path]]:
+        return (FrameStore, (self.folder,))
+
+    def uris(self) -> list[str]:
+        """All clips, in the order they were stored."""
+        return list(self._places)
+
+    def clip(self, uri: str) -> StoredClip:
+        """Facts and frame times of one clip.
+
+        Raises:
+            KeyError: the store holds no such clip.
+            VideoError: the index was altered since it was opened.
+        """
+        try:
+            place = self._places[uri]
+        except KeyError:
+            raise KeyError(
+                f"{self.folder} holds no frames of {uri!r} ({len(self._places)} other clips are there); "
+                "it was refused by prepare, or prepare has not run for it"
+            ) from None
+        path = self.folder / INDEX_NAME
+        try:
+            with path.open("rb") as file:
+                file.seek(place.offset)
+                line = file.readline()
+        except OSError as error:
+            why = os.strerror(error.errno or errno.EIO)
+            raise VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, it may be sound") from None
+        clip = _parse(line, path=path, number=place.number)
+        if clip.uri != uri:
+            raise _damaged(path, f"line {place.number} was replaced while the store was open")
+        return clip
+
+    def frames(self, uri: str, indices: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """Stored frames of a clip as uint8 T, H, W, 3 in RGB: all, or those at `indices` in that order.
+
+        Raises:
+            KeyError: the store holds no such clip.
+            IndexError: an index is not one of its stored frames.
+            VideoError: the shard is missing, truncated or altered.
+        """
+        clip = self.clip(uri)
+        stored = self._tensors(clip.shard).get(uri)
+        shape = clip_shape(clip)
+        if stored is None or stored.shape != shape:
+            raise _damaged(self.folder / clip.shard, f"it does not hold {uri!r} in the shape {shape}")
+        wanted = range(len(clip.times_s)) if indices is None else [int(index) for index in indices]
+        if any(not 0 <= index < len(clip.times_s) for index in wanted):
+            raise IndexError(f"{uri!r} has stored frames 0..{len(clip.times_s) - 1}, asked for {list(wanted)}")
+        frames_THWC = np.empty((len(wanted), *shape[1:]), np.uint8)
+        for place, index in enumerate(wanted):
+            frame = frames_THWC[place]
+            frame[...] = stored[index]
+            if zlib.crc32(frame) != clip.frames_crc32[index]:
+                raise _damaged(self.folder / clip.shard, f"frame {index} of {uri!r} was altered")
+        return frames_THWC
+
+    def verify(self) -> None:
+        """Read every stored frame once.
+
+        Raises:
+            VideoError: a shard is missing, truncated or altered.
+        """
+        for uri in self._places:
+            self.frames(uri)
+
+    def _tensors(self, shard: str) -> dict[str, NDArray[np.uint8]]:
+        if shard not in self._open:
+            self._open[shard] = open_shard(self.folder / shard)
+        return self._open[shard]
+
+
+class _Place(NamedTuple):
+    """Where a clip stands in the index: its frame times and checksums are read when they are asked for."""
+
+    offset: int
+    number: int
+
+
+def _index(folder: Path) -> Iterator[tuple[_Place, StoredClip]]:
+    """The clips of a store and where they stand, in the order they were stored; holds one at a time.
+
+    Raises:
+        VideoError: there is no index, or a line of it is not a stored clip.
+    """
+    path = folder / INDEX_NAME
+    try:
+        offset = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    raise _damaged(path, "its last line is cut off")
+                yield _Place(offset, number), _parse(line, path=path, number=number)
+                offset += len(line)
+    except FileNotFoundError:
+        raise VideoError("store_missing", f"{path} does not exist; run the prepare stage first") from None
+    except OSError:
+        raise VideoError("store_damaged", f"{path} cannot be read; run the prepare stage again") from None
+
+
+def _parse(line: bytes, *, path: Path, number: int) -> StoredClip:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise _damaged(path, f"line {number} is not a stored clip") from None
+    return parse_clip(text, path=path, number=number)
+
+
+def parse_clip(line: str, *, path: Path, number: int) -> StoredClip:
+    """One index line.
+
+    Raises:
+        VideoError: it is not a stored clip.
+    """
+    try:
+        clip = _ROW.validate_json(line)
+    except ValidationError:
+        raise _damaged(path, f"line {number} is not a stored clip") from None
+    if not SHARD_NAME.fullmatch(clip.shard) or len(clip.times_s) != len(clip.frames_crc32):
+        raise _damaged(path, f"line {number} contradicts itself")
+    return clip
+
+
+def clip_line(clip: StoredClip) -> str:
+    """One index line, newline included."""
+    return json.dumps(asdict(clip), ensure_ascii=True, separators=(",", ":")) + "\n"
+
+
+def clip_shape(clip: StoredClip) -> tuple[int, int, int, int]:
+    """Shape T, H, W, C of the stored frames of a clip."""
+    return (len(clip.times_s), clip.stored_height, clip.stored_width, 3)
+
+
+def open_shard(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """The tensors of a shard, mapped into memory and not yet read: views of one map, which is one open file.
+
+    Raises:
+        VideoError: it is missing or cannot be opened, or its length does not fit its header.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(os.fstat(file.fileno()).st_size - 8, MAX_HEADER_BYTES):
+                raise _damaged(path, "its header is cut off")
+            header = json.loads(file.read(length))
+            data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
+    except FileNotFoundError:
+        raise VideoError("store_damaged", f"{path} is missing; run the prepare stage again") from None
+    except OSError as error:
+        why = os.strerror(error.errno or errno.EIO)
+        raise VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, the file may be sound") from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "its header is not readable") from None
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is not readable")
+    header.pop("__metadata__", None)
+    frames = data[8 + length :]
+    tensors = {uri: _tensor(path, entry, frames=frames) for uri, entry in header.items()}
+    if sum(tensor.nbytes for tensor in tensors.values()) != frames.nbytes:
+        raise _damaged(path, f"it has {data.nbytes} bytes, its header promises another length")
+    return tensors
+
+
+def _tensor(path: Path, entry: Any, *, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:  # noqa: ANN401 - unchecked JSON
+    """The part of a shard's `frames` (all its bytes after the header) that one entry of the header describes."""
+    try:
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        sound = entry["dtype"] == "U8" and len(shape) == 4 and all(isinstance(side, int) and side > 0 for side in shape)
+        sound = sound and isinstance(begin, int) and isinstance(end, int)
+        sound = sound and 0 <= begin < end <= frames.nbytes and int(np.prod(shape, dtype=object)) == end - begin
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise _damaged(path, "an entry of its header does not fit the file")
+    return frames[begin:end].reshape(shape)
+
+
+def header_room(uris: Iterable[str]) -> int:
+    """Bytes that are enough for the header of a shard of these clips, whatever their sizes."""
+    room = 2 + sum(len(json.dumps(uri)) + 160 for uri in uris)
+    return -(-room // 64) * 64
+
+
+def shard_header(shapes: dict[str, tuple[int, ...]], *, room: int) -> bytes:
+    """The safetensors header for tensors laid down in this order, padded with spaces to `room` bytes."""
+    entries: dict[str, Any] = {}
+    begin = 0
+    for uri, shape in shapes.items():
+        end = begin + int(np.prod(shape))
+        entries[uri] = {"dtype": "U8", "shape": list(shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    return room.to_bytes(8, "little") + text.ljust(room, b" ")
+
+
+def _damaged(path: Path, why: str) -> VideoError:
+    return VideoError("store_damaged", f"{path} is damaged: {why}; delete the folder and run the prepare stage again")

@@ -10,12 +10,12 @@ order; here the choice is a line of the reply, and its probability is in every p
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from aot.answers import is_right
 from aot.arms.budget import fold_steps
-from aot.arms.lessons import Samples, thought_lesson, train_questions
+from aot.arms.lessons import Samples, thought_lesson
 from aot.arms.text_train import StepCounter
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
@@ -47,14 +47,19 @@ class ThoughtLabel(Record):
 
 
 def adaptive_lessons(
-    run: RunFolder, config: RunConfig, arm: ArmConfig, samples: dict[str, Samples], counter: StepCounter
+    run: RunFolder,
+    config: RunConfig,
+    arm: ArmConfig,
+    questions: dict[str, Question],
+    samples: dict[str, Samples],
+    counter: StepCounter,
 ) -> list[Lesson]:
     """A lesson in choosing for each labelled question, and one with a given way for every other.
 
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    questions = {q.id: q for q in train_questions(run) if q.id in samples}
+    questions = {question_id: question for question_id, question in questions.items() if question_id in samples}
     fold_of = folds(samples, config)
     ways = all_ways(samples)
     easy = solved_at_once(run, config, arm, list(questions.values()))
@@ -63,7 +68,7 @@ def adaptive_lessons(
     for fold in range(config.train.adaptive.folds):
         helper = arm.model_copy(update={"name": f"{arm.name}/fold{fold}", "max_steps": fold_steps(arm, config)})
         seen = {question_id: own for question_id, own in samples.items() if fold_of[question_id] != fold}
-        counter.train(run, config, helper, lambda seen=seen: every_way(seen, easy))  # type: ignore[misc]
+        counter.train(run, config, helper, lambda seen=seen: every_way(questions, seen, easy))  # type: ignore[misc]
         unseen = [questions[question_id] for question_id in asked if fold_of[question_id] == fold]
         labels += fold_labels(run, config, helper, unseen, ways)
     publish_rows(run.arm(arm.name) / LABELS, labels)
@@ -71,9 +76,9 @@ def adaptive_lessons(
     if not chosen:
         log.warning("%s: no question was answered right in any way, so nothing about choosing is taught", arm.name)
     counts = Counter(chosen.values())
-    choosing = [thought_lesson(samples[question_id], label, chosen=True) for question_id, label in chosen.items()]
+    choosing = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
     others = [i for i in samples if i not in chosen]
-    return CHOICE_COPIES * choosing + [_given_way(i, samples[i], easy, counts, config) for i in others]
+    return CHOICE_COPIES * choosing + [_given_way(questions[i], samples[i], easy, counts, config) for i in others]
 
 
 def folds(ids: Iterable[str], config: RunConfig) -> dict[str, int]:
@@ -102,10 +107,10 @@ def all_ways(samples: dict[str, Samples]) -> list[ThoughtMode]:
     return [mode for mode in THOUGHT_MODES if mode == "direct" or any(mode in own for own in samples.values())]
 
 
-def every_way(samples: dict[str, Samples], easy: set[str]) -> list[Lesson]:
+def every_way(questions: Mapping[str, Question], samples: dict[str, Samples], easy: set[str]) -> list[Lesson]:
     """Each question in every way it can be taught, with the way given; at once only the `easy` ones."""
     return [
-        thought_lesson(own, way, chosen=False)
+        thought_lesson(questions[question_id], own, way, chosen=False)
         for question_id, own in samples.items()
         for way in ways_of(question_id, own, easy)
     ]
@@ -160,9 +165,9 @@ def timeless(row: Prediction) -> Prediction:
 
 
 def _given_way(
-    question_id: str, own: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
+    question: Question, own: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
 ) -> Lesson:
     """A reply in a given way: the chain of the way that labels name most often; half the easy questions at once."""
-    if question_id in easy and draw(config.seed, question_id, "way") % 2 == 0:
-        return thought_lesson(own, "direct", chosen=False)
-    return thought_lesson(own, max(own, key=lambda way: counts[way]), chosen=False)
+    if question.id in easy and draw(config.seed, question.id, "way") % 2 == 0:
+        return thought_lesson(question, own, "direct", chosen=False)
+    return thought_lesson(question, own, max(own, key=lambda way: counts[way]), chosen=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from aot.answers import find_answer, is_right
 from aot.arms.adaptive import timeless
-from aot.arms.lessons import Samples, lesson_of, own_share, pick_chain, train_questions
+from aot.arms.lessons import Samples, ordered_lessons, own_share, pick_chain
 from aot.arms.text_train import StepCounter
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
@@ -58,17 +58,21 @@ class Round(Accuracy):
 
 
 def own_lessons(
-    run: RunFolder, config: RunConfig, arm: ArmConfig, samples: dict[str, Samples], counter: StepCounter
+    run: RunFolder,
+    config: RunConfig,
+    arm: ArmConfig,
+    questions: dict[str, Question],
+    samples: dict[str, Samples],
+    counter: StepCounter,
 ) -> list[Lesson]:
     """Lessons from the teacher's share and everything the student added; publishes rounds.json in the arm's folder."""
-    questions = {question.id: question for question in train_questions(run) if question.id in samples}
     given = own_share(samples, share=arm.chain_share, seed=config.seed)
     chains = {question_id: pick_chain(samples[question_id], question_id, config) for question_id in given}
     rounds: list[Round] = []
     for number in range(config.train.own_chains.rounds):
         helper = arm.model_copy(update={"name": f"{arm.name}/round{number}"})
-        counter.train(run, config, helper, lambda known=chains: [lesson_of(chain, arm) for chain in known.values()])  # type: ignore[misc]
-        open_questions = [question for question_id, question in questions.items() if question_id not in chains]
+        counter.train(run, config, helper, lambda known=chains: ordered_lessons(questions, known, arm))  # type: ignore[misc]
+        open_questions = [questions[question_id] for question_id in samples if question_id not in chains]
         found = _new_chains(run, config, helper, open_questions, round_seed=config.seed + number)
         counts = {
             "round": number, "teacher_chains": len(given), "own_chains": len(chains) - len(given),
@@ -79,7 +83,7 @@ def own_lessons(
         if not found:
             break
         chains = {**chains, **found}
-    return [lesson_of(chains[question_id], arm) for question_id in samples if question_id in chains]
+    return ordered_lessons(questions, {i: chains[i] for i in samples if i in chains}, arm)
 
 
 def note_final(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:

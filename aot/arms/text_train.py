@@ -1,16 +1,16 @@
-"""The train stage of a text run: writes what each arm learns, then trains it; helpers of an arm lie in its folder."""
+"""The train stage: writes what each arm learns, then trains it; helpers of an arm lie in its folder."""
 
 import logging
 from collections.abc import Callable
 
 from aot.arms.budget import planned_steps
-from aot.arms.lessons import Samples, arm_lessons, kept_samples, teachable
+from aot.arms.lessons import Samples, arm_lessons, kept_samples, teachable, train_questions
 from aot.config import ArmConfig, RunConfig
 from aot.errors import GuardStop
 from aot.files.run_folder import RunFolder
 from aot.files.seals import publish_once
-from aot.records import Lesson
-from aot.student.rows.lessons import LESSONS
+from aot.records import Lesson, Question
+from aot.student.rows.examples import LESSONS
 from aot.student.train.arm import train_arm
 
 log = logging.getLogger(__name__)
@@ -37,18 +37,24 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
     """Every arm, one after the other; returns how many arms there are, and steps of all students together.
 
     Raises:
-        GuardStop: no training question has a kept chain, or none to which the damage of every arm applies.
+        GuardStop: arms need chains, and none was kept, or none to which the damage of every arm applies; before any arm
+            is trained.
     """
-    kept = kept_samples(run)
+    questions = {question.id: question for question in train_questions(run)}
+    kept = kept_samples(run, questions.values())
     samples = teachable(kept, config)
-    if not samples:
+    in_need = [arm.name for arm in config.train.arms if arm.needs_chains]
+    if in_need and not samples:
         why = f"no arm can damage any of the {len(kept)} kept chains as `chains` asks" if kept else "no chain was kept"
-        raise GuardStop(f"{why}, so no arm has anything to learn from; nothing was trained. Look at {run.funnel}")
-    log.info("training on %d questions", len(samples))
+        raise GuardStop(
+            f"{why}, so {', '.join(in_need)} would have nothing to learn from; nothing was trained. Look at "
+            f"{run.funnel}, or leave them out of train.arms in another run.dir with run.reuse={run.root}"
+        )
+    log.info("training on %d questions, %d of them with a chain", len(questions), len(samples))
     total = sum(planned_steps(arm, config) for arm in config.train.arms)
     counter = StepCounter(progress, total=total)
     for arm in config.train.arms:
-        counter.train(run, config, arm, _lesson_maker(run, config, arm, samples, counter))
+        counter.train(run, config, arm, _lesson_maker(run, config, arm, questions, samples, counter))
         if arm.chains == "self":
             from aot.arms.own_chains import note_final
 
@@ -57,14 +63,19 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
 
 
 def _lesson_maker(
-    run: RunFolder, config: RunConfig, arm: ArmConfig, samples: dict[str, Samples], counter: StepCounter
+    run: RunFolder,
+    config: RunConfig,
+    arm: ArmConfig,
+    questions: dict[str, Question],
+    samples: dict[str, Samples],
+    counter: StepCounter,
 ) -> Callable[[], list[Lesson]]:
     if arm.order == "adaptive":
         from aot.arms.adaptive import adaptive_lessons
 
-        return lambda: adaptive_lessons(run, config, arm, samples, counter)
+        return lambda: adaptive_lessons(run, config, arm, questions, samples, counter)
     if arm.chains == "self":
         from aot.arms.own_chains import own_lessons
 
-        return lambda: own_lessons(run, config, arm, samples, counter)
-    return lambda: arm_lessons(samples, arm, config)
+        return lambda: own_lessons(run, config, arm, questions, samples, counter)
+    return lambda: arm_lessons(questions, samples, arm, config)

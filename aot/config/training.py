@@ -87,6 +87,11 @@ class ArmConfig(Section):
         """Whether it is asked to; how many it then saw stands in its training.json."""
         return self.rationale_weight > 0 and self.order != "answers_only"
 
+    @property
+    def needs_chains(self) -> bool:
+        """Whether nothing is left to learn where no chain was kept."""
+        return self.order != "both" or self.rationale_weight > 0
+
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
         if self.chains == "self" and self.order not in ("pre", "both"):  # both: RunConfig tells what the door takes

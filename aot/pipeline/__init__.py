@@ -196,6 +196,10 @@ def _function(stage: str, door: Literal["video", "text"]) -> Stage:
         from aot.pipeline.evaluate import evaluate
 
         return evaluate
+    if stage == "train":
+        from aot.arms.text_train import train
+
+        return train
     if stage in ("filter", "report"):
         from aot.pipeline import stages
 
@@ -208,9 +212,9 @@ def _video_function(stage: str) -> Stage:
         from aot.pipeline.prepare import prepare
 
         return prepare
-    from aot.pipeline import video
+    from aot.pipeline.video import generate
 
-    return {"generate": video.generate, "train": video.train}[stage]
+    return generate
 
 
 def _text_function(stage: str) -> Stage:
@@ -218,13 +222,9 @@ def _text_function(stage: str) -> Stage:
         from text_cot.prepare import prepare
 
         return prepare
-    if stage == "generate":
-        from aot.generate.text_run import generate
+    from aot.generate.text_run import generate
 
-        return generate
-    from aot.arms.text_train import train
-
-    return train
+    return generate
 
 
 def _require_earlier(run: RunFolder, stage: str) -> None:

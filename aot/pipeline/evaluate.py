@@ -129,7 +129,7 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
 def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
     """Text arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
     # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.rows.lessons import LESSONS
+    from aot.student.rows.examples import LESSONS
 
     paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
     return {

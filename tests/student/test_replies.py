@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from aot.errors import CheckpointError, SourceError
 from aot.records import Lesson
-from aot.student.rows.lessons import lesson_examples
+from aot.student.rows.examples import make_examples
 from aot.student.rows.rendering import TEXT_MODES, Renderer
 from aot.student.rows.replies import answer_of, check_round_trip, encode_lesson, plain_reply
 
@@ -113,11 +113,11 @@ def test_lessons_that_cannot_be_taught_as_they_stand_are_dropped_and_counted() -
     asked = {QUESTION.id: QUESTION}
     labels = ["9", "9 <end>", "nine", "", "9" * 60]
     lessons = [Lesson(question_id=QUESTION.id, mode="direct", label=label) for label in labels]
-    made = lesson_examples(lessons, questions=asked, renderer=renderer, max_tokens=60)
-    assert [example.row.num_label for example in made.examples] == [2]
+    made = make_examples(lessons, questions=asked, renderer=renderer, max_tokens=60)
+    assert [row.num_label for row in made.rows()] == [2]
     assert made.dropped == {"nothing_to_learn": 1, "reserved_token": 1, "row_too_long": 1, "unknown_token": 1}
     with pytest.raises(SourceError, match="no question of the train split"):
-        lesson_examples(lessons, questions={}, renderer=renderer, max_tokens=60)
+        make_examples(lessons, questions={}, renderer=renderer, max_tokens=60)
 
 
 def test_a_question_that_spells_a_special_token_is_refused() -> None:

@@ -5,6 +5,7 @@ depend on how a lesson is cut. Knows no model and imports no torch.
 """
 
 import re
+from collections.abc import Sequence
 
 from aot.answers import find_answer
 from aot.errors import CheckpointError
@@ -46,8 +47,15 @@ _LESSONS = (
 """One reply of each mode, with and without a given beginning."""
 
 
-def encode_lesson(renderer: Renderer, question: Question, lesson: Lesson) -> EncodedRow:
-    """The training row of a lesson: its prompt and given tokens, then the supervised ones.
+def encode_lesson(
+    renderer: Renderer,
+    question: Question,
+    lesson: Lesson,
+    *,
+    times_s: Sequence[float] = (),
+    frame_size_hw: tuple[int, int] | None = None,
+) -> EncodedRow:
+    """The training row of a lesson: its prompt with frames at `times_s`, given tokens, then the supervised ones.
 
     The token that ends the turn belongs to the last part that is not empty.
 
@@ -55,10 +63,13 @@ def encode_lesson(renderer: Renderer, question: Question, lesson: Lesson) -> Enc
         SourceError: the question spells out a token that the model reserves.
         CheckpointError: the tokenizer cannot tell which characters a token stands for.
     """
-    prompt = renderer.encode(question, (), lesson.mode, frame_size_hw=None).prompt_ids
+    prompt = renderer.encode(question, times_s, lesson.mode, frame_size_hw=frame_size_hw).prompt_ids
     forced, label, rationale = _tagged(lesson, renderer.think_style)
     text = forced + label + rationale
-    ids, starts = renderer.completion_ids(text), renderer.completion_starts(text)
+    ids = renderer.completion_ids(text)
+    if text in (label, rationale):  # one part alone needs no tokenizer that tells places
+        return EncodedRow(prompt, ids if text else (), len(ids) if label else 0)
+    starts = renderer.completion_starts(text)
     supervised_from = len(forced) if forced else min(starts)
     rationale_from = len(forced + label) if label else supervised_from
     num_forced = sum(start < supervised_from for start in starts)

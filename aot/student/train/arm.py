@@ -1,7 +1,7 @@
 """Trains one arm of a run, resuming from its newest intact checkpoint; a finished arm is left alone.
 
-Questions, kept traces and stored frames go in, or for text the lessons of the arm; an adapter or all weights come out,
-with their contract. Several processes are started through torchrun, unless this process already is one of several.
+The lessons of the arm and the frames that they show go in; an adapter or all weights come out, with their contract.
+Several processes are started through torchrun, unless this process already is one of several.
 """
 
 import logging
@@ -18,14 +18,12 @@ from aot.files.run_folder import RunFolder, append_row, open_append, publish_row
 from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
 from aot.student.model.lora import trained_state
-from aot.student.rows.collate import Collator, LessonCollator
-from aot.student.rows.examples import Example
-from aot.student.rows.frames import FramePixels, FrameSource
-from aot.student.rows.packing import PACKABLE
+from aot.student.rows.collate import Collator
+from aot.student.rows.frames import FramePixels
 from aot.student.train.checkpoints import PREFIX, Manifest, newest_intact, read_manifest, remove_newer
 from aot.student.train.guards import StopFlag
 from aot.student.train.launch import launch
-from aot.student.train.session import Session, contract_of, open_session
+from aot.student.train.session import Session, contract_of, open_session, padded_because
 from aot.student.train.trainer import StepMetrics, TwoTermTrainer
 
 log = logging.getLogger(__name__)
@@ -63,23 +61,19 @@ def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: P
     """
     stop = StopFlag()
     with stop.listening():
-        store = _frame_store(run) if config.door == "video" else None
-        session = open_session(run, config, arm, store=store)
-        _train(session, store=store, stop=stop, progress=progress)
+        _train(open_session(run, config, arm), stop=stop, progress=progress)
     if stop.name:  # it came with the last step or after it: this arm is done, and the next one is not begun
         raise Interrupted(stop.name)
 
 
-def make_trainer(
-    session: Session, *, store: FrameSource | None = None, stop: StopFlag, on_step: Callable[[StepMetrics], None]
-) -> TwoTermTrainer:
-    """The Trainer of a session, ready to train; `store` as the session was opened with."""
+def make_trainer(session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None]) -> TwoTermTrainer:
+    """The Trainer of a session, ready to train."""
     train = session.train
     return TwoTermTrainer(
         adapted=session.adapted.model,
         args=session.trainer_args,
         train_dataset=session.schedule(),
-        data_collator=_collator(session, store),
+        data_collator=_collator(session),
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,
         stop=stop,
@@ -89,32 +83,19 @@ def make_trainer(
     )
 
 
-def _collator(session: Session, store: FrameSource | None) -> Collator | LessonCollator:
-    student = session.student
-    if store is None:
-        return LessonCollator(student.renderer, student.pad_id, pack_tokens=session.pack_tokens)
-    max_bytes = session.train.frame_cache_mb << 20
-    return Collator(
-        student.renderer,
-        FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes),
-        student.pad_id,
-        dummy_size_hw=dummy_size(tuple(one for one in session.data.examples if isinstance(one, Example))),
-        packed=student.model_type in PACKABLE and session.adapted.model.config._attn_implementation == "sdpa",
-    )
+def _collator(session: Session) -> Collator:
+    student, store = session.student, session.store
+    pixels, size_hw = None, None
+    if store is not None:
+        max_bytes = session.train.frame_cache_mb << 20
+        pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes)
+        # That of the first frame there is, so that batches without frames match.
+        size_hw = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    packed = not padded_because(session)
+    return Collator(student.renderer, student.pad_id, packed, session.pack_tokens, pixels, size_hw)
 
 
-def _frame_store(run: RunFolder) -> FrameSource:
-    from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
-
-    return FrameStore(run.frames)
-
-
-def dummy_size(examples: tuple[Example, ...]) -> tuple[int, int] | None:
-    """Size of the dummy frame: that of the first frame there is, so that batches without frames match."""
-    return next((example.frames.size_hw for example in examples if example.frames), None)
-
-
-def _train(session: Session, *, store: FrameSource | None, stop: StopFlag, progress: Progress | None) -> None:
+def _train(session: Session, *, stop: StopFlag, progress: Progress | None) -> None:
     max_steps = session.train.max_steps
     root = session.folder / "checkpoints"
     found = _agreed_checkpoint(root, session)
@@ -128,7 +109,7 @@ def _train(session: Session, *, store: FrameSource | None, stop: StopFlag, progr
         if progress:
             progress(row.step, max_steps)
 
-    trainer = make_trainer(session, store=store, stop=stop, on_step=on_step)
+    trainer = make_trainer(session, stop=stop, on_step=on_step)
     last_step = first_step
     if first_step < max_steps:
         _run(trainer, checkpoint=root / f"{PREFIX}{first_step}" if found else None)

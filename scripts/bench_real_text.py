@@ -25,10 +25,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import RunConfig, StudentConfig, parse_config
-from aot.files.run_folder import RunFolder, publish_rows
+from aot.files.run_folder import ArmFiles, RunFolder, publish_rows
 from aot.student.answer.generation import write_replies
 from aot.student.model.loading import load_student
-from aot.student.rows.examples import LESSONS, Example
+from aot.student.rows.examples import Example
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import Session, open_session
@@ -99,7 +99,7 @@ def _training(root: Path, base: Path, *, rounds: int) -> tuple[list[float], list
     run, arm = RunFolder(root / "run"), config.train.arms[0]
     questions, lessons = running_sums(PER_STEP * (rounds + 1))
     publish_rows(run.questions, questions)
-    publish_rows(run.arm(arm.name) / LESSONS, lessons)
+    publish_rows(run.arm(arm.name) / ArmFiles.LESSONS, lessons)
     session = open_session(run, config, arm)
     bare_step = _bare_trainer(base, session)
     ours: list[float] = []

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from aot.arms.lessons import kept_lessons
+from aot.arms.lessons import arm_lessons, read_material
 from aot.config import parse_config
-from aot.files.run_folder import RunFolder, publish_rows
+from aot.files.run_folder import ArmFiles, RunFolder, publish_rows
 from aot.records import MediaRef, Question, Trace
-from aot.student.rows.examples import LESSONS
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
 from aot.student.train.loss import two_term_loss
@@ -67,7 +66,7 @@ def _session(root: Path, options: argparse.Namespace) -> Session:
     }
     config = parse_config(raw, source="bench")
     arm = config.train.arms[-1]
-    publish_rows(run.arm(arm.name) / LESSONS, kept_lessons(run, config, arm))
+    publish_rows(run.arm(arm.name) / ArmFiles.LESSONS, arm_lessons(read_material(run, config), arm, config))
     return open_session(run, config, arm)
 
 

@@ -24,7 +24,7 @@ from aot.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
 SHARED = (
-    "aot.arms.text_train",
+    "aot.arms.train",
     "aot.generate.sharding",
     *(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")),
 )

@@ -5,6 +5,7 @@ use. What question i gives depends on (seed, question i) only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from aot.config import ArmConfig, Chains, RunConfig
 from aot.faults import text_plant, video_damage
@@ -28,25 +29,29 @@ TOOL_DAMAGE: dict[Chains, Damage] = {
 """The same for rationales that rest on tool calls."""
 
 
-def kept_samples(run: RunFolder, questions: Iterable[Question]) -> dict[str, Samples]:
-    """The kept chains of each of `questions` that has any, in their order."""
+@dataclass(frozen=True)
+class Material:
+    """What all arms of a run learn from."""
+
+    questions: dict[str, Question]
+    """Of the train split, without those that leak into another one."""
+    samples: dict[str, Samples]
+    """The kept chains of each question that every arm can learn from."""
+    num_kept: int
+    """How many questions have a kept chain."""
+
+
+def read_material(run: RunFolder, config: RunConfig) -> Material:
+    """What the filters of a run have left to learn from."""
+    ledger = read_rows(run.verdicts, Verdict) if run.verdicts.exists() else ()
+    leaks = {row.question_id for row in ledger if row.filter == "leakage" and not row.keep}
+    rows = [question for question in read_rows(run.questions, Question) if question.split == "train"]
+    questions = {question.id: question for question in rows if question.id not in leaks}
     traces: dict[str, list[Trace]] = {}
     for trace in read_rows(run.kept, Trace):
         traces.setdefault(trace.question_id, []).append(trace)
-    return {question.id: _by_length(traces[question.id]) for question in questions if question.id in traces}
-
-
-def train_questions(run: RunFolder) -> list[Question]:
-    """Questions of the train split, without those that leak into another one."""
-    ledger = read_rows(run.verdicts, Verdict) if run.verdicts.exists() else ()
-    leaks = {row.question_id for row in ledger if row.filter == "leakage" and not row.keep}
-    return [q for q in read_rows(run.questions, Question) if q.split == "train" and q.id not in leaks]
-
-
-def kept_lessons(run: RunFolder, config: RunConfig, arm: ArmConfig) -> list[Lesson]:
-    """What an arm of a run learns from the chains that the filters kept."""
-    questions = {question.id: question for question in train_questions(run)}
-    return arm_lessons(questions, teachable(kept_samples(run, questions.values()), config), arm, config)
+    kept = {question_id: by_length(traces[question_id]) for question_id in questions if question_id in traces}
+    return Material(questions, teachable(kept, config), len(kept))
 
 
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
@@ -59,7 +64,7 @@ def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
 
 def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
     """The chain of a question at the run's granularity; where that one was not kept, the other."""
-    size = "fine" if any(map(_uses_tools, samples.values())) else resolve_granularity(config)
+    size = "fine" if any(map(uses_tools, samples.values())) else resolve_granularity(config)
     coarse = size == "coarse" or (size == "mixed" and draw(config.seed, question_id, "granularity") % 2 == 0)
     first, second = ("short", "full") if coarse else ("full", "short")
     return samples[first] if first in samples else samples[second]  # type: ignore[index]
@@ -76,15 +81,18 @@ def teachable(samples: Mapping[str, Samples], config: RunConfig) -> dict[str, Sa
     }
 
 
-def arm_lessons(
-    questions: Mapping[str, Question], samples: Mapping[str, Samples], arm: ArmConfig, config: RunConfig
-) -> list[Lesson]:
-    """What an arm learns from kept chains; adaptive arms and those with chains of their own add to this elsewhere."""
-    shared = own_share(samples, share=arm.chain_share, seed=config.seed) if arm.needs_chains else []
-    chains = {question_id: pick_chain(samples[question_id], question_id, config) for question_id in shared}
+def arm_lessons(material: Material, arm: ArmConfig, config: RunConfig) -> list[Lesson]:
+    """What an arm learns from kept chains; adaptive arms and those with chains of their own learn more elsewhere."""
+    chains = shared_chains(material.samples, arm, config) if arm.needs_chains else {}
     if arm.chains in TEXT_DAMAGE:
         chains = {i: _damaged(chain, arm.chains, seed=config.seed) or chain for i, chain in chains.items()}
-    return ordered_lessons(questions, chains, arm)
+    return ordered_lessons(material.questions, chains, arm)
+
+
+def shared_chains(samples: Mapping[str, Samples], arm: ArmConfig, config: RunConfig) -> dict[str, Trace]:
+    """The teacher's chains that an arm may use, by question id."""
+    ids = own_share(samples, share=arm.chain_share, seed=config.seed)
+    return {question_id: pick_chain(samples[question_id], question_id, config) for question_id in ids}
 
 
 def ordered_lessons(questions: Mapping[str, Question], chains: Mapping[str, Trace], arm: ArmConfig) -> list[Lesson]:
@@ -142,15 +150,16 @@ def _steps_and_answer(trace: Trace) -> tuple[str, str]:
     return text[:at].removesuffix("\n").rstrip(" "), text[at:]
 
 
-def _uses_tools(trace: Trace) -> bool:
+def uses_tools(trace: Trace) -> bool:
+    """Whether a chain rests on what tools returned."""
     return any(step.call is not None for step in trace.steps)
 
 
 def _damaged(trace: Trace, kind: Chains, *, seed: int) -> Trace | None:
-    return (TOOL_DAMAGE if _uses_tools(trace) else TEXT_DAMAGE)[kind](trace, seed)
+    return (TOOL_DAMAGE if uses_tools(trace) else TEXT_DAMAGE)[kind](trace, seed)
 
 
-def _by_length(traces: list[Trace]) -> Samples:
+def by_length(traces: list[Trace]) -> Samples:
     """By what the teacher says about granularity; else the shortest chain and a full one.
 
     The full one is the longest of text chains, whose steps are the work itself. Of chains that rest on tools it is the
@@ -164,7 +173,7 @@ def _by_length(traces: list[Trace]) -> Samples:
         return samples
     ordered = sorted(traces, key=lambda trace: (_num_words(trace), trace.sample_index))
     short, full = ordered[0], ordered[-1]
-    if any(map(_uses_tools, traces)):
+    if any(map(uses_tools, traces)):
         full = min(traces, key=lambda trace: trace.sample_index)
         return {"full": full} if _num_words(short) == _num_words(full) else {"short": short, "full": full}
     return {"full": full} if len(ordered) == 1 else {"short": short, "full": full}

@@ -197,7 +197,7 @@ def _function(stage: str, door: Literal["video", "text"]) -> Stage:
 
         return evaluate
     if stage == "train":
-        from aot.arms.text_train import train
+        from aot.arms.train import train
 
         return train
     if stage in ("filter", "report"):

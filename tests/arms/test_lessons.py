@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from aot.arms.adaptive import every_way, folds, label_of, labelled_ids
-from aot.arms.budget import planned_steps
-from aot.arms.lessons import Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
+from aot.arms.jobs import planned_students
+from aot.arms.lessons import Material, Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
 from aot.arms.own_chains import verified_chain
 from aot.config import ArmConfig, RunConfig, parse_config
 from aot.errors import SourceError
@@ -37,7 +37,7 @@ QUESTIONS = {q.id: q for q in draw_toy_math(config().data.math, seed=0) if q.spl
 
 
 def lessons_of(samples: dict[str, Samples], arm: ArmConfig, config: RunConfig) -> list[Lesson]:
-    return arm_lessons(QUESTIONS, samples, arm, config)
+    return arm_lessons(Material(QUESTIONS, samples, len(samples)), arm, config)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +169,13 @@ def test_a_way_whose_reply_was_cut_off_is_not_right(questions: dict[str, Questio
 
 
 def test_steps_of_helpers_are_planned() -> None:
-    plan = {order: planned_steps(arm(order), config()) for order in ORDERS}
+    plan = {order: sum_of_steps(arm(order), config()) for order in ORDERS}
     assert plan == {"answers_only": 10, "pre": 10, "post": 10, "adaptive": 20}
-    assert planned_steps(arm("pre", chains="self"), config()) == 40
+    assert sum_of_steps(arm("pre", chains="self"), config()) == 40
+
+
+def sum_of_steps(arm: ArmConfig, config: RunConfig) -> int:
+    return sum(planned_students(arm, config))
 
 
 def said(question: Question, *texts: str) -> list[Prediction]:

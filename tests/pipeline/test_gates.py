@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aot.arms.text_train import train
+from aot.arms.train import train
 from aot.config import RunConfig, load_config
 from aot.errors import GuardStop
 from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows

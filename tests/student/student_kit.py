@@ -21,7 +21,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.llava.processing_llava import LlavaProcessor
 
-from aot.arms.lessons import kept_lessons
+from aot.arms.lessons import arm_lessons, read_material
 from aot.config import RunConfig, dump_config, parse_config
 from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
 from aot.records import MediaRef, Question, Trace
@@ -188,7 +188,7 @@ def make_run(root: Path, config: RunConfig, *, num_questions: int = 10) -> RunFo
 def write_lessons(run: RunFolder, config: RunConfig) -> None:
     """What each arm learns from the traces that are kept now."""
     for arm in config.train.arms:
-        publish_rows(run.arm(arm.name) / "lessons.jsonl", kept_lessons(run, config, arm))
+        publish_rows(run.arm(arm.name) / "lessons.jsonl", arm_lessons(read_material(run, config), arm, config))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -241,7 +241,7 @@ def ask(
 def assert_prompts_of_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`generate` is given the prompt ids of training, in both modes."""
     student, run, config = trained
-    lessons = kept_lessons(run, config, config.train.arms[1])
+    lessons = arm_lessons(read_material(run, config), config.train.arms[1], config)
     examples = load_examples(run, lessons, student=student, store=FrameStore(run.frames)).examples
     given: list[list[int]] = []
     generate = student.model.generate

@@ -19,8 +19,6 @@ from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
 from aot.student.rows.rendering import EncodedRow, Mode, Renderer
 from aot.student.rows.replies import encode_lesson, lesson_text
 
-LESSONS = "lessons.jsonl"
-"""Name of the file of Lesson rows in the folder of an arm."""
 HISTOGRAM_STEP = 64
 """Width of a bin of the length histogram, in tokens."""
 

@@ -143,7 +143,10 @@ def _trace_at(path: Path, offset: int) -> Trace:
         try:
             return Trace.model_validate_json(file.readline())
         except ValidationError as error:
-            problem, again = error.errors()[0], "delete that line and run the same command again"
+            problem = error.errors()[0]
+            if problem["type"] == "earlier_version":
+                raise SourceError(f"{path}: {problem['msg']}") from None
+            again = "delete that line and run the same command again"
             raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
 
 

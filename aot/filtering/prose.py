@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from aot.answers import NUMBER_WORDS
 from aot.filtering.connecting_words import CONNECTING_WORDS
-from aot.rationales.findings import is_text
+from aot.rationales.findings import is_text, phrases_in
 from aot.rationales.wording import stem
 from aot.records import Step
 
@@ -71,19 +71,7 @@ def _connecting_stems() -> frozenset[str]:
 
 def heard(steps: Iterable[Step]) -> str:
     """The sentences that steps returned whose results are texts."""
-    texts: list[str] = []
-    for step in steps:
-        if is_text(step):
-            texts += _sentences_of(step.result)
-    return " ".join(texts)
-
-
-def _sentences_of(node: object) -> list[str]:
-    if isinstance(node, str):
-        return [node]
-    if isinstance(node, dict):
-        return [text for value in node.values() for text in _sentences_of(value)]
-    return [text for value in node for text in _sentences_of(value)] if isinstance(node, list) else []
+    return " ".join(phrases_in(step for step in steps if is_text(step)))
 
 
 def joined_as_said(text: str, said: str) -> bool:

@@ -6,6 +6,7 @@ budget is checked between calls; a single call is not interrupted.
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,11 @@ from aot.chat.messages import ChatUsage
 from aot.chat.spend import cost_of
 from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
-from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
+from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
 from aot.teacher.parts import TeacherKit
 from aot.teacher.planner import BadCall, FinalAnswer, Spent
-from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, clamp_window, sight_of
+from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, ToolResult, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
 
 MAX_ERROR_CHARS = 300
@@ -207,12 +208,23 @@ def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int
         sight=sight_of(tool, context),
     )
     stored = kit.cache.get(key) if tool.source in CACHED else None
-    if stored is not None:
-        return step.model_copy(update={"result": stored.result}), True
-    result: JsonDict = tool.run(arguments, context).model_dump(mode="json")
-    if tool.source in CACHED:
-        kit.cache.put(CachedResult(key=key, result=result))
-    return step.model_copy(update={"result": result}), False
+    with suppress(ValidationError):  # A stored result of another shape is computed again.
+        if stored is not None:
+            return _finished(step, arguments, tool.Result.model_validate(stored.result)), True
+    step = _finished(step, arguments, tool.run(arguments, context))
+    if tool.source in CACHED and step.result is not None:
+        kit.cache.put(CachedResult(key=key, result=step.result))
+    return step, False
+
+
+def _finished(step: Step, arguments: ToolArguments, result: ToolResult) -> Step:
+    return step.model_copy(
+        update={
+            "result": result.model_dump(mode="json"),
+            "sought": arguments.sought,
+            "findings": result.findings(arguments),
+        }
+    )
 
 
 def _looked_at(

@@ -27,7 +27,7 @@ from aot.teacher.tools.models.zero_shot import (
     open_model,
     settings_digest,
 )
-from aot.teacher.tools.pixels.find_moments import EventArguments, FindMomentsResult
+from aot.teacher.tools.pixels.steps import EventArguments, FindMomentsResult
 
 Floats = npt.NDArray[np.float64]
 PROMPT = "This is a photo of {}."

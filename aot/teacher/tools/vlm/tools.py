@@ -12,11 +12,24 @@ from pydantic import Field
 
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.errors import ToolError
-from aot.records import JsonDict
-from aot.teacher.tools.base import Moment, Tool, ToolArguments, ToolContext, ToolResult, WindowArguments, clamp_window
-from aot.teacher.tools.pixels.find_moments import EventArguments, FindMomentsResult
-from aot.teacher.tools.pixels.names import known_name
-from aot.teacher.tools.pixels.recognise_action import Alternative, RecogniseActionResult
+from aot.records import Finding, JsonDict
+from aot.teacher.tools.base import (
+    Moment,
+    Tool,
+    ToolArguments,
+    ToolContext,
+    ToolPart,
+    ToolResult,
+    WindowArguments,
+    clamp_window,
+)
+from aot.teacher.tools.pixels.steps import (
+    Alternative,
+    EventArguments,
+    FindMomentsResult,
+    RecogniseActionResult,
+    known_name,
+)
 from aot.teacher.tools.vlm.view import (
     MAX_FRAMES,
     Asked,
@@ -45,7 +58,7 @@ class AskArguments(WindowArguments):
     )
 
 
-class ToldSpan(ToolResult):
+class ToldSpan(ToolPart):
     """A stretch of the clip, in seconds."""
 
     start_s: float
@@ -58,6 +71,12 @@ class AskResult(ToolResult):
     answer: str
     moments: tuple[ToldSpan, ...]
     """Where it saw that; empty when it named no time."""
+
+    def findings(self, arguments: AskArguments) -> tuple[Finding, ...]:
+        """The answer, of all the stretches that show it."""
+        spans_s = tuple((one.start_s, one.end_s) for one in self.moments)
+        said = Finding(kind="text", how="answered", text=self.answer, question=arguments.question, spans_s=spans_s)
+        return (said,)
 
 
 class ToldEvent(ToldSpan):
@@ -72,6 +91,13 @@ class CaptionResult(ToolResult):
     text: str
     events: tuple[ToldEvent, ...]
     """Single actions in time order; may be empty."""
+
+    def findings(self, arguments: WindowArguments) -> tuple[Finding, ...]:
+        """The caption, then its actions."""
+        actions = (
+            Finding(kind="text", how="seen", text=one.text, spans_s=((one.start_s, one.end_s),)) for one in self.events
+        )
+        return (Finding(kind="text", how="seen", text=self.text), *actions)
 
 
 def ask(vision: Vision, arguments: AskArguments, context: ToolContext) -> AskResult:

@@ -13,7 +13,7 @@ def coverage(subject: Subject) -> Verdict:
     Texts relied on are quoted each, too, unless the rationale is prose, which may tell them in words of its own.
     Value: the share of those events and texts that are gathered.
     """
-    if not subject.is_agent_trace:
+    if not subject.rests_on_tools:
         return subject.not_applicable("coverage")
     gather = [claim for claim in subject.rationale.claims if claim.part == "Gather"]
     relied_on = subject.relied_on

@@ -14,11 +14,13 @@ from aot.filtering.prose import (
     COUNTS,
     INSTRUCTION_WORDS,
     as_notation,
+    clauses,
     heard,
     is_connecting,
     joined_as_said,
-)  # fmt: skip
-from aot.filtering.prose_order import clauses, places, prose_order_problem
+    places,
+    prose_order_problem,
+)
 from aot.filtering.subject import NOTATION_WORDS, Subject
 from aot.rationales.findings import (
     Quote,
@@ -43,7 +45,7 @@ _DENIALS = frozenset({"no", "not"})
 
 def evidence(subject: Subject) -> Verdict:
     """Keeps rationales whose every claim has evidence. Value: the share of claims that have."""
-    if not subject.is_agent_trace:
+    if not subject.rests_on_tools:
         return subject.not_applicable("evidence")
     claims = subject.rationale.claims
     if not claims:
@@ -209,7 +211,8 @@ def _prose_problem(
         return "number_not_found"
     if DENIALS.intersection(words):
         return _denial_problem(claim, mentions, steps, seen, subject)
-    if problem := prose_order_problem(claim, subject):
+    predicted = phrase_key(subject.trace.answer) if subject.question.kind.startswith("next") else ""
+    if problem := prose_order_problem(claim, subject.seen, predicted=predicted):
         return problem
     if claim.part == "Combine" or not seen or not (mentions or claim.spans_s or claim.moments_s):
         return _combine_problem(claim, mentions, words, steps, seen, subject)

@@ -42,14 +42,14 @@ def order_problem(chain: TextChain, question: str, answer: str) -> tuple[str, st
 
 def _asked(question: str) -> tuple[str, bool | None]:
     """The scale that the question asks about, and whether for its top; an empty text and None when nobody can tell."""
-    found = _ASKED.search(question)
-    if not found:
+    asks = _ASKED.search(question)
+    if not asks:
         return "", None
-    if found[1]:
-        return found[2], found[1] == "most"
-    if not found[2].endswith("est"):
+    if asks[1]:
+        return asks[2], asks[1] == "most"
+    if not asks[2].endswith("est"):
         return "", None
-    word = found[2][:-3] + "er"
+    word = asks[2][:-3] + "er"
     return _LESSER.get(word, word), word not in _LESSER
 
 

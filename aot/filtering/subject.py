@@ -44,28 +44,28 @@ class Subject:
     config: FilterConfig
 
     @cached_property
-    def is_agent_trace(self) -> bool:
+    def rests_on_tools(self) -> bool:
         """Whether the four-part notation and tool evidence apply: there is a clip, or there are tool calls."""
         return self.question.media is not None or any(step.call is not None for step in self.trace.steps)
 
     @cached_property
     def rationale(self) -> Rationale:
         """The rationale taken apart, times and labels as the tools write them whatever the prose is like."""
-        if not self.is_agent_trace or self.is_notation:
+        if not self.rests_on_tools or self.is_notation:
             return parse_rationale(self.trace.rationale)
         return parse_rationale(outside_quotes(self.trace.rationale, lambda text: as_notation(text, self.phrases)))
 
     @cached_property
     def is_notation(self) -> bool:
         """Whether all words outside of quotes are notation or phrases, so that reading it as prose changes nothing."""
-        known = {word for phrase in self.phrases for word in phrase.split()} | NOTATION_WORDS
+        notation = {word for phrase in self.phrases for word in phrase.split()} | NOTATION_WORDS
         words = phrase_key(without_quotes(self.trace.rationale)).split()
-        return all(word in known or word.isdecimal() for word in words)
+        return all(word in notation or word.isdecimal() for word in words)
 
     @cached_property
     def chain(self) -> TextChain:
-        """The rationale of a text trace taken apart."""
-        return parse_chain(self.trace.rationale)
+        """The lines and equations of the rationale; none where claims rest on tools, whose numbers are times."""
+        return parse_chain("" if self.rests_on_tools else self.trace.rationale)
 
     @cached_property
     def tokens(self) -> list[str]:

@@ -89,6 +89,8 @@ class Question(Record):
     """Questions of one group never stand in two splits; intervals are clustered by it."""
     state: JsonDict = Field(default_factory=dict)
     """What a procedural task was drawn from, for its embedded teacher and its own scorer; no student is shown it."""
+    tags: dict[str, str | int] = Field(default_factory=dict, exclude_if=lambda tags: not tags)
+    """What results are grouped by besides the kind, such as `category` and `steps`; written by the data set."""
     answer_index: int | None = Field(
         default=None, ge=0, lt=len(ascii_uppercase), exclude_if=lambda index: index is None
     )
@@ -107,6 +109,15 @@ class Question(Record):
             raise ValueError("a choice question needs at least two choices")
         if self.answer_index is not None and self.choices[self.answer_index : self.answer_index + 1] != (self.answer,):
             raise ValueError(f"option {self.answer_index} is not the answer {self.answer!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_tags(self, info: ValidationInfo) -> Self:
+        if info.mode == "json" and "steps" in self.state and not self.tags:
+            raise PydanticCustomError(
+                "earlier_version",
+                "a question has no tags, as earlier versions wrote it; run prepare again in a new run folder",
+            )
         return self
 
     @property

@@ -239,6 +239,8 @@ class Step(Record):
     """What the tool looked at."""
     frame_times_s: tuple[float, ...] = ()
     """True times of the frames it saw."""
+    reply_keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
+    """Of the chat replies that the tool rests on, under which they lie in the cache of replies."""
     duration_s: float = 0.0
     """Wall time of the call; left out of published files so that reruns are byte-identical."""
 
@@ -281,6 +283,45 @@ class TraceError(Record):
     """Countable, where the boundary tells several reasons apart (see errors.ChatReason)."""
 
 
+class WrittenCall(Record):
+    """A tool call as a model wrote it: nothing about it has been checked."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, or what the model took for it."""
+
+
+class TokenLogprob(Record):
+    """One token of a reply with its log-probability and the likeliest alternatives."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+TurnPurpose = Literal["plan", "rationale", "solve"]
+"""What a model was asked for: to plan tool calls, to write a rationale over their results, or to solve a problem."""
+
+
+class Turn(Record):
+    """One message of the talk with a teacher's model after the first prompt; a field that says nothing is left out."""
+
+    role: Literal["assistant", "user", "tool"]
+    purpose: TurnPurpose
+    text: str = Field(default="", exclude_if=lambda text: not text)
+    """As the model wrote it, or what it was told was wrong."""
+    reasoning: str = Field(default="", exclude_if=lambda reasoning: not reasoning)
+    """What it thought, where that came apart from the text."""
+    calls: tuple[WrittenCall, ...] = Field(default=(), exclude_if=lambda calls: not calls)
+    step: int | None = Field(default=None, exclude_if=lambda step: step is None)
+    """Of a tool's turn: the step whose result the model was given."""
+    key: str = Field(default="", exclude_if=lambda key: not key)
+    """Under which the reply lies in the cache of replies."""
+    logprobs: tuple[TokenLogprob, ...] = Field(default=(), exclude_if=lambda logprobs: not logprobs)
+    """Of the reply's tokens, where the server gave them."""
+
+
 class Trace(Record):
     """One attempt of a teacher at one question; a failed attempt is a row too."""
 
@@ -291,6 +332,8 @@ class Trace(Record):
     steps: tuple[Step, ...] = ()
     support: tuple[int, ...] = ()
     """Indices of the steps the answer rests on."""
+    turns: tuple[Turn, ...] = Field(default=(), exclude_if=lambda turns: not turns)
+    """What the teacher's model said and was told, in order; empty for a teacher without a model."""
     rationale: str = ""
     answer: str = ""
     shuffled_answers: tuple[str, ...] = ()

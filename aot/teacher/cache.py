@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from aot.files.run_folder import append_row, open_append
@@ -27,6 +27,8 @@ class CachedResult(Record):
 
     key: str
     result: JsonDict
+    reply_keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
+    """Of the chat replies that it rests on."""
 
 
 class ResultCache:

@@ -7,7 +7,7 @@ budget is checked between calls; a single call is not interrupted.
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -20,7 +20,7 @@ from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPacka
 from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
 from aot.teacher.parts import TeacherKit
-from aot.teacher.planner import BadCall, FinalAnswer, Spent
+from aot.teacher.planner import BadCall, FinalAnswer, Transcript
 from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, ToolResult, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
 
@@ -49,7 +49,7 @@ def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candid
     rationale = ""
     try:
         final = work.follow()
-        rationale = kit.writer.write(question, work.steps, final, candidate=candidate, spent=work.spent)
+        rationale = kit.writer.write(question, work.steps, final, candidate=candidate, transcript=work.transcript)
     except _OverBudgetError as over:
         return work.trace("truncated", error=TraceError(boundary="guard", message=str(over)))
     except (ConfigError, GuardStop, MissingPackageError, RunError):
@@ -72,8 +72,11 @@ class _Work:
         self._context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
         self._started_s = time.perf_counter()
         self._done: list[_Done] = []
-        self.spent: list[Spent] = []
-        """On prose, besides what the plan and the tools spent."""
+
+    @property
+    def transcript(self) -> Transcript:
+        """What the plan's model said; the writer of the rationale goes on in it."""
+        return self._plan.transcript
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -105,6 +108,7 @@ class _Work:
                 "sample_index": self._candidate,
                 "teacher": kit.teacher_name,
                 "steps": self.steps,
+                "turns": tuple(self.transcript.turns),
                 "support": final.support if final else (),
                 "answer": final.answer if final else "",
                 "rationale": rationale,
@@ -132,7 +136,7 @@ class _Work:
 
     def _usage(self) -> Usage:
         kit, looks = self._kit, tuple(self._context.usage)
-        thought, looked = sum(self.spent, self._plan.spent), sum(looks, ChatUsage())
+        thought, looked = self.transcript, sum(looks, ChatUsage())
         total = thought.usage + looked
         costs = [cost_of(thought.usage, kit.prices)] if thought.calls else []
         costs += [cost_of(looked, kit.vision_prices)] if looks else []
@@ -150,7 +154,7 @@ class _Work:
 def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> _Done:
     """The call as a finished step, failed if the tool failed."""
     started_s = time.perf_counter()
-    was_cached = False
+    was_cached, context = False, replace(context, reply_keys=[])
     try:
         step, was_cached = _called(call, context, kit, index=index)
     except ValidationError as error:
@@ -161,7 +165,8 @@ def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: i
         step = _failed(call, str(error), index=index)
     except (cv2.error, ArithmeticError, LookupError, ValueError) as error:
         step = _failed(call, f"{type(error).__name__}: {error}", index=index)
-    return _Done(step.model_copy(update={"duration_s": round(time.perf_counter() - started_s, 6)}), was_cached)
+    seen = {"duration_s": round(time.perf_counter() - started_s, 6), "reply_keys": tuple(context.reply_keys)}
+    return _Done(step.model_copy(update=seen), was_cached)
 
 
 def trace_error(error: AotError) -> TraceError:
@@ -210,10 +215,12 @@ def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int
     stored = kit.cache.get(key) if tool.source in CACHED else None
     with suppress(ValidationError):  # A stored result of another shape is computed again.
         if stored is not None:
-            return _finished(step, arguments, tool.Result.model_validate(stored.result)), True
+            finished = _finished(step, arguments, tool.Result.model_validate(stored.result))
+            context.reply_keys.extend(stored.reply_keys)
+            return finished, True
     step = _finished(step, arguments, tool.run(arguments, context))
     if tool.source in CACHED and step.result is not None:
-        kit.cache.put(CachedResult(key=key, result=step.result))
+        kit.cache.put(CachedResult(key=key, result=step.result, reply_keys=tuple(context.reply_keys)))
     return step, False
 
 

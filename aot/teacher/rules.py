@@ -12,7 +12,7 @@ from aot.errors import ParseError, ToolError
 from aot.rationales.findings import SEEN
 from aot.rationales.notation import format_span
 from aot.records import Finding, FindingKind, Question, Span, Step, ToolCall
-from aot.teacher.planner import Calls, FinalAnswer, Scene, Spent, named_in
+from aot.teacher.planner import Calls, FinalAnswer, Scene, Transcript, named_in
 
 Route = Generator[ToolCall, Step, FinalAnswer]
 LOOK_BACK_S = 1.2
@@ -78,7 +78,7 @@ class RulesPlan:
     question: Question
     scene: Scene
     candidate: int
-    spent: Spent = field(default_factory=Spent)
+    transcript: Transcript = field(default_factory=Transcript)
 
     def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
         """The next call or the answer; see `Plan.next`."""

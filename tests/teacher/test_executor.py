@@ -11,7 +11,7 @@ from aot.records import Question, Step, ToolCall, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Budget, TeacherKit
-from aot.teacher.planner import Calls, Scene, Spent, named_in
+from aot.teacher.planner import Calls, Scene, Transcript, named_in
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
 from aot.teacher.tools import TOOLS
@@ -39,7 +39,7 @@ class AlwaysCalls:
     def __init__(self, call: ToolCall) -> None:
         self.call = call
 
-    spent = Spent()
+    transcript = Transcript()
 
     def start(self, question: Question, *, scene: Scene, candidate: int) -> "AlwaysCalls":
         return self

@@ -18,7 +18,7 @@ from aot.reporting.thumbs import ThumbBook
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Budget, TeacherKit
-from aot.teacher.planner import Calls, FinalAnswer, Scene, Spent
+from aot.teacher.planner import Calls, FinalAnswer, Scene, Transcript
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools import TOOLS, Tool
 from aot.teacher.tools.base import ToolContext, ToolPart, ToolResult, WindowArguments
@@ -59,7 +59,7 @@ class AsksTheDiary:
 
     answer: str
     name: str = "diary"
-    spent: Spent = field(default_factory=Spent)
+    transcript: Transcript = field(default_factory=Transcript)
 
     def start(self, question: Question, *, scene: Scene, candidate: int) -> "AsksTheDiary":
         return self

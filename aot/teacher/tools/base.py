@@ -102,6 +102,8 @@ class ToolContext:
     procedure: ProcedureModel | None
     usage: list[ChatUsage] = field(default_factory=list)
     """Tools append what each of their chat calls cost, from any thread."""
+    reply_keys: list[str] = field(default_factory=list)
+    """Of one call: where the chat replies that it rests on are stored."""
 
     @property
     def known_labels(self) -> tuple[str, ...]:

@@ -72,6 +72,8 @@ def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) 
         raise ToolError(f"the vision model gave no reply ({error.reason}): {error}"[:300]) from error
     if reply.usage is not None:
         context.usage.append(reply.usage)
+    if reply.key:
+        context.reply_keys.append(reply.key)
     check_images_arrived(request, reply)
     return json_object(reply.text, fields=tuple(asked.schema["required"]))
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, LoraSection, RunConfig, dump_config
 from aot.display import counted
+from aot.files.jsonl import read_json, refused_words
 from aot.files.run_folder import RunFolder, run_root
-from aot.files.strict_json import read_json
 from aot.pipeline.commands.chat_plan import chat_lines
 from aot.pipeline.commands.inputs import check_paths, look_at_student
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from text_cot.datasets.toy_math import OOD_SPLITS
-from video_data.datasets.rows import AnnotationRow, refused_words
+from video_data.datasets.rows import AnnotationRow
 
 # Seconds on 2 cores for the tiny student, from docs/measurements.md; larger students and faster machines differ.
 DRAW_AND_DECODE_S_PER_CLIP = 0.03

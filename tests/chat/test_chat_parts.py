@@ -1,6 +1,8 @@
 """The parts of the client that need no server: reading replies, the gate's arithmetic, the cache and the costs."""
 
+import asyncio
 import json
+import selectors
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 
 from aot.chat.cache import ReplyCache
 from aot.chat.failures import Failure
-from aot.chat.gate import Knee
+from aot.chat.gate import Gate, Knee
 from aot.chat.keys import Secret
 from aot.chat.messages import ChatReply, ChatUsage
 from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
@@ -112,6 +114,41 @@ def test_knee_keeps_every_server_busy_without_flooding_it(slots: int, rejects: b
     before_s = simulate(knee, slots=slots, calls=100 * slots, rejects=rejects)
     assert 100 / before_s >= 0.95
     assert knee.limit <= max(2.5 * slots, 22)
+
+
+class _Jumping(selectors.SelectSelector):
+    """Lets a loop jump to its next timer instead of waiting for it."""
+
+    now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.now_s += timeout or 0.0
+        return super().select(0)
+
+
+@pytest.mark.parametrize("slots", [12, 40])
+def test_gate_settles_near_the_slots_of_a_server_that_queues(slots: int) -> None:
+    async def ask_all() -> tuple[int, int]:
+        gate, free, loop, busiest = Gate(most=256), asyncio.Semaphore(slots), asyncio.get_running_loop(), 0
+
+        async def call() -> None:
+            nonlocal busiest
+            await gate.enter()
+            began_s = loop.time()
+            async with free:
+                busiest = max(busiest, min(slots, gate.in_flight))
+                await asyncio.sleep(1)
+            gate.leave("ok", latency_s=loop.time() - began_s)
+
+        await asyncio.gather(*(call() for _ in range(60 * slots)))
+        return gate.knee.limit, busiest
+
+    clock = _Jumping()
+    loop = asyncio.SelectorEventLoop(clock)
+    loop.time = lambda: clock.now_s  # type: ignore[method-assign]
+    limit, busiest = loop.run_until_complete(ask_all())
+    loop.close()
+    assert busiest == slots and slots - 1 <= limit <= 3 * slots + 4
 
 
 def test_knee_shrinks_once_for_all_failures_of_a_round_and_comes_back() -> None:

@@ -137,7 +137,7 @@ def of_status(
             f"{server.base_url} does not serve chat completions (HTTP {status}); "
             "chat.base_url should be the final address and usually ends in /v1"
         )
-    if status == 404 and "model" in error.words:
+    if status == 404 and "model" in error.words and not names_one:
         return ConfigError(
             f"the server at {server.base_url} has no model {server.model!r}; correct chat.model or chat.base_url "
             f"({server.excerpt(error.message)})"
@@ -244,7 +244,7 @@ _FORM_WORDS = ("response_format", "response format", "response_schema", "respons
                "guided_json", "guided decoding", "guided_decoding", "structured output", "structured_output", "grammar",
                "additionalproperties", "json mode", "json_mode", "json_object", "output_config", "output_format",
                "json_validate_failed", "failed to generate json", "initialize samplers")  # fmt: skip
-_UNKNOWN_WORDS = ("unsupported", "not supported", "unknown", "unrecognized", "not permitted", "extra_forbidden",
+_UNKNOWN_WORDS = ("unsupported", "not support", "unknown", "unrecognized", "not permitted", "extra_forbidden",
                   "unexpected", "not allowed", "not implemented", "extra fields", "不支持")  # fmt: skip
 _LONG_WORDS = ("context_length", "context length", "maximum context", "context window", "max_model_len", "too long",
                "too large", "string_above_max_length", "exceeds the maximum", "prompt is longer",

@@ -5,13 +5,14 @@ no model and no filter. A further answer type is one more line in `_PARSERS`, an
 can be the same without being equal.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from itertools import zip_longest
 from string import ascii_uppercase
 
 from aot.answers import amounts, closed, expressions, groups, numeric, scored, times
-from aot.answers.bare import bare_number, hedges, may_be_algebra
+from aot.answers.bare import bare_number, hedges, may_be_algebra, percent_or_part
 from aot.answers.contest import compare_contest
 from aot.answers.finding import plain
 from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
@@ -150,6 +151,8 @@ def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAn
     open_reason = Grade("cannot_tell", answer.reason)
     if question.reading == "strict" or not said or answer.reason in ("empty", "too_long"):
         return open_reason if answer.value is None else _strictly(answer, gold, question)
+    if re.search("%|percent|per cent|pct", said + meant) and percent_or_part(said, meant):
+        return Grade("cannot_tell", "percent_or_part")
     with one_deadline():
         # the strict reading of these knows no units, and takes 1 \pm 2 for one value
         if question.reading == "contest" and question.answer_type in ("expression", "collection"):

@@ -16,6 +16,11 @@ R | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | $\left[\begin{array}{cc}1&2\\
 R | \begin{pmatrix} x+1 & 0 \\ 0 & \sqrt{8} \end{pmatrix} | \begin{pmatrix} 1+x & 0 \\ 0 & 2\sqrt{2} \end{pmatrix}
 R | \begin{pmatrix} 4 \\ 6 \end{pmatrix} | \begin{pmatrix}1\\2\end{pmatrix} + \begin{pmatrix}3\\4\end{pmatrix}
 W | \begin{pmatrix} 4 \\ 6 \end{pmatrix} | \begin{pmatrix}1\\2\end{pmatrix} + \begin{pmatrix}4\\3\end{pmatrix}
+R | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | [[1, 2], [3, 4]]
+R | \begin{pmatrix} 1/2 & 1 \\ 3 & 4 \end{pmatrix} | \frac{1}{2}\begin{pmatrix} 1 & 2 \\ 6 & 8 \end{pmatrix}
+W | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | [[1, 3], [2, 4]]
+W | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | -\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}
+W | \begin{pmatrix} 1/2 & 1 \\ 3 & 4 \end{pmatrix} | \frac{1}{2}\begin{pmatrix} 1 & 6 \\ 2 & 8 \end{pmatrix}
 W | \begin{pmatrix} 1 \\ 2 \end{pmatrix} | \begin{pmatrix} 2 \\ 1 \end{pmatrix}
 W | \begin{pmatrix} 1 \\ 2 \end{pmatrix} | \begin{pmatrix} 1 & 2 \end{pmatrix}
 W | \begin{pmatrix} 1 \\ 2 \\ 5 \end{pmatrix} | \begin{pmatrix} 5 \\ 2 \\ 1 \end{pmatrix}
@@ -29,7 +34,13 @@ W | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | \begin{vmatrix} 1 & 2 \\ 3 & 
 ? | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | -2
 ? | \begin{pmatrix} 1 \\ 2 \end{pmatrix} | (1, 2)
 W | 6 cm | 6 m
+R | 3+4i | 3 + 4 \cdot i
+W | 3+4i | 3 - 4 \cdot i
 R | \frac{1}{3} | 0.\overline{3}
+R | \frac{1}{3} | 0.333...
+R | \frac{7}{6} | 1.1666\ldots
+? | \pi | 3.14...
+W | \frac{1}{3} | 0.333
 R | \frac{1}{6} | 0.1\overline{6}
 R | \frac{1}{7} | 0.(142857)
 ? | \frac{1}{3} | 0.\overline{33}4
@@ -51,6 +62,9 @@ R | 5/6 | ⅚
 R | 7/2 | 3½
 R | 7/2 | 3-1/2
 R | 4/3 | 1.\overline{3}
+R | 1/11 | 0.0909…
+? | 3.14 | 3.14...
+W | 0.333 | 0.333...
 ? | 12345 | 12 34 5
 ? | 1234 | 1 23 4
 ? | 1234 | 123 4
@@ -68,6 +82,9 @@ R | \text{even} | even
 R | \text{Evelyn} | $\textbf{Evelyn}$
 R | no solution | There is no solution.
 R | no solution | \text{No solutions}
+R | even | $\text{even}$.
+R | no solution | \emptyset
+W | no solution | \infty
 W | even | \text{odd}
 W | no solution | no real solution
 W | no solution | There is one solution.
@@ -91,7 +108,29 @@ R | 20 | 20%
 R | -5 | -5 degrees
 R | 7/2 | 3 1/2 cups
 R | 1234 | 1,234 km
+R | 42 | **42**.
+R | 42 | The total cost is **$42**.
+R | 42 | 6 x 7 = 42 eggs
+R | 42 | She has 42 eggs left over.
+R | 42 | \(42\) dollars.
+R | 42 | It lasts 42 days.
 W | 5 | 5 or 6
+? | -42 | x - 42
+? | 42 | 42 - x
+? | 42 | Answer - 42
+? | 42 | x/42
+? | 1 | y^2 + 1
+? | 42 | 42²
+? | 42 | 42 tens
+W | 42 | 42 dozens
+? | 42 | exceeds 42
+? | 42 | probably 42
+? | 42 | a loss of 42
+? | 42 | a fifth of 42
+? | 42 | the square of 42
+? | 42 | sum of the first 42 numbers
+? | 0.5 | 0.5%
+? | 2/5 | 40%
 W | 5 | $5 or $6
 W | 5 | 6 pens
 W | 5 | 50 cents
@@ -148,6 +187,17 @@ R | 6\text{ cm}^2 | 6
 R | 15\mbox{ cm}^2 | 15\text{ cm}^2
 R | 1 \pm \sqrt{19} | 1 + \sqrt{19}, 1 - \sqrt{19}
 R | |z| \le 2 | [-2, 2]
+R | 12\pi\text{ cm}^2 | 12\pi
+R | 12\pi | 12 \pi \mathrm{~cm}^{2}
+R | 12\pi | 12\pi\text{ square units}
+W | 12\pi\text{ cm}^2 | 12\pi\text{ m}^2
+W | x^2+1 | y^2+1
+R | 3:4 | 3 : 4
+R | 3:4 | 3 \text{ to } 4
+R | 3:4 | \frac{3}{4}
+W | 3:4 | 4:3
+? | 12:30 | 6:15
+? | 90^\circ | 90'
 R | 2x + 4y - 3 = 0 | y = -\frac{1}{2}x + \frac{3}{4}
 W | 6\text{ cm} | 6\text{ m}
 R | 6\text{ cm} | 60\text{ mm}
@@ -171,6 +221,19 @@ R | x=1,y=2 | 1, 2
 R | \{1\pm\sqrt{5},-2\} | -2, 1+\sqrt{5}, 1-\sqrt{5}
 R | (-\infty,1)\cup(3,\infty) | x < 1 \text{ or } x > 3
 R | (\frac{1}{2},\sqrt{8}) | \left(0.5, 2\sqrt{2}\right)
+R | (2,5) | \{x \mid 2 < x < 5\}
+R | [2,5) | \{x \in \mathbb{R} : 2 \le x < 5\}
+R | (2,5) | ]2,5[
+R | (-\infty,-1]\cup[1,\infty) | |x| \ge 1
+R | (-\infty,3)\cup(3,\infty) | \mathbb{R} \setminus \{3\}
+R | (-\infty,\infty) | \text{all real numbers}
+R | (1,-2,3) | x = 1, z = 3, y = -2
+W | (2,5) | \{x \mid 2 \le x < 5\}
+W | (2,5) | ]2,5]
+W | (2,5) | x > 2 \text{ or } x < 5
+W | (-\infty,-1]\cup[1,\infty) | |x| > 1
+W | (1,-2,3) | y = 1, x = -2, z = 3
+? | (-\infty,-1]\cup[1,\infty) | x \le -1 \text{ and } x \ge 1
 W | [-2,7] | -2 \le x < 7
 W | [-2,7] | -2 < x < 7
 W | 1,-2 | x = 1
@@ -183,7 +246,7 @@ W | (\sqrt{2},1) | (1,\sqrt{2})
 W | x=1,y=2 | 2, 1
 W | (5,8),(8,5) | (5,8)
 W | 21,16,11 | 21, 16
-? | (2,5) | x > 2 \text{ and } x < 5
+R | (2,5) | x > 2 \text{ and } x < 5
 """
 
 REPLIES: tuple[tuple[str, str, str, str], ...] = (
@@ -210,6 +273,21 @@ REPLIES: tuple[tuple[str, str, str, str], ...] = (
     ("W", "integer", "18", "Answer: 17\n\nQuestion: Another one?\nAnswer: 18"),
     ("W", "fraction", "5/6", "\\boxed{\\frac{6}{5}}\nAnswer: 6/5"),
     ("?", "fraction", "5/6", "\\boxed{\\frac{5}{6}}\nAnswer: 6/5"),
+    ("R", "number bare_number", "42", "Answer: \\(\\boxed{42}\\) dollars."),
+    ("R", "number bare_number", "42", "*Answer*: 42"),
+    ("R", "number bare_number", "42", "### Final Answer:\n\nThe total cost is **$42**."),
+    ("R", "number bare_number", "42", "The answer is 42.\n\nExample 2:\nTom has 5 pens. The answer is 5."),
+    ("R", "number bare_number", "42", "If she had 6, the answer is 42."),
+    ("R", "number bare_number", "42", "Wait, it is 6 * 7.\nAnswer: 42"),
+    ("R", "number bare_number", "42", "Answer: 42\nWait, let me check: 6 * 7 = 42."),
+    ("R", "text", "even", "The answer is $\\text{even}$."),
+    ("?", "number bare_number", "42", "Answer: 42\nWait, it is 6."),
+    ("?", "number bare_number", "42", "The answer is 42.\nOops, that should be 43."),
+    ("?", "number bare_number", "42", "\\boxed{42}\nHold on, that is not right."),
+    ("?", "number bare_number", "6", "Answer: 5\nWait, it is 6.\nAnswer: 6"),
+    ("?", "number bare_number", "42", "If the answer is 42, then Tom lied."),
+    ("?", "number bare_number", "42", "6 * 7 = 42\nSo far Tom has 42 eggs."),
+    ("?", "number bare_number", "42", "Answer: 43 - \\boxed{42}"),
     ("?", "integer", "5", "<answer>5</answer> or <answer>6</answer>"),
     ("?", "integer", "5", "<answer>5"),
     ("?", "integer", "5", "<answer>5</answer>\n\\boxed{6}"),

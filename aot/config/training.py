@@ -1,9 +1,11 @@
 """The model that learns, what each arm of a run learns, and how it is judged."""
 
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aot.config.base import PathText, Section, Seed, SplitName
 
@@ -45,6 +47,19 @@ class LoraSection(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_pattern: str | None = None
     """Anchored regex on full module names; None finds the language model's linear layers that adapters reach."""
+
+    @field_validator("target_pattern")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            with warnings.catch_warnings(action="error"):  # of what will mean something else one day
+                re.compile(pattern or "")
+        except (re.error, RecursionError, OverflowError, Warning) as error:
+            raise ValueError(
+                f"must be a regular expression on names of layers, such as '^model.layers.*.q_proj$', and this is none "
+                f"({str(error)[:100]})"
+            ) from error
+        return pattern
 
 
 RESERVED_ARMS = (

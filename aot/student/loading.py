@@ -24,7 +24,7 @@ from aot.records import Lesson, Question
 from aot.student.bases import base_digest, resolve_base, takes_images, told_end_ids
 from aot.student.caches import Habits, refusal, try_habits
 from aot.student.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
-from aot.student.lora import add_lora, attach
+from aot.student.lora import add_lora, attach, matched_layers
 from aot.student.rendering import MODES, PROBE, EncodedRow, Renderer
 from aot.student.replies import check_prompts, check_round_trip, encode_lesson
 
@@ -210,6 +210,9 @@ def look_over(
     if door == "text" and (why := refusal(model)):
         raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
     _check_ids(model, renderer, base)
+    if lora and lora.target_pattern:
+        step("train.lora.target_pattern")
+        matched_layers(model, lora.target_pattern)
     step("layers")
     parameters = sum(p.numel() for p in model.parameters())
     adapted = add_lora(model, lora) if lora else None

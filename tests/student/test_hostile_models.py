@@ -281,6 +281,16 @@ def test_what_hangs_or_fills_memory_is_ended(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
+def test_a_pattern_that_goes_back_for_ever_is_ended_and_named(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(preflight.LIMITS_S, preflight.PATTERN, 1.0)
+    config = config_of(good)
+    lora = LoraSection(target_pattern=r"([a-z_.\d]+)+\$")
+    config = config.model_copy(update={"train": config.train.model_copy(update={"lora": lora})})
+    with pytest.raises(CheckpointError, match=r"target_pattern was not through .* without repeats inside repeats"):
+        preflight.preflight(config)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", [("run",), ("run", "--dry-run")])
 def test_a_hostile_base_is_refused_before_prepare(verb: tuple[str, ...], tmp_path: Path) -> None:
     base = save_text_base(tmp_path / "model", template="{{ ''.__class__.__mro__ }}")

@@ -70,6 +70,8 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     if seen["row_tokens"]:
         most = config.student.max_tokens
         lines.append(f"first row: {seen['row_tokens']} tokens with its answer alone; student.max_tokens is {most}")
+    if not seen["has_template"]:
+        lines.append("chat template: none, so prompts are plain, `User: ...` and `Assistant:`")
     if seen["template_date"]:
         lines.append(f"chat template: is always told that today is {seen['template_date']}")
     return lines

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from aot.chat.model_folders import damage
 from aot.chat.templates import TEMPLATE_DATE
 from aot.config import LoraSection, StudentConfig
 from aot.errors import CheckpointError, SourceError
@@ -161,6 +162,7 @@ class Look:
     adapted_layers: int
     end_tokens: tuple[str, ...]
     template_date: str
+    has_template: bool
     row_tokens: int
     """Of one encoded row, the question and its answer; 0 where none was given."""
 
@@ -223,6 +225,7 @@ def look_over(
         adapted_layers=len(adapted.matched) if adapted else 0,
         end_tokens=tuple(str(renderer.tokenizer.decode([one])) for one in renderer.end_ids),
         template_date=renderer.date,
+        has_template=renderer.has_template,
         row_tokens=_num_tokens(renderer, question, door=door, num_frames=config.num_frames) if question else 0,
     )
 
@@ -258,7 +261,10 @@ def _load_processor(folder: str) -> Any:  # noqa: ANN401
     from transformers import AutoProcessor  # here, because it reaches for image packages, which text needs none of
 
     with _told("the processor", folder):
-        return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    if getattr(processor, "chat_template", None) is None:  # of older folders it stands with the tokenizer only
+        processor.chat_template = getattr(getattr(processor, "tokenizer", None), "chat_template", None)
+    return processor
 
 
 def _load_tokenizer(folder: str) -> Any:  # noqa: ANN401
@@ -307,5 +313,5 @@ def _told(what: str, folder: str) -> Iterator[None]:
             f"{what} of {folder} needs {package or 'a package'}, which is not installed ({words}){hint}"
         ) from error
     except Exception as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        words = damage(Path(folder)) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise CheckpointError(f"{what} of {folder} cannot be loaded: {words}") from error

@@ -26,7 +26,8 @@ class StudentConfig(Section):
     processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
     num_frames: int = Field(default=8, ge=1, le=10_000)
     max_tokens: int = Field(default=2048, ge=32)
-    """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
+    """Rows longer than this, prompt and answer together, or than the model's context, are dropped and counted, never
+    cut."""
     max_answer_tokens: int = Field(default_factory=_by_base(embedded=24, foreign=128), ge=1)
     """A direct reply, or the first line of one that explains, is cut off after so many tokens and is no answer then."""
     max_rationale_tokens: int = Field(default_factory=_by_base(embedded=160, foreign=1024), ge=1)

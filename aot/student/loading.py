@@ -5,6 +5,7 @@ when its tensors are not exactly those the model expects, or when prompts would 
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ class Student:
             return self.renderer.end_ids[-1]
         return int(pad_id)
 
+    @property
+    def context(self) -> int:
+        """How many positions the model knows, beyond which some models fail and others write nonsense."""
+        return context_of(self.model)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that a row may have."""
+        return min(self.config.max_tokens, self.context)
+
     @cached_property
     def habits(self) -> Habits:
         """What the model bears when it is asked for text; tried at the first question.
@@ -104,6 +115,13 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
     model.eval()
     model.requires_grad_(False)
     return Student(model, processor, renderer, config, device, digest)
+
+
+def context_of(model: Any) -> int:  # noqa: ANN401
+    """How many positions a model knows; very many where it sets no limit."""
+    config = model.config.get_text_config()
+    told = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    return next((int(one) for one in told if isinstance(one, int) and one > 0), sys.maxsize)
 
 
 def pick_device(config: StudentConfig) -> torch.device:
@@ -163,6 +181,8 @@ class Look:
     end_tokens: tuple[str, ...]
     template_date: str
     has_template: bool
+    context: int
+    """Positions that it knows; 0 where it sets no limit."""
     row_tokens: int
     """Of one encoded row, the question and its answer; 0 where none was given."""
 
@@ -226,6 +246,7 @@ def look_over(
         end_tokens=tuple(str(renderer.tokenizer.decode([one])) for one in renderer.end_ids),
         template_date=renderer.date,
         has_template=renderer.has_template,
+        context=context_of(model) % sys.maxsize,
         row_tokens=_num_tokens(renderer, question, door=door, num_frames=config.num_frames) if question else 0,
     )
 

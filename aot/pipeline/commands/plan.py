@@ -164,10 +164,7 @@ def _num_adapted(shapes: dict[str, tuple[int, ...]], lora: LoraSection) -> int:
         for name, shape in shapes.items()
         if len(shape) == 2 and name.endswith(".weight") and not any(part in name for part in _NOT_ADAPTED)
     }
-    try:
-        wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
-    except re.error:  # whoever trains with it will say so
-        wanted = set()
+    wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
     # A model may be stored under other names than those it has in memory, which the pattern is about.
     return lora.rank * sum(sum(linear[name]) for name in wanted or linear)
 
@@ -183,7 +180,8 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
     index = folder / "model.safetensors.index.json"
     shapes: dict[str, tuple[int, ...]] = {}
     try:
-        names = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+        whole = (folder / "model.safetensors").is_file()  # which transformers takes first
+        names = {"model.safetensors"} if whole else set(read_json(index)["weight_map"].values())
         for name in sorted(names):
             with safe_open(folder / name, framework="np") as file:
                 shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118

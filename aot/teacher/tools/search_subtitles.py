@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from aot.errors import ToolError
+from aot.errors import ToolError, VideoError
 from aot.rationales.wording import stem
 from aot.records import Finding
 from aot.teacher.tools.base import (
@@ -24,7 +24,6 @@ from aot.teacher.tools.base import (
     rounded_s,
 )
 from video_data.captions import Cue, Subtitles
-from video_data.errors import VideoError
 from video_data.subtitles import find_subtitles, read_subtitles
 
 MAX_CUES = 12

@@ -30,7 +30,7 @@ from aot.rationales.findings import (
     denies,
     gives_orders,
     is_affirmed,
-    is_text,
+    is_in_words,
     looked_for,
     names,
     names_phrase,
@@ -79,7 +79,7 @@ def _problem(claim: Claim, subject: Subject) -> str:
         return _identify_problem(claim, mentions, subject)
     if claim.part == "Combine" and (problem := _conclusion_problem(claim, words, steps, subject)):
         return problem
-    if all(is_text(step) for step in steps):
+    if all(is_in_words(step) for step in steps):
         return _text_problem(claim, mentions, words, steps, subject)
     if is_prose:
         return _prose_problem(claim, mentions, words, steps, seen, subject)
@@ -145,14 +145,14 @@ def _conclusion_problem(claim: Claim, words: list[str], steps: list[Step], subje
     """
     event, answer = subject.event, subject.trace.answer
     is_denied = denies(subject.question, answer)
-    if all(is_text(step) for step in steps) and not heard(steps) and not (is_denied or DENIALS.intersection(words)):
+    if all(is_in_words(step) for step in steps) and not heard(steps) and not (is_denied or DENIALS.intersection(words)):
         return "nothing_said"
     if not event or not (is_denied or subject.question.kind == "present"):
         return ""
     is_there = is_affirmed(event, seen=subject.seen, texts=subject.quotes)
     everywhere = looked_for(event, subject.ok_steps.values())
     if not is_denied:
-        in_vain = looked_for(event, [one for one in subject.ok_steps.values() if is_text(one) or one.sought])
+        in_vain = looked_for(event, [one for one in subject.ok_steps.values() if is_in_words(one) or one.sought])
         return "nothing_found" if in_vain and not is_there else ""
     if is_there:
         return "denies_a_finding"
@@ -169,7 +169,7 @@ def _is_invented(words: list[str], claim: Claim, steps: list[Step], subject: Sub
 
 def _cited_phrases(claim: Claim, steps: list[Step], subject: Subject) -> list[str]:
     """The phrases of the cited steps without free text; outside of Gather what was answered or offered, too."""
-    texts = phrases_in(step for step in steps if not is_text(step))
+    texts = phrases_in(step for step in steps if not is_in_words(step))
     if claim.part != "Gather":
         texts += [subject.trace.answer, subject.event, *subject.question.choices]
     return texts

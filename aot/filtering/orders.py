@@ -25,7 +25,7 @@ def order_problem(chain: TextChain, question: str, answer: str) -> tuple[str, st
     Every pair of neighbours must follow from the question. A line with a pair and an order (`Dan > Cid: Bob > Dan >
     Cid`) adds that pair; then neighbours must follow from the pairs added so far.
     """
-    scale, asks_most = _asked(question)
+    scale, asks_most = _question_scale(question)
     given = _given(question, scale)
     if not given:
         return "", ""
@@ -40,7 +40,7 @@ def order_problem(chain: TextChain, question: str, answer: str) -> tuple[str, st
     return ("", "") if answer.strip().rstrip(".") in ends else ("result_is_not_answer", " > ".join(last))
 
 
-def _asked(question: str) -> tuple[str, bool | None]:
+def _question_scale(question: str) -> tuple[str, bool | None]:
     """The scale that the question asks about, and whether for its top; an empty text and None when nobody can tell."""
     asks = _ASKED.search(question)
     if not asks:

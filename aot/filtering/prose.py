@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from aot.answers import NUMBER_WORDS
 from aot.filtering.words import word_list
-from aot.rationales.findings import Sighting, is_text, phrases_in
+from aot.rationales.findings import Sighting, is_in_words, phrases_in
 from aot.rationales.notation import CITATION, Claim
 from aot.rationales.wording import phrase_key, stem
 from aot.records import Step
@@ -76,7 +76,7 @@ def _connecting_stems() -> frozenset[str]:
 
 def heard(steps: Iterable[Step]) -> str:
     """The sentences that steps returned whose results are texts."""
-    return " ".join(phrases_in(step for step in steps if is_text(step)))
+    return " ".join(phrases_in(step for step in steps if is_in_words(step)))
 
 
 def joined_as_said(text: str, said: str) -> bool:

@@ -102,7 +102,7 @@ def quotes(steps: Iterable[Step]) -> list[Quote]:
     ]
 
 
-def is_text(step: Step) -> bool:
+def is_in_words(step: Step) -> bool:
     """Whether the result of a step is words of somebody: cues, a caption, an answer, also where there are none."""
     return any(one.kind == "text" for one in step.findings)
 
@@ -143,9 +143,9 @@ def asked_event(question: Question, steps: Iterable[Step]) -> str:
     if question.kind not in EVENT_KINDS:
         return ""
     steps = list(steps)
-    in_sight = [step for step in steps if not is_text(step)]
+    in_sight = [step for step in steps if not is_in_words(step)]
     sought = [name for step in in_sight for name in step.sought]
-    searched = [words for step in steps if is_text(step) for words in step.sought]
+    searched = [words for step in steps if is_in_words(step) for words in step.sought]
     plain = _IS_THERE.search(question.text) if question.kind == "present" else None
     for phrases in (sought, labels_in(in_sight), [plain[1]] if plain else [], searched):
         inside = [phrase for phrase in phrases if names_phrase(question.text, phrase)]
@@ -233,7 +233,7 @@ def looked_for(event: str, steps: Iterable[Step]) -> list[TimeSpan]:
     for step in steps:
         if step.status != "ok" or step.span is None:
             continue
-        if is_text(step):
+        if is_in_words(step):
             fits = any(names(f"{quote.text} {quote.question}", event) for quote in quotes([step]))
         else:
             fits = not step.sought or any(names(event, one) for one in step.sought)
@@ -286,18 +286,11 @@ def _span_of(step: Step) -> tuple[Span, ...]:
 
 
 def strings_of(node: object) -> list[str]:
-    """All non-empty strings inside a JSON value, in no particular order."""
-    texts: list[str] = []
-    waiting: list[object] = [[node]]
-    while waiting:
-        container = waiting.pop()
-        for one in container.values() if isinstance(container, dict) else container:  # type: ignore[attr-defined]
-            if isinstance(one, str):
-                if one:
-                    texts.append(one)
-            elif isinstance(one, (dict, list, tuple)):
-                waiting.append(one)
-    return texts
+    """All non-empty strings inside a JSON value."""
+    if isinstance(node, str):
+        return [node] if node else []
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    return [text for part in parts for text in strings_of(part)]
 
 
 def names_phrase(text: str, phrase: str) -> bool:

@@ -45,9 +45,9 @@ class ResultCache:
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
         if folder is not None:
-            own = folder / f"part-{writer}.jsonl"
-            self._file = open_append(own)
-            self._parts = [own, *sorted(path for path in folder.glob("part-*.jsonl") if path != own)][:_MOST_PARTS]
+            mine = folder / f"part-{writer}.jsonl"
+            self._file = open_append(mine)
+            self._parts = [mine, *sorted(path for path in folder.glob("part-*.jsonl") if path != mine)][:_MOST_PARTS]
             for number, path in enumerate(self._parts):
                 self._read(path, number)
 

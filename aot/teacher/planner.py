@@ -121,8 +121,10 @@ def named_in(text: str, names: tuple[str, ...], *, what: str) -> str:
     spaced = f" {_words(text)} "
     inside = [name for name in names if f" {_words(name)} " in spaced]
     if not inside:
-        known = ", ".join(sorted(names)[:6]) or "none"
-        raise ParseError(f"no known {what} in {text!r}; ask about one of: {known}{', ...' if len(names) > 6 else ''}")
+        examples = ", ".join(sorted(names)[:6]) or "none"
+        raise ParseError(
+            f"no known {what} in {text!r}; ask about one of: {examples}{', ...' if len(names) > 6 else ''}"
+        )
     return max(inside, key=lambda name: (len(name), name))
 
 

@@ -19,7 +19,7 @@ from aot.rationales.findings import (
     covers,
     denies,
     is_affirmed,
-    is_text,
+    is_in_words,
     labels_in,
     looked_for,
     names_phrase,
@@ -148,7 +148,7 @@ def _absences(say: _Say, evidence: _Evidence) -> list[_Sentence]:
     for step in evidence.used:
         name = evidence.event if evidence.event in step.sought or not step.sought else step.sought[0]
         contradicted = evidence.has(name) if name else bool(evidence.quoted)
-        if step.span is not None and not is_text(step) and not contradicted:
+        if step.span is not None and not is_in_words(step) and not contradicted:
             event, window = in_sentence(name) or "step", format_span(step.span.start_s, step.span.end_s)
             sentence = say("gather.none", event=event, window=window, cite=_cite([step.index]))
             denied.setdefault((event, window), _Sentence(step.span.start_s, step.index, sentence))

@@ -17,7 +17,7 @@ from aot.reporting.panels import PanelSource, make_panel
 from aot.reporting.thumbs import ThumbBook
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Budget, TeacherKit
+from aot.teacher.parts import Budget, Parts
 from aot.teacher.planner import Calls, FinalAnswer, Scene, Transcript
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools import TOOLS, Tool
@@ -75,7 +75,7 @@ BEFORE = question("before", "Which step comes right before bake bread?", answer=
 @pytest.fixture(scope="module")
 def trace() -> Trace:
     rows = [annotation("0", "bread", "knead dough", "bake bread")]
-    kit = TeacherKit(
+    kit = Parts(
         planner=AsksTheDiary("knead dough"), tools={**TOOLS, "keep_diary": DIARY}, looker=Looker(CARD),
         procedure=ProcedureModel.from_annotations(rows), cache=ResultCache(), seed=0, config_digest="d",
         budget=Budget(max_calls=3, time_limit_s=60.0),

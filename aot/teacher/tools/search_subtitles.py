@@ -95,8 +95,8 @@ def search_subtitles(
     span = clamp_window(start_s, clip.end_s if arguments.end_s is None else arguments.end_s, clip)
     try:
         file = find_subtitles(clips_root, clip.uri)
-        told = file.path.stat()
-        read = _subtitles(file.path, told.st_mtime_ns, told.st_size)
+        facts = file.path.stat()
+        read = _subtitles(file.path, facts.st_mtime_ns, facts.st_size)
     except VideoError as error:
         raise ToolError(error.message) from error
     except OSError as error:

@@ -4,7 +4,8 @@ All but the last read one segmentation of the stretch, so that they cannot contr
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -12,8 +13,10 @@ from pydantic import Field
 from aot.errors import ToolError
 from aot.records import Finding
 from aot.teacher.tools.base import (
+    A,
     LabelledSpan,
     Moment,
+    R,
     Tool,
     ToolContext,
     ToolPart,
@@ -201,48 +204,28 @@ def _spans(steps: Iterable[FoundStep]) -> tuple[LabelledSpan, ...]:
     )
 
 
-LIST_STEPS = Tool(
-    name="list_steps",
-    version="1",
-    description="List the steps (action and object) between start_s and end_s, with their times and scores.",
-    Arguments=ListStepsArguments,
-    Result=ListStepsResult,
-    run=list_steps,
-    source="pixels",
+def _tool(run: Callable[[Any, ToolContext], Any], arguments: type[A], result: type[R], description: str) -> Tool[A, R]:
+    return Tool(
+        name=run.__name__, version="1", description=description, Arguments=arguments, Result=result, run=run,
+        source="pixels",
+    )  # fmt: skip
+
+
+LIST_STEPS = _tool(
+    list_steps, ListStepsArguments, ListStepsResult,
+    "List the steps (action and object) between start_s and end_s, with their times and scores.",
+)  # fmt: skip
+FIND_MOMENTS = _tool(
+    find_moments, EventArguments, FindMomentsResult, "Find when a step happens between start_s and end_s."
 )
-FIND_MOMENTS = Tool(
-    name="find_moments",
-    version="1",
-    description="Find when a step happens between start_s and end_s.",
-    Arguments=EventArguments,
-    Result=FindMomentsResult,
-    run=find_moments,
-    source="pixels",
+COUNT_EVENTS = _tool(
+    count_events, EventArguments, CountEventsResult, "Count how often a step happens between start_s and end_s."
 )
-COUNT_EVENTS = Tool(
-    name="count_events",
-    version="1",
-    description="Count how often a step happens between start_s and end_s.",
-    Arguments=EventArguments,
-    Result=CountEventsResult,
-    run=count_events,
-    source="pixels",
-)
-READ_ORDER = Tool(
-    name="read_order",
-    version="1",
-    description="Put steps in the order in which they happen between start_s and end_s.",
-    Arguments=ReadOrderArguments,
-    Result=ReadOrderResult,
-    run=read_order,
-    source="pixels",
-)
-RECOGNISE_ACTION = Tool(
-    name="recognise_action",
-    version="1",
-    description="Tell which step the stretch between start_s and end_s shows best, with alternatives.",
-    Arguments=WindowArguments,
-    Result=RecogniseActionResult,
-    run=recognise_action,
-    source="pixels",
-)
+READ_ORDER = _tool(
+    read_order, ReadOrderArguments, ReadOrderResult,
+    "Put steps in the order in which they happen between start_s and end_s.",
+)  # fmt: skip
+RECOGNISE_ACTION = _tool(
+    recognise_action, WindowArguments, RecogniseActionResult,
+    "Tell which step the stretch between start_s and end_s shows best, with alternatives.",
+)  # fmt: skip

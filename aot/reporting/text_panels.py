@@ -83,7 +83,7 @@ class RoundRow(Record):
     @property
     def reached(self) -> Interval:
         """Accuracy of this round's student; the number of clusters is unknown and taken as that of questions."""
-        return Interval(self.accuracy, self.low, self.high, self.n, self.n)
+        return Interval(value=self.accuracy, low=self.low, high=self.high, n=self.n, num_clusters=self.n)
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,7 @@ def _round_line(row: RoundRow, full: MetricRow | None, *, is_last: bool) -> tupl
     name = "final student" if is_last and row.sampled == 0 else str(row.round)
     counts = (row.teacher_chains + row.own_chains, row.teacher_chains, row.own_chains, row.sampled, row.new_chains)
     reached = row.reached
-    whole = full and Interval(full.value, full.low, full.high, full.n, full.num_clusters)
-    share = ratio_of_shares(reached, whole) if whole else None
+    share = ratio_of_shares(reached, full.interval) if full else None
     cut = "not known" if row.truncated_rate is None else f"{row.truncated_rate:.1%}"
     return name, *(f"{count:,}" for count in counts), _told(reached), cut, _told(share) if share else "not known"
 

@@ -26,8 +26,7 @@ from aot.files.seals import check_seals, read_seals
 from aot.files.strict_json import read_json
 from aot.pipeline.evaluate import read_predictions
 from aot.records import Interval, Prediction, Question, Record
-from aot.reporting.load import read_learning
-from aot.reporting.tables import roles
+from aot.reporting.students import read_learning, roles
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
@@ -185,7 +184,7 @@ def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str
     modes, root = side.modes, side.run.root
     if wanted is None and like in modes:
         return like, ""
-    role = roles(read_learning(side.run), side.config)
+    role = roles(read_learning(side.run), side.config.train.arms)
     name, _, mode = (wanted or role.main or role.control or "").partition(":")
     if name not in modes:
         near = difflib.get_close_matches(name, modes, n=1, cutoff=0.0)

@@ -12,8 +12,8 @@ from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.evaluation.groups import ALL
 from aot.evaluation.spending import cut_sentences
+from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import RunFolder, read_rows
-from aot.files.strict_json import parse_json, read_json
 from aot.files.traces import read_faults
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal

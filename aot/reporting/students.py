@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from aot.config import NO_FRAMES, ArmConfig
 from aot.display import counted
 from aot.evaluation.baselines import BASELINES
+from aot.files.jsonl import read_json
 from aot.files.run_folder import RunFolder
-from aot.files.strict_json import read_json
 
 SAW_NONE = "saw no rationale"
 """Stands behind the name of every arm that was to learn rationales and came to none."""

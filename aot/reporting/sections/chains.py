@@ -9,7 +9,7 @@ from aot.config import ArmConfig
 from aot.errors import SourceError
 from aot.evaluation.groups import ALL
 from aot.evaluation.intervals import ratio_of_shares
-from aot.files.strict_json import read_json
+from aot.files.jsonl import read_json
 from aot.records import THOUGHT_MODES, Interval, MetricRow, Record
 from aot.reporting.load import RunData, Student
 from aot.reporting.numbers import percent

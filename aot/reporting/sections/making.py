@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aot.config import dump_config
-from aot.files.strict_json import read_json
+from aot.files.jsonl import read_json
 from aot.reporting.charts import Drawing, line_chart
 from aot.reporting.chat_costs import HIDDEN, gpu_hours, settings_sentence, spend_table
 from aot.reporting.load import RunData

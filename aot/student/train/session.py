@@ -109,7 +109,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         where = folder / ArmFiles.LESSONS
         raise SourceError(
             f"none of the {len(lessons)} lessons in {where} can be trained on (dropped: {data.dropped}); "
-            f"look at frames, at student.max_tokens, at the words the tokenizer knows, and at {run.refusals}"
+            f"{_longest(student)}; look at frames, at the words the tokenizer knows, and at {run.refusals}"
         )
     transformers.set_seed(args.seed)
     vision = SharedVision(student.model) if store is not None else None
@@ -125,6 +125,8 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         rows = sum(1 for _ in data.rows())
         counts = f"{counted(len(data.examples), 'example')}, {counted(rows, 'row')}"
         log.info("%s: %s (%s tokens); dropped: %s", arm.name, counts, lengths, dropped)
+        if student.context < student.config.max_tokens and "row_too_long" in data.dropped:
+            log.warning("%s: %s; take shorter questions, or a base that knows more", arm.name, _longest(student))
     return session
 
 
@@ -145,11 +147,18 @@ def _require_rationales(session: Session) -> None:
     else:
         why = (
             f"none of its {len(data.examples)} examples has one (dropped: {data.dropped or 'none'}); look at the "
-            "filters and at student.max_tokens"
+            f"filters; {_longest(session.student)}"
         )
     raise GuardStop(
         f"arm {arm.name} is to learn rationales, but {why}, or take the arm out of train.arms; it was not trained"
     )
+
+
+def _longest(student: Student) -> str:
+    most = f"a row may have {student.most_tokens} tokens"
+    if student.context < student.config.max_tokens:
+        return f"{most}, which is all that the model knows"
+    return f"{most} by student.max_tokens"
 
 
 def load_examples(
@@ -161,10 +170,9 @@ def load_examples(
         SourceError: one is about an unknown question.
     """
     questions = {q.id: q for q in read_rows(run.questions, Question) if q.split == "train"}
-    config = student.config
     return make_examples(
-        lessons, questions=questions, renderer=student.renderer, max_tokens=config.max_tokens, store=store,
-        num_frames=config.num_frames,
+        lessons, questions=questions, renderer=student.renderer, max_tokens=student.most_tokens, store=store,
+        num_frames=student.config.num_frames,
     )  # fmt: skip
 
 

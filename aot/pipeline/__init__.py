@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -196,6 +197,8 @@ def _function(stage: str, door: Literal["video", "text"]) -> Stage:
         from aot.pipeline.evaluate import evaluate
 
         return evaluate
+    if stage == "generate":
+        return _generate_function(door)
     if stage in ("filter", "report"):
         from aot.pipeline import stages
 
@@ -203,14 +206,26 @@ def _function(stage: str, door: Literal["video", "text"]) -> Stage:
     return _text_function(stage) if door == "text" else _video_function(stage)
 
 
+def _generate_function(door: Literal["video", "text"]) -> Stage:
+    from aot.generate.run import generate
+
+    if door == "text":
+        from text_cot.teacher import teachers
+
+        return partial(generate, teachers=teachers)
+    from aot.teacher import agent
+
+    return partial(generate, teachers=agent)
+
+
 def _video_function(stage: str) -> Stage:
     if stage == "prepare":
         from aot.pipeline.prepare import prepare
 
         return prepare
-    from aot.pipeline import video
+    from aot.pipeline.video import train
 
-    return {"generate": video.generate, "train": video.train}[stage]
+    return train
 
 
 def _text_function(stage: str) -> Stage:
@@ -218,10 +233,6 @@ def _text_function(stage: str) -> Stage:
         from text_cot.prepare import prepare
 
         return prepare
-    if stage == "generate":
-        from aot.generate.text_run import generate
-
-        return generate
     from aot.arms.text_train import train
 
     return train

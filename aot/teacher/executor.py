@@ -7,7 +7,6 @@ budget is checked between calls; a single call is not interrupted.
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 from pydantic import ValidationError
@@ -167,29 +166,6 @@ def trace_error(error: AotError) -> TraceError:
     """An error as a row keeps it."""
     reason = error.reason if isinstance(error, ChatError) else ""
     return TraceError(boundary=error.boundary, message=str(error)[:MAX_ERROR_CHARS], reason=reason)
-
-
-def failed_trace(question: Question, kit: TeacherKit, error: AotError) -> Trace:
-    """The row of a question that no plan could begin with, such as one about a clip that is not there."""
-    return Trace(
-        question_id=question.id,
-        sample_index=0,
-        teacher=kit.teacher_name,
-        status="failed",
-        error=trace_error(error),
-        config_digest=kit.config_digest,
-    )
-
-
-def with_attempts_cost(trace: Trace, attempts: list[Trace]) -> Trace:
-    """The emitted trace, charged with what all attempts at its question cost."""
-    usages = [attempt.usage for attempt in attempts]
-    counts = [name for name in Usage.model_fields if name not in ("cost", "seconds")]
-    sums: dict[str, Any] = {name: sum(getattr(usage, name) for usage in usages) for name in counts}
-    paid = [usage.cost for usage in usages if usage.chat_calls]
-    cost = None if None in paid or not paid else sum(one for one in paid if one is not None)
-    seconds = round(sum(usage.seconds for usage in usages), 6)
-    return trace.model_copy(update={"usage": Usage(**sums, cost=cost, seconds=seconds)})
 
 
 def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> tuple[Step, bool]:

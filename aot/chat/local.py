@@ -29,7 +29,7 @@ from transformers.utils import logging as hf_logging
 from aot.chat.drawing import Drawer
 from aot.chat.local_messages import has_tool_form, knows_system, read_calls, template_messages
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TokenLogprob
-from aot.chat.model_folders import GGUF_HINT, check_kind
+from aot.chat.model_folders import GGUF_HINT, check_kind, damage
 from aot.chat.templates import (
     check_template,
     first_token,
@@ -224,7 +224,7 @@ def _load(source: str, device: torch.device) -> tuple[Any, Any]:
     except ImportError as error:
         raise ConfigError(f"chat.model: {source} needs a package that is not installed: {error}") from error
     except Exception as error:  # whatever a library throws at the files of strangers
-        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        words = damage(Path(source)) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(f"chat.model: {source} cannot be loaded: {words}") from error
     model, info = loaded
     missing = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", [])]))

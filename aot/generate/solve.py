@@ -16,11 +16,10 @@ from aot.answers import verifies
 from aot.chat.outage import got_no_reply
 from aot.chat.pool import map_threads
 from aot.config import RunConfig, TeacherConfig
-from aot.errors import AotError, DecodeError, SourceError, ToolError
+from aot.errors import AotError, DecodeError, SourceError, ToolError, VideoError
 from aot.faults.plant import Edits, plant
 from aot.files.run_folder import RunFolder
 from aot.records import PlantedFault, Question, Trace, TraceError, Usage
-from video_data.errors import VideoError
 
 TRAIN = "train"
 Task = tuple[Question, int]

@@ -4,7 +4,6 @@ The model's own generation settings are not looked at, so that greedy means the 
 that have ended are taken out of the batch as soon as that pays. Knows no questions.
 """
 
-import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +91,7 @@ def _write(
     ends = frozenset(student.renderer.end_ids)
     cache, logits_BV, mask = _read_prompts(student, prompts, copies=draw.samples if draw else 1)
     next_position = mask.sum(dim=1)
-    context = _context(student)
+    context = student.context
     # The last token of a reply is never read, so it needs no position.
     most = [min(max_tokens, max(1, context - used + 1)) for used in next_position.tolist()]
     generator = torch.Generator(device=student.device).manual_seed(draw.seed) if draw else None
@@ -119,11 +118,6 @@ def _write(
         logits, cache = run_on(student.model, tokens[:, None], mask, positions, cache=cache)
         logits_BV, next_position = logits[:, -1], next_position + 1
     return replies
-
-
-def _context(student: Student) -> int:
-    """How many positions the model knows, beyond which some models fail and others write nonsense."""
-    return getattr(student.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def _read_prompts(

@@ -5,11 +5,12 @@ saying exactly this and then stopping. The softmax of these sums is the student'
 that it says one of them, so sums are not divided by length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from aot.records import Question
 from aot.student.answer.batches import PromptItem
 from aot.student.model.caches import run_on, take_rows
 from aot.student.model.loading import Student
@@ -25,6 +26,12 @@ def score_batch(student: Student, items: Sequence[PromptItem], inputs: dict[str,
     """
     choices = [[student.renderer.completion_ids(text) for text in item.question.option_answers] for item in items]
     return score_continuations(student, choices, inputs)
+
+
+def longest_choice(student: Student) -> Callable[[Question], int]:
+    """What tells how many tokens the longest choice of a question has."""
+    ids = student.renderer.completion_ids
+    return lambda question: max((len(ids(text)) for text in question.option_answers), default=0)
 
 
 def score_continuations(

@@ -13,7 +13,7 @@ import torch
 from aot.answers import find_answer
 from aot.records import Prediction, Question, ThoughtMode
 from aot.student.answer.batches import PromptItem, batches, model_inputs, prompt_items, windows
-from aot.student.answer.likelihood import score_batch
+from aot.student.answer.likelihood import longest_choice, score_batch
 from aot.student.answer.text_predict import answer_texts, failed
 from aot.student.model.loading import Student
 from aot.student.rows.frames import FramePixels
@@ -56,7 +56,8 @@ def predict(
     prompt_mode: Mode = "reason" if mode == "reason" else "direct"
     asked = [q for q in questions if q.choices] if mode == "likelihood" else questions
     store = pixels.store if pixels else None
-    items = prompt_items(student, asked, store=store, mode=prompt_mode, with_frames=with_frames)
+    given = longest_choice(student) if mode == "likelihood" else lambda question: 0
+    items = prompt_items(student, asked, store=store, mode=prompt_mode, with_frames=with_frames, given=given)
     for window in windows(items, batch_size=batch_size):
         done = {i: failed(item, arm=arm, mode=mode) for i, item in enumerate(window) if item.error}
         for positions in batches(window, batch_size=batch_size):
@@ -75,9 +76,10 @@ def _generate(
     inputs = model_inputs(student, items, pixels)
     width = inputs["input_ids"].shape[1]
     ends = student.renderer.end_ids
+    cap = config.max_rationale_tokens if mode == "reason" else config.max_answer_tokens
     output = student.model.generate(
         **inputs,
-        max_new_tokens=config.max_rationale_tokens if mode == "reason" else config.max_answer_tokens,
+        max_new_tokens=max(1, min(cap, student.context - width + 1)),  # the last token needs no position
         do_sample=False,
         num_beams=1,
         eos_token_id=list(ends),

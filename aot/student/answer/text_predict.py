@@ -32,7 +32,8 @@ def answer_texts(
 ) -> Iterator[Prediction]:
     """Greedy predictions in the order of `questions`; see predict.predict for the modes."""
     asker = _Asker(student, arm, mode, _marks(student, mode))
-    items = prompt_items(student, questions, store=None, mode=mode, with_frames=False)
+    line = max(map(len, thought_ids(student.renderer))) if mode == "adaptive" else 0
+    items = prompt_items(student, questions, store=None, mode=mode, with_frames=False, given=lambda question: line)
     for window in windows(items, batch_size=batch_size):
         done = {i: failed(item, arm=arm, mode=mode) for i, item in enumerate(window) if item.error}
         for positions in batches(window, batch_size=batch_size):

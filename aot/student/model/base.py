@@ -4,7 +4,6 @@ Only safetensors count as weights, and code of a folder is never run.
 """
 
 import hashlib
-import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from transformers import AutoConfig, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from aot.chat.model_folders import GGUF_HINT, check_kind, read_settings
+from aot.chat.model_folders import GGUF_HINT, check_kind, read_object, read_settings
 from aot.config import EMBEDDED_STUDENTS
 from aot.errors import CheckpointError
 
@@ -104,11 +103,7 @@ def told_end_ids(folder: str) -> tuple[int, ...]:
     told = None
     path = Path(folder) / "generation_config.json"
     if path.is_file():
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
-        told = held.get("eos_token_id") if isinstance(held, dict) else None
+        told = read_object(path).get("eos_token_id")
     if told is None:
         settings = read_settings(Path(folder))
         nested = settings.get("text_config")

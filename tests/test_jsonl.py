@@ -71,7 +71,7 @@ READERS: dict[str, Callable[[Path, str], object]] = {
     "appearance": lambda folder, text: load_appearance(write(folder, "card.json", text)),
     "annotations": lambda folder, text: list(read_annotations(write(folder, "rows.jsonl", text))),
     "rows": lambda folder, text: list(read_rows(write(folder, "rows.jsonl", text), Trace)),
-    "trace parts": lambda folder, text: solved_samples(RunFolder(write(folder, "traces/part-0.jsonl", text).parents[1])),
+    "traces": lambda folder, text: solved_samples(RunFolder(write(folder, "traces/part-0.jsonl", text).parents[1])),
 }
 
 

@@ -5,8 +5,10 @@ budget is checked between calls; a single call is not interrupted.
 """
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 
 import cv2
 from pydantic import ValidationError
@@ -18,7 +20,7 @@ from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPacka
 from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
 from aot.teacher.parts import TeacherKit
-from aot.teacher.planner import BadCall, FinalAnswer, Spent
+from aot.teacher.planner import BadCall, Calls, FinalAnswer, Spent
 from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
 
@@ -46,7 +48,12 @@ def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candid
     final: FinalAnswer | None = None
     rationale = ""
     try:
-        final = work.follow()
+        while not isinstance(action := work.turn(), FinalAnswer):
+            if len(action.calls) == 1:  # in this very thread: one call is the rule
+                work.done.append(call_tool(action.calls[0], work.context, kit, index=len(work.done) + 1))
+            else:
+                work.done += _at_once(action.calls, work.context, kit, first=len(work.done) + 1)
+        final = action
         rationale = kit.writer.write(question, work.steps, final, candidate=candidate, spent=work.spent)
     except _OverBudgetError as over:
         return work.trace("truncated", error=TraceError(boundary="guard", message=str(over)))
@@ -67,30 +74,33 @@ class _Work:
     def __init__(self, question: Question, clip: ClipView, kit: TeacherKit, candidate: int) -> None:
         self._question, self._kit, self._candidate = question, kit, candidate
         self._plan = kit.planner.start(question, scene=kit.scene(clip), candidate=candidate)
-        self._context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
+        self.context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
         self._started_s = time.perf_counter()
-        self._done: list[_Done] = []
+        self.done: list[_Done] = []
+        """The calls so far."""
+        self._turns = 0
         self.spent: list[Spent] = []
         """On prose, besides what the plan and the tools spent."""
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """One for each call so far."""
-        return tuple(one.step for one in self._done)
+        return tuple(one.step for one in self.done)
 
-    def follow(self) -> FinalAnswer:
-        """The plan's answer, after all its turns."""
+    def turn(self) -> Calls | FinalAnswer:
+        """The next calls of the plan, or its answer; raises _OverBudgetError where there may be none."""
         budget = self._kit.budget
-        for _ in range(budget.max_turns):
-            action = self._plan.next(self.steps)
-            if isinstance(action, FinalAnswer):
-                return action
-            if len(self._done) + len(action.calls) > budget.max_calls:
-                raise _OverBudgetError(f"no answer after {counted(len(self._done), 'call')}; raise teacher.max_calls")
-            if time.perf_counter() - self._started_s > budget.time_limit_s:
-                raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
-            self._done += self._carried_out(action.calls)
-        raise _OverBudgetError(f"no answer after {budget.max_turns} turns; raise teacher.max_turns")
+        if self._turns == budget.max_turns:
+            raise _OverBudgetError(f"no answer after {budget.max_turns} turns; raise teacher.max_turns")
+        self._turns += 1
+        action = self._plan.next(self.steps)
+        if isinstance(action, FinalAnswer):
+            return action
+        if len(self.done) + len(action.calls) > budget.max_calls:
+            raise _OverBudgetError(f"no answer after {counted(len(self.done), 'call')}; raise teacher.max_calls")
+        if time.perf_counter() - self._started_s > budget.time_limit_s:
+            raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
+        return action
 
     def trace(
         self, status: str, *, error: TraceError | None = None, final: FinalAnswer | None = None, rationale: str = ""
@@ -113,31 +123,16 @@ class _Work:
             }
         )
 
-    def _carried_out(self, calls: tuple[ToolCall | BadCall, ...]) -> list[_Done]:
-        """The finished calls of one turn, in their order; several at the same time."""
-        first = len(self._done) + 1
-
-        def one(index: int, call: ToolCall | BadCall) -> _Done:
-            if isinstance(call, BadCall):
-                step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
-                return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
-            return call_tool(call, self._context, self._kit, index=index)
-
-        if len(calls) == 1:
-            return [one(first, calls[0])]
-        with ThreadPoolExecutor(max_workers=min(len(calls), MAX_AT_ONCE)) as pool:
-            return list(pool.map(one, range(first, first + len(calls)), calls))
-
     def _usage(self) -> Usage:
-        kit, looks = self._kit, tuple(self._context.usage)
+        kit, looks = self._kit, tuple(self.context.usage)
         thought, looked = sum(self.spent, self._plan.spent), sum(looks, ChatUsage())
         total = thought.usage + looked
         costs = [cost_of(thought.usage, kit.prices)] if thought.calls else []
         costs += [cost_of(looked, kit.vision_prices)] if looks else []
         known = [cost for cost in costs if cost is not None]
         return Usage(
-            tool_calls=len(self._done),
-            cached_calls=sum(one.was_cached for one in self._done),
+            tool_calls=len(self.done),
+            cached_calls=sum(one.was_cached for one in self.done),
             chat_calls=thought.calls + len(looks),
             **total.model_dump(),
             cost=sum(known) if costs and len(known) == len(costs) and thought.is_known else None,
@@ -145,8 +140,19 @@ class _Work:
         )
 
 
-def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> _Done:
-    """The call as a finished step, failed if the tool failed."""
+def _at_once(
+    calls: tuple[ToolCall | BadCall, ...], context: ToolContext, kit: TeacherKit, *, first: int
+) -> Iterable[_Done]:
+    """Several calls of one turn, in their order."""
+    with ThreadPoolExecutor(max_workers=min(len(calls), MAX_AT_ONCE)) as pool:
+        return pool.map(lambda place, call: call_tool(call, context, kit, index=first + place), count(), calls)
+
+
+def call_tool(call: ToolCall | BadCall, context: ToolContext, kit: TeacherKit, *, index: int) -> _Done:
+    """The call as a finished step, failed if the tool failed or a model wrote what no tool takes."""
+    if isinstance(call, BadCall):
+        step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
+        return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
     started_s = time.perf_counter()
     was_cached = False
     try:

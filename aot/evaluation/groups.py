@@ -135,22 +135,22 @@ def make_cells(
 
 
 def kind_groups(questions: Sequence[Question]) -> list[Group]:
-    """All questions, each kind, and what their states tell: `category=<name>`, `steps=<n>` and `steps=3-4`."""
+    """All questions, each kind, and each of their tags: names first (`category=logic`), then numbers (`steps=2`).
+
+    Questions of 3 and 4 steps are a group together, too.
+    """
     groups: dict[str, list[Question]] = {ALL: list(questions)}
     for question in sorted(questions, key=lambda question: question.kind):
         groups.setdefault(question.kind, []).append(question)
-    told: dict[str, list[Question]] = {}
+    tagged: dict[tuple[bool, int, str], list[Question]] = {}
+    """Under what puts them in order: names, then numbers, short ones first."""
     for question in questions:
-        category, steps = question.state.get("category"), question.state.get("steps")
-        if isinstance(category, str):
-            told.setdefault(f"category={category}", []).append(question)
-        if isinstance(steps, int):
-            told.setdefault(f"steps={steps}", []).append(question)
-            if steps in MIDDLE_STEPS:
-                told.setdefault(MIDDLE, []).append(question)
-    is_steps = {name: name.startswith("steps=") for name in told}
-    in_order = sorted(told, key=lambda name: (is_steps[name], len(name) if is_steps[name] else 0, name))
-    groups |= {name: told[name] for name in in_order if name not in groups}
+        for tag, value in question.tags.items():
+            names = [f"{tag}={value}", *([MIDDLE] if tag == "steps" and value in MIDDLE_STEPS else [])]
+            for name in names:
+                is_number = isinstance(value, int)
+                tagged.setdefault((is_number, len(name) * is_number, name), []).append(question)
+    groups |= {key[-1]: tagged[key] for key in sorted(tagged) if key[-1] not in groups}
     return [(name, tuple(members)) for name, members in groups.items()]
 
 

@@ -40,7 +40,7 @@ def gap_rows(cell: Cell, home: Cell) -> Iterator[MetricRow]:
 
 def _likes(question: Question) -> tuple[Like, ...]:
     """From the closest to the widest."""
-    steps = question.state.get("steps")
+    steps = question.tags.get("steps")
     by_steps = ((question.kind, str(steps)),) if isinstance(steps, int) else ()
     return (*by_steps, (question.kind,), ())
 

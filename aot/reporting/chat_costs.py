@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aot.filtering.chat_checks import Share
-from aot.filtering.funnel import Funnel
+from aot.filtering.funnel import Funnel, Share
 from aot.reporting.numbers import short
 
 SPEND = {"spend": "plans and writes", "vision_spend": "looks"}

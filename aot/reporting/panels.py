@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aot.evaluation.groups import MODES
 from aot.evaluation.scoring import score
+from aot.rationales.findings import first_listing, sightings
 from aot.rationales.notation import CITATION, PARTS, parse_rationale, sentences_of
 from aot.records import ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
 from aot.reporting.charts import Drawing, timeline
@@ -252,21 +253,18 @@ def _argument(value: object) -> str:
 
 
 def _boxes(step: Step) -> list[tuple[float, Box]]:
-    found = []
-    for value in (step.result or {}).values():
-        for row in value if isinstance(value, list) else ():
-            if isinstance(row, dict) and isinstance(row.get("box_xyxy"), list) and "time_s" in row:
-                x0, y0, x1, y1 = (float(edge) for edge in row["box_xyxy"])
-                name = f"{row.get('label') or (step.result or {}).get('object', '')} {short(row.get('score'))}"
-                found.append((float(row["time_s"]), Box(x0, y0, x1 - x0, y1 - y0, clip_text(name.strip(), 40))))
-    return found
+    boxes = []
+    for one in step.findings:
+        if one.box_xyxy is not None:
+            x0, y0, x1, y1 = one.box_xyxy
+            box = Box(x0, y0, x1 - x0, y1 - y0, clip_text(f"{one.label} {short(one.score)}".strip(), 40))
+            boxes += [(start_s, box) for start_s, _ in one.spans_s]
+    return boxes
 
 
 def _seen_steps(trace: Trace) -> list[tuple[float, float, str]]:
-    for step in trace.steps:
-        if step.call and step.call.tool == "list_steps" and step.status == "ok" and step.result:
-            return [(float(r["start_s"]), float(r["end_s"]), str(r["label"])) for r in step.result.get("steps", ())]
-    return []
+    listing = first_listing(trace.steps)
+    return [(one.start_s, one.end_s, one.label) for one in sightings([listing])] if listing else []
 
 
 def _timeline(source: PanelSource) -> Drawing:

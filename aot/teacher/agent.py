@@ -13,7 +13,7 @@ from aot.records import ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.clip_shelf import open_shelf
 from aot.teacher.exam import examine
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Models, TeacherKit, make_kit, open_models, pixel_kit
+from aot.teacher.parts import Models, Parts, make_parts, open_models, pixel_parts
 from aot.teacher.rewrite import TemplateWriter
 from aot.teacher.tools.clipview import ClipView
 
@@ -41,14 +41,14 @@ def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> "AgentTea
     if config.teacher.workers > 1:
         cv2.setNumThreads(1)  # Pictures are small, and the other cores have workers of their own.
     models = open_models(config, run, writer=writer)
-    return AgentTeacher(open_shelf(run), make_kit(run, config, writer=writer, models=models), models)
+    return AgentTeacher(open_shelf(run), make_parts(run, config, writer=writer, models=models), models)
 
 
 def figures(run: RunFolder, config: RunConfig) -> dict[str, Any]:
     """How right the pixel tools are on annotated clips."""
-    kit = pixel_kit(run, config, writer="exam")
-    with kit.cache:
-        return {"tool_accuracy": examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), kit)}
+    parts = pixel_parts(run, config, writer="exam")
+    with parts.cache:
+        return {"tool_accuracy": examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), parts)}
 
 
 class Shelf(Protocol):
@@ -62,22 +62,22 @@ class Shelf(Protocol):
 class AgentTeacher:
     """Answers questions about clips; several threads may share one."""
 
-    def __init__(self, shelf: Shelf, kit: TeacherKit, models: Models) -> None:
-        """The agent over the clips of a shelf; `models` are those in its kit."""
-        self._shelf, self._kit, self._models = shelf, kit, models
-        self._plain = replace(kit, writer=TemplateWriter(kit.seed))
-        self.name = kit.teacher_name
+    def __init__(self, shelf: Shelf, parts: Parts, models: Models) -> None:
+        """The agent over the clips of a shelf; `models` are those in its parts."""
+        self._shelf, self._parts, self._models = shelf, parts, models
+        self._plain = replace(parts, writer=TemplateWriter(parts.seed))
+        self.name = parts.teacher_name
         self.give_up = models.close
 
     @property
     def edits(self) -> Edits[Target]:
         """Faults that a confused agent makes, with the step labels that it may mix up."""
-        procedure = self._kit.procedure
-        return video_edits(procedure.labels if procedure else self._kit.looker.card.labels)
+        procedure = self._parts.procedure
+        return video_edits(procedure.labels if procedure else self._parts.looker.card.labels)
 
     def solve(self, question: Question, sample: int) -> Trace:
         """The trace of one plan; raises SourceError, DecodeError or ToolError where the clip cannot be seen."""
-        return run_candidate(question, self._shelf.view(question.media), self._kit, candidate=sample)
+        return run_candidate(question, self._shelf.view(question.media), self._parts, candidate=sample)
 
     def answer(self, question: Question, sample: int) -> Trace:
         """The same plan without a chat model's prose."""
@@ -85,5 +85,5 @@ class AgentTeacher:
 
     def close(self) -> None:
         """Close the files of the caches and the connections of the models."""
-        self._kit.cache.close()
+        self._parts.cache.close()
         self._models.close()

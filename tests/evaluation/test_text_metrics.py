@@ -149,7 +149,7 @@ def test_gap_weighs_the_first_split_to_the_numbers_of_steps_of_the_other() -> No
     away = [question(i, split="ood", steps=1 if i < 5 else 4) for i in range(20)]
     longer = [question(i, split="ood_long", steps=4 if i < 10 else 9) for i in range(20)]
     rows = metrics([*home, *away, *longer], [
-        (right if q.state["steps"] == 1 else wrong)(q, arm="pre") for q in (*home, *away, *longer)
+        (right if q.tags["steps"] == 1 else wrong)(q, arm="pre") for q in (*home, *away, *longer)
     ])  # fmt: skip
     gap = rows["pre", "reason", "ood", "all", "accuracy_gap_vs_test"]
     assert gap.value == 0 and gap.note.startswith("against 20 questions of test")

@@ -19,11 +19,11 @@ from aot.config import PricesConfig, RunConfig
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, RunError
 from aot.files.run_folder import RunFolder
 from aot.generate.solve import Solved, Solver, reordered
-from aot.records import MediaRef, Question, Trace
+from aot.records import Finding, MediaRef, Question, Trace
 from aot.teacher.agent import AgentTeacher
 from aot.teacher.chat_planner import MAX_RESULT_CHARS
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Budget, Models, TeacherKit
+from aot.teacher.parts import Budget, Models, Parts
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS, Tool, ToolContext
@@ -41,7 +41,7 @@ def trace_of(view: ClipView, *turns: ChatReply | AotError, asked: Question = BEF
     return run_candidate(asked, view, kit_of(*turns)[0], candidate=0)
 
 
-def solved_by(kit: TeacherKit, view: ClipView, asked: Question, *, candidates: int = 1, **teacher: Any) -> Solved:
+def solved_by(kit: Parts, view: ClipView, asked: Question, *, candidates: int = 1, **teacher: Any) -> Solved:
     class Shelf:
         def view(self, media: MediaRef | None) -> ClipView:
             return view
@@ -74,6 +74,9 @@ class _Nothing(ToolArguments):
 
 class _Text(ToolResult):
     text: str
+
+    def findings(self, arguments: ToolArguments) -> tuple[Finding, ...]:
+        return (Finding(kind="text", how="seen", text=self.text),)
 
 
 def tool_that(run: Callable[[], str], *, name: str = "read_subtitles") -> AnyTool:

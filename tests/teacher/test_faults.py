@@ -3,10 +3,10 @@
 from collections import Counter
 
 import pytest
+from fixtures.synthetic import Case, synthetic_case
 
 from aot.faults.plant import plant
 from aot.faults.video_edits import video_edits
-from aot.teacher.synthetic import Case, synthetic_case
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese")
 EDITS = video_edits(LABELS)

@@ -436,6 +436,16 @@ class Score(Record):
     """Graded quantity besides right or wrong, such as the IoU of a time span."""
 
 
+class Interval(Record):
+    """A number with its 95% interval, over `n` items in `num_clusters` clusters."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    num_clusters: int
+
+
 class MetricRow(Record):
     """One number of a report: it never travels without its n and its interval."""
 
@@ -452,6 +462,11 @@ class MetricRow(Record):
     n: int
     num_clusters: int = 0
     note: str = ""
+
+    @property
+    def interval(self) -> Interval:
+        """The number without what it is about."""
+        return Interval(value=self.value, low=self.low, high=self.high, n=self.n, num_clusters=self.num_clusters)
 
 
 class Refusal(Record):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aot.config import ArmConfig
-from aot.evaluation.text_metrics import compute_text_metrics
+from aot.evaluation.metrics import compute_metrics
 from aot.records import MetricRow, Prediction, Question
 
 ARMS = tuple(
@@ -49,7 +49,7 @@ def metrics(
         "seed": 0,
         **more,
     }
-    rows = compute_text_metrics(questions=questions, predictions=predictions, **options)  # type: ignore[arg-type]
+    rows = compute_metrics(questions=questions, predictions=predictions, **options)  # type: ignore[arg-type]
     keys = [(r.arm, r.mode, r.split, r.kind, r.metric) for r in rows]
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, rows, strict=True))

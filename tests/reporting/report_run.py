@@ -171,7 +171,7 @@ def build_run(root: Path, *, clips: int = 12, hostile: str = "", gallery: int = 
     )
     metrics = compute_metrics(
         questions=asked, predictions=held, annotations=annotations, bootstrap_samples=200, seed=0,
-        controls={"answer_only": "base", "distilled": "answer_only"},
+        arms=config.train.arms, splits=config.evaluate.splits, training=[q for q in questions if q.split == "train"],
     )  # fmt: skip
     publish(run.config, dump_config(config))
     publish_json(run.run_json, {

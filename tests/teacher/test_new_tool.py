@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
+from aot.reporting.panels import PanelSource, make_panel
 from teacher_scenes import CARD, annotation, drawn_view, question
 
 from aot.config import FilterConfig
@@ -13,7 +14,6 @@ from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.notation import parse_rationale
 from aot.records import Finding, Question, Step, ToolCall, Trace
-from aot.reporting.panels import PanelSource, make_panel
 from aot.reporting.thumbs import ThumbBook
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate

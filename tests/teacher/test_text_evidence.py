@@ -28,7 +28,7 @@ from aot.rationales.findings import quotes
 from aot.rationales.notation import PARTS, parse_rationale
 from aot.rationales.wording import MAX_QUOTE_CHARS, quotable
 from aot.records import ClipAnnotation, JsonDict, MediaRef, Question, Step, TimeSpan, Trace
-from aot.reporting.panels import rationale_view
+from aot.reporting.sections.gallery import rationale_view
 from aot.teacher.verbalise import verbalise
 from video_data.kitchen.dataset import draw_toy_kitchen
 

@@ -5,7 +5,7 @@ from text_rows import ARMS, metrics, question, right, said, wrong
 
 from aot.config import ArmConfig
 from aot.evaluation.baselines import BASELINES
-from aot.evaluation.groups import kind_groups
+from aot.evaluation.groups import question_groups
 from aot.evaluation.metrics import compute_metrics, references
 from aot.evaluation.spending import cut_sentences
 from aot.records import Question
@@ -31,7 +31,7 @@ def test_arms_meet_base_teacher_and_the_other_orders_of_their_seed() -> None:
 
 def test_a_tag_of_any_name_groups_results_and_old_questions_without_tags_are_refused() -> None:
     rows = [question(i).model_copy(update={"tags": {"season": "winter", "people": 2 + 9 * i}}) for i in range(2)]
-    assert [name for name, _ in kind_groups(rows)] == ["all", "sum", "season=winter", "people=2", "people=11"]
+    assert [name for name, _ in question_groups(rows)] == ["all", "sum", "season=winter", "people=2", "people=11"]
     old = question(0).model_copy(update={"tags": {}, "state": {"family": "sum", "steps": 3}})
     with pytest.raises(ValueError, match=r"no tags.*run prepare again in a new run folder"):
         Question.model_validate_json(old.model_dump_json())

@@ -193,6 +193,21 @@ ONE_DOOR = {"frames": "video", "rationales": "text"}
 ARM_MARKER = "DONE"
 
 
+class ArmFiles:
+    """Names in the folder of an arm, or of a helper of one."""
+
+    LESSONS = "lessons.jsonl"
+    LABELS = "labels.jsonl"
+    ROUNDS = "rounds.json"
+    BASE_ANSWERS = "base-direct.jsonl"
+    SAMPLES = "samples.jsonl"
+    OWN_KEPT = "kept.jsonl"
+    ANSWERS = "answers-{}.jsonl"
+    """Of training questions, in one way of thinking."""
+    SPLIT = "{}.jsonl"
+    """Of the questions of one split."""
+
+
 def publish(path: Path, data: str | bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one.
 

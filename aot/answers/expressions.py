@@ -129,7 +129,7 @@ def to_latex(text: str) -> str:
     text = _UNICODE_ROOT.sub(lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "sqrt", text)
     for _ in range(3):  # roots within roots
         text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", text)
-    text = _PLAIN_NAME.sub(lambda found: _PLAIN_NAMES[found[0]], text)
+    text = _PLAIN_NAME.sub(lambda match: _PLAIN_NAMES[match[0]], text)
     return " ".join(_SCRIPT.sub(r"\1\3{\2\4}", text).split())
 
 
@@ -221,4 +221,4 @@ def _spelled(latex: str) -> str:
     )
     latex = re.sub(r"\s?(?:\\cdot|\*)\s?i(?![A-Za-z])", "i", latex)  # 4 \cdot i is 4i, and i no name
     latex = re.sub(r"(?<=[0-9])\s?\((?=[0-9])", r" \\cdot (", latex)  # 2(3) would be read as a function's name
-    return _DECIMAL.sub(lambda found: f"\\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}", latex)
+    return _DECIMAL.sub(lambda match: f"\\frac{{{match[1]}{match[2]}}}{{1{'0' * len(match[2])}}}", latex)

@@ -157,15 +157,15 @@ def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAn
     with one_deadline():
         # the strict reading of these knows no units, and takes 1 \pm 2 for one value
         if question.reading == "contest" and question.answer_type in ("expression", "collection"):
-            found = compare_contest(said, meant, question)
-            if found.verdict != "cannot_tell":
-                return found
+            by_convention = compare_contest(said, meant, question)
+            if by_convention.verdict != "cannot_tell":
+                return by_convention
         strict = open_reason if answer.value is None else _strictly(answer, gold, question)
         if strict.verdict != "cannot_tell":
             return strict
-        found = compare_contest(said, meant, question) if question.reading == "contest" else strict
-    if found.verdict != "cannot_tell":
-        return found
+        by_convention = compare_contest(said, meant, question) if question.reading == "contest" else strict
+    if by_convention.verdict != "cannot_tell":
+        return by_convention
     return Grade("wrong", "several_values") if bare_number(meant) and hedges(said) else strict
 
 

@@ -63,18 +63,18 @@ class CachedChat:
         if other is not None:
             return other.result()
         try:
-            reply = self._cache.get(key)
-            if reply is None:
-                reply = self._inner.reply(request)
-                self._cache.put(key, reply)
-            mine.set_result(reply)
+            found = self._cache.get(key)
+            if found is None:
+                found = self._inner.reply(request)
+                self._cache.put(key, found)
+            mine.set_result(found)
         except BaseException as error:
             mine.set_exception(error)
             raise
         finally:
             with self._lock:
                 del self._asking[key]
-        return reply
+        return found
 
     def close(self) -> None:
         """Close the model and the cache."""

@@ -82,9 +82,9 @@ class ScriptedChat:
         taped = self._tape.get(request.digest(model=self.name, base_url=self._base_url))
         if taped is not None:
             return _played(taped)
-        asked = max((i for i, one in enumerate(request.messages) if one.role == "user"), default=-1)
-        text = request.messages[asked].text.casefold() if asked >= 0 else ""
-        turn = sum(one.role == "assistant" for one in request.messages[asked + 1 :])
+        latest = max((i for i, one in enumerate(request.messages) if one.role == "user"), default=-1)
+        text = request.messages[latest].text.casefold() if latest >= 0 else ""
+        turn = sum(one.role == "assistant" for one in request.messages[latest + 1 :])
         for line in self._script:
             fits = line.match.casefold() in text and line.sample in (None, request.sample_index)
             if fits and line.purpose in (None, request.purpose):
@@ -105,8 +105,8 @@ class ScriptedChat:
             else:
                 self._script.append(ScriptLine.model_validate(row))
         except (RowProblem, ValidationError) as error:
-            told = _first_mistake(error) if isinstance(error, ValidationError) else error.detail[:300]
-            raise ConfigError(f"{place} is no line of a chat script ({told}); see docs/chat.md") from None
+            problem = _first_mistake(error) if isinstance(error, ValidationError) else error.detail[:300]
+            raise ConfigError(f"{place} is no line of a chat script ({problem}); see docs/chat.md") from None
 
 
 def _first_mistake(error: ValidationError) -> str:

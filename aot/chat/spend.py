@@ -76,11 +76,11 @@ class SpendSummary(Record):
     def line(self, chains: int) -> str:
         """One line for the log."""
         hours = self.gpu_hours_per_thousand(chains)
-        told = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
+        hours_words = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
         usage = self.usage
         return (
             f"chat model {self.model}: {counted(self.calls, 'call')}, {usage.prompt_tokens} prompt and "
-            f"{usage.completion_tokens} completion tokens, {self.priced}{told}"
+            f"{usage.completion_tokens} completion tokens, {self.priced}{hours_words}"
         )
 
 

@@ -43,12 +43,12 @@ def _any_arm(**wanted: str) -> Callable[[RunConfig, Any], bool]:
 def _jobs(run: RunConfig, chat: ChatConfig) -> set[str]:
     """What a chat model is there for in a run: `thinks`, `looks` and `judges`."""
     teacher, is_video = run.teacher, run.door == "video"
-    asked = {
+    jobs = {
         "thinks": (teacher.planner == "chat" or (is_video and teacher.rationale == "chat")) and run.chat,
         "looks": is_video and teacher.tools.behind("chat") and (run.vision_chat or run.chat),
         "judges": run.filter.judge and (run.judge_chat or run.chat),
     }
-    return {job for job, section in asked.items() if section is chat}
+    return {job for job, section in jobs.items() if section is chat}
 
 
 def _by_chat(run: RunConfig) -> bool:
@@ -71,7 +71,9 @@ STEPS = Reader(f"data.dataset: {', '.join(STEP_DATASETS)}", _data(*STEP_DATASETS
 EPIC = Reader("data.dataset: epic100", _data("epic100"))
 OPTIONS = Reader(
     "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
-    lambda run, asked: run.data.dataset == "egoplan" or (STEPS.reads(run, asked) and "next_choice" in asked.kinds),
+    lambda run, section: (
+        run.data.dataset == "egoplan" or (STEPS.reads(run, section) and "next_choice" in section.kinds)
+    ),
 )
 VIDEO_CHAT = Reader("video runs with teacher.planner: chat", _door("video", "chat"))
 TEXT_CHAT = Reader("text runs with teacher.planner: chat", _door("text", "chat"))

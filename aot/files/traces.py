@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
-from aot.files.parts import line_at, parts_of, placed_lines
 from aot.files.parts import part_path as part_path
+from aot.files.parts import parts_of as _parts
+from aot.files.parts import placed_lines
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
 from aot.records import JsonDict, PlantedFault, Question, Record, Trace
 
@@ -23,7 +24,7 @@ def read_solved(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
     Raises:
         SourceError: a part holds a whole line that is no trace.
     """
-    parts = parts_of(run.traces)
+    parts = _parts(run.traces)
     places = _places(parts)
     for question in read_rows(run.questions, Question):
         yield question, [_trace_at(parts[part], offset) for _, part, offset in _samples(places.get(question.id, ()))]
@@ -49,17 +50,17 @@ def first_traces(run: RunFolder) -> dict[str, Trace]:
 
 def solved_ids(run: RunFolder) -> set[str]:
     """Ids of the questions that have a trace."""
-    return {question_id for question_id, _, _, _ in _rows(parts_of(run.traces))}
+    return {question_id for question_id, _, _, _ in _rows(_parts(run.traces))}
 
 
 def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
     """(question id, sample index) of every trace there is."""
-    return {(question_id, sample) for question_id, sample, _, _ in _rows(parts_of(run.traces))}
+    return {(question_id, sample) for question_id, sample, _, _ in _rows(_parts(run.traces))}
 
 
 def any_answered(run: RunFolder, *, config_digest: str) -> bool:
     """Whether a trace that was made with these settings got a reply of its chat model, readable or not."""
-    for path in parts_of(run.traces):
+    for path in _parts(run.traces):
         for line in whole_lines(path):
             row = from_json(line)
             if row.get("config_digest") == config_digest and (row.get("error") or {}).get("boundary") != "chat":
@@ -82,7 +83,7 @@ class SettingsRows(Record):
 def rows_by_settings(run: RunFolder) -> tuple[SettingsRows, ...]:
     """The rows of a run by the settings that made them, the most frequent first."""
     rows, answered = Counter[str](), Counter[str]()
-    for path in parts_of(run.traces):
+    for path in _parts(run.traces):
         for line in whole_lines(path):
             row = from_json(line)
             rows[str(row.get("config_digest"))] += 1
@@ -96,7 +97,7 @@ def rows_by_settings(run: RunFolder) -> tuple[SettingsRows, ...]:
 
 def read_faults(run: RunFolder) -> list[PlantedFault]:
     """The planted faults, one at most for each trace, ordered by question id and sample."""
-    parts = parts_of(run.faults)
+    parts = _parts(run.faults)
     rows = {(row.question_id, row.sample_index): row for path in parts for row in read_rows(path, PlantedFault)}
     return [rows[key] for key in sorted(rows)]
 
@@ -127,11 +128,13 @@ def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _trace_at(path: Path, offset: int) -> Trace:
-    try:
-        return Trace.model_validate_json(line_at(path, offset))
-    except ValidationError as error:
-        problem, again = error.errors()[0], "delete that line and run the same command again"
-        raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
+    with path.open("rb") as file:
+        file.seek(offset)
+        try:
+            return Trace.model_validate_json(file.readline())
+        except ValidationError as error:
+            problem, again = error.errors()[0], "delete that line and run the same command again"
+            raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
 
 
 def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:

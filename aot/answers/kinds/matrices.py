@@ -34,12 +34,12 @@ def rows_of(latex: str) -> tuple[tuple[str, ...], ...] | None:
     if _NESTED.fullmatch(latex.strip()):
         lists = re.findall(r"\[([^\[\]]+)\]", latex.strip()[1:-1])
         return _table(tuple(tuple(cell.strip() for cell in row.split(",")) for row in lists))
-    found = _WHOLE.fullmatch(latex.strip())
-    if not found or "\\begin" in found["body"] or (bool(found["open"]) != bool(found["close"])):
+    matrix = _WHOLE.fullmatch(latex.strip())
+    if not matrix or "\\begin" in matrix["body"] or (bool(matrix["open"]) != bool(matrix["close"])):
         return None
-    if found["name"] not in _BRACKETED and not found["open"]:
+    if matrix["name"] not in _BRACKETED and not matrix["open"]:
         return None
-    rows = [row for row in _ROW_END.split(found["body"]) if row.strip()]
+    rows = [row for row in _ROW_END.split(matrix["body"]) if row.strip()]
     cells = tuple(tuple(cell.strip() for cell in re.split(r"(?<!\\)&", row)) for row in rows)
     return _table(cells)
 

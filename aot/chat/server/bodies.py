@@ -78,8 +78,8 @@ class Body:
 
 def too_large(limit: int) -> Failure:
     """The failure of a reply that is larger than it may be."""
-    told = f"a reply grew beyond chat.max_reply_mb ({limit / 1e6:g} MB) and was dropped"
-    return transient("malformed", told, billed=True)
+    message = f"a reply grew beyond chat.max_reply_mb ({limit / 1e6:g} MB) and was dropped"
+    return transient("malformed", message, billed=True)
 
 
 def unpacked(raw: bytes, *, packed: str, limit: int) -> bytes:
@@ -158,8 +158,8 @@ class EventStream:
         if b"\n" not in chunk and b"\r" not in chunk:
             return
         lines = bytes(self._line).splitlines(keepends=True)
-        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        self._line[:] = rest
+        unended = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        self._line[:] = unended
         for line in lines:
             self._take(line.rstrip(b"\r\n"))
 
@@ -218,11 +218,11 @@ class EventStream:
             raise ErrorInside(json.dumps(first).encode())
         if first.get("finish_reason"):
             self._choice["finish_reason"] = first["finish_reason"]
-        told = first.get("logprobs")
-        if isinstance(told, dict) and isinstance(told.get("content"), list):
+        logprobs = first.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
             held = self._choice.setdefault("logprobs", {"content": []})["content"]
-            held += told["content"]
-            self._grow(100 * len(told["content"]))
+            held += logprobs["content"]
+            self._grow(100 * len(logprobs["content"]))
         piece = first.get("delta") or first.get("message")
         if piece is None and isinstance(first.get("text"), str):
             piece = {"content": first["text"]}
@@ -232,15 +232,15 @@ class EventStream:
     def _what_is_new(self, message: dict[str, Any]) -> dict[str, Any]:
         """Of a message that tells again what was said so far, as some servers send with every event, the rest."""
         held = {name: self._message.get(name) for name in message}
-        rest = {
-            name: value[len(told) :]
-            if isinstance(told, str) and isinstance(value, str) and value.startswith(told)
+        new = {
+            name: value[len(before) :]
+            if isinstance(before, str) and isinstance(value, str) and value.startswith(before)
             else value
-            for (name, value), told in zip(message.items(), held.values(), strict=True)
+            for (name, value), before in zip(message.items(), held.values(), strict=True)
         }
         if self._calls:
-            rest.pop("tool_calls", None)
-        return rest
+            new.pop("tool_calls", None)
+        return new
 
     def _add(self, piece: dict[str, Any]) -> None:
         """A piece of the message: texts go behind what is there, calls to the call of the same number."""

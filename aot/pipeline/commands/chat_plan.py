@@ -60,11 +60,11 @@ def _line(share: _Share) -> str:
     assert share.section is not None, "only asked where there is a model"
     prompt, completion = share.tokens[0], min(share.tokens[1], share.section.max_tokens)
     prices = share.section.prices
-    told = []
+    estimates = []
     for calls in dict.fromkeys((share.likely, share.at_most)):
         cost = estimate(calls=calls, prompt_tokens=prompt, completion_tokens=completion, prices=prices)
         money = "unpriced" if cost is None or prices is None else f"{cost:.2f} {prices.currency}"
         tokens = f"{calls * prompt:,} prompt and {calls * completion:,} completion tokens"
-        told.append(f"{counted(calls, 'call')}, {tokens}, {money}")
+        estimates.append(f"{counted(calls, 'call')}, {tokens}, {money}")
     dated = f" (prices of {prices.date})" if prices else ""
-    return f"chat model {share.section.model}, {share.what}: about {'; at most '.join(told)}{dated}"
+    return f"chat model {share.section.model}, {share.what}: about {'; at most '.join(estimates)}{dated}"

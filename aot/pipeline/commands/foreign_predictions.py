@@ -49,7 +49,7 @@ class Said:
     """The right answer as this file tells it, if it does."""
     finish_reason: Literal["", "stop", "length"] = ""
     """How the reply ended, as this file tells it, if it does."""
-    own: Prediction | None = None
+    ours: Prediction | None = None
     """The row, where it is one of our own."""
 
 
@@ -113,7 +113,7 @@ def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON va
     if not isinstance(row, dict):
         raise RowProblem("no_prediction", f"a row must be an object, got {type(row).__name__}; predictions are {FINE}")
     if row.keys() >= _OWN:
-        return _own(place, row)
+        return _ours(place, row)
     fields = {str(name).strip().casefold(): value for name, value in row.items()}
     if len(fields) < len(row):
         raise RowProblem("duplicate_key", f"two of its keys differ only in case or spaces: {', '.join(row)}"[:200])
@@ -141,12 +141,12 @@ def _name(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
-def _own(place: str, row: Mapping[str, Any]) -> Said:
+def _ours(place: str, row: Mapping[str, Any]) -> Said:
     try:
-        own = Prediction.model_validate(row)
+        ours = Prediction.model_validate(row)
     except ValidationError as error:
         raise RowProblem("bad_value", f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
-    return Said(place, (own.question_id,), own.answer, own=own)
+    return Said(place, (ours.question_id,), ours.answer, ours=ours)
 
 
 def _texts(row: Any) -> list[str]:  # noqa: ANN401 - any JSON value

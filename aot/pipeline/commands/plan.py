@@ -63,9 +63,9 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
     trained_mb = students_mb(config)
     disk_mb = plan.disk_mb + (trained_mb or 0)
-    told = "without students, as the weights of the base are not here to be measured"
-    told = told if trained_mb is None else f"students and their checkpoints {trained_mb:.0f} MB"
-    lines = [*head, *plan.lines, f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({told})"]
+    students = "without students, as the weights of the base are not here to be measured"
+    students = students if trained_mb is None else f"students and their checkpoints {trained_mb:.0f} MB"
+    lines = [*head, *plan.lines, f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({students})"]
     if disk_mb > free_mb:
         lines.append(
             "note: that is more than there is; train fewer arms, let LoRA train them, or lower train.keep_checkpoints"
@@ -126,11 +126,11 @@ def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
     lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     lines += look_at_student(config, run, *[row for row in source.questions if row.split == "train"][:1])
     rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
-    asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
-    seconds = rows * TRAIN_S_PER_LESSON + asked * WRITE_S_PER_REPLY
+    replies = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
+    seconds = rows * TRAIN_S_PER_LESSON + replies * WRITE_S_PER_REPLY
     reply_kb = REPLY_KB + KB_PER_TOKEN * config.student.max_rationale_tokens
     traces = config.teacher.candidates if config.teacher.planner == "chat" else 2
-    rows_kb = (KB_PER_QUESTION + KB_PER_TRACE * traces) * sum(splits.values()) + reply_kb * asked
+    rows_kb = (KB_PER_QUESTION + KB_PER_TRACE * traces) * sum(splits.values()) + reply_kb * replies
     return _Plan(lines, PAGE_MB + rows_kb / 1000, seconds)
 
 
@@ -175,8 +175,8 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
         from safetensors import SafetensorError, safe_open
     except ImportError:
         return None
-    own = EMBEDDED_STUDENTS.get(base)
-    folder = Path(str(resources.files("aot.student"))) / own if own else Path(base)
+    embedded = EMBEDDED_STUDENTS.get(base)
+    folder = Path(str(resources.files("aot.student"))) / embedded if embedded else Path(base)
     index = folder / "model.safetensors.index.json"
     shapes: dict[str, tuple[int, ...]] = {}
     try:
@@ -217,13 +217,13 @@ def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
     train, evaluate = config.train, config.evaluate
     steps = sum((2 if arm.rationale_weight > 0 else 1) * config.steps_of(arm) for arm in train.arms)
     rows = steps * train.questions_per_step
-    asked = sum(splits[split] for split in evaluate.splits)
+    questions = sum(splits[split] for split in evaluate.splits)
     modes = 3 * (len(train.arms) + 1) + 1
     return (
         num_clips * DRAW_AND_DECODE_S_PER_CLIP
         + sum(splits.values()) * GENERATE_S_PER_QUESTION
         + rows * TRAIN_S_PER_ROW
-        + asked * modes * PREDICT_S_PER_ROW
+        + questions * modes * PREDICT_S_PER_ROW
     )
 
 

@@ -81,9 +81,11 @@ def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
         lines.append(odd_line(odd, run))
     if int(stages.get("generate", {}).get("refused", 0)):
         failed = (trace for trace in read_traces(run) if trace.error is not None)
-        asked = [(t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"]
-        title = f"{counted(len(asked), 'trace')} failed because a chat model gave no reply (rows in {run.traces}):"
-        lines += _reasons(title, asked, examples)
+        unanswered = [
+            (t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"
+        ]
+        title = f"{counted(len(unanswered), 'trace')} failed because a chat model gave no reply (rows in {run.traces}):"
+        lines += _reasons(title, unanswered, examples)
     return lines
 
 

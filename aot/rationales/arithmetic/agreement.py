@@ -101,8 +101,8 @@ def _rounds_to(true: Fraction, stated: Fraction, written: str, scale: Fraction) 
 
 def _ends(value: Fraction) -> bool:
     """Whether the decimals of `value` come to an end."""
-    rest = value.denominator
+    left = value.denominator
     for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1
+        while left % prime == 0:
+            left //= prime
+    return left == 1

@@ -64,7 +64,7 @@ def until_outage(
         if not answered and is_unproven(trace) and not (answered := answered_before()):
             doubted.append(row)
             if len(doubted) >= limit:
-                raise GuardStop(_doubted_words([trace_of(one) for one in doubted]))
+                break
             continue
         anybody = answered = True
         yield from doubted
@@ -76,7 +76,10 @@ def until_outage(
         held = []
         yield row
     if doubted:
-        raise GuardStop(_doubted_words([trace_of(one) for one in doubted]))
+        raise GuardStop(
+            f"none of {len(doubted)} questions was answered {_counted([trace_of(one) for one in doubted])}; {MENDING}; "
+            "or let them count as refused by teacher.unanswered=refuse"
+        )
     if unanswered == "refuse" and anybody:
         yield from held
     else:
@@ -84,13 +87,6 @@ def until_outage(
     if left:
         refuse = "" if unanswered == "refuse" else "; or go on without them by teacher.unanswered=refuse"
         raise GuardStop(f"{counted(len(left), 'question')} got no reply {_unanswered_words(left)}{refuse}")
-
-
-def _doubted_words(traces: list[Trace]) -> str:
-    return (
-        f"none of {len(traces)} questions was answered {_counted(traces)}; {MENDING}; or let them count as refused by "
-        "teacher.unanswered=refuse"
-    )
 
 
 def _unanswered_words(traces: list[Trace]) -> str:

@@ -1,4 +1,4 @@
-"""A chat model that says what a file tells it to: for tests, demonstrations, and replaying a cassette.
+"""Chat models that play a file back and that write one: for tests, demonstrations, and replays without any server.
 
 A file holds JSON lines of two kinds, in any mixture. A script line says what to answer to which words, turn by turn::
 
@@ -8,17 +8,20 @@ A file holds JSON lines of two kinds, in any mixture. A script line says what to
 It answers requests whose latest user message contains `match` (any case); reply i is given when i assistant messages
 stand after that user message; `sample` and `purpose`, where given, must be those of the request. The first line that
 fits wins. A cassette line holds the digest of one request and what was said to it, and is looked for before any script
-line.
+line; `RecordingChat` writes such lines.
 """
 
 import json
+import threading
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
 from aot.errors import ChatError, ChatReason, ConfigError
 from aot.files.jsonl import RowProblem, parse_object
+from aot.files.run_folder import append_row, open_append
 from aot.records import JsonDict, Record
 
 
@@ -107,6 +110,40 @@ class ScriptedChat:
         except (RowProblem, ValidationError) as error:
             problem = _first_mistake(error) if isinstance(error, ValidationError) else error.detail[:300]
             raise ConfigError(f"{place} is no line of a chat script ({problem}); see docs/chat.md") from None
+
+
+class RecordingChat:
+    """A chat model whose replies and refusals are appended to a cassette."""
+
+    def __init__(self, inner: ChatModel, path: Path, *, base_url: str) -> None:
+        """`base_url` goes into the keys: a replay needs the same one, and the same model name."""
+        self._inner, self._base_url = inner, base_url
+        self._file, self._lock = open_append(path), threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._inner.name
+
+    def reply(self, request: ChatRequest) -> ChatReply:
+        """What the other model replies."""
+        key = request.digest(model=self.name, base_url=self._base_url)
+        try:
+            reply = self._inner.reply(request)
+        except ChatError as error:
+            self._write(TapedLine(key=key, error=TapedError(reason=error.reason, message=str(error))))
+            raise
+        self._write(TapedLine(key=key, reply=reply))
+        return reply
+
+    def close(self) -> None:
+        """Close the model and the cassette."""
+        self._inner.close()
+        self._file.close()
+
+    def _write(self, line: TapedLine) -> None:
+        with self._lock:
+            append_row(self._file, line)
 
 
 def _first_mistake(error: ValidationError) -> str:

@@ -7,7 +7,8 @@ is what a stranger wrote: it is read within limits, and only `ErrorBody.message`
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 _MOST_TEXT = 20_000
@@ -65,17 +66,21 @@ class ErrorBody:
 
     message: str
     """As the server wrote it; not fit to be shown."""
-    words: str
-    """Everything in it that can be looked for, in small letters."""
-    param: str
+    code: str = ""
+    param: str = ""
     """The parameter that it is about, or the path to it, where it says so."""
-    status: int | None
+    status: int | None = None
     """Told inside the body."""
-    wait_s: float | None
-    own_format: bool
+    wait_s: float | None = None
+    own_format: bool = False
     """Whether the body is of a form that chat servers use."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of a server behind this one, as a router tells them."""
+
+    @cached_property
+    def words(self) -> str:
+        """Everything in it that can be looked for, in small letters."""
+        return f"{self.code} {self.message} {self.param}".lower()
 
     def has(self, any_of: Collection[str]) -> bool:
         """Whether any of these words is in it."""
@@ -109,34 +114,37 @@ def read_error(raw: bytes) -> ErrorBody:
     try:
         body: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return _read(text, code="", param="", status=None, wait_s=_wait_in(text), own_format=False)
+        return ErrorBody(text[:_MOST_TEXT], wait_s=_wait_in(text))
     if isinstance(body, list):  # as Gemini sends them
         body = body[0] if body else {}
     outer = body if isinstance(body, dict) else {}
     error = next((outer[name] for name in ("error", "base_resp") if outer.get(name)), body)
     if isinstance(error, str):
-        return _read(error, code="", param="", status=_status_of(outer, error), wait_s=_wait_of(outer, error),
-                     own_format=True)  # fmt: skip
+        status, wait_s = _status_of(outer, error), _wait_of(outer, error)
+        return ErrorBody(error[:_MOST_TEXT], status=status, wait_s=wait_s, own_format=True)
     if not isinstance(error, dict):
-        return _read(text, code="", param="", status=None, wait_s=None, own_format=False)
+        return ErrorBody(text[:_MOST_TEXT])
     message, param = _message(error)
-    more = [error[name] for name in ("details", "params") if isinstance(error.get(name), dict | list)]
-    details = " ".join(_words(more))
+    details = " ".join(
+        _words([error[name] for name in ("details", "params") if isinstance(error.get(name), dict | list)])
+    )
     inner = error.get("innererror")
     codes = [error.get(name) for name in ("code", "type", "status", "status_code")]
     codes += [inner.get("code")] if isinstance(inner, dict) else []
     code = " ".join([*(str(one) for one in codes if isinstance(one, str | int)), details])
-    wait_s = _wait_of(error, f"{message} {details}") or _wait_of(outer, "")
-    read = _read(
-        message or text, code=code, param=param, status=_status_of(error, f"{code} {message}"), wait_s=wait_s,
-        own_format="message" in error or "msg" in error or isinstance(error.get("detail"), list),
-    )  # fmt: skip
     within = error.get("metadata")
     headers = within.get("headers") if isinstance(within, dict) else None
-    texts = (
-        {str(name): str(value)[:60] for name, value in list(headers.items())[:50]} if isinstance(headers, dict) else {}
+    return ErrorBody(
+        (message or text)[:_MOST_TEXT],
+        code=code,
+        param=param[:200],
+        status=_status_of(error, f"{code} {message}"),
+        wait_s=_wait_of(error, f"{message} {details}") or _wait_of(outer, ""),
+        own_format="message" in error or "msg" in error or isinstance(error.get("detail"), list),
+        headers={str(name): str(value)[:60] for name, value in list(headers.items())[:50]}
+        if isinstance(headers, dict)
+        else {},
     )
-    return replace(read, headers=texts)
 
 
 def is_error(body: Any) -> bool:  # noqa: ANN401 - whatever came
@@ -190,13 +198,6 @@ def way_out(name: str, error: ErrorBody, sent: Collection[str]) -> str:
     if name in sent:
         return f"change or take out {name} in chat.extra_body"
     return f"give it what it wants by chat.extra_body={{{name}: …}}"
-
-
-def _read(
-    message: str, *, code: str, param: str, status: int | None, wait_s: float | None, own_format: bool
-) -> ErrorBody:
-    message, param = message[:_MOST_TEXT], param[:200]
-    return ErrorBody(message, f"{code} {message} {param}".lower(), param, status, wait_s, own_format)
 
 
 def _message(error: dict[str, Any]) -> tuple[str, str]:

@@ -114,7 +114,7 @@ def of_status(
         return Failure("server_error", "again", message, wait_s=wait, unready=True)
     names_one = error.has(_UNKNOWN_WORDS) and "<html" not in error.words and bool(named_parameter(error, sent))
     if status >= 500 and not worked_before and names_one:
-        return _named(_refusal(400, error, message, sent), error, server, sent)
+        return _refusal(400, error, message, server, sent)
     if status >= 500 and error.has(_FORM_WORDS) and "response_format" in sent:
         return Failure("server_error", "drop_schema", message)
     if status >= 500 or status in _PASSING_STATUS:
@@ -124,7 +124,7 @@ def of_status(
     if status in (400, 403, 422) and error.has(_FILTER_WORDS):
         return Failure("content_filter", "never", message)
     if status == 403 and names_one and "key" not in error.words:
-        return _named(_refusal(400, error, message, sent), error, server, sent)
+        return _refusal(400, error, message, server, sent)
     if status in (401, 403):
         return ConfigError(
             f"the server at {server.base_url} refused the key read from {server.key_env} (HTTP {status}); "
@@ -142,15 +142,7 @@ def of_status(
             f"the server at {server.base_url} has no model {server.model!r}; correct chat.model or chat.base_url "
             f"({server.excerpt(error.message)})"
         )
-    return _named(_refusal(status, error, message, sent), error, server, sent)
-
-
-def _named(failure: Failure, error: ErrorBody, server: Server, sent: Collection[str]) -> Failure:
-    """The same, with the way out where a setting is to be mended."""
-    if failure.reason == "setting":
-        name = "max_tokens" if error.cap_is_too_large else server.excerpt(named_parameter(error, sent))
-        failure.message += f"; {way_out(name, error, sent)}"
-    return failure
+    return _refusal(status, error, message, server, sent)
 
 
 def _wait(headers: Mapping[str, str], error: ErrorBody) -> float | None:
@@ -201,24 +193,29 @@ def _limited(status: int, error: ErrorBody, message: str, wait: float | None) ->
     return transient("rate_limited", message, wait_s=wait)
 
 
-def _refusal(status: int, error: ErrorBody, message: str, sent: Collection[str]) -> Failure:
-    """What it means that a request itself was not accepted."""
+def _refusal(status: int, error: ErrorBody, message: str, server: Server, sent: Collection[str]) -> Failure:
+    """What it means that a request itself was not accepted; a setting that is to be mended is named with the way."""
+
+    def refused(reason: ChatReason, remedy: Remedy = "never") -> Failure:
+        return Failure(reason, remedy, message, refusal=error.kind)
+
+    parameter = "max_tokens" if error.cap_is_too_large else server.excerpt(named_parameter(error, sent))
+    setting = Failure("setting", "never", f"{message}; {way_out(parameter, error, sent)}", refusal=error.kind)
     if error.cap_is_too_large:
-        return Failure("setting", "never", message, refusal=error.kind)
+        return setting
     if "max_tokens" in sent and (
         error.names("max_completion_tokens") or (error.names("max_tokens") and error.has(_UNKNOWN_WORDS))
     ):
-        return Failure("bad_request", "rename_max_tokens", message, refusal=error.kind)
+        return refused("bad_request", "rename_max_tokens")
     if "additionalproperties" in error.words and {"response_format", "tools"} & set(sent):
-        return Failure("bad_request", "open_schema", message, refusal=error.kind)
+        return refused("bad_request", "open_schema")
     if "response_format" in sent and error.has(_FORM_WORDS):
-        return Failure("bad_request", "drop_schema", message, refusal=error.kind)
+        return refused("bad_request", "drop_schema")
     if "stream_options" in sent and error.names("stream_options"):
-        return Failure("bad_request", "drop_usage", message, refusal=error.kind)
+        return refused("bad_request", "drop_usage")
     if status == 413 or error.has(_LONG_WORDS):
-        return Failure("too_long", "never", message, refusal=error.kind)
-    reason: ChatReason = "setting" if named_parameter(error, sent) else "bad_request"
-    return Failure(reason, "never", message, refusal=error.kind)
+        return refused("too_long")
+    return setting if parameter else refused("bad_request")
 
 
 _QUOTA_WORDS = ("insufficient_quota", "exceeded your current quota", "quota exceeded", "billing_hard_limit",

@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
+from aot.files.parts import line_at, placed_lines
 from aot.files.parts import part_path as part_path
 from aot.files.parts import parts_of as _parts
-from aot.files.parts import placed_lines
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
 from aot.records import JsonDict, PlantedFault, Question, Record, Trace
 
@@ -38,6 +38,19 @@ def read_traces(run: RunFolder) -> Iterator[Trace]:
     """
     for _, traces in read_solved(run):
         yield from traces
+
+
+def read_attempts(run: RunFolder) -> Iterator[Trace]:
+    """What the teacher tried before the trace of each question and did not verify: negatives, in that order.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    parts = _parts(run.attempts)
+    places = _places(parts)
+    for question in read_rows(run.questions, Question):
+        for _, part, offset in _samples(places.get(question.id, ())):
+            yield _trace_at(parts[part], offset)
 
 
 def first_traces(run: RunFolder) -> dict[str, Trace]:
@@ -128,13 +141,14 @@ def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _trace_at(path: Path, offset: int) -> Trace:
-    with path.open("rb") as file:
-        file.seek(offset)
-        try:
-            return Trace.model_validate_json(file.readline())
-        except ValidationError as error:
-            problem, again = error.errors()[0], "delete that line and run the same command again"
-            raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
+    try:
+        return Trace.model_validate_json(line_at(path, offset))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"] == "earlier_version":
+            raise SourceError(f"{path}: {problem['msg']}") from None
+        again = "delete that line and run the same command again"
+        raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
 
 
 def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import Field
+
 from aot.files.parts import KeyedRows
 from aot.records import JsonDict, Record
 from aot.teacher.tools.clipview import ClipView
@@ -20,6 +22,8 @@ class CachedResult(Record):
 
     key: str
     result: JsonDict
+    reply_keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
+    """Of the chat replies that it rests on."""
 
 
 class ResultCache:

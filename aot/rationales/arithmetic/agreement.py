@@ -100,8 +100,8 @@ def _rounds_to(true: Fraction, stated: Fraction, written: str, scale: Fraction) 
 
 def _ends(value: Fraction) -> bool:
     """Whether the decimals of `value` come to an end."""
-    left = value.denominator
+    remaining = value.denominator
     for prime in (2, 5):
-        while left % prime == 0:
-            left //= prime
-    return left == 1
+        while remaining % prime == 0:
+            remaining //= prime
+    return remaining == 1

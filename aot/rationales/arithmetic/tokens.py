@@ -48,7 +48,7 @@ class Token:
 
 def tokens_of(line: str) -> list[Token]:
     """The pieces of a line in order; nothing but white space is left out."""
-    return [Token(str(match.lastgroup), match[0], *match.span()) for match in _TOKEN.finditer(line)]
+    return [Token(str(mark.lastgroup), mark[0], *mark.span()) for mark in _TOKEN.finditer(line)]
 
 
 def is_number(token: Token) -> bool:
@@ -102,15 +102,15 @@ def left_side(tokens: list[Token], at: int) -> Side:
         if depth < 0 or not _belongs(tokens, start - 1):
             break
         start -= 1
-    side = tuple(tokens[start:at])
+    used = tuple(tokens[start:at])
     start -= start > 1 and tokens[start - 1].text.casefold() == "of"  # to the word of `half of 48 + 2`
     before = tokens[start - 1] if start else None
-    is_sign = bool(side) and side[0].kind in ("sign", "spoken")
-    if len(side) > MAX_TOKENS or (before is not None and not _parts(before)):
-        return Side(side, False)
-    if side and before is not None and before.kind == "word":
-        return Side(side, not is_sign and before.text.casefold().rstrip("s") not in PART_WORDS)
-    return Side(side, not is_sign or side[0].text in "-−–")
+    is_sign = bool(used) and used[0].kind in ("sign", "spoken")
+    if len(used) > MAX_TOKENS or (before is not None and not _parts(before)):
+        return Side(used, False)
+    if used and before is not None and before.kind == "word":
+        return Side(used, not is_sign and before.text.casefold().rstrip("s") not in PART_WORDS)
+    return Side(used, not is_sign or used[0].text in "-−–")
 
 
 def right_side(tokens: list[Token], at: int) -> Side:

@@ -83,8 +83,10 @@ class ScriptedChat:
     def reply(self, request: ChatRequest) -> ChatReply:
         """What the file says; raises ChatError (no_script) when it says nothing."""
         taped = self._tape.get(request.digest(model=self.name, base_url=self._base_url))
-        if taped is not None:
-            return _played(taped)
+        if taped is not None and taped.error is not None:
+            raise ChatError(taped.error.message, reason=taped.error.reason)
+        if taped is not None and taped.reply is not None:
+            return taped.reply
         latest = max((i for i, one in enumerate(request.messages) if one.role == "user"), default=-1)
         text = request.messages[latest].text.casefold() if latest >= 0 else ""
         turn = sum(one.role == "assistant" for one in request.messages[latest + 1 :])
@@ -161,17 +163,11 @@ def _spoken(said: ScriptedReply, turn: int, *, model: str) -> ChatReply:
         )
         for i, call in enumerate(said.calls)
     )
-    finish = "tool_calls" if calls else "stop"
-    return ChatReply.model_validate(
-        {
-            "text": said.text, "reasoning": said.reasoning, "tool_calls": calls, "finish_reason": finish,
-            "model": model, "usage": ChatUsage(),
-        }
-    )  # fmt: skip
-
-
-def _played(taped: TapedLine) -> ChatReply:
-    if taped.reply is not None:
-        return taped.reply
-    assert taped.error is not None
-    raise ChatError(taped.error.message, reason=taped.error.reason)
+    return ChatReply(
+        text=said.text,
+        reasoning=said.reasoning,
+        tool_calls=calls,
+        finish_reason="tool_calls" if calls else "stop",
+        model=model,
+        usage=ChatUsage(),
+    )

@@ -14,7 +14,9 @@ from aot.chat.server.failures import ErrorInside, Failure, transient
 
 _GZIP = b"\x1f\x8b"
 _EVENT_BEGINNINGS = (b"data:", b"event:", b"id:", b":", b"retry:")
-_JOINED = ("content", "refusal", "reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts")
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thoughts")
+"""Where servers put thinking."""
+_JOINED = ("content", "refusal", *REASONING_FIELDS)
 """Fields of a message whose pieces are put one after the other."""
 _MOST_CALLS = 200
 _ALIVE = (b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive")
@@ -254,7 +256,7 @@ class EventStream:
             elif isinstance(value, str) and name in _JOINED:
                 self._message[name] = _joined(self._message.get(name), value)
                 self._grow(len(value))
-            elif isinstance(value, list) and name in (*_JOINED, "reasoning_details"):
+            elif isinstance(value, list) and name in _JOINED:
                 held = self._message.get(name)
                 self._message[name] = [*(held if isinstance(held, list) else [held] if held else []), *value]
                 self._grow(len(json.dumps(value)))

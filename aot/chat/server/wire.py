@@ -15,15 +15,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, Message, TokenLogprob, WrittenCall
-from aot.chat.server.bodies import first_choice, read_json
+from aot.chat.server.bodies import REASONING_FIELDS, first_choice, read_json
 from aot.chat.server.error_bodies import is_error
 from aot.chat.server.failures import ErrorInside, Failure, Remedy
 from aot.config import ChatConfig
+from aot.errors import ChatReason
 
 CHARACTERS_PER_TOKEN = 3
 TOKENS_PER_IMAGE = 1000
 Clean = Callable[[str], str]
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thoughts")
 
 
 def prompt_tokens(request: ChatRequest) -> int:
@@ -136,11 +136,14 @@ def read_usage(counts: Any) -> ChatUsage | None:  # noqa: ANN401 - whatever came
     completion = _count(counts, "completion_tokens", "output_tokens")
     if prompt is None or completion is None:
         return None
-    details = [counts.get(name) for name in ("prompt_tokens_details", "input_tokens_details")]
-    names = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
-    cached = next((n for one in [*details, counts] if (n := _count(one, *names)) is not None), 0)
-    details = [counts.get(name) for name in ("completion_tokens_details", "output_tokens_details")]
-    reasoning = next((n for one in [*details, counts] if (n := _count(one, "reasoning_tokens")) is not None), 0)
+
+    def detail(beside: tuple[str, str], *names: str) -> int:
+        places = [*(counts.get(f"{name}_details") for name in beside), counts]
+        return next((n for place in places if (n := _count(place, *names)) is not None), 0)
+
+    in_cache = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+    cached = detail(("prompt_tokens", "input_tokens"), *in_cache)
+    reasoning = detail(("completion_tokens", "output_tokens"), "reasoning_tokens")
     if reasoning and counts.get("total_tokens") == prompt + completion + reasoning:
         completion += reasoning  # some servers count thinking beside the reply instead of within it
     return ChatUsage(
@@ -187,25 +190,24 @@ def _read_choice(
 ) -> ChatReply:
     said, finish = _said(choice), _finish(choice) or ("length" if capped else "stop")
     text, thought = _content(said.get("content"))
-    beside = next((one for name in _REASONING_FIELDS if (one := _flat(said.get(name)))), "")
+    beside = next((one for name in REASONING_FIELDS if (one := _flat(said.get(name)))), "")
     text, thought = clean(text), clean(beside or thought)
     calls = _calls(said, clean)
-    meaning, refusal = meaning_of(finish), said.get("refusal") or _refusal_part(said.get("content"))
-    if meaning == "filtered" or refusal:
-        message = f"the model's provider filtered the reply ({_word(refusal or finish, clean)})"
-        raise Failure("content_filter", "never", message, usage=usage, billed=True)
-    if meaning == "cut":
-        message = f"the reply was cut off after {_counted(usage)}"
-        raise Failure("truncated", "more_tokens", message, usage=usage, billed=True)
-    if meaning == "failed":
-        message = f"the server gave up in the middle of a reply (finish reason {_word(finish, clean)})"
-        raise Failure("malformed", "again", message, usage=usage, billed=True)
-    if meaning == "unknown":
-        message = (
-            f"a reply with the finish reason {_word(finish, clean)}, of which nobody can tell whether it means "
-            "that the reply is whole; it was not taken"
-        )
-        raise Failure("malformed", "once", message, usage=usage, billed=True)
+    refusal = said.get("refusal") or _refusal_part(said.get("content"))
+    word = repr(" ".join(clean(str(refusal or finish)).split())[:200])
+    failures: dict[str, tuple[ChatReason, Remedy, str]] = {
+        "filtered": ("content_filter", "never", f"the model's provider filtered the reply ({word})"),
+        "cut": ("truncated", "more_tokens", f"the reply was cut off after {_counted(usage)}"),
+        "failed": ("malformed", "again", f"the server gave up in the middle of a reply (finish reason {word})"),
+        "unknown": (
+            "malformed",
+            "once",
+            f"a reply with the finish reason {word}, of which nobody can tell whether it means that the reply is "
+            "whole; it was not taken",
+        ),
+    }
+    if failure := failures.get("filtered" if refusal else meaning_of(finish)):
+        raise Failure(*failure, usage=usage, billed=True)
     if not text.strip() and not calls and _states_answer(thought):
         text, thought = thought, ""
     if not text.strip() and not calls:
@@ -271,10 +273,6 @@ _MEANINGS = {
 }
 """Finish reasons by what they mean, looked for in this order: what is cut short must never count as whole, so that only
 words known for it mean the end."""
-
-
-def _word(value: Any, clean: Clean) -> str:  # noqa: ANN401 - whatever came
-    return repr(" ".join(clean(str(value)).split())[:200])
 
 
 def _states_answer(thought: str) -> bool:

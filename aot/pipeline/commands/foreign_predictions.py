@@ -77,16 +77,14 @@ def read_predictions(path: Path) -> tuple[list[Said], list[RefusedRow]]:
 def _rows(path: Path) -> Iterator[tuple[str, str, Any] | RefusedRow]:
     """Place, id where it is a key, and value of each row."""
     if path.suffix.lower() != ".json":
-        for line in read_rows(path):
-            yield (line.place, "", line.fields) if isinstance(line, TextRow) else line
+        yield from _lines(path)
         return
     try:
         value, twice = read_json(path)
     except SourceError as error:
         if "Extra data" not in str(error):
             raise SourceError(f"{error}; predictions are {FINE}") from None
-        for line in read_rows(path):  # JSON lines under this name
-            yield (line.place, "", line.fields) if isinstance(line, TextRow) else line
+        yield from _lines(path)  # JSON lines under this name
         return
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get(key := next(iter(value))), dict | list):
         value = value[key] if key in _WRAPPERS else value
@@ -98,6 +96,10 @@ def _rows(path: Path) -> Iterator[tuple[str, str, Any] | RefusedRow]:
             yield f"{path.name}:{name}"[:200], name, row
     for number, row in enumerate(value if isinstance(value, list) else (), start=1):
         yield f"{path.name}[{number}]", "", row
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, Any] | RefusedRow]:
+    return ((line.place, "", line.fields) if isinstance(line, TextRow) else line for line in read_rows(path))
 
 
 def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON value

@@ -268,7 +268,8 @@ def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str
     shares: list[_Share] = []
     tries = teacher.candidates * questions
     if teacher.planner == "chat" and config.door == "text":
-        shares.append(_Share("chains", config.chat, tries, tries, TEXT_TOKENS))
+        at_most = tries * (1 + teacher.shuffle_checks)  # where the questions have options
+        shares.append(_Share("chains", config.chat, tries, at_most, TEXT_TOKENS))
     elif teacher.planner == "chat":
         checks = 1 + teacher.shuffle_checks
         likely = questions * min(PLANNER_TURNS, teacher.max_turns) * checks

@@ -43,7 +43,6 @@ BY_OTHER_MEANS = {
     "frames.max_gigapixels": "as above",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
-    "train.arms.max_steps": "aot.student asks RunConfig.steps_of",
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
 }
 BACKENDS = {

@@ -6,8 +6,7 @@ from pathlib import Path
 from aot.chat.cache import CachedChat, ReplyCache
 from aot.chat.client import ChatModel
 from aot.chat.messages import Sampling
-from aot.chat.record import RecordingChat
-from aot.chat.scripted import ScriptedChat
+from aot.chat.scripted import RecordingChat, ScriptedChat
 from aot.chat.server.keys import read_key
 from aot.chat.spend import Ledger
 from aot.config import ChatConfig, RunConfig

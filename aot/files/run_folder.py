@@ -306,8 +306,8 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
             raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
 
 
-def whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their line ends; a half-written last one is left out.
+def whole_lines(path: Path, *, start: int = 0) -> Iterator[bytes]:
+    """The lines of a file from a byte offset on, with their line ends; a half-written last one is left out.
 
     Raises:
         SourceError: the file is missing.
@@ -317,6 +317,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}; run the earlier stages first") from error
     with file:
+        file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
                 return

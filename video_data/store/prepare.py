@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 
 from aot.errors import VideoError
+from aot.files.disk import whole_file
 from aot.files.jsonl import RefusedRow
 from video_data.decode.budgets import Budgets
 from video_data.decode.sandbox import DecoderPool, SampledClip, check_time_limit
-from video_data.disk import publish, publish_file
+from video_data.disk import disk_errors
 from video_data.store.shard_notes import (
     PASSING_REASONS,
     ShardNote,
-    disk_errors,
     kept_note,
     shard_path,
     source_of,
@@ -95,7 +95,7 @@ def decode_clips(
     job = _Job(Path(out), fps, max_stored_frames, max_side_px, time_limit_s, budgets, stream)
     _check_settings(job, shard_clips=shard_clips, workers=workers)
     groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
-    with disk_errors(job.out):
+    with disk_errors(job.out, kept="finished shards"):
         job.out.mkdir(parents=True, exist_ok=True)
         sweep(job.out, num_shards=len(groups))
     notes = {
@@ -104,7 +104,7 @@ def decode_clips(
     missing = [number for number in range(len(groups)) if number not in notes]
     count = _Counter(progress, total=len(clips), done=sum(len(groups[number]) for number in notes))
     if missing:
-        with disk_errors(job.out):
+        with disk_errors(job.out, kept="finished shards"):
             (job.out / INDEX_NAME).unlink(missing_ok=True)
         wanted = [clip for number in missing for clip in groups[number]]
         # The pool is left first: killing its children sets free the threads that wait for them.
@@ -112,9 +112,8 @@ def decode_clips(
             outcomes = _outcomes(wanted, job=job, pool=pool, threads=threads, ahead=workers + 1)
             for number in missing:
                 notes[number] = _write_shard(job, number, groups[number], outcomes=outcomes, count=count)
-    with disk_errors(job.out):
-        rows = [clip_line(clip) for number in range(len(groups)) for clip in notes[number].clips]
-        publish(job.out / INDEX_NAME, "".join(rows).encode())
+    with disk_errors(job.out, kept="finished shards"), whole_file(job.out / INDEX_NAME) as file:
+        file.writelines(clip_line(clip).encode() for number in range(len(groups)) for clip in notes[number].clips)
     return [row for number in range(len(groups)) for row in notes[number].refused]
 
 
@@ -135,11 +134,11 @@ def _outcomes(
     clips: Sequence[Clip], *, job: _Job, pool: DecoderPool, threads: ThreadPoolExecutor, ahead: int
 ) -> Iterator[_Outcome]:
     """What became of each clip, in order; at most `ahead` clips are decoded before they are asked for."""
-    rest = iter(clips)
+    waiting = iter(clips)
     running: deque[tuple[Path, Future[_Outcome]]] = deque()
 
     def start(count: int) -> None:
-        running.extend((path, threads.submit(_sampled, path, job=job, pool=pool)) for _, path in islice(rest, count))
+        running.extend((path, threads.submit(_sampled, path, job=job, pool=pool)) for _, path in islice(waiting, count))
 
     start(ahead)
     while running:
@@ -179,9 +178,8 @@ def _write_shard(
     sources = tuple(source_of(uri, file) for uri, file in group)
     stored: list[StoredClip] = []
     refused: list[RefusedRow] = []
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(job.out):
-        with temporary.open("wb") as file:
+    with disk_errors(job.out, kept="finished shards"):
+        with whole_file(path) as file:
             file.write(bytes(8 + room))
             for uri, _ in group:
                 outcome = next(outcomes)
@@ -195,7 +193,6 @@ def _write_shard(
                 count.add(1)
             file.seek(0)
             file.write(shard_header({clip.uri: clip_shape(clip) for clip in stored}, room=room))
-        publish_file(temporary, path)
         note = ShardNote(job.settings(), sources, tuple(stored), tuple(refused))
         write_note(job.out, number, note)
     return note

@@ -31,14 +31,14 @@ class DiskNames:
         """
         if path.as_posix().isascii():
             return path
-        found = PurePosixPath()
+        spelled = PurePosixPath()
         for part in path.parts:
-            alike = self._names_in(found).get(composed(part), [part])
+            alike = self._names_in(spelled).get(composed(part), [part])
             if len(alike) > 1:
-                told = f"{composed(part)!r} names {len(alike)} files, spelled with composed and decomposed letters"
-                raise RowProblem("clip_ambiguous", f"{told}; rename one of them")
-            found /= alike[0]
-        return found
+                both = f"{composed(part)!r} names {len(alike)} files, spelled with composed and decomposed letters"
+                raise RowProblem("clip_ambiguous", f"{both}; rename one of them")
+            spelled /= alike[0]
+        return spelled
 
     def _names_in(self, folder: PurePosixPath) -> dict[str, list[str]]:
         if folder not in self._listed:

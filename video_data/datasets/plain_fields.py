@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aot.files.jsonl import RowProblem, empty_words, without_nulls
-from video_data.datasets.rows import SegmentRow
+from video_data.datasets.rows import SegmentRow, in_time_order
 
 
 class _Fields(BaseModel):
@@ -102,11 +102,11 @@ def typed_answer(kind: str, answer: str, choices: list[str]) -> tuple[str, str]:
     Raises:
         RowProblem: kind and answer do not fit.
     """
-    if known := {name for name in TYPES if _folded(name) == _folded(kind)} - {kind}:
-        raise RowProblem("bad_value", f"field 'kind': did you mean {known.pop()!r}, got {kind!r}?")
+    if slips := {name for name in TYPES if _folded(name) == _folded(kind)} - {kind}:
+        raise RowProblem("bad_value", f"field 'kind': did you mean {slips.pop()!r}, got {kind!r}?")
     if bool(choices) != (kind == "next_choice") and kind in ("next_choice", "next_open"):
-        told = "needs choices; give some, or write next_open" if not choices else "has no choices; write next_choice"
-        raise RowProblem("bad_choices", f"kind {kind} {told}")
+        advice = "needs choices; give some, or write next_open" if not choices else "has no choices; write next_choice"
+        raise RowProblem("bad_choices", f"kind {kind} {advice}")
     if choices:
         return answer, "choice"
     guessed = _type_of(answer)
@@ -195,5 +195,4 @@ def segments_of(fields: AnnotationFields) -> tuple[SegmentRow, ...]:
                 "bad_window",
                 f"segment {segment.start_s:g}-{segment.end_s:g} s is empty or ends after {fields.duration_s:g} s",
             )
-    rows = [SegmentRow(segment.start_s, segment.end_s, segment.label) for segment in fields.segments]
-    return tuple(sorted(rows, key=lambda row: (row.start_s, row.end_s, row.label)))
+    return in_time_order(SegmentRow(one.start_s, one.end_s, one.label) for one in fields.segments)

@@ -193,21 +193,21 @@ def _opened(line: str, block: list[str], *, is_in_cue: bool, is_fresh: bool) -> 
     squeezed = _squeezed(line)
     has_arrow = "-->" in squeezed
     has_number = bool(block) and _NUMBER.match(block[-1]) is not None
-    found = _TIME_LINE.match(squeezed)
-    if found and (has_arrow or has_number or is_fresh):
-        return _draft(found)
+    times = _TIME_LINE.match(squeezed)
+    if times and (has_arrow or has_number or is_fresh):
+        return _draft(times)
     if not has_arrow or _HEADER.match((block or [line])[0]) or _COMMENT.match((block or [line])[0]):
         return None
     return _Draft(0.0, 0.0) if has_number or not is_in_cue or _BROKEN_TIME_LINE.match(squeezed) else None
 
 
-def _draft(found: re.Match[str]) -> _Draft:
+def _draft(times: re.Match[str]) -> _Draft:
     """An open cue, with the text that follows on the line of its time; without use if there are no such times."""
-    start_s = _seconds(found[1], found[2] or found[3] or "")
-    end_s = _seconds(found[4], found[5] or found[6] or "")
+    start_s = _seconds(times[1], times[2] or times[3] or "")
+    end_s = _seconds(times[4], times[5] or times[6] or "")
     if start_s is None or end_s is None:
         return _Draft(0.0, 0.0)
-    return _Draft(start_s, end_s, [found[7]] if found[7] and not _SETTINGS.match(found[7]) else [])
+    return _Draft(start_s, end_s, [times[7]] if times[7] and not _SETTINGS.match(times[7]) else [])
 
 
 def _squeezed(line: str) -> str:

@@ -75,15 +75,15 @@ def find_subtitles(root: Path, uri: str) -> SubtitleFile:
         _hold_inside(inside, inside / name, uri)
         folder = _as_on_disk(inside, name.parent.parts)
         _hold_inside(inside, folder, uri)
-        found = _beside(folder, name)
-        if found:
-            _hold_inside(inside, found[0][1], uri)
+        beside = _beside(folder, name)
+        if beside:
+            _hold_inside(inside, beside[0][1], uri)
     except (OSError, ValueError, RuntimeError) as error:
         raise VideoError("unreadable", f"{uri!r} cannot be looked up ({type(error).__name__})") from error
-    if not found:
+    if not beside:
         names = " or ".join(f"{name.stem}{ending}" for ending in ENDINGS)
         raise VideoError("missing", f"no subtitles beside {uri!r}; put {names} there")
-    return SubtitleFile(found[0][1].resolve(), found[0][0], tuple(suffix for suffix, _ in found[1:]))
+    return SubtitleFile(beside[0][1].resolve(), beside[0][0], tuple(suffix for suffix, _ in beside[1:]))
 
 
 def read_subtitles(path: Path) -> Subtitles:
@@ -131,13 +131,13 @@ def _beside(folder: Path, clip: PurePath) -> list[tuple[str, Path]]:
         return []
     names = {path.name: _same(path.name) for path in sorted(folder.iterdir())}
     names = {name: same[len(stem) :] for name, same in names.items() if same.startswith(f"{stem}.")}
-    found: list[tuple[str, Path]] = []
+    ours: list[tuple[str, Path]] = []
     for name, suffix in names.items():
         language, ending = suffix[1:-4], suffix[-4:].lower()
         is_ours = not language or (_LANGUAGE.fullmatch(language) and f".{language}{clip.suffix}" not in names.values())
         if ending in ENDINGS and is_ours and (folder / name).is_file():
-            found.append((suffix, folder / name))
-    return sorted(found, key=lambda one: _preference(one[0]))
+            ours.append((suffix, folder / name))
+    return sorted(ours, key=lambda one: _preference(one[0]))
 
 
 def _preference(suffix: str) -> tuple[object, ...]:
@@ -200,9 +200,9 @@ def _guessed(spoken: bytes, encodings: tuple[str, ...]) -> str:
     """The encoding that chardet is sure enough of; else empty."""
     import chardet  # only the few files that are not Unicode need it
 
-    known = (*encodings, "utf-8")  # which it says when nothing fits
+    candidates = (*encodings, "utf-8")  # which it says when nothing fits
     ranked = chardet.detect_all(
-        spoken, ignore_threshold=True, include_encodings=known, compat_names=False, no_match_encoding="utf-8"
+        spoken, ignore_threshold=True, include_encodings=candidates, compat_names=False, no_match_encoding="utf-8"
     )
     best = ranked[0]
     name = best["encoding"] or "utf-8"

@@ -23,7 +23,7 @@ from aot.teacher.tools.pixels.appearance import load_appearance
 from aot.teacher.tools.pixels.matcher import Looker
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import DecodedFrames
-from video_data.decode.sandbox import sample_safely
+from video_data.decode.sandbox import shared_pool
 
 _RULES: tuple[tuple[str, str], ...] = (
     (r"\b(how often|how many times|how many|count)\b", "count"),
@@ -102,7 +102,7 @@ def ask(
     teacher = config.teacher if config else TeacherConfig()
     frames_config = config.frames if config else FramesConfig()
     card = load_appearance(appearance or (Path(teacher.appearance) if teacher.appearance else None))
-    sampled = sample_safely(
+    sampled = shared_pool().sample_clip(
         clip,
         fps=frames_config.fps,
         max_frames=frames_config.max_stored_frames,

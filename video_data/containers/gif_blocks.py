@@ -23,13 +23,13 @@ COST_OF_A_TABLE = 2048
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
 
-def walk_gif(data: mmap.mmap, found: Findings) -> None:
+def walk_gif(data: mmap.mmap, findings: Findings) -> None:
     """Check every block up to the trailer, and note where a further GIF begins."""
     at, size, left = 0, len(data), MAX_CHECKED_BYTES
     while data[at : at + 4] == b"GIF8":
         if at:
-            found.joined_at.append(at)
-        end, left = _walk_one(data, found, at=at, left=left)
+            findings.joined_at.append(at)
+        end, left = _walk_one(data, findings, at=at, left=left)
         if end is None:
             return
         at = end
@@ -37,7 +37,7 @@ def walk_gif(data: mmap.mmap, found: Findings) -> None:
             at += 1
 
 
-def _walk_one(data: mmap.mmap, found: Findings, *, at: int, left: int) -> tuple[int | None, int]:
+def _walk_one(data: mmap.mmap, findings: Findings, *, at: int, left: int) -> tuple[int | None, int]:
     """Walk one GIF from its header on; where it ends, None where it does not, and how many bytes may yet be checked."""
     size, last = len(data), at
     at += 13 + _table_bytes(data, at + 10)
@@ -56,19 +56,19 @@ def _walk_one(data: mmap.mmap, found: Findings, *, at: int, left: int) -> tuple[
                 pixels, left = _count_pixels(_joined(data, codes + 1), bits=data[codes], wanted=wanted, left=left)
                 if pixels != wanted:
                     what = f"the codes of its picture yield {pixels} pixels, not {wanted}"
-                    found.broken(what, at=start, start=start, end=at)
+                    findings.broken(what, at=start, start=start, end=at)
         else:
             following = _resync(data, at)
-            found.broken("no block of a GIF begins there", at=at, start=last, end=following or size)
+            findings.broken("no block of a GIF begins there", at=at, start=last, end=following or size)
             if following is None:
                 return None, left
             start = at = following
         last = start
     words = "the file is cut off: it has no last block, as a GIF must"
     if at > size:
-        found.add(words, start=last, end=size)
+        findings.add(words, start=last, end=size)
     else:
-        found.told(words)
+        findings.note(words)
     return None, left
 
 

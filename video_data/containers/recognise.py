@@ -103,13 +103,13 @@ def recognise(path: Path) -> str:
         raise VideoError(
             "playlist", f"{path.name!r} is a playlist; playlists are never followed, give the video file itself"
         )
-    told = next((words for start, words in _NOT_VIDEOS if text.startswith(start)), "")
+    what = next((words for start, words in _NOT_VIDEOS if text.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE"):
-        told = "is a WebP picture, not a clip" if head[8:12] == b"WEBP" else "is a sound file without a picture"
+        what = "is a WebP picture, not a clip" if head[8:12] == b"WEBP" else "is a sound file without a picture"
     if (head[8:16] == b"WEBPVP8X" and head[20] & 2) or (head[:4] == b"\x89PNG" and b"acTL" in head):
-        told = f"is an animated {'PNG' if head[1:4] == b'PNG' else 'WebP'}, which is not read; save it as GIF or MP4"
-    if told:
-        raise VideoError("not_a_video", f"{path.name!r} {told}")
+        what = f"is an animated {'PNG' if head[1:4] == b'PNG' else 'WebP'}, which is not read; save it as GIF or MP4"
+    if what:
+        raise VideoError("not_a_video", f"{path.name!r} {what}")
     raise VideoError(
         "not_a_video",
         f"the first bytes of {path.name!r} are no known video container; "

@@ -23,7 +23,7 @@ class SampledClip:
     frames_crc32: tuple[int, ...]
 
 
-def told_error(reply: dict[str, Any]) -> Exception:
+def replied_error(reply: dict[str, Any]) -> Exception:
     """The exception that a reply reports."""
     reason, message = reply.get("error"), str(reply.get("message", ""))[:500]
     if reason == "bad_request":
@@ -33,12 +33,8 @@ def told_error(reply: dict[str, Any]) -> Exception:
     return malformed()
 
 
-def told_frames(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames:
-    """Decoded frames from a reply.
-
-    Raises:
-        VideoError: the reply is malformed.
-    """
+def replied_frames(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames:
+    """Decoded frames from a reply; `crashed` where it makes no sense, as all of these."""
     try:
         shape = tuple(int(side) for side in reply.pop("shape"))
         fields = dict(reply["frames"])
@@ -48,23 +44,15 @@ def told_frames(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames
         frames = DecodedFrames(frames_THWC=data.reshape(shape), **fields)
     except (KeyError, TypeError, ValueError):
         raise malformed() from None
-    if (
-        len(shape) != 4
-        or shape[3] != 3
-        or shape[0] != len(frames.times_s)
-        or frames.verdict not in ("complete", "partial")
-    ):
+    fits = len(shape) == 4 and shape[3] == 3 and shape[0] == len(frames.times_s)
+    if not fits or frames.verdict not in ("complete", "partial"):
         raise malformed()
     return frames
 
 
-def told_sample(reply: dict[str, Any], data: NDArray[np.uint8]) -> SampledClip:
-    """A sampled clip from a reply.
-
-    Raises:
-        VideoError: the reply is malformed.
-    """
-    frames = told_frames(reply, data)
+def replied_sample(reply: dict[str, Any], data: NDArray[np.uint8]) -> SampledClip:
+    """A sampled clip from a reply."""
+    frames = replied_frames(reply, data)
     try:
         crcs = tuple(int(value) for value in reply["frames_crc32"])
         sha256 = str(reply["sha256"])
@@ -75,12 +63,8 @@ def told_sample(reply: dict[str, Any], data: NDArray[np.uint8]) -> SampledClip:
     return SampledClip(frames=frames, sha256=sha256, frames_crc32=crcs)
 
 
-def told_facts(reply: dict[str, Any]) -> ClipFacts:
-    """Facts of a clip from a reply.
-
-    Raises:
-        VideoError: the reply is malformed.
-    """
+def replied_facts(reply: dict[str, Any]) -> ClipFacts:
+    """Facts of a clip from a reply."""
     try:
         return _FACTS.validate_python(reply["facts"])
     except (KeyError, ValidationError):

@@ -61,23 +61,23 @@ def shown_times(ticks: Sequence[int | None], *, step: int) -> tuple[list[int], l
     >>> shown_times([0, None, 80], step=40)[0], shown_times([0, 40, 9999, 120], step=40)[0]
     ([0, 40, 80], [0, 40, 80, 120])
     """
-    known: list[int] = []
+    filled: list[int] = []
     for tick in ticks:
-        known.append(tick if tick is not None else known[-1] + step if known else 0)
-    for position in range(1, len(known) - 1):
-        before, here, after = known[position - 1 : position + 2]
+        filled.append(tick if tick is not None else filled[-1] + step if filled else 0)
+    for position in range(1, len(filled) - 1):
+        before, here, after = filled[position - 1 : position + 2]
         is_far = min(abs(here - before), abs(here - after)) > MAX_REORDER * step
         if is_far and before <= after <= before + 3 * step:
-            known[position] = (before + after) // 2
-    if all(before <= after for before, after in pairwise(known)):
-        return known, []
-    if _is_coding_order(known, step=step):
-        return sorted(known), []
+            filled[position] = (before + after) // 2
+    if all(before <= after for before, after in pairwise(filled)):
+        return filled, []
+    if _is_coding_order(filled, step=step):
+        return sorted(filled), []
     times: list[int] = []
     restarts: list[int] = []
     offset = 0
-    for position, tick in enumerate(known):
-        if times and tick < known[position - 1]:
+    for position, tick in enumerate(filled):
+        if times and tick < filled[position - 1]:
             offset = times[-1] + step - tick
             restarts.append(position)
         times.append(tick + offset)

@@ -130,6 +130,7 @@ def parse_subtitles(text: str, *, ending: str = ".srt") -> Subtitles:
 
 def _lines(text: str) -> list[str]:
     r"""The lines, whether they end in \n, \r\n, \r or \r\r\n; several empty ones are one."""
+    # CR CR LF is CR LF that was written as text on Windows.
     text = re.sub(r"\r+\n?", lambda end: "\n" if end[0][-1] == "\n" else "\n" * len(end[0]), text)
     return re.sub(r"\n{3,}", "\n\n", text).split("\n")
 
@@ -214,6 +215,7 @@ def _squeezed(line: str) -> str:
     """The line in plain characters and with single blanks; empty if it is too long for a time."""
     if len(line) > MAX_TIME_LINE:
         line = line.strip()
+    # NFKC: digits and colons of full width; unescape: arrows that went through a web page.
     return _printable(unicodedata.normalize("NFKC", html.unescape(line))) if len(line) <= MAX_TIME_LINE else ""
 
 
@@ -224,6 +226,7 @@ def _seconds(clock: str, fraction: str) -> float | None:
     (3723.5, 1.5, 4530.0)
     """
     parts = [part.strip() for part in clock.split(":")]
+    # `00:01:500`: a colon in place of the comma.
     if not fraction and (len(parts) == 4 or (len(parts) == 3 and len(parts[2]) > 2)):
         fraction = parts.pop()
     if len(parts) > 3:
@@ -236,7 +239,7 @@ def _seconds(clock: str, fraction: str) -> float | None:
 
 def _shown(draft: _Draft) -> _Shown:
     """The cue without markup and control characters; lines without text are left out."""
-    raw = "\n".join(draft.lines).replace("\0", " ")
+    raw = "\n".join(draft.lines).replace("\0", " ")  # \0 marks inner times below
     text = _INNER_TIME.sub("\0", raw[:MAX_RAW_CHARACTERS])
     text = _BREAK.sub(" ", _OVERRIDE.sub("", text))
     closed = {_name(tag) for tag in _TAG.finditer(text) if tag["slash"]}

@@ -13,8 +13,7 @@ from processes import runs
 from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.clip import probe, read_frames
-from video_data.decode.replies import replied_frames
-from video_data.decode.sandbox import DecoderPool, shared_pool
+from video_data.decode.sandbox import DecoderPool, frames_of, shared_pool
 
 BUDGETS = Budgets()
 
@@ -134,5 +133,5 @@ def test_a_closed_pool_leaves_no_children() -> None:
 )
 def test_a_malformed_reply_is_told_as_a_crash(reply: dict[str, object]) -> None:
     with pytest.raises(VideoError) as caught:
-        replied_frames(reply, np.zeros(12, np.uint8))
+        frames_of(reply, np.zeros(12, np.uint8))
     assert caught.value.reason == "crashed"

@@ -70,7 +70,7 @@ def _page_end(data: mmap.mmap, at: int) -> int | None:
     """Where the page ends that begins at a byte; None where none begins."""
     if data[at : at + 4] != b"OggS":
         return None
-    num_segments = data[at + 26] if at + 27 <= len(data) else 255
+    num_segments = data[at + 26] if at + 27 <= len(data) else 255  # cut in its head: as long as can be
     return at + 27 + num_segments + sum(data[at + 27 : at + 27 + num_segments])
 
 
@@ -102,7 +102,7 @@ class _Link:
             has_pictures = not data[body : body + 8].startswith(_OGG_NO_PICTURES)
             self._streams[serial] = _Stream(number, has_pictures)
             self.num_streams += not self._start
-            if has_pictures and self._start and self._start not in self._findings.joined_at:
+            if has_pictures and self._start and self._start not in self._findings.joined_at:  # sound alone is none
                 self._findings.joined_at.append(self._start)
         stream = self._streams.setdefault(serial, _Stream(number, has_pictures=False))
         if number != stream.next_number:
@@ -111,8 +111,9 @@ class _Link:
                 self._findings.note(f"the Ogg page numbered {stream.next_number} of a stream is not there")
             # Pictures are timed by counting, so that those of this page come out with the times of lost ones.
             self._findings.damaged_bytes.append((start, end))
-        stream.next_number = (number + 1) & 0xFFFFFFFF
+        stream.next_number = (number + 1) & 0xFFFFFFFF  # 32 bits, which go round
         stream.start, stream.end = at, end
+        # RFC 3533, 6: a last segment of 255 bytes means that its packet goes on in the next page.
         stream.is_open = data[at + 26] > 0 and data[at + 26 + data[at + 26]] == 255
         stream.has_ended = bool(flags & _ENDS)
 
@@ -193,7 +194,7 @@ def _asf_header(data: mmap.mmap, at: int, end: int) -> _AsfHeader:
             header.is_live, header.packet_size = bool(data[at + 88] & 1), _little(data, at + 92, 4)
         elif name == _ASF_STREAM:
             header.num_streams += 1
-            if data[at + 24 : at + 40] == _ASF_VIDEO:
+            if data[at + 24 : at + 40] == _ASF_VIDEO:  # the type; 7 bits of the flags behind it are the number
                 header.videos.add(data[at + 72] & 0x7F)
         at += max(24, length)  # a length below that of its own head would be walked for ever
     return header
@@ -269,7 +270,7 @@ class _Objects:
 
     def follows(self, payload: _Payload) -> bool:
         """Whether a payload is the next one; it is taken in any case."""
-        if payload.size == 0 or payload.width == 0:
+        if payload.size == 0 or payload.width == 0:  # nothing tells what should follow
             self.number = -1
             return True
         if self.number < 0:
@@ -293,7 +294,7 @@ def _asf_payloads(packet: bytes) -> list[tuple[int, _Payload]] | None:
 
 def _parse_asf_packet(packet: bytes) -> list[tuple[int, _Payload]] | None:
     at = 1 + (packet[0] & 0x0F) if packet[0] & 0x80 else 0
-    if packet[0] & 0x80 and packet[0] & 0x70:
+    if packet[0] & 0x80 and packet[0] & 0x70:  # error correction data of a kind that nothing writes
         return None
     kinds, fields = packet[at], packet[at + 1]
     at += 2
@@ -318,6 +319,7 @@ def _parse_asf_packet(packet: bytes) -> list[tuple[int, _Payload]] | None:
         at += offset_width
         replicated = _little(packet, at, replicated_width)
         at += replicated_width
+        # Less than 8 bytes of replicated data do not tell the size; 1 means several objects in one payload.
         size = _little(packet, at, 4) if replicated >= 8 else 0
         at += replicated
         length = _little(packet, at, length_width) if length_width else end - at

@@ -49,31 +49,23 @@ def local_file(path: Path, *, budgets: Budgets) -> Path:
     Raises:
         VideoError: it is a URL, missing, a folder, pipe or device, empty, unreadable or too large.
     """
-    if _URL.match(str(path)) and not _exists(path):  # a folder may be called `rec:`
+    if _URL.match(str(path)) and not os.path.exists(path):  # noqa: PTH110 - a folder may be called `rec:`
         raise VideoError("not_a_local_file", "URLs are never opened; copy the clip to a local file and give its path")
     try:
         facts = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         raise VideoError("missing", f"there is no file {path.name!r}; check the path") from None
     except (OSError, ValueError):
-        raise VideoError(
-            "unreadable", f"the file {path.name!r} cannot be read; check the path and its rights"
-        ) from None
+        why = f"the file {path.name!r} cannot be read; check the path and its rights"
+        raise VideoError("unreadable", why) from None
     if not stat.S_ISREG(facts.st_mode):
-        raise VideoError(
-            "not_a_local_file", f"{path.name!r} is a folder, pipe or device; only regular files are opened"
-        )
+        why = f"{path.name!r} is a folder, pipe or device; only regular files are opened"
+        raise VideoError("not_a_local_file", why)
     if facts.st_size == 0:
         raise VideoError("empty", f"{path.name!r} has 0 bytes; copy or download it again")
     budgets.check_file(facts.st_size)
+    # Links are followed once, here: what is decoded later is the file whose size was checked.
     return Path(os.path.realpath(path))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def recognise(path: Path) -> str:
@@ -83,11 +75,11 @@ def recognise(path: Path) -> str:
         VideoError: the bytes are a playlist, a text, or no known video container.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # read as bytes: no name and no ending is believed
             head = file.read(NUM_SNIFFED_BYTES)
     except OSError:
         raise VideoError("unreadable", f"the file {path.name!r} cannot be read; check its rights") from None
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp":  # strong enough to come before the sync bytes of a transport stream
         return "mp4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
@@ -99,7 +91,7 @@ def recognise(path: Path) -> str:
     if head[4:8] in _MP4_BOXES:  # a word that may stand inside the first packet of a transport stream as well
         return "mp4"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if any(mark in text for mark in _PLAYLISTS):
+    if any(mark in text for mark in _PLAYLISTS):  # anywhere: comments and blank lines may come first
         raise VideoError(
             "playlist", f"{path.name!r} is a playlist; playlists are never followed, give the video file itself"
         )

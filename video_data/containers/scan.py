@@ -184,7 +184,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
     budgets.check_tracks(len(container.streams))
     budgets.check_streams(len(videos))
     best = container.streams.best("video") if videos else None
-    stream = best if best in videos else next(iter(videos), None)
+    stream = best if best in videos else next(iter(videos), None)  # FFmpeg may rank a cover picture best
     if stream is None:
         raise VideoError("no_video_stream", "the file has no video stream (only audio, data or cover pictures)")
     if index is not None:
@@ -200,6 +200,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
         budgets.check_duration(
             _declared_s(container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(","))))[1]
         )
+    # With threads a decoder tells of errors some packets late, and not in the log of the thread that listens.
     stream.codec_context.thread_count = 1
     return stream
 
@@ -300,12 +301,14 @@ def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets
             num_declared=video.frames or 0,
         )
         _walk_packets(container, walk, av=av, budgets=budgets, name=name)
+        # Sound may begin just before the clock went round, and the pictures after it: both are brought together.
         starts = [
             Clock(CLOCK_SPANS.get(name), last=min(walk.pts, default=None)).at(one.start_time) * exact(one.time_base)
             for one in container.streams.audio
             if one.start_time is not None
         ]
         walk.sound_start_s = min(starts, default=None)
+        # An edit list leaves packets out that the header counts: that is no loss.
         if name == "mp4" and walk.num_packets < walk.num_declared:
             with open_part(path, part, name=name, av=av, ignore_editlist="1") as whole:
                 walk.num_in_file = sum(packet.size > 0 for packet in whole.demux(whole.streams[video.index]))
@@ -341,10 +344,10 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
         if packet.stream_index != walk.stream.index:
             continue
         walk.num_packets += 1
-        budgets.check_frames(walk.num_packets)
+        budgets.check_frames(walk.num_packets)  # while counting: a hostile file may have packets without end
         if is_held:
             continue
-        walk.num_damaged += packet.is_corrupt
+        walk.num_damaged += packet.is_corrupt  # lost or joined inside a transport stream
         walk.num_untimed += packet.pts is None
         if packet.pts is not None and pts is not None:
             timed = [*timed[:1], (walk.num_packets, pts)]
@@ -359,13 +362,14 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
             if is_leading:  # shown before the first key picture, and made from one that is not there
                 walk.num_skipped += not packet.is_discard
                 continue
-        if not packet.is_discard:
+        if not packet.is_discard:  # left out by an edit list: decoded, not shown
             shown.append(pts)
             walk.end_pts = max(walk.end_pts, pts + (packet.duration or 0))
     walk.pts = shown
     (first, first_pts), (last, last_pts) = (timed[0], timed[-1]) if timed else ((0, 0), (0, 0))
     if walk.num_untimed and last_pts > first_pts:
         seen_rate = Fraction(last - first) / ((last_pts - first_pts) * walk.stream.time_base)
+        # Some headers hold a time base for a rate; where most packets have no time, the few that have one decide.
         if not Fraction(3, 4) < seen_rate / walk.rate < Fraction(4, 3):
             walk.rate = seen_rate
     low, high = places.get(walk.stream.index, (0, 0))
@@ -386,6 +390,7 @@ def _facts(path: Path, name: str, parts: list[Part], walks: list[_Walk], *, stru
         ticks += [round(pts * scale) for pts in sorted(walk.pts)]
     by_rate = max(1, int(1 / first.rate / time_base))
     num_untimed = sum(walk.num_untimed for walk in walks)
+    # Made up times would give a made up step.
     step = by_rate if num_untimed else usual_step(ticks, otherwise=by_rate)
     planned, _ = shown_times(ticks, step=step)
     last_step = round(max(0, last.end_pts - max(last.pts)) * last.stream.time_base / time_base) or step
@@ -398,7 +403,7 @@ def _facts(path: Path, name: str, parts: list[Part], walks: list[_Walk], *, stru
         planned_pts=tuple(planned),
         end_pts=planned[-1] + last_step,
         sound_start_pts=None if first.sound_start_s is None else round(first.sound_start_s / time_base),
-        declared_end_pts=round(first.declared[0] / time_base) if len(parts) == 1 else 0,
+        declared_end_pts=round(first.declared[0] / time_base) if len(parts) == 1 else 0,  # of its part only
         times_are_real=name not in WITHOUT_TIMES and not num_untimed,
         num_untimed=num_untimed,
         step_pts=step,
@@ -424,6 +429,7 @@ def _shortfall(walk: _Walk, *, name: str) -> str:
     if walk.num_declared and num_packets < walk.num_declared:
         return f"the header declares {walk.num_declared} frames, the file holds {num_packets}"
     end_s, length_s = walk.declared
+    # The last packet may lack a duration, and headers round: less than that is no loss.
     if length_s and not walk.num_declared and float(walk.end_s) < end_s - max(0.1, 1.5 / float(walk.rate)):
         return f"the header declares {length_s:.2f} s, the file holds {length_s - end_s + float(walk.end_s):.2f} s"
     return ""

@@ -49,11 +49,12 @@ def _boxes(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[bytes, int, 
     at = start
     while at + 8 <= end:
         size, name, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+        # ISO 14496-12, 4.2: 1 announces a length of 64 bits, 0 a box that reaches to the end of the file.
         if size == 1:
             size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
         elif size == 0:
             size = end - at
-        size = max(size, head)
+        size = max(size, head)  # or a length below its own head would be walked for ever
         yield name, at, at + head, at + size
         at += size
 
@@ -61,11 +62,11 @@ def _boxes(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[bytes, int, 
 def _mp4(data: mmap.mmap, findings: Findings) -> None:
     size = len(data)
     for name, at, content, end in _boxes(data, 0, size):
-        if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):
+        if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):  # vendors invent boxes
             if not only_zeros(data, at):
                 findings.broken("no box of an MP4 file begins there", at=at, start=at, end=size)
             return
-        if name == b"ftyp" and findings.num_tracks:
+        if name == b"ftyp" and findings.num_tracks:  # a second beginning after a whole header
             findings.joined_at.append(at)
         if end > size:
             findings.cut(f"box {name.decode('ascii', 'replace')!r}", end=end, size=size)
@@ -77,13 +78,10 @@ def _mp4(data: mmap.mmap, findings: Findings) -> None:
 
 
 def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, int]:
-    """An id or a length at `at` and the place after it; None for a length that is not known beforehand.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """An id or a length at `at` and the place after it, or a ValueError; None for a length not known beforehand."""
     if at >= len(data) or data[at] == 0:
         raise ValueError("no number")
+    # RFC 8794, 4: leading zero bits say how many bytes follow; an id keeps that mark, a length does not.
     length = 9 - data[at].bit_length()
     if at + length > len(data) or (is_id and length > 4):
         raise ValueError("no number")
@@ -91,7 +89,7 @@ def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, 
     if is_id:
         return value, at + length
     bare = value & ((1 << (7 * length)) - 1)
-    return (None if bare == (1 << (7 * length)) - 1 else bare), at + length
+    return (None if bare == (1 << (7 * length)) - 1 else bare), at + length  # all ones: written live
 
 
 def _matroska(data: mmap.mmap, findings: Findings) -> None:
@@ -117,6 +115,7 @@ def _matroska(data: mmap.mmap, findings: Findings) -> None:
             if following is None:
                 break
             ends, last, at = ends[:2], following, following
+        # A cluster of unknown length ends where the next begins, so that one is found inside the other.
         elif name == _MKV_SEGMENT or (name == _MKV_CLUSTER and len(ends) <= 3):
             if end > size:
                 cut = max(cut, ("last cluster" if name == _MKV_CLUSTER else "segment", end))
@@ -138,7 +137,7 @@ def _matroska(data: mmap.mmap, findings: Findings) -> None:
 
 def _check_cluster(data: mmap.mmap, findings: Findings, *, at: int, content: int, end: int) -> None:
     """Compare the checksum of a cluster that has one."""
-    if data[content : content + 2] == b"\xbf\x84":
+    if data[content : content + 2] == b"\xbf\x84":  # RFC 8794, 11.3.1: CRC-32 comes first, if at all
         stored = int.from_bytes(data[content + 2 : content + 6], "little")
         if zlib.crc32(data[content + 6 : end]) != stored:
             findings.note(f"the file is damaged after byte {at:,}: the checksum of the cluster there does not match")
@@ -210,7 +209,7 @@ def _avi_chunks(data: mmap.mmap, findings: Findings, *, at: int, end: int) -> in
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         after = at + 8 + length
         if name == b"LIST" and data[at + 8 : at + 12] in (b"movi", b"rec "):
-            pictures_end = max(pictures_end, after)
+            pictures_end = max(pictures_end, after)  # chunks are known by name in there, anything may follow
             last, at = at, at + 12
         elif at >= pictures_end or (after <= end + 1 and _AVI_CHUNK.fullmatch(name)):
             last, at = at, after + length % 2
@@ -247,6 +246,7 @@ def _flv(data: mmap.mmap, findings: Findings) -> None:
             findings.joined_at.append(at)
             at += int.from_bytes(data[at + 5 : at + 9], "big") + 4
             continue
+        # Sound, pictures, script data; the bits above mark encrypted tags.
         is_tag = data[at] & 0x1F in (8, 9, 18)
         if is_tag and end + 4 <= size:
             last, at = at, end + 4
@@ -266,7 +266,7 @@ def _flv(data: mmap.mmap, findings: Findings) -> None:
 def _is_tag(data: mmap.mmap, at: int) -> bool:
     """Whether the length of the FLV tag at a byte stands behind it as well."""
     length = int.from_bytes(data[at + 1 : at + 4], "big") + 11
-    return int.from_bytes(data[at + length : at + length + 4], "big") == length
+    return int.from_bytes(data[at + length : at + length + 4], "big") == length  # a sync word alone is common
 
 
 # MPEG transport streams: a packet every 188 bytes; 192 with a time code before it, 204 with parity behind
@@ -282,6 +282,7 @@ def sync_offset(head: bytes, *, spacing: int) -> int | None:
     2
     """
     for first in range(min(spacing, len(head))):
+        # Not asked of the first byte alone: recordings begin in the middle of a packet.
         marks = head[first::spacing]
         if len(marks) >= 3 and marks == b"\x47" * len(marks):
             return first
@@ -314,7 +315,7 @@ def _mpegts(data: mmap.mmap, findings: Findings) -> None:
 
 def _lost_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
     """The first place from `at` on where a packet should begin and does not."""
-    step = 100_000 * spacing
+    step = 100_000 * spacing  # some 19 MB in memory at a time, whatever the size of the file
     for start in range(at, len(data) - spacing + 1, step):
         count = min(step, (len(data) - start) // spacing * spacing)
         marks = np.frombuffer(data[start : start + count], np.uint8)[::spacing]
@@ -327,7 +328,7 @@ def _lost_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
 def _next_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
     """The next place from which three packets follow each other."""
     while (at := data.find(b"\x47", at)) >= 0 and at + 2 * spacing < len(data):
-        if data[at + spacing] == data[at + 2 * spacing] == 0x47:
+        if data[at + spacing] == data[at + 2 * spacing] == 0x47:  # 0x47 is a G, and common: one alone means nothing
             return at
         at += 1
     return None

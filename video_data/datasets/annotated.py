@@ -73,7 +73,7 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
         return AnnotatedData(questions, annotations, (), _writable(refused), notes)
     folder = ClipFolder(clips)
     there: dict[str, tuple[str, Path]] = {}
-    named = list(dict.fromkeys(question.uri for question in questions))
+    named = list(dict.fromkeys(question.uri for question in questions))  # clips that nobody asks about need no file
     for clip_id in named:
         try:
             there[clip_id] = folder.find(clip_id, places=official.places.get(clip_id, ()))
@@ -98,6 +98,7 @@ def _with_splits(official: Official, wanted: Wanted) -> tuple[Official, tuple[st
     if wanted.test or {TRAIN, TEST} <= {row.split for row in rows}:
         return _without_leaks(official), ()
     groups = sorted({_group(row) for row in rows})
+    # By clip and not by row: questions about one clip on both sides would give it away.
     held_out = held_out_groups(groups, share=wanted.test_share, seed=wanted.seed)
 
     def settled(row: Row) -> Row:

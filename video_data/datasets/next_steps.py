@@ -89,6 +89,7 @@ def _moment(clip: StepClip, index: int, *, wanted: Wanted, rule: NextRule) -> _M
     end_s = later.start_s - wanted.gap_s
     if rule.cut == "after_last":
         end_s = min(last.end_s, max(later.start_s, last.start_s + MIN_SEEN_S))
+    # A step before the region that the authors call relevant is shown all the same: it is part of the history.
     start_s = min(clip.start_s, clip.segments[0].start_s)
     if wanted.window_s is not None:
         start_s = max(start_s, end_s - wanted.window_s)
@@ -139,6 +140,7 @@ class _Pools:
         """`count` labels other than `answer`, no two of them the same; a RowProblem where there are not so many."""
         of_clip = sorted({segment.label for segment in clip.segments}) if rule.labels == "free" else []
         chosen: list[str] = []
+        # The nearest first: options of another task would give the answer away.
         for pool in (of_clip, self._by_task[clip.task], self._all):
             for label in rng.sample(pool, len(pool)) if len(chosen) < count else ():
                 if len(chosen) < count and not any(_same(label, other, rule) for other in (answer, *chosen)):

@@ -88,7 +88,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         for key, value in pairs:
             if key in fields:
                 twice.append(key)
-            fields.setdefault(key, value)
+            fields.setdefault(key, value)  # Python's reader would take the last one in silence
         return fields
 
     try:
@@ -221,9 +221,8 @@ def clip_id_of(value: object) -> str:
     """
     name = text_of(value, "the id of a clip")
     if "/" in name or "\\" in name or "\0" in name or name in (".", "..") or len(name) > MAX_ID_CHARS:
-        raise RowProblem(
-            "bad_clip_id", f"{name[:MAX_ID_CHARS]!r} is no id of a clip: it names a folder, or is too long"
-        )
+        why = f"{name[:MAX_ID_CHARS]!r} is no id of a clip: it names a folder, or is too long"
+        raise RowProblem("bad_clip_id", why)
     return name
 
 
@@ -234,6 +233,7 @@ def seconds_of(value: object, what: str) -> float:
         RowProblem: it is no finite number from 0.
     """
     try:
+        # float(True) is 1.0, and no second.
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         number = float(value)

@@ -4,14 +4,13 @@
 row can name a file outside the folder. Clips are only looked for here, not opened.
 """
 
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, empty_words, read_json_lines
-from video_data.datasets.clip_folder import DiskNames, composed
+from video_data.datasets.clip_folder import DiskNames, composed, regular_inside
 from video_data.datasets.plain_fields import (
     AnnotationFields,
     QuestionFields,
@@ -119,11 +118,7 @@ def _check_window(
     times_s: Mapping[str, Sequence[float]] | None,
     spans_s: Spans | None,
 ) -> None:
-    """Refuse a question that cannot be answered by looking.
-
-    Raises:
-        RowProblem: with one of the reasons that `check_windows` names.
-    """
+    """Refuse a question that cannot be answered by looking, with one of the reasons that `check_windows` names."""
     duration_s = durations_s.get(row.uri)
     if duration_s is None:
         raise RowProblem("clip_refused", f"the clip {row.uri!r} could not be decoded")
@@ -174,11 +169,7 @@ class _Reader:
         return tuple(good)
 
     def question(self, fields: dict[str, Any]) -> QuestionRow:
-        """One question.
-
-        Raises:
-            RowProblem: it cannot be used.
-        """
+        """The question of a line; a RowProblem where it cannot be used."""
         line = checked_fields(QuestionFields, fields)
         if isinstance(line.answer, float) and not line.answer.is_integer():
             raise RowProblem("bad_value", f"field 'answer': a number must be a whole one, got {line.answer}")
@@ -188,36 +179,24 @@ class _Reader:
         if line.id in self._ids:
             raise RowProblem("duplicate_id", f"the id {line.id!r} was used by an earlier line")
         if line.end_s is not None and line.end_s <= line.start_s:
-            raise RowProblem(
-                "bad_window", f"the window {line.start_s:g}-{line.end_s:g} s {empty_words(line.start_s, line.end_s)}"
-            )
+            wrong = empty_words(line.start_s, line.end_s)
+            raise RowProblem("bad_window", f"the window {line.start_s:g}-{line.end_s:g} s {wrong}")
         check_choices(answer, line.choices)
         answer, answer_type = typed_answer(line.kind, answer, line.choices)
         uri, path = self._clip(line.video)
         group = line.group or uri
+        # The last check, because it claims the clip and the group: a refused line must claim nothing.
         self._one_split({("clip", uri), ("group", group)}, line.split)
         self._ids.add(line.id)
         self.clips[uri] = path
         return QuestionRow(
-            id=line.id,
-            split=line.split,
-            kind=line.kind,
-            text=line.question,
-            choices=tuple(line.choices),
-            answer=answer.lower() if answer_type == "yes_no" else answer,
-            answer_type=answer_type,
-            uri=uri,
-            start_s=line.start_s,
-            end_s=line.end_s,
-            group=group,
-        )
+            id=line.id, split=line.split, kind=line.kind, text=line.question, choices=tuple(line.choices),
+            answer=answer.lower() if answer_type == "yes_no" else answer, answer_type=answer_type, uri=uri,
+            start_s=line.start_s, end_s=line.end_s, group=group,
+        )  # fmt: skip
 
     def annotation(self, fields: dict[str, Any]) -> AnnotationRow:
-        """One annotated clip.
-
-        Raises:
-            RowProblem: it cannot be used.
-        """
+        """The annotated clip of a line; a RowProblem where it cannot be used."""
         line = checked_fields(AnnotationFields, fields)
         segments = segments_of(line)
         uri, path = self._clip(line.video)
@@ -229,27 +208,14 @@ class _Reader:
         return AnnotationRow(uri=uri, split=line.split, task=line.task, duration_s=line.duration_s, segments=segments)
 
     def _clip(self, video: str) -> tuple[str, Path]:
-        """Uri and file of a clip inside the root.
-
-        Raises:
-            RowProblem: the path leaves the folder, there is no such file, or there are two.
-        """
+        """Uri and file of a clip inside the root."""
         relative = PurePosixPath(video)
         if relative.is_absolute() or ".." in relative.parts or "\0" in video:
             raise RowProblem("path_outside", f"{video!r} must be a path inside the data folder")
         if self._wanted == "not_needed":
             return composed(relative.as_posix()), self.root / relative
         relative = self._names.spelled(relative)
-        path = self.root / relative
-        try:
-            resolved = path.resolve(strict=True)
-            regular = stat.S_ISREG(resolved.stat().st_mode)
-        except (OSError, RuntimeError):
-            raise RowProblem("clip_missing", f"there is no file {video!r} in the data folder") from None
-        if not resolved.is_relative_to(self.root):
-            raise RowProblem("path_outside", f"{video!r} is a link that leaves the data folder")
-        if not regular:
-            raise RowProblem("clip_missing", f"{video!r} is not a regular file")
+        path = regular_inside(self.root, relative.as_posix(), named=video, folder="the data folder")
         return relative.as_posix(), path
 
     def _one_split(self, keys: set[tuple[str, str]], split: str) -> None:

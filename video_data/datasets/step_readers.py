@@ -78,9 +78,7 @@ def read_coin(wanted: Wanted) -> Official:
         SourceError: a file is missing or not of this layout.
     """
     return _read_databases(
-        wanted,
-        _coin_clip,
-        lambda clip, entry: (f"{clip.task}/{clip.id}", f"{entry.get('recipe_type')}/{clip.id}"),
+        wanted, _coin_clip, lambda clip, entry: (f"{clip.task}/{clip.id}", f"{entry.get('recipe_type')}/{clip.id}")
     )
 
 
@@ -284,13 +282,12 @@ def read_epic100(wanted: Wanted) -> Official:
             place, row = line
             try:
                 video, times, action = _epic_action(row, ids)
-                kitchen_id = clip_id_of(row["participant_id"])
                 if split_of.setdefault(video, split) != split:
                     raise RowProblem("two_splits", f"the video {video} is in another file already")
             except RowProblem as problem:
                 refused.append(problem.row(place))
                 continue
-            kitchen[video] = kitchen_id
+            kitchen[video] = clip_id_of(row["participant_id"])
             actions_of[video].append((*times, action))
             verbs[action[0]][_spoken(row["verb"])] += 1
             nouns[action[1]][_spoken(row["noun"])] += 1
@@ -325,6 +322,7 @@ def _epic_action(row: dict[str, str], ids: set[str]) -> tuple[str, tuple[float, 
     _segment(start_s, stop_s, name, duration_s=stop_s)
     text_of(row["verb"], "verb")
     text_of(row["noun"], "noun")
+    clip_id_of(row["participant_id"])
     if not (row["verb_class"].isdecimal() and row["noun_class"].isdecimal()):
         raise RowProblem("bad_value", "verb_class and noun_class must be numbers")
     ids.add(name)

@@ -60,6 +60,7 @@ def probe(
         num_frames_decoded=seen.num_sound,
         num_frames_declared=facts.num_declared,
         average_fps=round(len(seen.times_s) / (seen.end_s - seen.times_s[0]), 6),
+        # Milliseconds of Matroska and FLV make steps differ by one: that is no variable rate.
         variable_rate=bool(len(steps_s) and np.ptp(steps_s) > max(0.002, 0.1 * float(np.median(steps_s)))),
         times_ok=len(set(seen.times_s)) == len(seen.times_s) and not seen.restarts,
         container=facts.container,
@@ -153,7 +154,7 @@ def _read(
     seen = watch(facts, budgets=budgets, picks=picks)
     if seen.times_s != plan.times_s or seen.end_s != plan.end_s:  # the packets told another time line
         again = choose(seen.times_s, seen.end_s)
-        if again != wanted:
+        if again != wanted:  # decoded once more, only where other pictures are wanted by the true times
             wanted, picks = again, Picks(again, max_side_px=max_side_px)
             seen = watch(facts, budgets=budgets, picks=picks)
     sound = [index for index in wanted if 0 <= index < len(seen.is_sound) and seen.is_sound[index]]

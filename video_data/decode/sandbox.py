@@ -11,23 +11,33 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from aot.errors import VideoError
+from aot.errors import VIDEO_REASONS, VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import ClipFacts, DecodedFrames
-from video_data.decode.process import DecoderProcess
-from video_data.decode.replies import SampledClip, replied_error, replied_facts, replied_frames, replied_sample
+from video_data.decode.process import DecoderProcess, malformed
 
 MAX_TIME_LIMIT_S = 1e6
 """Eleven days; what waits for a reply counts milliseconds in 31 bits."""
 TIME_LIMIT_S = 30.0
 _BUDGETS = Budgets()
+_FACTS = TypeAdapter(ClipFacts)
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """Frames sampled from a whole clip, with the digest of its file."""
+
+    frames: DecodedFrames
+    sha256: str
+    frames_crc32: tuple[int, ...]
 
 
 def check_time_limit(time_limit_s: float) -> None:
@@ -71,12 +81,7 @@ class DecoderPool:
         return [child.process.pid for child in self._children]
 
     def probe(
-        self,
-        path: Path,
-        *,
-        budgets: Budgets = _BUDGETS,
-        time_limit_s: float = TIME_LIMIT_S,
-        stream: int | None = None,
+        self, path: Path, *, budgets: Budgets = _BUDGETS, time_limit_s: float = TIME_LIMIT_S, stream: int | None = None
     ) -> ClipFacts:
         """As `clip.probe`, which decodes every frame; a timeout or crash gives a refused verdict.
 
@@ -85,7 +90,7 @@ class DecoderPool:
         """
         try:
             reply, _ = self._ask("probe", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream)
-            return replied_facts(reply)
+            return _facts_of(reply)
         except VideoError as error:
             return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
 
@@ -110,7 +115,7 @@ class DecoderPool:
             times_s=None if times_s is None else [float(time_s) for time_s in times_s],
             indices=None if indices is None else [int(index) for index in indices],
         )  # fmt: skip
-        return replied_frames(reply, data)
+        return frames_of(reply, data)
 
     def sample_clip(
         self,
@@ -132,7 +137,7 @@ class DecoderPool:
             "sample", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px,
             fps=fps, max_frames=max_frames,
         )  # fmt: skip
-        return replied_sample(reply, data)
+        return _sample_of(reply, data)
 
     def _ask(
         self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, **arguments: object
@@ -156,7 +161,7 @@ class DecoderPool:
         finally:
             self._idle.put(child)
         if "error" in reply:
-            raise replied_error(reply)
+            raise _error_of(reply)
         return reply, data
 
     def _replaced(self, child: DecoderProcess) -> DecoderProcess:
@@ -180,3 +185,54 @@ def shared_pool() -> DecoderPool:
         pool = _shared[os.getpid()] = DecoderPool(workers=1)
         atexit.register(pool.close)
     return pool
+
+
+# What a child answered, as plain values: no field of a reply is trusted, since a hostile clip may have taken it over
+
+
+def _error_of(reply: dict[str, Any]) -> Exception:
+    """The exception that a reply reports."""
+    reason, message = reply.get("error"), str(reply.get("message", ""))[:500]
+    if reason == "bad_request":
+        return ValueError(message)
+    if reason in VIDEO_REASONS:
+        return VideoError(reason, message)
+    return malformed()
+
+
+def frames_of(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames:
+    """Decoded frames from a reply; `crashed` where it makes no sense, as all of these."""
+    try:
+        shape = tuple(int(side) for side in reply.pop("shape"))
+        fields = dict(reply["frames"])
+        fields["times_s"] = tuple(float(time_s) for time_s in fields["times_s"])
+        fields["indices"] = tuple(int(index) for index in fields["indices"])
+        fields["spans_s"] = tuple((float(start_s), float(end_s)) for start_s, end_s in fields["spans_s"])
+        frames = DecodedFrames(frames_THWC=data.reshape(shape), **fields)
+    except (KeyError, TypeError, ValueError):
+        raise malformed() from None
+    fits = len(shape) == 4 and shape[3] == 3 and shape[0] == len(frames.times_s)
+    if not fits or frames.verdict not in ("complete", "partial"):
+        raise malformed()
+    return frames
+
+
+def _sample_of(reply: dict[str, Any], data: NDArray[np.uint8]) -> SampledClip:
+    """A sampled clip from a reply."""
+    frames = frames_of(reply, data)
+    try:
+        crcs = tuple(int(value) for value in reply["frames_crc32"])
+        sha256 = str(reply["sha256"])
+    except (KeyError, TypeError, ValueError):
+        raise malformed() from None
+    if len(crcs) != len(frames.times_s):
+        raise malformed()
+    return SampledClip(frames=frames, sha256=sha256, frames_crc32=crcs)
+
+
+def _facts_of(reply: dict[str, Any]) -> ClipFacts:
+    """Facts of a clip from a reply."""
+    try:
+        return _FACTS.validate_python(reply["facts"])
+    except (KeyError, ValidationError):
+        raise malformed() from None

@@ -30,8 +30,8 @@ def main() -> None:
     """Serve requests until standard input closes."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a decoder prints must not reach the answers
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)  # a crash of a decoder is expected here
+    _limit(resource.RLIMIT_FSIZE, 0)  # pipes stay open; files cannot grow
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with suppress(ImportError):  # before the first time limit starts; a missing one is reported when it is needed
@@ -96,14 +96,14 @@ def _reply(answers: IO[bytes], header: dict[str, Any], data: memoryview) -> None
 def _die_with_parent() -> None:
     """End this process as soon as the parent's end of standard input is closed, even in the middle of a file."""
     poll = select.poll()
-    poll.register(0, 0)
+    poll.register(0, 0)  # no event is asked for: only a hang-up wakes it
     poll.poll()
     os._exit(1)
 
 
 def _allow_seconds(limit_s: float) -> None:
     """Let the kernel end a child that spins long after its time limit, in case nobody is left to kill it."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    used = resource.getrusage(resource.RUSAGE_SELF)  # the limit counts from the start of the process
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + CORES_COUNTED * limit_s + 10))
 
 

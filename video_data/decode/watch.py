@@ -51,6 +51,7 @@ def _zero(facts: ContainerFacts, *, first: int) -> int:
 
 def _seconds(facts: ContainerFacts, ticks: Sequence[int], *, zero: int) -> tuple[float, ...]:
     numerator, per = facts.stream.time_base.numerator, facts.stream.time_base.denominator
+    # Whole microseconds: the same float on every machine, and what a store writes is what it reads.
     return tuple(round((value - zero) * numerator / per, 6) for value in ticks)
 
 
@@ -73,12 +74,10 @@ class Picks:
         width, height = fitted_size(*look.shown_size, max_side_px=self._max_side_px)
         count = len(self._places)
         if count * width * height * 3 > MAX_OUTPUT_BYTES:
-            raise VideoError(
-                "over_budget_bytes",
-                f"{count} frames of {width}x{height} take {count * width * height * 3 / 1e9:.1f} GB; "
-                f"at most {MAX_OUTPUT_BYTES / 1e9:.0f} GB are read at once: ask for fewer frames or a smaller "
-                "max_side_px",
-            )
+            need = f"{count} frames of {width}x{height} take {count * width * height * 3 / 1e9:.1f} GB"
+            most = f"at most {MAX_OUTPUT_BYTES / 1e9:.0f} GB are read at once"
+            raise VideoError("over_budget_bytes", f"{need}; {most}: ask for fewer frames or a smaller max_side_px")
+        # All at once: what would not fit is refused before the rest of the clip is decoded for nothing.
         self._frames_THWC = np.empty((count, height, width, 3), np.uint8)
         self._shown_size = look.shown_size
 
@@ -141,6 +140,7 @@ class Seen:
     @cached_property
     def duration_s(self) -> float:
         """From time 0 to the end of the last picture, or to where a clip that lost pictures promised to end."""
+        # A header that promises more than there is would stretch every window of a whole clip.
         if not self._losses():
             return self.end_s
         promised = (self.facts.end_pts, self.facts.declared_end_pts)
@@ -169,7 +169,7 @@ class Seen:
         num_damaged = len(self.is_sound) - self.num_sound
         expected = facts.num_expected or 0
         missing = max(0, expected - len(self.ticks))
-        if self.has_fields and expected <= 2 * len(self.ticks):
+        if self.has_fields and expected <= 2 * len(self.ticks):  # two packets made one picture
             missing = 0
         in_all = facts.num_declared if self.num_errors and facts.num_declared else max(expected, len(self.ticks))
         if self.num_errors or missing:
@@ -180,7 +180,7 @@ class Seen:
 
     def _spans_s(self) -> Spans:
         per_tick = float(self.facts.stream.time_base)
-        widest = round(1.5 * self.facts.step_pts)
+        widest = round(1.5 * self.facts.step_pts)  # a picture that is held for longer hides lost ones
         until_s = [
             min(following, time_s + max(widest, length) * per_tick)
             for time_s, following, length in zip(
@@ -231,9 +231,10 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
     clock = Clock(facts.clock_span)
     key: tuple[Any, ...] = ()
     for frame, packet, per_tick, aspect in _decoded(facts, av=av, budgets=budgets, log=log):
+        # A look changes with the stream's parameters, at a key picture; side data is costly to read of every picture.
         is_new = seen is None or frame.key_frame or (frame.width, frame.height) != key[:2]
         if is_new and key != (key := look_key(frame, pixel_aspect=aspect)):
-            budgets.check_frame_size(frame.width, frame.height)
+            budgets.check_frame_size(frame.width, frame.height)  # the header may have told less
             look = look_of(frame, pixel_aspect=aspect)
             budgets.check_frame_size(*look.shown_size)
             if seen is None:
@@ -318,7 +319,7 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
             if facts.stream.codec in _SILENT_CODECS:
                 codec.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
             codec.flags = int(codec.flags) | int(av.codec.context.Flags.copy_opaque.value)
-            scale = exact(stream.time_base) / facts.stream.time_base
+            scale = exact(stream.time_base) / facts.stream.time_base  # joined parts may count in other units
             per_tick = 1 if scale == 1 else scale
             aspect = _Aspect(stream, codec)
             is_awaited = facts.stream.codec in _SILENT_CODECS and part in facts.parts_cut_at_head
@@ -337,7 +338,7 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
                 except (av.FFmpegError, ValueError):
                     log.errors.append((number - 1, log.num_shown))
                     continue
-                if complains or facts.is_damaged(part, packet):
+                if complains or facts.is_damaged(part, packet):  # VP9 makes a picture of any bits; the structure tells
                     log.errors.append((number - 1, log.num_shown))
                 if packet.is_keyframe:
                     aspect.decoded(number - 1)
@@ -351,11 +352,11 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
 
 def _frames_of(codec: Any, packet: Any, *, av: ModuleType, listens: bool) -> tuple[list[Any], bool]:  # noqa: ANN401
     """The frames that a packet brings out, and whether the decoder logs an error about it, if asked to listen."""
-    data = packet if packet.size else None
+    data = packet if packet.size else None  # the empty packet at the end brings out what is held back
     if not listens:
         return codec.decode(data), False
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)
+    av.logging.set_skip_repeated(False)  # or the same error twice is heard once
     try:
         with av.logging.Capture(local=True) as lines:
             return codec.decode(data), bool(lines)
@@ -378,6 +379,7 @@ class _Aspect:
 
     def of(self, packet: int) -> Fraction:
         """That of the picture of a packet, which may come out some packets later."""
+        # A container that contradicts its codec from the start is believed; else changes come from the codec.
         if len(self._since) < 2 or self._since[0][1] != self._container:
             return self._container
         return next((coded for since, coded in reversed(self._since) if since <= packet), self._container)
@@ -418,7 +420,7 @@ def _sound(
     is_broken, at = False, 0
     was_broken, key_position = False, -1  # of what is stored before the last key picture; and where that is shown
     for position in sorted(range(len(pictures)), key=lambda position: pictures[position][0]):
-        packet, is_key, is_corrupt = pictures[position]
+        packet, is_key, is_corrupt = pictures[position]  # in the order stored, in which damage spreads
         before = at
         while at < len(refused) and refused[at] <= packet:
             at += 1
@@ -437,7 +439,7 @@ def _sound(
     for number, first in [*errors, *((-1, position) for position in gaps)]:
         for position in range(first, len(pictures)):
             packet, is_key, _ = pictures[position]
-            if is_key and packet > number:
+            if is_key and packet > number:  # stored after the damage: all that follows is made from it
                 break
             sound[position] = False
     return sound

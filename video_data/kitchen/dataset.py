@@ -104,6 +104,7 @@ def kitchen_stamp(seed: int) -> KitchenStamp:
     for performance in (p for split in SPLITS for p in make_performances(seed=seed, split=split, count=len(RECIPES))):
         segments = [(s.label, round(1000 * s.start_s), round(1000 * s.end_s)) for s in performance.segments]
         shown_ms = [round(1000 * time_s) for time_s in frame_times_s(performance, seed=seed)]
+        # Whole milliseconds, as the clips store them: floats need not print alike everywhere.
         digest.update(json.dumps([performance.uri, segments, shown_ms]).encode())
     return KitchenStamp(seed, digest.hexdigest())
 
@@ -169,7 +170,7 @@ def _draw_all(
 
 def _drawn(children: dict[Connection, BaseProcess], *, root: Path) -> Iterator[int]:
     """How many more clips are on disk, as they get there; raises what a worker raised."""
-    open_pipes = dict(children)
+    open_pipes = dict(children)  # the caller ends those that are left
     while open_pipes:
         for pipe in wait(list(open_pipes)):
             assert isinstance(pipe, Connection)

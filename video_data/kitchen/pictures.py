@@ -79,6 +79,7 @@ def draw_step_frame(
     x = style.center_xy[0] + rng.normal(0, 0.6) + (3 * sway if action in ("fry", "mix") else 0)
     y = style.center_xy[1] + rng.normal(0, 0.6)
     radius = style.radius_px * rng.uniform(0.96, 1.04)
+    # In this order: pan and pot must not hide the ingredient, the knife may.
     _draw_behind(image, action, x, y, radius)
     look = INGREDIENTS[ingredient]
     red, green, blue = (int(np.clip(c + s, 0, 255)) for c, s in zip(look.rgb, style.colour_shift, strict=True))

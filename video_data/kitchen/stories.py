@@ -11,15 +11,7 @@ import numpy as np
 
 from aot import seeds
 from video_data.datasets.rows import QuestionRow, SegmentRow
-from video_data.kitchen.world import (
-    INGREDIENTS,
-    OOD_RECIPES,
-    RECIPES,
-    STEP_LABELS,
-    TRAIN_RECIPES,
-    Recipe,
-    may_follow,
-)
+from video_data.kitchen.world import INGREDIENTS, OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, Recipe, may_follow
 
 NEXT_CHOICES = 4
 
@@ -140,6 +132,7 @@ def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -
     ]
     pools = [sorted(set(same_recipe)), sorted(set(elsewhere) - possible), sorted(set(STEP_LABELS) - possible)]
     wrong: list[str] = []
+    # One of each kind where there is one, so that no single habit tells the right one from the wrong ones.
     for pool in (pools[0], pools[1] or pools[2], pools[2], pools[2]):
         free = [label for label in pool if label not in wrong and label != answer]
         if free and len(wrong) < NEXT_CHOICES - 1:

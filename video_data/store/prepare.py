@@ -20,15 +20,7 @@ from aot.files.jsonl import RefusedRow
 from video_data.decode.budgets import Budgets
 from video_data.decode.sandbox import DecoderPool, SampledClip, check_time_limit
 from video_data.disk import disk_errors
-from video_data.store.shard_notes import (
-    PASSING_REASONS,
-    ShardNote,
-    kept_note,
-    shard_path,
-    source_of,
-    sweep,
-    write_note,
-)
+from video_data.store.shard_notes import PASSING_REASONS, ShardNote, kept_note, shard_path, source_of, sweep, write_note
 from video_data.store.shards import INDEX_NAME, StoredClip, clip_line, clip_shape, header_room, shard_header
 
 Progress = Callable[[int, int], None]
@@ -52,7 +44,7 @@ class _Job:
 
     def settings(self) -> str:
         """Digest of all but the folder."""
-        facts = {**asdict(self), "out": None, "format": 2}
+        facts = {**asdict(self), "out": None, "format": 2}  # raise it when the bytes of a shard change
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -102,32 +94,27 @@ def decode_clips(
         i: note for i, group in enumerate(groups) if (note := kept_note(job.out, i, group, settings=job.settings()))
     }
     missing = [number for number in range(len(groups)) if number not in notes]
-    count = _Counter(progress, total=len(clips), done=sum(len(groups[number]) for number in notes))
+    done = sum(len(groups[number]) for number in notes)
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, len(clips))
+
+    count(0)
     if missing:
         with disk_errors(job.out, kept="finished shards"):
-            (job.out / INDEX_NAME).unlink(missing_ok=True)
+            (job.out / INDEX_NAME).unlink(missing_ok=True)  # or readers would take the old index for the new shards
         wanted = [clip for number in missing for clip in groups[number]]
         # The pool is left first: killing its children sets free the threads that wait for them.
         with ThreadPoolExecutor(workers) as threads, DecoderPool(workers=workers) as pool:
-            outcomes = _outcomes(wanted, job=job, pool=pool, threads=threads, ahead=workers + 1)
+            outcomes = _outcomes(wanted, job=job, pool=pool, threads=threads, ahead=workers + 1)  # bounds the memory
             for number in missing:
                 notes[number] = _write_shard(job, number, groups[number], outcomes=outcomes, count=count)
     with disk_errors(job.out, kept="finished shards"), whole_file(job.out / INDEX_NAME) as file:
         file.writelines(clip_line(clip).encode() for number in range(len(groups)) for clip in notes[number].clips)
     return [row for number in range(len(groups)) for row in notes[number].refused]
-
-
-class _Counter:
-    """Counts finished clips for the caller's progress function."""
-
-    def __init__(self, progress: Progress | None, *, total: int, done: int) -> None:
-        self._progress, self._total, self._done = progress, total, done
-        self.add(0)
-
-    def add(self, count: int) -> None:
-        self._done += count
-        if self._progress:
-            self._progress(self._done, self._total)
 
 
 def _outcomes(
@@ -170,7 +157,7 @@ def _sampled(path: Path, *, job: _Job, pool: DecoderPool) -> _Outcome:
 
 
 def _write_shard(
-    job: _Job, number: int, group: Sequence[Clip], *, outcomes: Iterator[_Outcome], count: _Counter
+    job: _Job, number: int, group: Sequence[Clip], *, outcomes: Iterator[_Outcome], count: Callable[[int], None]
 ) -> ShardNote:
     """Stream one shard to disk, a clip at a time, and publish it, then its note."""
     path = shard_path(job.out, number)
@@ -190,7 +177,7 @@ def _write_shard(
                 else:
                     stored.append(_stored(uri, outcome, shard=path.name))
                     file.write(outcome.frames.frames_THWC.reshape(-1).data)
-                count.add(1)
+                count(1)
             file.seek(0)
             file.write(shard_header({clip.uri: clip_shape(clip) for clip in stored}, room=room))
         note = ShardNote(job.settings(), sources, tuple(stored), tuple(refused))
@@ -200,22 +187,13 @@ def _write_shard(
 
 def _stored(uri: str, clip: SampledClip, *, shard: str) -> StoredClip:
     frames = clip.frames
+    _, height, width, _ = frames.frames_THWC.shape
     return StoredClip(
-        uri=uri,
-        sha256=clip.sha256,
-        duration_s=frames.duration_s,
-        true_width=frames.true_width,
-        true_height=frames.true_height,
-        stored_width=frames.frames_THWC.shape[2],
-        stored_height=frames.frames_THWC.shape[1],
-        times_s=frames.times_s,
-        backend=frames.backend,
-        verdict=frames.verdict,
-        note=frames.note,
-        shard=shard,
-        frames_crc32=clip.frames_crc32,
+        uri=uri, sha256=clip.sha256, duration_s=frames.duration_s, true_width=frames.true_width,
+        true_height=frames.true_height, stored_width=width, stored_height=height, times_s=frames.times_s,
+        backend=frames.backend, verdict=frames.verdict, note=frames.note, shard=shard, frames_crc32=clip.frames_crc32,
         spans_s=frames.spans_s,
-    )
+    )  # fmt: skip
 
 
 def _check_settings(job: _Job, *, shard_clips: int, workers: int) -> None:

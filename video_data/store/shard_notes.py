@@ -78,7 +78,7 @@ def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, sett
     path = _note_path(out, number)
     try:
         note = _NOTE.validate_json(path.read_bytes())
-        written_ns = path.stat().st_mtime_ns
+        written_ns = path.stat().st_mtime_ns  # of the note, which is written after its clips were read
     except (OSError, ValidationError):
         return None
     if note.settings != settings or note.sources != tuple(source_of(uri, file) for uri, file in group):
@@ -102,6 +102,7 @@ def sweep(out: Path, *, num_shards: int) -> None:
 def _unchanged(path: Path, *, sha256: str | None, written_ns: int) -> bool:
     """A file of the old size is the old file if it is older than the note, or has the same digest."""
     try:
+        # Reading every clip again would cost as much as a cold start; the digest decides only where the times do not.
         if path.stat().st_mtime_ns < written_ns:
             return True
         with path.open("rb") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aot.chat.scripted import ScriptedChat
+from aot.config import parse_config
 from aot.errors import AotError
 from aot.files.jsonl import parse_json
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
@@ -21,6 +22,7 @@ from aot.student.model.contract import read_contract
 from aot.student.train.checkpoints import read_manifest
 from aot.teacher.tools.pixels.appearance import load_appearance
 
+CONFIG = parse_config({"data": {"dataset": "toy_kitchen"}}, source="test")
 DEEP = "[" * 200_000
 HOSTILE = {
     "deep list": DEEP,
@@ -60,10 +62,12 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 READERS: dict[str, Callable[[Path, str], object]] = {
-    "metrics.json": lambda folder, text: load_run(RunFolder(write(folder, "metrics.json", text).parent)),
-    "funnel.json": lambda folder, text: load_run(RunFolder(write(folder, "funnel.json", text).parent)),
-    "teacher.json": lambda folder, text: load_run(RunFolder(write(folder, "teacher.json", text).parent)),
-    "curve": lambda folder, text: load_run(RunFolder(write(folder, "student/a/metrics.jsonl", text).parents[2])),
+    "metrics.json": lambda folder, text: load_run(RunFolder(write(folder, "metrics.json", text).parent), CONFIG),
+    "funnel.json": lambda folder, text: load_run(RunFolder(write(folder, "funnel.json", text).parent), CONFIG),
+    "teacher.json": lambda folder, text: load_run(RunFolder(write(folder, "teacher.json", text).parent), CONFIG),
+    "curve": lambda folder, text: load_run(
+        RunFolder(write(folder, "student/a/metrics.jsonl", text).parents[2]), CONFIG
+    ),
     "DONE": lambda folder, text: is_done(write(folder, "DONE", text).parent, config_digest="x"),
     "manifest": lambda folder, text: read_manifest(write(folder, "manifest.json", text).parent),
     "contract": lambda folder, text: read_contract(write(folder, "manifest.json", text).parent),

@@ -106,18 +106,19 @@ class CachedChat:
         if other is not None:
             return other.result()
         try:
-            found = self._cache.get(key)
-            if found is None:
-                found = self._inner.reply(request)
-                self._cache.put(key, found)
-            mine.set_result(found)
+            stored = self._cache.get(key)
+            if stored is None:
+                stored = self._inner.reply(request)
+                self._cache.put(key, stored)
+            reply = stored.model_copy(update={"key": key})
+            mine.set_result(reply)
         except BaseException as error:
             mine.set_exception(error)
             raise
         finally:
             with self._lock:
                 del self._asking[key]
-        return found
+        return reply
 
     def close(self) -> None:
         """Close the model and the cache."""

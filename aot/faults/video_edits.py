@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from numpy.random import Generator
 
-from aot.rationales.findings import findings, names, quotes, strings_of
+from aot.rationales.findings import SEEN, labels_in, names, phrases_in, quotes, sightings, strings_of
 from aot.rationales.notation import (
     CITATION,
     MOMENT,
@@ -82,13 +82,12 @@ class Target:
 
 def wrong_label(target: Target, draw: Generator) -> str | None:
     """Another step's label at one of the places where a label or a quoted word stands, outside the answer."""
-    names = [finding.label for finding in findings(target.trace.steps)]
+    names = labels_in(target.trace.steps, *SEEN, "after")
     names += [target.trace.answer] if target.question.answer_type in ("choice", "text") else []
     names += [text for step in target.trace.steps if step.call for text in strings_of(step.call.arguments)]
-    names += [str(step.result["last"]) for step in target.trace.steps if step.result and step.result.get("last")]
-    known = sorted({in_sentence(name) for name in names if name}, key=lambda name: (-len(name), name))
+    spoken = sorted({in_sentence(name) for name in names if name}, key=lambda name: (-len(name), name))
     head = target.text.rpartition("\nAnswer:")[0]
-    pattern = "|".join(re.escape(name) for name in known)
+    pattern = "|".join(re.escape(name) for name in spoken)
     places = list(re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", head)) if pattern else []
     places = [place for place in places if not SPAN.fullmatch(place[0]) and not place[0].isdecimal()]
     places += [
@@ -117,10 +116,10 @@ def invented_object(target: Target, draw: Generator) -> str | None:
     """A thing that no step saw: in a sentence of its own with a plausible time, or slipped into another sentence."""
     sentences = target.sentences("Gather")
     cited = CITATION.findall(target.text)
-    seen = {phrase_key(text) for step in target.trace.steps for text in strings_of(step.result)}
-    told = " ".join(quote.text for quote in quotes(target.trace.steps))
-    things = [thing for thing in (*NEVER_SEEN, *target.labels) if phrase_key(thing) not in seen]
-    things = [thing for thing in things if not names(told, thing)]
+    given = {phrase_key(text) for text in phrases_in(target.trace.steps)}
+    texts = " ".join(quote.text for quote in quotes(target.trace.steps))
+    things = [thing for thing in (*NEVER_SEEN, *target.labels) if phrase_key(thing) not in given]
+    things = [thing for thing in things if not names(texts, thing)]
     things = [thing for thing in things if thing.casefold() not in target.question.text.casefold()]
     if not sentences or not cited or not things:
         return None
@@ -129,7 +128,7 @@ def invented_object(target: Target, draw: Generator) -> str | None:
     if draw.random() < 0.5:
         sentences[at] = CITATION.sub(lambda found: f"with {thing} {found[0]}", sentences[at], count=1)
     else:
-        time_s = float(draw.uniform(0.0, max([finding.end_s for finding in findings(target.trace.steps)], default=8.0)))
+        time_s = float(draw.uniform(0.0, max([one.end_s for one in sightings(target.trace.steps)], default=8.0)))
         times = format_time(time_s) if draw.random() < 0.5 else format_span(time_s, time_s + 1.5)
         sentences.insert(at, f"{thing} at {times} [{_pick(cited, draw)}].")
     return target.with_bodies(Gather=" ".join(sentences))
@@ -144,7 +143,7 @@ def invented_time(target: Target, draw: Generator) -> str | None:
     if not spans and not moments:
         return None
     place = _pick([*spans, *moments], draw)
-    true = [(finding.start_s, finding.end_s) for finding in findings(target.trace.steps)]
+    true = [(one.start_s, one.end_s) for one in sightings(target.trace.steps)]
     true += [span for quote in quotes(target.trace.steps) for span in quote.spans_s]
     for _ in range(20):
         shift_s = float(draw.uniform(_MIN_SHIFT_S, 4.0)) * (1 if draw.random() < 0.6 else -1)

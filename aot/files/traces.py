@@ -37,6 +37,19 @@ def read_traces(run: RunFolder) -> Iterator[Trace]:
         yield from traces
 
 
+def read_attempts(run: RunFolder) -> Iterator[Trace]:
+    """What the teacher tried before the trace of each question and did not verify: negatives, in that order.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    parts = _parts(run.attempts)
+    places = _places(parts)
+    for question in read_rows(run.questions, Question):
+        for _, part, offset in _samples(places.get(question.id, ())):
+            yield _trace_at(parts[part], offset)
+
+
 def first_traces(run: RunFolder) -> dict[str, Trace]:
     """Question id to its trace with the lowest sample index."""
     first: dict[str, Trace] = {}
@@ -143,7 +156,10 @@ def _trace_at(path: Path, offset: int) -> Trace:
         try:
             return Trace.model_validate_json(file.readline())
         except ValidationError as error:
-            problem, again = error.errors()[0], "delete that line and run the same command again"
+            problem = error.errors()[0]
+            if problem["type"] == "earlier_version":
+                raise SourceError(f"{path}: {problem['msg']}") from None
+            again = "delete that line and run the same command again"
             raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
 
 

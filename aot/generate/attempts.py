@@ -11,7 +11,7 @@ from aot.errors import DecodeError, SourceError, ToolError
 from aot.generate.option_shuffle import with_shuffled_answers
 from aot.records import MediaRef, Question, Trace
 from aot.teacher.executor import failed_trace, run_candidate, with_attempts_cost
-from aot.teacher.parts import TRAIN, TeacherKit
+from aot.teacher.parts import TRAIN, Parts
 from aot.teacher.tools.clipview import ClipView
 
 
@@ -23,7 +23,7 @@ class Shelf(Protocol):
         ...
 
 
-def solve(question: Question, shelf: Shelf, kit: TeacherKit, *, candidates: int) -> list[Trace]:
+def solve(question: Question, shelf: Shelf, kit: Parts, *, candidates: int) -> list[Trace]:
     """The attempts at one question, in order; the last is its row: the first that verifies, else the last one tried."""
     try:
         clip = shelf.view(question.media)

@@ -14,14 +14,14 @@ from aot.generate.tool_accuracy import ToolAccuracy, ToolScorer
 from aot.records import ClipAnnotation, MediaRef, ToolCall
 from aot.teacher.clip_shelf import ClipShelf
 from aot.teacher.executor import call_tool
-from aot.teacher.parts import TeacherKit
+from aot.teacher.parts import Parts
 from aot.teacher.tools.base import ToolContext
 
 EXAM_CLIPS = 48
 """Annotated clips that are looked at."""
 
 
-def examine(annotations: Iterable[ClipAnnotation], shelf: ClipShelf, kit: TeacherKit) -> tuple[ToolAccuracy, ...]:
+def examine(annotations: Iterable[ClipAnnotation], shelf: ClipShelf, kit: Parts) -> tuple[ToolAccuracy, ...]:
     """How right each pixel tool is on at most EXAM_CLIPS of the annotated clips that are stored."""
     stored = set(shelf.store.uris())
     clips = [row for row in annotations if row.uri in stored and row.segments]

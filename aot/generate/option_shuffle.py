@@ -10,12 +10,12 @@ import numpy as np
 
 from aot.records import Question, Trace
 from aot.teacher.executor import run_candidate, with_attempts_cost
-from aot.teacher.parts import TeacherKit
+from aot.teacher.parts import Parts
 from aot.teacher.rewrite import TemplateWriter
 from aot.teacher.tools.clipview import ClipView
 
 
-def with_shuffled_answers(trace: Trace, question: Question, clip: ClipView, kit: TeacherKit) -> Trace:
+def with_shuffled_answers(trace: Trace, question: Question, clip: ClipView, kit: Parts) -> Trace:
     """`trace` with what the same procedure answers under other orders of the options, and charged with their cost."""
     plain = replace(kit, writer=TemplateWriter(kit.seed))  # No prose is needed of them.
     tried = [

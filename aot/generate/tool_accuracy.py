@@ -8,8 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aot.answers import iou
 from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, proportion
-from aot.records import ClipAnnotation, JsonDict, Record, Segment, Step, TimeSpan, TrueBox
+from aot.rationales.findings import Sighting, sightings
+from aot.rationales.wording import phrase_key
+from aot.records import ClipAnnotation, Record, Segment, Step, TimeSpan, TrueBox
 
 MIN_IOU = 0.5
 MAX_GAP_S = 0.25
@@ -47,10 +50,10 @@ class ToolScorer:
         """Score one call against the truth of its clip."""
         if step.call is None:
             return
-        failed = step.result is None or step.span is None
+        failed = step.status != "ok" or step.span is None
         self._cases[step.call.tool, "call_failed"].append((float(failed), truth.uri))
-        if step.result is not None and step.span is not None:
-            for metric, value in _cases(step, step.span, truth):
+        if step.status == "ok" and step.span is not None:
+            for metric, value in _cases(step, step.call.tool, step.span, truth):
                 self._cases[step.call.tool, metric].append((value, truth.uri))
 
     def rows(self, *, seed: int) -> tuple[ToolAccuracy, ...]:
@@ -73,63 +76,61 @@ def _row(tool: str, metric: str, cases: Sequence[tuple[float, str]], *, seed: in
     return ToolAccuracy(tool=tool, metric=metric, share=share, n=interval.n, clips=interval.num_clusters)
 
 
-def _cases(step: Step, span: TimeSpan, truth: ClipAnnotation) -> list[tuple[str, float]]:
-    assert step.call is not None
-    assert step.result is not None
-    result = step.result
+def _cases(step: Step, tool: str, span: TimeSpan, truth: ClipAnnotation) -> list[tuple[str, float]]:
+    """What a call is measured by; which figures a tool has depends on what it promises, so this goes by its name."""
     visible = [segment for segment in truth.segments if _visible_share(segment, span) >= MIN_VISIBLE]
-    if step.call.tool == "list_steps":
-        return _segment_cases(result["steps"], visible, span)
-    if step.call.tool == "read_order":
-        asked = [segment for segment in visible if segment.label in step.call.arguments["events"]]
-        got = [row["label"] for row in result["order"]]
-        return [("order_exact", float(got == [segment.label for segment in asked]))]
-    if step.call.tool == "recognise_action":
+    seen, sought = sightings([step]), {phrase_key(name) for name in step.sought}
+    if tool == "list_steps":
+        return _segment_cases(seen, visible, span)
+    if tool == "read_order":
+        wanted = [segment.label for segment in visible if phrase_key(segment.label) in sought]
+        return [("order_exact", float([one.label for one in seen] == wanted))]
+    if tool == "recognise_action":
         middle_s = (span.start_s + span.end_s) / 2
         labels = [segment.label for segment in visible if segment.start_s <= middle_s < segment.end_s]
-        return [("top_1", float(result["label"] in labels))] if labels else []
-    if step.call.tool in ("find_moments", "count_events"):
-        return _moment_cases(step.call.tool, result, [s for s in visible if s.label == result["event"]])
-    if step.call.tool == "detect_objects":
-        return _box_cases(result, truth, span)
+        return [("top_1", float(any(one.label in labels for one in seen)))] if labels else []
+    if tool in ("find_moments", "count_events"):
+        return _moment_cases(step, seen, [one for one in visible if phrase_key(one.label) in sought])
+    if tool == "detect_objects":
+        return _box_cases(step, sought, truth, span)
     return []
 
 
-def _segment_cases(steps: Sequence[JsonDict], visible: Sequence[Segment], span: TimeSpan) -> list[tuple[str, float]]:
+def _segment_cases(seen: Sequence[Sighting], visible: Sequence[Segment], span: TimeSpan) -> list[tuple[str, float]]:
     """Recall and precision of (label, IoU >= 0.5), and whether the whole list of labels is right."""
-    found = [any(_hits(step, segment, span) for step in steps) for segment in visible]
-    right = [any(_hits(step, segment, span) for segment in visible) for step in steps]
-    whole = [step["label"] for step in steps] == [segment.label for segment in visible]
+    hits = [any(_hits(one, segment, span) for one in seen) for segment in visible]
+    right = [any(_hits(one, segment, span) for segment in visible) for one in seen]
+    whole = [one.label for one in seen] == [segment.label for segment in visible]
     return [
-        *(("step_recall", float(hit)) for hit in found),
+        *(("step_recall", float(hit)) for hit in hits),
         *(("step_precision", float(hit)) for hit in right),
         ("list_exact", float(whole)),
     ]
 
 
-def _moment_cases(tool: str, result: JsonDict, wanted: Sequence[Segment]) -> list[tuple[str, float]]:
-    ious = [
-        max((_iou(row["start_s"], row["end_s"], s.start_s, s.end_s) for row in result["moments"]), default=0.0)
-        for s in wanted
+def _moment_cases(step: Step, seen: Sequence[Sighting], wanted: Sequence[Segment]) -> list[tuple[str, float]]:
+    ious = [max((iou(one.start_s, one.end_s, s.start_s, s.end_s) for one in seen), default=0.0) for s in wanted]
+    counts = [one.count for one in step.findings if one.count is not None]
+    return [
+        *(("mean_iou", value) for value in ious),
+        *(("count_exact", float(count == len(wanted))) for count in counts),
     ]
-    cases = [("mean_iou", value) for value in ious]
-    if tool == "count_events":
-        cases.append(("count_exact", float(result["count"] == len(wanted))))
-    return cases
 
 
-def _box_cases(result: JsonDict, truth: ClipAnnotation, span: TimeSpan) -> list[tuple[str, float]]:
+def _box_cases(step: Step, sought: set[str], truth: ClipAnnotation, span: TimeSpan) -> list[tuple[str, float]]:
     """Recall over true boxes in the window; precision over detected boxes at times when the truth shows a box."""
     inside = [box for box in truth.boxes if span.start_s <= box.time_s <= span.end_s]
+    boxes = [(one.box_xyxy, at_s) for one in step.findings if one.box_xyxy for at_s, _ in one.spans_s]
     cases = []
     for box in inside:
-        near = [row for row in result["boxes"] if abs(row["time_s"] - box.time_s) <= MAX_GAP_S]
-        best = max((_box_iou(row["box_xyxy"], box) for row in near), default=0.0)
-        if box.label == result["object"]:
+        near = [box_xyxy for box_xyxy, at_s in boxes if abs(at_s - box.time_s) <= MAX_GAP_S]
+        best = max((_box_iou(box_xyxy, box) for box_xyxy in near), default=0.0)
+        is_sought = phrase_key(box.label) in sought
+        if is_sought:
             cases.append(("box_recall", float(best >= MIN_IOU)))
             cases.append(("box_mean_iou", best))
         if near:
-            cases.append(("box_precision", float(box.label == result["object"] and best >= MIN_IOU)))
+            cases.append(("box_precision", float(is_sought and best >= MIN_IOU)))
     return cases
 
 
@@ -139,15 +140,9 @@ def _visible_share(segment: Segment, span: TimeSpan) -> float:
     return shared_s / length_s if length_s > 0 else 0.0
 
 
-def _hits(step: JsonDict, segment: Segment, span: TimeSpan) -> bool:
+def _hits(seen: Sighting, segment: Segment, span: TimeSpan) -> bool:
     start_s, end_s = max(segment.start_s, span.start_s), min(segment.end_s, span.end_s)
-    return step["label"] == segment.label and _iou(step["start_s"], step["end_s"], start_s, end_s) >= MIN_IOU
-
-
-def _iou(a_start_s: float, a_end_s: float, b_start_s: float, b_end_s: float) -> float:
-    shared_s = min(a_end_s, b_end_s) - max(a_start_s, b_start_s)
-    whole_s = max(a_end_s, b_end_s) - min(a_start_s, b_start_s)
-    return max(0.0, shared_s) / whole_s if whole_s > 0 else 0.0
+    return seen.label == segment.label and iou(seen.start_s, seen.end_s, start_s, end_s) >= MIN_IOU
 
 
 def _box_iou(box_xyxy: Sequence[float], truth: TrueBox) -> float:

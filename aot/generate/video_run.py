@@ -19,7 +19,7 @@ from aot.generate.video_stats import TeacherStats, teacher_stats
 from aot.generate.video_work import chat_threads, solve_all, solve_in_threads
 from aot.records import ClipAnnotation
 from aot.teacher.clip_shelf import open_shelf
-from aot.teacher.parts import pixel_kit, sections
+from aot.teacher.parts import pixel_parts, sections
 from aot.teacher.tools.pixels.appearance import load_appearance
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _solve(run: RunFolder, config: RunConfig, pending: Pending, *, writer: str) 
 
 
 def _publish_stats(run: RunFolder, config: RunConfig) -> dict[str, int]:
-    kit = pixel_kit(run, config, writer="exam")
+    kit = pixel_parts(run, config, writer="exam")
     with kit.cache:
         accuracy = examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), kit)
     stats = teacher_stats(read_solved(run), tool_accuracy=accuracy, candidates=config.teacher.candidates)

@@ -21,7 +21,7 @@ from aot.files.traces import any_answered, part_path
 from aot.generate.attempts import solve
 from aot.records import PlantedFault, Question, Trace
 from aot.teacher.clip_shelf import open_shelf
-from aot.teacher.parts import TRAIN, make_kit, open_models
+from aot.teacher.parts import TRAIN, make_parts, open_models
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Solver:
         self._config = config
         self._shelf = open_shelf(run)
         self._models = open_models(config, run, writer=writer)
-        self._kit = make_kit(run, config, writer=writer, models=self._models)
+        self._kit = make_parts(run, config, writer=writer, models=self._models)
         self._labels = self._kit.procedure.labels if self._kit.procedure else self._kit.looker.card.labels
 
     def solve(self, question: Question) -> Solved:

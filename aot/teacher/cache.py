@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from aot.files.run_folder import append_row, open_append
@@ -27,6 +27,8 @@ class CachedResult(Record):
 
     key: str
     result: JsonDict
+    reply_keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
+    """Of the chat replies that it rests on."""
 
 
 class ResultCache:
@@ -43,9 +45,9 @@ class ResultCache:
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
         if folder is not None:
-            own = folder / f"part-{writer}.jsonl"
-            self._file = open_append(own)
-            self._parts = [own, *sorted(path for path in folder.glob("part-*.jsonl") if path != own)][:_MOST_PARTS]
+            mine = folder / f"part-{writer}.jsonl"
+            self._file = open_append(mine)
+            self._parts = [mine, *sorted(path for path in folder.glob("part-*.jsonl") if path != mine)][:_MOST_PARTS]
             for number, path in enumerate(self._parts):
                 self._read(path, number)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
+from fixtures.synthetic import synthetic_case
 
 from aot.answers import grade
 from aot.config import FilterConfig
@@ -11,7 +12,6 @@ from aot.errors import SourceError
 from aot.faults.video_plant import FAULTS, plant
 from aot.filtering.chain import FILTER_NAMES, FunnelCounter, Judged, funnel, run_filters
 from aot.records import MediaRef, PlantedFault, Question, Trace
-from aot.teacher.synthetic import synthetic_case
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese", "pour egg")
 CONFIG = FilterConfig()

@@ -136,7 +136,7 @@ def test_replies_are_read_tolerantly_and_unknown_faults_are_no_verdict(
 
 
 def test_judge_has_a_name_for_every_planted_fault() -> None:
-    from aot.filtering.chat_checks import NAMED_AS
+    from aot.filtering.funnel import NAMED_AS
 
     for fault in (*VIDEO_FAULTS, *TEXT_FAULTS):
         assert set(NAMED_AS.get(fault, (fault,))) <= set(FAULTS)

@@ -17,7 +17,7 @@ from aot.config import PricesConfig
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, RunError
 from aot.generate.attempts import solve
 from aot.generate.option_shuffle import reordered
-from aot.records import MediaRef, Question, Trace
+from aot.records import Finding, MediaRef, Question, Trace
 from aot.teacher.chat_planner import MAX_RESULT_CHARS
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Budget
@@ -60,6 +60,9 @@ class _Nothing(ToolArguments):
 
 class _Text(ToolResult):
     text: str
+
+    def findings(self, arguments: ToolArguments) -> tuple[Finding, ...]:
+        return (Finding(kind="text", how="seen", text=self.text),)
 
 
 def tool_that(run: Callable[[], str], *, name: str = "read_subtitles") -> AnyTool:

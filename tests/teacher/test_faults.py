@@ -3,9 +3,9 @@
 from collections import Counter
 
 import pytest
+from fixtures.synthetic import Case, synthetic_case
 
 from aot.faults.video_plant import FAULTS, plant
-from aot.teacher.synthetic import Case, synthetic_case
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese")
 

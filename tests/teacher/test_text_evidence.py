@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.steps import tool_step
 from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, parse_config
@@ -26,8 +27,8 @@ from aot.pipeline.commands.clips import trace_lines
 from aot.rationales.findings import quotes
 from aot.rationales.notation import PARTS, parse_rationale
 from aot.rationales.wording import MAX_QUOTE_CHARS, quotable
-from aot.records import ClipAnnotation, JsonDict, MediaRef, Question, Step, TimeSpan, ToolCall, Trace
-from aot.reporting.panels import rationale_view
+from aot.records import ClipAnnotation, JsonDict, MediaRef, Question, Step, TimeSpan, Trace
+from aot.reporting.sections.gallery import rationale_view
 from aot.teacher.verbalise import verbalise
 from video_data.kitchen.dataset import draw_toy_kitchen
 
@@ -38,8 +39,7 @@ TYPES = {"count": "integer", "when": "span", "present": "yes_no"}
 
 
 def step(index: int, tool: str, arguments: JsonDict, result: JsonDict | None, span: TimeSpan | None = WINDOW) -> Step:
-    status = "failed" if result is None else "ok"
-    return Step(index=index, call=ToolCall(tool=tool, arguments=arguments), result=result, span=span, status=status)
+    return tool_step(index, tool, arguments, result, span=span)
 
 
 def timed(*rows: tuple[Any, ...], name: str = "text") -> list[JsonDict]:

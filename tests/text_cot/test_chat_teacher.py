@@ -120,6 +120,19 @@ def test_the_words_of_a_question_stay_inside_the_data_fence(tmp_path: Path) -> N
     assert [row.status for row in written_rows(run)] == ["ok"]
 
 
+def test_a_row_keeps_the_raw_reply_and_its_key_read_or_not(tmp_path: Path) -> None:
+    thinks = {"reasoning_content": "Easy.", "content": REPLY}
+    for folder, message, status in (("good", thinks, "ok"), ("bad", {"content": "Hm."}, "failed")):
+        with FaultServer(lambda _, message=message: message) as server:
+            run = ask(server.url, tmp_path / folder, QUESTION)
+        (trace,) = written_rows(run)
+        (turn,) = trace.turns
+        assert (trace.status, turn.purpose, turn.text) == (status, "solve", message["content"])
+        assert turn.reasoning == message.get("reasoning_content", "")
+        (stored,) = [json.loads(line) for part in run.chat_replies.glob("*.jsonl") for line in part.open()]
+        assert stored["key"] == turn.key and stored["reply"]["text"] == turn.text
+
+
 def test_a_tool_call_in_place_of_a_chain_is_a_failed_row(tmp_path: Path) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "shell", "arguments": "{}"}}
     with FaultServer(lambda body: {"content": None, "tool_calls": [call]}) as server:

@@ -75,6 +75,7 @@ def to_question(problem: Problem, *, split: str, index: int) -> Question:
         id=identity, dataset=DATASET, split=split, kind=family.name, text=problem.text,
         answer=family.answer(problem.state), answer_type=family.answer_type, group=identity,
         state=problem.state.model_dump(mode="json"),
+        tags={"category": problem.state.category, "steps": problem.state.steps},
     )  # fmt: skip
 
 

@@ -16,14 +16,14 @@ from aot.config import RunConfig
 from aot.display import counted
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS, PREDICTED, baseline_rankings
-from aot.evaluation.intervals import Interval, cluster_ids, proportion, weighted_proportion
-from aot.evaluation.metrics import BENCHMARK_GROUPS
+from aot.evaluation.groups import BENCHMARK_GROUPS
+from aot.evaluation.intervals import cluster_ids, proportion, weighted_proportion
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, run_root
 from aot.files.traces import first_traces
 from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
-from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Record
+from aot.records import ClipAnnotation, Interval, MetricRow, Prediction, Question, Record
 
 TOP = 5
 CHANCE, MOST_RIGHT = "chance", "most_right"
@@ -135,7 +135,8 @@ def _other_rows(questions: Sequence[Question], training: Sequence[Question]) -> 
     rows = []
     for (split, kind), members in _cells(q for q in questions if q.choices):
         expected = float(np.mean([1 / len(question.choices) for question in members]))
-        exact = Interval(expected, expected, expected, len(members), len({question.group for question in members}))
+        clusters = len({question.group for question in members})
+        exact = Interval(value=expected, low=expected, high=expected, n=len(members), num_clusters=clusters)
         rows.append(_metric(CHANCE, split, kind, "accuracy", exact, note="expected value, without an interval"))
         first = [_right(question, _most_right(question, by_kind[question.kind], overall)) for question in members]
         rows.append(_row(MOST_RIGHT, split, kind, "accuracy", members, first, proportion))

@@ -101,8 +101,8 @@ def _rounds_to(true: Fraction, stated: Fraction, written: str, scale: Fraction) 
 
 def _ends(value: Fraction) -> bool:
     """Whether the decimals of `value` come to an end."""
-    rest = value.denominator
+    remaining = value.denominator
     for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1
+        while remaining % prime == 0:
+            remaining //= prime
+    return remaining == 1

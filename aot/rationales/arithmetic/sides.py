@@ -43,15 +43,15 @@ def left_side(tokens: list[Token], at: int) -> Side:
         if depth < 0 or not _belongs(tokens, start - 1):
             break
         start -= 1
-    own = tuple(tokens[start:at])
+    used = tuple(tokens[start:at])
     start -= start > 1 and tokens[start - 1].text.casefold() == "of"  # to the word of `half of 48 + 2`
     before = tokens[start - 1] if start else None
-    is_sign = bool(own) and own[0].kind in ("sign", "spoken")
-    if len(own) > MAX_TOKENS or (before is not None and not _parts(before)):
-        return Side(own, False)
-    if own and before is not None and before.kind == "word":
-        return Side(own, not is_sign and before.text.casefold().rstrip("s") not in PART_WORDS)
-    return Side(own, not is_sign or own[0].text in "-−–")
+    is_sign = bool(used) and used[0].kind in ("sign", "spoken")
+    if len(used) > MAX_TOKENS or (before is not None and not _parts(before)):
+        return Side(used, False)
+    if used and before is not None and before.kind == "word":
+        return Side(used, not is_sign and before.text.casefold().rstrip("s") not in PART_WORDS)
+    return Side(used, not is_sign or used[0].text in "-−–")
 
 
 def right_side(tokens: list[Token], at: int) -> Side:

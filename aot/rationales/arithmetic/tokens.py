@@ -39,7 +39,7 @@ class Token:
 
 def tokens_of(line: str) -> list[Token]:
     """The pieces of a line in order; nothing but white space is left out."""
-    return [Token(str(found.lastgroup), found[0], *found.span()) for found in _TOKEN.finditer(line)]
+    return [Token(str(mark.lastgroup), mark[0], *mark.span()) for mark in _TOKEN.finditer(line)]
 
 
 def is_number(token: Token) -> bool:

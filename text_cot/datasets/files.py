@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aot.answers import mixed_options
 from aot.errors import SourceError
-from aot.files.jsonl import RefusedRow, RowProblem, refused_words
+from aot.files.jsonl import RefusedRow, RowProblem, Splits, refused_words
 from aot.records import GivenRationale, Question, Refusal
 from aot.seeds import share
 from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem, wrong_columns
@@ -54,7 +54,7 @@ class _Reader:
         self.kept = _Sample(limit, seed)
         self.refusals: list[Refusal] = []
         self._ids: set[str] = set()
-        self._splits: dict[str, str] = {}
+        self._splits = Splits()
         self._splits_named = False
 
     def source(self) -> TextSource:
@@ -120,7 +120,7 @@ class _Reader:
         group = problem.group or (text_key if self.kind == "text_jsonl" else template_key)
         split = problem.split or self._split_of(group, role)
         question = gradable(problem, id=id_, dataset=self.kind, split=split, group=group)
-        self._one_split({f"group {group}": f"the group {group!r}", f"text {text_key}": "the same question"}, split)
+        self._splits.claim({f"group {group}": f"the group {group!r}", f"text {text_key}": "the same question"}, split)
         self._ids.add(id_)
         return question
 
@@ -128,13 +128,6 @@ class _Reader:
         if role == "train" and not self._splits_named and share(self.seed, group) < self.test_share:
             return "test"
         return role
-
-    def _one_split(self, keys: dict[str, str], split: str) -> None:
-        for key, what in keys.items():
-            other = self._splits.get(key, split)
-            if other != split:
-                raise RowProblem("two_splits", f"{what} is in split {other!r} already, not {split!r}")
-        self._splits.update(dict.fromkeys(keys, split))
 
 
 class _Sample:

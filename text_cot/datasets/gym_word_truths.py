@@ -6,7 +6,7 @@ As gym_truths: one item in, what is wrong with its gold answer out.
 import calendar
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -73,17 +73,9 @@ def _circuit(item: Item) -> str:
 
 
 def _friends(item: Item) -> str:
+    """Everyone's friends and the person asked about are one circle; gym_tasks says why no other relation is drawn."""
     friends = re.search(r"(\d+) female friends", item["question"])
-    names = re.findall(r"[A-Z][a-z]+", item["question"])
-    if item["metadata"]["task_type"] == "siblings" and names.count(names[-1]) == 1:
-        return "asks about somebody who is never mentioned"
-    if item["metadata"]["task_type"] == "colleagues":
-        here, _, there = [int(n) for n in re.findall(r"(\d+) (?:fe)?male", item["question"])][1:]
-        return differs(int(item["answer"]), here + there - 1)
-    if item["metadata"]["task_type"] == "friends" and friends:
-        return differs(int(item["answer"]), int(friends[1]) + 1)
-    sisters = re.search(r"(\d+) sisters", item["question"])
-    return differs(int(item["answer"]), int(sisters[1]) + 1 if sisters else None)
+    return differs(int(item["answer"]), int(friends[1]) + 1 if friends else None)
 
 
 def _needle(item: Item) -> str:
@@ -114,24 +106,12 @@ def _calendar(item: Item) -> str:
         case "count_days":
             weekday_named = re.search(r"(?:How many |occurrences of |does )(\w+day)", item["question"])
             name = weekday_named and weekday_named[1]
-            truth = str(sum(calendar.day_name[day.weekday()] == name for day in _days(days)))
-        case "count_business_days":
-            if days["end_date"].year != days["start_date"].year:
-                return f"the end {days['end_date']} is told with another year"
-            truth = str(sum(day.weekday() < 5 for day in _days(days)))
-        case "weekday_of_date_from_first_date" if days["target_date"].month > 2:
-            return "the year is not told, and may be a leap year"
-        case "weekday_of_date_from_first_date":
-            first = list(calendar.day_name).index(about["first_day"])
-            truth = calendar.day_name[(first + days["target_date"].timetuple().tm_yday - 1) % 7]
+            count = (days["end_date"] - days["start_date"]).days + 1
+            span = (days["start_date"] + timedelta(days=i) for i in range(count))
+            truth = str(sum(calendar.day_name[day.weekday()] == name for day in span))
         case other:
             return f"unknown sub-task {other}"
     return differs(item["answer"].removeprefix("Weekday.").title(), truth)
-
-
-def _days(days: Mapping[str, date]) -> list[date]:
-    count = (days["end_date"] - days["start_date"]).days + 1
-    return [days["start_date"] + timedelta(days=i) for i in range(count)]
 
 
 def _interval(item: Item) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem
+from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem, check_choices
 from aot.records import AnswerType, Reading
 from text_cot.datasets.forms import form_of, last_boxed, math_form, plain_math
 from text_cot.datasets.source import with_answer_line
@@ -223,12 +223,7 @@ def _choices(value: object, answer: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(choice, str) and choice.strip() for choice in value):
         raise RowProblem("bad_choices", "choices must be a list of non-empty texts")
     choices = tuple(choice.strip() for choice in value)
-    if len(choices) < 2 or len(set(choices)) < len(choices):
-        raise RowProblem("bad_choices", "choices must be at least two different texts")
-    if answer not in choices:
-        raise RowProblem(
-            "bad_choices", f"the answer {answer!r} is none of the choices; write the text of the right one"
-        )
+    check_choices(answer, choices)
     return choices
 
 

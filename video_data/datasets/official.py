@@ -132,13 +132,14 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
 
 def _not_an_entry(item: object) -> str:
     """Why an item of a list is no {clip id: entry}; empty if it is one."""
-    kinds = {"": item} if not isinstance(item, dict) else item
-    odd = next((name for name, entry in kinds.items() if not isinstance(entry, dict)), None)
-    if odd is None:
-        return ""
-    kind = "null" if kinds[odd] is None else type(kinds[odd]).__name__
-    what = f"the entry of {odd[:80]!r} must be an object" if kinds is item else "an item must be {clip id: entry}"
-    return f"{what}, got {kind}"
+    if not isinstance(item, dict):
+        return f"an item must be {{clip id: entry}}, got {_kind(item)}"
+    odd = next((name for name, entry in item.items() if not isinstance(entry, dict)), None)
+    return "" if odd is None else f"the entry of {odd[:80]!r} must be an object, got {_kind(item[odd])}"
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
 
 
 def read_rows(path: Path) -> list[Any]:

@@ -9,16 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, empty_words, read_json_lines
+from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, Splits, check_choices, empty_words, read_json_lines
 from video_data.datasets.clip_folder import DiskNames, composed, regular_inside
-from video_data.datasets.plain_fields import (
-    AnnotationFields,
-    QuestionFields,
-    check_choices,
-    checked_fields,
-    segments_of,
-    typed_answer,
-)
+from video_data.datasets.plain_fields import AnnotationFields, QuestionFields, checked_fields, segments_of, typed_answer
 from video_data.datasets.rows import AnnotationRow, QuestionRow
 from video_data.decode.facts import Spans
 from video_data.decode.timeline import first_hole
@@ -153,7 +146,7 @@ class _Reader:
         self.refused: list[RefusedRow] = []
         self._ids: set[str] = set()
         self._annotated: set[str] = set()
-        self._splits: dict[tuple[str, str], str] = {}
+        self._splits = Splits()
 
     def rows(self, lines: Iterable[JsonLine | RefusedRow], make: Callable[[dict[str, Any]], _Row]) -> tuple[_Row, ...]:
         """Good rows of a file; the refused ones are added to `refused`."""
@@ -181,12 +174,14 @@ class _Reader:
         if line.end_s is not None and line.end_s <= line.start_s:
             wrong = empty_words(line.start_s, line.end_s)
             raise RowProblem("bad_window", f"the window {line.start_s:g}-{line.end_s:g} s {wrong}")
-        check_choices(answer, line.choices)
+        if line.choices:
+            check_choices(answer, line.choices)
         answer, answer_type = typed_answer(line.kind, answer, line.choices)
         uri, path = self._clip(line.video)
         group = line.group or uri
         # The last check, because it claims the clip and the group: a refused line must claim nothing.
-        self._one_split({("clip", uri), ("group", group)}, line.split)
+        names = {f"clip {uri}": f"the clip {uri!r}", f"group {group}": f"the group {group!r}"}
+        self._splits.claim(names, line.split)
         self._ids.add(line.id)
         self.clips[uri] = path
         return QuestionRow(
@@ -202,7 +197,7 @@ class _Reader:
         uri, path = self._clip(line.video)
         if uri in self._annotated:
             raise RowProblem("duplicate_id", f"the clip {uri!r} was annotated by an earlier line")
-        self._one_split({("clip", uri)}, line.split)
+        self._splits.claim({f"clip {uri}": f"the clip {uri!r}"}, line.split)
         self._annotated.add(uri)
         self.clips[uri] = path
         return AnnotationRow(uri=uri, split=line.split, task=line.task, duration_s=line.duration_s, segments=segments)
@@ -217,12 +212,3 @@ class _Reader:
         relative = self._names.spelled(relative)
         path = regular_inside(self.root, relative.as_posix(), named=video, folder="the data folder")
         return relative.as_posix(), path
-
-    def _one_split(self, keys: set[tuple[str, str]], split: str) -> None:
-        """Refuse a clip or group that another line put into another split, so that nothing leaks between splits."""
-        for what, name in sorted(keys):
-            other = self._splits.get((what, name), split)
-            if other != split:
-                raise RowProblem("two_splits", f"the {what} {name!r} is in split {other!r} already, not {split!r}")
-        for key in keys:
-            self._splits[key] = split

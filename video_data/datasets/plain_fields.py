@@ -163,21 +163,6 @@ def _short(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
-def check_choices(answer: str, choices: list[str]) -> None:
-    """Refuse choices that no answer could be picked from.
-
-    Raises:
-        RowProblem: a lone, empty or repeated choice, or an answer that is none of them.
-    """
-    if not choices:
-        return
-    if len(choices) < 2 or "" in choices or len(set(choices)) < len(choices):
-        raise RowProblem("bad_choices", "choices must be at least two different, non-empty texts")
-    if answer not in choices:
-        advice = "write the text of the right one"
-        raise RowProblem("bad_choices", f"the answer {answer!r} is none of the choices; {advice}")
-
-
 def segments_of(fields: AnnotationFields) -> tuple[SegmentRow, ...]:
     """The segments by start time; they may overlap.
 

@@ -23,10 +23,14 @@ from aot.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
-SHARED = (*(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")), "aot.generate.sharding")
+SHARED = (
+    *(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")),
+    "aot.generate.sharding",
+    "aot.generate.run",
+)
 STAGES = {
-    "video": ("aot.pipeline.prepare", "aot.generate.video_run", "aot.pipeline.video", *SHARED),
-    "text": ("text_cot.prepare", "aot.generate.text_run", "aot.arms.text_train", *SHARED),
+    "video": ("aot.pipeline.prepare", "aot.teacher.agent", "aot.pipeline.video", *SHARED),
+    "text": ("text_cot.prepare", "text_cot.teacher.teachers", "aot.arms.text_train", *SHARED),
 }
 """Where the stages of each door begin."""
 BY_OTHER_MEANS = {

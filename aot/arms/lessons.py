@@ -7,7 +7,7 @@ All arms of a run learn from the same questions, those with at least one kept ch
 from collections.abc import Callable, Iterable, Mapping
 
 from aot.config import ArmConfig, Chains, RunConfig
-from aot.faults.text_plant import deleted, shuffled, wrong_content
+from aot.faults.damage import deleted, shuffled, wrong_content
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import draw

@@ -88,12 +88,12 @@ STRUCTURED = Reader(
     "text runs with teacher.planner: chat and chat.backend: openai or scripted",
     lambda run, _: TEXT_CHAT.reads(run, _) and run.chat is not None and run.chat.backend != "local",
 )
-WORKERS = Reader("video runs with teacher.engine: ray, or whose teacher asks no chat model",
-                 lambda run, _: run.door == "video" and (run.teacher.engine == "ray" or not _by_chat(run)))  # fmt: skip
+WORKERS = Reader("runs with teacher.engine: ray, or whose teacher asks no chat model",
+                 lambda run, _: run.teacher.engine == "ray" or not _by_chat(run))  # fmt: skip
 UNSCRIPTED = Reader("runs that ask a chat model with backend: openai or local",
                     lambda run, _: any(_jobs(run, chat) and chat.backend != "scripted"
                                        for chat in (run.chat, run.vision_chat, run.judge_chat) if chat))  # fmt: skip
-RAY = Reader("video runs with teacher.engine: ray", lambda run, _: run.door == "video" and run.teacher.engine == "ray")
+RAY = Reader("runs with teacher.engine: ray", lambda run, _: run.teacher.engine == "ray")
 HF = Reader("video runs with hf behind a tool of teacher.tools",
             lambda run, _: run.door == "video" and bool(run.teacher.tools.behind("hf")))  # fmt: skip
 DETECTOR = Reader("teacher.tools.detect_objects: hf", lambda run, _: run.teacher.tools.detect_objects == "hf")
@@ -151,9 +151,9 @@ WHO_READS: dict[str, dict[Reader, str]] = {
         "max_duration_s max_streams max_gigapixels"
     },
     "teacher": {
-        EVERY: "planner max_failed_share",
-        VIDEO: "rationale shuffle_checks max_turns max_calls time_limit_s engine appearance",
-        CANDIDATES: "candidates",
+        EVERY: "planner engine max_failed_share",
+        VIDEO: "rationale max_turns max_calls time_limit_s appearance",
+        CANDIDATES: "candidates shuffle_checks",
         WORKERS: "workers",
         UNSCRIPTED: "unanswered",
         RAY: "ray_address gpus_per_worker",

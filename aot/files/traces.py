@@ -58,14 +58,12 @@ def first_traces(run: RunFolder) -> dict[str, Trace]:
     return first
 
 
-def solved_ids(run: RunFolder) -> set[str]:
-    """Ids of the questions that have a trace."""
-    return {question_id for question_id, _, _, _ in _rows(_parts(run.traces))}
-
-
-def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
-    """(question id, sample index) of every trace there is."""
-    return {(question_id, sample) for question_id, sample, _, _ in _rows(_parts(run.traces))}
+def solved_samples(run: RunFolder) -> dict[str, tuple[int, ...]]:
+    """The samples of each question that has a trace."""
+    samples: dict[str, tuple[int, ...]] = {}
+    for question_id, sample, _, _ in _rows(_parts(run.traces)):
+        samples[question_id] = (*samples.get(question_id, ()), sample)
+    return samples
 
 
 def any_answered(run: RunFolder, *, config_digest: str) -> bool:

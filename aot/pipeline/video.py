@@ -1,19 +1,13 @@
-"""The thin stages of a video run: generate and train hand the run folder to the room that does the work."""
+"""The train stage of a video run, which hands the run folder to the room that does the work."""
 
 from collections.abc import Callable
 
 from aot.config import RunConfig
 from aot.errors import GuardStop
 from aot.files.run_folder import RunFolder, read_rows
-from aot.generate.video_run import generate as generate_traces
 from aot.records import Trace
 
 Progress = Callable[[int, int], None]
-
-
-def generate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
-    """Traces of every question; how many, and of them failed and refused ones."""
-    return generate_traces(run, config, progress=progress)
 
 
 def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:

@@ -41,7 +41,8 @@ def _shares(config: RunConfig, questions: int, training: int) -> list[_Share]:
     teacher, shares = config.teacher, []
     tries = teacher.candidates * questions
     if teacher.planner == "chat" and config.door == "text":
-        shares.append(_Share("chains", config.chat, tries, tries, TEXT_TOKENS))
+        at_most = tries * (1 + teacher.shuffle_checks)  # where the questions have options
+        shares.append(_Share("chains", config.chat, tries, at_most, TEXT_TOKENS))
     elif teacher.planner == "chat":
         checks = 1 + teacher.shuffle_checks
         likely = questions * min(TURNS, teacher.max_turns) * checks

@@ -12,9 +12,9 @@ from aot import STAGES
 from aot.config import RunConfig
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError, VideoError
+from aot.files.disk import DISK_FULL
 from aot.files.lease import Lease
 from aot.files.run_folder import (
-    DISK_FULL,
     RunFolder,
     changed_settings,
     open_run,

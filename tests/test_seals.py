@@ -18,7 +18,7 @@ from aot.records import Prediction, Refusal
 CONFIG = Path(__file__).parents[1] / "configs" / "text" / "tiny_math_tiny.yaml"
 SMALL = ("data.math={train: 12, test: 4, test_ood: 2}", "evaluate.splits=[test]")
 FIRST = ("prepare", "generate", "filter")
-SEALED = ("questions.jsonl", "traces/part-0of1.jsonl", "faults/part-0of1.jsonl", "teacher.json", "kept.jsonl",
+SEALED = ("questions.jsonl", "traces/part-0.jsonl", "faults/part-0.jsonl", "teacher.json", "kept.jsonl",
           "verdicts.jsonl", "funnel.json")  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_file_of_a_finished_stage_is_not_believed(config: RunConfig) -
         do(config, *FIRST)
 
 
-@pytest.mark.parametrize("name", ["questions.jsonl", "kept.jsonl", "funnel.json", "traces/part-0of1.jsonl"])
+@pytest.mark.parametrize("name", ["questions.jsonl", "kept.jsonl", "funnel.json", "traces/part-0.jsonl"])
 def test_a_deleted_file_is_made_anew_and_is_the_same(config: RunConfig, name: str) -> None:
     run = do(config, *FIRST)
     whole = {path: path.read_bytes() for path in (run.questions, run.kept, run.verdicts)}
@@ -87,7 +87,7 @@ def test_a_deleted_file_is_made_anew_and_is_the_same(config: RunConfig, name: st
 
 def test_one_deleted_part_of_several_is_noticed(config: RunConfig) -> None:
     run = do(config, "prepare", "generate")
-    part = run.traces / "part-0of1.jsonl"
+    part = run.traces / "part-0.jsonl"
     rows = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(b"".join(rows[:5]))
     (run.traces / "part-1of2.jsonl").write_bytes(b"".join(rows[5:]))
@@ -158,9 +158,9 @@ def answer(question_id: str, arm: str = "pre") -> Prediction:
 def test_missing_doubled_and_unknown_predictions_are_counted() -> None:
     asked = {("pre", "reason"): {"a", "b", "c"}}
     whole = [answer(one) for one in "abc"]
-    assert odd_rows(whole, asked=asked) == {}
-    assert odd_rows([*whole[:2], answer("a"), answer("x")], asked=asked) == {"missing": 1, "doubled": 1, "unknown": 1}
-    assert odd_rows([answer("a", arm="copy_last")], asked=asked) == {"missing": 3}
+    assert odd_rows(whole, due=asked) == {}
+    assert odd_rows([*whole[:2], answer("a"), answer("x")], due=asked) == {"missing": 1, "doubled": 1, "unknown": 1}
+    assert odd_rows([answer("a", arm="copy_last")], due=asked) == {"missing": 3}
 
 
 def test_odd_predictions_end_with_exit_code_3_and_are_told(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

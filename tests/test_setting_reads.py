@@ -26,11 +26,12 @@ ROOMS = ("aot", "text_cot", "video_data")
 SHARED = (
     "aot.arms.train",
     "aot.generate.sharding",
+    "aot.generate.run",
     *(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")),
 )
 STAGES = {
-    "video": ("aot.pipeline.prepare", "aot.generate.video_run", "aot.pipeline.video", *SHARED),
-    "text": ("text_cot.prepare", "aot.generate.text_run", *SHARED),
+    "video": ("aot.pipeline.prepare", "aot.teacher.agent", *SHARED),
+    "text": ("text_cot.prepare", "text_cot.teacher.teachers", *SHARED),
 }
 """Where the stages of each door begin."""
 BY_OTHER_MEANS = {
@@ -42,7 +43,6 @@ BY_OTHER_MEANS = {
     "frames.max_gigapixels": "as above",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
-    "train.arms.max_steps": "aot.student asks RunConfig.steps_of",
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
 }
 BACKENDS = {

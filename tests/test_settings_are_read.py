@@ -97,7 +97,7 @@ UNREAD_BY_VIDEO: dict[str, Any] = {
     "data.annotated.gap_s": 2.0,
 }  # fmt: skip
 UNREAD_BY_TEXT: dict[str, Any] = {
-    "teacher.engine": "ray", "teacher.workers": 4, "teacher.shuffle_checks": 2, "teacher.max_calls": 3,
+    "teacher.ray_address": "x", "teacher.shuffle_checks": 2, "teacher.max_calls": 3,
     "teacher.time_limit_s": 9.0, "teacher.rationale": "chat", "frames.fps": 1.0, "frames.workers": 4,
     "student.num_frames": 4, "teacher.tools.ask": "chat", "teacher.hf.detector": "x", "teacher.appearance": "x",
     "teacher.candidates": 4, "train.frame_cache_mb": 1, "data.toy.train_clips": 5, "data.root": "x",
@@ -159,6 +159,15 @@ def test_keys_with_the_same_reader_are_told_in_one_sentence_and_a_long_list_is_c
     assert told.count("read by video runs only") == 1 and "and 4 more are" in told
 
 
+def test_a_text_run_reads_workers_and_ray_and_with_a_chat_teacher_orders_of_options() -> None:
+    assert not refusal(text(teacher={"planner": "procedural", "workers": 4}))
+    ray = {"engine": "ray", "ray_address": "10.0.0.1:6379", "gpus_per_worker": 0.5, "workers": 8}
+    assert not refusal(text(teacher={"planner": "procedural", **ray}))
+    chat = {"model": "m", "base_url": "http://127.0.0.1:1/v1"}
+    assert not refusal(text(teacher={"planner": "chat", "shuffle_checks": 2}, data={"dataset": "toy_math"}, chat=chat))
+    assert "teacher.workers" in refusal(text(teacher={"planner": "chat", "workers": 4}, chat=chat))
+
+
 def test_a_cost_limit_needs_a_server_that_counts() -> None:
     scripted = {**PRICED, "backend": "scripted", "script": "-", "max_cost": 1}
     told = refusal(video(teacher={"planner": "chat"}, chat=scripted))
@@ -178,7 +187,7 @@ def test_the_resolved_config_holds_what_the_run_reads_and_nothing_else() -> None
     config = parse_config(RUNS["maths"], source="run.yaml")
     shown = dump_config(config)
     assert not unread_keys(config)
-    assert "granularity" in shown and "frames" not in shown and "workers" not in shown and "own_chains" not in shown
+    assert "granularity" in shown and "frames" not in shown and "max_calls" not in shown and "own_chains" not in shown
 
 
 BLOCKS = [

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aot.config import ArmConfig, Chains, RunConfig
-from aot.faults import text_plant, video_damage
+from aot.faults import text_damage, video_damage
 from aot.files.run_folder import RunFolder, read_rows
 from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
@@ -20,7 +20,7 @@ Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
 Damage = Callable[[Trace, int], Trace | None]
 TEXT_DAMAGE: dict[Chains, Damage] = {
-    "wrong_content": text_plant.wrong_content, "shuffled": text_plant.shuffled, "deleted": text_plant.deleted,
+    "wrong_content": text_damage.wrong_content, "shuffled": text_damage.shuffled, "deleted": text_damage.deleted,
 }  # fmt: skip
 """How chains are damaged for the study of structure against content (arXiv 2502.07374)."""
 TOOL_DAMAGE: dict[Chains, Damage] = {

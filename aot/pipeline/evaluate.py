@@ -52,8 +52,8 @@ class Predictor:
 
 def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
     """Publish predictions and metrics; returns how many there are."""
-    asked = list(read_rows(run.questions, Question))
-    questions = [q for q in asked if q.split in config.evaluate.splits]
+    every = list(read_rows(run.questions, Question))
+    questions = [q for q in every if q.split in config.evaluate.splits]
     traces = first_traces(run)
     publish_rows(run.predictions / "teacher-none.jsonl", (teacher_prediction(traces.get(q.id), q) for q in questions))
     annotations = list(read_rows(run.annotations, ClipAnnotation)) if run.annotations.exists() else []
@@ -66,7 +66,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     for done in _predict(run, config, missing, questions):
         progress(len(predictors) - len(missing) + done, len(predictors))
     predictions = list(read_predictions(run))
-    odd = odd_rows(predictions, asked={(p.arm, p.mode): _asked_of(p, questions) for p in predictors})
+    odd = odd_rows(predictions, due={(p.arm, p.mode): _asked_of(p, questions) for p in predictors})
     if odd:
         log.warning("%s", odd_line(odd, run))
     metrics = compute_metrics(
@@ -77,7 +77,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
         bootstrap_samples=config.evaluate.bootstrap_samples,
         seed=config.seed,
         annotations=annotations,
-        training=[question for question in asked if question.split == "train"],
+        training=[question for question in every if question.split == "train"],
         learned=learned_ids(run, config),
     )
     for sentence in cut_sentences(metrics):

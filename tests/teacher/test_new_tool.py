@@ -4,17 +4,17 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
-from aot.reporting.panels import PanelSource, make_panel
 from teacher_scenes import CARD, annotation, drawn_view, question
 
 from aot.config import FilterConfig
 from aot.evaluation.baselines import seen_history
-from aot.faults.video_plant import plant
+from aot.faults.plant import plant
+from aot.faults.video_edits import video_edits
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.notation import parse_rationale
 from aot.records import Finding, Question, Step, ToolCall, Trace
-from aot.reporting.thumbs import ThumbBook
+from aot.reporting.sections.gallery import timeline_of
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Budget, Parts
@@ -107,12 +107,11 @@ def test_what_it_did_not_say_is_no_evidence(trace: Trace) -> None:
 
 
 def test_faults_baselines_and_the_report_read_them_too(trace: Trace) -> None:
-    damaged = [plant(trace, BEFORE, rate=1.0, seed=seed, labels=("peel carrot", "boil rice"))[0] for seed in range(20)]
+    edits = video_edits(("peel carrot", "boil rice"))
+    damaged = [plant(trace, BEFORE, edits, rate=1.0, seed=seed)[0] for seed in range(20)]
     assert any("peel carrot" in one.rationale or "boil rice" in one.rationale for one in damaged)
     assert seen_history(trace) == ("knead dough", "bake bread")
-    source = PanelSource(trace=trace, question=BEFORE, state="kept", annotation=None, verdicts=(), predictions=())
-    book = ThumbBook(lambda uri, times_s: [], lambda uri: (96, 72), budget_bytes=0)
-    timeline = make_panel(source, book, anchor="a").timeline
+    timeline = timeline_of(trace, BEFORE, None)
     assert timeline is not None and "bake bread" in str(timeline.shapes)
 
 

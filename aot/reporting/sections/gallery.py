@@ -208,7 +208,7 @@ def _panel(
         state=state,
         planted=planted,
         note=note,
-        timeline=_timeline(trace, question, data.annotations.get(uri)),
+        timeline=timeline_of(trace, question, data.annotations.get(uri)),
         steps=tuple(_step_view(step, uri, times[step.index], book, anchor, step.index in cited) for step in calls),
         rationale=rationale_view(trace, anchor=anchor) if calls else (),
         chain="" if calls else clip_text(trace.rationale, TEXT_LIMIT),
@@ -332,7 +332,7 @@ def _boxes(step: Step) -> list[tuple[float, Box]]:
     return boxes
 
 
-def _timeline(trace: Trace, question: Question, truth: ClipAnnotation | None) -> Drawing | None:
+def timeline_of(trace: Trace, question: Question, truth: ClipAnnotation | None) -> Drawing | None:
     """What is true and what the first listing of steps saw, over time."""
     listing = first_listing(trace.steps)
     seen = [(one.start_s, one.end_s, one.label) for one in sightings([listing])] if listing else []

@@ -1,32 +1,34 @@
-"""How right the tools were, against annotations that no tool has seen: for teacher.json, never for a decision.
+"""An exam for the pixel tools: how right they are on annotated clips, in calls of the same kinds for every planner.
 
-Times are clip seconds, boxes pixels of the true frame.
+A planner calls some tools only where others failed, so figures taken from its traces would be about hard cases. Results
+go to teacher.json and never into a decision. What is asked depends on (seed, clip) only. Times are clip seconds, boxes
+pixels of the true frame.
 """
 
+import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from aot.answers import iou
-from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, proportion
+from aot.errors import ToolError
+from aot.evaluation.intervals import Bootstrap, StoredInterval, cluster_ids, proportion
 from aot.rationales.findings import Sighting, sightings
 from aot.rationales.wording import phrase_key
-from aot.records import ClipAnnotation, Record, Segment, Step, TimeSpan, TrueBox
+from aot.records import ClipAnnotation, MediaRef, Record, Segment, Step, TimeSpan, ToolCall, TrueBox
+from aot.teacher.clip_shelf import ClipShelf
+from aot.teacher.executor import call_tool
+from aot.teacher.parts import Parts
+from aot.teacher.tools.base import ToolContext
 
 MIN_IOU = 0.5
 MAX_GAP_S = 0.25
 """A true box is compared with the detected box nearest in time, at most this far away."""
 MIN_VISIBLE = 0.5
 """Share of a true segment that must lie in the window for it to be asked for."""
-
-
-class Estimate(Record):
-    """A share or a mean with its 95% interval, clustered by clip."""
-
-    value: float
-    low: float
-    high: float
+EXAM_CLIPS = 48
+"""Annotated clips that are looked at."""
 
 
 class ToolAccuracy(Record):
@@ -34,10 +36,45 @@ class ToolAccuracy(Record):
 
     tool: str
     metric: str
-    share: Estimate
-    """Over the n cases: a share of right ones, or a mean IoU."""
+    share: StoredInterval
+    """Over the n cases: a share of right ones, or a mean IoU, clustered by clip."""
     n: int
     clips: int
+
+
+def examine(annotations: Iterable[ClipAnnotation], shelf: ClipShelf, parts: Parts) -> tuple[ToolAccuracy, ...]:
+    """How right each pixel tool is on at most EXAM_CLIPS of the annotated clips that are stored."""
+    stored = set(shelf.store.uris())
+    clips = [row for row in annotations if row.uri in stored and row.segments]
+    clips.sort(key=lambda row: zlib.crc32(f"{parts.seed}:exam:{row.uri}".encode()))
+    scorer = ToolScorer()
+    for truth in clips[:EXAM_CLIPS]:
+        try:
+            clip = shelf.view(MediaRef(uri=truth.uri))
+        except ToolError:
+            continue
+        context = ToolContext(clip=clip, looker=parts.looker, procedure=parts.procedure)
+        for index, call in enumerate(exam_calls(truth, end_s=clip.end_s, seed=parts.seed), start=1):
+            scorer.add(call_tool(call, context, parts, index=index).step, truth)
+    return scorer.rows(seed=parts.seed)
+
+
+def exam_calls(truth: ClipAnnotation, *, end_s: float, seed: int) -> Iterator[ToolCall]:
+    """One call of each pixel tool: about the whole clip, and about one of its steps."""
+    rng = np.random.default_rng([seed, zlib.crc32(f"exam:{truth.uri}".encode())])
+    segment = truth.segments[int(rng.integers(len(truth.segments)))]
+    events = [str(label) for label in rng.permutation(sorted({s.label for s in truth.segments}))[:3]]
+    whole = {"start_s": 0.0, "end_s": end_s}
+    part = {"start_s": segment.start_s, "end_s": min(segment.end_s, end_s)}
+    objects = sorted({box.label for box in truth.boxes if part["start_s"] <= box.time_s <= part["end_s"]})
+    yield ToolCall(tool="list_steps", arguments=whole)
+    yield ToolCall(tool="read_order", arguments={**whole, "events": events})
+    yield ToolCall(tool="find_moments", arguments={**whole, "event": segment.label})
+    yield ToolCall(tool="count_events", arguments={**whole, "event": segment.label})
+    if part["end_s"] > part["start_s"]:
+        yield ToolCall(tool="recognise_action", arguments=part)
+        for name in objects:
+            yield ToolCall(tool="detect_objects", arguments={**part, "object": name})
 
 
 class ToolScorer:
@@ -61,19 +98,13 @@ class ToolScorer:
         return tuple(_row(tool, metric, cases, seed=seed) for (tool, metric), cases in sorted(self._cases.items()))
 
 
-def estimate(interval: Interval) -> Estimate:
-    """An interval as it is stored."""
-    return Estimate(value=round(interval.value, 6), low=round(interval.low, 6), high=round(interval.high, 6))
-
-
 def _row(tool: str, metric: str, cases: Sequence[tuple[float, str]], *, seed: int) -> ToolAccuracy:
     values, clusters = np.array([value for value, _ in cases]), cluster_ids([uri for _, uri in cases])
     if metric.endswith("iou"):
         interval = Bootstrap(samples=1000, seed=seed).mean(values, clusters, bounds=(0.0, 1.0))
     else:
         interval = proportion(values, clusters)
-    share = estimate(interval)
-    return ToolAccuracy(tool=tool, metric=metric, share=share, n=interval.n, clips=interval.num_clusters)
+    return ToolAccuracy(tool=tool, metric=metric, share=interval, n=interval.n, clips=interval.num_clusters)
 
 
 def _cases(step: Step, tool: str, span: TimeSpan, truth: ClipAnnotation) -> list[tuple[str, float]]:

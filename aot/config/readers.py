@@ -33,10 +33,6 @@ def _backend(*names: str) -> Reader:
     return Reader(f"a chat model with backend: {' or '.join(names)}", lambda run, chat: chat.backend in names)
 
 
-def _order(whose: str, *names: str) -> Reader:
-    return Reader(whose, lambda run, arm: arm.order in names)
-
-
 def _door(door: str, planner: str = "") -> Callable[[RunConfig, Any], bool]:
     return lambda run, _: run.door == door and planner in ("", run.teacher.planner)
 
@@ -186,10 +182,8 @@ WHO_READS: dict[str, dict[Reader, str]] = {
     },
     "train.arms": {
         EVERY: "name order tuning learning_rate max_steps seed",
-        _order("arms of a text run with order: pre or post", "pre", "post"): "chains",
-        _order(
-            "arms of a text run with order: answers_only, pre or post", "answers_only", "pre", "post"
-        ): "chain_share",
+        CHAIN_ARM: "chains",
+        SHARE_ARM: "chain_share",
         RATIONALE_ARM: "rationale_weight",
     },
     "train.lora": {LORA: "rank alpha dropout target_pattern"},

@@ -22,8 +22,7 @@ from aot.files.strict_json import read_json
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.records import Lesson, Prediction, Question, Record, Trace
-from aot.student.answer.predict import predict
-from aot.student.answer.text_predict import sample
+from aot.student.answer.predict import predict, sample
 from aot.student.model.loading import Student, load_student
 from aot.student.rows.replies import plain_reply
 from text_cot.teacher.procedural import chain_trace

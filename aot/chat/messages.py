@@ -142,3 +142,5 @@ class ChatReply(Record):
     usage: ChatUsage | None = None
     """None where the server told nothing."""
     logprobs: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Of the reply, its end token included, where the model tells them."""

@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from typing import IO
 
 from aot.answers import verifies
-from aot.chat.factory import open_chat
 from aot.chat.outage import AT_LEAST, Unanswered, until_outage
 from aot.chat.pool import map_threads
 from aot.chat.spend import spend_summary
@@ -22,6 +21,7 @@ from aot.files.shards import Shard, share_key
 from aot.files.traces import any_answered, part_path, read_solved, rows_by_settings, solved_samples
 from aot.generate.text_stats import Tally, TextTeacherStats
 from aot.records import GivenRationale, Question, Trace
+from aot.student.answer import open_model
 from text_cot.prepare import TRAIN
 from text_cot.teacher import given, procedural
 from text_cot.teacher.chat import ChatTeacher, chat_section
@@ -86,7 +86,7 @@ def teacher_of(run: RunFolder, config: RunConfig, *, writer: str) -> Iterator[Sa
     digest = config.digest()
     if config.teacher.planner == "chat":
         section = chat_section(config)
-        with closing(ChatTeacher(open_chat(section, run=run, writer=writer), config)) as chat:
+        with closing(ChatTeacher(open_model(section, run=run, writer=writer), config)) as chat:
             threads, candidates = section.max_concurrency, config.teacher.candidates
             teacher = Samples(candidates, chat.sample, threads=threads, give_up=chat.close)
             teacher.prompts = {name: prompt.digest for name, prompt in chat.prompts.items()}

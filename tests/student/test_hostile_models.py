@@ -17,13 +17,13 @@ import pytest
 from text_kit import TEMPLATE, save_text_base, text_tokenizer
 from tokenizers import AddedToken
 
-from aot.chat import templates
 from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
 from aot.errors import CheckpointError, ConfigError
 from aot.pipeline.commands.plan import plan_lines
 from aot.records import Question
 from aot.student.model import preflight
 from aot.student.model.loading import look_over
+from aot.student.rows import templates
 from aot.student.rows.rendering import Renderer
 from aot.student.train.guards import StopFlag
 

@@ -15,7 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aot.chat.templates import (
+from aot.errors import CheckpointError, SourceError
+from aot.rationales.notation import format_time
+from aot.records import PromptMode, Question, ThoughtMode
+from aot.student.rows.templates import (
     TEMPLATE_DATE,
     asks_for_the_day,
     check_template,
@@ -26,9 +29,6 @@ from aot.chat.templates import (
     template_settings,
     within_limits,
 )
-from aot.errors import CheckpointError, SourceError
-from aot.rationales.notation import format_time
-from aot.records import PromptMode, Question, ThoughtMode
 
 Mode = PromptMode
 MODES: tuple[Mode, ...] = ("direct", "reason")
@@ -111,8 +111,8 @@ class Renderer:
         """Only a text model's replies get tags."""
         self.ends_turns = False
         """Whether the template ends a reply with a token; else the end of text is taken."""
-        self._times_in_text = False
-        self._times_in_text = not (self.is_text or self._interleaves())
+        self.times_in_text = False
+        self.times_in_text = not (self.is_text or self._interleaves())
         if PROBE.text not in self.prompt(PROBE, (), "direct"):
             raise CheckpointError(
                 f"the chat template of {self.tokenizer.name_or_path} leaves the question out; mend it"
@@ -317,7 +317,7 @@ class Renderer:
         text = asked_text(question, mode)
         if self.is_text:
             return [{"role": "user", "content": text}]
-        if self._times_in_text:
+        if self.times_in_text:
             shown = "".join(f"t={format_time(t)}{self.image_token}" for t in times_s)
             return [{"role": "user", "content": [{"type": "text", "text": shown + text}]}]
         content: list[dict[str, str]] = []

@@ -23,7 +23,12 @@ def knows_system(template: str) -> bool:
 
 
 def template_messages(
-    messages: Sequence[Message], *, with_system: bool, special: Sequence[str], in_parts: bool
+    messages: Sequence[Message],
+    *,
+    with_system: bool,
+    special: Sequence[str],
+    in_parts: bool,
+    image_in_text: str = "",
 ) -> list[dict[str, Any]]:
     """Messages for `apply_chat_template`.
 
@@ -32,6 +37,7 @@ def template_messages(
         with_system: whether the template tells system messages from others; else they go before the first user's.
         special: control tokens of the model; text cannot contain them, lest it end a message and begin another.
         in_parts: whether content is a list of parts, as image-text models want it; pictures are left to be filled in.
+        image_in_text: written for each picture in one text part, for templates that would put all pictures first.
     """
     rows: list[dict[str, Any]] = []
     waiting: list[TextPart] = []
@@ -46,6 +52,8 @@ def template_messages(
             {"type": "text", "text": _plain(part.text, special)} if isinstance(part, TextPart) else {"type": "image"}
             for part in parts
         ]
+        if image_in_text:
+            shown = [{"type": "text", "text": "".join(part.get("text", image_in_text) for part in shown)}]
         row: dict[str, Any] = {"role": one.role}
         row["content"] = shown if in_parts else "\n".join(part["text"] for part in shown if "text" in part)
         if one.tool_calls:

@@ -5,7 +5,7 @@ failed row stores, so that failures can be counted.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 ChatReason = Literal[
     "bad_request", "content_filter", "too_long", "quota", "truncated", "empty",
@@ -54,6 +54,34 @@ class DecodeError(AotError):
     """A clip could not be decoded."""
 
     boundary = "decode"
+
+
+VideoReason = Literal[
+    "missing", "not_a_local_file", "empty", "unreadable", "not_a_video", "playlist", "no_video_stream", "corrupt",
+    "over_budget_bytes", "over_budget_pixels", "over_budget_frames", "over_budget_duration", "over_budget_streams",
+    "timeout", "crashed", "no_decoder", "store_missing", "store_damaged", "disk_full", "unwritable",
+    "other_kitchen",
+]  # fmt: skip
+"""Why a clip, a frame store or a file of annotations could not be used."""
+VIDEO_REASONS: tuple[str, ...] = get_args(VideoReason)
+
+
+class VideoError(AotError):
+    """A clip, frame store or data-set file that cannot be used; `reason` is countable, `message` is for people.
+
+    Messages never hold raw decoder text, which may leak addresses.
+    """
+
+    boundary = "decode"
+
+    def __init__(self, reason: VideoReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["VideoError"], tuple[str, str]]:
+        """Errors cross the pipes of child processes."""
+        return (VideoError, (self.reason, self.message))
 
 
 class ChatError(AotError):

@@ -27,10 +27,10 @@ from typing import Any
 from aot.answers import find_answer, grade
 from aot.answers.workers import ask_worker
 from aot.errors import SourceError
+from aot.files.jsonl import RowProblem
 from text_cot.datasets.files import gradable
 from text_cot.datasets.foreign import grade_foreign
 from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem
-from video_data.datasets.strict_jsonl import RowProblem
 
 DEADLINE_S = 1.0
 _VERDICTS = ("right", "wrong", "cannot_tell")

@@ -426,6 +426,11 @@ def cases() -> dict[str, Case]:
         "file: gguf": Case(write("m.gguf", "GGUF"), settings=("student.base=FOLDER/m.gguf",)),
         "file: weights": Case(lambda folder: None, settings=("student.base=FOLDER/model.safetensors",)),
         "adapters: no layer": Case(lambda folder: None, settings=("train.lora.target_pattern=nope",)),
+        "adapters: no pattern": Case(lambda folder: None, settings=("train.lora.target_pattern=q_(proj",)),
+        "adapters: back for ever": Case(
+            lambda folder: None,
+            settings=(r"train.lora.target_pattern='([a-z_.\d]+)+\$'",),
+        ),
         **{
             f"works: {name}": Case(edit, "works", settings=("student.think_tags=none",))
             for name, edit in WORKING.items()

@@ -24,10 +24,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import ClipFacts, DecodedFrames
 from video_data.decode.sandbox import probe_safely, read_frames_safely
-from video_data.errors import VideoError
 from video_data.store.prepare import decode_clips
 from video_data.store.shards import FrameStore
 

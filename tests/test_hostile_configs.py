@@ -60,6 +60,19 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "trillion clips": ("data: {dataset: toy_kitchen, toy: {train_clips: 1000000000000}}\n", "must be at most 1000000"),
     "long arm name": (f"{MINIMAL}train: {{arms: [{{name: {'a' * 300}}}]}}\n", "must have at most 100 characters"),
     "long folder name": (f"{MINIMAL}run: {{dir: runs/{'a' * 300}}}\n", "its longest name 300 bytes"),
+    "pattern that is open": (f"{MINIMAL}train: {{lora: {{target_pattern: 'q_(proj'}}}}\n", "this is none (missing )"),
+    "pattern of a shell": (f"{MINIMAL}train: {{lora: {{target_pattern: '*.q_proj'}}}}\n", "this is none (nothing"),
+    "pattern that counts far": (f"{MINIMAL}train: {{lora: {{target_pattern: 'a{{99999999999}}'}}}}\n", "is too large"),
+    "pattern of tomorrow": (f"{MINIMAL}train: {{lora: {{target_pattern: '[[a]'}}}}\n", "this is none (Possible"),
+    "pattern that is too deep": (
+        f"{MINIMAL}train: {{lora: {{target_pattern: '{'(' * 2400}{')' * 2400}'}}}}\n",
+        "must be a regular expression",
+    ),
+    "no such day": (
+        f"{MINIMAL}chat: {{model: m, prices: {{date: '2026-02-30', prompt: 1}}}}\n",
+        "must be a day of the calendar",
+    ),
+    "long base name": (f"{MINIMAL}student: {{base: {'a' * 300}}}\n", "its longest name 300 bytes"),
     "thousand bad arms": (f"{MINIMAL}train: {{arms: [{', '.join(['{}'] * 1000)}]}}\n", "and 990 more"),
 }
 
@@ -73,6 +86,7 @@ def test_a_hostile_config_is_one_short_sentence(tmp_path: Path, name: str) -> No
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert told in str(caught.value) and len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+    assert "Pydantic" not in str(caught.value)  # nor of keys that are right
 
 
 OVERRIDES = {

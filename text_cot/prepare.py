@@ -7,12 +7,12 @@ from pathlib import Path
 from aot.answers import check_packages
 from aot.config import RunConfig
 from aot.errors import ConfigError, SourceError
+from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, publish_rows
 from aot.records import ClipAnnotation
 from text_cot.datasets.layouts import FileKind
 from text_cot.datasets.source import TextSource
 from text_cot.datasets.toy_math import draw_toy_math
-from video_data.datasets.rows import refused_words
 
 TRAIN = "train"
 FILE_KINDS: tuple[FileKind, ...] = ("gsm8k", "math", "cot_collection", "text_jsonl")

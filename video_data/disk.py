@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from video_data.errors import VideoError
+from aot.errors import VideoError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -10,8 +10,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from aot.errors import VideoError
 from video_data.captions import Cue, Subtitles, parse_subtitles
-from video_data.errors import VideoError
 
 __all__ = ["Cue", "SubtitleFile", "Subtitles", "find_subtitles", "parse_subtitles", "read_subtitles"]
 

@@ -6,8 +6,7 @@ Exits with 1 if any wrong answer was judged right, or 2% or more of the right an
 import sys
 from collections.abc import Sequence
 
-from aot.answers.cases import all_cases
-from aot.answers.error_rates import Outcome, Rate, false_negatives, false_positives, judge
+from aot.answers.error_rates import Outcome, Rate, all_cases, false_negatives, false_positives, judge
 
 MAX_FALSE_NEGATIVES = 0.02
 

@@ -6,7 +6,7 @@ Pure text in, text out; what is left means the same and is still not understood 
 import re
 import unicodedata
 
-_DRESSED = re.compile(r"[^\x20-\x7e]|[\\$*{`\"]")
+_DRESSED = re.compile(r"[^\x20-\x7e]|[\\$*{`\"]|\.\.\.")
 _CHARACTERS = str.maketrans(
     {
         "−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/", "⁄": "/",
@@ -20,9 +20,12 @@ _DELIMITED = re.compile(
     r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\*\*(.+)\*\*|\*([^*]+)\*|`+([^`]+)`+|\"([^\"]+)\"|“([^“”]+)”",
     re.DOTALL,
 )
+_DOT_BEHIND = re.compile(r"(?:(?<=[$*`\"”])|(?<=\\[)\]]))\s?\.$")
+_GOES_ON = re.compile(r"(?<![0-9.])([0-9]*\.)([0-9]{1,60})\s?(?:\.\.\.|…|\\[lc]?dots(?![a-z]))")
+_REPEATS = re.compile(r"([0-9]+?)\1+|([0-9]*?)([0-9]+?)\3\3+")
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathsf|mbox|boxed|fbox)\s?\{([^{}]*)\}")
-_SPACING = re.compile(r"(?<!\\)\\(?:(?:displaystyle|q?quad)(?=\W|_|$|[0-9a-z]+_)|[,;: ])")
+_SPACING = re.compile(r"(?<!\\)~|(?<!\\)\\(?:(?:displaystyle|q?quad)(?=\W|_|$|[0-9a-z]+_)|[,;: ])")
 _TIGHT = re.compile(r"(?<!\\)\\(?:(?:left|right)(?=\s?[()\[\]|.\\])|[bB]ig{1,2}[lrm]?(?=\s?[()\[\]|\\])|!\s*)")
 _ROW_SKIP = re.compile(r"\\\\\s?\[\s?-?[0-9.]+\s?(?:pt|em|ex|mm|cm|in)\s?\]")
 _OVERLINED = re.compile("(?:[0-9]\u0305)+")
@@ -41,6 +44,7 @@ def undressed(text: str) -> str:
     text = text.strip()
     if not _DRESSED.search(text):
         return text
+    text = _GOES_ON.sub(_repeated, _DOT_BEHIND.sub("", text))
     while delimited := _DELIMITED.fullmatch(text):
         text = next(group for group in delimited.groups() if group is not None).strip()
     text = _FOREIGN.sub(_plain_character, _OVERLINED.sub(_overline, text.translate(_CHARACTERS)))
@@ -66,6 +70,14 @@ def _plain_character(found: re.Match[str]) -> str:
     if not parts.startswith("<fraction>") or parts.endswith("2044"):
         return character
     return f" {''.join(chr(int(code, 16)) for code in parts.split()[1:])} ".replace("\u2044", "/")
+
+
+def _repeated(found: re.Match[str]) -> str:
+    r"""`0.333...` as `0.\overline{3}`; where the digits tell no period, as in `3.14...`, it stays no whole number."""
+    digits = _REPEATS.fullmatch(found[2])
+    if not digits:
+        return rf"{found[1]}{found[2]}\ldots "
+    return rf"{found[1]}{digits[2] or ''}\overline{{{digits[1] or digits[3]}}}"
 
 
 def _overline(found: re.Match[str]) -> str:

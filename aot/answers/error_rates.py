@@ -1,17 +1,45 @@
 """Counts the answer checker's own mistakes on a table of cases, with 95% intervals by answer type.
 
-A false positive is judged right though it is not; a false negative is not judged right though it is. Pure counting:
-nothing is printed here.
+A false positive is judged right though it is not; a false negative is not judged right though it is. The table is
+cases.jsonl: one answer, or one reply, a line, with the verdict that a careful marker gives it. Nothing is printed here.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal
 
-from aot.answers.cases import Case
 from aot.answers.finding import find_answer
-from aot.answers.forms import Grade
+from aot.answers.forms import Grade, VerdictName
 from aot.answers.grading import grade
+from aot.files.jsonl import parse_json
+from aot.records import Question
 from aot.wilson import wilson
+
+
+@dataclass(frozen=True)
+class Case:
+    """One answer to one question, and the verdict it deserves."""
+
+    question: Question
+    said: str
+    expected: VerdictName
+    form: Literal["answer", "reply"] = "answer"
+    """Whether `said` is the answer itself, or a reply in which it must first be found."""
+
+
+def all_cases() -> list[Case]:
+    """Every case, in the order of the table."""
+    lines = resources.files("aot.answers").joinpath("cases.jsonl").read_text(encoding="utf-8").splitlines()
+    return [_case(parse_json(line), number=number) for number, line in enumerate(lines, start=1)]
+
+
+def _case(row: dict[str, Any], *, number: int) -> Case:
+    form: Literal["answer", "reply"] = row.pop("form", "answer")
+    said, expected, gold = row.pop("said"), row.pop("expected"), row.pop("gold")
+    kind = row["answer_type"]
+    fixed = {"id": str(number), "dataset": "cases", "split": "test", "kind": kind, "text": "?", "group": kind}
+    return Case(Question.model_validate({**fixed, **row, "answer": gold}), said, expected, form)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def why_not_asked(latex: str) -> str:
         return "unbalanced_brackets"
     if _BARE_ROOT.search(latex) or _STRAY_POINT.search(latex):
         return "not_an_expression"
-    if _CLOSED_THEN_DIGIT.search(_SCRIPTED_NAME.sub("", without)):
+    if _CLOSED_THEN_DIGIT.search(_SCRIPTED_NAME.sub("", _ENVIRONMENT.sub("&", latex))):
         return "digits_after_bracket"
     if _several(latex) or _APART.search(latex):
         return "several_values"
@@ -219,5 +219,6 @@ def _spelled(latex: str) -> str:
     latex = re.sub(
         r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", lambda comma: "," if _depth(latex[: comma.start()]) != 0 else "", latex
     )
+    latex = re.sub(r"\s?(?:\\cdot|\*)\s?i(?![A-Za-z])", "i", latex)  # 4 \cdot i is 4i, and i no name
     latex = re.sub(r"(?<=[0-9])\s?\((?=[0-9])", r" \\cdot (", latex)  # 2(3) would be read as a function's name
     return _DECIMAL.sub(lambda found: f"\\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}", latex)

@@ -14,7 +14,7 @@ from aot.answers.expressions import compare_latex, to_latex
 from aot.answers.forms import FoundAnswer, Slot
 from aot.answers.workers import one_deadline
 
-_DECLARED = re.compile(r"\b(?:final\s+)?(?:answer|ans)(?:\*\*|__?)?\s?[:：]", re.IGNORECASE)
+_DECLARED = re.compile(r"\b(?:final\s+)?(?:answer|ans)(?:\*\*?|__?)?\s?[:：]", re.IGNORECASE)
 _SAID = re.compile(r"\b(?:final\s+)?answer\s+(?:is\b|equals\b|=)\s?[:：]?", re.IGNORECASE)
 _SAID_AGAIN = re.compile(
     r"(?:(?:so|thus|hence|therefore)\b,?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct)\s+)?answer\s+is\b\s?:?",
@@ -32,7 +32,8 @@ _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|start_header_id|user|eom_id)\|>|</s>|<(?:end|start)_of_turn>|<eos>|\[INST\]"
 )
 _NEW_QUESTION = re.compile(
-    r"^[ \t#*>]*(?:(?:next|new|another)[ \t]+)?(?:question|problem|exercise|q|query|instruction|task|user|human)"
+    r"^[ \t#*>]*(?:(?:next|new|another)[ \t]+)?(?:question|problem|exercise|example|q|query|instruction|"
+    r"task|user|human)"
     r"(?:[ \t]?(?:no\.?|\#)?[ \t]?[0-9]{1,4})?(?:\*\*)?[ \t]?[:.)]"
     r"|^[ \t]*#{1,6}[ \t]*(?:instruction|question|problem|user|human)\b",
     re.IGNORECASE | re.MULTILINE,
@@ -42,7 +43,7 @@ _CONCLUDES = re.compile(
     r"(?:so|thus|hence|therefore|in total|altogether|in all|finally|in conclusion)\b", re.IGNORECASE
 )
 _HEDGED = re.compile(
-    r"n't\b|\?|\b(?:not|never|no|if|or|maybe|perhaps|about|approximately|around|roughly|nearly|almost|least|most|than|only|"
+    r"n't\b|\?|\b(?:not|never|no|if|or|maybe|perhaps|about|approximately|around|roughly|nearly|almost|least|most|than|only|far|"
     r"should|would|could|might|need|needs|let|first|then|next|step|however|"
     r"but|instead|wrong|check|suppose|assume)\b", re.IGNORECASE,
 )  # fmt: skip
@@ -61,8 +62,17 @@ _AT_START = re.compile(
     r"(?:(?:the|my|our)\s+)?(?:correct\s+)?$",
     re.IGNORECASE,
 )
+_SUPPOSED = re.compile(
+    r"\b(?:if|suppose|supposing|assume|assuming|whether|unless|doubt)\s+(?:that\s+)?(?:(?:the|my|our)\s+)?(?:correct\s+)?$",
+    re.IGNORECASE,
+)
 _AFTER_ARTICLE = re.compile(r"\b(?:the|my|our)\s+(?:correct\s+)?$", re.IGNORECASE)
 _DRESS = re.compile(r"\\[()\[\],;!]|[\s$*.]")
+_TAKES_BACK = re.compile(
+    r"(?:^|[\n.!?])[\s*_]*+(?:but\s+|no,?\s+)?(?:wait|hold on|actually|correction|scratch that|oops|sorry|"
+    r"I made an? (?:mistake|error))\b",
+    re.IGNORECASE,
+)
 _HASHES = re.compile(r"(?<!#)####(?!#)")
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s?\{|\\.|[{}]", re.DOTALL)
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
@@ -87,16 +97,20 @@ def find_answer(text: str) -> FoundAnswer:
     if "<think>" in spoken:
         return FoundAnswer(None, "none")
     with one_deadline():
-        return _stated(_first_turn(spoken))
+        turn = _first_turn(spoken)
+        found = _stated(turn)
+        return FoundAnswer(None, "none") if found.answer and _takes_back(turn, found.answer) else found
 
 
 def _stated(spoken: str) -> FoundAnswer:
     boxed = _joined_boxes(spoken)
     tagged, is_open = _tagged(spoken)
-    declared = [*(_unboxed(_once(line)) for line in _lines_after(_DECLARED, spoken)), *tagged]
+    lines = [_once(line) for line in _lines_after(_DECLARED, spoken)]
+    declared = [*map(_unboxed, lines), *tagged]
     if any(declared):
         found = _only(declared, "declared")
-        agree = found.answer is not None and all(_same(box, found.answer) for box in dict.fromkeys(boxed))
+        others = [box for box in dict.fromkeys(boxed) if box not in map(_box_in_words, lines)]
+        agree = found.answer is not None and all(_same(box, found.answer) for box in others)
         return found if agree else FoundAnswer(None, "none")
     if boxed:
         return _only(boxed, "boxed") if not tagged else FoundAnswer(None, "none")
@@ -109,6 +123,19 @@ def _stated(spoken: str) -> FoundAnswer:
         return FoundAnswer(None, "none")  # cut off before the answer
     said = _lines_after(_SAID, spoken)
     return _only(said, "said") if said else _closing(spoken) or _whole(spoken)
+
+
+def _takes_back(text: str, answer: str) -> bool:
+    """Whether the last words after all answers take them back, as in `Wait, it is 6`, and do not end with `answer`."""
+    ends = [mark.end() for mark in _TAKES_BACK.finditer(text)]
+    if not ends:
+        return False
+    rest = text[ends[-1] :]
+    states = any(_lines_after(statement, rest) for statement in (_DECLARED, _SAID, _HASHES)) or _below_headings(rest)
+    if states or _OPEN_BOX.search(rest) or _TAG.search(rest) or answer in rest:
+        return False
+    numbers, own = _NUMBER.findall(rest), _NUMBER.findall(answer)
+    return not (numbers and own and exact_number(numbers[-1]) == exact_number(own[-1]))
 
 
 def plain(text: str) -> str:
@@ -229,7 +256,20 @@ def _opens(found: re.Match[str], text: str) -> bool:
         return True
     before = text[max(0, found.start() - _LEAD_CHARS) : found.start()]
     before = f"\n{before}" if found.start() <= _LEAD_CHARS else before
+    if _SUPPOSED.search(before):
+        return False
     return bool(_AT_START.search(before) or (found.re is _SAID and _AFTER_ARTICLE.search(before)))
+
+
+def _box_in_words(line: str) -> str | None:
+    r"""What the one box of a line holds, where only words stand beside it: `\boxed{5} dollars`, not `3 - \boxed{5}`."""
+    boxes = _boxes(line)
+    if len(boxes) != 1:
+        return None
+    content, start, end = boxes[0]
+    beside = _BOX_DRESS.sub(" ", f"{line[:start]} {line[end:]}").replace("*", " ")
+    plain_words = re.fullmatch(r"[A-Za-z ]*", beside) and not _HEDGED.search(beside) and not _NOT_JOINED.search(beside)
+    return content if plain_words else None
 
 
 def _unboxed(line: str) -> str:

@@ -5,6 +5,7 @@ no model and no filter. A further answer type is one more line in `_PARSERS`, an
 can be the same without being equal.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -13,46 +14,43 @@ from string import ascii_uppercase
 from aot.answers import expressions, scored
 from aot.answers.finding import plain
 from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
-from aot.answers.kinds import choices as closed
-from aot.answers.kinds import collections as groups
-from aot.answers.kinds import numeric, times
-from aot.answers.kinds import quantities as amounts
-from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra
+from aot.answers.kinds import choices, collections, numeric, quantities, times
+from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra, percent_or_part
 from aot.answers.kinds.contest import compare_contest
 from aot.answers.workers import one_deadline
 from aot.errors import MissingPackageError, SourceError
 from aot.records import AnswerType, Question, Trace
 
 _PARSERS: dict[AnswerType, Callable[[str, Question], ParsedAnswer]] = {
-    "choice": closed.parse_choice,
-    "letter": closed.parse_letter,
-    "text": closed.parse_text,
-    "yes_no": closed.parse_yes_no,
-    "span": closed.parse_span,
+    "choice": choices.parse_choice,
+    "letter": choices.parse_letter,
+    "text": choices.parse_text,
+    "yes_no": choices.parse_yes_no,
+    "span": choices.parse_span,
     "integer": numeric.parse_integer,
     "decimal": numeric.parse_number,
     "fraction": numeric.parse_number,
     "number": numeric.parse_number,
     "percent": numeric.parse_percent,
-    "money": amounts.parse_money,
-    "quantity": amounts.parse_quantity,
-    "duration": amounts.parse_duration,
+    "money": quantities.parse_money,
+    "quantity": quantities.parse_quantity,
+    "duration": quantities.parse_duration,
     "date": times.parse_date,
     "clock": times.parse_clock,
-    "collection": groups.parse_collection,
+    "collection": collections.parse_collection,
     "expression": expressions.parse_expression,
     "scored": scored.parse_scored,
 }
 _COMPARISONS: dict[AnswerType, Callable[[ParsedAnswer, ParsedAnswer], Grade]] = {
-    "span": closed.compare_spans,
+    "span": choices.compare_spans,
     "decimal": numeric.compare_decimals,
     "percent": numeric.compare_percents,
-    "money": amounts.compare_money,
-    "quantity": amounts.compare_quantities,
-    "duration": amounts.compare_durations,
+    "money": quantities.compare_money,
+    "quantity": quantities.compare_quantities,
+    "duration": quantities.compare_durations,
     "date": times.compare_dates,
     "clock": times.compare_clocks,
-    "collection": groups.compare_collections,
+    "collection": collections.compare_collections,
     "expression": expressions.compare_expressions,
 }
 _NUMBERS = ("integer", "decimal", "fraction", "number")
@@ -154,6 +152,8 @@ def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAn
     open_reason = Grade("cannot_tell", answer.reason)
     if question.reading == "strict" or not said or answer.reason in ("empty", "too_long"):
         return open_reason if answer.value is None else _strictly(answer, gold, question)
+    if re.search("%|percent|per cent|pct", said + meant) and percent_or_part(said, meant):
+        return Grade("cannot_tell", "percent_or_part")
     with one_deadline():
         # the strict reading of these knows no units, and takes 1 \pm 2 for one value
         if question.reading == "contest" and question.answer_type in ("expression", "collection"):

@@ -16,9 +16,9 @@ from aot.arms.text_train import StepCounter
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
+from aot.files.jsonl import read_json
 from aot.files.run_folder import RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
-from aot.files.strict_json import read_json
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.records import Lesson, Prediction, Question, Record, Trace

@@ -18,8 +18,8 @@ from pydantic import Field, ValidationError
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
 from aot.errors import ChatError, ChatReason, ConfigError
+from aot.files.jsonl import RowProblem, parse_object
 from aot.records import JsonDict, Record
-from video_data.datasets.strict_jsonl import RowProblem, parse_object
 
 
 class ScriptedCall(Record):

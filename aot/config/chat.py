@@ -1,5 +1,6 @@
 """Which chat model is asked, how, and what it may cost."""
 
+import datetime
 import hashlib
 import json
 import re
@@ -11,10 +12,18 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from aot.config.base import PathText, Section
 
 
+def _day(text: str) -> str:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"must be a day of the calendar ({error})") from error
+    return text
+
+
 class PricesConfig(Section):
     """What a served model charges for a million tokens of each kind; a kind without a price is told as unpriced."""
 
-    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+    date: Annotated[str, AfterValidator(_day)] = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
     """When these prices were looked up."""
     currency: str = "USD"
     prompt: float | None = Field(default=None, ge=0)

@@ -85,8 +85,9 @@ def _checked(raw: dict[str, Any], *, source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(dict(item)) for item in error.errors(include_url=False)[:MOST_TOLD]]
-        more = error.error_count() - len(lines)
+        wrong = [dict(item) for item in error.errors(include_url=False) if item["type"] != _FOLLOWS]
+        lines = [_explain(item) for item in wrong[:MOST_TOLD]]
+        more = len(wrong) - len(lines)
         raise ConfigError(f"{source}: " + "; ".join([*lines, *([f"and {more} more"] if more else [])])) from None
 
 
@@ -226,6 +227,10 @@ _WORDS = {
 
 
 _AS_WRITTEN = {"True": "true", "False": "false", "None": "null"}
+
+
+_FOLLOWS = "default_factory_not_called"
+"""Kind of mistake that is told of a key only because another one is wrong."""
 
 
 def _explain(item: dict[str, Any]) -> str:

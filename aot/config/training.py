@@ -1,9 +1,11 @@
 """The model that learns, what each arm of a run learns, and how it is judged."""
 
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aot.config.base import PathText, Section, Seed, SplitName
 
@@ -24,7 +26,8 @@ class StudentConfig(Section):
     processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
     num_frames: int = Field(default=8, ge=1, le=10_000)
     max_tokens: int = Field(default=2048, ge=32)
-    """Rows longer than this, prompt and answer together, are dropped and counted, never cut."""
+    """Rows longer than this, prompt and answer together, or than the model's context, are dropped and counted, never
+    cut."""
     max_answer_tokens: int = Field(default_factory=_by_base(embedded=24, foreign=128), ge=1)
     """A direct reply, or the first line of one that explains, is cut off after so many tokens and is no answer then."""
     max_rationale_tokens: int = Field(default_factory=_by_base(embedded=160, foreign=1024), ge=1)
@@ -45,6 +48,19 @@ class LoraSection(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_pattern: str | None = None
     """Anchored regex on full module names; None finds the language model's linear layers that adapters reach."""
+
+    @field_validator("target_pattern")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            with warnings.catch_warnings(action="error"):  # of what will mean something else one day
+                re.compile(pattern or "")
+        except (re.error, RecursionError, OverflowError, Warning) as error:
+            raise ValueError(
+                f"must be a regular expression on names of layers, such as '^model.layers.*.q_proj$', and this is none "
+                f"({str(error)[:100]})"
+            ) from error
+        return pattern
 
 
 RESERVED_ARMS = (

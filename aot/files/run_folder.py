@@ -26,8 +26,8 @@ from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, chat_settings, differing_keys, dump_config, load_saved, may_change
 from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.files.jsonl import read_json
 from aot.files.lease import check_lease
-from aot.files.strict_json import read_json
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=BaseModel)

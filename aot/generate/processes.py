@@ -32,6 +32,8 @@ class Failure:
     def error(self) -> AotError:
         """The error as it was raised in the worker."""
         kind = getattr(errors, self.kind, None)
+        if kind is errors.VideoError:
+            return errors.DecodeError(self.message)
         if isinstance(kind, type) and issubclass(kind, AotError) and kind is not errors.ChatError:
             return kind(self.message)
         return AotError(self.message)

@@ -14,7 +14,7 @@ from aot.answers import verifies
 from aot.chat.outage import AT_LEAST, Unanswered, got_no_reply, is_unproven, until_outage
 from aot.chat.pool import map_threads
 from aot.config import RunConfig
-from aot.errors import DecodeError
+from aot.errors import DecodeError, VideoError
 from aot.faults.video_plant import plant
 from aot.files.run_folder import RunFolder, append_row, open_append
 from aot.files.traces import any_answered, part_path
@@ -22,7 +22,6 @@ from aot.generate.attempts import solve
 from aot.records import PlantedFault, Question, Trace
 from aot.teacher.clip_shelf import open_shelf
 from aot.teacher.parts import TRAIN, make_kit, open_models
-from video_data.errors import VideoError
 
 
 @dataclass(frozen=True)

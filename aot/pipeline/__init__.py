@@ -11,7 +11,7 @@ from typing import Literal
 from aot import STAGES
 from aot.config import RunConfig
 from aot.display import PlainFormatter
-from aot.errors import AotError, ConfigError, DecodeError, GuardStop, RunError
+from aot.errors import AotError, ConfigError, GuardStop, RunError, VideoError
 from aot.files.lease import Lease
 from aot.files.run_folder import (
     DISK_FULL,
@@ -31,7 +31,6 @@ from aot.generate.sharding import generate_shard, holding, prepared_run, require
 from aot.pipeline.commands.status import ODD_PREDICTIONS
 from aot.pipeline.gates import check_gate
 from aot.pipeline.progress import StageProgress
-from video_data.errors import VideoError
 
 log = logging.getLogger(__name__)
 Stage = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], dict[str, int]]
@@ -167,7 +166,7 @@ def _do(run: RunFolder, config: RunConfig, stage: str) -> None:
 def _told(run: RunFolder, error: BaseException) -> BaseException:
     """What a user is told: the leaf's and the disk's errors as ours; anything else as it came."""
     if isinstance(error, VideoError):
-        return GuardStop(str(error)) if error.reason == "disk_full" else DecodeError(str(error))
+        return GuardStop(str(error)) if error.reason == "disk_full" else error
     if _is_disk_full(error):
         return write_error(Path(getattr(error, "filename", None) or run.root), OSError(errno.ENOSPC, str(error)))
     if isinstance(error, OSError):

@@ -15,11 +15,11 @@ from aot.config import RunConfig
 from aot.config.data import ANNOTATED_DATASETS
 from aot.display import counted
 from aot.errors import SourceError
+from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem
 from aot.files.run_folder import RunFolder, publish_rows
 from aot.pipeline.source import clips_root, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
-from video_data.datasets.rows import MAX_QUESTION_CHARS, AnnotationRow, QuestionRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.rows import AnnotationRow, QuestionRow
 from video_data.decode.budgets import Budgets
 from video_data.store.shards import FrameStore
 

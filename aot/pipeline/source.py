@@ -9,9 +9,10 @@ from typing import Literal
 from aot.config import DataConfig, EvaluateConfig, RunConfig
 from aot.config.data import ANNOTATED_DATASETS
 from aot.errors import ConfigError, SourceError
+from aot.files.jsonl import Refused, RefusedRow, refused_words
 from aot.files.run_folder import RunFolder
 from aot.records import Question
-from video_data.datasets.rows import AnnotationRow, QuestionRow, Refused, RefusedRow, refused_words
+from video_data.datasets.rows import AnnotationRow, QuestionRow
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,8 @@ def labels_source(config: RunConfig, run: RunFolder) -> Source:
 
 def _plain_source(data: DataConfig, root: Path, *, clips: Literal["needed", "not_needed"]) -> Source:
     from video_data.datasets.plain import read_plain
-    from video_data.errors import VideoError
 
-    try:
-        plain = read_plain(root, *side_files(data, root), clips=clips)
-    except VideoError as error:
-        raise SourceError(error.message) from None
+    plain = read_plain(root, *side_files(data, root), clips=clips)
     return _limited(Source(plain.questions, plain.annotations, plain.clips, plain.refused), data.limit)
 
 
@@ -76,7 +73,6 @@ def annotated_source(config: RunConfig, *, clips: Path | None) -> Source:
     """
     from video_data.datasets.annotated import read_annotated
     from video_data.datasets.official import Wanted
-    from video_data.errors import VideoError
 
     train, test = official_files(config)
     given = config.data.annotated
@@ -92,10 +88,7 @@ def annotated_source(config: RunConfig, *, clips: Path | None) -> Source:
         gap_s=given.gap_s,
         seed=config.seed,
     )
-    try:
-        found = read_annotated(config.data.dataset, wanted, clips=clips)
-    except VideoError as error:
-        raise SourceError(error.message) from None
+    found = read_annotated(config.data.dataset, wanted, clips=clips)
     source = Source(found.questions, found.annotations, found.clips, found.refused, found.notes)
     return _limited(source, config.data.limit)
 

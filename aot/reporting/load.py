@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from aot.config import NO_FRAMES, ArmConfig
 from aot.errors import SourceError
+from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import RunFolder, read_rows
-from aot.files.strict_json import parse_json, read_json
 from aot.files.traces import read_faults
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal

@@ -10,7 +10,6 @@ from aot.files.run_folder import RunFolder, read_rows
 from aot.records import MediaRef, Refusal
 from aot.teacher.tools.clipview import ClipView, Frames, clip_view
 from video_data.decode.timeline import first_hole
-from video_data.errors import VideoError
 from video_data.store.shards import FrameStore
 
 
@@ -80,11 +79,7 @@ def open_shelf(run: RunFolder) -> ClipShelf:
     Raises:
         DecodeError: the frame store is damaged.
     """
-    try:
-        store = FrameStore(run.frames)
-    except VideoError as error:
-        raise DecodeError(str(error)) from error
-    return ClipShelf(store, _clip_refusals(run.refusals))
+    return ClipShelf(FrameStore(run.frames), _clip_refusals(run.refusals))
 
 
 def _clip_refusals(path: Path) -> dict[str, Refusal]:

@@ -4,8 +4,7 @@ import pytest
 from answer_kit import ask, verdict
 
 from aot.answers import check_packages, compare_answers, grade, mixed_options, parse_answer
-from aot.answers.cases import all_cases
-from aot.answers.error_rates import Rate, false_negatives, false_positives, judge
+from aot.answers.error_rates import Rate, all_cases, false_negatives, false_positives, judge
 from aot.answers.exact import exact_number, number_from_words
 from aot.errors import MissingPackageError, SourceError
 from aot.records import AnswerType, Question

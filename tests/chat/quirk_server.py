@@ -163,6 +163,22 @@ def changed(change: Callable[[Body], Body]) -> Callable[[], Reply]:
     return lambda: reply
 
 
+def half_and_an_error(body: Body, good: Body) -> Raw:
+    """A router whose provider fails in the middle of a stream, which it tells beside an empty piece."""
+    lines = as_events(good, done=False).body.split(b"\n\n")[:4]
+    event = {"error": {"code": 502, "message": "provider disconnected"}, "choices": [{"index": 0, "delta": {}}]}
+    lines += [b"data: " + json.dumps(event).encode(), b"data: [DONE]"]
+    return Raw(200, b"".join(line + b"\n\n" for line in lines), {"Content-Type": "text/event-stream"})
+
+
+def in_latin_1(body: Body, good: Body) -> Raw:
+    """A server that writes an old charset, and says so."""
+    choice = good["choices"][0]
+    said = {**choice["message"], "reasoning": "caf\u00e9"}
+    raw = json.dumps({**good, "choices": [{**choice, "message": said}]}, ensure_ascii=False).encode("latin-1")
+    return Raw(200, raw, {"Content-Type": "application/json; charset=ISO-8859-1"})
+
+
 def _raw_deflate(data: bytes) -> bytes:
     packer = zlib.compressobj(wbits=-15)
     return packer.compress(data) + packer.flush()
@@ -259,6 +275,10 @@ QUIRKS: dict[str, Quirk] = {
             "end_turn",
             "FINISH_REASON_STOP",
             "stop_sequence",
+            "eosFound",
+            "matched_stop",
+            "<|im_end|>",
+            "null",
         )
     },
     "event_stream": Quirk(lambda: lambda body, good: as_events(good)),
@@ -273,4 +293,19 @@ QUIRKS: dict[str, Quirk] = {
         changed(lambda said: {"role": "assistant", "content": None, "reasoning_content": said["content"]})
     ),
     "error_429_inside": Quirk(once(lambda: lambda body, good: error("slow down", status=200, code=429), 3)),
+    "half_and_an_error": Quirk(once(lambda: half_and_an_error, 3), {"stream": True}),
+    "throttled_400": Quirk(
+        once(lambda: lambda *_: error("Requests rate limit exceeded, try again later.", code="Throttling.RateQuota"), 3)
+    ),
+    "loading_400": Quirk(once(lambda: lambda *_: error("Model is still loading"), 3)),
+    "sign_in_page": Quirk(once(lambda: lambda *_: Raw(200, b"<html>Sign in", {"Content-Type": "text/html"}), 3)),
+    "latin_1": Quirk(lambda: in_latin_1),
+    "seed_500": Quirk(
+        refuses("seed", error("seed is not supported", status=500)), {"omit": ["seed"]}, r"chat.omit=\[seed\]"
+    ),
+    "seed_403": Quirk(
+        refuses("seed", error("parameter seed is not allowed for this model", status=403)),
+        {"omit": ["seed"]},
+        r"chat.omit=\[seed\]",
+    ),
 }

@@ -1,6 +1,9 @@
 """The parts of the client that need no server: reading replies, the gate's arithmetic, the cache and the costs."""
 
+import asyncio
+import gzip
 import json
+import selectors
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,9 @@ import pytest
 
 from aot.chat.cache import ReplyCache
 from aot.chat.messages import ChatReply, ChatUsage
-from aot.chat.server.failures import Failure
-from aot.chat.server.gate import Knee
+from aot.chat.server.bodies import Body
+from aot.chat.server.failures import ErrorInside, Failure, Server, of_status
+from aot.chat.server.gate import Gate, Knee
 from aot.chat.server.keys import Secret
 from aot.chat.server.wire import read_reply, read_usage
 from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
@@ -71,6 +75,140 @@ def test_arguments_given_as_an_object_become_text_and_a_call_without_id_gets_one
     assert [(call.id, call.arguments) for call in reply.tool_calls] == [("call_0", '{"a": 1}')]
 
 
+def test_the_choice_numbered_zero_is_the_reply_wherever_it_stands() -> None:
+    other = {"index": 1, "message": {"content": "X"}, "finish_reason": "length"}
+    mine = {"index": 0, "message": {"content": "A"}, "finish_reason": "stop"}
+    assert read_reply({"choices": [other, mine]}, clean=str).text == "A"
+    events = [[{**one, "delta": one["message"], "message": None} for one in (other, mine)]]
+    assert streamed([*events, [{"index": 1, "delta": {}, "finish_reason": "stop"}]]).text == "A"
+
+
+def streamed(events: list[list[dict[str, Any]]], **more: Any) -> ChatReply:
+    lines = [f"data: {json.dumps({'choices': choices, **more})}\n\n" for choices in events]
+    return read_reply("".join([*lines, "data: [DONE]\n\n"]).encode(), clean=str, cap=9)
+
+
+def test_messages_that_tell_all_so_far_in_every_event_are_not_told_twice() -> None:
+    told = ["So", "So 4", "So 4\nAnswer: 4"]
+    events = [[{"index": 0, "message": {"content": text}}] for text in told]
+    assert streamed(events).text == told[-1]
+    whole = [{"index": 0, "message": {"content": "A4"}, "finish_reason": "stop"}]
+    assert streamed([*([{"index": 0, "delta": {"content": piece}}] for piece in "A4"), whole]).text == "A4"
+
+
+def test_streamed_calls_under_one_number_are_told_apart_by_their_ids() -> None:
+    calls = [{"index": 0, "id": f"c{i}", "function": {"name": "look", "arguments": ""}} for i in range(2)]
+    rest = {"index": 0, "function": {"arguments": '{"a": 1}'}}
+    pieces = [calls[0], rest, calls[1], rest]
+    read = streamed([[{"index": 0, "delta": {"tool_calls": [piece]}}] for piece in pieces])
+    assert [(one.id, one.arguments) for one in read.tool_calls] == [("c0", '{"a": 1}'), ("c1", '{"a": 1}')]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"id": "c", "name": "look", "arguments": '{"a": 1}'},
+        {"id": "c", "type": "tool_use", "name": "look", "input": {"a": 1}},
+        {"id": "c", "function": {"name": "look", "parameters": {"a": 1}}},
+        {"id": "c", "function": {"name": "look", "arguments": json.dumps('{"a": 1}')}},
+    ],
+)
+def test_calls_are_read_in_every_known_form(call: dict[str, Any]) -> None:
+    wanted = [("look", '{"a": 1}')]
+    assert [(one.name, one.arguments) for one in read({"tool_calls": [call]}).tool_calls] == wanted
+
+
+def test_calls_with_one_id_get_ids_of_their_own() -> None:
+    call = {"id": "c", "function": {"name": "look", "arguments": "{}"}}
+    assert [one.id for one in read({"tool_calls": [call, call]}).tool_calls] == ["c", "c_1"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"type": "text", "text": "A"}, [{"type": "text", "text": {"value": "A"}}], ["A"], [{"type": "x", "content": "A"}]],
+)
+def test_text_is_found_in_parts_of_any_form(content: Any) -> None:
+    assert read({"content": content}).text == "A"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"finishReason": "MAX_TOKENS"}, {"stop_reason": "max_tokens"}, {"finish_reason": {"type": "length"}},
+        {"finish_reason": "stop", "native_finish_reason": "MAX_TOKENS"}, {"usage": 9},
+        {"finish_reason": "null", "usage": 9},
+    ],
+)  # fmt: skip
+def test_a_cut_is_seen_in_other_fields_and_where_the_cap_was_reached_without_a_word(fields: dict[str, Any]) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": fields.pop("usage", 3)}
+    choice = {"message": {"content": "1, 2"}, **fields}
+    with pytest.raises(Failure) as failure:
+        read_reply({"choices": [choice], "usage": usage}, clean=str, cap=9)
+    assert failure.value.reason == "truncated"
+
+
+@pytest.mark.parametrize("finish", [None, "stop"])
+def test_half_a_reply_beside_an_error_is_no_reply(finish: str | None) -> None:
+    choice = {"message": {"content": "half of"}, "finish_reason": finish}
+    for told in ({"choices": [choice], "error": {"code": 502}}, {"choices": [{**choice, "error": {"code": 502}}]}):
+        with pytest.raises(ErrorInside):
+            read_reply(json.dumps(told).encode(), clean=str)
+
+
+@pytest.mark.parametrize(
+    "body", [{"message": {"role": "assistant", "content": "A"}, "done": True}, {"content": [{"text": "A"}]}]
+)
+def test_a_reply_by_another_api_is_told_as_such_and_not_as_an_error_of_the_server(body: dict[str, Any]) -> None:
+    with pytest.raises(Failure, match="no chat completion"):
+        read_reply(json.dumps(body).encode(), clean=str)
+
+
+def test_events_that_keep_a_stream_alive_are_passed_over_and_an_error_as_text_is_one() -> None:
+    good = 'data: {"choices": [{"delta": {"content": "A"}, "finish_reason": "stop"}]}\n\n'
+    assert read_reply(f"event: ping\ndata: pong\n\n{good}".encode(), clean=str).text == "A"
+    with pytest.raises(ErrorInside):
+        read_reply(f"{good}event: error\ndata: overloaded\n\n".encode(), clean=str)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_body_is_read_whole_wherever_it_is_split(size: int) -> None:
+    text = json.dumps({"choices": [{"delta": {"content": "\u00e4\U0001f600\u2028"}, "finish_reason": "stop"}]},
+                      ensure_ascii=False)  # fmt: skip
+    stream = f": alive\r\ndata: {text}\r\n\r\n".encode()
+    half = len(stream) // 2
+    for raw in (stream, gzip.compress(stream[:half]) + gzip.compress(stream[half:])):
+        taken = Body(limit=10_000, is_stream=True)
+        for start in range(0, len(raw), size):
+            taken.feed(raw[start : start + size])
+        assert read_reply(taken.whole(), clean=str).text == "\u00e4\U0001f600\u2028"
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "wait_s"),
+    [
+        ({"Retry-After": "Thu, 01 Jan 2099 00:00:00 GMT"}, {}, "long"), ({"retry-after-ms": "250"}, {}, 0.25),
+        ({"x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-remaining-tokens": "0"}, {}, 360),
+        ({"x-ratelimit-reset-requests": "24h0m0s", "x-ratelimit-remaining-requests": "7"}, {}, None),
+        ({"RateLimit-Reset": "7"}, {}, 7), ({"X-RateLimit-Reset": "4102444800"}, {}, "long"),
+        ({"anthropic-ratelimit-tokens-reset": "2099-01-01T00:00:00Z"}, {}, "long"),
+        ({"RateLimit-Reset": "-1"}, {}, None),
+        ({}, {"retry_after": "1m30s"}, 90), ({}, {"details": [{"retryDelay": "37s"}]}, 37),
+        ({}, {"details": [{"retryDelay": "250ms"}]}, 0.25), ({}, {"details": [{"retryDelay": {"seconds": 4}}]}, 4),
+        ({}, {"metadata": {"headers": {"X-RateLimit-Reset": "4102444800000", "X-RateLimit-Remaining": "0"}}}, "long"),
+        ({}, {"message": "limit of requests per minute"}, 12),
+    ],
+)  # fmt: skip
+def test_the_time_to_wait_is_read_wherever_a_server_tells_it(
+    headers: dict[str, str], error: dict[str, Any], wait_s: float | str | None
+) -> None:
+    server = Server("m", "http://127.0.0.1:9/v1", "KEY", str)
+    raw = json.dumps({"error": {"message": "slow down", **error}}).encode()
+    low = {name.lower(): value for name, value in headers.items()}
+    failure = of_status(429, low, raw, server=server, worked_before=True)
+    assert isinstance(failure, Failure) and failure.reason == "rate_limited"
+    assert (failure.wait_s or 0) > 1e9 if wait_s == "long" else failure.wait_s == wait_s
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
@@ -112,6 +250,41 @@ def test_knee_keeps_every_server_busy_without_flooding_it(slots: int, rejects: b
     before_s = simulate(knee, slots=slots, calls=100 * slots, rejects=rejects)
     assert 100 / before_s >= 0.95
     assert knee.limit <= max(2.5 * slots, 22)
+
+
+class _Jumping(selectors.SelectSelector):
+    """Lets a loop jump to its next timer instead of waiting for it."""
+
+    now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.now_s += timeout or 0.0
+        return super().select(0)
+
+
+@pytest.mark.parametrize("slots", [12, 40])
+def test_gate_settles_near_the_slots_of_a_server_that_queues(slots: int) -> None:
+    async def ask_all() -> tuple[int, int]:
+        gate, free, loop, busiest = Gate(most=256), asyncio.Semaphore(slots), asyncio.get_running_loop(), 0
+
+        async def call() -> None:
+            nonlocal busiest
+            await gate.enter()
+            began_s = loop.time()
+            async with free:
+                busiest = max(busiest, min(slots, gate.in_flight))
+                await asyncio.sleep(1)
+            gate.leave("ok", latency_s=loop.time() - began_s)
+
+        await asyncio.gather(*(call() for _ in range(60 * slots)))
+        return gate.knee.limit, busiest
+
+    clock = _Jumping()
+    loop = asyncio.SelectorEventLoop(clock)
+    loop.time = lambda: clock.now_s  # type: ignore[method-assign]
+    limit, busiest = loop.run_until_complete(ask_all())
+    loop.close()
+    assert busiest == slots and slots - 1 <= limit <= 3 * slots + 4
 
 
 def test_knee_shrinks_once_for_all_failures_of_a_round_and_comes_back() -> None:

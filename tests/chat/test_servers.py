@@ -14,7 +14,7 @@ sys.path.insert(0, str(SCRIPTS))
 from chat_runs import asked_in, chat_settings, solver, written_rows  # noqa: E402
 from check_servers import check_server  # noqa: E402
 from fault_server import Body, FaultServer, Raw  # noqa: E402
-from quirk_server import QUIRKS, Quirk, as_events, error, finishes, once, quota_of_a_minute  # noqa: E402
+from quirk_server import QUIRKS, Quirk, as_events, error, finishes, once, quota_of_a_minute, refuses  # noqa: E402
 
 from aot.chat.client import ChatModel  # noqa: E402
 from aot.chat.factory import open_chat  # noqa: E402
@@ -30,7 +30,7 @@ from text_cot.datasets.toy_math import draw_toy_math  # noqa: E402
 
 FORMS = {
     *(name for name in QUIRKS if name.startswith("finish_") and name != "finish_eos_token"),
-    "event_stream_crlf", "event_stream_as_json", "gzip_untold", "deflate", "deflate_raw", "bom",
+    "event_stream_crlf", "event_stream_as_json", "gzip_untold", "deflate", "deflate_raw", "bom", "latin_1",
 }  # fmt: skip
 """Read like others once their bytes are; one reply shows it."""
 
@@ -336,6 +336,8 @@ def test_a_packed_error_is_read_and_shown_without_what_a_terminal_obeys() -> Non
 @pytest.mark.parametrize(
     ("told", "way"),
     [
+        ("unknown field `seed`, expected one of `model`, `messages`, `temperature`, `top_p`", "chat.omit=[seed]"),
+        ("\u53c2\u6570 seed \u975e\u6cd5", "chat.omit=[seed]"),
         ("invalid temperature: only 1 is allowed for this model", "chat.temperature"),
         ("Unrecognized request argument supplied: seed", "chat.omit=[seed]"),
         ("Extra inputs are not permitted: `top_p`", "chat.omit=[top_p]"),
@@ -351,6 +353,71 @@ def test_the_way_out_is_found_in_the_words_of_many_servers(told: str, way: str) 
             chat.reply(ask("Q", sampling={"seed": 3}))
         chat.close()
     assert refused.value.reason == "setting" and way in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [200, 403, 404, 405, 422, 500, 501])
+def test_a_parameter_that_is_not_taken_is_named_whatever_the_status(status: int) -> None:
+    for words in ("Unknown parameter: top_p", "This model does not support top_p"):
+        told = Raw(status, json.dumps({"detail": words}).encode())
+        said, calls = said_by(lambda body, good, told=told: told if "top_p" in body else None)
+        assert str(said).startswith("setting") and "chat.omit=[top_p]" in str(said) and calls == 1
+
+
+def test_an_error_of_the_server_that_names_a_parameter_is_asked_again_where_others_were_answered() -> None:
+    told, count = error("tool parser: unknown temperature", status=500), iter(range(9))
+    with FaultServer(quirk=lambda *_: told if next(count) == 1 else None) as server:
+        chat = opened(server)
+        assert [chat.reply(ask(word)).text for word in "ab"] == ["You said: a", "You said: b"]
+        assert server.calls.total() == 3
+        chat.close()
+
+
+@pytest.mark.parametrize("words", ["JSON mode is not enabled for this model", "guided_decoding: no backend"])
+def test_a_form_of_the_reply_that_is_not_taken_by_other_words_is_left_out(words: str) -> None:
+    with FaultServer(quirk=refuses("response_format", error(words))()) as server:
+        chat = opened(server)
+        assert chat.reply(ask("Q", json_schema={"type": "object"})).text == "You said: Q"
+        assert server.calls.total() == 2
+        chat.close()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(Raw(status, b"") for status in (408, 423, 424, 425, 460, 498, 499, 520, 529)),
+        error("Rate limit exceeded, please retry later", status=403), error("rate_limit_exceeded"),
+        error("Model m is warming up", status=412),
+        error("on requests per day (RPD): Limit 9, Used 9. Please try again in 0.1s.", status=429),
+    ],
+)  # fmt: skip
+def test_what_is_about_the_moment_is_asked_again_whatever_the_status(told: Raw) -> None:
+    said, calls = said_by(once(lambda: lambda *_: told, 1)())
+    assert isinstance(said, ChatReply) and calls == 2
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        error("Sorry, your account balance is insufficient", status=403),
+        error("make sure your account is in good standing", code="Arrearage"),
+        error("Request too large on tokens per minute (TPM): Limit 60, Requested 70", status=413),
+    ],
+)
+def test_what_only_the_owner_of_the_account_mends_is_asked_once_and_stays_open(told: Raw) -> None:
+    said, calls = said_by(lambda *_: told)
+    assert str(said).startswith(("quota", "rate_limited")) and calls == 1
+
+
+def test_a_redirect_takes_no_key_to_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "tell-nobody")
+    with FaultServer() as other:
+        elsewhere = Raw(307, b"", {"Location": f"{other.url}/chat/completions"})
+        with FaultServer(quirk=lambda *_: elsewhere) as server:
+            chat = opened(server)
+            with pytest.raises(ConfigError, match="final address"):
+                chat.reply(ask("Q"))
+            chat.close()
+        assert other.keys == set()
 
 
 def test_a_larger_cap_that_the_server_refuses_leaves_the_reply_cut_off() -> None:

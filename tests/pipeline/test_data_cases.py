@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from aot.answers import is_right
+from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.pipeline.prepare import usable_questions
 from text_cot.datasets.files import read_text_files
 from video_data.datasets.annotated import AnnotatedData, read_annotated
 from video_data.datasets.epic100 import time_s
 from video_data.datasets.official import Wanted
 from video_data.datasets.plain import check_windows, read_plain
-from video_data.datasets.rows import MAX_QUESTION_CHARS, QuestionRow
+from video_data.datasets.rows import QuestionRow
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 CASES = SHARED / "cases" / "video"

@@ -14,7 +14,7 @@ from text_kit import lessons_of, sums, text_config, text_run
 from transformers import AutoModelForCausalLM
 
 from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
-from aot.errors import CheckpointError, ConfigError
+from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.files.run_folder import ARM_MARKER, RunFolder
 from aot.records import Question
 from aot.student.answer.decoding import Prompt, write_replies
@@ -203,6 +203,36 @@ def test_a_whole_model_comes_back_though_its_weights_are_renamed_in_files(model_
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     train_arm(run, config, config.train.arms[0])
     assert (folder / "model.safetensors").read_bytes() == published
+
+
+@pytest.mark.parametrize(
+    ("model_type", "limit"),
+    [
+        *((one, "max_position_embeddings") for one in ("bart", "gpt2", "gptj", "llama", "opt")),
+        ("mpt", "max_seq_len"),
+    ],
+)
+def test_what_is_longer_than_the_context_of_a_model_is_refused_and_counted(
+    model_type: str, limit: str, tmp_path: Path
+) -> None:
+    prompts = [len(prompt) for prompt in prompts_of(opened(save_base(tmp_path / "long", model_type)))]
+    most = sorted(prompts)[2]  # of the three lengths the shortest fits with some room
+    base = save_base(tmp_path / "base", model_type, **{limit: most})
+    assert look_over(str(base), door="text", config=StudentConfig(base=str(base))).context == most
+    student = opened(base)
+    for mode in ("reason", "direct", "adaptive"):
+        made = list(predict(student, asked(), arm="x", mode=mode, batch_size=4))
+        given = max(map(len, thought_ids(student.renderer))) if mode == "adaptive" else 0
+        fits = [len(prompt) + given <= most for prompt in prompts_of(student, mode)]
+        assert [not one.error for one in made] == fits and not all(fits)
+        assert all(f"the model knows {most} positions" in one.error for one in made if one.error)
+    choices = ("7", "1 2 3 + " * 20)
+    questions = [q.model_copy(update={"choices": choices, "answer_type": "choice", "answer": "7"}) for q in asked()]
+    made = list(predict(student, questions, arm="x", mode="likelihood", batch_size=4))
+    assert {"are put behind it" in one.error for one in made} == {True}
+    run, config = one_step(tmp_path / "run", base)
+    with pytest.raises(GuardStop, match=rf"'row_too_long': 2.* may have {most} tokens, which is all that the model"):
+        open_session(run, config, config.train.arms[0])
 
 
 @pytest.mark.parametrize("model_type", REFUSED)

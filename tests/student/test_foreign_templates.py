@@ -48,6 +48,15 @@ class OneDay(datetime.datetime):
         return cls(2024, 7, 26)
 
 
+WITH_TOOLS = (
+    "{% if tools %}{{ tools|tojson }}{% endif %}{% for one in documents or [] %}{{ one.text }}{% endfor %}" + TEMPLATE
+)
+ALTERNATING = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+)
+
+
 def unnamed_end() -> PreTrainedTokenizerFast:
     """As of Phi-3 and Gemma 3: what ends a turn is a special token that has no name, and eos is another one."""
     tokenizer = text_tokenizer(TURN_TEMPLATE)
@@ -124,6 +133,8 @@ def test_a_tokenizer_without_an_end_takes_that_of_the_generation_settings() -> N
         lambda: framing("<pad>" + TEMPLATE, before="<pad>"),
         lambda: text_tokenizer(QWEN3_TEMPLATE),
         lambda: text_tokenizer(DATED),
+        lambda: text_tokenizer(WITH_TOOLS),
+        lambda: text_tokenizer(ALTERNATING + TEMPLATE),
         lambda: text_tokenizer("\n  " + LLAMA_DATED + "\n"),
         unnamed_end,
         with_dummy_prefix,
@@ -251,6 +262,13 @@ TOLD = {
     "no tokens and no end": (
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>",
         "is no token of its tokenizer",
+    ),
+    "wants tools": ("{% for one in tools %}{{ one }}{% endfor %}" + TEMPLATE, "cannot be rendered: TypeError"),
+    "wants documents": ("{{ documents[0].text }}" + TEMPLATE, "cannot be rendered: UndefinedError"),
+    "knows no assistant": (
+        "{% for m in messages if m.role not in ['user', 'model'] %}{{ raise_exception('role ' ~ m.role) }}{% endfor %}"
+        + TEMPLATE,
+        "cannot be rendered: TemplateError: role assistant",
     ),
     "random": (TEMPLATE + "{{ ['a', 'b']|random }}", "draws at random"),
 }  # fmt: skip

@@ -22,7 +22,7 @@ from aot.errors import CheckpointError, ConfigError
 from aot.pipeline.commands.plan import plan_lines
 from aot.records import Question
 from aot.student.model import preflight
-from aot.student.model.loading import look_over
+from aot.student.model.loading import load_student, look_over
 from aot.student.rows import templates
 from aot.student.rows.rendering import Renderer
 from aot.student.train.guards import StopFlag
@@ -143,6 +143,21 @@ def one_token_more(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def index(held: object) -> Callable[[Path], None]:
+    """Weights as several files, with this index of them."""
+
+    def edit(folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+        (folder / "model.safetensors.index.json").write_text(held if isinstance(held, str) else json.dumps(held))
+
+    return edit
+
+
+def shards(*names: object) -> Callable[[Path], None]:
+    return index({"metadata": {}, "weight_map": {str(i): name for i, name in enumerate(names)}})
+
+
+INDEX = "model.safetensors.index.json"
 DEEP = "[" * 200_000
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "deep config": (write("config.json", DEEP), "config.json cannot be read"),
@@ -187,6 +202,29 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut weights": (cut_weights, "the weights of"),
     "empty weights": (write("model.safetensors", b""), "the weights of"),
     "long header": (write("model.safetensors", (10**15).to_bytes(8, "little") + b"{}"), "the weights of"),
+    "index that is no JSON": (index("{"), f"{INDEX} cannot be read"),
+    "index that is a list": (index([]), f"{INDEX} must hold a JSON object"),
+    "index without a map": (index({"metadata": {}}), f"{INDEX} holds no object 'weight_map'"),
+    "index with a list for a map": (index({"metadata": {}, "weight_map": ["a"]}), f"{INDEX} holds no object"),
+    "index of nothing": (index({"metadata": {}, "weight_map": {}}), f"{INDEX} holds no object 'weight_map'"),
+    "index without metadata": (index({"weight_map": {"a": "model-1.safetensors"}}), f"{INDEX} holds no object 'meta"),
+    "shard that is not there": (
+        shards("model-1.safetensors", "b.safetensors"), f"{INDEX} names 2 files of weights, of which 1 are not there, "
+        "first 'b.safetensors'",
+    ),
+    "shard elsewhere": (shards("../good/model.safetensors"), f"{INDEX} names '../good/model.safetensors', but weights"),
+    "shard by its path": (shards("/a/model.safetensors"), f"{INDEX} names '/a/model.safetensors', but weights"),
+    "shard that is pickled": (shards("pytorch_model.bin"), f"{INDEX} names 'pytorch_model.bin', but weights"),
+    "shard that is a number": (shards("model-1.safetensors", 3), f"{INDEX} names '3', but weights"),
+    "empty tokenizer": (write("tokenizer.json", ""), "/tokenizer.json cannot be read"),
+    "NUL for a tokenizer": (write("tokenizer.json", '{"a": "\0"}'), "/tokenizer.json cannot be read"),
+    "tokenizer of nothing": (write("tokenizer.json", "{}"), "/tokenizer.json holds no 'model'"),
+    "list for tokenizer settings": (write("tokenizer_config.json", "[]"), "/tokenizer_config.json must hold a JSON"),
+    "list for special tokens": (write("special_tokens_map.json", "[]"), "/special_tokens_map.json must hold a JSON"),
+    "template that is no text": (write("chat_template.jinja", b"\xff"), "/chat_template.jinja cannot be read"),
+    "empty template": (write("chat_template.jinja", ""), "is empty; mend it, or take it out"),
+    "cut header": (lambda folder: os.truncate(folder / "model.safetensors", 50), "/model.safetensors is damaged"),
+    "list of generation settings": (write("generation_config.json", "[]"), "/generation_config.json must hold a JSON"),
     "deep generation settings": (write("generation_config.json", DEEP), "generation_config.json cannot be read"),
 }  # fmt: skip
 
@@ -262,6 +300,42 @@ def test_a_package_that_a_processor_needs_is_named_before_any_work(bases: dict[s
         look_over(str(folder), door="video", config=StudentConfig(base=str(folder)))
 
 
+@pytest.mark.parametrize(
+    ("file", "data", "told"),
+    [
+        ("processor_config.json", "", "cannot be read"),
+        ("processor_config.json", "[]", "must hold a JSON object"),
+        ("chat_template.json", "{}", "holds no 'chat_template'"),
+        ("chat_template.jinja", "", "is empty; mend it"),
+    ],
+)
+def test_a_damaged_processor_is_told_by_its_file(
+    file: str, data: str, told: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bases["idefics3"], tmp_path / "model")
+    (folder / file).write_text(data)
+    with pytest.raises(CheckpointError, match=told) as error:
+        look_over(str(folder), door="video", config=StudentConfig(base=str(folder)))
+    assert (file in str(error.value) or "template" in file) and "\n" not in str(error.value)
+
+
+def test_a_chat_template_that_stands_with_the_tokenizer_only_makes_the_prompts_of_clips(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bases["idefics3"], tmp_path / "model")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    config = StudentConfig(base=str(folder), device="cpu")
+    assert not look_over(str(folder), door="video", config=config).has_template
+    change("tokenizer_config.json", chat_template=template)(folder)
+    assert look_over(str(folder), door="video", config=config).has_template
+    own, whole = load_student(str(folder), config=config), load_student(str(bases["idefics3"]), config=config)
+    assert own.renderer.template_hash() == whole.renderer.template_hash()
+    change("tokenizer_config.json", chat_template=TEMPLATE)(folder)  # which knows no parts of a message
+    with pytest.raises(CheckpointError, match="leaves out or changes a part of the question"):
+        look_over(str(folder), door="video", config=config)
+
+
 def config_of(base: Path) -> RunConfig:
     raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": {"base": str(base)},
            "train": {"arms": [{"name": "pre", "order": "pre"}]}}  # fmt: skip
@@ -278,6 +352,16 @@ def test_what_hangs_or_fills_memory_is_ended(tmp_path: Path, monkeypatch: pytest
     base = save_text_base(tmp_path / "huge", template="{{ 'x' * 100000000000 }}")
     with pytest.raises(CheckpointError, match="MemoryError"):
         preflight.preflight(config_of(base))
+
+
+@pytest.mark.slow
+def test_a_pattern_that_goes_back_for_ever_is_ended_and_named(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(preflight.LIMITS_S, preflight.PATTERN, 1.0)
+    config = config_of(good)
+    lora = LoraSection(target_pattern=r"([a-z_.\d]+)+\$")
+    config = config.model_copy(update={"train": config.train.model_copy(update={"lora": lora})})
+    with pytest.raises(CheckpointError, match=r"target_pattern was not through .* without repeats inside repeats"):
+        preflight.preflight(config)
 
 
 @pytest.mark.slow

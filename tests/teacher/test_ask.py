@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from teacher_scenes import annotation
 
+from aot.errors import VideoError
 from aot.teacher.ask import ask, guess_kind
-from video_data.errors import VideoError
 from video_data.kitchen.dataset import draw_toy_kitchen, plan_toy_kitchen
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "clips"

@@ -10,12 +10,12 @@ import pytest
 
 from aot.answers import find_answer
 from aot.errors import SourceError
+from aot.files.jsonl import RowProblem
 from text_cot.datasets.files import read_text_files
 from text_cot.datasets.foreign import foreign_gold, grade_foreign, last_value
 from text_cot.datasets.forms import plain_math
 from text_cot.datasets.layouts import LAYOUTS, FileKind
 from text_cot.datasets.source import TextSource
-from video_data.datasets.strict_jsonl import RowProblem
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "text"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from aot.errors import SourceError
 from video_data.datasets.annotated import AnnotatedData, read_annotated
 from video_data.datasets.official import Wanted
 from video_data.datasets.plain import check_windows
-from video_data.errors import VideoError
 
 EPIC_HEADER = (
     "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,"
@@ -171,7 +171,7 @@ def test_epic_actions_have_one_name_and_end_a_second_before_the_asked_one(tmp_pa
 
 def test_epic_test_files_without_labels_are_told(tmp_path: Path) -> None:
     path = lines(tmp_path / "t.csv", "narration_id,participant_id,video_id,start_timestamp,stop_timestamp", "a,b,c,d,e")
-    with pytest.raises(VideoError, match="no column verb"):
+    with pytest.raises(SourceError, match="no column verb"):
         read("epic100", path)
 
 
@@ -207,7 +207,7 @@ def test_a_quote_that_is_never_closed_loses_its_row_and_not_the_rest_of_the_file
 
 
 def test_a_header_that_names_a_column_twice_is_told_by_name(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"n\.csv names the column 'a0' twice"):
+    with pytest.raises(SourceError, match=r"n\.csv names the column 'a0' twice"):
         read("nextqa", lines(tmp_path / "n.csv", f"{NEXTQA_HEADER},a0", "1,1,2,3,what,0,0,TN,a,b,c,d,e,f"))
 
 
@@ -376,16 +376,16 @@ def test_a_bad_byte_in_a_crosstask_file_loses_its_row_and_not_the_file(tmp_path:
 def test_a_whole_file_in_another_encoding_is_told_by_name(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "val.csv"
     path.write_text(f"{NEXTQA_HEADER}\n1,1,2,3,what is it,0,0,TN,a,b,c,d,e\n", encoding=encoding)
-    with pytest.raises(VideoError, match=r"val\.csv is not CSV in UTF-8"):
+    with pytest.raises(SourceError, match=r"val\.csv is not CSV in UTF-8"):
         read("nextqa", path)
     path.write_text("[]", encoding=encoding)
-    with pytest.raises(VideoError, match=r"val\.csv is not JSON"):
+    with pytest.raises(SourceError, match=r"val\.csv is not JSON"):
         read("star", path)
 
 
 @pytest.mark.parametrize("text", ["{broken", "[1, 2]", "[]", "3", '{"data": {}}'])
 def test_a_file_of_another_layout_is_told_as_such(tmp_path: Path, text: str) -> None:
-    with pytest.raises(VideoError, match=r"official|not JSON"):
+    with pytest.raises(SourceError, match=r"official|not JSON"):
         read("coin", lines(tmp_path / "x.json", text))
 
 

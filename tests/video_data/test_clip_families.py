@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from painted import ORDER, corners, draw_painted, number, numbers, paint
 
+from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.clip import probe, read_frames, sample_frames
 from video_data.decode.picture import orientation, to_sdr
 from video_data.decode.timeline import shown_times
 from video_data.decode.watch import _sound
-from video_data.errors import VideoError
 
 ONE = 65536
 MATRICES = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from clipmaker import draw_audio, draw_blink, draw_clip, draw_huge_clip, grey_index
 
+from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.clip import probe, read_frames, sample_frames
-from video_data.errors import VideoError
 
 BUDGETS = Budgets()
 

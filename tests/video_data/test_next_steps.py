@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from aot.files.jsonl import RowProblem
 from video_data.datasets.clip_folder import ClipFolder
 from video_data.datasets.next_steps import NextRule, next_questions, num_started_together
 from video_data.datasets.official import StepClip, Wanted
 from video_data.datasets.rows import SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem
 
 
 def clip(name: str, *labels: str, task: str = "tea") -> StepClip:

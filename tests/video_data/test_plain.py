@@ -1,13 +1,14 @@
+import inspect
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from aot.errors import SourceError
+from aot.files.jsonl import MAX_LINE_BYTES, read_json_lines
 from video_data.datasets.plain import PlainData, check_windows, read_plain
-from video_data.datasets.plain_fields import _REASONS
-from video_data.datasets.strict_jsonl import MAX_LINE_BYTES
-from video_data.errors import VideoError
+from video_data.datasets.plain_fields import _REASONS, checked_fields
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plain_data.md"
 GOOD = {"id": "q", "video": "a.mp4", "question": "What is next?", "answer": "fry egg", "kind": "next_open"}
@@ -38,8 +39,8 @@ def test_the_documented_rows_are_read(tmp_path: Path) -> None:
 
 
 def test_every_reason_stands_in_the_document() -> None:
-    folder = Path(read_plain.__code__.co_filename).parent
-    code = "".join((folder / f"{name}.py").read_text() for name in ("plain", "plain_fields", "strict_jsonl"))
+    functions = (read_plain, checked_fields, read_json_lines)
+    code = "".join(Path(inspect.unwrap(one).__code__.co_filename).read_text() for one in functions)
     reasons = set(re.findall(r'(?:RowProblem|RefusedRow)\((?:row\.id, )?\s*"(\w+)"', code)) | set(_REASONS.values())
     assert len(reasons) > 12
     assert not {reason for reason in reasons if f"`{reason}`" not in DOCUMENT.read_text()}
@@ -282,5 +283,5 @@ def test_two_files_that_differ_only_in_unicode_form_are_told(tmp_path: Path, ask
 
 
 def test_a_missing_questions_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"no file .*questions\.jsonl"):
+    with pytest.raises(SourceError, match=r"no file .*questions\.jsonl"):
         read_plain(tmp_path, "questions.jsonl", None)

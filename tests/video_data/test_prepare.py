@@ -13,9 +13,9 @@ from clipmaker import draw_audio, draw_blink, draw_clip, grey_index
 from processes import descendants
 from safetensors import safe_open
 
-from video_data.datasets.rows import RefusedRow
+from aot.errors import VideoError
+from aot.files.jsonl import RefusedRow
 from video_data.decode.budgets import Budgets
-from video_data.errors import VideoError
 from video_data.store.prepare import Progress, decode_clips
 from video_data.store.shards import FrameStore
 
@@ -245,7 +245,7 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(store: Path, clips: ClipL
     script = (
         "import resource, sys; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1]); from test_prepare import run\n"
-        "from video_data.errors import VideoError\n"
+        "from aot.errors import VideoError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))\n"
         "try: run([tuple((u, Path(p))) for u, p in zip(sys.argv[3::2], sys.argv[4::2])], Path(sys.argv[2]))\n"
         "except VideoError as error: print(error.reason)"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from processes import runs
 
+from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.clip import probe, read_frames
 from video_data.decode.replies import told_frames
 from video_data.decode.sandbox import DecoderPool, probe_safely, read_frames_safely
-from video_data.errors import VideoError
 
 BUDGETS = Budgets()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from video_data.errors import VideoError
+from aot.errors import VideoError
 from video_data.store.shards import FrameStore, StoredClip, clip_line, clip_shape, header_room, open_shard, shard_header
 
 SHARD = "shard-00000.safetensors"

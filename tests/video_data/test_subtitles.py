@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from aot.errors import VideoError
 from video_data.captions import MAX_CUE_CHARACTERS, Cue, parse_subtitles
-from video_data.errors import VideoError
 from video_data.subtitles import MAX_BYTES, find_subtitles, read_subtitles
 
 SRT = (

@@ -9,9 +9,9 @@ import av
 import pytest
 from processes import descendants, runs
 
+from aot.errors import VideoError
 from video_data.datasets.plain import check_windows
 from video_data.datasets.rows import QuestionRow
-from video_data.errors import VideoError
 from video_data.kitchen.dataset import SPLITS, draw_toy_kitchen, frame_times_s, kitchen_stamp, plan_toy_kitchen
 from video_data.kitchen.stories import Performance, make_performances, make_questions
 from video_data.kitchen.world import OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, may_follow
@@ -161,7 +161,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_drawn_clip(drawn: Path, tmp_path
     script = (
         "import resource, sys; from pathlib import Path\n"
         "from video_data.kitchen.dataset import draw_toy_kitchen\n"
-        "from video_data.errors import VideoError\n"
+        "from aot.errors import VideoError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
         f"try: draw_toy_kitchen(Path(sys.argv[1]), seed=0, counts={ONE}, workers=1)\n"
         "except VideoError as error: print(error.reason, '-', error)"

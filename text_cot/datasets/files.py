@@ -10,12 +10,11 @@ from pathlib import Path
 
 from aot.answers import mixed_options
 from aot.errors import SourceError
+from aot.files.jsonl import RefusedRow, RowProblem
 from aot.records import GivenRationale, Question, Refusal
 from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem, wrong_columns
 from text_cot.datasets.rows import TextRow, read_rows
 from text_cot.datasets.source import TextSource, gold_problem, same_template, same_text, seeded_share, short_hash
-from video_data.datasets.rows import RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
 
 LOOK_AHEAD = 1000
 """Rows without the wanted columns after which the file is given up."""

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem
 from aot.records import AnswerType, Reading
 from text_cot.datasets.forms import form_of, last_boxed, math_form, plain_math
 from text_cot.datasets.source import with_answer_line
-from video_data.datasets.rows import MAX_QUESTION_CHARS
-from video_data.datasets.strict_jsonl import RowProblem
 
 FileKind = Literal["gsm8k", "math", "cot_collection", "text_jsonl"]
 MAX_ANSWER_CHARS = 200

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aot.errors import MissingPackageError, SourceError
-from video_data.datasets.rows import RefusedRow
-from video_data.datasets.strict_csv import read_table
-from video_data.datasets.strict_jsonl import MAX_LINE_BYTES, JsonLine, RowProblem, parse_object, read_json_lines
-from video_data.errors import VideoError
+from aot.files.jsonl import MAX_LINE_BYTES, JsonLine, RefusedRow, RowProblem, parse_object, read_json_lines
+from aot.files.tables import read_table
 
 READ = ".jsonl, .json, .csv, .parquet, or a folder of .json files"
 
@@ -50,11 +48,8 @@ def read_rows(path: Path) -> Iterator[TextRow | RefusedRow]:
 
 
 def _lines(path: Path) -> Iterator[TextRow | RefusedRow]:
-    try:
-        for line in read_json_lines(path):
-            yield _row_of(line)
-    except VideoError as error:
-        raise SourceError(error.message) from None
+    for line in read_json_lines(path):
+        yield _row_of(line)
 
 
 def _row_of(line: JsonLine | RefusedRow) -> TextRow | RefusedRow:
@@ -147,10 +142,7 @@ def _float(text: str) -> float | _NotANumber:
 
 def _csv(path: Path) -> Iterator[TextRow | RefusedRow]:
     """Rows of texts. Not through `datasets`, whose guesses turn 007, 1.0 and None into something else."""
-    try:
-        columns, lines = read_table(path)
-    except VideoError as error:
-        raise SourceError(error.message) from None
+    columns, lines = read_table(path)
     for line in lines:
         if isinstance(line, RefusedRow):
             yield line

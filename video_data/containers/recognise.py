@@ -9,9 +9,9 @@ import re
 import stat
 from pathlib import Path
 
+from aot.errors import VideoError
 from video_data.containers.structure import TS_SPACINGS, sync_offset
 from video_data.decode.budgets import Budgets
-from video_data.errors import VideoError
 
 NUM_SNIFFED_BYTES = 1024
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from aot.errors import VideoError
 from video_data.containers.recognise import local_file, recognise
 from video_data.containers.structure import Structure, check_structure
 from video_data.decode.budgets import Budgets
 from video_data.decode.timeline import Clock, shown_times, usual_step
-from video_data.errors import VideoError
 
 ONE_PACKET_ONE_PICTURE = {"h264", "hevc", "av1", "mpeg1video", "mpeg2video", "mjpeg", "prores", "ffv1", "qtrle", "png"}
 """Codecs whose every packet is one picture, so that a picture that does not come out is missing. VP8, VP9 and MPEG-4

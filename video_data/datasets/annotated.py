@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.clip_folder import ClipFolder
 from video_data.datasets.coin import read_coin
 from video_data.datasets.crosstask import read_crosstask
@@ -17,9 +18,8 @@ from video_data.datasets.epic100 import read_epic100
 from video_data.datasets.next_steps import MIN_SEEN_S, NextRule, next_questions, num_started_together
 from video_data.datasets.nextqa import read_nextqa
 from video_data.datasets.official import MAX_ID_CHARS, TEST, TRAIN, Official, StepClip, Wanted
-from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
+from video_data.datasets.rows import AnnotationRow, QuestionRow
 from video_data.datasets.star import read_star
-from video_data.datasets.strict_jsonl import RowProblem
 from video_data.datasets.youcook2 import read_youcook2
 
 READERS: dict[str, Callable[[Wanted], Official]] = {
@@ -57,7 +57,7 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
         clips: folder of the clips; None looks for none, keeps all questions, and leaves official ids as uris.
 
     Raises:
-        VideoError: an official file or the folder is missing or unreadable.
+        SourceError: an official file or the folder is missing or unreadable.
     """
     official = READERS[dataset](wanted)
     official, notes = _with_splits(official, wanted)

@@ -9,8 +9,8 @@ import stat
 import unicodedata
 from pathlib import Path, PurePosixPath
 
-from video_data.datasets.strict_jsonl import RowProblem
-from video_data.errors import VideoError
+from aot.errors import SourceError
+from aot.files.jsonl import RowProblem
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".flv")
 """In the order of preference, where a clip is there twice; upper case counts too."""
@@ -67,7 +67,7 @@ class ClipFolder:
         """List the folder and its direct subfolders.
 
         Raises:
-            VideoError: there is no such folder, or it cannot be listed.
+            SourceError: there is no such folder, or it cannot be listed.
         """
         self.root = root.resolve()
         self._names = DiskNames(self.root)
@@ -75,7 +75,7 @@ class ClipFolder:
         try:
             entries = sorted(self.root.iterdir())
         except OSError:
-            raise VideoError("missing", f"no folder {root}; set data.root to the folder of the clips") from None
+            raise SourceError(f"no folder {root}; set data.root to the folder of the clips") from None
         self._add([one.name for one in entries])
         for folder in entries:
             try:

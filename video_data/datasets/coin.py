@@ -6,6 +6,7 @@ start of the whole video, not of its region `start`. Other splits are published 
 there the file tells the split, and `subset` still tells the official one.
 """
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import (
     SUBSETS,
     TEST,
@@ -20,15 +21,13 @@ from video_data.datasets.official import (
     seconds_of,
     segments_of,
 )
-from video_data.datasets.rows import RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
 
 
 def read_coin(wanted: Wanted) -> Official:
     """The annotated clips of the official file or files.
 
     Raises:
-        VideoError: a file is missing or not of this layout.
+        SourceError: a file is missing or not of this layout.
     """
     clips: dict[str, StepClip] = {}
     refused: list[RefusedRow] = []

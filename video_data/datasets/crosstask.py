@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from aot.errors import SourceError
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import (
     TEST,
     TRAIN,
@@ -22,9 +24,7 @@ from video_data.datasets.official import (
     seconds_of,
     segment_of,
 )
-from video_data.datasets.rows import RefusedRow, SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem
-from video_data.errors import VideoError
+from video_data.datasets.rows import SegmentRow
 
 TASKS, VALIDATION, ANNOTATIONS = "tasks_primary.txt", "videos_val.csv", "annotations"
 LINES_OF_BLOCK = 5
@@ -40,11 +40,11 @@ def read_crosstask(wanted: Wanted) -> Official:
     """The annotated clips of the release folder; those that `videos_val.csv` names are the test split.
 
     Raises:
-        VideoError: the folder is missing, or one of its files.
+        SourceError: the folder is missing, or one of its files.
     """
     folder = wanted.train or wanted.test
     if folder is None or not (folder / ANNOTATIONS).is_dir():
-        raise VideoError("missing", f"{folder} must be a CrossTask release, with {TASKS} and a folder {ANNOTATIONS}")
+        raise SourceError(f"{folder} must be a CrossTask release, with {TASKS} and a folder {ANNOTATIONS}")
     refused: list[RefusedRow] = []
     tasks = _tasks(folder / TASKS, refused)
     validation = None
@@ -74,7 +74,7 @@ def _tasks(path: Path, refused: list[RefusedRow]) -> dict[str, _Task]:
     try:
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError:
-        raise VideoError("missing", f"{path} is missing or unreadable; give the official release folder") from None
+        raise SourceError(f"{path} is missing or unreadable; give the official release folder") from None
     filled = [line.strip() for line in text.splitlines() if line.strip()]
     tasks: dict[str, _Task] = {}
     for at in range(0, len(filled), LINES_OF_BLOCK):
@@ -102,8 +102,8 @@ def _clip(
     clip_id = clip_id_of(name)
     try:
         rows = read_plain_csv(path)
-    except VideoError as error:
-        raise RowProblem("broken_csv", error.message) from None
+    except SourceError as error:
+        raise RowProblem("broken_csv", str(error)) from None
     segments: list[SegmentRow] = []
     for number, row in enumerate(rows, start=1):
         try:

@@ -10,6 +10,7 @@ import random
 import re
 from typing import Any
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import (
     Official,
     Wanted,
@@ -20,8 +21,7 @@ from video_data.datasets.official import (
     seconds_of,
     text_of,
 )
-from video_data.datasets.rows import QuestionRow, RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.rows import QuestionRow
 
 LETTERS = "ABCD"
 EPIC_55_FPS, EPIC_100_FPS, EGO4D_FPS = 60.0, 50.0, 30.0
@@ -34,7 +34,7 @@ def read_egoplan(wanted: Wanted) -> Official:
     """The questions of the official files, of kind next_choice; the window ends at the current observation.
 
     Raises:
-        VideoError: a file is missing or holds no list.
+        SourceError: a file is missing or holds no list.
     """
     questions: dict[str, QuestionRow] = {}
     refused: list[RefusedRow] = []

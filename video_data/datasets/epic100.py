@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import (
     Official,
     StepClip,
@@ -19,8 +20,7 @@ from video_data.datasets.official import (
     segment_of,
     text_of,
 )
-from video_data.datasets.rows import RefusedRow, SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.rows import SegmentRow
 
 COLUMNS = (
     "narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp",
@@ -35,7 +35,7 @@ def read_epic100(wanted: Wanted) -> Official:
     """The annotated videos of the official files; an action's task is its kitchen, as no other is told.
 
     Raises:
-        VideoError: a file is missing, or has no labels.
+        SourceError: a file is missing, or has no labels.
     """
     refused: list[RefusedRow] = []
     found: defaultdict[str, list[tuple[float, float, Action]]] = defaultdict(list)

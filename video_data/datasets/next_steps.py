@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import StepClip, Wanted, folded
-from video_data.datasets.rows import QuestionRow, RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.rows import QuestionRow
 
 MIN_SEEN_S = 0.5
 """So much of the last step must be seen before one that overlaps it starts."""

@@ -6,6 +6,7 @@ of which only the index tells the right one; the videos lie in folders that only
 
 from pathlib import Path
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import (
     Official,
     Wanted,
@@ -15,8 +16,7 @@ from video_data.datasets.official import (
     read_json,
     text_of,
 )
-from video_data.datasets.rows import QuestionRow, RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.rows import QuestionRow
 
 OPTIONS = ("a0", "a1", "a2", "a3", "a4")
 COLUMNS = ("video", "question", "answer", "qid", "type", *OPTIONS)
@@ -28,7 +28,7 @@ def read_nextqa(wanted: Wanted) -> Official:
     """The questions of the official files; their kind is the official type, such as CW or TN.
 
     Raises:
-        VideoError: a file is missing or has other columns.
+        SourceError: a file is missing or has other columns.
     """
     questions: dict[str, QuestionRow] = {}
     refused: list[RefusedRow] = []

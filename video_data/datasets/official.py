@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from video_data.datasets.rows import QuestionRow, RefusedRow, SegmentRow
-from video_data.datasets.strict_csv import CsvLine, read_lines, read_table, unreadable
-from video_data.datasets.strict_jsonl import RowProblem, empty_words, without_nulls
-from video_data.errors import VideoError
+from aot.errors import SourceError
+from aot.files.jsonl import RefusedRow, RowProblem, empty_words, without_nulls
+from aot.files.tables import CsvLine, read_lines, read_table, unreadable
+from video_data.datasets.rows import QuestionRow, SegmentRow
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
 """Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
@@ -83,7 +83,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
     """The JSON value of a file, and keys that stood twice in one object (the first of each counts).
 
     Raises:
-        VideoError: the file is missing, unreadable or not JSON.
+        SourceError: the file is missing, unreadable or not JSON.
     """
     twice: list[str] = []
 
@@ -100,7 +100,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
             return json.load(file, object_pairs_hook=unique), twice
     except (ValueError, RecursionError) as error:
         told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise VideoError("unreadable", f"{path} is not JSON ({told}); download it again") from None
+        raise SourceError(f"{path} is not JSON ({told}); download it again") from None
     except OSError as error:
         raise unreadable(path, error) from None
 
@@ -112,7 +112,7 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     one entry in each item, `{"xZecGPPhbHE": {...}}`. What is null inside an entry counts as left out.
 
     Raises:
-        VideoError: the file is missing, unreadable or holds neither.
+        SourceError: the file is missing, unreadable or holds neither.
     """
     value, twice = read_json(path)
     refused: list[RefusedRow] = []
@@ -128,7 +128,7 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
             database.setdefault(name, entry)
     if not database:
         told = f"{path} holds no object `database`, and is no list of entries; give the official annotation file"
-        raise VideoError("unreadable", told)
+        raise SourceError(told)
     refused += [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
     return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
 
@@ -149,11 +149,11 @@ def read_rows(path: Path) -> list[Any]:
     """The list in a JSON file; what is null inside a row counts as left out.
 
     Raises:
-        VideoError: the file is missing, unreadable or holds no list.
+        SourceError: the file is missing, unreadable or holds no list.
     """
     value, _ = read_json(path)
     if not isinstance(value, list):
-        raise VideoError("unreadable", f"{path} must hold a list of questions; give the official annotation file")
+        raise SourceError(f"{path} must hold a list of questions; give the official annotation file")
     return [without_nulls(row) for row in value]
 
 
@@ -161,15 +161,15 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
     """Place and fields of each row of a CSV file with a header, or a refused row.
 
     Raises:
-        VideoError: the file is missing or unreadable, or its header lacks a column or names one twice.
+        SourceError: the file is missing or unreadable, or its header lacks a column or names one twice.
     """
     names, lines = read_table(path)
     missing = [name for name in columns if name not in names]
     if missing and any(is_not_utf8(name) or "\0" in name for name in names):
-        raise VideoError("unreadable", f"{path} is not CSV in UTF-8; save it as UTF-8, or download it again")
+        raise SourceError(f"{path} is not CSV in UTF-8; save it as UTF-8, or download it again")
     if missing:
         told = f"{path} has no column {', '.join(missing)}; give an official annotation file with labels"
-        raise VideoError("unreadable", told)
+        raise SourceError(told)
     for line in map(_in_utf8, lines):
         if isinstance(line, RefusedRow):
             yield line
@@ -186,7 +186,7 @@ def read_plain_csv(path: Path) -> list[list[str] | RefusedRow]:
     """The rows of a CSV file without a header, or refused rows.
 
     Raises:
-        VideoError: the file is missing or unreadable.
+        SourceError: the file is missing or unreadable.
     """
     return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, read_lines(path))]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
+from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, empty_words, read_json_lines
 from video_data.datasets.clip_folder import DiskNames, composed
 from video_data.datasets.plain_fields import (
     AnnotationFields,
@@ -19,8 +20,7 @@ from video_data.datasets.plain_fields import (
     segments_of,
     typed_answer,
 )
-from video_data.datasets.rows import AnnotationRow, QuestionRow, RefusedRow
-from video_data.datasets.strict_jsonl import JsonLine, RowProblem, empty_words, read_json_lines
+from video_data.datasets.rows import AnnotationRow, QuestionRow
 from video_data.decode.facts import Spans
 from video_data.decode.timeline import first_hole
 
@@ -62,7 +62,7 @@ def read_plain(
         clips: `not_needed` looks for none, for work on labels only.
 
     Raises:
-        VideoError: a file is missing or unreadable. Bad lines are refused rows, not errors.
+        SourceError: a file is missing or unreadable. Bad lines are refused rows, not errors.
     """
     reader = _Reader(Path(root).resolve(), clips)
     question_rows = reader.rows(read_json_lines(Path(root) / questions), reader.question)

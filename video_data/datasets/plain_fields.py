@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aot.files.jsonl import RowProblem, empty_words, without_nulls
 from video_data.datasets.rows import SegmentRow
-from video_data.datasets.strict_jsonl import RowProblem, empty_words, without_nulls
 
 
 class _Fields(BaseModel):

@@ -7,6 +7,7 @@ Charades' actions do: its authors say to cut them there; the test file has no an
 
 from pathlib import Path
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import (
     Official,
     Wanted,
@@ -17,8 +18,7 @@ from video_data.datasets.official import (
     seconds_of,
     text_of,
 )
-from video_data.datasets.rows import QuestionRow, RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
+from video_data.datasets.rows import QuestionRow
 
 KINDS = ("Interaction", "Sequence", "Prediction", "Feasibility")
 
@@ -27,7 +27,7 @@ def read_star(wanted: Wanted) -> Official:
     """The questions of the official files.
 
     Raises:
-        VideoError: a file is missing or holds no list.
+        SourceError: a file is missing or holds no list.
     """
     questions: dict[str, QuestionRow] = {}
     refused: list[RefusedRow] = []

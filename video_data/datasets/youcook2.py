@@ -4,6 +4,7 @@ Traps: the recipe type is a text of digits; the sentences are free, with no clos
 only among sentences; the testing subset has no annotations.
 """
 
+from aot.files.jsonl import RefusedRow, RowProblem
 from video_data.datasets.official import (
     SUBSETS,
     Official,
@@ -15,15 +16,13 @@ from video_data.datasets.official import (
     seconds_of,
     segments_of,
 )
-from video_data.datasets.rows import RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
 
 
 def read_youcook2(wanted: Wanted) -> Official:
     """The annotated clips of the official file or files.
 
     Raises:
-        VideoError: a file is missing or not of this layout.
+        SourceError: a file is missing or not of this layout.
     """
     clips: dict[str, StepClip] = {}
     refused: list[RefusedRow] = []

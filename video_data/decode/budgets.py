@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Self
 
-from video_data.errors import VideoError
+from aot.errors import VideoError
 
 MAX_TRACKS = 256
 

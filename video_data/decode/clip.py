@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from aot.errors import VideoError
 from video_data.containers.scan import ContainerFacts, scan
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import ClipFacts, DecodedFrames
 from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
 from video_data.decode.watch import Picks, Plan, watch
-from video_data.errors import VideoError
 
 _DEFAULT_BUDGETS = Budgets()
 Told = Callable[[float], None]

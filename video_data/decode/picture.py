@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from video_data.errors import VideoError
+from aot.errors import VideoError
 
 Transfer = Literal["sdr", "pq", "hlg"]
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from aot.errors import VIDEO_REASONS, VideoError
 from video_data.decode.facts import ClipFacts, DecodedFrames
 from video_data.decode.process import malformed
-from video_data.errors import REASONS, VideoError
 
 _FACTS = TypeAdapter(ClipFacts)
 
@@ -28,7 +28,7 @@ def told_error(reply: dict[str, Any]) -> Exception:
     reason, message = reply.get("error"), str(reply.get("message", ""))[:500]
     if reason == "bad_request":
         return ValueError(message)
-    if reason in REASONS:
+    if reason in VIDEO_REASONS:
         return VideoError(reason, message)
     return malformed()
 

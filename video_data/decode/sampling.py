@@ -64,7 +64,7 @@ def around_times(
         low_s = min(max(start_s, center_s - radius_s), end_s)
         high_s = max(min(end_s, center_s + radius_s), start_s)
         wanted.update([low_s] if high_s <= low_s else uniform_times(low_s, high_s, count))
-    return sorted(round(time_s, 9) for time_s in wanted)
+    return sorted({round(time_s, 9) for time_s in wanted})
 
 
 def nearest_indices(times_s: Sequence[float], wanted_s: Sequence[float]) -> list[int]:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import ClipFacts, DecodedFrames
 from video_data.decode.process import DecoderProcess
 from video_data.decode.replies import SampledClip, told_error, told_facts, told_frames, told_sample
-from video_data.errors import VideoError
 
 MAX_TIME_LIMIT_S = 1e6
 """Eleven days; what waits for a reply counts milliseconds in 31 bits."""

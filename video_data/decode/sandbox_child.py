@@ -17,10 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.clip import Told, probe, read_frames, sample_frames
 from video_data.decode.facts import DecodedFrames
-from video_data.errors import VideoError
 
 MEMORY_BYTES = 12 << 30
 CORES_COUNTED = 4

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aot.errors import VideoError
 from video_data.containers.scan import WITHOUT_TIMES, ContainerFacts, chosen_stream, exact, load_av, open_part, readable
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import Spans, Verdict
 from video_data.decode.picture import Look, Painter, fitted_size, has_alpha, look_key, look_of
 from video_data.decode.timeline import Clock, shown_times, sound_spans
-from video_data.errors import VideoError
 
 MAX_OUTPUT_BYTES = 2_000_000_000
 _HIDDEN_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

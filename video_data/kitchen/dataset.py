@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from aot.errors import VideoError
 from aot.files.children import die_with_parent, starting_children
 from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
 from video_data.disk import refused_by_disk
-from video_data.errors import VideoError
 from video_data.kitchen.stamp import KitchenStamp, claim_folder
 from video_data.kitchen.stories import Performance, item_rng, make_performances, make_questions
 from video_data.kitchen.world import RECIPES

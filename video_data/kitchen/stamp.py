@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from aot.errors import VideoError
 from video_data.disk import publish
-from video_data.errors import VideoError
 
 STAMP_NAME = "kitchen.json"
 

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from video_data.datasets.rows import RefusedRow
+from aot.errors import VideoError
+from aot.files.jsonl import RefusedRow
 from video_data.decode.budgets import Budgets
 from video_data.decode.sandbox import DecoderPool, SampledClip, check_time_limit
 from video_data.disk import publish, publish_file
-from video_data.errors import VideoError
 from video_data.store.shard_notes import (
     PASSING_REASONS,
     ShardNote,

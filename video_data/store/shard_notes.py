@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from video_data.datasets.rows import RefusedRow
+from aot.errors import VideoError
+from aot.files.jsonl import RefusedRow
 from video_data.disk import publish, refused_by_disk
-from video_data.errors import VideoError
 from video_data.store.shards import INDEX_NAME, SHARD_NAME, StoredClip, clip_shape, open_shard
 
 PASSING_REASONS = ("timeout", "crashed")

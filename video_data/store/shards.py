@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from aot.errors import VideoError
 from video_data.decode.facts import Backend, Spans
-from video_data.errors import VideoError
 
 INDEX_NAME = "index.jsonl"
 SHARD_NAME = re.compile(r"shard-\d{5}\.(safetensors|json)")

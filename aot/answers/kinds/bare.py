@@ -27,22 +27,30 @@ _AFTER = re.compile(r"(\s?)([%°$€£¥₹¢]|[^\W\d_]+\.?(?:\s?\^\s?\{?[23]\}?
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z.])\s?(?:\^\s?\{?\s?[23]\s?\}?|[²³])")
 _SCALED = frozenset({
     "k", "K", "M", "B", "b", "bn", "mn", "mil", "mio", "G", "T", "hundreds", "thousands", "millions", "squared",
-    "cubed", "factorial", "score", "gross", "ish", "plus", "fold", "odd",
+    "cubed", "factorial", "score", "gross", "ish", "plus", "fold", "odd", "tens",
 })  # fmt: skip
 _CHANGES = frozenset({
-    "about", "above", "almost", "approximately", "around", "before", "below", "but", "cannot", "cos", "cubed", "double",
-    "doubled", "except", "excluding", "exp", "factorial", "false", "fold", "from", "guess", "half", "halves", "if",
-    "incorrect", "instead", "least", "ln", "log", "maybe", "minus", "mod", "most", "nearly", "negative", "neither",
-    "never", "no", "nor", "not", "or", "over", "perhaps", "pi", "plus", "quarter", "root", "roughly", "sin", "sqrt",
-    "squared", "tan", "than", "third", "times", "to", "triple", "unclear", "under", "unknown", "unless", "unlikely",
-    "until", "versus", "without", "wrong", "between", "a.m", "p.m", "am", "pm", "o'clock",
+    "a.m", "about", "above", "almost", "am", "approximately", "around", "before", "below", "between", "beyond",
+    "but", "cannot", "cos", "could", "cubed", "debt", "deficit", "double", "doubled", "exceed", "exceeding",
+    "exceeds", "except", "excluding", "exp", "factorial", "false", "fold", "from", "guess", "half", "halves", "if",
+    "incorrect", "instead", "least", "likely", "ln", "log", "loss", "maybe", "might", "minus", "mod", "most",
+    "nearly", "negative", "neither", "never", "no", "nor", "not", "o'clock", "or", "over", "p.m", "perhaps", "pi",
+    "plus", "pm", "possibly", "previous", "probably", "quarter", "root", "roughly", "sin", "sqrt", "squared", "tan",
+    "than", "third", "times", "to", "triple", "unclear", "under", "unknown", "unless", "unlikely", "until",
+    "upwards", "versus", "without", "wrong",
 }) | set(NUMBER_WORDS)  # fmt: skip
 """Words that make the number beside them another one, or no statement."""
 _LEADS_ELSEWHERE = re.compile(
-    r"\b(?:step|option|question|problem|part|line|number|no\.|choice|case|equation|by|every|each|multiples? of|"
-    r"factors? of|divisors? of|powers? of|out of|rest of|some of|most of|all of|base)\s*$", re.IGNORECASE,
+    r"(?:\b(?:step|option|question|problem|part|line|number|no\.|choice|case|equation|by|every|each|multiples? of|"
+    r"factors? of|divisors? of|powers? of|out of|rest of|some of|most of|all of|base|the first|the last|the next|"
+    r"(?:fifth|sixth|seventh|eighth|ninth|tenth|hundredth)s? of|percent(?:age)? of|"
+    r"(?:square|cube|inverse|reciprocal|opposite|digits?|product|sum) of)|[/^_])\s*$", re.IGNORECASE,
 )  # fmt: skip
-_MORE_FOLLOWS = re.compile(r"^\s?and\b|\band\s(?:an?\s)?(?:bit|some|change|more|something|little)\b", re.IGNORECASE)
+_MORE_FOLLOWS = re.compile(
+    r"^\s?and\b|^\s?[-/+]\s|^[²³'’]|\band\s(?:an?\s)?(?:bit|some|change|more|something|little)\b", re.IGNORECASE
+)
+_BOLD = re.compile(r"(?<![0-9)])\*\*([^*]+)\*\*(?![0-9(])")
+_LEFT_OVER = re.compile(r"\bleft[ -]?over\b", re.IGNORECASE)
 _PLAIN_WORDS = re.compile(r"[\s\w.,;:'’%°$€£¥₹¢/()\-]*")
 
 
@@ -63,7 +71,8 @@ def bare_number(answer: str) -> BareNumber | None:
     >>> [bare_number(text) for text in ("5 or 6", "about 5", "5k", "half of 10", "5 squared")]
     [None, None, None, None, None]
     """
-    text = " ".join(with_plain_fractions(undressed(answer)).strip("*_ ").split())
+    text = " ".join(_BOLD.sub(r"\1", with_plain_fractions(undressed(answer))).strip("*_ ").split())
+    text = _LEFT_OVER.sub("left", re.sub(r"\\[()]", "", text))
     text = re.sub(r"(?<=[A-Za-z])!$", "", text).rstrip(". ")
     if not text or len(text) > _MAX_CHARS or "approx" in text:
         return None
@@ -78,12 +87,14 @@ def bare_number(answer: str) -> BareNumber | None:
     numbers = list(_NUMBER.finditer(bare))
     if len(numbers) != 1:
         return None
-    before, after = bare[: numbers[0].start()], bare[numbers[0].end() :]
+    before, after = text[: numbers[0].start()], bare[numbers[0].end() :]
     value = exact_number(numbers[0][0])
     if value is None or not _changes_nothing(before, after) or (aside and not _repeats(aside[1], value)):
         return None
     if exact_number(computed.strip()) not in (None, value):
         return None
+    if re.match(r"-\s", numbers[0][0]) and before[-2:-1].isalpha():
+        return None  # a dash behind a word is no minus: Answer - 5
     negative = before.rstrip().endswith("-$") or before.strip() in ("-", "-$")
     return BareNumber(-value if negative else value, _unit(before, text[numbers[0].end() :]))
 
@@ -110,6 +121,16 @@ def compare_bare(answer: BareNumber, gold: BareNumber) -> Grade:
     return Grade("right", "exact") if same else Grade("wrong", "different")
 
 
+def percent_or_part(answer: str, gold: str) -> bool:
+    """Whether one of the two says per cent, and nobody can tell if the other does: 40% and 2/5, or 0.5% and 0.5."""
+    sides = [bare_number(side) for side in (answer, gold) if len(side) <= _MAX_CHARS]
+    numbers = [side for side in sides if side]
+    if len(numbers) != 2 or [side.unit for side in numbers].count("%") != 1:
+        return False
+    low, high = sorted(abs(side.value) for side in numbers)
+    return 100 * low == high or low == high < 1
+
+
 def hedges(answer: str) -> bool:
     """Whether `answer` offers two different numbers and leaves the choice: `5 or 6`."""
     parts = [bare_number(part) for part in re.split(r"\s+or\s+", undressed(answer)[:_MAX_CHARS])]
@@ -118,7 +139,7 @@ def hedges(answer: str) -> bool:
 
 def _is_name_or_sum(text: str) -> bool:
     r"""Whether what stands before `=` names the value or computes it: `x`, `total cost`, `2 \times 3`, not `x + 1`."""
-    rest = re.sub(r"\\(?:times|cdot|div)(?![a-z])", "*", text)
+    rest = re.sub(r"\\(?:times|cdot|div)(?![a-z])|(?<=[0-9]) ?x ?(?=[$0-9])", "*", text)
     if "\\" in rest:
         return False
     variable = re.search(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", rest)
@@ -140,7 +161,7 @@ def _changes_nothing(before: str, after: str) -> bool:
     if not (_PLAIN_WORDS.fullmatch(before.replace("-$", "$")) and _PLAIN_WORDS.fullmatch(after)):
         return False
     words = {word.casefold().strip(".,;:'") for word in re.split(r"[\s/\-]+", f"{before} {after}")}
-    if _LEADS_ELSEWHERE.search(before) or _MORE_FOLLOWS.search(after):
+    if _LEADS_ELSEWHERE.search(before) or _MORE_FOLLOWS.search(after) or re.search("[²³]", before):
         return False
     if words & _CHANGES or re.search(r"n['’]t\b", f"{before}{after}"):
         return False

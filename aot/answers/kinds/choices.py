@@ -50,6 +50,8 @@ def parse_text(answer: str, question: Question) -> ParsedAnswer:
     `There are no solutions` is `no solution`.
     """
     text = plain(undressed(answer))
+    if text in ("\\emptyset", "\\varnothing"):
+        return ParsedAnswer("no solution")
     none = _THERE_IS_NONE.fullmatch(text)
     return ParsedAnswer(f"{none[1]}{none[2]}" if none else text)
 

@@ -6,10 +6,12 @@ one value, a list, a tuple or a set of numbers; what is left is compared strictl
 
 import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from aot.answers import expressions
 from aot.answers.clean import undressed
+from aot.answers.exact import exact_number
 from aot.answers.forms import Grade
 from aot.answers.kinds import collections as groups
 from aot.answers.kinds.bare import bare_number, compare_bare, may_be_algebra
@@ -27,9 +29,12 @@ _LINK = re.compile(r"(?<![<>!:\\])=(?!=)|\\approx(?![a-z])|\\in(?![a-z])")
 _JOINED = re.compile(
     r"\s*,?\s*(?<![A-Za-z\\])(?:and|or)(?![a-z])\s*,?\s*|(?<=[)\]0-9}])(?:and|or)(?=[(\[{A-Za-z0-9\-])"
 )
+_RATIO = re.compile(r"([0-9]{1,9})\s?(?::|\\colon(?![a-z])|(?<=\s)to(?=\s))\s?([0-9]{1,9})")
 _QUOTED = re.compile(r"\\?[\"$]")
 _PROSE = re.compile(r"(?<![A-Za-z\\])[A-Za-z']{2,}[,:]?\s+[A-Za-z']{2,}(?:[,:]?\s+[A-Za-z']{2,}|\s*[\\(\[{0-9])")
-_UNIT_BEHIND = re.compile(r"(.*[0-9)}\]])\s*(°|(?<=\s)[A-Za-z]{2,}(?: [A-Za-z]+){0,2}(?:\s?\^\s?\{?[23]\}?|[²³])?)")
+_UNIT_BEHIND = re.compile(
+    r"(.*(?:[0-9)}\]]|\\pi))\s*(°|(?<=\s)[A-Za-z]{2,}(?: [A-Za-z]+){0,2}(?:\s?\^\s?\{?[23]\}?|[²³])?)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ def compare_contest(answer: str, gold: str, question: Question) -> Grade:
     algebra = any(side and may_be_algebra(text, side) for text, side in ((answer, bare), (gold, gold_bare)))
     if bare and gold_bare and len(names) < 2 and not algebra:
         return compare_bare(bare, gold_bare)
+    if graded := _compare_ratios(answer, gold):
+        return graded
     said, meant = contest_value(answer), contest_value(gold)
     if said is None or meant is None:
         return Grade("cannot_tell", "not_understood")
@@ -61,6 +68,8 @@ def compare_contest(answer: str, gold: str, question: Question) -> Grade:
     if said.names and meant.names:
         if sorted(said.names) != sorted(meant.names):
             return Grade("cannot_tell", "other_names")
+        said, meant = _by_name(said), _by_name(meant)
+    elif {*said.names, *meant.names} <= {"x", "y", "z"}:  # x = 1, z = 3, y = 2 is the point (1, 2, 3)
         said, meant = _by_name(said), _by_name(meant)
     kinds = {said.kind, meant.kind}
     if kinds == {"tuple", "list"} or (kinds == {"tuple"} and (said.names or meant.names)):
@@ -74,16 +83,32 @@ def compare_contest(answer: str, gold: str, question: Question) -> Grade:
     return groups.compare_collections(*parsed) if all(side.value for side in parsed) else _OPEN
 
 
+def _compare_ratios(answer: str, gold: str) -> Grade | None:
+    """The verdict on two ratios, or on a ratio and a fraction; 2:4 for 1:2 is open, since 2:30 may be a time too."""
+    said, meant = _RATIO.fullmatch(undressed(answer).rstrip(". ")), _RATIO.fullmatch(undressed(gold).rstrip(". "))
+    if said and meant:
+        same = (int(said[1]), int(said[2])) == (int(meant[1]), int(meant[2]))
+        proportional = int(said[1]) * int(meant[2]) == int(said[2]) * int(meant[1])
+        return Grade("right", "exact") if same else Grade("cannot_tell", "ratio") if proportional else _DIFFERENT
+    ratio, other = (said, gold) if said else (meant, answer)
+    value = exact_number(undressed(other).rstrip(". ")) if "/" in other or "frac" in other else None
+    if not ratio or value is None or not int(ratio[2]):
+        return None
+    return Grade("right", "exact") if Fraction(int(ratio[1]), int(ratio[2])) == value else _DIFFERENT
+
+
+_DIFFERENT = Grade("wrong", "different")
 _OPEN = Grade("cannot_tell", "not_understood")
 
 
 def contest_value(text: str) -> _Value | None:
     """What an answer says without names, units and joining words; None if it cannot be taken apart."""
-    text = " ".join(_QUOTED.sub(" ", undressed(text)).split()).strip("' ").rstrip(".,; ")
+    text = " ".join(_QUOTED.sub(" ", undressed(text)).split()).rstrip(".,; ")
+    text = text[1:-1] if text[:1] == "'" == text[-1:] else text
+    if text and len(text) <= _MAX_CHARS and (interval := as_interval(text)):
+        return _Value("interval", interval)
     if not text or len(text) > _MAX_CHARS or _PROSE.search(_JOINED.sub(", ", text)):
         return None
-    if interval := as_interval(text):
-        return _Value("interval", interval)
     text = _JOINED.sub(", ", text)
     pieces = _split(text)
     if not pieces:

@@ -5,6 +5,8 @@ Knows text only; ends are kept as they are written.
 
 import re
 
+from aot.answers.exact import exact_number
+
 _ORDER = re.compile(
     r"\s*(\\leq?(?:slant)?(?![a-z])|\\geq?(?:slant)?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|<|>)\s*"
 )
@@ -13,6 +15,20 @@ _NAME = re.compile(r"(\|?)(?:[A-Za-z]|\\[a-z]+)(?:_\s?(?:\{[^{}]*\}|\w))?(?:\s?\
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-df-z](?![A-Za-z])|[A-Za-z]{2,}")
 _OR = re.compile(r"\s*,?\s*(?<![A-Za-z])or(?![A-Za-z])\s*")
 
+_AND = re.compile(r"\s*,?\s*(?<![A-Za-z])and(?![A-Za-z])\s*")
+_BUILT = re.compile(
+    r"\\?\{\s?(?:[A-Za-z]|\\[a-z]+)(?:\s?\\in\s?(?:\\mathbb\s?\{?R\}?|R))?\s?(?:\\mid(?![a-z])|\\colon(?![a-z])|[:|])"
+    r"(?P<body>[^:{}]+?)\\?\}"
+)
+"""A set by its condition: {x : 2 < x < 5}."""
+_REALS = re.compile(
+    r"(?:[A-Za-z]\s?\\in\s?)?(?:\\mathbb\s?\{?\s?R\s?\}?|all real numbers|all reals|all real numbers x)"
+    r"(?:\s?(?:\\setminus|\\backslash)\s?\\?\{\s?([-0-9./]+)\s?\\?\})?",
+    re.IGNORECASE,
+)
+_OUTWARD = re.compile(r"([\[\]])([^\[\],;]+)[,;]\s?([^\[\],;]+)([\[\]])")
+"""An interval whose open ends are written with brackets turned outward: ]2, 5[."""
+
 
 def as_interval(text: str) -> str:
     r"""The interval that one inequality, or several joined by `or`, describes; empty if `text` is anything else.
@@ -20,8 +36,28 @@ def as_interval(text: str) -> str:
     >>> as_interval(r"-2 \le x < 7"), as_interval(r"x > 3 or x < 1"), as_interval("x = 3")
     ('[-2, 7)', '(3, \\infty) \\cup (-\\infty, 1)', '')
     """
-    parts = [_interval(part.strip()) for part in _OR.split(" ".join(text.split()))]
+    text = " ".join(text.split())
+    if built := _BUILT.fullmatch(text):
+        text = built["body"]
+    if reals := _REALS.fullmatch(text):
+        but = reals[1]
+        return f"(-\\infty, {but}) \\cup ({but}, \\infty)" if but else "(-\\infty, \\infty)"
+    if (ends := _OUTWARD.fullmatch(text)) and ends[1] + ends[4] != "[]":
+        return f"{'[' if ends[1] == '[' else '('}{ends[2]}, {ends[3]}{']' if ends[4] == ']' else ')'}"
+    parts = [_shared(part.strip()) for part in _OR.split(text)]
     return " \\cup ".join(parts) if all(parts) else ""
+
+
+def _shared(text: str) -> str:
+    """What one inequality describes, or two joined by `and` of which each gives one end."""
+    parts = [_interval(part) for part in _AND.split(text)]
+    if len(parts) != 2:
+        return parts[0] if len(parts) == 1 else ""
+    below, above = sorted(parts, key=lambda part: part.endswith("\\infty)"))
+    low, high = above.partition(", ")[0], below.partition(", ")[2]
+    one_end_each = above.endswith(", \\infty)") and below.startswith("(-\\infty, ") and "\\cup" not in above + below
+    start, end = exact_number(low[1:]), exact_number(high[:-1])
+    return f"{low}, {high}" if one_end_each and start is not None and end is not None and start < end else ""
 
 
 def _interval(text: str) -> str:
@@ -49,7 +85,9 @@ def _interval(text: str) -> str:
 def _one_end(name: str, order: str, end: str) -> str:
     if name.startswith("|"):
         brackets = "[]" if _or_equal(order) else "()"
-        return f"{brackets[0]}-({end}), {end}{brackets[1]}" if _is_less(order) else ""
+        if not _is_less(order):
+            return f"(-\\infty, -({end}){brackets[1]} \\cup {brackets[0]}{end}, \\infty)"
+        return f"{brackets[0]}-({end}), {end}{brackets[1]}"
     if _is_less(order):
         return f"(-\\infty, {end}{']' if _or_equal(order) else ')'}"
     return f"{'[' if _or_equal(order) else '('}{end}, \\infty)"

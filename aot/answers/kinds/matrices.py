@@ -16,6 +16,8 @@ _ARRAY = re.compile(
     r"[(\[]\s?\\begin\s?\{(array|matrix|smallmatrix)\}\s?(?:\{[lcr|\s]*\})?((?:(?!\\begin|\\end).)*)\\end\s?\{\1\}\s?[)\]]",
     re.DOTALL,
 )
+_NESTED = re.compile(r"\[\s?\[[^\[\]]+\](?:\s?,\s?\[[^\[\]]+\])*\s?\]")
+"""Rows as lists of a list: [[1, 2], [3, 4]]."""
 _ROW_END = re.compile(r"\\\\|\\cr(?![a-z])|\\hline(?![a-z])")
 
 
@@ -29,6 +31,9 @@ def rows_of(latex: str) -> tuple[tuple[str, ...], ...] | None:
     >>> rows_of(r"\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}") is None
     True
     """
+    if _NESTED.fullmatch(latex.strip()):
+        lists = re.findall(r"\[([^\[\]]+)\]", latex.strip()[1:-1])
+        return _table(tuple(tuple(cell.strip() for cell in row.split(",")) for row in lists))
     found = _WHOLE.fullmatch(latex.strip())
     if not found or "\\begin" in found["body"] or (bool(found["open"]) != bool(found["close"])):
         return None
@@ -36,6 +41,11 @@ def rows_of(latex: str) -> tuple[tuple[str, ...], ...] | None:
         return None
     rows = [row for row in _ROW_END.split(found["body"]) if row.strip()]
     cells = tuple(tuple(cell.strip() for cell in re.split(r"(?<!\\)&", row)) for row in rows)
+    return _table(cells)
+
+
+def _table(cells: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...] | None:
+    """`cells` where they are a table of a size that is compared."""
     same_length = len({len(row) for row in cells}) == 1
     return cells if same_length and len(cells) * len(cells[0]) <= MAX_CELLS else None
 

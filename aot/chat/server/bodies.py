@@ -6,6 +6,7 @@ that it is given, whatever comes.
 
 import json
 import zlib
+from contextlib import suppress
 from typing import Any
 
 from aot.chat.server.error_bodies import is_error
@@ -16,17 +17,19 @@ _EVENT_BEGINNINGS = (b"data:", b"event:", b"id:", b":", b"retry:")
 _JOINED = ("content", "refusal", "reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts")
 """Fields of a message whose pieces are put one after the other."""
 _MOST_CALLS = 200
+_ALIVE = (b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive")
+"""Events that only keep a connection open."""
 _PIECE = 1 << 16
 
 
 class Body:
     """Takes the bytes of one reply as they come; `whole` is what they mean."""
 
-    def __init__(self, *, limit: int, packed: str = "", is_stream: bool = False) -> None:
-        """`packed` is the content encoding that the server named."""
+    def __init__(self, *, limit: int, packed: str = "", is_stream: bool = False, charset: str = "") -> None:
+        """`packed` is the content encoding that the server named, `charset` the one of its text."""
         self._limit, self._packed = limit, packed.strip().lower()
-        self._raw = bytearray()
-        self._events = EventStream(limit=limit) if is_stream else None
+        self._raw, self._charset = bytearray(), charset
+        self._events = EventStream(limit=limit, charset=charset) if is_stream else None
         self._unpacker: Any = None
         self._begun = False
         self._unpacked = 0
@@ -51,6 +54,8 @@ class Body:
                     raise too_large(self._limit)
                 self._take(piece)
                 chunk = self._unpacker.unconsumed_tail
+                if self._unpacker.eof and self._unpacker.unused_data.startswith(_GZIP):  # in several members
+                    chunk, self._unpacker = self._unpacker.unused_data, zlib.decompressobj(31)
         except zlib.error:
             raise transient("malformed", "a packed reply that cannot be unpacked", billed=True) from None
 
@@ -60,7 +65,7 @@ class Body:
             raise transient("malformed", "a packed reply that was cut off", billed=True)
         if self._events is not None and not self._events.is_plain:
             return self._events.whole()
-        return bytes(self._events.plain if self._events else self._raw)
+        return in_utf8(bytes(self._events.plain if self._events else self._raw), self._charset)
 
     def _take(self, piece: bytes) -> None:
         if self._events is not None:
@@ -86,6 +91,16 @@ def unpacked(raw: bytes, *, packed: str, limit: int) -> bytes:
         return raw
 
 
+def in_utf8(raw: bytes, charset: str) -> bytes:
+    """Text of an old charset that the server named as UTF-8; the same bytes where they are that, or nothing fits."""
+    try:
+        raw.decode(json.detect_encoding(raw))
+    except UnicodeDecodeError:
+        with suppress(LookupError, ValueError):
+            return raw.decode(charset).encode()
+    return raw
+
+
 def read_json(raw: bytes) -> Any:  # noqa: ANN401 - whatever came
     """The JSON or the event stream in `raw`, with or without a byte-order mark.
 
@@ -98,7 +113,13 @@ def read_json(raw: bytes) -> Any:  # noqa: ANN401 - whatever came
         events = EventStream(limit=len(raw) + 1)
         events.feed(text.encode("utf-8", "replace"))
         return events.whole()
-    return json.loads(text, parse_constant=_no_constant)
+    return json.loads(text, parse_constant=_no_constant, strict=False)  # line breaks inside a text are read
+
+
+def first_choice(choices: list[Any]) -> Any:  # noqa: ANN401 - whatever came
+    """Of several choices the one numbered 0, wherever it stands; else the first."""
+    numbered = (one for one in choices if isinstance(one, dict) and one.get("index") in (0, "0"))
+    return next(numbered, choices[0])
 
 
 class EventStream:
@@ -107,15 +128,17 @@ class EventStream:
     See https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
 
-    def __init__(self, *, limit: int) -> None:
-        self._limit, self._size = limit, 0
-        self._line, self._data = bytearray(), b""
+    def __init__(self, *, limit: int, charset: str = "") -> None:
+        self._limit, self._size, self._charset = limit, 0, charset
+        self._line, self._data, self._name = bytearray(), b"", b""
         self._held = 0
         self._done = self._any = False
         self._body: dict[str, Any] = {}
         self._message: dict[str, Any] = {}
         self._choice: dict[str, Any] = {}
         self._calls: dict[Any, dict[str, Any]] = {}
+        self._latest: dict[Any, Any] = {}
+        """By number: under which key its latest call is held."""
         self.is_plain = False
         """Whether no event came, but one JSON text under the name of a stream."""
         self.plain = bytearray()
@@ -154,32 +177,40 @@ class EventStream:
     def _take(self, line: bytes) -> None:
         """One line of an event: its data is JSON on one line nearly always."""
         field, _, value = line.partition(b":")
+        if field == b"event":
+            self._name = value.strip().lower()
         if field == b"data":
             self._data += (b"\n" if self._data else b"") + value.removeprefix(b" ")
             self._held += 1
             if len(self._data) > self._limit:
                 raise too_large(self._limit)
         if not self._data:
+            self._name = self._name if line else b""
             return
         if self._data.strip() == b"[DONE]":
             self._done, self._data, self._held = True, b"", 0
             return
         try:
-            event = json.loads(self._data, parse_constant=_no_constant)
+            event = json.loads(in_utf8(self._data, self._charset), parse_constant=_no_constant, strict=False)
         except (ValueError, RecursionError):
-            if not line or self._held > 64:
+            if line and self._held <= 64:
+                return
+            if self._name == b"error":
+                raise ErrorInside(self._data) from None
+            if self._name not in _ALIVE:
                 raise transient("malformed", "an event of a reply is no JSON", billed=True) from None
-            return
+            event = None
         self._data, self._held = b"", 0
         if isinstance(event, dict):
             self._event(event)
 
     def _event(self, event: dict[str, Any]) -> None:
         choices = event.get("choices")
-        if not choices and (event.get("error") or (choices is None and is_error(event))):
+        failed = event.get("error") or (not choices and self._name == b"error")
+        if failed or (choices is None and is_error(event)):
             raise ErrorInside(json.dumps(event).encode())
         self._body |= {name: event[name] for name in ("model", "usage") if event.get(name)}
-        first = choices[0] if isinstance(choices, list) and choices else None
+        first = first_choice(choices) if isinstance(choices, list) and choices else None
         if not isinstance(first, dict) or first.get("index") not in (None, 0, "0"):
             return
         self._any = True
@@ -192,9 +223,24 @@ class EventStream:
             held = self._choice.setdefault("logprobs", {"content": []})["content"]
             held += told["content"]
             self._grow(100 * len(told["content"]))
-        piece = first.get("delta") or (None if self._message else first.get("message"))
+        piece = first.get("delta") or first.get("message")
+        if piece is None and isinstance(first.get("text"), str):
+            piece = {"content": first["text"]}
         if isinstance(piece, dict):
-            self._add(piece)
+            self._add(piece if first.get("delta") else self._what_is_new(piece))
+
+    def _what_is_new(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Of a message that tells again what was said so far, as some servers send with every event, the rest."""
+        held = {name: self._message.get(name) for name in message}
+        rest = {
+            name: value[len(told) :]
+            if isinstance(told, str) and isinstance(value, str) and value.startswith(told)
+            else value
+            for (name, value), told in zip(message.items(), held.values(), strict=True)
+        }
+        if self._calls:
+            rest.pop("tool_calls", None)
+        return rest
 
     def _add(self, piece: dict[str, Any]) -> None:
         """A piece of the message: texts go behind what is there, calls to the call of the same number."""
@@ -215,13 +261,15 @@ class EventStream:
 
     def _add_call(self, call: dict[str, Any], number: Any) -> None:  # noqa: ANN401 - whatever came
         number = number if isinstance(number, int | str) else 0
-        held = self._calls.setdefault(
-            number, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
-        )
+        key = self._latest.get(number, number)
+        function = call.get("function")
+        names = isinstance(function, dict) and function.get("name")
+        if (before := self._calls.get(key)) and names and call.get("id") and before["id"] not in (None, call["id"]):
+            key = self._latest[number] = (number, len(self._calls))  # another call under the same number
+        held = self._calls.setdefault(key, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
         if len(self._calls) > _MOST_CALLS:
             raise too_large(self._limit)
         held["id"] = call.get("id") or held["id"]
-        function = call.get("function")
         for name, value in function.items() if isinstance(function, dict) else ():
             if name == "arguments" and isinstance(value, str) and isinstance(held["function"]["arguments"], str):
                 held["function"]["arguments"] += value
@@ -245,7 +293,7 @@ def _unpacker(start: bytes, packed: str) -> Any:  # noqa: ANN401 - zlib's object
     """What unpacks a body that begins so; None for one that is not packed."""
     if start.startswith(_GZIP):
         return zlib.decompressobj(31)
-    if packed == "deflate":
+    if packed == "deflate" and not start.lstrip().startswith((b'{"', b"data:")):
         return zlib.decompressobj(15 if start[:1] == b"\x78" else -15)
     if packed in ("br", "zstd", "compress"):
         raise transient("malformed", f"a reply packed by {packed}, which was not asked for", billed=True)

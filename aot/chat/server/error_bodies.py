@@ -6,8 +6,8 @@ is what a stranger wrote: it is read within limits, and only `Told.message` is e
 
 import json
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _MOST_TEXT = 20_000
@@ -17,10 +17,10 @@ _WAIT = re.compile(
     re.IGNORECASE,
 )
 _DURATION = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|h|hours?|m|mins?|minutes?|s|secs?|seconds?)(?![a-z])", re.IGNORECASE
+    r"(\d{1,13}(?:\.\d{1,9})?)\s*(ms|milliseconds?|h|hours?|m|mins?|minutes?|s|secs?|seconds?)(?![a-z])", re.IGNORECASE
 )
 _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_SECONDS = re.compile(r"\s*(\d{1,6}(?:\.\d{1,9})?)\s*s?\s*")
+_SECONDS = re.compile(r"\s*(\d{1,13}(?:\.\d{1,9})?)\s*s?\s*")
 _MISSING = re.compile(r"missing (?:required )?(?:parameter|field|argument|property)s?\W{1,4}(\w{1,60})", re.IGNORECASE)
 _CAP = re.compile(r"\bmax_?(?:completion_?|output_?|new_?)?tokens\b", re.IGNORECASE)
 _CAP_LIMIT = ("too large", "too high", "at most", "exceed", "maximum", "less than", "greater than", "range", "between",
@@ -28,9 +28,14 @@ _CAP_LIMIT = ("too large", "too high", "at most", "exceed", "maximum", "less tha
 _CONTEXT = re.compile(r"context length is (\d{1,9})\D.{0,200}?(\d{1,9}) (?:in the messages|input tokens)", re.DOTALL)
 _STREAM_ONLY = re.compile(r"only supports? (?:the )?stream|non-?stream\w*|stream\w* (?:mode )?(?:is )?(?:required|only)"
                           r"|(?:enable|use|requires?|set) (?:the )?[`'\"]?stream", re.IGNORECASE)  # fmt: skip
+_ALLOWED_NAMES = re.compile(
+    r"expected one of|allowed (?:fields|parameters|values)|valid (?:fields|parameters)|supported parameters (?:are|:)"
+)
+"""What a list of parameters that are taken begins with."""
 _NOT_TAKEN = re.compile(
     r"support|permit|allow|unrecogni[sz]ed|unknown|unexpected|extra_forbidden|extra inputs|invalid|must |only|cannot|"
-    r"can't|can not|deprecated|not accept|does not take|should be|not available|exclusive|out of range|incompatible",
+    r"can't|can not|deprecated|not accept|does not take|should be|not available|exclusive|out of range|incompatible|"
+    r"not implemented|not enabled|disabled|不支持|无效|非法",
     re.IGNORECASE,
 )
 _STATUS_WORDS = {
@@ -39,7 +44,18 @@ _STATUS_WORDS = {
     401: ("invalid_api_key", "api key", "unauthori", "unauthenticated", "authentication", "permission_denied"),
     404: ("model_not_found",),
     503: ("overloaded", "unavailable"),
-    400: ("invalid_request", "invalid_argument", "context_length", "bad_request", "bad request"),
+    400: (
+        "invalid_request",
+        "invalid_argument",
+        "context_length",
+        "bad_request",
+        "bad request",
+        "invalidparameter",
+        "invalid_parameter",
+        "invalid parameter",
+        "unknown parameter",
+        "unsupported_",
+    ),
 }
 
 
@@ -58,6 +74,8 @@ class Told:
     wait_s: float | None
     own_format: bool
     """Whether the body is of a form that chat servers use."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of a server behind this one, as a router tells them."""
 
     def has(self, any_of: Collection[str]) -> bool:
         """Whether any of these words is in it."""
@@ -65,7 +83,12 @@ class Told:
 
     def names(self, parameter: str) -> bool:
         """Whether it speaks of this parameter, and not of one whose name only begins alike."""
-        return re.search(rf"(?<!\w){re.escape(parameter.lower())}(?!\w)", self.words) is not None
+        return self.place_of(parameter) >= 0
+
+    def place_of(self, parameter: str) -> int:
+        """Where it speaks of this parameter first, but in a list of those that are taken; -1 for nowhere."""
+        found = re.search(rf"(?<!\w){re.escape(parameter.lower())}(?!\w)", _ALLOWED_NAMES.split(self.words)[0])
+        return -1 if found is None else found.start()
 
     @property
     def kind(self) -> str:
@@ -82,7 +105,7 @@ class Told:
 
 def read_error(raw: bytes) -> Told:
     """What `raw` says; any bytes will do."""
-    text = raw.decode("utf-8", "replace").removeprefix("\ufeff")
+    text = raw.decode(json.detect_encoding(raw), "replace").removeprefix("\ufeff")
     try:
         body: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -97,23 +120,32 @@ def read_error(raw: bytes) -> Told:
     if not isinstance(error, dict):
         return _told(text, code="", param="", status=None, wait_s=None, own_format=False)
     message, param = _message(error)
-    details = " ".join(_words(error.get("details"))) if isinstance(error.get("details"), list) else ""
+    more = [error[name] for name in ("details", "params") if isinstance(error.get(name), dict | list)]
+    details = " ".join(_words(more))
     inner = error.get("innererror")
     codes = [error.get(name) for name in ("code", "type", "status", "status_code")]
     codes += [inner.get("code")] if isinstance(inner, dict) else []
     code = " ".join([*(str(one) for one in codes if isinstance(one, str | int)), details])
     wait_s = _wait_of(error, f"{message} {details}") or _wait_of(outer, "")
-    return _told(
+    told = _told(
         message or text, code=code, param=param, status=_status_of(error, f"{code} {message}"), wait_s=wait_s,
         own_format="message" in error or "msg" in error or isinstance(error.get("detail"), list),
     )  # fmt: skip
+    within = error.get("metadata")
+    headers = within.get("headers") if isinstance(within, dict) else None
+    texts = (
+        {str(name): str(value)[:60] for name, value in list(headers.items())[:50]} if isinstance(headers, dict) else {}
+    )
+    return replace(told, headers=texts)
 
 
 def is_error(body: Any) -> bool:  # noqa: ANN401 - whatever came
     """Whether a body without a choice is an error that came with status 200."""
     if isinstance(body, list):
         return bool(body) and isinstance(body[0], dict) and bool(body[0].get("error"))
-    return isinstance(body, dict) and any(body.get(name) for name in ("error", "message", "msg", "detail", "base_resp"))
+    if not isinstance(body, dict) or (isinstance(said := body.get("message"), dict) and "content" in said):
+        return False  # the latter is a reply by another API than chat completions
+    return any(body.get(name) for name in ("error", "errors", "message", "msg", "detail", "base_resp"))
 
 
 def named_parameter(error: Told, sent: Collection[str]) -> str:
@@ -127,7 +159,8 @@ def named_parameter(error: Told, sent: Collection[str]) -> str:
         return "stream"
     if not _NOT_TAKEN.search(error.message[:4000]):
         return ""
-    return next((name for name in sent if name not in ("messages", "model") and error.names(name)), "")
+    named = [name for name in sent if name not in ("messages", "model") and error.names(name)]
+    return min(named, key=error.place_of, default="")
 
 
 def way_out(name: str, error: Told, sent: Collection[str]) -> str:
@@ -149,8 +182,9 @@ def way_out(name: str, error: Told, sent: Collection[str]) -> str:
         "tool_choice": "leave it out by chat.omit=[tool_choice]",
         "tools": "take a model and server that call tools, or another teacher.planner",
         "stream_options": "leave it out by chat.omit=[stream_options]",
+        "logprobs": "take a server that tells log-probabilities",
     }
-    known["max_completion_tokens"] = known["max_tokens"]
+    known |= {"max_completion_tokens": known["max_tokens"], "top_logprobs": known["logprobs"]}
     if name in known:
         return known[name]
     if name in sent:
@@ -210,17 +244,32 @@ def _wait_of(error: dict[str, Any], words: str) -> float | None:
             value = value.get("seconds") if isinstance(value, dict) else value
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 continue
-            if (found := _SECONDS.fullmatch(str(value)[:30])) and float(found[1]) > 0:
-                return float(found[1])
+            if seconds := duration_s(str(value)[:60]):
+                return seconds
     return _wait_in(words)
 
 
 def _wait_in(words: str) -> float | None:
     """Seconds in words such as `Please retry in 4.2s` or `try again in 1m30s`."""
     for found in _WAIT.finditer(words[:4000]):
-        parts = _DURATION.findall(found[1])
-        units = [0.001 if unit.lower().startswith(("ms", "mil")) else _UNIT_S[unit[0].lower()] for _, unit in parts]
-        seconds = sum(float(number) * unit for (number, _), unit in zip(parts, units, strict=True))
-        if seconds > 0:
+        if (seconds := _sum_s(found[1])) > 0:
             return seconds
     return None
+
+
+def duration_s(told: str) -> float | None:
+    """Seconds, given as a number or with units; None for anything else.
+
+    >>> [duration_s(told) for told in ("37s", "1m30s", "250ms", "12", "0.5", "soon")]
+    [37.0, 90.0, 0.25, 12.0, 0.5, None]
+    """
+    if found := _SECONDS.fullmatch(told):
+        return float(found[1])
+    seconds = _sum_s(told) if not _DURATION.sub("", told).strip() else 0.0
+    return seconds if seconds > 0 else None
+
+
+def _sum_s(told: str) -> float:
+    parts = _DURATION.findall(told)
+    units = [0.001 if unit.lower().startswith(("ms", "mil")) else _UNIT_S[unit[0].lower()] for _, unit in parts]
+    return sum(float(number) * unit for (number, _), unit in zip(parts, units, strict=True))

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from aot.chat.messages import ChatUsage
-from aot.chat.server.error_bodies import Told, named_parameter, read_error, way_out
+from aot.chat.server.error_bodies import Told, duration_s, named_parameter, read_error, way_out
 from aot.errors import ChatReason, ConfigError
 
 Remedy = Literal[
@@ -108,34 +108,45 @@ def of_status(
         status = error.status or 500
     told = f"HTTP {status} from {server.base_url}: {server.excerpt(error.message) or 'no text'}"
     wait = _wait(headers, error)
-    if status in (402, 429) or error.has(_QUOTA_WORDS):
+    if status in (402, 429) or error.has(_QUOTA_WORDS) or (status >= 400 and error.has(_RATE_WORDS)):
         return _limited(status, error, told, wait)
+    if status in (400, 403, 412, 422, 424) and error.has(_STARTING_WORDS):
+        return Failure("server_error", "again", told, wait_s=wait, unready=True)
+    names_one = error.has(_UNKNOWN_WORDS) and "<html" not in error.words and bool(named_parameter(error, sent))
+    if status >= 500 and not worked_before and names_one:
+        return _named(_refusal(400, error, told, sent), error, server, sent)
     if status >= 500 and error.has(_FORM_WORDS) and "response_format" in sent:
         return Failure("server_error", "drop_schema", told)
-    if status >= 500 or status in (408, 409, 425):
+    if status >= 500 or status in _PASSING_STATUS:
         failure = transient("timeout" if status in (408, 504) else "server_error", told, wait_s=wait)
         failure.unready = status == 503 and error.has(_STARTING_WORDS)
         return failure
     if status in (400, 403, 422) and error.has(_FILTER_WORDS):
         return Failure("content_filter", "never", told)
+    if status == 403 and names_one and "key" not in error.words:
+        return _named(_refusal(400, error, told, sent), error, server, sent)
     if status in (401, 403):
         return ConfigError(
             f"the server at {server.base_url} refused the key read from {server.key_env} (HTTP {status}); "
             "put a valid one there, or name another variable in chat.api_key_env"
         )
-    if status < 400 or (status in (404, 405) and not error.own_format):
+    if status < 400 or (status in (404, 405) and not (error.own_format or names_one)):
         if worked_before:
             return transient("server_error", told)
         return ConfigError(
             f"{server.base_url} does not serve chat completions (HTTP {status}); "
             "chat.base_url should be the final address and usually ends in /v1"
         )
-    if status == 404 and "model" in error.words:
+    if status == 404 and "model" in error.words and not names_one:
         return ConfigError(
             f"the server at {server.base_url} has no model {server.model!r}; correct chat.model or chat.base_url "
             f"({server.excerpt(error.message)})"
         )
-    failure = _refusal(status, error, told, sent)
+    return _named(_refusal(status, error, told, sent), error, server, sent)
+
+
+def _named(failure: Failure, error: Told, server: Server, sent: Collection[str]) -> Failure:
+    """The same, with the way out where a setting is to be mended."""
     if failure.reason == "setting":
         name = "max_tokens" if error.cap_is_too_large else server.excerpt(named_parameter(error, sent))
         failure.told += f"; {way_out(name, error, sent)}"
@@ -146,16 +157,47 @@ def _wait(headers: Mapping[str, str], error: Told) -> float | None:
     """How long to wait, by the headers or else by what the error says."""
     now, milliseconds = datetime.now(UTC), headers.get("retry-after-ms")
     in_ms = retry_after_s(milliseconds, now=now) if milliseconds else None
-    return in_ms / 1000 if in_ms else retry_after_s(headers.get("retry-after"), now=now) or error.wait_s
+    told_s = in_ms / 1000 if in_ms else retry_after_s(headers.get("retry-after"), now=now) or error.wait_s
+    return told_s or _reset_s(headers, now=now) or _reset_s(error.headers, now=now)
+
+
+def _reset_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
+    """Seconds until the limits that are used up are full again, by headers such as `x-ratelimit-reset-tokens`."""
+    low = {name.lower(): value.strip() for name, value in headers.items()}
+    waits = []
+    for name in [name for name in low if "ratelimit" in name.replace("-", "") and "reset" in name][:20]:
+        left = low.get(name.replace("reset", "remaining"))
+        if left == "0" or (left is None and name.endswith("reset")):
+            waits.append(_until_s(low[name], now=now))
+    return max((wait for wait in waits if wait), default=None)
+
+
+def _until_s(told: str, *, now: datetime) -> float | None:
+    """Seconds until a moment, given as a duration, as seconds or milliseconds since 1970, or as a date."""
+    seconds = duration_s(told)
+    if seconds is None:
+        try:
+            seconds = (datetime.fromisoformat(told) - now).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    elif seconds > 1e9:
+        seconds = seconds / (1000 if seconds > 1e11 else 1) - now.timestamp()
+    return seconds if seconds > 0 else None
 
 
 def _limited(status: int, error: Told, told: str, wait: float | None) -> Failure:
     """Too much was asked: of this minute, which passes while one waits, or of the account."""
+    if error.has(("request too large", "request is too large")) and error.has(_MINUTE_WORDS):
+        return Failure("rate_limited", "never", told)  # by the limits of today this one never fits
+    if error.has(("(rpd)", "(tpd)")) and wait is not None:
+        return transient("rate_limited", told, wait_s=wait)  # a day that moves along with the clock
     of_account = status == 402 or (error.has(_QUOTA_WORDS) and not error.has(_MINUTE_WORDS))
     if of_account and (status == 402 or wait is None or error.has(_BILL_WORDS)):
         return Failure("quota", "never", told)
     if error.has(_DAY_WORDS) and not error.has(_MINUTE_WORDS):
         return Failure("quota", "never", told)
+    if wait is None and error.has(_MINUTE_WORDS) and not error.has(("second", "_second")):
+        wait = _PART_OF_A_MINUTE_S
     return transient("rate_limited", told, wait_s=wait)
 
 
@@ -163,9 +205,9 @@ def _refusal(status: int, error: Told, told: str, sent: Collection[str]) -> Fail
     """What it means that a request itself was not accepted."""
     if error.cap_is_too_large:
         return Failure("setting", "never", told, refusal=error.kind)
-    if "max_tokens" in sent and error.names("max_tokens") and (
-        error.names("max_completion_tokens") or error.has(_UNKNOWN_WORDS)
-    ):  # fmt: skip
+    if "max_tokens" in sent and (
+        error.names("max_completion_tokens") or (error.names("max_tokens") and error.has(_UNKNOWN_WORDS))
+    ):
         return Failure("bad_request", "rename_max_tokens", told, refusal=error.kind)
     if "additionalproperties" in error.words and {"response_format", "tools"} & set(sent):
         return Failure("bad_request", "open_schema", told, refusal=error.kind)
@@ -181,9 +223,16 @@ def _refusal(status: int, error: Told, told: str, sent: Collection[str]) -> Fail
 
 _QUOTA_WORDS = ("insufficient_quota", "exceeded your current quota", "quota exceeded", "billing_hard_limit",
                 "insufficient balance", "insufficient credit", "insufficient_balance", "credit balance",
-                "more credits", "out of credits")  # fmt: skip
+                "more credits", "out of credits", "balance is insufficient", "arrearage",
+                "good standing", "欠费", "余额不足")  # fmt: skip
 _BILL_WORDS = ("insufficient_quota", "billing_hard_limit", "balance", "insufficient credit", "more credits",
-               "out of credits")  # fmt: skip
+               "out of credits", "arrearage", "good standing", "欠费")  # fmt: skip
+_RATE_WORDS = ("rate limit", "rate_limit", "ratelimit", "rate-limit", "too many requests", "throttl", "(rpm)", "(tpm)",
+               "resource_exhausted", "too many concurrent", "concurrency limit", "capacity exceeded")  # fmt: skip
+_PASSING_STATUS = (408, 409, 421, 423, 424, 425, 440, 449, 460, 498, 499)
+"""Below 500, yet about the moment and not about the request."""
+_PART_OF_A_MINUTE_S = 12.0
+"""How long to wait for a limit by the minute that tells no time."""
 _MINUTE_WORDS = ("per minute", "perminute", "per_minute", "per-minute", "per second", "persecond", "per_second",
                  "(rpm)", "(tpm)", "requests per min", "tokens per min")  # fmt: skip
 _DAY_WORDS = ("per day", "perday", "per_day", "daily", "per month", "permonth", "monthly")
@@ -192,10 +241,11 @@ _STARTING_WORDS = ("loading", "warming up", "starting up", "still starting", "no
 _FILTER_WORDS = ("content_filter", "content filter", "content management policy", "content_policy", "moderation",
                  "flagged", "responsibleai", "data_inspection_failed")  # fmt: skip
 _FORM_WORDS = ("response_format", "response format", "response_schema", "responseschema", "json_schema", "json schema",
-               "guided_json", "guided decoding", "structured output", "grammar", "additionalproperties",
+               "guided_json", "guided decoding", "guided_decoding", "structured output", "structured_output", "grammar",
+               "additionalproperties", "json mode", "json_mode", "json_object", "output_config", "output_format",
                "json_validate_failed", "failed to generate json", "initialize samplers")  # fmt: skip
-_UNKNOWN_WORDS = ("unsupported", "not supported", "unknown", "unrecognized", "not permitted", "extra_forbidden",
-                  "unexpected", "not allowed")  # fmt: skip
+_UNKNOWN_WORDS = ("unsupported", "not support", "unknown", "unrecognized", "not permitted", "extra_forbidden",
+                  "unexpected", "not allowed", "not implemented", "extra fields", "不支持")  # fmt: skip
 _LONG_WORDS = ("context_length", "context length", "maximum context", "context window", "max_model_len", "too long",
                "too large", "string_above_max_length", "exceeds the maximum", "prompt is longer",
                "exceed_context_size", "exceeds the available context", "at least 1, got -")  # fmt: skip

@@ -304,7 +304,7 @@ class OpenAIChat:
         try:
             async with asyncio.timeout(timeout_s):
                 raw = await self._send(body)
-            return read_reply(raw, clean=self._key.clean)
+            return read_reply(raw, clean=self._key.clean, cap=None if "max_tokens" in self._section.omit else cap)
         except Failure as failure:
             return failure
         except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException):
@@ -331,9 +331,10 @@ class OpenAIChat:
         """The body of a reply with status 200, read up to the limit."""
         # The SDK walks through messages given as such, type by type, which costs more than all the rest of a call.
         async with self._create(model=self.name, messages=(), extra_body=body) as response:
-            is_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-            packed = response.headers.get(_PACKED, "")
-            reply = Body(limit=int(self._section.max_reply_mb * 1e6), packed=packed, is_stream=is_stream)
+            kind, packed = response.headers.get("content-type", "").lower(), response.headers.get(_PACKED, "")
+            limit, is_stream = int(self._section.max_reply_mb * 1e6), kind.startswith("text/event-stream")
+            charset = kind.partition("charset=")[2].partition(";")[0].strip(" \"'")
+            reply = Body(limit=limit, packed=packed, is_stream=is_stream, charset=charset)
             async for chunk in response.iter_bytes():
                 reply.feed(chunk)
         return reply.whole()

@@ -8,13 +8,14 @@ import base64
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, Message, TokenLogprob, WrittenCall
-from aot.chat.server.bodies import read_json
+from aot.chat.server.bodies import first_choice, read_json
 from aot.chat.server.error_bodies import is_error
 from aot.chat.server.failures import ErrorInside, Failure, Remedy
 from aot.config import ChatConfig
@@ -94,8 +95,10 @@ def request_body(request: ChatRequest, *, section: ChatConfig, max_tokens: int, 
     return {**body, **section.extra_body}
 
 
-def read_reply(raw: bytes | dict[str, Any], *, clean: Clean) -> ChatReply:
+def read_reply(raw: bytes | dict[str, Any], *, clean: Clean, cap: int | None = None) -> ChatReply:
     """The reply in a body that came with status 200, as it came or put together from events.
+
+    `cap` is the number of tokens asked for at most: a reply that has them all, and no word on why it ended, was cut.
 
     Raises:
         Failure: cut off, filtered, empty, or not a chat completion at all.
@@ -104,16 +107,20 @@ def read_reply(raw: bytes | dict[str, Any], *, clean: Clean) -> ChatReply:
     try:
         body = read_json(raw) if isinstance(raw, bytes) else raw
         choices = body.get("choices") if isinstance(body, dict) else None
-        if not choices and is_error(body):
+        if (not choices and is_error(body)) or (choices and body.get("error")):
             raise ErrorInside(raw if isinstance(raw, bytes) else json.dumps(raw).encode())
         usage = read_usage(body.get("usage"))
-        choice = body["choices"][0]
-        if choice.get("error") and not (choice.get("message") or {}).get("content"):
+        choice = first_choice(body["choices"])
+        if choice.get("error"):
             raise ErrorInside(json.dumps(choice).encode())
-        return _read_choice(choice, usage=usage, model=clean(str(body.get("model") or ""))[:200], clean=clean)
+        capped = cap is not None and usage is not None and usage.completion_tokens >= cap
+        model = clean(str(body.get("model") or ""))[:200]
+        return _read_choice(choice, usage=usage, model=model, clean=clean, capped=capped)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, ValidationError) as error:
         size = f"of {len(raw)} bytes " if isinstance(raw, bytes) else ""
         told = f"a reply {size}with status 200 is no chat completion ({type(error).__name__})"
+        if isinstance(raw, bytes) and raw[:100].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            told += ": it is a web page, as of a network that wants a sign-in or of a chat.base_url without its /v1"
         raise Failure("malformed", "again", told, billed=True) from None
 
 
@@ -175,17 +182,17 @@ def _data_url(part: ImagePart) -> str:
     return f"data:{part.mime};base64,{base64.b64encode(part.data).decode()}"
 
 
-def _read_choice(choice: dict[str, Any], *, usage: ChatUsage | None, model: str, clean: Clean) -> ChatReply:
-    said, finish = choice["message"], choice.get("finish_reason") or "stop"
+def _read_choice(
+    choice: dict[str, Any], *, usage: ChatUsage | None, model: str, clean: Clean, capped: bool
+) -> ChatReply:
+    said, finish = _said(choice), _finish(choice) or ("length" if capped else "stop")
     text, thought = _content(said.get("content"))
     beside = next((one for name in _REASONING_FIELDS if (one := _flat(said.get(name)))), "")
     text, thought = clean(text), clean(beside or thought)
-    written = list(said.get("tool_calls") or ())
-    written += [{"function": said["function_call"]}] if said.get("function_call") and not written else []
-    calls = tuple(_call(one, i, clean) for i, one in enumerate(written))
-    meaning = meaning_of(finish)
-    if meaning == "filtered" or said.get("refusal"):
-        told = f"the model's provider filtered the reply ({_word(said.get('refusal') or finish, clean)})"
+    calls = _calls(said, clean)
+    meaning, refusal = meaning_of(finish), said.get("refusal") or _refusal_part(said.get("content"))
+    if meaning == "filtered" or refusal:
+        told = f"the model's provider filtered the reply ({_word(refusal or finish, clean)})"
         raise Failure("content_filter", "never", told, usage=usage, billed=True)
     if meaning == "cut":
         told = f"the reply was cut off after {_told(usage)}"
@@ -222,20 +229,40 @@ def meaning_of(finish: Any) -> str:  # noqa: ANN401 - whatever came
     ['ended', 'cut', 'filtered', 'failed', 'unknown']
     """
     if not isinstance(finish, str):
-        raise TypeError("a finish reason that is no word")
+        return "unknown"
     word = re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", finish)).strip("_").lower()
     word = word.removeprefix("finish_reason_").removeprefix("stop_reason_")
-    return next((meaning for meaning, words in _MEANINGS.items() if words.search(word)), "unknown")
+    if known := next((meaning for meaning, words in _MEANINGS.items() if words.search(word)), ""):
+        return known
+    parts = set(word.split("_"))
+    return "ended" if parts & _ENDS and parts <= _ENDS | _BESIDE_ENDS else "unknown"
 
+
+def _finish(choice: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever came
+    """Why a reply ended, by whichever name that is told; None where it is not, or as a word for nothing."""
+    told = next((choice[name] for name in _FINISH_FIELDS if choice.get(name)), None)
+    if isinstance(told, dict):
+        told = next((told[name] for name in ("type", "reason") if told.get(name)), told)
+    if isinstance(told, str) and told.lower().rpartition("_")[2] in ("null", "none", "unspecified"):
+        told = None
+    native = choice.get("native_finish_reason")  # what the model's own server said, where a router stands between
+    return native if isinstance(native, str) and meaning_of(native) == "cut" else told
+
+
+_FINISH_FIELDS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
+_ENDS = {"eos", "eot", "stop", "stopped", "end", "eosfound", "endoftext", "natural", "s"}
+_BESIDE_ENDS = {"token", "tokens", "id", "ids", "word", "string", "str", "sequence", "hit", "found", "matched", "by",
+                "of", "text", "turn", "im", "reason", "stop", "message"}  # fmt: skip
+"""Words that say nothing else beside one that means the end, as in `matched_stop` and `<|im_end|>`."""
 
 _MEANINGS = {
     "filtered": re.compile(
         r"filter|safety|recitation|block|prohibit|spii|sensitiv|toxic|guardrail|moderat|refus|policy|language"
     ),
     "failed": re.compile(
-        r"error|abort|cancel|fail|time_?out|interrupt|overload|network|insufficient|malformed|preempt"
+        r"error|abort|cancel|fail|time_?out|interrupt|overload|network|insufficient|malformed|preempt|unload|user|expired"
     ),
-    "cut": re.compile(r"length|limit|max_|context|truncat|incomplete|not_finished|unfinished|token_budget"),
+    "cut": re.compile(r"length|limit|max_|context|truncat|incomplete|not_finished|unfinished|budget|out_of_"),
     "ended": re.compile(
         r"^(?:stop|stopped|stop_(?:sequence|sequences|string|str|token|word|words|turn|reason)|eos|eos_token|end|eot|end_of_text|"
         r"end_?turn|end_of_turn|end_of_sequence|ended|complete|completed|completion|finish|finished|done|success|succeeded|normal|tool|tool_use|tool_calls?|"
@@ -254,15 +281,18 @@ def _states_answer(thought: str) -> bool:
     """Whether thinking without a reply beside it is the reply: some servers put all of it into the field for thinking.
 
     The rule: behind the last end of a thought, its last line states the answer (`Answer:`, `the answer is`, `####` or a
-    box), or it ends with a JSON object. Whoever reads it decides what it says.
+    box) or stands below such a heading, or it ends with a JSON object. Whoever reads it decides what it says.
     """
     said = thought.rpartition("</think>")[2].strip()
     if said.endswith(("}", "```")) and _JSON_OBJECT.search(said[-200_000:]):
         return True
-    return _ANSWER_LINE.search(said[-20_000:].rpartition("\n")[2]) is not None
+    lines = said[-20_000:].rsplit("\n", 2)
+    heading = len(lines) > 1 and _ANSWER_HEADING.fullmatch(lines[-2].strip()) is not None
+    return heading or _ANSWER_LINE.search(lines[-1]) is not None
 
 
 _JSON_OBJECT = re.compile(r"\{\s*\"\w+\"\s*:")
+_ANSWER_HEADING = re.compile(r"\W{0,8}(?:final )?answer\W{0,8}", re.IGNORECASE)
 _ANSWER_LINE = re.compile(r"\banswer(?:\*\*)?\s?(?::|\bis\b)|####|\\(?:boxed|fbox)\s?\{", re.IGNORECASE)
 
 
@@ -274,6 +304,8 @@ def _content(content: Any) -> tuple[str, str]:  # noqa: ANN401 - whatever came
     """Text and thinking of a message's content, which is a string or a list of parts."""
     if content is None or isinstance(content, str):
         return content or "", ""
+    if isinstance(content, dict) and "text" in content:
+        content = [content]
     if not isinstance(content, list):
         raise TypeError("content is neither text nor a list")
     parts = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in content]
@@ -288,15 +320,52 @@ def _flat(value: Any) -> str:  # noqa: ANN401 - whatever came
     if isinstance(value, list):
         return "".join(_flat(one) for one in value)
     if isinstance(value, dict):
-        return next((one for name in ("text", "thinking", "content", "summary") if (one := _flat(value.get(name)))), "")
+        return next(
+            (one for name in ("text", "value", "thinking", "content", "summary") if (one := _flat(value.get(name)))), ""
+        )
     return ""
 
 
+def _said(choice: dict[str, Any]) -> dict[str, Any]:
+    """The message of a choice, also one that came as a piece of a stream or as mere text."""
+    said = next((choice[name] for name in ("message", "delta") if choice.get(name)), None)
+    if said is None and isinstance(choice.get("text"), str):
+        return {"content": choice["text"]}
+    if not isinstance(said, dict):
+        raise TypeError("a choice without a message")
+    return said
+
+
+def _refusal_part(content: Any) -> Any:  # noqa: ANN401 - whatever came
+    parts = content if isinstance(content, list) else []
+    return next((one.get("refusal") for one in parts if isinstance(one, dict) and one.get("type") == "refusal"), None)
+
+
+def _calls(said: dict[str, Any], clean: Clean) -> tuple[WrittenCall, ...]:
+    """The tool calls of a message; each has an id of its own, since results are sent back under it."""
+    written = said.get("tool_calls") or ()
+    written = [written] if isinstance(written, dict) else list(written)
+    parts = said.get("content") if not written else None
+    if isinstance(parts, list):
+        written += [one for one in parts if isinstance(one, dict) and one.get("type") in ("tool_use", "tool_call")]
+    if said.get("function_call") and not written:
+        written = [{"function": said["function_call"]}]
+    calls: dict[str, WrittenCall] = {}
+    for index, one in enumerate(written):
+        call = _call(one, index, clean)
+        known = call.id if call.id not in calls else f"{call.id}_{index}"
+        calls[known] = call.model_copy(update={"id": known})
+    return tuple(calls.values())
+
+
 def _call(call: dict[str, Any], index: int, clean: Clean) -> WrittenCall:
-    function = call["function"]
-    arguments = function.get("arguments") or "{}"
+    function = call["function"] if isinstance(call.get("function"), dict) else call
+    arguments = next((function[name] for name in ("arguments", "parameters", "input") if function.get(name)), "{}")
     if not isinstance(arguments, str):
         arguments = json.dumps(arguments)
+    elif arguments.lstrip().startswith('"'):  # packed twice
+        with suppress(ValueError):
+            arguments = json.loads(arguments)
     name, number = function["name"], call.get("id")
     if not isinstance(name, str) or not isinstance(number, str | int | None):
         raise TypeError("a tool call without a name")

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from aot.display import counted
 from aot.errors import DecodeError, SourceError
+from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import ClipAnnotation, Segment, Trace
-from video_data.datasets.rows import MAX_QUESTION_CHARS
 from video_data.decode.facts import ClipFacts
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,9 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, str
         DecodeError: the clip is refused, with the reason.
         SourceError: a moment is none of the clip, or the folder cannot be written or holds frames of another clip.
     """
+    from aot.errors import VideoError
     from video_data.decode.sampling import uniform_times
     from video_data.decode.sandbox import read_frames_safely
-    from video_data.errors import VideoError
 
     if wrong := [time_s for time_s in at_s if not (math.isfinite(time_s) and time_s >= 0)]:
         raise SourceError(f"--at {wrong[0]} is no moment of a clip; give seconds from its start, such as --at 2.5")
@@ -83,8 +83,8 @@ def ask_clip(
         ConfigError: the config cannot be used, or its chat model cannot be asked.
     """
     from aot.config import load_config
+    from aot.errors import VideoError
     from aot.teacher.ask import ask
-    from video_data.errors import VideoError
 
     if not question.strip():
         raise SourceError('the question is empty; ask something, such as "What is the next step?"')
@@ -107,21 +107,17 @@ def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
     Raises:
         SourceError: the file is missing, or one of its lines is no annotation.
     """
-    from video_data.datasets.strict_jsonl import JsonLine, RowProblem, read_json_lines
-    from video_data.errors import VideoError
+    from aot.files.jsonl import JsonLine, RowProblem, read_json_lines
 
-    try:
-        for line in read_json_lines(path):
-            if not isinstance(line, JsonLine):
-                raise SourceError(f"{line.item}: {line.reason}: {line.detail}")
-            try:
-                yield _annotation(line.fields)
-            except RowProblem as problem:
-                raise SourceError(f"{line.place}: {problem.reason}: {problem.detail}") from None
-            except ValidationError as error:
-                raise SourceError(f"{line.place}: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
-    except VideoError as error:
-        raise SourceError(error.message) from None
+    for line in read_json_lines(path):
+        if not isinstance(line, JsonLine):
+            raise SourceError(f"{line.item}: {line.reason}: {line.detail}")
+        try:
+            yield _annotation(line.fields)
+        except RowProblem as problem:
+            raise SourceError(f"{line.place}: {problem.reason}: {problem.detail}") from None
+        except ValidationError as error:
+            raise SourceError(f"{line.place}: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
 
 
 def _annotation(row: dict[str, Any]) -> ClipAnnotation:

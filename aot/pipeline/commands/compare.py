@@ -21,9 +21,9 @@ from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.paired import format_p
 from aot.evaluation.scoring import score
+from aot.files.jsonl import read_json
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
-from aot.files.strict_json import read_json
 from aot.pipeline.evaluate import read_predictions
 from aot.records import Prediction, Question, Record
 from aot.reporting.load import read_learning

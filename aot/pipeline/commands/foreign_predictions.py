@@ -17,12 +17,10 @@ from pydantic import ValidationError
 
 from aot.answers import find_answer, parse_answer
 from aot.errors import SourceError
+from aot.files.jsonl import RefusedRow, RowProblem
 from aot.records import Prediction, Question
 from text_cot.datasets.rows import TextRow, read_rows
 from video_data.datasets.official import read_json
-from video_data.datasets.rows import RefusedRow
-from video_data.datasets.strict_jsonl import RowProblem
-from video_data.errors import VideoError
 
 IDS = ("question_id", "id", "qid", "q_uid", "uid", "sample_id")
 VIDEOS = ("video", "video_id", "vid", "video_name")
@@ -84,9 +82,9 @@ def _rows(path: Path) -> Iterator[tuple[str, str, Any] | RefusedRow]:
         return
     try:
         value, twice = read_json(path)
-    except VideoError as error:
-        if "Extra data" not in error.message:
-            raise SourceError(f"{error.message}; predictions are {FINE}") from None
+    except SourceError as error:
+        if "Extra data" not in str(error):
+            raise SourceError(f"{error}; predictions are {FINE}") from None
         for line in read_rows(path):  # JSON lines under this name
             yield (line.place, "", line.fields) if isinstance(line, TextRow) else line
         return

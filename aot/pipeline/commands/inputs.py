@@ -68,8 +68,12 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     if seen["adapted_layers"]:
         lines.append(f"adapters: on {seen['adapted_layers']} layers, {seen['trainable']:,} parameters")
     if seen["row_tokens"]:
-        most = config.student.max_tokens
+        most = str(config.student.max_tokens)
+        if 0 < seen["context"] < config.student.max_tokens:
+            most += f", and the model knows {seen['context']} positions"
         lines.append(f"first row: {seen['row_tokens']} tokens with its answer alone; student.max_tokens is {most}")
+    if not seen["has_template"]:
+        lines.append("chat template: none, so prompts are plain, `User: ...` and `Assistant:`")
     if seen["template_date"]:
         lines.append(f"chat template: is always told that today is {seen['template_date']}")
     return lines

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, LoraSection, RunConfig, dump_config
 from aot.display import counted
+from aot.files.jsonl import read_json, refused_words
 from aot.files.run_folder import RunFolder, run_root
-from aot.files.strict_json import read_json
 from aot.pipeline.commands.chat_plan import chat_lines
 from aot.pipeline.commands.inputs import check_paths, look_at_student
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from text_cot.datasets.toy_math import OOD_SPLITS
-from video_data.datasets.rows import AnnotationRow, refused_words
+from video_data.datasets.rows import AnnotationRow
 
 # Seconds on 2 cores for the tiny student, from docs/measurements.md; larger students and faster machines differ.
 DRAW_AND_DECODE_S_PER_CLIP = 0.03
@@ -164,10 +164,7 @@ def _num_adapted(shapes: dict[str, tuple[int, ...]], lora: LoraSection) -> int:
         for name, shape in shapes.items()
         if len(shape) == 2 and name.endswith(".weight") and not any(part in name for part in _NOT_ADAPTED)
     }
-    try:
-        wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
-    except re.error:  # whoever trains with it will say so
-        wanted = set()
+    wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
     # A model may be stored under other names than those it has in memory, which the pattern is about.
     return lora.rank * sum(sum(linear[name]) for name in wanted or linear)
 
@@ -183,7 +180,8 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
     index = folder / "model.safetensors.index.json"
     shapes: dict[str, tuple[int, ...]] = {}
     try:
-        names = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+        whole = (folder / "model.safetensors").is_file()  # which transformers takes first
+        names = {"model.safetensors"} if whole else set(read_json(index)["weight_map"].values())
         for name in sorted(names):
             with safe_open(folder / name, framework="np") as file:
                 shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118

@@ -22,12 +22,12 @@ from aot.evaluation.groups import Cell, Group, answer_rows, grade_all, kind_grou
 from aot.evaluation.intervals import weighted_proportion
 from aot.evaluation.metrics import video_groups
 from aot.evaluation.scoring import score
+from aot.files.jsonl import RefusedRow, refused_words
 from aot.files.run_folder import RunFolder, run_root
 from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
 from aot.records import MetricRow, Prediction, Question, Record, Refusal
-from video_data.datasets.rows import RefusedRow, refused_words
 
 ARM, MODE = "predictions", "none"
 MEAN_OF_KINDS = ("star",)
@@ -136,9 +136,8 @@ def _listed(path: Path) -> Asked:
     Raises:
         SourceError: the file is missing or has none.
     """
+    from aot.files.jsonl import JsonLine, read_json_lines
     from video_data.datasets.plain import read_plain
-    from video_data.datasets.strict_jsonl import JsonLine, read_json_lines
-    from video_data.errors import VideoError
 
     try:
         lines = list(read_json_lines(path))
@@ -152,8 +151,6 @@ def _listed(path: Path) -> Asked:
             asked = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
             bad_lines = [line for line in lines if isinstance(line, RefusedRow)]
             refused = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in bad_lines]
-    except VideoError as error:
-        raise SourceError(error.message) from None
     except ValidationError as error:
         problem = error.errors()[0]
         raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None

@@ -3,7 +3,7 @@
 What stands in a batch depends on the questions alone, so the same call gives the same batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,11 +42,17 @@ class PromptItem:
 
 
 def prompt_items(
-    student: Student, questions: Sequence[Question], *, store: FrameSource | None, mode: Mode, with_frames: bool
+    student: Student,
+    questions: Sequence[Question],
+    *,
+    store: FrameSource | None,
+    mode: Mode,
+    with_frames: bool,
+    given: Callable[[Question], int] = lambda question: 0,
 ) -> Iterator[PromptItem]:
     """Items in the order of `questions`; a question that cannot be shown becomes an item with an error.
 
-    Without a store no frames are shown.
+    Without a store no frames are shown. `given` tells how many tokens are put behind the prompt of a question.
     """
     for question in questions:
         frames = None
@@ -59,6 +65,11 @@ def prompt_items(
             continue
         if row.num_tokens > student.config.max_tokens:
             error_text = f"the prompt has {row.num_tokens} tokens, student.max_tokens is {student.config.max_tokens}"
+            yield PromptItem(question, None, EncodedRow(()), error_text)
+            continue
+        if row.num_tokens + given(question) > student.context:
+            behind = f" and {given(question)} are put behind it" if given(question) else ""
+            error_text = f"the prompt has {row.num_tokens} tokens{behind}, the model knows {student.context} positions"
             yield PromptItem(question, None, EncodedRow(()), error_text)
             continue
         yield PromptItem(question, frames, row)

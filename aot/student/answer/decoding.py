@@ -4,7 +4,6 @@ The model's own generation settings are not looked at, so that greedy means the 
 that have ended are taken out of the batch as soon as that pays. Knows no questions and no messages.
 """
 
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from torch.nn import functional
 
 from aot.student.answer.sampling import Draw, Noted, NotedToken, Pick, drawn_together, likeliest
 from aot.student.model.caches import Habits, position_counter, run_on, take_rows
+from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
 
 DROPPED_SHARE = 0.25
@@ -70,11 +70,8 @@ class Reading:
     mask: torch.Tensor
     next_position: torch.Tensor
     """Of each row."""
-
-    @property
-    def context(self) -> int:
-        """How many positions the model knows, beyond which some models fail and others write nonsense."""
-        return context_of(self.model)
+    context: int
+    """How many positions the model knows, beyond which some models fail and others write nonsense."""
 
     def take(self, rows: torch.Tensor) -> None:
         """Go on with these rows, in this order; a row may come several times."""
@@ -112,11 +109,6 @@ def line_marks(tokenizer: Any) -> LineMarks:  # noqa: ANN401 - a PreTrainedToken
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
     newline = frozenset(i for i, text in enumerate(texts) if "\n" in text)
     return LineMarks(newline, frozenset(i for i, text in enumerate(texts) if not text.strip()))
-
-
-def context_of(model: Any) -> int:  # noqa: ANN401
-    """How many tokens a model can read and write together."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def model_inputs(writer: Writer, prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -161,7 +153,7 @@ def read_prompts(writer: Writer, prompts: Sequence[Prompt], *, copies: int = 1) 
     logits, cache = run_on(writer.model, ids, mask, positions if counter is None else None, **inputs)
     if counter is not None:  # an image takes other places than tokens there, and only the model knows which
         next_position = next_position + counter.rope_deltas.to(mask.device)[:, 0]
-    reading = Reading(writer.model, cache, logits[:, -1], mask, next_position)
+    reading = Reading(writer.model, cache, logits[:, -1], mask, next_position, context_of(writer.model))
     if copies > 1:
         reading.take(torch.arange(len(mask), device=writer.device).repeat_interleave(copies))
     return reading

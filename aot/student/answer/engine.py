@@ -17,10 +17,11 @@ import torch
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TokenLogprob
 from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
-from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, context_of, read_prompts, steps
+from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, read_prompts, steps
 from aot.student.answer.sampling import DrawnAlone, Noted, NotedToken, each_alone
 from aot.student.answer.speaker import Speaker, load_speaker, template_owner
 from aot.student.model.caches import can_drop_tokens, position_counter
+from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
 from aot.student.rows.prompts import OPENED, has_tool_form, knows_system, read_calls, template_messages
 from aot.student.rows.templates import template_settings, within_limits

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from typing import Literal, TypeVar
 
@@ -57,7 +58,9 @@ def predict(
     asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens)
     asked = [q for q in questions if q.choices] if mode == "likelihood" else questions
     store = pixels.store if pixels else None
-    items = prompt_items(student, asked, store=store, mode=asker.prompt_mode, with_frames=with_frames)
+    items = prompt_items(
+        student, asked, store=store, mode=asker.prompt_mode, with_frames=with_frames, given=asker.given
+    )
 
     def answer(chosen: Sequence[PromptItem]) -> list[Prediction]:
         if mode == "likelihood":
@@ -140,6 +143,19 @@ class _Asker:
         """Choices are scored after the prompt of a direct answer."""
         return "direct" if self.mode == "likelihood" else self.mode
 
+    def given(self, question: Question) -> int:
+        """How many tokens are put behind the prompt of a question: its longest choice, or the longest first line."""
+        if self.mode == "likelihood":
+            return max(map(len, self._choices(question)), default=0)
+        return max(map(len, self._lines)) if self.mode == "adaptive" else 0
+
+    @cached_property
+    def _lines(self) -> list[tuple[int, ...]]:
+        return thought_ids(self.student.renderer)
+
+    def _choices(self, question: Question) -> list[tuple[int, ...]]:
+        return [self.student.renderer.completion_ids(text) for text in question.option_answers]
+
     def failed(self, item: PromptItem) -> Prediction:
         """The prediction that stands for a question which could not be asked."""
         return Prediction(
@@ -159,7 +175,7 @@ class _Asker:
     def adaptive(self, items: Sequence[PromptItem], thought: ThoughtMode | None) -> list[Prediction]:
         """One reply to each item, beginning with the first line that the student chooses, or with that of `thought`."""
         started_s = time.perf_counter()
-        lines, prompts = thought_ids(self.student.renderer), self._prompts(items)
+        lines, prompts = self._lines, self._prompts(items)
         probs: list[tuple[float, ...]] = [()] * len(items)
         if thought is None:
             probs = score(self.student, prompts, [lines] * len(items))
@@ -178,9 +194,7 @@ class _Asker:
     def choose(self, items: Sequence[PromptItem]) -> list[Prediction]:
         """The likeliest choice of each item, with the probabilities of all."""
         started_s = time.perf_counter()
-        renderer = self.student.renderer
-        choices = [[renderer.completion_ids(text) for text in item.question.option_answers] for item in items]
-        scored = score(self.student, self._prompts(items), choices)
+        scored = score(self.student, self._prompts(items), [self._choices(item.question) for item in items])
         each_s = (time.perf_counter() - started_s) / len(items)
         made = []
         for item, probs in zip(items, scored, strict=True):

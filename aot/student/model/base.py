@@ -4,7 +4,6 @@ Only safetensors count as weights, and code of a folder is never run.
 """
 
 import hashlib
-import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -15,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from aot.config import EMBEDDED_STUDENTS
 from aot.errors import CheckpointError
-from aot.student.model.folders import GGUF_HINT, check_kind, read_settings
+from aot.student.model.folders import GGUF_HINT, check_kind, read_object, read_settings
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -106,11 +105,7 @@ def told_end_ids(folder: str) -> tuple[int, ...]:
     told = None
     path = Path(folder) / "generation_config.json"
     if path.is_file():
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
-        told = held.get("eos_token_id") if isinstance(held, dict) else None
+        told = read_object(path).get("eos_token_id")
     if told is None:
         settings = read_settings(Path(folder))
         nested = settings.get("text_config")

@@ -1,12 +1,15 @@
 """Model folders of strangers before any library opens them: what kind of folder it is, and whether its settings can be.
 
-Reads small JSON files only. A folder of another kind (GGUF, an adapter, quantised weights) is told with what to do.
+Reads JSON and the headers of weights only. A folder of another kind (GGUF, an adapter, quantised weights) is told with
+what to do.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -30,6 +33,7 @@ AT_LEAST_ONE = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "n_embd", "n_layer",
     "n_head", "d_model",
 )  # fmt: skip
+_NEEDS = {"tokenizer.json": "model", "chat_template.json": "chat_template"}
 _KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
 """Names with a slash there are repositories of compiled code."""
 _QUANTISED = ("quantization_config", "compression_config", "quantization")
@@ -44,15 +48,25 @@ def read_settings(folder: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, is no JSON object, or holds what no model has.
     """
     path = folder / "config.json"
-    try:
-        _check_size(path)
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
+    settings = read_object(path)
     _check_values(path, settings)
     return settings
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model folder.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds something else.
+    """
+    try:
+        _check_size(path)
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(held, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return held
 
 
 def check_kind(folder: Path, *, quantised: bool) -> None:
@@ -82,6 +96,54 @@ def check_kind(folder: Path, *, quantised: bool) -> None:
         raise CheckpointError(
             f"{folder} holds weights quantised with {method}, which cannot be trained; give the folder of the model "
             "as it was before (float16, bfloat16 or float32)"
+        )
+    _check_shards(folder)
+
+
+def damage(folder: Path) -> str:
+    """The first file of a folder that is cut off, or is not of its kind, with what is wrong; empty where none is.
+
+    Libraries rarely name the file they stumble over, so this is asked once one has.
+    """
+    for name in (*MOST_BYTES, "chat_template.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            held = read_object(path) if path.suffix == ".json" else {}
+            path.read_text(encoding="utf-8")
+        except (CheckpointError, OSError, ValueError) as error:
+            return str(error) if isinstance(error, CheckpointError) else f"{path} cannot be read: {error}"
+        if (lacks := _NEEDS.get(name, "")) and lacks not in held:
+            return f"{path} holds no {lacks!r}"
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except (OSError, ValueError, SafetensorError) as error:
+            return f"{path} is damaged or cut off ({' '.join(str(error).split())[:200]})"
+    return ""
+
+
+def _check_shards(folder: Path) -> None:
+    """Where weights lie in several files, all of them must be there, and in no other folder."""
+    path = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file() or not path.is_file():
+        return
+    held = read_object(path)
+    lacks = next((key for key in ("weight_map", "metadata") if not isinstance(held.get(key), dict)), "")
+    if lacks or not held["weight_map"]:
+        raise CheckpointError(f"{path} holds no object {lacks or 'weight_map'!r} with entries; restore the file")
+    names = list(dict.fromkeys(map(json.dumps, held["weight_map"].values())))
+    for name in map(json.loads, names):
+        if not isinstance(name, str) or not re.fullmatch(r"[^/\\\0]+\.safetensors", name):
+            told = "weights are read only from safetensors files of its own folder; mend it"
+            raise CheckpointError(f"{path} names {str(name)[:100]!r}, but {told}")
+    missing = [name for name in map(json.loads, names) if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{path} names {len(names)} files of weights, of which {len(missing)} are not there, first "
+            f"{missing[0][:100]!r}; fetch the model again"
         )
 
 

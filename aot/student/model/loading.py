@@ -5,6 +5,7 @@ when its tensors are not exactly those the model expects, or when prompts would 
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from aot.records import Lesson, Question
 from aot.student.model.base import base_digest, resolve_base, takes_images, told_end_ids
 from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
-from aot.student.model.lora import add_lora, attach
+from aot.student.model.folders import damage
+from aot.student.model.lora import add_lora, attach, matched_layers
 from aot.student.rows.rendering import MODES, PROBE, EncodedRow, Renderer
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
 from aot.student.rows.templates import TEMPLATE_DATE
@@ -62,6 +64,16 @@ class Student:
     def pad_id(self) -> int:
         """Token id that fills up batches."""
         return pad_id_of(self.model, self.renderer.tokenizer, self.end_ids)
+
+    @property
+    def context(self) -> int:
+        """How many positions the model knows, beyond which some models fail and others write nonsense."""
+        return context_of(self.model)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that a row may have."""
+        return min(self.config.max_tokens, self.context)
 
     @cached_property
     def habits(self) -> Habits:
@@ -112,6 +124,13 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
     model.eval()
     model.requires_grad_(False)
     return Student(model, processor, renderer, config, device, digest)
+
+
+def context_of(model: Any) -> int:  # noqa: ANN401
+    """How many positions a model knows; very many where it sets no limit."""
+    config = model.config.get_text_config()
+    told = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    return next((int(one) for one in told if isinstance(one, int) and one > 0), sys.maxsize)
 
 
 def pick_device(config: StudentConfig) -> torch.device:
@@ -170,6 +189,9 @@ class Look:
     adapted_layers: int
     end_tokens: tuple[str, ...]
     template_date: str
+    has_template: bool
+    context: int
+    """Positions that it knows; 0 where it sets no limit."""
     row_tokens: int
     """Of one encoded row, the question and its answer; 0 where none was given."""
 
@@ -219,6 +241,9 @@ def look_over(
     if door == "text" and (why := refusal(model)):
         raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
     _check_ids(model, renderer, base)
+    if lora and lora.target_pattern:
+        step("train.lora.target_pattern")
+        matched_layers(model, lora.target_pattern)
     step("layers")
     parameters = sum(p.numel() for p in model.parameters())
     adapted = add_lora(model, lora) if lora else None
@@ -229,6 +254,8 @@ def look_over(
         adapted_layers=len(adapted.matched) if adapted else 0,
         end_tokens=tuple(str(renderer.tokenizer.decode([one])) for one in renderer.end_ids),
         template_date=renderer.date,
+        has_template=renderer.has_template,
+        context=context_of(model) % sys.maxsize,
         row_tokens=_num_tokens(renderer, question, door=door, num_frames=config.num_frames) if question else 0,
     )
 
@@ -272,7 +299,10 @@ def load_processor(folder: str, *, with_images: bool = True) -> Any:  # noqa: AN
     from transformers import AutoProcessor  # here, because it reaches for image packages, which text needs none of
 
     with _told("the processor", folder):
-        return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    if getattr(processor, "chat_template", None) is None:  # of older folders it stands with the tokenizer only
+        processor.chat_template = getattr(getattr(processor, "tokenizer", None), "chat_template", None)
+    return processor
 
 
 def load_model(
@@ -335,5 +365,5 @@ def _told(what: str, folder: str) -> Iterator[None]:
             f"{what} of {folder} needs {package or 'a package'}, which is not installed ({words}){hint}"
         ) from error
     except Exception as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        words = damage(Path(folder)) or " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise CheckpointError(f"{what} of {folder} cannot be loaded: {words}") from error

@@ -44,15 +44,7 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
     """
     decoder_name = language_model_name(model)
     pattern = section.target_pattern or default_pattern(model)
-    linear = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
-    if not linear:
-        raise ConfigError(f"{type(model).__name__} has no linear layer that an adapter fits; train it with tuning=full")
-    matched = tuple(name for name in linear if re.fullmatch(pattern, name))
-    if not matched:
-        raise ConfigError(
-            f"train.lora.target_pattern {pattern!r} matches no linear layer; it must match full names such as "
-            f"{linear[-1]}"
-        )
+    matched = matched_layers(model, pattern)
     outside = [name for name in matched if not name.startswith(decoder_name + ".")]
     unasked = [name for name in outside if not _asks_for(pattern, name, decoder_name)]
     if unasked:
@@ -80,6 +72,24 @@ def add_lora(model: Any, section: LoraSection) -> AdaptedModel:  # noqa: ANN401 
         num_parameters=size_of(adapted),
         trains_vision=bool(outside),
     )
+
+
+def matched_layers(model: Any, pattern: str) -> tuple[str, ...]:  # noqa: ANN401
+    """Full names of the linear layers of `model` that `pattern` matches, which may take it for ever.
+
+    Raises:
+        ConfigError: it matches none.
+    """
+    linear = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
+    if not linear:
+        raise ConfigError(f"{type(model).__name__} has no linear layer that an adapter fits; train it with tuning=full")
+    matched = tuple(name for name in linear if re.fullmatch(pattern, name))
+    if not matched:
+        raise ConfigError(
+            f"train.lora.target_pattern {pattern[:200]!r} matches no linear layer; it must match full names such as "
+            f"{linear[-1]}"
+        )
+    return matched
 
 
 def unfreeze(model: Any) -> AdaptedModel:  # noqa: ANN401 - a PreTrainedModel

@@ -22,7 +22,8 @@ from aot.records import Question
 
 START_LIMIT_S = 180.0
 """For importing torch and transformers, much longer from a cold disk than from a warm one."""
-LIMITS_S = {"files": 60.0, "chat template": 15.0, "weights": 60.0, "layers": 60.0}
+PATTERN = "train.lora.target_pattern"
+LIMITS_S = {"files": 60.0, "chat template": 15.0, "weights": 60.0, PATTERN: 10.0, "layers": 60.0}
 """For each step of the look; where a single operation takes for ever, nothing but an end of the child helps."""
 MEMORY_BYTES = 4 << 30
 """Beyond what the imports took."""
@@ -70,7 +71,13 @@ def _ask_child(asked: dict[str, Any], what: str) -> dict[str, Any]:
         while (found := _line(child.stdout.fileno(), limit_s)) and "step" in found:
             step, limit_s = str(found["step"]), LIMITS_S[found["step"]]
     except TimeoutError:
-        found = {"error": f"looking at {what} took longer than {limit_s:g} s ({step}); mend its files"}
+        told = f"looking at {what} took longer than {limit_s:g} s ({step}); mend its files"
+        if step == PATTERN:
+            told = (
+                f"{PATTERN} was not through with the names of the layers of {what} within {limit_s:g} s; write it "
+                "without repeats inside repeats, such as (a+)+"
+            )
+        found = {"error": told}
     except OSError:
         found = None
     finally:

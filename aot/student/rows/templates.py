@@ -44,9 +44,11 @@ def check_template(processor: Any) -> None:  # noqa: ANN401 - processors share n
             Or it draws at random, so that no prompt could be made twice.
     """
     found = getattr(processor, "chat_template", None)
-    for template in list(found.values()) if isinstance(found, dict) else [found] if found else []:
+    for template in list(found.values()) if isinstance(found, dict) else [] if found is None else [found]:
         if not isinstance(template, str):
             raise CheckpointError(f"{_named(processor)} is no text but {type(template).__name__}; mend it")
+        if not template:
+            raise CheckpointError(f"{_named(processor)} is empty; mend it, or take it out for plain prompts")
         if len(template) > MAX_TEMPLATE_CHARACTERS:
             told = f"has {len(template)} characters; at most {MAX_TEMPLATE_CHARACTERS} are read"
             raise CheckpointError(f"{_named(processor)} {told}; mend it")

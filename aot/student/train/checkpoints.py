@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aot.errors import CheckpointError, GuardStop
-from aot.files import strict_json
+from aot.files import jsonl
 from aot.files.run_folder import publish, sync_folder
 from aot.records import Record
 
@@ -170,7 +170,7 @@ def read_json(path: Path) -> dict[str, object]:
         CheckpointError: it is missing or not JSON.
     """
     try:
-        data = strict_json.read_json(path)
+        data = jsonl.read_json(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path} ({error}); train this arm again") from error
     if not isinstance(data, dict):

@@ -18,9 +18,9 @@ from typing import Any
 from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
+from aot.files.jsonl import parse_json, read_json
 from aot.files.lease import lease_id
 from aot.files.run_folder import RunFolder, publish
-from aot.files.strict_json import parse_json, read_json
 from aot.interrupts import Interrupted
 from aot.threads import thread_settings
 

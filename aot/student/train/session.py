@@ -125,6 +125,8 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig, *, store: Fr
             f"{counted(len(data.examples), 'example')}, {counted(rows, 'row')} ({lengths} tokens); dropped: {dropped}"
         )
         log.info("%s: %s", arm.name, told)
+        if student.context < student.config.max_tokens and any("too_long" in reason for reason in data.dropped):
+            log.warning("%s: %s; take shorter questions, or a base that knows more", arm.name, _longest(student))
     return session
 
 
@@ -139,7 +141,7 @@ def _require_rationales(session: Session) -> None:
     else:
         why = (
             f"none of its {len(data.examples)} examples has one (dropped: {data.dropped or 'none'}); look at the "
-            "filters and at student.max_tokens"
+            f"filters; {_longest(session.student)}"
         )
     raise GuardStop(
         f"arm {arm.name} is to learn rationales, but {why}, or take the arm out of train.arms; it was not trained"
@@ -159,16 +161,22 @@ def load_lessons(run: RunFolder, config: RunConfig, arm: ArmConfig, *, student: 
     path = run.arm(arm.name) / LESSONS
     lessons = list(read_rows(path, Lesson))
     clean = [lesson for lesson in lessons if lesson.question_id not in leaks]
-    max_tokens = config.student.max_tokens
-    data = lesson_examples(clean, questions=questions, renderer=student.renderer, max_tokens=max_tokens)
+    data = lesson_examples(clean, questions=questions, renderer=student.renderer, max_tokens=student.most_tokens)
     if not data.examples:
         raise SourceError(
             f"none of the {len(lessons)} lessons in {path} can be trained on (dropped: {data.dropped}, "
-            f"leaks: {len(lessons) - len(clean)}); look at student.max_tokens and at the words the tokenizer knows"
+            f"leaks: {len(lessons) - len(clean)}); {_longest(student)}, and look at the words the tokenizer knows"
         )
     if len(clean) == len(lessons):
         return data
     return replace(data, dropped={**data.dropped, "leaks_into_test": len(lessons) - len(clean)})
+
+
+def _longest(student: Student) -> str:
+    most = f"a row may have {student.most_tokens} tokens"
+    if student.context < student.config.max_tokens:
+        return f"{most}, which is all that the model knows"
+    return f"{most} by student.max_tokens"
 
 
 def _leaks(run: RunFolder) -> set[str]:
@@ -193,11 +201,11 @@ def load_examples(
         store=store,
         renderer=student.renderer,
         num_frames=config.student.num_frames,
-        max_tokens=config.student.max_tokens,
+        max_tokens=student.most_tokens,
         with_rationales=arm.rationale_weight > 0,
     )
     if not data.examples:
-        why = "look at frames and student.max_tokens" if questions else f"see {run.refusals} for those refused before"
+        why = f"look at frames; {_longest(student)}" if questions else f"see {run.refusals} for those refused before"
         raise SourceError(
             f"no question of the train split can be trained on ({counted(len(questions), 'question')}, {len(leaks)} "
             f"more leak into another split, dropped: {data.dropped}); {why}"

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from aot.config import ArmConfig, RunConfig, load_saved
 from aot.display import PlainFormatter, one_line
-from aot.errors import AotError, ConfigError, DecodeError, GuardStop
+from aot.errors import AotError, ConfigError, GuardStop
+from aot.files.jsonl import read_json
 from aot.files.lease import CHECK_S, Lease, check_lease, working_under
 from aot.files.run_folder import RunFolder
-from aot.files.strict_json import read_json
 from aot.interrupts import watch_for_lost_interrupts
 from aot.student.train.launch import ARM, write_failure
-from video_data.errors import VideoError
 
 
 def main(arguments: list[str]) -> int:
@@ -33,10 +32,9 @@ def main(arguments: list[str]) -> int:
     try:
         with working_under(Lease(run.lease, root=run.root, id=arguments[2])) if arguments[2:] else nullcontext():
             _train(run, arguments[1])
-    except (AotError, VideoError, KeyboardInterrupt) as caught:
-        error = caught if isinstance(caught, AotError) else DecodeError(str(caught))
-        if isinstance(caught, KeyboardInterrupt):
-            error = GuardStop(f"stopped by {caught}; the same command goes on from the newest checkpoint")
+    except (AotError, KeyboardInterrupt) as caught:
+        stop = f"stopped by {caught}; the same command goes on from the newest checkpoint"
+        error = caught if isinstance(caught, AotError) else GuardStop(stop)
         sys.stderr.write(one_line(f"{type(error).__name__}: {error}") + "\n")
         if os.environ.get("RANK", "0") == "0":
             write_failure(run.arm(arguments[1]), error)

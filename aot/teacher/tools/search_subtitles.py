@@ -10,11 +10,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from aot.errors import ToolError
+from aot.errors import ToolError, VideoError
 from aot.rationales.wording import stem
 from aot.teacher.tools.base import EDGE_S, Tool, ToolArguments, ToolContext, ToolResult, clamp_window, rounded_s
 from video_data.captions import Cue, Subtitles
-from video_data.errors import VideoError
 from video_data.subtitles import find_subtitles, read_subtitles
 
 MAX_CUES = 12

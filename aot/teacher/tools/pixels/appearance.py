@@ -12,8 +12,8 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from aot.errors import ConfigError
+from aot.files.jsonl import RowProblem, parse_object
 from aot.records import Record
-from video_data.datasets.strict_jsonl import RowProblem, parse_object
 from video_data.kitchen import world as kitchen_world
 
 Level = Annotated[int, Field(ge=0, le=255)]

@@ -1,20 +1,89 @@
-"""Reads JSON lines that strangers wrote: a bad line becomes a refused row with its number, its neighbours stay.
+"""JSON and JSON lines without surprises: those that this project wrote, and those of strangers.
 
-Stricter than `json`: no NaN or infinity, no repeated keys, no text that cannot be written as UTF-8 again, no bottomless
-nesting, one object a line.
+Python's own reader takes NaN, turns `1e999` into infinity, and answers nesting without end with a RecursionError. In a
+file of ours such a thing is one ValueError. In a file of strangers it makes one refused row with its number, and its
+neighbours stay; repeated keys and text that cannot be written as UTF-8 again are refused there, too. This module knows
+no record and no folder.
 """
 
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from video_data.datasets.rows import RefusedRow
-from video_data.errors import VideoError
+from aot.errors import SourceError
 
 MAX_LINE_BYTES = 1_000_000
+MAX_QUESTION_CHARS = 20_000
+"""Of the text of a question, behind both doors."""
+_MOST_DIGITS = 300
+"""Of a whole number: more of them fit into no arithmetic with floats."""
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The value that `text` holds.
+
+    >>> parse_json('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+
+    Raises:
+        ValueError: it is no JSON, nested too deeply, or holds a number that nothing can be computed with.
+    """
+    try:
+        return json.loads(text, parse_constant=_own_constant, parse_float=_own_float, parse_int=_own_int)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """The value in a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as for `parse_json`.
+    """
+    return parse_json(path.read_bytes())
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """An input row that could not be used, with a countable reason."""
+
+    item: str
+    reason: str
+    detail: str
+
+
+class Refused(Protocol):
+    """What every record of a refused item tells, `RefusedRow` and others."""
+
+    @property
+    def item(self) -> str:
+        """Which one it is."""
+
+    @property
+    def reason(self) -> str:
+        """Why, as a countable word."""
+
+    @property
+    def detail(self) -> str:
+        """Why, for people; may be empty."""
+
+
+def refused_words(refused: Sequence[Refused], *, most: int = 5) -> str:
+    """Counts by reason, and the first `most` items with their details; empty where nothing was refused.
+
+    >>> refused_words([RefusedRow("q.jsonl:1", "missing_field", "no field `answer`")])
+    'refused: missing_field 1; first q.jsonl:1: missing_field (no field `answer`)'
+    """
+    if not refused:
+        return ""
+    counts = ", ".join(f"{reason} {count}" for reason, count in Counter(row.reason for row in refused).most_common())
+    items = [f"{row.item[:200]}: {row.reason}" + (f" ({row.detail[:300]})" if row.detail else "") for row in refused]
+    return f"refused: {counts}; first {'; '.join(items[:most])}"
 
 
 @dataclass(frozen=True)
@@ -42,14 +111,14 @@ def read_json_lines(path: Path) -> Iterator[JsonLine | RefusedRow]:
     """Good lines and refused rows in the order of the file; blank lines are left out.
 
     Raises:
-        VideoError: the file is missing or unreadable.
+        SourceError: the file is missing or unreadable.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise VideoError("missing", f"there is no file {path}; check the path in the config") from None
+        raise SourceError(f"there is no file {path}; check the path in the config") from None
     except (OSError, ValueError):
-        raise VideoError("unreadable", f"the file {path} cannot be read; check its rights") from None
+        raise SourceError(f"the file {path} cannot be read; check its rights") from None
     with file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
@@ -79,7 +148,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise RowProblem("not_utf8", "the line is not UTF-8; save the file as UTF-8") from None
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
     except RecursionError:
         raise RowProblem("broken_json", "the line is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -126,7 +195,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _no_constant(name: str) -> float:
+def _constant(name: str) -> float:
     raise RowProblem("not_a_number", f"{name} is not a usable number")
 
 
@@ -135,3 +204,19 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise RowProblem("not_a_number", f"{text[:20]} is too large")
     return value
+
+
+def _own_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _own_float(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _own_int(text: str) -> int:
+    if len(text.lstrip("-")) > _MOST_DIGITS:
+        raise ValueError(f"the number {text[:20]}... has {len(text)} digits")
+    return int(text)

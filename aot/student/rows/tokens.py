@@ -101,7 +101,8 @@ class Renderer:
         self.tokenizer = processor if self.is_text else processor.tokenizer
         self.image_token: str = getattr(processor, "image_token", None) or "<image>"
         self.image_token_id = -1 if self.is_text else int(self.tokenizer.convert_tokens_to_ids(self.image_token))
-        self._has_template = bool(getattr(processor, "chat_template", None))
+        self.has_template = bool(getattr(processor, "chat_template", None))
+        """Without one, prompts are plain."""
         check_template(processor)
         self._specials = special_tokens(self.tokenizer)
         self._eos_ids = tuple(dict.fromkeys(eos_ids))
@@ -151,7 +152,7 @@ class Renderer:
         """
         messages = self._messages(question, (), mode)
         text = self._template(messages, prompt=True, thinks=self._thinks(mode))
-        if not self._has_template or self.prompt(question, (), mode) != text:
+        if not self.has_template or self.prompt(question, (), mode) != text:
             return ()
         if reply is not None:
             said: Any = reply if self.is_text else [{"type": "text", "text": reply}]
@@ -339,7 +340,7 @@ class Renderer:
         return thinks if self.is_text or not thinks else None
 
     def _template(self, messages: list[dict[str, Any]], *, prompt: bool, thinks: bool) -> str:
-        if self._has_template:
+        if self.has_template:
             switch = self._switch(thinks=thinks)
             return render_chat(self.processor, messages, prompt=prompt, date=self._date, thinks=switch)
         lines = [f"{message['role'].capitalize()}: {self._plain(message['content'])}" for message in messages]
@@ -443,7 +444,7 @@ class Renderer:
         add behind is left out in any case: it ends a prompt that shall go on.
         """
         bos = self.tokenizer.bos_token
-        written = self._has_template if self.is_text else False
+        written = self.has_template if self.is_text else False
         return [] if written or (bos and text.startswith(bos)) else self._added_ids[0]
 
     @cached_property

@@ -8,9 +8,9 @@ import pytest
 
 from aot.chat.scripted import ScriptedChat
 from aot.errors import AotError
+from aot.files.jsonl import parse_json
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals
-from aot.files.strict_json import parse_json
 from aot.files.traces import read_traces, solved_ids
 from aot.pipeline.commands.clips import read_annotations
 from aot.pipeline.commands.status import status_lines

@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from video_data.datasets.rows import RefusedRow
-from video_data.datasets.strict_jsonl import MAX_LINE_BYTES
-from video_data.errors import VideoError
+from aot.errors import SourceError
+from aot.files.jsonl import MAX_LINE_BYTES, RefusedRow
 
 CsvLine = tuple[str, list[str]] | RefusedRow
 """Place, such as `train.csv:3`, and cells of a row; or why there are none."""
@@ -22,17 +21,15 @@ def read_table(path: Path) -> tuple[list[str], Iterator[CsvLine]]:
     """The header of a CSV file, empty if the file is, and its rows; whether these fit the header is not looked at.
 
     Raises:
-        VideoError: the file is missing or unreadable, or its header is broken or names a column twice.
+        SourceError: the file is missing or unreadable, or its header is broken or names a column twice.
     """
     lines = read_lines(path, has_header=True)
     first = next(lines, (path.name, []))
     if isinstance(first, RefusedRow):
-        raise VideoError("unreadable", f"{path}: the line of column names is broken ({first.detail}); mend it")
+        raise SourceError(f"{path}: the line of column names is broken ({first.detail}); mend it")
     names = first[1]
     if twice := [name for name in names if name and names.count(name) > 1]:
-        raise VideoError(
-            "unreadable", f"{path} names the column {twice[0]!r} twice; which one counts? Rename or delete one"
-        )
+        raise SourceError(f"{path} names the column {twice[0]!r} twice; which one counts? Rename or delete one")
     return names, lines
 
 
@@ -40,7 +37,7 @@ def read_lines(path: Path, *, has_header: bool = False) -> Iterator[CsvLine]:
     """Every record of a CSV file that is not blank, the header among them.
 
     Raises:
-        VideoError: the file is missing or unreadable.
+        SourceError: the file is missing or unreadable.
     """
     csv.field_size_limit(MAX_LINE_BYTES)
     try:
@@ -50,11 +47,11 @@ def read_lines(path: Path, *, has_header: bool = False) -> Iterator[CsvLine]:
         raise unreadable(path, error) from None
 
 
-def unreadable(path: Path, error: OSError) -> VideoError:
+def unreadable(path: Path, error: OSError) -> SourceError:
     """What to tell of a file that cannot be read."""
     if isinstance(error, FileNotFoundError):
-        return VideoError("missing", f"there is no file {path}; see docs/annotated_data.md for what is read")
-    return VideoError("unreadable", f"{path} cannot be read ({error.strerror or error}); give the official file")
+        return SourceError(f"there is no file {path}; see docs/annotated_data.md for what is read")
+    return SourceError(f"{path} cannot be read ({error.strerror or error}); give the official file")
 
 
 def _records(file: Iterable[str], name: str, *, has_header: bool) -> Iterator[CsvLine]:

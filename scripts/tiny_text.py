@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.records import THOUGHT_MODES
-from aot.student.rows.rendering import MODE_LINES, MODE_SUFFIX
+from aot.student.rows.prompts import MODE_LINES, MODE_SUFFIX
 from text_cot.datasets.toy_math import (
     NAMES,
     NEW_NAMES,

@@ -11,7 +11,7 @@ from aot.faults.text_plant import deleted, shuffled, wrong_content
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import draw
-from aot.student.rows.rendering import MODE_LINES
+from aot.student.rows.prompts import MODE_LINES
 from text_cot.prepare import TRAIN
 from text_cot.teacher.granularity import resolve_granularity
 

@@ -16,8 +16,9 @@ from aot.errors import CheckpointError
 from aot.student.model.contract import Contract, read_contract
 from aot.student.model.loading import load_student, look_over
 from aot.student.rows import templates
-from aot.student.rows.rendering import MODE_SUFFIX, TEXT_MODES, Renderer
+from aot.student.rows.prompts import MODE_SUFFIX, TEXT_MODES
 from aot.student.rows.replies import check_prompts, check_round_trip
+from aot.student.rows.tokens import Renderer
 from aot.student.train.arm import train_arm
 
 QUESTION = sums(1)[0]

@@ -1,20 +1,28 @@
 """Prediction: same prompt ids as in training, order kept, batches do not matter, likelihood equals a full pass."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from student_kit import LABELS, ask, asked, assert_prompts_of_training, make_question, make_run, run_config
 
+from aot.chat.messages import ChatRequest, ImagePart, Sampling
+from aot.errors import ChatError
 from aot.evaluation.scoring import score
 from aot.records import THOUGHT_MODES
 from aot.student.answer.batches import prompt_items
+from aot.student.answer.engine import Engine
 from aot.student.answer.likelihood import _full_sums, _shared_sums
 from aot.student.answer.predict import sample
+from aot.student.answer.speaker import speaker_of
 from aot.student.model.loading import load_student
-from aot.student.rows.frames import FramePixels
+from aot.student.rows.frames import FramePixels, choose_frames
+from aot.student.rows.prompts import question_message
 from aot.student.train.arm import train_arm
 from video_data.store.shards import FrameStore
 
@@ -136,6 +144,32 @@ def test_drawn_replies_about_frames_are_the_same_for_the_same_seed(trained: Any)
     first = texts(1)
     assert texts(1) == first != texts(2)
     assert all(len(row) == 2 for row in first)
+
+
+def as_image(frame_HWC: np.ndarray, time_s: float) -> ImagePart:
+    data = io.BytesIO()
+    Image.fromarray(frame_HWC).save(data, "PNG")
+    return ImagePart(data=data.getvalue(), mime="image/png", time_s=time_s)
+
+
+@pytest.mark.parametrize("mode", ["direct", "reason"])
+def test_asked_as_a_chat_model_a_student_replies_as_it_predicts(trained: Any, mode: Any) -> None:
+    student, run, _ = trained
+    engine, store = Engine(speaker_of(student, name="student")), FrameStore(run.frames)
+    config = student.config
+    most = config.max_rationale_tokens if mode == "reason" else config.max_answer_tokens
+    requests = []
+    for question in asked(run):
+        frames, times = choose_frames(store, question, config.num_frames)
+        said = question_message(question, [as_image(*pair) for pair in zip(frames, times, strict=True)], mode)
+        requests.append(ChatRequest(messages=(said,), sampling=Sampling(temperature=0, max_tokens=most)))
+    predicted = ask(trained, mode, with_tokens=True)
+    for one, reply in zip(predicted, engine.replies(requests), strict=True):
+        if isinstance(reply, ChatError):
+            assert (reply.reason, one.finish_reason) == ("truncated", "length")
+        else:
+            assert (reply.token_ids, reply.usage.prompt_tokens) == (one.token_ids, one.prompt_tokens)
+    assert sum(one.finish_reason == "stop" for one in predicted) >= 5
 
 
 def test_control_without_frames_sees_no_image(trained: Any) -> None:

@@ -42,7 +42,7 @@ from aot.student.answer.likelihood import _full_sums, score
 from aot.student.model.loading import load_student
 from aot.student.model.lora import add_lora
 from aot.student.rows.frames import FramePixels
-from aot.student.rows.rendering import Renderer
+from aot.student.rows.tokens import Renderer
 from aot.student.train.arm import train_arm
 from video_data.store.shards import FrameStore
 

@@ -20,7 +20,7 @@ from aot.student.answer.likelihood import score
 from aot.student.answer.sampling import Draw, NotedToken
 from aot.student.model.loading import Student
 from aot.student.rows.frames import FramePixels
-from aot.student.rows.rendering import MODE_LINES
+from aot.student.rows.prompts import MODE_LINES
 from aot.student.rows.replies import answer_of, plain_reply, thought_ids
 
 PredictMode = PromptMode | Literal["likelihood"]

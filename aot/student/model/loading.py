@@ -26,9 +26,10 @@ from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
 from aot.student.model.folders import damage
 from aot.student.model.lora import add_lora, attach, matched_layers
-from aot.student.rows.rendering import MODES, PROBE, EncodedRow, Renderer
+from aot.student.rows.prompts import MODES, PROBE
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
 from aot.student.rows.templates import TEMPLATE_DATE
+from aot.student.rows.tokens import EncodedRow, Renderer
 
 log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": ""}

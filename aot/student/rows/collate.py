@@ -24,7 +24,7 @@ from aot.student.rows.packing import (
     separate_rows,
     visible,
 )
-from aot.student.rows.rendering import Renderer
+from aot.student.rows.tokens import Renderer
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from aot.errors import SourceError
 from aot.rationales.notation import parse_rationale
 from aot.records import Question, Trace
 from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
-from aot.student.rows.rendering import EncodedRow, Mode, Renderer
+from aot.student.rows.prompts import Mode
+from aot.student.rows.tokens import EncodedRow, Renderer
 
 HISTOGRAM_STEP = 64
 """Width of a bin of the length histogram, in tokens."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from aot.errors import SourceError
 from aot.records import Lesson, Question
 from aot.student.rows.examples import ExampleSet, LessonExample
-from aot.student.rows.rendering import Renderer
 from aot.student.rows.replies import encode_lesson, lesson_text
+from aot.student.rows.tokens import Renderer
 
 LESSONS = "lessons.jsonl"
 """Name of the file of Lesson rows in the folder of an arm."""

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from aot.student.rows.examples import Example
-from aot.student.rows.rendering import EncodedRow
+from aot.student.rows.tokens import EncodedRow
 
 IGNORED = -100
 """Label of a position that is not supervised."""

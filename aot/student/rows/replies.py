@@ -9,17 +9,8 @@ import re
 from aot.answers import find_answer
 from aot.errors import CheckpointError
 from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question
-from aot.student.rows.rendering import (
-    CLOSE_THINK,
-    MODE_LINES,
-    MODES,
-    OPEN_THINK,
-    TEXT_MODES,
-    EncodedRow,
-    Renderer,
-    ThinkStyle,
-    asked_text,
-)
+from aot.student.rows.prompts import CLOSE_THINK, MODE_LINES, MODES, OPEN_THINK, TEXT_MODES, ThinkStyle, asked_text
+from aot.student.rows.tokens import EncodedRow, Renderer
 
 _OPEN = re.compile(rf"{re.escape(OPEN_THINK.strip())}\n?")
 _CLOSE = re.compile(rf"\s*{re.escape(CLOSE_THINK.strip())}\s*")

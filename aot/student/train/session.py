@@ -27,7 +27,7 @@ from aot.student.rows.examples import Example, ExampleSet, LessonExample, Schedu
 from aot.student.rows.frames import FrameSource
 from aot.student.rows.lessons import LESSONS, lesson_examples
 from aot.student.rows.packing import TEXT_PACKABLE
-from aot.student.rows.rendering import MODES, TEXT_MODES
+from aot.student.rows.prompts import MODES, TEXT_MODES
 from aot.student.rows.replies import check_round_trip
 from aot.student.train.arguments import BatchPlan, plan_batch, train_settings, training_arguments
 

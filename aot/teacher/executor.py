@@ -5,10 +5,11 @@ budget is checked between calls; a single call is not interrupted.
 """
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import count
 
 import cv2
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPacka
 from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
 from aot.teacher.parts import Parts
-from aot.teacher.planner import BadCall, FinalAnswer, Transcript
+from aot.teacher.planner import BadCall, Calls, FinalAnswer, Transcript
 from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, ToolResult, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
 
@@ -48,7 +49,12 @@ def run_candidate(question: Question, clip: ClipView, parts: Parts, *, candidate
     final: FinalAnswer | None = None
     rationale = ""
     try:
-        final = work.follow()
+        while not isinstance(action := work.turn(), FinalAnswer):
+            if len(action.calls) == 1:  # in this very thread: one call is the rule
+                work.done.append(call_tool(action.calls[0], work.context, parts, index=len(work.done) + 1))
+            else:
+                work.done += _at_once(action.calls, work.context, parts, first=len(work.done) + 1)
+        final = action
         rationale = parts.writer.write(question, work.steps, final, candidate=candidate, transcript=work.transcript)
     except _OverBudgetError as over:
         return work.trace("truncated", error=TraceError(boundary="guard", message=str(over)))
@@ -69,9 +75,11 @@ class _Work:
     def __init__(self, question: Question, clip: ClipView, parts: Parts, candidate: int) -> None:
         self._question, self._parts, self._candidate = question, parts, candidate
         self._plan = parts.planner.start(question, scene=parts.scene(clip), candidate=candidate)
-        self._context = ToolContext(clip=clip, looker=parts.looker, procedure=parts.procedure)
+        self.context = ToolContext(clip=clip, looker=parts.looker, procedure=parts.procedure)
         self._started_s = time.perf_counter()
-        self._done: list[_Done] = []
+        self.done: list[_Done] = []
+        """The calls so far."""
+        self._turns = 0
 
     @property
     def transcript(self) -> Transcript:
@@ -81,21 +89,22 @@ class _Work:
     @property
     def steps(self) -> tuple[Step, ...]:
         """One for each call so far."""
-        return tuple(one.step for one in self._done)
+        return tuple(one.step for one in self.done)
 
-    def follow(self) -> FinalAnswer:
-        """The plan's answer, after all its turns."""
+    def turn(self) -> Calls | FinalAnswer:
+        """The next calls of the plan, or its answer; raises _OverBudgetError where there may be none."""
         budget = self._parts.budget
-        for _ in range(budget.max_turns):
-            action = self._plan.next(self.steps)
-            if isinstance(action, FinalAnswer):
-                return action
-            if len(self._done) + len(action.calls) > budget.max_calls:
-                raise _OverBudgetError(f"no answer after {counted(len(self._done), 'call')}; raise teacher.max_calls")
-            if time.perf_counter() - self._started_s > budget.time_limit_s:
-                raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
-            self._done += self._carried_out(action.calls)
-        raise _OverBudgetError(f"no answer after {budget.max_turns} turns; raise teacher.max_turns")
+        if self._turns == budget.max_turns:
+            raise _OverBudgetError(f"no answer after {budget.max_turns} turns; raise teacher.max_turns")
+        self._turns += 1
+        action = self._plan.next(self.steps)
+        if isinstance(action, FinalAnswer):
+            return action
+        if len(self.done) + len(action.calls) > budget.max_calls:
+            raise _OverBudgetError(f"no answer after {counted(len(self.done), 'call')}; raise teacher.max_calls")
+        if time.perf_counter() - self._started_s > budget.time_limit_s:
+            raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
+        return action
 
     def trace(
         self, status: str, *, error: TraceError | None = None, final: FinalAnswer | None = None, rationale: str = ""
@@ -119,31 +128,16 @@ class _Work:
             }
         )
 
-    def _carried_out(self, calls: tuple[ToolCall | BadCall, ...]) -> list[_Done]:
-        """The finished calls of one turn, in their order; several at the same time."""
-        first = len(self._done) + 1
-
-        def one(index: int, call: ToolCall | BadCall) -> _Done:
-            if isinstance(call, BadCall):
-                step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
-                return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
-            return call_tool(call, self._context, self._parts, index=index)
-
-        if len(calls) == 1:
-            return [one(first, calls[0])]
-        with ThreadPoolExecutor(max_workers=min(len(calls), MAX_AT_ONCE)) as pool:
-            return list(pool.map(one, range(first, first + len(calls)), calls))
-
     def _usage(self) -> Usage:
-        parts, looks = self._parts, tuple(self._context.usage)
+        parts, looks = self._parts, tuple(self.context.usage)
         thought, looked = self.transcript, sum(looks, ChatUsage())
         total = thought.usage + looked
         costs = [cost_of(thought.usage, parts.prices)] if thought.calls else []
         costs += [cost_of(looked, parts.vision_prices)] if looks else []
         known_costs = [cost for cost in costs if cost is not None]
         return Usage(
-            tool_calls=len(self._done),
-            cached_calls=sum(one.was_cached for one in self._done),
+            tool_calls=len(self.done),
+            cached_calls=sum(one.was_cached for one in self.done),
             chat_calls=thought.calls + len(looks),
             **total.model_dump(),
             cost=sum(known_costs) if costs and len(known_costs) == len(costs) and thought.is_known else None,
@@ -151,8 +145,19 @@ class _Work:
         )
 
 
-def call_tool(call: ToolCall, context: ToolContext, parts: Parts, *, index: int) -> _Done:
-    """The call as a finished step, failed if the tool failed."""
+def _at_once(
+    calls: tuple[ToolCall | BadCall, ...], context: ToolContext, parts: Parts, *, first: int
+) -> Iterable[_Done]:
+    """Several calls of one turn, in their order."""
+    with ThreadPoolExecutor(max_workers=min(len(calls), MAX_AT_ONCE)) as pool:
+        return pool.map(lambda place, call: call_tool(call, context, parts, index=first + place), count(), calls)
+
+
+def call_tool(call: ToolCall | BadCall, context: ToolContext, parts: Parts, *, index: int) -> _Done:
+    """The call as a finished step, failed if the tool failed or a model wrote what no tool takes."""
+    if isinstance(call, BadCall):
+        step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
+        return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
     started_s = time.perf_counter()
     was_cached, context = False, replace(context, reply_keys=[])
     try:
@@ -173,29 +178,6 @@ def trace_error(error: AotError) -> TraceError:
     """An error as a row keeps it."""
     reason = error.reason if isinstance(error, ChatError) else ""
     return TraceError(boundary=error.boundary, message=str(error)[:MAX_ERROR_CHARS], reason=reason)
-
-
-def failed_trace(question: Question, parts: Parts, error: AotError) -> Trace:
-    """The row of a question that no plan could begin with, such as one about a clip that is not there."""
-    return Trace(
-        question_id=question.id,
-        sample_index=0,
-        teacher=parts.teacher_name,
-        status="failed",
-        error=trace_error(error),
-        config_digest=parts.config_digest,
-    )
-
-
-def with_attempts_cost(trace: Trace, attempts: list[Trace]) -> Trace:
-    """The emitted trace, charged with what all attempts at its question cost."""
-    usages = [attempt.usage for attempt in attempts]
-    counts = [name for name in Usage.model_fields if name not in ("cost", "seconds")]
-    sums: dict[str, Any] = {name: sum(getattr(usage, name) for usage in usages) for name in counts}
-    paid = [usage.cost for usage in usages if usage.chat_calls]
-    cost = None if None in paid or not paid else sum(one for one in paid if one is not None)
-    seconds = round(sum(usage.seconds for usage in usages), 6)
-    return trace.model_copy(update={"usage": Usage(**sums, cost=cost, seconds=seconds)})
 
 
 def _called(call: ToolCall, context: ToolContext, parts: Parts, *, index: int) -> tuple[Step, bool]:

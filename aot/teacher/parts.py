@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aot.chat.client import ChatModel
-from aot.chat.factory import check_chat, open_chat
-from aot.config import ChatConfig, PricesConfig, RunConfig, TeacherConfig
+from aot.chat.factory import check_chat, open_chat, teacher_sections
+from aot.config import PricesConfig, RunConfig, TeacherConfig
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
 from aot.teacher.cache import ResultCache
@@ -69,8 +69,6 @@ class Parts:
     config_digest: str
     writer: Writer = field(default_factory=lambda: TemplateWriter(0))
     """Turns finished traces into prose."""
-    shuffle_checks: int = 0
-    """So often a verified choice is tried again with its options in another order."""
     prices: PricesConfig | None = None
     """Of the model that plans and writes."""
     vision_prices: PricesConfig | None = None
@@ -93,21 +91,13 @@ class Parts:
         )
 
 
-def sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
-    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
-    teacher = config.teacher
-    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
-    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
-    return thinks, None if looks == thinks else looks
-
-
 def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Models:
     """The chat models that the config needs; empty for a teacher that needs none.
 
     Raises:
         ConfigError: a model cannot be asked at all.
     """
-    thinks, looks = sections(config)
+    thinks, looks = teacher_sections(config)
     chat = open_chat(thinks, run=run, writer=writer) if thinks else None
     if looks:
         return Models(chat, open_chat(looks, run=run, writer=f"{writer}-vision"))
@@ -120,7 +110,7 @@ def check_models(config: RunConfig) -> None:
     Raises:
         ConfigError: one cannot, such as for want of a key.
     """
-    for section in sections(config):
+    for section in teacher_sections(config):
         if section:
             check_chat(section)
 
@@ -141,7 +131,6 @@ def with_models(parts: Parts, config: RunConfig, models: Models) -> Parts:
     teacher, vision = config.teacher, config.vision_chat or config.chat
     parts = replace(
         parts,
-        shuffle_checks=teacher.shuffle_checks,
         prices=config.chat.prices if config.chat else None,
         vision_prices=vision.prices if vision else None,
     )

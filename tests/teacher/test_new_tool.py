@@ -8,7 +8,8 @@ from teacher_scenes import CARD, annotation, drawn_view, question
 
 from aot.config import FilterConfig
 from aot.evaluation.baselines import seen_history
-from aot.faults.video_plant import plant
+from aot.faults.plant import plant
+from aot.faults.video_edits import video_edits
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.notation import parse_rationale
@@ -106,7 +107,8 @@ def test_what_it_did_not_say_is_no_evidence(trace: Trace) -> None:
 
 
 def test_faults_baselines_and_the_report_read_them_too(trace: Trace) -> None:
-    damaged = [plant(trace, BEFORE, rate=1.0, seed=seed, labels=("peel carrot", "boil rice"))[0] for seed in range(20)]
+    edits = video_edits(("peel carrot", "boil rice"))
+    damaged = [plant(trace, BEFORE, edits, rate=1.0, seed=seed)[0] for seed in range(20)]
     assert any("peel carrot" in one.rationale or "boil rice" in one.rationale for one in damaged)
     assert seen_history(trace) == ("knead dough", "bake bread")
     timeline = timeline_of(trace, BEFORE, None)

@@ -17,8 +17,7 @@ from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, parse_config
 from aot.evaluation.grounding import claim_supports
-from aot.faults.video_edits import Target
-from aot.faults.video_plant import FAULTS
+from aot.faults.video_edits import Target, video_edits
 from aot.files.run_folder import read_rows
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
@@ -275,13 +274,13 @@ def test_planted_faults_apply_to_such_traces_and_are_caught() -> None:
         for seed in range(6):
             trace = told(question, *steps, seed=seed)
             healthy += not problems(trace, question)
-            for fault, edit in FAULTS.items():
+            for fault, edit in video_edits(()).kinds.items():
                 damaged = edit(Target(trace, question, LABELS), Generator(PCG64([seed, index])))
                 if damaged is not None and damaged != trace.rationale:
                     planted[fault] += 1
                     caught[fault] += bool(problems(trace.model_copy(update={"rationale": damaged}), question))
     assert healthy == 6 * len(HONEST)  # Nothing healthy is dropped: precision 1.
-    assert set(planted) == set(FAULTS) and min(planted.values()) >= 5 * len(HONEST)
+    assert set(planted) == set(video_edits(()).kinds) and min(planted.values()) >= 5 * len(HONEST)
     recall = {fault: caught[fault] / planted[fault] for fault in planted}
     # One of two sentences that deny the same, left out, leaves a rationale that is still true.
     assert recall.pop("dropped_step") >= 0.95

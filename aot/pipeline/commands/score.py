@@ -188,7 +188,7 @@ def _predictions(
 ) -> tuple[list[Prediction], Counter[str], list[str]]:
     """Predictions of every member, those without one as missing; what was wrong with the rows; and notes for people."""
     by_id = {question.id: question for question in members}
-    as_places = are_places(one.value for question, one in found if question and question.choices and not one.own)
+    as_places = are_places(one.value for question, one in found if question and question.choices and not one.ours)
     made: dict[tuple[str, str, str], Prediction] = {}
     problems: Counter[str] = Counter()
     unknown = [one.names[0] for question, one in found if question is None]
@@ -196,7 +196,7 @@ def _predictions(
     for question, one in found:
         if question is None or question.id not in by_id:
             continue
-        row = one.own or _prediction(question, one.value, as_places=as_places).model_copy(
+        row = one.ours or _prediction(question, one.value, as_places=as_places).model_copy(
             update={"finish_reason": one.finish_reason}
         )
         key = row.arm, row.mode, question.id

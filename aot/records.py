@@ -368,13 +368,15 @@ class GivenRationale(Record):
 
 
 class Lesson(Record):
-    """One row that a text student learns from: a prompt, and what to say after it.
+    """One row that a student learns from: a prompt, and what to say after it.
 
     The reply is `forced + label + rationale`; the first is given, the other two are the two terms of the loss.
     """
 
     question_id: str
     mode: PromptMode
+    with_frames: bool = Field(default=False, exclude_if=lambda shown: not shown)
+    """Whether the prompt shows the clip of the question, whose frames lie in the frame store; left out where not."""
     forced: str = ""
     """Beginning of the reply that counts as prompt, such as a mode line; nothing of it is learned."""
     label: str = ""

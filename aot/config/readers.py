@@ -109,8 +109,12 @@ SHARED_STEPS = Reader("runs with an arm without max_steps of its own",
                       lambda run, _: any(arm.max_steps is None for arm in run.train.arms))  # fmt: skip
 SHARED_RATE = Reader("runs with an arm without learning_rate of its own",
                      lambda run, _: any(arm.learning_rate is None for arm in run.train.arms))  # fmt: skip
-OWN_CHAINS = Reader("text runs with an arm of chains: self", _any_arm(order="pre", chains="self"))
-ADAPTIVE = Reader("text runs with an arm of order: adaptive", _any_arm(order="adaptive"))
+OWN_CHAINS = Reader("runs with an arm of chains: self", _any_arm(chains="self"))
+ADAPTIVE = Reader("runs with an arm of order: adaptive", _any_arm(order="adaptive"))
+CHAIN_ARM = Reader("arms that learn rationales, with order: both, pre or post",
+                   lambda run, arm: arm.order in ("both", "pre", "post") and arm.needs_chains)  # fmt: skip
+SHARE_ARM = Reader("arms with order: answers_only, pre or post, or both and a rationale_weight above 0",
+                   lambda run, arm: arm.order != "adaptive" and arm.needs_chains)  # fmt: skip
 RATIONALE_ARM = Reader("arms that learn rationales, which order: answers_only does not",
                        lambda run, arm: arm.order != "answers_only")  # fmt: skip
 

@@ -17,7 +17,7 @@ from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.spending import cut_sentences
-from aot.files.run_folder import RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import ArmFiles, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.files.traces import first_traces
 from aot.pipeline.commands.status import odd_line
@@ -25,13 +25,14 @@ from aot.records import ClipAnnotation, Lesson, Prediction, PromptMode, Question
 
 log = logging.getLogger(__name__)
 Mode = PromptMode | Literal["likelihood"]
-MODE_OF_ORDER: dict[Order, PromptMode] = {
-    "answers_only": "direct",
-    "pre": "reason",
-    "post": "explain",
-    "adaptive": "adaptive",
+MODES_OF_ORDER: dict[Order, tuple[Mode, ...]] = {
+    "both": ("direct", "reason", "likelihood"),
+    "answers_only": ("direct",),
+    "pre": ("reason",),
+    "post": ("explain",),
+    "adaptive": ("adaptive",),
 }
-"""How a text arm answers; an arm of a video run answers in several modes."""
+"""How an arm answers: as it was taught to."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Predictor:
 
 def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
     """Publish predictions and metrics; returns how many there are."""
-    asked = list(read_rows(run.questions, Question))
-    questions = [q for q in asked if q.split in config.evaluate.splits]
+    every = list(read_rows(run.questions, Question))
+    questions = [q for q in every if q.split in config.evaluate.splits]
     traces = first_traces(run)
     publish_rows(run.predictions / "teacher-none.jsonl", (teacher_prediction(traces.get(q.id), q) for q in questions))
     annotations = list(read_rows(run.annotations, ClipAnnotation)) if run.annotations.exists() else []
@@ -65,7 +66,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     for done in _predict(run, config, missing, questions):
         progress(len(predictors) - len(missing) + done, len(predictors))
     predictions = list(read_predictions(run))
-    odd = odd_rows(predictions, asked={(p.arm, p.mode): _asked_of(p, questions) for p in predictors})
+    odd = odd_rows(predictions, due={(p.arm, p.mode): _asked_of(p, questions) for p in predictors})
     if odd:
         log.warning("%s", odd_line(odd, run))
     metrics = compute_metrics(
@@ -76,7 +77,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
         bootstrap_samples=config.evaluate.bootstrap_samples,
         seed=config.seed,
         annotations=annotations,
-        training=[question for question in asked if question.split == "train"],
+        training=[question for question in every if question.split == "train"],
         learned=learned_ids(run, config),
     )
     for sentence in cut_sentences(metrics):
@@ -92,19 +93,17 @@ def _asked_of(predictor: Predictor, questions: Iterable[Question]) -> set[str]:
 def plan_predictors(run: RunFolder, config: RunConfig) -> list[Predictor]:
     """Who answers how.
 
-    Video: every student in every mode, and the first arm that learns rationales also without frames. Text: the base
-    directly and reasoning first, every arm in the mode of its order.
+    The base directly and reasoning first, every arm in the modes of its order. In a video run the base also by
+    likelihood, and the first arm that learns rationales also without frames.
     """
     arms = config.train.arms
+    taught = [Predictor(arm.name, run.arm(arm.name), mode) for arm in arms for mode in MODES_OF_ORDER[arm.order]]
     if config.door == "text":
-        base = [Predictor("base", None, "direct"), Predictor("base", None, "reason")]
-        return base + [Predictor(arm.name, run.arm(arm.name), MODE_OF_ORDER[arm.order]) for arm in arms]
-    modes: tuple[Mode, ...] = ("direct", "reason", "likelihood")
-    plan = [Predictor("base", None, mode) for mode in modes]
-    plan += [Predictor(arm.name, run.arm(arm.name), mode) for arm in arms for mode in modes]
+        return [Predictor("base", None, "direct"), Predictor("base", None, "reason"), *taught]
+    base = [Predictor("base", None, mode) for mode in MODES_OF_ORDER["both"]]
     blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
-    plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), "direct", with_frames=False))
-    return plan
+    mode = MODES_OF_ORDER[blind.order][0]
+    return [*base, *taught, Predictor(blind.name + NO_FRAMES, run.arm(blind.name), mode, with_frames=False)]
 
 
 def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
@@ -125,10 +124,7 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
 
 def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
     """Arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
-    # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.rows.lessons import LESSONS
-
-    paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
+    paths = {arm.name: run.arm(arm.name) / ArmFiles.LESSONS for arm in config.train.arms}
     return {
         name: {lesson.question_id for lesson in read_rows(path, Lesson)}
         for name, path in paths.items()

@@ -19,7 +19,7 @@ from aot.teacher.tools import make_tools
 from aot.teacher.tools.clipview import clip_view
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import DecodedFrames
-from video_data.decode.sandbox import sample_safely
+from video_data.decode.sandbox import shared_pool
 
 _RULES: tuple[tuple[str, str], ...] = (
     (r"\b(how often|how many times|how many|count)\b", "count"),
@@ -100,7 +100,7 @@ def ask(
     parts = plain_parts(
         teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=ResultCache()
     )
-    sampled = sample_safely(
+    sampled = shared_pool().sample_clip(
         clip,
         fps=frames_config.fps,
         max_frames=frames_config.max_stored_frames,

@@ -120,7 +120,7 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
 
 
 def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
-    from aot.arms.budget import planned_steps
+    from aot.arms.jobs import planned_students
     from text_cot.prepare import usable_source
 
     small, times = _drawn_small(config)
@@ -132,7 +132,7 @@ def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
         lines.append(refused_words(source.refusals, most=3))
     lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     lines += look_at_student(config, run, *[row for row in source.questions if row.split == "train"][:1])
-    rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
+    rows = sum(sum(planned_students(arm, config)) for arm in config.train.arms) * config.train.questions_per_step
     replies = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
     seconds = rows * TRAIN_S_PER_LESSON + replies * WRITE_S_PER_REPLY
     reply_kb = REPLY_KB + KB_PER_TOKEN * config.student.max_rationale_tokens
@@ -143,7 +143,7 @@ def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
 
 def students_mb(config: RunConfig) -> float | None:
     """What trained students and their checkpoints take at most; None where the weights of the base are not here."""
-    from aot.arms.budget import planned_students
+    from aot.arms.jobs import planned_students
 
     shapes = _weight_shapes(config.student.base)
     if shapes is None:

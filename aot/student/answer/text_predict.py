@@ -17,6 +17,7 @@ from aot.student.answer.batches import PromptItem, batches, model_inputs, prompt
 from aot.student.answer.generation import Draw, LineMarks, line_marks, write_replies
 from aot.student.answer.likelihood import score_continuations
 from aot.student.model.loading import Student
+from aot.student.rows.frames import FramePixels
 from aot.student.rows.rendering import MODE_LINES, Mode
 from aot.student.rows.replies import answer_of, plain_reply, thought_ids
 
@@ -47,6 +48,7 @@ def sample(
     student: Student,
     questions: Sequence[Question],
     *,
+    pixels: FramePixels | None = None,
     mode: Mode,
     samples: int,
     temperature: float,
@@ -61,6 +63,7 @@ def sample(
     Args:
         student: who answers.
         questions: what is asked.
+        pixels: None; nobody draws replies about frames yet.
         mode: how it is asked; in mode `adaptive` the first line is drawn as well.
         samples: replies to each question.
         temperature: over 0; 1 draws from the student's own probabilities.
@@ -68,6 +71,8 @@ def sample(
         batch_size: replies written at once, about.
         arm: name under which the predictions go.
     """
+    if pixels is not None:
+        raise ValueError("replies about frames are not drawn; call it without pixels")
     asker = _Asker(student, arm, mode, _marks(student, mode))
     items = prompt_items(student, questions, store=None, mode=mode, with_frames=False)
     numbers = count()

@@ -67,9 +67,9 @@ def _grade(gold: str, reply: str, digits: int | None) -> Grade:
 
 def foreign_gold(gold: str) -> str:
     """The answer that a gold states, of a whole solution too; else all of it without its dollar signs."""
-    found = find_answer(gold)
-    if found.slot not in ("direct", "none", "closing") and found.answer:
-        return found.answer
+    stated = find_answer(gold)
+    if stated.slot not in ("direct", "none", "closing") and stated.answer:
+        return stated.answer
     return _SPANS.sub(lambda span: next(group for group in span.groups() if group is not None), gold).strip()
 
 
@@ -88,14 +88,14 @@ def last_value(text: str) -> str | None:
 
 def _graded(answer: str | None, question: Question, wanted: int | None) -> Grade:
     pointed = answer and re.fullmatch(r"[-+]?[0-9]*\.[0-9]+", question.answer)
-    found = grade(_with_point(answer) if answer and pointed else answer, question)
-    if found.verdict == "right" or answer is None:
-        return found
+    graded = grade(_with_point(answer) if answer and pointed else answer, question)
+    if graded.verdict == "right" or answer is None:
+        return graded
     digits = max((len(part) for part in re.findall(r"\.([0-9]+)", f"{answer} {question.answer}")), default=0)
     enough = digits >= MIN_DIGITS if wanted is None else digits > 0
     if enough and equal_when_rounded(answer, question.answer, digits=wanted or min(digits, MAX_DIGITS)):
         return Grade("right", "rounded")
-    return found
+    return graded
 
 
 def _with_point(text: str) -> str:

@@ -13,10 +13,9 @@ import pytest
 from fault_server import FaultServer, echo, user_text
 
 from aot.chat import pool
-from aot.chat.client import ChatModel
+from aot.chat.client import ChatModel, map_threads
 from aot.chat.factory import open_chat
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Sampling, message
-from aot.chat.pool import map_threads
 from aot.chat.server.keys import read_key
 from aot.chat.server.openai import OpenAIChat
 from aot.chat.server.retries import BREAK_AFTER

@@ -418,6 +418,10 @@ class Prediction(Record):
     """In mode `adaptive`: its probability of each of THOUGHT_MODES, in that order."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    token_ids: tuple[int, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Of the reply, its end token included; empty where they were not kept."""
+    token_logprobs: tuple[float, ...] = Field(default=(), exclude_if=lambda values: not values)
+    """Of the last of these tokens, those that the model picked: a first line that it was given has none."""
     latency_s: float = 0.0
     error: str = ""
     finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)

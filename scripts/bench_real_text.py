@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from aot.config import RunConfig, StudentConfig, parse_config
 from aot.files.run_folder import LESSONS, RunFolder, publish_rows
-from aot.student.answer.generation import write_replies
+from aot.student.answer.decoding import Prompt, write_replies
 from aot.student.model.loading import load_student
 from aot.student.rows.examples import Example
 from aot.student.train.arm import make_trainer
@@ -169,7 +169,7 @@ def _generation(base: Path, rounds: int, *, tokens: int) -> tuple[list[float], l
     bare: list[float] = []
     for _round in range(rounds + 1):
         started_s = time.process_time()
-        replies = write_replies(student, prompts, max_tokens=tokens)
+        replies = write_replies(student, [Prompt(row) for row in prompts], max_tokens=tokens)
         count = sum(len(reply) for reply in replies)
         ours.append(count / (time.process_time() - started_s))
         started_s = time.process_time()

@@ -47,7 +47,7 @@ BY_OTHER_MEANS = {
 }
 BACKENDS = {
     "openai": ("aot.chat.server.openai", "aot.chat.server.keys"),
-    "local": ("aot.chat.local",),
+    "local": ("aot.student.answer.engine",),
     "scripted": ("aot.chat.scripted",),
 }
 """Modules that serve one kind of chat model."""

@@ -13,7 +13,7 @@ from aot.files.run_folder import RunFolder, read_rows
 from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import draw
-from aot.student.rows.rendering import MODE_LINES
+from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import resolve_granularity
 
 Samples = dict[ThoughtMode, Trace]

@@ -24,7 +24,7 @@ from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Prediction, Question, Record, Trace, Usage
-from aot.student.answer.text_predict import sample
+from aot.student.answer.predict import sample
 from aot.student.rows.replies import plain_reply
 from text_cot.teacher.procedural import chain_trace
 

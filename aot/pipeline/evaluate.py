@@ -5,7 +5,7 @@ who predicts; nothing of video is imported for text.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -25,14 +25,14 @@ from aot.records import ClipAnnotation, Lesson, Prediction, PromptMode, Question
 
 log = logging.getLogger(__name__)
 Mode = PromptMode | Literal["likelihood"]
-MODES_OF_ORDER: dict[Order, tuple[Mode, ...]] = {
-    "both": ("direct", "reason", "likelihood"),
+MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
+    "both": ("direct", "reason"),
     "answers_only": ("direct",),
     "pre": ("reason",),
     "post": ("explain",),
     "adaptive": ("adaptive",),
 }
-"""How an arm answers: as it was taught to."""
+"""How an arm answers: as it learned to. The base answers as if it had learned `both`."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     if annotations:
         baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
         publish_rows(run.predictions / "baselines-none.jsonl", baselines)
-    predictors = plan_predictors(run, config)
+    predictors = plan_predictors(run, config, questions)
     missing = [p for p in predictors if not (run.predictions / p.file_name).exists()]
     progress(len(predictors) - len(missing), len(predictors))
     for done in _predict(run, config, missing, questions):
@@ -90,20 +90,21 @@ def _asked_of(predictor: Predictor, questions: Iterable[Question]) -> set[str]:
     return {question.id for question in questions if predictor.mode != "likelihood" or question.choices}
 
 
-def plan_predictors(run: RunFolder, config: RunConfig) -> list[Predictor]:
-    """Who answers how.
+def plan_predictors(run: RunFolder, config: RunConfig, questions: Sequence[Question]) -> list[Predictor]:
+    """Who answers how: the base and every arm, and where questions have choices, how likely each of them finds those.
 
-    The base directly and reasoning first, every arm in the modes of its order. In a video run the base also by
-    likelihood, and the first arm that learns rationales also without frames.
+    Where questions show frames, the first arm that learns rationales also answers without seeing them.
     """
-    arms = config.train.arms
-    taught = [Predictor(arm.name, run.arm(arm.name), mode) for arm in arms for mode in MODES_OF_ORDER[arm.order]]
-    if config.door == "text":
-        return [Predictor("base", None, "direct"), Predictor("base", None, "reason"), *taught]
-    base = [Predictor("base", None, mode) for mode in MODES_OF_ORDER["both"]]
-    blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
-    mode = MODES_OF_ORDER[blind.order][0]
-    return [*base, *taught, Predictor(blind.name + NO_FRAMES, run.arm(blind.name), mode, with_frames=False)]
+    closed: tuple[Mode, ...] = ("likelihood",) if any(q.choices for q in questions) else ()
+    students: list[tuple[str, Path | None, tuple[Mode, ...]]] = [("base", None, MODES_OF_ORDER["both"])]
+    students += [(arm.name, run.arm(arm.name), MODES_OF_ORDER[arm.order]) for arm in config.train.arms]
+    plan = [Predictor(name, adapter, mode) for name, adapter, modes in students for mode in (*modes, *closed)]
+    if any(q.media for q in questions):
+        arms = config.train.arms
+        blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
+        mode = MODES_OF_ORDER[blind.order][0]
+        plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), mode, with_frames=False))
+    return plan
 
 
 def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
@@ -148,7 +149,7 @@ def _predict(
     from aot.student.rows.frames import FramePixels, FrameSource
 
     store: FrameSource | None = None
-    if config.door == "video":
+    if any(question.media for question in questions):
         from video_data.store.shards import FrameStore
 
         store = FrameStore(run.frames)

@@ -239,19 +239,20 @@ def ask(
 
 
 def assert_prompts_of_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`generate` is given the prompt ids of training, in both modes."""
+    """The model reads the prompt ids of training, in both modes."""
     student, run, config = trained
     lessons = arm_lessons(read_material(run, config), config.train.arms[1], config)
     examples = load_examples(run, lessons, student=student, store=FrameStore(run.frames)).examples
     given: list[list[int]] = []
-    generate = student.model.generate
+    forward = student.model.forward
 
-    def spy(**inputs: Any) -> torch.Tensor:
-        ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
-        given.extend(row[keep].tolist() for row, keep in zip(ids, mask, strict=True))
-        return generate(**inputs)
+    def spy(*, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: Any) -> Any:
+        if input_ids.shape == attention_mask.shape:  # later tokens are read with the mask of all before
+            given.extend(row[keep].tolist() for row, keep in zip(input_ids, attention_mask.bool(), strict=True))
+        return forward(input_ids=input_ids, attention_mask=attention_mask, **inputs)
 
-    monkeypatch.setattr(student.model, "generate", spy)
+    _ = student.habits  # tried with prompts of its own
+    monkeypatch.setattr(student.model, "forward", spy)
     for mode, place in (("direct", 0), ("reason", 1)):
         given.clear()
         ask(trained, mode, batch_size=1)

@@ -10,7 +10,7 @@ from aot.errors import SourceError
 from aot.records import Lesson, MediaRef, Question
 from aot.student.rows.examples import ExampleSet, Schedule, make_examples
 from aot.student.rows.frames import FramePixels, choose_frames, choose_indices
-from aot.student.rows.rendering import Renderer
+from aot.student.rows.tokens import Renderer
 from video_data.store.shards import FrameStore
 
 

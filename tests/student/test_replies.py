@@ -11,8 +11,9 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 from aot.errors import CheckpointError, SourceError
 from aot.records import Lesson
 from aot.student.rows.examples import make_examples
-from aot.student.rows.rendering import TEXT_MODES, Renderer
+from aot.student.rows.prompts import TEXT_MODES
 from aot.student.rows.replies import answer_of, check_round_trip, encode_lesson, plain_reply, thought_ids
+from aot.student.rows.tokens import Renderer
 
 TEMPLATES = {"none": TEMPLATE, "opened": THINKING_TEMPLATE, "written": WRITTEN_TEMPLATE}
 QUESTION = sums()[3]

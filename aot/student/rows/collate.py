@@ -24,7 +24,7 @@ from aot.student.rows.packing import (
     sharing_row,
     visible,
 )
-from aot.student.rows.rendering import EncodedRow, Renderer
+from aot.student.rows.tokens import Renderer
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,6 @@ def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, render
     if renderer.needs_token_types:
         text["mm_token_type_ids"] = (input_ids == renderer.image_token_id).long()
     return text
-
-
-def pad_prompts(rows: Sequence[EncodedRow], *, pad_id: int) -> Tensors:
-    """`input_ids` and `attention_mask` of prompts, each [rows, time], padded on the left for generation."""
-    width = max(len(row.prompt_ids) for row in rows)
-    ids = [(pad_id,) * (width - len(row.prompt_ids)) + row.prompt_ids for row in rows]
-    mask = [(0,) * (width - len(row.prompt_ids)) + (1,) * len(row.prompt_ids) for row in rows]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
 def _padded(rows: Sequence[tuple[int, ...]] | Sequence[tuple[bool, ...]], fill: int | bool) -> torch.Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aot.student.rows.rendering import EncodedRow
+from aot.student.rows.tokens import EncodedRow
 
 IGNORED = -100
 """Label of a position that is not supervised."""

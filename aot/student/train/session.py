@@ -27,7 +27,7 @@ from aot.student.model.lora import AdaptedModel, add_lora, unfreeze
 from aot.student.rows.examples import Example, ExampleSet, Schedule, make_examples
 from aot.student.rows.frames import FrameSource
 from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE
-from aot.student.rows.rendering import MODES, TEXT_MODES
+from aot.student.rows.prompts import MODES, TEXT_MODES
 from aot.student.rows.replies import check_round_trip
 from aot.student.train.arguments import BatchPlan, plan_batch, train_settings, training_arguments
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from aot.chat.scripted import ScriptedChat
+from aot.config import parse_config
 from aot.errors import AotError
 from aot.files.jsonl import parse_json
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals
-from aot.files.traces import read_traces, solved_ids
+from aot.files.traces import read_traces, solved_samples
 from aot.pipeline.commands.clips import read_annotations
 from aot.pipeline.commands.status import status_lines
 from aot.records import Trace
@@ -21,6 +22,7 @@ from aot.student.model.contract import read_contract
 from aot.student.train.checkpoints import read_manifest
 from aot.teacher.tools.pixels.appearance import load_appearance
 
+CONFIG = parse_config({"data": {"dataset": "toy_kitchen"}}, source="test")
 DEEP = "[" * 200_000
 HOSTILE = {
     "deep list": DEEP,
@@ -60,10 +62,12 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 READERS: dict[str, Callable[[Path, str], object]] = {
-    "metrics.json": lambda folder, text: load_run(RunFolder(write(folder, "metrics.json", text).parent)),
-    "funnel.json": lambda folder, text: load_run(RunFolder(write(folder, "funnel.json", text).parent)),
-    "teacher.json": lambda folder, text: load_run(RunFolder(write(folder, "teacher.json", text).parent)),
-    "curve": lambda folder, text: load_run(RunFolder(write(folder, "student/a/metrics.jsonl", text).parents[2])),
+    "metrics.json": lambda folder, text: load_run(RunFolder(write(folder, "metrics.json", text).parent), CONFIG),
+    "funnel.json": lambda folder, text: load_run(RunFolder(write(folder, "funnel.json", text).parent), CONFIG),
+    "teacher.json": lambda folder, text: load_run(RunFolder(write(folder, "teacher.json", text).parent), CONFIG),
+    "curve": lambda folder, text: load_run(
+        RunFolder(write(folder, "student/a/metrics.jsonl", text).parents[2]), CONFIG
+    ),
     "DONE": lambda folder, text: is_done(write(folder, "DONE", text).parent, config_digest="x"),
     "manifest": lambda folder, text: read_manifest(write(folder, "manifest.json", text).parent),
     "contract": lambda folder, text: read_contract(write(folder, "manifest.json", text).parent),
@@ -71,7 +75,7 @@ READERS: dict[str, Callable[[Path, str], object]] = {
     "appearance": lambda folder, text: load_appearance(write(folder, "card.json", text)),
     "annotations": lambda folder, text: list(read_annotations(write(folder, "rows.jsonl", text))),
     "rows": lambda folder, text: list(read_rows(write(folder, "rows.jsonl", text), Trace)),
-    "trace parts": lambda folder, text: solved_ids(RunFolder(write(folder, "traces/part-0.jsonl", text).parents[1])),
+    "traces": lambda folder, text: solved_samples(RunFolder(write(folder, "traces/part-0.jsonl", text).parents[1])),
 }
 
 

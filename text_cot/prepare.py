@@ -91,11 +91,11 @@ def usable_source(config: RunConfig) -> TextSource:
         why = refused_words(source.refusals) or "no row was found"
         raise SourceError(f"no usable question is left in split train ({why}); look at the files of the data set")
     check_packages(source.questions)
-    told = refused_words(source.refusals)
+    refused = refused_words(source.refusals)
     for split in config.evaluate.splits:
         if not splits[split]:
             raise ConfigError(
                 f"evaluate.splits: no question is in split {split!r}; the questions have: {', '.join(sorted(splits))}"
-                + (f"; {told}" if told else "")
+                + (f"; {refused}" if refused else "")
             )
     return source

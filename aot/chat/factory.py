@@ -6,11 +6,10 @@ from pathlib import Path
 from aot.chat.cache import CachedChat, ReplyCache
 from aot.chat.client import ChatModel
 from aot.chat.messages import Sampling
-from aot.chat.record import RecordingChat
-from aot.chat.scripted import ScriptedChat
+from aot.chat.scripted import RecordingChat, ScriptedChat
 from aot.chat.server.keys import read_key
 from aot.chat.spend import Ledger
-from aot.config import ChatConfig
+from aot.config import ChatConfig, RunConfig
 from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder
 
@@ -53,6 +52,14 @@ def check_chat(section: ChatConfig) -> None:
     """
     if section.backend != "local":  # which would be loaded twice
         open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
+
+
+def teacher_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
+    teacher = config.teacher
+    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
+    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
+    return thinks, None if looks == thinks else looks
 
 
 def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:

@@ -1,6 +1,6 @@
 """Many things done at once by threads, without a queue that grows."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import TypeVar
@@ -19,7 +19,7 @@ def map_threads(
     *,
     threads: int,
     give_up: Callable[[], None] = lambda: None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results of `function` over `items` as they come, in no order.
 
     An item is taken only when a thread is free for it, so that memory does not grow with their number. The first error

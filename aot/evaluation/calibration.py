@@ -6,13 +6,14 @@ bootstrap draws even more so; the interval reflects them at the value (the basic
 section 5.2) and begins at 0 unless a perfectly calibrated student would hardly ever show so large an error.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from aot.evaluation.intervals import Bootstrap, Interval, cluster_ids, interval_of, proportion
-from aot.records import Prediction, Question
+from aot.evaluation.groups import Cell
+from aot.evaluation.intervals import Bootstrap, cluster_ids, interval_of, proportion
+from aot.records import THOUGHT_MODES, Interval, MetricRow, Prediction, Question
 
 NUM_BINS = 10
 
@@ -73,8 +74,9 @@ def expected_calibration_error(scored: Confidences, bootstrap: Bootstrap) -> Int
     sums = bootstrap.sums_BK(np.concatenate([gap, np.ones((len(gap), 1))], axis=1), scored.clusters)
     draws = np.abs(sums[:, :NUM_BINS]).sum(axis=1) / sums[:, NUM_BINS]
     plain = interval_of(value, draws, cluster_ids=scored.clusters, bounds=(0.0, 1.0))
+    # Reflected, because resamples overstate the error twice: once in the sample, once more in each draw from it.
     low = max(0.0, 2 * value - plain.high) if value > _chance_error(scored, bootstrap) else 0.0
-    return replace(plain, low=low, high=min(1.0, max(value, 2 * value - plain.low)))
+    return plain.model_copy(update={"low": low, "high": min(1.0, max(value, 2 * value - plain.low))})
 
 
 def _chance_error(scored: Confidences, bootstrap: Bootstrap) -> float:
@@ -99,3 +101,42 @@ def reliability_bins(questions: Sequence[Question], predictions: Sequence[Predic
             mean = float(scored.confidence[inside].mean())
             bins.append(ReliabilityBin(index / NUM_BINS, (index + 1) / NUM_BINS, int(inside.sum()), mean, accuracy))
     return bins
+
+
+def thought_rows(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
+    """How the replies of an adaptive student chose their way.
+
+    Its probability of a way is read as the probability that this way is enough and no shorter one is. So what it states
+    about its choice is the sum over that way and all shorter ones: the probability that the choice is enough.
+
+    `share_<way>` over all questions, `accuracy_when_<way>` over those answered so, `choice_probability` (mean
+    probability of the chosen way itself), and `choice_ece`: the calibration error of "the chosen way is enough" against
+    right answers, over replies that chose a shorter way than the longest, because of that one the claim is always 1.
+    """
+    thoughts = np.array([g.prediction.thought for g in cell.graded])
+    for way in THOUGHT_MODES:
+        yield cell.row(f"share_{way}", proportion(thoughts == way, cell.clusters))
+    for way in THOUGHT_MODES:
+        if (thoughts == way).any():
+            inside = cell.subset(thoughts == way)
+            yield cell.row(f"accuracy_when_{way}", proportion(inside.correct, inside.clusters))
+    sure = cell.subset(np.array([bool(g.prediction.thought and g.prediction.thought_probs) for g in cell.graded]))
+    if sure.graded:
+        stated = np.array([g.prediction.thought_probs[_place(g.prediction.thought)] for g in sure.graded])
+        yield cell.row("choice_probability", bootstrap.mean(stated, sure.clusters, bounds=(0.0, 1.0)))
+        yield from _choice_calibration(sure, bootstrap)
+
+
+def _choice_calibration(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
+    shorter = [g.prediction.thought != THOUGHT_MODES[-1] for g in cell.graded]
+    early = cell.subset(np.array(shorter))
+    if not early.graded:
+        return
+    enough = [sum(g.prediction.thought_probs[: _place(g.prediction.thought) + 1]) for g in early.graded]
+    stated = Confidences(confidence=np.clip(np.array(enough), 0.0, 1.0), correct=early.correct, clusters=early.clusters)
+    note = f"over {len(enough)} of {len(shorter)} replies that chose a shorter way; 10 equal-width bins"
+    yield early.row("choice_ece", expected_calibration_error(stated, bootstrap), note)
+
+
+def _place(thought: str) -> int:
+    return [str(way) for way in THOUGHT_MODES].index(thought)

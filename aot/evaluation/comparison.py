@@ -5,23 +5,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from aot.evaluation.groups import ALL, Cell, Graded, answer_rows, kind_groups
-from aot.evaluation.intervals import Bootstrap, Interval, proportion
+from aot.evaluation.groups import ALL, Cell, Graded, answer_rows, question_groups
+from aot.evaluation.intervals import Bootstrap, proportion
 from aot.evaluation.paired import compare
-from aot.evaluation.spending import tokens_mean, tokens_per_correct
-from aot.records import MetricRow, Question, Record
+from aot.evaluation.spending import token_rows
+from aot.records import Interval, Question, Record
 
 EVERY_SPLIT = "all splits"
 EXAMPLES = 5
-
-
-class Estimate(Record):
-    """A number with its 95% interval, over `n` questions."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 class GroupResult(Record):
@@ -30,10 +21,10 @@ class GroupResult(Record):
     split: str
     kind: str
     n: int
-    before: Estimate
+    before: Interval
     """Accuracy."""
-    after: Estimate
-    difference: Estimate
+    after: Interval
+    difference: Interval
     """After minus before, paired."""
     wrong_to_right: int
     right_to_wrong: int
@@ -57,9 +48,9 @@ class Flip(Record):
 class TokenCost(Record):
     """Generated tokens of one side; None where nobody counted them."""
 
-    per_question: Estimate | None
-    per_correct: Estimate | None
-    truncated_rate: Estimate | None = None
+    per_question: Interval | None
+    per_correct: Interval | None
+    truncated_rate: Interval | None = None
     """Share of the replies that a cap cut off."""
 
 
@@ -103,7 +94,7 @@ def _group_results(before: Cell, after: Cell, bootstrap: Bootstrap) -> Iterator[
     one, two = ({g.prediction.question_id: g for g in cell.graded} for cell in (before, after))
     for split in sorted({question.split for question in before.questions}):
         inside = [question for question in before.questions if question.split == split]
-        for kind, members in kind_groups(inside):
+        for kind, members in question_groups(inside):
             first, second = (_cell(split, kind, members, [side[q.id] for q in members]) for side in (one, two))
             yield _result(first, second, bootstrap)
 
@@ -114,9 +105,9 @@ def _result(before: Cell, after: Cell, bootstrap: Bootstrap) -> GroupResult:
         split=before.split,
         kind=before.kind,
         n=len(before.questions),
-        before=_estimate(proportion(before.correct, before.clusters)),
-        after=_estimate(proportion(after.correct, after.clusters)),
-        difference=_estimate(paired.difference),
+        before=proportion(before.correct, before.clusters),
+        after=proportion(after.correct, after.clusters),
+        difference=paired.difference,
         wrong_to_right=paired.wins,
         right_to_wrong=paired.losses,
         p_mcnemar=paired.p_mcnemar,
@@ -129,14 +120,10 @@ def _cell(split: str, kind: str, questions: Sequence[Question], graded: Sequence
 
 
 def _token_cost(cell: Cell, bootstrap: Bootstrap) -> TokenCost:
-    costs = (*tokens_mean(cell, bootstrap), *tokens_per_correct(cell, bootstrap), *answer_rows(cell))
-    found = {row.metric: _estimate(row) for row in costs}
+    costs = (*token_rows(cell, bootstrap), *answer_rows(cell))
+    by_metric = {row.metric: row.interval for row in costs}
     return TokenCost(
-        per_question=found.get("tokens_mean"),
-        per_correct=found.get("tokens_per_correct"),
-        truncated_rate=found.get("truncated_rate"),
+        per_question=by_metric.get("tokens_mean"),
+        per_correct=by_metric.get("tokens_per_correct"),
+        truncated_rate=by_metric.get("truncated_rate"),
     )
-
-
-def _estimate(found: Interval | MetricRow) -> Estimate:
-    return Estimate(value=found.value, low=found.low, high=found.high, n=found.n)

@@ -4,19 +4,32 @@ The denominator of a cell is every question of its group, if the arm predicted a
 prediction counts as failed and wrong. Nothing here knows which groups, comparisons or metrics a run wants.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from aot.evaluation.intervals import Interval, cluster_ids, proportion
+from aot.evaluation.baselines import NEXT_KINDS
+from aot.evaluation.intervals import cluster_ids, proportion
 from aot.evaluation.scoring import score
-from aot.records import MetricRow, Prediction, Question, Score
+from aot.records import Interval, MetricRow, Prediction, Question, Score
 
 MODES = ("direct", "reason", "explain", "adaptive", "likelihood", "none")
-ALL = "all"
+ALL, NEXT = "all", "next"
+BENCHMARK_GROUPS: dict[str, dict[str, frozenset[str]]] = {
+    "nextqa": {
+        "C": frozenset({"CW", "CH"}),
+        "T": frozenset({"TN", "TP", "TC"}),
+        "TN+TP": frozenset({"TN", "TP"}),
+        "D": frozenset({"DC", "DL", "DO"}),
+    }
+}
+"""Kinds that a benchmark's own tables put together: NExT-QA's causal, temporal and descriptive questions, where what
+came before (TP) counts with what comes next (TN)."""
+_KIND_ORDER = (ALL, NEXT, *NEXT_KINDS, "before", "after", "count", "when", "present")
 MIDDLE_STEPS = (3, 4)
 MIDDLE = "steps=3-4"
 """Problems that no student of one-step facts can answer at once, and that are still in distribution."""
@@ -104,12 +117,12 @@ def odd_rows(predictions: Iterable[Prediction], *, asked: Mapping[tuple[str, str
         predictions: what there is, of students and others.
         asked: for arm and mode of each student the ids of the questions it had to answer; others may leave some out.
     """
-    known = set[str]().union(*asked.values())
+    expected = set[str]().union(*asked.values())
     rows = Counter((row.arm, row.mode, row.question_id) for row in predictions)
     counts = {
         "missing": sum((*who, question_id) not in rows for who, ids in asked.items() for question_id in ids),
-        "doubled": sum(count - 1 for (_, _, question_id), count in rows.items() if question_id in known),
-        "unknown": sum(count for (_, _, question_id), count in rows.items() if question_id not in known),
+        "doubled": sum(count - 1 for (_, _, question_id), count in rows.items() if question_id in expected),
+        "unknown": sum(count for (_, _, question_id), count in rows.items() if question_id not in expected),
     }
     return {reason: count for reason, count in counts.items() if count}
 
@@ -119,12 +132,11 @@ def make_cells(
     graded: Mapping[tuple[str, str], Mapping[str, Graded]],
     *,
     order: Sequence[str],
-    groups: Callable[[Sequence[Question]], list[Group]],
 ) -> Iterator[Cell]:
-    """Every cell that somebody answered: arms in the given order, then modes, splits, and `groups` of each split."""
+    """Every cell that somebody answered: arms in the given order, then modes, splits, and the groups of each split."""
     rank = {name: index for index, name in enumerate(order)}
     splits = sorted({question.split for question in questions})
-    grouped = {split: groups([q for q in questions if q.split == split]) for split in splits}
+    grouped = {split: question_groups([q for q in questions if q.split == split]) for split in splits}
     for arm, mode in sorted(graded, key=lambda key: (rank.get(key[0], len(rank)), key[0], MODES.index(key[1]))):
         rows = graded[arm, mode]
         for split in splits:
@@ -134,24 +146,30 @@ def make_cells(
                     yield Cell(arm, mode, split, kind, members, tuple(_get(rows, q, arm, mode) for q in members))
 
 
-def kind_groups(questions: Sequence[Question]) -> list[Group]:
-    """All questions, each kind, and what their states tell: `category=<name>`, `steps=<n>` and `steps=3-4`."""
-    groups: dict[str, list[Question]] = {ALL: list(questions)}
-    for question in sorted(questions, key=lambda question: question.kind):
-        groups.setdefault(question.kind, []).append(question)
-    told: dict[str, list[Question]] = {}
+def question_groups(questions: Sequence[Question]) -> list[Group]:
+    """All questions, next-step kinds together, each kind, the groups of a benchmark's own tables, and those of tags."""
+    kinds = {question.kind for question in questions}
+    by_kind = {ALL: kinds, **{kind: {kind} for kind in kinds}}
+    if kinds & set(NEXT_KINDS):
+        by_kind[NEXT] = kinds & set(NEXT_KINDS)
+    for dataset in {question.dataset for question in questions} & set(BENCHMARK_GROUPS):
+        by_kind |= {name: kinds & members for name, members in BENCHMARK_GROUPS[dataset].items() if kinds & members}
+    places = {kind: place for place, kind in enumerate(_KIND_ORDER)}
+    names = sorted(by_kind, key=lambda name: (places.get(name, len(places)), name))
+    groups = {name: tuple(q for q in questions if q.kind in by_kind[name]) for name in names}
+    return [*groups.items(), *_tag_groups(questions, taken=groups)]
+
+
+def _tag_groups(questions: Sequence[Question], *, taken: Collection[str]) -> list[Group]:
+    """`<tag>=<value>` for each tag, names before numbers, and `steps=3-4`."""
+    groups: dict[tuple[bool, str, float, str], list[Question]] = {}
     for question in questions:
-        category, steps = question.state.get("category"), question.state.get("steps")
-        if isinstance(category, str):
-            told.setdefault(f"category={category}", []).append(question)
-        if isinstance(steps, int):
-            told.setdefault(f"steps={steps}", []).append(question)
-            if steps in MIDDLE_STEPS:
-                told.setdefault(MIDDLE, []).append(question)
-    is_steps = {name: name.startswith("steps=") for name in told}
-    in_order = sorted(told, key=lambda name: (is_steps[name], len(name) if is_steps[name] else 0, name))
-    groups |= {name: told[name] for name in in_order if name not in groups}
-    return [(name, tuple(members)) for name, members in groups.items()]
+        for tag, value in question.tags.items():
+            number = float(value) if isinstance(value, int) else -1.0
+            groups.setdefault((number >= 0, tag, number, f"{tag}={value}"), []).append(question)
+            if tag == "steps" and value in MIDDLE_STEPS:
+                groups.setdefault((True, tag, math.inf, MIDDLE), []).append(question)
+    return [(key[-1], tuple(groups[key])) for key in sorted(groups) if key[-1] not in taken]
 
 
 def answer_rows(cell: Cell) -> Iterator[MetricRow]:

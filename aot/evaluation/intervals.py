@@ -11,23 +11,15 @@ Legend: n items, G clusters, B bootstrap samples, K columns.
 import functools
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import PlainSerializer
 
+from aot.records import Interval
 from aot.wilson import Z95, wilson
 
 _T95_SMALL = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469, 7: 2.3646, 8: 2.3060, 9: 2.2622}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    num_clusters: int
 
 
 def student_t95(degrees: int) -> float:
@@ -58,7 +50,9 @@ def design_effect(hits: np.ndarray, cluster_ids: np.ndarray) -> float:
     if num_clusters < 2:
         return float(n)
     residual_G = np.bincount(cluster_ids, weights=hits - p, minlength=num_clusters)
+    # Residuals are summed within a cluster before they are squared: answers that err together do not average out.
     clustered = num_clusters / (num_clusters - 1) * float(np.sum(residual_G**2)) / n**2
+    # Below 1 the clusters look more alike than chance would have them: noise, and no licence for a narrower interval.
     return min(float(n), max(1.0, clustered / (p * (1 - p) / n)))
 
 
@@ -72,11 +66,13 @@ def proportion(hits: np.ndarray, cluster_ids: np.ndarray) -> Interval:
     if len(hits) == 0:
         raise ValueError("a proportion needs at least one item, got none")
     num_clusters = _count(cluster_ids)
+    # The clustered variance is itself estimated, from few clusters badly; shrinking n by (z/t)^2 widens Wilson's
+    # interval as Student's t widens a normal one (Korn and Graubard 1998).
     few_clusters = (Z95 / student_t95(num_clusters - 1)) ** 2
     effective_n = len(hits) / design_effect(hits, cluster_ids) * few_clusters
     p = float(np.mean(hits))
     low, high = wilson(hits=p * effective_n, n=effective_n)
-    return Interval(p, min(low, p), max(high, p), len(hits), num_clusters)
+    return _around(p, low, high, len(hits), num_clusters)
 
 
 def weighted_proportion(hits: np.ndarray, weights: np.ndarray, cluster_ids: np.ndarray) -> Interval:
@@ -96,7 +92,7 @@ def weighted_proportion(hits: np.ndarray, weights: np.ndarray, cluster_ids: np.n
         effective_n = min(items, float(num_clusters))
     effective_n *= (Z95 / student_t95(num_clusters - 1)) ** 2
     low, high = wilson(hits=p * effective_n, n=effective_n)
-    return Interval(p, min(low, p), max(high, p), len(hits), num_clusters)
+    return _around(p, low, high, len(hits), num_clusters)
 
 
 def difference_of_shares(first: Interval, second: Interval) -> Interval:
@@ -105,16 +101,15 @@ def difference_of_shares(first: Interval, second: Interval) -> Interval:
     R. G. Newcombe, Interval estimation for the difference between independent proportions, Statistics in Medicine 17,
     1998, method 10: the distances of the two intervals' ends are added in squares. The n is that of `first`.
 
-    >>> one = Interval(56 / 70, *wilson(hits=56, n=70), 70, 70)
-    >>> other = Interval(48 / 80, *wilson(hits=48, n=80), 80, 80)
-    >>> found = difference_of_shares(one, other)
-    >>> round(found.value, 4), round(found.low, 4), round(found.high, 4)
+    >>> one = Interval(value=0.8, low=0.69183, high=0.87695, n=70, num_clusters=70)
+    >>> gap = difference_of_shares(one, Interval(value=0.6, low=0.49045, high=0.70038, n=80, num_clusters=80))
+    >>> round(gap.value, 4), round(gap.low, 4), round(gap.high, 4)
     (0.2, 0.0524, 0.3339)
     """
     value = first.value - second.value
     low = value - math.hypot(first.value - first.low, second.high - second.value)
     high = value + math.hypot(first.high - first.value, second.value - second.low)
-    return Interval(value, low, high, first.n, first.num_clusters)
+    return first.model_copy(update={"value": value, "low": low, "high": high})
 
 
 def ratio_of_shares(first: Interval, second: Interval) -> Interval | None:
@@ -124,8 +119,9 @@ def ratio_of_shares(first: Interval, second: Interval) -> Interval | None:
     Statistical Methods in Medical Research 21, 2012 (MOVER); with symmetric limits it is Fieller's. It takes the two as
     independent: on the same questions the interval is rather too wide. The n is that of `first`.
 
-    >>> found = ratio_of_shares(Interval(0.4, 0.3, 0.5, 100, 100), Interval(0.8, 0.7, 0.9, 100, 100))
-    >>> found and [round(x, 3) for x in (found.value, found.low, found.high)]
+    >>> one = Interval(value=0.4, low=0.3, high=0.5, n=100, num_clusters=100)
+    >>> share = ratio_of_shares(one, Interval(value=0.8, low=0.7, high=0.9, n=100, num_clusters=100))
+    >>> share and [round(x, 3) for x in (share.value, share.low, share.high)]
     [0.5, 0.367, 0.649]
     """
     if second.low <= 0:
@@ -136,12 +132,13 @@ def ratio_of_shares(first: Interval, second: Interval) -> Interval | None:
     above, over = first.high * (2 * a - first.high), second.low * (2 * b - second.low)
     low = below / (product + math.sqrt(max(0.0, product**2 - below * under))) if below > 0 else 0.0
     high = (product + math.sqrt(max(0.0, product**2 - above * over))) / over
-    return Interval(a / b, low, high, first.n, first.num_clusters)
+    return first.model_copy(update={"value": a / b, "low": low, "high": high})
 
 
 @functools.lru_cache(maxsize=8)
 def cluster_weights_BG(num_clusters: int, samples: int, seed: int) -> np.ndarray:
     """How often each cluster was drawn in each bootstrap sample, (B, G); the same for the same arguments."""
+    # Seeded by the number of clusters alone: cells of equal size share their draws, so that paired rows move together.
     rng = np.random.default_rng([seed, num_clusters, samples])
     weights = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=samples).astype(float)
     weights.setflags(write=False)
@@ -180,9 +177,11 @@ def interval_of(value: float, draws_B: np.ndarray, *, cluster_ids: np.ndarray, b
     low, high = (float(q) for q in np.quantile(draws_B, (0.025, 0.975)))
     num_clusters = _count(cluster_ids)
     if high - low < 1e-9:
+        # All values alike: resampling shows no spread, but clusters unlike these may just not be in the sample.
+        # Wilson's upper bound for 0 of G says how large a share of such clusters may go unseen.
         unseen = Z95**2 / (num_clusters + Z95**2)
         low, high = value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value)
-    return Interval(value, min(low, value), max(high, value), len(cluster_ids), num_clusters)
+    return _around(value, low, high, len(cluster_ids), num_clusters)
 
 
 def cluster_ids(groups: list[str]) -> np.ndarray:
@@ -191,5 +190,18 @@ def cluster_ids(groups: list[str]) -> np.ndarray:
     return np.array([order[name] for name in groups], dtype=np.int64)
 
 
+def _around(value: float, low: float, high: float, n: int, num_clusters: int) -> Interval:
+    """An interval that holds its own value, whatever rounding or a skewed bootstrap says."""
+    return Interval(value=value, low=min(low, value), high=max(high, value), n=n, num_clusters=num_clusters)
+
+
 def _count(ids: np.ndarray) -> int:
     return int(ids.max()) + 1 if len(ids) else 0
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {name: round(float(getattr(interval, name)), 6) for name in ("value", "low", "high")}
+
+
+StoredInterval = Annotated[Interval, PlainSerializer(_rounded)]
+"""An interval in a file whose rows say elsewhere how many items it is over."""

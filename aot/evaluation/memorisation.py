@@ -2,8 +2,8 @@
 
 Distance is 1 minus the Jaccard index of two questions' word triples (Broder 1997), a triple counted as often as it
 occurs. It is measured twice: with numbers as they are (`exact`) and with every number alike (`template`), so that a
-known wording with new numbers is far in the first sense and at 0 in the second. Distances are exact: every pair is
-looked at, through an index from triples to training questions.
+wording of training with new numbers is far in the first sense and at 0 in the second. Distances are exact: every pair
+is looked at, through an index from triples to training questions. Frames are no part of it.
 """
 
 import functools
@@ -43,38 +43,43 @@ class Nearest:
     """Question id to its distances, and what they are measured to."""
 
     by_id: Mapping[str, Nearness]
-    told: str
+    note: str
 
 
 def nearness(questions: Sequence[Question], training: Sequence[Question]) -> dict[str, Nearness]:
     """Question id to its distances; empty without training questions."""
     if not training:
         return {}
-    texts, known = [q.text for q in questions], [q.text for q in training]
-    exact, template = (nearest_distances(texts, known, sense=sense) for sense in SENSES)
+    texts, learned = ([_wording(question) for question in of] for of in (questions, training))
+    exact, template = (nearest_distances(texts, learned, sense=sense) for sense in SENSES)
     return {
         question.id: Nearness(float(one), float(other))
         for question, one, other in zip(questions, exact, template, strict=True)
     }
 
 
-def nearest_distances(texts: Sequence[str], known: Sequence[str], *, sense: Sense) -> np.ndarray:
-    """Distance of each of `texts` to the nearest of `known`, (n,), each 0 to 1; `known` must not be empty."""
-    known_sets = list(dict.fromkeys(shingles(text, sense=sense) for text in known))
-    sizes = np.array([len(one) for one in known_sets], dtype=float)
+def _wording(question: Question) -> str:
+    """All words of a question; its options in the order of the alphabet, because theirs is often shuffled."""
+    return "\n".join((question.text, *sorted(question.choices)))
+
+
+def nearest_distances(texts: Sequence[str], learned: Sequence[str], *, sense: Sense) -> np.ndarray:
+    """Distance of each of `texts` to the nearest of `learned`, (n,), each 0 to 1; `learned` must not be empty."""
+    sets = list(dict.fromkeys(shingles(text, sense=sense) for text in learned))
+    sizes = np.array([len(one) for one in sets], dtype=float)
     places: dict[Shingle, list[int]] = {}
-    for place, one in enumerate(known_sets):
+    for place, one in enumerate(sets):
         for shingle in one:
             places.setdefault(shingle, []).append(place)
-    index = {shingle: np.array(found, dtype=np.int64) for shingle, found in places.items()}
+    index = {shingle: np.array(holders, dtype=np.int64) for shingle, holders in places.items()}
 
     @functools.cache  # many questions are alike once numbers are
-    def distance(own: frozenset[Shingle]) -> float:
-        found = [index[shingle] for shingle in own if shingle in index]
-        if not found:
+    def distance(words: frozenset[Shingle]) -> float:
+        holders = [index[shingle] for shingle in words if shingle in index]
+        if not holders:
             return 1.0
-        shared = np.bincount(np.concatenate(found), minlength=len(known_sets))
-        return 1.0 - float(np.max(shared / (len(own) + sizes - shared)))
+        shared = np.bincount(np.concatenate(holders), minlength=len(sets))
+        return 1.0 - float(np.max(shared / (len(words) + sizes - shared)))
 
     return np.array([distance(shingles(text, sense=sense)) for text in texts])
 
@@ -89,12 +94,12 @@ def shingles(text: str, *, sense: Sense) -> frozenset[Shingle]:
     if sense == "template":
         words = ["#" if word[0].isdigit() else word for word in words]
     counts: Counter[tuple[str, ...]] = Counter()
-    found = []
+    triples = []
     for start in range(max(1, len(words) - _SHINGLE + 1)):
         words_here = tuple(words[start : start + _SHINGLE])
-        found.append((words_here, counts[words_here]))
+        triples.append((words_here, counts[words_here]))
         counts[words_here] += 1
-    return frozenset(found)
+    return frozenset(triples)
 
 
 def memorisation_rows(cell: Cell, near: Nearest, bootstrap: Bootstrap) -> Iterator[MetricRow]:
@@ -104,15 +109,13 @@ def memorisation_rows(cell: Cell, near: Nearest, bootstrap: Bootstrap) -> Iterat
     what is near. Its interval resamples clusters and keeps the ranks of the whole sample. There is none where every
     question is as near as the others, or every answer alike.
     """
-    if not near.by_id:
-        return
     for sense in SENSES:
         distances = np.array([getattr(near.by_id[question.id], sense) for question in cell.questions])
         for name, inside in _bins(distances):
             part = cell.subset(inside)
-            yield cell.row(f"accuracy_at_{sense}_distance_{name}", proportion(part.correct, part.clusters), near.told)
+            yield cell.row(f"accuracy_at_{sense}_distance_{name}", proportion(part.correct, part.clusters), near.note)
         if len(np.unique(distances)) > 1 and len(np.unique(cell.correct)) > 1:
-            yield _correlation_row(cell, distances, f"{sense}_distance_correlation", bootstrap, near.told)
+            yield _correlation_row(cell, distances, f"{sense}_distance_correlation", bootstrap, near.note)
 
 
 def _bins(distances: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -123,21 +126,22 @@ def _bins(distances: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield name, numbers == number
 
 
-def _correlation_row(cell: Cell, distances: np.ndarray, metric: str, bootstrap: Bootstrap, told: str) -> MetricRow:
+def _correlation_row(cell: Cell, distances: np.ndarray, metric: str, bootstrap: Bootstrap, note: str) -> MetricRow:
     x, y = (_centred_ranks(values) for values in (distances, cell.correct))
     sums = bootstrap.sums_BK(np.stack([x, y, x * x, y * y, x * y, np.ones_like(x)], axis=1), cell.clusters)
     draws = _correlation(sums)
     value = float(_correlation(np.array([[0.0, 0.0, x @ x, y @ y, x @ y, float(len(x))]]))[0])
     interval = interval_of(value, draws[np.isfinite(draws)], cluster_ids=cell.clusters, bounds=(-1.0, 1.0))
-    return cell.row(metric, interval, f"Spearman; negative: right on what is near; {told}")
+    return cell.row(metric, interval, f"Spearman; negative: right on what is near; {note}")
 
 
 def _correlation(sums_BK: np.ndarray) -> np.ndarray:
     """Pearson's correlation from the sums of x, y, xx, yy, xy and 1, (B,); NaN where one of them does not vary."""
     x, y, xx, yy, xy, n = sums_BK.T
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: np.ndarray = (n * xy - x * y) / np.sqrt(np.maximum(0, n * xx - x * x) * np.maximum(0, n * yy - y * y))
-    return np.where(np.isfinite(found), found, np.nan)
+        scale = np.sqrt(np.maximum(0, n * xx - x * x) * np.maximum(0, n * yy - y * y))
+        correlation: np.ndarray = (n * xy - x * y) / scale
+    return np.where(np.isfinite(correlation), correlation, np.nan)
 
 
 def _centred_ranks(values: np.ndarray) -> np.ndarray:

@@ -3,8 +3,12 @@
 What cannot be parsed is wrong and counted apart; nothing is ever guessed in its place.
 """
 
+from typing import Literal
+
 from aot.answers import grade
 from aot.records import Prediction, Question, Score
+
+State = Literal["scored", "no_answer", "failed"]
 
 
 def score(prediction: Prediction, question: Question) -> Score:
@@ -14,6 +18,7 @@ def score(prediction: Prediction, question: Question) -> Score:
     """
     if prediction.error:
         return _score(prediction, "failed")
+    # What a cut reply says last need not be what it would have answered, even where it can be read.
     if prediction.answer is None or prediction.finish_reason == "length":
         return _score(prediction, "no_answer")
     graded = grade(prediction.answer, question)
@@ -22,14 +27,6 @@ def score(prediction: Prediction, question: Question) -> Score:
     return _score(prediction, "scored", correct=graded.verdict == "right", value=graded.value)
 
 
-def _score(prediction: Prediction, state: str, *, correct: bool = False, value: float | None = None) -> Score:
-    return Score.model_validate(
-        {
-            "question_id": prediction.question_id,
-            "arm": prediction.arm,
-            "mode": prediction.mode,
-            "state": state,
-            "correct": correct,
-            "value": value,
-        }
-    )
+def _score(prediction: Prediction, state: State, *, correct: bool = False, value: float | None = None) -> Score:
+    who = {"question_id": prediction.question_id, "arm": prediction.arm, "mode": prediction.mode}
+    return Score(**who, state=state, correct=correct, value=value)

@@ -31,11 +31,10 @@ def budgets(most_tokens: int) -> tuple[int, ...]:
 
 
 def budget_rows(cell: Cell, ladder: Sequence[int]) -> Iterator[MetricRow]:
-    """`accuracy_within_<N>_tokens`: an answer that took more tokens counts as wrong; nothing if tokens are unknown."""
-    if cell.tokens.sum() > 0:
-        for rung in ladder:
-            fits = cell.correct * (cell.tokens <= rung)
-            yield cell.row(f"{WITHIN}{rung}_tokens", proportion(fits, cell.clusters))
+    """`accuracy_within_<N>_tokens`: an answer that took more tokens counts as wrong."""
+    for rung in ladder:
+        fits = cell.correct * (cell.tokens <= rung)
+        yield cell.row(f"{WITHIN}{rung}_tokens", proportion(fits, cell.clusters))
 
 
 def budget_of(metric: str) -> int | None:
@@ -53,36 +52,31 @@ def cut_sentences(rows: Iterable[MetricRow], *, shown: Callable[[str], str] = st
     for row in rows:
         if (row.metric, row.kind) == ("truncated_rate", ALL) and row.value > MUCH_CUT and row.mode in CAPS:
             worst[row.arm, row.mode] = max(row, worst.get((row.arm, row.mode), row), key=lambda one: one.value)
-    told = []
+    warnings = []
     for cap in dict.fromkeys(CAPS.values()):
         of_cap = [row for row in worst.values() if CAPS[row.mode] == cap]
         named = [f"{shown(row.arm)}, {row.mode} ({100 * row.value:.1f}% on {row.split})" for row in of_cap]
         more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         if named:
-            told.append(
+            warnings.append(
                 f"{cap} cut off more than {MUCH_CUT:.0%} of the replies of {'; '.join(named[:_NAMED])}{more}. A cut "
                 "reply has no answer, so these accuracies measure the cap: raise it."
             )
-    return told
+    return warnings
 
 
-def tokens_mean(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
-    """`tokens_mean`: generated tokens of a reply on average, missing ones left out; nothing if tokens are unknown."""
-    if cell.tokens.sum() > 0:
-        there = np.array([graded.prediction.error != "missing" for graded in cell.graded])
-        replies = cell.subset(there)
-        most = 2 * float(replies.tokens.mean())
-        missing = len(cell.graded) - len(replies.graded)
-        note = f"over the {len(replies.graded)} replies; {missing} more are missing" if missing else ""
-        yield cell.row("tokens_mean", bootstrap.mean(replies.tokens, replies.clusters, bounds=(0.0, most)), note)
-
-
-def tokens_per_correct(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
-    """Generated tokens over right answers; nothing where no token was generated."""
+def token_rows(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
+    """`tokens_mean` of a reply, missing ones left out, and `tokens_per_correct`; nothing if tokens are unknown."""
     tokens, correct, clusters = cell.tokens, cell.correct, cell.clusters
     if tokens.sum() == 0:
         return
+    replies = cell.subset(np.array([graded.prediction.error != "missing" for graded in cell.graded]))
+    missing = len(cell.graded) - len(replies.graded)
+    note = f"over the {len(replies.graded)} replies; {missing} more are missing" if missing else ""
+    bounds = (0.0, 2 * float(replies.tokens.mean()))
+    yield cell.row("tokens_mean", bootstrap.mean(replies.tokens, replies.clusters, bounds=bounds), note)
     sums = bootstrap.sums_BK(np.stack([tokens, correct], axis=1), clusters)
+    # A resample without a right answer has no ratio; as one right answer it stays finite, and the note says how often.
     value = float(tokens.sum() / max(1.0, correct.sum()))
     draws = sums[:, 0] / np.maximum(1.0, sums[:, 1])
     interval = interval_of(value, draws, cluster_ids=clusters, bounds=(value, 2 * value))

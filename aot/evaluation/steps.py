@@ -75,5 +75,5 @@ def step_rows(cell: Cell) -> Iterator[MetricRow]:
     ):
         if chosen.any():
             part = chains.subset(chosen)
-            told = f"over the {len(part.graded)} {which} answers among {note}"
-            yield part.row(metric, proportion(hits[chosen], part.clusters), told)
+            over = f"over the {len(part.graded)} {which} answers among {note}"
+            yield part.row(metric, proportion(hits[chosen], part.clusters), over)

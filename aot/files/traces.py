@@ -11,6 +11,9 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
+from aot.files.parts import line_at, placed_lines
+from aot.files.parts import part_path as part_path
+from aot.files.parts import parts_of as _parts
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
 from aot.records import JsonDict, PlantedFault, Question, Record, Trace
 
@@ -37,6 +40,19 @@ def read_traces(run: RunFolder) -> Iterator[Trace]:
         yield from traces
 
 
+def read_attempts(run: RunFolder) -> Iterator[Trace]:
+    """What the teacher tried before the trace of each question and did not verify: negatives, in that order.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    parts = _parts(run.attempts)
+    places = _places(parts)
+    for question in read_rows(run.questions, Question):
+        for _, part, offset in _samples(places.get(question.id, ())):
+            yield _trace_at(parts[part], offset)
+
+
 def first_traces(run: RunFolder) -> dict[str, Trace]:
     """Question id to its trace with the lowest sample index."""
     first: dict[str, Trace] = {}
@@ -45,14 +61,12 @@ def first_traces(run: RunFolder) -> dict[str, Trace]:
     return first
 
 
-def solved_ids(run: RunFolder) -> set[str]:
-    """Ids of the questions that have a trace."""
-    return {question_id for question_id, _, _, _ in _rows(_parts(run.traces))}
-
-
-def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
-    """(question id, sample index) of every trace there is."""
-    return {(question_id, sample) for question_id, sample, _, _ in _rows(_parts(run.traces))}
+def solved_samples(run: RunFolder) -> dict[str, tuple[int, ...]]:
+    """The samples of each question that has a trace."""
+    samples: dict[str, tuple[int, ...]] = {}
+    for question_id, sample, _, _ in _rows(_parts(run.traces)):
+        samples[question_id] = (*samples.get(question_id, ()), sample)
+    return samples
 
 
 def any_answered(run: RunFolder, *, config_digest: str) -> bool:
@@ -99,15 +113,6 @@ def read_faults(run: RunFolder) -> list[PlantedFault]:
     return [rows[key] for key in sorted(rows)]
 
 
-def part_path(folder: Path, writer: str) -> Path:
-    """The file that one writer appends to."""
-    return folder / f"part-{writer}.jsonl"
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.jsonl"))
-
-
 def _places(parts: Sequence[Path]) -> dict[str, tuple[int, ...]]:
     """Question id to (sample, part, offset) of its traces one after the other, flat to save memory.
 
@@ -128,23 +133,20 @@ def _samples(flat: tuple[int, ...]) -> list[tuple[int, int, int]]:
 def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
     """Question id, sample, number of the part and offset of each trace."""
     for part, path in enumerate(parts):
-        offset = 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
-                    question_id, sample = _key(line, path=path, number=number)
-                    yield question_id, sample, part, offset
-                offset += len(line)
+        for number, (offset, line) in enumerate(placed_lines(path), start=1):
+            question_id, sample = _key(line, path=path, number=number)
+            yield question_id, sample, part, offset
 
 
 def _trace_at(path: Path, offset: int) -> Trace:
-    with path.open("rb") as file:
-        file.seek(offset)
-        try:
-            return Trace.model_validate_json(file.readline())
-        except ValidationError as error:
-            problem, again = error.errors()[0], "delete that line and run the same command again"
-            raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
+    try:
+        return Trace.model_validate_json(line_at(path, offset))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"] == "earlier_version":
+            raise SourceError(f"{path}: {problem['msg']}") from None
+        again = "delete that line and run the same command again"
+        raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
 
 
 def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """The evaluate stage: predictions of every student, the teacher and the baselines, then one grader for all.
 
-Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Video and text differ in
-who predicts and in what is measured; nothing of video is imported for text.
+Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Nothing of video
+is imported where no question shows frames.
 """
 
 import logging
@@ -12,17 +12,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
+from aot.config import NO_FRAMES, Order, RunConfig
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.spending import cut_sentences
-from aot.evaluation.text_metrics import compute_text_metrics
-from aot.files.run_folder import RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import ArmFiles, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.files.traces import first_traces
 from aot.pipeline.commands.status import odd_line
-from aot.records import ClipAnnotation, Lesson, MetricRow, Prediction, PromptMode, Question, Trace
+from aot.records import ClipAnnotation, Lesson, Prediction, PromptMode, Question, Trace
 
 log = logging.getLogger(__name__)
 Mode = PromptMode | Literal["likelihood"]
@@ -33,7 +32,7 @@ MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
     "post": ("explain",),
     "adaptive": ("adaptive",),
 }
-"""How an arm answers: as it learned to. The base answers as if it had learned `both`."""
+"""How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     questions = [q for q in asked if q.split in config.evaluate.splits]
     traces = first_traces(run)
     publish_rows(run.predictions / "teacher-none.jsonl", (teacher_prediction(traces.get(q.id), q) for q in questions))
-    if config.door == "video":
-        annotations = list(read_rows(run.annotations, ClipAnnotation))
+    annotations = list(read_rows(run.annotations, ClipAnnotation)) if run.annotations.exists() else []
+    if annotations:
         baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
         publish_rows(run.predictions / "baselines-none.jsonl", baselines)
     predictors = plan_predictors(run, config, questions)
@@ -70,13 +69,19 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     odd = odd_rows(predictions, asked={(p.arm, p.mode): _asked_of(p, questions) for p in predictors})
     if odd:
         log.warning("%s", odd_line(odd, run))
-    if config.door == "video":
-        metrics = _video_metrics(config, questions, predictions, annotations)
-    else:
-        training = [q for q in asked if q.split == "train"]
-        metrics = _text_metrics(config, questions, predictions, training, learned_ids(run, config))
-    for told in cut_sentences(metrics):
-        log.warning("%s", told)
+    metrics = compute_metrics(
+        questions=questions,
+        predictions=predictions,
+        arms=config.train.arms,
+        splits=config.evaluate.splits,
+        bootstrap_samples=config.evaluate.bootstrap_samples,
+        seed=config.seed,
+        annotations=annotations,
+        training=[question for question in asked if question.split == "train"],
+        learned=learned_ids(run, config),
+    )
+    for sentence in cut_sentences(metrics):
+        log.warning("%s", sentence)
     publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])
     return {"predictions": len(predictions), "metrics": len(metrics), **odd}
 
@@ -102,14 +107,6 @@ def plan_predictors(run: RunFolder, config: RunConfig, questions: Sequence[Quest
     return plan
 
 
-def controls(arms: Iterable[ArmConfig]) -> dict[str, str]:
-    """For each arm, the arm it is compared with: the one with weight 0 and the same seed, else the base."""
-    arms = tuple(arms)
-    answers_only = {arm.seed: arm.name for arm in arms if arm.rationale_weight == 0}
-    pairs = {arm.name: answers_only.get(arm.seed, "base") for arm in arms if arm.rationale_weight > 0}
-    return {**dict.fromkeys(answers_only.values(), "base"), **pairs}
-
-
 def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
     """What the teacher answered, as a prediction like any other."""
     answered = trace is not None and trace.status == "ok" and bool(trace.answer)
@@ -127,11 +124,8 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
 
 
 def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
-    """Text arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
-    # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.rows.lessons import LESSONS
-
-    paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
+    """Arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
+    paths = {arm.name: run.arm(arm.name) / ArmFiles.LESSONS for arm in config.train.arms}
     return {
         name: {lesson.question_id for lesson in read_rows(path, Lesson)}
         for name, path in paths.items()
@@ -143,38 +137,6 @@ def read_predictions(run: RunFolder) -> Iterable[Prediction]:
     """Every prediction of a run, file by file in name order."""
     for path in sorted(run.predictions.glob("*.jsonl")):
         yield from read_rows(path, Prediction)
-
-
-def _video_metrics(
-    config: RunConfig, questions: list[Question], predictions: list[Prediction], annotations: list[ClipAnnotation]
-) -> list[MetricRow]:
-    return compute_metrics(
-        questions=questions,
-        predictions=predictions,
-        annotations=annotations,
-        controls=controls(config.train.arms),
-        bootstrap_samples=config.evaluate.bootstrap_samples,
-        seed=config.seed,
-    )
-
-
-def _text_metrics(
-    config: RunConfig,
-    questions: list[Question],
-    predictions: list[Prediction],
-    training: list[Question],
-    learned: dict[str, set[str]],
-) -> list[MetricRow]:
-    return compute_text_metrics(
-        questions=questions,
-        predictions=predictions,
-        training=training,
-        learned=learned,
-        arms=config.train.arms,
-        splits=config.evaluate.splits,
-        bootstrap_samples=config.evaluate.bootstrap_samples,
-        seed=config.seed,
-    )
 
 
 def _predict(

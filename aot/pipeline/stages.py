@@ -13,6 +13,7 @@ from aot.files.traces import read_faults, read_traces
 from aot.filtering.chain import Funnel, FunnelCounter, Judge, Judged, run_filters
 from aot.filtering.judge import ChatJudge, in_order
 from aot.records import Question, Verdict
+from aot.reporting.thumbs import ReadFrames, TrueSize
 from aot.student.answer import open_model
 
 log = logging.getLogger(__name__)
@@ -87,20 +88,21 @@ def _judge(asked: ChatJudge, model: ChatModel, config: RunConfig, questions: Map
 def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
     """report.html and MODEL_CARD.md."""
     from aot.reporting.card import write_card
-    from aot.reporting.text_report import write_text_report
+    from aot.reporting.report import write_report
 
     progress(0, 1)
-    if config.door == "text":
-        write_text_report(run, config)
+    if run.frames.exists():
+        frames, true_size = _pictures(run)
+        write_report(run, config, frames=frames, true_size=true_size)
     else:
-        _write_video_report(run, config)
+        write_report(run, config)
     write_card(run, config)
     progress(1, 1)
     return {"bytes": run.report.stat().st_size}
 
 
-def _write_video_report(run: RunFolder, config: RunConfig) -> None:
-    from aot.reporting.report import write_report
+def _pictures(run: RunFolder) -> tuple[ReadFrames, TrueSize]:
+    """How the report reads frames of a run that has some, and their sizes."""
     from video_data.decode.sampling import nearest_indices
     from video_data.store.shards import FrameStore
 
@@ -115,4 +117,4 @@ def _write_video_report(run: RunFolder, config: RunConfig) -> None:
         clip = store.clip(uri)
         return clip.true_width, clip.true_height
 
-    write_report(run, config, frames=frames, true_size=true_size)
+    return frames, true_size

@@ -1,19 +1,20 @@
 """MODEL_CARD.md, filled from the run: what the student is, how it was made, how good it is, and where it ends."""
 
 from collections import Counter
+from dataclasses import replace
 
-from aot.config import ArmConfig, RunConfig
+from aot.config import RunConfig
 from aot.display import counted
+from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.chat_costs import settings_sentence, spend_rows
 from aot.reporting.licence import licence_of
-from aot.reporting.load import SAW_NONE, RunData, load_run
+from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
 from aot.reporting.numbers import percent, plain
 from aot.reporting.report import render
-from aot.reporting.tables import headline_rows, honest_sentences, roles, warning_sentences, what_arm
-from aot.reporting.text_results import results_of
-from aot.reporting.text_tables import answer_grid, text_sentences, transfer_grids
+from aot.reporting.sections.headline import accuracy_table, findings, headline_kind, quality_tables, savings
+from aot.reporting.sections.splits import transfer_tables
 
 DISCLOSURE = (
     "Answers of this model come from {what}. They can be wrong while sounding sure; any high-stakes use needs review "
@@ -21,6 +22,14 @@ DISCLOSURE = (
 )
 DISTILLED = "a distilled model that imitates an automatic teacher"
 UNDISTILLED = "a model that was trained on answers only and saw no rationale of a teacher"
+LIMITS = {
+    "supported_claims": "A rationale reads well even where it is wrong: the share of gathered claims that the "
+    "annotations support is {}.",
+    "chains_with_wrong_step": "A chain reads well even where it is wrong: of the chains with an equation that can be "
+    "read, the share with a wrong step is {}.",
+    "ece": "Probabilities are no guarantee: their expected calibration error is {}.",
+}
+"""By metric: what its value says about where the student ends."""
 
 
 def write_card(run: RunFolder, config: RunConfig) -> None:
@@ -30,107 +39,81 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         ConfigError: jinja2 is not installed.
         RunError: the card cannot be written.
     """
-    if config.door == "text":
-        publish(run.model_card, _text_card(run, config))
-        return
-    data = load_run(run)
-    role = roles(data.learning, config)
-    main = role.main or role.control
+    data = load_run(run, config)
+    quality = [replace(table, title=f"How answers are given on {table.title}") for table in quality_tables(data)[:1]]
+    transfer = [replace(table, title=f"By split: {table.title}") for table in transfer_tables(data)[:1]]
     page = render(
         "card.md.j2",
-        run_name=run.root.name,
+        data=data,
         config=config,
         facts=data.provenance,
-        role=role,
-        arms=[(shown_arm(data, config, arm), what_arm(data, arm)) for arm in config.train.arms],
-        learning=warning_sentences(data, config),
+        role=data.role,
+        medium="video" if data.has_frames else "text",
+        what=_what(data),
+        arms=[(data.shown(arm.name), data.what(arm.name)) for arm in data.arms],
         licence=licence_of(config),
-        disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
+        disclosure=DISCLOSURE.format(what=DISTILLED if data.role.main else UNDISTILLED),
         counts=_counts(data),
-        teacher=_teacher(data, config),
-        traces=_traces(data),
-        splits=config.evaluate.splits,
-        headline=headline_rows(data, config),
-        sentences=honest_sentences(data, config),
-        ood=_out_of_distribution(config),
-        supported=_measured(data, config, arm=main, metric="supported_claims"),
-        ece=f"their expected calibration error is {_measured(data, config, arm=main, metric='ece')}",
+        teacher=_teacher(data),
+        traces=f"{data.funnel.kept} of {data.funnel.traces} kept by the filters" if data.funnel else "not filtered yet",
+        asked_about="next-step questions" if headline_kind(data) == NEXT else "all questions",
+        accuracy=accuracy_table(data),
+        findings=[*findings(data), *savings(data)],
+        more=[*quality, *transfer],
+        ood=_out_of_distribution(data),
+        limits=_limits(data),
     )
     publish(run.model_card, page)
 
 
-def _text_card(run: RunFolder, config: RunConfig) -> str:
-    data = load_run(run, door="text")
-    results, role = results_of(data, config), roles(data.learning, config)
-    return render(
-        "text_card.md.j2",
-        run_name=run.root.name,
-        config=config,
-        facts=data.provenance,
-        role=role,
-        arms=[(shown_arm(data, config, arm), arm, _saw(data, arm)) for arm in config.train.arms],
-        learning=warning_sentences(data, config),
-        licence=licence_of(config),
-        disclosure=DISCLOSURE.format(what=DISTILLED if role.main else UNDISTILLED),
-        counts=_counts(data),
-        teacher=_teacher(data, config),
-        traces=_traces(data),
-        first=results.first,
-        answers=answer_grid(results),
-        transfer=transfer_grids(results),
-        sentences=text_sentences(results),
-        ood=_out_of_distribution(config),
-        wrong_steps=_measured(data, config, arm=role.main, metric="chains_with_wrong_step"),
+def _what(data: RunData) -> str:
+    model = (
+        "A small image-text model that answers questions about short clips"
+        if data.has_frames
+        else "A small language model that answers questions"
     )
-
-
-def shown_arm(data: RunData, config: RunConfig, arm: ArmConfig) -> str:
-    """The name of an arm for a reader."""
-    return data.learning.shown(arm.name, config.train.arms)
-
-
-def _saw(data: RunData, arm: ArmConfig) -> str:
-    """What an arm of a text run learned from, by its record."""
-    learned = data.learning.arms.get(arm.name)
-    if not arm.learns_rationales:
-        return "answers only"
-    if learned is None or learned.rationales is None:
-        return "no record of what it saw"
-    return SAW_NONE if data.learning.saw_none(arm) else counted(learned.rationales, "rationale")
+    if data.role.main is None:
+        return f"{model}. It was trained on answers only: no student of this run saw a rationale of the teacher."
+    return (
+        f"{model}, at once or after a rationale. It was trained by learning from the filtered traces of a teacher; the "
+        "arms of this run differ in what they learn of them."
+    )
 
 
 def _counts(data: RunData) -> str:
     splits = Counter(question.split for question in data.questions.values())
-    return (
-        ", ".join(counted(count, f"{split} question") for split, count in sorted(splits.items())) or "no questions yet"
-    )
+    counts = [counted(count, f"{split} question") for split, count in sorted(splits.items())]
+    return ", ".join(counts) or "no questions yet"
 
 
-def _teacher(data: RunData, config: RunConfig) -> Ready:
+def _teacher(data: RunData) -> Ready:
     """The planner, and of chat models their names, prompts and what they cost."""
-    name = data.teacher.get("planner") or config.teacher.planner
+    name = data.teacher.get("planner") or data.config.teacher.planner
     prompts = ", ".join(f"{file} {digest}" for file, digest in (data.teacher.get("prompts") or {}).items())
-    models = [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
-    models += [mended] if (mended := settings_sentence(data.teacher)) else []
-    told = "; ".join(([f"prompts {prompts}"] if prompts else []) + models)
-    return Ready(f"{code(name)}{markdown_text(f' ({told})') if told else ''}")
+    facts = [] if data.has_frames else [f"granularity {data.config.teacher.granularity}"]
+    facts += [f"prompts {prompts}"] if prompts else []
+    facts += [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
+    facts += filter(None, [settings_sentence(data.teacher)])
+    words = "; ".join(facts)
+    return Ready(f"{code(name)}{markdown_text(f' ({words})') if facts else ''}")
 
 
-def _traces(data: RunData) -> str:
-    if data.funnel is None:
-        return "not filtered yet"
-    return f"{data.funnel.kept} of {data.funnel.traces} kept by the filters"
-
-
-def _out_of_distribution(config: RunConfig) -> str:
-    others = ", ".join(config.evaluate.splits[1:])
+def _out_of_distribution(data: RunData) -> str:
+    others = ", ".join(data.splits[1:])
     return f"the results on {others} tell how it does elsewhere." if others else "nothing is known about other data."
 
 
-def _measured(data: RunData, config: RunConfig, *, arm: str | None, metric: str) -> str:
-    split = config.evaluate.splits[0]
-    for row in data.metrics:
-        if (row.arm, row.split, row.metric) == (arm, split, metric):
+def _limits(data: RunData) -> list[str]:
+    """What was measured about where the main arm ends."""
+    limits = []
+    if data.has_frames:
+        limits.append(
+            f"It looks at {data.config.student.num_frames} frames of a window and can miss what happens between them."
+        )
+    for metric, sentence in LIMITS.items():
+        arm = data.role.main or data.role.control
+        rows = (r for r in data.metrics if (r.arm, r.split, r.metric) == (arm, data.first, metric))
+        if row := next(rows, None):
             number = plain(row) if metric == "ece" else percent(row)
-            return f"{number} on {split} ({row.kind}, {row.mode})"
-    return "not measured"
+            limits.append(sentence.format(f"{number} on {data.first} ({row.kind}, {row.mode})"))
+    return limits

@@ -3,12 +3,18 @@
 Lengths are SVG units, one CSS pixel at full size; y grows downwards.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-PALETTE = ("#2563eb", "#d97706", "#64748b", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#b45309", "#475569")
+_SOFT = (
+    "#bfdbfe", "#fde68a", "#bbf7d0", "#fbcfe8", "#ddd6fe", "#fed7aa", "#a5f3fc", "#d9f99d", "#e2e8f0", "#fecaca",
+)  # fmt: skip
+_GREY, _GRID, _INK = "#64748b", "#e2e8f0", "#0f172a"
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_LABEL_STEP = 15.0
 
 
 @dataclass(frozen=True)
@@ -82,9 +88,52 @@ class Drawing:
     shapes: tuple[Shape, ...]
 
 
-def color(index: int) -> str:
-    """The colour of the series with that index."""
-    return PALETTE[index % len(PALETTE)]
+@dataclass(frozen=True)
+class Axes:
+    """Where numbers lie on a chart: the edges of its field, and the numbers at them."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x: tuple[float, float]
+    y: tuple[float, float] = (0.0, 1.0)
+    log: bool = False
+    """Whether x is on a logarithmic scale."""
+
+    def sx(self, value: float) -> float:
+        """Where an x lies; on a logarithmic scale what is below the first tick lies at it."""
+        low, high = self.x
+        if self.log:
+            value, low, high = math.log2(max(value, low)), math.log2(low), math.log2(high)
+        return self.left + (value - low) / (high - low) * (self.right - self.left)
+
+    def sy(self, value: float) -> float:
+        """Where a y lies."""
+        return self.bottom - (value - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - self.top)
+
+    def line(self, points: Sequence[tuple[float, float]], stroke: str, width: float, dash: str = "") -> Line:
+        """A stroke through points given as numbers."""
+        return Line(tuple((self.sx(x), self.sy(y)) for x, y in points), stroke, width, dash)
+
+    def shapes(
+        self,
+        name: str,
+        x_name: str,
+        *,
+        x_ticks: Sequence[float],
+        y_ticks: Sequence[float] = _QUARTERS,
+        write: Callable[[float], str] = "{:g}".format,
+        write_y: Callable[[float], str] = "{:.0%}".format,
+    ) -> list[Shape]:
+        """Heading, grid, ticks and the name of the x axis."""
+        shapes: list[Shape] = [Text(self.left, self.top - 10, name, bold=True)]
+        for tick in y_ticks:
+            shapes.append(Line(((self.left, self.sy(tick)), (self.right, self.sy(tick))), _GRID))
+            shapes.append(Text(self.left - 7, self.sy(tick) + 4, write_y(tick), 11, "end", _GREY))
+        for tick in x_ticks:
+            shapes.append(Text(self.sx(tick), self.bottom + 16, write(tick), 11, "middle", _GREY))
+        return [*shapes, Text((self.left + self.right) / 2, self.bottom + 33, x_name, 11, "middle", _GREY)]
 
 
 def count_bars(rows: Sequence[tuple[str, int, str]], *, name: str, width: float = 760) -> Drawing:
@@ -119,63 +168,76 @@ def line_chart(
     series: Mapping[str, Sequence[tuple[float, float]]], *, colors: Mapping[str, str], name: str, x_name: str
 ) -> Drawing:
     """Lines over a shared x axis, each with its name at the right."""
-    width, height, left, right, top, bottom = 545.0, 260.0, 52.0, 120.0, 26.0, 34.0
     points = [point for line in series.values() for point in line]
-    x_low, x_high = _range([x for x, _ in points])
-    y_low, y_high = _range([y for _, y in points], zero=True)
-
-    def sx(x: float) -> float:
-        return left + (x - x_low) / (x_high - x_low) * (width - left - right)
-
-    def sy(y: float) -> float:
-        return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
-
-    shapes: list[Shape] = [Text(left, 14, name, bold=True)]
-    for tick in _ticks(y_low, y_high):
-        shapes += [Line(((left, sy(tick)), (width - right, sy(tick))), "#e2e8f0")]
-        shapes += [Text(left - 8, sy(tick) + 4, f"{tick:g}", 11, "end", "#64748b")]
-    for tick in _ticks(x_low, x_high):
-        shapes += [Text(sx(tick), height - bottom + 16, f"{tick:g}", 11, "middle", "#64748b")]
-    shapes += [Text((left + width - right) / 2, height - 3, x_name, 11, "middle", "#64748b")]
-    ends: list[float] = []
+    x, y = _range([x for x, _ in points]), _range([y for _, y in points], zero=True)
+    axes = Axes(left=52, right=425, top=26, bottom=226, x=x, y=y)
+    shapes = axes.shapes(name, x_name, x_ticks=_ticks(*x), y_ticks=_ticks(*y), write_y="{:g}".format)
+    heights: list[float] = []
     for label, line in series.items():
         if line:
-            shapes.append(Line(tuple((sx(x), sy(y)) for x, y in line), colors[label], 1.8))
-            y_label = sy(line[-1][1])
-            while any(abs(y_label - other) < 13 for other in ends):
-                y_label -= 13
-            ends.append(y_label)
-            shapes.append(Text(sx(line[-1][0]) + 6, y_label + 4, label[:18], 11, fill=colors[label], bold=True))
-    return Drawing(width, height, name, tuple(shapes))
+            shapes.append(axes.line(line, colors[label], 1.8))
+            height = axes.sy(line[-1][1])
+            while any(abs(height - other) < 13 for other in heights):
+                height -= 13
+            heights.append(height)
+            x_label = axes.sx(line[-1][0]) + 6
+            shapes.append(Text(x_label, height + 4, label[:18], 11, fill=colors[label], bold=True))
+    return Drawing(545, 264, name, tuple(shapes))
 
 
 def reliability_chart(
     series: Mapping[str, Sequence[tuple[float, float, float, float, int]]], *, colors: Mapping[str, str], name: str
 ) -> Drawing:
     """A reliability diagram: (confidence, accuracy, low, high, count) of each bin for each series."""
-    size, left, top = 300.0, 46.0, 24.0
-
-    def sx(x: float) -> float:
-        return left + x * size
-
-    def sy(y: float) -> float:
-        return top + (1 - y) * size
-
-    shapes: list[Shape] = [Text(left, 14, name, bold=True), Rect(left, top, size, size, "#f8fafc")]
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        shapes += [Line(((sx(0), sy(tick)), (sx(1), sy(tick))), "#e2e8f0")]
-        shapes += [Text(left - 6, sy(tick) + 4, f"{tick:.0%}", 11, "end", "#64748b")]
-        shapes += [Text(sx(tick), top + size + 16, f"{tick:.0%}", 11, "middle", "#64748b")]
-    shapes += [Line(((sx(0), sy(0)), (sx(1), sy(1))), "#94a3b8", 1, "4 4")]
+    axes = Axes(left=46, right=346, top=24, bottom=324, x=(0.0, 1.0))
+    shapes = axes.shapes(name, "stated probability", x_ticks=_QUARTERS, write="{:.0%}".format)
+    shapes.append(axes.line([(0, 0), (1, 1)], "#94a3b8", 1, "4 4"))
     for index, (label, bins) in enumerate(series.items()):
-        shapes += [Text(left + size + 18, top + 16 + 18 * index, label, 12, fill=colors[label], bold=True)]
-        shapes += [Line(tuple((sx(b[0]), sy(b[1])) for b in bins), colors[label], 1.4)]
-        for confidence, accuracy, low, high, count in bins:
-            shapes += [Line(((sx(confidence), sy(low)), (sx(confidence), sy(high))), colors[label], 1)]
-            tip = f"{label}: confidence {confidence:.0%}, right {accuracy:.0%}, n={count}"
-            shapes += [Dot(sx(confidence), sy(accuracy), 2.5 + min(5.0, count**0.5 / 3), colors[label], tip)]
-    shapes += [Text(left + size / 2, top + size + 34, "stated probability", 11, "middle", "#64748b")]
-    return Drawing(left + size + 190, top + size + 42, name, tuple(shapes))
+        shapes.append(Text(axes.right + 18, axes.top + 16 + 18 * index, label, 12, fill=colors[label], bold=True))
+        shapes.append(axes.line([(stated, accuracy) for stated, accuracy, *_ in bins], colors[label], 1.4))
+        for stated, accuracy, low, high, count in bins:
+            tip = f"{label}: confidence {stated:.0%}, right {accuracy:.0%}, n={count}"
+            radius = 2.5 + min(5.0, count**0.5 / 3)
+            shapes.append(axes.line([(stated, low), (stated, high)], colors[label], 1))
+            shapes.append(Dot(axes.sx(stated), axes.sy(accuracy), radius, colors[label], tip))
+    return Drawing(536, 366, name, tuple(shapes))
+
+
+@dataclass(frozen=True)
+class TokenPoint:
+    """One student: mean tokens of a reply, accuracy with its interval, and what each budget of tokens would leave."""
+
+    tokens: float
+    accuracy: float
+    low: float
+    high: float
+    tip: str
+    color: str
+    budgets: Sequence[tuple[float, float]]
+    """Budget in tokens and accuracy within it, in order."""
+
+
+def token_chart(points: Mapping[str, TokenPoint], *, name: str) -> Drawing:
+    """Accuracy over generated tokens on a logarithmic axis; each student of `points` is named at the right."""
+    tokens = [max(1.0, x) for one in points.values() for x in (one.tokens, *(budget for budget, _ in one.budgets))]
+    first, last = math.floor(math.log2(min(tokens))), math.ceil(math.log2(max(tokens)))
+    ticks = [2.0**power for power in range(first, max(last, first + 1) + 1)]
+    axes = Axes(left=52, right=680, top=30, bottom=336, x=(ticks[0], ticks[-1]), log=True)
+    x_name = "generated tokens of a reply (dot: mean; dashed: most that a reply may have)"
+    shapes = axes.shapes(name, x_name, x_ticks=ticks)
+    shapes += [axes.line(one.budgets, one.color, 1.4, "5 4") for one in points.values()]
+    for label, one in points.items():
+        shapes.append(axes.line([(one.tokens, one.low), (one.tokens, one.high)], one.color, 1.5))
+        shapes.append(Dot(axes.sx(one.tokens), axes.sy(one.accuracy), 6, one.color, f"{label}: {one.tip}"))
+    # Names stand at the height of their dots where there is room, none upon another.
+    height = 0.0
+    ranked = sorted(points.items(), key=lambda item: -item[1].accuracy)
+    for place, (label, one) in enumerate(ranked):
+        height = max(axes.sy(one.accuracy), height + _LABEL_STEP, axes.top)
+        y = min(height, axes.bottom + 36 - _LABEL_STEP * (len(ranked) - 1 - place))
+        text = f"{label[:34]}: {one.accuracy:.0%}, {one.tokens:.1f}"
+        shapes += [Dot(694, y, 4, one.color), Text(704, y + 4, text, 12, fill=one.color, bold=True)]
+    return Drawing(980, 380, name, tuple(shapes))
 
 
 def heat_map(counts: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], name: str) -> Drawing:
@@ -193,17 +255,9 @@ def heat_map(counts: np.ndarray, *, rows: Sequence[str], columns: Sequence[str],
             tip = f"{row} → {column}: {count} of {total}" if count else ""
             shapes += [Rect(left + j * cell, y, cell - 1, cell - 1, fill, tip)]
             if count:
-                ink = "#ffffff" if count / total > 0.55 else "#0f172a"
-                shapes += [
-                    Text(
-                        left + j * cell + cell / 2 - 0.5,
-                        y + middle - 0.8,
-                        str(count),
-                        8 if cell < 20 else 10,
-                        "middle",
-                        ink,
-                    )
-                ]
+                ink = "#ffffff" if count / total > 0.55 else _INK
+                x, size = left + j * cell + cell / 2 - 0.5, 8 if cell < 20 else 10
+                shapes += [Text(x, y + middle - 0.8, str(count), size, "middle", ink)]
     for j, column in enumerate(columns):
         shapes += [Text(left + j * cell + cell / 2 + 3, top - 6, column[:22], 10, turn=-60)]
     return Drawing(left + len(columns) * cell + 70, top + len(rows) * cell + 4, name, tuple(shapes))
@@ -227,7 +281,7 @@ def timeline(
         for start_s, stop_s, label in stretches:
             stretch = max(1.0, (stop_s - start_s) * scale - 1)
             tip = f"{label} {start_s:.1f}-{stop_s:.1f} s"
-            shapes += [Rect(left + start_s * scale, y, stretch, 20, _soft(labels.index(label)), tip)]
+            shapes += [Rect(left + start_s * scale, y, stretch, 20, _SOFT[labels.index(label) % len(_SOFT)], tip)]
             room = int(stretch / 6.2)
             if room > 3:
                 shapes += [Text(left + start_s * scale + 4, y + 14, label[:room], 10.5, fill="#0f172a")]
@@ -244,22 +298,6 @@ def _shade(share: float, *, right: bool) -> str:
     light, dark = ((220, 242, 231), (4, 120, 87)) if right else ((254, 226, 226), (185, 28, 28))
     r, g, b = (round(a + (z - a) * share) for a, z in zip(light, dark, strict=True))
     return f"#{r:02x}{g:02x}{b:02x}"
-
-
-def _soft(index: int) -> str:
-    soft = (
-        "#bfdbfe",
-        "#fde68a",
-        "#bbf7d0",
-        "#fbcfe8",
-        "#ddd6fe",
-        "#fed7aa",
-        "#a5f3fc",
-        "#d9f99d",
-        "#e2e8f0",
-        "#fecaca",
-    )
-    return soft[index % len(soft)]
 
 
 def _range(values: Sequence[float], *, zero: bool = False) -> tuple[float, float]:

@@ -1,12 +1,11 @@
 """What the chat models of a run cost, and what the checks on them found, in words: for report, card and summary."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from aot.filtering.chat_checks import Share
 from aot.filtering.funnel import Funnel
 from aot.reporting.numbers import short
+from aot.reporting.pivot import Pivot, word_table
 
 SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
 """Entries of teacher.json, and what the chat model does whose cost they hold."""
@@ -14,8 +13,7 @@ HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
 """Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
 
 
-@dataclass(frozen=True)
-class SpendRow:
+class SpendRow(NamedTuple):
     """What one chat model cost."""
 
     model: str
@@ -29,12 +27,15 @@ class SpendRow:
 
 def spend_rows(teacher: Mapping[str, Any]) -> list[SpendRow]:
     """One row for each chat model whose calls were noted; a script and a local model note none."""
-    rows = []
-    for name, does in SPEND.items():
-        spent = teacher.get(name)
-        if isinstance(spent, dict) and spent.get("calls"):
-            rows.append(_row(spent, does))
-    return rows
+    spends = [(teacher.get(name), does) for name, does in SPEND.items()]
+    return [_row(spent, does) for spent, does in spends if isinstance(spent, dict) and spent.get("calls")]
+
+
+def spend_table(teacher: Mapping[str, Any]) -> list[Pivot]:
+    """What each chat model cost."""
+    rows = [row._replace(gpu_hours=row.gpu_hours or "unknown") for row in spend_rows(teacher)]
+    columns = ("model", "", "calls", "prompt tokens", "completion tokens", "cost", "GPU-hours")
+    return [word_table("What the chat models cost", columns, rows)] if rows else []
 
 
 def gpu_hours(teacher: Mapping[str, Any]) -> str:
@@ -52,28 +53,29 @@ def settings_sentence(teacher: Mapping[str, Any]) -> str:
     names = sorted({name for one in held for name in one})
     changed = [name for name in names if any(one.get(name) != held[0].get(name) for one in held)]
     values = [", ".join(f"{name}={one[name]}" for name in changed if name in one) for one in held]
-    told = [f"{group.get('rows')} rows with {one or 'others'}" for group, one in zip(groups, values, strict=True)]
-    return f"chat settings were changed on the way: {'; '.join(told)}"
+    rows = [f"{group.get('rows')} rows with {one or 'others'}" for group, one in zip(groups, values, strict=True)]
+    return f"chat settings were changed on the way: {'; '.join(rows)}"
 
 
 def check_sentences(funnel: Funnel | None) -> list[str]:
     """What the shuffled options and the judge told; nothing where neither was asked."""
     if funnel is None:
         return []
-    told = []
+    sentences = []
     if (shuffle := funnel.shuffle) is not None:
-        told.append(
+        sentences.append(
             f"options in another order: {shuffle.changed} of {shuffle.checked} checked answers changed; "
             f"of as many random answers {short(shuffle.lucky)} would have stayed"
         )
     if (judge := funnel.judge) is not None:
         quality = ""
         if judge.precision is not None and judge.recall is not None:
-            quality = f"; planted defects: precision {_share(judge.precision)}, recall {_share(judge.recall)}"
-        told.append(
+            precision, recall = (share_of(s.value, s.low, s.high, s.n) for s in (judge.precision, judge.recall))
+            quality = f"; planted defects: precision {precision}, recall {recall}"
+        sentences.append(
             f"judge: {judge.dropped} of {judge.judged} traces dropped, {judge.failed} without a usable verdict{quality}"
         )
-    return told
+    return sentences
 
 
 def _row(spent: Mapping[str, Any], does: str) -> SpendRow:
@@ -101,7 +103,8 @@ def _tokens(usage: Mapping[str, Any], name: str, part: str, what: str) -> str:
     return f"{usage.get(name, 0)}{inside}"
 
 
-def _share(share: Share) -> str:
-    if share.value is None:
+def share_of(value: float | None, low: float, high: float, n: int) -> str:
+    """A share with its interval and n."""
+    if value is None:
         return "nothing to divide by"
-    return f"{100 * share.value:.1f}% [{100 * share.low:.1f}, {100 * share.high:.1f}] n={share.n}"
+    return f"{100 * value:.1f}% [{100 * low:.1f}, {100 * high:.1f}] n={n}"

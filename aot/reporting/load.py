@@ -1,58 +1,36 @@
 """Everything the report shows, read from a run folder; what is missing is named, never invented."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.config import NO_FRAMES, ArmConfig
+from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
+from aot.evaluation.groups import ALL
+from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import RunFolder, read_rows
 from aot.files.traces import read_faults
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
+from aot.reporting.students import MODES, Learning, Roles, colors, few_rationales, read_learning, roles, what_is
 
 Row = TypeVar("Row", bound=BaseModel)
 Json = dict[str, Any]
-
-SAW_NONE = "saw no rationale"
-"""Stands behind the name of every arm that was to learn rationales and came to none."""
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What one trained arm saw, by its own record (training.json); None where that says nothing."""
-
-    questions: int | None
-    rationales: int | None
-
-
-@dataclass(frozen=True)
-class Learning:
-    """What the trained arms of a run saw; every place that tells what an arm is asks here."""
-
-    arms: dict[str, Learned] = field(default_factory=dict)
-    """By name; without those that left no record."""
-
-    def saw_none(self, arm: ArmConfig) -> bool:
-        """Whether an arm was to learn rationales, and its record says that it came to none."""
-        learned = self.arms.get(arm.name)
-        return arm.learns_rationales and learned is not None and learned.rationales == 0
-
-    def shown(self, name: str, arms: Sequence[ArmConfig]) -> str:
-        """The name of an arm, or of its twin without frames, for a reader."""
-        own = next((arm for arm in arms if arm.name == name.removesuffix(NO_FRAMES)), None)
-        return f"{name} ({SAW_NONE})" if own and self.saw_none(own) else name
+Student = tuple[str, str]
+"""Arm and mode."""
 
 
 @dataclass(frozen=True)
 class RunData:
-    """The small files of a run; traces and verdicts are streamed by those who need them."""
+    """The small files of a run and how to look things up in them; traces and verdicts are streamed where needed."""
 
     run: RunFolder
+    config: RunConfig
     provenance: Json
     questions: dict[str, Question]
     annotations: dict[str, ClipAnnotation]
@@ -71,35 +49,115 @@ class RunData:
     """Question id and sample of each trace with a planted defect, to the kind of defect."""
 
     @property
+    def arms(self) -> tuple[ArmConfig, ...]:
+        """Every arm that was to be trained."""
+        return self.config.train.arms
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Evaluated splits, the one in distribution first."""
+        return tuple(self.config.evaluate.splits)
+
+    @property
+    def first(self) -> str:
+        """The split in distribution."""
+        return self.splits[0]
+
+    @cached_property
+    def evaluated(self) -> list[Question]:
+        """Questions of the evaluated splits."""
+        return [question for question in self.questions.values() if question.split in self.splits]
+
+    @cached_property
+    def has_frames(self) -> bool:
+        """Whether any question is about a clip."""
+        return any(question.media for question in self.questions.values())
+
+    @property
     def finished(self) -> set[str]:
         """Stages that are done."""
         stages = _mapping(self.provenance.get("stages"))
         return {name for name, stage in stages.items() if _mapping(stage).get("state") == "done"}
 
-    def metric(self, *, arm: str, mode: str, split: str, kind: str, metric: str) -> MetricRow | None:
-        """The row of that key, or None."""
-        wanted = (arm, mode, split, kind, metric)
-        return next((r for r in self.metrics if (r.arm, r.mode, r.split, r.kind, r.metric) == wanted), None)
+    @cached_property
+    def role(self) -> Roles:
+        """Which arms the headline is about."""
+        return roles(self.learning, self.arms)
 
-    def modes(self, arm: str) -> list[str]:
-        """Modes in which an arm has metrics, in the order of the rows."""
-        return list(dict.fromkeys(row.mode for row in self.metrics if row.arm == arm))
+    @cached_property
+    def by_key(self) -> dict[tuple[str, str, str, str, str], MetricRow]:
+        """Arm, mode, split, kind and metric to row."""
+        return {(r.arm, r.mode, r.split, r.kind, r.metric): r for r in self.metrics}
+
+    @cached_property
+    def students(self) -> list[Student]:
+        """Every arm and mode with metrics, in their order."""
+        return list(dict.fromkeys((row.arm, row.mode) for row in self.metrics))
+
+    def find(self, student: Student, split: str, metric: str, *kinds: str) -> MetricRow | None:
+        """The row of that key, of the first of `kinds` that has one (all questions, if none is named); or None."""
+        rows = (self.by_key.get((*student, split, kind, metric)) for kind in kinds or (ALL,))
+        return next((row for row in rows if row), None)
+
+    def has_metric(self, start: str, *, split: str | None = None) -> bool:
+        """Whether there is a metric whose name starts so."""
+        return any(row.metric.startswith(start) and split in (None, row.split) for row in self.metrics)
+
+    def student(self, arm: str | None) -> Student | None:
+        """The arm with the only, or first, mode it answered in."""
+        return next((student for student in self.students if student[0] == arm), None)
+
+    def shown(self, arm: str) -> str:
+        """The name of an arm for a reader, which says so if it was to learn rationales and saw none."""
+        return self.learning.shown(arm, self.arms)
+
+    def name(self, student: Student) -> str:
+        """How a student is called; an arm with several modes with its mode."""
+        several = sum(arm == student[0] for arm, _ in self.students) > 1
+        mode = MODES.get(student[1], student[1])
+        return f"{self.shown(student[0])}, {mode}" if several and mode else self.shown(student[0])
+
+    def what(self, arm: str) -> str:
+        """What an arm is, in a few words."""
+        return what_is(arm, self.learning, self.arms)
+
+    @cached_property
+    def colors(self) -> dict[str, str]:
+        """A colour for each student."""
+        return colors(self.learning, self.arms)
+
+    def warnings(self) -> list[str]:
+        """What must be said first: caps that cut much off, and arms that were to learn rationales and saw few."""
+        return cut_sentences(self.metrics, shown=self.shown) + few_rationales(self.learning, self.arms)
+
+    def question_counts(self) -> list[tuple[str, int]]:
+        """Clips, questions of each split, and refused inputs."""
+        clips = len({q.media.uri for q in self.questions.values() if q.media})
+        splits = [q.split for q in self.questions.values()]
+        by_split = [(f"{split} questions", splits.count(split)) for split in sorted(set(splits))]
+        return [*([("clips", clips)] if clips else []), *by_split, ("refused inputs", len(self.refusals))]
 
 
-def load_run(run: RunFolder, *, door: Literal["video", "text"] = "video") -> RunData:
-    """What is in the folder of `run`; nobody misses annotations in a text run."""
+def load_run(run: RunFolder, config: RunConfig) -> RunData:
+    """What is in the folder of `run`; annotations are missed only where questions are about clips.
+
+    Raises:
+        SourceError: a file is damaged.
+    """
     missing: list[str] = []
-    unmissed = missing if door == "video" else []
-    predictions = [row for path in _parts(run.predictions, run, missing) for row in rows_or_none(path, Prediction)]
+    questions = {row.id: row for row in _rows(run.questions, Question, missing)}
+    unmissed = missing if any(question.media for question in questions.values()) else []
     metrics = _json(run.metrics, missing)
+    funnel = _json(run.funnel, missing)
     return RunData(
         run=run,
+        config=config,
         provenance=_mapping(_json(run.run_json, missing)),
-        questions={row.id: row for row in _rows(run.questions, Question, missing)},
+        questions=questions,
         annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, unmissed)},
-        predictions=predictions,
+        predictions=[row for path in _parts(run.predictions, run, missing) for row in rows_or_none(path, Prediction)],
         metrics=[_record(MetricRow, row, run.metrics) for row in metrics] if isinstance(metrics, list) else [],
-        funnel=_funnel(run, missing),
+        funnel=None if funnel is None else _record(Funnel, funnel, run.funnel),
         teacher=_mapping(_json(run.teacher_stats, missing)),
         refusals=list(rows_or_none(run.refusals, Refusal)),
         curves=_curves(run),
@@ -107,22 +165,6 @@ def load_run(run: RunFolder, *, door: Literal["video", "text"] = "video") -> Run
         learning=read_learning(run),
         planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )
-
-
-def read_learning(run: RunFolder) -> Learning:
-    """What each trained arm of a run saw, by its training.json."""
-    arms = {}
-    for path in sorted((run.root / "student").glob("*/training.json")):
-        facts = _mapping(read_json(path))
-        # A record of before the seen ones were counted tells those that there were.
-        rationales = facts.get("rationales_seen", facts.get("rationales"))
-        questions = facts.get("questions_seen", facts.get("questions"))
-        arms[path.parent.name] = Learned(_count(questions), _count(rationales))
-    return Learning(arms)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def rows_or_none(path: Path, model: type[Row]) -> Iterator[Row]:
@@ -152,24 +194,10 @@ def _json(path: Path, missing: list[str]) -> object:
     if not path.exists():
         missing.append(path.name)
         return None
-    return _read(path)
-
-
-def _read(path: Path) -> object:
-    """The content of a JSON file that is there.
-
-    Raises:
-        SourceError: it is not JSON.
-    """
     try:
         return read_json(path)
     except ValueError as error:
         raise SourceError(f"{path} is not JSON ({error}); delete it and run the stage that makes it again") from error
-
-
-def _funnel(run: RunFolder, missing: list[str]) -> Funnel | None:
-    value = _json(run.funnel, missing)
-    return None if value is None else _record(Funnel, value, run.funnel)
 
 
 def _record(model: type[Row], value: object, path: Path) -> Row:
@@ -177,8 +205,8 @@ def _record(model: type[Row], value: object, path: Path) -> Row:
         return model.model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        told = f"{problem['msg']} at {problem['loc']}"
-        raise SourceError(f"{path}: {told}; delete it and run the stage that makes it again") from None
+        what = f"{problem['msg']} at {problem['loc']}"
+        raise SourceError(f"{path}: {what}; delete it and run the stage that makes it again") from None
 
 
 def _mapping(value: object) -> Json:

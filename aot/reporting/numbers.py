@@ -1,11 +1,11 @@
 """How numbers are written for people: a share never without its interval and n."""
 
-from aot.records import MetricRow
+from aot.records import Interval, MetricRow
 
 _NAMES = {"pass_at_1": "pass@1", "pass_at_k": "pass@k", "iou": "IoU", "ece": "ECE", "ms": "ms", "s": "s"}
 
 
-def percent(row: MetricRow) -> str:
+def percent(row: MetricRow | Interval) -> str:
     """A share with interval and n.
 
     >>> row = MetricRow(arm="a", mode="direct", split="test", kind="all", metric="accuracy", value=0.875, low=0.821,

@@ -15,6 +15,18 @@ TrueSize = Callable[[str], tuple[int, int]]
 """Clip -> width and height of its frames as displayed, in pixels."""
 
 THUMB_WIDTH_PX = 160
+
+
+def no_frames(uri: str, times_s: list[float]) -> list[tuple[float, np.ndarray]]:
+    """Frames of a run that has none."""
+    raise KeyError(f"this run has no frames of {uri}")
+
+
+def no_size(uri: str) -> tuple[int, int]:
+    """The size of clips of a run that has no frames."""
+    raise KeyError(f"this run has no frames of {uri}")
+
+
 SAME_FRAME_S = 0.02
 
 
@@ -40,12 +52,12 @@ class ThumbBook:
     true_size: TrueSize
     budget_bytes: int
     thumbs: list[Thumb] = field(default_factory=list)
-    _known: dict[str, list[Thumb]] = field(default_factory=dict)
+    _by_uri: dict[str, list[Thumb]] = field(default_factory=dict)
     _spent_bytes: int = 0
 
     def load(self, uri: str, times_s: Sequence[float]) -> str:
         """Embed the frames of `uri` at `times_s`; returns why some could not be, or an empty text."""
-        known = self._known.setdefault(uri, [])
+        embedded = self._by_uri.setdefault(uri, [])
         wanted = [t for t in sorted(set(times_s)) if not self.at(uri, t)]
         if not wanted:
             return ""
@@ -62,12 +74,12 @@ class ThumbBook:
             self._spent_bytes += len(href)
             thumb = Thumb(f"f{len(self.thumbs)}", uri, time_s, href, *size)
             self.thumbs.append(thumb)
-            known.append(thumb)
+            embedded.append(thumb)
         return ""
 
     def at(self, uri: str, time_s: float) -> Thumb | None:
         """The embedded picture of `uri` at `time_s`, if there is one."""
-        near = [thumb for thumb in self._known.get(uri, ()) if abs(thumb.time_s - time_s) <= SAME_FRAME_S]
+        near = [thumb for thumb in self._by_uri.get(uri, ()) if abs(thumb.time_s - time_s) <= SAME_FRAME_S]
         return min(near, key=lambda thumb: abs(thumb.time_s - time_s), default=None)
 
 

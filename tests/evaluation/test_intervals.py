@@ -5,7 +5,6 @@ import pytest
 
 from aot.evaluation.intervals import (
     Bootstrap,
-    Interval,
     cluster_ids,
     design_effect,
     proportion,
@@ -13,7 +12,12 @@ from aot.evaluation.intervals import (
     student_t95,
     weighted_proportion,
 )
+from aot.records import Interval
 from aot.wilson import wilson
+
+
+def interval(value: float, low: float, high: float) -> Interval:
+    return Interval(value=value, low=low, high=high, n=90, num_clusters=90)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +89,11 @@ def test_same_seed_gives_the_same_interval_and_another_seed_does_not() -> None:
 
 def test_ratio_of_symmetric_intervals_is_fiellers() -> None:
     a, b, half_a, half_b = 0.4, 0.8, 0.1, 0.1
-    found = ratio_of_shares(Interval(a, a - half_a, a + half_a, 90, 90), Interval(b, b - half_b, b + half_b, 90, 90))
+    found = ratio_of_shares(interval(a, a - half_a, a + half_a), interval(b, b - half_b, b + half_b))
     # Fieller 1954: the ratios r with (a - r b)^2 = half_a^2 + r^2 half_b^2.
     roots = np.roots([b**2 - half_b**2, -2 * a * b, a**2 - half_a**2])
     assert found and (found.low, found.high) == pytest.approx(sorted(roots))
-    assert ratio_of_shares(Interval(a, 0.3, 0.5, 9, 9), Interval(0.1, 0.0, 0.3, 9, 9)) is None
+    assert ratio_of_shares(interval(a, 0.3, 0.5), interval(0.1, 0.0, 0.3)) is None
 
 
 def test_no_items_is_an_error_and_not_a_number() -> None:

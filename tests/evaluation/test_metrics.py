@@ -3,11 +3,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from aot.config import ArmConfig
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.scoring import score
 from aot.records import ClipAnnotation, MediaRef, MetricRow, Prediction, Question, Segment
 
-CONTROLS = {"answer_only": "base", "distilled": "answer_only"}
+ARMS = (ArmConfig(name="answer_only", rationale_weight=0), ArmConfig(name="distilled"))
 
 
 def question(number: int, *, kind: str = "next_open", answer: str = "fry onion", answer_type: str = "text") -> Question:
@@ -28,7 +29,8 @@ def said(
 def metrics(
     questions: Sequence[Question], predictions: Sequence[Prediction], **more: object
 ) -> dict[tuple[str, ...], MetricRow]:
-    options = {"annotations": [], "controls": CONTROLS, "bootstrap_samples": 200, "seed": 0, **more}
+    splits = tuple(dict.fromkeys(q.split for q in questions))
+    options = {"arms": ARMS, "splits": splits, "bootstrap_samples": 200, "seed": 0, **more}
     rows = compute_metrics(questions=questions, predictions=predictions, **options)  # type: ignore[arg-type]
     keys = [(r.arm, r.mode, r.kind, r.metric) for r in rows]
     assert len(set(keys)) == len(keys)
@@ -166,7 +168,35 @@ def test_metrics_are_the_same_bytes_whatever_the_order_of_predictions() -> None:
     forms = []
     for order in (rows, rows[::-1]):
         result = compute_metrics(
-            questions=asked, predictions=order, annotations=[], controls=CONTROLS, bootstrap_samples=200, seed=0
+            questions=asked, predictions=order, arms=ARMS, splits=("test",), bootstrap_samples=200, seed=0
         )
         forms.append(json.dumps([row.model_dump(mode="json") for row in result]))
     assert forms[0] == forms[1]
+
+
+def test_families_follow_the_data_of_a_run_with_clips_and_with_chains_of_arithmetic() -> None:
+    """One made-up run: half of its questions are about clips, the others are sums; no door is named anywhere."""
+    clips = [question(i, kind="next_choice", answer_type="choice") for i in range(8)]
+    sums = [
+        Question(id=f"s{i}", dataset="d", split="test", kind="sum", text=f"What is {i} + 3?", answer=f"{i + 3}",
+                 answer_type="integer", group=f"s{i}", tags={"steps": 2, "category": "addition"}) for i in range(8)
+    ]  # fmt: skip
+    away = [q.model_copy(update={"id": f"{q.id}-o", "split": "ood", "group": f"{q.group}-o"}) for q in (*clips, *sums)]
+    asked = [*clips, *sums, *away]
+    arms = (*ARMS, ArmConfig(name="pre", order="pre"))
+    made = [said(q, q.answer, mode="reason", completion_tokens=9, arm=arm) for q in asked for arm in ("pre", "base")]
+    made = [m.model_copy(update={"raw_text": f"2 + 2 = 5\nAnswer: {m.answer}"}) for m in made]
+    made += [said(q, "chop egg", arm="pre_no_frames") for q in asked]
+    made += [said(q, q.answer, mode="likelihood", choice_probs=(0.9, 0.1), arm="pre") for q in asked if q.choices]
+    rows = compute_metrics(
+        questions=asked, predictions=made, arms=arms, splits=("test", "ood"), bootstrap_samples=50, seed=0,
+        training=[sums[0].model_copy(update={"split": "train"})],
+    )  # fmt: skip
+    of_pre = {(row.mode, row.kind, row.metric) for row in rows if row.arm == "pre"}
+    assert {
+        ("reason", "all", "accuracy_difference_vs_pre_no_frames"), ("reason", "next", "tokens_mean"),
+        ("reason", "steps=2", "accuracy"), ("reason", "category=addition", "accuracy_gap_vs_test"),
+        ("reason", "all", "chains_with_wrong_step"), ("reason", "all", "accuracy_within_16_tokens"),
+        ("reason", "all", "accuracy_at_exact_distance_0"), ("likelihood", "next_choice", "ece"),
+    } <= of_pre  # fmt: skip
+    assert not [key for key in of_pre if key[0] == "likelihood" and "tokens" in key[2]], "nobody generated a token"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aot.config import ArmConfig
-from aot.evaluation.text_metrics import compute_text_metrics
+from aot.evaluation.metrics import compute_metrics
 from aot.records import MetricRow, Prediction, Question
 
 ARMS = tuple(
@@ -18,7 +18,7 @@ def question(number: int, *, split: str = "test", kind: str = "sum", steps: int 
     return Question(
         id=f"{split}{number}-{kind}", dataset="toy_math", split=split, kind=kind, answer=str(number),
         text=text or f"What is {number} + 0?", answer_type="integer", group=f"{split}{number}-{kind}",
-        state={"family": kind, "category": "arithmetic", "steps": steps},
+        tags={"category": "arithmetic", "steps": steps},
     )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def metrics(
         "seed": 0,
         **more,
     }
-    rows = compute_text_metrics(questions=questions, predictions=predictions, **options)  # type: ignore[arg-type]
+    rows = compute_metrics(questions=questions, predictions=predictions, **options)  # type: ignore[arg-type]
     keys = [(r.arm, r.mode, r.split, r.kind, r.metric) for r in rows]
     assert len(set(keys)) == len(keys)
     return dict(zip(keys, rows, strict=True))

@@ -51,7 +51,7 @@ def test_a_chat_teachers_cut_reply_is_told_as_cut_and_its_whole_ones_as_whole() 
 
 def test_evaluating_and_reporting_text_imports_nothing_of_video() -> None:
     program = (
-        "import sys, aot.pipeline.evaluate, aot.pipeline.commands.compare, aot.reporting.text_report, "
+        "import sys, aot.pipeline.evaluate, aot.pipeline.commands.compare, aot.reporting.report, "
         f"aot.reporting.card; print([m for m in {HEAVY} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -6,15 +6,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from fixtures.steps import tool_step
 from report_run import cut_replies, read_frames, true_size
 
 import aot.reporting.report as report_module
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder, publish_json
-from aot.records import Step, ToolCall
 from aot.reporting.card import write_card
-from aot.reporting.panels import FRAMES_A_STEP, pick_frames
 from aot.reporting.report import write_report
+from aot.reporting.sections.gallery import FRAMES_A_STEP, pick_frames
 from aot.reporting.summary import summary_lines
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
@@ -83,8 +83,10 @@ def test_hostile_texts_add_no_element_and_no_handler(make_run: MakeRun) -> None:
 def test_sections_stand_in_reading_order_with_their_numbers(make_run: MakeRun) -> None:
     page = page_of(*make_run())
     sections = [name for name in page.ids if re.fullmatch(r"[a-z]+", name)]
-    order = "headline kinds funnel teacher confusion training calibration gallery refused settings"
-    assert sections == order.split()
+    order = (
+        "headline cost transfer kinds paired memorised funnel teacher confusion calibration training gallery refused"
+    )
+    assert sections == [*order.split(), "settings"]
     assert re.search(r"\d+\.\d% ?\[\d+\.\d, \d+\.\d\] n=\d+", " ".join(page.text.split()))
     assert "88.9% [56.5, 98.0] n=9" in page.text
 
@@ -95,6 +97,7 @@ def test_empty_run_folder_gives_a_page_that_says_what_is_missing(make_run: MakeR
     publish_json(empty.run_json, {})
     page = page_of(empty, config)
     assert "metrics.json" in page.text and page.text.count("Nothing to show") >= 7
+    assert "Calibration (needs questions with options)" in page.text
 
 
 def test_planted_defects_are_marked_among_the_rejected_and_counted(make_run: MakeRun) -> None:
@@ -112,20 +115,23 @@ def test_a_finished_stage_is_not_said_to_make_what_it_could_not(make_run: MakeRu
     for part in run.predictions.glob("*.jsonl"):
         part.unlink()
     questions = [json.loads(line) for line in run.questions.read_text().splitlines()]
-    asked = [row for row in questions if row["kind"] == "count" or row["split"] == "train"]
-    run.questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
     publish_json(run.metrics, [])
     text = " ".join(page_of(run, config).text.split())
     assert "no option probabilities yet. The evaluate stage makes it." in text
     publish_json(run.run_json, {"stages": {"evaluate": {"state": "done"}}})
     text = " ".join(page_of(run, config).text.split())
     for told in (
-        "no question of test, test_ood has options, and only those get probabilities.",
-        "no question of test, test_ood asks for the next step.",
         "metrics.json holds no accuracy on test, test_ood.",
+        "the predictions hold no probabilities.",
+        "no student answered the next-step questions of test, test_ood.",
     ):
         assert f"Nothing to show: {told}" in text
     assert "The evaluate stage makes it" not in text
+    for row in questions:
+        row.update(kind="count", choices=[], answer_type="text")
+    run.questions.write_text("".join(json.dumps(row) + "\n" for row in questions))
+    text = " ".join(page_of(run, config).text.split())
+    assert "Confusion (needs questions about the next step); Calibration (needs questions with options)" in text
 
 
 def test_gallery_holds_as_many_traces_as_asked_of_every_fate(make_run: MakeRun) -> None:
@@ -162,9 +168,10 @@ def test_unreadable_frames_are_told_and_the_rest_is_shown(make_run: MakeRun) -> 
 def test_frames_with_detections_are_picked_first() -> None:
     boxes = [{"time_s": t, "box_xyxy": [0, 0, 1, 1], "score": 1} for t in (3.0, 7.0)]
     times = tuple(float(i) for i in range(30))
-    step = Step(index=1, call=ToolCall(tool="detect_objects"), result={"boxes": boxes}, frame_times_s=times)
+    result = {"object": "pan", "boxes": boxes}
+    step = tool_step(1, "detect_objects", {"object": "pan"}, result, frame_times_s=times)
     assert pick_frames(step) == [3.0, 7.0]
-    plain = pick_frames(step.model_copy(update={"result": {}}))
+    plain = pick_frames(step.model_copy(update={"findings": ()}))
     assert len(plain) == FRAMES_A_STEP and (plain[0], plain[-1]) == (0.0, 29.0)
 
 
@@ -173,7 +180,7 @@ def test_card_states_results_limits_licence_and_where_answers_come_from(make_run
     write_card(run, config)
     card = run.model_card.read_text(encoding="utf-8")
     assert "license: Apache-2.0" in card and "distilled model" in card and "review by a person" in card
-    assert re.search(r"\| distilled \| direct \| \d+\.\d% \[\d+\.\d, \d+\.\d\] n=\d+ \|", card)
+    assert re.search(r"\| distilled, answer at once \| \d+\.\d% \[\d+\.\d, \d+\.\d\] n=\d+ \|", card)
     other = config.model_copy(update={"data": config.data.model_copy(update={"dataset": "plain"})})
     write_card(run, other)
     assert "license: unknown" in run.model_card.read_text(encoding="utf-8")
@@ -198,9 +205,9 @@ def test_the_share_of_cut_replies_stands_beside_accuracies_of_a_video_run(make_r
     write_card(run, config)
     summary, card = "\n".join(summary_lines(run)), run.model_card.read_text(encoding="utf-8")
     page = " ".join(page_of(run, config).text.split())
-    assert re.search(r"base +\d+\.\d% \[.*\] n=\d+, 87\.5% cut off", summary)
-    assert re.search(r"distilled +\d+\.\d% \[.*\] n=\d+, 0\.0% cut off", summary)
-    assert re.search(r"\| base \| direct \| \d+\.\d% \[[^|]*\] n=\d+, 87\.5% cut off \|", card)
+    assert re.search(r"base, answer at once +\d+\.\d% \[.*\] n=\d+, 87\.5% cut off", summary)
+    assert re.search(r"distilled, answer at once +\d+\.\d% \[.*\] n=\d+, 0\.0% cut off", summary)
+    assert re.search(r"\| base, answer at once \| \d+\.\d% \[[^|]*\] n=\d+, 87\.5% cut off \|", card)
     assert page.count("n=8, 87.5% cut off") >= 2 and "cut off by the cap" in page, "headline, kinds and quality"
     told = "student.max_answer_tokens cut off more than 5% of the replies of base, direct (87.5% on test"
     assert all(told in text for text in (summary, card.replace("\\", ""), page))
@@ -210,7 +217,7 @@ def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_r
     run, config = make_run()
     write_report(run, config, frames=read_frames, true_size=true_size)
     lines = summary_lines(run)
-    assert 10 <= len(lines) <= 18
+    assert 10 <= len(lines) <= 24
     text = "\n".join(lines)
     for word in ("pass@1 61.0%", "traces kept", "distilled", "recall 0.889", str(run.report)):
         assert word in text

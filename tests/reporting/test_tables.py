@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +8,8 @@ from aot.files.run_folder import RunFolder, publish_json
 from aot.records import MetricRow
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import points
-from aot.reporting.tables import gap_sentence, headline_rows, honest_sentences, kind_tables, roles
+from aot.reporting.sections.headline import accuracy_table, findings, gap_sentence
+from aot.reporting.sections.splits import kind_tables
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
 
@@ -16,12 +18,8 @@ def with_difference(data: RunData, low: float, value: float, high: float) -> Run
     row = MetricRow(arm="distilled", mode="direct", split="test", kind="next",
                     metric="accuracy_difference_vs_answer_only",
                     value=value, low=low, high=high, n=80, note="McNemar exact p=0.5")  # fmt: skip
-    return RunData(
-        **{
-            **vars(data),
-            "metrics": [r for r in data.metrics if r.kind == "next" and "difference" not in r.metric] + [row],
-        }
-    )
+    rows = [r for r in data.metrics if r.kind == "next" and "difference" not in r.metric] + [row]
+    return replace(data, metrics=rows)
 
 
 @pytest.mark.parametrize(
@@ -36,37 +34,39 @@ def test_headline_sentence_is_honest_either_way(
     make_run: MakeRun, low: float, value: float, high: float, words: str
 ) -> None:
     run, config = make_run()
-    sentences = honest_sentences(with_difference(load_run(run), low, value, high), config)
-    assert len(sentences) == 1 and words in sentences[0].text
+    sentences = list(findings(with_difference(load_run(run, config), low, value, high)))
+    assert len(sentences) == 1 and words in sentences[0][0]
 
 
 def test_headline_lists_students_teacher_and_all_baselines_on_every_split(make_run: MakeRun) -> None:
-    run, config = make_run()
-    rows = headline_rows(load_run(run), config)
-    assert [(row.arm, row.mode) for row in rows] == [
-        ("base", "direct"), ("answer_only", "direct"), ("distilled", "direct"), ("distilled", "reason"),
-        ("distilled_no_frames", "direct"), ("base", "likelihood"), ("answer_only", "likelihood"),
-        ("distilled", "likelihood"), ("teacher", "none"), ("copy_last", "none"), ("task_majority", "none"),
+    (table,) = accuracy_table(load_run(*make_run()))
+    assert [row.key for row in table.rows] == [
+        *((arm, mode) for arm in ("base", "answer_only", "distilled") for mode in ("direct", "reason", "likelihood")),
+        ("distilled_no_frames", "direct"), ("teacher", "none"), ("copy_last", "none"), ("task_majority", "none"),
         ("bigram_predicted", "none"), ("bigram_gold", "none"), ("trigram_predicted", "none"), ("trigram_gold", "none"),
     ]  # fmt: skip
-    assert all(len(row.cells) == 2 and all(row.cells) for row in rows)
+    assert [column.label for column in table.columns] == ["test", "test_ood"]
+    assert all(all(line) for line in table.cells)
+    assert [row.label for row in table.rows if row.strong] == [
+        "distilled, answer at once", "distilled, reasoning first", "distilled, likeliest choice",
+    ]  # fmt: skip
 
 
 def test_kind_tables_begin_with_the_sums(make_run: MakeRun) -> None:
-    run, config = make_run()
-    tables = kind_tables(load_run(run), config)
+    tables = kind_tables(load_run(*make_run()))
     assert [table.title for table in tables] == ["test", "test_ood"]
-    assert tables[0].columns == ("all", "next", "next_choice", "next_open", "before", "count", "when")
+    kinds = [column.label for column in tables[0].columns]
+    assert kinds == ["all", "next", "next_choice", "next_open", "before", "count", "when"]
 
 
 def test_gap_is_not_told_where_the_bigrams_do_not_differ(make_run: MakeRun) -> None:
     run, config = make_run()
-    assert gap_sentence(load_run(run), config) == ""
+    assert gap_sentence(load_run(run, config)) == ""
 
 
 def test_roles_follow_the_weights_and_not_the_names(make_run: MakeRun) -> None:
     run, config = make_run()
-    role = roles(load_run(run).learning, config)
+    role = load_run(run, config).role
     assert (role.control, role.main) == ("answer_only", "distilled")
 
 
@@ -89,9 +89,9 @@ def test_what_an_arm_is_follows_its_record_of_what_it_saw(
     run, config = make_run()
     record = run.arm("distilled") / "training.json"
     record.unlink() if facts is None else publish_json(record, facts)
-    data = load_run(run)
-    assert roles(data.learning, config).main == main
-    assert what in next(row.what for row in headline_rows(data, config) if row.arm.startswith("distilled"))
+    data = load_run(run, config)
+    assert data.role.main == main
+    assert what in data.what("distilled")
 
 
 def test_points_have_no_negative_zero() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from aot.config import RunConfig, ToyMathConfig, dump_config, parse_config
-from aot.evaluation.text_metrics import compute_text_metrics
+from aot.evaluation.metrics import compute_metrics
 from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
 from aot.filtering.funnel import FilterCount, Funnel
 from aot.records import Prediction, Question, Refusal, Trace, Verdict
@@ -28,7 +28,7 @@ STUDENTS = (
 
 
 def _reply(question: Question, trace: Trace, *, arm: str, mode: str, answer: str, hostile: str) -> Prediction:
-    thought = ("direct" if question.state["steps"] < 2 else "full") if mode == "adaptive" else ""
+    thought = ("direct" if question.tags["steps"] < 2 else "full") if mode == "adaptive" else ""
     chain = "\n".join([*(step.text for step in trace.steps), f"Answer: {answer}"])
     if answer != question.answer:
         chain = f"6 + 6 = 13\n{chain}"
@@ -74,7 +74,7 @@ def build_text_run(root: Path, *, size: int = 30, hostile: str = "", gallery: in
     training = [q for q in questions if q.split == "train"]
     predictions = _predictions(asked, traces, hostile)
     learned = {"pre": {q.id for q in training[3:]}}
-    metrics = compute_text_metrics(
+    metrics = compute_metrics(
         questions=asked, predictions=predictions, training=training, learned=learned,
         arms=config.train.arms, splits=SPLITS,
         bootstrap_samples=200, seed=0,

@@ -24,8 +24,8 @@ from aot.student.model.caches import Habits
 from aot.student.model.loading import Student, load_student, look_over, stored_state
 from aot.student.model.lora import add_lora, size_of, unfreeze
 from aot.student.model.preflight import preflight
-from aot.student.rows.collate import LessonCollator
-from aot.student.rows.lessons import lesson_examples
+from aot.student.rows.collate import Collator
+from aot.student.rows.examples import make_examples
 from aot.student.rows.replies import thought_ids
 from aot.student.rows.tokens import EncodedRow, Renderer
 from aot.student.train import trainer
@@ -149,15 +149,15 @@ def assert_packed(run: RunFolder, config: RunConfig) -> None:
     student, model = session.student, session.adapted.model.eval()
     lessons = [lesson for question in sums(2) for lesson in lessons_of(question)]
     questions = {q.id: q for q in sums(2)}
-    examples = lesson_examples(lessons, questions=questions, renderer=student.renderer, max_tokens=300).examples
-    batch = LessonCollator(student.renderer, student.pad_id, pack_tokens=session.pack_tokens)(examples)
+    examples = make_examples(lessons, questions=questions, renderer=student.renderer, max_tokens=300).examples
+    batch = Collator(student.renderer, student.pad_id, session.pack_tokens > 0, session.pack_tokens)(examples)
     assert bool(padded_because(session)) == ("position_ids" not in batch)
     own = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch}
     with torch.inference_mode():
         log_probs = model(**own, use_cache=False).logits[:, :-1].log_softmax(-1)
     targets = batch["labels"][:, 1:]
     together = log_probs.gather(-1, targets.clamp(min=0)[..., None])[..., 0][targets != -100]
-    rows = [example.row for example in examples]
+    rows = [row for example in examples for row in example.rows]
     singles = torch.cat([alone(model, row.prompt_ids, row.completion_ids) for row in rows])
     torch.testing.assert_close(together.sort().values, singles.sort().values, rtol=1e-3, atol=1e-4)
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from aot.config import RunConfig, load_saved
 from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError
-from aot.evaluation.comparison import Comparison, Estimate, Flip, GroupResult, compare_answers
+from aot.evaluation.comparison import Comparison, Flip, GroupResult, compare_answers
 from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.paired import format_p
@@ -25,9 +25,8 @@ from aot.files.jsonl import read_json
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
-from aot.records import Prediction, Question, Record
-from aot.reporting.load import read_learning
-from aot.reporting.tables import roles
+from aot.records import Interval, Prediction, Question, Record
+from aot.reporting.students import read_learning, roles
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
@@ -185,7 +184,7 @@ def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str
     modes, root = side.modes, side.run.root
     if wanted is None and like in modes:
         return like, ""
-    role = roles(read_learning(side.run), side.config)
+    role = roles(read_learning(side.run), side.config.train.arms)
     name, _, mode = (wanted or role.main or role.control or "").partition(":")
     if name not in modes:
         near = difflib.get_close_matches(name, modes, n=1, cutoff=0.0)
@@ -290,19 +289,19 @@ def _flip_line(flip: Flip) -> str:
     return f"  {_printable(flip.question_id)} ({_printable(flip.kind)}): {_printable(flip.text)}  [{_printable(said)}]"
 
 
-def _share(share: Estimate) -> str:
+def _share(share: Interval) -> str:
     return f"{100 * share.value:.1f} {_range(share, scale=100)}"
 
 
-def _cut(share: Estimate | None) -> str:
+def _cut(share: Interval | None) -> str:
     return "not counted" if share is None else f"{_share(share)} n={share.n}"
 
 
-def _amount(amount: Estimate | None) -> str:
+def _amount(amount: Interval | None) -> str:
     return "not counted" if amount is None else f"{amount.value:.1f} {_range(amount)} n={amount.n}"
 
 
-def _range(found: Estimate, *, scale: float = 1, signed: bool = False) -> str:
+def _range(found: Interval, *, scale: float = 1, signed: bool = False) -> str:
     sign = "+" if signed else ""
     return f"[{scale * found.low:{sign}.1f}, {scale * found.high:{sign}.1f}]"
 

@@ -7,7 +7,7 @@ question are counted and told.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from aot.answers import check_packages, stop_workers
 from aot.config import RunConfig
 from aot.display import counted
 from aot.errors import SourceError
-from aot.evaluation.groups import Cell, Group, answer_rows, grade_all, kind_groups, make_cells
+from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells
 from aot.evaluation.intervals import weighted_proportion
-from aot.evaluation.metrics import video_groups
 from aot.evaluation.scoring import score
 from aot.files.jsonl import RefusedRow, refused_words
 from aot.files.run_folder import RunFolder, run_root
@@ -189,7 +188,7 @@ def _predictions(
 ) -> tuple[list[Prediction], Counter[str], list[str]]:
     """Predictions of every member, those without one as missing; what was wrong with the rows; and notes for people."""
     by_id = {question.id: question for question in members}
-    as_places = are_places(one.value for question, one in found if question and question.choices and not one.own)
+    as_places = are_places(one.value for question, one in found if question and question.choices and not one.ours)
     made: dict[tuple[str, str, str], Prediction] = {}
     problems: Counter[str] = Counter()
     unknown = [one.names[0] for question, one in found if question is None]
@@ -197,7 +196,7 @@ def _predictions(
     for question, one in found:
         if question is None or question.id not in by_id:
             continue
-        row = one.own or _prediction(question, one.value, as_places=as_places).model_copy(
+        row = one.ours or _prediction(question, one.value, as_places=as_places).model_copy(
             update={"finish_reason": one.finish_reason}
         )
         key = row.arm, row.mode, question.id
@@ -232,10 +231,7 @@ def _missing(question: Question, arm: str, mode: str) -> Prediction:
 
 
 def _rows(members: Sequence[Question], predictions: Sequence[Prediction]) -> Iterator[MetricRow]:
-    groups: Callable[[Sequence[Question]], list[Group]]
-    groups = video_groups if any(question.media for question in members) else kind_groups
-    graded = grade_all(members, predictions)
-    for cell in make_cells(members, graded, order=[ARM], groups=groups):
+    for cell in make_cells(members, grade_all(members, predictions), order=[ARM]):
         yield from answer_rows(cell)
         if cell.kind == "all" and members[0].dataset in MEAN_OF_KINDS:
             yield _mean_of_kinds(cell)

@@ -79,12 +79,12 @@ def open_model(kind: Kind, config: HfConfig) -> ZeroShot:
         raise ConfigError(f"teacher.hf.{kind} is not set; give the folder or hub name of {example}")
     device = _device(config)
     with _OPENING:
-        found = _OPENED.get((kind, name, device))
+        opened = _OPENED.get((kind, name, device))
         digest = _digest(name)
-        if found is None or found.digest != digest:  # Another model may lie in the folder by now.
-            found = ZeroShot(kind, name, device, _model_type(kind, name), digest)
-            _OPENED[kind, name, device] = found
-        return found
+        if opened is None or opened.digest != digest:  # Another model may lie in the folder by now.
+            opened = ZeroShot(kind, name, device, _model_type(kind, name), digest)
+            _OPENED[kind, name, device] = opened
+        return opened
 
 
 def clean_name(name: str) -> str:
@@ -132,8 +132,8 @@ def _model_type(kind: Kind, name: str) -> str:
         raise ConfigError(f"teacher.hf.{kind}: the configuration of {name} cannot be loaded: {words}") from error
     model_type = str(settings.model_type)
     if model_type not in FAMILIES[kind]:
-        known = ", ".join(FAMILIES[kind])
-        raise ConfigError(f"teacher.hf.{kind}: {name} is a {model_type!r} model; known are {known}")
+        names = ", ".join(FAMILIES[kind])
+        raise ConfigError(f"teacher.hf.{kind}: {name} is a {model_type!r} model; known are {names}")
     if folder.is_dir() and not any((folder / file).is_file() for file in WEIGHT_FILES):
         raise ConfigError(f"teacher.hf.{kind}: {name} has no safetensors; pickled weights are not read, convert them")
     return model_type

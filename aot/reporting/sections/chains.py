@@ -1,0 +1,197 @@
+"""What the chains of students show: which way they chose, whether steps are right, and what was learned from chains."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from aot.config import ArmConfig
+from aot.errors import SourceError
+from aot.evaluation.groups import ALL
+from aot.evaluation.intervals import ratio_of_shares
+from aot.files.jsonl import read_json
+from aot.records import THOUGHT_MODES, Interval, MetricRow, Record
+from aot.reporting.load import RunData, Student
+from aot.reporting.numbers import percent
+from aot.reporting.pivot import Heading, Pivot, cell_of, pivot, word_table
+from aot.reporting.sections import Block, Section, note, tables, words
+from aot.reporting.sections.headline import metric_table, students
+from aot.reporting.students import DAMAGED
+
+ROUNDS = "rounds.json"
+ROUND_COLUMNS = (
+    "round", "chains used", "of the teacher", "of its own", "replies sampled", "new chains found", "accuracy",
+    "cut off by the cap", "share of the full accuracy",
+)  # fmt: skip
+STEPS = {
+    "chains_with_wrong_step": "chains with a wrong step",
+    "wrong_answers_after_wrong_step": "wrong answers with a wrong step",
+    "wrong_answers_from_wrong_step": "wrong answers whose wrong step goes on",
+    "right_answers_with_wrong_step": "right answers with a wrong step",
+}
+CHOICES = {
+    **{f"share_{way}": f"chose {way}" for way in THOUGHT_MODES},
+    **{f"accuracy_when_{way}": f"right when {way}" for way in THOUGHT_MODES},
+    "choice_probability": "probability of the choice",
+    "choice_ece": "calibration error",
+}
+
+
+class RoundRow(Record):
+    """One round in the rounds.json of an arm that writes its own chains; its last one may be of the final student."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    round: int
+    teacher_chains: int
+    own_chains: int
+    sampled: int
+    new_chains: int
+    split: str
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    truncated_rate: float | None = None
+
+    @property
+    def reached(self) -> Interval:
+        """Accuracy of this round's student; the number of clusters is unknown and taken as that of questions."""
+        return Interval(value=self.accuracy, low=self.low, high=self.high, n=self.n, num_clusters=self.n)
+
+
+def choice_tables(data: RunData) -> list[Pivot]:
+    """For each student that chooses how to answer, on the first split: which way it chose, by number of steps."""
+    return [table for student in data.students for table in _choice_table(data, student)]
+
+
+def _choice_table(data: RunData, student: Student) -> list[Pivot]:
+    rows = [r for r in data.metrics if (r.arm, r.mode, r.split) == (*student, data.first)]
+    kinds = [Heading(r.kind, r.kind, strong=r.kind == ALL) for r in rows if r.metric == "share_direct"]
+    return pivot(
+        f"{data.name(student)} on {data.first}", kinds, [Heading(metric, name) for metric, name in CHOICES.items()],
+        lambda kind, metric: cell_of(data.find(student, data.first, metric, kind)), corner="questions",
+    )  # fmt: skip
+
+
+def step_tables(data: RunData) -> list[Pivot]:
+    """For each split, what the equations of the chains show."""
+    return [table for split in data.splits for table in metric_table(data, split, STEPS, split=split)]
+
+
+def structure_table(data: RunData) -> list[Pivot]:
+    """Arms that learned damaged chains, beside the arms with sound chains and with none, over splits."""
+    damaged = [arm for arm in data.arms if arm.chains in DAMAGED]
+    whole = [a for a in data.arms if a.chains == "kept" and a.chain_share == 1 and a.tuning == "lora"]
+    sound = [a for a in whole if a.learns_rationales and a.order in {d.order for d in damaged}]
+    shown = [arm.name for arm in (*sound, *damaged, *(a for a in whole if not a.learns_rationales))]
+    rows = [replace(row, what=data.what(row.key[0])) for row in students(data)]
+    rows = [row for row in rows if row.key[0] in shown and row.key == data.student(row.key[0])]
+    columns = [Heading((split, "accuracy"), split) for split in data.splits]
+    columns += [
+        Heading((data.first, f"accuracy_difference_vs_{arm.name}"), f"against {arm.name}, {data.first}")
+        for arm in sound
+    ]
+    return pivot("", rows, columns, lambda student, key: cell_of(data.find(student, *key))) if damaged else []
+
+
+def round_tables(data: RunData) -> list[tuple[Pivot, str]]:
+    """For each arm with a rounds.json: chains used, accuracy, its share of what all the teacher's chains give; a note.
+
+    Raises:
+        SourceError: a rounds.json is no list of rounds.
+    """
+    found = []
+    for arm in data.arms:
+        path = data.run.arm(arm.name) / ROUNDS
+        if not path.exists():
+            continue
+        try:
+            rows = TypeAdapter(list[RoundRow]).validate_python(read_json(path))
+        except ValidationError as error:
+            raise SourceError(f"{path} is no list of rounds ({error}); delete it and train the arm again") from error
+        if rows:
+            full = _full_accuracy(data, arm, rows[0].split)
+            lines = [_round_line(row, full, is_last=row is rows[-1]) for row in rows]
+            found.append((word_table(arm.name, ROUND_COLUMNS, lines), _round_note(full)))
+    return found
+
+
+def _round_note(full: MetricRow | None) -> str:
+    if full is None:
+        return "No arm of this run learns all of the teacher's chains in this way."
+    return (
+        f"{full.arm}, which learns all of the teacher's chains, reaches {percent(full)} on {full.split}. The share is "
+        "the ratio of the two accuracies, with the interval of Donner and Zou (2012), which takes them as independent."
+    )
+
+
+def _round_line(row: RoundRow, full: MetricRow | None, *, is_last: bool) -> Sequence[str]:
+    name = "final student" if is_last and row.sampled == 0 else str(row.round)
+    counts = (row.teacher_chains + row.own_chains, row.teacher_chains, row.own_chains, row.sampled, row.new_chains)
+    share = ratio_of_shares(row.reached, full.interval) if full else None
+    cut = "not known" if row.truncated_rate is None else f"{row.truncated_rate:.1%}"
+    return (
+        name,
+        *(f"{count:,}" for count in counts),
+        percent(row.reached),
+        cut,
+        percent(share) if share else "not known",
+    )
+
+
+def _full_accuracy(data: RunData, like: ArmConfig, split: str) -> MetricRow | None:
+    """The accuracy of the arm that thinks first and learns all of the teacher's kept chains, otherwise like `like`."""
+    wanted = ("pre", "kept", 1, like.tuning, like.seed)
+    full = (a.name for a in data.arms if (a.order, a.chains, a.chain_share, a.tuning, a.seed) == wanted)
+    student = data.student(next(full, None))
+    return data.find(student, split, "accuracy") if student else None
+
+
+def _choices(data: RunData) -> list[Block]:
+    text = (
+        "The first line of its reply says how it goes on. The calibration error holds its probability that the chosen "
+        "way, or a shorter one, is enough against how often the answer was right, where it chose a shorter way than "
+        "all steps."
+    )
+    return [words(text), *tables(choice_tables(data), more="the other students")]
+
+
+def _steps(data: RunData) -> list[Block]:
+    text = (
+        "Every equation that can be read in a reply is worked out again. A wrong step goes on if a later equation uses "
+        "its result, or if it is the answer. Steps that are left out, or true but beside the point, go unseen. Only "
+        "replies with an equation that can be read count: n is all of them in the first column, those with a wrong "
+        "answer in the next two, and those with a right answer in the last."
+    )
+    return [words(text), *tables(step_tables(data))]
+
+
+def _rounds(data: RunData) -> list[Block]:
+    return [block for table, text in round_tables(data) for block in (*tables([table]), *note(text))]
+
+
+def _structure(data: RunData) -> list[Block]:
+    text = "The same questions and steps of training; what was damaged is the chain that is learned."
+    return [words(text), *tables(structure_table(data))]
+
+
+SECTIONS = (
+    Section(
+        "choices", "Choices", "What the adaptive student chooses", _choices,
+        applies=lambda data: data.has_metric("share_"), needs="a student that chooses how to answer",
+    ),
+    Section(
+        "steps", "Steps", "Are the steps right?", _steps,
+        applies=lambda data: data.has_metric("chains_with_wrong_step"), needs="replies with equations that can be read",
+    ),
+    Section(
+        "rounds", "Own chains", "Chains of the student's own", _rounds,
+        applies=lambda data: any((data.run.arm(arm.name) / ROUNDS).exists() for arm in data.arms),
+        needs="an arm that writes its own chains",
+    ),
+    Section(
+        "structure", "Structure and content", "Structure against content", _structure,
+        applies=lambda data: bool(structure_table(data)), needs="an arm that learns damaged chains",
+    ),
+)  # fmt: skip

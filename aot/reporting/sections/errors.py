@@ -1,0 +1,93 @@
+"""Where and how surely answers err: confused next steps, and whether stated probabilities mean what they say."""
+
+from aot.evaluation.baselines import NEXT_KINDS
+from aot.evaluation.calibration import reliability_bins
+from aot.evaluation.confusion import confusion
+from aot.reporting.charts import Drawing, heat_map, reliability_chart
+from aot.reporting.load import RunData
+from aot.reporting.pivot import word_table
+from aot.reporting.sections import Block, Section, absent, charts, note, tables, words
+
+MAX_HEAT_LABELS = 60
+
+
+def confusion_blocks(data: RunData) -> list[Block]:
+    """Next steps that the main arm took for others, in its first mode, for each split."""
+    student = data.student(data.role.main or data.role.control)
+    steps = sorted({s.label for annotation in data.annotations.values() for s in annotation.segments})
+    said = [p for p in data.predictions if (p.arm, p.mode) == student]
+    blocks = []
+    for split in data.splits:
+        table = confusion([q for q in data.evaluated if q.split == split], said, vocabulary=steps)
+        if student is None or not table.labels:
+            continue
+        counts, size = table.counts, len(table.labels)
+        used = [i for i in range(size) if counts[i].sum() or counts[:, i].sum()]
+        busiest = sorted(used, key=lambda i: (-int(counts[i].sum() + counts[:, i].sum()), i))[:MAX_HEAT_LABELS]
+        shown, total = sorted(busiest), int(counts.sum())
+        columns = [*shown, size, size + 1]
+        name = data.name(student)
+        chart = heat_map(
+            counts[shown][:, columns],
+            rows=[table.labels[i] for i in shown],
+            columns=[table.columns[i] for i in columns],
+            name=f"{name} on {split}: gold step (rows) against answer (columns)",
+        )
+        pairs = [(gold, answer, str(times)) for gold, answer, times in table.top_pairs(10)]
+        errors, hidden = total - int(counts[:, :size].trace()), len(used) - len(shown)
+        blocks.append(Block("heading", f"{name}, {split}: {errors} of {total} wrong"))
+        blocks += charts([chart])
+        blocks += tables([word_table("", ("gold", "answered", "times"), pairs)] if pairs else [])
+        blocks += note(f"{hidden} rarer steps are left out of the map." if hidden else "")
+    return blocks
+
+
+def reliability(data: RunData) -> list[Drawing]:
+    """For each split, stated probability against how often it was right."""
+    found = []
+    for split in data.splits:
+        series = {}
+        for arm in filter(None, ("base", data.role.control, data.role.main)):
+            rows = [p for p in data.predictions if p.arm == arm and p.choice_probs]
+            questions = {q.id: q for q in data.evaluated if q.split == split}
+            rows = [p for p in rows if p.question_id in questions and p.mode == rows[0].mode]
+            bins = reliability_bins([questions[p.question_id] for p in rows], rows)
+            if bins:
+                series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.count) for b in bins]
+        found += [reliability_chart(series, colors=data.colors, name=split)] if series else []
+    return found
+
+
+def _confusion(data: RunData) -> list[Block]:
+    why = f"no student answered the next-step questions of {', '.join(data.splits)}"
+    none = absent(data, "no next-step predictions of a trained student yet", "evaluate", why)
+    return confusion_blocks(data) or [none]
+
+
+def _calibration(data: RunData) -> list[Block]:
+    drawings = reliability(data)
+    if not drawings:
+        return [absent(data, "no option probabilities yet", "evaluate", "the predictions hold no probabilities")]
+    return [
+        words(
+            "Options are scored by likelihood; a dot shows how often the likeliest option was right, with its 95% "
+            "interval. On the dashed line, probabilities mean what they say."
+        ),
+        *charts(drawings),
+        *note(
+            "The expected calibration error of each student stands in the tables above (ten equal bins; biased upwards "
+            "in small samples)."
+        ),
+    ]
+
+
+SECTIONS = (
+    Section(
+        "confusion", "Confusion", "Which next steps are confused", _confusion,
+        applies=lambda data: any(q.kind in NEXT_KINDS for q in data.evaluated), needs="questions about the next step",
+    ),
+    Section(
+        "calibration", "Calibration", "Calibration", _calibration,
+        applies=lambda data: any(q.choices for q in data.evaluated), needs="questions with options",
+    ),
+)  # fmt: skip

@@ -1,0 +1,374 @@
+"""Single traces, spread over kinds of question and over what became of them: frames, calls, sentences, replies.
+
+A trace of calls is taken apart into its steps, each sentence linked to the step it cites; others stand as written.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aot.evaluation.scoring import score
+from aot.filtering.chain import judge_alone
+from aot.filtering.subject import Subject
+from aot.rationales.findings import first_listing, sightings
+from aot.rationales.notation import CITATION, PARTS, parse_rationale, sentences_of
+from aot.records import THOUGHT_MODES, ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
+from aot.reporting.charts import Drawing, timeline
+from aot.reporting.load import RunData, rows_or_none
+from aot.reporting.numbers import clip_text, short
+from aot.reporting.sections import Block, absent, words
+from aot.reporting.students import MODES
+from aot.reporting.thumbs import Thumb, ThumbBook
+
+Key = tuple[str, int]
+"""Question id and sample index of a trace."""
+STATES = ("kept", "held out, student right", "rejected", "held out, student wrong", "not filtered")
+BOX_TOLERANCE_S = 0.051
+"""Tools give the time of a box in tenths of a second."""
+FRAMES_A_STEP = 8
+RESULT_ROWS = 10
+ROW_CHARS, TEXT_CHARS = 200, 170
+TEXT_LIMIT = 1500
+_PART = re.compile(rf"\s*(?=\b(?:{'|'.join(PARTS)})\s?:)")
+_MARKS = {"failed": "failed", "no_answer": "none", "scored": "wrong"}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A detection over one frame, in pixels of the true frame."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    name: str
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One call, what it returned, and the frames it saw with what was detected in each."""
+
+    step: Step
+    anchor: str
+    arguments: str
+    result: tuple[str, ...]
+    frames: tuple[tuple[Thumb, tuple[Box, ...]], ...]
+    hidden_frames: int
+    cited: bool
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of a rationale and the step it points to; an empty anchor means that it cites no existing step."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class PartView:
+    """One part of a rationale; an empty heading means text before any heading."""
+
+    heading: str
+    sentences: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one arm said in one mode."""
+
+    mode: str
+    said: str
+    mark: str
+    """right, wrong, none or failed."""
+    text: str
+    """All it wrote, if that is more than its answer."""
+    tokens: int
+    chose: str
+    """Of a student that chooses how to answer: the way it chose and its probability of each; else empty."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One trace of the gallery."""
+
+    anchor: str
+    trace: Trace
+    question: Question
+    state: str
+    """kept, rejected, held out or not filtered."""
+    planted: str
+    """Kind of the defect that was planted in it; empty if none was."""
+    note: str
+    timeline: Drawing | None
+    steps: tuple[StepView, ...]
+    """Its calls; empty if it made none."""
+    rationale: tuple[PartView, ...]
+    chain: str
+    """The rationale as written, where there are no calls to link it to."""
+    verdicts: tuple[Verdict, ...]
+    replies: dict[str, list[Reply]]
+    """By arm."""
+
+
+def trace_states(data: RunData) -> dict[Key, str]:
+    """What became of each trace: kept, rejected, held out (student right or wrong), or not filtered."""
+    states: dict[Key, str] = {}
+    student = data.student(data.role.main or data.role.control)
+    said = [p for p in data.predictions if (p.arm, p.mode) == student and p.question_id in data.questions]
+    right = {p.question_id: score(p, data.questions[p.question_id]).correct for p in said}
+    for trace in _working_traces(data):
+        held = (
+            f"held out, student {'right' if right[trace.question_id] else 'wrong'}"
+            if trace.question_id in right
+            else ""
+        )
+        states.setdefault(_key(trace), held or "not filtered")
+    states |= {_key(trace): "kept" for trace in rows_or_none(data.run.kept, Trace)}
+    return states | {_key(trace): "rejected" for trace in rows_or_none(data.run.dropped, Trace)}
+
+
+def pick_traces(states: dict[Key, str], questions: dict[str, Question], *, limit: int) -> list[Key]:
+    """At most `limit` traces, taken in turns from each state and, within it, from each kind of question."""
+    piles: defaultdict[str, defaultdict[str, list[Key]]] = defaultdict(lambda: defaultdict(list))
+    for key, state in sorted(states.items()):
+        if key[0] in questions:
+            piles[state][questions[key[0]].kind].append(key)
+    queues = [list(_take_turns(list(piles[state].values()))) for state in STATES if state in piles]
+    picked: list[Key] = []
+    spare: list[Key] = []
+    seen_questions: set[str] = set()
+    for key in _take_turns(queues):
+        (spare if key[0] in seen_questions else picked).append(key)
+        seen_questions.add(key[0])
+    return (picked + spare)[:limit]
+
+
+def make_gallery(data: RunData, book: ThumbBook) -> list[Panel]:
+    """As many traces as report.gallery says with all that is known of them; their frames are embedded into `book`.
+
+    Traces of other splits than train are not filtered by a run; here they get the verdicts that need no other trace.
+    """
+    states = trace_states(data)
+    picked = pick_traces(states, data.questions, limit=data.config.report.gallery)
+    traces: dict[Key, Trace] = {}
+    # The working files first, because only they know how long a call took.
+    for path_traces in (
+        _working_traces(data),
+        rows_or_none(data.run.kept, Trace),
+        rows_or_none(data.run.dropped, Trace),
+    ):
+        for trace in path_traces:
+            if _key(trace) in picked:
+                traces.setdefault(_key(trace), trace)
+    verdicts: defaultdict[Key, list[Verdict]] = defaultdict(list)
+    for verdict in rows_or_none(data.run.verdicts, Verdict):
+        verdicts[verdict.question_id, verdict.sample_index].append(verdict)
+    predictions: defaultdict[str, list[Prediction]] = defaultdict(list)
+    for prediction in data.predictions:
+        predictions[prediction.question_id].append(prediction)
+    panels: list[Panel] = []
+    for key in picked:
+        subject = Subject(traces[key], data.questions[key[0]], data.config.filter)
+        of_trace = verdicts[key] or judge_alone(subject)
+        state, planted = states[key], data.planted.get(key, "")
+        panel = _panel(data, subject, of_trace, predictions[key[0]], book, f"t{len(panels) + 1}", state, planted)
+        panels.append(panel)
+    return panels
+
+
+def _panel(
+    data: RunData,
+    subject: Subject,
+    verdicts: Sequence[Verdict],
+    predictions: Sequence[Prediction],
+    book: ThumbBook,
+    anchor: str,
+    state: str,
+    planted: str,
+) -> Panel:
+    trace, question = subject.trace, subject.question
+    uri = question.media.uri if question.media else ""
+    calls = [step for step in trace.steps if step.call is not None]
+    times = {step.index: pick_frames(step) for step in calls}
+    all_times = [time_s for times_s in times.values() for time_s in times_s]
+    note = book.load(uri, all_times) if uri and all_times else ""
+    cited = (
+        {number for claim in parse_rationale(trace.rationale).claims for number in claim.citations} if calls else set()
+    )
+    replies: defaultdict[str, list[Reply]] = defaultdict(list)
+    for prediction in predictions:
+        replies[prediction.arm].append(reply_view(prediction, question))
+    return Panel(
+        anchor=anchor,
+        trace=trace,
+        question=question,
+        state=state,
+        planted=planted,
+        note=note,
+        timeline=timeline_of(trace, question, data.annotations.get(uri)),
+        steps=tuple(_step_view(step, uri, times[step.index], book, anchor, step.index in cited) for step in calls),
+        rationale=rationale_view(trace, anchor=anchor) if calls else (),
+        chain="" if calls else clip_text(trace.rationale, TEXT_LIMIT),
+        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.keep)),
+        replies=dict(replies),
+    )
+
+
+def pick_frames(step: Step) -> list[float]:
+    """At most `FRAMES_A_STEP` of the times a step saw: those with detections first, then evenly spread."""
+    seen = sorted(set(step.frame_times_s))
+    boxed = {box_time for box_time, _ in _boxes(step)}
+    with_boxes = [t for t in seen if any(abs(t - b) <= BOX_TOLERANCE_S for b in boxed)]
+    if len(seen) <= FRAMES_A_STEP:
+        return seen
+    times_s = with_boxes or seen
+    last = len(times_s) - 1
+    spread = [times_s[round(i * last / (FRAMES_A_STEP - 1))] for i in range(FRAMES_A_STEP)]
+    return spread if len(times_s) > FRAMES_A_STEP else times_s
+
+
+def rationale_view(trace: Trace, *, anchor: str) -> tuple[PartView, ...]:
+    """The rationale as written, each sentence linked to the first existing step it cites."""
+    indices = {step.index for step in trace.steps}
+    parts = []
+    for chunk in _PART.split(clip_text(trace.rationale, 2 * TEXT_LIMIT)):
+        heading, colon, body = chunk.partition(":")
+        if not colon or heading.strip() not in PARTS:
+            heading, body = "", chunk
+        sentences = []
+        for text in sentences_of(body.strip()):
+            cited = [int(match[1]) for match in CITATION.finditer(text)]
+            target = next((number for number in cited if number in indices), None)
+            sentences.append(Sentence(text, f"{anchor}-s{target}" if target is not None else ""))
+        if heading or sentences:
+            parts.append(PartView(heading.strip(), tuple(sentences)))
+    return tuple(parts)
+
+
+def reply_view(prediction: Prediction, question: Question) -> Reply:
+    """What `prediction` said, marked by the grader."""
+    graded = score(prediction, question)
+    nothing = "cut off before its end" if prediction.finish_reason == "length" else "no answer found"
+    said = prediction.answer if prediction.answer is not None else (prediction.error or nothing)
+    raw = prediction.raw_text.strip()
+    probabilities = zip(THOUGHT_MODES, prediction.thought_probs, strict=False)
+    ways = ", ".join(f"{way} {probability:.0%}" for way, probability in probabilities)
+    return Reply(
+        mode=MODES.get(prediction.mode, prediction.mode),
+        said=clip_text(said, 200),
+        mark="right" if graded.correct else _MARKS[graded.state],
+        text=clip_text(raw, TEXT_LIMIT) if raw != said.strip() else "",
+        tokens=prediction.completion_tokens,
+        chose=f"chose {prediction.thought}{f' ({ways})' if ways else ''}" if prediction.thought else "",
+    )
+
+
+def result_lines(result: JsonDict | None) -> tuple[str, ...]:
+    """A tool result in short lines: scalars by name, one line for each row of a list."""
+    lines: list[str] = []
+    for name, value in (result or {}).items():
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            lines += [_row_line(item) for item in value[:RESULT_ROWS] if isinstance(item, dict)]
+            lines += [f"… {len(value) - RESULT_ROWS} more"] if len(value) > RESULT_ROWS else []
+        elif isinstance(value, (list, dict)):
+            lines.append(f"{name}: {clip_text(json.dumps(value), 200) if value else 'none'}")
+        else:
+            lines.append(f"{name}: {clip_text(short(value), 200)}")
+    return tuple(lines)
+
+
+def _row_line(row: JsonDict) -> str:
+    fields = dict(row)
+    words = []
+    if "start_s" in fields and "end_s" in fields:
+        words.append(f"{short(fields.pop('start_s'))}–{short(fields.pop('end_s'))} s")
+    words += [f"{short(fields.pop('time_s'))} s"] if "time_s" in fields else []
+    words += [str(fields.pop("label"))] if "label" in fields else []
+    number = fields.pop("score", fields.pop("prob", None))
+    words += [
+        f"{name} {clip_text(_written(value), TEXT_CHARS if name == 'text' else 80)}" for name, value in fields.items()
+    ]
+    return clip_text(" ".join([*words, *([f"({short(number)})"] if number is not None else [])]), ROW_CHARS)
+
+
+def _step_view(step: Step, uri: str, times_s: list[float], book: ThumbBook, anchor: str, cited: bool) -> StepView:
+    boxes = _boxes(step)
+    thumbs = [(time_s, book.at(uri, time_s)) for time_s in times_s]
+    frames = tuple(
+        (thumb, tuple(box for at_s, box in boxes if abs(at_s - time_s) <= BOX_TOLERANCE_S))
+        for time_s, thumb in thumbs
+        if thumb is not None
+    )
+    arguments = ", ".join(f"{k}={_written(v)}" for k, v in step.call.arguments.items()) if step.call else ""
+    return StepView(
+        step=step,
+        anchor=f"{anchor}-s{step.index}",
+        arguments=clip_text(arguments, 400),
+        result=result_lines(step.result),
+        frames=frames,
+        hidden_frames=len(set(step.frame_times_s)) - len(frames),
+        cited=cited,
+    )
+
+
+def _written(value: object) -> str:
+    if isinstance(value, (int, float)):
+        return short(value)
+    if isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):
+        return "[" + ", ".join(f"{item:.1f}".removesuffix(".0") for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _boxes(step: Step) -> list[tuple[float, Box]]:
+    boxes = []
+    for one in step.findings:
+        if one.box_xyxy is not None:
+            x0, y0, x1, y1 = one.box_xyxy
+            box = Box(x0, y0, x1 - x0, y1 - y0, clip_text(f"{one.label} {short(one.score)}".strip(), 40))
+            boxes += [(start_s, box) for start_s, _ in one.spans_s]
+    return boxes
+
+
+def timeline_of(trace: Trace, question: Question, truth: ClipAnnotation | None) -> Drawing | None:
+    """What is true and what the first listing of steps saw, over time."""
+    listing = first_listing(trace.steps)
+    seen = [(one.start_s, one.end_s, one.label) for one in sightings([listing])] if listing else []
+    true = [(s.start_s, s.end_s, s.label) for s in truth.segments] if truth else []
+    if not seen and truth is None:
+        return None
+    end_s = max([end for _, end, _ in seen] + ([truth.duration_s] if truth else []), default=1.0)
+    media = question.media
+    window = (media.start_s, end_s if media.end_s is None else media.end_s) if media else (0.0, end_s)
+    rows = [("truth", true)] * bool(truth) + [("tools saw", seen)] * bool(seen)
+    return timeline(rows, end_s=end_s, window=window, name="steps over time; dashed lines bound what may be seen")
+
+
+def _take_turns(queues: Sequence[Sequence[Key]]) -> Iterator[Key]:
+    for turn in range(max((len(queue) for queue in queues), default=0)):
+        yield from (queue[turn] for queue in queues if turn < len(queue))
+
+
+def _working_traces(data: RunData) -> Iterator[Trace]:
+    for path in sorted(data.run.traces.glob("*.jsonl")):
+        yield from rows_or_none(path, Trace)
+
+
+def _key(trace: Trace) -> Key:
+    return trace.question_id, trace.sample_index
+
+
+def gallery_blocks(data: RunData, panels: Sequence[Panel]) -> list[Block]:
+    """The panels with a word on what they show."""
+    if not panels:
+        return [absent(data, "no traces yet", "generate")]
+    frames = "Frames that the tools saw with what they detected, each call, the" if data.has_frames else "The"
+    return [
+        words(
+            f"{frames} rationale of the teacher, the verdicts of the filters, and what each student replied. Traces of "
+            "the training split feed the students; those held out are only compared."
+        ),
+        Block("template", "gallery.html.j2", values={"panels": panels}),
+    ]

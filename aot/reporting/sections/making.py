@@ -1,0 +1,156 @@
+"""How the run was made: what the teacher yielded and cost, how training went, refused inputs, and settings."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aot.config import dump_config
+from aot.files.jsonl import read_json
+from aot.reporting.charts import Drawing, line_chart
+from aot.reporting.chat_costs import HIDDEN, gpu_hours, settings_sentence, spend_table
+from aot.reporting.load import RunData
+from aot.reporting.numbers import short, title
+from aot.reporting.pivot import Pivot, word_table
+from aot.reporting.sections import Block, Section, absent, charts, note, tables, words
+
+SHOWN_REFUSALS = 200
+MAX_POINTS = 400
+"""A longer curve is drawn from every n-th of its points."""
+_CURVES = {
+    "loss": "Loss",
+    "label_loss": "Loss on answers",
+    "rationale_loss": "Loss on rationales",
+    "grad_norm": "Gradient norm",
+}
+_TRAINED = {
+    "trainable_parameters": "trainable parameters",
+    "trainable_share": "share of all",
+    "questions": "questions",
+    "lessons": "lessons",
+    "rationales_seen": "rationales seen",
+    "max_steps": "steps",
+    "packing": "rows",
+}
+
+
+def stats_blocks(values: Mapping[str, Any]) -> list[Block]:
+    """Scalars of a statistics file as figures; nested mappings and lists of mappings as tables."""
+    figures, found = [], []
+    for name, value in values.items():
+        if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
+            found.append(_stat_table(title(name), [{"": key, **item} for key, item in value.items()]))
+        elif isinstance(value, dict) and value:
+            found.append(word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()]))
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            found.append(_stat_table(title(name), value))
+        elif not isinstance(value, (dict, list)):
+            figures.append((title(name), short(value)))
+    return [Block("figures", items=figures), *(block for table in found for block in tables([table]))]
+
+
+def _stat_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Pivot:
+    flat = [_flat(row) for row in rows]
+    columns = dict.fromkeys(key for row in flat for key in row)
+    return word_table(name, [title(key) for key in columns], [[row.get(key, "") for key in columns] for row in flat])
+
+
+def _flat(row: Mapping[str, Any], start: str = "") -> dict[str, str]:
+    """Column to words; what is nested gets columns of its own, shares are written with their intervals."""
+    flat: dict[str, str] = {}
+    for name, value in row.items():
+        key = f"{start}{name}"
+        if isinstance(value, Mapping) and value.keys() == {"value", "low", "high"}:
+            scale, unit, places = (1, "", 2) if str(row.get("metric", "")).endswith("iou") else (100, "%", 1)
+            number, low, high = (f"{scale * value[part]:.{places}f}" for part in ("value", "low", "high"))
+            flat[key] = f"{number}{unit} [{low}, {high}]"
+        elif isinstance(value, Mapping):
+            flat |= _flat(value, f"{key}_")
+        else:
+            flat[key] = short(value)
+    return flat
+
+
+def curve_charts(data: RunData) -> list[Drawing]:
+    """One chart for each logged quantity, one line for each arm of the config."""
+    found = []
+    shown = {arm.name: data.shown(arm.name) for arm in data.arms}
+    for key, name in _CURVES.items():
+        series = {shown[arm]: _line(rows, key) for arm, rows in data.curves.items() if arm in shown}
+        series = {arm: line for arm, line in series.items() if line and any(y for _, y in line)}
+        fills = {shown[arm]: data.colors[arm] for arm in shown}
+        found += [line_chart(series, colors=fills, name=name, x_name="step")] if series else []
+    return found
+
+
+def _line(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    line = [(float(r["step"]), float(r[key])) for r in rows if "step" in r and isinstance(r.get(key), (int, float))]
+    stride = max(1, -(-len(line) // MAX_POINTS))
+    return line[::stride] if not line or (len(line) - 1) % stride == 0 else [*line[::stride], line[-1]]
+
+
+def training_table(data: RunData) -> list[Pivot]:
+    """What each arm was trained on, and how much of the model changed; nothing before training."""
+    rows = []
+    for arm in data.arms:
+        path = data.run.arm(arm.name) / "training.json"
+        facts = read_json(path) if path.exists() else {}
+        if isinstance(facts, dict) and facts:
+            figures = [f"{x:,}" if isinstance(x := facts.get(key), int) else short(x) for key in _TRAINED]
+            rows.append((data.shown(arm.name), arm.tuning, *figures))
+    columns = ("arm", "tuning", *_TRAINED.values())
+    return [word_table("What each arm learned from", columns, rows)] if rows else []
+
+
+def stage_seconds(facts: Mapping[str, Any]) -> str:
+    """Names and wall times of finished stages, in words."""
+    stages = {name: stage.get("seconds") for name, stage in facts.get("stages", {}).items()}
+    times = [f"{name} {seconds:.0f} s" for name, seconds in stages.items() if isinstance(seconds, (int, float))]
+    return f"Time: {', '.join(times)}." if times else ""
+
+
+def _teacher(data: RunData) -> list[Block]:
+    if not data.teacher:
+        return [absent(data, "no statistics of the teacher yet", "generate")]
+    mended, hours = settings_sentence(data.teacher), gpu_hours(data.teacher)
+    return [
+        *stats_blocks({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
+        *tables(spend_table(data.teacher)),
+        *note(f"{hours}." if hours else ""),
+        *note(f"{mended}." if mended else ""),
+    ]
+
+
+def _training(data: RunData) -> list[Block]:
+    curves = charts(curve_charts(data))
+    none = absent(data, "no training log yet", "train", "the arms left no training log")
+    return [*tables(training_table(data)), *(curves or [none])]
+
+
+def _refused(data: RunData) -> list[Block]:
+    if not data.refusals:
+        return [words(f"None: every {'clip and every ' if data.has_frames else ''}question could be used.")]
+    rows = [(row.item, row.boundary, row.reason, row.detail) for row in data.refusals[:SHOWN_REFUSALS]]
+    more = len(data.refusals) - SHOWN_REFUSALS
+    table = word_table("", ("item", "boundary", "reason", "detail"), rows)
+    return [*tables([table]), *note(f"{more} more stand in refusals.jsonl." if more > 0 else "")]
+
+
+def _settings(data: RunData) -> list[Block]:
+    facts = data.provenance
+    commands = facts.get("commands") or ([facts["command"]] if "command" in facts else [])
+    versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
+    given = [words("Commands given so far, in order:"), Block("pre", "\n".join(map(shlex.join, commands)))]
+    return [
+        *(given if commands else []),
+        words(
+            "The same config and seed give the same kept traces, metrics and adapters."
+            + (f" Versions: {versions}." if versions else "")
+        ),
+        Block("pre", dump_config(data.config)),
+    ]
+
+
+TEACHER = Section("teacher", "Teacher", "Teacher", _teacher)
+TRAINING = Section("training", "Training", "Training", _training)
+REFUSED = Section("refused", "Refused inputs", "Refused inputs", _refused)
+SETTINGS = Section("settings", "Settings", "Settings, and how to repeat this run", _settings)

@@ -368,13 +368,15 @@ class GivenRationale(Record):
 
 
 class Lesson(Record):
-    """One row that a text student learns from: a prompt, and what to say after it.
+    """One row that a student learns from: a prompt, and what to say after it.
 
     The reply is `forced + label + rationale`; the first is given, the other two are the two terms of the loss.
     """
 
     question_id: str
     mode: PromptMode
+    with_frames: bool = Field(default=False, exclude_if=lambda shown: not shown)
+    """Whether the prompt shows the clip of the question, whose frames lie in the frame store; left out where not."""
     forced: str = ""
     """Beginning of the reply that counts as prompt, such as a mode line; nothing of it is learned."""
     label: str = ""
@@ -416,6 +418,10 @@ class Prediction(Record):
     """In mode `adaptive`: its probability of each of THOUGHT_MODES, in that order."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    token_ids: tuple[int, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Of the reply, its end token included; empty where they were not kept."""
+    token_logprobs: tuple[float, ...] = Field(default=(), exclude_if=lambda values: not values)
+    """Of the last of these tokens, those that the model picked: a first line that it was given has none."""
     latency_s: float = 0.0
     error: str = ""
     finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)

@@ -25,11 +25,10 @@ from pathlib import Path
 from numpy.random import default_rng
 
 from aot.config import RunConfig, parse_config
-from aot.files.run_folder import RunFolder, publish_json, publish_rows
+from aot.files.run_folder import ArmFiles, RunFolder, publish_json, publish_rows
 from aot.records import Lesson, Question
 from aot.student.model.base import resolve_base
-from aot.student.rows.lessons import LESSONS
-from aot.student.rows.rendering import MODE_SUFFIX
+from aot.student.rows.prompts import MODE_SUFFIX
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import open_session
@@ -109,7 +108,7 @@ def _ours(run: RunFolder, config: RunConfig, questions: list[Question], lessons:
     """Supervised tokens a second after the first steps: the median over the steps."""
     arm = config.train.arms[0]
     publish_rows(run.questions, questions)
-    publish_rows(run.arm(arm.name) / LESSONS, lessons)
+    publish_rows(run.arm(arm.name) / ArmFiles.LESSONS, lessons)
     rates: list[float] = []
     resumed = time.perf_counter()
 

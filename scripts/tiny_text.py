@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import ToyMathConfig
 from aot.records import THOUGHT_MODES
-from aot.student.rows.rendering import MODE_LINES, MODE_SUFFIX
+from aot.student.rows.prompts import MODE_LINES, MODE_SUFFIX
 from text_cot.datasets.toy_math import (
     NAMES,
     NEW_NAMES,

@@ -158,9 +158,9 @@ def answer(question_id: str, arm: str = "pre") -> Prediction:
 def test_missing_doubled_and_unknown_predictions_are_counted() -> None:
     asked = {("pre", "reason"): {"a", "b", "c"}}
     whole = [answer(one) for one in "abc"]
-    assert odd_rows(whole, asked=asked) == {}
-    assert odd_rows([*whole[:2], answer("a"), answer("x")], asked=asked) == {"missing": 1, "doubled": 1, "unknown": 1}
-    assert odd_rows([answer("a", arm="copy_last")], asked=asked) == {"missing": 3}
+    assert odd_rows(whole, due=asked) == {}
+    assert odd_rows([*whole[:2], answer("a"), answer("x")], due=asked) == {"missing": 1, "doubled": 1, "unknown": 1}
+    assert odd_rows([answer("a", arm="copy_last")], due=asked) == {"missing": 3}
 
 
 def test_odd_predictions_end_with_exit_code_3_and_are_told(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

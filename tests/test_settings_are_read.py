@@ -115,12 +115,42 @@ def test_a_control_that_would_control_nothing_is_refused(raw: Raw, key: str, val
     assert f"run.yaml: {given_names(key)} is read by " in told and "not by this run; take it out" in told
 
 
-def test_a_video_arm_with_shuffled_chains_no_longer_trains_on_kept_ones() -> None:
-    told = refusal(video(train={"arms": [{"name": "a"}, {"name": "b", "chains": "shuffled"}]}))
-    assert told == (
-        "run.yaml: train.arms.1.chains is read by arms of a text run with order: pre or post only, not by this run; "
-        "take it out"
-    )
+ARM_KINDS: dict[str, dict[str, Any]] = {
+    "both": {}, "answers_only": {"order": "answers_only"}, "pre": {"order": "pre"}, "post": {"order": "post"},
+    "adaptive": {"order": "adaptive"}, "self": {"order": "pre", "chains": "self", "chain_share": 0.5},
+    "self_both": {"chains": "self"}, "shuffled": {"order": "pre", "chains": "shuffled"},
+    "deleted": {"order": "post", "chains": "deleted"}, "wrong_content": {"chains": "wrong_content"},
+    "share": {"chain_share": 0.5}, "full": {"order": "pre", "tuning": "full"},
+}  # fmt: skip
+REFUSED_BY_TEXT = ("both", "self_both", "wrong_content", "share")
+"""Those of order both, which asks each question in two ways."""
+REFUSED_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
+    "damage without rationales": ({"rationale_weight": 0, "chains": "shuffled"}, "arms.0.chains is read by arms that"),
+    "share without rationales": ({"rationale_weight": 0, "chain_share": 0.5}, "arms.0.chain_share is read by arms"),
+    "damaged answers": ({"order": "answers_only", "chains": "deleted"}, "arms.0.chains is read by arms that learn"),
+    "own chains after the answer": ({"order": "post", "chains": "self"}, "chains `self` go with order pre or both"),
+    "damaged ways": ({"order": "adaptive", "chains": "shuffled"}, "an adaptive arm learns from all kept chains"),
+    "helper": ({"name": "a/fold0"}, "must have no /"),
+}
+
+
+@pytest.mark.parametrize("door", [video, text])
+@pytest.mark.parametrize("kind", ARM_KINDS)
+def test_every_kind_of_arm_is_taken_or_refused_by_name_behind_both_doors(kind: str, door: Any) -> None:
+    told = refusal(door(train={"arms": [{"name": "arm", **ARM_KINDS[kind]}]}))
+    if door is text and kind in REFUSED_BY_TEXT:
+        assert "order of arm arm is 'both'" in told and "order answers_only, pre, post or adaptive" in told
+    else:
+        assert told == ""
+
+
+@pytest.mark.parametrize("door", [video, text])
+@pytest.mark.parametrize("kind", REFUSED_ANYWHERE)
+def test_an_arm_that_contradicts_itself_is_refused_behind_both_doors(kind: str, door: Any) -> None:
+    arm, words = REFUSED_ANYWHERE[kind]
+    order = {} if door is video or "order" in arm else {"order": "pre"}
+    told = refusal(door(train={"arms": [{"name": "arm", **order, **arm}]}))
+    assert (words if door is video or "order" in arm or kind == "helper" else "arm") in told and told
 
 
 def test_keys_with_the_same_reader_are_told_in_one_sentence_and_a_long_list_is_cut() -> None:

@@ -125,6 +125,8 @@ class ChatReply(Record):
     usage: ChatUsage | None = None
     """None where the server told nothing."""
     logprobs: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Of the reply, its end token included, where the model tells them."""
     key: str = Field(default="", exclude_if=lambda key: not key)
     """Under which the reply is stored, so that a trace can name it; empty where replies are not kept."""
 

@@ -52,6 +52,7 @@ def count_steps(annotations: Iterable[ClipAnnotation]) -> StepCounts:
         if annotation.split != "train":
             continue
         labels = [segment.label for segment in _ordered(annotation.segments)]
+        # The first step follows nothing that was seen, and would be learned as the successor of any history.
         for place, following in enumerate(labels[1:], start=1):
             overall[following] += 1
             by_task[annotation.task][following] += 1
@@ -120,6 +121,7 @@ def baseline_rankings(
         annotation = by_uri.get(question.media.uri) if question.media else None
         if question.kind not in NEXT_KINDS or annotation is None or question.media is None:
             continue
+        # Both histories are needed: what the tools missed is the teacher's limit, not the baseline's.
         gold = gold_history(annotation, question)
         predicted = seen_history(traces.get(question.id))
         task = annotation.task
@@ -142,7 +144,7 @@ def baseline_rankings(
 def _successors(counts: StepCounts, task: str, history: Sequence[str], *, order: Order) -> list[Counter[str]]:
     """What followed the end of `history` in training: in this task and then in all, the longest end first."""
     tails = _tails(history, order=order)
-    return [counts.after.get((known, tail), Counter()) for known in (task, None) for tail in tails]
+    return [counts.after.get((scope, tail), Counter()) for scope in (task, None) for tail in tails]
 
 
 def _tails(history: Sequence[str], *, order: Order) -> list[tuple[str, ...]]:

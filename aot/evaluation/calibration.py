@@ -81,6 +81,7 @@ def expected_calibration_error(scored: Confidences, bootstrap: Bootstrap) -> Int
 
 def _chance_error(scored: Confidences, bootstrap: Bootstrap) -> float:
     """The error that a perfectly calibrated student with these confidences stays below in 95 of 100 samples."""
+    # Drawn from the stated probabilities themselves: with few answers even perfect calibration shows an error above 0.
     rng = np.random.default_rng(bootstrap.seed)
     right_Bn = rng.random((bootstrap.samples, len(scored.confidence))) < scored.confidence
     gap_BK = (scored.confidence - right_Bn) @ np.eye(NUM_BINS)[scored.bin_index]
@@ -96,6 +97,7 @@ def reliability_bins(questions: Sequence[Question], predictions: Sequence[Predic
     for index in range(NUM_BINS):
         inside = scored.bin_index == index
         if inside.any():
+            # Clusters of a bin count from 0 again: an interval must not count those that have no answer in it.
             _, clusters = np.unique(scored.clusters[inside], return_inverse=True)
             accuracy = proportion(scored.correct[inside], clusters)
             mean = float(scored.confidence[inside].mean())
@@ -129,6 +131,7 @@ def thought_rows(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
 
 def _choice_calibration(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
     shorter = [g.prediction.thought != THOUGHT_MODES[-1] for g in cell.graded]
+    # The longest way is always enough by its own claim, so replies that chose it would only dilute the error.
     early = cell.subset(np.array(shorter))
     if not early.graded:
         return

@@ -47,8 +47,10 @@ def confusion(
     Labels are the gold answers and the options of those questions, and `vocabulary`; any other answer is OTHER.
     """
     by_id = {question.id: question for question in questions if question.kind in NEXT_KINDS}
-    asked = [by_id[p.question_id] for p in predictions if p.question_id in by_id]
-    labels = tuple(sorted({*vocabulary, *(label for q in asked for label in (q.answer, *q.choices))} if asked else ()))
+    answered = [by_id[p.question_id] for p in predictions if p.question_id in by_id]
+    labels = tuple(
+        sorted({*vocabulary, *(label for q in answered for label in (q.answer, *q.choices))} if answered else ())
+    )
     row_of = {label: index for index, label in enumerate(labels)}
     by_spelling = {phrase_key(label): index for label, index in row_of.items()}
     cells: Counter[tuple[int, int]] = Counter()

@@ -37,6 +37,7 @@ def claim_supports(text: str, annotation: ClipAnnotation, *, labels: Sequence[st
         if claim.part != "Gather" or claim.quotes:
             continue
         label = _label_of(claim, labels)
+        # "No onion from 2 to 4 s" is right where the truth shows none: a denial turns what counts as support around.
         absent = bool(_ABSENT.search(claim.text))
         for start_s, end_s in claim.spans_s:
             seen = bool(label) and (_touches if absent else _shows)(annotation, label, start_s, end_s)
@@ -52,6 +53,7 @@ def _label_of(claim: Claim, labels: Sequence[str]) -> str:
 
 
 def _shows(annotation: ClipAnnotation, label: str, start_s: float, end_s: float) -> bool:
+    # Half covered is enough too: a tool that saw a part of a long step says nothing wrong, though the overlap is small.
     length_s = max(end_s - start_s, 1e-6)
     for segment in annotation.segments:
         if phrase_key(segment.label) != label:

@@ -89,6 +89,7 @@ class Cell:
 
     def row(self, metric: str, interval: Interval, note: str = "") -> MetricRow:
         """A row of this cell, rounded so that two runs write the same bytes."""
+        # Adding 0.0 makes a zero of a negative zero, which the last digit of a sum may be in one run, not in another.
         value, low, high = (round(x, _DIGITS) + 0.0 for x in (interval.value, interval.low, interval.high))
         return MetricRow(
             arm=self.arm, mode=self.mode, split=self.split, kind=self.kind, metric=metric,
@@ -110,17 +111,17 @@ def grade_all(
     return graded
 
 
-def odd_rows(predictions: Iterable[Prediction], *, asked: Mapping[tuple[str, str], Set[str]]) -> dict[str, int]:
+def odd_rows(predictions: Iterable[Prediction], *, due: Mapping[tuple[str, str], Set[str]]) -> dict[str, int]:
     """How many predictions are `missing`, `doubled` or of `unknown` questions; reasons that never occur are left out.
 
     Args:
         predictions: what there is, of students and others.
-        asked: for arm and mode of each student the ids of the questions it had to answer; others may leave some out.
+        due: for arm and mode of each student the ids of the questions it had to answer; others may leave some out.
     """
-    expected = set[str]().union(*asked.values())
+    expected = set[str]().union(*due.values())
     rows = Counter((row.arm, row.mode, row.question_id) for row in predictions)
     counts = {
-        "missing": sum((*who, question_id) not in rows for who, ids in asked.items() for question_id in ids),
+        "missing": sum((*who, question_id) not in rows for who, ids in due.items() for question_id in ids),
         "doubled": sum(count - 1 for (_, _, question_id), count in rows.items() if question_id in expected),
         "unknown": sum(count for (_, _, question_id), count in rows.items() if question_id not in expected),
     }
@@ -140,6 +141,8 @@ def make_cells(
     for arm, mode in sorted(graded, key=lambda key: (rank.get(key[0], len(rank)), key[0], MODES.index(key[1]))):
         rows = graded[arm, mode]
         for split in splits:
+            # A predictor of some kinds only, such as a next-step baseline, has no number over all kinds: unlike the
+            # others it would be judged on what it was never asked. One that lost some answers keeps its denominator.
             answered = {q.kind for q in questions if q.split == split and q.id in rows}
             for kind, members in grouped[split]:
                 if {q.kind for q in members} <= answered:
@@ -181,6 +184,7 @@ def answer_rows(cell: Cell) -> Iterator[MetricRow]:
     missing = sum(g.prediction.error == "missing" for g in cell.graded)
     note = f"{missing} of {len(cell.graded)} predictions are missing and count as wrong" if missing else ""
     yield cell.row("accuracy", proportion(cell.correct, cell.clusters), note)
+    # Over replies whose end is known: a likelihood or an old file has none, and no share of it was cut.
     ends = np.array([g.prediction.finish_reason for g in cell.graded])
     if (ends != "").any():
         replies = cell.subset(ends != "")
@@ -192,9 +196,13 @@ def answer_rows(cell: Cell) -> Iterator[MetricRow]:
 
 
 def _get(rows: Mapping[str, Graded], question: Question, arm: str, mode: str) -> Graded:
-    found = rows.get(question.id)
-    if found is not None:
-        return found
-    row = {"question_id": question.id, "arm": arm, "mode": mode}
-    missing = Prediction.model_validate({**row, "raw_text": "", "answer": None, "error": "missing"})
-    return Graded(missing, Score.model_validate({**row, "state": "failed", "correct": False}))
+    if (graded := rows.get(question.id)) is not None:
+        return graded
+    missing = missing_prediction(question, arm, mode)
+    return Graded(missing, score(missing, question))
+
+
+def missing_prediction(question: Question, arm: str, mode: str) -> Prediction:
+    """What stands for an answer that is not there: it failed, and counts as wrong."""
+    row = {"question_id": question.id, "arm": arm, "mode": mode, "raw_text": "", "answer": None, "error": "missing"}
+    return Prediction.model_validate(row)

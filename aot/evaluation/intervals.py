@@ -33,6 +33,7 @@ def student_t95(degrees: int) -> float:
     if degrees in _T95_SMALL:
         return _T95_SMALL[degrees]
     z, v = Z95, degrees
+    # Abramowitz and Stegun 26.7.5, to the third order: below 10 degrees it would be wrong, hence the table.
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
     return z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v * v) + third
 
@@ -47,6 +48,7 @@ def design_effect(hits: np.ndarray, cluster_ids: np.ndarray) -> float:
     p = float(np.mean(hits))
     if p in (0.0, 1.0):
         return n / num_clusters
+    # One cluster says nothing about the spread between clusters: all of it is one piece of information.
     if num_clusters < 2:
         return float(n)
     residual_G = np.bincount(cluster_ids, weights=hits - p, minlength=num_clusters)
@@ -84,6 +86,7 @@ def weighted_proportion(hits: np.ndarray, weights: np.ndarray, cluster_ids: np.n
     hits, num_clusters = np.asarray(hits, dtype=float), _count(cluster_ids)
     shares = weights / weights.sum()
     p, items = float(shares @ hits), 1 / float(shares @ shares)
+    # With all hits alike the clustered variance is 0 and would claim an endless sample: then clusters are counted.
     if num_clusters > 1 and hits.any() and not hits.all():
         residual_G = np.bincount(cluster_ids, weights=shares * (hits - p), minlength=num_clusters)
         variance = num_clusters / (num_clusters - 1) * float(np.sum(residual_G**2))
@@ -124,6 +127,7 @@ def ratio_of_shares(first: Interval, second: Interval) -> Interval | None:
     >>> share and [round(x, 3) for x in (share.value, share.low, share.high)]
     [0.5, 0.367, 0.649]
     """
+    # Where the divisor may be 0 the true set of ratios is unbounded (Fieller 1954): no interval is honest then.
     if second.low <= 0:
         return None
     a, b = first.value, second.value

@@ -120,6 +120,7 @@ def memorisation_rows(cell: Cell, near: Nearest, bootstrap: Bootstrap) -> Iterat
 
 def _bins(distances: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Name and members of each bin that is not empty."""
+    # Rounded, so that 1 - 0.75 falls into one bin whatever the order of the sums that made it.
     numbers = np.searchsorted(EDGES, np.round(distances, 9))
     for number in np.unique(numbers):
         name = "0" if number == 0 else f"{EDGES[number - 1]:g}-{EDGES[number]:g}"
@@ -127,6 +128,7 @@ def _bins(distances: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _correlation_row(cell: Cell, distances: np.ndarray, metric: str, bootstrap: Bootstrap, note: str) -> MetricRow:
+    # Ranks of the whole sample are kept in each resample: ranking anew would make another quantity of each draw.
     x, y = (_centred_ranks(values) for values in (distances, cell.correct))
     sums = bootstrap.sums_BK(np.stack([x, y, x * x, y * y, x * y, np.ones_like(x)], axis=1), cell.clusters)
     draws = _correlation(sums)

@@ -120,11 +120,11 @@ def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
     for arm in arms:
         same_seed = [other for other in arms if other.seed == arm.seed]
         plain = [a for a in same_seed if a.chains == "kept" and a.chain_share == 1 and a.tuning == "lora"]
-        others = [[a for a in plain if not a.learns_rationales]]
+        alike = [[a for a in plain if not a.learns_rationales]]
         orders = {"adaptive": ("adaptive", "pre", "post"), "pre": ("pre", "post")}.get(arm.order, (arm.order,))
         orders = orders if arm.learns_rationales else ()
-        others += [[a for a in plain if a.learns_rationales and a.order == order] for order in orders]
-        names = ["base", *(found[0].name for found in others if found)]
+        alike += [[a for a in plain if a.learns_rationales and a.order == order] for order in orders]
+        names = ["base", *(same[0].name for same in alike if same)]
         names += [other.name for other in same_seed if _is_start_of(arm, other)]
         names += [arm.name + NO_FRAMES, "teacher", *BASELINES]
         trained[arm.name] = tuple(dict.fromkeys(name for name in names if name != arm.name))
@@ -143,6 +143,7 @@ def _best_modes(cells: Mapping[CellKey, Cell], split: str) -> dict[str, tuple[st
     for cell in cells.values():
         if (cell.split, cell.kind) == (split, ALL):
             by_arm.setdefault(cell.arm, []).append(cell)
+    # Chosen on the first split alone and kept for all others: choosing anew on each would favour the opponent by luck.
     ranked = {arm: sorted(of_arm, key=lambda cell: -float(cell.correct.mean())) for arm, of_arm in by_arm.items()}
     return {arm: tuple(cell.mode for cell in of_arm) for arm, of_arm in ranked.items()}
 
@@ -187,6 +188,7 @@ def _gap_rows(cell: Cell, context: Context) -> Iterator[MetricRow]:
         for like in _likes(question):
             places.setdefault(like, []).append(place)
     matched = [next(like for like in _likes(question) if like in places) for question in cell.questions]
+    # Weighted, not matched one to one: each question away spreads a weight of 1 over all that are like it at home.
     weights = np.zeros(len(home.questions))
     for like in matched:
         weights[places[like]] += 1 / len(places[like])

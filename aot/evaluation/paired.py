@@ -52,6 +52,7 @@ def mcnemar_exact(*, wins: int, losses: int) -> float:
     total, fewer = wins + losses, min(wins, losses)
     if total == 0:
         return 1.0
+    # Whole numbers: a sum of floats would lose the tail that the test is about.
     ways, tail = 1, 0
     for k in range(fewer + 1):
         tail += ways
@@ -66,6 +67,7 @@ def sign_flip_p(differences: np.ndarray, cluster_ids: np.ndarray, bootstrap: Boo
         return 1.0
     signs_BG = _signs_BG(len(sums_G), bootstrap.samples, bootstrap.seed)
     extreme = np.abs(signs_BG @ sums_G) >= abs(float(sums_G.sum())) - 1e-9
+    # The sample itself is one of the sign patterns (Phipson and Smyth 2010), so p is never 0.
     return float((1 + extreme.sum()) / (1 + bootstrap.samples))
 
 

@@ -32,6 +32,7 @@ def budgets(most_tokens: int) -> tuple[int, ...]:
 
 def budget_rows(cell: Cell, ladder: Sequence[int]) -> Iterator[MetricRow]:
     """`accuracy_within_<N>_tokens`: an answer that took more tokens counts as wrong."""
+    # Over all answers at every rung, so that the curve of one student never drops and two can be laid on each other.
     for rung in ladder:
         fits = cell.correct * (cell.tokens <= rung)
         yield cell.row(f"{WITHIN}{rung}_tokens", proportion(fits, cell.clusters))

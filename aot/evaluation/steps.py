@@ -38,6 +38,7 @@ def check_chain(prediction: Prediction) -> ChainCheck:
 
     Of a reply that was cut off only whole lines count: its last equation may end in the middle of a number.
     """
+    # What a cap cut through is not what the student meant to write.
     text = prediction.raw_text
     equations = find_equations(text.rpartition("\n")[0] if prediction.finish_reason == "length" else text)
     readable = sum(equation.holds is not None for equation in equations)
@@ -45,6 +46,7 @@ def check_chain(prediction: Prediction) -> ChainCheck:
     if first is None:
         return ChainCheck(readable, has_wrong=False, goes_on=False)
     stated, later = equations[first].stated, equations[first + 1 :]
+    # In `a = b = c` the next equation has no operands of its own: it takes the wrong value up by standing there.
     is_chained = bool(later) and later[0].line == equations[first].line and not later[0].operands
     used_later = is_chained or any(stated in one.operands for one in later)
     is_answer = read_amount(prediction.answer or "") == stated

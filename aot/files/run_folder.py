@@ -192,6 +192,21 @@ ONE_DOOR = {"frames": "video", "rationales": "text"}
 ARM_MARKER = "DONE"
 
 
+class ArmFiles:
+    """Names in the folder of an arm, or of a helper of one."""
+
+    LESSONS = "lessons.jsonl"
+    LABELS = "labels.jsonl"
+    ROUNDS = "rounds.json"
+    BASE_ANSWERS = "base-direct.jsonl"
+    SAMPLES = "samples.jsonl"
+    OWN_KEPT = "kept.jsonl"
+    ANSWERS = "answers-{}.jsonl"
+    """Of training questions, in one way of thinking."""
+    SPLIT = "{}.jsonl"
+    """Of the questions of one split."""
+
+
 def publish(path: Path, data: str | bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one.
 
@@ -268,8 +283,8 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
             raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
 
 
-def whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their line ends; a half-written last one is left out.
+def whole_lines(path: Path, *, start: int = 0) -> Iterator[bytes]:
+    """The lines of a file from a byte offset on, with their line ends; a half-written last one is left out.
 
     Raises:
         SourceError: the file is missing.
@@ -279,6 +294,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}; run the earlier stages first") from error
     with file:
+        file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
                 return

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
-from aot.files.run_folder import RunFolder, whole_lines
+from aot.files.parts import placed_lines
+from aot.files.run_folder import RunFolder
 from aot.files.shards import Shard
 from aot.files.traces import solved_samples
 from aot.records import Question
@@ -100,12 +101,10 @@ def read_tasks(path: Path, places: Iterable[Place]) -> Iterator[tuple[Question, 
 
 def _keys(path: Path) -> Iterator[tuple[str, str | None, int]]:
     """Id, clip and offset of each question."""
-    offset = 0
-    for number, line in enumerate(whole_lines(path), start=1):
+    for number, (offset, line) in enumerate(placed_lines(path), start=1):
         try:
             row = from_json(line)
             media = row.get("media")
             yield str(row["id"]), None if media is None else str(media["uri"]), offset
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SourceError(f"{path}:{number} is no question; run prepare again in a new folder") from None
-        offset += len(line)

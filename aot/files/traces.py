@@ -11,6 +11,9 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
+from aot.files.parts import line_at, placed_lines
+from aot.files.parts import part_path as part_path
+from aot.files.parts import parts_of as _parts
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
 from aot.records import JsonDict, PlantedFault, Question, Record, Trace
 
@@ -110,15 +113,6 @@ def read_faults(run: RunFolder) -> list[PlantedFault]:
     return [rows[key] for key in sorted(rows)]
 
 
-def part_path(folder: Path, writer: str) -> Path:
-    """The file that one writer appends to."""
-    return folder / f"part-{writer}.jsonl"
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.jsonl"))
-
-
 def _places(parts: Sequence[Path]) -> dict[str, tuple[int, ...]]:
     """Question id to (sample, part, offset) of its traces one after the other, flat to save memory.
 
@@ -139,26 +133,20 @@ def _samples(flat: tuple[int, ...]) -> list[tuple[int, int, int]]:
 def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
     """Question id, sample, number of the part and offset of each trace."""
     for part, path in enumerate(parts):
-        offset = 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
-                    question_id, sample = _key(line, path=path, number=number)
-                    yield question_id, sample, part, offset
-                offset += len(line)
+        for number, (offset, line) in enumerate(placed_lines(path), start=1):
+            question_id, sample = _key(line, path=path, number=number)
+            yield question_id, sample, part, offset
 
 
 def _trace_at(path: Path, offset: int) -> Trace:
-    with path.open("rb") as file:
-        file.seek(offset)
-        try:
-            return Trace.model_validate_json(file.readline())
-        except ValidationError as error:
-            problem = error.errors()[0]
-            if problem["type"] == "earlier_version":
-                raise SourceError(f"{path}: {problem['msg']}") from None
-            again = "delete that line and run the same command again"
-            raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
+    try:
+        return Trace.model_validate_json(line_at(path, offset))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"] == "earlier_version":
+            raise SourceError(f"{path}: {problem['msg']}") from None
+        again = "delete that line and run the same command again"
+        raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
 
 
 def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:

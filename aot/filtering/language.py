@@ -71,8 +71,11 @@ def _strange_words(subject: Subject) -> list[str]:
     One is too many in a chain that is written in equations or orders alone. Other prose, LaTeX, and questions in
     another language are left alone.
     """
-    chain, in_question = subject.chain, _words(subject.question.text)
+    chain = subject.chain
     words = _words(without_notes("\n".join(chain.lines)))
+    if not words:
+        return []
+    in_question = _words(subject.question.text)
     is_english = sum(word in COMMON_WORDS for word in in_question) >= MIN_ENGLISH * len(in_question)
     computes = chain.is_formal or "=" in subject.trace.rationale or len(words) <= FEW_WORDS
     if not computes or not is_english or "\\" in subject.trace.rationale:

@@ -4,11 +4,9 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from aot import STAGES
 from aot.config import RunConfig
@@ -31,11 +29,11 @@ from aot.files.run_folder import (
 from aot.files.seals import check_seals, stage_seals, unsealed_stages
 from aot.generate.sharding import generate_shard, holding, prepared_run, require_idle_shards, require_shards
 from aot.pipeline.commands.status import ODD_PREDICTIONS
+from aot.pipeline.doors import stage_function
 from aot.pipeline.gates import check_gate
 from aot.pipeline.progress import StageProgress
 
 log = logging.getLogger(__name__)
-Stage = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], dict[str, int]]
 GOES_ON = ("generate", "train", "evaluate")
 """Stages that use what an earlier attempt left behind; the others write everything anew."""
 
@@ -75,7 +73,7 @@ def run_stages(
             else:
                 _require_ready(run, config, stage, lease, config_path=config_path, stages=stages)
                 with _doing(run, stage) as (progress, facts):
-                    facts |= _function(stage, config.door)(run, config, progress)
+                    facts |= stage_function(stage, config)(run, config, progress)
             _check_gates(run, config, (stage,))
         if not run.done.exists() and all(stage_done(run, stage) for stage in STAGES):
             publish(run.done, config.digest() + "\n")
@@ -141,7 +139,7 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
     run = prepared_run(config, config_path=config_path)
     check_inputs(config, run)
     try:
-        generate_shard(run, config, _function("generate", config.door))
+        generate_shard(run, config, stage_function("generate", config))
     except Exception as error:
         told = _told(run, error)
         if told is error:
@@ -201,53 +199,6 @@ def _is_disk_full(error: BaseException) -> bool:
     text = str(error)
     torch_save = "inline_container.cc" in text and "unexpected pos" in text
     return torch_save or any(f"(os error {code})" in text for code in DISK_FULL)
-
-
-def _function(stage: str, door: Literal["video", "text"]) -> Stage:
-    """The function of a stage, imported when it is needed: some bring torch along, some OpenCV."""
-    if stage == "evaluate":
-        from aot.pipeline.evaluate import evaluate
-
-        return evaluate
-    if stage == "generate":
-        return _generate_function(door)
-    if stage in ("filter", "report"):
-        from aot.pipeline import stages
-
-        return {"filter": stages.filter_traces, "report": stages.report}[stage]
-    return _text_function(stage) if door == "text" else _video_function(stage)
-
-
-def _generate_function(door: Literal["video", "text"]) -> Stage:
-    from aot.generate.run import generate
-
-    if door == "text":
-        from text_cot.teacher import teachers
-
-        return partial(generate, teachers=teachers)
-    from aot.teacher import agent
-
-    return partial(generate, teachers=agent)
-
-
-def _video_function(stage: str) -> Stage:
-    if stage == "prepare":
-        from aot.pipeline.prepare import prepare
-
-        return prepare
-    from aot.pipeline.video import train
-
-    return train
-
-
-def _text_function(stage: str) -> Stage:
-    if stage == "prepare":
-        from text_cot.prepare import prepare
-
-        return prepare
-    from aot.arms.text_train import train
-
-    return train
 
 
 def _require_earlier(run: RunFolder, stage: str) -> None:

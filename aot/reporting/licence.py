@@ -59,7 +59,7 @@ def base_licence(folder: Path) -> str:
     """
     head = re.match(r"---\r?\n(.*?)\r?\n---", _text(folder / "README.md"), re.DOTALL)
     fields = {key: field.search(head[1]) for key, field in _FIELD.items()} if head else {}
-    named = [found[1] for key in ("license", "license_name") if (found := fields.get(key))]
+    named = [match[1] for key in ("license", "license_name") if (match := fields.get(key))]
     if named and named[0] != "other":
         return named[0]
     return named[-1] if named else _of_config(folder / "config.json") or _of_file(folder)

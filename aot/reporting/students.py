@@ -5,13 +5,16 @@ What an arm saw is said by its own record (training.json), never guessed from it
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from aot.config import NO_FRAMES, ArmConfig
 from aot.display import counted
+from aot.errors import SourceError
 from aot.evaluation.baselines import BASELINES
 from aot.files.jsonl import read_json
 from aot.files.run_folder import RunFolder
 
+TRAINING = "training.json"
 SAW_NONE = "saw no rationale"
 """Stands behind the name of every arm that was to learn rationales and came to none."""
 FEW_RATIONALES = 10
@@ -79,12 +82,25 @@ class Roles:
     """Trained on rationales as well."""
 
 
+def training_facts(run: RunFolder, arm: str) -> dict[str, Any]:
+    """The record that a trained arm left; empty where there is none.
+
+    Raises:
+        SourceError: it is not JSON.
+    """
+    path = run.arm(arm) / TRAINING
+    try:
+        facts = read_json(path) if path.exists() else {}
+    except ValueError as error:
+        raise SourceError(f"{path} is not JSON ({error}); train this arm again") from error
+    return facts if isinstance(facts, dict) else {}
+
+
 def read_learning(run: RunFolder) -> Learning:
-    """What each trained arm of a run saw, by its training.json."""
+    """What each trained arm of a run saw, by its record."""
     arms = {}
-    for path in sorted((run.root / "student").glob("*/training.json")):
-        value = read_json(path)
-        facts = value if isinstance(value, dict) else {}
+    for path in sorted((run.root / "student").glob(f"*/{TRAINING}")):
+        facts = training_facts(run, path.parent.name)
         # A record of before the seen ones were counted tells those that there were.
         rationales = facts.get("rationales_seen", facts.get("rationales"))
         questions = facts.get("questions_seen", facts.get("questions"))

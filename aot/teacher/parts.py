@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aot.chat.client import ChatModel
-from aot.chat.factory import check_chat, open_chat, teacher_sections
+from aot.chat.factory import check_chat, teacher_sections
 from aot.config import PricesConfig, RunConfig, TeacherConfig
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
+from aot.student.answer import open_model
 from aot.teacher.cache import ResultCache
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.planner import Planner, Scene
@@ -98,9 +99,9 @@ def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Mod
         ConfigError: a model cannot be asked at all.
     """
     thinks, looks = teacher_sections(config)
-    chat = open_chat(thinks, run=run, writer=writer) if thinks else None
+    chat = open_model(thinks, run=run, writer=writer) if thinks else None
     if looks:
-        return Models(chat, open_chat(looks, run=run, writer=f"{writer}-vision"))
+        return Models(chat, open_model(looks, run=run, writer=f"{writer}-vision"))
     return Models(chat, chat if config.teacher.tools.behind("chat") else None)
 
 

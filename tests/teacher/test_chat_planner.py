@@ -1,9 +1,11 @@
 """The chat planner on drawn clips, with models that say what a script or an attacker tells them."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from aot.answers import verifies
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.outage import got_no_reply
 from aot.chat.scripted import ScriptedChat
-from aot.config import PricesConfig, RunConfig
+from aot.config import ChatConfig, PricesConfig, RunConfig
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, RunError
 from aot.files.run_folder import RunFolder
 from aot.generate.solve import Solved, Solver, reordered
@@ -338,3 +340,25 @@ def test_options_beyond_the_alphabet_are_all_shown(view: ClipView) -> None:
     kit, model = kit_of(LIST, answer("mix egg", 1))
     assert run_candidate(asked, view, kit, candidate=0).answer == "mix egg"
     assert all(choice in model.requests[0].messages[1].text for choice in asked.choices)
+
+
+TOOL_FORM = "{% if tools and not messages %}<tool_call>{% endif %}"
+"""What says that calls are read from tags, without the many words of the tools, which no tiny student can hold."""
+
+
+@pytest.mark.parametrize(("template", "boundary"), [("", "chat"), (TOOL_FORM, "parse")])
+def test_a_student_plans_badly_and_its_failure_is_a_row(
+    view: ClipView, tmp_path: Path, template: str, boundary: str
+) -> None:
+    pytest.importorskip("torch", reason="needs the train extra")
+    from aot.student.answer import open_model
+
+    folder = Path(shutil.copytree(str(resources.files("aot") / "student" / "tiny" / "video"), tmp_path / "m"))
+    path = folder / "chat_template.jinja"
+    last = "{% set messages = messages[-1:] %}" if template else ""
+    path.write_text(template + last + path.read_text().replace("part['text']", "part['text'][-300:]"))
+    student = open_model(ChatConfig(backend="local", model=str(folder)), run=None, writer="0")
+    trace = run_candidate(BEFORE, view, kit_with(student), candidate=0)
+    assert trace.status == "failed" and trace.error is not None
+    assert trace.error.boundary == boundary
+    assert trace.usage.chat_calls == (0 if boundary == "chat" else 2), "it was told once that it has to call a tool"

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from aot.answers import find_answer
-from aot.chat.factory import open_chat
 from aot.config import RunConfig, TeacherConfig
 from aot.errors import ParseError, SourceError
 from aot.faults.text_edits import TEXT_EDITS
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import GivenRationale, Question, Trace, TraceError
+from aot.student.answer import open_model
 from text_cot.teacher import procedural
 from text_cot.teacher.chat import ChatTeacher, chat_section
 from text_cot.teacher.chat_prompts import teacher_prompts
@@ -43,7 +43,7 @@ def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> "TextTeac
     """
     digest = config.digest()
     if config.teacher.planner == "chat":
-        chat = ChatTeacher(open_chat(chat_section(config), run=run, writer=writer), config)
+        chat = ChatTeacher(open_model(chat_section(config), run=run, writer=writer), config)
         return TextTeacher(chat.name, chat.sample, close=chat.close)
     if config.teacher.planner == "procedural":
 

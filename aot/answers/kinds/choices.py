@@ -162,10 +162,10 @@ def parse_span(answer: str, question: Question) -> ParsedAnswer:
     text = plain(answer)
     if len(text) > _MAX_LISTED_CHARS:
         return ParsedAnswer(None, "not_a_span")
-    found = _SPAN.fullmatch(text)
-    if not found:
+    span = _SPAN.fullmatch(text)
+    if not span:
         return ParsedAnswer(None, "several_spans" if len(_SPAN.findall(text)) > 1 else "not_a_span")
-    start_s, end_s = float(found[1]), float(found[2])
+    start_s, end_s = float(span[1]), float(span[2])
     if not (math.isfinite(end_s) and start_s <= end_s):
         return ParsedAnswer(None, "reversed_span")
     return ParsedAnswer(f"{start_s}s-{end_s}s")

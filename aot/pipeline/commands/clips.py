@@ -90,15 +90,15 @@ def ask_clip(
         raise SourceError('the question is empty; ask something, such as "What is the next step?"')
     if len(question) > MAX_QUESTION_CHARS:
         raise SourceError(f"the question has {len(question)} characters, at most {MAX_QUESTION_CHARS} are fine")
-    known = tuple(read_annotations(annotations)) if annotations else ()
+    annotated = tuple(read_annotations(annotations)) if annotations else ()
     loaded = load_config(config) if config else None
     try:
-        asked = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
+        reply = ask(clip, question, choices=choices, appearance=appearance, annotations=annotated, config=loaded)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
-    if asked.note:
-        log.warning("partial clip: %s", asked.note)
-    return asked.trace
+    if reply.note:
+        log.warning("partial clip: %s", reply.note)
+    return reply.trace
 
 
 def read_annotations(path: Path) -> Iterator[ClipAnnotation]:

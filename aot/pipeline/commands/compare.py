@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,12 +20,11 @@ from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.paired import format_p
 from aot.evaluation.scoring import score
-from aot.files.jsonl import read_json
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
 from aot.records import Interval, Prediction, Question, Record
-from aot.reporting.students import read_learning, roles
+from aot.reporting.students import TRAINING, read_learning, roles, training_facts
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
@@ -121,8 +119,10 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         raise ConfigError(f"both sides are {_named(first.facts)}; give another arm with --arm-b, or another run")
     common, left_out = _in_common(first, second)
     if not common:
-        told = "; ".join(f"{row.count} {row.reason}" for row in left_out)
-        raise SourceError(f"{before} and {after} have no question in common ({told}); compare runs over the same data")
+        reasons = "; ".join(f"{row.count} {row.reason}" for row in left_out)
+        raise SourceError(
+            f"{before} and {after} have no question in common ({reasons}); compare runs over the same data"
+        )
     bootstrap = Bootstrap(first.config.evaluate.bootstrap_samples, first.config.seed)
     sides = ([Graded(s.answers[q.id], score(s.answers[q.id], q)) for q in common] for s in (first, second))
     return RunComparison(
@@ -131,18 +131,18 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         common=len(common),
         left_out=left_out,
         result=compare_answers(common, *sides, bootstrap=bootstrap),
-        note="" if same or itself or (mode_a and mode_b) else _told_apart(first.facts, second.facts),
+        note="" if same or itself or (mode_a and mode_b) else _modes_note(first.facts, second.facts),
     )
 
 
-def comparison_lines(found: RunComparison) -> list[str]:
+def comparison_lines(comparison: RunComparison) -> list[str]:
     """A comparison as text tables for the terminal."""
-    result = found.result
-    lines = [f"A: {_named(found.before)}", f"B: {_named(found.after)}", f"questions in common: {found.common}"]
-    lines += [f"note: {found.note}"] if found.note else []
-    lines += [f"  left out: {row.count} {row.reason}" for row in found.left_out]
+    result, before, after = comparison.result, comparison.before, comparison.after
+    lines = [f"A: {_named(before)}", f"B: {_named(after)}", f"questions in common: {comparison.common}"]
+    lines += [f"note: {comparison.note}"] if comparison.note else []
+    lines += [f"  left out: {row.count} {row.reason}" for row in comparison.left_out]
     groups = [GROUP_COLUMNS, *(_group_line(group) for group in result.groups)]
-    costs = [("cost", "A", "B"), *_cost_lines(found)]
+    costs = [("cost", "A", "B"), *_cost_lines(comparison)]
     lines += ["", *_aligned(groups), "", *_aligned(costs)]
     for name, flips, count in (
         ("right in A, wrong in B", result.right_to_wrong, result.groups[0].right_to_wrong),
@@ -190,22 +190,22 @@ def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str
         near = difflib.get_close_matches(name, modes, n=1, cutoff=0.0)
         raise ConfigError(f"{root} has no answers of arm {name!r}; did you mean {near[0]!r}? known: {', '.join(modes)}")
     if mode and mode not in modes[name]:
-        told = ", ".join(modes[name])
-        raise ConfigError(f"{root}: arm {name!r} did not answer in mode {mode!r}; its modes are {told}")
+        answered = ", ".join(modes[name])
+        raise ConfigError(f"{root}: arm {name!r} did not answer in mode {mode!r}; its modes are {answered}")
     return name, mode
 
 
 def _side(side: _Answered, name: str, mode: str) -> _Side:
-    asked = read_rows(side.run.questions, Question)
+    questions = read_rows(side.run.questions, Question)
     return _Side(
         facts=_facts(side.run, side.config, name, mode),
         config=side.config,
-        questions={q.id: q for q in asked if q.split in side.config.evaluate.splits},
+        questions={q.id: q for q in questions if q.split in side.config.evaluate.splits},
         answers={row.question_id: row for row in side.predictions if (row.arm, row.mode) == (name, mode)},
     )
 
 
-def _told_apart(a: SideFacts, b: SideFacts) -> str:
+def _modes_note(a: SideFacts, b: SideFacts) -> str:
     return (
         f"the modes differ: A answered in {a.mode}, B in {b.mode}; name others with --arm NAME:MODE --arm-b NAME:MODE"
     )
@@ -218,7 +218,7 @@ def _in_common(first: _Side, second: _Side) -> tuple[list[Question], tuple[LeftO
         one, other = first.questions.get(question_id), second.questions.get(question_id)
         if one is None or other is None:
             reasons["only in B" if one is None else "only in A"] += 1
-        elif _asked(one) != _asked(other):
+        elif _wording(one) != _wording(other):
             reasons[DIFFERENT] += 1
         elif question_id not in first.answers or question_id not in second.answers:
             reasons["not asked of " + ("A" if question_id not in first.answers else "B")] += 1
@@ -227,13 +227,12 @@ def _in_common(first: _Side, second: _Side) -> tuple[list[Question], tuple[LeftO
     return common, tuple(LeftOut(reason=reason, count=count) for reason, count in sorted(reasons.items()))
 
 
-def _asked(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
+def _wording(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
     return question.text, question.right_answer, question.answer_type, question.choices
 
 
 def _facts(run: RunFolder, config: RunConfig, arm: str, mode: str) -> SideFacts:
-    trained = _json(run.arm(arm) / "training.json")
-    learning = read_learning(run)
+    trained, learning = training_facts(run, arm), read_learning(run)
     seen = learning.arms.get(arm)
     stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
     try:
@@ -243,16 +242,8 @@ def _facts(run: RunFolder, config: RunConfig, arm: str, mode: str) -> SideFacts:
             rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm, config.train.arms),
         )  # fmt: skip
     except ValidationError as error:
-        told = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"
-        raise RunError(f"{run.arm(arm) / 'training.json'} or run.json is damaged ({told}); restore it") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        problem = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"
+        raise RunError(f"{run.arm(arm) / TRAINING} or run.json is damaged ({problem}); restore it") from None
 
 
 def _named(side: SideFacts) -> str:
@@ -267,9 +258,9 @@ def _group_line(group: GroupResult) -> tuple[str, ...]:
     return *names, str(group.n), _share(group.before), _share(group.after), difference, *counts, *tests
 
 
-def _cost_lines(found: RunComparison) -> list[tuple[str, str, str]]:
-    before, after = found.before, found.after
-    tokens_a, tokens_b = found.result.tokens_before, found.result.tokens_after
+def _cost_lines(comparison: RunComparison) -> list[tuple[str, str, str]]:
+    before, after = comparison.before, comparison.after
+    tokens_a, tokens_b = comparison.result.tokens_before, comparison.result.tokens_after
     lines = [
         ("tokens per question", _amount(tokens_a.per_question), _amount(tokens_b.per_question)),
         ("tokens per right answer", _amount(tokens_a.per_correct), _amount(tokens_b.per_correct)),
@@ -301,9 +292,9 @@ def _amount(amount: Interval | None) -> str:
     return "not counted" if amount is None else f"{amount.value:.1f} {_range(amount)} n={amount.n}"
 
 
-def _range(found: Interval, *, scale: float = 1, signed: bool = False) -> str:
+def _range(interval: Interval, *, scale: float = 1, signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"[{scale * found.low:{sign}.1f}, {scale * found.high:{sign}.1f}]"
+    return f"[{scale * interval.low:{sign}.1f}, {scale * interval.high:{sign}.1f}]"
 
 
 def _count(count: float | None) -> str:

@@ -18,7 +18,7 @@ from aot.answers import check_packages, stop_workers
 from aot.config import RunConfig
 from aot.display import counted
 from aot.errors import SourceError
-from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells
+from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells, missing_prediction
 from aot.evaluation.intervals import weighted_proportion
 from aot.evaluation.scoring import score
 from aot.files.jsonl import RefusedRow, refused_words
@@ -33,7 +33,7 @@ MEAN_OF_KINDS = ("star",)
 """Benchmarks whose headline is the mean over their kinds, each weighing the same."""
 _MAX_RAW_CHARS = 2_000
 _SHOWN = 5
-Asked = tuple[list[Question], list[Refusal]]
+Questions = tuple[list[Question], list[Refusal]]
 
 
 class Scores(Record):
@@ -68,23 +68,23 @@ def score_file(
     """
     if (config is None) == (questions is None):
         raise SourceError("give either --config CONFIG or --questions FILE: which questions the predictions are about")
-    asked, refused = _configured(config, config_path) if config else _listed(questions or Path())
+    source, refused = _configured(config, config_path) if config else _listed(questions or Path())
     said, unreadable = read_predictions(predictions)
-    known = _Known(asked)
-    found = [(known.question(one.names), one) for one in said]
-    told = {question.split for question, _ in found if question}
-    splits = (set(config.evaluate.splits) & {q.split for q in asked}) if config else told
-    members = [question for question in asked if question.split in splits]
-    if not told & splits:
-        raise SourceError(_no_match(predictions, members or asked, said, unreadable))
+    index = _Index(source)
+    matches = [(index.question(one.names), one) for one in said]
+    named = {question.split for question, _ in matches if question}
+    splits = (set(config.evaluate.splits) & {q.split for q in source}) if config else named
+    members = [question for question in source if question.split in splits]
+    if not named & splits:
+        raise SourceError(_no_match(predictions, members or source, said, unreadable))
     check_packages(members)
     try:
-        rows, problems, notes = _predictions(members, found)
+        rows, problems, notes = _predictions(members, matches)
         metrics = tuple(_rows(members, rows))
     finally:
         stop_workers()
     problems.update(row.reason for row in unreadable)
-    others = sum(question is not None and question.split not in splits for question, _ in found)
+    others = sum(question is not None and question.split not in splits for question, _ in matches)
     if others:
         notes.append(f"{counted(others, 'prediction')} about questions of other splits: not scored")
     return Scores(
@@ -98,16 +98,16 @@ def score_file(
     )
 
 
-def score_lines(found: Scores) -> list[str]:
+def score_lines(scores: Scores) -> list[str]:
     """Scores as text, a line for each split, kind and metric, without the rates of failures that are 0."""
-    asked = ", ".join(counted(count, f"{split} question") for split, count in found.questions.items())
-    lines = [f"{found.dataset}: {asked}; {counted(found.predictions, 'prediction')}"]
-    for what, counts in (("predictions", found.problems), ("questions that cannot be asked", found.refused)):
+    questions = ", ".join(counted(count, f"{split} question") for split, count in scores.questions.items())
+    lines = [f"{scores.dataset}: {questions}; {counted(scores.predictions, 'prediction')}"]
+    for what, counts in (("predictions", scores.problems), ("questions that cannot be asked", scores.refused)):
         if counts:
             lines.append(f"{what}: " + ", ".join(f"{reason} {count}" for reason, count in counts.items()))
-    lines += found.notes
-    arms = {(row.arm, row.mode) for row in found.rows}
-    for row in found.rows:
+    lines += scores.notes
+    arms = {(row.arm, row.mode) for row in scores.rows}
+    for row in scores.rows:
         if row.metric in ("truncated_rate", "unparsable_rate", "failed_rate") and not row.value:
             continue
         who = f"{row.arm} {row.mode:10} " if len(arms) > 1 else ""
@@ -117,19 +117,19 @@ def score_lines(found: Scores) -> list[str]:
     return [_clean(line) for line in lines]
 
 
-def _configured(config: RunConfig, config_path: Path) -> Asked:
+def _configured(config: RunConfig, config_path: Path) -> Questions:
     if config.door == "text":
         from text_cot.prepare import read_source
 
         text = read_source(config.data, seed=config.seed)
         return list(text.questions), list(text.refusals)
     source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
-    asked, refused = usable_questions(source.questions, dataset=config.data.dataset)
+    usable, refused = usable_questions(source.questions, dataset=config.data.dataset)
     bad = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in source.refused]
-    return asked, [*bad, *refused]
+    return usable, [*bad, *refused]
 
 
-def _listed(path: Path) -> Asked:
+def _listed(path: Path) -> Questions:
     """The questions of a run folder's questions.jsonl, or of a plain data set's.
 
     Raises:
@@ -143,24 +143,24 @@ def _listed(path: Path) -> Asked:
         first = next((line for line in lines if isinstance(line, JsonLine)), None)
         if first and "answer_type" not in first.fields:
             plain = read_plain(path.parent, path.name, None, clips="not_needed")
-            asked, refused = usable_questions(plain.questions, dataset="plain")
+            usable, refused = usable_questions(plain.questions, dataset="plain")
             bad = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in plain.refused]
             refused = [*bad, *refused]
         else:
-            asked = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
+            usable = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
             bad_lines = [line for line in lines if isinstance(line, RefusedRow)]
             refused = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in bad_lines]
     except ValidationError as error:
         problem = error.errors()[0]
         raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None
-    if not asked:
+    if not usable:
         raise SourceError(
             f"{path} holds no usable question; give a run's questions.jsonl, or one of docs/plain_data.md"
         )
-    return asked, refused
+    return usable, refused
 
 
-class _Known:
+class _Index:
     """Questions by the ids that people give them."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
@@ -170,12 +170,12 @@ class _Known:
             names[_folded(question.id)].append(question)
             if question.dataset == "egoplan" and question.media:  # its own files give the number of the sample alone
                 names[question.id.rpartition("-")[2]].append(question)
-        self._others = {name: found[0] for name, found in names.items() if len(found) == 1}
+        self._others = {name: same[0] for name, same in names.items() if len(same) == 1}
 
     def question(self, names: Iterable[str]) -> Question | None:
         """The question that one of the names means, the first that means any."""
-        found = (self._exact.get(name) or self._others.get(_folded(name)) for name in names)
-        return next((question for question in found if question), None)
+        matches = (self._exact.get(name) or self._others.get(_folded(name)) for name in names)
+        return next((question for question in matches if question), None)
 
 
 def _folded(name: str) -> str:
@@ -184,19 +184,19 @@ def _folded(name: str) -> str:
 
 
 def _predictions(
-    members: Sequence[Question], found: Sequence[tuple[Question | None, Said]]
+    members: Sequence[Question], matches: Sequence[tuple[Question | None, Said]]
 ) -> tuple[list[Prediction], Counter[str], list[str]]:
     """Predictions of every member, those without one as missing; what was wrong with the rows; and notes for people."""
     by_id = {question.id: question for question in members}
-    as_places = are_places(one.value for question, one in found if question and question.choices and not one.own)
+    as_places = are_places(one.value for question, one in matches if question and question.choices and not one.ours)
     made: dict[tuple[str, str, str], Prediction] = {}
     problems: Counter[str] = Counter()
-    unknown = [one.names[0] for question, one in found if question is None]
+    unknown = [one.names[0] for question, one in matches if question is None]
     other_gold = 0
-    for question, one in found:
+    for question, one in matches:
         if question is None or question.id not in by_id:
             continue
-        row = one.own or _prediction(question, one.value, as_places=as_places).model_copy(
+        row = one.ours or _prediction(question, one.value, as_places=as_places).model_copy(
             update={"finish_reason": one.finish_reason}
         )
         key = row.arm, row.mode, question.id
@@ -207,12 +207,12 @@ def _predictions(
     absent = []
     for arm, mode in dict.fromkeys(key[:2] for key in made):
         due = [question for question in members if question.choices or mode != "likelihood"]
-        absent += [_missing(question, arm, mode) for question in due if (arm, mode, question.id) not in made]
+        absent += [missing_prediction(question, arm, mode) for question in due if (arm, mode, question.id) not in made]
     problems.update(unknown=len(unknown), missing=len(absent))
     notes = [f"no question has the id {_some(unknown)}"] if unknown else []
     notes += [f"no prediction for {_some([row.question_id for row in absent])}; they count as wrong"] if absent else []
     notes += [f"another right answer than in the annotations: {counted(other_gold, 'row')}"] if other_gold else []
-    places = [place_in(one.value) for question, one in found if question and question.choices] if as_places else []
+    places = [place_in(one.value) for question, one in matches if question and question.choices] if as_places else []
     if places and 0 not in places and any(place == len(members[0].choices) for place in places):
         notes.append("no prediction is 0: places must count from 0, and these seem to count from 1")
     return [*made.values(), *absent], problems, notes
@@ -223,11 +223,6 @@ def _prediction(question: Question, value: Any, *, as_places: bool) -> Predictio
     raw_text = value if isinstance(value, str) else "" if value is None else repr(value)
     row = {"question_id": question.id, "arm": ARM, "mode": MODE, "raw_text": raw_text[:_MAX_RAW_CHARS]}
     return Prediction.model_validate({**row, "answer": answer})
-
-
-def _missing(question: Question, arm: str, mode: str) -> Prediction:
-    row = {"question_id": question.id, "arm": arm, "mode": mode, "raw_text": "", "answer": None, "error": "missing"}
-    return Prediction.model_validate(row)
 
 
 def _rows(members: Sequence[Question], predictions: Sequence[Prediction]) -> Iterator[MetricRow]:

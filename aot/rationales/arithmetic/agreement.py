@@ -3,8 +3,7 @@
 import re
 from fractions import Fraction
 
-from aot.rationales.arithmetic.sides import PART_WORDS
-from aot.rationales.arithmetic.tokens import Amount, Token, is_number
+from aot.rationales.arithmetic.tokens import PART_WORDS, Amount, Token, is_number
 
 DAY_MINUTES = 24 * 60
 

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 
 from aot.rationales.arithmetic.agreement import agree, is_ambiguous, units_may_differ
 from aot.rationales.arithmetic.reader import evaluated
-from aot.rationales.arithmetic.sides import Side, computes, left_side, right_side
-from aot.rationales.arithmetic.tokens import Amount, Token, amount_of, is_number, tokens_of
+from aot.rationales.arithmetic.tokens import (
+    Amount,
+    Side,
+    Token,
+    amount_of,
+    computes,
+    is_number,
+    left_side,
+    right_side,
+    tokens_of,
+)
 
 MAX_LINE = 20_000
 """A longer line is not read; it counts as one unreadable equation if it has an equals sign."""

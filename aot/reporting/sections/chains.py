@@ -101,7 +101,7 @@ def round_tables(data: RunData) -> list[tuple[Pivot, str]]:
     Raises:
         SourceError: a rounds.json is no list of rounds.
     """
-    found = []
+    tables_with_notes = []
     for arm in data.arms:
         path = data.run.arm(arm.name) / ROUNDS
         if not path.exists():
@@ -113,8 +113,8 @@ def round_tables(data: RunData) -> list[tuple[Pivot, str]]:
         if rows:
             full = _full_accuracy(data, arm, rows[0].split)
             lines = [_round_line(row, full, is_last=row is rows[-1]) for row in rows]
-            found.append((word_table(arm.name, ROUND_COLUMNS, lines), _round_note(full)))
-    return found
+            tables_with_notes.append((word_table(arm.name, ROUND_COLUMNS, lines), _round_note(full)))
+    return tables_with_notes
 
 
 def _round_note(full: MetricRow | None) -> str:

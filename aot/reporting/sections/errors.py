@@ -44,7 +44,7 @@ def confusion_blocks(data: RunData) -> list[Block]:
 
 def reliability(data: RunData) -> list[Drawing]:
     """For each split, stated probability against how often it was right."""
-    found = []
+    drawings = []
     for split in data.splits:
         series = {}
         for arm in filter(None, ("base", data.role.control, data.role.main)):
@@ -54,8 +54,8 @@ def reliability(data: RunData) -> list[Drawing]:
             bins = reliability_bins([questions[p.question_id] for p in rows], rows)
             if bins:
                 series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.count) for b in bins]
-        found += [reliability_chart(series, colors=data.colors, name=split)] if series else []
-    return found
+        drawings += [reliability_chart(series, colors=data.colors, name=split)] if series else []
+    return drawings
 
 
 def _confusion(data: RunData) -> list[Block]:

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aot.config import dump_config
-from aot.files.jsonl import read_json
 from aot.reporting.charts import Drawing, line_chart
 from aot.reporting.chat_costs import HIDDEN, gpu_hours, settings_sentence, spend_table
 from aot.reporting.load import RunData
 from aot.reporting.numbers import short, title
 from aot.reporting.pivot import Pivot, word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, tables, words
+from aot.reporting.students import training_facts
 
 SHOWN_REFUSALS = 200
 MAX_POINTS = 400
@@ -35,17 +35,17 @@ _TRAINED = {
 
 def stats_blocks(values: Mapping[str, Any]) -> list[Block]:
     """Scalars of a statistics file as figures; nested mappings and lists of mappings as tables."""
-    figures, found = [], []
+    figures, nested = [], []
     for name, value in values.items():
         if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
-            found.append(_stat_table(title(name), [{"": key, **item} for key, item in value.items()]))
+            nested.append(_stat_table(title(name), [{"": key, **item} for key, item in value.items()]))
         elif isinstance(value, dict) and value:
-            found.append(word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()]))
+            nested.append(word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()]))
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            found.append(_stat_table(title(name), value))
+            nested.append(_stat_table(title(name), value))
         elif not isinstance(value, (dict, list)):
             figures.append((title(name), short(value)))
-    return [Block("figures", items=figures), *(block for table in found for block in tables([table]))]
+    return [Block("figures", items=figures), *(block for table in nested for block in tables([table]))]
 
 
 def _stat_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Pivot:
@@ -72,14 +72,14 @@ def _flat(row: Mapping[str, Any], start: str = "") -> dict[str, str]:
 
 def curve_charts(data: RunData) -> list[Drawing]:
     """One chart for each logged quantity, one line for each arm of the config."""
-    found = []
+    drawings = []
     shown = {arm.name: data.shown(arm.name) for arm in data.arms}
     for key, name in _CURVES.items():
         series = {shown[arm]: _line(rows, key) for arm, rows in data.curves.items() if arm in shown}
         series = {arm: line for arm, line in series.items() if line and any(y for _, y in line)}
         fills = {shown[arm]: data.colors[arm] for arm in shown}
-        found += [line_chart(series, colors=fills, name=name, x_name="step")] if series else []
-    return found
+        drawings += [line_chart(series, colors=fills, name=name, x_name="step")] if series else []
+    return drawings
 
 
 def _line(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -92,9 +92,8 @@ def training_table(data: RunData) -> list[Pivot]:
     """What each arm was trained on, and how much of the model changed; nothing before training."""
     rows = []
     for arm in data.arms:
-        path = data.run.arm(arm.name) / "training.json"
-        facts = read_json(path) if path.exists() else {}
-        if isinstance(facts, dict) and facts:
+        facts = training_facts(data.run, arm.name)
+        if facts:
             figures = [f"{x:,}" if isinstance(x := facts.get(key), int) else short(x) for key in _TRAINED]
             rows.append((data.shown(arm.name), arm.tuning, *figures))
     columns = ("arm", "tuning", *_TRAINED.values())

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForZeroShotObjectDetection, AutoProcessor
-from transformers.utils import logging as hf_logging
+from transformers import AutoConfig, AutoModel, AutoModelForZeroShotObjectDetection
 
 from aot.config import HfConfig
-from aot.errors import ConfigError, ToolError
+from aot.errors import CheckpointError, ConfigError, ToolError
 from aot.student.model.base import WEIGHT_FILES, base_digest
+from aot.student.model.loading import load_model, load_processor
 from aot.teacher.tools.clipview import ClipView
 
 Kind = Literal["detector", "similarity"]
@@ -151,25 +151,12 @@ def _digest(name: str) -> str:
 
 
 def _load(one: ZeroShot) -> tuple[Any, Any]:
-    hf_logging.disable_progress_bar()
-    hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
-    hf_logging.enable_propagation()
-    factory = AutoModelForZeroShotObjectDetection if one.kind == "detector" else AutoModel
-    where = f"teacher.hf.{one.kind}: {one.name}"
+    kind = AutoModelForZeroShotObjectDetection if one.kind == "detector" else AutoModel
     try:
-        processor = AutoProcessor.from_pretrained(one.name, trust_remote_code=False)
-        model, info = factory.from_pretrained(
-            one.name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except ImportError as error:
-        raise ConfigError(f"{where} needs a package that is not installed: {error}") from error
-    except Exception as error:  # as above
-        raise ConfigError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
-    missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
-    if missing:
-        raise ConfigError(f"{where} lacks {len(missing)} tensors of the model, first {missing[0]}")
-    model.to(one.device).eval().requires_grad_(False)
-    return model, processor
+        processor, model = load_processor(one.name), load_model(one.name, dtype=torch.float32, kind=kind)
+    except CheckpointError as error:
+        raise ConfigError(f"teacher.hf.{one.kind}: {error}") from error
+    return model.to(one.device).eval().requires_grad_(False), processor
 
 
 def settings_digest(one: ZeroShot, config: HfConfig) -> str:

@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 
 from aot.arms.adaptive import every_way, folds, label_of, labelled_ids
-from aot.arms.budget import planned_steps
-from aot.arms.lessons import Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
+from aot.arms.jobs import planned_students
+from aot.arms.lessons import Material, Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
 from aot.arms.own_chains import verified_chain
 from aot.config import ArmConfig, RunConfig, parse_config
 from aot.errors import SourceError
-from aot.records import THOUGHT_MODES, Prediction, Question, Trace
+from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.teacher.procedural import solve
 
@@ -33,9 +33,16 @@ def arm(order: str, **more: object) -> ArmConfig:
     return ArmConfig.model_validate({"name": "arm", "order": order, **more})
 
 
+QUESTIONS = {q.id: q for q in draw_toy_math(config().data.math, seed=0) if q.split == "train"}
+
+
+def lessons_of(samples: dict[str, Samples], arm: ArmConfig, config: RunConfig) -> list[Lesson]:
+    return arm_lessons(Material(QUESTIONS, samples, len(samples)), arm, config)
+
+
 @pytest.fixture(scope="module")
 def questions() -> dict[str, Question]:
-    return {q.id: q for q in draw_toy_math(config().data.math, seed=0) if q.split == "train"}
+    return QUESTIONS
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +54,18 @@ def samples(questions: dict[str, Question]) -> dict[str, Samples]:
 
 
 def test_answers_only_learns_the_bare_answer(samples: dict[str, Samples], questions: dict[str, Question]) -> None:
-    lessons = arm_lessons(samples, arm("answers_only"), config())
+    lessons = lessons_of(samples, arm("answers_only"), config())
     assert all(lesson.label == questions[lesson.question_id].answer and not lesson.rationale for lesson in lessons)
 
 
 def test_post_says_the_answer_before_the_steps(samples: dict[str, Samples]) -> None:
-    pre = {lesson.question_id: lesson for lesson in arm_lessons(samples, arm("pre"), config())}
-    for lesson in arm_lessons(samples, arm("post"), config()):
+    pre = {lesson.question_id: lesson for lesson in lessons_of(samples, arm("pre"), config())}
+    for lesson in lessons_of(samples, arm("post"), config()):
         assert f"{lesson.rationale}\n{lesson.label}".strip() == pre[lesson.question_id].rationale
 
 
 def test_all_orders_learn_from_the_same_questions(samples: dict[str, Samples]) -> None:
-    asked = [[lesson.question_id for lesson in arm_lessons(samples, arm(o), config())] for o in ORDERS[:3]]
+    asked = [[lesson.question_id for lesson in lessons_of(samples, arm(o), config())] for o in ORDERS[:3]]
     assert asked[0] == asked[1] == asked[2] == list(samples)
 
 
@@ -78,9 +85,9 @@ def test_a_smaller_share_is_part_of_a_larger_one(samples: dict[str, Samples]) ->
 
 
 def test_damaged_chains_keep_their_questions(samples: dict[str, Samples]) -> None:
-    clean = arm_lessons(samples, arm("pre"), config())
+    clean = lessons_of(samples, arm("pre"), config())
     for kind in ("wrong_content", "shuffled", "deleted"):
-        damaged = arm_lessons(samples, arm("pre", chains=kind), config())
+        damaged = lessons_of(samples, arm("pre", chains=kind), config())
         assert [lesson.question_id for lesson in damaged] == [lesson.question_id for lesson in clean]
         assert sum(a != b for a, b in zip(clean, damaged, strict=True)) > len(clean) / 2
 
@@ -90,20 +97,20 @@ def test_a_study_of_damage_leaves_out_what_cannot_be_damaged(samples: dict[str, 
     study = config().model_copy(update={"train": config().train.model_copy(update={"arms": arms})})
     left = teachable(samples, study)
     assert 0 < len(left) < len(samples)
-    pairs = zip(arm_lessons(left, arms[0], study), arm_lessons(left, arms[1], study), strict=True)
+    pairs = zip(lessons_of(left, arms[0], study), lessons_of(left, arms[1], study), strict=True)
     assert all(damaged != clean for damaged, clean in pairs)
 
 
 def test_a_chosen_way_is_learned_and_a_given_one_is_not(samples: dict[str, Samples]) -> None:
-    own = next(iter(samples.values()))
-    chosen, given = (thought_lesson(own, "short", chosen=flag) for flag in (True, False))
+    question_id, own = next(iter(samples.items()))
+    chosen, given = (thought_lesson(QUESTIONS[question_id], own, "short", chosen=flag) for flag in (True, False))
     assert (chosen.label, chosen.forced) == ("Short steps.\n", "")
     assert (given.label, given.forced) == ("", "Short steps.\n")
 
 
 def test_answering_at_once_is_taught_only_where_the_base_can(samples: dict[str, Samples]) -> None:
-    assert len(every_way(samples, set())) == 2 * len(samples)
-    assert len(every_way(samples, set(samples))) == 3 * len(samples)
+    assert len(every_way(QUESTIONS, samples, set())) == 2 * len(samples)
+    assert len(every_way(QUESTIONS, samples, set(samples))) == 3 * len(samples)
 
 
 def test_folds_are_equally_large_for_any_number_of_questions(samples: dict[str, Samples]) -> None:
@@ -162,9 +169,13 @@ def test_a_way_whose_reply_was_cut_off_is_not_right(questions: dict[str, Questio
 
 
 def test_steps_of_helpers_are_planned() -> None:
-    plan = {order: planned_steps(arm(order), config()) for order in ORDERS}
+    plan = {order: sum_of_steps(arm(order), config()) for order in ORDERS}
     assert plan == {"answers_only": 10, "pre": 10, "post": 10, "adaptive": 20}
-    assert planned_steps(arm("pre", chains="self"), config()) == 40
+    assert sum_of_steps(arm("pre", chains="self"), config()) == 40
+
+
+def sum_of_steps(arm: ArmConfig, config: RunConfig) -> int:
+    return sum(planned_students(arm, config))
 
 
 def said(question: Question, *texts: str) -> list[Prediction]:

@@ -1,7 +1,6 @@
-"""The one prompt renderer: training, evaluation and inference all get their prompt ids here, and nowhere else.
+"""Messages as token ids: training, evaluation and inference all get their prompt ids here, and nowhere else.
 
-A prompt shows each frame after its true time in seconds (`t=3.2s`), in order, then the question, its choices and how
-to answer. The renderer needs the processor's tokenizer and chat template, or of a text model the tokenizer alone; it
+The renderer needs the processor's tokenizer and chat template, or of a text model the tokenizer alone; it
 never sees pixels, only frame sizes, because the number of image tokens of a frame depends on its size alone. It imports
 no torch.
 """
@@ -15,7 +14,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aot.chat.templates import (
+from aot.chat.messages import ImagePart
+from aot.errors import CheckpointError, SourceError
+from aot.rationales.notation import format_time
+from aot.records import Question
+from aot.student.rows.prompts import (
+    CLOSE_THINK,
+    MODE_LINES,
+    MODE_SUFFIX,
+    MODES,
+    OPEN_THINK,
+    PROBE,
+    TEXT_MODES,
+    Mode,
+    ThinkStyle,
+    question_message,
+    template_messages,
+)
+from aot.student.rows.templates import (
     TEMPLATE_DATE,
     asks_for_the_day,
     check_template,
@@ -26,31 +42,7 @@ from aot.chat.templates import (
     template_settings,
     within_limits,
 )
-from aot.errors import CheckpointError, SourceError
-from aot.rationales.notation import format_time
-from aot.records import PromptMode, Question, ThoughtMode
 
-Mode = PromptMode
-MODES: tuple[Mode, ...] = ("direct", "reason")
-"""What a video student is asked."""
-TEXT_MODES: tuple[Mode, ...] = ("direct", "reason", "explain", "adaptive")
-MODE_SUFFIX: dict[Mode, str] = {
-    "direct": "Answer directly.",
-    "reason": "Reason, then answer.",
-    "explain": "Answer, then explain.",
-    "adaptive": "Choose how to answer.",
-}
-MODE_LINES: dict[ThoughtMode, str] = {"direct": "At once.", "short": "Short steps.", "full": "All steps."}
-"""First line of an adaptive student's reply."""
-OPEN_THINK, CLOSE_THINK = "<think>\n", "\n</think>\n\n"
-ThinkStyle = Literal["none", "written", "opened", "closed"]
-"""Tags around a rationale: `none`; `written` by the reply; `opened` by the prompt and closed by the reply; or `closed`
-by the prompt before any reply, because the template opens them and the reply shall have none."""
-
-PROBE = Question(
-    id="probe", dataset="probe", split="probe", kind="probe", text="What is the next step?",
-    choices=("one", "two"), answer="one", answer_type="choice", group="probe",
-)  # fmt: skip
 _PROBE_TIMES_S = (0.5, 1.5)
 _PROBE_REPLY = "one"
 
@@ -112,8 +104,8 @@ class Renderer:
         """Only a text model's replies get tags."""
         self.ends_turns = False
         """Whether the template ends a reply with a token; else the end of text is taken."""
-        self._times_in_text = False
-        self._times_in_text = not (self.is_text or self._interleaves())
+        self.times_in_text = False
+        self.times_in_text = not (self.is_text or self._interleaves())
         if PROBE.text not in self.prompt(PROBE, (), "direct"):
             raise CheckpointError(
                 f"the chat template of {self.tokenizer.name_or_path} leaves the question out; mend it"
@@ -315,16 +307,9 @@ class Renderer:
         return ids
 
     def _messages(self, question: Question, times_s: Sequence[float], mode: Mode) -> list[dict[str, Any]]:
-        text = asked_text(question, mode)
-        if self.is_text:
-            return [{"role": "user", "content": text}]
-        if self._times_in_text:
-            shown = "".join(f"t={format_time(t)}{self.image_token}" for t in times_s)
-            return [{"role": "user", "content": [{"type": "text", "text": shown + text}]}]
-        content: list[dict[str, str]] = []
-        for time_s in times_s:
-            content += [{"type": "text", "text": f"t={format_time(time_s)}"}, {"type": "image"}]
-        return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+        said = question_message(question, [ImagePart(data=b"", time_s=time_s) for time_s in times_s], mode)
+        image_in_text = self.image_token if self.times_in_text else ""
+        return template_messages([said], with_system=True, in_parts=not self.is_text, image_in_text=image_in_text)
 
     def _written(self, token: int) -> str:
         """How a token is written, if that text gives the token back; else nothing."""
@@ -453,12 +438,6 @@ class Renderer:
         bare, full = (self.tokenizer(PROBE.text, add_special_tokens=add)["input_ids"] for add in (False, True))
         at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
         return full[:at], full[at + len(bare) :]
-
-
-def asked_text(question: Question, mode: Mode) -> str:
-    """What the user says: the question, its choices, and how to answer."""
-    choices = [f"Choices: {'; '.join(question.shown_choices)}."] if question.choices else []
-    return " ".join([question.text, *choices, MODE_SUFFIX[mode]])
 
 
 def _splice(ids: Sequence[int], placeholder: int, expansion: Sequence[int]) -> list[int]:

@@ -1,15 +1,52 @@
-"""Messages as chat templates of transformers take them, and tool calls as models write them; pure functions.
+"""What a model is asked, in words: questions as messages, messages as chat templates take them, tool calls read back.
 
-Only the most common form of tool calls is read: JSON with `name` and `arguments` between `<tool_call>` tags.
+A question shows each frame after its true time in seconds (`t=3.2s`), in order, then its text, its choices and how to
+answer. Pure functions, which know no tokenizer. Only the most common form of tool calls is read: JSON with `name` and
+`arguments` between `<tool_call>` tags.
 """
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from aot.chat.messages import Message, TextPart, WrittenCall
+from aot.chat.messages import ImagePart, Message, TextPart, WrittenCall, message
+from aot.rationales.notation import format_time
+from aot.records import PromptMode, Question, ThoughtMode
 
+Mode = PromptMode
+MODES: tuple[Mode, ...] = ("direct", "reason")
+"""What a video student is asked."""
+TEXT_MODES: tuple[Mode, ...] = ("direct", "reason", "explain", "adaptive")
+MODE_SUFFIX: dict[Mode, str] = {
+    "direct": "Answer directly.",
+    "reason": "Reason, then answer.",
+    "explain": "Answer, then explain.",
+    "adaptive": "Choose how to answer.",
+}
+MODE_LINES: dict[ThoughtMode, str] = {"direct": "At once.", "short": "Short steps.", "full": "All steps."}
+"""First line of an adaptive student's reply."""
+OPEN_THINK, CLOSE_THINK = "<think>\n", "\n</think>\n\n"
+ThinkStyle = Literal["none", "written", "opened", "closed"]
+"""Tags around a rationale: `none`; `written` by the reply; `opened` by the prompt and closed by the reply; or `closed`
+by the prompt before any reply, because the template opens them and the reply shall have none."""
+
+PROBE = Question(
+    id="probe", dataset="probe", split="probe", kind="probe", text="What is the next step?",
+    choices=("one", "two"), answer="one", answer_type="choice", group="probe",
+)  # fmt: skip
 OPENED, CLOSED = "<tool_call>", "</tool_call>"
+
+
+def question_message(question: Question, frames: Sequence[ImagePart], mode: Mode) -> Message:
+    """What the user says: each frame behind its time, then the question."""
+    shown = [part for frame in frames for part in (f"t={format_time(frame.time_s or 0.0)}", frame)]
+    return message("user", *shown, asked_text(question, mode))
+
+
+def asked_text(question: Question, mode: Mode) -> str:
+    """What the user says: the question, its choices, and how to answer."""
+    choices = [f"Choices: {'; '.join(question.shown_choices)}."] if question.choices else []
+    return " ".join([question.text, *choices, MODE_SUFFIX[mode]])
 
 
 def has_tool_form(template: str) -> bool:
@@ -23,7 +60,12 @@ def knows_system(template: str) -> bool:
 
 
 def template_messages(
-    messages: Sequence[Message], *, with_system: bool, special: Sequence[str], in_parts: bool
+    messages: Sequence[Message],
+    *,
+    with_system: bool,
+    special: Sequence[str] = (),
+    in_parts: bool,
+    image_in_text: str = "",
 ) -> list[dict[str, Any]]:
     """Messages for `apply_chat_template`.
 
@@ -32,6 +74,7 @@ def template_messages(
         with_system: whether the template tells system messages from others; else they go before the first user's.
         special: control tokens of the model; text cannot contain them, lest it end a message and begin another.
         in_parts: whether content is a list of parts, as image-text models want it; pictures are left to be filled in.
+        image_in_text: written for each picture in one text part, for templates that would put all pictures first.
     """
     rows: list[dict[str, Any]] = []
     waiting: list[TextPart] = []
@@ -46,6 +89,8 @@ def template_messages(
             {"type": "text", "text": _plain(part.text, special)} if isinstance(part, TextPart) else {"type": "image"}
             for part in parts
         ]
+        if image_in_text:
+            shown = [{"type": "text", "text": "".join(part.get("text", image_in_text) for part in shown)}]
         row: dict[str, Any] = {"role": one.role}
         row["content"] = shown if in_parts else "\n".join(part["text"] for part in shown if "text" in part)
         if one.tool_calls:

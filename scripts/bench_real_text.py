@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import RunConfig, StudentConfig, parse_config
-from aot.files.run_folder import ArmFiles, RunFolder, publish_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_rows
 from aot.student.answer.decoding import Prompt, write_replies
 from aot.student.model.loading import load_student
 from aot.student.rows.examples import Example
@@ -99,7 +99,7 @@ def _training(root: Path, base: Path, *, rounds: int) -> tuple[list[float], list
     run, arm = RunFolder(root / "run"), config.train.arms[0]
     questions, lessons = running_sums(PER_STEP * (rounds + 1))
     publish_rows(run.questions, questions)
-    publish_rows(run.arm(arm.name) / ArmFiles.LESSONS, lessons)
+    publish_rows(run.arm(arm.name) / LESSONS, lessons)
     session = open_session(run, config, arm)
     bare_step = _bare_trainer(base, session)
     ours: list[float] = []

@@ -25,7 +25,7 @@ from pathlib import Path
 from numpy.random import default_rng
 
 from aot.config import RunConfig, parse_config
-from aot.files.run_folder import ArmFiles, RunFolder, publish_json, publish_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_json, publish_rows
 from aot.records import Lesson, Question
 from aot.student.model.base import resolve_base
 from aot.student.rows.prompts import MODE_SUFFIX
@@ -108,7 +108,7 @@ def _ours(run: RunFolder, config: RunConfig, questions: list[Question], lessons:
     """Supervised tokens a second after the first steps: the median over the steps."""
     arm = config.train.arms[0]
     publish_rows(run.questions, questions)
-    publish_rows(run.arm(arm.name) / ArmFiles.LESSONS, lessons)
+    publish_rows(run.arm(arm.name) / LESSONS, lessons)
     rates: list[float] = []
     resumed = time.perf_counter()
 

@@ -18,7 +18,7 @@ import torch
 
 from aot.arms.lessons import arm_lessons, read_material
 from aot.config import parse_config
-from aot.files.run_folder import ArmFiles, RunFolder, publish_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_rows
 from aot.records import MediaRef, Question, Trace
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
@@ -66,7 +66,7 @@ def _session(root: Path, options: argparse.Namespace) -> Session:
     }
     config = parse_config(raw, source="bench")
     arm = config.train.arms[-1]
-    publish_rows(run.arm(arm.name) / ArmFiles.LESSONS, arm_lessons(read_material(run, config), arm, config))
+    publish_rows(run.arm(arm.name) / LESSONS, arm_lessons(read_material(run, config), arm, config))
     return open_session(run, config, arm)
 
 

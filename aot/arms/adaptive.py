@@ -16,11 +16,11 @@ from typing import Literal
 
 from aot.answers import is_right
 from aot.arms.asking import open_student, timeless_answers
-from aot.arms.jobs import Job
+from aot.arms.jobs import ANSWERS, BASE_ANSWERS, Job
 from aot.arms.lessons import Material, Samples, thought_lesson
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
-from aot.files.run_folder import ArmFiles, RunFolder, publish_rows, read_rows
+from aot.files.run_folder import LABELS, RunFolder, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Record, ThoughtMode
 from aot.seeds import draw
@@ -67,9 +67,9 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
     for fold in range(job.number):
         ways, unseen = all_ways(samples), unseen_questions(config, material, fold=fold)
         folder = run.arm(f"{arm.name}/fold{fold}")
-        answers = [list(read_rows(folder / ArmFiles.ANSWERS.format(way), Prediction)) for way in ways]
+        answers = [list(read_rows(folder / ANSWERS.format(way), Prediction)) for way in ways]
         labels += [label_of(question, ways, given) for question, *given in zip(unseen, *answers, strict=True)]
-    publish_rows(run.arm(arm.name) / ArmFiles.LABELS, labels)
+    publish_rows(run.arm(arm.name) / LABELS, labels)
     chosen = {row.question_id: row.label for row in labels if row.label}
     if not chosen:
         log.warning("%s: no question was answered right in any way, so nothing about choosing is taught", arm.name)
@@ -135,12 +135,12 @@ def ask_base(run: RunFolder, config: RunConfig, arm: ArmConfig, material: Materi
         size = config.evaluate.batch_size
         return timeless_answers(student, questions, pixels=pixels, arm="base", mode="direct", batch_size=size)
 
-    publish_once(run, "train", run.arm(arm.name) / ArmFiles.BASE_ANSWERS, rows)
+    publish_once(run, "train", run.arm(arm.name) / BASE_ANSWERS, rows)
 
 
 def solved_at_once(run: RunFolder, arm: ArmConfig, material: Material) -> set[str]:
     """Ids of the training questions that the untrained base answers right when asked directly."""
-    answers = read_rows(run.arm(arm.name) / ArmFiles.BASE_ANSWERS, Prediction)
+    answers = read_rows(run.arm(arm.name) / BASE_ANSWERS, Prediction)
     return {row.question_id for row in answers if is_right(row.answer, material.questions[row.question_id])}
 
 
@@ -148,7 +148,7 @@ def answer_fold(run: RunFolder, config: RunConfig, job: Job, material: Material)
     """Publish what the student of a fold answers to the questions that it has not seen, in each way."""
     questions = unseen_questions(config, material, fold=job.number)
     folder = run.arm(job.student.name)
-    paths = {way: folder / ArmFiles.ANSWERS.format(way) for way in all_ways(material.samples)}
+    paths = {way: folder / ANSWERS.format(way) for way in all_ways(material.samples)}
     if all(path.exists() for path in paths.values()):
         return
     student, pixels = open_student(run, config, folder, questions)

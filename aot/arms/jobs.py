@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from aot.config import ArmConfig, RunConfig
-from aot.files.run_folder import ARM_MARKER, ArmFiles, RunFolder
+from aot.files.run_folder import ARM_MARKER, LESSONS, ROUNDS, RunFolder
 
 Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach"]
 """`lessons`: write what a student learns; `train` it; `ask_base`, `answer`: what the base, or a student that is trained
 for it, says to training questions; `sample`: chains that it writes itself; `reach`: what the arm reached after all."""
+BASE_ANSWERS, ANSWERS, SAMPLES, SPLIT = "base-direct.jsonl", "answers-{}.jsonl", "samples.jsonl", "{}.jsonl"
+OWN_KEPT = RunFolder(Path()).kept.name
+"""Files in the folders of adaptive arms, of arms with chains of their own, and of their helpers."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
     count = 0
     if arm.order == "adaptive":
         count = config.train.adaptive.folds
-        yield _job(run, arm, "ask_base", [run.kept], [ArmFiles.BASE_ANSWERS])
-        inputs.append(run.arm(arm.name) / ArmFiles.BASE_ANSWERS)
+        yield _job(run, arm, "ask_base", [run.kept], [BASE_ANSWERS])
+        inputs.append(run.arm(arm.name) / BASE_ANSWERS)
         for number in range(count):
             helper = arm.model_copy(update={"name": f"{arm.name}/fold{number}", "max_steps": fold_steps(arm, config)})
             yield from _taught(run, config, arm, helper, number, inputs[:2])
-            answers = ArmFiles.ANSWERS.format("direct")  # and one for each other way that can be taught
+            answers = ANSWERS.format("direct")  # and one for each other way that can be taught
             yield _job(run, arm, "answer", [run.arm(helper.name) / ARM_MARKER], [answers], helper, number)
             inputs.append(run.arm(helper.name) / answers)
     if arm.chains == "self":
@@ -81,14 +84,14 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
                 arm,
                 "sample",
                 [run.arm(helper.name) / ARM_MARKER],
-                [ArmFiles.SAMPLES, ArmFiles.OWN_KEPT],
+                [SAMPLES, OWN_KEPT],
                 helper,
                 number,
             )
-            inputs.append(run.arm(helper.name) / ArmFiles.OWN_KEPT)
+            inputs.append(run.arm(helper.name) / OWN_KEPT)
     yield from _taught(run, config, arm, arm, count, inputs)
     if arm.chains == "self":
-        yield _job(run, arm, "reach", [run.arm(arm.name) / ARM_MARKER], [ArmFiles.ROUNDS], arm, count)
+        yield _job(run, arm, "reach", [run.arm(arm.name) / ARM_MARKER], [ROUNDS], arm, count)
 
 
 def planned_students(arm: ArmConfig, config: RunConfig) -> list[int]:
@@ -105,9 +108,9 @@ def _taught(
     run: RunFolder, config: RunConfig, arm: ArmConfig, student: ArmConfig, number: int, inputs: list[Path]
 ) -> Iterator[Job]:
     folder = run.arm(student.name)
-    yield _job(run, arm, "lessons", inputs, [ArmFiles.LESSONS], student, number)
+    yield _job(run, arm, "lessons", inputs, [LESSONS], student, number)
     steps = config.steps_of(student)
-    yield _job(run, arm, "train", [folder / ArmFiles.LESSONS], [ARM_MARKER], student, number, steps=steps)
+    yield _job(run, arm, "train", [folder / LESSONS], [ARM_MARKER], student, number, steps=steps)
 
 
 def _job(

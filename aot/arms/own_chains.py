@@ -12,13 +12,13 @@ import numpy as np
 
 from aot.answers import find_answer, is_right
 from aot.arms.asking import open_student, timeless, timeless_answers
-from aot.arms.jobs import Job
+from aot.arms.jobs import OWN_KEPT, SAMPLES, SPLIT, Job
 from aot.arms.lessons import Material, ordered_lessons, shared_chains, uses_tools
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.files.jsonl import read_json
-from aot.files.run_folder import ArmFiles, RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import LESSONS, ROUNDS, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
@@ -60,7 +60,7 @@ def is_over(run: RunFolder, job: Job) -> bool:
     """Whether a job is of a round that is not needed any more: an earlier one brought nothing new."""
     if job.arm.chains != "self" or not job.is_helper:
         return False
-    earlier = (_round_folder(run, job.arm, number) / ArmFiles.OWN_KEPT for number in range(job.number))
+    earlier = (_round_folder(run, job.arm, number) / OWN_KEPT for number in range(job.number))
     return any(path.exists() and path.stat().st_size == 0 for path in earlier)
 
 
@@ -83,14 +83,14 @@ def sample_round(run: RunFolder, config: RunConfig, job: Job, material: Material
         **_accuracy(run, config, helper).model_dump(),
     )  # fmt: skip
     earlier = _read_rounds(run, arm)[:number] if number else []
-    publish_json(run.arm(arm.name) / ArmFiles.ROUNDS, [one.model_dump(mode="json") for one in [*earlier, row]])
+    publish_json(run.arm(arm.name) / ROUNDS, [one.model_dump(mode="json") for one in [*earlier, row]])
 
 
 def tell_reached(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
     """Add the trained arm as the last row of its rounds.json; nothing was sampled from it."""
     rounds = _read_rounds(run, arm)
     last = rounds[-1]
-    if not (_round_folder(run, arm, last.round) / ArmFiles.LESSONS).exists():
+    if not (_round_folder(run, arm, last.round) / LESSONS).exists():
         return  # that row is the arm itself
     final = last.model_copy(
         update={
@@ -98,7 +98,7 @@ def tell_reached(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
             **_accuracy(run, config, arm).model_dump(),
         }
     )  # fmt: skip
-    publish_json(run.arm(arm.name) / ArmFiles.ROUNDS, [row.model_dump(mode="json") for row in [*rounds, final]])
+    publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in [*rounds, final]])
 
 
 def _round_folder(run: RunFolder, arm: ArmConfig, number: int) -> Path:
@@ -109,14 +109,14 @@ def _chains_before(run: RunFolder, config: RunConfig, job: Job, material: Materi
     """The teacher's share, then what each earlier round added."""
     chains = shared_chains(material.samples, job.arm, config)
     for number in range(job.number):
-        path = _round_folder(run, job.arm, number) / ArmFiles.OWN_KEPT
+        path = _round_folder(run, job.arm, number) / OWN_KEPT
         if path.exists():
             chains |= {trace.question_id: trace for trace in read_rows(path, Trace)}
     return chains
 
 
 def _read_rounds(run: RunFolder, arm: ArmConfig) -> list[Round]:
-    path = run.arm(arm.name) / ArmFiles.ROUNDS
+    path = run.arm(arm.name) / ROUNDS
     try:
         return [Round.model_validate(row) for row in read_json(path)]
     except (OSError, ValueError, TypeError) as error:
@@ -180,9 +180,9 @@ def _new_chains(
         )  # fmt: skip
         return (timeless(one) for row in sampled for one in row)
 
-    publish_once(run, "train", folder / ArmFiles.SAMPLES, rows)
+    publish_once(run, "train", folder / SAMPLES, rows)
     replies: dict[str, list[Prediction]] = {}
-    for row in read_rows(folder / ArmFiles.SAMPLES, Prediction):
+    for row in read_rows(folder / SAMPLES, Prediction):
         replies.setdefault(row.question_id, []).append(row)
     chains: dict[str, Trace] = {}
     for question in questions:
@@ -190,7 +190,7 @@ def _new_chains(
         chain = verified_chain(replies.get(question.id, ()), question, config, evidence=evidence)
         if chain is not None:
             chains[question.id] = chain
-    publish_rows(folder / ArmFiles.OWN_KEPT, chains.values())
+    publish_rows(folder / OWN_KEPT, chains.values())
     return chains
 
 
@@ -199,7 +199,7 @@ def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy
     split = config.evaluate.splits[0]
     questions = [question for question in read_rows(run.questions, Question) if question.split == split]
     folder = run.arm(student.name)
-    path = folder / ArmFiles.SPLIT.format(split)
+    path = folder / SPLIT.format(split)
 
     def rows() -> Iterable[Prediction]:
         loaded, pixels = open_student(run, config, folder, questions)

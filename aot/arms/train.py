@@ -9,7 +9,7 @@ from aot.arms.lessons import Material, arm_lessons, read_material
 from aot.arms.own_chains import is_over, round_lessons, sample_round, tell_reached
 from aot.config import RunConfig
 from aot.errors import GuardStop
-from aot.files.run_folder import ArmFiles, RunFolder, publish
+from aot.files.run_folder import LESSONS, RunFolder, publish
 from aot.files.seals import publish_once
 from aot.records import Lesson
 from aot.student.train.arm import train_arm
@@ -43,7 +43,7 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
 def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     """Do a job that trains nobody, and leave its marker."""
     if job.work == "lessons":
-        path = run.arm(job.student.name) / ArmFiles.LESSONS
+        path = run.arm(job.student.name) / LESSONS
         publish_once(run, "train", path, lambda: _lessons(run, config, job, material))
     elif job.work == "ask_base":
         ask_base(run, config, job.arm, material)

@@ -11,7 +11,7 @@ from itertools import islice
 from numpy.random import PCG64, Generator
 
 from aot import seeds
-from aot.rationales.findings import strings_of
+from aot.rationales.findings import labels_in
 from aot.rationales.notation import PARTS, parse_rationale, sentences_of
 from aot.rationales.wording import in_sentence
 from aot.records import Trace
@@ -85,8 +85,8 @@ def _with_evidence(trace: Trace, sentences: Sequence[str]) -> Trace:
 
 def _other_labels(trace: Trace, rng: Generator) -> dict[str, str]:
     """Each label of the rationale to another one that some step returned."""
-    given = {in_sentence(text) for step in trace.steps for text in strings_of(step.result)} | {trace.answer}
-    known = sorted(text for text in given if text and re.search(r"[^\W\d]", text) and not _SECONDS.search(text))
+    given = {in_sentence(label) for label in labels_in(trace.steps)} | {trace.answer}
+    known = sorted(text for text in given if re.search(r"[^\W\d]", text) and not _SECONDS.search(text))
     used = [text for text in known if re.search(_whole(text), trace.rationale) and text not in _OPPOSITE]
     others = {text: [other for other in known if other != text and other not in _OPPOSITE] for text in used}
     return {text: choices[int(rng.integers(len(choices)))] for text, choices in others.items() if choices}

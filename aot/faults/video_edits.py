@@ -107,8 +107,8 @@ def dropped_step(target: Target, rng: Generator) -> str | None:
     if not places:
         return None
     part, index = pick(places, rng)
-    rest = [sentence for i, sentence in enumerate(target.sentences(part)) if i != index]
-    return target.with_bodies(**{part: " ".join(rest)})
+    kept = [sentence for i, sentence in enumerate(target.sentences(part)) if i != index]
+    return target.with_bodies(**{part: " ".join(kept)})
 
 
 def invented_object(target: Target, rng: Generator) -> str | None:
@@ -125,7 +125,7 @@ def invented_object(target: Target, rng: Generator) -> str | None:
     thing = in_sentence(pick(things, rng))
     at = int(rng.integers(len(sentences)))
     if rng.random() < 0.5:
-        sentences[at] = CITATION.sub(lambda found: f"with {thing} {found[0]}", sentences[at], count=1)
+        sentences[at] = CITATION.sub(lambda place: f"with {thing} {place[0]}", sentences[at], count=1)
     else:
         time_s = float(rng.uniform(0.0, max([one.end_s for one in sightings(target.trace.steps)], default=8.0)))
         times = format_time(time_s) if rng.random() < 0.5 else format_span(time_s, time_s + 1.5)
@@ -138,7 +138,7 @@ def invented_time(target: Target, rng: Generator) -> str | None:
     head = target.text.rpartition("\nAnswer:")[0]
     spans = list(SPAN.finditer(head))
     inside = [range(span.start(), span.end()) for span in spans]
-    moments = [found for found in MOMENT.finditer(head) if not any(found.start() in span for span in inside)]
+    moments = [time for time in MOMENT.finditer(head) if not any(time.start() in span for span in inside)]
     if not spans and not moments:
         return None
     place = pick([*spans, *moments], rng)

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from aot.errors import SourceError
 from aot.files.run_folder import append_row, open_append, whole_lines
 
 _KEY = re.compile(rb'\{"key":"([0-9a-f]{32})"')
@@ -47,6 +48,21 @@ def line_at(path: Path, offset: int) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
         return file.readline()
+
+
+def row_at(path: Path, offset: int, model: type[Row], *, mend: str = "") -> Row:
+    """The row whose line begins at a byte offset.
+
+    Raises:
+        SourceError: there is none; `mend` is added to what is wrong.
+    """
+    try:
+        return model.model_validate_json(line_at(path, offset))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"] == "earlier_version":  # which says itself what to do
+            raise SourceError(f"{path}: {problem['msg']}") from None
+        raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}{mend}") from None
 
 
 class Part:

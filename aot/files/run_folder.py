@@ -189,22 +189,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 """What each stage leaves behind, as properties of RunFolder; a folder counts once it holds something."""
 ONE_DOOR = {"frames": "video", "rationales": "text"}
 """What only runs through one of the front doors have."""
-ARM_MARKER = "DONE"
-
-
-class ArmFiles:
-    """Names in the folder of an arm, or of a helper of one."""
-
-    LESSONS = "lessons.jsonl"
-    LABELS = "labels.jsonl"
-    ROUNDS = "rounds.json"
-    BASE_ANSWERS = "base-direct.jsonl"
-    SAMPLES = "samples.jsonl"
-    OWN_KEPT = "kept.jsonl"
-    ANSWERS = "answers-{}.jsonl"
-    """Of training questions, in one way of thinking."""
-    SPLIT = "{}.jsonl"
-    """Of the questions of one split."""
+ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
 
 
 def publish(path: Path, data: str | bytes) -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
-from aot.files.parts import placed_lines
+from aot.files.parts import placed_lines, row_at
 from aot.files.run_folder import RunFolder
 from aot.files.shards import Shard
 from aot.files.traces import solved_samples
@@ -87,16 +86,10 @@ def read_tasks(path: Path, places: Iterable[Place]) -> Iterator[tuple[Question, 
     Raises:
         SourceError: there is no question.
     """
-    with path.open("rb") as file:
-        for place in places:
-            file.seek(place.offset)
-            try:
-                question = Question.model_validate_json(file.readline())
-            except ValidationError as error:
-                problem = error.errors()[0]
-                raise SourceError(f"{path}, byte {place.offset}: {problem['msg']} at {problem['loc']}") from None
-            for sample in place.samples:
-                yield question, sample
+    for place in places:
+        question = row_at(path, place.offset, Question)
+        for sample in place.samples:
+            yield question, sample
 
 
 def _keys(path: Path) -> Iterator[tuple[str, str | None, int]]:

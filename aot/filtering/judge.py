@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from aot.chat.client import ChatModel
+from aot.chat.client import ChatModel, map_threads
 from aot.chat.messages import ChatRequest, Sampling, message
-from aot.chat.pool import map_threads
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.errors import PASSING, ChatError, GuardStop
 from aot.records import JsonDict, Question, Record, Step, Trace, Verdict

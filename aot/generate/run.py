@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from aot.chat.factory import teacher_sections
 from aot.chat.outage import AT_LEAST, Unanswered, got_no_reply, is_unproven, until_outage
 from aot.config import RunConfig
+from aot.files.parts import part_path
 from aot.files.run_folder import RunFolder, append_row, open_append, publish
 from aot.files.shards import Shard
 from aot.files.todo import Pending, pending_questions, read_tasks
-from aot.files.traces import any_answered, part_path, read_solved
+from aot.files.traces import any_answered, read_solved
 from aot.generate.processes import Processes
 from aot.generate.solve import Alone, Engine, MakeSolver, Solved, Solver, TeacherRoom, Threads
 from aot.generate.stats import Tally, with_spend

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from aot.answers import verifies
+from aot.chat.client import map_threads
 from aot.chat.outage import got_no_reply
-from aot.chat.pool import map_threads
 from aot.config import RunConfig, TeacherConfig
 from aot.errors import AotError, DecodeError, SourceError, ToolError, VideoError
 from aot.faults.plant import Edits, plant

@@ -17,7 +17,7 @@ from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.spending import cut_sentences
-from aot.files.run_folder import ArmFiles, RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.files.traces import first_traces
 from aot.pipeline.commands.status import odd_line
@@ -125,7 +125,7 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
 
 def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
     """Arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
-    paths = {arm.name: run.arm(arm.name) / ArmFiles.LESSONS for arm in config.train.arms}
+    paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
     return {
         name: {lesson.question_id for lesson in read_rows(path, Lesson)}
         for name, path in paths.items()

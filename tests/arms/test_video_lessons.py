@@ -10,7 +10,7 @@ from aot.config import RunConfig, parse_config
 from aot.faults.video_damage import deleted, shuffled, wrong_content
 from aot.files.run_folder import RunFolder, publish_rows
 from aot.rationales.notation import parse_rationale
-from aot.records import Lesson, MediaRef, Prediction, Question, Step, ToolCall, Trace, Verdict
+from aot.records import Finding, Lesson, MediaRef, Prediction, Question, Step, ToolCall, Trace, Verdict
 
 STEPS = ("wash tomato", "chop tomato", "mix egg", "fry egg")
 
@@ -25,7 +25,7 @@ def question(index: int, answer: str = "pour egg") -> Question:
 def trace(index: int, *, sample_index: int = 0, count: int = 3) -> Trace:
     labels = STEPS[:count]
     spans = [(2.0 * i, 2.0 * i + 1.5) for i in range(count)]
-    found = [{"start_s": a, "end_s": b, "label": one} for one, (a, b) in zip(labels, spans, strict=True)]
+    seen = [Finding(kind="event", label=one, spans_s=(span,)) for one, span in zip(labels, spans, strict=True)]
     gather = " ".join(f"{one} {a}s-{b}s [1]." for one, (a, b) in zip(labels, spans, strict=True))
     lines = (
         "Identify: the next step is asked.",
@@ -35,7 +35,7 @@ def trace(index: int, *, sample_index: int = 0, count: int = 3) -> Trace:
     return Trace(
         question_id=f"q{index}", sample_index=sample_index, teacher="rules", answer="pour egg", status="ok",
         support=(1,),
-        steps=(Step(index=1, call=ToolCall(tool="list_steps"), result={"steps": found}),),
+        steps=(Step(index=1, call=ToolCall(tool="list_steps"), result={}, findings=tuple(seen)),),
         rationale="\n".join((*lines, "Answer: pour egg")), config_digest="0",
     )  # fmt: skip
 

@@ -10,8 +10,9 @@ from teacher_scenes import drawn_view, make_run
 
 from aot.chat.cache import CachedChat, ReplyCache
 from aot.chat.messages import ChatReply
+from aot.files.parts import part_path
 from aot.files.run_folder import append_row, open_append, read_rows
-from aot.files.traces import part_path, read_attempts
+from aot.files.traces import read_attempts
 from aot.records import Question, TokenLogprob, Trace
 from aot.teacher.executor import run_candidate
 from aot.teacher.rewrite import chat_writer

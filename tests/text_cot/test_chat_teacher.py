@@ -161,6 +161,17 @@ def test_samples_differ_in_seed_and_granularity_and_rows_tell_what_they_cost(tmp
     assert told["yields"][0]["agreement"]["mean"]["value"] == 1.0
 
 
+def test_a_verified_choice_is_asked_again_with_its_options_in_other_orders(tmp_path: Path) -> None:
+    choice = {"choices": ("5", "6", "7"), "answer_type": "choice"}
+    asked = [QUESTION.model_copy(update={**choice, "id": split, "split": split}) for split in ("train", "test")]
+    with FaultServer(lambda body: REPLY) as server:
+        run = ask(server.url, tmp_path / "run", *asked, candidates=1, shuffle_checks=3)
+        assert len(server.calls) > 2  # prompts that differ: two of three orders may be the same
+    rows = {row.question_id: row for row in written_rows(run)}
+    assert rows["train"].shuffled_answers == ("5", "5", "5") and rows["train"].usage.chat_calls == 4
+    assert rows["test"].shuffled_answers == ()
+
+
 def test_a_reply_of_a_fixed_form_is_asked_for_and_a_server_without_it_still_serves(tmp_path: Path) -> None:
     questions = [QUESTION.model_copy(update={"id": f"q{i}", "text": f"2 + 3? ({i})"}) for i in range(4)]
     with FaultServer(lambda body: REPLY, faults=lambda prompt: "no_schema always") as server:

@@ -15,7 +15,7 @@ from text_cot.teacher.chat import ChatTeacher, chat_section
 from text_cot.teacher.chat_prompts import teacher_prompts
 from text_cot.teacher.procedural import chain_trace
 
-FEW_QUESTIONS = 1000
+FEW_QUESTIONS = 10_000
 """So many are solved in one process: starting workers would take longer."""
 
 

@@ -18,7 +18,7 @@ import transformers
 from aot.config import ArmConfig, RunConfig, TrainConfig
 from aot.display import counted
 from aot.errors import CheckpointError, GuardStop, SourceError
-from aot.files.run_folder import ArmFiles, RunFolder, publish_json, read_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_json, read_rows
 from aot.records import Lesson, Question
 from aot.student.model.contract import Contract
 from aot.student.model.hf_internals import SharedVision
@@ -96,7 +96,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     # Weights that are trained themselves stay in float32: steps are smaller than bfloat16 can tell.
     own_dtype = {"dtype": "float32"} if arm.tuning == "full" else {}
     student = load_student(config.student.base, config=config.student.model_copy(update=own_dtype))
-    lessons = list(read_rows(folder / ArmFiles.LESSONS, Lesson))
+    lessons = list(read_rows(folder / LESSONS, Lesson))
     store = _frame_store(run) if any(lesson.with_frames for lesson in lessons) else None
     if store is not None and student.renderer.is_text:
         raise CheckpointError(f"{config.student.base} takes no images; a video run needs an image-text model")
@@ -106,7 +106,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         check_round_trip(student.renderer)
     data = load_examples(run, lessons, student=student, store=store)
     if not data.examples:
-        where = folder / ArmFiles.LESSONS
+        where = folder / LESSONS
         raise SourceError(
             f"none of the {len(lessons)} lessons in {where} can be trained on (dropped: {data.dropped}); "
             f"{_longest(student)}; look at frames, at the words the tokenizer knows, and at {run.refusals}"

@@ -145,7 +145,7 @@ def _digest(name: str) -> str:
     if not folder.is_dir():
         return f"hub:{name}"
     digest = hashlib.sha256(base_digest(name).encode())
-    for file in sorted([*folder.glob("*.json"), *folder.glob("*.txt")]):
+    for file in sorted(file for file in folder.iterdir() if file.suffix in (".json", ".txt")):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,6 +1,6 @@
 """What the students of a run are, in words: what each arm was to learn, what it saw, and which a comparison is about.
 
-What an arm saw is said by its own record (training.json), never guessed from its settings.
+What an arm saw is said by its own record, never guessed from its settings.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from typing import Any
 from aot.config import NO_FRAMES, ArmConfig
 from aot.display import counted
 from aot.errors import SourceError
-from aot.evaluation.baselines import BASELINES
 from aot.files.jsonl import read_json
 from aot.files.run_folder import RunFolder
 
@@ -168,8 +167,3 @@ def few_rationales(learning: Learning, arms: Sequence[ArmConfig]) -> list[str]:
             few = counted(learned.rationales or 0, "rationale")
             warnings.append(f"{arm.name} learned from {few} only, too few to say anything about learning from them.")
     return warnings
-
-
-def is_baseline(name: str) -> bool:
-    """Whether the holder of a name looks at no frame and no text."""
-    return name in BASELINES

@@ -17,8 +17,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,36 +68,35 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _interrupt)
-    code = _outcome()
-    with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
-        _write("")
-    sys.exit(code)
-
-
-def _outcome() -> int:
-    """Do what the command line asks; its exit code, after whatever went wrong was told."""
     _resumable.clear()
     try:
         code = app(standalone_mode=False)
-    except AotError as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last boundary
+        code = _told(error)
+    if code == _INTERRUPTED:
+        code = _tell_failure(_stopped_by_signal())
+    with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
+        _write("")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: BaseException) -> int:
+    """The exit code after what went wrong was told."""
+    if isinstance(error, AotError):
         return _tell_failure(error)
-    except ModuleNotFoundError as error:
+    if isinstance(error, ModuleNotFoundError):
         missing = missing_package(error.name or "")
         return _tell_failure(missing) if missing else _tell_bug()
-    except OSError as error:
+    if isinstance(error, OSError):
         return _tell_failure(RunError(f"{error.filename or 'a file or stream'}: {error.strerror or error}"))
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         return _tell_failure(_stopped_by_signal())
-    except Exception as error:  # noqa: BLE001 - the last boundary; the errors of typer have no public class
-        if not hasattr(error, "show"):
-            return _tell_failure(_stopped_by_signal()) if type(error).__name__ == "Abort" else _tell_bug()
-        shown = io.StringIO()
-        error.show(file=shown)
-        tell_error(*shown.getvalue().splitlines())
-        return int(getattr(error, "exit_code", 2))
-    if code == _INTERRUPTED:
-        return _tell_failure(_stopped_by_signal())
-    return code if isinstance(code, int) else 0
+    if not hasattr(error, "show"):  # the errors of typer have no public class
+        return _tell_failure(_stopped_by_signal()) if type(error).__name__ == "Abort" else _tell_bug()
+    shown = io.StringIO()
+    error.show(file=shown)
+    tell_error(*shown.getvalue().splitlines())
+    return int(getattr(error, "exit_code", 2))
 
 
 def tell(lines: Iterable[str]) -> None:
@@ -172,7 +172,10 @@ def run_command(
     max_cost: MaxCostOption = None,
 ) -> None:
     """Do all stages: prepare, generate, filter, train, evaluate, report."""
-    _run(config, overrides, limit=limit, dry_run=dry_run, stages=STAGES, max_cost=max_cost)
+    if work := _work(config, overrides, limit=limit, dry_run=dry_run, max_cost=max_cost):
+        with _told_as_stop():
+            ended = work(stages=STAGES)
+        _tell_end(*ended)
 
 
 def generate_command(
@@ -187,7 +190,10 @@ def generate_command(
 ) -> None:
     """Do the generate stage of a run, or one shard of it."""
     settings = [*(overrides or []), *([f"run.shard={shard}"] if shard else [])]
-    _run(config, settings, limit=limit, dry_run=dry_run, stages=("generate",), max_cost=max_cost)
+    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
+        with _told_as_stop():
+            ended = work(stages=("generate",))
+        _tell_end(*ended)
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
@@ -197,7 +203,10 @@ def _stage_command(stage: str) -> Callable[..., None]:
         limit: LimitOption = None,
         dry_run: DryRunOption = False,
     ) -> None:
-        _run(config, overrides, limit=limit, dry_run=dry_run, stages=(stage,))
+        if work := _work(config, overrides, limit=limit, dry_run=dry_run):
+            with _told_as_stop():
+                ended = work(stages=(stage,))
+            _tell_end(*ended)
 
     command.__doc__ = f"Do the {stage} stage of a run."
     return command
@@ -356,10 +365,10 @@ def ask(
         raise typer.Exit(3)
 
 
-def _run(
-    config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, stages: tuple[str, ...],
-    max_cost: float | None = None,
-) -> None:  # fmt: skip
+def _work(
+    config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, max_cost: float | None = None
+) -> Callable[..., tuple[Any, int]] | None:
+    """What does stages of the run, and does not start yet; None once a dry run was told."""
     from aot.config import load_config
 
     if not dry_run:
@@ -374,11 +383,14 @@ def _run(
         from aot.pipeline.commands.plan import plan_lines
 
         tell(plan_lines(config, config_path=config_path))
-        return
+        return None
     from aot.pipeline import run_stages
 
-    with _told_as_stop():
-        run, code = run_stages(config, config_path=config_path, command=sys.argv, stages=stages)
+    return partial(run_stages, config, config_path=config_path, command=sys.argv)
+
+
+def _tell_end(run: Any, code: int) -> None:  # noqa: ANN401 - the class of run folders would be imported for it
+    """What came of a run, and what was refused on the way."""
     if run.report.exists():
         from aot.reporting.summary import summary_lines
 

@@ -7,7 +7,8 @@ model, no decoder and no file name. Times are seconds from the start of the clip
 from string import ascii_uppercase
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
 
 JsonDict = dict[str, Any]
 """Arguments or result of one tool, already checked by that tool's pydantic schema."""
@@ -88,6 +89,8 @@ class Question(Record):
     """Questions of one group never stand in two splits; intervals are clustered by it."""
     state: JsonDict = Field(default_factory=dict)
     """What a procedural task was drawn from, for its embedded teacher and its own scorer; no student is shown it."""
+    tags: dict[str, str | int] = Field(default_factory=dict, exclude_if=lambda tags: not tags)
+    """What results are grouped by besides the kind, such as `category` and `steps`; written by the data set."""
     answer_index: int | None = Field(
         default=None, ge=0, lt=len(ascii_uppercase), exclude_if=lambda index: index is None
     )
@@ -106,6 +109,15 @@ class Question(Record):
             raise ValueError("a choice question needs at least two choices")
         if self.answer_index is not None and self.choices[self.answer_index : self.answer_index + 1] != (self.answer,):
             raise ValueError(f"option {self.answer_index} is not the answer {self.answer!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_tags(self, info: ValidationInfo) -> Self:
+        if info.mode == "json" and "steps" in self.state and not self.tags:
+            raise PydanticCustomError(
+                "earlier_version",
+                "a question has no tags, as earlier versions wrote it; run prepare again in a new run folder",
+            )
         return self
 
     @property
@@ -165,6 +177,49 @@ class ToolCall(Record):
     arguments: JsonDict = Field(default_factory=dict)
 
 
+FindingKind = Literal["event", "object", "action", "option", "task", "after", "count", "text"]
+"""What a tool made out. Seen: an `event` in a stretch, an `object` in a frame, the `action` that a stretch shows best.
+Not seen: an `option` that was weighed or proposed, the `task` that steps fit, the step `after` which options come.
+Told: the `count` of an event, and `text`, somebody's words."""
+
+Span = tuple[float, float]
+"""Start and end in seconds of the clip; equal for a moment."""
+
+
+class Finding(Record):
+    """One thing that a tool says it made out: all that planners, prose, filters, figures and reports read of a result.
+
+    A field that says nothing is left out of a file.
+    """
+
+    kind: FindingKind
+    label: str = Field(default="", exclude_if=lambda label: not label)
+    """Of the event, object, action, option, task or step."""
+    spans_s: tuple[Span, ...] = Field(default=(), exclude_if=lambda spans: not spans)
+    """When; an answer in words may hold of several stretches. Empty: of all that the step looked at."""
+    box_xyxy: tuple[float, float, float, float] | None = Field(default=None, exclude_if=lambda box: box is None)
+    """Where in the frame: left, top, right, bottom in pixels of the true frame."""
+    score: float = Field(default=1.0, exclude_if=lambda score: score == 1.0)
+    """How sure the tool is, from 0 to 1; of an option its probability."""
+    count: int | None = Field(default=None, exclude_if=lambda count: count is None)
+    how: Literal["", "said", "seen", "answered", "not said", "not heard"] = Field(
+        default="", exclude_if=lambda how: not how
+    )
+    """Of a text: spoken in the clip, a description of it, or an answer about it. `not said` are words searched for in
+    vain, `not heard` those of a search that could not read everything, so that nothing follows."""
+    text: str = Field(default="", exclude_if=lambda text: not text)
+    question: str = Field(default="", exclude_if=lambda question: not question)
+    """What a text answers."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if (self.kind == "text") != bool(self.how) or (self.kind == "count") != (self.count is not None):
+            raise ValueError(f"a text says how it came and a count has its number, got {self!r}")
+        if any(end_s < start_s for start_s, end_s in self.spans_s):
+            raise ValueError(f"a span must not end before it starts, got {self.spans_s}")
+        return self
+
+
 class Step(Record):
     """One step of a trace: a tool call with its typed result (video), or a line of text (text)."""
 
@@ -172,6 +227,11 @@ class Step(Record):
     """Counted from 1; rationales cite it as `[1]`."""
     call: ToolCall | None = None
     result: JsonDict | None = None
+    """As the tool gave it, for people and for models that are shown it; everybody else reads `findings`."""
+    sought: tuple[str, ...] = Field(default=(), exclude_if=lambda sought: not sought)
+    """The events, objects or words that the call was to find; empty where the tool tells whatever there is."""
+    findings: tuple[Finding, ...] = ()
+    """What the tool says it made out, in its own order; always there in a file, for an empty one says: nothing."""
     text: str = ""
     status: Literal["ok", "failed"] = "ok"
     error: str = ""
@@ -179,8 +239,21 @@ class Step(Record):
     """What the tool looked at."""
     frame_times_s: tuple[float, ...] = ()
     """True times of the frames it saw."""
+    reply_keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
+    """Of the chat replies that the tool rests on, under which they lie in the cache of replies."""
     duration_s: float = 0.0
     """Wall time of the call; left out of published files so that reruns are byte-identical."""
+
+    @model_validator(mode="after")
+    def _says_what_it_found(self, info: ValidationInfo) -> Self:
+        if info.mode == "json" and self.result is not None and "findings" not in self.model_fields_set:
+            # Read as nothing found, every honest sentence about this step would count as invented.
+            raise PydanticCustomError(
+                "earlier_version",
+                "a step has a result without findings, as earlier versions wrote it; "
+                "run generate again in a new run folder",
+            )
+        return self
 
 
 class Usage(Record):
@@ -210,6 +283,45 @@ class TraceError(Record):
     """Countable, where the boundary tells several reasons apart (see errors.ChatReason)."""
 
 
+class WrittenCall(Record):
+    """A tool call as a model wrote it: nothing about it has been checked."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, or what the model took for it."""
+
+
+class TokenLogprob(Record):
+    """One token of a reply with its log-probability and the likeliest alternatives."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+TurnPurpose = Literal["plan", "rationale", "solve"]
+"""What a model was asked for: to plan tool calls, to write a rationale over their results, or to solve a problem."""
+
+
+class Turn(Record):
+    """One message of the talk with a teacher's model after the first prompt; a field that says nothing is left out."""
+
+    role: Literal["assistant", "user", "tool"]
+    purpose: TurnPurpose
+    text: str = Field(default="", exclude_if=lambda text: not text)
+    """As the model wrote it, or what it was told was wrong."""
+    reasoning: str = Field(default="", exclude_if=lambda reasoning: not reasoning)
+    """What it thought, where that came apart from the text."""
+    calls: tuple[WrittenCall, ...] = Field(default=(), exclude_if=lambda calls: not calls)
+    step: int | None = Field(default=None, exclude_if=lambda step: step is None)
+    """Of a tool's turn: the step whose result the model was given."""
+    key: str = Field(default="", exclude_if=lambda key: not key)
+    """Under which the reply lies in the cache of replies."""
+    logprobs: tuple[TokenLogprob, ...] = Field(default=(), exclude_if=lambda logprobs: not logprobs)
+    """Of the reply's tokens, where the server gave them."""
+
+
 class Trace(Record):
     """One attempt of a teacher at one question; a failed attempt is a row too."""
 
@@ -220,6 +332,8 @@ class Trace(Record):
     steps: tuple[Step, ...] = ()
     support: tuple[int, ...] = ()
     """Indices of the steps the answer rests on."""
+    turns: tuple[Turn, ...] = Field(default=(), exclude_if=lambda turns: not turns)
+    """What the teacher's model said and was told, in order; empty for a teacher without a model."""
     rationale: str = ""
     answer: str = ""
     shuffled_answers: tuple[str, ...] = ()
@@ -254,13 +368,15 @@ class GivenRationale(Record):
 
 
 class Lesson(Record):
-    """One row that a text student learns from: a prompt, and what to say after it.
+    """One row that a student learns from: a prompt, and what to say after it.
 
     The reply is `forced + label + rationale`; the first is given, the other two are the two terms of the loss.
     """
 
     question_id: str
     mode: PromptMode
+    with_frames: bool = Field(default=False, exclude_if=lambda shown: not shown)
+    """Whether the prompt shows the clip of the question, whose frames lie in the frame store; left out where not."""
     forced: str = ""
     """Beginning of the reply that counts as prompt, such as a mode line; nothing of it is learned."""
     label: str = ""
@@ -302,6 +418,10 @@ class Prediction(Record):
     """In mode `adaptive`: its probability of each of THOUGHT_MODES, in that order."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    token_ids: tuple[int, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Of the reply, its end token included; empty where they were not kept."""
+    token_logprobs: tuple[float, ...] = Field(default=(), exclude_if=lambda values: not values)
+    """Of the last of these tokens, those that the model picked: a first line that it was given has none."""
     latency_s: float = 0.0
     error: str = ""
     finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from openai import AsyncOpenAI, InternalServerError, RateLimitError
 
+from aot.chat.client import map_threads
 from aot.chat.messages import ChatRequest, message
-from aot.chat.pool import map_threads
 from aot.chat.server.keys import Secret
 from aot.chat.server.openai import OpenAIChat
 from aot.chat.spend import Ledger

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from aot.config import RunConfig, parse_config
 from aot.files.run_folder import RunFolder, publish_rows
-from aot.generate.text_run import generate
+from aot.generate.run import generate
 from aot.records import Question
+from text_cot.teacher import teachers
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def work(folder: Path, questions: int) -> None:
     run = RunFolder(folder)
     publish_rows(run.questions, (_question(number) for number in range(questions)))
     (folder / "script.jsonl").write_text('{"match": "", "replies": [{"text": "2 + 3 = 5.\\nAnswer: 5"}]}\n')
-    facts = generate(run, _config(folder), lambda done, total: None)
+    facts = generate(run, _config(folder), lambda done, total: None, teachers)
     assert facts["traces"] == questions
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -21,8 +21,10 @@ from aot.config import FilterConfig
 from aot.filtering.chain import judge_alone, run_filters
 from aot.filtering.subject import Subject
 from aot.records import Question, Trace
-from aot.teacher.synthetic import synthetic_case
 from video_data.kitchen.world import STEP_LABELS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from fixtures.synthetic import synthetic_case
 
 
 class Row(BaseModel):

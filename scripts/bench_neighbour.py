@@ -38,11 +38,9 @@ def child(*, steps: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         options = argparse.Namespace(base="tiny-video", steps=steps, questions=16)
-        session, store = _session(Path(folder), options)
+        session = _session(Path(folder), options)
         ends: list[float] = []
-        trainer = make_trainer(
-            session, store=store, stop=StopFlag(), on_step=lambda _: ends.append(time.perf_counter())
-        )
+        trainer = make_trainer(session, stop=StopFlag(), on_step=lambda _: ends.append(time.perf_counter()))
         trainer.args.max_steps = steps + 2
         trainer.train()
     print(statistics.median(after - before for before, after in pairwise(ends[1:])))

@@ -67,11 +67,12 @@ def _make_run(root: Path, count: int) -> None:
 def _generate(root: Path) -> None:
     from aot.config import parse_config
     from aot.files.run_folder import RunFolder
-    from aot.generate.video_run import generate
+    from aot.generate.run import generate
+    from aot.teacher import agent
 
     config = parse_config({"data": {"dataset": "toy_kitchen"}, "teacher": {"workers": 1}}, source="bench")
     started_s = time.perf_counter()
-    facts = generate(RunFolder(root), config, progress=lambda done, total: None)
+    facts = generate(RunFolder(root), config, lambda done, total: None, agent)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({**facts, "seconds": round(time.perf_counter() - started_s, 1), "peak_mb": round(peak_mb, 1)}))
 

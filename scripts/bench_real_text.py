@@ -26,10 +26,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from aot.config import RunConfig, StudentConfig, parse_config
 from aot.files.run_folder import RunFolder, publish_rows
-from aot.student.answer.generation import write_replies
+from aot.student.answer.decoding import Prompt, write_replies
 from aot.student.model.loading import load_student
-from aot.student.rows.examples import LessonExample
-from aot.student.rows.lessons import LESSONS
+from aot.student.rows.examples import Example
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import Session, open_session
@@ -110,7 +109,7 @@ def _training(root: Path, base: Path, *, rounds: int) -> tuple[list[float], list
     def on_step(row: StepMetrics) -> None:
         nonlocal resumed_s
         examples = _examples(session, step=row.step - 1)
-        count = sum(example.row.num_tokens for example in examples)
+        count = sum(example.rows[0].num_tokens for example in examples)
         ours.append(count / (time.process_time() - resumed_s))
         started_s = time.process_time()
         bare_step(examples)
@@ -121,14 +120,13 @@ def _training(root: Path, base: Path, *, rounds: int) -> tuple[list[float], list
     return ours, bare
 
 
-def _examples(session: Session, *, step: int) -> list[LessonExample]:
+def _examples(session: Session, *, step: int) -> list[Example]:
     """The lessons of a step of the schedule."""
     schedule = session.schedule()
-    chosen = [schedule[i] for i in range(step * PER_STEP, (step + 1) * PER_STEP)]
-    return [example for example in chosen if isinstance(example, LessonExample)]
+    return [schedule[i] for i in range(step * PER_STEP, (step + 1) * PER_STEP)]
 
 
-def _bare_trainer(base: Path, session: Session) -> Callable[[Sequence[LessonExample]], None]:
+def _bare_trainer(base: Path, session: Session) -> Callable[[Sequence[Example]], None]:
     """What takes a step as one would write it: padded batches, transformers' own loss, peft's adapters, AdamW."""
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = get_peft_model(plain, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear"))
@@ -137,9 +135,9 @@ def _bare_trainer(base: Path, session: Session) -> Callable[[Sequence[LessonExam
     assert sum(parameter.numel() for parameter in trained) == session.adapted.num_trainable
     optimiser = torch.optim.AdamW(trained, lr=1e-4)
 
-    def step(examples: Sequence[LessonExample]) -> None:
+    def step(examples: Sequence[Example]) -> None:
         for start in range(0, len(examples), PER_DEVICE):
-            rows = [example.row for example in examples[start : start + PER_DEVICE]]
+            rows = [example.rows[0] for example in examples[start : start + PER_DEVICE]]
             width = max(row.num_tokens for row in rows)
             ids, labels, mask = torch.zeros(3, len(rows), width, dtype=torch.long)
             labels[:] = -100
@@ -171,7 +169,7 @@ def _generation(base: Path, rounds: int, *, tokens: int) -> tuple[list[float], l
     bare: list[float] = []
     for _round in range(rounds + 1):
         started_s = time.process_time()
-        replies = write_replies(student, prompts, max_tokens=tokens)
+        replies = write_replies(student, [Prompt(row) for row in prompts], max_tokens=tokens)
         count = sum(len(reply) for reply in replies)
         ours.append(count / (time.process_time() - started_s))
         started_s = time.process_time()

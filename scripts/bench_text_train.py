@@ -25,11 +25,10 @@ from pathlib import Path
 from numpy.random import default_rng
 
 from aot.config import RunConfig, parse_config
-from aot.files.run_folder import RunFolder, publish_json, publish_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_json, publish_rows
 from aot.records import Lesson, Question
 from aot.student.model.base import resolve_base
-from aot.student.rows.lessons import LESSONS
-from aot.student.rows.rendering import MODE_SUFFIX
+from aot.student.rows.prompts import MODE_SUFFIX
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import open_session

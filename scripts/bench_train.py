@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from aot.arms.lessons import arm_lessons, read_material
 from aot.config import parse_config
-from aot.files.run_folder import RunFolder, publish_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_rows
 from aot.records import MediaRef, Question, Trace
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
 from aot.student.train.loss import two_term_loss
 from aot.student.train.session import Session, open_session
 from aot.student.train.trainer import StepMetrics
-from video_data.store.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
+from video_data.store.shards import StoredClip, clip_line, header_room, shard_header
 
 NUM_CLIPS, FRAMES_EACH, SIZE_HW = 16, 24, (120, 160)
 RATIONALE = (
@@ -42,15 +43,14 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=16)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        session, store = _session(Path(folder), options)
-        ours, bare = _compare(session, store, steps=options.steps)
+        ours, bare = _compare(_session(Path(folder), options), steps=options.steps)
     ratio = ours / bare
     print(f"trainer {ours * 1e3:.1f} ms/step, bare loop {bare * 1e3:.1f} ms/step, ratio {ratio:.3f}")
 
 
-def _session(root: Path, options: argparse.Namespace) -> tuple[Session, FrameStore]:
+def _session(root: Path, options: argparse.Namespace) -> Session:
     run = RunFolder(root)
-    store = _write_frames(run.frames)
+    _write_frames(run.frames)
     questions = [_question(i) for i in range(NUM_CLIPS * 8)]
     publish_rows(run.questions, questions)
     publish_rows(run.kept, [_trace(question) for question in questions])
@@ -65,10 +65,12 @@ def _session(root: Path, options: argparse.Namespace) -> tuple[Session, FrameSto
         },
     }
     config = parse_config(raw, source="bench")
-    return open_session(run, config, config.train.arms[-1], store=store), store
+    arm = config.train.arms[-1]
+    publish_rows(run.arm(arm.name) / LESSONS, arm_lessons(read_material(run, config), arm, config))
+    return open_session(run, config, arm)
 
 
-def _compare(session: Session, store: FrameStore, *, steps: int) -> tuple[float, float]:
+def _compare(session: Session, *, steps: int) -> tuple[float, float]:
     """Median seconds a step of the Trainer, and of a bare step over the same batch right after it."""
     ours: list[float] = []
     bare: list[float] = []
@@ -85,7 +87,7 @@ def _compare(session: Session, store: FrameStore, *, steps: int) -> tuple[float,
         resumed = time.perf_counter()
         bare.append(resumed - now)
 
-    trainer = make_trainer(session, store=store, stop=StopFlag(), on_step=on_step)
+    trainer = make_trainer(session, stop=StopFlag(), on_step=on_step)
     collator: Any = trainer.data_collator
 
     def keep_batch(examples: list[object]) -> dict[str, object]:
@@ -122,7 +124,7 @@ def _bare_step(
 _BOOKKEEPING = ("labels", "is_rationale", "num_supervised", "clip_plan", "question_ids")
 
 
-def _write_frames(folder: Path) -> FrameStore:
+def _write_frames(folder: Path) -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     shape = (FRAMES_EACH, *SIZE_HW, 3)
@@ -131,7 +133,6 @@ def _write_frames(folder: Path) -> FrameStore:
     (folder / "shard-00000.safetensors").write_bytes(header + b"".join(f.tobytes() for f in clips.values()))
     lines = [clip_line(_stored(uri, frames)) for uri, frames in clips.items()]
     (folder / "index.jsonl").write_text("".join(lines))
-    return FrameStore(folder)
 
 
 def _stored(uri: str, frames: np.ndarray) -> StoredClip:

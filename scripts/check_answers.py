@@ -6,7 +6,7 @@ A file has one JSON object a line with the fields `gold`, `reply` (or `pred`, `p
 `expected`), which is true or false, 1 or 0, or a verdict: right, wrong, cannot_tell. `dataset` says how the gold is
 written and by which convention it is compared: gsm8k, math, own (as a text_jsonl file, strictly, with `answer_type`
 and `reading` if wanted). Without it, or with another name, the pair is read as those of other projects are
-(text_cot/datasets/foreign.py): a laxer convention that no run uses, with decimals compared to `precision` digits
+(foreign_pairs.py): a laxer convention that no run uses, with decimals compared to `precision` digits
 where a row names them.
 
 Prints for each file how many pairs agree, each pair that does not, and the slowest pair; all pairs are graded twice, so
@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foreign_pairs import grade_foreign
+
 from aot.answers import find_answer, grade
 from aot.answers.workers import ask_worker
 from aot.errors import SourceError
 from aot.files.jsonl import RowProblem
 from text_cot.datasets.files import gradable
-from text_cot.datasets.foreign import grade_foreign
 from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem
 
 DEADLINE_S = 1.0

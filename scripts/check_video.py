@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import ClipFacts, DecodedFrames
-from video_data.decode.sandbox import probe_safely, read_frames_safely
+from video_data.decode.sandbox import shared_pool
 from video_data.store.prepare import decode_clips
 from video_data.store.shards import FrameStore
 
@@ -78,11 +78,11 @@ def check_order(folders: list[Path]) -> int:
     oracle, name = (by_ffmpeg, "ffmpeg") if shutil.which("ffmpeg") else (by_pyav, "PyAV")
     wrong = 0
     for path in clips_in(folders):
-        facts = probe_safely(path)
+        facts = shared_pool().probe(path)
         if facts.verdict == "refused":
             print(f"{path.name:28} refused: {facts.reason}")
             continue
-        read = read_frames_safely(path, max_side_px=256)
+        read = shared_pool().read_frames(path, max_side_px=256)
         height, width = read.frames_THWC.shape[1:3]
         other = oracle(path, width=width, height=height)
         told = f"{path.name:28} {facts.verdict:9} {len(read.times_s):4} frames"
@@ -174,7 +174,7 @@ def check_damage(folders: list[Path]) -> int:
         wholes: dict[str, DecodedFrames] = {}
         paths: list[tuple[Path, str]] = []
         for source in sources:
-            whole = read_frames_safely(source, max_side_px=64)
+            whole = shared_pool().read_frames(source, max_side_px=64)
             wholes[source.name] = whole
             rng = random.Random(f"{SEED} {source.name}")
             for copy in range(COPIES):
@@ -184,7 +184,7 @@ def check_damage(folders: list[Path]) -> int:
                 paths.append((path, source.name))
         stored = prepared([path for path, _ in paths], out=Path(scratch) / "frames")
         for path, source_name in paths:
-            facts = probe_safely(path)
+            facts = shared_pool().probe(path)
             verdict, read = read_all(path)
             outcome = judge(facts, verdict, read, stored[path.name], whole=wholes[source_name])
             counts[outcome] += 1
@@ -219,7 +219,7 @@ def prepared(paths: list[Path], *, out: Path) -> dict[str, str]:
 def read_all(path: Path) -> tuple[str, DecodedFrames | None]:
     """The verdict of reading all frames, and the frames."""
     try:
-        read = read_frames_safely(path, max_side_px=64)
+        read = shared_pool().read_frames(path, max_side_px=64)
     except VideoError as error:
         return ("crashed" if error.reason in ("crashed", "timeout") else "refused"), None
     return read.verdict, read

@@ -17,8 +17,9 @@ from numpy.random import Generator, default_rng
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from aot.config import ToyMathConfig
 from aot.records import THOUGHT_MODES
-from aot.student.rows.rendering import MODE_LINES, MODE_SUFFIX
+from aot.student.rows.prompts import MODE_LINES, MODE_SUFFIX
 from text_cot.datasets.toy_math import (
     NAMES,
     NEW_NAMES,
@@ -26,8 +27,8 @@ from text_cot.datasets.toy_math import (
     THINGS,
     Problem,
     draw_problem,
+    draw_toy_math,
     text_key,
-    vocabulary_texts,
 )
 from text_cot.families import FAMILIES, Scope
 from text_cot.families.totals import clock
@@ -59,10 +60,20 @@ Exact answers on {n} new problems for each number of steps, asked to answer dire
 """
 
 
+def _vocabulary_texts(seed: int, count: int) -> Iterator[str]:
+    """Questions and chains of all splits, so that the tokenizer knows every word."""
+    for question in draw_toy_math(ToyMathConfig(train=count, test=1, test_ood=count // 2), seed=seed):
+        yield question.text
+        family = FAMILIES[question.kind]
+        state = family.state_type.model_validate(question.state)
+        for phrasing in (0, 1):
+            yield "\n".join([*family.solve(state, "fine", phrasing), *family.solve(state, "coarse", phrasing)])
+
+
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each word, mark and digit, each with and without a space before it; text comes back as it was."""
     prompts = [*MODE_SUFFIX.values(), *(MODE_LINES[mode] for mode in THOUGHT_MODES), WORK_OUT, REPEAT, "Answer"]
-    texts = [*vocabulary_texts(0, 2000), *prompts, *ALL_NAMES, *ALL_THINGS]
+    texts = [*_vocabulary_texts(seed=0, count=2000), *prompts, *ALL_NAMES, *ALL_THINGS]
     words = sorted({word for text in texts for word in re.findall(r"[A-Za-z]+", text)})
     pieces = [*words, *MARKS, *"0123456789"]
     vocab = ["<pad>", "<unk>", "<user>", "<assistant>", "<end>", "\n", SPACE, *pieces, *(SPACE + p for p in pieces)]

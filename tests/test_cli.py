@@ -227,15 +227,15 @@ class Thing:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGHUP)
         time.sleep(0.1)
-def work():
+def work(**settings):
     Thing()
-    time.sleep(30)
+    try:
+        time.sleep(30)
+    except Interrupted as error:
+        print("came again:", error)
     return 0
-cli._outcome = work
-try:
-    cli.main()
-except Interrupted as error:
-    print("came again:", error)
+cli.app = work
+cli.main()
 """
 
 

@@ -12,7 +12,7 @@ from aot.errors import AotError
 from aot.files.jsonl import parse_json
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals
-from aot.files.traces import read_traces, solved_ids
+from aot.files.traces import read_traces, solved_samples
 from aot.pipeline.commands.clips import read_annotations
 from aot.pipeline.commands.status import status_lines
 from aot.records import Trace
@@ -75,7 +75,7 @@ READERS: dict[str, Callable[[Path, str], object]] = {
     "appearance": lambda folder, text: load_appearance(write(folder, "card.json", text)),
     "annotations": lambda folder, text: list(read_annotations(write(folder, "rows.jsonl", text))),
     "rows": lambda folder, text: list(read_rows(write(folder, "rows.jsonl", text), Trace)),
-    "trace parts": lambda folder, text: solved_ids(RunFolder(write(folder, "traces/part-0.jsonl", text).parents[1])),
+    "traces": lambda folder, text: solved_samples(RunFolder(write(folder, "traces/part-0.jsonl", text).parents[1])),
 }
 
 

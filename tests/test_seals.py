@@ -18,7 +18,7 @@ from aot.records import Prediction, Refusal
 CONFIG = Path(__file__).parents[1] / "configs" / "text" / "tiny_math_tiny.yaml"
 SMALL = ("data.math={train: 12, test: 4, test_ood: 2}", "evaluate.splits=[test]")
 FIRST = ("prepare", "generate", "filter")
-SEALED = ("questions.jsonl", "traces/part-0of1.jsonl", "faults/part-0of1.jsonl", "teacher.json", "kept.jsonl",
+SEALED = ("questions.jsonl", "traces/part-0.jsonl", "faults/part-0.jsonl", "teacher.json", "kept.jsonl",
           "verdicts.jsonl", "funnel.json")  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_file_of_a_finished_stage_is_not_believed(config: RunConfig) -
         do(config, *FIRST)
 
 
-@pytest.mark.parametrize("name", ["questions.jsonl", "kept.jsonl", "funnel.json", "traces/part-0of1.jsonl"])
+@pytest.mark.parametrize("name", ["questions.jsonl", "kept.jsonl", "funnel.json", "traces/part-0.jsonl"])
 def test_a_deleted_file_is_made_anew_and_is_the_same(config: RunConfig, name: str) -> None:
     run = do(config, *FIRST)
     whole = {path: path.read_bytes() for path in (run.questions, run.kept, run.verdicts)}
@@ -87,7 +87,7 @@ def test_a_deleted_file_is_made_anew_and_is_the_same(config: RunConfig, name: st
 
 def test_one_deleted_part_of_several_is_noticed(config: RunConfig) -> None:
     run = do(config, "prepare", "generate")
-    part = run.traces / "part-0of1.jsonl"
+    part = run.traces / "part-0.jsonl"
     rows = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(b"".join(rows[:5]))
     (run.traces / "part-1of2.jsonl").write_bytes(b"".join(rows[5:]))

@@ -97,7 +97,7 @@ UNREAD_BY_VIDEO: dict[str, Any] = {
     "data.annotated.gap_s": 2.0,
 }  # fmt: skip
 UNREAD_BY_TEXT: dict[str, Any] = {
-    "teacher.engine": "ray", "teacher.workers": 4, "teacher.shuffle_checks": 2, "teacher.max_calls": 3,
+    "teacher.ray_address": "x", "teacher.shuffle_checks": 2, "teacher.max_calls": 3,
     "teacher.time_limit_s": 9.0, "teacher.rationale": "chat", "frames.fps": 1.0, "frames.workers": 4,
     "student.num_frames": 4, "teacher.tools.ask": "chat", "teacher.hf.detector": "x", "teacher.appearance": "x",
     "teacher.candidates": 4, "train.frame_cache_mb": 1, "data.toy.train_clips": 5, "data.root": "x",
@@ -115,18 +115,57 @@ def test_a_control_that_would_control_nothing_is_refused(raw: Raw, key: str, val
     assert f"run.yaml: {given_names(key)} is read by " in told and "not by this run; take it out" in told
 
 
-def test_a_video_arm_with_shuffled_chains_no_longer_trains_on_kept_ones() -> None:
-    told = refusal(video(train={"arms": [{"name": "a"}, {"name": "b", "chains": "shuffled"}]}))
-    assert told == (
-        "run.yaml: train.arms.1.chains is read by arms of a text run with order: pre or post only, not by this run; "
-        "take it out"
-    )
+ARM_KINDS: dict[str, dict[str, Any]] = {
+    "both": {}, "answers_only": {"order": "answers_only"}, "pre": {"order": "pre"}, "post": {"order": "post"},
+    "adaptive": {"order": "adaptive"}, "self": {"order": "pre", "chains": "self", "chain_share": 0.5},
+    "self_both": {"chains": "self"}, "shuffled": {"order": "pre", "chains": "shuffled"},
+    "deleted": {"order": "post", "chains": "deleted"}, "wrong_content": {"chains": "wrong_content"},
+    "share": {"chain_share": 0.5}, "full": {"order": "pre", "tuning": "full"},
+}  # fmt: skip
+REFUSED_BY_TEXT = ("both", "self_both", "wrong_content", "share")
+"""Those of order both, which asks each question in two ways."""
+REFUSED_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
+    "damage without rationales": ({"rationale_weight": 0, "chains": "shuffled"}, "arms.0.chains is read by arms that"),
+    "share without rationales": ({"rationale_weight": 0, "chain_share": 0.5}, "arms.0.chain_share is read by arms"),
+    "damaged answers": ({"order": "answers_only", "chains": "deleted"}, "arms.0.chains is read by arms that learn"),
+    "own chains after the answer": ({"order": "post", "chains": "self"}, "chains `self` go with order pre or both"),
+    "damaged ways": ({"order": "adaptive", "chains": "shuffled"}, "an adaptive arm learns from all kept chains"),
+    "helper": ({"name": "a/fold0"}, "must have no /"),
+}
+
+
+@pytest.mark.parametrize("door", [video, text])
+@pytest.mark.parametrize("kind", ARM_KINDS)
+def test_every_kind_of_arm_is_taken_or_refused_by_name_behind_both_doors(kind: str, door: Any) -> None:
+    told = refusal(door(train={"arms": [{"name": "arm", **ARM_KINDS[kind]}]}))
+    if door is text and kind in REFUSED_BY_TEXT:
+        assert "order of arm arm is 'both'" in told and "order answers_only, pre, post or adaptive" in told
+    else:
+        assert told == ""
+
+
+@pytest.mark.parametrize("door", [video, text])
+@pytest.mark.parametrize("kind", REFUSED_ANYWHERE)
+def test_an_arm_that_contradicts_itself_is_refused_behind_both_doors(kind: str, door: Any) -> None:
+    arm, words = REFUSED_ANYWHERE[kind]
+    order = {} if door is video or "order" in arm else {"order": "pre"}
+    told = refusal(door(train={"arms": [{"name": "arm", **order, **arm}]}))
+    assert (words if door is video or "order" in arm or kind == "helper" else "arm") in told and told
 
 
 def test_keys_with_the_same_reader_are_told_in_one_sentence_and_a_long_list_is_cut() -> None:
     frames = {key.partition(".")[2]: other_value(key, FIELDS[key]) for key in FIELDS if key.startswith("frames.")}
     told = refusal(text(frames=frames))
     assert told.count("read by video runs only") == 1 and "and 4 more are" in told
+
+
+def test_a_text_run_reads_workers_and_ray_and_with_a_chat_teacher_orders_of_options() -> None:
+    assert not refusal(text(teacher={"planner": "procedural", "workers": 4}))
+    ray = {"engine": "ray", "ray_address": "10.0.0.1:6379", "gpus_per_worker": 0.5, "workers": 8}
+    assert not refusal(text(teacher={"planner": "procedural", **ray}))
+    chat = {"model": "m", "base_url": "http://127.0.0.1:1/v1"}
+    assert not refusal(text(teacher={"planner": "chat", "shuffle_checks": 2}, data={"dataset": "toy_math"}, chat=chat))
+    assert "teacher.workers" in refusal(text(teacher={"planner": "chat", "workers": 4}, chat=chat))
 
 
 def test_a_cost_limit_needs_a_server_that_counts() -> None:
@@ -148,7 +187,7 @@ def test_the_resolved_config_holds_what_the_run_reads_and_nothing_else() -> None
     config = parse_config(RUNS["maths"], source="run.yaml")
     shown = dump_config(config)
     assert not unread_keys(config)
-    assert "granularity" in shown and "frames" not in shown and "workers" not in shown and "own_chains" not in shown
+    assert "granularity" in shown and "frames" not in shown and "max_calls" not in shown and "own_chains" not in shown
 
 
 BLOCKS = [

@@ -1,1 +1,1 @@
-"""Decoding, sampling and data sets; a leaf that imports nothing of ours and nothing of torch."""
+"""Decoding, sampling and data sets; a leaf that imports files, errors and seeds of ours, and nothing of torch."""

@@ -130,6 +130,7 @@ def parse_subtitles(text: str, *, ending: str = ".srt") -> Subtitles:
 
 def _lines(text: str) -> list[str]:
     r"""The lines, whether they end in \n, \r\n, \r or \r\r\n; several empty ones are one."""
+    # CR CR LF is CR LF that was written as text on Windows.
     text = re.sub(r"\r+\n?", lambda end: "\n" if end[0][-1] == "\n" else "\n" * len(end[0]), text)
     return re.sub(r"\n{3,}", "\n\n", text).split("\n")
 
@@ -193,27 +194,28 @@ def _opened(line: str, block: list[str], *, is_in_cue: bool, is_fresh: bool) -> 
     squeezed = _squeezed(line)
     has_arrow = "-->" in squeezed
     has_number = bool(block) and _NUMBER.match(block[-1]) is not None
-    found = _TIME_LINE.match(squeezed)
-    if found and (has_arrow or has_number or is_fresh):
-        return _draft(found)
+    times = _TIME_LINE.match(squeezed)
+    if times and (has_arrow or has_number or is_fresh):
+        return _draft(times)
     if not has_arrow or _HEADER.match((block or [line])[0]) or _COMMENT.match((block or [line])[0]):
         return None
     return _Draft(0.0, 0.0) if has_number or not is_in_cue or _BROKEN_TIME_LINE.match(squeezed) else None
 
 
-def _draft(found: re.Match[str]) -> _Draft:
+def _draft(times: re.Match[str]) -> _Draft:
     """An open cue, with the text that follows on the line of its time; without use if there are no such times."""
-    start_s = _seconds(found[1], found[2] or found[3] or "")
-    end_s = _seconds(found[4], found[5] or found[6] or "")
+    start_s = _seconds(times[1], times[2] or times[3] or "")
+    end_s = _seconds(times[4], times[5] or times[6] or "")
     if start_s is None or end_s is None:
         return _Draft(0.0, 0.0)
-    return _Draft(start_s, end_s, [found[7]] if found[7] and not _SETTINGS.match(found[7]) else [])
+    return _Draft(start_s, end_s, [times[7]] if times[7] and not _SETTINGS.match(times[7]) else [])
 
 
 def _squeezed(line: str) -> str:
     """The line in plain characters and with single blanks; empty if it is too long for a time."""
     if len(line) > MAX_TIME_LINE:
         line = line.strip()
+    # NFKC: digits and colons of full width; unescape: arrows that went through a web page.
     return _printable(unicodedata.normalize("NFKC", html.unescape(line))) if len(line) <= MAX_TIME_LINE else ""
 
 
@@ -224,6 +226,7 @@ def _seconds(clock: str, fraction: str) -> float | None:
     (3723.5, 1.5, 4530.0)
     """
     parts = [part.strip() for part in clock.split(":")]
+    # `00:01:500`: a colon in place of the comma.
     if not fraction and (len(parts) == 4 or (len(parts) == 3 and len(parts[2]) > 2)):
         fraction = parts.pop()
     if len(parts) > 3:
@@ -236,7 +239,7 @@ def _seconds(clock: str, fraction: str) -> float | None:
 
 def _shown(draft: _Draft) -> _Shown:
     """The cue without markup and control characters; lines without text are left out."""
-    raw = "\n".join(draft.lines).replace("\0", " ")
+    raw = "\n".join(draft.lines).replace("\0", " ")  # \0 marks inner times below
     text = _INNER_TIME.sub("\0", raw[:MAX_RAW_CHARACTERS])
     text = _BREAK.sub(" ", _OVERRIDE.sub("", text))
     closed = {_name(tag) for tag in _TAG.finditer(text) if tag["slash"]}

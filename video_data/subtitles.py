@@ -6,12 +6,12 @@ charset-normalizer, which gave mojibake for a quarter of small files; docs/measu
 
 import codecs
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from aot.errors import VideoError
 from video_data.captions import Cue, Subtitles, parse_subtitles
+from video_data.datasets.clip_folder import composed
 
 __all__ = ["Cue", "SubtitleFile", "Subtitles", "find_subtitles", "parse_subtitles", "read_subtitles"]
 
@@ -75,15 +75,15 @@ def find_subtitles(root: Path, uri: str) -> SubtitleFile:
         _hold_inside(inside, inside / name, uri)
         folder = _as_on_disk(inside, name.parent.parts)
         _hold_inside(inside, folder, uri)
-        found = _beside(folder, name)
-        if found:
-            _hold_inside(inside, found[0][1], uri)
+        beside = _beside(folder, name)
+        if beside:
+            _hold_inside(inside, beside[0][1], uri)
     except (OSError, ValueError, RuntimeError) as error:
         raise VideoError("unreadable", f"{uri!r} cannot be looked up ({type(error).__name__})") from error
-    if not found:
+    if not beside:
         names = " or ".join(f"{name.stem}{ending}" for ending in ENDINGS)
         raise VideoError("missing", f"no subtitles beside {uri!r}; put {names} there")
-    return SubtitleFile(found[0][1].resolve(), found[0][0], tuple(suffix for suffix, _ in found[1:]))
+    return SubtitleFile(beside[0][1].resolve(), beside[0][0], tuple(suffix for suffix, _ in beside[1:]))
 
 
 def read_subtitles(path: Path) -> Subtitles:
@@ -94,7 +94,7 @@ def read_subtitles(path: Path) -> Subtitles:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)  # not by its size beforehand, which a pipe or a growing file does not tell
     except OSError as error:
         raise VideoError("unreadable", f"cannot read {path.name}: {error.strerror}") from error
     if len(data) > MAX_BYTES:
@@ -116,7 +116,7 @@ def _as_on_disk(folder: Path, parts: tuple[str, ...]) -> Path:
     """The folder below `folder`, each part spelt as the disk spells it."""
     for part in parts:
         if not (folder / part).exists() and folder.is_dir():
-            part = next((path.name for path in folder.iterdir() if _same(path.name) == _same(part)), part)
+            part = next((path.name for path in folder.iterdir() if composed(path.name) == composed(part)), part)
         folder /= part
     return folder
 
@@ -126,18 +126,18 @@ def _beside(folder: Path, clip: PurePath) -> list[tuple[str, Path]]:
 
     `pan.hot.srt` belongs to `pan.mp4`, as if `hot` were a language, unless there is a `pan.hot.mp4`.
     """
-    stem = _same(clip.stem)
+    stem = composed(clip.stem)
     if not stem or not folder.is_dir():
         return []
-    names = {path.name: _same(path.name) for path in sorted(folder.iterdir())}
+    names = {path.name: composed(path.name) for path in sorted(folder.iterdir())}
     names = {name: same[len(stem) :] for name, same in names.items() if same.startswith(f"{stem}.")}
-    found: list[tuple[str, Path]] = []
+    ours: list[tuple[str, Path]] = []
     for name, suffix in names.items():
         language, ending = suffix[1:-4], suffix[-4:].lower()
         is_ours = not language or (_LANGUAGE.fullmatch(language) and f".{language}{clip.suffix}" not in names.values())
         if ending in ENDINGS and is_ours and (folder / name).is_file():
-            found.append((suffix, folder / name))
-    return sorted(found, key=lambda one: _preference(one[0]))
+            ours.append((suffix, folder / name))
+    return sorted(ours, key=lambda one: _preference(one[0]))
 
 
 def _preference(suffix: str) -> tuple[object, ...]:
@@ -147,16 +147,8 @@ def _preference(suffix: str) -> tuple[object, ...]:
     return bool(language), not is_english, language.endswith("-orig"), language, ENDINGS.index(ending), suffix
 
 
-def _same(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
 def _decoded(data: bytes, *, name: str) -> _Text:
-    """The text of a file, whatever its encoding.
-
-    Raises:
-        VideoError: it is not Unicode, and too much of it would be guessing.
-    """
+    """The text of a file, whatever its encoding; a VideoError where too much would be guessing."""
     marked = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
     if marked:
         return _replaced(data, marked)
@@ -200,9 +192,9 @@ def _guessed(spoken: bytes, encodings: tuple[str, ...]) -> str:
     """The encoding that chardet is sure enough of; else empty."""
     import chardet  # only the few files that are not Unicode need it
 
-    known = (*encodings, "utf-8")  # which it says when nothing fits
+    candidates = (*encodings, "utf-8")  # which it says when nothing fits
     ranked = chardet.detect_all(
-        spoken, ignore_threshold=True, include_encodings=known, compat_names=False, no_match_encoding="utf-8"
+        spoken, ignore_threshold=True, include_encodings=candidates, compat_names=False, no_match_encoding="utf-8"
     )
     best = ranked[0]
     name = best["encoding"] or "utf-8"

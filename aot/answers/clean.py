@@ -61,9 +61,9 @@ def undressed(text: str) -> str:
     return re.sub(" {2,}", " ", re.sub(r"\\[dtc]frac(?![a-z])", r"\\frac", text)).strip()
 
 
-def _plain_character(found: re.Match[str]) -> str:
+def _plain_character(match: re.Match[str]) -> str:
     """A digit of any script as 0 to 9, and a vulgar fraction as digits: both say a number, whatever their dress."""
-    character = found[0]
+    character = match[0]
     if (digit := unicodedata.decimal(character, None)) is not None:
         return str(digit)
     parts = unicodedata.decomposition(character)
@@ -72,13 +72,13 @@ def _plain_character(found: re.Match[str]) -> str:
     return f" {''.join(chr(int(code, 16)) for code in parts.split()[1:])} ".replace("\u2044", "/")
 
 
-def _repeated(found: re.Match[str]) -> str:
+def _repeated(number: re.Match[str]) -> str:
     r"""`0.333...` as `0.\overline{3}`; where the digits tell no period, as in `3.14...`, it stays no whole number."""
-    digits = _REPEATS.fullmatch(found[2])
+    digits = _REPEATS.fullmatch(number[2])
     if not digits:
-        return rf"{found[1]}{found[2]}\ldots "
-    return rf"{found[1]}{digits[2] or ''}\overline{{{digits[1] or digits[3]}}}"
+        return rf"{number[1]}{number[2]}\ldots "
+    return rf"{number[1]}{digits[2] or ''}\overline{{{digits[1] or digits[3]}}}"
 
 
-def _overline(found: re.Match[str]) -> str:
-    return rf"\overline{{{found[0].replace(chr(0x305), '')}}}"
+def _overline(number: re.Match[str]) -> str:
+    return rf"\overline{{{number[0].replace(chr(0x305), '')}}}"

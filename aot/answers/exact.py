@@ -112,10 +112,10 @@ def number_from_words(text: str) -> int | None:
         return 0
     if words.startswith("a ") and words[2:].partition(" ")[0] in _SCALES:
         words = f"one {words[2:]}"
-    found = _WORDS.fullmatch(words) if words and not words.startswith("and ") else None
-    if not found:
+    groups = _WORDS.fullmatch(words) if words and not words.startswith("and ") else None
+    if not groups:
         return None
-    return sum(_below_1000(group) * scale for group, scale in zip(found.groups(), (10**6, 1000, 1), strict=True))
+    return sum(_below_1000(group) * scale for group, scale in zip(groups.groups(), (10**6, 1000, 1), strict=True))
 
 
 def _below_1000(words: str | None) -> int:
@@ -150,12 +150,12 @@ def _written(text: str) -> Fraction | None:
     return None
 
 
-def _repeating(found: re.Match[str]) -> Fraction:
+def _repeating(number: re.Match[str]) -> Fraction:
     r"""The value of `0.1\overline{6}`: a number of nines below the repeated digits."""
-    digits = next(group for group in found.groups()[3:] if group)
-    scale = 10 ** len(found[3])
-    value = Fraction(int(found[2] + found[3] or "0"), scale) + Fraction(int(digits), (10 ** len(digits) - 1) * scale)
-    return -value if found[1] == "-" else value
+    digits = next(group for group in number.groups()[3:] if group)
+    scale = 10 ** len(number[3])
+    value = Fraction(int(number[2] + number[3] or "0"), scale) + Fraction(int(digits), (10 ** len(digits) - 1) * scale)
+    return -value if number[1] == "-" else value
 
 
 def with_plain_fractions(text: str) -> str:

@@ -1,7 +1,8 @@
 r"""Decides whether two mathematical expressions are equal, and asks a worker process only where it must.
 
-Equal text and equal plain numbers are decided here; what is no expression, or would cost a computer algebra system
-more than a second, is refused here. Nothing in this process evaluates what a model wrote.
+Equal text and equal plain numbers are decided here, and a matrix is taken apart into cells; what is no expression, or
+would cost a computer algebra system more than a second, is refused here. Nothing in this process evaluates what a model
+wrote.
 """
 
 import re
@@ -9,7 +10,6 @@ import re
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
 from aot.answers.forms import Grade, ParsedAnswer
-from aot.answers.kinds.matrices import rows_of, with_matrices
 from aot.answers.workers import ask_worker
 from aot.records import Question
 
@@ -49,6 +49,21 @@ _RELATION = re.compile(r"[=<>]|\\(?:geq?|leq?|neq?)(?![A-Za-z])")
 _OTHER_BASE = re.compile(r"[0-9)}]\s?_")
 _DECIMAL = re.compile(r"([0-9]*)\.([0-9]+)")
 
+MAX_CELLS = 400
+_BRACKETED = "pmatrix", "bmatrix", "Bmatrix"
+_WHOLE = re.compile(
+    r"(?P<open>[(\[]?)\s?\\begin\s?\{(?P<name>[pbB]?matrix|smallmatrix|array)\}\s?(?P<columns>\{[lcr|\s]*\})?"
+    r"(?P<body>.*)\\end\s?\{(?P=name)\}\s?(?P<close>[)\]]?)",
+    re.DOTALL,
+)
+_ARRAY = re.compile(
+    r"[(\[]\s?\\begin\s?\{(array|matrix|smallmatrix)\}\s?(?:\{[lcr|\s]*\})?((?:(?!\\begin|\\end).)*)\\end\s?\{\1\}\s?[)\]]",
+    re.DOTALL,
+)
+_NESTED = re.compile(r"\[\s?\[[^\[\]]+\](?:\s?,\s?\[[^\[\]]+\])*\s?\]")
+"""Rows as lists of a list: [[1, 2], [3, 4]]."""
+_ROW_END = re.compile(r"\\\\|\\cr(?![a-z])|\\hline(?![a-z])")
+
 
 def parse_expression(answer: str, question: Question) -> ParsedAnswer:
     """An expression as LaTeX without its dress; of a plain number, its exact value."""
@@ -68,7 +83,7 @@ def compare_expressions(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
     if answer.value == gold.value:
         return Grade("right", "exact")
     said, meant = _unassigned(answer.written, gold.written)
-    rows, gold_rows = rows_of(said), rows_of(meant)
+    rows, gold_rows = _rows_of(said), _rows_of(meant)
     if rows and gold_rows:
         return _compare_rows(rows, gold_rows)
     if (rows or gold_rows) and not ("\\begin" in said and "\\begin" in meant):
@@ -81,6 +96,35 @@ def _compare_rows(answer: tuple[tuple[str, ...], ...], gold: tuple[tuple[str, ..
     if (len(answer), len(answer[0])) != (len(gold), len(gold[0])):
         return Grade("wrong", "other_shape")
     return compare_latex([cell for row in answer for cell in row], [cell for row in gold for cell in row])
+
+
+def _rows_of(latex: str) -> tuple[tuple[str, ...], ...] | None:
+    r"""The cells of the matrix that `latex` is, row by row; None if it is anything else, or its rows differ in length.
+
+    Bars mean a determinant, which is a number and no matrix. Round and square brackets mean the same.
+
+    >>> _rows_of(r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}")
+    (('1', '2'), ('3', '4'))
+    >>> _rows_of(r"\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}") is None
+    True
+    """
+    if _NESTED.fullmatch(latex.strip()):
+        lists = re.findall(r"\[([^\[\]]+)\]", latex.strip()[1:-1])
+        return _table(tuple(tuple(cell.strip() for cell in row.split(",")) for row in lists))
+    matrix = _WHOLE.fullmatch(latex.strip())
+    if not matrix or "\\begin" in matrix["body"] or (bool(matrix["open"]) != bool(matrix["close"])):
+        return None
+    if matrix["name"] not in _BRACKETED and not matrix["open"]:
+        return None
+    rows = [row for row in _ROW_END.split(matrix["body"]) if row.strip()]
+    cells = tuple(tuple(cell.strip() for cell in re.split(r"(?<!\\)&", row)) for row in rows)
+    return _table(cells)
+
+
+def _table(cells: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...] | None:
+    """`cells` where they are a table of a size that is compared."""
+    same_length = len({len(row) for row in cells}) == 1
+    return cells if same_length and len(cells) * len(cells[0]) <= MAX_CELLS else None
 
 
 def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True) -> Grade:
@@ -125,11 +169,12 @@ def equal_when_rounded(answer: str, gold: str, *, digits: int) -> bool:
 
 def to_latex(text: str) -> str:
     """Plain notation such as `2*sqrt(x)**2` written as LaTeX; LaTeX stays as it is."""
-    text = with_matrices(text.replace("**", "^"))
+    # a bracketed array means a pmatrix, and can then stand in a longer expression
+    text = _ARRAY.sub(r"\\begin{pmatrix}\2\\end{pmatrix}", text.replace("**", "^"))
     text = _UNICODE_ROOT.sub(lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "sqrt", text)
     for _ in range(3):  # roots within roots
         text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", text)
-    text = _PLAIN_NAME.sub(lambda found: _PLAIN_NAMES[found[0]], text)
+    text = _PLAIN_NAME.sub(lambda match: _PLAIN_NAMES[match[0]], text)
     return " ".join(_SCRIPT.sub(r"\1\3{\2\4}", text).split())
 
 
@@ -221,4 +266,4 @@ def _spelled(latex: str) -> str:
     )
     latex = re.sub(r"\s?(?:\\cdot|\*)\s?i(?![A-Za-z])", "i", latex)  # 4 \cdot i is 4i, and i no name
     latex = re.sub(r"(?<=[0-9])\s?\((?=[0-9])", r" \\cdot (", latex)  # 2(3) would be read as a function's name
-    return _DECIMAL.sub(lambda found: f"\\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}", latex)
+    return _DECIMAL.sub(lambda match: f"\\frac{{{match[1]}{match[2]}}}{{1{'0' * len(match[2])}}}", latex)

@@ -98,8 +98,8 @@ def find_answer(text: str) -> FoundAnswer:
         return FoundAnswer(None, "none")
     with one_deadline():
         turn = _first_turn(spoken)
-        found = _stated(turn)
-        return FoundAnswer(None, "none") if found.answer and _takes_back(turn, found.answer) else found
+        stated = _stated(turn)
+        return FoundAnswer(None, "none") if stated.answer and _takes_back(turn, stated.answer) else stated
 
 
 def _stated(spoken: str) -> FoundAnswer:
@@ -108,10 +108,10 @@ def _stated(spoken: str) -> FoundAnswer:
     lines = [_once(line) for line in _lines_after(_DECLARED, spoken)]
     declared = [*map(_unboxed, lines), *tagged]
     if any(declared):
-        found = _only(declared, "declared")
+        stated = _only(declared, "declared")
         others = [box for box in dict.fromkeys(boxed) if box not in map(_box_in_words, lines)]
-        agree = found.answer is not None and all(_same(box, found.answer) for box in others)
-        return found if agree else FoundAnswer(None, "none")
+        agree = stated.answer is not None and all(_same(box, stated.answer) for box in others)
+        return stated if agree else FoundAnswer(None, "none")
     if boxed:
         return _only(boxed, "boxed") if not tagged else FoundAnswer(None, "none")
     hashes = _lines_after(_HASHES, spoken)
@@ -130,12 +130,12 @@ def _takes_back(text: str, answer: str) -> bool:
     ends = [mark.end() for mark in _TAKES_BACK.finditer(text)]
     if not ends:
         return False
-    rest = text[ends[-1] :]
-    states = any(_lines_after(statement, rest) for statement in (_DECLARED, _SAID, _HASHES)) or _below_headings(rest)
-    if states or _OPEN_BOX.search(rest) or _TAG.search(rest) or answer in rest:
+    after = text[ends[-1] :]
+    states = any(_lines_after(statement, after) for statement in (_DECLARED, _SAID, _HASHES)) or _below_headings(after)
+    if states or _OPEN_BOX.search(after) or _TAG.search(after) or answer in after:
         return False
-    numbers, own = _NUMBER.findall(rest), _NUMBER.findall(answer)
-    return not (numbers and own and exact_number(numbers[-1]) == exact_number(own[-1]))
+    numbers, stated = _NUMBER.findall(after), _NUMBER.findall(answer)
+    return not (numbers and stated and exact_number(numbers[-1]) == exact_number(stated[-1]))
 
 
 def plain(text: str) -> str:
@@ -168,14 +168,16 @@ def _first_turn(spoken: str) -> str:
     if over and spoken[: over.start()].strip():
         spoken = spoken[: over.start()]
     starts = [
-        next((found.start() for found in mark.finditer(spoken) if _opens(found, spoken)), -1)
+        next((match.start() for match in mark.finditer(spoken) if _opens(match, spoken)), -1)
         for mark in (_DECLARED, _HASHES, _SAID)
     ]
-    starts += [found.start() for found in (_OPEN_BOX.search(spoken), _TAG.search(spoken)) if found]
+    starts += [match.start() for match in (_OPEN_BOX.search(spoken), _TAG.search(spoken)) if match]
     answered = min((start for start in starts if start >= 0), default=-1)
-    asked = _NEW_QUESTION.search(spoken)
-    if asked and (0 <= answered < asked.start() or exact_number(undressed(spoken[: asked.start()])) is not None):
-        return spoken[: asked.start()]
+    question = _NEW_QUESTION.search(spoken)
+    if question and (
+        0 <= answered < question.start() or exact_number(undressed(spoken[: question.start()])) is not None
+    ):
+        return spoken[: question.start()]
     return spoken
 
 
@@ -201,15 +203,15 @@ def _tagged(text: str) -> tuple[list[str], bool]:
 
 def _below_headings(text: str) -> list[str]:
     """The paragraph below each line that says `Answer` and nothing else, where that is one line or one formula."""
-    found = []
+    answers = []
     headings = [line for line in _ALONE.finditer(text) if _is_heading(line[0])]
     for heading in headings[-_MAX_HEADINGS:]:
         paragraph = text[heading.end() : heading.end() + 4 * _CLOSING_CHARS].lstrip("\n ").partition("\n\n")[0]
         lines = [line.strip() for line in paragraph.splitlines() if line.strip()]
         display = len(lines) == 3 and (lines[0], lines[2]) in (("$$", "$$"), ("\\[", "\\]"))
         if len(lines) == 1 or display:
-            found.append(_hopeless("".join(lines)))
-    return found
+            answers.append(_hopeless("".join(lines)))
+    return answers
 
 
 def _is_heading(line: str) -> bool:
@@ -243,22 +245,22 @@ def _closing(text: str) -> FoundAnswer | None:
 
 def _lines_after(mark: re.Pattern[str], text: str) -> list[str]:
     """The rest of the line after each `mark`, up to the next mark, without the stars of bold print."""
-    marks = [found for found in mark.finditer(text) if _opens(found, text)]
-    ends = [found.start() for found in marks[1:]] + [len(text)]
-    rests = [text[found.end() : end] for found, end in zip(marks, ends, strict=False)]
-    lines = [rest.strip(" \t").partition("\n")[0].strip() for rest in rests]
+    marks = [match for match in mark.finditer(text) if _opens(match, text)]
+    ends = [match.start() for match in marks[1:]] + [len(text)]
+    parts = [text[match.end() : end] for match, end in zip(marks, ends, strict=False)]
+    lines = [part.strip(" \t").partition("\n")[0].strip() for part in parts]
     return [_hopeless(line) for line in lines]
 
 
-def _opens(found: re.Match[str], text: str) -> bool:
+def _opens(match: re.Match[str], text: str) -> bool:
     """Whether a mark in words opens a line or a sentence, or follows `the`; `a common wrong answer: 7` states none."""
-    if found.re is _HASHES:
+    if match.re is _HASHES:
         return True
-    before = text[max(0, found.start() - _LEAD_CHARS) : found.start()]
-    before = f"\n{before}" if found.start() <= _LEAD_CHARS else before
+    before = text[max(0, match.start() - _LEAD_CHARS) : match.start()]
+    before = f"\n{before}" if match.start() <= _LEAD_CHARS else before
     if _SUPPOSED.search(before):
         return False
-    return bool(_AT_START.search(before) or (found.re is _SAID and _AFTER_ARTICLE.search(before)))
+    return bool(_AT_START.search(before) or (match.re is _SAID and _AFTER_ARTICLE.search(before)))
 
 
 def _box_in_words(line: str) -> str | None:
@@ -275,8 +277,8 @@ def _box_in_words(line: str) -> str | None:
 def _unboxed(line: str) -> str:
     """What the box holds where the line is a box and its dress; else the line."""
     boxes = [content for content, _, _ in _boxes(line)]
-    rest = _DRESS.sub("", line)
-    is_box = len(boxes) == 1 and _OPEN_BOX.match(rest) and _DRESS.sub("", boxes[0]) + "}" == rest.partition("{")[2]
+    bare = _DRESS.sub("", line)
+    is_box = len(boxes) == 1 and _OPEN_BOX.match(bare) and _DRESS.sub("", boxes[0]) + "}" == bare.partition("{")[2]
     return boxes[0] if is_box else line
 
 

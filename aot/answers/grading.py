@@ -6,20 +6,36 @@ can be the same without being equal.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from itertools import zip_longest
 from string import ascii_uppercase
 
-from aot.answers import expressions, scored
+from aot.answers import expressions
 from aot.answers.finding import plain
 from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
 from aot.answers.kinds import choices, collections, numeric, quantities, times
 from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra, percent_or_part
 from aot.answers.kinds.contest import compare_contest
-from aot.answers.workers import one_deadline
+from aot.answers.workers import ask_worker, one_deadline
 from aot.errors import MissingPackageError, SourceError
 from aot.records import AnswerType, Question, Trace
+
+MAX_SCORED_CHARS = 2_000
+_CODE = re.compile(r"__|\blambda\b|\bimport\b|\b(?:eval|exec|open|getattr|globals|compile|breakpoint|input)\s?\(")
+
+
+def _parse_scored(answer: str, question: Question) -> ParsedAnswer:
+    """The answer as it is; code, and text too long for the scorers, is refused because some of them evaluate it.
+
+    Python reads names in their NFKC form, and so does this.
+    """
+    text = answer.strip()
+    if len(text) > MAX_SCORED_CHARS:
+        return ParsedAnswer(None, "too_long")
+    return ParsedAnswer(None, "code") if _CODE.search(unicodedata.normalize("NFKC", text)) else ParsedAnswer(text)
+
 
 _PARSERS: dict[AnswerType, Callable[[str, Question], ParsedAnswer]] = {
     "choice": choices.parse_choice,
@@ -39,7 +55,7 @@ _PARSERS: dict[AnswerType, Callable[[str, Question], ParsedAnswer]] = {
     "clock": times.parse_clock,
     "collection": collections.parse_collection,
     "expression": expressions.parse_expression,
-    "scored": scored.parse_scored,
+    "scored": _parse_scored,
 }
 _COMPARISONS: dict[AnswerType, Callable[[ParsedAnswer, ParsedAnswer], Grade]] = {
     "span": choices.compare_spans,
@@ -93,7 +109,7 @@ def grade(answer: str | None, question: Question) -> Grade:
     """
     if question.answer_type == "scored":
         parsed = parse_answer(answer, question)
-        return Grade("cannot_tell", parsed.reason) if parsed.value is None else scored.grade_scored(parsed, question)
+        return Grade("cannot_tell", parsed.reason) if parsed.value is None else _grade_scored(parsed, question)
     gold = _parse_gold(question)
     if gold.value is None:
         raise SourceError(
@@ -101,6 +117,24 @@ def grade(answer: str | None, question: Question) -> Grade:
             f"({gold.reason}); mend the answer or its answer_type in the questions file"
         )
     return _compared(answer, parse_answer(answer, question), question.answer, gold, question)
+
+
+def _grade_scored(answer: ParsedAnswer, question: Question) -> Grade:
+    """Right when the task's own scorer gives it 1; the score is the value.
+
+    Raises:
+        SourceError: the question's state does not hold the task and its item.
+    """
+    task, entry = question.state.get("task"), question.state.get("entry")
+    if not isinstance(task, str) or not isinstance(entry, dict) or "answer" not in entry:
+        raise SourceError(
+            f"question {question.id!r}: a scored answer needs state {{'task': name, 'entry': {{question, answer, "
+            f"metadata}}}}, got the keys {sorted(question.state)}; write the questions file again"
+        )
+    reply = ask_worker("scores", {"task": task, "entry": entry, "answer": answer.value})
+    if reply.reason:
+        return Grade("cannot_tell", reply.reason)
+    return Grade("right" if reply.value == 1.0 else "wrong", "task_score", reply.value)
 
 
 def compare_answers(answer: str | None, other: str | None, question: Question) -> Grade:
@@ -157,15 +191,15 @@ def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAn
     with one_deadline():
         # the strict reading of these knows no units, and takes 1 \pm 2 for one value
         if question.reading == "contest" and question.answer_type in ("expression", "collection"):
-            found = compare_contest(said, meant, question)
-            if found.verdict != "cannot_tell":
-                return found
+            by_convention = compare_contest(said, meant, question)
+            if by_convention.verdict != "cannot_tell":
+                return by_convention
         strict = open_reason if answer.value is None else _strictly(answer, gold, question)
         if strict.verdict != "cannot_tell":
             return strict
-        found = compare_contest(said, meant, question) if question.reading == "contest" else strict
-    if found.verdict != "cannot_tell":
-        return found
+        by_convention = compare_contest(said, meant, question) if question.reading == "contest" else strict
+    if by_convention.verdict != "cannot_tell":
+        return by_convention
     return Grade("wrong", "several_values") if bare_number(meant) and hedges(said) else strict
 
 

@@ -70,11 +70,11 @@ def _serve(solve: Callable[[dict[str, Any]], float | str], replies: io.FileIO) -
         used = resource.getrusage(resource.RUSAGE_SELF)
         _allow_cpu(int(used.ru_utime + used.ru_stime) + CPU_S)
         try:
-            found = solve(request)
+            result = solve(request)
         except Exception as error:  # noqa: BLE001 -- whatever a library throws at model text becomes a counted row
-            found = "out_of_memory" if isinstance(error, MemoryError) else "not_understood"
-        told = {"reason": found} if isinstance(found, str) else {"value": found}
-        replies.write(json.dumps({"id": request["id"], **told}).encode() + b"\n")
+            result = "out_of_memory" if isinstance(error, MemoryError) else "not_understood"
+        reply = {"reason": result} if isinstance(result, str) else {"value": result}
+        replies.write(json.dumps({"id": request["id"], **reply}).encode() + b"\n")
 
 
 def _allow_cpu(seconds: int) -> None:

@@ -134,10 +134,10 @@ class _Worker:
                 raise EOFError
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
-        told = json.loads(line)
-        if not isinstance(told, dict):
+        reply = json.loads(line)
+        if not isinstance(reply, dict):
             raise ValueError("a worker tells objects only")
-        return told
+        return reply
 
     def _usable(self) -> bool:
         if self.process is None or self.process.poll() is not None:
@@ -165,10 +165,10 @@ class _Worker:
         until = time.monotonic() + limit_s
         try:
             while True:  # a reply that came just after its deadline may still lie before the greeting
-                told = self._line(until)
-                if told.get("ready"):
+                reply = self._line(until)
+                if reply.get("ready"):
                     return ""
-                if told.get("missing"):
+                if reply.get("missing"):
                     self._missing = True
                     self._kill()
                     return f"no_{PACKAGES[self.kind].replace('-', '_')}"

@@ -10,24 +10,22 @@ order; here the choice is a line of the reply, and its probability is in every p
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 from aot.answers import is_right
-from aot.arms.budget import fold_steps
-from aot.arms.lessons import Samples, thought_lesson, train_questions
-from aot.arms.text_train import StepCounter
+from aot.arms.asking import open_student, timeless_answers
+from aot.arms.jobs import ANSWERS, BASE_ANSWERS, Job
+from aot.arms.lessons import Material, Samples, thought_lesson
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
-from aot.files.run_folder import RunFolder, publish_rows, read_rows
+from aot.files.run_folder import LABELS, RunFolder, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Record, ThoughtMode
 from aot.seeds import draw
-from aot.student.answer.predict import predict
-from aot.student.model.loading import load_student
 
 log = logging.getLogger(__name__)
-LABELS = "labels.jsonl"
 CHOICE_COPIES = 2
 """Lessons in choosing are few beside the others, so each is learned so often."""
 
@@ -46,34 +44,46 @@ class ThoughtLabel(Record):
     """How many tokens each way took."""
 
 
-def adaptive_lessons(
-    run: RunFolder, config: RunConfig, arm: ArmConfig, samples: dict[str, Samples], counter: StepCounter
-) -> list[Lesson]:
-    """A lesson in choosing for each labelled question, and one with a given way for every other.
+def fold_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
+    """What the student of a fold learns: every way from the questions of the other folds.
 
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    questions = {q.id: q for q in train_questions(run) if q.id in samples}
-    fold_of = folds(samples, config)
-    ways = all_ways(samples)
-    easy = solved_at_once(run, config, arm, list(questions.values()))
-    asked = labelled_ids((i for i, own in samples.items() if len(own) == len(ways) - 1), config)
+    fold_of = folds(material.samples, config)
+    seen = {question_id: own for question_id, own in material.samples.items() if fold_of[question_id] != job.number}
+    return every_way(material.questions, seen, solved_at_once(run, job.arm, material))
+
+
+def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
+    """A lesson in choosing for each labelled question, and one with a given way for every other; publishes the labels.
+
+    Raises:
+        SourceError: there are fewer questions than folds.
+    """
+    arm, samples, questions = job.arm, material.samples, material.questions
+    easy = solved_at_once(run, arm, material)
     labels: list[ThoughtLabel] = []
-    for fold in range(config.train.adaptive.folds):
-        helper = arm.model_copy(update={"name": f"{arm.name}/fold{fold}", "max_steps": fold_steps(arm, config)})
-        seen = {question_id: own for question_id, own in samples.items() if fold_of[question_id] != fold}
-        counter.train(run, config, helper, lambda seen=seen: every_way(seen, easy))  # type: ignore[misc]
-        unseen = [questions[question_id] for question_id in asked if fold_of[question_id] == fold]
-        labels += fold_labels(run, config, helper, unseen, ways)
+    for fold in range(job.number):
+        ways, unseen = all_ways(samples), unseen_questions(config, material, fold=fold)
+        folder = run.arm(f"{arm.name}/fold{fold}")
+        answers = [list(read_rows(folder / ANSWERS.format(way), Prediction)) for way in ways]
+        labels += [label_of(question, ways, given) for question, *given in zip(unseen, *answers, strict=True)]
     publish_rows(run.arm(arm.name) / LABELS, labels)
     chosen = {row.question_id: row.label for row in labels if row.label}
     if not chosen:
         log.warning("%s: no question was answered right in any way, so nothing about choosing is taught", arm.name)
     counts = Counter(chosen.values())
-    choosing = [thought_lesson(samples[question_id], label, chosen=True) for question_id, label in chosen.items()]
+    choosing = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
     others = [i for i in samples if i not in chosen]
-    return CHOICE_COPIES * choosing + [_given_way(i, samples[i], easy, counts, config) for i in others]
+    return CHOICE_COPIES * choosing + [_given_way(questions[i], samples[i], easy, counts, config) for i in others]
+
+
+def unseen_questions(config: RunConfig, material: Material, *, fold: int) -> list[Question]:
+    """The questions of a fold that are to get a label: they can be taught in every way."""
+    fold_of, num_ways = folds(material.samples, config), len(all_ways(material.samples)) - 1
+    ids = labelled_ids((i for i, own in material.samples.items() if len(own) == num_ways), config)
+    return [material.questions[question_id] for question_id in ids if fold_of[question_id] == fold]
 
 
 def folds(ids: Iterable[str], config: RunConfig) -> dict[str, int]:
@@ -102,10 +112,10 @@ def all_ways(samples: dict[str, Samples]) -> list[ThoughtMode]:
     return [mode for mode in THOUGHT_MODES if mode == "direct" or any(mode in own for own in samples.values())]
 
 
-def every_way(samples: dict[str, Samples], easy: set[str]) -> list[Lesson]:
+def every_way(questions: Mapping[str, Question], samples: dict[str, Samples], easy: set[str]) -> list[Lesson]:
     """Each question in every way it can be taught, with the way given; at once only the `easy` ones."""
     return [
-        thought_lesson(own, way, chosen=False)
+        thought_lesson(questions[question_id], own, way, chosen=False)
         for question_id, own in samples.items()
         for way in ways_of(question_id, own, easy)
     ]
@@ -116,33 +126,38 @@ def ways_of(question_id: str, own: Samples, easy: set[str]) -> list[ThoughtMode]
     return [*(["direct"] if question_id in easy else []), *own]  # type: ignore[list-item]
 
 
-def solved_at_once(run: RunFolder, config: RunConfig, arm: ArmConfig, questions: list[Question]) -> set[str]:
-    """Ids of the training questions that the untrained base answers right when asked directly."""
-    path = run.arm(arm.name) / "base-direct.jsonl"
+def ask_base(run: RunFolder, config: RunConfig, arm: ArmConfig, material: Material) -> None:
+    """Publish what the untrained base answers directly to the questions that the arm can learn from."""
+    questions = [material.questions[question_id] for question_id in material.samples]
 
     def rows() -> Iterable[Prediction]:
-        base = load_student(config.student.base, config=config.student)
+        student, pixels = open_student(run, config, None, questions)
         size = config.evaluate.batch_size
-        return map(timeless, predict(base, questions, arm="base", mode="direct", batch_size=size))
+        return timeless_answers(student, questions, pixels=pixels, arm="base", mode="direct", batch_size=size)
 
-    publish_once(run, "train", path, rows)
-    answers = zip(questions, read_rows(path, Prediction), strict=True)
-    return {question.id for question, answer in answers if is_right(answer.answer, question)}
+    publish_once(run, "train", run.arm(arm.name) / BASE_ANSWERS, rows)
 
 
-def fold_labels(
-    run: RunFolder, config: RunConfig, helper: ArmConfig, questions: list[Question], ways: list[ThoughtMode]
-) -> list[ThoughtLabel]:
-    """Labels of questions that the helper has not seen; its answers are published in its folder."""
-    paths = {way: run.arm(helper.name) / f"answers-{way}.jsonl" for way in ways}
-    if missing := [way for way in ways if not paths[way].exists()]:
-        student = load_student(config.student.base, adapter=run.arm(helper.name), config=config.student)
-        for way in missing:
-            size = config.evaluate.batch_size
-            rows = predict(student, questions, arm=helper.name, mode="adaptive", thought=way, batch_size=size)
-            publish_once(run, "train", paths[way], lambda rows=rows: map(timeless, rows))  # type: ignore[misc]
-    answers = [list(read_rows(paths[way], Prediction)) for way in ways]
-    return [label_of(question, ways, given) for question, *given in zip(questions, *answers, strict=True)]
+def solved_at_once(run: RunFolder, arm: ArmConfig, material: Material) -> set[str]:
+    """Ids of the training questions that the untrained base answers right when asked directly."""
+    answers = read_rows(run.arm(arm.name) / BASE_ANSWERS, Prediction)
+    return {row.question_id for row in answers if is_right(row.answer, material.questions[row.question_id])}
+
+
+def answer_fold(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
+    """Publish what the student of a fold answers to the questions that it has not seen, in each way."""
+    questions = unseen_questions(config, material, fold=job.number)
+    folder = run.arm(job.student.name)
+    paths = {way: folder / ANSWERS.format(way) for way in all_ways(material.samples)}
+    if all(path.exists() for path in paths.values()):
+        return
+    student, pixels = open_student(run, config, folder, questions)
+    for way, path in paths.items():
+        rows = partial(
+            timeless_answers, student, questions, pixels=pixels, arm=job.student.name, mode="adaptive", thought=way,
+            batch_size=config.evaluate.batch_size,
+        )  # fmt: skip
+        publish_once(run, "train", path, rows)
 
 
 def label_of(question: Question, ways: list[ThoughtMode], answers: list[Prediction]) -> ThoughtLabel:
@@ -154,15 +169,10 @@ def label_of(question: Question, ways: list[ThoughtMode], answers: list[Predicti
     return ThoughtLabel(question_id=question.id, label=label, ways=tuple(ways), right=right, tokens=tokens)
 
 
-def timeless(row: Prediction) -> Prediction:
-    """A prediction without its wall time, so that reruns are byte-identical."""
-    return row.model_copy(update={"latency_s": 0.0})
-
-
 def _given_way(
-    question_id: str, own: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
+    question: Question, own: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
 ) -> Lesson:
     """A reply in a given way: the chain of the way that labels name most often; half the easy questions at once."""
-    if question_id in easy and draw(config.seed, question_id, "way") % 2 == 0:
-        return thought_lesson(own, "direct", chosen=False)
-    return thought_lesson(own, max(own, key=lambda way: counts[way]), chosen=False)
+    if question.id in easy and draw(config.seed, question.id, "way") % 2 == 0:
+        return thought_lesson(question, own, "direct", chosen=False)
+    return thought_lesson(question, own, max(own, key=lambda way: counts[way]), chosen=False)

@@ -1,43 +1,57 @@
 """From kept chains to what an arm learns: which chain of a question, in which order of thought, damaged or not.
 
-All arms of a run learn from the same questions, those with at least one kept chain. What question i gives depends on
-(seed, question i) only.
+All arms of a run learn from the same questions: rationales from those with at least one kept chain that every arm can
+use. What question i gives depends on (seed, question i) only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from aot.config import ArmConfig, Chains, RunConfig
-from aot.faults.text_plant import deleted, shuffled, wrong_content
+from aot.faults import text_damage, video_damage
 from aot.files.run_folder import RunFolder, read_rows
+from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import draw
-from aot.student.rows.rendering import MODE_LINES
-from text_cot.prepare import TRAIN
+from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import resolve_granularity
 
 Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
-DAMAGE: dict[Chains, Callable[[Trace, int], Trace | None]] = {
-    "wrong_content": lambda trace, seed: wrong_content(trace, seed=seed),
-    "shuffled": lambda trace, seed: shuffled(trace, seed=seed),
-    "deleted": lambda trace, seed: deleted(trace, seed=seed),
-}
+Damage = Callable[[Trace, int], Trace | None]
+TEXT_DAMAGE: dict[Chains, Damage] = {
+    "wrong_content": text_damage.wrong_content, "shuffled": text_damage.shuffled, "deleted": text_damage.deleted,
+}  # fmt: skip
 """How chains are damaged for the study of structure against content (arXiv 2502.07374)."""
+TOOL_DAMAGE: dict[Chains, Damage] = {
+    "wrong_content": video_damage.wrong_content, "shuffled": video_damage.shuffled, "deleted": video_damage.deleted,
+}  # fmt: skip
+"""The same for rationales that rest on tool calls."""
 
 
-def kept_samples(run: RunFolder) -> dict[str, Samples]:
-    """The kept chains of each training question, in the order of the questions."""
+@dataclass(frozen=True)
+class Material:
+    """What all arms of a run learn from."""
+
+    questions: dict[str, Question]
+    """Of the train split, without those that leak into another one."""
+    samples: dict[str, Samples]
+    """The kept chains of each question that every arm can learn from."""
+    num_kept: int
+    """How many questions have a kept chain."""
+
+
+def read_material(run: RunFolder, config: RunConfig) -> Material:
+    """What the filters of a run have left to learn from."""
+    ledger = read_rows(run.verdicts, Verdict) if run.verdicts.exists() else ()
+    leaks = {row.question_id for row in ledger if row.filter == "leakage" and not row.keep}
+    rows = [question for question in read_rows(run.questions, Question) if question.split == "train"]
+    questions = {question.id: question for question in rows if question.id not in leaks}
     traces: dict[str, list[Trace]] = {}
     for trace in read_rows(run.kept, Trace):
         traces.setdefault(trace.question_id, []).append(trace)
-    ids = [question.id for question in train_questions(run)]
-    return {question_id: _by_length(traces[question_id]) for question_id in ids if question_id in traces}
-
-
-def train_questions(run: RunFolder) -> list[Question]:
-    """Questions of the train split, without those that leak into another one."""
-    leaks = {row.question_id for row in read_rows(run.verdicts, Verdict) if row.filter == "leakage" and not row.keep}
-    return [q for q in read_rows(run.questions, Question) if q.split == TRAIN and q.id not in leaks]
+    kept = {question_id: by_length(traces[question_id]) for question_id in questions if question_id in traces}
+    return Material(questions, teachable(kept, config), len(kept))
 
 
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
@@ -50,62 +64,120 @@ def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
 
 def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
     """The chain of a question at the run's granularity; where that one was not kept, the other."""
-    asked = resolve_granularity(config)
-    coarse = asked == "coarse" or (asked == "mixed" and draw(config.seed, question_id, "granularity") % 2 == 0)
+    size = "fine" if any(map(uses_tools, samples.values())) else resolve_granularity(config)
+    coarse = size == "coarse" or (size == "mixed" and draw(config.seed, question_id, "granularity") % 2 == 0)
     first, second = ("short", "full") if coarse else ("full", "short")
     return samples[first] if first in samples else samples[second]  # type: ignore[index]
 
 
 def teachable(samples: Mapping[str, Samples], config: RunConfig) -> dict[str, Samples]:
     """The questions that every arm can learn from: those whose chain each arm's damage applies to."""
-    damages = [DAMAGE[arm.chains] for arm in config.train.arms if arm.chains in DAMAGE]
+    kinds = {arm.chains for arm in config.train.arms if arm.chains in TEXT_DAMAGE}
+    chains = {question_id: pick_chain(own, question_id, config) for question_id, own in samples.items()}
     return {
         question_id: own
         for question_id, own in samples.items()
-        if all(damage(pick_chain(own, question_id, config), config.seed) for damage in damages)
+        if all(_damaged(chains[question_id], kind, seed=config.seed) for kind in kinds)
     }
 
 
-def arm_lessons(samples: Mapping[str, Samples], arm: ArmConfig, config: RunConfig) -> list[Lesson]:
-    """What an arm learns from kept chains; adaptive arms and those with chains of their own add to this elsewhere."""
-    chains = [
-        pick_chain(samples[question_id], question_id, config)
-        for question_id in own_share(samples, share=arm.chain_share, seed=config.seed)
-    ]
-    return [lesson_of(_damaged(chain, arm, config), arm) for chain in chains]
+def arm_lessons(material: Material, arm: ArmConfig, config: RunConfig) -> list[Lesson]:
+    """What an arm learns from kept chains; adaptive arms and those with chains of their own learn more elsewhere."""
+    chains = shared_chains(material.samples, arm, config) if arm.needs_chains else {}
+    if arm.chains in TEXT_DAMAGE:
+        chains = {i: _damaged(chain, arm.chains, seed=config.seed) or chain for i, chain in chains.items()}
+    return ordered_lessons(material.questions, chains, arm)
 
 
-def lesson_of(trace: Trace, arm: ArmConfig) -> Lesson:
-    """One chain in the order of thought of an arm."""
-    steps, _, answer_line = trace.rationale.rpartition("\n")
+def shared_chains(samples: Mapping[str, Samples], arm: ArmConfig, config: RunConfig) -> dict[str, Trace]:
+    """The teacher's chains that an arm may use, by question id."""
+    ids = own_share(samples, share=arm.chain_share, seed=config.seed)
+    return {question_id: pick_chain(samples[question_id], question_id, config) for question_id in ids}
+
+
+def ordered_lessons(questions: Mapping[str, Question], chains: Mapping[str, Trace], arm: ArmConfig) -> list[Lesson]:
+    """One chain of each question in the order of thought of an arm.
+
+    With order `both` every question has a direct reply too, whether there is a chain or not.
+    """
+    if arm.order != "both":
+        return [_lesson(questions[question_id], chain, arm) for question_id, chain in chains.items()]
+    lessons: list[Lesson] = []
+    for question_id, question in questions.items():
+        lessons.append(_direct(question))
+        if question_id in chains:
+            lessons.append(_lesson(question, chains[question_id], arm))
+    return lessons
+
+
+def _lesson(question: Question, trace: Trace, arm: ArmConfig) -> Lesson:
     if arm.order == "answers_only":
-        return Lesson(question_id=trace.question_id, mode="direct", label=trace.answer)
+        return _direct(question)
+    shown = question.media is not None
     if arm.order == "post":
-        return Lesson(question_id=trace.question_id, mode="explain", label=f"{answer_line}\n", rationale=steps)
-    return Lesson(question_id=trace.question_id, mode="reason", rationale=trace.rationale)
+        steps, answer = _steps_and_answer(trace)
+        return Lesson(question_id=question.id, mode="explain", with_frames=shown, label=f"{answer}\n", rationale=steps)
+    return Lesson(question_id=question.id, mode="reason", with_frames=shown, rationale=whole_rationale(trace))
 
 
-def thought_lesson(samples: Samples, thought: ThoughtMode, *, chosen: bool) -> Lesson:
+def _direct(question: Question) -> Lesson:
+    shown = question.media is not None
+    return Lesson(question_id=question.id, mode="direct", with_frames=shown, label=question.right_answer)
+
+
+def thought_lesson(question: Question, samples: Samples, thought: ThoughtMode, *, chosen: bool) -> Lesson:
     """A reply in a way of thinking of which a chain was kept; `chosen` teaches the mode line too, else it is given."""
     line = f"{MODE_LINES[thought]}\n"
     trace = next(iter(samples.values())) if thought == "direct" else samples[thought]
-    reply = f"Answer: {trace.answer}" if thought == "direct" else trace.rationale
+    reply = f"Answer: {trace.answer}" if thought == "direct" else whole_rationale(trace)
     head = {"label": line} if chosen else {"forced": line}
-    return Lesson(question_id=trace.question_id, mode="adaptive", rationale=reply, **head)
+    shown = question.media is not None
+    return Lesson(question_id=question.id, mode="adaptive", with_frames=shown, rationale=reply, **head)
 
 
-def _damaged(trace: Trace, arm: ArmConfig, config: RunConfig) -> Trace:
-    damage = DAMAGE.get(arm.chains)
-    return (damage(trace, config.seed) if damage else None) or trace
+def whole_rationale(trace: Trace) -> str:
+    """What the student learns to write: the rationale, ending with its answer."""
+    if parse_rationale(trace.rationale).answer:
+        return trace.rationale
+    return f"{trace.rationale.rstrip()}\nAnswer: {trace.answer}"
 
 
-def _by_length(traces: list[Trace]) -> Samples:
-    """By what the teacher says about granularity; where it says nothing, the shortest and the longest chain."""
-    told: Samples = {}
+def _steps_and_answer(trace: Trace) -> tuple[str, str]:
+    """The two parts of a whole rationale; the answer begins its last line, or stands within it."""
+    text = whole_rationale(trace)
+    at = text.rfind("\n") + 1
+    at = at if text.startswith("Answer:", at) else max(at, text.rfind("Answer:"))
+    return text[:at].removesuffix("\n").rstrip(" "), text[at:]
+
+
+def uses_tools(trace: Trace) -> bool:
+    """Whether a chain rests on what tools returned."""
+    return any(step.call is not None for step in trace.steps)
+
+
+def _damaged(trace: Trace, kind: Chains, *, seed: int) -> Trace | None:
+    return (TOOL_DAMAGE if uses_tools(trace) else TEXT_DAMAGE)[kind](trace, seed)
+
+
+def by_length(traces: list[Trace]) -> Samples:
+    """By what the teacher says about granularity; else the shortest chain and a full one.
+
+    The full one is the longest of text chains, whose steps are the work itself. Of chains that rest on tools it is the
+    first: their length says what was looked at, not how closely.
+    """
+    samples: Samples = {}
     for trace in traces:
         if trace.granularity:
-            told.setdefault("short" if trace.granularity == "coarse" else "full", trace)
-    if told:
-        return told
-    ordered = sorted(traces, key=lambda trace: (len(trace.rationale.split()), trace.sample_index))
-    return {"full": ordered[-1]} if len(ordered) == 1 else {"short": ordered[0], "full": ordered[-1]}
+            samples.setdefault("short" if trace.granularity == "coarse" else "full", trace)
+    if samples:
+        return samples
+    ordered = sorted(traces, key=lambda trace: (_num_words(trace), trace.sample_index))
+    short, full = ordered[0], ordered[-1]
+    if any(map(uses_tools, traces)):
+        full = min(traces, key=lambda trace: trace.sample_index)
+        return {"full": full} if _num_words(short) == _num_words(full) else {"short": short, "full": full}
+    return {"full": full} if len(ordered) == 1 else {"short": short, "full": full}
+
+
+def _num_words(trace: Trace) -> int:
+    return len(trace.rationale.split())

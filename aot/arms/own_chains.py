@@ -6,30 +6,29 @@ nothing new is the last one.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from aot.answers import find_answer, is_right
-from aot.arms.adaptive import timeless
-from aot.arms.lessons import Samples, lesson_of, own_share, pick_chain, train_questions
-from aot.arms.text_train import StepCounter
+from aot.arms.asking import open_student, timeless, timeless_answers
+from aot.arms.jobs import OWN_KEPT, SAMPLES, SPLIT, Job
+from aot.arms.lessons import Material, ordered_lessons, shared_chains, uses_tools
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.files.jsonl import read_json
-from aot.files.run_folder import RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import LESSONS, ROUNDS, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
-from aot.records import Lesson, Prediction, Question, Record, Trace
-from aot.student.answer.predict import predict
-from aot.student.answer.text_predict import sample
-from aot.student.model.loading import Student, load_student
+from aot.rationales.notation import parse_rationale
+from aot.records import Lesson, Prediction, Question, Record, Trace, Usage
+from aot.student.answer.predict import sample
 from aot.student.rows.replies import plain_reply
 from text_cot.teacher.procedural import chain_trace
 
 TEACHER = "self"
-ROUNDS = "rounds.json"
 
 
 class Accuracy(Record):
@@ -57,111 +56,162 @@ class Round(Accuracy):
     """Questions that this round's samples gave a chain for the first time."""
 
 
-def own_lessons(
-    run: RunFolder, config: RunConfig, arm: ArmConfig, samples: dict[str, Samples], counter: StepCounter
-) -> list[Lesson]:
-    """Lessons from the teacher's share and everything the student added; publishes rounds.json in the arm's folder."""
-    questions = {question.id: question for question in train_questions(run) if question.id in samples}
-    given = own_share(samples, share=arm.chain_share, seed=config.seed)
-    chains = {question_id: pick_chain(samples[question_id], question_id, config) for question_id in given}
-    rounds: list[Round] = []
-    for number in range(config.train.own_chains.rounds):
-        helper = arm.model_copy(update={"name": f"{arm.name}/round{number}"})
-        counter.train(run, config, helper, lambda known=chains: [lesson_of(chain, arm) for chain in known.values()])  # type: ignore[misc]
-        open_questions = [question for question_id, question in questions.items() if question_id not in chains]
-        found = _new_chains(run, config, helper, open_questions, round_seed=config.seed + number)
-        counts = {
-            "round": number, "teacher_chains": len(given), "own_chains": len(chains) - len(given),
-            "sampled": len(open_questions) * config.train.own_chains.samples, "new_chains": len(found),
-        }  # fmt: skip
-        rounds.append(Round.model_validate({**counts, **_accuracy(run, config, helper).model_dump()}))
-        publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in rounds])
-        if not found:
-            break
-        chains = {**chains, **found}
-    return [lesson_of(chains[question_id], arm) for question_id in samples if question_id in chains]
+def is_over(run: RunFolder, job: Job) -> bool:
+    """Whether a job is of a round that is not needed any more: an earlier one brought nothing new."""
+    if job.arm.chains != "self" or not job.is_helper:
+        return False
+    earlier = (_round_folder(run, job.arm, number) / OWN_KEPT for number in range(job.number))
+    return any(path.exists() and path.stat().st_size == 0 for path in earlier)
 
 
-def note_final(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
+def round_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
+    """Lessons from the teacher's share and everything that the rounds before have added."""
+    chains = _chains_before(run, config, job, material)
+    return ordered_lessons(material.questions, {i: chains[i] for i in material.samples if i in chains}, job.arm)
+
+
+def sample_round(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
+    """Publish what the student of a round writes to open questions, what of that is verified, and the round's row."""
+    arm, helper, number = job.arm, job.student, job.number
+    given = shared_chains(material.samples, arm, config)
+    chains = _chains_before(run, config, job, material)
+    open_questions = [material.questions[i] for i in material.samples if i not in chains]
+    new = _new_chains(run, config, helper, open_questions, material, round_seed=config.seed + number)
+    row = Round(
+        round=number, teacher_chains=len(given), own_chains=len(chains) - len(given),
+        sampled=len(open_questions) * config.train.own_chains.samples, new_chains=len(new),
+        **_accuracy(run, config, helper).model_dump(),
+    )  # fmt: skip
+    earlier = _read_rounds(run, arm)[:number] if number else []
+    publish_json(run.arm(arm.name) / ROUNDS, [one.model_dump(mode="json") for one in [*earlier, row]])
+
+
+def tell_reached(run: RunFolder, config: RunConfig, arm: ArmConfig) -> None:
     """Add the trained arm as the last row of its rounds.json; nothing was sampled from it."""
-    path = run.arm(arm.name) / ROUNDS
-    try:
-        rounds = [Round.model_validate(row) for row in read_json(path)]
-    except (OSError, ValueError, TypeError) as error:
-        raise SourceError(f"{path} cannot be read ({error}); delete the folder {path.parent} to train again") from error
+    rounds = _read_rounds(run, arm)
     last = rounds[-1]
-    if not run.arm(f"{arm.name}/round{last.round}").exists():
+    if not (_round_folder(run, arm, last.round) / LESSONS).exists():
         return  # that row is the arm itself
-    used = last.own_chains + last.new_chains
-    right = _accuracy(run, config, arm)
     final = last.model_copy(
-        update={"round": last.round + 1, "own_chains": used, "sampled": 0, "new_chains": 0, **right.model_dump()}
-    )
+        update={
+            "round": last.round + 1, "own_chains": last.own_chains + last.new_chains, "sampled": 0, "new_chains": 0,
+            **_accuracy(run, config, arm).model_dump(),
+        }
+    )  # fmt: skip
     publish_json(run.arm(arm.name) / ROUNDS, [row.model_dump(mode="json") for row in [*rounds, final]])
 
 
-def verified_chain(replies: Iterable[Prediction], question: Question, config: RunConfig) -> Trace | None:
-    """The shortest whole reply with the right answer that passes the filters, as a trace; None if there is none."""
+def _round_folder(run: RunFolder, arm: ArmConfig, number: int) -> Path:
+    return run.arm(f"{arm.name}/round{number}")
+
+
+def _chains_before(run: RunFolder, config: RunConfig, job: Job, material: Material) -> dict[str, Trace]:
+    """The teacher's share, then what each earlier round added."""
+    chains = shared_chains(material.samples, job.arm, config)
+    for number in range(job.number):
+        path = _round_folder(run, job.arm, number) / OWN_KEPT
+        if path.exists():
+            chains |= {trace.question_id: trace for trace in read_rows(path, Trace)}
+    return chains
+
+
+def _read_rounds(run: RunFolder, arm: ArmConfig) -> list[Round]:
+    path = run.arm(arm.name) / ROUNDS
+    try:
+        return [Round.model_validate(row) for row in read_json(path)]
+    except (OSError, ValueError, TypeError) as error:
+        raise SourceError(f"{path} cannot be read ({error}); delete the folder {path.parent} to train again") from error
+
+
+def verified_chain(
+    replies: Iterable[Prediction], question: Question, config: RunConfig, *, evidence: Trace | None = None
+) -> Trace | None:
+    """The shortest whole reply with the right answer that passes the filters, as a trace; None if there is none.
+
+    What a reply says about a clip is checked against what the tools of the teacher saw, which `evidence` holds.
+    """
     good: list[Trace] = []
     for index, reply in enumerate(replies):
         text = plain_reply(reply.raw_text)
         answer = None if reply.finish_reason == "length" else find_answer(text).answer
-        lines = text.rpartition("\n")[0].split("\n")
-        if answer is None or not lines[0] or not is_right(answer, question):
+        if answer is None or not is_right(answer, question):
             continue
-        trace = chain_trace(
-            question.id, tuple(lines), answer, teacher=TEACHER, sample_index=index, config_digest=config.digest()
-        )
-        if trace.rationale == text and all(v.keep for v in judge_alone(Subject(trace, question, config.filter))):
+        trace = _own_trace(text, answer, question, index, evidence, config_digest=config.digest())
+        if trace and all(v.keep for v in judge_alone(Subject(trace, question, config.filter))):
             good.append(trace)
     return min(good, key=lambda trace: (len(trace.rationale), trace.sample_index), default=None)
 
 
+def _own_trace(
+    text: str, answer: str, question: Question, index: int, evidence: Trace | None, *, config_digest: str
+) -> Trace | None:
+    """A reply as a trace of the student; None where it has no steps, or not the form of a chain."""
+    told = {"teacher": TEACHER, "sample_index": index, "config_digest": config_digest}
+    if evidence is not None and uses_tools(evidence):
+        if not parse_rationale(text).claims:
+            return None
+        said = {"rationale": text, "answer": answer, "shuffled_answers": (), "usage": Usage()}
+        return evidence.model_copy(update={**told, **said})
+    lines = text.rpartition("\n")[0].split("\n")
+    trace = chain_trace(
+        question.id, tuple(lines), answer, teacher=TEACHER, sample_index=index, config_digest=config_digest
+    )
+    return trace if lines[0] and trace.rationale == text else None
+
+
 def _new_chains(
-    run: RunFolder, config: RunConfig, helper: ArmConfig, questions: list[Question], *, round_seed: int
+    run: RunFolder,
+    config: RunConfig,
+    helper: ArmConfig,
+    questions: list[Question],
+    material: Material,
+    *,
+    round_seed: int,
 ) -> dict[str, Trace]:
     """Question id to a verified chain, for the questions that got one; published with all their samples."""
-    kept_path, samples_path = run.arm(helper.name) / "kept.jsonl", run.arm(helper.name) / "samples.jsonl"
-    own = config.train.own_chains
+    folder = run.arm(helper.name)
+    settings = config.train.own_chains
 
     def rows() -> Iterable[Prediction]:
+        student, pixels = open_student(run, config, folder, questions)
         sampled = sample(
-            _student(run, config, helper), questions, mode="reason", samples=own.samples,
-            temperature=own.temperature, seed=round_seed, batch_size=config.evaluate.batch_size, arm=helper.name,
+            student, questions, pixels=pixels, mode="reason", samples=settings.samples,
+            temperature=settings.temperature, seed=round_seed, batch_size=config.evaluate.batch_size, arm=helper.name,
         )  # fmt: skip
         return (timeless(one) for row in sampled for one in row)
 
-    publish_once(run, "train", samples_path, rows)
+    publish_once(run, "train", folder / SAMPLES, rows)
     replies: dict[str, list[Prediction]] = {}
-    for row in read_rows(samples_path, Prediction):
+    for row in read_rows(folder / SAMPLES, Prediction):
         replies.setdefault(row.question_id, []).append(row)
-    found = {q.id: verified_chain(replies.get(q.id, ()), q, config) for q in questions}
-    kept = {question_id: trace for question_id, trace in found.items() if trace is not None}
-    publish_rows(kept_path, kept.values())
-    return kept
+    chains: dict[str, Trace] = {}
+    for question in questions:
+        evidence = next(iter(material.samples[question.id].values()))
+        chain = verified_chain(replies.get(question.id, ()), question, config, evidence=evidence)
+        if chain is not None:
+            chains[question.id] = chain
+    publish_rows(folder / OWN_KEPT, chains.values())
+    return chains
 
 
 def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy:
     """Of a trained student on the first evaluated split; its answers are published in its folder."""
     split = config.evaluate.splits[0]
-    asked = [question for question in read_rows(run.questions, Question) if question.split == split]
-    path = run.arm(student.name) / f"{split}.jsonl"
-    size = config.evaluate.batch_size
+    questions = [question for question in read_rows(run.questions, Question) if question.split == split]
+    folder = run.arm(student.name)
+    path = folder / SPLIT.format(split)
 
     def rows() -> Iterable[Prediction]:
-        answered = predict(_student(run, config, student), asked, arm=student.name, mode="reason", batch_size=size)
-        return map(timeless, answered)
+        loaded, pixels = open_student(run, config, folder, questions)
+        size = config.evaluate.batch_size
+        return timeless_answers(loaded, questions, pixels=pixels, arm=student.name, mode="reason", batch_size=size)
 
     publish_once(run, "train", path, rows)
     answers = list(read_rows(path, Prediction))
-    right = [is_right(answer.answer, question) for question, answer in zip(asked, answers, strict=True)]
+    right = [is_right(answer.answer, question) for question, answer in zip(questions, answers, strict=True)]
     cut = sum(answer.finish_reason == "length" for answer in answers) / max(1, len(answers))
-    interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in asked]))
+    interval = proportion(np.array(right, dtype=float), cluster_ids([question.group for question in questions]))
     return Accuracy(
         split=split, accuracy=interval.value, low=interval.low, high=interval.high, n=interval.n,
         truncated_rate=round(cut, 6),
     )  # fmt: skip
-
-
-def _student(run: RunFolder, config: RunConfig, helper: ArmConfig) -> Student:
-    return load_student(config.student.base, adapter=run.arm(helper.name), config=config.student)

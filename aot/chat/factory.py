@@ -1,4 +1,4 @@
-"""Makes the chat model that a config section describes."""
+"""Makes the chat model that a config section describes; one in this process is made by student.answer.open_model."""
 
 import json
 from pathlib import Path
@@ -6,23 +6,37 @@ from pathlib import Path
 from aot.chat.cache import CachedChat, ReplyCache
 from aot.chat.client import ChatModel
 from aot.chat.messages import Sampling
-from aot.chat.record import RecordingChat
-from aot.chat.scripted import ScriptedChat
+from aot.chat.scripted import RecordingChat, ScriptedChat
 from aot.chat.server.keys import read_key
 from aot.chat.spend import Ledger
-from aot.config import ChatConfig
+from aot.config import ChatConfig, RunConfig
+from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder
 
 
 def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
-    """The chat model of `section`; with a run folder its replies are cached and its cost is noted there.
-
-    `writer` names the files that this process appends to; each worker process opens its own.
+    """The chat model of `section`, as `keep` hands it on; student.answer.open_model opens local ones too.
 
     Raises:
-        ConfigError: the model cannot be asked at all, for want of a key, a script or a folder.
+        ConfigError: the model cannot be asked at all, for want of a key or a script.
     """
-    model = _backend(section, run=run, writer=writer)
+    if section.backend == "openai":
+        key = read_key(section)
+        from aot.chat.server.openai import OpenAIChat  # its packages are optional and slow to import
+
+        ledger = Ledger(section, run.chat_spend if run else None, writer=writer)
+        return keep(OpenAIChat(section, key=key, ledger=ledger), section, run=run, writer=writer)
+    if section.script is None:
+        raise ConfigError(f"chat.backend {section.backend} is no server and no script; open it with open_model")
+    scripted = ScriptedChat(Path(section.script), model=section.model, base_url=_asked_at(section))
+    return keep(scripted, section, run=run, writer=writer)
+
+
+def keep(model: ChatModel, section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
+    """`model` with a cache of its replies in the run folder, where there is one, and the cassette of the section.
+
+    `writer` names the files that this process appends to; each worker process opens its own.
+    """
     if run is not None and section.backend != "scripted":
         model = CachedChat(model, ReplyCache(run.chat_replies, writer=writer), base_url=_asked_at(section))
     if section.record is not None:
@@ -40,24 +54,17 @@ def check_chat(section: ChatConfig) -> None:
         open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
 
 
+def teacher_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
+    teacher = config.teacher
+    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
+    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
+    return thinks, None if looks == thinks else looks
+
+
 def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:
     """How `section` wants replies drawn, with the seed of one draw."""
     return Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=seed)
-
-
-def _backend(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
-    # Both packages behind these are optional and slow to import.
-    if section.backend == "openai":
-        key = read_key(section)
-        from aot.chat.server.openai import OpenAIChat
-
-        return OpenAIChat(section, key=key, ledger=Ledger(section, run.chat_spend if run else None, writer=writer))
-    if section.backend == "local":
-        from aot.chat.local import LocalChat
-
-        return LocalChat(section)
-    assert section.script is not None
-    return ScriptedChat(Path(section.script), model=section.model, base_url=_asked_at(section))
 
 
 def _asked_at(section: ChatConfig) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer, field_validator
 
-from aot.records import JsonDict, Record
+from aot.records import JsonDict, Record, TokenLogprob, Turn, TurnPurpose, WrittenCall
 
 
 class ImagePart(Record):
@@ -37,15 +37,6 @@ class TextPart(Record):
     """A piece of text inside a message."""
 
     text: str
-
-
-class WrittenCall(Record):
-    """A tool call as a model wrote it: nothing about it has been checked."""
-
-    id: str
-    name: str
-    arguments: str
-    """JSON, or what the model took for it."""
 
 
 class Message(Record):
@@ -120,14 +111,6 @@ class ChatUsage(Record):
         return ChatUsage(**{name: mine[name] + theirs[name] for name in mine})
 
 
-class TokenLogprob(Record):
-    """One token of a reply with its log-probability and the likeliest alternatives."""
-
-    token: str
-    logprob: float
-    top: tuple[tuple[str, float], ...] = ()
-
-
 class ChatReply(Record):
     """What a chat model said: text, thinking or tool calls, and never nothing."""
 
@@ -142,3 +125,24 @@ class ChatReply(Record):
     usage: ChatUsage | None = None
     """None where the server told nothing."""
     logprobs: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Of the reply, its end token included, where the model tells them."""
+    key: str = Field(default="", exclude_if=lambda key: not key)
+    """Under which the reply is stored, so that a trace can name it; empty where replies are not kept."""
+
+    def turn(self, purpose: TurnPurpose) -> Turn:
+        """The reply as a trace keeps it, fit to be stored as UTF-8."""
+        calls = [one.model_copy(update={"arguments": _storable(one.arguments)}) for one in self.tool_calls]
+        return Turn(
+            role="assistant",
+            purpose=purpose,
+            text=_storable(self.text),
+            reasoning=_storable(self.reasoning),
+            calls=tuple(calls),
+            key=self.key,
+            logprobs=self.logprobs,
+        )
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -59,12 +59,12 @@ def until_outage(
             held.append(row)
             if len(held) >= limit:
                 last = [trace_of(one) for one in held]
-                raise GuardStop(f"the last {len(held)} requests in a row got no reply {_told(last)}")
+                raise GuardStop(f"the last {len(held)} requests in a row got no reply {_unanswered_words(last)}")
             continue
         if not answered and is_unproven(trace) and not (answered := answered_before()):
             doubted.append(row)
             if len(doubted) >= limit:
-                raise GuardStop(_doubted([trace_of(one) for one in doubted]))
+                break
             continue
         anybody = answered = True
         yield from doubted
@@ -76,24 +76,20 @@ def until_outage(
         held = []
         yield row
     if doubted:
-        raise GuardStop(_doubted([trace_of(one) for one in doubted]))
+        raise GuardStop(
+            f"none of {len(doubted)} questions was answered {_counted([trace_of(one) for one in doubted])}; {MENDING}; "
+            "or let them count as refused by teacher.unanswered=refuse"
+        )
     if unanswered == "refuse" and anybody:
         yield from held
     else:
         left += map(trace_of, held)
     if left:
         refuse = "" if unanswered == "refuse" else "; or go on without them by teacher.unanswered=refuse"
-        raise GuardStop(f"{counted(len(left), 'question')} got no reply {_told(left)}{refuse}")
+        raise GuardStop(f"{counted(len(left), 'question')} got no reply {_unanswered_words(left)}{refuse}")
 
 
-def _doubted(traces: list[Trace]) -> str:
-    return (
-        f"none of {len(traces)} questions was answered {_counted(traces)}; {MENDING}; or let them count as refused by "
-        "teacher.unanswered=refuse"
-    )
-
-
-def _told(traces: list[Trace]) -> str:
+def _unanswered_words(traces: list[Trace]) -> str:
     if any(trace.error is not None and trace.error.reason == "setting" for trace in traces):
         return f"{_counted(traces)}; {MENDING}"
     return (
@@ -104,6 +100,6 @@ def _told(traces: list[Trace]) -> str:
 
 def _counted(traces: list[Trace]) -> str:
     reasons = Counter(trace.error.reason for trace in traces if trace.error is not None)
-    told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     last = traces[-1].error
-    return f"({told}); the last one: {last.message if last else ''}"
+    return f"({counts}); the last one: {last.message if last else ''}"

@@ -1,4 +1,4 @@
-"""A chat model that says what a file tells it to: for tests, demonstrations, and replaying a cassette.
+"""Chat models that play a file back and that write one: for tests, demonstrations, and replays without any server.
 
 A file holds JSON lines of two kinds, in any mixture. A script line says what to answer to which words, turn by turn::
 
@@ -8,17 +8,20 @@ A file holds JSON lines of two kinds, in any mixture. A script line says what to
 It answers requests whose latest user message contains `match` (any case); reply i is given when i assistant messages
 stand after that user message; `sample` and `purpose`, where given, must be those of the request. The first line that
 fits wins. A cassette line holds the digest of one request and what was said to it, and is looked for before any script
-line.
+line; `RecordingChat` writes such lines.
 """
 
 import json
+import threading
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
 from aot.errors import ChatError, ChatReason, ConfigError
 from aot.files.jsonl import RowProblem, parse_object
+from aot.files.run_folder import append_row, open_append
 from aot.records import JsonDict, Record
 
 
@@ -80,11 +83,13 @@ class ScriptedChat:
     def reply(self, request: ChatRequest) -> ChatReply:
         """What the file says; raises ChatError (no_script) when it says nothing."""
         taped = self._tape.get(request.digest(model=self.name, base_url=self._base_url))
-        if taped is not None:
-            return _played(taped)
-        asked = max((i for i, one in enumerate(request.messages) if one.role == "user"), default=-1)
-        text = request.messages[asked].text.casefold() if asked >= 0 else ""
-        turn = sum(one.role == "assistant" for one in request.messages[asked + 1 :])
+        if taped is not None and taped.error is not None:
+            raise ChatError(taped.error.message, reason=taped.error.reason)
+        if taped is not None and taped.reply is not None:
+            return taped.reply
+        latest = max((i for i, one in enumerate(request.messages) if one.role == "user"), default=-1)
+        text = request.messages[latest].text.casefold() if latest >= 0 else ""
+        turn = sum(one.role == "assistant" for one in request.messages[latest + 1 :])
         for line in self._script:
             fits = line.match.casefold() in text and line.sample in (None, request.sample_index)
             if fits and line.purpose in (None, request.purpose):
@@ -105,8 +110,42 @@ class ScriptedChat:
             else:
                 self._script.append(ScriptLine.model_validate(row))
         except (RowProblem, ValidationError) as error:
-            told = _first_mistake(error) if isinstance(error, ValidationError) else error.detail[:300]
-            raise ConfigError(f"{place} is no line of a chat script ({told}); see docs/chat.md") from None
+            problem = _first_mistake(error) if isinstance(error, ValidationError) else error.detail[:300]
+            raise ConfigError(f"{place} is no line of a chat script ({problem}); see docs/chat.md") from None
+
+
+class RecordingChat:
+    """A chat model whose replies and refusals are appended to a cassette."""
+
+    def __init__(self, inner: ChatModel, path: Path, *, base_url: str) -> None:
+        """`base_url` goes into the keys: a replay needs the same one, and the same model name."""
+        self._inner, self._base_url = inner, base_url
+        self._file, self._lock = open_append(path), threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._inner.name
+
+    def reply(self, request: ChatRequest) -> ChatReply:
+        """What the other model replies."""
+        key = request.digest(model=self.name, base_url=self._base_url)
+        try:
+            reply = self._inner.reply(request)
+        except ChatError as error:
+            self._write(TapedLine(key=key, error=TapedError(reason=error.reason, message=str(error))))
+            raise
+        self._write(TapedLine(key=key, reply=reply))
+        return reply
+
+    def close(self) -> None:
+        """Close the model and the cassette."""
+        self._inner.close()
+        self._file.close()
+
+    def _write(self, line: TapedLine) -> None:
+        with self._lock:
+            append_row(self._file, line)
 
 
 def _first_mistake(error: ValidationError) -> str:
@@ -124,17 +163,11 @@ def _spoken(said: ScriptedReply, turn: int, *, model: str) -> ChatReply:
         )
         for i, call in enumerate(said.calls)
     )
-    finish = "tool_calls" if calls else "stop"
-    return ChatReply.model_validate(
-        {
-            "text": said.text, "reasoning": said.reasoning, "tool_calls": calls, "finish_reason": finish,
-            "model": model, "usage": ChatUsage(),
-        }
-    )  # fmt: skip
-
-
-def _played(taped: TapedLine) -> ChatReply:
-    if taped.reply is not None:
-        return taped.reply
-    assert taped.error is not None
-    raise ChatError(taped.error.message, reason=taped.error.reason)
+    return ChatReply(
+        text=said.text,
+        reasoning=said.reasoning,
+        tool_calls=calls,
+        finish_reason="tool_calls" if calls else "stop",
+        model=model,
+        usage=ChatUsage(),
+    )

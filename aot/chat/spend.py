@@ -16,14 +16,13 @@ from aot.chat.messages import ChatUsage
 from aot.config import ChatConfig, PricesConfig
 from aot.display import counted
 from aot.errors import GuardStop
-from aot.files.run_folder import RunFolder, append_row, open_append, read_rows
+from aot.files.parts import Part, parts_of, placed_lines
+from aot.files.run_folder import RunFolder, read_rows, whole_lines
 from aot.records import Record
 
 _LOOK_EVERY_S = 1.0
 _REPLIED = (b"ok", b"truncated", b"empty")
 """Outcomes of calls whose settings the server took."""
-_parts_lock = threading.Lock()
-_open_parts: set[Path] = set()
 
 
 class SpendRow(Record):
@@ -77,11 +76,11 @@ class SpendSummary(Record):
     def line(self, chains: int) -> str:
         """One line for the log."""
         hours = self.gpu_hours_per_thousand(chains)
-        told = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
+        hours_words = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
         usage = self.usage
         return (
             f"chat model {self.model}: {counted(self.calls, 'call')}, {usage.prompt_tokens} prompt and "
-            f"{usage.completion_tokens} completion tokens, {self.priced}{told}"
+            f"{usage.completion_tokens} completion tokens, {self.priced}{hours_words}"
         )
 
 
@@ -116,7 +115,7 @@ def spend_summary(run: RunFolder, section: ChatConfig) -> SpendSummary:
     """What the chat model of `section` has cost this run, over all writers and attempts."""
     usage, purposes, unknown, unusable = ChatUsage(), Counter[str](), 0, 0
     times: list[tuple[float, float]] = []
-    for path in sorted(run.chat_spend.glob("part-*.jsonl")):
+    for path in parts_of(run.chat_spend):
         for row in read_rows(path, SpendRow):
             if (row.model, row.base_url) != (section.model, section.base_url):
                 continue
@@ -147,14 +146,13 @@ class Ledger:
     def __init__(self, section: ChatConfig, folder: Path | None, *, writer: str) -> None:
         """Without a folder only this process's calls count, and nothing is written."""
         self._section, self._folder, self._lock = section, folder, threading.Lock()
-        self._path = None if folder is None else claim_part(folder, writer)
-        self._file = None if self._path is None else open_append(self._path)
+        self._part = None if folder is None else Part(folder, writer)
         self._read_up_to: dict[Path, int] = {}
         self._looked_s = -_LOOK_EVERY_S
         self.spent = 0.0
         """By this model in this run, as far as known; calls without usage at their guess."""
-        if self._path is not None and section.max_cost is not None:
-            self._follow(self._path)
+        if self._part is not None and section.max_cost is not None:
+            self._follow(self._part.path)
 
     def guard(self) -> None:
         """Raises GuardStop when no further call may be paid."""
@@ -163,8 +161,8 @@ class Ledger:
             return
         with self._lock:
             if self._folder is not None and time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
-                for path in sorted(self._folder.glob("part-*.jsonl")):
-                    if path != self._path:
+                for path in parts_of(self._folder):
+                    if self._part is None or path != self._part.path:
                         self._follow(path)
                 self._looked_s = time.monotonic()
             spent = self.spent
@@ -179,31 +177,29 @@ class Ledger:
         """Count a call and write it down."""
         with self._lock:
             self._count(row)
-            if self._file is not None:
-                append_row(self._file, row)
+            if self._part is not None:
+                self._part.append(row)
 
     def answered(self, purpose: str) -> bool:
         """Whether a call of this purpose, with the settings that hold now, ever came to a reply in this run."""
         if self._folder is None:
             return False
         settings = self._section.digest()
-        for path in sorted(self._folder.glob("part-*.jsonl")):
-            with path.open("rb") as file:
-                for line in file:
-                    if settings.encode() in line and any(b'"outcome":"%b"' % one in line for one in _REPLIED):
-                        with suppress(ValidationError):
-                            row = SpendRow.model_validate_json(line)
-                            if (row.settings, row.purpose) == (settings, purpose):
-                                return True
+        for path in parts_of(self._folder):
+            for line in whole_lines(path):
+                if settings.encode() in line and any(b'"outcome":"%b"' % one in line for one in _REPLIED):
+                    with suppress(ValidationError):
+                        row = SpendRow.model_validate_json(line)
+                        if (row.settings, row.purpose) == (settings, purpose):
+                            return True
         return False
 
     def close(self) -> None:
         """Close the file of this writer."""
         with self._lock:
-            if self._file is not None and self._path is not None:
-                self._file.close()
-                release_part(self._path)
-                self._file = None
+            if self._part is not None:
+                self._part.close()
+                self._part = None
 
     def _count(self, row: SpendRow) -> None:
         if (row.model, row.base_url) == (self._section.model, self._section.base_url):
@@ -211,31 +207,10 @@ class Ledger:
 
     def _follow(self, path: Path) -> None:
         """Count the whole lines that a part has gained."""
-        with path.open("rb") as file:
-            file.seek(self._read_up_to.get(path, 0))
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._read_up_to[path] = self._read_up_to.get(path, 0) + len(line)
-                try:
-                    self._count(SpendRow.model_validate_json(line))
-                except ValidationError:
-                    continue
-
-
-def claim_part(folder: Path, writer: str) -> Path:
-    """The part file of a writer; another one when this process has that one open already, as with two chat models."""
-    with _parts_lock:
-        names = [f"part-{writer}.jsonl", *(f"part-{writer}-m{number}.jsonl" for number in range(2, 1000))]
-        path = next(path for name in names if (path := folder.absolute() / name) not in _open_parts)
-        _open_parts.add(path)
-    return folder / path.name
-
-
-def release_part(path: Path) -> None:
-    """Let another writer of this process take a part."""
-    with _parts_lock:
-        _open_parts.discard(path.absolute())
+        for offset, line in placed_lines(path, start=self._read_up_to.get(path, 0)):
+            self._read_up_to[path] = offset + len(line)
+            with suppress(ValidationError):
+                self._count(SpendRow.model_validate_json(line))
 
 
 def _union_s(times: list[tuple[float, float]]) -> float:

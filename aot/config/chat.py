@@ -121,14 +121,16 @@ class ChatConfig(Section):
                 raise ValueError(f"extra_body may not hold {name!r}, which is what the request itself is about")
             sent = "max_tokens" if name == "max_completion_tokens" else name
             if sent in _SENT and sent not in self.omit:
-                own = {"seed": "seed", "response_format": "teacher.structured"}.get(sent, f"chat.{sent}")
-                raise ValueError(f"extra_body may not hold {name!r} beside {own}; name {sent} in omit, or take it out")
+                setting = {"seed": "seed", "response_format": "teacher.structured"}.get(sent, f"chat.{sent}")
+                raise ValueError(
+                    f"extra_body may not hold {name!r} beside {setting}; name {sent} in omit, or take it out"
+                )
         return self
 
     def digest(self) -> str:
         """Twelve hex digits over everything that can change a reply."""
-        asked = self.model_dump(mode="json", exclude=set(CHAT_NOT_IN_RESULTS))
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+        settings = self.model_dump(mode="json", exclude=set(CHAT_NOT_IN_RESULTS))
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 CHAT_NOT_IN_RESULTS = (

@@ -76,8 +76,8 @@ def dump_config(config: RunConfig) -> str:
 def _read(path: Path) -> dict[str, Any]:
     raw = read_yaml(path)
     if not isinstance(raw, dict):
-        told = "nothing" if raw is None else _SHORT.repr(raw)
-        raise ConfigError(f"{path} must hold `key: value` lines, got {told}")
+        words = "nothing" if raw is None else _SHORT.repr(raw)
+        raise ConfigError(f"{path} must hold `key: value` lines, got {words}")
     return raw
 
 
@@ -171,23 +171,23 @@ def _apply_overrides(raw: dict[str, Any], overrides: tuple[str, ...]) -> None:
             if f"{other}.".startswith(f"{key}.") or (
                 key.startswith(f"{other}.") and _holds(before, key[len(other) + 1 :])
             ):
-                told = key if key == other else f"{max(key, other)} (once in {min(key, other)})"
-                raise ConfigError(f"{told[:200]} is given twice on the command line; keep one")
+                words = key if key == other else f"{max(key, other)} (once in {min(key, other)})"
+                raise ConfigError(f"{words[:200]} is given twice on the command line; keep one")
         given[key] = value
 
 
 def _holds(section: object, key: str) -> bool:
     """Whether a section has `key`, or a value where `key` needs a section."""
-    first, _, rest = key.partition(".")
-    return not isinstance(section, dict) or (first in section and (not rest or _holds(section[first], rest)))
+    first, _, below = key.partition(".")
+    return not isinstance(section, dict) or (first in section and (not below or _holds(section[first], below)))
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> object:
     """The value of `override`, now in `raw`; nothing in it is shared with that."""
     key, sign, text = override.partition("=")
     if not sign or not _KEY.fullmatch(key):
-        told = _SHORT.repr(override)
-        raise ConfigError(f"override {told} is not of the form key.sub=value, for example train.max_steps=100")
+        words = _SHORT.repr(override)
+        raise ConfigError(f"override {words} is not of the form key.sub=value, for example train.max_steps=100")
     *parents, last = key.split(".")
     node = raw
     for name in parents:
@@ -235,21 +235,21 @@ _FOLLOWS = "default_factory_not_called"
 
 def _explain(item: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in item["loc"])[:200]
-    told = (
+    words = (
         _WORDS.get(item["type"], "{msg}").format(**item.get("ctx", {}), msg=item["msg"]).removeprefix("Value error, ")
     )
     if not key:  # a sentence of our own, about several sections
-        return told
+        return words
     if item["type"] == "missing" or ".extra_body" in key:  # whose values may be secrets
-        return f"{key}: {told}"
+        return f"{key}: {words}"
     if item["type"] != "extra_forbidden":
-        return f"{key}: {told}, got {_AS_WRITTEN.get(repr(item.get('input'))) or _SHORT.repr(item.get('input'))[:200]}"
-    known = _known_keys()
-    if key in known:  # a key of several words, which only the command line takes
+        return f"{key}: {words}, got {_AS_WRITTEN.get(repr(item.get('input'))) or _SHORT.repr(item.get('input'))[:200]}"
+    keys = _known_keys()
+    if key in keys:  # a key of several words, which only the command line takes
         section, _, last = key.rpartition(".")
         return f"unknown key {key!r}; in a file write `{last}:` indented under `{section}:`"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    siblings = [k for k in keys if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
     return f"unknown key {key}; {hint}"
 

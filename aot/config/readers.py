@@ -15,9 +15,6 @@ from aot.config.data import ANNOTATED_DATASETS
 from aot.config.run import RunConfig
 
 CHATS = ("chat", "vision_chat", "judge_chat")
-STEP_DATASETS = ("youcook2", "coin", "crosstask", "epic100")
-"""Annotated data sets whose steps are known, so that next steps can be asked."""
-TEXT_FILES = ("gsm8k", "math", "cot_collection", "text_jsonl")
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,12 @@ class Reader:
     reads: Callable[[RunConfig, Any], bool]
 
 
-def _data(*names: str) -> Callable[[RunConfig, Any], bool]:
-    return lambda run, _: run.data.dataset in names
+def _data(*names: str) -> Reader:
+    return Reader(f"data.dataset: {', '.join(names)}", lambda run, _: run.data.dataset in names)
+
+
+def _backend(*names: str) -> Reader:
+    return Reader(f"a chat model with backend: {' or '.join(names)}", lambda run, chat: chat.backend in names)
 
 
 def _door(door: str, planner: str = "") -> Callable[[RunConfig, Any], bool]:
@@ -43,12 +44,12 @@ def _any_arm(**wanted: str) -> Callable[[RunConfig, Any], bool]:
 def _jobs(run: RunConfig, chat: ChatConfig) -> set[str]:
     """What a chat model is there for in a run: `thinks`, `looks` and `judges`."""
     teacher, is_video = run.teacher, run.door == "video"
-    asked = {
+    jobs = {
         "thinks": (teacher.planner == "chat" or (is_video and teacher.rationale == "chat")) and run.chat,
         "looks": is_video and teacher.tools.behind("chat") and (run.vision_chat or run.chat),
         "judges": run.filter.judge and (run.judge_chat or run.chat),
     }
-    return {job for job, section in asked.items() if section is chat}
+    return {job for job, section in jobs.items() if section is chat}
 
 
 def _by_chat(run: RunConfig) -> bool:
@@ -60,18 +61,13 @@ EVERY = Reader("every run", lambda run, _: True)
 VIDEO = Reader("video runs", _door("video"))
 TEXT = Reader("text runs", _door("text"))
 ROOT = Reader("data sets that lie in files", lambda run, _: run.data.dataset not in ("toy_math", "gym"))
-PLAIN = Reader("data.dataset: plain", _data("plain"))
-KITCHEN = Reader("data.dataset: toy_kitchen", _data("toy_kitchen"))
-MATHS = Reader("data.dataset: toy_math", _data("toy_math"))
-GYM = Reader("data.dataset: gym", _data("gym"))
-FILES = Reader(f"data.dataset: {', '.join(TEXT_FILES)}", _data(*TEXT_FILES))
 NO_TEST_FILE = Reader("runs whose data set is given without a test file", lambda run, files: files.test is None)
-ANNOTATED = Reader(f"data.dataset: {', '.join(ANNOTATED_DATASETS)}", _data(*ANNOTATED_DATASETS))
-STEPS = Reader(f"data.dataset: {', '.join(STEP_DATASETS)}", _data(*STEP_DATASETS))
-EPIC = Reader("data.dataset: epic100", _data("epic100"))
+STEPS = _data("youcook2", "coin", "crosstask", "epic100")  # whose steps are known, so that next steps can be asked
 OPTIONS = Reader(
     "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
-    lambda run, asked: run.data.dataset == "egoplan" or (STEPS.reads(run, asked) and "next_choice" in asked.kinds),
+    lambda run, section: (
+        run.data.dataset == "egoplan" or (STEPS.reads(run, section) and "next_choice" in section.kinds)
+    ),
 )
 VIDEO_CHAT = Reader("video runs with teacher.planner: chat", _door("video", "chat"))
 TEXT_CHAT = Reader("text runs with teacher.planner: chat", _door("text", "chat"))
@@ -88,12 +84,12 @@ STRUCTURED = Reader(
     "text runs with teacher.planner: chat and chat.backend: openai or scripted",
     lambda run, _: TEXT_CHAT.reads(run, _) and run.chat is not None and run.chat.backend != "local",
 )
-WORKERS = Reader("video runs with teacher.engine: ray, or whose teacher asks no chat model",
-                 lambda run, _: run.door == "video" and (run.teacher.engine == "ray" or not _by_chat(run)))  # fmt: skip
+WORKERS = Reader("runs with teacher.engine: ray, or whose teacher asks no chat model",
+                 lambda run, _: run.teacher.engine == "ray" or not _by_chat(run))  # fmt: skip
 UNSCRIPTED = Reader("runs that ask a chat model with backend: openai or local",
                     lambda run, _: any(_jobs(run, chat) and chat.backend != "scripted"
                                        for chat in (run.chat, run.vision_chat, run.judge_chat) if chat))  # fmt: skip
-RAY = Reader("video runs with teacher.engine: ray", lambda run, _: run.door == "video" and run.teacher.engine == "ray")
+RAY = Reader("runs with teacher.engine: ray", lambda run, _: run.teacher.engine == "ray")
 HF = Reader("video runs with hf behind a tool of teacher.tools",
             lambda run, _: run.door == "video" and bool(run.teacher.tools.behind("hf")))  # fmt: skip
 DETECTOR = Reader("teacher.tools.detect_objects: hf", lambda run, _: run.teacher.tools.detect_objects == "hf")
@@ -102,22 +98,19 @@ ASKED = Reader("runs whose planner, rationale, looking tools or judge ask this c
                lambda run, chat: bool(_jobs(run, chat)))  # fmt: skip
 THINKS = Reader("a chat model that plans or writes (looking and judging are asked at temperature 0)",
                 lambda run, chat: "thinks" in _jobs(run, chat))  # fmt: skip
-SERVER = Reader("a chat model with backend: openai", lambda run, chat: chat.backend == "openai")
 SERVER_GPUS = Reader("a chat model with backend: openai that plans, writes or looks",
                      lambda run, chat: chat.backend == "openai" and _jobs(run, chat) != {"judges"})  # fmt: skip
-SCRIPT = Reader("a chat model with backend: scripted", lambda run, chat: chat.backend == "scripted")
-ADDRESS = Reader("a chat model with backend: openai or scripted", lambda run, chat: chat.backend != "local")
-WRITES = Reader("a chat model with backend: openai or local", lambda run, chat: chat.backend != "scripted")
 LORA = Reader("runs with an arm of tuning: lora", _any_arm(tuning="lora"))
 SHARED_STEPS = Reader("runs with an arm without max_steps of its own",
                       lambda run, _: any(arm.max_steps is None for arm in run.train.arms))  # fmt: skip
 SHARED_RATE = Reader("runs with an arm without learning_rate of its own",
                      lambda run, _: any(arm.learning_rate is None for arm in run.train.arms))  # fmt: skip
-OWN_CHAINS = Reader("text runs with an arm of chains: self", _any_arm(order="pre", chains="self"))
-ADAPTIVE = Reader("text runs with an arm of order: adaptive", _any_arm(order="adaptive"))
-CHAIN_ARM = Reader("arms of a text run with order: pre or post", lambda run, arm: arm.order in ("pre", "post"))
-SHARE_ARM = Reader("arms of a text run with order: answers_only, pre or post",
-                   lambda run, arm: arm.order in ("answers_only", "pre", "post"))  # fmt: skip
+OWN_CHAINS = Reader("runs with an arm of chains: self", _any_arm(chains="self"))
+ADAPTIVE = Reader("runs with an arm of order: adaptive", _any_arm(order="adaptive"))
+CHAIN_ARM = Reader("arms that learn rationales, with order: both, pre or post",
+                   lambda run, arm: arm.order in ("both", "pre", "post") and arm.needs_chains)  # fmt: skip
+SHARE_ARM = Reader("arms with order: answers_only, pre or post, or both and a rationale_weight above 0",
+                   lambda run, arm: arm.order != "adaptive" and arm.needs_chains)  # fmt: skip
 RATIONALE_ARM = Reader("arms that learn rationales, which order: answers_only does not",
                        lambda run, arm: arm.order != "answers_only")  # fmt: skip
 
@@ -125,35 +118,35 @@ _CHAT = {
     ASKED: "backend model record max_tokens max_concurrency "
     "prices.date prices.currency prices.prompt prices.cached_prompt prices.completion",
     THINKS: "temperature top_p",
-    ADDRESS: "base_url omit extra_body",
-    WRITES: "raise_tokens max_prompt_tokens deadline_s",
-    SERVER: "api_key_env attempt_timeout_s max_attempts max_reply_mb hedge_after_s max_cost stream",
+    _backend("openai", "scripted"): "base_url omit extra_body",
+    _backend("openai", "local"): "raise_tokens max_prompt_tokens deadline_s",
+    _backend("openai"): "api_key_env attempt_timeout_s max_attempts max_reply_mb hedge_after_s max_cost stream",
     SERVER_GPUS: "gpus",
-    SCRIPT: "script",
+    _backend("scripted"): "script",
 }
 WHO_READS: dict[str, dict[Reader, str]] = {
     "": {EVERY: "seed"},
     "run": {EVERY: "dir reuse shard"},
-    "data": {EVERY: "dataset limit", ROOT: "root", PLAIN: "questions annotations", VIDEO: "stream"},
-    "data.toy": {KITCHEN: "train_clips test_clips test_ood_clips"},
-    "data.math": {MATHS: "train test test_ood"},
-    "data.gym": {GYM: "tasks unseen_tasks train test"},
-    "data.files": {FILES: "train test", NO_TEST_FILE: "test_share"},
+    "data": {EVERY: "dataset limit", ROOT: "root", _data("plain"): "questions annotations", VIDEO: "stream"},
+    "data.toy": {_data("toy_kitchen"): "train_clips test_clips test_ood_clips"},
+    "data.math": {_data("toy_math"): "train test test_ood"},
+    "data.gym": {_data("gym"): "tasks unseen_tasks train test"},
+    "data.files": {_data("gsm8k", "math", "cot_collection", "text_jsonl"): "train test", NO_TEST_FILE: "test_share"},
     "data.annotated": {
-        ANNOTATED: "train test",
+        _data(*ANNOTATED_DATASETS): "train test",
         NO_TEST_FILE: "test_share",
         STEPS: "kinds min_history per_clip window_s",
         OPTIONS: "num_choices",
-        EPIC: "gap_s",
+        _data("epic100"): "gap_s",
     },
     "frames": {
         VIDEO: "fps max_stored_frames max_side_px shard_clips workers time_limit_s max_file_mb max_pixels max_frames "
         "max_duration_s max_streams max_gigapixels"
     },
     "teacher": {
-        EVERY: "planner max_failed_share",
-        VIDEO: "rationale shuffle_checks max_turns max_calls time_limit_s engine appearance",
-        CANDIDATES: "candidates",
+        EVERY: "planner engine max_failed_share",
+        VIDEO: "rationale max_turns max_calls time_limit_s appearance",
+        CANDIDATES: "candidates shuffle_checks",
         WORKERS: "workers",
         UNSCRIPTED: "unanswered",
         RAY: "ray_address gpus_per_worker",

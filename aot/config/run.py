@@ -41,7 +41,7 @@ class RunConfig(Section):
             ("student.base", self.student.base, self.student.base != ("tiny-video" if is_text else "tiny-text")),
         ]
         settings += [
-            (f"order of arm {arm.name}", arm.order, (arm.order != "both") == is_text) for arm in self.train.arms
+            (f"order of arm {arm.name}", arm.order, arm.order != "both" or not is_text) for arm in self.train.arms
         ]
         drawn = self.data.dataset == "toy_math"
         if is_text and {"procedural": not drawn, "given": drawn}.get(self.teacher.planner, False):
@@ -86,7 +86,7 @@ _TAKES = {
     "text": "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
     "tiny-text or a model folder, and arms with order answers_only, pre, post or adaptive",
     "video": "a video run takes teacher.planner rules or chat, student.base tiny-video or a model folder, and arms "
-    "with order both",
+    "of any order",
 }
 NOT_IN_RESULTS = (
     "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",

@@ -37,11 +37,13 @@ def read_yaml(path: Path) -> object:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         cut = len(raw) > MAX_BYTES and error.start > MAX_BYTES - 4
-        told = _TOO_LARGE if cut else "it is not UTF-8; save it as UTF-8"
-        raise ConfigError(f"cannot read the config {path}: {told}") from None
+        problem = _TOO_LARGE if cut else "it is not UTF-8; save it as UTF-8"
+        raise ConfigError(f"cannot read the config {path}: {problem}") from None
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot read the config {str(path)[:300]}: {told}; give the path of a YAML file") from None
+        problem = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"cannot read the config {str(path)[:300]}: {problem}; give the path of a YAML file"
+        ) from None
     return parse_yaml(text, source=str(path))
 
 
@@ -63,12 +65,12 @@ def parse_yaml(text: str, *, source: str) -> Any:  # noqa: ANN401 - whatever YAM
     except _RefusedError as error:
         raise ConfigError(f"{source}: {error}") from None
     except yaml.reader.ReaderError as error:
-        told = f"the character U+{int(error.character):04X} at position {error.position} is not allowed"
-        raise ConfigError(f"{source} is not valid YAML: {told}") from None
+        problem = f"the character U+{int(error.character):04X} at position {error.position} is not allowed"
+        raise ConfigError(f"{source} is not valid YAML: {problem}") from None
     except yaml.MarkedYAMLError as error:
         where = _place(error.problem_mark) if error.problem_mark else ""
-        told = f"{error.context or ''} {error.problem or ''}".strip()
-        raise ConfigError(f"{source} is not valid YAML: {told}{where}"[:400]) from None
+        problem = f"{error.context or ''} {error.problem or ''}".strip()
+        raise ConfigError(f"{source} is not valid YAML: {problem}{where}"[:400]) from None
 
 
 _TOO_LARGE = f"it is larger than {MAX_BYTES:,} bytes, and no config is; give the YAML file of a run"
@@ -150,7 +152,7 @@ def _value(loader: _Loader, node: yaml.Node) -> object:
 
 
 def _section(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     lines: dict[str, int] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
@@ -159,15 +161,15 @@ def _section(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
         key = key_node.value
         if key == "<<" and key_node.style is None:
             _refuse("merge keys (<<) are not read here; write the settings out", key_node.start_mark)
-        if key in found:
+        if key in values:
             raise _RefusedError(f"the key {key[:80]!r} is given twice, in lines {lines[key]} and {line}; keep one")
         lines[key] = line
-        found[key] = _value(loader, value_node)
-    return found
+        values[key] = _value(loader, value_node)
+    return values
 
 
-def _refuse(told: str, mark: Any) -> NoReturn:  # noqa: ANN401
-    raise _RefusedError(f"{told}{_place(mark)}")
+def _refuse(problem: str, mark: Any) -> NoReturn:  # noqa: ANN401
+    raise _RefusedError(f"{problem}{_place(mark)}")
 
 
 def _place(mark: Any) -> str:  # noqa: ANN401

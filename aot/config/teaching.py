@@ -70,8 +70,8 @@ class TeacherConfig(Section):
     candidates: int = Field(default=3, ge=1, le=1000)
     """k: plans tried for each question until one verifies; a chat teacher of text writes all k."""
     shuffle_checks: int = Field(default=0, ge=0, le=1000)
-    """So many times a verified answer to a multiple-choice question is tried again with its options in another order;
-    the filter `option_shuffle` drops traces whose answer changes."""
+    """So many times a verified answer to a multiple-choice training question is tried again with its options in another
+    order, by the agent or a chat teacher of text; the filter `option_shuffle` drops traces whose answer changes."""
     max_turns: int = Field(default=8, ge=1)
     """Turns of the planner; the rules make one call in each."""
     max_calls: int = Field(default=12, ge=1)

@@ -72,6 +72,7 @@ NO_FRAMES = "_no_frames"
 """Ending of the name under which an arm answers without seeing frames."""
 
 
+MAX_ARM_NAME = 100
 Order = Literal["both", "answers_only", "pre", "post", "adaptive"]
 Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
 
@@ -79,10 +80,10 @@ Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
 class ArmConfig(Section):
     """One student that is trained: same questions, same steps, another loss or another way to say it."""
 
-    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*$", max_length=100)
-    """Also the name of its folder."""
+    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*(/(fold|round)[0-9]+)?$")
+    """Also the name of its folder; `NAME/fold0` and `NAME/round0` are helpers of an arm, which no config holds."""
     order: Order = "both"
-    """`both`: two replies to each question, one direct and one reasoning first (video). For text: `answers_only`;
+    """`both`: two replies to each question, one direct and one reasoning first (video runs only); `answers_only`;
     `pre` thinks, then answers; `post` answers, then explains; `adaptive` chooses how to answer (arXiv 2404.09170)."""
     chains: Chains = "kept"
     """What is learned: the kept chains, chains damaged for the study of structure against content, or `self`, a share
@@ -103,10 +104,17 @@ class ArmConfig(Section):
         """Whether it is asked to; how many it then saw stands in its training.json."""
         return self.rationale_weight > 0 and self.order != "answers_only"
 
+    @property
+    def needs_chains(self) -> bool:
+        """Whether nothing is left to learn where no chain was kept."""
+        return self.order != "both" or self.rationale_weight > 0
+
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
-        if self.chains == "self" and self.order not in ("pre", "both"):  # both: RunConfig tells what the door takes
-            raise ValueError(f"arm {self.name!r}: chains `self` go with order pre, got {self.order}")
+        if len(self.name.partition("/")[0]) > MAX_ARM_NAME:
+            raise ValueError(f"the name of an arm must have at most {MAX_ARM_NAME} characters, got {len(self.name)}")
+        if self.chains == "self" and self.order not in ("pre", "both"):
+            raise ValueError(f"arm {self.name!r}: chains `self` go with order pre or both, got {self.order}")
         if self.order == "adaptive" and (self.chains != "kept" or self.chain_share < 1):
             raise ValueError(
                 f"arm {self.name!r}: an adaptive arm learns from all kept chains; leave out what says otherwise"
@@ -174,6 +182,8 @@ class TrainConfig(Section):
         names = [arm.name for arm in self.arms]
         if not names:
             raise ValueError("arms must have at least one entry; every arm is a student that is trained")
+        if helpers := [name for name in names if "/" in name]:
+            raise ValueError(f"arm name {helpers[0]!r} must have no /, which names of helpers have; choose another one")
         if len(set(names)) < len(names):
             raise ValueError(f"arms need different names, got {names}")
         return self

@@ -4,8 +4,9 @@ All counts come from training annotations. `copy_last` repeats the latest step o
 a choice, where there are choices); the others know the task from the annotation, because one label may stand for
 different steps of different tasks. `task_majority` says the task's most frequent next step; `bigram_gold` follows the
 gold history with the most frequent successor, in this task, of its last step, and `trigram_gold` with that of its last
-two; `bigram_predicted` and `trigram_predicted` do so after the history that the teacher's `list_steps` saw. What was
-never counted backs off: from two steps to one, from the task to all tasks, and to the most frequent next step overall;
+two; `bigram_predicted` and `trigram_predicted` do so after the history that the teacher saw when it first looked for
+whatever happens. What was never counted backs off: from two steps to one, from the task to all tasks, and to the most
+frequent next step overall;
 ties go to the label that sorts first, so nothing is drawn at random. Gold history means the annotated steps before the
 asked one, as the official pairs of a data set have them; where no pair is told, those that start before the window
 ends, and the last of them may still be running.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Literal
 
+from aot.rationales.findings import first_listing, sightings
 from aot.records import ClipAnnotation, Prediction, Question, Segment, Trace
 
 NEXT_KINDS = ("next_choice", "next_open")
@@ -74,12 +76,9 @@ def gold_history(annotation: ClipAnnotation, question: Question) -> tuple[str, .
 
 
 def seen_history(trace: Trace | None) -> tuple[str, ...]:
-    """The steps that the first working `list_steps` call of a trace saw, in time order; empty if there is none."""
-    for step in trace.steps if trace else ():
-        if step.call is not None and step.call.tool == "list_steps" and step.status == "ok" and step.result:
-            rows = sorted(step.result.get("steps", ()), key=lambda row: (row["start_s"], row["end_s"], row["label"]))
-            return tuple(str(row["label"]) for row in rows)
-    return ()
+    """The steps that the first working look at whatever happens saw, in time order; empty if there is none."""
+    listing = first_listing(trace.steps) if trace else None
+    return tuple(one.label for one in sightings([listing])) if listing else ()
 
 
 def baseline_predictions(

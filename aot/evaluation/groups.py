@@ -163,18 +163,11 @@ def question_groups(questions: Sequence[Question]) -> list[Group]:
     return [*groups.items(), *_tag_groups(questions, taken=groups)]
 
 
-def tags_of(question: Question) -> dict[str, str | int]:
-    """What a data set says about a question beside its kind, to group it by: its category and its number of steps."""
-    category, steps = question.state.get("category"), question.state.get("steps")
-    tags: dict[str, str | int] = {"category": category} if isinstance(category, str) else {}
-    return tags | ({"steps": steps} if isinstance(steps, int) else {})
-
-
 def _tag_groups(questions: Sequence[Question], *, taken: Collection[str]) -> list[Group]:
     """`<tag>=<value>` for each tag, names before numbers, and `steps=3-4`."""
     groups: dict[tuple[bool, str, float, str], list[Question]] = {}
     for question in questions:
-        for tag, value in tags_of(question).items():
+        for tag, value in question.tags.items():
             number = float(value) if isinstance(value, int) else -1.0
             groups.setdefault((number >= 0, tag, number, f"{tag}={value}"), []).append(question)
             if tag == "steps" and value in MIDDLE_STEPS:

@@ -14,7 +14,7 @@ from aot.config import NO_FRAMES, ArmConfig
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.calibration import confidences, expected_calibration_error, thought_rows
 from aot.evaluation.grounding import claim_supports, known_labels
-from aot.evaluation.groups import ALL, Cell, CellKey, answer_rows, grade_all, make_cells, tags_of
+from aot.evaluation.groups import ALL, Cell, CellKey, answer_rows, grade_all, make_cells
 from aot.evaluation.intervals import (
     Bootstrap,
     cluster_ids,
@@ -210,7 +210,7 @@ def _has_home(cell: Cell, context: Context) -> bool:
 
 def _likes(question: Question) -> tuple[Like, ...]:
     """From the closest to the widest."""
-    steps = tags_of(question).get("steps")
+    steps = question.tags.get("steps")
     by_steps = () if steps is None else ((question.kind, str(steps)),)
     return (*by_steps, (question.kind,), ())
 

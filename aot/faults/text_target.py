@@ -1,20 +1,17 @@
 """A text chain that is about to be damaged, and how its equations are written anew, alone or carried on to the end.
 
-It knows numbers and lines; which defect is planted is the business of the edits (fault_edits.py).
+It knows numbers and lines; which defect is planted is the business of the edits.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 from numpy.random import Generator
 
 from aot.rationales.arithmetic import Amount, Equation, check_text, find_equations, read_amount
 from aot.records import Question, Trace
-
-Item = TypeVar("Item")
 
 NUMBER = re.compile(r"\d+(?::[0-5]\d)?(?:[.,]\d+)*")
 TRIES = 30
@@ -41,14 +38,14 @@ class Target:
     @cached_property
     def equations(self) -> list[Equation]:
         """Those of the steps that hold and give a single number."""
-        found = find_equations("\n".join(self.lines))
-        return [one for one in found if one.holds and one.result is not None and one.operands]
+        equations = find_equations("\n".join(self.lines))
+        return [one for one in equations if one.holds and one.result is not None and one.operands]
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether results can be carried through the chain: every equation is understood, none stands in a note."""
-        found = find_equations("\n".join(self.lines))
-        return bool(found) and len(found) == len(self.equations) and "<<" not in self.trace.rationale
+        equations = find_equations("\n".join(self.lines))
+        return bool(equations) and len(equations) == len(self.equations) and "<<" not in self.trace.rationale
 
     @cached_property
     def pieces(self) -> list[str]:
@@ -68,21 +65,31 @@ class Target:
         return "\n".join([*lines, answer_line or self.answer_line])
 
 
+def target_of(trace: Trace, question: Question) -> Target | None:
+    """The chain of a trace; None where it does not end in an answer line."""
+    return Target(trace, question) if ends_in_answer(trace) else None
+
+
+def ends_in_answer(trace: Trace) -> bool:
+    """Whether the last line of the rationale is its answer line."""
+    return trace.rationale.strip("\n").rpartition("\n")[2].startswith("Answer:")
+
+
 def rewritten(lines: Sequence[str], new_text: Callable[[Equation], str]) -> list[str]:
     """`lines` with each equation replaced by a new text; a number that repeats a note's result follows it."""
     equations = find_equations("\n".join(lines))
     new_lines = []
     for number, line in enumerate(lines):
-        done, rest = "", line
+        done, left = "", line
         for one in (one for one in equations if one.line == number):
             new = new_text(one)
-            before, found, after = rest.partition(one.text)
-            if found and new != one.text:
+            before, written, after = left.partition(one.text)
+            if written and new != one.text:
                 old_result, new_result = _result_text(one.text), _result_text(new)
                 if after.startswith(f">>{old_result}"):
                     after = f">>{new_result}{after[len(old_result) + 2 :]}"
-            done, rest = (done + before + new, after) if found else (done, rest)
-        new_lines.append(done + rest)
+            done, left = (done + before + new, after) if written else (done, left)
+        new_lines.append(done + left)
     return new_lines
 
 
@@ -96,20 +103,20 @@ def carried_on(target: Target, place: int, left: str, result: Amount) -> tuple[l
     old = target.equations[place].result
     for at in range(place + 1, len(texts)):
         one = target.equations[at]
-        own_left = one.text.partition("=")[0]
-        spot = next((spot for spot in NUMBER.finditer(own_left) if read_amount(spot[0]) == old), None)
+        new_left = one.text.partition("=")[0]
+        spot = next((spot for spot in NUMBER.finditer(new_left) if read_amount(spot[0]) == old), None)
         if spot is None:
             continue
-        own_left = own_left[: spot.start()] + shown(result) + own_left[spot.end() :]
-        value = read_amount(own_left)
+        new_left = new_left[: spot.start()] + shown(result) + new_left[spot.end() :]
+        value = read_amount(new_left)
         if value is None or value.value < 0 or value.value.denominator != 1:
             return None
         old, result = one.result, value
-        texts[at] = f"{own_left.rstrip()} = {shown(value)}"
+        texts[at] = f"{new_left.rstrip()} = {shown(value)}"
     if old != target.equations[-1].result:
         return None
-    rest = iter(texts)
-    return rewritten(target.lines, lambda _: next(rest)), result
+    remaining = iter(texts)
+    return rewritten(target.lines, lambda _: next(remaining)), result
 
 
 def shown(amount: Amount) -> str:
@@ -128,7 +135,7 @@ def shown(amount: Amount) -> str:
 def with_result(equation: Equation, result: Amount) -> str:
     """The text of `equation` with another right side."""
     left, _, right = equation.text.rpartition("=")
-    return f"{left}={NUMBER.sub(lambda found: with_value(found[0], result), right, count=1)}"
+    return f"{left}={NUMBER.sub(lambda old: with_value(old[0], result), right, count=1)}"
 
 
 def with_value(written: str, amount: Amount) -> str:
@@ -137,26 +144,21 @@ def with_value(written: str, amount: Amount) -> str:
     return f"{float(amount.value):.{digits}f}" if digits else shown(amount)
 
 
-def wrong_result(equation: Equation, draw: Generator) -> Amount | None:
+def wrong_result(equation: Equation, rng: Generator) -> Amount | None:
     """A near result with which `equation` does not hold, as 17/3 = 5 and 17/3 = 6 both do; None if none is found."""
-    tries = (shifted(equation.result, draw) for _ in range(TRIES))
+    tries = (shifted(equation.result, rng) for _ in range(TRIES))
     return next((one for one in tries if check_text(with_result(equation, one)).wrong), None)
 
 
-def shifted(amount: Amount | None, draw: Generator) -> Amount:
+def shifted(amount: Amount | None, rng: Generator) -> Amount:
     """A near but different amount, not below zero."""
     assert amount is not None
     step, most = (5, 11) if amount.is_clock else (1, 10)
-    by = step * int(draw.integers(1, most + 1))
-    is_up = amount.value < by or draw.random() < 0.5
+    by = step * int(rng.integers(1, most + 1))
+    is_up = amount.value < by or rng.random() < 0.5
     return Amount(amount.value + (by if is_up else -by), is_clock=amount.is_clock)
 
 
-def pick(items: Sequence[Item], draw: Generator) -> Item:
-    """One of `items`, which must not be empty."""
-    return items[int(draw.integers(len(items)))]
-
-
 def _result_text(equation: str) -> str:
-    found = NUMBER.search(equation.rpartition("=")[2])
-    return found[0] if found else ""
+    number = NUMBER.search(equation.rpartition("=")[2])
+    return number[0] if number else ""

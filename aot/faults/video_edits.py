@@ -1,18 +1,20 @@
 """One function for each kind of planted defect: a rationale in, a defective rationale out, None where it cannot apply.
 
-An edit changes the text only, at a place drawn at random. It makes sure that the new text is really wrong, and does not
+An edit changes the text only, at a random place. It makes sure that the new text is really wrong, and does not
 care whether any filter can see it.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 from numpy.random import Generator
 
-from aot.rationales.findings import findings, names, quotes, strings_of
+from aot.faults.plant import Edits
+from aot.faults.shared_edits import OPPOSITE, beginning, garbled, looping, other_option, pick, shuffled_letters
+from aot.rationales.findings import SEEN, labels_in, names, phrases_in, quotes, sightings, strings_of
 from aot.rationales.notation import (
     CITATION,
     MOMENT,
@@ -26,8 +28,6 @@ from aot.rationales.notation import (
 )
 from aot.rationales.wording import in_sentence, phrase_key
 from aot.records import Question, Trace
-
-Item = TypeVar("Item")
 
 NEVER_SEEN = (
     "kettle",
@@ -46,7 +46,6 @@ FOREIGN = (
     "dann wird noch schnell gerührt",
     "luego se corta muy fino",
 )
-_BROKEN = ("\ufffd\ufffd", "Ã¼Ã©", "\x00\x01", "â€œ")
 _LONG_WORD = re.compile(r"[^\W\d_]{3,}")
 _MIN_SHIFT_S = 0.4
 
@@ -80,15 +79,14 @@ class Target:
         return sentences_of(self.bodies.get(part, ""))
 
 
-def wrong_label(target: Target, draw: Generator) -> str | None:
+def wrong_label(target: Target, rng: Generator) -> str | None:
     """Another step's label at one of the places where a label or a quoted word stands, outside the answer."""
-    names = [finding.label for finding in findings(target.trace.steps)]
+    names = labels_in(target.trace.steps, *SEEN, "after")
     names += [target.trace.answer] if target.question.answer_type in ("choice", "text") else []
     names += [text for step in target.trace.steps if step.call for text in strings_of(step.call.arguments)]
-    names += [str(step.result["last"]) for step in target.trace.steps if step.result and step.result.get("last")]
-    known = sorted({in_sentence(name) for name in names if name}, key=lambda name: (-len(name), name))
+    spoken = sorted({in_sentence(name) for name in names if name}, key=lambda name: (-len(name), name))
     head = target.text.rpartition("\nAnswer:")[0]
-    pattern = "|".join(re.escape(name) for name in known)
+    pattern = "|".join(re.escape(name) for name in spoken)
     places = list(re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", head)) if pattern else []
     places = [place for place in places if not SPAN.fullmatch(place[0]) and not place[0].isdecimal()]
     places += [
@@ -96,62 +94,62 @@ def wrong_label(target: Target, draw: Generator) -> str | None:
     ]
     if not places:
         return None
-    place = _pick(places, draw)
+    place = pick(places, rng)
     others = [label for label in target.labels if phrase_key(label) != phrase_key(place[0])]
     if not others:
         return None
-    return target.text[: place.start()] + in_sentence(_pick(others, draw)) + target.text[place.end() :]
+    return target.text[: place.start()] + in_sentence(pick(others, rng)) + target.text[place.end() :]
 
 
-def dropped_step(target: Target, draw: Generator) -> str | None:
+def dropped_step(target: Target, rng: Generator) -> str | None:
     """One sentence of Gather or Combine left out."""
     places = [(part, i) for part in ("Gather", "Combine") for i in range(len(target.sentences(part)))]
     if not places:
         return None
-    part, index = _pick(places, draw)
-    rest = [sentence for i, sentence in enumerate(target.sentences(part)) if i != index]
-    return target.with_bodies(**{part: " ".join(rest)})
+    part, index = pick(places, rng)
+    kept = [sentence for i, sentence in enumerate(target.sentences(part)) if i != index]
+    return target.with_bodies(**{part: " ".join(kept)})
 
 
-def invented_object(target: Target, draw: Generator) -> str | None:
+def invented_object(target: Target, rng: Generator) -> str | None:
     """A thing that no step saw: in a sentence of its own with a plausible time, or slipped into another sentence."""
     sentences = target.sentences("Gather")
     cited = CITATION.findall(target.text)
-    seen = {phrase_key(text) for step in target.trace.steps for text in strings_of(step.result)}
-    told = " ".join(quote.text for quote in quotes(target.trace.steps))
-    things = [thing for thing in (*NEVER_SEEN, *target.labels) if phrase_key(thing) not in seen]
-    things = [thing for thing in things if not names(told, thing)]
+    given = {phrase_key(text) for text in phrases_in(target.trace.steps)}
+    texts = " ".join(quote.text for quote in quotes(target.trace.steps))
+    things = [thing for thing in (*NEVER_SEEN, *target.labels) if phrase_key(thing) not in given]
+    things = [thing for thing in things if not names(texts, thing)]
     things = [thing for thing in things if thing.casefold() not in target.question.text.casefold()]
     if not sentences or not cited or not things:
         return None
-    thing = in_sentence(_pick(things, draw))
-    at = int(draw.integers(len(sentences)))
-    if draw.random() < 0.5:
-        sentences[at] = CITATION.sub(lambda found: f"with {thing} {found[0]}", sentences[at], count=1)
+    thing = in_sentence(pick(things, rng))
+    at = int(rng.integers(len(sentences)))
+    if rng.random() < 0.5:
+        sentences[at] = CITATION.sub(lambda place: f"with {thing} {place[0]}", sentences[at], count=1)
     else:
-        time_s = float(draw.uniform(0.0, max([finding.end_s for finding in findings(target.trace.steps)], default=8.0)))
-        times = format_time(time_s) if draw.random() < 0.5 else format_span(time_s, time_s + 1.5)
-        sentences.insert(at, f"{thing} at {times} [{_pick(cited, draw)}].")
+        time_s = float(rng.uniform(0.0, max([one.end_s for one in sightings(target.trace.steps)], default=8.0)))
+        times = format_time(time_s) if rng.random() < 0.5 else format_span(time_s, time_s + 1.5)
+        sentences.insert(at, f"{thing} at {times} [{pick(cited, rng)}].")
     return target.with_bodies(Gather=" ".join(sentences))
 
 
-def invented_time(target: Target, draw: Generator) -> str | None:
+def invented_time(target: Target, rng: Generator) -> str | None:
     """One time, anywhere outside the answer, shifted to where no step saw or heard anything."""
     head = target.text.rpartition("\nAnswer:")[0]
     spans = list(SPAN.finditer(head))
     inside = [range(span.start(), span.end()) for span in spans]
-    moments = [found for found in MOMENT.finditer(head) if not any(found.start() in span for span in inside)]
+    moments = [time for time in MOMENT.finditer(head) if not any(time.start() in span for span in inside)]
     if not spans and not moments:
         return None
-    place = _pick([*spans, *moments], draw)
-    true = [(finding.start_s, finding.end_s) for finding in findings(target.trace.steps)]
+    place = pick([*spans, *moments], rng)
+    true = [(one.start_s, one.end_s) for one in sightings(target.trace.steps)]
     true += [span for quote in quotes(target.trace.steps) for span in quote.spans_s]
     for _ in range(20):
-        shift_s = float(draw.uniform(_MIN_SHIFT_S, 4.0)) * (1 if draw.random() < 0.6 else -1)
+        shift_s = float(rng.uniform(_MIN_SHIFT_S, 4.0)) * (1 if rng.random() < 0.6 else -1)
         start_s = max(0.0, float(place[1]) + shift_s)
         end_s = start_s
         if place.re is SPAN:
-            end_s = max(start_s + 0.1, float(place[2]) + (shift_s if draw.random() < 0.5 else 0.0))
+            end_s = max(start_s + 0.1, float(place[2]) + (shift_s if rng.random() < 0.5 else 0.0))
         near = [abs(start_s - a) < _MIN_SHIFT_S and abs(end_s - b) < _MIN_SHIFT_S for a, b in true]
         if abs(start_s - float(place[1])) >= _MIN_SHIFT_S and not any(near):
             new = format_span(start_s, end_s) if place.re is SPAN else format_time(start_s)
@@ -159,13 +157,13 @@ def invented_time(target: Target, draw: Generator) -> str | None:
     return None
 
 
-def contradiction(target: Target, draw: Generator) -> str | None:
+def contradiction(target: Target, rng: Generator) -> str | None:
     """Another answer in the answer part, or in Combine, than the trace gives."""
-    other = _other_answer(target, draw)
+    other = _other_answer(target, rng)
     if other is None:
         return None
     combine, answer = target.bodies.get("Combine", ""), target.trace.answer
-    if draw.random() < 0.5:
+    if rng.random() < 0.5:
         return target.with_bodies(Answer=other)
     if target.question.answer_type == "yes_no":
         swaps = [("there is no ", "there is "), ("there is ", "there is no "), ("is not there", "is there")]
@@ -177,58 +175,41 @@ def contradiction(target: Target, draw: Generator) -> str | None:
     return target.with_bodies(Combine=swapped) if swapped != combine else target.with_bodies(Answer=other)
 
 
-def repetition_loop(target: Target, draw: Generator) -> str | None:
+def repetition_loop(target: Target, rng: Generator) -> str | None:
     """A sentence, or the last words of one, again and again."""
-    part = _pick(["Gather", "Combine"], draw)
+    part = pick(["Gather", "Combine"], rng)
     sentences = target.sentences(part)
     if not sentences:
         return None
-    at = int(draw.integers(len(sentences)))
-    copies = int(draw.integers(3, 10))
-    if draw.random() < 0.5:
-        sentences[at] = " ".join([sentences[at]] * (copies + 1))
-    else:
-        words = sentences[at].rstrip(".").split()
-        tail = words[-int(draw.integers(1, min(4, len(words)) + 1)) :]
-        sentences[at] = " ".join(words + tail * copies) + "."
+    at = int(rng.integers(len(sentences)))
+    copies = int(rng.integers(3, 10))
+    whole = " ".join([sentences[at]] * (copies + 1))
+    sentences[at] = whole if rng.random() < 0.5 else looping(sentences[at], copies, rng)
     return target.with_bodies(**{part: " ".join(sentences)})
 
 
-def cut_off(target: Target, draw: Generator) -> str | None:
+def cut_off(target: Target, rng: Generator) -> str | None:
     """The beginning of the text, up to the middle of a sentence; the status goes on saying ok."""
-    text = target.text.rstrip()
-    places = [at for at in range(len(text) * 3 // 10, len(text)) if not text[:at].rstrip().endswith((".", "!", "?"))]
-    return text[: _pick(places, draw)].rstrip() if places else None
+    return beginning(target.text, rng)
 
 
-def garbled_language(target: Target, draw: Generator) -> str | None:
+def garbled_language(target: Target, rng: Generator) -> str | None:
     """Some words of Gather or Combine in another language, with shuffled letters, or in a broken encoding."""
-    part = _pick(["Gather", "Combine"], draw)
+    part = pick(["Gather", "Combine"], rng)
     words = target.bodies.get(part, "").split()
     if len(words) < 3:
         return None
-    count = int(draw.integers(2, min(6, len(words)) + 1))
-    at = int(draw.integers(0, len(words) - count + 1))
-    how = int(draw.integers(3))
-    if how == 0:
-        garbled = _pick(FOREIGN, draw).split()
-    elif how == 1:
-        garbled = [_shuffled(word, draw) for word in words[at : at + count]]
-        if sum(a != b for a, b in zip(garbled, words[at : at + count], strict=True)) < 2:
-            garbled = [word + "xq" for word in garbled]
-    else:
-        garbled = [word[:1] + _pick(_BROKEN, draw) + word[2:] for word in words[at : at + count]]
-    return target.with_bodies(**{part: " ".join([*words[:at], *garbled, *words[at + count :]])})
+    return target.with_bodies(**{part: garbled(words, rng, foreign=FOREIGN, shuffle=shuffled_letters)})
 
 
-def wrong_format(target: Target, draw: Generator) -> str | None:
+def wrong_format(target: Target, rng: Generator) -> str | None:
     """A heading lost, renamed or doubled, parts swapped, citations lost, or another notation altogether."""
     bodies = target.bodies
     if tuple(bodies) != PARTS:
         return None
-    part = _pick(PARTS, draw)
+    part = pick(PARTS, rng)
     renamed = {"Identify": "Question", "Gather": "Observations", "Combine": "Reasoning", "Answer": "Result"}[part]
-    first, second = _pick([("Identify", "Gather"), ("Gather", "Combine"), ("Combine", "Answer")], draw)
+    first, second = pick([("Identify", "Gather"), ("Gather", "Combine"), ("Combine", "Answer")], rng)
     swapped = {first: bodies[second], second: bodies[first]}
     forms = (
         target.text.replace(f"{part}: ", "", 1),
@@ -240,29 +221,37 @@ def wrong_format(target: Target, draw: Generator) -> str | None:
         CITATION.sub("", target.text),
         json.dumps(bodies),
     )
-    return _pick(forms, draw)
+    return pick(forms, rng)
 
 
-def _other_answer(target: Target, draw: Generator) -> str | None:
+def _other_answer(target: Target, rng: Generator) -> str | None:
     question, answer = target.question, target.trace.answer
     if question.answer_type == "yes_no":
-        return {"yes": "no", "no": "yes"}.get(answer)
+        return OPPOSITE.get(answer)
     if question.answer_type == "integer" and answer.isdecimal():
-        return _pick([str(value) for value in range(int(answer) + 4) if value != int(answer)], draw)
+        return pick([str(value) for value in range(int(answer) + 4) if value != int(answer)], rng)
     if question.answer_type == "span":
         span = parse_span(answer)
-        gap_s = float(draw.uniform(1.0, 5.0))
+        gap_s = float(rng.uniform(1.0, 5.0))
         return format_span(span[1] + gap_s, span[1] + gap_s + 2.0) if span else None
-    options = question.choices or target.labels
-    others = [option for option in options if phrase_key(option) != phrase_key(answer)]
-    return _pick(others, draw) if others else None
+    return other_option(question.choices or target.labels, answer, rng)
 
 
-def _shuffled(word: str, draw: Generator) -> str:
-    letters = list(word)
-    draw.shuffle(letters)
-    return "".join(letters)
+def video_edits(labels: Sequence[str]) -> Edits[Target]:
+    """What a messy agent does to rationales; `labels` are step labels that it may write instead of the right one."""
+    kinds = {
+        "wrong_label": wrong_label,
+        "dropped_step": dropped_step,
+        "invented_object": invented_object,
+        "invented_time": invented_time,
+        "contradiction": contradiction,
+        "repetition_loop": repetition_loop,
+        "cut_off": cut_off,
+        "garbled_language": garbled_language,
+        "wrong_format": wrong_format,
+    }
 
+    def target(trace: Trace, question: Question) -> Target | None:
+        return Target(trace, question, tuple(labels)) if trace.rationale.strip() else None
 
-def _pick(items: list[Item] | tuple[Item, ...], draw: Generator) -> Item:
-    return items[int(draw.integers(len(items)))]
+    return Edits(kinds=kinds, target=target, name=lambda trace: trace.question_id)

@@ -9,7 +9,7 @@ no record and no folder.
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -105,6 +105,38 @@ class RowProblem(Exception):
     def row(self, place: str) -> RefusedRow:
         """The refused row of the line at `place`."""
         return RefusedRow(item=place, reason=self.reason, detail=self.detail)
+
+
+class Splits:
+    """Which split each clip, group and text is in, so that nothing leaks from one split into another."""
+
+    def __init__(self) -> None:
+        self._splits: dict[str, str] = {}
+
+    def claim(self, names: Mapping[str, str], split: str) -> None:
+        """Put the keys of `names` into `split`; their values say what they are.
+
+        Raises:
+            RowProblem: `two_splits` where one is in another already; then none of them is claimed.
+        """
+        for key, what in names.items():
+            other = self._splits.get(key, split)
+            if other != split:
+                raise RowProblem("two_splits", f"{what} is in split {other!r} already, not {split!r}")
+        self._splits.update(dict.fromkeys(names, split))
+
+
+def check_choices(answer: str, choices: Sequence[str]) -> None:
+    """Refuse choices that no answer could be picked from.
+
+    Raises:
+        RowProblem: a lone, empty or repeated choice, or an answer that is none of them.
+    """
+    if len(choices) < 2 or "" in choices or len(set(choices)) < len(choices):
+        raise RowProblem("bad_choices", "choices must be at least two different, non-empty texts")
+    if answer not in choices:
+        advice = "write the text of the right one"
+        raise RowProblem("bad_choices", f"the answer {answer!r} is none of the choices; {advice}")
 
 
 def read_json_lines(path: Path) -> Iterator[JsonLine | RefusedRow]:

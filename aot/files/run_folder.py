@@ -1,4 +1,4 @@
-"""The run folder: the only module that knows file names, and the only one that publishes files.
+"""The run folder: the only module that knows file names.
 
 Promises: a published file appears whole or not at all (write, fsync, rename in the same folder); an append-only file
 may lose at most its half-written last line, which is cut off on the next open; there are no lock files, because one
@@ -6,8 +6,6 @@ writer owns each file, and one command at a time works on a folder (aot.files.le
 resolved config and refuses another.
 """
 
-import errno
-import glob
 import json
 import logging
 import os
@@ -16,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, chat_settings, differing_keys, dump_config, load_saved, may_change
 from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
 from aot.files.lease import check_lease
 
@@ -190,7 +189,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 """What each stage leaves behind, as properties of RunFolder; a folder counts once it holds something."""
 ONE_DOOR = {"frames": "video", "rationales": "text"}
 """What only runs through one of the front doors have."""
-ARM_MARKER = "DONE"
+ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
 
 
 def publish(path: Path, data: str | bytes) -> None:
@@ -204,24 +203,12 @@ def publish(path: Path, data: str | bytes) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 def write_error(path: Path, error: OSError) -> AotError:
     """What to tell a user whose disk refused `path`: a full disk is a guard's stop, anything else a bad folder."""
     if error.errno in DISK_FULL:
         told = "free space, then run the same command again: finished work is kept"
         return GuardStop(f"no_space: the disk is full at {path}; {told}")
     return RunError(f"cannot write {path}: {error.strerror or error}; choose another folder with run.dir=")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def publish_rows(path: Path, rows: Iterable[BaseModel]) -> None:
@@ -234,22 +221,12 @@ def publish_rows(path: Path, rows: Iterable[BaseModel]) -> None:
 @contextmanager
 def publishing(path: Path) -> Iterator[IO[bytes]]:
     """A file to stream rows into; it appears at `path` when the block ends well, and not at all when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        with temporary.open("wb") as file:
+        with whole_file(path, before_rename=lambda: check_lease(path)) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        check_lease(path)
-        temporary.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def publish_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever json can write
@@ -262,7 +239,7 @@ def open_append(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _cut_half_line(path)
+            cut_half_line(path)
         return path.open("ab")
     except OSError as error:
         raise write_error(path, error) from error
@@ -291,8 +268,8 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
             raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
 
 
-def whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their line ends; a half-written last one is left out.
+def whole_lines(path: Path, *, start: int = 0) -> Iterator[bytes]:
+    """The lines of a file from a byte offset on, with their line ends; a half-written last one is left out.
 
     Raises:
         SourceError: the file is missing.
@@ -302,6 +279,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}; run the earlier stages first") from error
     with file:
+        file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
                 return
@@ -496,30 +474,6 @@ def _is_unused(run: RunFolder) -> bool:
     """Whether the folder holds no file but its own papers."""
     own = {run.config, run.run_json, run.log, run.lease}
     return all(path in own or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
-
-
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left half-written; nobody else writes now, because each file has one writer."""
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
-        stale.unlink(missing_ok=True)
-
-
-def _cut_half_line(path: Path) -> None:
-    size = path.stat().st_size
-    if size == 0:
-        return
-    with path.open("rb+") as file:
-        position = size
-        while position > 0:
-            start = max(0, position - 65536)
-            file.seek(start)
-            block = file.read(position - start)
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            position = start
-        file.truncate(0)
 
 
 def git_revision() -> str:

@@ -4,18 +4,18 @@ Questions are read again one by one when somebody is free to work on them, so th
 more memory than their keys. This module knows no teacher.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from aot.errors import SourceError
-from aot.files.run_folder import RunFolder, whole_lines
+from aot.files.parts import placed_lines, row_at
+from aot.files.run_folder import RunFolder
 from aot.files.shards import Shard
-from aot.files.traces import solved_ids
+from aot.files.traces import solved_samples
 from aot.records import Question
 
 
@@ -26,6 +26,12 @@ class Place(NamedTuple):
     """Its clip, or its id where it has none: what decides on the shard, see aot.files.shards.share_key."""
     offset: int
     """Byte offset of its line in the questions file."""
+    samples: tuple[int, ...]
+    """Those of its rows that are missing."""
+
+    def rows(self) -> "Iterator[Place]":
+        """The same place for each of its missing rows."""
+        return (self._replace(samples=(sample,)) for sample in self.samples)
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,13 @@ class Pending:
     questions: Path
     places: list[Place]
     """Questions of one clip follow each other, so that its frames are read once."""
-    total: int
+    total: int = 0
     """Questions of the shard, solved ones included."""
+
+    @property
+    def missing(self) -> int:
+        """How many rows are missing."""
+        return sum(len(place.samples) for place in self.places)
 
     def dealt(self, workers: int) -> list[list[Place]]:
         """The places dealt out to workers, those of one clip to one of them; no share is empty."""
@@ -47,10 +58,10 @@ class Pending:
         return [share for share in shares if share]
 
 
-def pending_questions(run: RunFolder, shard: Shard, *, is_solved: Callable[[str], bool] | None = None) -> Pending:
-    """The questions of `shard` that have no trace yet; give `is_solved` where a trace alone is not enough."""
-    if is_solved is None:
-        is_solved = solved_ids(run).__contains__
+def pending_questions(run: RunFolder, shard: Shard, *, samples: int = 1) -> Pending:
+    """The questions of `shard` that lack one of so many rows; whichever sample it is where they have one row each."""
+    written = solved_samples(run)
+    wanted = tuple(range(samples))
     first: dict[str, Place] = {}
     places: list[Place] = []
     total = 0
@@ -59,37 +70,34 @@ def pending_questions(run: RunFolder, shard: Shard, *, is_solved: Callable[[str]
         if not shard.owns(key):
             continue
         total += 1
-        if not is_solved(question_id):
-            known = first.setdefault(key, Place(key, offset))
-            places.append(Place(known.key, offset))  # one string for all questions of a clip
+        there = written.get(question_id, ())
+        if there and samples == 1:
+            continue
+        if missing := tuple(sample for sample in wanted if sample not in there) if there else wanted:
+            head = first.setdefault(key, Place(key, offset, missing))
+            places.append(Place(head.key, offset, missing))  # one string for all questions of a clip
     places.sort(key=lambda place: (first[place.key].offset, place.offset))
     return Pending(run.questions, places, total)
 
 
-def read_places(path: Path, places: Iterable[Place]) -> Iterator[Question]:
-    """The questions at `places`, each read when it is asked for.
+def read_tasks(path: Path, places: Iterable[Place]) -> Iterator[tuple[Question, int]]:
+    """The questions at `places` with each of their missing samples, read when they are asked for.
 
     Raises:
         SourceError: there is no question.
     """
-    with path.open("rb") as file:
-        for place in places:
-            file.seek(place.offset)
-            try:
-                yield Question.model_validate_json(file.readline())
-            except ValidationError as error:
-                problem = error.errors()[0]
-                raise SourceError(f"{path}, byte {place.offset}: {problem['msg']} at {problem['loc']}") from None
+    for place in places:
+        question = row_at(path, place.offset, Question)
+        for sample in place.samples:
+            yield question, sample
 
 
 def _keys(path: Path) -> Iterator[tuple[str, str | None, int]]:
     """Id, clip and offset of each question."""
-    offset = 0
-    for number, line in enumerate(whole_lines(path), start=1):
+    for number, (offset, line) in enumerate(placed_lines(path), start=1):
         try:
             row = from_json(line)
             media = row.get("media")
             yield str(row["id"]), None if media is None else str(media["uri"]), offset
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SourceError(f"{path}:{number} is no question; run prepare again in a new folder") from None
-        offset += len(line)

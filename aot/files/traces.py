@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_core import from_json
 
 from aot.errors import SourceError
+from aot.files.parts import parts_of, placed_lines, row_at
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
 from aot.records import JsonDict, PlantedFault, Question, Record, Trace
+
+_MEND = "delete that line and run the same command again"
 
 
 def read_solved(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
@@ -21,10 +24,7 @@ def read_solved(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
     Raises:
         SourceError: a part holds a whole line that is no trace.
     """
-    parts = _parts(run.traces)
-    places = _places(parts)
-    for question in read_rows(run.questions, Question):
-        yield question, [_trace_at(parts[part], offset) for _, part, offset in _samples(places.get(question.id, ()))]
+    yield from _by_question(run, run.traces)
 
 
 def read_traces(run: RunFolder) -> Iterator[Trace]:
@@ -33,7 +33,17 @@ def read_traces(run: RunFolder) -> Iterator[Trace]:
     Raises:
         SourceError: a part holds a whole line that is no trace.
     """
-    for _, traces in read_solved(run):
+    for _, traces in _by_question(run, run.traces):
+        yield from traces
+
+
+def read_attempts(run: RunFolder) -> Iterator[Trace]:
+    """What the teacher tried before the trace of each question and did not verify: negatives, in that order.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    for _, traces in _by_question(run, run.attempts):
         yield from traces
 
 
@@ -45,19 +55,17 @@ def first_traces(run: RunFolder) -> dict[str, Trace]:
     return first
 
 
-def solved_ids(run: RunFolder) -> set[str]:
-    """Ids of the questions that have a trace."""
-    return {question_id for question_id, _, _, _ in _rows(_parts(run.traces))}
-
-
-def solved_samples(run: RunFolder) -> set[tuple[str, int]]:
-    """(question id, sample index) of every trace there is."""
-    return {(question_id, sample) for question_id, sample, _, _ in _rows(_parts(run.traces))}
+def solved_samples(run: RunFolder) -> dict[str, tuple[int, ...]]:
+    """The samples of each question that has a trace."""
+    samples: dict[str, tuple[int, ...]] = {}
+    for question_id, sample, _, _ in _rows(parts_of(run.traces)):
+        samples[question_id] = (*samples.get(question_id, ()), sample)
+    return samples
 
 
 def any_answered(run: RunFolder, *, config_digest: str) -> bool:
     """Whether a trace that was made with these settings got a reply of its chat model, readable or not."""
-    for path in _parts(run.traces):
+    for path in parts_of(run.traces):
         for line in whole_lines(path):
             row = from_json(line)
             if row.get("config_digest") == config_digest and (row.get("error") or {}).get("boundary") != "chat":
@@ -80,71 +88,46 @@ class SettingsRows(Record):
 def rows_by_settings(run: RunFolder) -> tuple[SettingsRows, ...]:
     """The rows of a run by the settings that made them, the most frequent first."""
     rows, answered = Counter[str](), Counter[str]()
-    for path in _parts(run.traces):
+    for path in parts_of(run.traces):
         for line in whole_lines(path):
             row = from_json(line)
             rows[str(row.get("config_digest"))] += 1
             answered[str(row.get("config_digest"))] += (row.get("error") or {}).get("boundary") != "chat"
-    known = read_run_json(run).get("chat_settings", {}) if run.run_json.exists() else {}
+    settings = read_run_json(run).get("chat_settings", {}) if run.run_json.exists() else {}
     return tuple(
-        SettingsRows(config_digest=digest, rows=count, answered=answered[digest], settings=known.get(digest, {}))
+        SettingsRows(config_digest=digest, rows=count, answered=answered[digest], settings=settings.get(digest, {}))
         for digest, count in rows.most_common()
     )
 
 
 def read_faults(run: RunFolder) -> list[PlantedFault]:
     """The planted faults, one at most for each trace, ordered by question id and sample."""
-    parts = _parts(run.faults)
+    parts = parts_of(run.faults)
     rows = {(row.question_id, row.sample_index): row for path in parts for row in read_rows(path, PlantedFault)}
     return [rows[key] for key in sorted(rows)]
 
 
-def part_path(folder: Path, writer: str) -> Path:
-    """The file that one writer appends to."""
-    return folder / f"part-{writer}.jsonl"
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.jsonl"))
-
-
-def _places(parts: Sequence[Path]) -> dict[str, tuple[int, ...]]:
-    """Question id to (sample, part, offset) of its traces one after the other, flat to save memory.
-
-    A sample that was written twice has its first place only.
-    """
+def _by_question(run: RunFolder, folder: Path) -> Iterator[tuple[Question, list[Trace]]]:
+    """Each question with its traces in `folder`; of a sample that was written twice the first."""
+    parts = parts_of(folder)
     places: dict[str, tuple[int, ...]] = {}
+    """Question id to (sample, part, offset) of its traces one after the other, flat to save memory."""
     for question_id, sample, part, offset in _rows(parts):
-        known = places.get(question_id, ())
-        if sample not in known[::3]:
-            places[question_id] = (*known, sample, part, offset)
-    return places
-
-
-def _samples(flat: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    return sorted(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+        before = places.get(question_id, ())
+        if sample not in before[::3]:
+            places[question_id] = (*before, sample, part, offset)
+    for question in read_rows(run.questions, Question):
+        flat = places.get(question.id, ())
+        ordered = sorted(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+        yield question, [row_at(parts[part], offset, Trace, mend=f"; {_MEND}") for _, part, offset in ordered]
 
 
 def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:
     """Question id, sample, number of the part and offset of each trace."""
     for part, path in enumerate(parts):
-        offset = 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
-                    question_id, sample = _key(line, path=path, number=number)
-                    yield question_id, sample, part, offset
-                offset += len(line)
-
-
-def _trace_at(path: Path, offset: int) -> Trace:
-    with path.open("rb") as file:
-        file.seek(offset)
-        try:
-            return Trace.model_validate_json(file.readline())
-        except ValidationError as error:
-            problem, again = error.errors()[0], "delete that line and run the same command again"
-            raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}; {again}") from None
+        for number, (offset, line) in enumerate(placed_lines(path), start=1):
+            question_id, sample = _key(line, path=path, number=number)
+            yield question_id, sample, part, offset
 
 
 def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:
@@ -152,4 +135,4 @@ def _key(line: bytes, *, path: Path, number: int) -> tuple[str, int]:
         row = from_json(line)
         return str(row["question_id"]), int(row["sample_index"])
     except (ValueError, KeyError, TypeError):
-        raise SourceError(f"{path}:{number} is no trace; delete that line and run the same command again") from None
+        raise SourceError(f"{path}:{number} is no trace; {_MEND}") from None

@@ -9,22 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from aot.config import FilterConfig
 from aot.errors import SourceError
-from aot.filtering.agreement import agreement
-from aot.filtering.answer_correct import answer_correct
+from aot.filtering.answer import agreement, answer_correct, option_shuffle
 from aot.filtering.coverage import coverage
-from aot.filtering.cut_off import cut_off
 from aot.filtering.duplicates import DuplicateIndex
 from aot.filtering.evidence import evidence
-from aot.filtering.flow import flow
+from aot.filtering.flow import flow, steps
 from aot.filtering.funnel import Funnel, FunnelCounter, funnel
-from aot.filtering.language import language
+from aot.filtering.language import language, repetition
 from aot.filtering.leakage import HeldOutIndex
-from aot.filtering.length import length
-from aot.filtering.option_shuffle import option_shuffle
-from aot.filtering.repetition import repetition
-from aot.filtering.status import status
-from aot.filtering.steps import steps
-from aot.filtering.structure import structure
+from aot.filtering.structure import cut_off, length, status, structure
 from aot.filtering.subject import Filter, Judged, Subject
 from aot.records import Question, Trace, Verdict
 

@@ -1,7 +1,7 @@
 """Drops rationales that leave out a step, an event or a text which the answer rests on."""
 
 from aot.filtering.subject import Subject
-from aot.rationales.findings import Finding, Quote, names_phrase
+from aot.rationales.findings import Quote, Sighting, labels_in, names_phrase
 from aot.rationales.notation import Claim, Quoted
 from aot.rationales.wording import phrase_key, quotable
 from aot.records import Verdict
@@ -13,11 +13,11 @@ def coverage(subject: Subject) -> Verdict:
     Texts relied on are quoted each, too, unless the rationale is prose, which may tell them in words of its own.
     Value: the share of those events and texts that are gathered.
     """
-    if not subject.is_agent_trace:
+    if not subject.rests_on_tools:
         return subject.not_applicable("coverage")
     gather = [claim for claim in subject.rationale.claims if claim.part == "Gather"]
     relied_on = subject.relied_on
-    missing = [finding for finding in relied_on if not any(_restates(claim, finding, subject) for claim in gather)]
+    missing = [one for one in relied_on if not any(_restates(claim, one, subject) for claim in gather)]
     texts = [] if not subject.is_notation else subject.relied_on_quotes
     unquoted = [quote for quote in texts if not any(_quotes(claim, quote) for claim in gather)]
     total = len(relied_on) + len(texts)
@@ -41,20 +41,20 @@ def coverage(subject: Subject) -> Verdict:
 
 
 def _quotes(claim: Claim, quote: Quote) -> bool:
-    told = Quoted(quote.how, quotable(quote.text), quotable(quote.question))
-    return told in claim.quotes and quote.step in claim.citations
+    as_written = Quoted(quote.how, quotable(quote.text), quotable(quote.question))
+    return as_written in claim.quotes and quote.step in claim.citations
 
 
-def _restates(claim: Claim, finding: Finding, subject: Subject) -> bool:
+def _restates(claim: Claim, seen: Sighting, subject: Subject) -> bool:
     claim = claim.without_quotes()
-    if f" {finding.key} " not in f" {phrase_key(claim.text)} ":
+    if f" {seen.key} " not in f" {phrase_key(claim.text)} ":
         return False
     if subject.event and subject.question.kind == "present":
         return True  # any sighting answers; the evidence filter checks its time
     tolerance_s = subject.config.time_tolerance_s
     times = [*claim.spans_s, *((moment, moment) for moment in claim.moments_s)]
     return any(
-        abs(start - finding.start_s) <= tolerance_s and abs(end - finding.end_s) <= tolerance_s for start, end in times
+        abs(start - seen.start_s) <= tolerance_s and abs(end - seen.end_s) <= tolerance_s for start, end in times
     )
 
 
@@ -70,8 +70,6 @@ def _unnamed(subject: Subject) -> str:
 
 
 def _last_step(subject: Subject) -> str:
-    for index in reversed(subject.trace.support):
-        step = subject.ok_steps.get(index)
-        if step is not None and step.result and isinstance(step.result.get("last"), str):
-            return phrase_key(str(step.result["last"]))
-    return subject.relied_on[-1].key if subject.relied_on else ""
+    used = [subject.ok_steps[index] for index in subject.trace.support if index in subject.ok_steps]
+    keys = [phrase_key(label) for label in labels_in(used, "after")] or [one.key for one in subject.relied_on]
+    return keys[-1] if keys else ""

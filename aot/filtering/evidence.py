@@ -14,26 +14,27 @@ from aot.filtering.prose import (
     COUNTS,
     INSTRUCTION_WORDS,
     as_notation,
+    clauses,
     heard,
     is_connecting,
     joined_as_said,
-)  # fmt: skip
-from aot.filtering.prose_order import clauses, places, prose_order_problem
+    places,
+    prose_order_problem,
+)
 from aot.filtering.subject import NOTATION_WORDS, Subject
 from aot.rationales.findings import (
-    Finding,
     Quote,
+    Sighting,
     affirms,
     covers,
     denies,
     gives_orders,
     is_affirmed,
-    is_text,
+    is_in_words,
     looked_for,
     names,
     names_phrase,
-    sought,
-    strings_of,
+    phrases_in,
 )
 from aot.rationales.notation import MOMENT, SPAN, Claim, Quoted
 from aot.rationales.wording import DENIALS, phrase_key, quotable, stem, stems_of
@@ -44,7 +45,7 @@ _DENIALS = frozenset({"no", "not"})
 
 def evidence(subject: Subject) -> Verdict:
     """Keeps rationales whose every claim has evidence. Value: the share of claims that have."""
-    if not subject.is_agent_trace:
+    if not subject.rests_on_tools:
         return subject.not_applicable("evidence")
     claims = subject.rationale.claims
     if not claims:
@@ -73,24 +74,24 @@ def _problem(claim: Claim, subject: Subject) -> str:
     unasked = [word for word in strange if not names_phrase(subject.question.text, word)]
     if unasked and (not is_prose or _is_invented(unasked, claim, steps, subject)):
         return "invented_word"
-    found = [finding for finding in subject.found if finding.step in claim.citations]
+    seen = [one for one in subject.seen if one.step in claim.citations]
     if claim.part == "Identify":
         return _identify_problem(claim, mentions, subject)
     if claim.part == "Combine" and (problem := _conclusion_problem(claim, words, steps, subject)):
         return problem
-    if all(is_text(step) for step in steps):
-        return _told_problem(claim, mentions, words, steps, subject)
+    if all(is_in_words(step) for step in steps):
+        return _text_problem(claim, mentions, words, steps, subject)
     if is_prose:
-        return _prose_problem(claim, mentions, words, steps, found, subject)
-    return _notation_problem(claim, mentions, words, steps, found, subject)
+        return _prose_problem(claim, mentions, words, steps, seen, subject)
+    return _notation_problem(claim, mentions, words, steps, seen, subject)
 
 
 def _quotes_problem(claim: Claim, subject: Subject) -> str:
     """Whether each quote is a text of a cited step: the whole of it at its time, or a part of it amid prose."""
     if claim.part == "Identify":
-        asked = quotable(" ".join([subject.question.text, *subject.question.choices])).casefold()
-        known = all(one.text.casefold() in asked and one.question.casefold() in asked for one in claim.quotes)
-        return "" if known else "quote_not_found"
+        asks = quotable(" ".join([subject.question.text, *subject.question.choices])).casefold()
+        is_asked = all(one.text.casefold() in asks and one.question.casefold() in asks for one in claim.quotes)
+        return "" if is_asked else "quote_not_found"
     stands_alone = _is_bare(claim.without_quotes())
     for quoted in claim.quotes:
         fits = _is_whole if stands_alone else _is_part
@@ -144,16 +145,16 @@ def _conclusion_problem(claim: Claim, words: list[str], steps: list[Step], subje
     """
     event, answer = subject.event, subject.trace.answer
     is_denied = denies(subject.question, answer)
-    if all(is_text(step) for step in steps) and not heard(steps) and not (is_denied or DENIALS.intersection(words)):
+    if all(is_in_words(step) for step in steps) and not heard(steps) and not (is_denied or DENIALS.intersection(words)):
         return "nothing_said"
     if not event or not (is_denied or subject.question.kind == "present"):
         return ""
-    found_anyway = is_affirmed(event, found=subject.found, texts=subject.quotes)
+    is_there = is_affirmed(event, seen=subject.seen, texts=subject.quotes)
     everywhere = looked_for(event, subject.ok_steps.values())
     if not is_denied:
-        in_vain = looked_for(event, [one for one in subject.ok_steps.values() if is_text(one) or sought(one)])
-        return "nothing_found" if in_vain and not found_anyway else ""
-    if found_anyway:
+        in_vain = looked_for(event, [one for one in subject.ok_steps.values() if is_in_words(one) or one.sought])
+        return "nothing_found" if in_vain and not is_there else ""
+    if is_there:
         return "denies_a_finding"
     if not everywhere and any(step.span is not None for step in steps):
         return "label_not_looked_for"
@@ -162,13 +163,13 @@ def _conclusion_problem(claim: Claim, words: list[str], steps: list[Step], subje
 
 def _is_invented(words: list[str], claim: Claim, steps: list[Step], subject: Subject) -> bool:
     """Whether one of `words` is neither connecting English nor known from the question or the cited steps."""
-    known = stems_of(" ".join([subject.question.text, heard(steps), *_cited_phrases(claim, steps, subject)]))
-    return any(not is_connecting(word) and word not in COUNTS and stem(word) not in known for word in words)
+    sayable = stems_of(" ".join([subject.question.text, heard(steps), *_cited_phrases(claim, steps, subject)]))
+    return any(not is_connecting(word) and word not in COUNTS and stem(word) not in sayable for word in words)
 
 
 def _cited_phrases(claim: Claim, steps: list[Step], subject: Subject) -> list[str]:
     """The phrases of the cited steps without free text; outside of Gather what was answered or offered, too."""
-    texts = [text for step in steps if not is_text(step) for text in strings_of(step.result)]
+    texts = phrases_in(step for step in steps if not is_in_words(step))
     if claim.part != "Gather":
         texts += [subject.trace.answer, subject.event, *subject.question.choices]
     return texts
@@ -177,58 +178,59 @@ def _cited_phrases(claim: Claim, steps: list[Step], subject: Subject) -> list[st
 def _recombines(claim: Claim, steps: list[Step], subject: Subject) -> bool:
     """Whether loose words of labels stand together that no label has together, such as `peel` and `tomato`."""
     labels = [stems_of(text) for text in _cited_phrases(claim, steps, subject)]
-    known = frozenset().union(*labels)
-    for stretch in _rest(claim.text, subject.phrases).split("|"):
+    all_stems = frozenset().union(*labels)
+    for stretch in _outside(claim.text, subject.phrases).split("|"):
         loose = [stem(w) for w in stretch.split() if w not in NOTATION_WORDS and not is_connecting(w)]
-        loose = [word for word in loose if word in known]
+        loose = [word for word in loose if word in all_stems]
         if any(a != b and not any({a, b} <= label for label in labels) for a, b in pairwise(loose)):
             return True
     return False
 
 
 def _notation_problem(
-    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], found: list[Finding], subject: Subject
+    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], seen: list[Sighting], subject: Subject
 ) -> str:
     if claim.part == "Combine":
-        return _combine_problem(claim, mentions, words, steps, found, subject)
+        return _combine_problem(claim, mentions, words, steps, seen, subject)
     if _DENIALS.intersection(words):
-        return _denial_problem(claim, mentions, steps, found, subject)
-    return _gather_problem(claim, mentions, found, subject)
+        return _denial_problem(claim, mentions, steps, seen, subject)
+    return _gather_problem(claim, mentions, seen, subject)
 
 
 def _prose_problem(
-    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], found: list[Finding], subject: Subject
+    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], seen: list[Sighting], subject: Subject
 ) -> str:
     """The problem of a sentence in a chat model's words: as in the notation, and its counts, order and denials too."""
     if _recombines(claim, steps, subject):
         return "label_not_found"
-    numbers = _numbers(steps, found, subject) | {str(len({one.key for one in found}))}
-    numbers |= {str(sum(one.key == key for one in found)) for key in mentions}
+    numbers = _numbers(steps, seen, subject) | {str(len({one.key for one in seen}))}
+    numbers |= {str(sum(one.key == key for one in seen)) for key in mentions}
     unsaid = [w for w in words if w in COUNTS and w not in ("one", "second", "third") and COUNTS[w] not in numbers]
     unsaid += [w for w in words if w.isdecimal() and w not in numbers]
     if unsaid:
         return "number_not_found"
     if DENIALS.intersection(words):
-        return _denial_problem(claim, mentions, steps, found, subject)
-    if problem := prose_order_problem(claim, subject):
+        return _denial_problem(claim, mentions, steps, seen, subject)
+    predicted = phrase_key(subject.trace.answer) if subject.question.kind.startswith("next") else ""
+    if problem := prose_order_problem(claim, subject.seen, predicted=predicted):
         return problem
-    if claim.part == "Combine" or not found or not (mentions or claim.spans_s or claim.moments_s):
-        return _combine_problem(claim, mentions, words, steps, found, subject)
-    if len(claim.spans_s) + len(claim.moments_s) == 0 and len(mentions) > 0 and set(mentions) <= {f.key for f in found}:
+    if claim.part == "Combine" or not seen or not (mentions or claim.spans_s or claim.moments_s):
+        return _combine_problem(claim, mentions, words, steps, seen, subject)
+    if not claim.spans_s and not claim.moments_s and mentions and mentions <= {one.key for one in seen}:
         return ""
-    return _pairs_problem(claim, subject) or _gather_problem(claim, mentions, found, subject)
+    return _pairs_problem(claim, subject) or _gather_problem(claim, mentions, seen, subject)
 
 
-def _told_problem(claim: Claim, mentions: set[str], words: list[str], steps: list[Step], subject: Subject) -> str:
+def _text_problem(claim: Claim, mentions: set[str], words: list[str], steps: list[Step], subject: Subject) -> str:
     """The problem of a sentence that rests on captions, answers or subtitles alone."""
     said = heard(steps)
-    told, key = stems_of(said), f" {phrase_key(said)} "
+    stems, key = stems_of(said), f" {phrase_key(said)} "
     if is_denial := bool(DENIALS.intersection(words)):
-        told |= stems_of(" ".join(quote.text for quote in _cited_quotes(claim, subject) if quote.how == "not said"))
+        stems |= stems_of(" ".join(quote.text for quote in _cited_quotes(claim, subject) if quote.how == "not said"))
     if INSTRUCTION_WORDS.intersection(words) and INSTRUCTION_WORDS.intersection(key.split()):
         return "follows_instruction"
     concluded = {phrase_key(subject.trace.answer), subject.event} if claim.part == "Combine" else set()
-    absent = [m for m in mentions if not set(map(stem, m.split())) <= told]
+    absent = [m for m in mentions if not set(map(stem, m.split())) <= stems]
     if set(absent) - concluded:
         return "not_said"
     is_terse = (
@@ -236,12 +238,12 @@ def _told_problem(claim: Claim, mentions: set[str], words: list[str], steps: lis
     )  # Nothing is joined but question and answer.
     if not is_terse and not joined_as_said(claim.text, said):
         return "not_said"
-    if any(word in COUNTS and stem(word) not in told and COUNTS[word] not in key.split() for word in words):
+    if any(word in COUNTS and stem(word) not in stems and COUNTS[word] not in key.split() for word in words):
         return "number_not_found"
     if is_denial and not any(_denies(quote, mentions) for quote in _cited_quotes(claim, subject)):
         return "denies_a_finding"
     spans = [*_windows(steps, subject), *_text_spans(claim, subject)]
-    times = [edge for span in spans for edge in span] + [time for step in steps for time in _times_of(step.result)]
+    times = [edge for span in spans for edge in span]
     if not all(_near_any(span, [(a, b) for a in times for b in times], subject) for span in claim.spans_s):
         return "time_not_found"
     return "" if _moments_near(claim, times, subject) else "time_not_found"
@@ -264,25 +266,18 @@ def _denies(quote: Quote, mentions: set[str]) -> bool:
     return is_denial and all(names(f"{quote.text} {quote.question}", mention) for mention in mentions)
 
 
-def _times_of(node: object) -> list[float]:
-    if isinstance(node, dict):
-        own = [float(v) for k, v in node.items() if k in ("start_s", "end_s", "time_s") and isinstance(v, (int, float))]
-        return own + [time for value in node.values() for time in _times_of(value)]
-    return [time for value in node for time in _times_of(value)] if isinstance(node, list) else []
-
-
 def _pairs_problem(claim: Claim, subject: Subject) -> str:
     """Whether each clause gives each label its own stretch of time, and cites the step that found it."""
     for text, cited in clauses(claim.sentence, claim.citations):
-        found = [finding for finding in subject.found if finding.step in cited]
-        labels = [label for _, label in places(text, {finding.key for finding in subject.found})]
-        if any(label not in {finding.key for finding in found} for label in labels):
+        seen = [one for one in subject.seen if one.step in cited]
+        labels = [label for _, label in places(text, {one.key for one in subject.seen})]
+        if any(label not in {one.key for one in seen} for label in labels):
             return "label_not_found"
         spans = [(float(mark[1]), float(mark[2])) for mark in SPAN.finditer(text)]
         if len(labels) != len(spans):
             continue
         for label, span in zip(labels, spans, strict=True):
-            if not _near_any(span, [(f.start_s, f.end_s) for f in found if f.key == label], subject):
+            if not _near_any(span, [(one.start_s, one.end_s) for one in seen if one.key == label], subject):
                 return "label_not_at_this_time"
     return ""
 
@@ -293,31 +288,31 @@ def _identify_problem(claim: Claim, mentions: set[str], subject: Subject) -> str
     window = subject.window
     if not _moments_near(claim, [window.end_s], subject):
         return "time_not_asked"
-    asked = [(window.start_s, window.end_s)]
-    return "" if all(_near_any(span, asked, subject) for span in claim.spans_s) else "time_not_asked"
+    spans = [(window.start_s, window.end_s)]
+    return "" if all(_near_any(span, spans, subject) for span in claim.spans_s) else "time_not_asked"
 
 
-def _gather_problem(claim: Claim, mentions: set[str], found: list[Finding], subject: Subject) -> str:
-    labelled = [finding for finding in found if finding.key in mentions]
-    if not labelled or len({finding.key for finding in labelled}) < len(mentions):
+def _gather_problem(claim: Claim, mentions: set[str], seen: list[Sighting], subject: Subject) -> str:
+    labelled = [one for one in seen if one.key in mentions]
+    if not labelled or len({one.key for one in labelled}) < len(mentions):
         return "label_not_found"
     if not claim.spans_s and not claim.moments_s:
         return "no_time"
     if _restates(claim, labelled, subject):
         return ""
-    return "label_not_at_this_time" if _restates(claim, found, subject) else "time_not_found"
+    return "label_not_at_this_time" if _restates(claim, seen, subject) else "time_not_found"
 
 
-def _restates(claim: Claim, found: list[Finding], subject: Subject) -> bool:
-    """Whether each span of a claim is the span, and each moment the moment, of one of `found`."""
-    spans = [(finding.start_s, finding.end_s) for finding in found]
+def _restates(claim: Claim, seen: list[Sighting], subject: Subject) -> bool:
+    """Whether each span of a claim is the span, and each moment the moment, of one of `seen`."""
+    spans = [(one.start_s, one.end_s) for one in seen]
     if not all(_near_any(span, spans, subject) for span in claim.spans_s):
         return False
-    return not claim.moments_s or _moments_near(claim, [one.start_s for one in found if one.is_moment], subject)
+    return not claim.moments_s or _moments_near(claim, [one.start_s for one in seen if one.is_moment], subject)
 
 
-def _denial_problem(claim: Claim, mentions: set[str], steps: list[Step], found: list[Finding], subject: Subject) -> str:
-    if any(names_phrase(f.key, mention) for f in found for mention in mentions) or (found and not mentions):
+def _denial_problem(claim: Claim, mentions: set[str], steps: list[Step], seen: list[Sighting], subject: Subject) -> str:
+    if any(names_phrase(one.key, mention) for one in seen for mention in mentions) or (seen and not mentions):
         return "denies_a_finding"
     windows = _windows(steps, subject)
     said = [
@@ -327,8 +322,7 @@ def _denial_problem(claim: Claim, mentions: set[str], steps: list[Step], found: 
     ]
     if any(affirms(quote, mention) for quote in said for mention in mentions):
         return "denies_a_finding"
-    known = {phrase_key(text) for step in steps for text in (*_top_strings(step), *sought(step))}
-    if mentions - known - ({subject.event} if looked_for(subject.event, steps) else set()):
+    if mentions - _sought_or_said(steps) - ({subject.event} if looked_for(subject.event, steps) else set()):
         return "label_not_looked_for"
     if not all(_near_any(span, windows, subject) for span in claim.spans_s):
         return "time_not_found"
@@ -336,17 +330,14 @@ def _denial_problem(claim: Claim, mentions: set[str], steps: list[Step], found: 
 
 
 def _combine_problem(
-    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], found: list[Finding], subject: Subject
+    claim: Claim, mentions: set[str], words: list[str], steps: list[Step], seen: list[Sighting], subject: Subject
 ) -> str:
-    allowed = {phrase_key(subject.trace.answer), subject.event}
-    allowed.update(phrase_key(text) for step in steps for text in _top_strings(step))
-    allowed.update(finding.key for finding in found)
-    if mentions - allowed:
+    if mentions - {phrase_key(subject.trace.answer), subject.event} - _sought_or_said(steps):
         return "label_not_found"
-    numbers = _numbers(steps, found, subject)
+    numbers = _numbers(steps, seen, subject)
     if any(word.isdecimal() and word not in numbers for word in words):
         return "number_not_found"
-    spans = [(finding.start_s, finding.end_s) for finding in found] + _windows(steps, subject)
+    spans = [(one.start_s, one.end_s) for one in seen] + _windows(steps, subject)
     spans += _text_spans(claim, subject)
     if not all(_near_any(span, spans, subject) for span in claim.spans_s):
         return "time_not_found"
@@ -354,35 +345,36 @@ def _combine_problem(
     return "" if _moments_near(claim, edges, subject) else "time_not_found"
 
 
-def _numbers(steps: list[Step], found: list[Finding], subject: Subject) -> set[str]:
-    numbers = {str(value) for step in steps for value in (step.result or {}).values() if isinstance(value, int)}
-    return numbers | {str(len(found)), phrase_key(subject.trace.answer)}
+def _numbers(steps: list[Step], seen: list[Sighting], subject: Subject) -> set[str]:
+    counts = {str(one.count) for step in steps for one in step.findings if one.count is not None}
+    return counts | {str(len(seen)), phrase_key(subject.trace.answer)}
 
 
 def _split(text: str, phrases: list[str]) -> tuple[set[str], list[str]]:
     """The phrases that `text` mentions, longest first, and the words outside of them."""
     mentions: set[str] = set()
-    rest = _rest(text, phrases, mentions)
-    return mentions, [word for word in rest.split() if word != "|"]
+    outside = _outside(text, phrases, mentions)
+    return mentions, [word for word in outside.split() if word != "|"]
 
 
-def _rest(text: str, phrases: list[str], mentions: set[str] | None = None) -> str:
+def _outside(text: str, phrases: list[str], mentions: set[str] | None = None) -> str:
     """`text` with `|` for each of `phrases`, which are noted in `mentions`."""
-    rest = f" {phrase_key(text)} "
+    outside = f" {phrase_key(text)} "
     for phrase in phrases:
-        if phrase in rest:
+        if phrase in outside:
             inside = f" {phrase} "
-            while inside in rest:
+            while inside in outside:
                 if mentions is not None:
                     mentions.add(phrase)
-                rest = rest.replace(inside, " | ")
-    return rest
+                outside = outside.replace(inside, " | ")
+    return outside
 
 
-def _top_strings(step: Step) -> list[str]:
-    """What a step was asked for and returned as a whole: not its lists of options, history or findings."""
-    arguments = step.call.arguments if step.call is not None else {}
-    return [value for node in (arguments, step.result or {}) for value in node.values() if isinstance(value, str)]
+def _sought_or_said(steps: list[Step]) -> set[str]:
+    """Keys of all that steps were asked for and gave, but for options, which nobody saw."""
+    given = [text for step in steps for one in step.findings if one.kind != "option" for text in (one.label, one.text)]
+    given += [value for step in steps if step.call for value in step.call.arguments.values() if isinstance(value, str)]
+    return {phrase_key(text) for text in (*given, *(name for step in steps for name in step.sought))}
 
 
 def _windows(steps: list[Step], subject: Subject) -> list[tuple[float, float]]:
@@ -407,5 +399,5 @@ def _moments_near(claim: Claim, times_s: Iterable[float], subject: Subject) -> b
 
 
 def _label_times(subject: Subject) -> set[float]:
-    labels = [finding.label for finding in subject.found] + [subject.trace.answer, *subject.question.choices]
-    return {float(found[1]) for label in labels for found in MOMENT.finditer(label)}
+    labels = [one.label for one in subject.seen] + [subject.trace.answer, *subject.question.choices]
+    return {float(mark[1]) for label in labels for mark in MOMENT.finditer(label)}

@@ -1,4 +1,4 @@
-"""Drops text chains whose steps do not follow from each other: numbers from nowhere, results that lead nowhere.
+"""Drops text chains whose equations do not hold, or whose steps do not follow: numbers from nowhere, unused results.
 
 A chain is strict where at least half of its lines with numbers are nothing but equations behind an optional `label:`,
 or state one number, and none is algebra. Then every number comes from the question, an earlier result or a known
@@ -15,7 +15,7 @@ from fractions import Fraction
 from aot.answers import NUMBER_WORDS
 from aot.filtering.orders import order_problem
 from aot.filtering.subject import Subject
-from aot.rationales.arithmetic import Amount, Equation, find_amounts, read_amount
+from aot.rationales.arithmetic import Amount, Equation, check_equations, find_amounts, read_amount
 from aot.records import Verdict
 
 _WORD_VALUES = {
@@ -32,9 +32,24 @@ _UNKNOWN = re.compile(r"(?<![^\W\d_])(?:[b-hj-wyzB-HJ-WYZ]|[xX](?!\s?[\d$(.]))(?
 """A letter by itself, which stands for a number."""
 
 
+def steps(subject: Subject) -> Verdict:
+    """Keeps chains whose every readable equation holds. Value: the share of readable ones that do.
+
+    An equation that cannot be read, such as one with a letter in it, drops nothing and is counted in the detail.
+    """
+    if not subject.chain.equations:
+        return subject.not_applicable("steps")
+    check = check_equations(subject.chain.equations)
+    notes = [f"{check.wrong} wrong, first {check.first_wrong.text[:150]}"] if check.first_wrong else []
+    notes += [f"{check.unreadable} unreadable"] if check.unreadable else []
+    share = check.right_share
+    value = None if share is None else round(share, 4)
+    return subject.verdict("steps", "wrong_step" if check.wrong else "", value=value, detail="; ".join(notes))
+
+
 def flow(subject: Subject) -> Verdict:
     """Keeps chains whose steps lead from the question to the answer. Value: the share of operands with an origin."""
-    if subject.is_agent_trace or not subject.chain.is_formal:
+    if not subject.chain.is_formal:
         return subject.not_applicable("flow")
     if not subject.chain.equations:
         problem, detail = order_problem(subject.chain, subject.question.text, subject.trace.answer)
@@ -62,29 +77,29 @@ def is_strict(subject: Subject) -> bool:
 def _is_formal(line: str, equations: list[Equation]) -> bool:
     if not equations:
         return len(find_amounts(line)) < 2 and "=" not in line
-    rest = line.rpartition(": ")[2]
+    remaining = line.rpartition(": ")[2]
     for one in equations:
-        before, found, rest = rest.partition(one.text)
-        if not found or before.strip(" ,.;") or one.result is None or not one.operands or "%" in one.text:
+        before, separator, remaining = remaining.partition(one.text)
+        if not separator or before.strip(" ,.;") or one.result is None or not one.operands or "%" in one.text:
             return False
-    return not rest.strip(" ,.;")
+    return not remaining.strip(" ,.;")
 
 
 def _prose_problem(subject: Subject) -> tuple[str, str]:
     if not _reaches_answer(subject):
         return "result_is_not_answer", subject.trace.answer[:100]
     origins, chain = _origins(subject), subject.chain
-    known = {*origins.amounts, *map(Amount, origins.free)}
+    origin_or_made = {*origins.amounts, *map(Amount, origins.free)}
     later = Counter(one.result for one in chain.equations)
     for number, line in enumerate(chain.lines):
-        own = chain.by_line.get(number, [])
-        later.subtract(one.result for one in own)
-        for one in own:
-            early = [amount for amount in one.operands if later[amount] > 0 and amount not in known]
+        equations = chain.by_line.get(number, [])
+        later.subtract(one.result for one in equations)
+        for one in equations:
+            early = [amount for amount in one.operands if later[amount] > 0 and amount not in origin_or_made]
             if any(amount.is_clock or amount.value > SMALL for amount in early):
                 return "used_before_made", one.text
-            known |= {one.result} if one.result is not None else set()
-        known.update(find_amounts(line))
+            origin_or_made |= {one.result} if one.result is not None else set()
+        origin_or_made.update(find_amounts(line))
     return "", ""
 
 
@@ -151,10 +166,10 @@ class _Ledger:
     def problem(self) -> tuple[str, str]:
         """The first problem of the chain with its detail; two empty texts when there is none."""
         for number, line in enumerate(self._chain.lines):
-            own = self._chain.by_line.get(number, [])
-            for equation in own:
+            equations = self._chain.by_line.get(number, [])
+            for equation in equations:
                 self._enter(equation)
-            self._enter_prose(line, own)
+            self._enter_prose(line, equations)
         if self._first_problem:
             return self._first_problem
         last = self._chain.equations[-1]
@@ -183,9 +198,9 @@ class _Ledger:
             self._made[equation.result] += 1
             self._known.add(equation.result)
 
-    def _enter_prose(self, line: str, own: list[Equation]) -> None:
+    def _enter_prose(self, line: str, equations: list[Equation]) -> None:
         """Numbers that stand outside the equations of a line."""
-        for equation in own:
+        for equation in equations:
             line = line.replace(equation.text, " ", 1)
         for amount in find_amounts(line):
             if not self._has_origin(amount):

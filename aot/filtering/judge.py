@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from aot.chat.client import ChatModel
+from aot.chat.client import ChatModel, map_threads
 from aot.chat.messages import ChatRequest, Sampling, message
-from aot.chat.pool import map_threads
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.errors import PASSING, ChatError, GuardStop
 from aot.records import JsonDict, Question, Record, Step, Trace, Verdict
@@ -85,8 +84,8 @@ class ChatJudge:
             reply = self._model.reply(self.request(trace, question))
         except ChatError as error:
             if error.reason == "quota":
-                told = "see to the account, then run the same command again: what was judged is not asked again"
-                raise GuardStop(f"the judge has no quota left ({error}); {told}") from error
+                hint = "see to the account, then run the same command again: what was judged is not asked again"
+                raise GuardStop(f"the judge has no quota left ({error}); {hint}") from error
             if error.reason in PASSING or error.unproven:
                 self.unanswered.append(f"{error.reason}: {error}")
             return _verdict(trace, "judge_failed", keep=True, detail=f"{error.reason}: {error}")
@@ -115,7 +114,7 @@ class ChatJudge:
                 "steps": data_slot("steps", _steps_text(trace) or "(no steps)"),
                 "rationale": data_slot("rationale", trace.rationale[:_MAX_TEXT]),
                 "answer": data_slot("answer", trace.answer[:_MAX_TEXT]),
-                "faults": "\n".join(f"- {name}: {told}" for name, told in FAULTS.items()),
+                "faults": "\n".join(f"- {name}: {meaning}" for name, meaning in FAULTS.items()),
             }
         )
         return ChatRequest(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from aot.config import FilterConfig
-from aot.filtering.minhash import NearIndex, Sketch, numbers_key, plain_words, sketch
+from aot.filtering.duplicates import NearIndex, Sketch, numbers_key, plain_words, sketch
 from aot.filtering.subject import Subject
 from aot.records import MediaRef, Question, Verdict
 

@@ -25,7 +25,7 @@ def order_problem(chain: TextChain, question: str, answer: str) -> tuple[str, st
     Every pair of neighbours must follow from the question. A line with a pair and an order (`Dan > Cid: Bob > Dan >
     Cid`) adds that pair; then neighbours must follow from the pairs added so far.
     """
-    scale, asks_most = _asked(question)
+    scale, asks_most = _question_scale(question)
     given = _given(question, scale)
     if not given:
         return "", ""
@@ -40,16 +40,16 @@ def order_problem(chain: TextChain, question: str, answer: str) -> tuple[str, st
     return ("", "") if answer.strip().rstrip(".") in ends else ("result_is_not_answer", " > ".join(last))
 
 
-def _asked(question: str) -> tuple[str, bool | None]:
+def _question_scale(question: str) -> tuple[str, bool | None]:
     """The scale that the question asks about, and whether for its top; an empty text and None when nobody can tell."""
-    found = _ASKED.search(question)
-    if not found:
+    asks = _ASKED.search(question)
+    if not asks:
         return "", None
-    if found[1]:
-        return found[2], found[1] == "most"
-    if not found[2].endswith("est"):
+    if asks[1]:
+        return asks[2], asks[1] == "most"
+    if not asks[2].endswith("est"):
         return "", None
-    word = found[2][:-3] + "er"
+    word = asks[2][:-3] + "er"
     return _LESSER.get(word, word), word not in _LESSER
 
 

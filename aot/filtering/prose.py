@@ -2,7 +2,7 @@
 
 A label is recognised when its words stand in order, inflected and with articles between them: `chops the onion` is
 `chop onion`. Connecting words claim nothing; words for things and actions are none of them, so that an object or an
-action which no tool returned remains an invented word.
+action which no tool returned remains an invented word. Sentences that put labels in order are read here, too.
 """
 
 import re
@@ -11,12 +11,14 @@ from functools import cache, lru_cache
 from itertools import pairwise
 
 from aot.answers import NUMBER_WORDS
-from aot.filtering.connecting_words import CONNECTING_WORDS
-from aot.rationales.findings import is_text
-from aot.rationales.wording import stem
+from aot.filtering.words import word_list
+from aot.rationales.findings import Sighting, is_in_words, phrases_in
+from aot.rationales.notation import CITATION, Claim
+from aot.rationales.wording import phrase_key, stem
 from aot.records import Step
 
 COUNTS = {**{word: str(number) for word, number in NUMBER_WORDS.items()}, "once": "1", "twice": "2", "thrice": "3"}
+CONNECTING_WORDS = word_list("connecting.txt")
 INSTRUCTION_WORDS = frozenset(
     ("answer", "choose", "pick", "select", "option", "instructed", "instruction", "instructs", "told", "tells")
 )
@@ -33,6 +35,9 @@ _STRETCHES = (
 _BETWEEN_WORDS = r"\s+(?:(?:of|up)\s+)?(?:(?:the|an|a|some|his|her|their|its)\s+)?"
 _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _WORD = re.compile(r"[^\W_]+")
+_CITED = re.compile(rf"(?:{CITATION.pattern}[\s,]*)+(?<=\])")
+_FORWARD = re.compile(r"\b(?:before|then|followed by|precedes?|preceded|and after that|and next|later)\b")
+_BACKWARD = re.compile(r"\b(?:after|follows?|followed|once|preceded by)\b")
 MAX_LABEL_WORDS = 8
 _NEAR_WORDS = 5
 _ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "its", "some"})
@@ -48,10 +53,10 @@ def as_notation(text: str, labels: Iterable[str]) -> str:
     """
     for pattern in _STRETCHES:
         text = pattern.sub(r"\1s-\2s", text)
-    spoken, known = _spoken_labels(tuple(labels))
+    spoken, by_group = _spoken_labels(tuple(labels))
     if spoken is None:
         return text
-    return spoken.sub(lambda mark: known[int(mark.lastgroup[1:])] if mark.lastgroup else mark[0], text)
+    return spoken.sub(lambda mark: by_group[int(mark.lastgroup[1:])] if mark.lastgroup else mark[0], text)
 
 
 def is_connecting(word: str) -> bool:
@@ -71,19 +76,7 @@ def _connecting_stems() -> frozenset[str]:
 
 def heard(steps: Iterable[Step]) -> str:
     """The sentences that steps returned whose results are texts."""
-    texts: list[str] = []
-    for step in steps:
-        if is_text(step):
-            texts += _sentences_of(step.result)
-    return " ".join(texts)
-
-
-def _sentences_of(node: object) -> list[str]:
-    if isinstance(node, str):
-        return [node]
-    if isinstance(node, dict):
-        return [text for value in node.values() for text in _sentences_of(value)]
-    return [text for value in node for text in _sentences_of(value)] if isinstance(node, list) else []
+    return " ".join(phrases_in(step for step in steps if is_in_words(step)))
 
 
 def joined_as_said(text: str, said: str) -> bool:
@@ -131,3 +124,63 @@ def _inflected(word: str) -> str:
     if word.endswith("y"):
         forms |= {word[:-1] + "ies", word[:-1] + "ied"}
     return "(?:" + "|".join(re.escape(form) for form in sorted(forms, key=lambda form: (-len(form), form))) + ")"
+
+
+def clauses(sentence: str, citations: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """The stretches of a sentence that end in citations, with these; what follows the last one rests on all.
+
+    >>> clauses("chop onion [1] [2], then fry onion [3].", (1, 2, 3))
+    [('chop onion ', (1, 2)), (', then fry onion ', (3,)), ('.', (1, 2, 3))]
+    """
+    stretches, end = [], 0
+    for mark in _CITED.finditer(sentence):
+        stretches.append((sentence[end : mark.start()], tuple(int(one[1]) for one in CITATION.finditer(mark[0]))))
+        end = mark.end()
+    return [*stretches, (sentence[end:], citations)] if end < len(sentence) else stretches
+
+
+def places(text: str, labels: set[str]) -> list[tuple[int, str]]:
+    """Where each of `labels` stands in `text`, longest label first where they overlap; in reading order."""
+    unread = f" {phrase_key(text)} "
+    at_places: list[tuple[int, str]] = []
+    for label in sorted(labels, key=lambda one: (-len(one), one)):
+        inside = f" {label} "
+        while (at := unread.find(inside)) >= 0:
+            at_places.append((at, label))
+            unread = unread[: at + 1] + "\0" * len(label) + unread[at + 1 + len(label) :]
+    return sorted(at_places)
+
+
+def prose_order_problem(claim: Claim, seen: Iterable[Sighting], *, predicted: str) -> str:
+    """`wrong_order` when a neighbouring pair of labels, joined by a word of order, happened the other way round.
+
+    The label that is `predicted` has not happened; its key is empty where nothing is.
+    """
+    starts: dict[str, list[float]] = {}
+    for one in seen:
+        starts.setdefault(one.key, []).append(one.start_s)
+    text = f" {phrase_key(claim.sentence)} "
+    stand = [one for one in places(claim.sentence, set(starts)) if one[1] != predicted]
+    for index, ((at, first), (next_at, second)) in enumerate(pairwise(stand)):
+        between = text[at + 1 + len(first) : next_at + 1]
+        ahead = text[: at + 1] if index == 0 else ""
+        order = _order(ahead, between)
+        earlier, later = (first, second) if order > 0 else (second, first)
+        if order and first != second and min(starts[earlier]) >= max(starts[later]):
+            return "wrong_order"
+    return ""
+
+
+def _order(ahead: str, between: str) -> int:
+    """1 when the first of two labels is said to come first, -1 when the second is, 0 when nothing is said."""
+    forward, backward = _FORWARD.search(between), _BACKWARD.search(between)
+    if forward and forward[0].startswith(("followed by", "precede")) and "preceded by" not in between:
+        return 1
+    if backward and "afterwards" not in between and "after that" not in between:
+        return -1
+    if forward:
+        return 1
+    opening = ahead.split()[-4:]
+    if "after" in opening or "once" in opening:
+        return 1
+    return -1 if "before" in opening else 0

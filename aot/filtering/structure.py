@@ -1,4 +1,4 @@
-"""Drops rationales without their form: the four parts of a video rationale, or the lines of a text chain."""
+"""Drops attempts that failed or broke off, and rationales without their form: four parts, or the lines of a chain."""
 
 import re
 
@@ -8,6 +8,47 @@ from aot.records import Verdict
 
 _HEADING = re.compile(r"#+ .*|\*\*[^*]+\*\*:?|[^\W\d][^:.\n]*:")
 """A line that is a heading and nothing else."""
+_SENTENCE_ENDS = (".", "!", "?", "]", ")", '"', "'")
+
+
+def status(subject: Subject) -> Verdict:
+    """Keeps traces whose status is ok; the reason names the boundary that a failed one crossed."""
+    trace = subject.trace
+    if trace.status == "ok":
+        return subject.verdict("status")
+    problem = f"failed_{trace.error.boundary}" if trace.error else trace.status
+    return subject.verdict("status", problem, detail=trace.error.message if trace.error else "")
+
+
+def cut_off(subject: Subject) -> Verdict:
+    """Keeps rationales that reach their answer and close what they open."""
+    text = subject.trace.rationale.rstrip()
+    problem = ""
+    if subject.trace.status == "truncated":
+        problem = "truncated_by_teacher"
+    elif not text:
+        problem = "no_rationale"
+    elif text.count("[") != text.count("]") or text.count("(") != text.count(")"):
+        problem = "open_bracket"
+    elif subject.rests_on_tools:
+        problem = "" if subject.rationale.answer else "stops_before_answer"
+    elif not any(subject.chain.answers) and not text.endswith(_SENTENCE_ENDS):
+        problem = "stops_mid_sentence"
+    return subject.verdict("cut_off", problem, detail=text[-60:] if problem else "")
+
+
+def length(subject: Subject) -> Verdict:
+    """Keeps rationales of min_words to max_words. Value: the number of words.
+
+    A text chain with an equation or an order may be as short as it likes: `12 + 7 = 19.` says all there is to say.
+    """
+    num_words = len(subject.tokens)
+    problem = ""
+    if num_words < subject.config.min_words and not subject.chain.is_formal:
+        problem = "too_short"
+    elif num_words > subject.config.max_words:
+        problem = "too_long"
+    return subject.verdict("length", problem, value=float(num_words))
 
 
 def structure(subject: Subject) -> Verdict:
@@ -15,7 +56,7 @@ def structure(subject: Subject) -> Verdict:
 
     Of a text chain it keeps one step a line and one answer line behind them. Value: how many steps there are.
     """
-    if not subject.is_agent_trace:
+    if not subject.rests_on_tools:
         return _text_structure(subject)
     rationale = subject.rationale
     value = float(len(rationale.parts))

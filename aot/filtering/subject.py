@@ -12,14 +12,15 @@ from functools import cached_property
 from aot.config import FilterConfig
 from aot.filtering.prose import as_notation
 from aot.rationales.findings import (
-    Finding,
     Quote,
+    Sighting,
     asked_event,
     asked_window,
-    findings,
+    phrases_in,
     quotes,
     relied_on,
     relied_on_quotes,
+    sightings,
     strings_of,
 )
 from aot.rationales.notation import Rationale, outside_quotes, parse_rationale, without_quotes
@@ -43,28 +44,28 @@ class Subject:
     config: FilterConfig
 
     @cached_property
-    def is_agent_trace(self) -> bool:
+    def rests_on_tools(self) -> bool:
         """Whether the four-part notation and tool evidence apply: there is a clip, or there are tool calls."""
         return self.question.media is not None or any(step.call is not None for step in self.trace.steps)
 
     @cached_property
     def rationale(self) -> Rationale:
         """The rationale taken apart, times and labels as the tools write them whatever the prose is like."""
-        if not self.is_agent_trace or self.is_notation:
+        if not self.rests_on_tools or self.is_notation:
             return parse_rationale(self.trace.rationale)
         return parse_rationale(outside_quotes(self.trace.rationale, lambda text: as_notation(text, self.phrases)))
 
     @cached_property
     def is_notation(self) -> bool:
         """Whether all words outside of quotes are notation or phrases, so that reading it as prose changes nothing."""
-        known = {word for phrase in self.phrases for word in phrase.split()} | NOTATION_WORDS
+        notation = {word for phrase in self.phrases for word in phrase.split()} | NOTATION_WORDS
         words = phrase_key(without_quotes(self.trace.rationale)).split()
-        return all(word in known or word.isdecimal() for word in words)
+        return all(word in notation or word.isdecimal() for word in words)
 
     @cached_property
     def chain(self) -> TextChain:
-        """The rationale of a text trace taken apart."""
-        return parse_chain(self.trace.rationale)
+        """The lines and equations of the rationale; none where claims rest on tools, whose numbers are times."""
+        return parse_chain("" if self.rests_on_tools else self.trace.rationale)
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -77,9 +78,9 @@ class Subject:
         return {step.index: step for step in self.trace.steps if step.status == "ok"}
 
     @cached_property
-    def found(self) -> list[Finding]:
+    def seen(self) -> list[Sighting]:
         """Everything that the ok steps saw."""
-        return findings(self.trace.steps)
+        return sightings(self.trace.steps)
 
     @cached_property
     def event(self) -> str:
@@ -88,10 +89,10 @@ class Subject:
         return phrase_key(asked_event(self.question, used or self.trace.steps))
 
     @cached_property
-    def relied_on(self) -> list[Finding]:
-        """The findings of the support steps that the answer rests on."""
+    def relied_on(self) -> list[Sighting]:
+        """The sightings of the support steps that the answer rests on."""
         support = set(self.trace.support)
-        return relied_on(self.question, [f for f in self.found if f.step in support], event=self.event)
+        return relied_on(self.question, [one for one in self.seen if one.step in support], event=self.event)
 
     @cached_property
     def quotes(self) -> list[Quote]:
@@ -102,25 +103,23 @@ class Subject:
     def relied_on_quotes(self) -> list[Quote]:
         """The texts of the support steps that the answer rests on."""
         support = set(self.trace.support)
-        own = [quote for quote in self.quotes if quote.step in support]
-        return relied_on_quotes(self.question, own, event=self.event, answer=self.trace.answer)
+        texts = [quote for quote in self.quotes if quote.step in support]
+        return relied_on_quotes(self.question, texts, event=self.event, answer=self.trace.answer)
 
     @cached_property
     def window(self) -> TimeSpan:
         """What the question may look at."""
-        return asked_window(self.question, self.ok_steps.values(), self.found)
+        return asked_window(self.question, self.ok_steps.values(), self.seen)
 
     @cached_property
     def phrases(self) -> list[str]:
-        """Keys of every phrase of the ok steps' arguments and results and of the options, longest first.
+        """Keys of every phrase of the ok steps' arguments and findings and of the options, longest first.
 
         A phrase that is a word of the notation itself, such as the answer `no`, is left out.
         """
-        texts = [self.trace.answer, self.event, *self.question.choices]
-        for step in self.ok_steps.values():
-            if step.call is not None:
-                texts += strings_of(step.call.arguments)
-            texts += strings_of(step.result)
+        steps = self.ok_steps.values()
+        texts = [self.trace.answer, self.event, *self.question.choices, *phrases_in(steps)]
+        texts += [text for step in steps if step.call for text in strings_of(step.call.arguments)]
         keys = {key: None for text in texts if (key := phrase_key(text)) and key not in NOTATION_WORDS}
         return sorted(keys, key=lambda key: (-len(key), key))
 

@@ -1,4 +1,4 @@
-"""Worker processes that solve questions, each with files of its own; they die with their parent."""
+"""Worker processes that solve rows, each with caches of its own; they die with their parent, which writes the rows."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -6,20 +6,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-import cv2
-
 from aot import errors
-from aot.config import RunConfig
 from aot.errors import AotError, GuardStop
 from aot.files.children import die_with_parent, starting_children
-from aot.files.run_folder import RunFolder
-from aot.files.todo import Pending, read_places
-from aot.generate.video_work import solve_all
+from aot.files.todo import Pending, read_tasks
+from aot.generate.solve import MakeSolver, Solved
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a worker tells before it ends: the class of the error and its text."""
+    """What a worker says before it ends: the class of the error and its text."""
 
     kind: str
     message: str
@@ -39,64 +35,79 @@ class Failure:
         return AotError(self.message)
 
 
-def solve_in_processes(
-    run: RunFolder, config: RunConfig, pending: Pending, *, writer: str, workers: int
-) -> Iterator[str]:
-    """Ids of questions as their rows get on disk; each worker appends to parts `<writer>-<its number>`.
+class Processes:
+    """Several processes of this machine, each with its share of the questions."""
 
-    Raises:
-        AotError: what a worker raised.
-        GuardStop: a worker was killed.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    children: dict[Connection, SpawnProcess] = {}
-    try:
+    def __init__(self, solver: MakeSolver, pending: Pending, *, workers: int, writer: str) -> None:
+        """Starts the workers; the files of their caches are called `<writer>-<number>`."""
+        spawn = multiprocessing.get_context("spawn")
+        self._children: dict[Connection, SpawnProcess] = {}
+        self._open: list[Connection] = []
         with starting_children():
             for worker, share in enumerate(pending.dealt(workers)):
-                mine = Pending(pending.questions, share, len(share))
                 receiver, sender = spawn.Pipe(duplex=False)
-                own = f"{writer}-{worker}" if writer else str(worker)
-                child = spawn.Process(target=_work, args=(run, config, mine, own, sender), daemon=True)
+                arguments = (solver, Pending(pending.questions, share), f"{writer}-{worker}".strip("-"), sender)
+                child = spawn.Process(target=_work, args=arguments, daemon=True)
                 child.start()
                 sender.close()
-                children[receiver] = child
-        yield from _messages(children)
-    finally:
-        for child in children.values():
+                self._children[receiver] = child
+                self._open.append(receiver)
+
+    def solved(self) -> Iterator[Solved]:
+        """Rows as they come.
+
+        Raises:
+            AotError: what a worker raised.
+            GuardStop: a worker was killed.
+        """
+        while self._open:
+            for pipe in wait(self._open):
+                assert isinstance(pipe, Connection)
+                message = _received(pipe)
+                if message is None:
+                    self._open.remove(pipe)
+                    self._require_done(self._children[pipe])
+                elif isinstance(message, Failure):
+                    raise message.error()
+                else:
+                    yield message
+
+    def end(self) -> Iterator[Solved]:
+        """End the workers; what they had sent before."""
+        for child in self._children.values():
             child.terminate()
-        for child in children.values():
+        for child in self._children.values():
             child.join()
+        for pipe in self._open:
+            while isinstance(message := _received(pipe), Solved):
+                yield message
+
+    def _require_done(self, child: SpawnProcess) -> None:
+        child.join()
+        if child.exitcode != 0:
+            raise GuardStop(
+                f"a teacher process ended with code {child.exitcode}; run the same command again to go on: "
+                "finished traces are kept"
+            )
 
 
-def _messages(children: dict[Connection, SpawnProcess]) -> Iterator[str]:
-    """Ids of solved questions as they come; raises what a worker raised."""
-    open_pipes = dict(children)
-    while open_pipes:
-        for pipe in wait(list(open_pipes)):
-            assert isinstance(pipe, Connection)
-            try:
-                message = pipe.recv()
-            except EOFError:
-                child = open_pipes.pop(pipe)
-                child.join()
-                if child.exitcode != 0:
-                    raise GuardStop(
-                        f"a teacher process ended with code {child.exitcode}; run the same command again to go on: "
-                        "finished traces are kept"
-                    ) from None
-                continue
-            if isinstance(message, Failure):
-                raise message.error()
-            yield message
+def _received(pipe: Connection) -> Solved | Failure | None:
+    """The next message of a worker; None at its end, even if that came in the middle of a message."""
+    try:
+        message: Solved | Failure = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return message
 
 
-def _work(run: RunFolder, config: RunConfig, pending: Pending, writer: str, sender: Connection) -> None:
+def _work(make_solver: MakeSolver, pending: Pending, writer: str, sender: Connection) -> None:
     """The life of a worker process."""
     die_with_parent()
-    cv2.setNumThreads(1)
     try:
-        for question_id in solve_all(run, config, read_places(pending.questions, pending.places), writer=writer):
-            sender.send(question_id)
+        solver = make_solver(writer)
+        for task in read_tasks(pending.questions, pending.places):
+            sender.send(solver.solve(task))
+        solver.close()
     except AotError as error:
         sender.send(Failure.of(error))
     finally:

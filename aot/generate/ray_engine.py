@@ -1,4 +1,4 @@
-"""The generate stage on Ray actors: they solve, this process alone appends rows.
+"""The generate stage on Ray actors: they solve, the process that iterates appends the rows.
 
 Frames, annotations and caches lie in the run folder, so its path must be the same on every node of a cluster; traces
 come back over the wire. What an actor had in hands when it was lost is done once more by another one, then refused.
@@ -9,7 +9,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -17,47 +17,24 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from aot.chat.outage import AT_LEAST, got_no_reply, is_unproven
-from aot.config import RunConfig
+from aot.config import RunConfig, TeacherConfig
 from aot.errors import AotError, GuardStop
-from aot.files.run_folder import RunFolder
-from aot.files.todo import Pending, Place, read_places
+from aot.files.todo import Pending, Place, read_tasks
 from aot.generate.processes import Failure
-from aot.generate.video_work import RowFiles, Solved, Solver, answered_rows, chat_threads
-from aot.records import Question, Trace, TraceError
+from aot.generate.solve import MakeSolver, Solved, Solver, Task, failed_trace
 
 log = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 100_000_000
 """Of a Ray that is started here: only questions and traces pass through it."""
 TRIES = 2
-"""So often a question is given to an actor that does not survive it."""
+"""So often a row is given to an actor that does not survive it."""
 STARTS = 3
 """So many actors in a row may fail to start."""
 
 
-def solve_on_ray(run: RunFolder, config: RunConfig, pending: Pending, *, writer: str) -> Iterator[str]:
-    """Ids of questions as their rows get on disk.
-
-    Raises:
-        AotError: what an actor raised.
-        GuardStop: no cluster answers, or no actor can be started.
-    """
-    with _connected(config), RowFiles(run, writer=writer) as rows:
-        crew = _Crew(run, config, pending, writer=writer)
-        try:
-            limit = max(AT_LEAST, config.teacher.workers * max(1, chat_threads(config)))
-            for solved in answered_rows(crew.work(), run, config, limit=limit):
-                yield rows.add(solved)
-        finally:
-            for solved in crew.dismiss():
-                if not (got_no_reply(solved.trace) or is_unproven(solved.trace)):
-                    rows.add(solved)
-
-
 @contextmanager
-def _connected(config: RunConfig) -> Iterator[None]:
+def _connected(teacher: TeacherConfig) -> Iterator[None]:
     """A Ray to work on: a small one on this machine, or the one at `teacher.ray_address`."""
-    teacher = config.teacher
     handler = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
@@ -78,29 +55,26 @@ def _connected(config: RunConfig) -> Iterator[None]:
 
 
 class SolvingActor:
-    """Solves the questions it is handed; lives in a process of Ray."""
+    """Solves the rows it is handed; lives in a process of Ray."""
 
-    def __init__(self, run: RunFolder, config: RunConfig, writer: str) -> None:
+    def __init__(self, make_solver: MakeSolver, writer: str) -> None:
         """Remembers what to open; `start` opens it."""
-        self._run, self._config, self._writer = run, config, writer
+        self._make_solver, self._writer = make_solver, writer
         self._solver: Solver | None = None
 
     def start(self) -> Failure | None:
-        """Open clips, tools and models; tells what was wrong."""
-        import cv2
-
-        cv2.setNumThreads(1)
+        """Open clips, tools and models; says what was wrong."""
         try:
-            self._solver = Solver(self._run, self._config, writer=self._writer)
+            self._solver = self._make_solver(self._writer)
         except AotError as error:
             return Failure.of(error)
         return None
 
-    def solve(self, question: Question) -> Solved | Failure:
-        """What the work on one question gave."""
+    def solve(self, task: Task) -> Solved | Failure:
+        """What the work on one row gave."""
         assert self._solver is not None
         try:
-            return self._solver.solve(question)
+            return self._solver.solve(task)
         except AotError as error:
             return Failure.of(error)
 
@@ -111,26 +85,43 @@ class _Member:
 
     actor: Any
     places: deque[Place]
-    """Its share of the work, clip by clip."""
+    """Its share of the rows, clip by clip."""
     flying: dict[Any, Place] = field(default_factory=dict)
-    """The questions it has in hands, by the reference of their results."""
+    """The rows it has in hands, by the reference of their results."""
 
 
-class _Crew:
-    def __init__(self, run: RunFolder, config: RunConfig, pending: Pending, *, writer: str) -> None:
-        self._run, self._config, self._pending, self._writer = run, config, pending, writer
-        self._threads = chat_threads(config)
+class RayActors:
+    """Actors of one Ray, each with its share of the rows."""
+
+    def __init__(self, solver: MakeSolver, config: RunConfig, pending: Pending, *, threads: int, writer: str) -> None:
+        """Connects to Ray; raises GuardStop where there is none.
+
+        Args:
+            solver: travels to the actors.
+            config: of the run.
+            pending: the rows that are missing.
+            threads: rows that an actor works on at once.
+            writer: beginning of the names of the files of caches.
+        """
+        self._solver, self._config, self._pending = solver, config, pending
+        self._threads, self._writer = threads, writer
         self._numbers = count()
         self._again: deque[Place] = deque()
         """What lost actors had in hands."""
         self._losses: dict[Place, int] = {}
         self._members: list[_Member] = []
+        self._ray = ExitStack()
+        self._ray.enter_context(_connected(config.teacher))
 
-    def work(self) -> Iterator[Solved]:
-        """Results as they come."""
-        shares = self._pending.dealt(self._config.teacher.workers)
-        for share in shares:
-            self._members.append(_Member(self._spawn(), deque(share)))
+    def solved(self) -> Iterator[Solved]:
+        """Rows as they come.
+
+        Raises:
+            AotError: what an actor raised.
+            GuardStop: no actor can be started.
+        """
+        for share in self._pending.dealt(self._config.teacher.workers):
+            self._members.append(_Member(self._spawn(), deque(row for place in share for row in place.rows())))
         for member in self._members:
             member.actor = self._started(member.actor)
             self._feed(member)
@@ -149,28 +140,27 @@ class _Crew:
             for one in self._members:
                 self._feed(one)
 
-    def dismiss(self) -> list[Solved]:
+    def end(self) -> Iterator[Solved]:
         """End all actors; what they had finished already."""
         refs = [ref for member in self._members for ref in member.flying]
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0) if refs else ([], [])
         finished = []
         for ref in ready:
             try:
-                result = ray.get(ref)
+                finished.append(ray.get(ref))
             except RayActorError:
                 continue
-            if isinstance(result, Solved):
-                finished.append(result)
         for member in self._members:
             ray.kill(member.actor)
-        return finished
+        self._ray.close()
+        return (result for result in finished if isinstance(result, Solved))
 
     def _spawn(self) -> Any:  # noqa: ANN401 - Ray has no type for a handle
         """A new actor, with files of its own."""
         remote = ray.remote(SolvingActor).options(
-            num_cpus=1, num_gpus=self._config.teacher.gpus_per_worker, max_concurrency=max(1, self._threads)
+            num_cpus=1, num_gpus=self._config.teacher.gpus_per_worker, max_concurrency=self._threads
         )
-        return remote.remote(self._run, self._config, f"{self._writer}{next(self._numbers)}")
+        return remote.remote(self._solver, f"{self._writer}{next(self._numbers)}")
 
     def _started(self, actor: Any) -> Any:  # noqa: ANN401
         for _ in range(STARTS):
@@ -186,22 +176,22 @@ class _Crew:
         raise GuardStop(f"{STARTS} Ray workers in a row were lost while they started; see the logs of Ray")
 
     def _feed(self, member: _Member) -> None:
-        """Hand out questions as long as the actor has a free thread."""
-        while len(member.flying) < max(1, self._threads):
-            place = self._next(member)
-            if place is None:
-                return
-            (question,) = read_places(self._pending.questions, [place])
-            member.flying[member.actor.solve.remote(question)] = place
+        """Hand out rows as long as the actor has a free thread."""
+        while len(member.flying) < self._threads and (place := self._next(member)):
+            member.flying[member.actor.solve.remote(self._task(place))] = place
 
     def _next(self, member: _Member) -> Place | None:
-        """Its own work first, then what was lost, then the end of the longest other share."""
+        """Its share first, then what was lost, then the end of the longest other share."""
         if member.places:
             return member.places.popleft()
         if self._again:
             return self._again.popleft()
         longest = max(self._members, key=lambda one: len(one.places))
         return longest.places.pop() if longest.places else None
+
+    def _task(self, place: Place) -> Task:
+        (task,) = read_tasks(self._pending.questions, [place])
+        return task
 
     def _replace(self, member: _Member) -> Iterator[Solved]:
         """Put a new actor in place of a lost one; gives refusals for what was lost too often."""
@@ -211,22 +201,11 @@ class _Crew:
             if self._losses[place] < TRIES:
                 self._again.append(place)
             else:
-                yield self._refusal(place)
-        log.warning("a Ray worker was lost with %d questions in hands; starting another", len(lost))
+                error = GuardStop(f"{TRIES} workers were lost while they worked on it; see the logs of Ray")
+                teacher, digest = self._config.teacher.planner, self._config.digest()
+                yield Solved(
+                    failed_trace(self._task(place), error, teacher=teacher, config_digest=digest, reason="worker_lost")
+                )
+        log.warning("a Ray worker was lost with %d rows in hands; starting another", len(lost))
         ray.kill(member.actor)
         member.actor = self._started(self._spawn())
-
-    def _refusal(self, place: Place) -> Solved:
-        (question,) = read_places(self._pending.questions, [place])
-        message = f"{TRIES} workers were lost while they worked on it; see the logs of Ray"
-        error = TraceError(boundary="guard", message=message, reason="worker_lost")
-        return Solved(
-            Trace(
-                question_id=question.id,
-                sample_index=0,
-                teacher=self._config.teacher.planner,
-                status="failed",
-                error=error,
-                config_digest=self._config.digest(),
-            )
-        )

@@ -4,17 +4,17 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from aot import STAGES
 from aot.config import RunConfig
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError, VideoError
+from aot.files.disk import DISK_FULL
 from aot.files.lease import Lease
 from aot.files.run_folder import (
-    DISK_FULL,
     RunFolder,
     changed_settings,
     open_run,
@@ -29,11 +29,11 @@ from aot.files.run_folder import (
 from aot.files.seals import check_seals, stage_seals, unsealed_stages
 from aot.generate.sharding import generate_shard, holding, prepared_run, require_idle_shards, require_shards
 from aot.pipeline.commands.status import ODD_PREDICTIONS
+from aot.pipeline.doors import stage_function
 from aot.pipeline.gates import check_gate
 from aot.pipeline.progress import StageProgress
 
 log = logging.getLogger(__name__)
-Stage = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], dict[str, int]]
 GOES_ON = ("generate", "train", "evaluate")
 """Stages that use what an earlier attempt left behind; the others write everything anew."""
 
@@ -66,38 +66,45 @@ def run_stages(
             _tell_finished(run, stage)
         return run, 3 if num_refused(run) else 0
     with holding(run, command=command) as lease:
-        return _run_alone(config, config_path=config_path, command=command, stages=stages, lease=lease)
+        _open(config, config_path=config_path, command=command, first=stages[0])
+        for stage in stages:
+            if stage_done(run, stage):
+                _tell_finished(run, stage)
+            else:
+                _require_ready(run, config, stage, lease, config_path=config_path, stages=stages)
+                with _doing(run, stage) as (progress, facts):
+                    facts |= stage_function(stage, config)(run, config, progress)
+            _check_gates(run, config, (stage,))
+        if not run.done.exists() and all(stage_done(run, stage) for stage in STAGES):
+            publish(run.done, config.digest() + "\n")
+    return run, 3 if num_refused(run) else 0
 
 
-def _run_alone(
-    config: RunConfig, *, config_path: Path, command: list[str], stages: Sequence[str], lease: Lease
-) -> tuple[RunFolder, int]:
+def _open(config: RunConfig, *, config_path: Path, command: list[str], first: str) -> None:
+    """Make the run folder ready for its stages, from another run where it is told to."""
     run = open_run(config, config_path=config_path, command=command)
     _log_to_file(run)
     if config.run.reuse and not stage_done(run, STAGES[0]):
         from aot.pipeline.reuse import take_over
 
         take_over(run, config)
-    _require_earlier(run, stages[0])
+    _require_earlier(run, first)
     if unsealed := unsealed_stages(run, [stage for stage in STAGES if stage_done(run, stage)]):
         log.info("%s: published before files had seals, so they are taken as they are", ", ".join(unsealed))
-    for stage in stages:
-        if stage_done(run, stage):
-            _tell_finished(run, stage)
-        else:
-            if stage in ("prepare", "generate"):
-                require_idle_shards(run, lease)
-            if stage == "generate":
-                require_shards(run, config_path=config_path)
-            if stage == "train":
-                earlier = [one for one in STAGES[: STAGES.index(stage)] if one not in stages]
-                check_seals(run, earlier)
-                _check_gates(run, config, earlier)
-            _do(run, config, stage)
-        _check_gates(run, config, (stage,))
-    if not run.done.exists() and all(stage_done(run, stage) for stage in STAGES):
-        publish(run.done, config.digest() + "\n")
-    return run, 3 if num_refused(run) else 0
+
+
+def _require_ready(
+    run: RunFolder, config: RunConfig, stage: str, lease: Lease, *, config_path: Path, stages: Sequence[str]
+) -> None:
+    """Look whether nobody is at work on what a stage needs, and whether that is enough."""
+    if stage in ("prepare", "generate"):
+        require_idle_shards(run, lease)
+    if stage == "generate":
+        require_shards(run, config_path=config_path)
+    if stage == "train":
+        earlier = [one for one in STAGES[: STAGES.index(stage)] if one not in stages]
+        check_seals(run, earlier)
+        _check_gates(run, config, earlier)
 
 
 def _tell_finished(run: RunFolder, stage: str) -> None:
@@ -132,7 +139,7 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
     run = prepared_run(config, config_path=config_path)
     check_inputs(config, run)
     try:
-        generate_shard(run, config, _function("generate", config.door))
+        generate_shard(run, config, stage_function("generate", config))
     except Exception as error:
         told = _told(run, error)
         if told is error:
@@ -141,16 +148,21 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
     return run
 
 
-def _do(run: RunFolder, config: RunConfig, stage: str) -> None:
+@contextmanager
+def _doing(run: RunFolder, stage: str) -> Iterator[tuple[StageProgress, dict[str, int]]]:
+    """Mark a stage as begun, and as done or failed when the block ends; the block fills in what is to be noted of it.
+
+    A block, so that a stage is called from the one loop over all of them.
+    """
     reads = STAGES[: STAGES.index(stage)]
     check_seals(run, (*reads, stage) if stage in GOES_ON else reads)
     log.info("%s: starting", stage)
     start_stage(run, stage)
     started = time.monotonic()
-    progress = StageProgress(run, stage)
+    progress, facts = StageProgress(run, stage), dict[str, int]()
     try:
         with progress:
-            facts = _function(stage, config.door)(run, config, progress)
+            yield progress, facts
     except BaseException as error:
         told = _told(run, error)
         _note_failure(run, stage, told, **progress.counts)
@@ -187,43 +199,6 @@ def _is_disk_full(error: BaseException) -> bool:
     text = str(error)
     torch_save = "inline_container.cc" in text and "unexpected pos" in text
     return torch_save or any(f"(os error {code})" in text for code in DISK_FULL)
-
-
-def _function(stage: str, door: Literal["video", "text"]) -> Stage:
-    """The function of a stage, imported when it is needed: some bring torch along, some OpenCV."""
-    if stage == "evaluate":
-        from aot.pipeline.evaluate import evaluate
-
-        return evaluate
-    if stage in ("filter", "report"):
-        from aot.pipeline import stages
-
-        return {"filter": stages.filter_traces, "report": stages.report}[stage]
-    return _text_function(stage) if door == "text" else _video_function(stage)
-
-
-def _video_function(stage: str) -> Stage:
-    if stage == "prepare":
-        from aot.pipeline.prepare import prepare
-
-        return prepare
-    from aot.pipeline import video
-
-    return {"generate": video.generate, "train": video.train}[stage]
-
-
-def _text_function(stage: str) -> Stage:
-    if stage == "prepare":
-        from text_cot.prepare import prepare
-
-        return prepare
-    if stage == "generate":
-        from aot.generate.text_run import generate
-
-        return generate
-    from aot.arms.text_train import train
-
-    return train
 
 
 def _require_earlier(run: RunFolder, stage: str) -> None:

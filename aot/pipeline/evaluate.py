@@ -1,11 +1,11 @@
 """The evaluate stage: predictions of every student, the teacher and the baselines, then one grader for all.
 
-Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Video and text differ in
-who predicts; nothing of video is imported for text.
+Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Nothing of video
+is imported where no question shows frames.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -17,7 +17,7 @@ from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.spending import cut_sentences
-from aot.files.run_folder import RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.files.traces import first_traces
 from aot.pipeline.commands.status import odd_line
@@ -25,13 +25,14 @@ from aot.records import ClipAnnotation, Lesson, Prediction, PromptMode, Question
 
 log = logging.getLogger(__name__)
 Mode = PromptMode | Literal["likelihood"]
-MODE_OF_ORDER: dict[Order, PromptMode] = {
-    "answers_only": "direct",
-    "pre": "reason",
-    "post": "explain",
-    "adaptive": "adaptive",
+MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
+    "both": ("direct", "reason"),
+    "answers_only": ("direct",),
+    "pre": ("reason",),
+    "post": ("explain",),
+    "adaptive": ("adaptive",),
 }
-"""How a text arm answers; an arm of a video run answers in several modes."""
+"""How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     if annotations:
         baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
         publish_rows(run.predictions / "baselines-none.jsonl", baselines)
-    predictors = plan_predictors(run, config)
+    predictors = plan_predictors(run, config, questions)
     missing = [p for p in predictors if not (run.predictions / p.file_name).exists()]
     progress(len(predictors) - len(missing), len(predictors))
     for done in _predict(run, config, missing, questions):
@@ -89,21 +90,20 @@ def _asked_of(predictor: Predictor, questions: Iterable[Question]) -> set[str]:
     return {question.id for question in questions if predictor.mode != "likelihood" or question.choices}
 
 
-def plan_predictors(run: RunFolder, config: RunConfig) -> list[Predictor]:
-    """Who answers how.
+def plan_predictors(run: RunFolder, config: RunConfig, questions: Sequence[Question]) -> list[Predictor]:
+    """Who answers how: the base and every arm, and where questions have choices, how likely each of them finds those.
 
-    Video: every student in every mode, and the first arm that learns rationales also without frames. Text: the base
-    directly and reasoning first, every arm in the mode of its order.
+    Where questions show frames, the first arm that learns rationales also answers without seeing them.
     """
-    arms = config.train.arms
-    if config.door == "text":
-        base = [Predictor("base", None, "direct"), Predictor("base", None, "reason")]
-        return base + [Predictor(arm.name, run.arm(arm.name), MODE_OF_ORDER[arm.order]) for arm in arms]
-    modes: tuple[Mode, ...] = ("direct", "reason", "likelihood")
-    plan = [Predictor("base", None, mode) for mode in modes]
-    plan += [Predictor(arm.name, run.arm(arm.name), mode) for arm in arms for mode in modes]
-    blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
-    plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), "direct", with_frames=False))
+    closed: tuple[Mode, ...] = ("likelihood",) if any(q.choices for q in questions) else ()
+    students: list[tuple[str, Path | None, tuple[Mode, ...]]] = [("base", None, MODES_OF_ORDER["both"])]
+    students += [(arm.name, run.arm(arm.name), MODES_OF_ORDER[arm.order]) for arm in config.train.arms]
+    plan = [Predictor(name, adapter, mode) for name, adapter, modes in students for mode in (*modes, *closed)]
+    if any(q.media for q in questions):
+        arms = config.train.arms
+        blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
+        mode = MODES_OF_ORDER[blind.order][0]
+        plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), mode, with_frames=False))
     return plan
 
 
@@ -125,9 +125,6 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
 
 def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
     """Arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
-    # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.rows.lessons import LESSONS
-
     paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
     return {
         name: {lesson.question_id for lesson in read_rows(path, Lesson)}
@@ -152,7 +149,7 @@ def _predict(
     from aot.student.rows.frames import FramePixels, FrameSource
 
     store: FrameSource | None = None
-    if config.door == "video":
+    if any(question.media for question in questions):
         from video_data.store.shards import FrameStore
 
         store = FrameStore(run.frames)

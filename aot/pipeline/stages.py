@@ -7,7 +7,6 @@ from contextlib import closing, nullcontext
 import numpy as np
 
 from aot.chat.client import ChatModel
-from aot.chat.factory import open_chat
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder, append_row, publish, publishing, read_rows
 from aot.files.traces import read_faults, read_traces
@@ -15,6 +14,7 @@ from aot.filtering.chain import Funnel, FunnelCounter, Judge, Judged, run_filter
 from aot.filtering.judge import ChatJudge, in_order
 from aot.records import Question, Verdict
 from aot.reporting.thumbs import ReadFrames, TrueSize
+from aot.student.answer import open_model
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -52,7 +52,7 @@ def _open_judge(run: RunFolder, config: RunConfig) -> closing[ChatModel] | nullc
     section = config.judge_chat or config.chat
     if not config.filter.judge or section is None:
         return nullcontext()
-    return closing(open_chat(section, run=run, writer="judge"))
+    return closing(open_model(section, run=run, writer="judge"))
 
 
 def _asked(model: ChatModel, config: RunConfig) -> ChatJudge:

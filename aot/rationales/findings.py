@@ -1,31 +1,27 @@
-"""What the tool results of a trace say, in one flat form: which label was found when, and which text, by which step.
+"""What the findings of a trace's steps come to: which label was seen when, and which text came how, by which step.
 
-The verbaliser writes rationales from these findings and filters compare rationales with them. This module reads the
-JSON of any tool by its field names (label, event, object, start_s, end_s, time_s, score; cues, text, answer) and knows
-no tool.
+The verbaliser writes rationales from these sightings and quotes, and filters compare rationales with them. The tools
+say themselves what they made out (records.Finding); this module knows no tool, and no field of any result.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from aot.answers import iou
 from aot.rationales.wording import DENIALS, phrase_key, quotable, stems_of
-from aot.records import JsonDict, Question, Step, TimeSpan
+from aot.records import FindingKind, Question, Span, Step, TimeSpan
 
 MAX_GATHERED = 8
 """A rationale lists at most this many steps of a clip; counts and moments of one event are always listed in full."""
 EVENT_KINDS = ("before", "after", "count", "when", "present")
 """Question kinds that name an event or object; the others ask about the whole window."""
 SAME_EVENT_IOU = 0.5
-Spans = tuple[tuple[float, float], ...]
+SEEN: tuple[FindingKind, ...] = ("event", "object", "action")
+"""Kinds of finding that somebody saw in the clip; the others are weighed, counted or told."""
 _IS_THERE = re.compile(
     r"\b(?:is|are)\s+there\s+(?:an?\s+|any\s+|some\s+)?(.+?)(?=\s+(?:in|on|at)\b|[?.]|$)", re.IGNORECASE
 )
-_NAMES = ("label", "event", "object")
-_TEXTS = ("text", "answer", "cues")
-"""Fields by which a result is known to be words of somebody, and not labels."""
 MAX_QUOTES = 6
 """A rationale quotes at most this many texts; of those that count one event, twice as many."""
 COVER_SLACK_S = 0.25
@@ -45,7 +41,7 @@ _ORDERS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Sighting:
     """One thing that one step saw at one time; start_s equals end_s for a moment."""
 
     step: int
@@ -67,10 +63,11 @@ class Quote:
     """One text that one step returned: a cue, a caption, an answer; or the query of a search that found no cue."""
 
     step: int
-    how: Literal["said", "seen", "answered", "not said"]
+    how: str
+    """`said`, `seen`, `answered` or `not said`; see records.Finding."""
     text: str
     """As it was returned; a rationale has it as `quotable` writes it."""
-    spans_s: Spans
+    spans_s: tuple[Span, ...]
     """When; of an answer every stretch that shows it. Empty when nobody knows."""
     question: str = ""
     """What an answer was asked for."""
@@ -81,40 +78,54 @@ class Quote:
         return self.how, quotable(self.text).casefold(), quotable(self.question).casefold()
 
 
-def findings(steps: Iterable[Step]) -> list[Finding]:
-    """Everything that the ok steps of a trace saw, in time order within each step."""
-    found: list[Finding] = []
-    for step in steps:
-        if step.status != "ok" or not step.result:
-            continue
-        own: list[Finding] = []
-        _walk(step.result, "", step.index, own)
-        label = step.result.get("label")
-        if not own and isinstance(label, str) and step.span is not None:
-            own.append(Finding(step.index, label, phrase_key(label), step.span.start_s, step.span.end_s, 1.0))
-        found.extend(sorted(own, key=lambda finding: (finding.start_s, finding.end_s, finding.label)))
-    return found
+def sightings(steps: Iterable[Step]) -> list[Sighting]:
+    """Everything that the steps of a trace saw, in time order within each step."""
+    return [
+        Sighting(step.index, label, phrase_key(label), start_s, end_s, score)
+        for step in steps
+        for start_s, end_s, label, score in sorted(
+            (start_s, end_s, one.label, one.score)
+            for one in step.findings
+            if one.kind in SEEN
+            for start_s, end_s in one.spans_s or _span_of(step)
+        )
+    ]
 
 
 def quotes(steps: Iterable[Step]) -> list[Quote]:
-    """Every text that the ok steps of a trace returned, and every query that no cue fits, in the order of the steps."""
-    found: list[Quote] = []
-    for step in steps:
-        if step.status != "ok" or not step.result:
-            continue
-        spans_s = ((step.span.start_s, step.span.end_s),) if step.span else ()
-        found += _texts(step.result, "seen", spans_s, step)
-        query = step.call.arguments.get("query") if step.call else None
-        unheard = step.result.get("cues_past_window") or step.result.get("unreadable_cues")
-        if step.result.get("cues") == [] and not unheard and isinstance(query, str) and spans_s:
-            found.append(Quote(step.index, "not said", query, spans_s))
-    return found
+    """Every text that the steps of a trace returned, and every query that no cue fits, in the order of the steps."""
+    return [
+        Quote(step.index, one.how, one.text, one.spans_s or _span_of(step), one.question)
+        for step in steps
+        for one in step.findings
+        if one.how and one.how != "not heard"
+    ]
 
 
-def is_text(step: Step) -> bool:
+def is_in_words(step: Step) -> bool:
     """Whether the result of a step is words of somebody: cues, a caption, an answer, also where there are none."""
-    result = step.result or {}
-    return any(name in result for name in _TEXTS) and not any(name in result for name in _NAMES)
+    return any(one.kind == "text" for one in step.findings)
+
+
+def labels_in(steps: Iterable[Step], *kinds: FindingKind) -> list[str]:
+    """The labels of what the steps say, of these kinds or of all."""
+    return [one.label for step in steps for one in step.findings if one.label and (not kinds or one.kind in kinds)]
+
+
+def phrases_in(steps: Iterable[Step]) -> list[str]:
+    """Every label and every text of what the steps say; none that was only searched for."""
+    steps = list(steps)
+    texts = [one.text for step in steps for one in step.findings if one.how in ("said", "seen", "answered")]
+    return labels_in(steps) + texts
+
+
+def first_listing(steps: Iterable[Step]) -> Step | None:
+    """The first step that tells whatever happens in a stretch, asked for nothing in particular; None without any."""
+    for step in steps:
+        kinds = {one.kind for one in step.findings}
+        if step.status == "ok" and step.span is not None and not step.sought and kinds <= {"event"}:
+            return step
+    return None
 
 
 def gives_orders(quote: Quote) -> bool:
@@ -125,58 +136,54 @@ def gives_orders(quote: Quote) -> bool:
 def asked_event(question: Question, steps: Iterable[Step]) -> str:
     """The event or object that a question of `EVENT_KINDS` asks about; empty for other kinds, or when it is not told.
 
-    It is the longest phrase of the tools' arguments, else of their results, that the question's text contains; a
+    It is the longest phrase that tools were to find, else of what they gave, that the question's text contains; a
     `present` question may also name it in plain words (`Is there a knife in the clip?`). Words that a text was searched
     for come last: they may be any words of the question.
     """
     if question.kind not in EVENT_KINDS:
         return ""
-    asked: list[str] = []
-    seen: list[str] = []
-    searched: list[str] = []
-    for step in steps:
-        if step.call is not None:
-            (searched if is_text(step) else asked).extend(strings_of(_without_questions(step.call.arguments)))
-        if step.status == "ok" and step.result and not is_text(step):
-            seen.extend(strings_of(step.result))
+    steps = list(steps)
+    in_sight = [step for step in steps if not is_in_words(step)]
+    sought = [name for step in in_sight for name in step.sought]
+    searched = [words for step in steps if is_in_words(step) for words in step.sought]
     plain = _IS_THERE.search(question.text) if question.kind == "present" else None
-    for phrases in (asked, seen, [plain[1]] if plain else [], searched):
+    for phrases in (sought, labels_in(in_sight), [plain[1]] if plain else [], searched):
         inside = [phrase for phrase in phrases if names_phrase(question.text, phrase)]
         if inside:
             return max(inside, key=lambda phrase: (len(phrase), phrase))
     return ""
 
 
-def relied_on(question: Question, found: list[Finding], *, event: str) -> list[Finding]:
-    """The findings that a rationale has to list, in time order, an event that two steps saw only once.
+def relied_on(question: Question, seen: list[Sighting], *, event: str) -> list[Sighting]:
+    """The sightings that a rationale has to list, in time order, an event that two steps saw only once.
 
     Moments of the asked event for count and when; the best sighting for present; otherwise, and when the event is not
     told, the steps of the clip, at most `MAX_GATHERED` of them: the last ones, or those around the asked event.
     """
-    asked = phrase_key(event)
-    if asked and question.kind == "present":
-        sightings = [finding for finding in found if names_phrase(finding.label, event)]
-        return sorted(sightings, key=lambda finding: (-finding.score, finding.start_s))[:1]
-    if asked and question.kind in ("count", "when"):
-        return without_repeats(finding for finding in found if finding.key == asked)
-    steps_of_clip = without_repeats(found)
+    key = phrase_key(event)
+    if key and question.kind == "present":
+        of_event = [one for one in seen if names_phrase(one.label, event)]
+        return sorted(of_event, key=lambda one: (-one.score, one.start_s))[:1]
+    if key and question.kind in ("count", "when"):
+        return without_repeats(one for one in seen if one.key == key)
+    steps_of_clip = without_repeats(seen)
     if len(steps_of_clip) <= MAX_GATHERED or question.kind not in ("before", "after"):
         return steps_of_clip[-MAX_GATHERED:]
-    at = next((i for i, f in enumerate(steps_of_clip) if f.key == asked), 0)
+    at = next((i for i, f in enumerate(steps_of_clip) if f.key == key), 0)
     start = min(max(0, at - MAX_GATHERED // 2), len(steps_of_clip) - MAX_GATHERED)
     return steps_of_clip[start : start + MAX_GATHERED]
 
 
-def relied_on_quotes(question: Question, found: Iterable[Quote], *, event: str, answer: str) -> list[Quote]:
+def relied_on_quotes(question: Question, texts: Iterable[Quote], *, event: str, answer: str) -> list[Quote]:
     """The texts that a rationale has to quote, in time order, each once and none that gives orders.
 
     Those that speak of the asked event for count, when and present, if any does; otherwise those that share most words
     with question and answer, at most `MAX_QUOTES`. For present one of each step will do.
     """
-    found = list(found)
-    if not found:
+    fit = [one for one in texts if quotable(one.text) and not gives_orders(one)]
+    if not fit:
         return []
-    chosen = list({(*one.key, one.spans_s): one for one in reversed(found) if _is_told(one)}.values())[::-1]
+    chosen = list({(*one.key, one.spans_s): one for one in reversed(fit)}.values())[::-1]
     about = [one for one in chosen if event and names(f"{one.text} {one.question}", event)]
     chosen = about if about and question.kind in ("count", "when", "present") else chosen
     if event and question.kind == "present":
@@ -186,10 +193,6 @@ def relied_on_quotes(question: Question, found: Iterable[Quote], *, event: str, 
     chosen.sort(key=lambda one: -len(wanted & stems_of(one.text)))
     most = 2 * MAX_QUOTES if question.kind == "count" and about else MAX_QUOTES
     return sorted(chosen[:most], key=lambda one: (one.spans_s[:1], one.step))
-
-
-def _is_told(quote: Quote) -> bool:
-    return bool(quotable(quote.text)) and not gives_orders(quote)
 
 
 def names(text: str, phrase: str) -> bool:
@@ -211,26 +214,14 @@ def affirms(quote: Quote, event: str) -> bool:
     return answers or names(quote.text, event)
 
 
-def is_affirmed(event: str, *, found: Iterable[Finding], texts: Iterable[Quote]) -> bool:
+def is_affirmed(event: str, *, seen: Iterable[Sighting], texts: Iterable[Quote]) -> bool:
     """Whether some step saw `event`, or some text says that it is there."""
-    return any(names_phrase(one.label, event) for one in found) or any(affirms(one, event) for one in texts)
+    return any(names_phrase(one.label, event) for one in seen) or any(affirms(one, event) for one in texts)
 
 
 def speaks_of(quote: Quote, event: str) -> bool:
     """Whether a text that somebody said or wrote names `event`, be it to deny it, or affirms it."""
     return quote.how != "not said" and (names(quote.text, event) or affirms(quote, event))
-
-
-def sought(step: Step) -> list[str]:
-    """The events or objects that a step was asked to find; empty where it lists whatever there is."""
-    arguments = step.call.arguments if step.call else {}
-    named = [
-        node[name]
-        for node in (arguments, step.result or {})
-        for name in ("event", "object", "events")
-        if node.get(name)
-    ]
-    return [one for value in named for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
 def looked_for(event: str, steps: Iterable[Step]) -> list[TimeSpan]:
@@ -240,13 +231,13 @@ def looked_for(event: str, steps: Iterable[Step]) -> list[TimeSpan]:
     """
     spans: list[TimeSpan] = []
     for step in steps:
-        if step.status != "ok" or step.span is None or not step.result:
+        if step.status != "ok" or step.span is None:
             continue
-        if is_text(step):
-            looked = any(names(f"{quote.text} {quote.question}", event) for quote in quotes([step]))
+        if is_in_words(step):
+            fits = any(names(f"{quote.text} {quote.question}", event) for quote in quotes([step]))
         else:
-            looked = not sought(step) or any(names(event, one) for one in sought(step))
-        spans += [step.span] if looked and step.span not in spans else []
+            fits = not step.sought or any(names(event, one) for one in step.sought)
+        spans += [step.span] if fits and step.span not in spans else []
     return spans
 
 
@@ -264,95 +255,42 @@ def covers(spans: Iterable[TimeSpan], window: TimeSpan) -> bool:
     return seen_s >= window.end_s - COVER_SLACK_S
 
 
-def without_repeats(found: Iterable[Finding]) -> list[Finding]:
-    """`found` in time order; of findings that show the same event (one label, large overlap) the first stays."""
-    kept: list[Finding] = []
-    for finding in found:
-        if not any(same_event(finding, other) for other in kept):
-            kept.append(finding)
-    return sorted(kept, key=lambda finding: (finding.start_s, finding.end_s))
+def without_repeats(seen: Iterable[Sighting]) -> list[Sighting]:
+    """`seen` in time order; of sightings that show the same event (one label, large overlap) the first stays."""
+    kept: list[Sighting] = []
+    for one in seen:
+        if not any(same_event(one, other) for other in kept):
+            kept.append(one)
+    return sorted(kept, key=lambda one: (one.start_s, one.end_s))
 
 
-def asked_window(question: Question, steps: Iterable[Step], found: Iterable[Finding]) -> TimeSpan:
+def asked_window(question: Question, steps: Iterable[Step], seen: Iterable[Sighting]) -> TimeSpan:
     """What the question may look at: its own window, ended by the last thing that was looked at if it has no end."""
     start_s = question.media.start_s if question.media else 0.0
     end_s = question.media.end_s if question.media else None
     if end_s is None:
-        seen = [step.span.end_s for step in steps if step.span is not None and step.status == "ok"]
-        end_s = max([start_s, *seen, *(finding.end_s for finding in found)])
+        ends_s = [step.span.end_s for step in steps if step.span is not None and step.status == "ok"]
+        end_s = max([start_s, *ends_s, *(one.end_s for one in seen)])
     return TimeSpan(start_s=start_s, end_s=end_s)
 
 
-def same_event(a: Finding, b: Finding) -> bool:
-    """Whether two findings have one label and mostly the same time."""
+def same_event(a: Sighting, b: Sighting) -> bool:
+    """Whether two sightings have one label and mostly the same time."""
     if a.key != b.key:
         return False
     return (a.start_s, a.end_s) == (b.start_s, b.end_s) or iou(a.start_s, a.end_s, b.start_s, b.end_s) >= SAME_EVENT_IOU
 
 
-def _walk(node: JsonDict, label: str, step: int, found: list[Finding]) -> None:
-    """Collect what `node` and everything inside it saw; a list of events inherits the name that stands above it."""
-    own = next((node[name] for name in _NAMES if isinstance(node.get(name), str)), label)
-    span = _span_of(node)
-    if own and span is not None:
-        score = node.get("score")
-        sure = float(score) if isinstance(score, (int, float)) else 1.0
-        found.append(Finding(step, own, phrase_key(own), *span, sure))
-        return
-    for _, item in _dicts_in(node):
-        _walk(item, own, step, found)
-
-
-def _texts(node: JsonDict, how: Literal["said", "seen"], spans_s: Spans, step: Step) -> Iterator[Quote]:
-    """The texts of `node` and everything inside it; what has no time of its own has that of what stands above it."""
-    own = _span_of(node)
-    spans_s = (own,) if own else spans_s
-    answer = node.get("answer")
-    if isinstance(answer, (str, int, float)):
-        told = ("yes" if answer else "no") if isinstance(answer, bool) else str(answer)
-        asked = node.get("question", step.call.arguments.get("question") if step.call else None)
-        moments = tuple(span for _, item in _dicts_in(node) if (span := _span_of(item)))
-        yield Quote(step.index, "answered", told, moments or spans_s, asked if isinstance(asked, str) else "")
-        return
-    if isinstance(node.get("text"), str):
-        yield Quote(step.index, how, node["text"], spans_s)
-    for name, item in _dicts_in(node):
-        yield from _texts(item, "said" if name == "cues" else how, spans_s, step)
-
-
-def _span_of(node: JsonDict) -> tuple[float, float] | None:
-    start_s, end_s = node.get("start_s", node.get("time_s")), node.get("end_s", node.get("time_s"))
-    if isinstance(start_s, (int, float)) and isinstance(end_s, (int, float)):
-        return float(start_s), float(end_s)
-    return None
-
-
-def _dicts_in(node: JsonDict) -> Iterator[tuple[str, JsonDict]]:
-    """The objects right inside `node` or inside one of its lists, with the name under which they stand."""
-    for name, value in node.items():
-        for item in value if isinstance(value, list) else (value,):
-            if isinstance(item, dict):
-                yield name, item
-
-
-def _without_questions(arguments: JsonDict) -> JsonDict:
-    """Arguments without whole questions, which name no event."""
-    return {name: value for name, value in arguments.items() if name != "question"}
+def _span_of(step: Step) -> tuple[Span, ...]:
+    return ((step.span.start_s, step.span.end_s),) if step.span else ()
 
 
 def strings_of(node: object) -> list[str]:
-    """All non-empty strings inside a JSON value, in no particular order."""
-    texts: list[str] = []
-    waiting: list[object] = [[node]]
-    while waiting:
-        container = waiting.pop()
-        for one in container.values() if isinstance(container, dict) else container:  # type: ignore[attr-defined]
-            if isinstance(one, str):
-                if one:
-                    texts.append(one)
-            elif isinstance(one, (dict, list, tuple)):
-                waiting.append(one)
-    return texts
+    """All non-empty strings inside a JSON value."""
+    if isinstance(node, str):
+        return [node] if node else []
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    return [text for part in parts for text in strings_of(part)]
 
 
 def names_phrase(text: str, phrase: str) -> bool:

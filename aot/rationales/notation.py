@@ -52,8 +52,8 @@ def format_span(start_s: float, end_s: float) -> str:
 
 def parse_span(text: str) -> tuple[float, float] | None:
     """The first time span in `text` as (start_s, end_s), or None."""
-    found = SPAN.search(text)
-    return (float(found[1]), float(found[2])) if found else None
+    mark = SPAN.search(text)
+    return (float(mark[1]), float(mark[2])) if mark else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,11 @@ def sentences_of(text: str) -> list[str]:
     >>> sentences_of('1.0s-2.0s said "Wait. Now flip!" [1]. 2.0s-3.0s fry egg [2].')
     ['1.0s-2.0s said "Wait. Now flip!" [1].', '2.0s-3.0s fry egg [2].']
     """
-    found, start = [], 0
+    sentences, start = [], 0
     for gap in _SENTENCE_END.finditer(_masked(text)):
-        found.append(text[start : gap.start()])
+        sentences.append(text[start : gap.start()])
         start = gap.end()
-    return [sentence for sentence in (*found, text[start:]) if sentence.strip()]
+    return [sentence for sentence in (*sentences, text[start:]) if sentence.strip()]
 
 
 def without_quotes(text: str) -> str:

@@ -52,9 +52,9 @@ def parse_chain(rationale: str) -> TextChain:
     lines: list[str] = []
     answers: list[str] = []
     for line in rationale.split("\n"):
-        found = ANSWER_LINE.fullmatch(line.strip())
-        if found:
-            answers.append(found[1].strip())
+        mark = ANSWER_LINE.fullmatch(line.strip())
+        if mark:
+            answers.append(mark[1].strip())
         elif line.strip():
             lines.append(line)
     orders = tuple(tuple(tuple(order.split(" > ")) for order in ORDER.findall(line)) for line in lines)

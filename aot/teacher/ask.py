@@ -14,16 +14,12 @@ from aot.errors import ParseError, ToolError
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Budget, TeacherKit, open_models, with_models
-from aot.teacher.procedure import ProcedureModel
-from aot.teacher.rules import RulesPlanner
-from aot.teacher.tools import TOOLS, make_tools
+from aot.teacher.parts import open_models, plain_parts, with_models
+from aot.teacher.tools import make_tools
 from aot.teacher.tools.clipview import clip_view
-from aot.teacher.tools.pixels.appearance import load_appearance
-from aot.teacher.tools.pixels.matcher import Looker
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import DecodedFrames
-from video_data.decode.sandbox import sample_safely
+from video_data.decode.sandbox import shared_pool
 
 _RULES: tuple[tuple[str, str], ...] = (
     (r"\b(how often|how many times|how many|count)\b", "count"),
@@ -101,8 +97,10 @@ def ask(
     """
     teacher = config.teacher if config else TeacherConfig()
     frames_config = config.frames if config else FramesConfig()
-    card = load_appearance(appearance or (Path(teacher.appearance) if teacher.appearance else None))
-    sampled = sample_safely(
+    parts = plain_parts(
+        teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=ResultCache()
+    )
+    sampled = shared_pool().sample_clip(
         clip,
         fps=frames_config.fps,
         max_frames=frames_config.max_stored_frames,
@@ -126,24 +124,13 @@ def ask(
         true_width=decoded.true_width,
         true_height=decoded.true_height,
     )
-    procedure = ProcedureModel.from_annotations(annotations)
-    kit = TeacherKit(
-        planner=RulesPlanner(),
-        tools=TOOLS,
-        looker=Looker(card),
-        procedure=procedure if procedure.clips else None,
-        cache=ResultCache(),
-        budget=Budget(teacher.max_calls, teacher.time_limit_s, teacher.max_turns),
-        seed=0,
-        config_digest="",
-    )
     question = _question(clip.name, text, kind or guess_kind(text, choices=choices), choices, start_s, view.end_s)
     if config is None:
-        return Asked(_without_guess(run_candidate(question, view, kit, candidate=0)), note)
+        return Asked(_without_guess(run_candidate(question, view, parts, candidate=0)), note)
     models = open_models(config, None, writer="ask")
     try:
         tools = make_tools(config, vision=models.vision, clips_root=clip.parent)
-        trace = run_candidate(question, view, with_models(replace(kit, tools=tools), config, models), candidate=0)
+        trace = run_candidate(question, view, with_models(replace(parts, tools=tools), config, models), candidate=0)
         return Asked(_without_guess(trace), note)
     finally:
         models.close()
@@ -165,11 +152,11 @@ def _without_guess(trace: Trace) -> Trace:
     error = trace.error
     if error is None or error.boundary != ParseError.boundary or f"of kind {OTHER!r}" not in error.message:
         return trace
-    told = (
+    message = (
         "no rule knows what this question asks; ask whether something is there, how often or when it happens, or what "
         "comes before, after or next, or give --config with a chat planner (docs/chat.md)"
     )
-    return trace.model_copy(update={"error": error.model_copy(update={"message": told})})
+    return trace.model_copy(update={"error": error.model_copy(update={"message": message})})
 
 
 def _question(uri: str, text: str, kind: str, choices: tuple[str, ...], start_s: float, end_s: float) -> Question:

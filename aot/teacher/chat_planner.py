@@ -14,24 +14,41 @@ from itertools import chain, repeat
 from string import ascii_uppercase
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from aot.answers import parse_answer
 from aot.chat.client import ChatModel
 from aot.chat.factory import sampling_of
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, Message, Sampling, TextPart, WrittenCall, message
+from aot.chat.messages import ChatReply, ChatRequest, Message, Sampling, TextPart, WrittenCall, message
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.config import ChatConfig
 from aot.errors import AotError, ParseError, ToolError
-from aot.records import JsonDict, Question, Step, ToolCall
-from aot.teacher.answer_call import ANSWER, answer_form, answer_schema, read_answer
-from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Spent
+from aot.records import AnswerType, JsonDict, Question, Step, ToolCall, Turn
+from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Transcript
 from aot.teacher.tools import openai_schema
+from aot.teacher.tools.base import ToolArguments, parameters_of
 from aot.teacher.tools.registry import AnyTool
 
+ANSWER = "answer"
+_CANONICAL = ("integer", "yes_no", "span")
+"""Types whose answer is stored as the project writes it, whatever form the model gave it."""
+_FORMS: dict[AnswerType, str] = {
+    "choice": "one of the options, by its letter or word for word",
+    "integer": "a whole number in digits",
+    "yes_no": "yes or no",
+    "span": "a stretch such as 2.4s-5.1s",
+}
 MAX_RESULT_CHARS = 6000
 """A longer tool result is cut, and says so."""
 MAX_WRITTEN_CHARS = 500
 _REMINDER = "Plain text is no answer here. Call a tool, or end with the `answer` call."
+
+
+class AnswerArguments(ToolArguments):
+    """The end of a plan."""
+
+    answer: str = Field(min_length=1, max_length=500, description="The answer, in the form that was asked for.")
+    support: tuple[int, ...] = Field(min_length=1, description="Numbers of the steps that the answer rests on.")
 
 
 @dataclass(frozen=True)
@@ -63,9 +80,9 @@ class ChatPlanner:
 
     def start(self, question: Question, *, scene: Scene, candidate: int) -> "ChatPlan":
         """A conversation about one question; see `Planner.start`."""
-        plan, asked = self.prompts
+        plan, asks = self.prompts
         system = message("system", plan.fill({"manual": manual(self.schemas)}))
-        user = message("user", asked.fill(question_slots(question, scene)))
+        user = message("user", asks.fill(question_slots(question, scene)))
         return ChatPlan(self, question, candidate, [system, user])
 
     def request(self, messages: list[Message], question: Question, candidate: int) -> ChatRequest:
@@ -88,12 +105,12 @@ class ChatPlan:
     question: Question
     candidate: int
     messages: list[Message]
-    spent: Spent = field(default_factory=Spent)
+    transcript: Transcript = field(default_factory=Transcript)
     _waiting: list[WrittenCall] = field(default_factory=list)
     """Calls of the last turn whose results the model has not been told."""
     _bad: set[int] = field(default_factory=set)
     """Steps that no tool could have taken."""
-    _was_told: bool = False
+    _had_mercy: bool = False
     """Whether a failure has gone back to the model already."""
 
     def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
@@ -112,7 +129,7 @@ class ChatPlan:
 
     def _ask(self) -> ChatReply:
         said = self.planner.chat.reply(self.planner.request(self.messages, self.question, self.candidate))
-        self.spent += Spent(1, said.usage or ChatUsage(), said.usage is not None)
+        self.transcript.hear(said, "plan")
         parts = (TextPart(text=said.text),) if said.text else ()
         self.messages.append(Message(role="assistant", parts=parts, tool_calls=said.tool_calls))
         return said
@@ -134,24 +151,27 @@ class ChatPlan:
         """Tell the model what was wrong with a turn of which nothing was carried out."""
         if not said.tool_calls:
             self.messages.append(message("user", problem))
+            self.transcript.turns.append(Turn(role="user", purpose="plan", text=problem))
         for call in said.tool_calls:
-            self.messages.append(_told(call, problem))
+            self.messages.append(_answer_to(call, problem))
+            self.transcript.turns.append(Turn(role="tool", purpose="plan", text=problem))
 
     def _tell_results(self, steps: tuple[Step, ...]) -> None:
         """Put the results of the last turn into the conversation; a second turn with a failure ends the plan."""
         new = steps[len(steps) - len(self._waiting) :] if self._waiting else ()
         for call, step in zip(self._waiting, new, strict=True):
-            self.messages.append(_told(call, step_text(step)))
+            self.messages.append(_answer_to(call, step_text(step)))
+            self.transcript.turns.append(Turn(role="tool", purpose="plan", step=step.index))
         self._waiting = []
         failed = next((step for step in new if step.status == "failed"), None)
         if failed is not None:
-            told = f"step {failed.index} failed: {failed.error}"
-            self._spend_mercy(ParseError(told) if failed.index in self._bad else ToolError(told))
+            problem = f"step {failed.index} failed: {failed.error}"
+            self._spend_mercy(ParseError(problem) if failed.index in self._bad else ToolError(problem))
 
     def _spend_mercy(self, error: AotError) -> None:
-        if self._was_told:
+        if self._had_mercy:
             raise error
-        self._was_told = True
+        self._had_mercy = True
 
 
 def read_call(call: WrittenCall, tools: Mapping[str, AnyTool]) -> ToolCall | BadCall:
@@ -190,8 +210,8 @@ def manual(schemas: Iterable[JsonDict]) -> str:
         lines.append(f"- {function['name']}: {function['description']}")
         required = function["parameters"].get("required", ())
         for name, rule in function["parameters"].get("properties", {}).items():
-            told = rule.get("description", rule.get("type", ""))
-            lines.append(f"    {name}{'' if name in required else ' (optional)'}: {told}")
+            meaning = rule.get("description", rule.get("type", ""))
+            lines.append(f"    {name}{'' if name in required else ' (optional)'}: {meaning}")
     return "\n".join(lines)
 
 
@@ -199,13 +219,13 @@ def question_slots(question: Question, scene: Scene) -> dict[str, str]:
     """What the question prompt is filled with; everything from outside stands in a data slot."""
     marks = chain((f"{letter}." for letter in ascii_uppercase), repeat("-"))  # No letter after Z; their words still do.
     options = "\n".join(f"{mark} {choice}" for choice, mark in zip(question.choices, marks, strict=False))
-    known = data_slot("known", f"steps: {', '.join(scene.known_labels)}\nobjects: {', '.join(scene.objects)}")
+    names = data_slot("known", f"steps: {', '.join(scene.known_labels)}\nobjects: {', '.join(scene.objects)}")
     return {
         "question": data_slot("question", question.text),
         "choices": f"{data_slot('options', options)}\n" if options else "",
         "start_s": f"{scene.start_s:.1f}",
         "end_s": f"{scene.end_s:.1f}",
-        "known": f"Names that the pixel tools know:\n{known}",
+        "known": f"Names that the pixel tools know:\n{names}",
         "form": answer_form(question),
     }
 
@@ -216,7 +236,7 @@ def drawn_for(section: ChatConfig, *, seed: int, question_id: str, candidate: in
     return sampling_of(section, seed=drawn)
 
 
-def _told(call: WrittenCall, text: str) -> Message:
+def _answer_to(call: WrittenCall, text: str) -> Message:
     return Message(role="tool", parts=(TextPart(text=text),), tool_call_id=call.id)
 
 
@@ -238,3 +258,45 @@ def _loaded(written: str) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
+
+
+def answer_form(question: Question) -> str:
+    """What an answer to `question` must look like, in words."""
+    return _FORMS.get(question.answer_type, "a few words; a step label where the question asks for a step")
+
+
+def answer_schema() -> dict[str, Any]:
+    """The `answer` call in OpenAI function-calling format."""
+    purpose = "End the plan with the answer and the numbers of the steps that it rests on."
+    return {
+        "type": "function",
+        "function": {"name": ANSWER, "description": purpose, "parameters": parameters_of(AnswerArguments)},
+    }
+
+
+def read_answer(written: Any, question: Question, steps: tuple[Step, ...]) -> FinalAnswer:  # noqa: ANN401 - JSON
+    """The answer that a model wrote as arguments of the `answer` call.
+
+    Raises:
+        ParseError: the arguments do not fit, a supporting step is not there or failed, or the answer has another form
+            than the question asks for; the text is fit to be told to the model.
+    """
+    try:
+        arguments = AnswerArguments.model_validate(written)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "the arguments"
+        raise ParseError(f"answer: {problem['msg']} at {where}") from None
+    support = tuple(dict.fromkeys(arguments.support))
+    fine = [step.index for step in steps if step.status == "ok"]
+    if wrong := [index for index in support if index not in fine]:
+        there = ", ".join(map(str, fine)) or "none yet"
+        raise ParseError(f"answer: step {wrong[0]} is no step that went well; those are: {there}")
+    parsed = parse_answer(arguments.answer, question)
+    if parsed.value is None:
+        raise ParseError(f"answer: {arguments.answer!r} cannot be read; give {answer_form(question)}")
+    chosen = [said for said in question.option_answers if parse_answer(said, question).value == parsed.value]
+    if chosen:
+        return FinalAnswer(chosen[0], support)
+    text = " ".join(arguments.answer.split())
+    return FinalAnswer(parsed.value if question.answer_type in _CANONICAL else text, support)

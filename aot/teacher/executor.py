@@ -5,9 +5,11 @@ budget is checked between calls; a single call is not interrupted.
 """
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
 
 import cv2
 from pydantic import ValidationError
@@ -16,11 +18,11 @@ from aot.chat.messages import ChatUsage
 from aot.chat.spend import cost_of
 from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
-from aot.records import JsonDict, Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
+from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.teacher.cache import CachedResult, cache_key
-from aot.teacher.parts import TeacherKit
-from aot.teacher.planner import BadCall, FinalAnswer, Spent
-from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, clamp_window, sight_of
+from aot.teacher.parts import Parts
+from aot.teacher.planner import BadCall, Calls, FinalAnswer, Transcript
+from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, ToolResult, clamp_window, sight_of
 from aot.teacher.tools.clipview import ClipView
 
 MAX_ERROR_CHARS = 300
@@ -36,19 +38,24 @@ class _Done:
     was_cached: bool
 
 
-def run_candidate(question: Question, clip: ClipView, kit: TeacherKit, *, candidate: int) -> Trace:
+def run_candidate(question: Question, clip: ClipView, parts: Parts, *, candidate: int) -> Trace:
     """The trace of one plan; failures of planner and tools are part of it, never exceptions.
 
     Raises:
         ConfigError, GuardStop, RunError: nobody can go on, such as for want of a valid key or of room on the disk.
     """
     question = question.model_copy(update={"answer": ""})  # Neither planner nor wording may lean on the gold answer.
-    work = _Work(question, clip, kit, candidate)
+    work = _Work(question, clip, parts, candidate)
     final: FinalAnswer | None = None
     rationale = ""
     try:
-        final = work.follow()
-        rationale = kit.writer.write(question, work.steps, final, candidate=candidate, spent=work.spent)
+        while not isinstance(action := work.turn(), FinalAnswer):
+            if len(action.calls) == 1:  # in this very thread: one call is the rule
+                work.done.append(call_tool(action.calls[0], work.context, parts, index=len(work.done) + 1))
+            else:
+                work.done += _at_once(action.calls, work.context, parts, first=len(work.done) + 1)
+        final = action
+        rationale = parts.writer.write(question, work.steps, final, candidate=candidate, transcript=work.transcript)
     except _OverBudgetError as over:
         return work.trace("truncated", error=TraceError(boundary="guard", message=str(over)))
     except (ConfigError, GuardStop, MissingPackageError, RunError):
@@ -65,93 +72,96 @@ class _OverBudgetError(Exception):
 class _Work:
     """One plan being carried out."""
 
-    def __init__(self, question: Question, clip: ClipView, kit: TeacherKit, candidate: int) -> None:
-        self._question, self._kit, self._candidate = question, kit, candidate
-        self._plan = kit.planner.start(question, scene=kit.scene(clip), candidate=candidate)
-        self._context = ToolContext(clip=clip, looker=kit.looker, procedure=kit.procedure)
+    def __init__(self, question: Question, clip: ClipView, parts: Parts, candidate: int) -> None:
+        self._question, self._parts, self._candidate = question, parts, candidate
+        self._plan = parts.planner.start(question, scene=parts.scene(clip), candidate=candidate)
+        self.context = ToolContext(clip=clip, looker=parts.looker, procedure=parts.procedure)
         self._started_s = time.perf_counter()
-        self._done: list[_Done] = []
-        self.spent: list[Spent] = []
-        """On prose, besides what the plan and the tools spent."""
+        self.done: list[_Done] = []
+        """The calls so far."""
+        self._turns = 0
+
+    @property
+    def transcript(self) -> Transcript:
+        """What the plan's model said; the writer of the rationale goes on in it."""
+        return self._plan.transcript
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """One for each call so far."""
-        return tuple(one.step for one in self._done)
+        return tuple(one.step for one in self.done)
 
-    def follow(self) -> FinalAnswer:
-        """The plan's answer, after all its turns."""
-        budget = self._kit.budget
-        for _ in range(budget.max_turns):
-            action = self._plan.next(self.steps)
-            if isinstance(action, FinalAnswer):
-                return action
-            if len(self._done) + len(action.calls) > budget.max_calls:
-                raise _OverBudgetError(f"no answer after {counted(len(self._done), 'call')}; raise teacher.max_calls")
-            if time.perf_counter() - self._started_s > budget.time_limit_s:
-                raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
-            self._done += self._carried_out(action.calls)
-        raise _OverBudgetError(f"no answer after {budget.max_turns} turns; raise teacher.max_turns")
+    def turn(self) -> Calls | FinalAnswer:
+        """The next calls of the plan, or its answer; raises _OverBudgetError where there may be none."""
+        budget = self._parts.budget
+        if self._turns == budget.max_turns:
+            raise _OverBudgetError(f"no answer after {budget.max_turns} turns; raise teacher.max_turns")
+        self._turns += 1
+        action = self._plan.next(self.steps)
+        if isinstance(action, FinalAnswer):
+            return action
+        if len(self.done) + len(action.calls) > budget.max_calls:
+            raise _OverBudgetError(f"no answer after {counted(len(self.done), 'call')}; raise teacher.max_calls")
+        if time.perf_counter() - self._started_s > budget.time_limit_s:
+            raise _OverBudgetError(f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s")
+        return action
 
     def trace(
         self, status: str, *, error: TraceError | None = None, final: FinalAnswer | None = None, rationale: str = ""
     ) -> Trace:
         """The trace as it is now."""
-        kit = self._kit
+        parts = self._parts
         return Trace.model_validate(
             {
                 "question_id": self._question.id,
                 "sample_index": self._candidate,
-                "teacher": kit.teacher_name,
+                "teacher": parts.teacher_name,
                 "steps": self.steps,
+                "turns": tuple(self.transcript.turns),
                 "support": final.support if final else (),
                 "answer": final.answer if final else "",
                 "rationale": rationale,
                 "status": status,
                 "error": error,
                 "usage": self._usage(),
-                "config_digest": kit.config_digest,
+                "config_digest": parts.config_digest,
             }
         )
 
-    def _carried_out(self, calls: tuple[ToolCall | BadCall, ...]) -> list[_Done]:
-        """The finished calls of one turn, in their order; several at the same time."""
-        first = len(self._done) + 1
-
-        def one(index: int, call: ToolCall | BadCall) -> _Done:
-            if isinstance(call, BadCall):
-                step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
-                return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
-            return call_tool(call, self._context, self._kit, index=index)
-
-        if len(calls) == 1:
-            return [one(first, calls[0])]
-        with ThreadPoolExecutor(max_workers=min(len(calls), MAX_AT_ONCE)) as pool:
-            return list(pool.map(one, range(first, first + len(calls)), calls))
-
     def _usage(self) -> Usage:
-        kit, looks = self._kit, tuple(self._context.usage)
-        thought, looked = sum(self.spent, self._plan.spent), sum(looks, ChatUsage())
+        parts, looks = self._parts, tuple(self.context.usage)
+        thought, looked = self.transcript, sum(looks, ChatUsage())
         total = thought.usage + looked
-        costs = [cost_of(thought.usage, kit.prices)] if thought.calls else []
-        costs += [cost_of(looked, kit.vision_prices)] if looks else []
-        known = [cost for cost in costs if cost is not None]
+        costs = [cost_of(thought.usage, parts.prices)] if thought.calls else []
+        costs += [cost_of(looked, parts.vision_prices)] if looks else []
+        known_costs = [cost for cost in costs if cost is not None]
         return Usage(
-            tool_calls=len(self._done),
-            cached_calls=sum(one.was_cached for one in self._done),
+            tool_calls=len(self.done),
+            cached_calls=sum(one.was_cached for one in self.done),
             chat_calls=thought.calls + len(looks),
             **total.model_dump(),
-            cost=sum(known) if costs and len(known) == len(costs) and thought.is_known else None,
+            cost=sum(known_costs) if costs and len(known_costs) == len(costs) and thought.is_known else None,
             seconds=time.perf_counter() - self._started_s,
         )
 
 
-def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> _Done:
-    """The call as a finished step, failed if the tool failed."""
+def _at_once(
+    calls: tuple[ToolCall | BadCall, ...], context: ToolContext, parts: Parts, *, first: int
+) -> Iterable[_Done]:
+    """Several calls of one turn, in their order."""
+    with ThreadPoolExecutor(max_workers=min(len(calls), MAX_AT_ONCE)) as pool:
+        return pool.map(lambda place, call: call_tool(call, context, parts, index=first + place), count(), calls)
+
+
+def call_tool(call: ToolCall | BadCall, context: ToolContext, parts: Parts, *, index: int) -> _Done:
+    """The call as a finished step, failed if the tool failed or a model wrote what no tool takes."""
+    if isinstance(call, BadCall):
+        step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
+        return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
     started_s = time.perf_counter()
-    was_cached = False
+    was_cached, context = False, replace(context, reply_keys=[])
     try:
-        step, was_cached = _called(call, context, kit, index=index)
+        step, was_cached = _called(call, context, parts, index=index)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "the arguments"
@@ -160,7 +170,8 @@ def call_tool(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: i
         step = _failed(call, str(error), index=index)
     except (cv2.error, ArithmeticError, LookupError, ValueError) as error:
         step = _failed(call, f"{type(error).__name__}: {error}", index=index)
-    return _Done(step.model_copy(update={"duration_s": round(time.perf_counter() - started_s, 6)}), was_cached)
+    seen = {"duration_s": round(time.perf_counter() - started_s, 6), "reply_keys": tuple(context.reply_keys)}
+    return _Done(step.model_copy(update=seen), was_cached)
 
 
 def trace_error(error: AotError) -> TraceError:
@@ -169,33 +180,10 @@ def trace_error(error: AotError) -> TraceError:
     return TraceError(boundary=error.boundary, message=str(error)[:MAX_ERROR_CHARS], reason=reason)
 
 
-def failed_trace(question: Question, kit: TeacherKit, error: AotError) -> Trace:
-    """The row of a question that no plan could begin with, such as one about a clip that is not there."""
-    return Trace(
-        question_id=question.id,
-        sample_index=0,
-        teacher=kit.teacher_name,
-        status="failed",
-        error=trace_error(error),
-        config_digest=kit.config_digest,
-    )
-
-
-def with_attempts_cost(trace: Trace, attempts: list[Trace]) -> Trace:
-    """The emitted trace, charged with what all attempts at its question cost."""
-    usages = [attempt.usage for attempt in attempts]
-    counts = [name for name in Usage.model_fields if name not in ("cost", "seconds")]
-    sums: dict[str, Any] = {name: sum(getattr(usage, name) for usage in usages) for name in counts}
-    paid = [usage.cost for usage in usages if usage.chat_calls]
-    cost = None if None in paid or not paid else sum(one for one in paid if one is not None)
-    seconds = round(sum(usage.seconds for usage in usages), 6)
-    return trace.model_copy(update={"usage": Usage(**sums, cost=cost, seconds=seconds)})
-
-
-def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int) -> tuple[Step, bool]:
-    tool = kit.tools.get(call.tool)
+def _called(call: ToolCall, context: ToolContext, parts: Parts, *, index: int) -> tuple[Step, bool]:
+    tool = parts.tools.get(call.tool)
     if tool is None:
-        raise ToolError(f"no tool is called {call.tool!r}; known: {', '.join(kit.tools)}")
+        raise ToolError(f"no tool is called {call.tool!r}; known: {', '.join(parts.tools)}")
     arguments = tool.Arguments.model_validate(call.arguments)
     span, times_s = _looked_at(arguments, context.clip, max_frames=tool.max_frames)
     step = Step(index=index, call=call, span=span, frame_times_s=times_s)
@@ -206,13 +194,26 @@ def _called(call: ToolCall, context: ToolContext, kit: TeacherKit, *, index: int
         arguments=arguments.model_dump(mode="json"),
         sight=sight_of(tool, context),
     )
-    stored = kit.cache.get(key) if tool.source in CACHED else None
-    if stored is not None:
-        return step.model_copy(update={"result": stored.result}), True
-    result: JsonDict = tool.run(arguments, context).model_dump(mode="json")
-    if tool.source in CACHED:
-        kit.cache.put(CachedResult(key=key, result=result))
-    return step.model_copy(update={"result": result}), False
+    stored = parts.cache.get(key) if tool.source in CACHED else None
+    with suppress(ValidationError):  # A stored result of another shape is computed again.
+        if stored is not None:
+            finished = _finished(step, arguments, tool.Result.model_validate(stored.result))
+            context.reply_keys.extend(stored.reply_keys)
+            return finished, True
+    step = _finished(step, arguments, tool.run(arguments, context))
+    if tool.source in CACHED and step.result is not None:
+        parts.cache.put(CachedResult(key=key, result=step.result, reply_keys=tuple(context.reply_keys)))
+    return step, False
+
+
+def _finished(step: Step, arguments: ToolArguments, result: ToolResult) -> Step:
+    return step.model_copy(
+        update={
+            "result": result.model_dump(mode="json"),
+            "sought": arguments.sought,
+            "findings": result.findings(arguments),
+        }
+    )
 
 
 def _looked_at(

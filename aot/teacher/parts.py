@@ -1,18 +1,19 @@
 """Everything a teacher has besides the clip: planner, tools, looks, procedural knowledge, cache and budget.
 
-A kit is made once for each process and may be used by many threads at once. The chat models behind it are opened apart
+They are made once for each process and may be used by many threads at once. The chat models behind it are opened apart
 from it (`open_models`), because a process opens them once and closes them itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aot.chat.client import ChatModel
-from aot.chat.factory import check_chat, open_chat
-from aot.config import ChatConfig, PricesConfig, RunConfig
+from aot.chat.factory import check_chat, teacher_sections
+from aot.config import PricesConfig, RunConfig, TeacherConfig
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
+from aot.student.answer import open_model
 from aot.teacher.cache import ResultCache
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.planner import Planner, Scene
@@ -56,7 +57,7 @@ class Models:
 
 
 @dataclass(frozen=True)
-class TeacherKit:
+class Parts:
     """Everything a teacher has besides the clip; one for each worker, shared by its threads."""
 
     planner: Planner
@@ -69,8 +70,6 @@ class TeacherKit:
     config_digest: str
     writer: Writer = field(default_factory=lambda: TemplateWriter(0))
     """Turns finished traces into prose."""
-    shuffle_checks: int = 0
-    """So often a verified choice is tried again with its options in another order."""
     prices: PricesConfig | None = None
     """Of the model that plans and writes."""
     vision_prices: PricesConfig | None = None
@@ -93,24 +92,16 @@ class TeacherKit:
         )
 
 
-def sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
-    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
-    teacher = config.teacher
-    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
-    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
-    return thinks, None if looks == thinks else looks
-
-
 def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Models:
     """The chat models that the config needs; empty for a teacher that needs none.
 
     Raises:
         ConfigError: a model cannot be asked at all.
     """
-    thinks, looks = sections(config)
-    chat = open_chat(thinks, run=run, writer=writer) if thinks else None
+    thinks, looks = teacher_sections(config)
+    chat = open_model(thinks, run=run, writer=writer) if thinks else None
     if looks:
-        return Models(chat, open_chat(looks, run=run, writer=f"{writer}-vision"))
+        return Models(chat, open_model(looks, run=run, writer=f"{writer}-vision"))
     return Models(chat, chat if config.teacher.tools.behind("chat") else None)
 
 
@@ -120,12 +111,12 @@ def check_models(config: RunConfig) -> None:
     Raises:
         ConfigError: one cannot, such as for want of a key.
     """
-    for section in sections(config):
+    for section in teacher_sections(config):
         if section:
             check_chat(section)
 
 
-def make_kit(run: RunFolder, config: RunConfig, *, writer: str, models: Models) -> TeacherKit:
+def make_parts(run: RunFolder, config: RunConfig, *, writer: str, models: Models) -> Parts:
     """The teacher of one process.
 
     Raises:
@@ -133,47 +124,54 @@ def make_kit(run: RunFolder, config: RunConfig, *, writer: str, models: Models) 
     """
     clips_root = Path(config.data.root) if config.data.root else run.clips
     tools = make_tools(config, vision=models.vision, clips_root=clips_root)
-    return with_models(replace(pixel_kit(run, config, writer=writer), tools=tools), config, models)
+    return with_models(replace(pixel_parts(run, config, writer=writer), tools=tools), config, models)
 
 
-def with_models(kit: TeacherKit, config: RunConfig, models: Models) -> TeacherKit:
-    """`kit` with the planner and the writer of the config, over the tools that it has."""
+def with_models(parts: Parts, config: RunConfig, models: Models) -> Parts:
+    """`parts` with the planner and the writer of the config, over the tools that it has."""
     teacher, vision = config.teacher, config.vision_chat or config.chat
-    kit = replace(
-        kit,
-        shuffle_checks=teacher.shuffle_checks,
+    parts = replace(
+        parts,
         prices=config.chat.prices if config.chat else None,
         vision_prices=vision.prices if vision else None,
     )
     if config.chat is None or models.chat is None:
-        return kit
+        return parts
     if teacher.planner == "chat":
-        kit = replace(kit, planner=ChatPlanner(models.chat, config.chat, kit.tools, config.seed))
+        parts = replace(parts, planner=ChatPlanner(models.chat, config.chat, parts.tools, config.seed))
     if teacher.rationale == "chat":
-        kit = replace(kit, writer=chat_writer(models.chat, config.chat, seed=config.seed))
-    return kit
+        parts = replace(parts, writer=chat_writer(models.chat, config.chat, seed=config.seed))
+    return parts
 
 
-def pixel_kit(run: RunFolder, config: RunConfig, *, writer: str) -> TeacherKit:
+def pixel_parts(run: RunFolder, config: RunConfig, *, writer: str) -> Parts:
     """The rules and the tools that need no model, whatever the config chooses: what the exam examines.
 
     Raises:
         ConfigError: the appearance card cannot be read.
     """
-    training = (row for row in read_rows(run.annotations, ClipAnnotation) if row.split == TRAIN)
-    procedure = ProcedureModel.from_annotations(training)
-    return TeacherKit(
+    parts = plain_parts(
+        config.teacher,
+        appearance=config.teacher.appearance,
+        annotations=read_rows(run.annotations, ClipAnnotation),
+        cache=ResultCache(run.tool_cache, writer=writer),
+    )
+    writer_of_rationales = TemplateWriter(config.seed)
+    return replace(parts, seed=config.seed, config_digest=config.digest(), writer=writer_of_rationales)
+
+
+def plain_parts(
+    teacher: TeacherConfig, *, appearance: str | Path | None, annotations: Iterable[ClipAnnotation], cache: ResultCache
+) -> Parts:
+    """The same for no run; raises ConfigError when the appearance card cannot be read."""
+    procedure = ProcedureModel.from_annotations(annotations)
+    return Parts(
         planner=RulesPlanner(),
         tools=TOOLS,
-        looker=Looker(load_appearance(config.teacher.appearance)),
+        looker=Looker(load_appearance(appearance)),
         procedure=procedure if procedure.clips else None,
-        cache=ResultCache(run.tool_cache, writer=writer),
-        budget=Budget(
-            max_calls=config.teacher.max_calls,
-            time_limit_s=config.teacher.time_limit_s,
-            max_turns=config.teacher.max_turns,
-        ),
-        seed=config.seed,
-        config_digest=config.digest(),
-        writer=TemplateWriter(config.seed),
+        cache=cache,
+        budget=Budget(teacher.max_calls, teacher.time_limit_s, teacher.max_turns),
+        seed=0,
+        config_digest="",
     )

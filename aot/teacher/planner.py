@@ -7,9 +7,9 @@ can be made again alone. The `rules` planner needs no model, the `chat` planner 
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aot.chat.messages import ChatUsage
+from aot.chat.messages import ChatReply, ChatUsage
 from aot.errors import ParseError
-from aot.records import Question, Step, ToolCall
+from aot.records import Question, Step, ToolCall, Turn, TurnPurpose
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,30 @@ class Calls:
     calls: tuple[ToolCall | BadCall, ...]
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a chat model was asked for one trace."""
+@dataclass
+class Transcript:
+    """What a chat model said for one trace, what it was told, and what that cost."""
 
+    turns: list[Turn] = field(default_factory=list)
     calls: int = 0
     usage: ChatUsage = field(default_factory=ChatUsage)
     is_known: bool = True
     """False when the server left out the tokens of a call."""
 
-    def __add__(self, other: "Spent") -> "Spent":
-        """The sum of both."""
-        return Spent(self.calls + other.calls, self.usage + other.usage, self.is_known and other.is_known)
+    def hear(self, reply: ChatReply, purpose: TurnPurpose) -> None:
+        """Note a reply, before anybody judges it."""
+        self.turns.append(reply.turn(purpose))
+        self.calls += 1
+        self.usage += reply.usage or ChatUsage()
+        self.is_known = self.is_known and reply.usage is not None
 
 
 class Plan(Protocol):
     """The way to one answer."""
 
     @property
-    def spent(self) -> Spent:
-        """What the plan has cost so far."""
+    def transcript(self) -> Transcript:
+        """What was said so far, and its cost; the writer of the rationale goes on in it."""
         ...
 
     def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
@@ -117,8 +121,10 @@ def named_in(text: str, names: tuple[str, ...], *, what: str) -> str:
     spaced = f" {_words(text)} "
     inside = [name for name in names if f" {_words(name)} " in spaced]
     if not inside:
-        known = ", ".join(sorted(names)[:6]) or "none"
-        raise ParseError(f"no known {what} in {text!r}; ask about one of: {known}{', ...' if len(names) > 6 else ''}")
+        examples = ", ".join(sorted(names)[:6]) or "none"
+        raise ParseError(
+            f"no known {what} in {text!r}; ask about one of: {examples}{', ...' if len(names) > 6 else ''}"
+        )
     return max(inside, key=lambda name: (len(name), name))
 
 

@@ -79,9 +79,9 @@ class ProcedureModel(Record):
         by_task = {task: clips for task, clips in by_task.items() if clips}
         if not by_task:
             raise ToolError("no procedural knowledge: no training annotations; give data.annotations with train rows")
-        own = [clip for clip in self.clips if clip.uri == exclude_uri]
+        left_out = [clip for clip in self.clips if clip.uri == exclude_uri]
         posterior = _task_posterior(by_task, set(history), vocabulary=len(self.labels))
-        everywhere = _everywhere(self._successors, own, last=history[-1] if history else START)
+        everywhere = _everywhere(self._successors, left_out, last=history[-1] if history else START)
         probs: Counter[str] = Counter()
         for task, task_prob in posterior.items():
             if task_prob >= MIN_TASK_PROB:
@@ -130,12 +130,14 @@ def _task_posterior(by_task: Mapping[str, Sequence[KnownClip]], done: set[str], 
     return {task: weight / norm for task, weight in weights.items()}
 
 
-def _everywhere(successors: Mapping[str, Counter[str]], own: Sequence[KnownClip], *, last: str) -> dict[str, float]:
+def _everywhere(
+    successors: Mapping[str, Counter[str]], left_out: Sequence[KnownClip], *, last: str
+) -> dict[str, float]:
     """Next steps whatever the task: what follows `last`, backed off to how often each step is done at all."""
     after, overall = Counter(successors.get(last, ())), Counter[str]()
     for counts in successors.values():
         overall.update(counts)
-    for clip in own:
+    for clip in left_out:
         overall.subtract(clip.labels)
         after.subtract(b for a, b in zip((START, *clip.labels), clip.labels, strict=False) if a == last)
     return _backed_off(+after, _backed_off(+overall, {}))

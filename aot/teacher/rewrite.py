@@ -10,14 +10,14 @@ from typing import Protocol
 
 from aot.answers import parse_answer
 from aot.chat.client import ChatModel
-from aot.chat.messages import ChatRequest, ChatUsage, message
+from aot.chat.messages import ChatRequest, message
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.config import ChatConfig
 from aot.errors import ParseError
 from aot.rationales.notation import PARTS, parse_rationale
-from aot.records import Question, Step
+from aot.records import Question, Step, Turn
 from aot.teacher.chat_planner import drawn_for, step_text
-from aot.teacher.planner import FinalAnswer, Spent
+from aot.teacher.planner import FinalAnswer, Transcript
 from aot.teacher.verbalise import verbalise
 
 TRIES = 2
@@ -32,9 +32,9 @@ class Writer(Protocol):
         ...
 
     def write(
-        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, spent: list[Spent]
+        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, transcript: Transcript
     ) -> str:
-        """The rationale; what each call of a chat model cost is appended to `spent`, before it is judged.
+        """The rationale; each reply of a chat model is noted in `transcript`, before it is judged.
 
         Raises:
             ParseError: what came is no rationale.
@@ -51,7 +51,7 @@ class TemplateWriter:
     name: str = ""
 
     def write(
-        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, spent: list[Spent]
+        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, transcript: Transcript
     ) -> str:
         """The template's rationale; costs nothing."""
         seed = zlib.crc32(f"{self.seed}:{question.id}:{candidate}".encode())
@@ -73,7 +73,7 @@ class ChatWriter:
         return f"prose:{self.chat.name}:{self.prompt.digest[:6]}"
 
     def write(
-        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, spent: list[Spent]
+        self, question: Question, steps: tuple[Step, ...], final: FinalAnswer, *, candidate: int, transcript: Transcript
     ) -> str:
         """The model's rationale; one that does not fit is sent back once."""
         supporting = "\n".join(step_text(step) for step in steps if step.index in final.support)
@@ -94,12 +94,14 @@ class ChatWriter:
                     purpose="rationale",
                 )
             )
-            spent.append(Spent(1, said.usage or ChatUsage(), said.usage is not None))
+            transcript.hear(said, "rationale")
             text = tidied(said.text)
             problem = problem_of(text, question, final)
             if not problem:
                 return text
-            messages += [message("assistant", said.text), message("user", f"{problem} Write the four lines again.")]
+            again = f"{problem} Write the four lines again."
+            transcript.turns.append(Turn(role="user", purpose="rationale", text=again))
+            messages += [message("assistant", said.text), message("user", again)]
         raise ParseError(f"the chat model wrote no rationale in the four-part form: {problem}")
 
 

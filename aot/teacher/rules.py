@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aot.errors import ParseError, ToolError
-from aot.records import Question, Step, ToolCall
-from aot.teacher.planner import Calls, FinalAnswer, Scene, Spent, named_in
+from aot.rationales.findings import SEEN
+from aot.rationales.notation import format_span
+from aot.records import Finding, FindingKind, Question, Span, Step, ToolCall
+from aot.teacher.planner import Calls, FinalAnswer, Scene, Transcript, named_in
 
 Route = Generator[ToolCall, Step, FinalAnswer]
 LOOK_BACK_S = 1.2
@@ -23,7 +25,7 @@ _BOX_SCORE = (0.5, 0.4, 0.6)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """A question as its routes see it."""
 
     question: Question
@@ -76,7 +78,7 @@ class RulesPlan:
     question: Question
     scene: Scene
     candidate: int
-    spent: Spent = field(default_factory=Spent)
+    transcript: Transcript = field(default_factory=Transcript)
 
     def next(self, steps: tuple[Step, ...]) -> Calls | FinalAnswer:
         """The next call or the answer; see `Plan.next`."""
@@ -91,15 +93,15 @@ class RulesPlan:
                 f"no rule for questions of kind {kind!r}, only for {', '.join(sorted(ROUTES))}; "
                 "any other question needs a chat planner (docs/chat.md)"
             )
-        asked = Asked(self.question, self.scene, self.candidate // len(routes))
+        query = Query(self.question, self.scene, self.candidate // len(routes))
         chosen = self.candidate % len(routes)
-        rest = steps
+        remaining = steps
         try:
-            return _follow(routes[chosen](asked), rest)
+            return _follow(routes[chosen](query), remaining)
         except _GaveUpError as given_up:
-            rest = steps[given_up.used :]
+            remaining = steps[given_up.used :]
         try:
-            return _follow(routes[(chosen + 1) % len(routes)](asked), rest)
+            return _follow(routes[(chosen + 1) % len(routes)](query), remaining)
         except _GaveUpError as given_up:
             raise ToolError(given_up.why) from None
 
@@ -126,159 +128,157 @@ def _follow(route: Route, steps: tuple[Step, ...]) -> ToolCall | FinalAnswer:
     return call
 
 
-def _ok(step: Step) -> dict[str, Any]:
-    """The result of a finished step; a failed one ends the route."""
-    if step.status != "ok" or step.result is None:
+def _seen(step: Step, *kinds: FindingKind) -> list[Finding]:
+    """What a finished step saw, in the tool's order, or its findings of other kinds; a failed one ends the route."""
+    if step.status != "ok":
         tool = step.call.tool if step.call else "a step"
         raise ToolError(f"{tool} failed: {step.error}")
-    return step.result
+    return [one for one in step.findings if one.kind in (kinds or SEEN)]
 
 
-def _next_by_list(asked: Asked) -> Route:
-    listed = yield ToolCall(tool="list_steps", arguments={**asked.window, **asked.fps})
-    history = [step["label"] for step in _ok(listed)["steps"]]
-    return (yield from _propose(asked, history, listed))
+def _labels(step: Step) -> list[str]:
+    return [one.label for one in _seen(step)]
 
 
-def _next_by_sparse_list(asked: Asked) -> Route:
+def _next_by_list(query: Query) -> Route:
+    listed = yield ToolCall(tool="list_steps", arguments={**query.window, **query.fps})
+    return (yield from _propose(query, _labels(listed), listed))
+
+
+def _next_by_sparse_list(query: Query) -> Route:
     """Fewer frames, then a second look at the end, where the last step counts most."""
-    listed = yield ToolCall(tool="list_steps", arguments={**asked.window, "fps": 2.0 if asked.round == 0 else 1.0})
-    steps = _ok(listed)["steps"]
+    listed = yield ToolCall(tool="list_steps", arguments={**query.window, "fps": 2.0 if query.round == 0 else 1.0})
+    steps = _seen(listed)
     if not steps:
         raise ToolError("list_steps found no known step in the window")
-    last = steps[-1]
-    seen = yield ToolCall(
-        tool="recognise_action", arguments={"start_s": last["start_s"], "end_s": asked.window["end_s"]}
-    )
-    history = [step["label"] for step in steps[:-1]] + [_ok(seen)["label"]]
-    return (yield from _propose(asked, history, listed, seen))
+    start_s, _ = _span_of(steps[-1])
+    last = yield ToolCall(tool="recognise_action", arguments={"start_s": start_s, "end_s": query.window["end_s"]})
+    return (yield from _propose(query, _labels(listed)[:-1] + _labels(last), listed, last))
 
 
-def _next_by_order(asked: Asked) -> Route:
-    read = yield ToolCall(tool="read_order", arguments={"events": list(asked.scene.labels), **asked.window})
-    history = [step["label"] for step in _ok(read)["order"]]
-    return (yield from _propose(asked, history, read))
+def _next_by_order(query: Query) -> Route:
+    read = yield ToolCall(tool="read_order", arguments={"events": list(query.scene.labels), **query.window})
+    return (yield from _propose(query, _labels(read), read))
 
 
-def _propose(asked: Asked, history: list[str], *seen: Step) -> Route:
+def _propose(query: Query, history: list[str], *seen: Step) -> Route:
     if not history:
         raise ToolError("no known step was seen, so nothing tells what comes next")
-    among = {"among": list(asked.question.choices)} if asked.question.choices else {}
+    among = {"among": list(query.question.choices)} if query.question.choices else {}
     proposed = yield ToolCall(tool="propose_next", arguments={"history": history, **among})
-    best = _ok(proposed)["candidates"][0]["label"]
-    return FinalAnswer(best, tuple(step.index for step in (*seen, proposed)))
+    return FinalAnswer(_seen(proposed, "option")[0].label, tuple(step.index for step in (*seen, proposed)))
 
 
-def _neighbour_by_list(asked: Asked) -> Route:
-    listed = yield ToolCall(tool="list_steps", arguments={**asked.window, **asked.fps})
-    labels = [step["label"] for step in _ok(listed)["steps"]]
-    if asked.event not in labels:
-        raise ToolError(f"list_steps did not see {asked.event}")
-    at = labels.index(asked.event) + _side(asked)
+def _neighbour_by_list(query: Query) -> Route:
+    listed = yield ToolCall(tool="list_steps", arguments={**query.window, **query.fps})
+    labels = _labels(listed)
+    if query.event not in labels:
+        raise ToolError(f"list_steps did not see {query.event}")
+    at = labels.index(query.event) + _side(query)
     if not 0 <= at < len(labels):
-        raise ToolError(f"no known step was seen {asked.question.kind} {asked.event}")
+        raise ToolError(f"no known step was seen {query.question.kind} {query.event}")
     return FinalAnswer(labels[at], (listed.index,))
 
 
-def _neighbour_by_moment(asked: Asked) -> Route:
+def _neighbour_by_moment(query: Query) -> Route:
     """Find the event first, then list the steps on the asked side of it."""
-    found = yield ToolCall(tool="find_moments", arguments={"event": asked.event, **asked.window, **asked.min_score})
-    start_s, end_s = _beside(asked, _best_moment(asked, _ok(found)["moments"]))
+    moments = yield ToolCall(tool="find_moments", arguments={"event": query.event, **query.window, **query.min_score})
+    start_s, end_s = _beside(query, _best_moment(query, _seen(moments)))
     listed = yield ToolCall(tool="list_steps", arguments={"start_s": start_s, "end_s": end_s})
-    steps = _ok(listed)["steps"]
-    if not steps:
-        raise ToolError(f"no known step was seen {asked.question.kind} {asked.event}")
-    return FinalAnswer(steps[-1 if _side(asked) < 0 else 0]["label"], (found.index, listed.index))
+    labels = _labels(listed)
+    if not labels:
+        raise ToolError(f"no known step was seen {query.question.kind} {query.event}")
+    return FinalAnswer(labels[-1 if _side(query) < 0 else 0], (moments.index, listed.index))
 
 
-def _neighbour_by_recognition(asked: Asked) -> Route:
+def _neighbour_by_recognition(query: Query) -> Route:
     """Find the event, then recognise what the moments right beside it show."""
-    found = yield ToolCall(tool="find_moments", arguments={"event": asked.event, **asked.window, **asked.min_score})
-    start_s, end_s = _beside(asked, _best_moment(asked, _ok(found)["moments"]))
-    if _side(asked) < 0:
+    moments = yield ToolCall(tool="find_moments", arguments={"event": query.event, **query.window, **query.min_score})
+    start_s, end_s = _beside(query, _best_moment(query, _seen(moments)))
+    if _side(query) < 0:
         start_s = max(start_s, round(end_s - LOOK_BACK_S, 1))
     else:
         end_s = min(end_s, round(start_s + LOOK_BACK_S, 1))
     seen = yield ToolCall(tool="recognise_action", arguments={"start_s": start_s, "end_s": end_s})
-    return FinalAnswer(_ok(seen)["label"], (found.index, seen.index))
+    return FinalAnswer(_labels(seen)[0], (moments.index, seen.index))
 
 
-def _count_by_tool(asked: Asked) -> Route:
-    counted = yield ToolCall(tool="count_events", arguments={"event": asked.event, **asked.window, **asked.min_score})
-    return FinalAnswer(str(_ok(counted)["count"]), (counted.index,))
+def _count_by_tool(query: Query) -> Route:
+    counted = yield ToolCall(tool="count_events", arguments={"event": query.event, **query.window, **query.min_score})
+    return FinalAnswer(str(_seen(counted, "count")[0].count), (counted.index,))
 
 
-def _count_by_list(asked: Asked) -> Route:
-    listed = yield ToolCall(tool="list_steps", arguments={**asked.window, "fps": _FPS[1 + asked.round % 2]})
-    return FinalAnswer(str(sum(step["label"] == asked.event for step in _ok(listed)["steps"])), (listed.index,))
+def _count_by_list(query: Query) -> Route:
+    listed = yield ToolCall(tool="list_steps", arguments={**query.window, "fps": _FPS[1 + query.round % 2]})
+    return FinalAnswer(str(_labels(listed).count(query.event)), (listed.index,))
 
 
-def _count_by_moments(asked: Asked) -> Route:
-    found = yield ToolCall(tool="find_moments", arguments={"event": asked.event, **asked.window, "min_score": 0.5})
-    return FinalAnswer(str(len(_ok(found)["moments"])), (found.index,))
+def _count_by_moments(query: Query) -> Route:
+    moments = yield ToolCall(tool="find_moments", arguments={"event": query.event, **query.window, "min_score": 0.5})
+    return FinalAnswer(str(len(_seen(moments))), (moments.index,))
 
 
-def _when_by_moments(asked: Asked) -> Route:
-    found = yield ToolCall(tool="find_moments", arguments={"event": asked.event, **asked.window, **asked.min_score})
-    return FinalAnswer(_span_text(_best_moment(asked, _ok(found)["moments"])), (found.index,))
+def _when_by_moments(query: Query) -> Route:
+    moments = yield ToolCall(tool="find_moments", arguments={"event": query.event, **query.window, **query.min_score})
+    return FinalAnswer(format_span(*_best_moment(query, _seen(moments))), (moments.index,))
 
 
-def _when_by_list(asked: Asked) -> Route:
-    listed = yield ToolCall(tool="list_steps", arguments={**asked.window, "fps": _FPS[1 + asked.round % 2]})
-    steps = [step for step in _ok(listed)["steps"] if step["label"] == asked.event]
-    return FinalAnswer(_span_text(_best_moment(asked, steps)), (listed.index,))
+def _when_by_list(query: Query) -> Route:
+    listed = yield ToolCall(tool="list_steps", arguments={**query.window, "fps": _FPS[1 + query.round % 2]})
+    steps = [one for one in _seen(listed) if one.label == query.event]
+    return FinalAnswer(format_span(*_best_moment(query, steps)), (listed.index,))
 
 
-def _when_by_order(asked: Asked) -> Route:
-    read = yield ToolCall(tool="read_order", arguments={"events": [asked.event], **asked.window})
-    return FinalAnswer(_span_text(_best_moment(asked, _ok(read)["order"])), (read.index,))
+def _when_by_order(query: Query) -> Route:
+    read = yield ToolCall(tool="read_order", arguments={"events": [query.event], **query.window})
+    return FinalAnswer(format_span(*_best_moment(query, _seen(read))), (read.index,))
 
 
-def _present_by_boxes(asked: Asked) -> Route:
-    score = _BOX_SCORE[asked.round % len(_BOX_SCORE)]
-    found = yield ToolCall(tool="detect_objects", arguments={"object": asked.thing, **asked.window, "min_score": score})
-    return FinalAnswer("yes" if _ok(found)["boxes"] else "no", (found.index,))
+def _present_by_boxes(query: Query) -> Route:
+    score = _BOX_SCORE[query.round % len(_BOX_SCORE)]
+    boxes = yield ToolCall(tool="detect_objects", arguments={"object": query.thing, **query.window, "min_score": score})
+    return FinalAnswer("yes" if _seen(boxes) else "no", (boxes.index,))
 
 
-def _present_by_steps(asked: Asked) -> Route:
+def _present_by_steps(query: Query) -> Route:
     """Whether any step of the clip uses the object."""
-    thing = asked.thing
-    listed = yield ToolCall(tool="list_steps", arguments={**asked.window, **asked.fps})
-    used = any(f" {step['label']}".endswith(f" {thing}") for step in _ok(listed)["steps"])
+    thing = query.thing
+    listed = yield ToolCall(tool="list_steps", arguments={**query.window, **query.fps})
+    used = any(f" {label}".endswith(f" {thing}") for label in _labels(listed))
     return FinalAnswer("yes" if used else "no", (listed.index,))
 
 
-def _side(asked: Asked) -> int:
-    return -1 if asked.question.kind == "before" else 1
+def _side(query: Query) -> int:
+    return -1 if query.question.kind == "before" else 1
 
 
-def _beside(asked: Asked, moment: dict[str, Any]) -> tuple[float, float]:
+def _beside(query: Query, moment: Span) -> Span:
     """The stretch on the asked side of a moment.
 
     Raises:
         ToolError: the event begins or ends with the window.
     """
-    window = asked.window
-    sides = {-1: (window["start_s"], moment["start_s"]), 1: (moment["end_s"], window["end_s"])}
-    start_s, end_s = sides[_side(asked)]
+    window = query.window
+    sides = {-1: (window["start_s"], moment[0]), 1: (moment[1], window["end_s"])}
+    start_s, end_s = sides[_side(query)]
     if end_s - start_s < 0.2:
-        raise ToolError(f"the window holds nothing {asked.question.kind} {asked.event}")
+        raise ToolError(f"the window holds nothing {query.question.kind} {query.event}")
     return start_s, end_s
 
 
-def _best_moment(asked: Asked, moments: list[dict[str, Any]]) -> dict[str, Any]:
+def _best_moment(query: Query, moments: list[Finding]) -> Span:
     if not moments:
-        raise ToolError(f"{asked.event} was not seen between {asked.scene.start_s:.1f} and {asked.scene.end_s:.1f} s")
-    return max(moments, key=lambda moment: (moment["score"], -moment["start_s"]))
+        raise ToolError(f"{query.event} was not seen between {query.scene.start_s:.1f} and {query.scene.end_s:.1f} s")
+    return _span_of(max(moments, key=lambda one: (one.score, -_span_of(one)[0])))
 
 
-def _span_text(moment: dict[str, Any]) -> str:
-    return f"{moment['start_s']:.1f}s-{moment['end_s']:.1f}s"
+def _span_of(finding: Finding) -> Span:
+    return finding.spans_s[0]
 
 
 _NEXT = (_next_by_list, _next_by_sparse_list, _next_by_order)
 _NEIGHBOUR = (_neighbour_by_moment, _neighbour_by_list, _neighbour_by_recognition)
-ROUTES: dict[str, tuple[Callable[[Asked], Route], ...]] = {
+ROUTES: dict[str, tuple[Callable[[Query], Route], ...]] = {
     "next_choice": _NEXT,
     "next_open": _NEXT,
     "before": _NEIGHBOUR,

@@ -12,26 +12,26 @@ from typing import Protocol
 
 from aot.rationales.findings import (
     EVENT_KINDS,
-    Finding,
     Quote,
+    Sighting,
     asked_event,
     asked_window,
     covers,
     denies,
-    findings,
     is_affirmed,
-    is_text,
+    is_in_words,
+    labels_in,
     looked_for,
     names_phrase,
     quotes,
     relied_on,
     relied_on_quotes,
-    sought,
+    sightings,
     speaks_of,
 )
 from aot.rationales.notation import format_span, format_time
 from aot.rationales.wording import NOTHING_GATHERED, PHRASES, QUOTE_PHRASES, in_sentence, quotable, template_words
-from aot.records import Question, Step
+from aot.records import Question, Step, TimeSpan
 
 __all__ = ["template_words", "verbalise"]
 MAX_TIMES = 8
@@ -49,20 +49,22 @@ class _Evidence:
     used: tuple[Step, ...]
     """The ok steps that the answer rests on."""
     event: str
-    gathered: list[Finding]
+    gathered: list[Sighting]
     quoted: list[Quote]
-    found: list[Finding]
-    """Of all steps, like `texts`: what any step found is not denied."""
+    seen: list[Sighting]
+    """Of all steps, like `texts`: what any step saw is not denied."""
     texts: list[Quote]
+    window: TimeSpan
+    """What the question is about."""
 
-    def is_found(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         """Whether some step saw `name`, or some text speaks of it."""
-        seen = any(names_phrase(finding.label, name) for finding in self.found)
-        return seen or any(speaks_of(quote, name) for quote in self.texts)
+        in_sight = any(names_phrase(one.label, name) for one in self.seen)
+        return in_sight or any(speaks_of(quote, name) for quote in self.texts)
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Sentence:
     """One sentence of Gather."""
 
     at_s: float
@@ -77,18 +79,18 @@ def verbalise(*, question: Question, steps: tuple[Step, ...], support: tuple[int
     """
     used = tuple(step for step in steps if step.index in support and step.status == "ok")
     event = asked_event(question, used or steps)
-    gathered = relied_on(question, findings(used), event=event)
+    gathered = relied_on(question, sightings(used), event=event)
+    window = asked_window(question, used, gathered)
     quoted = relied_on_quotes(question, quotes(used), event=event, answer=answer)
-    evidence = _Evidence(used, event, gathered, quoted, findings(steps), quotes(steps))
+    evidence = _Evidence(used, event, gathered, quoted, sightings(steps), quotes(steps), window)
     say = _speaker(question, seed)
-    asked = asked_window(question, used, gathered)
     gather, cited = _gather(say, evidence)
     lines = {
         "Identify": say(
             f"identify.{_form(question, event)}",
             event=in_sentence(event),
-            end=format_time(asked.end_s),
-            window=format_span(asked.start_s, asked.end_s),
+            end=format_time(window.end_s),
+            window=format_span(window.start_s, window.end_s),
         ),
         "Gather": gather,
         "Combine": _combine(say, question, evidence, answer=answer, cited=cited),
@@ -101,8 +103,8 @@ def _speaker(question: Question, seed: int) -> _Say:
     def say(name: str, /, **slots: str) -> str:
         phrasings = PHRASES[name]
         key = f"{seed}:{question.id}:{name.partition('.')[0]}".encode()
-        draw = hashlib.blake2b(key, digest_size=4).digest()[0]
-        return " ".join(phrasings[draw % len(phrasings)].format(**slots).split()).replace(" .", ".")
+        place = hashlib.blake2b(key, digest_size=4).digest()[0]
+        return " ".join(phrasings[place % len(phrasings)].format(**slots).split()).replace(" .", ".")
 
     return say
 
@@ -116,20 +118,20 @@ def _form(question: Question, event: str) -> str:
 
 def _gather(say: _Say, evidence: _Evidence) -> tuple[str, set[int]]:
     """The Gather text and the steps it cites."""
-    told: list[_Told] = []
-    for finding in evidence.gathered:
-        slots = {"label": in_sentence(finding.label), "cite": _cite([finding.step])}
-        if finding.is_moment:
-            sentence = say("gather.moment", moment=format_time(finding.start_s), **slots)
+    sentences: list[_Sentence] = []
+    for one in evidence.gathered:
+        slots = {"label": in_sentence(one.label), "cite": _cite([one.step])}
+        if one.is_moment:
+            text = say("gather.moment", moment=format_time(one.start_s), **slots)
         else:
-            sentence = say("gather.span", span=format_span(finding.start_s, finding.end_s), **slots)
-        told.append(_Told(finding.start_s, finding.step, sentence))
+            text = say("gather.span", span=format_span(one.start_s, one.end_s), **slots)
+        sentences.append(_Sentence(one.start_s, one.step, text))
     for quote in evidence.quoted:
-        told.append(_Told(quote.spans_s[0][0] if quote.spans_s else 0.0, quote.step, quote_sentence(quote)))
+        sentences.append(_Sentence(quote.spans_s[0][0] if quote.spans_s else 0.0, quote.step, quote_sentence(quote)))
     if not evidence.gathered:
-        told += _absences(say, evidence)
-    text = " ".join(one.text for one in sorted(told, key=lambda one: one.at_s))
-    return text or NOTHING_GATHERED, {one.step for one in told}
+        sentences += _absences(say, evidence)
+    gather = " ".join(one.text for one in sorted(sentences, key=lambda one: one.at_s))
+    return gather or NOTHING_GATHERED, {one.step for one in sentences}
 
 
 def quote_sentence(quote: Quote) -> str:
@@ -140,17 +142,16 @@ def quote_sentence(quote: Quote) -> str:
     return sentence.replace('asked "" ', "").strip()
 
 
-def _absences(say: _Say, evidence: _Evidence) -> list[_Told]:
+def _absences(say: _Say, evidence: _Evidence) -> list[_Sentence]:
     """What steps looked for and did not find, each in the stretch that it looked at, unless another step found it."""
-    denied: dict[tuple[str, str], _Told] = {}
+    denied: dict[tuple[str, str], _Sentence] = {}
     for step in evidence.used:
-        names = sought(step)
-        name = evidence.event if evidence.event in names or not names else names[0]
-        contradicted = evidence.is_found(name) if name else bool(evidence.quoted)
-        if step.span is not None and not is_text(step) and not contradicted:
+        name = evidence.event if evidence.event in step.sought or not step.sought else step.sought[0]
+        contradicted = evidence.has(name) if name else bool(evidence.quoted)
+        if step.span is not None and not is_in_words(step) and not contradicted:
             event, window = in_sentence(name) or "step", format_span(step.span.start_s, step.span.end_s)
             sentence = say("gather.none", event=event, window=window, cite=_cite([step.index]))
-            denied.setdefault((event, window), _Told(step.span.start_s, step.index, sentence))
+            denied.setdefault((event, window), _Sentence(step.span.start_s, step.index, sentence))
     return list(denied.values())
 
 
@@ -159,12 +160,12 @@ def _combine(say: _Say, question: Question, evidence: _Evidence, *, answer: str,
     form = _form(question, evidence.event)
     window = ""
     if form in ("count", "present"):
-        looked = looked_for(evidence.event, used)
-        found_anyway = is_affirmed(evidence.event, found=evidence.found, texts=evidence.texts)
-        if denies(question, answer) and (found_anyway or not looked):
+        searched = looked_for(evidence.event, used)
+        is_there = is_affirmed(evidence.event, seen=evidence.seen, texts=evidence.texts)
+        if denies(question, answer) and (is_there or not searched):
             form = "other"  # Its wording denies nothing.
-        elif looked and answer.strip() != "yes" and not covers(looked, asked_window(question, used, evidence.gathered)):
-            window = f" in {' and '.join(format_span(one.start_s, one.end_s) for one in looked)}"
+        elif searched and answer.strip() != "yes" and not covers(searched, evidence.window):
+            window = f" in {' and '.join(format_span(one.start_s, one.end_s) for one in searched)}"
     # Texts are weighed together, and a denial or a window rests on all steps; otherwise those not yet cited are cited.
     cites_all = bool(evidence.quoted or window) or denies(question, answer)
     open_steps = [step.index for step in used if cites_all or step.index not in cited]
@@ -180,10 +181,9 @@ def _combine(say: _Say, question: Question, evidence: _Evidence, *, answer: str,
 
 
 def _combine_next(say: _Say, evidence: _Evidence, slots: Mapping[str, str]) -> str:
-    used, gathered = evidence.used, evidence.gathered
-    proposal = next((step.result for step in reversed(used) if step.result and "candidates" in step.result), {})
-    last = proposal.get("last") or (gathered[-1].label if gathered else "")
-    task = proposal.get("task") or ""
+    proposal = [step for step in evidence.used if labels_in([step], "after")][-1:]
+    last = next(iter(labels_in(proposal, "after") or [one.label for one in evidence.gathered[-1:]]), "")
+    task = next(iter(labels_in(proposal, "task")), "")
     if not last:
         return say("combine.other", **slots)
     name = "combine.next" if task else "combine.next_without_task"

@@ -12,11 +12,10 @@ from typing import Literal
 import pytest
 from fault_server import FaultServer, echo, user_text
 
-from aot.chat import pool
-from aot.chat.client import ChatModel
+from aot.chat import client
+from aot.chat.client import ChatModel, map_threads
 from aot.chat.factory import open_chat
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Sampling, message
-from aot.chat.pool import map_threads
 from aot.chat.server.keys import read_key
 from aot.chat.server.openai import OpenAIChat
 from aot.chat.server.retries import BREAK_AFTER
@@ -226,7 +225,7 @@ def test_equal_requests_at_once_and_after_a_restart_are_one_call(tmp_path: Path)
 
 
 def test_a_signal_ends_calls_whose_replies_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "GRACE_S", 0.1)
+    monkeypatch.setattr(client, "GRACE_S", 0.1)
     with FaultServer() as server:
         chat = open_chat(section(server, attempt_timeout_s=60), run=None, writer="0")
         began = time.monotonic()

@@ -1,5 +1,7 @@
+from fixtures.steps import tool_step
+
 from aot.evaluation.baselines import baseline_predictions, baseline_rankings, count_steps, gold_history, seen_history
-from aot.records import ClipAnnotation, MediaRef, Prediction, Question, Segment, Step, ToolCall, Trace
+from aot.records import ClipAnnotation, MediaRef, Prediction, Question, Segment, TimeSpan, Trace
 from aot.reporting.sections.errors import confusion
 
 
@@ -29,7 +31,7 @@ def trace(question_id: str, *labels: str) -> Trace:
         {"start_s": float(i), "end_s": i + 1.0, "label": label, "score": 1.0}
         for i, label in reversed(list(enumerate(labels)))
     ]
-    step = Step(index=1, call=ToolCall(tool="list_steps"), result={"steps": steps})
+    step = tool_step(1, "list_steps", {}, {"steps": steps}, span=TimeSpan(start_s=0, end_s=9))
     return Trace(
         question_id=question_id, sample_index=0, teacher="rules", steps=(step,), status="ok", config_digest="0"
     )

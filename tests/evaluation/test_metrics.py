@@ -179,7 +179,7 @@ def test_families_follow_the_data_of_a_run_with_clips_and_with_chains_of_arithme
     clips = [question(i, kind="next_choice", answer_type="choice") for i in range(8)]
     sums = [
         Question(id=f"s{i}", dataset="d", split="test", kind="sum", text=f"What is {i} + 3?", answer=f"{i + 3}",
-                 answer_type="integer", group=f"s{i}", state={"steps": 2, "category": "addition"}) for i in range(8)
+                 answer_type="integer", group=f"s{i}", tags={"steps": 2, "category": "addition"}) for i in range(8)
     ]  # fmt: skip
     away = [q.model_copy(update={"id": f"{q.id}-o", "split": "ood", "group": f"{q.group}-o"}) for q in (*clips, *sums)]
     asked = [*clips, *sums, *away]

@@ -5,8 +5,10 @@ from text_rows import ARMS, metrics, question, right, said, wrong
 
 from aot.config import ArmConfig
 from aot.evaluation.baselines import BASELINES
+from aot.evaluation.groups import question_groups
 from aot.evaluation.metrics import compute_metrics, references
 from aot.evaluation.spending import cut_sentences
+from aot.records import Question
 
 
 def test_arms_meet_base_teacher_and_the_other_orders_of_their_seed() -> None:
@@ -27,7 +29,15 @@ def test_arms_meet_base_teacher_and_the_other_orders_of_their_seed() -> None:
     assert pairs["self"] == ("base", "answers_only", "pre", "post", "few", "teacher")
 
 
-def test_kinds_are_those_of_questions_and_of_their_states() -> None:
+def test_a_tag_of_any_name_groups_results_and_old_questions_without_tags_are_refused() -> None:
+    rows = [question(i).model_copy(update={"tags": {"season": "winter", "people": 2 + 9 * i}}) for i in range(2)]
+    assert [name for name, _ in question_groups(rows)] == ["all", "sum", "season=winter", "people=2", "people=11"]
+    old = question(0).model_copy(update={"tags": {}, "state": {"family": "sum", "steps": 3}})
+    with pytest.raises(ValueError, match=r"no tags.*run prepare again in a new run folder"):
+        Question.model_validate_json(old.model_dump_json())
+
+
+def test_kinds_are_those_of_questions_and_of_their_tags() -> None:
     asked = [question(i, kind="sum" if i % 2 else "story", steps=1 + i % 5) for i in range(10)]
     rows = metrics(asked, [right(q, arm="pre") for q in asked])
     kinds = list(dict.fromkeys(kind for _, _, _, kind, _ in rows))
@@ -152,7 +162,7 @@ def test_gap_weighs_the_first_split_to_the_numbers_of_steps_of_the_other() -> No
     away = [question(i, split="ood", steps=1 if i < 5 else 4) for i in range(20)]
     longer = [question(i, split="ood_long", steps=4 if i < 10 else 9) for i in range(20)]
     rows = metrics([*home, *away, *longer], [
-        (right if q.state["steps"] == 1 else wrong)(q, arm="pre") for q in (*home, *away, *longer)
+        (right if q.tags["steps"] == 1 else wrong)(q, arm="pre") for q in (*home, *away, *longer)
     ])  # fmt: skip
     gap = rows["pre", "reason", "ood", "all", "accuracy_gap_vs_test"]
     assert gap.value == 0 and gap.note.startswith("against 20 questions of test")

@@ -18,7 +18,7 @@ def question(number: int, *, split: str = "test", kind: str = "sum", steps: int 
     return Question(
         id=f"{split}{number}-{kind}", dataset="toy_math", split=split, kind=kind, answer=str(number),
         text=text or f"What is {number} + 0?", answer_type="integer", group=f"{split}{number}-{kind}",
-        state={"family": kind, "category": "arithmetic", "steps": steps},
+        tags={"category": "arithmetic", "steps": steps},
     )  # fmt: skip
 
 

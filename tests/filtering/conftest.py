@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from fixtures.steps import tool_step
 
 from aot.config import FilterConfig
 from aot.filtering.subject import Filter, Subject
@@ -34,8 +35,8 @@ def trace() -> Trace:
     candidates = [{"label": "add egg", "prob": 0.7}, {"label": "wash fish", "prob": 0.3}]
     proposal = {"task": "omelette", "task_prob": 0.9, "last": "fry onion", "candidates": candidates}
     steps = (
-        Step(index=1, call=listing, result={"steps": segments}, span=WINDOW),
-        Step(index=2, call=ToolCall(tool="propose_next", arguments={"history": ["chop onion"]}), result=proposal),
+        tool_step(1, "list_steps", listing.arguments, {"steps": segments}, span=WINDOW),
+        tool_step(2, "propose_next", {"history": ["chop onion"]}, proposal),
         Step(index=3, call=listing, status="failed", error="no frames"),
     )
     return Trace(

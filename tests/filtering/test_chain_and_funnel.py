@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
+from fixtures.synthetic import synthetic_case
 
 from aot.answers import grade
 from aot.config import FilterConfig
 from aot.errors import SourceError
-from aot.faults.video_plant import FAULTS, plant
+from aot.faults.plant import plant
+from aot.faults.video_edits import video_edits
 from aot.filtering.chain import FILTER_NAMES, FunnelCounter, Judged, funnel, run_filters
 from aot.records import MediaRef, PlantedFault, Question, Trace
-from aot.teacher.synthetic import synthetic_case
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese", "pour egg")
 CONFIG = FilterConfig()
@@ -41,7 +42,7 @@ def planted_run(count: int, *, rate: float) -> tuple[list[tuple[Trace, Question]
         case = synthetic_case(index, seed=11, labels=LABELS)
         trace, fault = case.trace, None
         if trace.status == "ok" and grade(trace.answer, case.question).verdict == "right":
-            trace, fault = plant(trace, case.question, rate=rate, seed=5, labels=LABELS)
+            trace, fault = plant(trace, case.question, video_edits(LABELS), rate=rate, seed=5)
         rows.append((trace, case.question))
         faults += [fault] if fault else []
     return rows, faults
@@ -52,7 +53,7 @@ def test_planted_defects_are_caught_and_healthy_traces_kept() -> None:
     result = funnel(judge(rows), planted=faults)
     assert result.faults is not None and result.faults.precision is not None and result.faults.recall is not None
     assert result.faults.precision >= 0.95 and result.faults.recall >= 0.95
-    assert {score.fault for score in result.faults.kinds} == set(FAULTS)
+    assert {score.fault for score in result.faults.kinds} == set(video_edits(LABELS).kinds)
     assert all(score.recall >= 0.9 and score.planted >= 20 for score in result.faults.kinds)
     assert result.natural_failures > 0 and result.kept + result.dropped == result.traces == 1500
     assert sum(count.first for count in result.reasons) == result.dropped

@@ -10,8 +10,8 @@ from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.scripted import ScriptedChat
 from aot.config import FilterConfig
 from aot.errors import ChatError, ChatReason, GuardStop
-from aot.faults.text_plant import FAULTS as TEXT_FAULTS
-from aot.faults.video_plant import FAULTS as VIDEO_FAULTS
+from aot.faults.text_edits import TEXT_EDITS
+from aot.faults.video_edits import video_edits
 from aot.filtering.chain import Funnel, FunnelCounter, Judged, run_filters
 from aot.filtering.judge import FAULTS, ChatJudge, in_order, parse_judgement
 from aot.records import PlantedFault, Question, Trace, Verdict
@@ -136,9 +136,9 @@ def test_replies_are_read_tolerantly_and_unknown_faults_are_no_verdict(
 
 
 def test_judge_has_a_name_for_every_planted_fault() -> None:
-    from aot.filtering.chat_checks import NAMED_AS
+    from aot.filtering.funnel import NAMED_AS
 
-    for fault in (*VIDEO_FAULTS, *TEXT_FAULTS):
+    for fault in (*video_edits(()).kinds, *TEXT_EDITS.kinds):
         assert set(NAMED_AS.get(fault, (fault,))) <= set(FAULTS)
 
 

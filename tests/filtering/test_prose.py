@@ -7,8 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from aot.filtering.prose import as_notation, is_connecting
-from aot.filtering.prose_order import clauses
+from aot.filtering.prose import as_notation, clauses, is_connecting
 
 ROOT = Path(__file__).resolve().parents[2]
 

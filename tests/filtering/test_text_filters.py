@@ -3,14 +3,11 @@
 import pytest
 
 from aot.config import FilterConfig
-from aot.filtering.agreement import agreement
+from aot.filtering.answer import agreement
 from aot.filtering.chain import FILTER_NAMES, judge_alone, run_filters
-from aot.filtering.flow import flow, is_strict
-from aot.filtering.language import language
-from aot.filtering.length import length
-from aot.filtering.repetition import repetition
-from aot.filtering.steps import steps
-from aot.filtering.structure import structure
+from aot.filtering.flow import flow, is_strict, steps
+from aot.filtering.language import language, repetition
+from aot.filtering.structure import length, structure
 from aot.filtering.subject import Filter, Subject
 from aot.records import AnswerType, Question, Trace, Verdict
 from text_cot.teacher.procedural import chain_trace

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from fixtures.steps import tool_step
 
 from aot.config import RunConfig, parse_config
 from aot.errors import AotError, SourceError
@@ -12,7 +13,7 @@ from aot.files.run_folder import append_row, publishing, read_rows
 from aot.pipeline import run_stages
 from aot.pipeline.commands.baselines import baseline_lines, measure_baselines
 from aot.pipeline.commands.plan import plan_lines
-from aot.records import ClipAnnotation, Question, Refusal, Step, ToolCall, Trace
+from aot.records import ClipAnnotation, Question, Refusal, TimeSpan, Trace
 from video_data.kitchen.dataset import draw_toy_kitchen
 
 CONFIG = Path("coin.yaml")
@@ -92,7 +93,7 @@ def test_predicted_history_comes_from_the_runs_own_traces(folder: Path, tmp_path
     run, _ = run_stages(config, config_path=CONFIG, command=["test"], stages=("prepare",))
     run.traces.mkdir(exist_ok=True)
     seen = {"steps": [{"start_s": 0.0, "end_s": 0.4, "label": "pour", "score": 1.0}]}
-    step = Step(index=1, call=ToolCall(tool="list_steps"), result=seen)
+    step = tool_step(1, "list_steps", {}, seen, span=TimeSpan(start_s=0, end_s=1))
     trace = Trace(
         question_id="test_0000-next_open-2", sample_index=0, teacher="rules", steps=(step,), status="ok",
         config_digest="0",

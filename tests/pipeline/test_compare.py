@@ -22,7 +22,7 @@ def _question(number: int, text: str) -> Question:
     kind = "sum" if number % 2 else "story"
     return Question(
         id=f"q{number:02d}", dataset="toy_math", split="test", kind=kind, text=text, answer=str(number),
-        answer_type="integer", group=f"q{number}", state={"steps": 3},
+        answer_type="integer", group=f"q{number}", tags={"steps": 3},
     )  # fmt: skip
 
 

@@ -12,10 +12,10 @@ from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.pipeline.prepare import usable_questions
 from text_cot.datasets.files import read_text_files
 from video_data.datasets.annotated import AnnotatedData, read_annotated
-from video_data.datasets.epic100 import time_s
 from video_data.datasets.official import Wanted
 from video_data.datasets.plain import check_windows, read_plain
 from video_data.datasets.rows import QuestionRow
+from video_data.datasets.step_readers import epic_seconds
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 CASES = SHARED / "cases" / "video"
@@ -40,7 +40,9 @@ def test_egoplan_frame_numbers_of_epic_videos_are_sixty_a_second_whatever_the_fi
 @pytest.mark.skipif(not EPIC.is_file(), reason=f"no sample of EPIC-KITCHENS-100 in {EPIC}")
 def test_epic_own_frame_numbers_count_sixty_a_second_too() -> None:
     with EPIC.open(encoding="utf-8", newline="") as file:
-        apart_s = [abs(int(row["start_frame"]) / 60 - time_s(row["start_timestamp"])) for row in csv.DictReader(file)]
+        apart_s = [
+            abs(int(row["start_frame"]) / 60 - epic_seconds(row["start_timestamp"])) for row in csv.DictReader(file)
+        ]
     assert len(apart_s) == 800 and max(apart_s) < 0.03
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aot.arms.train import train
 from aot.config import RunConfig, load_config
 from aot.errors import GuardStop
 from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
@@ -17,7 +18,6 @@ from aot.generate.failures import MAX_REASONS, OTHER, FailureCounter, countable
 from aot.pipeline import run_stages
 from aot.pipeline.commands.status import status_lines
 from aot.pipeline.gates import check_gate
-from aot.pipeline.video import train
 from aot.records import Trace, TraceError, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -110,9 +110,10 @@ def test_no_arm_is_trained_on_nothing_whatever_the_gates_let_pass(sums: Path, tm
     with pytest.raises(GuardStop, match="no chain was kept"):
         stages(sums, "filter.min_kept=0", "filter.max_words=1", only=("train",))
     run = RunFolder(tmp_path / "video")
+    publish_rows(run.questions, [])
     publish_rows(run.kept, [])
     config = RunConfig.model_validate({"data": {"dataset": "toy_kitchen"}})
-    with pytest.raises(GuardStop, match="so distilled would learn no rationale; nothing was trained"):
+    with pytest.raises(GuardStop, match="no chain was kept, so distilled would have nothing to learn from"):
         train(run, config, lambda done, total: None)
     assert not run.arm("answer_only").exists()
 

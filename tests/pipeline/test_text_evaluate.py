@@ -14,11 +14,17 @@ def test_each_text_arm_answers_in_the_mode_of_its_order() -> None:
     arms = [{"name": name, "order": name} for name in ("answers_only", "pre", "post", "adaptive")]
     raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": {"base": "tiny-text"},
            "train": {"arms": arms}}  # fmt: skip
-    plan = plan_predictors(RunFolder(Path("run")), parse_config(raw, source="test"))
+    run, config = RunFolder(Path("run")), parse_config(raw, source="test")
+    plan = plan_predictors(run, config, [])
     assert [(one.arm, one.mode, one.adapter is None) for one in plan] == [
         ("base", "direct", True), ("base", "reason", True), ("answers_only", "direct", False),
         ("pre", "reason", False), ("post", "explain", False), ("adaptive", "adaptive", False),
     ]  # fmt: skip
+    closed = Question(id="q", dataset="d", split="test", kind="k", text="?", choices=("a", "b"), answer="a",
+                      answer_type="choice", group="q")  # fmt: skip
+    added = set(plan_predictors(run, config, [closed])) - set(plan)
+    assert {one.arm for one in added} == {"base", "answers_only", "pre", "post", "adaptive"}
+    assert {one.mode for one in added} == {"likelihood"}
 
 
 def test_lessons_tell_which_questions_an_arm_learned_from(tmp_path: Path) -> None:

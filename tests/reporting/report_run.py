@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from fixtures.steps import tool_step
 
 from aot.config import RunConfig, dump_config, parse_config
 from aot.evaluation.baselines import baseline_predictions
@@ -78,23 +79,22 @@ def _trace(question: Question, clip: ClipAnnotation, *, right: bool, extra_text:
     gathered = " ".join(f"{s.start_s:.1f}s-{s.end_s:.1f}s {s.label} [1]." for s in seen)
     steps_seen = [{"start_s": s.start_s, "end_s": s.end_s + 0.1, "label": s.label, "score": 0.91} for s in seen]
     steps = (
-        Step(
-            index=1, span=TimeSpan(start_s=0, end_s=WINDOW_S), frame_times_s=times, duration_s=0.041,
-            call=ToolCall(tool="list_steps", arguments={"start_s": 0.0, "end_s": WINDOW_S, "fps": 3.0}),
-            result={"steps": steps_seen},
+        tool_step(
+            1, "list_steps", {"start_s": 0.0, "end_s": WINDOW_S, "fps": 3.0}, {"steps": steps_seen},
+            span=TimeSpan(start_s=0, end_s=WINDOW_S), frame_times_s=times, duration_s=0.041,
         ),
-        Step(
-            index=2, span=TimeSpan(start_s=0, end_s=WINDOW_S), frame_times_s=times, duration_s=0.0123,
-            call=ToolCall(tool="detect_objects", arguments={"object": "tomato", "start_s": 0.0, "end_s": WINDOW_S}),
-            result={"object": "tomato", "boxes": [
+        tool_step(
+            2, "detect_objects", {"object": "tomato", "start_s": 0.0, "end_s": WINDOW_S},
+            {"object": "tomato", "boxes": [
                 {"time_s": t, "box_xyxy": [40 + 64 * t, 120, 160 + 64 * t, 240], "score": 0.8} for t in times[::4]
             ]},
+            span=TimeSpan(start_s=0, end_s=WINDOW_S), frame_times_s=times, duration_s=0.0123,
         ),
-        Step(
-            index=3, duration_s=0.0004,
-            call=ToolCall(tool="propose_next", arguments={"history": [s.label for s in seen]}),
-            result={"task": clip.task, "task_prob": 0.9, "last": seen[-1].label,
-                    "candidates": [{"label": question.answer, "prob": 0.7}, {"label": "chop tomato", "prob": 0.1}]},
+        tool_step(
+            3, "propose_next", {"history": [s.label for s in seen]},
+            {"task": clip.task, "task_prob": 0.9, "last": seen[-1].label,
+             "candidates": [{"label": question.answer, "prob": 0.7}, {"label": "chop tomato", "prob": 0.1}]},
+            duration_s=0.0004,
         ),
     )  # fmt: skip
     rationale = (

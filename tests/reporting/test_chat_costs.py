@@ -2,8 +2,7 @@
 
 from aot.chat.messages import ChatUsage
 from aot.chat.spend import SpendSummary
-from aot.filtering.chat_checks import JudgeTotals, Share, ShuffleTotals
-from aot.filtering.funnel import Funnel
+from aot.filtering.funnel import Funnel, JudgeTotals, Share, ShuffleTotals
 from aot.reporting.chat_costs import check_sentences, spend_rows
 
 

@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from fixtures.steps import tool_step
 from report_run import cut_replies, read_frames, true_size
 
 import aot.reporting.report as report_module
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder, publish_json
-from aot.records import Step, ToolCall
 from aot.reporting.card import write_card
 from aot.reporting.report import write_report
 from aot.reporting.sections.gallery import FRAMES_A_STEP, pick_frames
@@ -168,9 +168,10 @@ def test_unreadable_frames_are_told_and_the_rest_is_shown(make_run: MakeRun) -> 
 def test_frames_with_detections_are_picked_first() -> None:
     boxes = [{"time_s": t, "box_xyxy": [0, 0, 1, 1], "score": 1} for t in (3.0, 7.0)]
     times = tuple(float(i) for i in range(30))
-    step = Step(index=1, call=ToolCall(tool="detect_objects"), result={"boxes": boxes}, frame_times_s=times)
+    result = {"object": "pan", "boxes": boxes}
+    step = tool_step(1, "detect_objects", {"object": "pan"}, result, frame_times_s=times)
     assert pick_frames(step) == [3.0, 7.0]
-    plain = pick_frames(step.model_copy(update={"result": {}}))
+    plain = pick_frames(step.model_copy(update={"findings": ()}))
     assert len(plain) == FRAMES_A_STEP and (plain[0], plain[-1]) == (0.0, 29.0)
 
 

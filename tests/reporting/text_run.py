@@ -28,7 +28,7 @@ STUDENTS = (
 
 
 def _reply(question: Question, trace: Trace, *, arm: str, mode: str, answer: str, hostile: str) -> Prediction:
-    thought = ("direct" if question.state["steps"] < 2 else "full") if mode == "adaptive" else ""
+    thought = ("direct" if question.tags["steps"] < 2 else "full") if mode == "adaptive" else ""
     chain = "\n".join([*(step.text for step in trace.steps), f"Answer: {answer}"])
     if answer != question.answer:
         chain = f"6 + 6 = 13\n{chain}"

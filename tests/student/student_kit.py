@@ -21,6 +21,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.llava.processing_llava import LlavaProcessor
 
+from aot.arms.lessons import arm_lessons, read_material
 from aot.config import RunConfig, dump_config, parse_config
 from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
 from aot.records import MediaRef, Question, Trace
@@ -180,7 +181,14 @@ def make_run(root: Path, config: RunConfig, *, num_questions: int = 10) -> RunFo
     publish(run.config, dump_config(config))
     publish_rows(run.questions, questions)
     publish_rows(run.kept, [make_trace(q) for q in questions[1:]])
+    write_lessons(run, config)
     return run
+
+
+def write_lessons(run: RunFolder, config: RunConfig) -> None:
+    """What each arm learns from the traces that are kept now."""
+    for arm in config.train.arms:
+        publish_rows(run.arm(arm.name) / "lessons.jsonl", arm_lessons(read_material(run, config), arm, config))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -188,10 +196,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def trainer_of(root: Path, config: RunConfig, *, arm: int = 1) -> tuple[Session, TwoTermTrainer]:
-    run = make_run(root, config)
-    store = FrameStore(run.frames)
-    session = open_session(run, config, config.train.arms[arm], store=store)
-    return session, make_trainer(session, store=store, stop=StopFlag(), on_step=lambda row: None)
+    session = open_session(make_run(root, config), config, config.train.arms[arm])
+    return session, make_trainer(session, stop=StopFlag(), on_step=lambda row: None)
 
 
 def first_gradient(trainer: TwoTermTrainer, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
@@ -233,21 +239,22 @@ def ask(
 
 
 def assert_prompts_of_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`generate` is given the prompt ids of training, in both modes."""
+    """The model reads the prompt ids of training, in both modes."""
     student, run, config = trained
-    store = FrameStore(run.frames)
-    examples = load_examples(run, config, config.train.arms[1], student=student, store=store).examples
+    lessons = arm_lessons(read_material(run, config), config.train.arms[1], config)
+    examples = load_examples(run, lessons, student=student, store=FrameStore(run.frames)).examples
     given: list[list[int]] = []
-    generate = student.model.generate
+    forward = student.model.forward
 
-    def spy(**inputs: Any) -> torch.Tensor:
-        ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
-        given.extend(row[keep].tolist() for row, keep in zip(ids, mask, strict=True))
-        return generate(**inputs)
+    def spy(*, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: Any) -> Any:
+        if input_ids.shape == attention_mask.shape:  # later tokens are read with the mask of all before
+            given.extend(row[keep].tolist() for row, keep in zip(input_ids, attention_mask.bool(), strict=True))
+        return forward(input_ids=input_ids, attention_mask=attention_mask, **inputs)
 
-    monkeypatch.setattr(student.model, "generate", spy)
-    for mode, trained_ids in (("direct", [e.direct for e in examples]), ("reason", [e.reason for e in examples])):
+    _ = student.habits  # tried with prompts of its own
+    monkeypatch.setattr(student.model, "forward", spy)
+    for mode, place in (("direct", 0), ("reason", 1)):
         given.clear()
         ask(trained, mode, batch_size=1)
-        wanted = sorted(list(row.prompt_ids) for row in trained_ids if row)
+        wanted = [list(row.prompt_ids) for example in examples for row in example.rows[place : place + 1]]
         assert wanted and all(ids in given for ids in wanted)

@@ -17,16 +17,17 @@ from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.files.run_folder import ARM_MARKER, RunFolder
 from aot.records import Question
-from aot.student.answer.generation import Draw, write_replies
+from aot.student.answer.decoding import Prompt, write_replies
 from aot.student.answer.predict import predict
+from aot.student.answer.sampling import Draw
 from aot.student.model.caches import Habits
 from aot.student.model.loading import Student, load_student, look_over, stored_state
 from aot.student.model.lora import add_lora, size_of, unfreeze
 from aot.student.model.preflight import preflight
-from aot.student.rows.collate import LessonCollator
-from aot.student.rows.lessons import lesson_examples
-from aot.student.rows.rendering import EncodedRow, Renderer
+from aot.student.rows.collate import Collator
+from aot.student.rows.examples import make_examples
 from aot.student.rows.replies import thought_ids
+from aot.student.rows.tokens import EncodedRow, Renderer
 from aot.student.train import trainer
 from aot.student.train.arm import train_arm
 from aot.student.train.session import open_session, padded_because
@@ -105,8 +106,8 @@ def alone(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> torch
 
 
 def assert_replies(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = prompts_of(student)
-    end, wanted = staggered(bare_replies(student, prompts))
+    end, wanted = staggered(bare_replies(student, prompts_of(student)))
+    prompts = [Prompt(ids) for ids in prompts_of(student)]
     with monkeypatch.context() as patch:
         patch.setattr(Renderer, "end_ids", (end,))
         assert len({len(reply) for reply in wanted}) > 1
@@ -148,15 +149,15 @@ def assert_packed(run: RunFolder, config: RunConfig) -> None:
     student, model = session.student, session.adapted.model.eval()
     lessons = [lesson for question in sums(2) for lesson in lessons_of(question)]
     questions = {q.id: q for q in sums(2)}
-    examples = lesson_examples(lessons, questions=questions, renderer=student.renderer, max_tokens=300).examples
-    batch = LessonCollator(student.renderer, student.pad_id, pack_tokens=session.pack_tokens)(examples)
+    examples = make_examples(lessons, questions=questions, renderer=student.renderer, max_tokens=300).examples
+    batch = Collator(student.renderer, student.pad_id, session.pack_tokens > 0, session.pack_tokens)(examples)
     assert bool(padded_because(session)) == ("position_ids" not in batch)
     own = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch}
     with torch.inference_mode():
         log_probs = model(**own, use_cache=False).logits[:, :-1].log_softmax(-1)
     targets = batch["labels"][:, 1:]
     together = log_probs.gather(-1, targets.clamp(min=0)[..., None])[..., 0][targets != -100]
-    rows = [example.row for example in examples]
+    rows = [row for example in examples for row in example.rows]
     singles = torch.cat([alone(model, row.prompt_ids, row.completion_ids) for row in rows])
     torch.testing.assert_close(together.sort().values, singles.sort().values, rtol=1e-3, atol=1e-4)
 
@@ -307,7 +308,7 @@ def test_shorter_numbers_do_not_make_a_model_seem_to_bear_less(tmp_path: Path) -
 def test_a_model_that_looks_ahead_is_refused_when_it_is_asked(tmp_path: Path) -> None:
     student = opened(save_base(tmp_path / "base", "bert"))
     with pytest.raises(CheckpointError, match="model type bert lets a token see those after it"):
-        write_replies(student, prompts_of(student), max_tokens=2)
+        write_replies(student, [Prompt(ids) for ids in prompts_of(student)], max_tokens=2)
     run, config = one_step(tmp_path / "run", tmp_path / "base")
     with pytest.raises(CheckpointError, match="model type bert"):
         train_arm(run, config, config.train.arms[0])

@@ -1,17 +1,16 @@
 """Examples: what is dropped and counted, which rationale is taken, and in which order questions come."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from student_kit import idefics3_processor, make_question, make_trace, write_store
 
 from aot.errors import SourceError
-from aot.records import MediaRef
-from aot.student.rows.examples import ExampleSet, Schedule, build_examples, first_kept, rationale_text
+from aot.records import Lesson, MediaRef, Question
+from aot.student.rows.examples import ExampleSet, Schedule, make_examples
 from aot.student.rows.frames import FramePixels, choose_frames, choose_indices
-from aot.student.rows.rendering import Renderer
+from aot.student.rows.tokens import Renderer
 from video_data.store.shards import FrameStore
 
 
@@ -21,9 +20,22 @@ def store(tmp_path: Path) -> FrameStore:
     return write_store(tmp_path / "frames", {"c.mp4": frames})
 
 
-def build(store: FrameStore, questions: list[Any], **changes: Any) -> ExampleSet:
-    settings = {"kept": {}, "num_frames": 3, "max_tokens": 500, "with_rationales": True, **changes}
-    return build_examples(questions, store=store, renderer=Renderer(idefics3_processor()), **settings)
+def lessons_of(question: Question, *, reason: bool = True) -> list[Lesson]:
+    """A direct reply and one that reasons first, both about the frames of a question."""
+    told = {"question_id": question.id, "with_frames": True}
+    direct = Lesson(**told, mode="direct", label=question.right_answer)
+    return [direct, *([Lesson(**told, mode="reason", rationale=make_trace(question).rationale)] if reason else [])]
+
+
+def build(store: FrameStore, questions: list[Question], *, reason: bool = True, max_tokens: int = 500) -> ExampleSet:
+    return make_examples(
+        [lesson for question in questions for lesson in lessons_of(question, reason=reason)],
+        questions={question.id: question for question in questions},
+        renderer=Renderer(idefics3_processor()),
+        store=store,
+        num_frames=3,
+        max_tokens=max_tokens,
+    )
 
 
 def test_frames_are_the_nearest_to_even_times_inside_the_window(store: FrameStore) -> None:
@@ -40,38 +52,50 @@ def test_window_without_frames_is_an_error_that_says_so(store: FrameStore) -> No
 
 def test_overlong_rows_are_dropped_and_counted_never_cut(store: FrameStore) -> None:
     questions = [make_question(i, uri="c.mp4") for i in range(3)]
-    kept = {q.id: make_trace(q) for q in questions}
-    direct = build(store, questions, kept=kept).examples[0].direct
-    tight = build(store, questions, kept=kept, max_tokens=direct.num_tokens)
-    assert len(tight.examples) == 3
-    assert all(example.reason is None for example in tight.examples)
-    assert tight.dropped == {"rationale_too_long": 3}
-    with_none = build(store, questions, kept=kept, max_tokens=direct.num_tokens - 1)
+    direct = build(store, questions).examples[0].rows[0]
+    tight = build(store, questions, max_tokens=direct.num_tokens)
+    assert [len(example.rows) for example in tight.examples] == [1, 1, 1]
+    assert not any(example.explains for example in tight.examples)
+    assert tight.dropped == {"row_too_long": 3}
+    with_none = build(store, questions, max_tokens=direct.num_tokens - 1)
     assert with_none.examples == ()
-    assert with_none.dropped == {"prompt_too_long": 3}
+    assert with_none.dropped == {"row_too_long": 6}
 
 
-def test_missing_clip_and_missing_trace_are_counted(store: FrameStore) -> None:
+def test_lessons_about_a_missing_clip_are_counted(store: FrameStore) -> None:
     made = build(store, [make_question(0, uri="gone.mp4"), make_question(1, uri="c.mp4")])
-    assert made.dropped == {"no_frames": 1, "no_kept_trace": 1}
-    assert sum(made.length_histogram().values()) == 1
+    assert made.dropped == {"no_frames": 2}
+    assert sum(made.length_histogram().values()) == 2
 
 
-def test_rationale_without_answer_line_gets_one() -> None:
-    trace = make_trace(make_question(0, uri="c.mp4"))
-    assert rationale_text(trace) == trace.rationale
-    bare = trace.model_copy(update={"rationale": "Gather: 0.5s-1.0s chop egg [1]."})
-    assert rationale_text(bare).endswith("\nAnswer: chop egg")
+def test_replies_about_the_same_frames_stay_in_one_example_and_others_stand_alone(store: FrameStore) -> None:
+    question = make_question(0, uri="c.mp4")
+    shown = build(store, [question]).examples
+    assert [len(example.rows) for example in shown] == [2] and shown[0].frames is not None
+    blind = make_examples(
+        [lesson.model_copy(update={"with_frames": False}) for lesson in lessons_of(question)],
+        questions={question.id: question},
+        renderer=Renderer(idefics3_processor()),
+        max_tokens=500,
+    )
+    assert [(len(example.rows), example.frames) for example in blind.examples] == [(1, None), (1, None)]
 
 
-def test_first_kept_takes_the_lowest_sample() -> None:
-    trace = make_trace(make_question(0, uri="c.mp4"))
-    later = trace.model_copy(update={"sample_index": 2, "rationale": "x"})
-    assert first_kept([later, trace])["q0"] == trace
+def test_answer_and_rationale_of_a_lesson_about_frames_are_told_apart(store: FrameStore) -> None:
+    question = make_question(0, uri="c.mp4")
+    after = Lesson(
+        question_id="q0", mode="explain", with_frames=True, label="Answer: chop egg\n", rationale="fits [1]."
+    )
+    renderer = Renderer(idefics3_processor())
+    (row,) = make_examples(
+        [after], questions={"q0": question}, renderer=renderer, store=store, num_frames=3, max_tokens=500
+    ).rows()
+    assert row.prompt_ids.count(renderer.image_token_id) == 12
+    assert renderer.decode(row.completion_ids[: row.num_label]) == "Answer : chop egg"
 
 
 def test_schedule_item_depends_on_seed_and_position_only(store: FrameStore) -> None:
-    examples = build(store, [make_question(i, uri="c.mp4") for i in range(7)], with_rationales=False).examples
+    examples = build(store, [make_question(i, uri="c.mp4") for i in range(7)], reason=False).examples
     order = [example.question_id for example in Schedule(examples, seed=3, length=21)]
     fresh = Schedule(examples, seed=3, length=21)
     assert [fresh[i].question_id for i in reversed(range(21))] == order[::-1]

@@ -11,13 +11,14 @@ from text_kit import TEMPLATE, save_text_base, sums, text_config, text_run, text
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from aot.chat import templates
 from aot.config import StudentConfig
 from aot.errors import CheckpointError
 from aot.student.model.contract import Contract, read_contract
 from aot.student.model.loading import load_student, look_over
-from aot.student.rows.rendering import MODE_SUFFIX, TEXT_MODES, Renderer
+from aot.student.rows import templates
+from aot.student.rows.prompts import MODE_SUFFIX, TEXT_MODES
 from aot.student.rows.replies import check_prompts, check_round_trip
+from aot.student.rows.tokens import Renderer
 from aot.student.train.arm import train_arm
 
 QUESTION = sums(1)[0]

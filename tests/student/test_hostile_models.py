@@ -17,14 +17,14 @@ import pytest
 from text_kit import TEMPLATE, save_text_base, text_tokenizer
 from tokenizers import AddedToken
 
-from aot.chat import templates
 from aot.config import LoraSection, RunConfig, StudentConfig, parse_config
 from aot.errors import CheckpointError, ConfigError
 from aot.pipeline.commands.plan import plan_lines
 from aot.records import Question
 from aot.student.model import preflight
 from aot.student.model.loading import load_student, look_over
-from aot.student.rows.rendering import Renderer
+from aot.student.rows import templates
+from aot.student.rows.tokens import Renderer
 from aot.student.train.guards import StopFlag
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_tags_of_transformers_and_calls_with_keywords_are_no_powers() -> None:
 
 
 def probe() -> tuple[Any, tuple[float, ...], Any]:
-    from aot.student.rows.rendering import PROBE
+    from aot.student.rows.prompts import PROBE
 
     return PROBE, (), "direct"
 

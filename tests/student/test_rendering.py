@@ -9,8 +9,9 @@ from student_kit import idefics3_processor, llava_processor, make_question
 from tokenizers import AddedToken, processors
 
 from aot.errors import SourceError
-from aot.student.rows.rendering import MODES, Renderer
+from aot.student.rows.prompts import MODES
 from aot.student.rows.replies import check_prompts
+from aot.student.rows.tokens import Renderer
 
 FAMILIES: dict[str, Callable[[], Any]] = {"idefics3": idefics3_processor, "llava": llava_processor}
 TIMES_S = (0.5, 1.25, 2.0)

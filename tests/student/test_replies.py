@@ -1,17 +1,19 @@
 """Lessons become ids with the right ones supervised, and replies come back as they were, with and without tags."""
 
+from importlib import resources
 from typing import Any
 
 import pytest
 from text_kit import TEMPLATE, THINKING_TEMPLATE, WRITTEN_TEMPLATE, lessons_of, sums, text_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from aot.errors import CheckpointError, SourceError
 from aot.records import Lesson
-from aot.student.rows.lessons import lesson_examples
-from aot.student.rows.rendering import TEXT_MODES, Renderer
-from aot.student.rows.replies import answer_of, check_round_trip, encode_lesson, plain_reply
+from aot.student.rows.examples import make_examples
+from aot.student.rows.prompts import TEXT_MODES
+from aot.student.rows.replies import answer_of, check_round_trip, encode_lesson, plain_reply, thought_ids
+from aot.student.rows.tokens import Renderer
 
 TEMPLATES = {"none": TEMPLATE, "opened": THINKING_TEMPLATE, "written": WRITTEN_TEMPLATE}
 QUESTION = sums()[3]
@@ -113,14 +115,37 @@ def test_lessons_that_cannot_be_taught_as_they_stand_are_dropped_and_counted() -
     asked = {QUESTION.id: QUESTION}
     labels = ["9", "9 <end>", "nine", "", "9" * 60]
     lessons = [Lesson(question_id=QUESTION.id, mode="direct", label=label) for label in labels]
-    made = lesson_examples(lessons, questions=asked, renderer=renderer, max_tokens=60)
-    assert [example.row.num_label for example in made.examples] == [2]
+    made = make_examples(lessons, questions=asked, renderer=renderer, max_tokens=60)
+    assert [row.num_label for row in made.rows()] == [2]
     assert made.dropped == {"nothing_to_learn": 1, "reserved_token": 1, "row_too_long": 1, "unknown_token": 1}
     with pytest.raises(SourceError, match="no question of the train split"):
-        lesson_examples(lessons, questions={}, renderer=renderer, max_tokens=60)
+        make_examples(lessons, questions={}, renderer=renderer, max_tokens=60)
 
 
 def test_a_question_that_spells_a_special_token_is_refused() -> None:
     question = QUESTION.model_copy(update={"text": "What is <end>?"})
     with pytest.raises(SourceError, match="must not contain '<end>'"):
         Renderer(text_tokenizer()).encode(question, (), "direct", frame_size_hw=None)
+
+
+def test_an_adaptive_student_of_few_words_begins_its_replies_in_the_words_of_prompts() -> None:
+    base = resources.files("aot.student") / "tiny" / "video"
+    renderer = Renderer(AutoProcessor.from_pretrained(str(base)))
+    unknown = renderer.tokenizer.unk_token_id
+    lines = thought_ids(renderer)
+    assert len(set(lines)) == 3 and not any(unknown in line for line in lines)
+    for lesson, line in zip(lessons_of(QUESTION)[3:], (lines[2], lines[0]), strict=True):
+        row = encode_lesson(renderer, QUESTION, lesson)
+        whole = row.prompt_ids + row.completion_ids
+        prompt = renderer.encode(QUESTION, (), "adaptive", frame_size_hw=None).prompt_ids
+        assert whole[len(prompt) : len(prompt) + len(line)] == line
+        assert row.num_label == (len(line) if lesson.label else 0)
+
+
+def test_a_tokenizer_that_cannot_tell_the_ways_apart_is_refused_by_name() -> None:
+    words = {"<unk>": 0, "<user>": 1, "<assistant>": 2, "<end>": 3, **{w: i + 4 for i, w in enumerate(["What", "is"])}}
+    made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    few = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token="<end>", pad_token="<end>")
+    with pytest.raises(CheckpointError, match="no arm of order adaptive"):
+        thought_ids(Renderer(few))

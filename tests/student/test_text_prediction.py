@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from aot.evaluation.scoring import score
 from aot.records import THOUGHT_MODES, Prediction
-from aot.student.answer.generation import LineMarks, line_marks, write_replies
-from aot.student.answer.predict import predict
-from aot.student.answer.text_predict import sample
+from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
+from aot.student.answer.predict import predict, sample
 from aot.student.model.loading import Student, load_student
 from aot.student.train.arm import train_arm
 
@@ -69,7 +68,7 @@ def test_adaptive_tells_its_choice_with_probabilities(student: Student) -> None:
 
 
 def test_the_shortest_way_that_is_likely_to_be_enough_is_taken(student: Student) -> None:
-    from aot.student.answer.text_predict import _choice
+    from aot.student.answer.predict import _choice
 
     assert [_choice((0.5, 0.45, 0.05), confidence) for confidence in (0.4, 0.9, 0.99)] == [0, 1, 2]
 
@@ -115,7 +114,7 @@ def test_batches_do_not_change_replies(student: Student) -> None:
 
 def test_greedy_replies_are_those_of_generate(student: Student) -> None:
     prompts = [student.renderer.encode(q, (), "reason", frame_size_hw=None).prompt_ids for q in sums(4)]
-    ours = write_replies(student, prompts, max_tokens=40)
+    ours = write_replies(student, [Prompt(ids) for ids in prompts], max_tokens=40)
     for prompt, reply in zip(prompts, ours, strict=True):
         output = student.model.generate(
             torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=list(student.renderer.end_ids)
@@ -144,7 +143,7 @@ def test_a_reply_ends_where_the_context_of_the_model_does(student: Student, kind
     model = AutoModelForCausalLM.from_config(config).eval()
     model.get_output_embeddings().weight.data[list(student.renderer.end_ids)] = 0  # so that nothing ends by itself
     endless = replace(student, model=model)
-    prompts = [tuple(range(5, 5 + count)) for count in (30, 10, 12, 38)]
+    prompts = [Prompt(tuple(range(5, 5 + count))) for count in (30, 10, 12, 38)]
     replies = write_replies(endless, prompts, max_tokens=25)
     assert [len(reply) for reply in replies] == [11, 25, 25, 3]
     assert replies == [write_replies(endless, [prompt], max_tokens=25)[0] for prompt in prompts]

@@ -21,10 +21,10 @@ from aot.files.run_folder import RunFolder
 from aot.pipeline.commands.plan import students_mb
 from aot.records import Lesson
 from aot.student.model.loading import load_student
-from aot.student.rows.collate import LessonCollator
-from aot.student.rows.lessons import lesson_examples
-from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE, packed_lessons
-from aot.student.rows.rendering import EncodedRow, Renderer
+from aot.student.rows.collate import Collator
+from aot.student.rows.examples import Example, make_examples
+from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE, packed_rows
+from aot.student.rows.tokens import EncodedRow, Renderer
 from aot.student.train.arm import make_trainer, train_arm
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import open_session
@@ -81,7 +81,7 @@ def subprocess_run(run: RunFolder, *, kill_at: int, blocked: str = "") -> "subpr
     return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
-def test_packed_lessons_give_the_gradient_of_padded_ones(
+def test_packed_rows_give_the_gradient_of_padded_ones(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = first_gradient(trainer_of(tmp_path / "a", text_config(base)), monkeypatch)
@@ -101,12 +101,10 @@ def test_every_packable_model_type_gives_the_logits_of_padded_rows(model_type: s
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
     renderer = Renderer(tokenizer)
     lessons = [lesson for question in sums(3) for lesson in lessons_of(question)]
-    examples = lesson_examples(
-        lessons, questions={q.id: q for q in sums(3)}, renderer=renderer, max_tokens=200
-    ).examples
+    examples = make_examples(lessons, questions={q.id: q for q in sums(3)}, renderer=renderer, max_tokens=200).examples
     losses = []
     for pack_tokens in (150, 0):
-        batch = LessonCollator(renderer, 0, pack_tokens=pack_tokens)(examples)
+        batch = Collator(renderer, 0, pack_tokens > 0, pack_tokens)(examples)
         own = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch}
         with torch.no_grad():
             log_probs = model(**own).logits[:, :-1].log_softmax(-1)
@@ -138,9 +136,7 @@ def test_a_packed_neighbour_changes_nothing_for_the_others(base: Path) -> None:
     other = EncodedRow((13, 14, 15), (16, 17))
     logits = []
     for neighbour in (second, other):
-        batch = LessonCollator(renderer, 0, pack_tokens=32)(
-            [type("One", (), {"row": row, "question_id": "q"})() for row in (first, neighbour)]
-        )
+        batch = Collator(renderer, 0, packed=True, pack_tokens=32)([Example("q", (row,)) for row in (first, neighbour)])
         assert batch["input_ids"].shape == (1, 11)
         own = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
         with torch.no_grad():
@@ -151,10 +147,10 @@ def test_a_packed_neighbour_changes_nothing_for_the_others(base: Path) -> None:
 
 def test_lessons_are_packed_whole_and_a_long_one_stands_alone() -> None:
     rows = [EncodedRow((1,) * size, (2,)) for size in (3, 40, 9, 5, 6)]
-    packs = packed_lessons(rows, pack_tokens=16)
+    packs = packed_rows(rows, pack_tokens=16)
     assert [len(pack.ids) for pack in packs] == [41, 16, 11]
     assert packs[1].positions == (*range(10), *range(6))
-    assert packed_lessons(rows, pack_tokens=16) == packs
+    assert packed_rows(rows, pack_tokens=16) == packs
 
 
 def test_text_arm_learns_and_says_how_it_was_packed(base: Path, tmp_path: Path) -> None:

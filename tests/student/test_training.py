@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from student_kit import assert_same_gradients, first_gradient, make_run, read_lines, run_config, trainer_of
+from student_kit import (
+    assert_same_gradients,
+    first_gradient,
+    make_run,
+    read_lines,
+    run_config,
+    trainer_of,
+    write_lessons,
+)
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.files.run_folder import publish_rows, read_rows
@@ -16,7 +24,6 @@ from aot.student.model.lora import add_lora, default_pattern
 from aot.student.train.arm import train_arm
 from aot.student.train.guards import GradientCheck
 from aot.student.train.session import open_session
-from video_data.store.shards import FrameStore
 
 FAMILIES = ("idefics3", "llava")
 
@@ -43,27 +50,28 @@ def test_a_question_that_leaks_into_another_split_is_not_trained_on(bases: dict[
     publish_rows(run.verdicts, [
         Verdict(question_id=name, sample_index=0, filter=one, keep=keep, reason="x") for name, one, keep in verdicts
     ])  # fmt: skip
-    session = open_session(run, config, config.train.arms[1], store=FrameStore(run.frames))
+    write_lessons(run, config)
+    session = open_session(run, config, config.train.arms[1])
     assert {f"q{i}" for i in range(10)} - {example.question_id for example in session.data.examples} == {"q3"}
-    assert session.data.dropped["leaks_into_test"] == 1
 
 
 def test_an_arm_that_is_to_learn_rationales_and_has_none_is_not_trained(bases: dict[str, Path], tmp_path: Path) -> None:
     config = run_config(bases["idefics3"], max_steps=2)
     run = make_run(tmp_path / "run", config)
     publish_rows(run.kept, [])
+    write_lessons(run, config)
     with pytest.raises(GuardStop, match=r"arm distilled is to learn rationales, but none of its 10 examples has one"):
         train_arm(run, config, config.train.arms[1])
-    assert not run.arm("distilled").exists()
+    assert not (run.arm("distilled") / "training.json").exists()
 
 
 def test_rationales_that_are_all_too_long_are_as_good_as_none(bases: dict[str, Path], tmp_path: Path) -> None:
     config = run_config(bases["idefics3"], max_steps=2)
     run = make_run(tmp_path / "run", config)
-    rows = open_session(run, config, config.train.arms[1], store=FrameStore(run.frames)).data.examples
-    longest = max(row.direct.num_tokens for row in rows)
+    examples = open_session(run, config, config.train.arms[1]).data.examples
+    longest = max(example.rows[0].num_tokens for example in examples)
     short = config.model_copy(update={"student": config.student.model_copy(update={"max_tokens": longest})})
-    with pytest.raises(GuardStop, match=r"'rationale_too_long': 9.*student.max_tokens"):
+    with pytest.raises(GuardStop, match=r"'row_too_long': 9.*student.max_tokens"):
         train_arm(run, short, config.train.arms[1])
 
 
@@ -72,10 +80,11 @@ def test_an_arm_whose_steps_come_to_none_of_its_rationales_is_not_trained(
 ) -> None:
     config = run_config(bases["idefics3"], max_steps=1, questions_per_step=2, questions_per_device=2)
     run = make_run(tmp_path / "run", config)
-    session = open_session(run, config, config.train.arms[1], store=FrameStore(run.frames))
+    session = open_session(run, config, config.train.arms[1])
     seen = {example.question_id for example in session.seen()}
     assert len(seen) == 2
     publish_rows(run.kept, [trace for trace in read_rows(run.kept, Trace) if trace.question_id not in seen])
+    write_lessons(run, config)
     with pytest.raises(GuardStop, match=r"its 1 steps come to none of its \d rationales; raise train.max_steps"):
         train_arm(run, config, config.train.arms[1])
 
@@ -119,7 +128,7 @@ def test_packed_rows_give_the_gradient_of_separate_rows(
 ) -> None:
     config = run_config(bases[family])
     packed = first_gradient(trainer_of(tmp_path / "a", config)[1], monkeypatch)
-    monkeypatch.setattr("aot.student.train.arm.PACKABLE", frozenset())
+    monkeypatch.setattr("aot.student.train.session.PACKABLE", frozenset())
     apart = first_gradient(trainer_of(tmp_path / "b", config)[1], monkeypatch)
     assert_same_gradients(packed, apart)
 
@@ -163,8 +172,9 @@ def test_batch_without_frames_gets_a_dummy_clip_that_changes_nothing(bases: dict
 def _without_frames(example: Any, image_id: int) -> Any:
     from dataclasses import replace
 
-    ids = tuple(i for i in example.direct.prompt_ids if i != image_id)
-    return replace(example, frames=None, direct=replace(example.direct, prompt_ids=ids))
+    (row,) = example.rows
+    ids = tuple(i for i in row.prompt_ids if i != image_id)
+    return replace(example, frames=None, rows=(replace(row, prompt_ids=ids),))
 
 
 def test_lora_touches_the_language_model_only(bases: dict[str, Path]) -> None:

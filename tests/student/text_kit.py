@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from aot.config import RunConfig, dump_config, parse_config
 from aot.files.run_folder import RunFolder, publish, publish_rows
 from aot.records import Lesson, Question
-from aot.student.rows.rendering import MODE_LINES, MODE_SUFFIX
+from aot.student.rows.prompts import MODE_LINES, MODE_SUFFIX
 
 WORDS = ("What", "is", "Answer")
 TEMPLATE = (

@@ -11,7 +11,7 @@ from aot.config import ChatConfig
 from aot.errors import AotError
 from aot.teacher.cache import ResultCache
 from aot.teacher.chat_planner import ChatPlanner
-from aot.teacher.parts import Budget, TeacherKit
+from aot.teacher.parts import Budget, Parts
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter
 from aot.teacher.tools import TOOLS
@@ -58,7 +58,7 @@ def answer(text: str, *support: int) -> ChatReply:
 LIST = calls(("list_steps", WHOLE))
 
 
-def kit_of(*turns: ChatReply | AotError, tools: Mapping[str, AnyTool] = TOOLS) -> tuple[TeacherKit, Speaks]:
+def kit_of(*turns: ChatReply | AotError, tools: Mapping[str, AnyTool] = TOOLS) -> tuple[Parts, Speaks]:
     def say(_: ChatRequest, turn: int) -> ChatReply:
         said = turns[turn]
         if isinstance(said, AotError):
@@ -69,9 +69,9 @@ def kit_of(*turns: ChatReply | AotError, tools: Mapping[str, AnyTool] = TOOLS) -
     return kit_with(model, tools=tools), model
 
 
-def kit_with(model: Any, *, tools: Mapping[str, AnyTool] = TOOLS) -> TeacherKit:
+def kit_with(model: Any, *, tools: Mapping[str, AnyTool] = TOOLS) -> Parts:
     rows = [annotation(f"{i}", "omelette", "wash tomato", "chop tomato", "mix egg") for i in range(3)]
-    return TeacherKit(
+    return Parts(
         planner=ChatPlanner(model, SECTION, tools, seed=0), tools=tools, looker=Looker(CARD),
         procedure=ProcedureModel.from_annotations(rows), cache=ResultCache(), seed=0, config_digest="d",
         budget=Budget(max_calls=6, time_limit_s=60.0, max_turns=5), writer=TemplateWriter(0),

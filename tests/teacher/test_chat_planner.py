@@ -1,26 +1,31 @@
 """The chat planner on drawn clips, with models that say what a script or an attacker tells them."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_scenes import BEFORE, CHOICE, HOSTILE, LIST, WHOLE, Speaks, answer, calls, kit_of, kit_with
-from teacher_scenes import annotation, drawn_view, question
+from teacher_scenes import annotation, config_of, drawn_view, question
 
 from aot.answers import verifies
 from aot.chat.messages import ChatReply, ChatRequest
+from aot.chat.outage import got_no_reply
 from aot.chat.scripted import ScriptedChat
-from aot.config import PricesConfig
+from aot.config import ChatConfig, PricesConfig, RunConfig
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, RunError
-from aot.generate.attempts import solve
-from aot.generate.option_shuffle import reordered
-from aot.records import MediaRef, Question, Trace
+from aot.files.run_folder import RunFolder
+from aot.generate.solve import Solved, Solver, reordered
+from aot.records import Finding, MediaRef, Question, Trace
+from aot.teacher.agent import AgentTeacher
 from aot.teacher.chat_planner import MAX_RESULT_CHARS
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Budget
+from aot.teacher.parts import Budget, Models, Parts
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS, Tool, ToolContext
@@ -36,6 +41,17 @@ def view() -> ClipView:
 
 def trace_of(view: ClipView, *turns: ChatReply | AotError, asked: Question = BEFORE) -> Trace:
     return run_candidate(asked, view, kit_of(*turns)[0], candidate=0)
+
+
+def solved_by(kit: Parts, view: ClipView, asked: Question, *, candidates: int = 1, **teacher: Any) -> Solved:
+    class Shelf:
+        def view(self, media: MediaRef | None) -> ClipView:
+            return view
+
+    def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> AgentTeacher:
+        return AgentTeacher(Shelf(), kit, Models())
+
+    return Solver(open_teacher, RunFolder(Path()), config_of(**teacher), candidates, "0").solve((asked, 0))
 
 
 def test_a_plan_looks_and_answers_with_its_support(view: ClipView) -> None:
@@ -60,6 +76,9 @@ class _Nothing(ToolArguments):
 
 class _Text(ToolResult):
     text: str
+
+    def findings(self, arguments: ToolArguments) -> tuple[Finding, ...]:
+        return (Finding(kind="text", how="seen", text=self.text),)
 
 
 def tool_that(run: Callable[[], str], *, name: str = "read_subtitles") -> AnyTool:
@@ -185,16 +204,14 @@ def test_a_training_question_stops_at_its_first_verified_candidate(view: ClipVie
         right = request.sample_index == 1
         return LIST if turn == 0 else answer("chop tomato" if right else "wash tomato", 1)
 
-    class Shelf:
-        def view(self, media: MediaRef | None) -> ClipView:
-            return view
-
-    attempts = solve(BEFORE, Shelf(), kit_with(Speaks(say)), candidates=3)
+    solved = solved_by(kit_with(Speaks(say)), view, BEFORE, candidates=3)
+    attempts = [*solved.earlier, solved.trace]
     assert [one.sample_index for one in attempts] == [0, 1]
     assert verifies(attempts[-1], BEFORE)
     assert attempts[-1].usage.chat_calls == 4
     asked = BEFORE.model_copy(update={"split": "test"})
-    assert [one.sample_index for one in solve(asked, Shelf(), kit_with(Speaks(say)), candidates=3)] == [0]
+    solved = solved_by(kit_with(Speaks(say)), view, asked, candidates=3)
+    assert (solved.earlier, solved.trace.sample_index) == ((), 0)
 
 
 @pytest.mark.parametrize(("habit", "changes"), [("text", False), ("letter", True)])
@@ -202,16 +219,23 @@ def test_a_verified_choice_is_asked_again_in_other_orders(view: ClipView, habit:
     def say(request: ChatRequest, turn: int) -> ChatReply:
         return LIST if turn == 0 else answer("mix egg" if habit == "text" else "A", 1)
 
-    class Shelf:
-        def view(self, media: MediaRef | None) -> ClipView:
-            return view
-
-    kit = replace(kit_with(Speaks(say)), shuffle_checks=4)
-    (trace,) = solve(CHOICE, Shelf(), kit, candidates=1)
+    trace = solved_by(kit_with(Speaks(say)), view, CHOICE, shuffle_checks=4).trace
     assert trace.answer == "mix egg"
     assert len(trace.shuffled_answers) == 4
     assert (set(trace.shuffled_answers) != {"mix egg"}) == changes
     assert trace.usage.chat_calls == 2 * 5
+
+
+def test_a_check_to_which_nobody_answers_leaves_the_row_to_be_asked_again(view: ClipView) -> None:
+    def say(request: ChatRequest, turn: int) -> ChatReply:
+        if turn == 0 and len(model.requests) > 3:
+            raise ChatError("no quota is left", reason="quota")
+        return LIST if turn == 0 else answer("mix egg", 1)
+
+    model = Speaks(say)
+    trace = solved_by(kit_with(model), view, CHOICE, shuffle_checks=2, faults={"rate": 1.0}).trace
+    assert (trace.question_id, trace.sample_index, got_no_reply(trace)) == (CHOICE.id, 0, True)
+    assert trace.usage.chat_calls == 4 and not trace.shuffled_answers
 
 
 @pytest.mark.parametrize(("said", "stored"), [("B", "B"), ("(b)", "B"), ("C. fry fish", "C"), ("fry fish", "C")])
@@ -226,16 +250,10 @@ def test_where_only_letters_tell_options_apart_the_answer_is_a_letter_and_the_or
 
 
 def test_the_rules_are_asked_in_other_orders_too(view: ClipView) -> None:
-    class Shelf:
-        def view(self, media: MediaRef | None) -> ClipView:
-            return view
-
     asked = question("next_choice", "What is the next step?", choices=("pour egg", "fry fish"), split="train")
     rows = [annotation(f"{i}", "omelette", "wash tomato", "chop tomato", "mix egg", "pour egg") for i in range(3)]
-    kit = replace(
-        kit_of()[0], planner=RulesPlanner(), procedure=ProcedureModel.from_annotations(rows), shuffle_checks=2
-    )
-    (trace,) = solve(asked, Shelf(), kit, candidates=1)
+    kit = replace(kit_of()[0], planner=RulesPlanner(), procedure=ProcedureModel.from_annotations(rows))
+    trace = solved_by(kit, view, asked, shuffle_checks=2).trace
     assert trace.shuffled_answers == ("pour egg", "pour egg")
 
 
@@ -322,3 +340,25 @@ def test_options_beyond_the_alphabet_are_all_shown(view: ClipView) -> None:
     kit, model = kit_of(LIST, answer("mix egg", 1))
     assert run_candidate(asked, view, kit, candidate=0).answer == "mix egg"
     assert all(choice in model.requests[0].messages[1].text for choice in asked.choices)
+
+
+TOOL_FORM = "{% if tools and not messages %}<tool_call>{% endif %}"
+"""What says that calls are read from tags, without the many words of the tools, which no tiny student can hold."""
+
+
+@pytest.mark.parametrize(("template", "boundary"), [("", "chat"), (TOOL_FORM, "parse")])
+def test_a_student_plans_badly_and_its_failure_is_a_row(
+    view: ClipView, tmp_path: Path, template: str, boundary: str
+) -> None:
+    pytest.importorskip("torch", reason="needs the train extra")
+    from aot.student.answer import open_model
+
+    folder = Path(shutil.copytree(str(resources.files("aot") / "student" / "tiny" / "video"), tmp_path / "m"))
+    path = folder / "chat_template.jinja"
+    last = "{% set messages = messages[-1:] %}" if template else ""
+    path.write_text(template + last + path.read_text().replace("part['text']", "part['text'][-300:]"))
+    student = open_model(ChatConfig(backend="local", model=str(folder)), run=None, writer="0")
+    trace = run_candidate(BEFORE, view, kit_with(student), candidate=0)
+    assert trace.status == "failed" and trace.error is not None
+    assert trace.error.boundary == boundary
+    assert trace.usage.chat_calls == (0 if boundary == "chat" else 2), "it was told once that it has to call a tool"

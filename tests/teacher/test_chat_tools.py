@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import pytest
 from chat_scenes import kit_of
+from fixtures.steps import tool_step
 from teacher_scenes import context_of, drawn_view, question, view_of
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TextPart, WrittenCall
 from aot.config import ChatConfig, parse_config
 from aot.errors import ChatError, ConfigError, GuardStop, ToolError
-from aot.rationales.findings import findings
+from aot.rationales.findings import sightings
 from aot.records import Step, TimeSpan, ToolCall
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.executor import call_tool
@@ -117,8 +118,8 @@ def test_answers_captions_steps_and_moments_come_back_typed_whatever_stands_arou
 def test_filters_find_the_labels_of_chat_tools_where_they_find_those_of_pixel_tools(view: ClipView) -> None:
     model = Sees({"label": "mix egg", "score": 0.9, "alternatives": []})
     result = call("recognise_action", model, context_of(view), start_s=4.0).model_dump(mode="json")
-    step = Step(index=1, call=ToolCall(tool="recognise_action"), result=result, span=TimeSpan(start_s=4.0, end_s=6.0))
-    assert [(one.label, one.start_s, one.end_s) for one in findings([step])] == [("mix egg", 4.0, 6.0)]
+    step = tool_step(1, "recognise_action", {}, result, span=TimeSpan(start_s=4.0, end_s=6.0))
+    assert [(one.label, one.start_s, one.end_s) for one in sightings([step])] == [("mix egg", 4.0, 6.0)]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from aot.errors import ParseError
 from aot.records import Question, Step, ToolCall, Trace
 from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Budget, TeacherKit
-from aot.teacher.planner import Calls, Scene, Spent, named_in
+from aot.teacher.parts import Budget, Parts
+from aot.teacher.planner import Calls, Scene, Transcript, named_in
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
 from aot.teacher.tools import TOOLS
@@ -39,7 +39,7 @@ class AlwaysCalls:
     def __init__(self, call: ToolCall) -> None:
         self.call = call
 
-    spent = Spent()
+    transcript = Transcript()
 
     def start(self, question: Question, *, scene: Scene, candidate: int) -> "AlwaysCalls":
         return self
@@ -54,9 +54,9 @@ def view() -> ClipView:
 
 
 @pytest.fixture
-def kit() -> TeacherKit:
+def kit() -> Parts:
     rows = [annotation(f"{i}", "omelette", "wash tomato", "chop tomato", "mix egg", "pour egg") for i in range(3)]
-    return TeacherKit(
+    return Parts(
         planner=RulesPlanner(), tools=TOOLS, looker=Looker(CARD), procedure=ProcedureModel.from_annotations(rows),
         cache=ResultCache(), budget=Budget(max_calls=6, time_limit_s=60.0), seed=0, config_digest="d",
     )  # fmt: skip
@@ -65,7 +65,7 @@ def kit() -> TeacherKit:
 @pytest.mark.parametrize(("asked", "answer"), QUESTIONS, ids=[f"{q.kind}-{a}" for q, a in QUESTIONS])
 @pytest.mark.parametrize("candidate", range(6))
 def test_every_plan_of_every_kind_answers_a_clear_clip(
-    view: ClipView, kit: TeacherKit, asked: Question, answer: str, candidate: int
+    view: ClipView, kit: Parts, asked: Question, answer: str, candidate: int
 ) -> None:
     trace = run_candidate(asked, view, kit, candidate=candidate)
     assert (trace.status, trace.answer) == ("ok", answer)
@@ -73,20 +73,20 @@ def test_every_plan_of_every_kind_answers_a_clear_clip(
     assert trace.rationale.endswith(f"Answer: {answer}")
 
 
-def test_when_gives_a_span_that_a_tool_returned(view: ClipView, kit: TeacherKit) -> None:
+def test_when_gives_a_span_that_a_tool_returned(view: ClipView, kit: Parts) -> None:
     answers = {
         run_candidate(question("when", "When does mix egg happen?"), view, kit, candidate=i).answer for i in range(3)
     }
     assert all(abs(float(answer.split("s")[0]) - 4.0) < 0.5 for answer in answers)
 
 
-def test_steps_tell_what_was_looked_at(view: ClipView, kit: TeacherKit) -> None:
+def test_steps_tell_what_was_looked_at(view: ClipView, kit: Parts) -> None:
     step = run_candidate(QUESTIONS[6][0], view, kit, candidate=0).steps[0]
     assert (step.span.start_s, step.span.end_s) == (0.0, 8.0)
     assert len(step.frame_times_s) == len(view.times_s)
 
 
-def test_candidates_of_one_kind_are_different_plans(view: ClipView, kit: TeacherKit) -> None:
+def test_candidates_of_one_kind_are_different_plans(view: ClipView, kit: Parts) -> None:
     asked_kinds = {q.kind: q for q, _ in QUESTIONS} | {"when": question("when", "When does mix egg happen?")}
     assert set(asked_kinds) == set(ROUTES)
     for kind, asked in asked_kinds.items():
@@ -104,14 +104,14 @@ def test_candidates_of_one_kind_are_different_plans(view: ClipView, kit: Teacher
     ],
 )
 def test_what_cannot_be_answered_is_an_honest_failure(
-    view: ClipView, kit: TeacherKit, asked: Question, boundary: str
+    view: ClipView, kit: Parts, asked: Question, boundary: str
 ) -> None:
     trace = run_candidate(asked, view, kit, candidate=0)
     assert (trace.status, trace.answer, trace.rationale) == ("failed", "", "")
     assert trace.error.boundary == boundary
 
 
-def test_without_annotations_the_next_step_fails_honestly(view: ClipView, kit: TeacherKit) -> None:
+def test_without_annotations_the_next_step_fails_honestly(view: ClipView, kit: Parts) -> None:
     trace = run_candidate(QUESTIONS[6][0], view, replace(kit, procedure=None), candidate=0)
     assert trace.status == "failed"
     assert "no procedural knowledge" in trace.error.message
@@ -127,14 +127,14 @@ def test_without_annotations_the_next_step_fails_honestly(view: ClipView, kit: T
         ToolCall(tool="find_moments", arguments={"event": "", "start_s": 0.0, "end_s": 3.0}),
     ],
 )
-def test_bad_calls_become_failed_steps_and_stop_at_the_budget(view: ClipView, kit: TeacherKit, call: ToolCall) -> None:
+def test_bad_calls_become_failed_steps_and_stop_at_the_budget(view: ClipView, kit: Parts, call: ToolCall) -> None:
     trace = run_candidate(QUESTIONS[0][0], view, replace(kit, planner=AlwaysCalls(call)), candidate=0)
     assert (trace.status, trace.error.boundary) == ("truncated", "guard")
     assert [step.status for step in trace.steps] == ["failed"] * 6
     assert all(step.error for step in trace.steps)
 
 
-def test_a_second_run_comes_from_the_cache_and_is_the_same(view: ClipView, kit: TeacherKit, tmp_path: Path) -> None:
+def test_a_second_run_comes_from_the_cache_and_is_the_same(view: ClipView, kit: Parts, tmp_path: Path) -> None:
     def run() -> Trace:
         with ResultCache(tmp_path, writer="0") as cache:
             return run_candidate(QUESTIONS[0][0], view, replace(kit, cache=cache), candidate=0)
@@ -148,7 +148,7 @@ def test_a_second_run_comes_from_the_cache_and_is_the_same(view: ClipView, kit: 
     assert second.timeless() == first.timeless()
 
 
-def test_failures_and_counted_knowledge_are_not_cached(view: ClipView, kit: TeacherKit, tmp_path: Path) -> None:
+def test_failures_and_counted_knowledge_are_not_cached(view: ClipView, kit: Parts, tmp_path: Path) -> None:
     with ResultCache(tmp_path, writer="0") as cache:
         run_candidate(QUESTIONS[6][0], view, replace(kit, cache=cache, procedure=None), candidate=0)
     lines = (tmp_path / "part-0.jsonl").read_text().splitlines()
@@ -156,7 +156,7 @@ def test_failures_and_counted_knowledge_are_not_cached(view: ClipView, kit: Teac
     assert not [line for line in lines if "candidates" in line or "no procedural" in line]
 
 
-def test_the_gold_answer_changes_nothing(view: ClipView, kit: TeacherKit) -> None:
+def test_the_gold_answer_changes_nothing(view: ClipView, kit: Parts) -> None:
     asked = QUESTIONS[0][0]
     other = asked.model_copy(update={"answer": "bake dough"})
     assert (

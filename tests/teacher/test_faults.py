@@ -3,11 +3,13 @@
 from collections import Counter
 
 import pytest
+from fixtures.synthetic import Case, synthetic_case
 
-from aot.faults.video_plant import FAULTS, plant
-from aot.teacher.synthetic import Case, synthetic_case
+from aot.faults.plant import plant
+from aot.faults.video_edits import video_edits
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese")
+EDITS = video_edits(LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -16,15 +18,15 @@ def cases() -> list[Case]:
 
 
 def test_rate_and_kinds(cases: list[Case]) -> None:
-    faults = [plant(case.trace, case.question, rate=0.37, seed=9, labels=LABELS)[1] for case in cases]
+    faults = [plant(case.trace, case.question, EDITS, rate=0.37, seed=9)[1] for case in cases]
     kinds = Counter(fault.fault for fault in faults if fault)
     assert 0.30 < sum(kinds.values()) / len(cases) < 0.44
-    assert set(kinds) == set(FAULTS) and len(FAULTS) >= 8
+    assert set(kinds) == set(EDITS.kinds) and len(EDITS.kinds) >= 8
 
 
 def test_a_planted_fault_changes_the_rationale_and_nothing_else(cases: list[Case]) -> None:
     for case in cases:
-        damaged, fault = plant(case.trace, case.question, rate=1.0, seed=9, labels=LABELS)
+        damaged, fault = plant(case.trace, case.question, EDITS, rate=1.0, seed=9)
         assert fault is not None and fault.question_id == case.question.id
         assert damaged.rationale != case.trace.rationale
         assert damaged.model_copy(update={"rationale": case.trace.rationale}) == case.trace
@@ -32,14 +34,14 @@ def test_a_planted_fault_changes_the_rationale_and_nothing_else(cases: list[Case
 
 def test_rate_zero_plants_nothing_and_a_failed_trace_stays_as_it_is(cases: list[Case]) -> None:
     case = cases[0]
-    assert plant(case.trace, case.question, rate=0.0, seed=9, labels=LABELS) == (case.trace, None)
+    assert plant(case.trace, case.question, EDITS, rate=0.0, seed=9) == (case.trace, None)
     failed = case.trace.model_copy(update={"status": "failed"})
-    assert plant(failed, case.question, rate=1.0, seed=9, labels=LABELS) == (failed, None)
+    assert plant(failed, case.question, EDITS, rate=1.0, seed=9) == (failed, None)
 
 
 def test_same_seed_plants_the_same_in_any_order(cases: list[Case]) -> None:
     def planted(rows: list[Case]) -> dict[str, str]:
-        return {c.question.id: plant(c.trace, c.question, rate=0.5, seed=1, labels=LABELS)[0].rationale for c in rows}
+        return {c.question.id: plant(c.trace, c.question, EDITS, rate=0.5, seed=1)[0].rationale for c in rows}
 
     assert planted(cases) == planted(cases[::-1])
 
@@ -47,5 +49,5 @@ def test_same_seed_plants_the_same_in_any_order(cases: list[Case]) -> None:
 def test_kinds_that_cannot_apply_give_way_to_others(cases: list[Case]) -> None:
     for case in cases[:60]:
         bare = case.trace.model_copy(update={"rationale": "yes", "steps": ()})
-        damaged, fault = plant(bare, case.question, rate=1.0, seed=2, labels=())
+        damaged, fault = plant(bare, case.question, video_edits(()), rate=1.0, seed=2)
         assert (fault is None) == (damaged == bare)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.steps import tool_step
 from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, parse_config
 from aot.evaluation.grounding import claim_supports
-from aot.faults.video_edits import Target
-from aot.faults.video_plant import FAULTS
+from aot.faults.video_edits import Target, video_edits
 from aot.files.run_folder import read_rows
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
@@ -26,7 +26,7 @@ from aot.pipeline.commands.clips import trace_lines
 from aot.rationales.findings import quotes
 from aot.rationales.notation import PARTS, parse_rationale
 from aot.rationales.wording import MAX_QUOTE_CHARS, quotable
-from aot.records import ClipAnnotation, JsonDict, MediaRef, Question, Step, TimeSpan, ToolCall, Trace
+from aot.records import ClipAnnotation, JsonDict, MediaRef, Question, Step, TimeSpan, Trace
 from aot.reporting.sections.gallery import rationale_view
 from aot.teacher.verbalise import verbalise
 from video_data.kitchen.dataset import draw_toy_kitchen
@@ -38,8 +38,7 @@ TYPES = {"count": "integer", "when": "span", "present": "yes_no"}
 
 
 def step(index: int, tool: str, arguments: JsonDict, result: JsonDict | None, span: TimeSpan | None = WINDOW) -> Step:
-    status = "failed" if result is None else "ok"
-    return Step(index=index, call=ToolCall(tool=tool, arguments=arguments), result=result, span=span, status=status)
+    return tool_step(index, tool, arguments, result, span=span)
 
 
 def timed(*rows: tuple[Any, ...], name: str = "text") -> list[JsonDict]:
@@ -275,13 +274,13 @@ def test_planted_faults_apply_to_such_traces_and_are_caught() -> None:
         for seed in range(6):
             trace = told(question, *steps, seed=seed)
             healthy += not problems(trace, question)
-            for fault, edit in FAULTS.items():
+            for fault, edit in video_edits(()).kinds.items():
                 damaged = edit(Target(trace, question, LABELS), Generator(PCG64([seed, index])))
                 if damaged is not None and damaged != trace.rationale:
                     planted[fault] += 1
                     caught[fault] += bool(problems(trace.model_copy(update={"rationale": damaged}), question))
     assert healthy == 6 * len(HONEST)  # Nothing healthy is dropped: precision 1.
-    assert set(planted) == set(FAULTS) and min(planted.values()) >= 5 * len(HONEST)
+    assert set(planted) == set(video_edits(()).kinds) and min(planted.values()) >= 5 * len(HONEST)
     recall = {fault: caught[fault] / planted[fault] for fault in planted}
     # One of two sentences that deny the same, left out, leaves a rationale that is still true.
     assert recall.pop("dropped_step") >= 0.95

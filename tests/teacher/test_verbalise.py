@@ -3,14 +3,16 @@
 import re
 
 import pytest
+from fixtures.steps import tool_step
+from fixtures.synthetic import synthetic_case
 
 from aot.rationales.notation import PARTS, parse_rationale
-from aot.records import AnswerType, JsonDict, MediaRef, Question, Step, TimeSpan, ToolCall
-from aot.teacher.synthetic import synthetic_case
+from aot.records import AnswerType, JsonDict, MediaRef, Question, Step, TimeSpan
 from aot.teacher.verbalise import template_words, verbalise
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough")
 WINDOW = TimeSpan(start_s=0.0, end_s=9.8)
+BOX = (0, 0, 9, 9)
 
 
 def ask(kind: str, text: str, answer: str, answer_type: AnswerType) -> Question:
@@ -20,9 +22,8 @@ def ask(kind: str, text: str, answer: str, answer_type: AnswerType) -> Question:
     )  # fmt: skip
 
 
-def step(index: int, arguments: JsonDict, result: JsonDict | None) -> Step:
-    call = ToolCall(tool="some_tool", arguments=arguments)
-    return Step(index=index, call=call, result=result, span=WINDOW, status="ok" if result is not None else "failed")
+def step(index: int, tool: str, arguments: JsonDict, result: JsonDict | None) -> Step:
+    return tool_step(index, tool, arguments, result, span=WINDOW)
 
 
 def parts(question: Question, *steps: Step, answer: str) -> dict[str, str]:
@@ -37,28 +38,28 @@ def parts(question: Question, *steps: Step, answer: str) -> dict[str, str]:
 
 
 def test_present_cites_the_best_sighting() -> None:
-    boxes = [{"time_s": 3.2, "score": 0.9}, {"time_s": 1.0, "score": 0.4}]
-    seen = step(1, {"object": "onion"}, {"object": "onion", "boxes": boxes})
+    boxes = [{"time_s": 3.2, "score": 0.9, "box_xyxy": BOX}, {"time_s": 1.0, "score": 0.4, "box_xyxy": BOX}]
+    seen = step(1, "detect_objects", {"object": "onion"}, {"object": "onion", "boxes": boxes})
     found = parts(ask("present", "Is there a onion?", "yes", "yes_no"), seen, answer="yes")
     assert found["Gather"] == "onion at 3.2s [1]."
 
 
 def test_absence_names_the_window_that_was_searched() -> None:
-    seen = step(1, {"object": "onion"}, {"object": "onion", "boxes": []})
+    seen = step(1, "detect_objects", {"object": "onion"}, {"object": "onion", "boxes": []})
     found = parts(ask("present", "Is there a onion?", "no", "yes_no"), seen, answer="no")
     assert found["Gather"] == "no onion in 0.0s-9.8s [1]."
 
 
 def test_count_gathers_every_moment() -> None:
     moments = [{"start_s": t, "end_s": t + 0.5, "score": 1.0} for t in range(9)]
-    counted = step(1, {"event": "chop onion"}, {"event": "chop onion", "count": 9, "moments": moments})
+    counted = step(1, "count_events", {"event": "chop onion"}, {"event": "chop onion", "count": 9, "moments": moments})
     found = parts(ask("count", "How often does chop onion happen?", "9", "integer"), counted, answer="9")
     assert found["Gather"].count("chop onion") == 9
 
 
 def test_failed_steps_are_not_used() -> None:
     listing = {"steps": [{"start_s": 1.0, "end_s": 2.0, "label": "fry onion", "score": 1.0}]}
-    steps = (step(1, {}, None), step(2, {}, listing))
+    steps = (step(1, "list_steps", {}, None), step(2, "list_steps", {}, listing))
     found = parts(
         ask("before", "Which step comes right before fry onion?", "wash fish", "text"), *steps, answer="wash fish"
     )
@@ -68,7 +69,9 @@ def test_failed_steps_are_not_used() -> None:
 def test_labels_of_any_data_set_stay_inside_their_sentence() -> None:
     listing = {"steps": [{"start_s": 1.0, "end_s": 2.0, "label": "Add 2 tsp. salt: [stir]", "score": 1.0}]}
     question = ask("next_open", "Which step comes next?", "Boil for 10 s.", "text")
-    text = verbalise(question=question, steps=(step(1, {}, listing),), support=(1,), answer="Boil for 10 s.", seed=0)
+    text = verbalise(
+        question=question, steps=(step(1, "list_steps", {}, listing),), support=(1,), answer="Boil for 10 s.", seed=0
+    )
     assert parse_rationale(text).headings == PARTS
     assert [claim.part for claim in parse_rationale(text).claims] == ["Identify", "Gather", "Combine"]
 

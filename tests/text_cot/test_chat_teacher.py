@@ -22,11 +22,12 @@ from fault_server import FaultServer  # noqa: E402
 from aot.config import RunConfig, load_config, parse_config, read_settings  # noqa: E402
 from aot.errors import ConfigError, GuardStop  # noqa: E402
 from aot.files.run_folder import RunFolder, publish_rows  # noqa: E402
-from aot.generate.text_run import generate  # noqa: E402
-from aot.generate.text_stats import agree  # noqa: E402
+from aot.generate.run import generate  # noqa: E402
+from aot.generate.stats import agree  # noqa: E402
 from aot.pipeline import run_stages  # noqa: E402
 from aot.records import Question, Trace  # noqa: E402
 from text_cot.datasets.toy_math import draw_toy_math  # noqa: E402
+from text_cot.teacher import teachers  # noqa: E402
 
 QUESTION = Question(
     id="q", dataset="d", split="train", kind="k", text="2 + 3?", answer="5", answer_type="integer", group="q"
@@ -46,7 +47,7 @@ def ask(
     folder.mkdir(parents=True, exist_ok=True)
     publish_rows(run.questions, questions)
     config = with_teacher(chat_config(url, folder=folder, train=1, **(chat or {})), **teacher)
-    generate(run, config, lambda done, total: None)
+    generate(run, config, lambda done, total: None, teachers)
     return run
 
 
@@ -67,7 +68,7 @@ def test_kills_lose_nothing_double_nothing_and_repeat_only_calls_in_flight(tmp_p
 
 KILLED_BEFORE_A_ROW = textwrap.dedent("""
     import os, signal, sys
-    import aot.generate.text_run as stage
+    import aot.generate.run as stage
     from aot import cli
     append, rows = stage.append_row, 0
 
@@ -120,6 +121,19 @@ def test_the_words_of_a_question_stay_inside_the_data_fence(tmp_path: Path) -> N
     assert [row.status for row in written_rows(run)] == ["ok"]
 
 
+def test_a_row_keeps_the_raw_reply_and_its_key_read_or_not(tmp_path: Path) -> None:
+    thinks = {"reasoning_content": "Easy.", "content": REPLY}
+    for folder, message, status in (("good", thinks, "ok"), ("bad", {"content": "Hm."}, "failed")):
+        with FaultServer(lambda _, message=message: message) as server:
+            run = ask(server.url, tmp_path / folder, QUESTION)
+        (trace,) = written_rows(run)
+        (turn,) = trace.turns
+        assert (trace.status, turn.purpose, turn.text) == (status, "solve", message["content"])
+        assert turn.reasoning == message.get("reasoning_content", "")
+        (stored,) = [json.loads(line) for part in run.chat_replies.glob("*.jsonl") for line in part.open()]
+        assert stored["key"] == turn.key and stored["reply"]["text"] == turn.text
+
+
 def test_a_tool_call_in_place_of_a_chain_is_a_failed_row(tmp_path: Path) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "shell", "arguments": "{}"}}
     with FaultServer(lambda body: {"content": None, "tool_calls": [call]}) as server:
@@ -145,6 +159,17 @@ def test_samples_differ_in_seed_and_granularity_and_rows_tell_what_they_cost(tmp
     told = json.loads(run.teacher_stats.read_text())
     assert told["spend"]["calls"] == 3 and told["gpu_hours_per_thousand_chains"] > 0
     assert told["yields"][0]["agreement"]["mean"]["value"] == 1.0
+
+
+def test_a_verified_choice_is_asked_again_with_its_options_in_other_orders(tmp_path: Path) -> None:
+    choice = {"choices": ("5", "6", "7"), "answer_type": "choice"}
+    asked = [QUESTION.model_copy(update={**choice, "id": split, "split": split}) for split in ("train", "test")]
+    with FaultServer(lambda body: REPLY) as server:
+        run = ask(server.url, tmp_path / "run", *asked, candidates=1, shuffle_checks=3)
+        assert len(server.calls) > 2  # prompts that differ: two of three orders may be the same
+    rows = {row.question_id: row for row in written_rows(run)}
+    assert rows["train"].shuffled_answers == ("5", "5", "5") and rows["train"].usage.chat_calls == 4
+    assert rows["test"].shuffled_answers == ()
 
 
 def test_a_reply_of_a_fixed_form_is_asked_for_and_a_server_without_it_still_serves(tmp_path: Path) -> None:
@@ -223,7 +248,7 @@ def test_shards_write_parts_of_their_own_and_the_whole_run_then_asks_nothing(tmp
         config = chat_config(server.url, folder=tmp_path, train=1)
         for shard in ("0/2", "1/2", None):
             section = config.run.model_copy(update={"shard": shard})
-            facts = generate(run, config.model_copy(update={"run": section}), lambda done, total: None)
+            facts = generate(run, config.model_copy(update={"run": section}), lambda done, total: None, teachers)
             assert run.teacher_stats.exists() == (shard is None)
     assert facts["traces"] == 20 and server.calls.total() == 20
     assert {path.name for path in run.traces.iterdir()} >= {"part-0of2.jsonl", "part-1of2.jsonl"}

@@ -66,6 +66,6 @@ def test_reordered_relations_stand_apart() -> None:
     family = FAMILIES["order"]
     for seed in range(20):
         rng = default_rng(seed)
-        state = family.reorder(family.draw(rng, 3, SCOPE), rng)
+        state = family.reorder(family.make(rng, 3, SCOPE), rng)
         first, second = state.relations[:2]
         assert not {first.above, first.below} & {second.above, second.below}

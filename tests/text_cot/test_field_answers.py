@@ -12,12 +12,15 @@ from aot.answers import find_answer
 from aot.errors import SourceError
 from aot.files.jsonl import RowProblem
 from text_cot.datasets.files import read_text_files
-from text_cot.datasets.foreign import foreign_gold, grade_foreign, last_value
 from text_cot.datasets.forms import plain_math
 from text_cot.datasets.layouts import LAYOUTS, FileKind
 from text_cot.datasets.source import TextSource
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from foreign_pairs import foreign_gold, grade_foreign, last_value  # noqa: E402
+
 CASES = ROOT.parent / "shared" / "cases" / "text"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="the folder of field cases is not here")
 

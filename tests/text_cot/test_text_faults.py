@@ -7,8 +7,9 @@ import pytest
 from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, ToyMathConfig
-from aot.faults.text_edits import Edit, slip, slip_carried
-from aot.faults.text_plant import FAULTS, deleted, plant, shuffled, wrong_content
+from aot.faults.plant import plant
+from aot.faults.text_damage import deleted, shuffled, wrong_content
+from aot.faults.text_edits import TEXT_EDITS, Edit, slip, slip_carried
 from aot.faults.text_target import Target
 from aot.filtering.chain import funnel, run_filters
 from aot.rationales.arithmetic import check_text
@@ -43,7 +44,7 @@ def given() -> tuple[Question, Trace]:
 def planted(
     rows: list[tuple[Question, Trace]], *, rate: float, seed: int = 5
 ) -> list[tuple[Trace, PlantedFault | None]]:
-    return [plant(trace, question, rate=rate, seed=seed) for question, trace in rows]
+    return [plant(trace, question, TEXT_EDITS, rate=rate, seed=seed) for question, trace in rows]
 
 
 def test_planted_defects_are_all_caught_and_every_healthy_chain_is_kept() -> None:
@@ -55,7 +56,7 @@ def test_planted_defects_are_all_caught_and_every_healthy_chain_is_kept() -> Non
     result = funnel(judged, planted=[fault for _, fault in damaged if fault])
     assert result.faults is not None and result.faults.planted > 500
     assert (result.faults.precision, result.faults.recall) == (1.0, 1.0)
-    assert {score.fault for score in result.faults.kinds} == set(FAULTS)
+    assert {score.fault for score in result.faults.kinds} == set(TEXT_EDITS.kinds)
 
 
 def test_a_draw_depends_on_seed_question_and_sample_only() -> None:
@@ -76,13 +77,13 @@ def test_answer_and_status_stay_and_steps_follow_the_damaged_text() -> None:
 @pytest.mark.parametrize("kind", ["slip", "dropped_step", "shuffled_steps", "contradiction", "cut_off", "wrong_format"])
 def test_prose_with_calculator_notes_can_be_damaged_too(kind: str) -> None:
     question, trace = given()
-    found = [plant(trace, question, rate=1.0, seed=seed) for seed in range(80)]
+    found = [plant(trace, question, TEXT_EDITS, rate=1.0, seed=seed) for seed in range(80)]
     assert kind in {fault.fault for _, fault in found if fault}
 
 
 def test_a_slip_in_a_note_is_repeated_in_the_prose() -> None:
     question, trace = given()
-    found = [plant(trace, question, rate=1.0, seed=seed) for seed in range(80)]
+    found = [plant(trace, question, TEXT_EDITS, rate=1.0, seed=seed) for seed in range(80)]
     slips = [after.rationale for after, fault in found if fault and fault.fault == "slip"]
     assert slips and all(check_text(text).wrong == 1 for text in slips)
     assert all(re.search(r"=(\d+)>>\1 clips", text) for text in slips)

@@ -121,6 +121,16 @@ def test_youcook2_asks_only_among_sentences_and_says_why(tmp_path: Path) -> None
     assert data.annotations[0].task == "113" and reasons(data) == {"no_annotation": 1}
 
 
+def test_a_youcook2_clip_in_both_files_is_tested_on_and_told(tmp_path: Path) -> None:
+    sentences = [{"segment": [9 * n, 9 * n + 5], "sentence": f"step {n}"} for n in range(3)]
+    clip = {"duration": 60, "recipe_type": "113", "annotations": sentences}
+    train = as_json(tmp_path / "t.json", {"database": {"x": {**clip, "subset": "training"}}})
+    test = as_json(tmp_path / "v.json", {"database": {"x": {**clip, "subset": "validation"}}})
+    data = read("youcook2", train, test=test, num_choices=2)
+    assert [(a.uri, a.split) for a in data.annotations] == [("x", "test")]
+    assert [(row.item, row.reason) for row in data.refused] == [("x", "two_splits")]
+
+
 def crosstask(folder: Path) -> Path:
     lines(folder / "tasks_primary.txt", "7", "Make Tea", "http://w", "2", "boil water,add tea", "", "8", "Bad", "u", "3", "a,b")  # noqa: E501 # fmt: skip
     lines(folder / "videos_val.csv", "7,-v_2,http://v")
@@ -167,6 +177,12 @@ def test_epic_actions_have_one_name_and_end_a_second_before_the_asked_one(tmp_pa
     asked = {q.end_s: q.answer for q in data.questions}
     assert asked == {61.5: "put into cutting board", 62.0: "put into cutting board", 3599.0: "put into plate"}
     assert reasons(data) == {"duplicate_id": 1, "bad_value": 1, "bad_segment": 1, "broken_csv": 1}
+
+
+def test_an_epic_row_without_a_kitchen_is_refused_and_its_neighbours_stay(tmp_path: Path) -> None:
+    rows = [epic(0, "00:00:01.00", "00:00:04.50"), epic(1, "00:00:05.00", "00:00:06.00").replace(",P01,", ",,")]
+    data = read("epic100", lines(tmp_path / "e.csv", EPIC_HEADER, *rows))
+    assert reasons(data)["bad_value"] == 1 and [len(a.segments) for a in data.annotations] == [1]
 
 
 def test_epic_test_files_without_labels_are_told(tmp_path: Path) -> None:

@@ -236,7 +236,8 @@ def test_other_settings_or_a_changed_clip_make_the_shard_again(clips: ClipList, 
 def test_a_shorter_list_leaves_no_stale_shards(store: Path, clips: ClipList, tmp_path: Path) -> None:
     out = tmp_path / "frames"
     shutil.copytree(store, out)
-    (out / ".shard-00003.safetensors.tmp").write_text("half")
+    for left in (".shard-00003.safetensors.tmp", ".shard-00003.json.4711.tmp"):
+        (out / left).write_text("half")
     run(clips[:2], out)
     assert sorted(published(out)) == ["index.jsonl", "shard-00000.json", "shard-00000.safetensors"]
 

@@ -13,16 +13,15 @@ from processes import runs
 from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.clip import probe, read_frames
-from video_data.decode.replies import told_frames
-from video_data.decode.sandbox import DecoderPool, probe_safely, read_frames_safely
+from video_data.decode.sandbox import DecoderPool, frames_of, shared_pool
 
 BUDGETS = Budgets()
 
 
 def test_a_child_tells_what_this_process_would(clip: Path) -> None:
-    assert probe_safely(clip) == probe(clip)
+    assert shared_pool().probe(clip) == probe(clip)
     far, near = (
-        read_frames_safely(clip, times_s=[1.0], max_side_px=48),
+        shared_pool().read_frames(clip, times_s=[1.0], max_side_px=48),
         read_frames(clip, times_s=[1.0], max_side_px=48),
     )
     assert np.array_equal(far.frames_THWC, near.frames_THWC)
@@ -66,10 +65,10 @@ def test_a_stuck_or_crashed_child_is_replaced_and_the_next_file_is_read(clip: Pa
 
 
 def test_a_real_file_that_takes_too_long_is_told_as_a_timeout_of_the_limit_at_hand(clip: Path) -> None:
-    facts = probe_safely(clip, time_limit_s=1e-6)
+    facts = shared_pool().probe(clip, time_limit_s=1e-6)
     assert (facts.reason, "longer than 1e-06 s" in facts.note) == ("timeout", True)
     assert "frames.time_limit_s" in facts.note
-    assert probe_safely(clip, time_limit_s=1e6).verdict == "complete"
+    assert shared_pool().probe(clip, time_limit_s=1e6).verdict == "complete"
 
 
 def test_the_time_limit_grows_with_the_pixels_and_bytes_of_a_clip(clip: Path) -> None:
@@ -83,7 +82,7 @@ def test_the_time_limit_grows_with_the_pixels_and_bytes_of_a_clip(clip: Path) ->
 @pytest.mark.parametrize("time_limit_s", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_time_limit_that_cannot_be_waited_for_is_an_error(clip: Path, time_limit_s: float) -> None:
     with pytest.raises(ValueError, match="time_limit_s must lie above 0"):
-        probe_safely(clip, time_limit_s=time_limit_s)
+        shared_pool().probe(clip, time_limit_s=time_limit_s)
 
 
 def test_a_child_that_was_killed_while_idle_costs_no_file(clip: Path) -> None:
@@ -134,5 +133,5 @@ def test_a_closed_pool_leaves_no_children() -> None:
 )
 def test_a_malformed_reply_is_told_as_a_crash(reply: dict[str, object]) -> None:
     with pytest.raises(VideoError) as caught:
-        told_frames(reply, np.zeros(12, np.uint8))
+        frames_of(reply, np.zeros(12, np.uint8))
     assert caught.value.reason == "crashed"

@@ -5,16 +5,16 @@ student; the files are the user's own, nothing is downloaded.
 """
 
 import heapq
-from collections import Counter
 from pathlib import Path
 
 from aot.answers import mixed_options
 from aot.errors import SourceError
-from aot.files.jsonl import RefusedRow, RowProblem
+from aot.files.jsonl import RefusedRow, RowProblem, Splits, refused_words
 from aot.records import GivenRationale, Question, Refusal
+from aot.seeds import share
 from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem, wrong_columns
 from text_cot.datasets.rows import TextRow, read_rows
-from text_cot.datasets.source import TextSource, gold_problem, same_template, same_text, seeded_share, short_hash
+from text_cot.datasets.source import TextSource, gold_problem, same_template, same_text, short_hash
 
 LOOK_AHEAD = 1000
 """Rows without the wanted columns after which the file is given up."""
@@ -54,13 +54,13 @@ class _Reader:
         self.kept = _Sample(limit, seed)
         self.refusals: list[Refusal] = []
         self._ids: set[str] = set()
-        self._splits: dict[str, str] = {}
+        self._splits = Splits()
         self._splits_named = False
 
     def source(self) -> TextSource:
         pairs = self.kept.pairs()
-        rationales = (GivenRationale(question_id=asked.id, text=chain) for asked, chain in pairs if chain)
-        return TextSource(tuple(asked for asked, _ in pairs), tuple(rationales), tuple(self.refusals))
+        rationales = (GivenRationale(question_id=question.id, text=chain) for question, chain in pairs if chain)
+        return TextSource(tuple(question for question, _ in pairs), tuple(rationales), tuple(self.refusals))
 
     def read(self, path: Path, role: str) -> None:
         """Take the rows of one file in.
@@ -86,7 +86,8 @@ class _Reader:
         if columns and not num_fit:
             raise SourceError(f"{path}: {wrong_columns(self.kind, tuple(columns))}")
         if not num_good:
-            raise SourceError(f"{path}: none of the {num_rows} rows can be used: {_told(self.refusals[before:])}")
+            why = refused_words(self.refusals[before:], most=1).removeprefix("refused: ")
+            raise SourceError(f"{path}: none of the {num_rows} rows can be used: {why}")
 
     def _take(self, row: TextRow | RefusedRow, role: str) -> bool:
         """Whether the row became a question; if not, it is one more refusal."""
@@ -95,8 +96,8 @@ class _Reader:
             try:
                 problem = LAYOUTS[self.kind].read(row.fields)
                 self.kept.add(self._question(problem, f"{self.kind}/{role}/{row.name}", role), problem.rationale)
-            except RowProblem as found:
-                refused = found.row(row.place)
+            except RowProblem as rejection:
+                refused = rejection.row(row.place)
             else:
                 return True
         assert isinstance(refused, RefusedRow)
@@ -115,25 +116,18 @@ class _Reader:
         if id_ in self._ids:
             raise RowProblem("duplicate_id", f"the id {id_!r} was used by an earlier row")
         text_key = short_hash("text", same_text(problem.text))
-        own = text_key if self.kind == "text_jsonl" else short_hash("template", same_template(problem.text))
-        group = problem.group or own
+        template_key = short_hash("template", same_template(problem.text))
+        group = problem.group or (text_key if self.kind == "text_jsonl" else template_key)
         split = problem.split or self._split_of(group, role)
         question = gradable(problem, id=id_, dataset=self.kind, split=split, group=group)
-        self._one_split({f"group {group}": f"the group {group!r}", f"text {text_key}": "the same question"}, split)
+        self._splits.claim({f"group {group}": f"the group {group!r}", f"text {text_key}": "the same question"}, split)
         self._ids.add(id_)
         return question
 
     def _split_of(self, group: str, role: str) -> str:
-        if role == "train" and not self._splits_named and seeded_share(self.seed, group) < self.test_share:
+        if role == "train" and not self._splits_named and share(self.seed, group) < self.test_share:
             return "test"
         return role
-
-    def _one_split(self, keys: dict[str, str], split: str) -> None:
-        for key, what in keys.items():
-            other = self._splits.get(key, split)
-            if other != split:
-                raise RowProblem("two_splits", f"{what} is in split {other!r} already, not {split!r}")
-        self._splits.update(dict.fromkeys(keys, split))
 
 
 class _Sample:
@@ -147,11 +141,11 @@ class _Sample:
     def add(self, question: Question, rationale: str) -> None:
         self._count += 1
         heap = self._heaps.setdefault(question.split, [])
-        draw = 0.0 if self.limit is None else -seeded_share(self.seed, "limit", question.id)
-        entry = (draw, self._count, question, rationale)
         if self.limit is None:
-            heap.append(entry)
-        elif len(heap) < self.limit:
+            heap.append((0.0, self._count, question, rationale))
+            return
+        entry = (-share(self.seed, "limit", question.id), self._count, question, rationale)
+        if len(heap) < self.limit:
             heapq.heappush(heap, entry)
         else:
             heapq.heappushpop(heap, entry)
@@ -168,34 +162,21 @@ def gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str)
     Raises:
         RowProblem: gold_unparsable, if there is none, or bad_choices.
     """
-    told = ""
+    reason = ""
     for answer_type in dict.fromkeys(problem.types):
+        answer = problem.answer.lower() if answer_type == "yes_no" else problem.answer
         question = Question(
-            id=id,
-            dataset=dataset,
-            split=split,
-            kind=problem.kind,
-            text=problem.text,
-            choices=problem.choices,
-            answer=problem.answer.lower() if answer_type == "yes_no" else problem.answer,
-            answer_type=answer_type,
-            reading=problem.reading,
-            group=group,
-        )
-        found = gold_problem(question)
-        if not found and (mixed := mixed_options(question)):
+            id=id, dataset=dataset, split=split, kind=problem.kind, text=problem.text, choices=problem.choices,
+            answer=answer, answer_type=answer_type, reading=problem.reading, group=group,
+        )  # fmt: skip
+        wrong = gold_problem(question)
+        if not wrong and (mixed := mixed_options(question)):
             raise RowProblem("bad_choices", mixed)
-        if not found:
+        if not wrong:
             return question
-        told = told or found
-    raise RowProblem("gold_unparsable", told)
+        reason = reason or wrong
+    raise RowProblem("gold_unparsable", reason)
 
 
 def _names_splits(path: Path) -> bool:
     return any(isinstance(row, TextRow) and bool(row.fields.get("split")) for row in read_rows(path))
-
-
-def _told(refusals: list[Refusal]) -> str:
-    counts = Counter(refusal.reason for refusal in refusals)
-    first = refusals[0]
-    return f"{', '.join(f'{reason} {n}' for reason, n in counts.most_common())}; first {first.item}: {first.detail}"

@@ -41,18 +41,18 @@ def last_boxed(solution: str) -> str | None:
     >>> last_boxed(r"so \boxed{1}, no, $\boxed{\frac{3}{4}}$.")
     '\\frac{3}{4}'
     """
-    found = list(_BOX.finditer(solution))
-    if not found:
+    boxes = list(_BOX.finditer(solution))
+    if not boxes:
         return None
-    rest = solution[found[-1].end() :]
-    if not rest.startswith("{"):  # \boxed 5 and \boxed5
-        bare = re.match(r"[^\s$]+", rest)
+    inside = solution[boxes[-1].end() :]
+    if not inside.startswith("{"):  # \boxed 5 and \boxed5
+        bare = re.match(r"[^\s$]+", inside)
         return bare[0] if bare else None
     depth = 0
-    for end, letter in enumerate(rest):
-        depth += (letter == "{") - (letter == "}") if rest[end - 1 : end] != "\\" or end == 0 else 0
+    for end, letter in enumerate(inside):
+        depth += (letter == "{") - (letter == "}") if inside[end - 1 : end] != "\\" or end == 0 else 0
         if depth == 0:
-            return rest[1:end].strip()
+            return inside[1:end].strip()
     return None
 
 

@@ -6,22 +6,26 @@ by name (gym_tasks). Knows no teacher.
 """
 
 import difflib
+import importlib
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aot.errors import ConfigError, SourceError
+from aot.errors import ConfigError, MissingPackageError, SourceError
 from aot.records import GivenRationale, Question, Refusal
 from text_cot.datasets.forms import form_of
-from text_cot.datasets.gym_checks import audit_items, item_problem, open_task
 from text_cot.datasets.gym_tasks import EXCLUDED, TASKS
-from text_cot.datasets.gym_truths import Item
+from text_cot.datasets.gym_truths import NUMBER_TRUTHS, Item
+from text_cot.datasets.gym_word_truths import WORD_TRUTHS
 from text_cot.datasets.source import TextSource, gold_problem, same_text, short_hash, with_answer_line
 
 TRIES = 4
 """As many times the wanted number of items are drawn at most, where texts repeat."""
 MAX_WRONG_SHARE = 0.01
 """A task of which more than one gold answer and more than this share is wrong is left out."""
+TRUTHS: dict[str, Callable[[Item], str]] = {**NUMBER_TRUTHS, **WORD_TRUTHS}
+"""Tasks whose gold answers are worked out again; the others are only put to their own scorer."""
 
 
 def gym_source(
@@ -48,7 +52,7 @@ def gym_source(
         left = limit if limit is not None else count * len(names)
         for position, name in enumerate(names):
             share = min(count, -(-left // (len(names) - position)))
-            left -= drawn.draw(name, split, share, seed=seed)
+            left -= drawn.add(name, split, share, seed=seed)
     if set(tasks) <= drawn.left_out.keys():
         raise SourceError(f"no task of data.gym.tasks is left: {'; '.join(drawn.left_out.values())}")
     kept = [question for question in drawn.questions if question.kind not in drawn.left_out]
@@ -88,7 +92,7 @@ class _Drawn:
         """Tasks with too many wrong gold answers, and what is wrong with them."""
         self._splits: dict[str, str] = {}
 
-    def draw(self, name: str, split: str, count: int, *, seed: int) -> int:
+    def add(self, name: str, split: str, count: int, *, seed: int) -> int:
         """Add up to `count` different problems of a task to a split; how many there were."""
         checked: list[tuple[Item, str]] = []
         before = len(self.questions)
@@ -100,9 +104,9 @@ class _Drawn:
                 self._refuse(id_, "wrong_gold", problem)
             else:
                 self._take(id_, name, split, item)
-        found = audit_items(name, checked)
-        if found.wrong > max(1, MAX_WRONG_SHARE * found.n):
-            detail = f"{found.wrong} of {found.n} gold answers of {name} are wrong: {found.reason}"
+        wrong = [(item, problem) for item, problem in checked if problem]
+        if len(wrong) > max(1, MAX_WRONG_SHARE * len(checked)):
+            detail = f"{len(wrong)} of {len(checked)} gold answers of {name} are wrong: {commonest(wrong)}"
             self._refuse(f"gym/{name}/{split}", "task_left_out", detail)
             self.left_out[name] = detail
         return len(self.questions) - before
@@ -130,11 +134,48 @@ class _Drawn:
 
 def _items(name: str, split: str, count: int, *, seed: int) -> Iterator[tuple[str, Item, str]]:
     """Id, item and what is wrong with its gold answer, one after the other."""
-    own_seed = int(short_hash(seed, name, split)[:8], 16)  # the package draws item i from own_seed + i
-    task: Any = open_task(name, size=max(count, 1), seed=own_seed, settings=TASKS[name].settings)
+    task_seed = int(short_hash(seed, name, split)[:8], 16)  # the package draws item i from task_seed + i
+    task: Any = open_task(name, size=max(count, 1), seed=task_seed, settings=TASKS[name].settings)
     for index in range(count):
         item = task[index]
         yield f"gym/{name}/{split}/{index}", item, item_problem(name, task, item)
+
+
+def item_problem(name: str, task: Any, item: Item) -> str:  # noqa: ANN401 - a class of the package
+    """What is wrong with the gold answer of an item that the package's `task` drew; empty if nothing is."""
+    if item["answer"] is None:
+        return "there is no gold answer"
+    marks = task.score_answer(item["answer"], item)
+    if marks != 1.0:
+        return f"the task's own scorer gives its gold answer {marks:g}"
+    try:
+        return TRUTHS[name](item) if name in TRUTHS else ""
+    except (ValueError, KeyError, IndexError, TypeError, ArithmeticError) as error:  # the package words it another way
+        return f"it cannot be worked out again ({type(error).__name__})"
+
+
+def commonest(wrong: Sequence[tuple[Item, str]]) -> str:
+    """The commonest thing that is wrong with these items, with an example; empty if there are none."""
+    if not wrong:
+        return ""
+    common = Counter(problem for _, problem in wrong).most_common(1)[0][0]
+    example = next(item for item, problem in wrong if problem == common)
+    return f"{common}, as in {' '.join(example['question'].split())[-120:]!r}"
+
+
+def open_task(name: str, *, size: int, seed: int, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The package's data set of a task: item i depends on (seed, i) only.
+
+    Raises:
+        MissingPackageError: reasoning-gym is not installed.
+    """
+    try:
+        package = importlib.import_module("reasoning_gym")
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            "the package reasoning_gym is not installed; pip install 'aot-distill[text]', and see `aot doctor` for more"
+        ) from None
+    return package.create_dataset(name, size=size, seed=seed, **settings)
 
 
 def _question(id_: str, name: str, split: str, item: Item) -> Question:
@@ -144,13 +185,7 @@ def _question(id_: str, name: str, split: str, item: Item) -> Question:
     if answer_type == "scored":
         state["entry"] = json.loads(json.dumps(item, allow_nan=False))
     return Question(
-        id=id_,
-        dataset="gym",
-        split=split,
-        kind=name,
-        text=item["question"].strip(),
-        answer=answer.lower() if answer_type == "yes_no" else answer,
-        answer_type=answer_type,
-        group=short_hash("text", same_text(item["question"])),
-        state=state,
-    )
+        id=id_, dataset="gym", split=split, kind=name, text=item["question"].strip(),
+        answer=answer.lower() if answer_type == "yes_no" else answer, answer_type=answer_type,
+        group=short_hash("text", same_text(item["question"])), state=state,
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """Which tasks of the reasoning-gym package may be used, how each is drawn and compared, and which may not, and why.
 
 A table only: it draws nothing and imports nothing of the package. Figures are of version 0.1.25; docs/text_data.md
-holds the audit (`python -m text_cot.datasets.gym_checks` makes it again).
+holds the audit (`python scripts/check_gym.py` makes it again).
 """
 
 from collections.abc import Mapping

@@ -134,8 +134,8 @@ def _complex(item: Item) -> str:
 
 def _parts(number: str) -> tuple[Fraction, Fraction]:
     """Real and imaginary part of a complex number such as `-3.0 - 4.0i`, `4.00` or `2.0i`."""
-    found = re.findall(r"([+-]?[\d.]+)(i?)", number.replace(" ", ""))
-    real, imaginary = [sum((Fraction(n) for n, mark in found if mark == one), Fraction(0)) for one in ("", "i")]
+    parts = re.findall(r"([+-]?[\d.]+)(i?)", number.replace(" ", ""))
+    real, imaginary = [sum((Fraction(n) for n, mark in parts if mark == one), Fraction(0)) for one in ("", "i")]
     return real, imaginary
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem
+from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem, check_choices
 from aot.records import AnswerType, Reading
 from text_cot.datasets.forms import form_of, last_boxed, math_form, plain_math
 from text_cot.datasets.source import with_answer_line
@@ -59,14 +59,9 @@ def _gsm8k(fields: Mapping[str, Any]) -> Problem:
             "2.50: a comma parts thousands, a point the decimals",
         )
     answer = written.replace(",", "")
-    return Problem(
-        text=text,
-        answer=answer,
-        types=("number",) if "." in answer else ("integer",),
-        kind="grade_school",
-        rationale=with_answer_line(_NOTE.sub("", chain), answer),
-        reading="bare_number",
-    )
+    types: tuple[AnswerType, ...] = ("number",) if "." in answer else ("integer",)
+    chain = with_answer_line(_NOTE.sub("", chain), answer)
+    return Problem(text, answer, types, "grade_school", chain, reading="bare_number")
 
 
 def _math(fields: Mapping[str, Any]) -> Problem:
@@ -81,7 +76,7 @@ def _math(fields: Mapping[str, Any]) -> Problem:
     answer = _short(plain_math(boxed))
     if not answer:
         raise RowProblem("no_answer", f"nothing is left of the boxed answer {boxed!r}")
-    kind = next((told for name in ("type", "subject", "problem_type") if (told := _optional(fields, name))), "math")
+    kind = next(filter(None, (_optional(fields, name) for name in ("type", "subject", "problem_type"))), "math")
     chain = with_answer_line(solution, answer)
     return Problem(text, answer, (math_form(answer), "expression"), _slug(kind), chain, reading="contest")
 
@@ -97,13 +92,9 @@ def _named_answer(fields: Mapping[str, Any]) -> str:
 
 def _cot_collection(fields: Mapping[str, Any]) -> Problem:
     answer = _short(_text(fields, "target"))
-    return Problem(
-        text=_text(fields, "source"),
-        answer=answer,
-        types=(form_of(answer), "text"),
-        kind=_slug(_optional(fields, "task") or "cot_collection"),
-        rationale=with_answer_line(_optional(fields, "rationale"), answer),
-    )
+    text, kind = _text(fields, "source"), _slug(_optional(fields, "task") or "cot_collection")
+    chain = with_answer_line(_optional(fields, "rationale"), answer)
+    return Problem(text, answer, (form_of(answer), "text"), kind, chain)
 
 
 def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
@@ -115,21 +106,20 @@ def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
         fields = {**fields, "answer": str(answer)}
     answer = _short(_text(fields, "answer"))
     choices = _choices(fields.get("choices"), answer)
-    asked = _optional(fields, "answer_type")
-    if asked and asked not in OWN_TYPES:
-        raise RowProblem("bad_answer_type", f"there is no answer_type {asked!r}; known: {', '.join(OWN_TYPES)}")
-    if asked == "choice" and not choices:
+    wanted = _optional(fields, "answer_type")
+    if wanted and wanted not in OWN_TYPES:
+        raise RowProblem("bad_answer_type", f"there is no answer_type {wanted!r}; known: {', '.join(OWN_TYPES)}")
+    if wanted == "choice" and not choices:
         raise RowProblem("bad_choices", "answer_type 'choice' needs the field 'choices'")
     reading = _optional(fields, "reading") or "strict"
     if reading not in get_args(Reading):
-        raise RowProblem(
-            "bad_reading", f"there is no reading {reading!r} of answers; known: {', '.join(get_args(Reading))}"
-        )
+        readings = ", ".join(get_args(Reading))
+        raise RowProblem("bad_reading", f"there is no reading {reading!r} of answers; known: {readings}")
     guessed: tuple[AnswerType, ...] = ("choice",) if choices else (form_of(answer), "text")
     return Problem(
         text=_text(fields, "question"),
         answer=answer,
-        types=tuple(name for name in OWN_TYPES if name == asked) or guessed,
+        types=tuple(name for name in OWN_TYPES if name == wanted) or guessed,
         kind=_optional(fields, "kind") or "text",
         rationale=with_answer_line(_optional(fields, "rationale"), answer),
         choices=choices,
@@ -157,10 +147,10 @@ LAYOUTS: dict[FileKind, Layout] = {
 }
 
 
-def wrong_columns(kind: FileKind, found: tuple[str, ...]) -> str:
+def wrong_columns(kind: FileKind, columns: tuple[str, ...]) -> str:
     """What to tell about a file none of whose rows has the columns of `kind`."""
     wanted = LAYOUTS[kind].wanted
-    chat = next((name for name in ("messages", "conversations", "conversation", "dialog") if name in found), "")
+    chat = next((name for name in ("messages", "conversations", "conversation", "dialog") if name in columns), "")
     if chat:
         return (
             f"the rows are chats in the column {chat!r}, which are not read: nothing tells which part of a turn is the "
@@ -170,12 +160,12 @@ def wrong_columns(kind: FileKind, found: tuple[str, ...]) -> str:
     near = [
         f"{close[0]!r} for {name!r}"
         for name in wanted
-        if name not in found and (close := difflib.get_close_matches(name, found, n=1, cutoff=0.5))
+        if name not in columns and (close := difflib.get_close_matches(name, columns, n=1, cutoff=0.5))
     ]
-    others = [other for other, layout in LAYOUTS.items() if set(layout.wanted) <= set(found)]
+    others = [other for other, layout in LAYOUTS.items() if set(layout.wanted) <= set(columns)]
     advice = f"; did you mean {', '.join(near)}?" if near else ""
     advice += f"; these columns fit data.dataset {' or '.join(others)}" if others else ""
-    return f"a {kind} file has the columns {', '.join(wanted)}, found: {', '.join(found) or 'none'}{advice}"
+    return f"a {kind} file has the columns {', '.join(wanted)}, found: {', '.join(columns) or 'none'}{advice}"
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
@@ -185,9 +175,9 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
         RowProblem: missing_field, not_text, empty, too_long or bad_text.
     """
     if name not in fields:
-        found = tuple(map(str, fields))
-        near = difflib.get_close_matches(name, found, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; found: {', '.join(found)[:200] or 'nothing'}"
+        columns = tuple(map(str, fields))
+        near = difflib.get_close_matches(name, columns, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; found: {', '.join(columns)[:200] or 'nothing'}"
         raise RowProblem("missing_field", f"the field {name!r} is missing{hint}")
     value = fields[name]
     if not isinstance(value, str):
@@ -223,12 +213,7 @@ def _choices(value: object, answer: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(choice, str) and choice.strip() for choice in value):
         raise RowProblem("bad_choices", "choices must be a list of non-empty texts")
     choices = tuple(choice.strip() for choice in value)
-    if len(choices) < 2 or len(set(choices)) < len(choices):
-        raise RowProblem("bad_choices", "choices must be at least two different texts")
-    if answer not in choices:
-        raise RowProblem(
-            "bad_choices", f"the answer {answer!r} is none of the choices; write the text of the right one"
-        )
+    check_choices(answer, choices)
     return choices
 
 

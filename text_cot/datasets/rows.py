@@ -49,11 +49,10 @@ def read_rows(path: Path) -> Iterator[TextRow | RefusedRow]:
 
 def _lines(path: Path) -> Iterator[TextRow | RefusedRow]:
     for line in read_json_lines(path):
-        yield _row_of(line)
-
-
-def _row_of(line: JsonLine | RefusedRow) -> TextRow | RefusedRow:
-    return line if isinstance(line, RefusedRow) else TextRow(line.place, line.place.rpartition(":")[2], line.fields)
+        if isinstance(line, JsonLine):
+            yield TextRow(line.place, line.place.rpartition(":")[2], line.fields)
+        else:
+            yield line
 
 
 def _folder(path: Path) -> Iterator[TextRow | RefusedRow]:
@@ -86,14 +85,14 @@ class _Doubled(dict[str, Any]):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
-            found = _Doubled(found)
-            found.key = key
+        if key in fields:
+            fields = _Doubled(fields)
+            fields.key = key
         else:
-            found[key] = value
-    return found
+            fields[key] = value
+    return fields
 
 
 def _json(path: Path) -> Iterator[TextRow | RefusedRow]:

@@ -1,4 +1,4 @@
-"""What every text data set yields, and the few rules they share: groups, seeded draws, and the last line of a chain.
+"""What every text data set yields, and the few rules they share: groups, gold answers, and the last line of a chain.
 
 Knows no file format and no task.
 """
@@ -48,11 +48,6 @@ def short_hash(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:12]
 
 
-def seeded_share(*parts: object) -> float:
-    """A number from 0 to below 1, drawn from `parts` only."""
-    return int(short_hash(*parts), 16) / 16**12
-
-
 def with_answer_line(chain: str, answer: str) -> str:
     r"""`chain` with one step a line and the last line `Answer: X`; empty if the chain says nothing.
 
@@ -72,9 +67,9 @@ def with_answer_line(chain: str, answer: str) -> str:
 def gold_problem(question: Question) -> str:
     """Why the gold answer would not count as right if it were given; empty if it would."""
     try:
-        found = grade(question.answer, question)
+        graded = grade(question.answer, question)
     except SourceError as error:
         return str(error)
-    if found.verdict == "right":
+    if graded.verdict == "right":
         return ""
-    return f"the gold answer {question.answer!r} compared with itself as {question.answer_type}: {found.reason}"
+    return f"the gold answer {question.answer!r} compared with itself as {question.answer_type}: {graded.reason}"

@@ -7,15 +7,15 @@ problems of `train`, none of the family `order`.
 """
 
 import hashlib
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 import numpy as np
-from numpy.random import Generator, default_rng
+from numpy.random import Generator
 
+from aot import seeds
 from aot.config import ToyMathConfig
 from aot.records import Question
 from text_cot.families import FAMILIES, Family, Scope, State
@@ -75,14 +75,15 @@ def to_question(problem: Problem, *, split: str, index: int) -> Question:
         id=identity, dataset=DATASET, split=split, kind=family.name, text=problem.text,
         answer=family.answer(problem.state), answer_type=family.answer_type, group=identity,
         state=problem.state.model_dump(mode="json"),
+        tags={"category": problem.state.category, "steps": problem.state.steps},
     )  # fmt: skip
 
 
 def base_was_asked(text: str) -> bool:
     """Whether the embedded text student was asked exactly this before any distillation."""
-    known = _asked_of_base()
-    place = int(np.searchsorted(known, text_key(text)))
-    return place < len(known) and known[place] == text_key(text)
+    keys = _keys_of_base()
+    place = int(np.searchsorted(keys, text_key(text)))
+    return place < len(keys) and keys[place] == text_key(text)
 
 
 def text_key(text: str) -> np.uint64:
@@ -91,7 +92,7 @@ def text_key(text: str) -> np.uint64:
 
 
 @cache
-def _asked_of_base() -> np.ndarray:
+def _keys_of_base() -> np.ndarray:
     """Sorted keys of every question the base was asked; written by scripts/tiny_text.py."""
     with (resources.files("aot") / "student" / "tiny" / "text" / "asked.npy").open("rb") as file:
         return np.asarray(np.load(file, allow_pickle=False))
@@ -99,7 +100,7 @@ def _asked_of_base() -> np.ndarray:
 
 def draw_problem(rng: Generator, family: str, *, steps: int, scope: Scope = SCOPE) -> Problem:
     """A problem of a family with so many steps."""
-    return Problem(FAMILIES[family], FAMILIES[family].draw(rng, steps, scope))
+    return Problem(FAMILIES[family], FAMILIES[family].make(rng, steps, scope))
 
 
 def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Problem]) -> Problem:
@@ -109,7 +110,7 @@ def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Probl
     """
     steps = None
     for attempt in range(MAX_TRIES):
-        rng = default_rng([seed, zlib.crc32(split.encode()), index, attempt])
+        rng = seeds.rng(seed, split, index=(index, attempt))
         problem = _renumbered(rng, train) if split == "ood_numbers" else _DRAWS[split](rng, index)
         if problem is None:
             continue
@@ -122,10 +123,14 @@ def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Probl
     raise RuntimeError(f"no new problem {index} of split {split} after {MAX_TRIES} tries; the split is too large")
 
 
-def _plain(rng: Generator, index: int, *, scope: Scope = SCOPE) -> Problem:
+def _of(*names: str, scope: Scope = SCOPE) -> Callable[[Generator, int], Problem]:
     """Families in turn, so that each split has equally many of each; steps at random."""
-    name = SEEN_FAMILIES[index % len(SEEN_FAMILIES)]
-    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=scope)
+
+    def one(rng: Generator, index: int) -> Problem:
+        name = names[index % len(names)]
+        return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=scope)
+
+    return one
 
 
 def _renumbered(rng: Generator, train: list[Problem]) -> Problem | None:
@@ -140,21 +145,10 @@ def _more_terms(rng: Generator, index: int) -> Problem:
     return draw_problem(rng, name, steps=int(rng.choice(MORE_STEPS)))
 
 
-def _large(rng: Generator, index: int) -> Problem:
-    name = ("sum", "story", "unknown")[index % 3]
-    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=LARGE)
-
-
-def _renamed(rng: Generator, index: int) -> Problem:
-    name = ("story", "order")[index % 2]
-    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=RENAMED)
-
-
 def _with_extra(rng: Generator, index: int) -> Problem:
-    name = ("story", "clock", "order")[index % 3]
-    problem = draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)))
-    told = set(problem.text.replace(".", " ").split())
-    stranger = pick(rng, [one for one in NAMES if one not in told])
+    problem = _of("story", "clock", "order")(rng, index)
+    words = set(problem.text.replace(".", " ").split())
+    stranger = pick(rng, [one for one in NAMES if one not in words])
     extra = pick(rng, EXTRAS).format(name=stranger, n=int(rng.integers(2, 50)), thing=pick(rng, THINGS))
     return Problem(problem.family, problem.state.model_copy(update={"extra": extra}))
 
@@ -167,32 +161,16 @@ def _reordered(rng: Generator, index: int) -> Problem | None:
     return changed if changed.text != problem.text else None
 
 
-def _unseen(rng: Generator, index: int) -> Problem:
-    name = UNSEEN_FAMILIES[index % len(UNSEEN_FAMILIES)]
-    return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)))
-
-
 _DRAWS: dict[str, Draw] = {
-    TRAIN: _plain,
-    TEST: _plain,
+    TRAIN: _of(*SEEN_FAMILIES),
+    TEST: _of(*SEEN_FAMILIES),
     "ood_terms": _more_terms,
-    "ood_large": _large,
-    "ood_names": _renamed,
+    "ood_large": _of("sum", "story", "unknown", scope=LARGE),
+    "ood_names": _of("story", "order", scope=RENAMED),
     "ood_clause": _with_extra,
     "ood_order": _reordered,
-    "ood_family": _unseen,
+    "ood_family": _of(*UNSEEN_FAMILIES),
 }
 OOD_SPLITS = ("ood_numbers", "ood_terms", "ood_large", "ood_names", "ood_clause", "ood_order", "ood_family")
 """New numbers in training problems, more steps, larger numbers, new names, a clause too many, another order of telling,
 another family."""
-
-
-def vocabulary_texts(seed: int, count: int) -> Iterator[str]:
-    """Questions and chains of all splits, for building a tokenizer that knows every word."""
-    config = ToyMathConfig(train=count, test=1, test_ood=count // 2)
-    for question in draw_toy_math(config, seed=seed):
-        yield question.text
-        family = FAMILIES[question.kind]
-        state = family.state_type.model_validate(question.state)
-        for phrasing in (0, 1):
-            yield "\n".join([*family.solve(state, "fine", phrasing), *family.solve(state, "coarse", phrasing)])

@@ -51,7 +51,7 @@ class Family:
     max_steps: int
     """Of problems in distribution."""
     state_type: type[State]
-    draw: Callable[[Generator, int, Scope], Any]
+    make: Callable[[Generator, int, Scope], Any]
     """A new state with so many steps."""
     ask: Callable[[Any], str]
     """The question."""

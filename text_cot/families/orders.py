@@ -39,21 +39,21 @@ def orders() -> Family:
     """`Ann is taller than Bob. Who is the tallest?`."""
     return Family(
         name="order", category="logic", answer_type="text", max_steps=4, state_type=OrderState,
-        draw=_draw, ask=_ask, solve=_solve, answer=lambda s: s.ranking[0 if s.asks_most else -1],
+        make=_make, ask=_ask, solve=_solve, answer=lambda s: s.ranking[0 if s.asks_most else -1],
         reorder=_shuffled, accepts_extra=True,
     )  # fmt: skip
 
 
-def _draw(rng: Generator, steps: int, scope: Scope) -> OrderState:
+def _make(rng: Generator, steps: int, scope: Scope) -> OrderState:
     ranking = pick_some(rng, scope.names, steps + 1)
     first = int(rng.integers(steps))
-    told, low, high = [first], first, first
-    while len(told) < steps:  # grow the told stretch of neighbours at one of its ends
+    places, low, high = [first], first, first
+    while len(places) < steps:  # grow the stretch of neighbours that are related at one of its ends
         down = high + 1 < steps and (low == 0 or rng.random() < 0.5)
         low, high = (low, high + 1) if down else (low - 1, high)
-        told.append(high if down else low)
+        places.append(high if down else low)
     relations = tuple(
-        Relation(above=ranking[i], below=ranking[i + 1], told_as_more=bool(rng.random() < 0.5)) for i in told
+        Relation(above=ranking[i], below=ranking[i + 1], told_as_more=bool(rng.random() < 0.5)) for i in places
     )
     return OrderState(
         family="order", category="logic", steps=steps, ranking=tuple(ranking), relations=relations,
@@ -81,12 +81,12 @@ def _shuffled(state: OrderState, rng: Generator) -> OrderState:
 
 
 def _stands_apart(relations: tuple[Relation, ...]) -> bool:
-    known = {relations[0].above, relations[0].below}
+    names = {relations[0].above, relations[0].below}
     for relation in relations[1:]:
-        own = {relation.above, relation.below}
-        if not known & own:
+        pair = {relation.above, relation.below}
+        if not names & pair:
             return True
-        known |= own
+        names |= pair
     return False
 
 
@@ -96,13 +96,10 @@ def _solve(state: OrderState, granularity: Granularity, phrasing: int) -> tuple[
     answer = state.ranking[0 if state.asks_most else -1]
     if granularity == "coarse":
         return (f"{order}.",) if phrasing == 0 else (f"{order}, {answer} is {end}.",)
-    lines, known = [], set()
+    lines, placed = [], set()
     for relation in state.relations:
-        known |= {relation.above, relation.below}
-        so_far = " > ".join(name for name in state.ranking if name in known)
+        placed |= {relation.above, relation.below}
+        so_far = " > ".join(name for name in state.ranking if name in placed)
         pair = f"{relation.above} > {relation.below}"
-        if phrasing == 0:
-            lines.append(f"{pair}: {so_far}.")
-        else:
-            lines.append(f"Put {pair} in: {so_far}.")
+        lines.append(f"{pair}: {so_far}." if phrasing == 0 else f"Put {pair} in: {so_far}.")
     return (*lines, f"{answer} is {end}.")

@@ -4,6 +4,7 @@ They share one state, a start and moves up or down, and differ in what they ask 
 """
 
 from collections.abc import Callable
+from itertools import accumulate
 
 from numpy.random import Generator
 
@@ -38,17 +39,14 @@ class TotalState(State):
 
     def totals(self) -> list[int]:
         """The start and the total after each move."""
-        totals = [self.start]
-        for move in self.moves:
-            totals.append(totals[-1] + move.amount)
-        return totals
+        return list(accumulate((move.amount for move in self.moves), initial=self.start))
 
 
 def sums() -> Family:
     """`What is 12 + 7 - 5?`."""
     return Family(
         name="sum", category="arithmetic", answer_type="integer", max_steps=4, state_type=TotalState,
-        draw=_drawing("sum", "arithmetic", lambda rng, scope, steps: {}),
+        make=_making("sum", "arithmetic", lambda rng, scope, steps: {}),
         ask=lambda s: f"What is {s.start}{''.join(_signed(m.amount) for m in s.moves)}?",
         solve=_solving(_SUM), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
     )  # fmt: skip
@@ -62,7 +60,7 @@ def stories() -> Family:
 
     return Family(
         name="story", category="arithmetic", answer_type="integer", max_steps=4, state_type=TotalState,
-        draw=_drawing("story", "arithmetic", details, word=lambda rng, up, i, s: pick(rng, GAINS if up else LOSSES)),
+        make=_making("story", "arithmetic", details, word=lambda rng, up, i, s: pick(rng, GAINS if up else LOSSES)),
         ask=_ask_story, solve=_solving(_STORY), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
         reorder=lambda s, rng: s.model_copy(update={"start_last": True}), accepts_extra=True,
     )  # fmt: skip
@@ -72,7 +70,7 @@ def unknowns() -> Family:
     """`A number plus 5 minus 3 is 10. What is the number?`; solved backwards."""
     return Family(
         name="unknown", category="algebra", answer_type="integer", max_steps=3, state_type=TotalState,
-        draw=_drawing("unknown", "algebra", lambda rng, scope, steps: {}),
+        make=_making("unknown", "algebra", lambda rng, scope, steps: {}),
         ask=lambda s: f"A number {' '.join(map(_spoken, s.moves))} is {s.totals()[-1]}. What is the number?",
         solve=_solve_unknown, answer=lambda s: str(s.start), renumber=_renumber,
     )  # fmt: skip
@@ -82,7 +80,7 @@ def clocks() -> Family:
     """`A trip starts at 9:40. The walk takes 35 minutes. When does the trip end?`."""
     return Family(
         name="clock", category="temporal", answer_type="clock", max_steps=4, state_type=TotalState,
-        draw=_draw_clock, ask=_ask_clock, solve=_solving(_CLOCK), answer=lambda s: clock(s.totals()[-1]),
+        make=_make_clock, ask=_ask_clock, solve=_solving(_CLOCK), answer=lambda s: clock(s.totals()[-1]),
         renumber=_renumber_clock, reorder=lambda s, rng: s.model_copy(update={"start_last": True}), accepts_extra=True,
     )  # fmt: skip
 
@@ -95,7 +93,7 @@ def comparisons() -> Family:
 
     return Family(
         name="comparison", category="arithmetic", answer_type="integer", max_steps=3, state_type=TotalState,
-        draw=_drawing("comparison", "arithmetic", details, word=lambda rng, up, i, s: s["names"][i + 1]),
+        make=_making("comparison", "arithmetic", details, word=lambda rng, up, i, s: s["names"][i + 1]),
         ask=_ask_comparison, solve=_solving(_COMPARISON), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
     )  # fmt: skip
 
@@ -109,21 +107,22 @@ def clock(minutes: int) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}"
 
 
-def _drawing(
+def _making(
     family: str, category: str, details: Callable[..., dict[str, object]], word: Callable[..., str] | None = None
 ) -> Callable[[Generator, int, Scope], TotalState]:
-    def draw(rng: Generator, steps: int, scope: Scope) -> TotalState:
-        own = details(rng, scope, steps)
+    def make(rng: Generator, steps: int, scope: Scope) -> TotalState:
+        about = details(rng, scope, steps)
         signs = [bool(rng.random() < 0.5) for _ in range(steps)]
         start, amounts = _numbers(rng, signs, scope)
         moves = [
-            Move(amount=amount, word=word(rng, amount > 0, i, own) if word else "") for i, amount in enumerate(amounts)
+            Move(amount=amount, word=word(rng, amount > 0, i, about) if word else "")
+            for i, amount in enumerate(amounts)
         ]
         return TotalState.model_validate(
-            {"family": family, "category": category, "steps": steps, "start": start, "moves": tuple(moves), **own}
+            {"family": family, "category": category, "steps": steps, "start": start, "moves": tuple(moves), **about}
         )
 
-    return draw
+    return make
 
 
 def _numbers(rng: Generator, signs: list[bool], scope: Scope) -> tuple[int, list[int]]:
@@ -157,7 +156,7 @@ def _clock_numbers(rng: Generator, steps: int) -> tuple[int, list[int]]:
     return start, [int(rng.choice(MINUTES)) for _ in range(steps)]
 
 
-def _draw_clock(rng: Generator, steps: int, scope: Scope) -> TotalState:
+def _make_clock(rng: Generator, steps: int, scope: Scope) -> TotalState:
     start, amounts = _clock_numbers(rng, steps)
     legs = [LEGS[int(i)] for i in rng.integers(len(LEGS), size=steps)]
     moves = tuple(Move(amount=amount, word=leg) for amount, leg in zip(amounts, legs, strict=True))
@@ -180,8 +179,8 @@ def _spoken(move: Move) -> str:
     return f"{'plus' if move.amount > 0 else 'minus'} {abs(move.amount)}"
 
 
-def _told(first: str, rest: list[str], state: TotalState, *, last: str, question: str) -> str:
-    clauses = [*rest, last] if state.start_last else [first, *rest]
+def _joined(first: str, changes: list[str], state: TotalState, *, last: str, question: str) -> str:
+    clauses = [*changes, last] if state.start_last else [first, *changes]
     if state.extra:
         clauses.insert(1, state.extra)
     return " ".join([*clauses, question])
@@ -189,15 +188,17 @@ def _told(first: str, rest: list[str], state: TotalState, *, last: str, question
 
 def _ask_story(state: TotalState) -> str:
     name, thing = state.names[0], state.thing
-    rest = [f"{name} {move.word} {abs(move.amount)} {thing}." for move in state.moves]
+    changes = [f"{name} {move.word} {abs(move.amount)} {thing}." for move in state.moves]
     first, last = f"{name} has {state.start} {thing}.", f"At first {name} has {state.start} {thing}."
-    return _told(first, rest, state, last=last, question=f"How many {thing} does {name} have at the end?")
+    return _joined(first, changes, state, last=last, question=f"How many {thing} does {name} have at the end?")
 
 
 def _ask_clock(state: TotalState) -> str:
-    rest = [f"A {move.word} takes {move.amount} minutes." for move in state.moves]
+    changes = [f"A {move.word} takes {move.amount} minutes." for move in state.moves]
     first = f"A trip starts at {clock(state.start)}."
-    return _told(first, rest, state, last=f"The trip starts at {clock(state.start)}.", question="When does it end?")
+    return _joined(
+        first, changes, state, last=f"The trip starts at {clock(state.start)}.", question="When does it end?"
+    )
 
 
 def _ask_comparison(state: TotalState) -> str:

@@ -76,7 +76,8 @@ class ChatTeacher:
                 config_digest=self._digest,
             )  # fmt: skip
         usage = self._usage(said, seconds=time.monotonic() - started)
-        return trace.model_copy(update={"granularity": granularity, "usage": usage})
+        turns = (said.turn("solve"),) if said else ()
+        return trace.model_copy(update={"granularity": granularity, "usage": usage, "turns": turns})
 
     @property
     def name(self) -> str:

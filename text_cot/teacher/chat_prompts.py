@@ -75,10 +75,10 @@ def _prompt(config: TeacherConfig, granularity: Granularity) -> Prompt:
             f"teacher.prompts is {config.prompts!r}, but there is no file {candidates[0]} and no {candidates[1]}; "
             f"give a folder that has one of them, or one of: {', '.join(BUILT_IN_PROMPTS)}"
         )
-    return _own(path)
+    return _of_user(path)
 
 
-def _own(path: Path) -> Prompt:
+def _of_user(path: Path) -> Prompt:
     try:
         text = path.read_text(encoding="utf-8").strip() + "\n"
     except (OSError, UnicodeDecodeError) as error:

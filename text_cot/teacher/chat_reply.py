@@ -109,28 +109,28 @@ def _split_thought(text: str) -> tuple[str, str]:
 
 def _read_object(spoken: str) -> tuple[str, str] | None:
     """Steps and answer of a reply that is a JSON object, empty where it has none; None for any other text."""
-    _, fenced, rest = spoken.partition("```")
-    candidate = rest.removeprefix("json").strip() if fenced else spoken.strip()
+    _, fenced, inside = spoken.partition("```")
+    candidate = inside.removeprefix("json").strip() if fenced else spoken.strip()
     if not candidate.startswith("{"):
         return None
     for form in (_LATEX.sub(r"\\\\", candidate), _BAD_ESCAPE.sub(r"\1\\\\", _LATEX.sub(r"\\\\", candidate))):
         try:
-            found: Any = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode(form)[0]
+            reply: Any = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode(form)[0]
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            if not isinstance(found.get("answer"), str | bool):
+        if isinstance(reply, dict):
+            if not isinstance(reply.get("answer"), str | bool):
                 return None if fenced else ("", "")
-            steps = found.get("steps", found.get("reasoning", ""))
+            steps = reply.get("steps", reply.get("reasoning", ""))
             lines = [str(one) for one in steps] if isinstance(steps, list) else [str(steps)]
-            return _clean("\n".join(lines)), _clean(str(found["answer"]))
+            return _clean("\n".join(lines)), _clean(str(reply["answer"]))
     return None
 
 
 def _lines(text: str) -> list[str]:
     """The steps that a text consists of; a text of one line is taken apart into its sentences."""
-    found = [_bare(line) for line in _TAGS.sub("\n", text).split("\n")]
-    lines = [line for line in found if line and not _ANSWER_LINE.fullmatch(line)]
+    bare = [_bare(line) for line in _TAGS.sub("\n", text).split("\n")]
+    lines = [line for line in bare if line and not _ANSWER_LINE.fullmatch(line)]
     if len(lines) == 1:
         lines = [part for part in _SENTENCE.split(lines[0]) if part and not _ANSWER_LINE.fullmatch(part)]
     return lines

@@ -15,9 +15,9 @@ BYTES_OF_DTYPE = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 def resolve_granularity(config: RunConfig) -> Literal["coarse", "fine", "mixed"]:
     """`teacher.granularity`, with `auto` decided by the size of the student; one of unknown size counts as small."""
-    asked = config.teacher.granularity
-    if asked != "auto":
-        return asked
+    granularity = config.teacher.granularity
+    if granularity != "auto":
+        return granularity
     parameters = count_parameters(config.student.base)
     return "fine" if parameters is not None and parameters >= FINE_FROM_PARAMETERS else "mixed"
 

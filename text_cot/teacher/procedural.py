@@ -1,6 +1,6 @@
 """The embedded teacher: solves a procedural problem by its state and writes real intermediate steps.
 
-It is always right, as a procedure is; what a messy teacher does to chains is planted apart (aot.faults.text_plant).
+It is always right, as a procedure is; what a messy teacher does to chains is planted apart (aot.faults.text_edits).
 """
 
 from aot.errors import SourceError

@@ -26,7 +26,7 @@ class Structure:
 
 @dataclass
 class Findings:
-    """What a walk has found so far."""
+    """What a walk has seen so far."""
 
     damage: list[str] = field(default_factory=list)
     damaged_bytes: list[tuple[int, int]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Findings:
         """
         words = f"the file is cut off: its {what} ends at byte {end:,}, the file at {size:,}"
         if start is not None and start >= size:
-            self.told(words)
+            self.note(words)
         else:
             self.add(words, start=size - 1 if start is None else start, end=size)
 
@@ -48,7 +48,7 @@ class Findings:
         """The structure breaks at a byte; the damage lies between `start` and `end`."""
         self.add(f"the file is damaged at byte {at:,}: {what}", start=start, end=end)
 
-    def told(self, words: str) -> None:
+    def note(self, words: str) -> None:
         """Damage that spoils no byte, or of which nothing says where it lies, as a checksum over many packets."""
         self.damage.append(words)
 

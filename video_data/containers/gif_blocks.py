@@ -23,13 +23,13 @@ COST_OF_A_TABLE = 2048
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
 
-def walk_gif(data: mmap.mmap, found: Findings) -> None:
+def walk_gif(data: mmap.mmap, findings: Findings) -> None:
     """Check every block up to the trailer, and note where a further GIF begins."""
     at, size, left = 0, len(data), MAX_CHECKED_BYTES
     while data[at : at + 4] == b"GIF8":
         if at:
-            found.joined_at.append(at)
-        end, left = _walk_one(data, found, at=at, left=left)
+            findings.joined_at.append(at)
+        end, left = _walk_one(data, findings, at=at, left=left)
         if end is None:
             return
         at = end
@@ -37,10 +37,10 @@ def walk_gif(data: mmap.mmap, found: Findings) -> None:
             at += 1
 
 
-def _walk_one(data: mmap.mmap, found: Findings, *, at: int, left: int) -> tuple[int | None, int]:
+def _walk_one(data: mmap.mmap, findings: Findings, *, at: int, left: int) -> tuple[int | None, int]:
     """Walk one GIF from its header on; where it ends, None where it does not, and how many bytes may yet be checked."""
     size, last = len(data), at
-    at += 13 + _table_bytes(data, at + 10)
+    at += 13 + _table_bytes(data, at + 10)  # signature and screen
     while at < size:
         start, label = at, data[at]
         if label == _TRAILER:
@@ -56,19 +56,19 @@ def _walk_one(data: mmap.mmap, found: Findings, *, at: int, left: int) -> tuple[
                 pixels, left = _count_pixels(_joined(data, codes + 1), bits=data[codes], wanted=wanted, left=left)
                 if pixels != wanted:
                     what = f"the codes of its picture yield {pixels} pixels, not {wanted}"
-                    found.broken(what, at=start, start=start, end=at)
+                    findings.broken(what, at=start, start=start, end=at)
         else:
             following = _resync(data, at)
-            found.broken("no block of a GIF begins there", at=at, start=last, end=following or size)
+            findings.broken("no block of a GIF begins there", at=at, start=last, end=following or size)
             if following is None:
                 return None, left
             start = at = following
         last = start
     words = "the file is cut off: it has no last block, as a GIF must"
     if at > size:
-        found.add(words, start=last, end=size)
+        findings.add(words, start=last, end=size)
     else:
-        found.told(words)
+        findings.note(words)
     return None, left
 
 
@@ -107,9 +107,9 @@ def _resync(data: mmap.mmap, at: int) -> int | None:
 
 def _count_pixels(codes: bytes, *, bits: int, wanted: int, left: int) -> tuple[int, int]:
     """How many pixels the codes yield, and how many bytes may yet be checked; `wanted` where that is used up."""
-    if not 1 <= bits <= 11:
+    if not 1 <= bits <= 11:  # codes have at most 12 bits, one more than these
         return 0, left
-    left -= len(codes)
+    left -= len(codes)  # also where they turn out to be damaged: work is what is limited
     total = 0
     try:
         for lengths in _tables(codes, bits=bits):
@@ -127,10 +127,9 @@ def _count_pixels(codes: bytes, *, bits: int, wanted: int, left: int) -> tuple[i
 def _tables(codes: bytes, *, bits: int) -> Iterator[NDArray[np.int64]]:
     """For each table, from one clear code to the next, the pixels that each of its codes stands for.
 
-    Raises:
-        OverflowError: a table is used for so long that its codes do not fit the memory meant for them.
+    An OverflowError where a table is used for so long that its codes do not fit the memory meant for them.
     """
-    padded = np.frombuffer(codes + bytes(4), np.uint8).astype(np.int64)
+    padded = np.frombuffer(codes + bytes(4), np.uint8).astype(np.int64)  # 12 bits touch three bytes, also at the end
     clear, num_bits, at = 1 << bits, 8 * len(codes), 0
     count = 4352
     while at < num_bits:
@@ -141,7 +140,7 @@ def _tables(codes: bytes, *, bits: int) -> Iterator[NDArray[np.int64]]:
         here = padded[byte] | padded[byte + 1] << 8 | padded[byte + 2] << 16
         here = here >> (first & 7) & ((1 << widths[:fitting]) - 1)
         stops = np.flatnonzero((here == clear) | (here == clear + 1))
-        if not len(stops) and fitting == count:
+        if not len(stops) and fitting == count:  # 4,352 hold any table that is cleared when it is full
             if count >= MAX_CODES:
                 raise OverflowError
             count *= 8  # the table goes on
@@ -152,6 +151,7 @@ def _tables(codes: bytes, *, bits: int) -> Iterator[NDArray[np.int64]]:
         if not len(stops) or len(lengths) < stop or here[stop] == clear + 1:
             return
         at += int(offsets[stop] + widths[stop])
+        # An encoder that clears its table early does so again: then few codes are taken at once.
         count = 4352 if stop > 200 or not stop else 256
 
 

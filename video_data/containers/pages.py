@@ -5,7 +5,7 @@ What was lost shows in the numbers, and in Ogg in the checksum of each page as w
 
 import mmap
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from video_data.containers.findings import Findings
 
@@ -39,13 +39,13 @@ def ogg_checksum(page: bytes) -> int:
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(_BIT_REVERSED), "big")
 
 
-def walk_ogg(data: mmap.mmap, found: Findings) -> None:
+def walk_ogg(data: mmap.mmap, findings: Findings) -> None:
     """Check that every page is whole, in its turn, and that every stream of pictures comes to its end."""
     size, at = len(data), 0
-    link = _Link(found)
+    link = _Link(findings)
     while at < size:
-        if found.is_full:
-            return found.broken("too much of it is damaged", at=at, start=at, end=size)
+        if findings.is_full:
+            return findings.broken("too much of it is damaged", at=at, start=at, end=size)
         end = _page_end(data, at)
         if end is not None and end <= size and _is_sound(data, at, end):
             link.page(data, at, end)
@@ -55,14 +55,14 @@ def walk_ogg(data: mmap.mmap, found: Findings) -> None:
         if at < 0 and link.has_ended():
             break  # what follows the last page of all is no part of the clip
         if at < 0 and end is not None and end > size:
-            found.cut("last page", end=end, size=size, start=start)
+            findings.cut("last page", end=end, size=size, start=start)
         elif at >= 0 or any(data[start:]):
             what = "no Ogg page begins there" if end is None else "the checksum of its Ogg page does not match"
-            found.broken(what, at=start, start=start, end=size if at < 0 else at)
+            findings.broken(what, at=start, start=start, end=size if at < 0 else at)
         if at < 0:
             break
     link.finish(size)
-    found.num_tracks = link.num_streams
+    findings.num_tracks = link.num_streams
     return None
 
 
@@ -70,7 +70,7 @@ def _page_end(data: mmap.mmap, at: int) -> int | None:
     """Where the page ends that begins at a byte; None where none begins."""
     if data[at : at + 4] != b"OggS":
         return None
-    num_segments = data[at + 26] if at + 27 <= len(data) else 255
+    num_segments = data[at + 26] if at + 27 <= len(data) else 255  # cut in its head: as long as can be
     return at + 27 + num_segments + sum(data[at + 27 : at + 27 + num_segments])
 
 
@@ -82,8 +82,8 @@ def _is_sound(data: mmap.mmap, at: int, end: int) -> bool:
 class _Link:
     """The streams between two beginnings: an Ogg file may be a chain of several files."""
 
-    def __init__(self, found: Findings) -> None:
-        self._found = found
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
         self._streams: dict[bytes, _Stream] = {}
         self._start = 0
         self._is_beginning = True
@@ -102,22 +102,23 @@ class _Link:
             has_pictures = not data[body : body + 8].startswith(_OGG_NO_PICTURES)
             self._streams[serial] = _Stream(number, has_pictures)
             self.num_streams += not self._start
-            if has_pictures and self._start and self._start not in self._found.joined_at:
-                self._found.joined_at.append(self._start)
+            if has_pictures and self._start and self._start not in self._findings.joined_at:  # sound alone is none
+                self._findings.joined_at.append(self._start)
         stream = self._streams.setdefault(serial, _Stream(number, has_pictures=False))
         if number != stream.next_number:
             start = stream.start if stream.is_open else stream.end
-            if not self._is_told(since=stream.end):
-                self._found.told(f"the Ogg page numbered {stream.next_number} of a stream is not there")
+            if not self._is_noted(since=stream.end):
+                self._findings.note(f"the Ogg page numbered {stream.next_number} of a stream is not there")
             # Pictures are timed by counting, so that those of this page come out with the times of lost ones.
-            self._found.damaged_bytes.append((start, end))
-        stream.next_number = (number + 1) & 0xFFFFFFFF
+            self._findings.damaged_bytes.append((start, end))
+        stream.next_number = (number + 1) & 0xFFFFFFFF  # 32 bits, which go round
         stream.start, stream.end = at, end
+        # RFC 3533, 6: a last segment of 255 bytes means that its packet goes on in the next page.
         stream.is_open = data[at + 26] > 0 and data[at + 26 + data[at + 26]] == 255
         stream.has_ended = bool(flags & _ENDS)
 
-    def _is_told(self, *, since: int) -> bool:
-        return any(end > since for _, end in self._found.damaged_bytes[-1:])
+    def _is_noted(self, *, since: int) -> bool:
+        return any(end > since for _, end in self._findings.damaged_bytes[-1:])
 
     def has_ended(self) -> bool:
         """Whether every stream of pictures had its last page."""
@@ -126,12 +127,12 @@ class _Link:
     def finish(self, end: int) -> None:
         """Tell of a stream that stops before its last page, at the end of the chain's link."""
         for stream in self._streams.values():
-            if stream.has_pictures and not stream.has_ended and not self._is_told(since=stream.end):
+            if stream.has_pictures and not stream.has_ended and not self._is_noted(since=stream.end):
                 words = f"the file is cut off at byte {end:,}: its stream of pictures has no last page"
                 if stream.is_open:
-                    self._found.add(words, start=stream.start, end=stream.end)
+                    self._findings.add(words, start=stream.start, end=stream.end)
                 else:
-                    self._found.told(words)
+                    self._findings.note(words)
 
 
 # ASF: an object of header facts, then packets of one size, each of which holds pieces of numbered media objects
@@ -151,77 +152,88 @@ def _little(data: mmap.mmap | bytes, at: int, width: int) -> int:
     return int.from_bytes(data[at : at + width], "little")
 
 
-def walk_asf(data: mmap.mmap, found: Findings) -> None:
+def walk_asf(data: mmap.mmap, findings: Findings) -> None:
     """Check every packet of every data object, and that no media object of a video stream is missing."""
     size, at = len(data), 0
     while at + 24 <= size:
         name, end = data[at : at + 16], at + _little(data, at + 16, 8)
         if at == 0 and end > size:
-            return found.cut("header", end=end, size=size)
+            return findings.cut("header", end=end, size=size)
         if name != _ASF_HEADER or end > size or end < at + 30:
             return None  # an index, or what is no part of the clip
         if at:
-            found.joined_at.append(at)
-        packet_size, is_live, videos, num_streams = _asf_header(data, at, end)
-        found.num_tracks = max(found.num_tracks, num_streams)
+            findings.joined_at.append(at)
+        header = _asf_header(data, at, end)
+        findings.num_tracks = max(findings.num_tracks, header.num_streams)
         if data[end : end + 16] != _ASF_DATA:
             return None
-        at = _asf_data(data, found, at=end, packet_size=packet_size, is_live=is_live, videos=videos)
+        at = _asf_data(data, findings, header, at=end)
         while at + 24 <= size and data[at : at + 16] != _ASF_HEADER and _little(data, at + 16, 8) >= 24:
             at += _little(data, at + 16, 8)
     return None
 
 
-def _asf_header(data: mmap.mmap, at: int, end: int) -> tuple[int, bool, set[int], int]:
-    """Size of a packet, whether it was sent live, numbers of the video streams, and how many streams there are."""
-    packet_size, is_live, num_streams = 0, False, 0
-    videos: set[int] = set()
+@dataclass
+class _AsfHeader:
+    """What the header object of an ASF file says."""
+
+    packet_size: int = 0
+    is_live: bool = False
+    """Whether it was sent live: then its lengths are not filled in."""
+    videos: set[int] = field(default_factory=set)
+    """Numbers of the video streams."""
+    num_streams: int = 0
+
+
+def _asf_header(data: mmap.mmap, at: int, end: int) -> _AsfHeader:
+    header = _AsfHeader()
     at += 30
     while at + 24 <= end:
         name, length = data[at : at + 16], _little(data, at + 16, 8)
         if name == _ASF_FILE:
-            is_live, packet_size = bool(data[at + 88] & 1), _little(data, at + 92, 4)
+            header.is_live, header.packet_size = bool(data[at + 88] & 1), _little(data, at + 92, 4)
         elif name == _ASF_STREAM:
-            num_streams += 1
-            if data[at + 24 : at + 40] == _ASF_VIDEO:
-                videos.add(data[at + 72] & 0x7F)
-        at += max(24, length)
-    return packet_size, is_live, videos, num_streams
+            header.num_streams += 1
+            if data[at + 24 : at + 40] == _ASF_VIDEO:  # the type; 7 bits of the flags behind it are the number
+                header.videos.add(data[at + 72] & 0x7F)
+        at += max(24, length)  # a length below that of its own head would be walked for ever
+    return header
 
 
-def _asf_data(data: mmap.mmap, found: Findings, *, at: int, packet_size: int, is_live: bool, videos: set[int]) -> int:
+def _asf_data(data: mmap.mmap, findings: Findings, header: _AsfHeader, *, at: int) -> int:
     """Walk one data object; where it ends."""
     size, end, first = len(data), at + _little(data, at + 16, 8), at + 50
-    if is_live or end <= first:
+    packet_size = header.packet_size
+    if header.is_live or end <= first:
         following = data.find(_ASF_HEADER, first)
         end = size if following < 0 else following
     if packet_size < 16:
         return end
-    objects = {number: _Objects() for number in videos}
+    objects = {number: _Objects() for number in header.videos}
     last, start = min(end, size), first
-    while start + packet_size <= last and not found.is_full:
+    while start + packet_size <= last and not findings.is_full:
         payloads = _asf_payloads(data[start : start + packet_size])
         if payloads is None:
             following = _next_asf_packet(
                 data, start + 1, last=last, packet_size=packet_size, begins=data[first : first + 1]
             )
-            found.broken("no packet of an ASF file begins there", at=start, start=start, end=following)
+            findings.broken("no packet of an ASF file begins there", at=start, start=start, end=following)
             start = following
             continue
         for stream, payload in payloads:
             one = objects.get(stream)
             if one and not one.follows(payload):
                 begin = start if one.last_packet < 0 else one.last_packet
-                found.broken("a piece of a picture is not there", at=start, start=begin, end=start + packet_size)
+                findings.broken("a piece of a picture is not there", at=start, start=begin, end=start + packet_size)
             if one:
                 one.last_packet = start
         start += packet_size
     if end > size:
-        found.cut("data object", end=end, size=size, start=start)
-    elif not is_live:
+        findings.cut("data object", end=end, size=size, start=start)
+    elif not header.is_live:
         for one in objects.values():
             if one.next_offset < one.size:
-                found.broken("the last picture has no end", at=last, start=one.last_packet, end=last)
+                findings.broken("the last picture has no end", at=last, start=one.last_packet, end=last)
     return end
 
 
@@ -258,7 +270,7 @@ class _Objects:
 
     def follows(self, payload: _Payload) -> bool:
         """Whether a payload is the next one; it is taken in any case."""
-        if payload.size == 0 or payload.width == 0:
+        if payload.size == 0 or payload.width == 0:  # nothing tells what should follow
             self.number = -1
             return True
         if self.number < 0:
@@ -282,7 +294,7 @@ def _asf_payloads(packet: bytes) -> list[tuple[int, _Payload]] | None:
 
 def _parse_asf_packet(packet: bytes) -> list[tuple[int, _Payload]] | None:
     at = 1 + (packet[0] & 0x0F) if packet[0] & 0x80 else 0
-    if packet[0] & 0x80 and packet[0] & 0x70:
+    if packet[0] & 0x80 and packet[0] & 0x70:  # error correction data of a kind that nothing writes
         return None
     kinds, fields = packet[at], packet[at + 1]
     at += 2
@@ -307,6 +319,7 @@ def _parse_asf_packet(packet: bytes) -> list[tuple[int, _Payload]] | None:
         at += offset_width
         replicated = _little(packet, at, replicated_width)
         at += replicated_width
+        # Less than 8 bytes of replicated data do not tell the size; 1 means several objects in one payload.
         size = _little(packet, at, 4) if replicated >= 8 else 0
         at += replicated
         length = _little(packet, at, length_width) if length_width else end - at

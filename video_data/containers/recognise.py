@@ -49,31 +49,23 @@ def local_file(path: Path, *, budgets: Budgets) -> Path:
     Raises:
         VideoError: it is a URL, missing, a folder, pipe or device, empty, unreadable or too large.
     """
-    if _URL.match(str(path)) and not _exists(path):  # a folder may be called `rec:`
+    if _URL.match(str(path)) and not os.path.exists(path):  # noqa: PTH110 - a folder may be called `rec:`
         raise VideoError("not_a_local_file", "URLs are never opened; copy the clip to a local file and give its path")
     try:
         facts = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         raise VideoError("missing", f"there is no file {path.name!r}; check the path") from None
     except (OSError, ValueError):
-        raise VideoError(
-            "unreadable", f"the file {path.name!r} cannot be read; check the path and its rights"
-        ) from None
+        why = f"the file {path.name!r} cannot be read; check the path and its rights"
+        raise VideoError("unreadable", why) from None
     if not stat.S_ISREG(facts.st_mode):
-        raise VideoError(
-            "not_a_local_file", f"{path.name!r} is a folder, pipe or device; only regular files are opened"
-        )
+        why = f"{path.name!r} is a folder, pipe or device; only regular files are opened"
+        raise VideoError("not_a_local_file", why)
     if facts.st_size == 0:
         raise VideoError("empty", f"{path.name!r} has 0 bytes; copy or download it again")
     budgets.check_file(facts.st_size)
+    # Links are followed once, here: what is decoded later is the file whose size was checked.
     return Path(os.path.realpath(path))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def recognise(path: Path) -> str:
@@ -83,11 +75,11 @@ def recognise(path: Path) -> str:
         VideoError: the bytes are a playlist, a text, or no known video container.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # read as bytes: no name and no ending is believed
             head = file.read(NUM_SNIFFED_BYTES)
     except OSError:
         raise VideoError("unreadable", f"the file {path.name!r} cannot be read; check its rights") from None
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp":  # strong enough to come before the sync bytes of a transport stream
         return "mp4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
@@ -99,17 +91,17 @@ def recognise(path: Path) -> str:
     if head[4:8] in _MP4_BOXES:  # a word that may stand inside the first packet of a transport stream as well
         return "mp4"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if any(mark in text for mark in _PLAYLISTS):
+    if any(mark in text for mark in _PLAYLISTS):  # anywhere: comments and blank lines may come first
         raise VideoError(
             "playlist", f"{path.name!r} is a playlist; playlists are never followed, give the video file itself"
         )
-    told = next((words for start, words in _NOT_VIDEOS if text.startswith(start)), "")
+    what = next((words for start, words in _NOT_VIDEOS if text.startswith(start)), "")
     if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE"):
-        told = "is a WebP picture, not a clip" if head[8:12] == b"WEBP" else "is a sound file without a picture"
+        what = "is a WebP picture, not a clip" if head[8:12] == b"WEBP" else "is a sound file without a picture"
     if (head[8:16] == b"WEBPVP8X" and head[20] & 2) or (head[:4] == b"\x89PNG" and b"acTL" in head):
-        told = f"is an animated {'PNG' if head[1:4] == b'PNG' else 'WebP'}, which is not read; save it as GIF or MP4"
-    if told:
-        raise VideoError("not_a_video", f"{path.name!r} {told}")
+        what = f"is an animated {'PNG' if head[1:4] == b'PNG' else 'WebP'}, which is not read; save it as GIF or MP4"
+    if what:
+        raise VideoError("not_a_video", f"{path.name!r} {what}")
     raise VideoError(
         "not_a_video",
         f"the first bytes of {path.name!r} are no known video container; "

@@ -40,32 +40,39 @@ class Part:
 
 
 @dataclass(frozen=True)
-class ContainerFacts:
-    """What the container says about one video stream."""
+class StreamFacts:
+    """What the header of a container says about one video stream, and about those beside it."""
 
-    path: Path
-    container: str
+    index: int
     codec: str
-    stream_index: int
-    num_video_streams: int
-    has_audio: bool
+    time_base: Fraction
     width: int
     """Pixels of a picture as it is coded."""
     height: int
     has_hidden_alpha: bool
     """Whether transparency lies beside the pictures, where the usual decoder does not look (VP8 and VP9 in WebM)."""
+    num_video_streams: int
+    has_audio: bool
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """What the header and the packets of a file say about one video stream; times are in its `time_base`."""
+
+    path: Path
+    container: str
+    stream: StreamFacts
     num_declared: int | None
     num_expected: int | None
     """Pictures that have to come out of the packets; None where the codec does not tell."""
     planned_pts: tuple[int, ...]
-    """Ascending times of the pictures in units of `time_base`, as the packets have them."""
+    """Ascending times of the pictures, as the packets have them."""
     end_pts: int
     """Where the last picture ends."""
     step_pts: int
     """The usual distance of two pictures."""
-    time_base: Fraction
     sound_start_pts: int | None
-    """Where the sound begins, in units of `time_base`; None where there is none."""
+    """Where the sound begins; None where there is none."""
     declared_end_pts: int
     """Where the header says that the clip ends; 0 where it does not."""
     times_are_real: bool
@@ -102,7 +109,7 @@ class ContainerFacts:
     @property
     def gigapixels(self) -> float:
         """Pixels of all pictures together, in 10**9."""
-        return self.num_packets * self.width * self.height / 1e9
+        return self.num_packets * self.stream.width * self.stream.height / 1e9
 
 
 def load_av() -> ModuleType:
@@ -145,7 +152,7 @@ def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> Containe
         raise VideoError("corrupt", f"{path.name!r} cannot be read as {name}: header or data are damaged") from None
     facts = _facts(path, name, parts, walks, structure=structure)
     budgets.check_frames(facts.num_packets)
-    budgets.check_duration(float((facts.end_pts - facts.planned_pts[0]) * facts.time_base))
+    budgets.check_duration(float((facts.end_pts - facts.planned_pts[0]) * facts.stream.time_base))
     budgets.check_gigapixels(facts.gigapixels)
     return facts
 
@@ -177,7 +184,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
     budgets.check_tracks(len(container.streams))
     budgets.check_streams(len(videos))
     best = container.streams.best("video") if videos else None
-    stream = best if best in videos else next(iter(videos), None)
+    stream = best if best in videos else next(iter(videos), None)  # FFmpeg may rank a cover picture best
     if stream is None:
         raise VideoError("no_video_stream", "the file has no video stream (only audio, data or cover pictures)")
     if index is not None:
@@ -193,6 +200,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
         budgets.check_duration(
             _declared_s(container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(","))))[1]
         )
+    # With threads a decoder tells of errors some packets late, and not in the log of the thread that listens.
     stream.codec_context.thread_count = 1
     return stream
 
@@ -242,16 +250,12 @@ class _Window(io.RawIOBase):
 class _Walk:
     """What the header of a part says and one pass over its packets found."""
 
-    time_base: Fraction
-    codec: str = ""
-    stream_index: int = 0
-    is_chosen: bool = False
+    stream: StreamFacts
+    is_chosen: bool
     """Whether this stream was asked for by its index."""
-    num_video_streams: int = 0
-    has_audio: bool = False
-    width: int = 0
-    height: int = 0
-    has_hidden_alpha: bool = False
+    declared: tuple[float, float]
+    """Where the header says that the part ends, on its own clock, and how long it says it is, in seconds; 0 if not."""
+    rate: Fraction
     num_declared: int = 0
     pts: list[int] = field(default_factory=list)
     """Of the packets that are shown, from the first that can be decoded alone, in the order stored."""
@@ -272,46 +276,45 @@ class _Walk:
     sound_start_s: Fraction | None = None
     end_s: Fraction = Fraction(0)
     """End of the last packet of any stream."""
-    declared: tuple[float, float] = (0.0, 0.0)
-    """Where the header says that the part ends, on its own clock, and how long it says it is, in seconds; 0 if not."""
-    rate: Fraction = Fraction(25)
 
 
 def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets, stream: int | None) -> _Walk:
     with open_part(path, part, name=name, av=av) as container:
         video = chosen_stream(container, budgets=budgets, index=stream)
-        walk = _Walk(
+        codec = video.codec_context.codec.canonical_name
+        alpha_mode = video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE", ""))
+        facts = StreamFacts(
+            index=video.index,
+            codec=codec,
             time_base=exact(video.time_base),
-            codec=video.codec_context.codec.canonical_name,
-            stream_index=video.index,
-            is_chosen=stream is not None,
-            num_video_streams=len(container.streams.video),
-            has_audio=len(container.streams.audio) > 0,
             width=video.width or 0,
             height=video.height or 0,
-            has_hidden_alpha=str(video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE", ""))) == "1",
-            num_declared=video.frames or 0,
+            has_hidden_alpha=str(alpha_mode) == "1" and codec in ("vp8", "vp9"),
+            num_video_streams=len(container.streams.video),
+            has_audio=len(container.streams.audio) > 0,
+        )
+        walk = _Walk(
+            facts,
+            is_chosen=stream is not None,
             declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container, from_0=name in LENGTHS_FROM_0),
             rate=exact(video.average_rate) or exact(video.guessed_rate) or Fraction(25),
+            num_declared=video.frames or 0,
         )
         _walk_packets(container, walk, av=av, budgets=budgets, name=name)
+        # Sound may begin just before the clock went round, and the pictures after it: both are brought together.
         starts = [
             Clock(CLOCK_SPANS.get(name), last=min(walk.pts, default=None)).at(one.start_time) * exact(one.time_base)
             for one in container.streams.audio
             if one.start_time is not None
         ]
         walk.sound_start_s = min(starts, default=None)
+        # An edit list leaves packets out that the header counts: that is no loss.
         if name == "mp4" and walk.num_packets < walk.num_declared:
-            walk.num_in_file = _count_packets(path, part, name=name, av=av, index=walk.stream_index)
+            with open_part(path, part, name=name, av=av, ignore_editlist="1") as whole:
+                walk.num_in_file = sum(packet.size > 0 for packet in whole.demux(whole.streams[video.index]))
     if not walk.pts:
         raise VideoError("corrupt", f"no frame of {path.name!r} can be decoded")
     return walk
-
-
-def _count_packets(path: Path, part: Part, *, name: str, av: ModuleType, index: int) -> int:
-    """Packets of a stream with those that an edit list leaves out."""
-    with open_part(path, part, name=name, av=av, ignore_editlist="1") as container:
-        return sum(packet.size > 0 for packet in container.demux(container.streams[index]))
 
 
 def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budgets, name: str) -> None:  # noqa: ANN401
@@ -338,13 +341,13 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
         if packet.pos is not None:
             low, high = places.get(packet.stream_index, (packet.pos, packet.pos))
             places[packet.stream_index] = min(low, packet.pos), max(high, packet.pos)
-        if packet.stream_index != walk.stream_index:
+        if packet.stream_index != walk.stream.index:
             continue
         walk.num_packets += 1
-        budgets.check_frames(walk.num_packets)
+        budgets.check_frames(walk.num_packets)  # while counting: a hostile file may have packets without end
         if is_held:
             continue
-        walk.num_damaged += packet.is_corrupt
+        walk.num_damaged += packet.is_corrupt  # lost or joined inside a transport stream
         walk.num_untimed += packet.pts is None
         if packet.pts is not None and pts is not None:
             timed = [*timed[:1], (walk.num_packets, pts)]
@@ -359,18 +362,19 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
             if is_leading:  # shown before the first key picture, and made from one that is not there
                 walk.num_skipped += not packet.is_discard
                 continue
-        if not packet.is_discard:
+        if not packet.is_discard:  # left out by an edit list: decoded, not shown
             shown.append(pts)
             walk.end_pts = max(walk.end_pts, pts + (packet.duration or 0))
     walk.pts = shown
     (first, first_pts), (last, last_pts) = (timed[0], timed[-1]) if timed else ((0, 0), (0, 0))
     if walk.num_untimed and last_pts > first_pts:
-        seen_rate = Fraction(last - first) / ((last_pts - first_pts) * walk.time_base)
+        seen_rate = Fraction(last - first) / ((last_pts - first_pts) * walk.stream.time_base)
+        # Some headers hold a time base for a rate; where most packets have no time, the few that have one decide.
         if not Fraction(3, 4) < seen_rate / walk.rate < Fraction(4, 3):
             walk.rate = seen_rate
-    own = places.get(walk.stream_index, (0, 0))
+    low, high = places.get(walk.stream.index, (0, 0))
     videos = (one.index for one in container.streams.video if not _is_picture(one) and one.index in places)
-    walk.goes_on_in = next((one for one in videos if own[1] < places[one][0] or places[one][1] < own[0]), None)
+    walk.goes_on_in = next((one for one in videos if high < places[one][0] or places[one][1] < low), None)
     walk.end_s = max(
         (end * exact(container.streams[index].time_base) for index, end in ends.items()), default=walk.end_s
     )
@@ -378,34 +382,28 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
 
 def _facts(path: Path, name: str, parts: list[Part], walks: list[_Walk], *, structure: Structure) -> ContainerFacts:
     """The facts of the first part, with the plans of all parts one after the other."""
-    first = walks[0]
+    first, last = walks[0], walks[-1]
+    time_base = first.stream.time_base
     ticks: list[int] = []
     for walk in walks:
-        scale = walk.time_base / first.time_base
+        scale = walk.stream.time_base / time_base
         ticks += [round(pts * scale) for pts in sorted(walk.pts)]
-    by_rate = max(1, int(1 / first.rate / first.time_base))
+    by_rate = max(1, int(1 / first.rate / time_base))
     num_untimed = sum(walk.num_untimed for walk in walks)
+    # Made up times would give a made up step.
     step = by_rate if num_untimed else usual_step(ticks, otherwise=by_rate)
     planned, _ = shown_times(ticks, step=step)
-    last = walks[-1]
-    last_step = round(max(0, last.end_pts - max(last.pts)) * last.time_base / first.time_base) or step
+    last_step = round(max(0, last.end_pts - max(last.pts)) * last.stream.time_base / time_base) or step
     return ContainerFacts(
         path=path,
         container=name,
-        codec=first.codec,
-        stream_index=first.stream_index,
-        num_video_streams=first.num_video_streams,
-        has_audio=first.has_audio,
-        width=first.width,
-        height=first.height,
-        has_hidden_alpha=first.has_hidden_alpha and first.codec in ("vp8", "vp9"),
+        stream=first.stream,
         num_declared=sum(walk.num_declared for walk in walks) or None,
-        num_expected=len(ticks) if first.codec in ONE_PACKET_ONE_PICTURE else None,
+        num_expected=len(ticks) if first.stream.codec in ONE_PACKET_ONE_PICTURE else None,
         planned_pts=tuple(planned),
         end_pts=planned[-1] + last_step,
-        time_base=first.time_base,
-        sound_start_pts=None if first.sound_start_s is None else round(first.sound_start_s / first.time_base),
-        declared_end_pts=round(first.declared[0] / first.time_base) if len(parts) == 1 else 0,
+        sound_start_pts=None if first.sound_start_s is None else round(first.sound_start_s / time_base),
+        declared_end_pts=round(first.declared[0] / time_base) if len(parts) == 1 else 0,  # of its part only
         times_are_real=name not in WITHOUT_TIMES and not num_untimed,
         num_untimed=num_untimed,
         step_pts=step,
@@ -431,6 +429,7 @@ def _shortfall(walk: _Walk, *, name: str) -> str:
     if walk.num_declared and num_packets < walk.num_declared:
         return f"the header declares {walk.num_declared} frames, the file holds {num_packets}"
     end_s, length_s = walk.declared
+    # The last packet may lack a duration, and headers round: less than that is no loss.
     if length_s and not walk.num_declared and float(walk.end_s) < end_s - max(0.1, 1.5 / float(walk.rate)):
         return f"the header declares {length_s:.2f} s, the file holds {length_s - end_s + float(walk.end_s):.2f} s"
     return ""

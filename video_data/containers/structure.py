@@ -35,10 +35,10 @@ def check_structure(path: Path, *, container: str) -> Structure:
     walk = _WALKS.get(container)
     if walk is None:
         return Structure()
-    found = Findings()
+    findings = Findings()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        walk(data, found)
-    return found.structure()
+        walk(data, findings)
+    return findings.structure()
 
 
 # ISO base media files: boxes of size and four letters
@@ -49,41 +49,39 @@ def _boxes(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[bytes, int, 
     at = start
     while at + 8 <= end:
         size, name, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+        # ISO 14496-12, 4.2: 1 announces a length of 64 bits, 0 a box that reaches to the end of the file.
         if size == 1:
             size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
         elif size == 0:
             size = end - at
-        size = max(size, head)
+        size = max(size, head)  # or a length below its own head would be walked for ever
         yield name, at, at + head, at + size
         at += size
 
 
-def _mp4(data: mmap.mmap, found: Findings) -> None:
+def _mp4(data: mmap.mmap, findings: Findings) -> None:
     size = len(data)
     for name, at, content, end in _boxes(data, 0, size):
-        if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):
+        if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):  # vendors invent boxes
             if not only_zeros(data, at):
-                found.broken("no box of an MP4 file begins there", at=at, start=at, end=size)
+                findings.broken("no box of an MP4 file begins there", at=at, start=at, end=size)
             return
-        if name == b"ftyp" and found.num_tracks:
-            found.joined_at.append(at)
+        if name == b"ftyp" and findings.num_tracks:  # a second beginning after a whole header
+            findings.joined_at.append(at)
         if end > size:
-            found.cut(f"box {name.decode('ascii', 'replace')!r}", end=end, size=size)
+            findings.cut(f"box {name.decode('ascii', 'replace')!r}", end=end, size=size)
         if name == b"moov":
-            found.num_tracks += sum(child == b"trak" for child, _, _, _ in _boxes(data, content, min(end, size)))
+            findings.num_tracks += sum(child == b"trak" for child, _, _, _ in _boxes(data, content, min(end, size)))
 
 
 # Matroska: elements of an id and a length, both of variable size
 
 
 def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, int]:
-    """An id or a length at `at` and the place after it; None for a length that is not known beforehand.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """An id or a length at `at` and the place after it, or a ValueError; None for a length not known beforehand."""
     if at >= len(data) or data[at] == 0:
         raise ValueError("no number")
+    # RFC 8794, 4: leading zero bits say how many bytes follow; an id keeps that mark, a length does not.
     length = 9 - data[at].bit_length()
     if at + length > len(data) or (is_id and length > 4):
         raise ValueError("no number")
@@ -91,10 +89,10 @@ def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, 
     if is_id:
         return value, at + length
     bare = value & ((1 << (7 * length)) - 1)
-    return (None if bare == (1 << (7 * length)) - 1 else bare), at + length
+    return (None if bare == (1 << (7 * length)) - 1 else bare), at + length  # all ones: written live
 
 
-def _matroska(data: mmap.mmap, found: Findings) -> None:
+def _matroska(data: mmap.mmap, findings: Findings) -> None:
     size, at, last = len(data), 0, 0
     cut = ("", 0)
     ends = [size]
@@ -111,17 +109,18 @@ def _matroska(data: mmap.mmap, found: Findings) -> None:
         end = size if length is None else content + length
         if name == _MKV_HEADER and all(end == size for end in ends):
             ends = [size]  # what was sent live has no lengths: a joined file ends it
-        known = _MKV_IN_CLUSTER | _MKV_ANYWHERE | _MKV_TOP if len(ends) > 2 else _MKV_TOP | _MKV_ANYWHERE
-        if name is None or (len(ends) > 1 and name not in known | {_MKV_SEGMENT}):
-            following = _next_cluster(data, at, found=found, last=last, is_open=len(ends) > 1)
+        expected = _MKV_TOP | _MKV_ANYWHERE | (_MKV_IN_CLUSTER if len(ends) > 2 else set())
+        if name is None or (len(ends) > 1 and name not in expected | {_MKV_SEGMENT}):
+            following = _next_cluster(data, at, findings=findings, last=last, is_open=len(ends) > 1)
             if following is None:
                 break
             ends, last, at = ends[:2], following, following
+        # A cluster of unknown length ends where the next begins, so that one is found inside the other.
         elif name == _MKV_SEGMENT or (name == _MKV_CLUSTER and len(ends) <= 3):
             if end > size:
                 cut = max(cut, ("last cluster" if name == _MKV_CLUSTER else "segment", end))
             elif name == _MKV_CLUSTER and length is not None:
-                _check_cluster(data, found, at=at, content=content, end=end)
+                _check_cluster(data, findings, at=at, content=content, end=end)
             ends = [*([size] if name == _MKV_SEGMENT else ends[:2]), min(end, size)]
             last, at = at, content
         elif length is None:
@@ -130,21 +129,21 @@ def _matroska(data: mmap.mmap, found: Findings) -> None:
             if end > size:
                 cut = max(cut, ("last block", end))
             if name == _MKV_TRACKS:
-                found.num_tracks += _mkv_tracks(data, content, min(end, size))
+                findings.num_tracks += _mkv_tracks(data, content, min(end, size))
             last, at = at, end
     if cut[1]:
-        found.cut(cut[0], end=cut[1], size=size, start=last if at > size else size)
+        findings.cut(cut[0], end=cut[1], size=size, start=last if at > size else size)
 
 
-def _check_cluster(data: mmap.mmap, found: Findings, *, at: int, content: int, end: int) -> None:
+def _check_cluster(data: mmap.mmap, findings: Findings, *, at: int, content: int, end: int) -> None:
     """Compare the checksum of a cluster that has one."""
-    if data[content : content + 2] == b"\xbf\x84":
+    if data[content : content + 2] == b"\xbf\x84":  # RFC 8794, 11.3.1: CRC-32 comes first, if at all
         stored = int.from_bytes(data[content + 2 : content + 6], "little")
         if zlib.crc32(data[content + 6 : end]) != stored:
-            found.told(f"the file is damaged after byte {at:,}: the checksum of the cluster there does not match")
+            findings.note(f"the file is damaged after byte {at:,}: the checksum of the cluster there does not match")
 
 
-def _next_cluster(data: mmap.mmap, at: int, *, found: Findings, last: int, is_open: bool) -> int | None:
+def _next_cluster(data: mmap.mmap, at: int, *, findings: Findings, last: int, is_open: bool) -> int | None:
     """Where the next cluster begins behind damage, which is noted; None where there is none.
 
     What follows the end of the segment is no part of the clip, unless another cluster is among it.
@@ -160,8 +159,8 @@ def _next_cluster(data: mmap.mmap, at: int, *, found: Findings, last: int, is_op
             break
     if at >= 0 or (is_open and not only_zeros(data, start)):
         what = "no element of a Matroska file begins there"
-        found.broken(what, at=start, start=last, end=size if at < 0 else at)
-    return None if at < 0 or found.is_full else at
+        findings.broken(what, at=start, start=last, end=size if at < 0 else at)
+    return None if at < 0 or findings.is_full else at
 
 
 def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
@@ -185,7 +184,7 @@ def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
 _AVI_CHUNK = re.compile(rb"[0-9][0-9A-Za-z](?:d[bc]|wb|tx|pc)|ix[0-9][0-9]|idx1|JUNK|LIST|RIFF|rec ")
 
 
-def _avi(data: mmap.mmap, found: Findings) -> None:
+def _avi(data: mmap.mmap, findings: Findings) -> None:
     size, at = len(data), 0
     while at + 12 <= size and data[at : at + 4] == b"RIFF":
         length = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -193,24 +192,24 @@ def _avi(data: mmap.mmap, found: Findings) -> None:
         if length == 0:
             break  # the recorder never finished it: nothing is promised
         if at and data[at + 8 : at + 12] == b"AVI ":
-            found.joined_at.append(at)
+            findings.joined_at.append(at)
         if at == 0 and data[12:16] == b"LIST":
-            found.num_tracks = data[: min(size, 12 + 8 + int.from_bytes(data[16:20], "little"))].count(b"strh")
-        last = _avi_chunks(data, found, at=at + 12, end=min(end, size))
+            findings.num_tracks = data[: min(size, 12 + 8 + int.from_bytes(data[16:20], "little"))].count(b"strh")
+        last = _avi_chunks(data, findings, at=at + 12, end=min(end, size))
         if end > size:
-            return found.cut("RIFF chunk", end=end, size=size, start=last)
+            return findings.cut("RIFF chunk", end=end, size=size, start=last)
         at = end + end % 2
     return None
 
 
-def _avi_chunks(data: mmap.mmap, found: Findings, *, at: int, end: int) -> int:
+def _avi_chunks(data: mmap.mmap, findings: Findings, *, at: int, end: int) -> int:
     """Walk the chunks of one RIFF chunk, and those of its list of pictures, up to where none begins that is whole."""
     last, pictures_end = at, 0
-    while at + 8 <= end and not found.is_full:
+    while at + 8 <= end and not findings.is_full:
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         after = at + 8 + length
         if name == b"LIST" and data[at + 8 : at + 12] in (b"movi", b"rec "):
-            pictures_end = max(pictures_end, after)
+            pictures_end = max(pictures_end, after)  # chunks are known by name in there, anything may follow
             last, at = at, at + 12
         elif at >= pictures_end or (after <= end + 1 and _AVI_CHUNK.fullmatch(name)):
             last, at = at, after + length % 2
@@ -221,7 +220,7 @@ def _avi_chunks(data: mmap.mmap, found: Findings, *, at: int, end: int) -> int:
         else:
             chunks = (match.start() for match in _AVI_CHUNK.finditer(data, at + 1, end))
             following = next((place for place in chunks if _is_chunk(data, place, end)), end)
-            found.broken("no chunk of an AVI file begins there", at=at, start=last, end=following)
+            findings.broken("no chunk of an AVI file begins there", at=at, start=last, end=following)
             last = at = following
     return at
 
@@ -236,7 +235,7 @@ def _is_chunk(data: mmap.mmap, at: int, end: int) -> bool:
 _FLV_TAG = re.compile(rb"[\x08\x09\x12].{6}.\0\0\0", re.DOTALL)
 
 
-def _flv(data: mmap.mmap, found: Findings) -> None:
+def _flv(data: mmap.mmap, findings: Findings) -> None:
     size, at = len(data), int.from_bytes(data[5:9], "big") + 4
     last = at
     for _ in range(MAX_ELEMENTS):
@@ -244,9 +243,10 @@ def _flv(data: mmap.mmap, found: Findings) -> None:
             return None
         end = at + 11 + int.from_bytes(data[at + 1 : at + 4], "big")
         if data[at : at + 4] == b"FLV\x01":
-            found.joined_at.append(at)
+            findings.joined_at.append(at)
             at += int.from_bytes(data[at + 5 : at + 9], "big") + 4
             continue
+        # Sound, pictures, script data; the bits above mark encrypted tags.
         is_tag = data[at] & 0x1F in (8, 9, 18)
         if is_tag and end + 4 <= size:
             last, at = at, end + 4
@@ -255,10 +255,10 @@ def _flv(data: mmap.mmap, found: Findings) -> None:
             return None
         following = next((m.start() for m in _FLV_TAG.finditer(data, at + 1) if _is_tag(data, m.start())), size)
         if following == size and (is_tag or size - at < 11):
-            return found.cut("last tag", end=max(end, at + 11), size=size, start=at) if end != size else None
-        found.broken("no tag of an FLV file begins there", at=at, start=last, end=following)
+            return findings.cut("last tag", end=max(end, at + 11), size=size, start=at) if end != size else None
+        findings.broken("no tag of an FLV file begins there", at=at, start=last, end=following)
         last = at = following
-        if found.is_full:
+        if findings.is_full:
             return None
     return None
 
@@ -266,7 +266,7 @@ def _flv(data: mmap.mmap, found: Findings) -> None:
 def _is_tag(data: mmap.mmap, at: int) -> bool:
     """Whether the length of the FLV tag at a byte stands behind it as well."""
     length = int.from_bytes(data[at + 1 : at + 4], "big") + 11
-    return int.from_bytes(data[at + length : at + length + 4], "big") == length
+    return int.from_bytes(data[at + length : at + length + 4], "big") == length  # a sync word alone is common
 
 
 # MPEG transport streams: a packet every 188 bytes; 192 with a time code before it, 204 with parity behind
@@ -282,13 +282,14 @@ def sync_offset(head: bytes, *, spacing: int) -> int | None:
     2
     """
     for first in range(min(spacing, len(head))):
+        # Not asked of the first byte alone: recordings begin in the middle of a packet.
         marks = head[first::spacing]
         if len(marks) >= 3 and marks == b"\x47" * len(marks):
             return first
     return None
 
 
-def _mpegts(data: mmap.mmap, found: Findings) -> None:
+def _mpegts(data: mmap.mmap, findings: Findings) -> None:
     size = len(data)
     for spacing in TS_SPACINGS:
         first = sync_offset(data[: spacing * 6], spacing=spacing)
@@ -300,21 +301,21 @@ def _mpegts(data: mmap.mmap, found: Findings) -> None:
     while (place := _lost_packet(data, at, spacing=spacing)) is not None:
         if only_zeros(data, place) and _is_whole_packet(data, place - spacing):
             return None
-        following = None if found.is_full else _next_packet(data, place + 1, spacing=spacing)
+        following = None if findings.is_full else _next_packet(data, place + 1, spacing=spacing)
         what = "no packet of a transport stream begins there"
-        found.broken(what, at=place, start=max(first, place - spacing), end=following or size)
+        findings.broken(what, at=place, start=max(first, place - spacing), end=following or size)
         if following is None:
             return None
         at = following
-    rest = (size - at) % spacing
-    if 0 < rest < 188 and not only_zeros(data, size - rest):
-        return found.cut("last packet", end=size - rest + 188, size=size, start=size - rest)
+    start = size - (size - at) % spacing
+    if size - 188 < start < size and not only_zeros(data, start):
+        return findings.cut("last packet", end=start + 188, size=size, start=start)
     return None
 
 
 def _lost_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
     """The first place from `at` on where a packet should begin and does not."""
-    step = 100_000 * spacing
+    step = 100_000 * spacing  # some 19 MB in memory at a time, whatever the size of the file
     for start in range(at, len(data) - spacing + 1, step):
         count = min(step, (len(data) - start) // spacing * spacing)
         marks = np.frombuffer(data[start : start + count], np.uint8)[::spacing]
@@ -327,7 +328,7 @@ def _lost_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
 def _next_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
     """The next place from which three packets follow each other."""
     while (at := data.find(b"\x47", at)) >= 0 and at + 2 * spacing < len(data):
-        if data[at + spacing] == data[at + 2 * spacing] == 0x47:
+        if data[at + spacing] == data[at + 2 * spacing] == 0x47:  # 0x47 is a G, and common: one alone means nothing
             return at
         at += 1
     return None

@@ -4,23 +4,19 @@ Groups are clips: all questions about one clip stand in one split, and intervals
 not tell two splits, whole clips are held out, chosen by a hash of the seed and the clip's id.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from aot.files.jsonl import RefusedRow, RowProblem
+from aot.seeds import in_random_order
 from video_data.datasets.clip_folder import ClipFolder
-from video_data.datasets.coin import read_coin
-from video_data.datasets.crosstask import read_crosstask
-from video_data.datasets.egoplan import read_egoplan
-from video_data.datasets.epic100 import read_epic100
 from video_data.datasets.next_steps import MIN_SEEN_S, NextRule, next_questions, num_started_together
-from video_data.datasets.nextqa import read_nextqa
 from video_data.datasets.official import MAX_ID_CHARS, TEST, TRAIN, Official, StepClip, Wanted
+from video_data.datasets.question_readers import read_egoplan, read_nextqa, read_star
 from video_data.datasets.rows import AnnotationRow, QuestionRow
-from video_data.datasets.star import read_star
-from video_data.datasets.youcook2 import read_youcook2
+from video_data.datasets.step_readers import read_coin, read_crosstask, read_epic100, read_youcook2
 
 READERS: dict[str, Callable[[Wanted], Official]] = {
     "youcook2": read_youcook2,
@@ -33,6 +29,7 @@ READERS: dict[str, Callable[[Wanted], Official]] = {
 }
 RULES = {"youcook2": NextRule(labels="free"), "epic100": NextRule(cut="before_next")}
 """How next steps are asked, where it is not the common way."""
+Row = TypeVar("Row", StepClip, QuestionRow)
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
     rule = RULES.get(dataset, NextRule())
     made, unasked = next_questions(official.clips, wanted=wanted, rule=rule)
     if together := num_started_together(official.clips) if rule.cut == "after_last" else 0:
-        told = f"the window before the second shows up to {MIN_SEEN_S:g} s of it"
-        notes = (*notes, f"{dataset}: pairs of steps that start together: {together}; {told}")
+        pairs = f"{dataset}: pairs of steps that start together: {together}"
+        notes = (*notes, f"{pairs}; the window before the second shows up to {MIN_SEEN_S:g} s of it")
     questions = (*official.questions, *made)
     annotations = tuple(
         AnnotationRow(clip.id, clip.split, clip.task, clip.duration_s, clip.segments) for clip in official.clips
@@ -76,16 +73,16 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
         return AnnotatedData(questions, annotations, (), _writable(refused), notes)
     folder = ClipFolder(clips)
     there: dict[str, tuple[str, Path]] = {}
-    named = list(dict.fromkeys(question.uri for question in questions))
+    named = list(dict.fromkeys(question.uri for question in questions))  # clips that nobody asks about need no file
     for clip_id in named:
         try:
             there[clip_id] = folder.find(clip_id, places=official.places.get(clip_id, ()))
         except RowProblem as problem:
             refused.append(problem.row(clip_id))
-    asked = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
+    questions = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
     notes += (f"{dataset}: {len(there)} of {len(named)} clips available in {clips}",)
-    known = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)
-    return AnnotatedData(asked, known, tuple(there.values()), _writable(refused), notes)
+    annotations = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)
+    return AnnotatedData(questions, annotations, tuple(there.values()), _writable(refused), notes)
 
 
 def _writable(refused: Iterable[RefusedRow]) -> tuple[RefusedRow, ...]:
@@ -98,24 +95,23 @@ def _writable(refused: Iterable[RefusedRow]) -> tuple[RefusedRow, ...]:
 def _with_splits(official: Official, wanted: Wanted) -> tuple[Official, tuple[str, ...]]:
     """`official` with a split for every row and no clip in two of them; and what was settled, in words."""
     rows: list[StepClip | QuestionRow] = [*official.clips, *official.questions]
-    told = {row.split for row in rows}
-    if wanted.test or {TRAIN, TEST} <= told:
+    if wanted.test or {TRAIN, TEST} <= {row.split for row in rows}:
         return _without_leaks(official), ()
     groups = sorted({_group(row) for row in rows})
+    # By clip and not by row: questions about one clip on both sides would give it away.
     held_out = held_out_groups(groups, share=wanted.test_share, seed=wanted.seed)
 
-    def split(row: StepClip | QuestionRow) -> str:
-        return TEST if _group(row) in held_out else TRAIN
+    def settled(row: Row) -> Row:
+        return replace(row, split=TEST if _group(row) in held_out else TRAIN)
 
-    clips = tuple(replace(clip, split=split(clip)) for clip in official.clips)
-    questions = tuple(replace(question, split=split(question)) for question in official.questions)
     note = f"the files do not tell both splits: {len(held_out)} of {len(groups)} clips are held out as {TEST}"
+    clips, questions = tuple(map(settled, official.clips)), tuple(map(settled, official.questions))
     return replace(official, clips=clips, questions=questions), (note,)
 
 
 def held_out_groups(groups: Iterable[str], *, share: float, seed: int) -> set[str]:
     """About `share` of the groups, at least one and never all; which ones depends on the seed and the names only."""
-    ranked = sorted(groups, key=lambda name: hashlib.sha256(f"{seed}|{name}".encode()).digest())
+    ranked = in_random_order(groups, seed=seed)
     count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
     return set(ranked[: max(count, 0)])
 

@@ -5,6 +5,7 @@ An accented letter may be one character or two (Unicode's composed and decompose
 Opens no file.
 """
 
+import os
 import stat
 import unicodedata
 from pathlib import Path, PurePosixPath
@@ -31,14 +32,14 @@ class DiskNames:
         """
         if path.as_posix().isascii():
             return path
-        found = PurePosixPath()
+        spelled = PurePosixPath()
         for part in path.parts:
-            alike = self._names_in(found).get(composed(part), [part])
+            alike = self._names_in(spelled).get(composed(part), [part])
             if len(alike) > 1:
-                told = f"{composed(part)!r} names {len(alike)} files, spelled with composed and decomposed letters"
-                raise RowProblem("clip_ambiguous", f"{told}; rename one of them")
-            found /= alike[0]
-        return found
+                both = f"{composed(part)!r} names {len(alike)} files, spelled with composed and decomposed letters"
+                raise RowProblem("clip_ambiguous", f"{both}; rename one of them")
+            spelled /= alike[0]
+        return spelled
 
     def _names_in(self, folder: PurePosixPath) -> dict[str, list[str]]:
         if folder not in self._listed:
@@ -94,6 +95,7 @@ class ClipFolder:
         Raises:
             RowProblem: `clip_missing`, `clip_ambiguous` or `path_outside`.
         """
+        # Places come from strangers' files: they may name no folder above.
         for place in places:
             parts = PurePosixPath(place)
             if parts.is_absolute() or ".." in parts.parts or "\0" in place:
@@ -101,7 +103,7 @@ class ClipFolder:
             for suffix in SUFFIXES:
                 for ending in (suffix, suffix.upper()):
                     name = self._names.spelled(PurePosixPath(f"{place}{ending}")).as_posix()
-                    if _exists(self.root / name):
+                    if os.path.exists(self.root / name):  # noqa: PTH110 - Path.exists() raises for a long name
                         return self._checked(name)
         stem = composed(clip_id)
         if stem not in self._by_stem:
@@ -114,21 +116,23 @@ class ClipFolder:
             self._by_stem.setdefault(composed(PurePosixPath(name).stem), name)
 
     def _checked(self, name: str) -> tuple[str, Path]:
-        path = self.root / name
-        try:
-            resolved = path.resolve(strict=True)
-            regular = stat.S_ISREG(resolved.stat().st_mode)
-        except (OSError, RuntimeError):
-            raise RowProblem("clip_missing", f"{name} cannot be looked at") from None
-        if not resolved.is_relative_to(self.root):
-            raise RowProblem("path_outside", f"{name!r} is a link that leaves the folder of the clips")
-        if not regular:
-            raise RowProblem("clip_missing", f"{name!r} is not a regular file")
-        return PurePosixPath(name).as_posix(), path
+        return name, regular_inside(self.root, name, named=name, folder="the folder of the clips")
 
 
-def _exists(path: Path) -> bool:
+def regular_inside(root: Path, relative: str, *, named: str, folder: str) -> Path:
+    """The file at `relative` below a resolved `root`, called `named` and `folder` where it cannot be used.
+
+    Raises:
+        RowProblem: `clip_missing`, or `path_outside` for a link that leads out.
+    """
+    path = root / relative
     try:
-        return path.exists()
-    except OSError:  # too long, or not to be looked at
-        return False
+        resolved = path.resolve(strict=True)
+        is_regular = stat.S_ISREG(resolved.stat().st_mode)
+    except (OSError, RuntimeError):
+        raise RowProblem("clip_missing", f"there is no file {named!r} in {folder}") from None
+    if not resolved.is_relative_to(root):
+        raise RowProblem("path_outside", f"{named!r} is a link that leaves {folder}")
+    if not is_regular:
+        raise RowProblem("clip_missing", f"{named!r} is not a regular file")
+    return path

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Literal
 
 from aot.files.jsonl import RefusedRow, RowProblem
+from aot.seeds import text_rng
 from video_data.datasets.official import StepClip, Wanted, folded
 from video_data.datasets.rows import QuestionRow
 
@@ -39,7 +40,9 @@ class NextRule:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Moment:
+    """What is shown before a step that is asked about."""
+
     clip: StepClip
     index: int
     start_s: float
@@ -54,19 +57,19 @@ def next_questions(
     questions: list[QuestionRow] = []
     refused: list[RefusedRow] = []
     for clip in clips:
-        asked: list[_Asked] = []
+        moments: list[_Moment] = []
         if len(clip.segments) <= wanted.min_history:
             few = f"{len(clip.segments)} steps; {wanted.min_history + 1} are needed"
             refused.append(RefusedRow(clip.id, "too_few_steps", few))
         for index in range(max(1, wanted.min_history), len(clip.segments)):
             try:
-                asked.append(_asked(clip, index, wanted=wanted, rule=rule))
+                moments.append(_moment(clip, index, wanted=wanted, rule=rule))
             except RowProblem as problem:
                 refused.append(problem.row(f"{clip.id}-{index}"))
         for kind in wanted.kinds:
             if kind == "next_open" and rule.labels == "free":
                 continue
-            for one in _some(asked, wanted.per_clip, f"{wanted.seed}|{clip.id}|{kind}"):
+            for one in _some(moments, wanted.per_clip, text_rng(wanted.seed, clip.id, kind)):
                 try:
                     questions.append(_question(one, kind=kind, pools=pools, wanted=wanted, rule=rule))
                 except RowProblem as problem:
@@ -77,38 +80,30 @@ def next_questions(
 def num_started_together(clips: Iterable[StepClip]) -> int:
     """So many pairs of steps in a row start so close together that the window before the second shows some of it."""
     pairs = (pair for clip in clips for pair in pairwise(clip.segments))
-    return sum(asked.start_s < min(last.end_s, last.start_s + MIN_SEEN_S) for last, asked in pairs)
+    return sum(later.start_s < min(last.end_s, last.start_s + MIN_SEEN_S) for last, later in pairs)
 
 
-def _asked(clip: StepClip, index: int, *, wanted: Wanted, rule: NextRule) -> _Asked:
-    """The window before step `index`.
-
-    Raises:
-        RowProblem: too little can be seen before it.
-    """
-    last, asked = clip.segments[index - 1], clip.segments[index]
-    end_s = asked.start_s - wanted.gap_s
+def _moment(clip: StepClip, index: int, *, wanted: Wanted, rule: NextRule) -> _Moment:
+    """The window before step `index`; a RowProblem where too little can be seen in it."""
+    last, later = clip.segments[index - 1], clip.segments[index]
+    end_s = later.start_s - wanted.gap_s
     if rule.cut == "after_last":
-        end_s = min(last.end_s, max(asked.start_s, last.start_s + MIN_SEEN_S))
+        end_s = min(last.end_s, max(later.start_s, last.start_s + MIN_SEEN_S))
+    # A step before the region that the authors call relevant is shown all the same: it is part of the history.
     start_s = min(clip.start_s, clip.segments[0].start_s)
     if wanted.window_s is not None:
         start_s = max(start_s, end_s - wanted.window_s)
     if end_s <= start_s:
-        raise RowProblem("nothing_seen", f"the window before {asked.label!r} is empty")
-    return _Asked(clip, index, round(start_s, 3), round(end_s, 3))
+        raise RowProblem("nothing_seen", f"the window before {later.label!r} is empty")
+    return _Moment(clip, index, round(start_s, 3), round(end_s, 3))
 
 
-def _question(one: _Asked, *, kind: str, pools: "_Pools", wanted: Wanted, rule: NextRule) -> QuestionRow:
-    """The question.
-
-    Raises:
-        RowProblem: there are too few labels for wrong options.
-    """
+def _question(one: _Moment, *, kind: str, pools: "_Pools", wanted: Wanted, rule: NextRule) -> QuestionRow:
     clip, answer = one.clip, one.clip.segments[one.index].label
     question_id = f"{clip.id}-{kind}-{one.index}"
     choices: tuple[str, ...] = ()
     if kind == "next_choice":
-        rng = random.Random(f"{wanted.seed}|{question_id}")
+        rng = text_rng(wanted.seed, question_id)
         options = [answer, *pools.wrong(clip, answer, count=wanted.num_choices - 1, rng=rng, rule=rule)]
         rng.shuffle(options)
         choices = tuple(options)
@@ -125,10 +120,10 @@ def _text(kind: str, *, wanted: Wanted, rule: NextRule) -> str:
     return "What is the next step?" if kind == "next_choice" else "Which step comes next?"
 
 
-def _some(asked: Sequence[_Asked], count: int | None, seed: str) -> list[_Asked]:
-    if count is None or len(asked) <= count:
-        return list(asked)
-    return sorted(random.Random(seed).sample(asked, count), key=lambda one: one.index)
+def _some(moments: Sequence[_Moment], count: int | None, rng: random.Random) -> list[_Moment]:
+    if count is None or len(moments) <= count:
+        return list(moments)
+    return sorted(rng.sample(moments, count), key=lambda one: one.index)
 
 
 class _Pools:
@@ -142,14 +137,11 @@ class _Pools:
         self._all = sorted(set().union(*by_task.values())) if by_task else []
 
     def wrong(self, clip: StepClip, answer: str, *, count: int, rng: random.Random, rule: NextRule) -> list[str]:
-        """`count` labels other than `answer`, no two of them the same.
-
-        Raises:
-            RowProblem: there are not so many.
-        """
-        own = sorted({segment.label for segment in clip.segments}) if rule.labels == "free" else []
+        """`count` labels other than `answer`, no two of them the same; a RowProblem where there are not so many."""
+        of_clip = sorted({segment.label for segment in clip.segments}) if rule.labels == "free" else []
         chosen: list[str] = []
-        for pool in (own, self._by_task[clip.task], self._all):
+        # The nearest first: options of another task would give the answer away.
+        for pool in (of_clip, self._by_task[clip.task], self._all):
             for label in rng.sample(pool, len(pool)) if len(chosen) < count else ():
                 if len(chosen) < count and not any(_same(label, other, rule) for other in (answer, *chosen)):
                     chosen.append(label)

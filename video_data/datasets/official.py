@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aot.errors import SourceError
-from aot.files.jsonl import RefusedRow, RowProblem, empty_words, without_nulls
+from aot.files.jsonl import RefusedRow, RowProblem, without_nulls
 from aot.files.tables import CsvLine, read_lines, read_table, unreadable
 from video_data.datasets.rows import QuestionRow, SegmentRow
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
 """Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
-SUBSETS = {"training": TRAIN, "validation": TEST, "testing": TEST}
-"""COIN's README says validation where its file says testing."""
 Layout = Literal["database", "list"]
 MAX_ID_CHARS = 200
-END_TOLERANCE_S = 0.5
-"""A segment may end this much after its clip; annotators round."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +88,15 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
         for key, value in pairs:
             if key in fields:
                 twice.append(key)
-            fields.setdefault(key, value)
+            fields.setdefault(key, value)  # Python's reader would take the last one in silence
         return fields
 
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             return json.load(file, object_pairs_hook=unique), twice
     except (ValueError, RecursionError) as error:
-        told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise SourceError(f"{path} is not JSON ({told}); download it again") from None
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SourceError(f"{path} is not JSON ({why}); download it again") from None
     except OSError as error:
         raise unreadable(path, error) from None
 
@@ -117,18 +113,19 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     value, twice = read_json(path)
     refused: list[RefusedRow] = []
     layout: Layout = "list" if isinstance(value, list) else "database"
-    found = value.get("database") if isinstance(value, dict) else None
-    database: dict[str, Any] = found if isinstance(found, dict) else {}
+    entries = value.get("database") if isinstance(value, dict) else None
+    database: dict[str, Any] = entries if isinstance(entries, dict) else {}
     for number, item in enumerate(value if layout == "list" else ()):
-        if told := _not_an_entry(item):
-            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", told))
+        if why := _not_an_entry(item):
+            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", why))
             continue
         twice += [name for name in item if name in database]
         for name, entry in item.items():
             database.setdefault(name, entry)
     if not database:
-        told = f"{path} holds no object `database`, and is no list of entries; give the official annotation file"
-        raise SourceError(told)
+        raise SourceError(
+            f"{path} holds no object `database`, and is no list of entries; give the official annotation file"
+        )
     refused += [RefusedRow(key, "duplicate_id", "stands twice; the first counts") for key in twice if key in database]
     return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
 
@@ -168,8 +165,7 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
     if missing and any(is_not_utf8(name) or "\0" in name for name in names):
         raise SourceError(f"{path} is not CSV in UTF-8; save it as UTF-8, or download it again")
     if missing:
-        told = f"{path} has no column {', '.join(missing)}; give an official annotation file with labels"
-        raise SourceError(told)
+        raise SourceError(f"{path} has no column {', '.join(missing)}; give an official annotation file with labels")
     for line in map(_in_utf8, lines):
         if isinstance(line, RefusedRow):
             yield line
@@ -226,9 +222,8 @@ def clip_id_of(value: object) -> str:
     """
     name = text_of(value, "the id of a clip")
     if "/" in name or "\\" in name or "\0" in name or name in (".", "..") or len(name) > MAX_ID_CHARS:
-        raise RowProblem(
-            "bad_clip_id", f"{name[:MAX_ID_CHARS]!r} is no id of a clip: it names a folder, or is too long"
-        )
+        why = f"{name[:MAX_ID_CHARS]!r} is no id of a clip: it names a folder, or is too long"
+        raise RowProblem("bad_clip_id", why)
     return name
 
 
@@ -239,6 +234,7 @@ def seconds_of(value: object, what: str) -> float:
         RowProblem: it is no finite number from 0.
     """
     try:
+        # float(True) is 1.0, and no second.
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         number = float(value)
@@ -249,75 +245,6 @@ def seconds_of(value: object, what: str) -> float:
     return number
 
 
-def segment_of(start_s: float, end_s: float, label: str, *, duration_s: float = math.inf) -> SegmentRow:
-    """One step.
-
-    Raises:
-        RowProblem: it is empty, ends before it starts, or after its clip.
-    """
-    if end_s <= start_s:
-        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s {empty_words(start_s, end_s)}")
-    if end_s > duration_s + END_TOLERANCE_S:
-        raise RowProblem("bad_segment", f"{start_s:g}-{end_s:g} s ends after the clip, {duration_s:g} s")
-    return SegmentRow(start_s, end_s, label)
-
-
-def segments_of(
-    rows: list[Any], label: str, *, clip: str, duration_s: float, refused: list[RefusedRow], ending: str = ""
-) -> list[SegmentRow]:
-    """Steps given as `segment: [start, end]` with a text under `label`, less `ending`; bad ones go to `refused`."""
-    segments = []
-    for number, row in enumerate(rows):
-        try:
-            span = row.get("segment") if isinstance(row, dict) else None
-            if not isinstance(span, list) or len(span) != 2:
-                raise RowProblem("bad_segment", "a segment must be [start, end] in seconds")
-            start_s, end_s = (seconds_of(time_s, "segment") for time_s in span)
-            text = text_of(row.get(label), label).rstrip(ending)
-            segments.append(segment_of(start_s, end_s, text, duration_s=duration_s))
-        except RowProblem as problem:
-            refused.append(problem.row(f"{clip}:{number}"))
-    return segments
-
-
-def in_time_order(segments: list[SegmentRow]) -> tuple[SegmentRow, ...]:
-    """`segments` by start; official files do not always sort them."""
-    return tuple(sorted(segments, key=lambda one: (one.start_s, one.end_s, one.label)))
-
-
-def given_choice(
-    *, id: str, split: str, kind: str, text: str, choices: list[str], answer_index: int, clip_id: str,
-    start_s: float = 0.0, end_s: float | None = None, ends_loosely: bool = False,
-) -> QuestionRow:  # fmt: skip
-    """A multiple-choice question as its data set gives it; the clip is its group.
-
-    Options with the same text stay: a published score counts them too, by their place.
-
-    Raises:
-        RowProblem: there are fewer than two options, or the window is empty.
-    """
-    if len(choices) < 2:
-        raise RowProblem("bad_choices", f"a choice needs at least two options, got {len(choices)}")
-    if end_s is not None and end_s <= start_s:
-        raise RowProblem("bad_window", f"the window {start_s:g}-{end_s:g} s {empty_words(start_s, end_s)}")
-    return QuestionRow(
-        id=id, split=split, kind=kind, text=text, choices=tuple(choices), answer=choices[answer_index],
-        answer_type="choice", uri=clip_id, start_s=start_s, end_s=end_s, group=clip_id, ends_loosely=ends_loosely,
-        answer_index=answer_index,
-    )  # fmt: skip
-
-
 def folded(label: str) -> str:
     """A label without case and the last dot: drawn options differ in more than these, as the grader folds them."""
     return label.casefold().rstrip(". ")
-
-
-def place_of(answer: str, choices: list[str]) -> int:
-    """Place of `answer` among `choices`, the first where several have its text.
-
-    Raises:
-        RowProblem: it is none of them.
-    """
-    if answer not in choices:
-        raise RowProblem("bad_answer", f"the answer {answer!r} is none of the options"[:200])
-    return choices.index(answer)

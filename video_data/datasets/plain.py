@@ -4,22 +4,14 @@
 row can name a file outside the folder. Clips are only looked for here, not opened.
 """
 
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, empty_words, read_json_lines
-from video_data.datasets.clip_folder import DiskNames, composed
-from video_data.datasets.plain_fields import (
-    AnnotationFields,
-    QuestionFields,
-    check_choices,
-    checked_fields,
-    segments_of,
-    typed_answer,
-)
+from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, Splits, check_choices, empty_words, read_json_lines
+from video_data.datasets.clip_folder import DiskNames, composed, regular_inside
+from video_data.datasets.plain_fields import AnnotationFields, QuestionFields, checked_fields, segments_of, typed_answer
 from video_data.datasets.rows import AnnotationRow, QuestionRow
 from video_data.decode.facts import Spans
 from video_data.decode.timeline import first_hole
@@ -119,11 +111,7 @@ def _check_window(
     times_s: Mapping[str, Sequence[float]] | None,
     spans_s: Spans | None,
 ) -> None:
-    """Refuse a question that cannot be answered by looking.
-
-    Raises:
-        RowProblem: with one of the reasons that `check_windows` names.
-    """
+    """Refuse a question that cannot be answered by looking, with one of the reasons that `check_windows` names."""
     duration_s = durations_s.get(row.uri)
     if duration_s is None:
         raise RowProblem("clip_refused", f"the clip {row.uri!r} could not be decoded")
@@ -158,7 +146,7 @@ class _Reader:
         self.refused: list[RefusedRow] = []
         self._ids: set[str] = set()
         self._annotated: set[str] = set()
-        self._splits: dict[tuple[str, str], str] = {}
+        self._splits = Splits()
 
     def rows(self, lines: Iterable[JsonLine | RefusedRow], make: Callable[[dict[str, Any]], _Row]) -> tuple[_Row, ...]:
         """Good rows of a file; the refused ones are added to `refused`."""
@@ -174,11 +162,7 @@ class _Reader:
         return tuple(good)
 
     def question(self, fields: dict[str, Any]) -> QuestionRow:
-        """One question.
-
-        Raises:
-            RowProblem: it cannot be used.
-        """
+        """The question of a line; a RowProblem where it cannot be used."""
         line = checked_fields(QuestionFields, fields)
         if isinstance(line.answer, float) and not line.answer.is_integer():
             raise RowProblem("bad_value", f"field 'answer': a number must be a whole one, got {line.answer}")
@@ -188,75 +172,43 @@ class _Reader:
         if line.id in self._ids:
             raise RowProblem("duplicate_id", f"the id {line.id!r} was used by an earlier line")
         if line.end_s is not None and line.end_s <= line.start_s:
-            raise RowProblem(
-                "bad_window", f"the window {line.start_s:g}-{line.end_s:g} s {empty_words(line.start_s, line.end_s)}"
-            )
-        check_choices(answer, line.choices)
+            wrong = empty_words(line.start_s, line.end_s)
+            raise RowProblem("bad_window", f"the window {line.start_s:g}-{line.end_s:g} s {wrong}")
+        if line.choices:
+            check_choices(answer, line.choices)
         answer, answer_type = typed_answer(line.kind, answer, line.choices)
         uri, path = self._clip(line.video)
         group = line.group or uri
-        self._one_split({("clip", uri), ("group", group)}, line.split)
+        # The last check, because it claims the clip and the group: a refused line must claim nothing.
+        names = {f"clip {uri}": f"the clip {uri!r}", f"group {group}": f"the group {group!r}"}
+        self._splits.claim(names, line.split)
         self._ids.add(line.id)
         self.clips[uri] = path
         return QuestionRow(
-            id=line.id,
-            split=line.split,
-            kind=line.kind,
-            text=line.question,
-            choices=tuple(line.choices),
-            answer=answer.lower() if answer_type == "yes_no" else answer,
-            answer_type=answer_type,
-            uri=uri,
-            start_s=line.start_s,
-            end_s=line.end_s,
-            group=group,
-        )
+            id=line.id, split=line.split, kind=line.kind, text=line.question, choices=tuple(line.choices),
+            answer=answer.lower() if answer_type == "yes_no" else answer, answer_type=answer_type, uri=uri,
+            start_s=line.start_s, end_s=line.end_s, group=group,
+        )  # fmt: skip
 
     def annotation(self, fields: dict[str, Any]) -> AnnotationRow:
-        """One annotated clip.
-
-        Raises:
-            RowProblem: it cannot be used.
-        """
+        """The annotated clip of a line; a RowProblem where it cannot be used."""
         line = checked_fields(AnnotationFields, fields)
         segments = segments_of(line)
         uri, path = self._clip(line.video)
         if uri in self._annotated:
             raise RowProblem("duplicate_id", f"the clip {uri!r} was annotated by an earlier line")
-        self._one_split({("clip", uri)}, line.split)
+        self._splits.claim({f"clip {uri}": f"the clip {uri!r}"}, line.split)
         self._annotated.add(uri)
         self.clips[uri] = path
         return AnnotationRow(uri=uri, split=line.split, task=line.task, duration_s=line.duration_s, segments=segments)
 
     def _clip(self, video: str) -> tuple[str, Path]:
-        """Uri and file of a clip inside the root.
-
-        Raises:
-            RowProblem: the path leaves the folder, there is no such file, or there are two.
-        """
+        """Uri and file of a clip inside the root."""
         relative = PurePosixPath(video)
         if relative.is_absolute() or ".." in relative.parts or "\0" in video:
             raise RowProblem("path_outside", f"{video!r} must be a path inside the data folder")
         if self._wanted == "not_needed":
             return composed(relative.as_posix()), self.root / relative
         relative = self._names.spelled(relative)
-        path = self.root / relative
-        try:
-            resolved = path.resolve(strict=True)
-            regular = stat.S_ISREG(resolved.stat().st_mode)
-        except (OSError, RuntimeError):
-            raise RowProblem("clip_missing", f"there is no file {video!r} in the data folder") from None
-        if not resolved.is_relative_to(self.root):
-            raise RowProblem("path_outside", f"{video!r} is a link that leaves the data folder")
-        if not regular:
-            raise RowProblem("clip_missing", f"{video!r} is not a regular file")
+        path = regular_inside(self.root, relative.as_posix(), named=video, folder="the data folder")
         return relative.as_posix(), path
-
-    def _one_split(self, keys: set[tuple[str, str]], split: str) -> None:
-        """Refuse a clip or group that another line put into another split, so that nothing leaks between splits."""
-        for what, name in sorted(keys):
-            other = self._splits.get((what, name), split)
-            if other != split:
-                raise RowProblem("two_splits", f"the {what} {name!r} is in split {other!r} already, not {split!r}")
-        for key in keys:
-            self._splits[key] = split

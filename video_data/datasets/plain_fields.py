@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aot.files.jsonl import RowProblem, empty_words, without_nulls
-from video_data.datasets.rows import SegmentRow
+from video_data.datasets.rows import SegmentRow, in_time_order
 
 
 class _Fields(BaseModel):
@@ -67,7 +67,7 @@ _WRITTEN_SPAN = re.compile(
     rf"({_MOMENT})\s*({_UNIT})?\s*[\])]?\.?",
     re.ASCII | re.IGNORECASE,
 )
-_MAX_SPAN_CHARS = 60
+_MAX_SPAN_CHARS = 60  # longer ones are sentences, and no pattern is tried on them
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 Model = TypeVar("Model", bound=_Fields)
 
@@ -102,19 +102,18 @@ def typed_answer(kind: str, answer: str, choices: list[str]) -> tuple[str, str]:
     Raises:
         RowProblem: kind and answer do not fit.
     """
-    if known := {name for name in TYPES if _folded(name) == _folded(kind)} - {kind}:
-        raise RowProblem("bad_value", f"field 'kind': did you mean {known.pop()!r}, got {kind!r}?")
+    if slips := {name for name in TYPES if _folded(name) == _folded(kind)} - {kind}:
+        raise RowProblem("bad_value", f"field 'kind': did you mean {slips.pop()!r}, got {kind!r}?")
     if bool(choices) != (kind == "next_choice") and kind in ("next_choice", "next_open"):
-        told = "needs choices; give some, or write next_open" if not choices else "has no choices; write next_choice"
-        raise RowProblem("bad_choices", f"kind {kind} {told}")
+        advice = "needs choices; give some, or write next_open" if not choices else "has no choices; write next_choice"
+        raise RowProblem("bad_choices", f"kind {kind} {advice}")
     if choices:
         return answer, "choice"
     guessed = _type_of(answer)
     answer_type = TYPES.get(kind, guessed)
     if (answer_type, guessed) == ("text", "span"):
-        raise RowProblem(
-            "bad_answer", f"kind {kind} wants the label of a step, got the span {answer!r}; write kind when"
-        )
+        wanted = f"kind {kind} wants the label of a step"
+        raise RowProblem("bad_answer", f"{wanted}, got the span {answer!r}; write kind when")
     return (_span(answer), "span") if answer_type == "span" else (answer, answer_type)
 
 
@@ -128,7 +127,7 @@ def _type_of(answer: str) -> str:
     if _INTEGER.fullmatch(answer):
         return "integer"
     written = _written_span(answer)
-    return "span" if written and written[4] else "text"
+    return "span" if written and written[4] else "text"  # without a unit `2-3` may be a score
 
 
 def _written_span(answer: str) -> re.Match[str] | None:
@@ -140,9 +139,6 @@ def _span(answer: str) -> str:
 
     >>> [_span(one) for one in ("2.4s-5.1s", "0.5s–1.5s", "0,5 to 1,5 s", "0:30-1:05.5", "[500-900 ms]")]
     ['2.4s-5.1s', '0.5s-1.5s', '0.5s-1.5s', '30s-65.5s', '0.5s-0.9s']
-
-    Raises:
-        RowProblem: it is none.
     """
     written = _written_span(answer)
     unit = written and (written[4] or written[2])
@@ -167,22 +163,6 @@ def _short(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
-def check_choices(answer: str, choices: list[str]) -> None:
-    """Refuse choices that no answer could be picked from.
-
-    Raises:
-        RowProblem: a lone, empty or repeated choice, or an answer that is none of them.
-    """
-    if not choices:
-        return
-    if len(choices) < 2 or "" in choices or len(set(choices)) < len(choices):
-        raise RowProblem("bad_choices", "choices must be at least two different, non-empty texts")
-    if answer not in choices:
-        raise RowProblem(
-            "bad_choices", f"the answer {answer!r} is none of the choices; write the text of the right one"
-        )
-
-
 def segments_of(fields: AnnotationFields) -> tuple[SegmentRow, ...]:
     """The segments by start time; they may overlap.
 
@@ -191,9 +171,6 @@ def segments_of(fields: AnnotationFields) -> tuple[SegmentRow, ...]:
     """
     for segment in fields.segments:
         if segment.end_s <= segment.start_s or segment.end_s > fields.duration_s + 0.5:
-            raise RowProblem(
-                "bad_window",
-                f"segment {segment.start_s:g}-{segment.end_s:g} s is empty or ends after {fields.duration_s:g} s",
-            )
-    rows = [SegmentRow(segment.start_s, segment.end_s, segment.label) for segment in fields.segments]
-    return tuple(sorted(rows, key=lambda row: (row.start_s, row.end_s, row.label)))
+            span = f"segment {segment.start_s:g}-{segment.end_s:g} s"
+            raise RowProblem("bad_window", f"{span} is empty or ends after {fields.duration_s:g} s")
+    return in_time_order(SegmentRow(one.start_s, one.end_s, one.label) for one in fields.segments)

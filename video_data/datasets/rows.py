@@ -3,6 +3,7 @@
 Times are seconds from the start of the clip, boxes pixels of the true frame.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -13,6 +14,11 @@ class SegmentRow:
     start_s: float
     end_s: float
     label: str
+
+
+def in_time_order(segments: Iterable[SegmentRow]) -> tuple[SegmentRow, ...]:
+    """`segments` by start; official files and people do not always sort them."""
+    return tuple(sorted(segments, key=lambda one: (one.start_s, one.end_s, one.label)))
 
 
 @dataclass(frozen=True)

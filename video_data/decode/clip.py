@@ -19,14 +19,14 @@ from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
 from video_data.decode.watch import Picks, Plan, watch
 
 _DEFAULT_BUDGETS = Budgets()
-Told = Callable[[float], None]
+Announce = Callable[[float], None]
 """Called with the gigapixels of a clip before they are decoded."""
 _Choose = Callable[[Sequence[float], float], list[int]]
 """Wanted positions in the order shown, from the times of all pictures and the end of the last one, in seconds."""
 
 
 def probe(
-    path: Path, *, budgets: Budgets = _DEFAULT_BUDGETS, stream: int | None = None, told: Told | None = None
+    path: Path, *, budgets: Budgets = _DEFAULT_BUDGETS, stream: int | None = None, announce: Announce | None = None
 ) -> ClipFacts:
     """Facts of the clip at `path`.
 
@@ -36,10 +36,10 @@ def probe(
         path: a local file.
         budgets: limits, checked before anything is decoded.
         stream: index in the container of the video stream to read; None takes the best.
-        told: called before decoding starts.
+        announce: called before decoding starts.
     """
     try:
-        seen = watch(_scanned(path, budgets=budgets, stream=stream, told=told), budgets=budgets)
+        seen = watch(_scanned(path, budgets=budgets, stream=stream, announce=announce), budgets=budgets)
     except VideoError as error:
         return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
     facts, look = seen.facts, seen.look
@@ -54,19 +54,20 @@ def probe(
         is_mirrored=look.is_mirrored,
         pixel_aspect=float(look.pixel_aspect),
         transfer=look.transfer,
-        has_alpha=look.is_transparent or facts.has_hidden_alpha,
-        container_start_s=round(float(seen.zero_ticks * facts.time_base), 6),
+        has_alpha=look.is_transparent or facts.stream.has_hidden_alpha,
+        container_start_s=round(float(seen.zero_ticks * facts.stream.time_base), 6),
         first_frame_s=seen.times_s[0],
         num_frames_decoded=seen.num_sound,
         num_frames_declared=facts.num_declared,
         average_fps=round(len(seen.times_s) / (seen.end_s - seen.times_s[0]), 6),
+        # Milliseconds of Matroska and FLV make steps differ by one: that is no variable rate.
         variable_rate=bool(len(steps_s) and np.ptp(steps_s) > max(0.002, 0.1 * float(np.median(steps_s)))),
         times_ok=len(set(seen.times_s)) == len(seen.times_s) and not seen.restarts,
         container=facts.container,
-        codec=facts.codec,
-        stream_index=facts.stream_index,
-        num_video_streams=facts.num_video_streams,
-        has_audio=facts.has_audio,
+        codec=facts.stream.codec,
+        stream_index=facts.stream.index,
+        num_video_streams=facts.stream.num_video_streams,
+        has_audio=facts.stream.has_audio,
         backend="pyav",
         verdict=verdict,
         spans_s=spans_s,
@@ -82,7 +83,7 @@ def read_frames(
     max_side_px: int | None = None,
     budgets: Budgets = _DEFAULT_BUDGETS,
     stream: int | None = None,
-    told: Told | None = None,
+    announce: Announce | None = None,
 ) -> DecodedFrames:
     """Frames nearest to `times_s` (repeats removed), or at `indices`, or all; in the order asked for.
 
@@ -102,7 +103,7 @@ def read_frames(
             return [int(index) for index in indices]
         return list(range(len(shown_s)))
 
-    facts = _scanned(path, budgets=budgets, stream=stream, told=told)
+    facts = _scanned(path, budgets=budgets, stream=stream, announce=announce)
     frames, count = _read(facts, choose, max_side_px=max_side_px, budgets=budgets)
     for index in indices or ():
         if not 0 <= index < count:
@@ -118,7 +119,7 @@ def sample_frames(
     max_side_px: int | None,
     budgets: Budgets = _DEFAULT_BUDGETS,
     stream: int | None = None,
-    told: Told | None = None,
+    announce: Announce | None = None,
 ) -> DecodedFrames:
     """Frames of the whole clip at `fps`, or `max_frames` evenly spaced ones where that would be more.
 
@@ -132,14 +133,14 @@ def sample_frames(
             return nearest_indices(shown_s, uniform_times(start_s, end_s, max_frames))
         return nearest_indices(shown_s, fps_times(start_s, end_s, fps))
 
-    facts = _scanned(path, budgets=budgets, stream=stream, told=told)
+    facts = _scanned(path, budgets=budgets, stream=stream, announce=announce)
     return _read(facts, choose, max_side_px=max_side_px, budgets=budgets)[0]
 
 
-def _scanned(path: Path, *, budgets: Budgets, stream: int | None, told: Told | None) -> ContainerFacts:
+def _scanned(path: Path, *, budgets: Budgets, stream: int | None, announce: Announce | None) -> ContainerFacts:
     facts = scan(Path(path), budgets=budgets, stream=stream)
-    if told:
-        told(facts.gigapixels)
+    if announce:
+        announce(facts.gigapixels)
     return facts
 
 
@@ -153,7 +154,7 @@ def _read(
     seen = watch(facts, budgets=budgets, picks=picks)
     if seen.times_s != plan.times_s or seen.end_s != plan.end_s:  # the packets told another time line
         again = choose(seen.times_s, seen.end_s)
-        if again != wanted:
+        if again != wanted:  # decoded once more, only where other pictures are wanted by the true times
             wanted, picks = again, Picks(again, max_side_px=max_side_px)
             seen = watch(facts, budgets=budgets, picks=picks)
     sound = [index for index in wanted if 0 <= index < len(seen.is_sound) and seen.is_sound[index]]

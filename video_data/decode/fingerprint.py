@@ -16,7 +16,7 @@ from video_data.store.shards import FrameStore
 NUM_KEY_FRAMES = 8
 GRID = 16
 """Rows and columns of the grid; a fingerprint has NUM_KEY_FRAMES * GRID * GRID bits."""
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 2048  # of the matrix of distances at a time: all of it takes gigabytes for some 30,000 clips
 _RGB_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -59,7 +59,7 @@ def near_duplicate_pairs(
     pairs: set[tuple[float, str, str]] = set()
     for start in range(0, len(uris_a), BLOCK_ROWS):
         block = signs_a[start : start + BLOCK_ROWS]
-        distances = (num_bits - block @ signs_b.T) / (2 * num_bits)
+        distances = (num_bits - block @ signs_b.T) / (2 * num_bits)  # products count agreements less disagreements
         for row, column in np.argwhere(distances <= max_distance):
             uri_a, uri_b = uris_a[start + row], uris_b[column]
             if uri_a != uri_b:

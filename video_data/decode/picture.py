@@ -84,6 +84,7 @@ def look_of(frame: Any, *, pixel_aspect: Fraction) -> Look:  # noqa: ANN401
     """The look of a clip from its first frame and what the container says of its pixels."""
     matrix = bytes(frame.side_data.get("DISPLAYMATRIX") or b"")
     rotation, is_mirrored, off = orientation(matrix)
+    # Other shapes are damage, and would ask for huge pictures.
     sane = pixel_aspect if Fraction(1, 8) <= pixel_aspect <= 8 else Fraction(1)
     return Look(
         coded_width=frame.width,
@@ -165,7 +166,7 @@ class Painter:
             return picture
         width, height = self._size
         left, top = (width - inner_width) // 2, (height - inner_height) // 2
-        with_bars = np.zeros((height, width, 3), np.uint8)
+        with_bars = np.zeros((height, width, 3), np.uint8)  # not stretched: shapes would lie
         with_bars[top : top + inner_height, left : left + inner_width] = picture
         return with_bars
 
@@ -183,7 +184,7 @@ def to_sdr(rgb48_HWC: NDArray[np.uint16], *, transfer: Transfer, is_wide_gamut: 
         linear *= 1000 / _WHITE_CD_M2
     if is_wide_gamut:
         linear = linear @ _TO_BT709.T
-    return (np.clip(linear, 0, 1) ** (1 / 2.4) * 255 + 0.5).astype(np.uint8)
+    return (np.clip(linear, 0, 1) ** (1 / 2.4) * 255 + 0.5).astype(np.uint8)  # the screen of ITU-R BT.1886
 
 
 @cache
@@ -199,7 +200,7 @@ def _linear_table(transfer: Transfer) -> NDArray[np.float32]:
 
 
 def _on_white(rgba_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    alpha = rgba_HWC[..., 3:]
+    alpha = rgba_HWC[..., 3:]  # uint16 below: 255 * 255 fits no byte
     if alpha.min() == 255:
         return np.ascontiguousarray(rgba_HWC[..., :3])
     blended = rgba_HWC[..., :3].astype(np.uint16) * alpha + 255 * (255 - alpha.astype(np.uint16))
@@ -215,5 +216,6 @@ def scale(frame_HWC: NDArray[np.uint8], *, width: int, height: int) -> NDArray[n
     except ImportError:
         raise VideoError("no_decoder", "OpenCV is not installed; run: pip install 'aot-distill[video]'") from None
     grows = width > frame_HWC.shape[1] or height > frame_HWC.shape[0]
+    # Averaging areas keeps thin things that point sampling would drop.
     method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
     return np.asarray(cv2.resize(np.ascontiguousarray(frame_HWC), (width, height), interpolation=method), np.uint8)

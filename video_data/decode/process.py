@@ -36,11 +36,12 @@ class DecoderProcess:
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
+        # Few variables: keys of the environment are no business of a decoder. -B: the child may write no file.
         self.process = subprocess.Popen(
             [sys.executable, "-B", "-m", "video_data.decode.sandbox_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # what decoders print may hold addresses
             env={**kept, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         assert self.process.stdout is not None
@@ -82,7 +83,7 @@ class DecoderProcess:
     def _reply(self, *, deadline_s: float) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         sizes = self._read(16, deadline_s=deadline_s)
         num_json, num_bytes = (int.from_bytes(sizes[i : i + 8].tobytes(), "little") for i in (0, 8))
-        if num_json > MAX_HEADER_BYTES or num_bytes > MAX_OUTPUT_BYTES:
+        if num_json > MAX_HEADER_BYTES or num_bytes > MAX_OUTPUT_BYTES:  # before room is made for them
             raise malformed()
         try:
             reply = json.loads(self._read(num_json, deadline_s=deadline_s).tobytes())
@@ -114,13 +115,13 @@ class DecoderProcess:
         poll.register(handle, select.POLLIN)
         while len(view):
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or not poll.poll(max(1, left_s * 1000)):
+            if left_s <= 0 or not poll.poll(max(1, left_s * 1000)):  # 0 ms would not wait at all
                 raise VideoError(
                     "timeout",
                     f"decoding took longer than {self.limit_s:.3g} s; "
                     "allow more with frames.time_limit_s, or shrink or cut the clip",
                 )
-            num_read = os.readv(handle, [view])
+            num_read = os.readv(handle, [view])  # straight into the array: frames are not copied
             if num_read == 0:
                 raise VideoError("crashed", "the decoder process crashed on this file")
             view = view[num_read:]

@@ -39,7 +39,7 @@ def fps_times(start_s: float, end_s: float, fps: float) -> list[float]:
     _check_window(start_s, end_s)
     if not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be above 0, got {fps}")
-    count = math.ceil((end_s - start_s) * fps - 1e-9)
+    count = math.ceil((end_s - start_s) * fps - 1e-9)  # (1.1 - 1.0) * 10 is a little above 1
     if count > MAX_SAMPLES:
         raise ValueError(f"{fps} fps over {end_s - start_s:.1f} s are {count} moments; ask for at most {MAX_SAMPLES}")
     return [start_s + i / fps for i in range(max(1, count))]

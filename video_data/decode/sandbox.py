@@ -11,21 +11,33 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from aot.errors import VideoError
+from aot.errors import VIDEO_REASONS, VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import ClipFacts, DecodedFrames
-from video_data.decode.process import DecoderProcess
-from video_data.decode.replies import SampledClip, told_error, told_facts, told_frames, told_sample
+from video_data.decode.process import DecoderProcess, malformed
 
 MAX_TIME_LIMIT_S = 1e6
 """Eleven days; what waits for a reply counts milliseconds in 31 bits."""
+TIME_LIMIT_S = 30.0
+_BUDGETS = Budgets()
+_FACTS = TypeAdapter(ClipFacts)
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """Frames sampled from a whole clip, with the digest of its file."""
+
+    frames: DecodedFrames
+    sha256: str
+    frames_crc32: tuple[int, ...]
 
 
 def check_time_limit(time_limit_s: float) -> None:
@@ -68,15 +80,17 @@ class DecoderPool:
         """Process ids of the living children."""
         return [child.process.pid for child in self._children]
 
-    def probe(self, path: Path, *, budgets: Budgets, time_limit_s: float, stream: int | None = None) -> ClipFacts:
-        """As `decode.probe`, which decodes every frame; a timeout or crash gives a refused verdict.
+    def probe(
+        self, path: Path, *, budgets: Budgets = _BUDGETS, time_limit_s: float = TIME_LIMIT_S, stream: int | None = None
+    ) -> ClipFacts:
+        """As `clip.probe`, which decodes every frame; a timeout or crash gives a refused verdict.
 
         Raises:
             ValueError: the time limit cannot be waited for.
         """
         try:
             reply, _ = self._ask("probe", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream)
-            return told_facts(reply)
+            return _facts_of(reply)
         except VideoError as error:
             return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
 
@@ -87,20 +101,21 @@ class DecoderPool:
         times_s: Sequence[float] | None = None,
         indices: Sequence[int] | None = None,
         max_side_px: int | None = None,
-        budgets: Budgets,
-        time_limit_s: float,
+        budgets: Budgets = _BUDGETS,
+        time_limit_s: float = TIME_LIMIT_S,
         stream: int | None = None,
     ) -> DecodedFrames:
-        """As `decode.read_frames`.
+        """As `clip.read_frames`.
 
         Raises:
             VideoError: also for a timeout or crash.
         """
-        chosen = {"times_s": _floats(times_s), "indices": None if indices is None else [int(i) for i in indices]}
         reply, data = self._ask(
-            "read", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px, **chosen
-        )
-        return told_frames(reply, data)
+            "read", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px,
+            times_s=None if times_s is None else [float(time_s) for time_s in times_s],
+            indices=None if indices is None else [int(index) for index in indices],
+        )  # fmt: skip
+        return frames_of(reply, data)
 
     def sample_clip(
         self,
@@ -109,133 +124,62 @@ class DecoderPool:
         fps: float,
         max_frames: int,
         max_side_px: int | None,
-        budgets: Budgets,
-        time_limit_s: float,
+        budgets: Budgets = _BUDGETS,
+        time_limit_s: float = TIME_LIMIT_S,
         stream: int | None = None,
     ) -> SampledClip:
-        """Frames of the whole clip at `fps` (see `decode.sample_frames`), with checksums.
+        """Frames of the whole clip at `fps` (see `clip.sample_frames`), with checksums.
 
         Raises:
             VideoError: the file is refused, or decoding timed out or crashed.
         """
         reply, data = self._ask(
-            "sample",
-            path,
-            budgets=budgets,
-            time_limit_s=time_limit_s,
-            stream=stream,
-            max_side_px=max_side_px,
-            fps=fps,
-            max_frames=max_frames,
-        )
-        return told_sample(reply, data)
+            "sample", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px,
+            fps=fps, max_frames=max_frames,
+        )  # fmt: skip
+        return _sample_of(reply, data)
 
     def _ask(
-        self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, stream: int | None, **arguments: object
+        self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, **arguments: object
     ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         check_time_limit(time_limit_s)
-        limit_s = time_limit_s * (1 + _size_gb(path))
-        request = {"verb": verb, "path": os.fsencode(path).hex(), "budgets": asdict(budgets), "stream": stream}
+        try:
+            size_gb = path.stat().st_size / 1e9
+        except (OSError, ValueError):
+            size_gb = 0.0  # the child tells what is wrong with the path
+        # A path may hold bytes that are no UTF-8, which JSON cannot carry; as hex digits it arrives as it is.
+        request = {"verb": verb, "path": os.fsencode(path).hex(), "budgets": asdict(budgets), "arguments": arguments}
         child = self._idle.get()
         try:
             if child.process.poll() is not None:  # it was killed while it was idle, which is not this file's fault
                 child = self._replaced(child)
-            ask = {**request, **arguments}
-            reply, data = child.ask(ask, limit_s=limit_s, max_gigapixels=budgets.max_gigapixels)
+            limit_s = time_limit_s * (1 + size_gb)
+            reply, data = child.ask(request, limit_s=limit_s, max_gigapixels=budgets.max_gigapixels)
         except BaseException:
-            child = self._replaced(child)
+            child = self._replaced(child)  # half a reply may still lie in its pipe
             raise
         finally:
             self._idle.put(child)
         if "error" in reply:
-            raise told_error(reply)
+            raise _error_of(reply)
         return reply, data
 
     def _replaced(self, child: DecoderProcess) -> DecoderProcess:
         with self._lock:
-            if not self._closed:
-                child.discard()
-                fresh = DecoderProcess()
-                self._children[self._children.index(child)] = fresh
-                return fresh
-        return child
-
-
-def probe_safely(
-    path: Path, *, budgets: Budgets | None = None, time_limit_s: float = 30.0, stream: int | None = None
-) -> ClipFacts:
-    """As `decode.probe`, in a shared child process.
-
-    Raises:
-        ValueError: the time limit cannot be waited for.
-    """
-    return _shared_pool().probe(path, budgets=budgets or Budgets(), time_limit_s=time_limit_s, stream=stream)
-
-
-def read_frames_safely(
-    path: Path,
-    *,
-    times_s: Sequence[float] | None = None,
-    indices: Sequence[int] | None = None,
-    max_side_px: int | None = None,
-    budgets: Budgets | None = None,
-    time_limit_s: float = 30.0,
-    stream: int | None = None,
-) -> DecodedFrames:
-    """As `decode.read_frames`, in a shared child process under a time limit.
-
-    Raises:
-        VideoError: also for a timeout or crash.
-    """
-    return _shared_pool().read_frames(
-        path,
-        times_s=times_s,
-        indices=indices,
-        max_side_px=max_side_px,
-        budgets=budgets or Budgets(),
-        time_limit_s=time_limit_s,
-        stream=stream,
-    )
-
-
-def sample_safely(
-    path: Path,
-    *,
-    fps: float,
-    max_frames: int,
-    max_side_px: int | None,
-    budgets: Budgets | None = None,
-    time_limit_s: float = 30.0,
-    stream: int | None = None,
-) -> SampledClip:
-    """As `decode.sample_frames`, in a shared child process under a time limit, with checksums.
-
-    Raises:
-        VideoError: also for a timeout or crash.
-    """
-    return _shared_pool().sample_clip(
-        path,
-        fps=fps,
-        max_frames=max_frames,
-        max_side_px=max_side_px,
-        budgets=budgets or Budgets(),
-        time_limit_s=time_limit_s,
-        stream=stream,
-    )
-
-
-def _size_gb(path: Path) -> float:
-    try:
-        return path.stat().st_size / 1e9
-    except (OSError, ValueError):
-        return 0.0
+            if self._closed:
+                return child
+            child.discard()
+            fresh = DecoderProcess()
+            self._children[self._children.index(child)] = fresh
+            return fresh
 
 
 _shared: dict[int, DecoderPool] = {}
 """The pool of this process by its id, so that a fork never talks through its parent's pipes."""
 
 
-def _shared_pool() -> DecoderPool:
+def shared_pool() -> DecoderPool:
+    """The one-child pool of this process, for single clips; started when it is first asked for."""
     pool = _shared.get(os.getpid())
     if pool is None:
         pool = _shared[os.getpid()] = DecoderPool(workers=1)
@@ -243,5 +187,52 @@ def _shared_pool() -> DecoderPool:
     return pool
 
 
-def _floats(values: Sequence[float] | None) -> list[float] | None:
-    return None if values is None else [float(value) for value in values]
+# What a child answered, as plain values: no field of a reply is trusted, since a hostile clip may have taken it over
+
+
+def _error_of(reply: dict[str, Any]) -> Exception:
+    """The exception that a reply reports."""
+    reason, message = reply.get("error"), str(reply.get("message", ""))[:500]
+    if reason == "bad_request":
+        return ValueError(message)
+    if reason in VIDEO_REASONS:
+        return VideoError(reason, message)
+    return malformed()
+
+
+def frames_of(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames:
+    """Decoded frames from a reply; `crashed` where it makes no sense, as all of these."""
+    try:
+        shape = tuple(int(side) for side in reply.pop("shape"))
+        fields = dict(reply["frames"])
+        fields["times_s"] = tuple(float(time_s) for time_s in fields["times_s"])
+        fields["indices"] = tuple(int(index) for index in fields["indices"])
+        fields["spans_s"] = tuple((float(start_s), float(end_s)) for start_s, end_s in fields["spans_s"])
+        frames = DecodedFrames(frames_THWC=data.reshape(shape), **fields)
+    except (KeyError, TypeError, ValueError):
+        raise malformed() from None
+    fits = len(shape) == 4 and shape[3] == 3 and shape[0] == len(frames.times_s)
+    if not fits or frames.verdict not in ("complete", "partial"):
+        raise malformed()
+    return frames
+
+
+def _sample_of(reply: dict[str, Any], data: NDArray[np.uint8]) -> SampledClip:
+    """A sampled clip from a reply."""
+    frames = frames_of(reply, data)
+    try:
+        crcs = tuple(int(value) for value in reply["frames_crc32"])
+        sha256 = str(reply["sha256"])
+    except (KeyError, TypeError, ValueError):
+        raise malformed() from None
+    if len(crcs) != len(frames.times_s):
+        raise malformed()
+    return SampledClip(frames=frames, sha256=sha256, frames_crc32=crcs)
+
+
+def _facts_of(reply: dict[str, Any]) -> ClipFacts:
+    """Facts of a clip from a reply."""
+    try:
+        return _FACTS.validate_python(reply["facts"])
+    except (KeyError, ValidationError):
+        raise malformed() from None

@@ -19,8 +19,7 @@ from typing import IO, Any
 
 from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
-from video_data.decode.clip import Told, probe, read_frames, sample_frames
-from video_data.decode.facts import DecodedFrames
+from video_data.decode.clip import Announce, probe, read_frames, sample_frames
 
 MEMORY_BYTES = 12 << 30
 CORES_COUNTED = 4
@@ -31,30 +30,31 @@ def main() -> None:
     """Serve requests until standard input closes."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a decoder prints must not reach the answers
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)  # a crash of a decoder is expected here
+    _limit(resource.RLIMIT_FSIZE, 0)  # pipes stay open; files cannot grow
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _warm_up()
+    with suppress(ImportError):  # before the first time limit starts; a missing one is reported when it is needed
+        import av  # noqa: F401
     answers.write(b"+")
     answers.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _allow_seconds(request["limit_s"])
 
-        def told(gigapixels: float, limit_s: float = request["limit_s"]) -> None:
+        def announce(gigapixels: float, limit_s: float = request["limit_s"]) -> None:
             """Ask for the time that decoding takes, now that the size of the clip is known."""
             _allow_seconds(limit_s * (1 + gigapixels))
             _reply(answers, {"gigapixels": gigapixels}, memoryview(b""))
 
-        header, data = _answer(request, told)
+        header, data = _answer(request, announce)
         _reply(answers, header, data)
 
 
-def _answer(request: dict[str, Any], told: Told) -> tuple[dict[str, Any], memoryview]:
+def _answer(request: dict[str, Any], announce: Announce) -> tuple[dict[str, Any], memoryview]:
     """Header and bytes of the answer; every failure becomes a reason, so that no decoder text leaves this process."""
     try:
-        return _work(request, told)
+        return _work(request, announce)
     except VideoError as error:
         return {"error": error.reason, "message": error.message}, memoryview(b"")
     except ValueError as error:
@@ -71,45 +71,19 @@ def _answer(request: dict[str, Any], told: Told) -> tuple[dict[str, Any], memory
         return {"error": "corrupt", "message": f"the decoder gave up on this file ({name})"}, memoryview(b"")
 
 
-def _work(request: dict[str, Any], told: Told) -> tuple[dict[str, Any], memoryview]:
+def _work(request: dict[str, Any], announce: Announce) -> tuple[dict[str, Any], memoryview]:
     path = Path(os.fsdecode(bytes.fromhex(request["path"])))
-    budgets, stream = Budgets(**request["budgets"]), request["stream"]
-    if request["verb"] == "probe":
-        return {"facts": asdict(probe(path, budgets=budgets, stream=stream, told=told))}, memoryview(b"")
-    if request["verb"] == "read":
-        frames = read_frames(
-            path,
-            times_s=request["times_s"],
-            indices=request["indices"],
-            max_side_px=request["max_side_px"],
-            budgets=budgets,
-            stream=stream,
-            told=told,
-        )
-        return _header(frames), _bytes(frames)
-    frames = sample_frames(
-        path,
-        fps=request["fps"],
-        max_frames=request["max_frames"],
-        max_side_px=request["max_side_px"],
-        budgets=budgets,
-        stream=stream,
-        told=told,
-    )
-    header = _header(frames)
-    header["frames_crc32"] = [zlib.crc32(frame) for frame in frames.frames_THWC]
-    with path.open("rb") as file:
-        header["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return header, _bytes(frames)
-
-
-def _header(frames: DecodedFrames) -> dict[str, Any]:
+    verb, arguments = request["verb"], {**request["arguments"], "budgets": Budgets(**request["budgets"])}
+    if verb == "probe":
+        return {"facts": asdict(probe(path, announce=announce, **arguments))}, memoryview(b"")
+    frames = (read_frames if verb == "read" else sample_frames)(path, announce=announce, **arguments)
     fields = {name: value for name, value in vars(frames).items() if name != "frames_THWC"}
-    return {"shape": list(frames.frames_THWC.shape), "frames": fields}
-
-
-def _bytes(frames: DecodedFrames) -> memoryview:
-    return frames.frames_THWC.reshape(-1).data
+    header: dict[str, Any] = {"shape": list(frames.frames_THWC.shape), "frames": fields}
+    if verb == "sample":
+        header["frames_crc32"] = [zlib.crc32(frame) for frame in frames.frames_THWC]
+        with path.open("rb") as file:
+            header["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return header, frames.frames_THWC.reshape(-1).data
 
 
 def _reply(answers: IO[bytes], header: dict[str, Any], data: memoryview) -> None:
@@ -119,23 +93,17 @@ def _reply(answers: IO[bytes], header: dict[str, Any], data: memoryview) -> None
         answers.flush()
 
 
-def _warm_up() -> None:
-    """Load the decoder before the first time limit starts; a missing one is reported when it is needed."""
-    with suppress(ImportError):
-        import av  # noqa: F401
-
-
 def _die_with_parent() -> None:
     """End this process as soon as the parent's end of standard input is closed, even in the middle of a file."""
     poll = select.poll()
-    poll.register(0, 0)
+    poll.register(0, 0)  # no event is asked for: only a hang-up wakes it
     poll.poll()
     os._exit(1)
 
 
 def _allow_seconds(limit_s: float) -> None:
     """Let the kernel end a child that spins long after its time limit, in case nobody is left to kill it."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    used = resource.getrusage(resource.RUSAGE_SELF)  # the limit counts from the start of the process
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + CORES_COUNTED * limit_s + 10))
 
 

@@ -21,6 +21,7 @@ def usual_step(ticks: Sequence[int], *, otherwise: int) -> int:
     >>> usual_step([0, 40, 80, 300], otherwise=1)
     40
     """
+    # The median, since gaps must not count.
     steps = sorted(after - before for before, after in pairwise(ticks) if after > before)
     return steps[len(steps) // 2] if steps else max(1, otherwise)
 
@@ -39,6 +40,7 @@ class Clock:
         (90, -45, 900000000)
         """
         if self._span and self._last is not None:
+            # Only a jump by a whole round is one: joined recordings jump too, and keep their jump for shown_times.
             near = tick + self._span * round((self._last - tick) / self._span)
             if abs(near - self._last) <= self._span >> _NEAR_BITS:
                 tick = near
@@ -61,23 +63,25 @@ def shown_times(ticks: Sequence[int | None], *, step: int) -> tuple[list[int], l
     >>> shown_times([0, None, 80], step=40)[0], shown_times([0, 40, 9999, 120], step=40)[0]
     ([0, 40, 80], [0, 40, 80, 120])
     """
-    known: list[int] = []
+    filled: list[int] = []
     for tick in ticks:
-        known.append(tick if tick is not None else known[-1] + step if known else 0)
-    for position in range(1, len(known) - 1):
-        before, here, after = known[position - 1 : position + 2]
+        filled.append(tick if tick is not None else filled[-1] + step if filled else 0)
+    for position in range(1, len(filled) - 1):
+        before, here, after = filled[position - 1 : position + 2]
+        # One time far from both neighbours, which fit each other, is a damaged one and no new start of the clock.
         is_far = min(abs(here - before), abs(here - after)) > MAX_REORDER * step
         if is_far and before <= after <= before + 3 * step:
-            known[position] = (before + after) // 2
-    if all(before <= after for before, after in pairwise(known)):
-        return known, []
-    if _is_coding_order(known, step=step):
-        return sorted(known), []
+            filled[position] = (before + after) // 2
+    if all(before <= after for before, after in pairwise(filled)):
+        return filled, []
+    if _is_coding_order(filled, step=step):
+        return sorted(filled), []
     times: list[int] = []
     restarts: list[int] = []
     offset = 0
-    for position, tick in enumerate(known):
-        if times and tick < known[position - 1]:
+    for position, tick in enumerate(filled):
+        # Compared with the time as stored: the one before may have been carried on already.
+        if times and tick < filled[position - 1]:
             offset = times[-1] + step - tick
             restarts.append(position)
         times.append(tick + offset)
@@ -89,6 +93,7 @@ def _is_coding_order(ticks: Sequence[int], *, step: int) -> bool:
     order = sorted(range(len(ticks)), key=ticks.__getitem__)
     if any(abs(rank - position) > MAX_REORDER for rank, position in enumerate(order)):
         return False
+    # A clock that started again may put two pictures at nearly one time; a coding order never does.
     return all(2 * (ticks[after] - ticks[before]) >= step for before, after in pairwise(order))
 
 

@@ -50,7 +50,8 @@ def _zero(facts: ContainerFacts, *, first: int) -> int:
 
 
 def _seconds(facts: ContainerFacts, ticks: Sequence[int], *, zero: int) -> tuple[float, ...]:
-    numerator, per = facts.time_base.numerator, facts.time_base.denominator
+    numerator, per = facts.stream.time_base.numerator, facts.stream.time_base.denominator
+    # Whole microseconds: the same float on every machine, and what a store writes is what it reads.
     return tuple(round((value - zero) * numerator / per, 6) for value in ticks)
 
 
@@ -73,12 +74,10 @@ class Picks:
         width, height = fitted_size(*look.shown_size, max_side_px=self._max_side_px)
         count = len(self._places)
         if count * width * height * 3 > MAX_OUTPUT_BYTES:
-            raise VideoError(
-                "over_budget_bytes",
-                f"{count} frames of {width}x{height} take {count * width * height * 3 / 1e9:.1f} GB; "
-                f"at most {MAX_OUTPUT_BYTES / 1e9:.0f} GB are read at once: ask for fewer frames or a smaller "
-                "max_side_px",
-            )
+            need = f"{count} frames of {width}x{height} take {count * width * height * 3 / 1e9:.1f} GB"
+            most = f"at most {MAX_OUTPUT_BYTES / 1e9:.0f} GB are read at once"
+            raise VideoError("over_budget_bytes", f"{need}; {most}: ask for fewer frames or a smaller max_side_px")
+        # All at once: what would not fit is refused before the rest of the clip is decoded for nothing.
         self._frames_THWC = np.empty((count, height, width, 3), np.uint8)
         self._shown_size = look.shown_size
 
@@ -141,6 +140,7 @@ class Seen:
     @cached_property
     def duration_s(self) -> float:
         """From time 0 to the end of the last picture, or to where a clip that lost pictures promised to end."""
+        # A header that promises more than there is would stretch every window of a whole clip.
         if not self._losses():
             return self.end_s
         promised = (self.facts.end_pts, self.facts.declared_end_pts)
@@ -169,7 +169,7 @@ class Seen:
         num_damaged = len(self.is_sound) - self.num_sound
         expected = facts.num_expected or 0
         missing = max(0, expected - len(self.ticks))
-        if self.has_fields and expected <= 2 * len(self.ticks):
+        if self.has_fields and expected <= 2 * len(self.ticks):  # two packets made one picture
             missing = 0
         in_all = facts.num_declared if self.num_errors and facts.num_declared else max(expected, len(self.ticks))
         if self.num_errors or missing:
@@ -179,8 +179,8 @@ class Seen:
         return [*lost, *filter(None, [facts.shortfall])]
 
     def _spans_s(self) -> Spans:
-        per_tick = float(self.facts.time_base)
-        widest = round(1.5 * self.facts.step_pts)
+        per_tick = float(self.facts.stream.time_base)
+        widest = round(1.5 * self.facts.step_pts)  # a picture that is held for longer hides lost ones
         until_s = [
             min(following, time_s + max(widest, length) * per_tick)
             for time_s, following, length in zip(
@@ -210,10 +210,10 @@ class Seen:
 
     def _change(self, position: int, look: Look) -> str:
         (width, height), (whole_width, whole_height) = look.shown_size, self.look.shown_size
-        told = [f"from {self.times_s[position]:.2f} s on pictures are stored in another way"]
+        changes = [f"from {self.times_s[position]:.2f} s on pictures are stored in another way"]
         if (width, height) != (whole_width, whole_height):
-            told.append(f"{width}x{height}, shown between black bars in {whole_width}x{whole_height}")
-        return ", ".join([*told, *look.notes()])
+            changes.append(f"{width}x{height}, shown between black bars in {whole_width}x{whole_height}")
+        return ", ".join([*changes, *look.notes()])
 
 
 def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None) -> Seen:
@@ -226,19 +226,20 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
     seen: Seen | None = None
     ticks: list[int | None] = []
     lengths: list[int] = []
-    own: list[tuple[int, bool, bool]] = []
+    pictures: list[tuple[int, bool, bool]] = []
     log = _Log()
     clock = Clock(facts.clock_span)
     key: tuple[Any, ...] = ()
     for frame, packet, per_tick, aspect in _decoded(facts, av=av, budgets=budgets, log=log):
+        # A look changes with the stream's parameters, at a key picture; side data is costly to read of every picture.
         is_new = seen is None or frame.key_frame or (frame.width, frame.height) != key[:2]
         if is_new and key != (key := look_key(frame, pixel_aspect=aspect)):
-            budgets.check_frame_size(frame.width, frame.height)
+            budgets.check_frame_size(frame.width, frame.height)  # the header may have told less
             look = look_of(frame, pixel_aspect=aspect)
             budgets.check_frame_size(*look.shown_size)
             if seen is None:
                 seen = Seen(facts, look, has_fields=bool(frame.interlaced_frame))
-                seen.alpha_is_hidden = facts.has_hidden_alpha and not has_alpha(frame)
+                seen.alpha_is_hidden = facts.stream.has_hidden_alpha and not has_alpha(frame)
                 if picks:
                     picks.start(look)
             elif look != (seen.changes[-1][1] if seen.changes else seen.look):
@@ -250,12 +251,12 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
             tick, length = None if tick is None else round(tick * per_tick), round(length * per_tick)
         ticks.append(None if tick is None else clock.at(tick))
         lengths.append(length)
-        own.append((packet, bool(frame.key_frame), bool(frame.is_corrupt)))
+        pictures.append((packet, bool(frame.key_frame), bool(frame.is_corrupt)))
     if seen is None:
         raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded")
     seen.lengths = lengths
     _settle_times(seen, ticks, ends=log.ends)
-    seen.is_sound = _sound(own, errors=log.errors, gaps=_gaps(seen))
+    seen.is_sound = _sound(pictures, errors=log.errors, gaps=_gaps(seen))
     seen.num_errors = len(log.errors)
     if not any(seen.is_sound):
         raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded undamaged")
@@ -311,17 +312,17 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
     number = 0
     for part in facts.parts:
         with open_part(facts.path, part, name=facts.container, av=av) as container:
-            index = facts.stream_index if part is facts.parts[0] else None
+            index = facts.stream.index if part is facts.parts[0] else None
             stream = chosen_stream(container, budgets=budgets, index=index)
             codec = _decoder(facts, stream, av=av)
             # The number of its packet comes back with each frame: errors and key frames are put in the order stored.
-            if facts.codec in _SILENT_CODECS:
+            if facts.stream.codec in _SILENT_CODECS:
                 codec.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
             codec.flags = int(codec.flags) | int(av.codec.context.Flags.copy_opaque.value)
-            scale = exact(stream.time_base) / facts.time_base
+            scale = exact(stream.time_base) / facts.stream.time_base  # joined parts may count in other units
             per_tick = 1 if scale == 1 else scale
             aspect = _Aspect(stream, codec)
-            is_awaited = facts.codec in _SILENT_CODECS and part in facts.parts_cut_at_head
+            is_awaited = facts.stream.codec in _SILENT_CODECS and part in facts.parts_cut_at_head
             for packet in readable(container.demux(stream), av=av):
                 if packet is None:
                     log.errors.append((number, log.num_shown))
@@ -333,29 +334,29 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
                 if is_awaited and packet.size:
                     continue  # made from pictures that are not there; a decoder that stops at errors stops here
                 try:
-                    frames, complains = _frames_of(codec, packet, av=av, listens=facts.codec in _LOGGING_CODECS)
+                    frames, complains = _frames_of(codec, packet, av=av, listens=facts.stream.codec in _LOGGING_CODECS)
                 except (av.FFmpegError, ValueError):
                     log.errors.append((number - 1, log.num_shown))
                     continue
-                if complains or facts.is_damaged(part, packet):
+                if complains or facts.is_damaged(part, packet):  # VP9 makes a picture of any bits; the structure tells
                     log.errors.append((number - 1, log.num_shown))
                 if packet.is_keyframe:
                     aspect.decoded(number - 1)
                 for frame in frames:
-                    own = frame.opaque  # can be asked for once
-                    own = own if isinstance(own, int) else log.num_shown
-                    yield _Decoded(frame, own, per_tick, aspect.of(own))
+                    origin = frame.opaque  # can be asked for once
+                    origin = origin if isinstance(origin, int) else log.num_shown
+                    yield _Decoded(frame, origin, per_tick, aspect.of(origin))
                     log.num_shown += 1
         log.ends.append(log.num_shown)
 
 
 def _frames_of(codec: Any, packet: Any, *, av: ModuleType, listens: bool) -> tuple[list[Any], bool]:  # noqa: ANN401
     """The frames that a packet brings out, and whether the decoder logs an error about it, if asked to listen."""
-    data = packet if packet.size else None
+    data = packet if packet.size else None  # the empty packet at the end brings out what is held back
     if not listens:
         return codec.decode(data), False
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)
+    av.logging.set_skip_repeated(False)  # or the same error twice is heard once
     try:
         with av.logging.Capture(local=True) as lines:
             return codec.decode(data), bool(lines)
@@ -378,6 +379,7 @@ class _Aspect:
 
     def of(self, packet: int) -> Fraction:
         """That of the picture of a packet, which may come out some packets later."""
+        # A container that contradicts its codec from the start is believed; else changes come from the codec.
         if len(self._since) < 2 or self._since[0][1] != self._container:
             return self._container
         return next((coded for since, coded in reversed(self._since) if since <= packet), self._container)
@@ -385,9 +387,9 @@ class _Aspect:
 
 def _decoder(facts: ContainerFacts, stream: Any, *, av: ModuleType) -> Any:  # noqa: ANN401
     """The codec context that decodes a stream: libvpx where transparency is stored beside the pictures."""
-    if facts.has_hidden_alpha:
+    if facts.stream.has_hidden_alpha:
         try:
-            return av.CodecContext.create(_HIDDEN_ALPHA_DECODERS[facts.codec], "r")
+            return av.CodecContext.create(_HIDDEN_ALPHA_DECODERS[facts.stream.codec], "r")
         except ValueError:
             pass  # this build of FFmpeg lacks it; a note says that transparency is not shown
     return stream.codec_context
@@ -403,22 +405,22 @@ def _gaps(seen: Seen) -> list[int]:
 
 
 def _sound(
-    own: Sequence[tuple[int, bool, bool]], *, errors: Sequence[tuple[int, int]], gaps: Sequence[int]
+    pictures: Sequence[tuple[int, bool, bool]], *, errors: Sequence[tuple[int, int]], gaps: Sequence[int]
 ) -> list[bool]:
     """Whether each picture is undamaged: damage spoils what is stored or shown after it, up to the next key picture.
 
     Args:
-        own: for each picture in the order shown the number of its packet, whether it is a key picture, and whether the
-            decoder calls it damaged.
+        pictures: for each one in the order shown the number of its packet, whether it is a key picture, and whether
+            the decoder calls it damaged.
         errors: for each packet that the decoder refused its number, and how many pictures had come out before.
         gaps: positions before which pictures are missing.
     """
-    sound = [True] * len(own)
+    sound = [True] * len(pictures)
     refused = [packet for packet, _ in errors]
     is_broken, at = False, 0
     was_broken, key_position = False, -1  # of what is stored before the last key picture; and where that is shown
-    for position in sorted(range(len(own)), key=lambda position: own[position][0]):
-        packet, is_key, is_corrupt = own[position]
+    for position in sorted(range(len(pictures)), key=lambda position: pictures[position][0]):
+        packet, is_key, is_corrupt = pictures[position]  # in the order stored, in which damage spreads
         before = at
         while at < len(refused) and refused[at] <= packet:
             at += 1
@@ -435,9 +437,9 @@ def _sound(
             is_broken = is_broken or is_spoilt or lacks
         sound[position] = not is_broken
     for number, first in [*errors, *((-1, position) for position in gaps)]:
-        for position in range(first, len(own)):
-            packet, is_key, _ = own[position]
-            if is_key and packet > number:
+        for position in range(first, len(pictures)):
+            packet, is_key, _ = pictures[position]
+            if is_key and packet > number:  # stored after the damage: all that follows is made from it
                 break
             sound[position] = False
     return sound

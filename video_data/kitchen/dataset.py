@@ -9,23 +9,38 @@ import json
 import multiprocessing
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
+from aot import seeds
 from aot.errors import VideoError
 from aot.files.children import die_with_parent, starting_children
+from aot.files.disk import whole_file
 from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
-from video_data.disk import refused_by_disk
-from video_data.kitchen.stamp import KitchenStamp, claim_folder
-from video_data.kitchen.stories import Performance, item_rng, make_performances, make_questions
+from video_data.disk import disk_errors
+from video_data.kitchen.stories import Performance, make_performances, make_questions
 from video_data.kitchen.world import RECIPES
 
 SPLITS = ("train", "test", "test_ood")
 FPS = 8.0
+STAMP_NAME = "kitchen.json"
+
+
+@dataclass(frozen=True)
+class KitchenStamp:
+    """What all clips of a folder have in common, so that no clip is taken for another of its name."""
+
+    seed: int
+    stories: str
+    """Digest of what clips of this seed show, and when; the same for any number of clips."""
+
+
+_STAMP = TypeAdapter(KitchenStamp)
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,10 @@ def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKit
     performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
     return ToyKitchen(
         questions=tuple(question for p in performances for question in make_questions(p, seed=seed)),
-        annotations=tuple(_annotation(p, seed=seed) for p in performances),
+        annotations=tuple(
+            AnnotationRow(p.uri, p.split, p.recipe.name, p.duration_s, p.segments, _true_boxes(p, seed=seed))
+            for p in performances
+        ),
         clips=tuple((p.uri, root / p.uri) for p in performances),
     )
 
@@ -63,11 +81,9 @@ def draw_toy_kitchen(
             `disk_full`, `unwritable`, or `crashed` where a drawing process was killed; clips that were drawn
             stay, and the same call goes on from them.
     """
-    try:
+    with disk_errors(root, kept="drawn clips"):
         root.mkdir(parents=True, exist_ok=True)
-        claim_folder(root, kitchen_stamp(seed), splits=SPLITS)
-    except OSError as error:
-        raise refused_by_disk(error.errno, folder=root, kept="drawn clips") from None
+        _claim(root, kitchen_stamp(seed))
     performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
     missing = [p for p in performances if not (root / p.uri).exists()]
     done = len(performances) - len(missing)
@@ -88,13 +104,38 @@ def kitchen_stamp(seed: int) -> KitchenStamp:
     for performance in (p for split in SPLITS for p in make_performances(seed=seed, split=split, count=len(RECIPES))):
         segments = [(s.label, round(1000 * s.start_s), round(1000 * s.end_s)) for s in performance.segments]
         shown_ms = [round(1000 * time_s) for time_s in frame_times_s(performance, seed=seed)]
+        # Whole milliseconds, as the clips store them: floats need not print alike everywhere.
         digest.update(json.dumps([performance.uri, segments, shown_ms]).encode())
     return KitchenStamp(seed, digest.hexdigest())
 
 
+def _claim(root: Path, stamp: KitchenStamp) -> None:
+    """Put `stamp` into a folder that holds no drawn clips, or check that its clips have the same one."""
+    path = root / STAMP_NAME
+    try:
+        there = _STAMP.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        there = None
+    if there == stamp:
+        return
+    if any(next(root.glob(f"{split}_*.mp4"), None) for split in SPLITS):
+        origin = "were drawn by another version of the kitchen"
+        if there is None:
+            origin = f"have no stamp ({STAMP_NAME})"
+        elif there.seed != stamp.seed:
+            origin = f"were drawn with seed {there.seed}"
+        raise VideoError(
+            "other_kitchen",
+            f"the clips in {root} {origin}, so what they show is not what seed {stamp.seed} asks about; "
+            "choose another folder, or delete these clips",
+        )
+    with whole_file(path) as file:
+        file.write((json.dumps(asdict(stamp)) + "\n").encode())
+
+
 def frame_times_s(performance: Performance, *, seed: int) -> list[float]:
     """When the clip shows a frame: even at 8 frames a second, or, in one clip of five, uneven."""
-    rng = item_rng(seed, performance.uri, "frames")
+    rng = seeds.rng(seed, "frames", performance.uri)
     times_s = np.arange(0.0, performance.duration_s - 0.03, 1 / FPS)
     if rng.random() < 0.2:
         keep = rng.random(len(times_s)) > 0.25
@@ -115,7 +156,7 @@ def _draw_all(
         with starting_children():
             for share in (chunks[first::workers] for first in range(min(workers, len(chunks)))):
                 receiver, sender = context.Pipe(duplex=False)
-                child = context.Process(target=_draw, args=(share, root, seed, sender), daemon=True)
+                child = context.Process(target=_draw_share, args=(share, root, seed, sender), daemon=True)
                 child.start()
                 sender.close()
                 children[receiver] = child
@@ -129,26 +170,26 @@ def _draw_all(
 
 def _drawn(children: dict[Connection, BaseProcess], *, root: Path) -> Iterator[int]:
     """How many more clips are on disk, as they get there; raises what a worker raised."""
-    open_pipes = dict(children)
+    open_pipes = dict(children)  # the caller ends those that are left
     while open_pipes:
         for pipe in wait(list(open_pipes)):
             assert isinstance(pipe, Connection)
             try:
-                told = pipe.recv()
+                message = pipe.recv()
             except EOFError:
                 child = open_pipes.pop(pipe)
                 child.join()
                 if child.exitcode != 0:
+                    killed = f"a process that draws clips into {root} was killed"
                     again = "run the same command again: drawn clips are kept"
-                    message = f"a process that draws clips into {root} was killed; {again}"
-                    raise VideoError("crashed", message) from None
+                    raise VideoError("crashed", f"{killed}; {again}") from None
                 continue
-            if isinstance(told, VideoError):
-                raise told
-            yield told
+            if isinstance(message, VideoError):
+                raise message
+            yield message
 
 
-def _draw(chunks: Sequence[Sequence[Performance]], root: Path, seed: int, sender: Connection) -> None:
+def _draw_share(chunks: Sequence[Sequence[Performance]], root: Path, seed: int, sender: Connection) -> None:
     """The life of a drawing process."""
     die_with_parent()
     # Imported here, in the drawing process: the parent only plans and needs neither OpenCV nor PyAV.
@@ -157,7 +198,7 @@ def _draw(chunks: Sequence[Sequence[Performance]], root: Path, seed: int, sender
     try:
         for chunk in chunks:
             for p in chunk:
-                rng = item_rng(seed, p.uri, "pixels")
+                rng = seeds.rng(seed, "pixels", p.uri)
                 steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
                 times_s = frame_times_s(p, seed=seed)
                 write_clip(root / p.uri, steps=steps, frame_times_s=times_s, style=draw_style(rng), rng=rng)
@@ -168,22 +209,11 @@ def _draw(chunks: Sequence[Sequence[Performance]], root: Path, seed: int, sender
         sender.close()
 
 
-def _annotation(performance: Performance, *, seed: int) -> AnnotationRow:
-    return AnnotationRow(
-        uri=performance.uri,
-        split=performance.split,
-        task=performance.recipe.name,
-        duration_s=performance.duration_s,
-        segments=performance.segments,
-        boxes=_true_boxes(performance, seed=seed),
-    )
-
-
 def _true_boxes(performance: Performance, *, seed: int) -> tuple[BoxRow, ...]:
     """The ingredient's resting box in the middle of each segment; frames jitter by about a pixel."""
     from video_data.kitchen.pictures import draw_style, resting_box
 
-    style = draw_style(item_rng(seed, performance.uri, "pixels"))
+    style = draw_style(seeds.rng(seed, "pixels", performance.uri))
     rows = []
     for segment in performance.segments:
         ingredient = segment.label.partition(" ")[2]

@@ -15,7 +15,8 @@ import av
 import cv2
 import numpy as np
 
-from video_data.disk import publish_file, refused_by_disk
+from aot.files.disk import publish_file
+from video_data.disk import refused_by_disk
 from video_data.kitchen.world import ACTIONS, INGREDIENTS
 
 WIDTH, HEIGHT = 96, 72
@@ -42,16 +43,10 @@ def draw_style(rng: np.random.Generator) -> ClipStyle:
     """A random clip style."""
     base = rng.integers(150, 225)
     warm = rng.integers(-18, 19)
-    clutter = tuple(
-        (
-            int(rng.integers(0, WIDTH - 10)),
-            int(rng.choice([0, HEIGHT - 6])),
-            int(rng.integers(5, 14)),
-            6,
-            int(rng.integers(90, 200)),
-        )
-        for _ in range(rng.integers(0, 4))
-    )
+    clutter = []
+    for _ in range(rng.integers(0, 4)):
+        left, top = int(rng.integers(0, WIDTH - 10)), int(rng.choice([0, HEIGHT - 6]))
+        clutter.append((left, top, int(rng.integers(5, 14)), 6, int(rng.integers(90, 200))))
     return ClipStyle(
         board_rgb=(int(base + warm), int(base), int(base - warm)),
         light=float(rng.uniform(0.8, 1.12)),
@@ -60,7 +55,7 @@ def draw_style(rng: np.random.Generator) -> ClipStyle:
         center_xy=(float(rng.uniform(38, 58)), float(rng.uniform(36, 46))),
         radius_px=float(rng.uniform(9.0, 13.0)),
         colour_shift=tuple(int(v) for v in rng.integers(-12, 13, size=3)),  # type: ignore[arg-type]
-        clutter=clutter,
+        clutter=tuple(clutter),
     )
 
 
@@ -84,8 +79,11 @@ def draw_step_frame(
     x = style.center_xy[0] + rng.normal(0, 0.6) + (3 * sway if action in ("fry", "mix") else 0)
     y = style.center_xy[1] + rng.normal(0, 0.6)
     radius = style.radius_px * rng.uniform(0.96, 1.04)
+    # In this order: pan and pot must not hide the ingredient, the knife may.
     _draw_behind(image, action, x, y, radius)
-    box = _draw_ingredient(image, ingredient, x, y, radius, style.colour_shift)
+    look = INGREDIENTS[ingredient]
+    red, green, blue = (int(np.clip(c + s, 0, 255)) for c, s in zip(look.rgb, style.colour_shift, strict=True))
+    box = _shape(image, look.shape, x, y, radius, (red, green, blue))
     _draw_in_front(image, action, x, y, radius, phase)
     return _light(image, style, rng), box
 
@@ -114,57 +112,49 @@ def write_clip(
             file stays.
     """
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
+    # One thread and fixed settings: the same bytes wherever the clip is made again.
+    options = {"preset": "ultrafast", "crf": "23", "threads": "1"}
     try:
-        _encode(temporary, steps=steps, frame_times_s=frame_times_s, style=style, rng=rng)
+        with av.open(str(temporary), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=Fraction(8), options=options)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for time_s in frame_times_s:
+                label, start_s, _ = next((s for s in steps if s[1] <= time_s < s[2]), steps[-1])
+                frame_rgb, _ = draw_step_frame(label, phase=(time_s - start_s) / 0.9, style=style, rng=rng)
+                frame = av.VideoFrame.from_ndarray(frame_rgb, format="rgb24")
+                frame.pts, frame.time_base = round(time_s * 1000), Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
         publish_file(temporary, path)
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, av.FFmpegError) as error:  # a full disk comes as either, whoever writes the last bytes
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise refused_by_disk(error.errno, folder=path.parent, kept="drawn clips") from None
 
 
-def _encode(
-    path: Path,
-    *,
-    steps: Sequence[tuple[str, float, float]],
-    frame_times_s: Sequence[float],
-    style: ClipStyle,
-    rng: np.random.Generator,
-) -> None:
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream(
-            "libx264", rate=Fraction(8), options={"preset": "ultrafast", "crf": "23", "threads": "1"}
-        )
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for time_s in frame_times_s:
-            label, start_s, _ = next((s for s in steps if s[1] <= time_s < s[2]), steps[-1])
-            frame_rgb, _ = draw_step_frame(label, phase=(time_s - start_s) / 0.9, style=style, rng=rng)
-            frame = av.VideoFrame.from_ndarray(frame_rgb, format="rgb24")
-            frame.pts = round(time_s * 1000)
-            frame.time_base = Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+def _px(x: float, y: float) -> tuple[int, int]:
+    return round(x), round(y)
 
 
 def _shape(image: np.ndarray, shape: str, x: float, y: float, r: float, rgb: Rgb) -> tuple[float, float, float, float]:
     """Draw a filled shape; returns its box."""
-    center = (round(x), round(y))
+    center = _px(x, y)
     wide, tall = r, r
     if shape == "circle":
         cv2.circle(image, center, round(r), rgb, -1, cv2.LINE_AA)
     elif shape == "ellipse":
         wide, tall = 1.25 * r, 0.8 * r
-        cv2.ellipse(image, center, (round(wide), round(tall)), 0, 0, 360, rgb, -1, cv2.LINE_AA)
+        cv2.ellipse(image, center, _px(wide, tall), 0, 0, 360, rgb, -1, cv2.LINE_AA)
     elif shape == "bar":
         wide, tall = 1.5 * r, 0.45 * r
-        cv2.rectangle(image, (round(x - wide), round(y - tall)), (round(x + wide), round(y + tall)), rgb, -1)
+        cv2.rectangle(image, _px(x - wide, y - tall), _px(x + wide, y + tall), rgb, -1)
     elif shape == "half":
-        cv2.ellipse(image, center, (round(r), round(r)), 0, 180, 360, rgb, -1, cv2.LINE_AA)
-        cv2.rectangle(image, (round(x - r / 3), round(y)), (round(x + r / 3), round(y + r)), rgb, -1)
+        cv2.ellipse(image, center, _px(r, r), 0, 180, 360, rgb, -1, cv2.LINE_AA)
+        cv2.rectangle(image, _px(x - r / 3, y), _px(x + r / 3, y + r), rgb, -1)
     elif shape == "dots":
         for dx, dy in ((0, 0), (-0.7, -0.5), (0.7, -0.5), (-0.7, 0.5), (0.7, 0.5), (0, -0.8), (0, 0.8)):
-            cv2.circle(image, (round(x + dx * r), round(y + dy * r)), max(2, round(0.25 * r)), rgb, -1, cv2.LINE_AA)
+            cv2.circle(image, _px(x + dx * r, y + dy * r), max(2, round(0.25 * r)), rgb, -1, cv2.LINE_AA)
     else:
         corners = {"triangle": 3, "diamond": 4, "pentagon": 5}[shape]
         angles = [2 * math.pi * i / corners - math.pi / 2 for i in range(corners)]
@@ -173,26 +163,16 @@ def _shape(image: np.ndarray, shape: str, x: float, y: float, r: float, rgb: Rgb
     return (x - wide, y - tall, x + wide, y + tall)
 
 
-def _draw_ingredient(
-    image: np.ndarray, ingredient: str, x: float, y: float, r: float, shift: Rgb
-) -> tuple[float, float, float, float]:
-    look = INGREDIENTS[ingredient]
-    red, green, blue = (int(np.clip(c + s, 0, 255)) for c, s in zip(look.rgb, shift, strict=True))
-    return _shape(image, look.shape, x, y, r, (red, green, blue))
-
-
 def _draw_behind(image: np.ndarray, action: str, x: float, y: float, r: float) -> None:
     """What lies under the ingredient: pan, pot or oven."""
     rgb = ACTIONS[action].rgb
     if action == "fry":
-        cv2.circle(image, (round(x), round(y)), round(1.6 * r), rgb, -1, cv2.LINE_AA)
-        cv2.line(image, (round(x + 1.5 * r), round(y)), (round(x + 3.2 * r), round(y - 0.4 * r)), rgb, 4)
+        cv2.circle(image, _px(x, y), round(1.6 * r), rgb, -1, cv2.LINE_AA)
+        cv2.line(image, _px(x + 1.5 * r, y), _px(x + 3.2 * r, y - 0.4 * r), rgb, 4)
     elif action == "boil":
-        cv2.rectangle(
-            image, (round(x - 1.7 * r), round(y - 1.4 * r)), (round(x + 1.7 * r), round(y + 1.5 * r)), rgb, -1
-        )
+        cv2.rectangle(image, _px(x - 1.7 * r, y - 1.4 * r), _px(x + 1.7 * r, y + 1.5 * r), rgb, -1)
     elif action == "bake":
-        corner, opposite = (round(x - 1.8 * r), round(y - 1.5 * r)), (round(x + 1.8 * r), round(y + 1.5 * r))
+        corner, opposite = _px(x - 1.8 * r, y - 1.5 * r), _px(x + 1.8 * r, y + 1.5 * r)
         cv2.rectangle(image, corner, opposite, (70, 40, 30), -1)
         cv2.rectangle(image, corner, opposite, rgb, 4)
 
@@ -203,13 +183,11 @@ def _draw_in_front(image: np.ndarray, action: str, x: float, y: float, r: float,
     wave = 0.5 + 0.5 * math.sin(2 * math.pi * phase)
     if action == "chop":
         top = y - (1.0 + 1.2 * wave) * r
-        cv2.rectangle(
-            image, (round(x + 0.1 * r), round(top - 0.9 * r)), (round(x + 0.5 * r), round(top + 1.3 * r)), rgb, -1
-        )
+        cv2.rectangle(image, _px(x + 0.1 * r, top - 0.9 * r), _px(x + 0.5 * r, top + 1.3 * r), rgb, -1)
     elif action == "wash":
         for i in range(4):
             fall = (phase + i / 4) % 1.0
-            at = (round(x + (i - 1.5) * 0.8 * r), round(y - 2.0 * r + 2.6 * r * fall))
+            at = _px(x + (i - 1.5) * 0.8 * r, y - 2.0 * r + 2.6 * r * fall)
             cv2.circle(image, at, 3, rgb, -1, cv2.LINE_AA)
     elif action == "peel":
         dx, dy = (wave - 0.5) * 1.6 * r, -0.9 * r
@@ -218,30 +196,17 @@ def _draw_in_front(image: np.ndarray, action: str, x: float, y: float, r: float,
     elif action == "boil":
         for i in range(5):
             rise = (phase + i / 5) % 1.0
-            at = (round(x + (i - 2) * 0.65 * r), round(y + 1.2 * r - 2.4 * r * rise))
+            at = _px(x + (i - 2) * 0.65 * r, y + 1.2 * r - 2.4 * r * rise)
             cv2.circle(image, at, 2, (235, 240, 245), -1, cv2.LINE_AA)
     elif action == "mix":
         angle = 2 * math.pi * phase
-        tip = (x + 0.9 * r * math.cos(angle), y + 0.5 * r * math.sin(angle))
-        cv2.line(
-            image,
-            (round(tip[0]), round(tip[1])),
-            (round(tip[0] + 0.8 * r), round(tip[1] - 2.2 * r)),
-            rgb,
-            3,
-            cv2.LINE_AA,
-        )
-        cv2.circle(image, (round(tip[0]), round(tip[1])), 4, rgb, -1, cv2.LINE_AA)
+        x, y = x + 0.9 * r * math.cos(angle), y + 0.5 * r * math.sin(angle)
+        cv2.line(image, _px(x, y), _px(x + 0.8 * r, y - 2.2 * r), rgb, 3, cv2.LINE_AA)
+        cv2.circle(image, _px(x, y), 4, rgb, -1, cv2.LINE_AA)
     elif action == "pour":
         left, top = x - 2.3 * r, y - (1.9 + 0.3 * wave) * r
-        points = np.array(
-            [
-                [left, top],
-                [left + 1.6 * r, top + 0.3 * r],
-                [left + 1.4 * r, top + 1.3 * r],
-                [left - 0.1 * r, top + 1.1 * r],
-            ]
-        )
+        corners = ((0, 0), (1.6, 0.3), (1.4, 1.3), (-0.1, 1.1))
+        points = np.array([[left + dx * r, top + dy * r] for dx, dy in corners])
         cv2.fillPoly(image, [points.round().astype(np.int32)], rgb, cv2.LINE_AA)
 
 

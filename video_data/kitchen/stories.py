@@ -4,22 +4,14 @@ A performance is one random order of a recipe's steps with distractor and repeat
 depends on (seed, name of the clip) only, so any clip can be made again alone. Draws no pixels.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from aot import seeds
 from video_data.datasets.rows import QuestionRow, SegmentRow
-from video_data.kitchen.world import (
-    INGREDIENTS,
-    OOD_RECIPES,
-    RECIPES,
-    STEP_LABELS,
-    TRAIN_RECIPES,
-    Recipe,
-    may_follow,
-)
+from video_data.kitchen.world import INGREDIENTS, OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, Recipe, may_follow
 
 NEXT_CHOICES = 4
 
@@ -41,11 +33,6 @@ class Performance:
         return self.segments[-1].end_s
 
 
-def item_rng(seed: int, name: str, purpose: str) -> np.random.Generator:
-    """The generator of one item: the same for ever, whatever else was drawn."""
-    return np.random.default_rng([seed, zlib.crc32(f"{purpose}:{name}".encode())])
-
-
 def make_performances(*, seed: int, split: str, count: int) -> list[Performance]:
     """`count` performances; `test_ood` cooks only recipes that no other split knows."""
     recipes = OOD_RECIPES if split == "test_ood" else TRAIN_RECIPES
@@ -65,7 +52,7 @@ def random_segments(rng: np.random.Generator, labels: Sequence[str]) -> tuple[Se
 
 
 def _perform(seed: int, uri: str, split: str, recipe: Recipe) -> Performance:
-    rng = item_rng(seed, uri, "story")
+    rng = seeds.rng(seed, "story", uri)
     order: list[int] = []
     while len(order) < len(recipe.steps):
         order.append(int(rng.choice(recipe.available(set(order)))))
@@ -81,11 +68,10 @@ def _perform(seed: int, uri: str, split: str, recipe: Recipe) -> Performance:
 
 
 def _insert(labels: list[str], extra: list[bool], position: int, label: str) -> None:
-    """Insert an extra step unless a neighbour already shows the same one."""
-    if label in labels[max(0, position - 1) : position + 1]:
-        return
-    labels.insert(position, label)
-    extra.insert(position, True)
+    # Two equal steps side by side look like one long step: nobody could count or time them.
+    if label not in labels[max(0, position - 1) : position + 1]:
+        labels.insert(position, label)
+        extra.insert(position, True)
 
 
 def make_questions(performance: Performance, *, seed: int) -> list[QuestionRow]:
@@ -94,7 +80,7 @@ def make_questions(performance: Performance, *, seed: int) -> list[QuestionRow]:
     A training clip is asked about up to four next steps and one other thing, since the next step is the task; a test
     clip about two next steps and two other things, so that every kind is measured.
     """
-    rng = item_rng(seed, performance.uri, "questions")
+    rng = seeds.rng(seed, "questions", performance.uri)
     training = performance.split == "train"
     cuts = _cuts(performance)
     open_cuts = [cut for cut in cuts if may_follow(_seen(performance, cut)) == {performance.segments[cut + 1].label}]
@@ -121,30 +107,15 @@ def _cuts(performance: Performance) -> list[int]:
 
 
 def _question(
-    performance: Performance,
-    *,
-    kind: str,
-    tag: str,
-    text: str,
-    answer: str,
-    answer_type: str,
-    choices: tuple[str, ...] = (),
-    end_s: float | None = None,
-) -> QuestionRow:
+    performance: Performance, kind: str, tag: object, *, text: str, answer: str, answer_type: str = "text",
+    choices: tuple[str, ...] = (), end_s: float | None = None,
+) -> QuestionRow:  # fmt: skip
     stem = performance.uri.removesuffix(".mp4")
     return QuestionRow(
-        id=f"{stem}-{kind}-{tag}",
-        split=performance.split,
-        kind=kind,
-        text=text,
-        choices=choices,
-        answer=answer,
-        answer_type=answer_type,
-        uri=performance.uri,
-        start_s=0.0,
-        end_s=performance.duration_s if end_s is None else end_s,
-        group=stem,
-    )
+        id=f"{stem}-{kind}-{tag}", split=performance.split, kind=kind, text=text, choices=choices, answer=answer,
+        answer_type=answer_type, uri=performance.uri, start_s=0.0,
+        end_s=performance.duration_s if end_s is None else end_s, group=stem,
+    )  # fmt: skip
 
 
 def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -> QuestionRow:
@@ -152,8 +123,7 @@ def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -
     answer = performance.segments[cut + 1].label
     last = performance.segments[cut].label
     possible = may_follow(_seen(performance, cut))
-    steps = performance.recipe.steps
-    same_recipe = [s for s in steps if s not in possible]
+    same_recipe = [step for step in performance.recipe.steps if step not in possible]
     elsewhere = [
         recipe.steps[i]
         for recipe in RECIPES.values()
@@ -162,6 +132,7 @@ def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -
     ]
     pools = [sorted(set(same_recipe)), sorted(set(elsewhere) - possible), sorted(set(STEP_LABELS) - possible)]
     wrong: list[str] = []
+    # One of each kind where there is one, so that no single habit tells the right one from the wrong ones.
     for pool in (pools[0], pools[1] or pools[2], pools[2], pools[2]):
         free = [label for label in pool if label not in wrong and label != answer]
         if free and len(wrong) < NEXT_CHOICES - 1:
@@ -169,27 +140,15 @@ def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -
     choices = [answer, *wrong]
     rng.shuffle(choices)
     return _question(
-        performance,
-        kind="next_choice",
-        tag=str(cut),
-        text="What is the next step?",
-        answer=answer,
-        answer_type="choice",
-        choices=tuple(choices),
-        end_s=performance.segments[cut].end_s,
-    )
+        performance, "next_choice", cut, text="What is the next step?", answer=answer, answer_type="choice",
+        choices=tuple(choices), end_s=performance.segments[cut].end_s,
+    )  # fmt: skip
 
 
 def _next_open(performance: Performance, cut: int) -> QuestionRow:
-    return _question(
-        performance,
-        kind="next_open",
-        tag=str(cut),
-        text="Which step comes next?",
-        answer=performance.segments[cut + 1].label,
-        answer_type="text",
-        end_s=performance.segments[cut].end_s,
-    )
+    seen, following = performance.segments[cut : cut + 2]
+    text = "Which step comes next?"
+    return _question(performance, "next_open", cut, text=text, answer=following.label, end_s=seen.end_s)
 
 
 def _once(performance: Performance) -> list[int]:
@@ -200,48 +159,33 @@ def _once(performance: Performance) -> list[int]:
 
 def _before(performance: Performance, rng: np.random.Generator) -> QuestionRow:
     index = int(rng.choice([i for i in _once(performance) if i > 0]))
-    event, answer = performance.segments[index].label, performance.segments[index - 1].label
+    before, event = (segment.label for segment in performance.segments[index - 1 : index + 1])
     text = f"Which step comes right before {event}?"
-    return _question(performance, kind="before", tag=str(index), text=text, answer=answer, answer_type="text")
+    return _question(performance, "before", index, text=text, answer=before)
 
 
 def _after(performance: Performance, rng: np.random.Generator) -> QuestionRow:
-    last = len(performance.segments) - 1
-    index = int(rng.choice([i for i in _once(performance) if i < last]))
-    event, answer = performance.segments[index].label, performance.segments[index + 1].label
-    text = f"Which step comes right after {event}?"
-    return _question(performance, kind="after", tag=str(index), text=text, answer=answer, answer_type="text")
+    index = int(rng.choice([i for i in _once(performance) if i < len(performance.segments) - 1]))
+    event, after = (segment.label for segment in performance.segments[index : index + 2])
+    return _question(performance, "after", index, text=f"Which step comes right after {event}?", answer=after)
 
 
 def _count(performance: Performance, rng: np.random.Generator) -> QuestionRow:
     labels = [s.label for s in performance.segments]
     repeated = sorted({label for label in labels if labels.count(label) > 1})
-    absent = [label for label in performance.recipe.steps if label not in labels] or sorted(
-        set(STEP_LABELS) - set(labels)
-    )
+    absent = [label for label in performance.recipe.steps if label not in labels]
+    absent = absent or sorted(set(STEP_LABELS) - set(labels))
     pool = repeated or (absent if rng.random() < 0.3 else labels)
     event = str(rng.choice(pool))
-    return _question(
-        performance,
-        kind="count",
-        tag=event.replace(" ", "_"),
-        text=f"How often does {event} happen?",
-        answer=str(labels.count(event)),
-        answer_type="integer",
-    )
+    text, answer = f"How often does {event} happen?", str(labels.count(event))
+    return _question(performance, "count", event.replace(" ", "_"), text=text, answer=answer, answer_type="integer")
 
 
 def _when(performance: Performance, rng: np.random.Generator) -> QuestionRow:
     index = int(rng.choice(_once(performance)))
     segment = performance.segments[index]
-    return _question(
-        performance,
-        kind="when",
-        tag=str(index),
-        text=f"When does {segment.label} happen?",
-        answer=f"{segment.start_s:.1f}s-{segment.end_s:.1f}s",
-        answer_type="span",
-    )
+    text, answer = f"When does {segment.label} happen?", f"{segment.start_s:.1f}s-{segment.end_s:.1f}s"
+    return _question(performance, "when", index, text=text, answer=answer, answer_type="span")
 
 
 def _present(performance: Performance, rng: np.random.Generator) -> QuestionRow:
@@ -249,11 +193,5 @@ def _present(performance: Performance, rng: np.random.Generator) -> QuestionRow:
     absent = sorted(set(INGREDIENTS) - set(seen))
     there = bool(rng.random() < 0.5)
     thing = str(rng.choice(seen if there else absent))
-    return _question(
-        performance,
-        kind="present",
-        tag=thing,
-        text=f"Is there any {thing} in the clip?",
-        answer="yes" if there else "no",
-        answer_type="yes_no",
-    )
+    text, answer = f"Is there any {thing} in the clip?", "yes" if there else "no"
+    return _question(performance, "present", thing, text=text, answer=answer, answer_type="yes_no")

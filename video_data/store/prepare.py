@@ -15,20 +15,12 @@ from itertools import islice
 from pathlib import Path
 
 from aot.errors import VideoError
+from aot.files.disk import whole_file
 from aot.files.jsonl import RefusedRow
 from video_data.decode.budgets import Budgets
 from video_data.decode.sandbox import DecoderPool, SampledClip, check_time_limit
-from video_data.disk import publish, publish_file
-from video_data.store.shard_notes import (
-    PASSING_REASONS,
-    ShardNote,
-    disk_errors,
-    kept_note,
-    shard_path,
-    source_of,
-    sweep,
-    write_note,
-)
+from video_data.disk import disk_errors
+from video_data.store.shard_notes import PASSING_REASONS, ShardNote, kept_note, shard_path, source_of, sweep, write_note
 from video_data.store.shards import INDEX_NAME, StoredClip, clip_line, clip_shape, header_room, shard_header
 
 Progress = Callable[[int, int], None]
@@ -52,7 +44,7 @@ class _Job:
 
     def settings(self) -> str:
         """Digest of all but the folder."""
-        facts = {**asdict(self), "out": None, "format": 2}
+        facts = {**asdict(self), "out": None, "format": 2}  # raise it when the bytes of a shard change
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -95,51 +87,45 @@ def decode_clips(
     job = _Job(Path(out), fps, max_stored_frames, max_side_px, time_limit_s, budgets, stream)
     _check_settings(job, shard_clips=shard_clips, workers=workers)
     groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
-    with disk_errors(job.out):
+    with disk_errors(job.out, kept="finished shards"):
         job.out.mkdir(parents=True, exist_ok=True)
         sweep(job.out, num_shards=len(groups))
     notes = {
         i: note for i, group in enumerate(groups) if (note := kept_note(job.out, i, group, settings=job.settings()))
     }
     missing = [number for number in range(len(groups)) if number not in notes]
-    count = _Counter(progress, total=len(clips), done=sum(len(groups[number]) for number in notes))
+    done = sum(len(groups[number]) for number in notes)
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, len(clips))
+
+    count(0)
     if missing:
-        with disk_errors(job.out):
-            (job.out / INDEX_NAME).unlink(missing_ok=True)
+        with disk_errors(job.out, kept="finished shards"):
+            (job.out / INDEX_NAME).unlink(missing_ok=True)  # or readers would take the old index for the new shards
         wanted = [clip for number in missing for clip in groups[number]]
         # The pool is left first: killing its children sets free the threads that wait for them.
         with ThreadPoolExecutor(workers) as threads, DecoderPool(workers=workers) as pool:
-            outcomes = _outcomes(wanted, job=job, pool=pool, threads=threads, ahead=workers + 1)
+            outcomes = _outcomes(wanted, job=job, pool=pool, threads=threads, ahead=workers + 1)  # bounds the memory
             for number in missing:
                 notes[number] = _write_shard(job, number, groups[number], outcomes=outcomes, count=count)
-    with disk_errors(job.out):
-        rows = [clip_line(clip) for number in range(len(groups)) for clip in notes[number].clips]
-        publish(job.out / INDEX_NAME, "".join(rows).encode())
+    with disk_errors(job.out, kept="finished shards"), whole_file(job.out / INDEX_NAME) as file:
+        file.writelines(clip_line(clip).encode() for number in range(len(groups)) for clip in notes[number].clips)
     return [row for number in range(len(groups)) for row in notes[number].refused]
-
-
-class _Counter:
-    """Counts finished clips for the caller's progress function."""
-
-    def __init__(self, progress: Progress | None, *, total: int, done: int) -> None:
-        self._progress, self._total, self._done = progress, total, done
-        self.add(0)
-
-    def add(self, count: int) -> None:
-        self._done += count
-        if self._progress:
-            self._progress(self._done, self._total)
 
 
 def _outcomes(
     clips: Sequence[Clip], *, job: _Job, pool: DecoderPool, threads: ThreadPoolExecutor, ahead: int
 ) -> Iterator[_Outcome]:
     """What became of each clip, in order; at most `ahead` clips are decoded before they are asked for."""
-    rest = iter(clips)
+    waiting = iter(clips)
     running: deque[tuple[Path, Future[_Outcome]]] = deque()
 
     def start(count: int) -> None:
-        running.extend((path, threads.submit(_sampled, path, job=job, pool=pool)) for _, path in islice(rest, count))
+        running.extend((path, threads.submit(_sampled, path, job=job, pool=pool)) for _, path in islice(waiting, count))
 
     start(ahead)
     while running:
@@ -171,7 +157,7 @@ def _sampled(path: Path, *, job: _Job, pool: DecoderPool) -> _Outcome:
 
 
 def _write_shard(
-    job: _Job, number: int, group: Sequence[Clip], *, outcomes: Iterator[_Outcome], count: _Counter
+    job: _Job, number: int, group: Sequence[Clip], *, outcomes: Iterator[_Outcome], count: Callable[[int], None]
 ) -> ShardNote:
     """Stream one shard to disk, a clip at a time, and publish it, then its note."""
     path = shard_path(job.out, number)
@@ -179,9 +165,8 @@ def _write_shard(
     sources = tuple(source_of(uri, file) for uri, file in group)
     stored: list[StoredClip] = []
     refused: list[RefusedRow] = []
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(job.out):
-        with temporary.open("wb") as file:
+    with disk_errors(job.out, kept="finished shards"):
+        with whole_file(path) as file:
             file.write(bytes(8 + room))
             for uri, _ in group:
                 outcome = next(outcomes)
@@ -192,10 +177,9 @@ def _write_shard(
                 else:
                     stored.append(_stored(uri, outcome, shard=path.name))
                     file.write(outcome.frames.frames_THWC.reshape(-1).data)
-                count.add(1)
+                count(1)
             file.seek(0)
             file.write(shard_header({clip.uri: clip_shape(clip) for clip in stored}, room=room))
-        publish_file(temporary, path)
         note = ShardNote(job.settings(), sources, tuple(stored), tuple(refused))
         write_note(job.out, number, note)
     return note
@@ -203,22 +187,13 @@ def _write_shard(
 
 def _stored(uri: str, clip: SampledClip, *, shard: str) -> StoredClip:
     frames = clip.frames
+    _, height, width, _ = frames.frames_THWC.shape
     return StoredClip(
-        uri=uri,
-        sha256=clip.sha256,
-        duration_s=frames.duration_s,
-        true_width=frames.true_width,
-        true_height=frames.true_height,
-        stored_width=frames.frames_THWC.shape[2],
-        stored_height=frames.frames_THWC.shape[1],
-        times_s=frames.times_s,
-        backend=frames.backend,
-        verdict=frames.verdict,
-        note=frames.note,
-        shard=shard,
-        frames_crc32=clip.frames_crc32,
+        uri=uri, sha256=clip.sha256, duration_s=frames.duration_s, true_width=frames.true_width,
+        true_height=frames.true_height, stored_width=width, stored_height=height, times_s=frames.times_s,
+        backend=frames.backend, verdict=frames.verdict, note=frames.note, shard=shard, frames_crc32=clip.frames_crc32,
         spans_s=frames.spans_s,
-    )
+    )  # fmt: skip
 
 
 def _check_settings(job: _Job, *, shard_clips: int, workers: int) -> None:

@@ -6,21 +6,22 @@ settings at hand and every stored frame still has its checksum.
 
 import hashlib
 import json
+import re
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from aot.errors import VideoError
+from aot.files.disk import whole_file
 from aot.files.jsonl import RefusedRow
-from video_data.disk import publish, refused_by_disk
 from video_data.store.shards import INDEX_NAME, SHARD_NAME, StoredClip, clip_shape, open_shard
 
 PASSING_REASONS = ("timeout", "crashed")
 """A busy machine or one short of memory refuses clips for these; another attempt may well succeed."""
+_HALF_WRITTEN = re.compile(rf"\.(?:{SHARD_NAME.pattern}|{re.escape(INDEX_NAME)})(?:\.\d+)?\.tmp")
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ def shard_path(out: Path, number: int) -> Path:
     return out / f"shard-{number:05d}.safetensors"
 
 
-def note_path(out: Path, number: int) -> Path:
-    """File of the note of shard `number`."""
+def _note_path(out: Path, number: int) -> Path:
     return out / f"shard-{number:05d}.json"
 
 
@@ -66,7 +66,8 @@ def source_of(uri: str, path: Path) -> SourceFile:
 
 def write_note(out: Path, number: int, note: ShardNote) -> None:
     """Publish the note of a shard."""
-    publish(note_path(out, number), (json.dumps(asdict(note), separators=(",", ":")) + "\n").encode())
+    with whole_file(_note_path(out, number)) as file:
+        file.write((json.dumps(asdict(note), separators=(",", ":")) + "\n").encode())
 
 
 def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, settings: str) -> ShardNote | None:
@@ -74,10 +75,10 @@ def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, sett
 
     A note that refuses a clip for a passing reason is not kept, so that the same command tries that clip again.
     """
-    path = note_path(out, number)
+    path = _note_path(out, number)
     try:
         note = _NOTE.validate_json(path.read_bytes())
-        written_ns = path.stat().st_mtime_ns
+        written_ns = path.stat().st_mtime_ns  # of the note, which is written after its clips were read
     except (OSError, ValidationError):
         return None
     if note.settings != settings or note.sources != tuple(source_of(uri, file) for uri, file in group):
@@ -93,34 +94,15 @@ def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, sett
 def sweep(out: Path, *, num_shards: int) -> None:
     """Remove what a killed run or a longer list of clips left behind."""
     for path in sorted(out.iterdir()):
-        name = path.name.removeprefix(".").removesuffix(".tmp")
-        if not SHARD_NAME.fullmatch(name) and name != INDEX_NAME:
-            continue
-        half_written = path.name.endswith(".tmp")
-        beyond = name != INDEX_NAME and int(name[6:11]) >= num_shards
-        if half_written or beyond:
+        is_ours = SHARD_NAME.fullmatch(path.name) and int(path.name[6:11]) >= num_shards
+        if is_ours or _HALF_WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a VideoError, and leave no half-written file.
-
-    Raises:
-        VideoError: `disk_full`, or `unwritable` for anything else.
-    """
-    try:
-        yield
-    except OSError as error:
-        with suppress(OSError):
-            for path in out.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
-        raise refused_by_disk(error.errno, folder=out, kept="finished shards") from None
 
 
 def _unchanged(path: Path, *, sha256: str | None, written_ns: int) -> bool:
     """A file of the old size is the old file if it is older than the note, or has the same digest."""
     try:
+        # Reading every clip again would cost as much as a cold start; the digest decides only where the times do not.
         if path.stat().st_mtime_ns < written_ns:
             return True
         with path.open("rb") as file:

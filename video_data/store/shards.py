@@ -23,7 +23,7 @@ from video_data.decode.facts import Backend, Spans
 
 INDEX_NAME = "index.jsonl"
 SHARD_NAME = re.compile(r"shard-\d{5}\.(safetensors|json)")
-MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 100_000_000  # what the safetensors library reads at most
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class FrameStore:
         for place, index in enumerate(wanted):
             frame = frames_THWC[place]
             frame[...] = stored[index]
+            # Of the copy that is handed out: the map may change behind our back.
             if zlib.crc32(frame) != clip.frames_crc32[index]:
                 raise _damaged(self.folder / clip.shard, f"frame {index} of {uri!r} was altered")
         return frames_THWC
@@ -144,17 +145,13 @@ class _Place(NamedTuple):
 
 
 def _index(folder: Path) -> Iterator[tuple[_Place, StoredClip]]:
-    """The clips of a store and where they stand, in the order they were stored; holds one at a time.
-
-    Raises:
-        VideoError: there is no index, or a line of it is not a stored clip.
-    """
+    """The clips of a store and where they stand, in the order they were stored; holds one at a time."""
     path = folder / INDEX_NAME
     try:
         offset = 0
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n"):  # an index is published whole: this one was cut by a copy
                     raise _damaged(path, "its last line is cut off")
                 yield _Place(offset, number), _parse(line, path=path, number=number)
                 offset += len(line)
@@ -166,21 +163,8 @@ def _index(folder: Path) -> Iterator[tuple[_Place, StoredClip]]:
 
 def _parse(line: bytes, *, path: Path, number: int) -> StoredClip:
     try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        raise _damaged(path, f"line {number} is not a stored clip") from None
-    return parse_clip(text, path=path, number=number)
-
-
-def parse_clip(line: str, *, path: Path, number: int) -> StoredClip:
-    """One index line.
-
-    Raises:
-        VideoError: it is not a stored clip.
-    """
-    try:
-        clip = _ROW.validate_json(line)
-    except ValidationError:
+        clip = _ROW.validate_json(line.decode())
+    except (UnicodeDecodeError, ValidationError):
         raise _damaged(path, f"line {number} is not a stored clip") from None
     if not SHARD_NAME.fullmatch(clip.shard) or len(clip.times_s) != len(clip.frames_crc32):
         raise _damaged(path, f"line {number} contradicts itself")
@@ -209,7 +193,7 @@ def open_shard(path: Path) -> dict[str, NDArray[np.uint8]]:
             if not 2 <= length <= min(os.fstat(file.fileno()).st_size - 8, MAX_HEADER_BYTES):
                 raise _damaged(path, "its header is cut off")
             header = json.loads(file.read(length))
-            data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
+            data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))  # frames are read when they are asked for
     except FileNotFoundError:
         raise VideoError("store_damaged", f"{path} is missing; run the prepare stage again") from None
     except OSError as error:
@@ -244,7 +228,7 @@ def _tensor(path: Path, entry: Any, *, frames: NDArray[np.uint8]) -> NDArray[np.
 def header_room(uris: Iterable[str]) -> int:
     """Bytes that are enough for the header of a shard of these clips, whatever their sizes."""
     room = 2 + sum(len(json.dumps(uri)) + 160 for uri in uris)
-    return -(-room // 64) * 64
+    return -(-room // 64) * 64  # frames begin at a multiple of 64 bytes, as the format advises
 
 
 def shard_header(shapes: dict[str, tuple[int, ...]], *, room: int) -> bytes:
@@ -255,6 +239,7 @@ def shard_header(shapes: dict[str, tuple[int, ...]], *, room: int) -> bytes:
         end = begin + int(np.prod(shape))
         entries[uri] = {"dtype": "U8", "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
+    # The room was left at the start of the file, before the shapes were known; spaces may fill it.
     text = json.dumps(entries, separators=(",", ":")).encode()
     return room.to_bytes(8, "little") + text.ljust(room, b" ")
 

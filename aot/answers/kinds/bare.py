@@ -112,12 +112,12 @@ def compare_bare(answer: BareNumber, gold: BareNumber) -> Grade:
         return Grade("cannot_tell", "percent_or_part")
     if not all(units) or units[0] == units[1]:
         return Grade("right", "bare_number") if answer.value == gold.value else Grade("wrong", "different")
-    known = [unit_of(unit) for unit in units]
-    if known[0] is None or known[1] is None or any(unit in CURRENCIES or unit in SMALL_COINS for unit in units):
+    meanings = [unit_of(unit) for unit in units]
+    if meanings[0] is None or meanings[1] is None or any(unit in CURRENCIES or unit in SMALL_COINS for unit in units):
         return Grade("cannot_tell", "other_unit")
-    if known[0][0] != known[1][0]:
+    if meanings[0][0] != meanings[1][0]:
         return Grade("cannot_tell", "other_unit")
-    same = answer.value * known[0][1] == gold.value * known[1][1]
+    same = answer.value * meanings[0][1] == gold.value * meanings[1][1]
     return Grade("right", "exact") if same else Grade("wrong", "different")
 
 
@@ -139,11 +139,11 @@ def hedges(answer: str) -> bool:
 
 def _is_name_or_sum(text: str) -> bool:
     r"""Whether what stands before `=` names the value or computes it: `x`, `total cost`, `2 \times 3`, not `x + 1`."""
-    rest = re.sub(r"\\(?:times|cdot|div)(?![a-z])|(?<=[0-9]) ?x ?(?=[$0-9])", "*", text)
-    if "\\" in rest:
+    left = re.sub(r"\\(?:times|cdot|div)(?![a-z])|(?<=[0-9]) ?x ?(?=[$0-9])", "*", text)
+    if "\\" in left:
         return False
-    variable = re.search(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", rest)
-    return not variable or not re.search(r"[0-9+*/^()\-]", rest)
+    variable = re.search(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", left)
+    return not variable or not re.search(r"[0-9+*/^()\-]", left)
 
 
 def _worded(text: str) -> BareNumber | None:
@@ -185,7 +185,7 @@ def _is_known(name: str) -> bool:
 def _repeats(aside: str, value: Fraction) -> bool:
     """Whether a remark in brackets says the same number again, or none."""
     words = {word.casefold().strip(".,") for word in aside.split()}
-    numbers = [exact_number(found[0]) for found in _NUMBER.finditer(aside)]
+    numbers = [exact_number(number[0]) for number in _NUMBER.finditer(aside)]
     numbers += [Fraction(NUMBER_WORDS[word]) for word in words & set(NUMBER_WORDS)]
     return all(number == value for number in numbers) and not words & (_CHANGES - set(NUMBER_WORDS))
 

@@ -87,46 +87,20 @@ def parse_choice(answer: str, question: Question) -> ParsedAnswer:
     Where letters count (`Question.answer_index`), the value is the letter, and a text that several options share names
     none of them.
     """
-    options = [plain(choice) for choice in question.choices]
+    options, letters_count = [plain(choice) for choice in question.choices], question.answer_index is not None
+    values = list(question.option_answers) if letters_count else options
     answer = answer if plain(answer) in options else undressed(answer)
-    if question.answer_index is not None:
-        return _by_letter(answer, question)
-    named: set[str] = {option for option in options if option == plain(answer)}
-    letter = _LETTER.fullmatch(answer.strip())
-    both = LETTER_AND_TEXT.fullmatch(answer.strip())
-    if letter:
-        named |= _option_of(letter[1], options)
-    elif both and not named:
-        by_letter = _option_of(both[1] or both[2], options)
-        by_text = {option for option in options if option == plain(both[3])}
-        if not by_text:
-            return ParsedAnswer(None, "not_an_option")
-        if by_letter != by_text:
-            return ParsedAnswer(None, "letter_contradicts_text")
-        named = by_text
-    if len(named) == 1:
-        return ParsedAnswer(named.pop())
-    if named or _count_options(answer, options) > 1:
-        return ParsedAnswer(None, "several_options")
-    return ParsedAnswer(None, "not_an_option")
-
-
-def _by_letter(answer: str, question: Question) -> ParsedAnswer:
-    options, letters = [plain(choice) for choice in question.choices], question.option_answers
-    alone = _LETTER.fullmatch(answer.strip())
-    if alone:
-        letter = alone[1].upper()
-        return ParsedAnswer(letter) if letter in letters else ParsedAnswer(None, "not_an_option")
-    named = [letter for letter, option in zip(letters, options, strict=True) if option == plain(answer)]
-    both = LETTER_AND_TEXT.fullmatch(answer.strip())
-    if both and not named:
-        letter = (both[1] or both[2]).upper()
+    named = {value for value, option in zip(values, options, strict=True) if option == plain(answer)}
+    if alone := _LETTER.fullmatch(answer.strip()):
+        named = _option_of(alone[1], values) | (set() if letters_count else named)
+    elif (both := LETTER_AND_TEXT.fullmatch(answer.strip())) and not named:
         if plain(both[3]) not in options:
             return ParsedAnswer(None, "not_an_option")
-        agree = _option_of(letter, options) == {plain(both[3])}
-        return ParsedAnswer(letter) if agree else ParsedAnswer(None, "letter_contradicts_text")
+        if _option_of(both[1] or both[2], options) != {plain(both[3])}:
+            return ParsedAnswer(None, "letter_contradicts_text")
+        named = _option_of(both[1] or both[2], values)
     if len(named) == 1:
-        return ParsedAnswer(named[0])
+        return ParsedAnswer(named.pop())
     several = named or _count_options(answer, options) > 1
     return ParsedAnswer(None, "several_options" if several else "not_an_option")
 
@@ -162,10 +136,10 @@ def parse_span(answer: str, question: Question) -> ParsedAnswer:
     text = plain(answer)
     if len(text) > _MAX_LISTED_CHARS:
         return ParsedAnswer(None, "not_a_span")
-    found = _SPAN.fullmatch(text)
-    if not found:
+    span = _SPAN.fullmatch(text)
+    if not span:
         return ParsedAnswer(None, "several_spans" if len(_SPAN.findall(text)) > 1 else "not_a_span")
-    start_s, end_s = float(found[1]), float(found[2])
+    start_s, end_s = float(span[1]), float(span[2])
     if not (math.isfinite(end_s) and start_s <= end_s):
         return ParsedAnswer(None, "reversed_span")
     return ParsedAnswer(f"{start_s}s-{end_s}s")

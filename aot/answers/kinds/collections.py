@@ -166,15 +166,15 @@ def _read(text: str, depth: int = 0) -> _Group | None:
     if parts is None or len(parts) > MAX_ELEMENTS or (not brackets and not inner):
         return None
     named = [_named(part) for part in parts] if inner.strip() else []
-    known = tuple(element for _, value in named if (element := _element(value, depth)))
+    elements = tuple(element for _, value in named if (element := _element(value, depth)))
     names = tuple(f"{whole_name} {name}".strip() for name, _ in named)
-    return _Group(brackets, known, names) if len(known) == len(named) else None
+    return _Group(brackets, elements, names) if len(elements) == len(named) else None
 
 
 def _named(text: str) -> tuple[str, str]:
     """`x = 1` as x and 1; the name is empty where there is none."""
-    found = _ASSIGNED.fullmatch(text.strip())
-    return (found[1].replace("{", "").replace("}", ""), found[2].strip()) if found else ("", text.strip())
+    assigned = _ASSIGNED.fullmatch(text.strip())
+    return (assigned[1].replace("{", "").replace("}", ""), assigned[2].strip()) if assigned else ("", text.strip())
 
 
 def _united(parts: list[str], name: str, depth: int) -> _Group | None:

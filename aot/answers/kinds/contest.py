@@ -113,10 +113,10 @@ def contest_value(text: str) -> _Value | None:
     pieces = _split(text)
     if not pieces:
         return None
-    found = [_element(piece) for piece in pieces]
-    names = tuple(name for _, name, _ in found)
-    elements = [one for element, _, _ in found for one in _both_signs(element)]
-    units = {unit for _, _, unit in found}
+    parts = [_element(piece) for piece in pieces]
+    names = tuple(name for _, name, _ in parts)
+    elements = [one for element, _, _ in parts for one in _both_signs(element)]
+    units = {unit for _, _, unit in parts}
     unit = units.pop() if len(units) == 1 else ""
     if len(elements) > 1:
         named = len(set(names)) > 1 and all(names) and len(elements) == len(names)

@@ -40,10 +40,10 @@ class _Amount:
 def parse_money(answer: str, question: Question) -> ParsedAnswer:
     """An amount with its currency as sign, code or word; the value begins with the currency, empty if none is given."""
     text = undressed(answer).rstrip(". ")
-    found = _AROUND.fullmatch(text) if len(text) <= _MAX_CHARS else None
-    if not found:
+    parts = _AROUND.fullmatch(text) if len(text) <= _MAX_CHARS else None
+    if not parts:
         return ParsedAnswer(None, "not_money")
-    sign, before, number, after = found[1], (found[2] or "").casefold(), found[3], found[4]
+    sign, before, number, after = parts[1], (parts[2] or "").casefold(), parts[3], parts[4]
     words = _TRAILING_WORDS.fullmatch(number)
     amount = exact_number(number)
     if amount is None and words and not after:
@@ -109,7 +109,7 @@ def parse_duration(answer: str, question: Question) -> ParsedAnswer:
         return ParsedAnswer(f"{days * 86400 + hours * 3600 + minutes * 60 + Fraction(clock[4])} time")
     if two := _TWO_PARTS.fullmatch(text):
         return ParsedAnswer(f"{int(two[1])}:{two[2]}")
-    text = _AND_A_HALF.sub(lambda found: f"{_article(found[1])} and a half {found[2]}", text)
+    text = _AND_A_HALF.sub(lambda both: f"{_article(both[1])} and a half {both[2]}", text)
     amount = _quantity(_HALF.sub("1/2 ", text), minutes=True)
     if amount is None or amount.dimension not in ("time", "months"):
         return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_duration")
@@ -143,12 +143,12 @@ def _quantity(text: str, *, minutes: bool) -> _Amount | None:
     pieces = [_single(piece, minutes=minutes) for piece in _UNIT_THEN_DIGIT.split(glued)]
     if len(pieces) < 2 or None in pieces:
         return None
-    known = [piece for piece in pieces if piece]
-    if len({piece.dimension for piece in known}) > 1 or any(piece.value < 0 for piece in known):
+    amounts = [piece for piece in pieces if piece]
+    if len({piece.dimension for piece in amounts}) > 1 or any(piece.value < 0 for piece in amounts):
         return None
-    if any(later.unit >= earlier.unit for earlier, later in pairwise(known)):
+    if any(later.unit >= earlier.unit for earlier, later in pairwise(amounts)):
         return None
-    return _Amount(known[0].dimension, sum((piece.value for piece in known), Fraction(0)), known[-1].unit)
+    return _Amount(amounts[0].dimension, sum((piece.value for piece in amounts), Fraction(0)), amounts[-1].unit)
 
 
 def _single(text: str, *, minutes: bool) -> _Amount | None:

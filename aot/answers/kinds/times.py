@@ -57,15 +57,15 @@ def parse_clock(answer: str, question: Question) -> ParsedAnswer:
     text = plain(undressed(answer)).rstrip(". ")
     if text in _NAMED_CLOCKS:
         return ParsedAnswer(_NAMED_CLOCKS[text].partition(" ")[0], written="named")
-    found = _CLOCK.fullmatch(text) if len(text) <= 40 else None
-    if not found or not (found[2] or found[4]):
+    clock = _CLOCK.fullmatch(text) if len(text) <= 40 else None
+    if not clock or not (clock[2] or clock[4]):
         return ParsedAnswer(None, "not_a_clock_time")
-    hour, half = int(found[1]), found[4]
+    hour, half = int(clock[1]), clock[4]
     if hour > 23 or (half and not 1 <= hour <= 12):
         return ParsedAnswer(None, "not_a_clock_time")
     written = "bare" if not half and 1 <= hour <= 12 else "named"
     hour = hour % 12 + (12 if half == "p" else 0) if half else hour
-    return ParsedAnswer(f"{hour:02}:{found[2] or '00'}:{found[3] or '00'}", written=written)
+    return ParsedAnswer(f"{hour:02}:{clock[2] or '00'}:{clock[3] or '00'}", written=written)
 
 
 def compare_clocks(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:

@@ -65,13 +65,13 @@ def unit_of(text: str) -> tuple[str, Fraction] | None:
     if per:
         top, bottom = unit_of(above), unit_of(below)
         return None if top is None or bottom is None else (f"{top[0]} per {bottom[0]}", top[1] / bottom[1])
-    known = _known(text)
-    if known:
-        return known
+    unit = _in_table(text)
+    if unit:
+        return unit
     power, base = _power_of(text)
-    known = _known(base) if power > 1 else None
-    if known:
-        return f"{known[0]}^{power}", known[1] ** power
+    unit = _in_table(base) if power > 1 else None
+    if unit:
+        return f"{unit[0]}^{power}", unit[1] ** power
     words = text.casefold()
     if not _UNKNOWN.fullmatch(text) or _JOINING_WORDS & set(words.split()):
         return None
@@ -83,10 +83,10 @@ def is_known_unit(text: str) -> bool:
     words = text.casefold().removeprefix("square ").removeprefix("cubic ").removeprefix("sq ")
     if words in ("unit", "units", "percent", "°") or (words in CURRENCIES and len(words) > 1):
         return True
-    return unit_of(text) is not None and (_known(text) or _known(_power_of(text)[1])) is not None
+    return unit_of(text) is not None and (_in_table(text) or _in_table(_power_of(text)[1])) is not None
 
 
-def _known(text: str) -> tuple[str, Fraction] | None:
+def _in_table(text: str) -> tuple[str, Fraction] | None:
     for name in (text, text.casefold(), _singular(text.casefold())):
         if name in _UNITS:
             return _UNITS[name]
@@ -95,16 +95,16 @@ def _known(text: str) -> tuple[str, Fraction] | None:
 
 def _split_per(text: str) -> tuple[str, str, str]:
     for mark in (" per ", " / ", "/"):
-        above, found, below = text.partition(mark)
-        if found and above and below:
-            return above.strip(), found, below.strip()
+        above, separator, below = text.partition(mark)
+        if separator and above and below:
+            return above.strip(), separator, below.strip()
     return text, "", ""
 
 
 def _power_of(text: str) -> tuple[int, str]:
-    first, _, rest = text.partition(" ")
-    if first.casefold() in _POWERS and rest:
-        return _POWERS[first.casefold()], rest
+    first, _, base = text.partition(" ")
+    if first.casefold() in _POWERS and base:
+        return _POWERS[first.casefold()], base
     before, _, last = text.rpartition(" ")
     if last.casefold() in _POWERS and before:
         return _POWERS[last.casefold()], before

@@ -14,7 +14,9 @@ from aot.chat.server.failures import ErrorInside, Failure, transient
 
 _GZIP = b"\x1f\x8b"
 _EVENT_BEGINNINGS = (b"data:", b"event:", b"id:", b":", b"retry:")
-_JOINED = ("content", "refusal", "reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts")
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thoughts")
+"""Where servers put thinking."""
+_JOINED = ("content", "refusal", *REASONING_FIELDS)
 """Fields of a message whose pieces are put one after the other."""
 _MOST_CALLS = 200
 _ALIVE = (b"ping", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive")
@@ -78,8 +80,8 @@ class Body:
 
 def too_large(limit: int) -> Failure:
     """The failure of a reply that is larger than it may be."""
-    told = f"a reply grew beyond chat.max_reply_mb ({limit / 1e6:g} MB) and was dropped"
-    return transient("malformed", told, billed=True)
+    message = f"a reply grew beyond chat.max_reply_mb ({limit / 1e6:g} MB) and was dropped"
+    return transient("malformed", message, billed=True)
 
 
 def unpacked(raw: bytes, *, packed: str, limit: int) -> bytes:
@@ -158,8 +160,8 @@ class EventStream:
         if b"\n" not in chunk and b"\r" not in chunk:
             return
         lines = bytes(self._line).splitlines(keepends=True)
-        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        self._line[:] = rest
+        unended = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        self._line[:] = unended
         for line in lines:
             self._take(line.rstrip(b"\r\n"))
 
@@ -218,11 +220,11 @@ class EventStream:
             raise ErrorInside(json.dumps(first).encode())
         if first.get("finish_reason"):
             self._choice["finish_reason"] = first["finish_reason"]
-        told = first.get("logprobs")
-        if isinstance(told, dict) and isinstance(told.get("content"), list):
+        logprobs = first.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
             held = self._choice.setdefault("logprobs", {"content": []})["content"]
-            held += told["content"]
-            self._grow(100 * len(told["content"]))
+            held += logprobs["content"]
+            self._grow(100 * len(logprobs["content"]))
         piece = first.get("delta") or first.get("message")
         if piece is None and isinstance(first.get("text"), str):
             piece = {"content": first["text"]}
@@ -232,15 +234,15 @@ class EventStream:
     def _what_is_new(self, message: dict[str, Any]) -> dict[str, Any]:
         """Of a message that tells again what was said so far, as some servers send with every event, the rest."""
         held = {name: self._message.get(name) for name in message}
-        rest = {
-            name: value[len(told) :]
-            if isinstance(told, str) and isinstance(value, str) and value.startswith(told)
+        new = {
+            name: value[len(before) :]
+            if isinstance(before, str) and isinstance(value, str) and value.startswith(before)
             else value
-            for (name, value), told in zip(message.items(), held.values(), strict=True)
+            for (name, value), before in zip(message.items(), held.values(), strict=True)
         }
         if self._calls:
-            rest.pop("tool_calls", None)
-        return rest
+            new.pop("tool_calls", None)
+        return new
 
     def _add(self, piece: dict[str, Any]) -> None:
         """A piece of the message: texts go behind what is there, calls to the call of the same number."""
@@ -254,7 +256,7 @@ class EventStream:
             elif isinstance(value, str) and name in _JOINED:
                 self._message[name] = _joined(self._message.get(name), value)
                 self._grow(len(value))
-            elif isinstance(value, list) and name in (*_JOINED, "reasoning_details"):
+            elif isinstance(value, list) and name in _JOINED:
                 held = self._message.get(name)
                 self._message[name] = [*(held if isinstance(held, list) else [held] if held else []), *value]
                 self._grow(len(json.dumps(value)))

@@ -1,13 +1,14 @@
 """What the body of a server's error says, in whatever form: words, code, named parameter, time to wait, way out of it.
 
 It could not stand in `failures`, which knows what follows from an error and not how servers write one. Everything here
-is what a stranger wrote: it is read within limits, and only `Told.message` is ever shown, after cleaning.
+is what a stranger wrote: it is read within limits, and only `ErrorBody.message` is ever shown, after cleaning.
 """
 
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 _MOST_TEXT = 20_000
@@ -60,22 +61,26 @@ _STATUS_WORDS = {
 
 
 @dataclass(frozen=True)
-class Told:
+class ErrorBody:
     """What an error body says."""
 
     message: str
     """As the server wrote it; not fit to be shown."""
-    words: str
-    """Everything in it that can be looked for, in small letters."""
-    param: str
+    code: str = ""
+    param: str = ""
     """The parameter that it is about, or the path to it, where it says so."""
-    status: int | None
+    status: int | None = None
     """Told inside the body."""
-    wait_s: float | None
-    own_format: bool
+    wait_s: float | None = None
+    own_format: bool = False
     """Whether the body is of a form that chat servers use."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of a server behind this one, as a router tells them."""
+
+    @cached_property
+    def words(self) -> str:
+        """Everything in it that can be looked for, in small letters."""
+        return f"{self.code} {self.message} {self.param}".lower()
 
     def has(self, any_of: Collection[str]) -> bool:
         """Whether any of these words is in it."""
@@ -87,8 +92,8 @@ class Told:
 
     def place_of(self, parameter: str) -> int:
         """Where it speaks of this parameter first, but in a list of those that are taken; -1 for nowhere."""
-        found = re.search(rf"(?<!\w){re.escape(parameter.lower())}(?!\w)", _ALLOWED_NAMES.split(self.words)[0])
-        return -1 if found is None else found.start()
+        place = re.search(rf"(?<!\w){re.escape(parameter.lower())}(?!\w)", _ALLOWED_NAMES.split(self.words)[0])
+        return -1 if place is None else place.start()
 
     @property
     def kind(self) -> str:
@@ -103,40 +108,43 @@ class Told:
         return _CAP.search(self.words) is not None and self.has(_CAP_LIMIT)
 
 
-def read_error(raw: bytes) -> Told:
+def read_error(raw: bytes) -> ErrorBody:
     """What `raw` says; any bytes will do."""
     text = raw.decode(json.detect_encoding(raw), "replace").removeprefix("\ufeff")
     try:
         body: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return _told(text, code="", param="", status=None, wait_s=_wait_in(text), own_format=False)
+        return ErrorBody(text[:_MOST_TEXT], wait_s=_wait_in(text))
     if isinstance(body, list):  # as Gemini sends them
         body = body[0] if body else {}
     outer = body if isinstance(body, dict) else {}
     error = next((outer[name] for name in ("error", "base_resp") if outer.get(name)), body)
     if isinstance(error, str):
-        return _told(error, code="", param="", status=_status_of(outer, error), wait_s=_wait_of(outer, error),
-                     own_format=True)  # fmt: skip
+        status, wait_s = _status_of(outer, error), _wait_of(outer, error)
+        return ErrorBody(error[:_MOST_TEXT], status=status, wait_s=wait_s, own_format=True)
     if not isinstance(error, dict):
-        return _told(text, code="", param="", status=None, wait_s=None, own_format=False)
+        return ErrorBody(text[:_MOST_TEXT])
     message, param = _message(error)
-    more = [error[name] for name in ("details", "params") if isinstance(error.get(name), dict | list)]
-    details = " ".join(_words(more))
+    details = " ".join(
+        _words([error[name] for name in ("details", "params") if isinstance(error.get(name), dict | list)])
+    )
     inner = error.get("innererror")
     codes = [error.get(name) for name in ("code", "type", "status", "status_code")]
     codes += [inner.get("code")] if isinstance(inner, dict) else []
     code = " ".join([*(str(one) for one in codes if isinstance(one, str | int)), details])
-    wait_s = _wait_of(error, f"{message} {details}") or _wait_of(outer, "")
-    told = _told(
-        message or text, code=code, param=param, status=_status_of(error, f"{code} {message}"), wait_s=wait_s,
-        own_format="message" in error or "msg" in error or isinstance(error.get("detail"), list),
-    )  # fmt: skip
     within = error.get("metadata")
     headers = within.get("headers") if isinstance(within, dict) else None
-    texts = (
-        {str(name): str(value)[:60] for name, value in list(headers.items())[:50]} if isinstance(headers, dict) else {}
+    return ErrorBody(
+        (message or text)[:_MOST_TEXT],
+        code=code,
+        param=param[:200],
+        status=_status_of(error, f"{code} {message}"),
+        wait_s=_wait_of(error, f"{message} {details}") or _wait_of(outer, ""),
+        own_format="message" in error or "msg" in error or isinstance(error.get("detail"), list),
+        headers={str(name): str(value)[:60] for name, value in list(headers.items())[:50]}
+        if isinstance(headers, dict)
+        else {},
     )
-    return replace(told, headers=texts)
 
 
 def is_error(body: Any) -> bool:  # noqa: ANN401 - whatever came
@@ -148,7 +156,7 @@ def is_error(body: Any) -> bool:  # noqa: ANN401 - whatever came
     return any(body.get(name) for name in ("error", "errors", "message", "msg", "detail", "base_resp"))
 
 
-def named_parameter(error: Told, sent: Collection[str]) -> str:
+def named_parameter(error: ErrorBody, sent: Collection[str]) -> str:
     """The parameter of the request that the server does not take, or misses; empty where it names none."""
     path = [one for one in re.split(r"[^\w]+", error.param) if one and not one.isdigit() and one != "body"]
     if path and path[0] not in ("messages", "model", "input"):
@@ -163,17 +171,17 @@ def named_parameter(error: Told, sent: Collection[str]) -> str:
     return min(named, key=error.place_of, default="")
 
 
-def way_out(name: str, error: Told, sent: Collection[str]) -> str:
+def way_out(name: str, error: ErrorBody, sent: Collection[str]) -> str:
     """The setting that mends what the server says about a parameter."""
     if _STREAM_ONLY.search(error.message[:4000]) and "stream" not in sent:
-        asked = next((one for one in ("enable_thinking", "thinking") if error.names(one)), "")
-        switch = f"chat.extra_body={{{asked}: false}} or " if asked else ""
+        parameter = next((one for one in ("enable_thinking", "thinking") if error.names(one)), "")
+        switch = f"chat.extra_body={{{parameter}: false}} or " if parameter else ""
         return f"set {switch}chat.stream=true"
     if name == "stream":
         return "set chat.stream=" + ("false" if "stream" in sent else "true")
     if error.names("temperature") and error.names("top_p"):
         return "leave one of both out by chat.omit=[top_p] or chat.omit=[temperature]"
-    known = {
+    mending = {
         "temperature": "give chat.temperature a value that it takes, or leave it out by chat.omit=[temperature]",
         "top_p": "give chat.top_p a value that it takes, or leave it out by chat.omit=[top_p]",
         "seed": "leave it out by chat.omit=[seed]",
@@ -184,17 +192,12 @@ def way_out(name: str, error: Told, sent: Collection[str]) -> str:
         "stream_options": "leave it out by chat.omit=[stream_options]",
         "logprobs": "take a server that tells log-probabilities",
     }
-    known |= {"max_completion_tokens": known["max_tokens"], "top_logprobs": known["logprobs"]}
-    if name in known:
-        return known[name]
+    mending |= {"max_completion_tokens": mending["max_tokens"], "top_logprobs": mending["logprobs"]}
+    if name in mending:
+        return mending[name]
     if name in sent:
         return f"change or take out {name} in chat.extra_body"
     return f"give it what it wants by chat.extra_body={{{name}: …}}"
-
-
-def _told(message: str, *, code: str, param: str, status: int | None, wait_s: float | None, own_format: bool) -> Told:
-    message, param = message[:_MOST_TEXT], param[:200]
-    return Told(message, f"{code} {message} {param}".lower(), param, status, wait_s, own_format)
 
 
 def _message(error: dict[str, Any]) -> tuple[str, str]:
@@ -206,11 +209,11 @@ def _message(error: dict[str, Any]) -> tuple[str, str]:
     if isinstance(message, list):
         problems = [one for one in message[:20] if isinstance(one, dict)]
         places = [[str(part) for part in one.get("loc") or ()][:6] for one in problems]
-        told = [
+        texts = [
             f"{one.get('type', '')} {'.'.join(place)}: {one.get('msg', '')}"
             for one, place in zip(problems, places, strict=True)
         ]
-        return "; ".join(told), param or next((".".join(place) for place in places if place), "")
+        return "; ".join(texts), param or next((".".join(place) for place in places if place), "")
     return (message if isinstance(message, str) else json.dumps(message)[:_MOST_TEXT]), param or ""
 
 
@@ -251,25 +254,25 @@ def _wait_of(error: dict[str, Any], words: str) -> float | None:
 
 def _wait_in(words: str) -> float | None:
     """Seconds in words such as `Please retry in 4.2s` or `try again in 1m30s`."""
-    for found in _WAIT.finditer(words[:4000]):
-        if (seconds := _sum_s(found[1])) > 0:
+    for mention in _WAIT.finditer(words[:4000]):
+        if (seconds := _sum_s(mention[1])) > 0:
             return seconds
     return None
 
 
-def duration_s(told: str) -> float | None:
+def duration_s(text: str) -> float | None:
     """Seconds, given as a number or with units; None for anything else.
 
     >>> [duration_s(told) for told in ("37s", "1m30s", "250ms", "12", "0.5", "soon")]
     [37.0, 90.0, 0.25, 12.0, 0.5, None]
     """
-    if found := _SECONDS.fullmatch(told):
-        return float(found[1])
-    seconds = _sum_s(told) if not _DURATION.sub("", told).strip() else 0.0
+    if seconds_only := _SECONDS.fullmatch(text):
+        return float(seconds_only[1])
+    seconds = _sum_s(text) if not _DURATION.sub("", text).strip() else 0.0
     return seconds if seconds > 0 else None
 
 
-def _sum_s(told: str) -> float:
-    parts = _DURATION.findall(told)
+def _sum_s(text: str) -> float:
+    parts = _DURATION.findall(text)
     units = [0.001 if unit.lower().startswith(("ms", "mil")) else _UNIT_S[unit[0].lower()] for _, unit in parts]
     return sum(float(number) * unit for (number, _), unit in zip(parts, units, strict=True))

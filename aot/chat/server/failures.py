@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from aot.chat.messages import ChatUsage
-from aot.chat.server.error_bodies import Told, duration_s, named_parameter, read_error, way_out
+from aot.chat.server.error_bodies import ErrorBody, duration_s, named_parameter, read_error, way_out
 from aot.errors import ChatReason, ConfigError
 
 Remedy = Literal[
@@ -28,7 +28,7 @@ class Failure(Exception):
 
     reason: ChatReason
     remedy: Remedy
-    told: str
+    message: str
     """One line without secrets."""
     wait_s: float | None = None
     """How long the server asked to be left alone."""
@@ -43,7 +43,7 @@ class Failure(Exception):
     """Whether the server says that it is only starting."""
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.told}"
+        return f"{self.reason}: {self.message}"
 
 
 @dataclass
@@ -53,9 +53,9 @@ class ErrorInside(Exception):
     raw: bytes
 
 
-def transient(reason: ChatReason, told: str, *, billed: bool = False, wait_s: float | None = None) -> Failure:
+def transient(reason: ChatReason, message: str, *, billed: bool = False, wait_s: float | None = None) -> Failure:
     """A failure after which the same request may be sent again."""
-    return Failure(reason, "again", told, wait_s=wait_s, billed=billed)
+    return Failure(reason, "again", message, wait_s=wait_s, billed=billed)
 
 
 def retry_after_s(value: str | None, *, now: datetime) -> float | None:
@@ -106,25 +106,25 @@ def of_status(
     error = read_error(raw)
     if status == 200:
         status = error.status or 500
-    told = f"HTTP {status} from {server.base_url}: {server.excerpt(error.message) or 'no text'}"
+    message = f"HTTP {status} from {server.base_url}: {server.excerpt(error.message) or 'no text'}"
     wait = _wait(headers, error)
     if status in (402, 429) or error.has(_QUOTA_WORDS) or (status >= 400 and error.has(_RATE_WORDS)):
-        return _limited(status, error, told, wait)
+        return _limited(status, error, message, wait)
     if status in (400, 403, 412, 422, 424) and error.has(_STARTING_WORDS):
-        return Failure("server_error", "again", told, wait_s=wait, unready=True)
+        return Failure("server_error", "again", message, wait_s=wait, unready=True)
     names_one = error.has(_UNKNOWN_WORDS) and "<html" not in error.words and bool(named_parameter(error, sent))
     if status >= 500 and not worked_before and names_one:
-        return _named(_refusal(400, error, told, sent), error, server, sent)
+        return _refusal(400, error, message, server, sent)
     if status >= 500 and error.has(_FORM_WORDS) and "response_format" in sent:
-        return Failure("server_error", "drop_schema", told)
+        return Failure("server_error", "drop_schema", message)
     if status >= 500 or status in _PASSING_STATUS:
-        failure = transient("timeout" if status in (408, 504) else "server_error", told, wait_s=wait)
+        failure = transient("timeout" if status in (408, 504) else "server_error", message, wait_s=wait)
         failure.unready = status == 503 and error.has(_STARTING_WORDS)
         return failure
     if status in (400, 403, 422) and error.has(_FILTER_WORDS):
-        return Failure("content_filter", "never", told)
+        return Failure("content_filter", "never", message)
     if status == 403 and names_one and "key" not in error.words:
-        return _named(_refusal(400, error, told, sent), error, server, sent)
+        return _refusal(400, error, message, server, sent)
     if status in (401, 403):
         return ConfigError(
             f"the server at {server.base_url} refused the key read from {server.key_env} (HTTP {status}); "
@@ -132,7 +132,7 @@ def of_status(
         )
     if status < 400 or (status in (404, 405) and not (error.own_format or names_one)):
         if worked_before:
-            return transient("server_error", told)
+            return transient("server_error", message)
         return ConfigError(
             f"{server.base_url} does not serve chat completions (HTTP {status}); "
             "chat.base_url should be the final address and usually ends in /v1"
@@ -142,18 +142,10 @@ def of_status(
             f"the server at {server.base_url} has no model {server.model!r}; correct chat.model or chat.base_url "
             f"({server.excerpt(error.message)})"
         )
-    return _named(_refusal(status, error, told, sent), error, server, sent)
+    return _refusal(status, error, message, server, sent)
 
 
-def _named(failure: Failure, error: Told, server: Server, sent: Collection[str]) -> Failure:
-    """The same, with the way out where a setting is to be mended."""
-    if failure.reason == "setting":
-        name = "max_tokens" if error.cap_is_too_large else server.excerpt(named_parameter(error, sent))
-        failure.told += f"; {way_out(name, error, sent)}"
-    return failure
-
-
-def _wait(headers: Mapping[str, str], error: Told) -> float | None:
+def _wait(headers: Mapping[str, str], error: ErrorBody) -> float | None:
     """How long to wait, by the headers or else by what the error says."""
     now, milliseconds = datetime.now(UTC), headers.get("retry-after-ms")
     in_ms = retry_after_s(milliseconds, now=now) if milliseconds else None
@@ -172,12 +164,12 @@ def _reset_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
     return max((wait for wait in waits if wait), default=None)
 
 
-def _until_s(told: str, *, now: datetime) -> float | None:
+def _until_s(text: str, *, now: datetime) -> float | None:
     """Seconds until a moment, given as a duration, as seconds or milliseconds since 1970, or as a date."""
-    seconds = duration_s(told)
+    seconds = duration_s(text)
     if seconds is None:
         try:
-            seconds = (datetime.fromisoformat(told) - now).total_seconds()
+            seconds = (datetime.fromisoformat(text) - now).total_seconds()
         except (ValueError, TypeError):
             return None
     elif seconds > 1e9:
@@ -185,40 +177,45 @@ def _until_s(told: str, *, now: datetime) -> float | None:
     return seconds if seconds > 0 else None
 
 
-def _limited(status: int, error: Told, told: str, wait: float | None) -> Failure:
+def _limited(status: int, error: ErrorBody, message: str, wait: float | None) -> Failure:
     """Too much was asked: of this minute, which passes while one waits, or of the account."""
     if error.has(("request too large", "request is too large")) and error.has(_MINUTE_WORDS):
-        return Failure("rate_limited", "never", told)  # by the limits of today this one never fits
+        return Failure("rate_limited", "never", message)  # by the limits of today this one never fits
     if error.has(("(rpd)", "(tpd)")) and wait is not None:
-        return transient("rate_limited", told, wait_s=wait)  # a day that moves along with the clock
+        return transient("rate_limited", message, wait_s=wait)  # a day that moves along with the clock
     of_account = status == 402 or (error.has(_QUOTA_WORDS) and not error.has(_MINUTE_WORDS))
     if of_account and (status == 402 or wait is None or error.has(_BILL_WORDS)):
-        return Failure("quota", "never", told)
+        return Failure("quota", "never", message)
     if error.has(_DAY_WORDS) and not error.has(_MINUTE_WORDS):
-        return Failure("quota", "never", told)
+        return Failure("quota", "never", message)
     if wait is None and error.has(_MINUTE_WORDS) and not error.has(("second", "_second")):
         wait = _PART_OF_A_MINUTE_S
-    return transient("rate_limited", told, wait_s=wait)
+    return transient("rate_limited", message, wait_s=wait)
 
 
-def _refusal(status: int, error: Told, told: str, sent: Collection[str]) -> Failure:
-    """What it means that a request itself was not accepted."""
+def _refusal(status: int, error: ErrorBody, message: str, server: Server, sent: Collection[str]) -> Failure:
+    """What it means that a request itself was not accepted; a setting that is to be mended is named with the way."""
+
+    def refused(reason: ChatReason, remedy: Remedy = "never") -> Failure:
+        return Failure(reason, remedy, message, refusal=error.kind)
+
+    parameter = "max_tokens" if error.cap_is_too_large else server.excerpt(named_parameter(error, sent))
+    setting = Failure("setting", "never", f"{message}; {way_out(parameter, error, sent)}", refusal=error.kind)
     if error.cap_is_too_large:
-        return Failure("setting", "never", told, refusal=error.kind)
+        return setting
     if "max_tokens" in sent and (
         error.names("max_completion_tokens") or (error.names("max_tokens") and error.has(_UNKNOWN_WORDS))
     ):
-        return Failure("bad_request", "rename_max_tokens", told, refusal=error.kind)
+        return refused("bad_request", "rename_max_tokens")
     if "additionalproperties" in error.words and {"response_format", "tools"} & set(sent):
-        return Failure("bad_request", "open_schema", told, refusal=error.kind)
+        return refused("bad_request", "open_schema")
     if "response_format" in sent and error.has(_FORM_WORDS):
-        return Failure("bad_request", "drop_schema", told, refusal=error.kind)
+        return refused("bad_request", "drop_schema")
     if "stream_options" in sent and error.names("stream_options"):
-        return Failure("bad_request", "drop_usage", told, refusal=error.kind)
+        return refused("bad_request", "drop_usage")
     if status == 413 or error.has(_LONG_WORDS):
-        return Failure("too_long", "never", told, refusal=error.kind)
-    reason: ChatReason = "setting" if named_parameter(error, sent) else "bad_request"
-    return Failure(reason, "never", told, refusal=error.kind)
+        return refused("too_long")
+    return setting if parameter else refused("bad_request")
 
 
 _QUOTA_WORDS = ("insufficient_quota", "exceeded your current quota", "quota exceeded", "billing_hard_limit",

@@ -82,7 +82,7 @@ class OpenAIChat:
         if isinstance(answered, ChatReply):
             return answered
         unproven = answered.reason in UNPROVEN and not self._breaker.settings_work(request.purpose)
-        raise ChatError(answered.told, reason=answered.reason, unproven=unproven)
+        raise ChatError(answered.message, reason=answered.reason, unproven=unproven)
 
     def close(self) -> None:
         """End calls in flight, close connections, and stop the thread."""
@@ -221,7 +221,7 @@ class OpenAIChat:
             return mended
         if mended.and_of(self._form) != self._form:
             self._form = mended.and_of(self._form)
-            log.info("%s: from here on %s (%s)", self._section.base_url, _IN_WORDS[failure.remedy], failure.told)
+            log.info("%s: from here on %s (%s)", self._section.base_url, _IN_WORDS[failure.remedy], failure.message)
         return mended.and_of(self._form)
 
     def _wait_for_start(self, failure: Failure, pause_s: float) -> None:
@@ -229,19 +229,19 @@ class OpenAIChat:
         self._gate.pause(pause_s)
         if not self._said_starting:
             self._said_starting = True
-            log.warning("the server is starting; waiting up to %g s (%s)", self._section.deadline_s, failure.told)
+            log.warning("the server is starting; waiting up to %g s (%s)", self._section.deadline_s, failure.message)
 
     def _give_up(self, request: ChatRequest, failure: Failure) -> Failure:
         """The failure of a whole request, which may be the one that ends all work."""
         if failure.refused_connection and not self._breaker.worked:
             self._stop = ConfigError(
-                f"no server answers at {self._section.base_url} ({failure.told}); "
+                f"no server answers at {self._section.base_url} ({failure.message}); "
                 "start it and wait until it is ready, or correct chat.base_url"
             )
             raise self._stop
         stop = self._breaker.failure(failure.reason)
         if failure.refusal and stop is None:
-            stop = self._breaker.refusal(request.purpose, failure.refusal, failure.told)
+            stop = self._breaker.refusal(request.purpose, failure.refusal, failure.message)
         self._stop = self._stop or stop
         return failure
 
@@ -284,7 +284,7 @@ class OpenAIChat:
                 else:  # nobody else would be answered before giving up either
                     self._stop = GuardStop(
                         f"the server asks for {tried.wait_s:,.0f} s of rest, and chat.deadline_s is "
-                        f"{self._section.deadline_s:g} ({tried.told}); the same command goes on then"
+                        f"{self._section.deadline_s:g} ({tried.message}); the same command goes on then"
                     )
         finally:
             seconds = time.monotonic() - began_s
@@ -317,9 +317,9 @@ class OpenAIChat:
             return self._refused(error.status_code, headers, content, sent=body)
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
-            told = f"connection to {server} failed: {type(cause).__name__} {self._key.excerpt(str(cause))}"
+            message = f"connection to {server} failed: {type(cause).__name__} {self._key.excerpt(str(cause))}"
             nobody_there = isinstance(cause, httpx2.ConnectError)
-            return Failure("connection", "again", told, refused_connection=nobody_there)
+            return Failure("connection", "again", message, refused_connection=nobody_there)
 
     def _refused(
         self, status: int, headers: Mapping[str, str], content: bytes, *, sent: dict[str, Any]

@@ -24,9 +24,9 @@ def wait_s(*, attempt: int, seed: str, asked_s: float | None) -> float:
     >>> 2.0 <= wait_s(attempt=3, seed="a", asked_s=2.0) <= 4.0
     True
     """
-    draw = random.Random(f"{seed}:{attempt}").random()
+    share = random.Random(f"{seed}:{attempt}").random()
     highest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1))
-    return draw * highest if asked_s is None else asked_s + draw * highest
+    return share * highest if asked_s is None else asked_s + share * highest
 
 
 class Breaker:
@@ -71,7 +71,7 @@ class Breaker:
             f"their retries ({counts}); what is done is kept, and the same command goes on once the server is well"
         )
 
-    def refusal(self, purpose: str, kind: str, told: str) -> GuardStop | None:
+    def refusal(self, purpose: str, kind: str, message: str) -> GuardStop | None:
         """A request itself was not accepted; the stop that follows where none ever was, so that a setting is wrong."""
         if self.settings_work(purpose):
             return None
@@ -81,7 +81,9 @@ class Breaker:
             if kinds[kind] < REFUSED_ALIKE and kinds.total() < BREAK_AFTER:
                 return None
             count = kinds.total()
-        return GuardStop(f"the server refused each of the first {count} requests, the last one so: {told}; {MENDING}")
+        return GuardStop(
+            f"the server refused each of the first {count} requests, the last one so: {message}; {MENDING}"
+        )
 
 
 MENDING = (

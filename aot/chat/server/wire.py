@@ -15,15 +15,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, Message, TokenLogprob, WrittenCall
-from aot.chat.server.bodies import first_choice, read_json
+from aot.chat.server.bodies import REASONING_FIELDS, first_choice, read_json
 from aot.chat.server.error_bodies import is_error
 from aot.chat.server.failures import ErrorInside, Failure, Remedy
 from aot.config import ChatConfig
+from aot.errors import ChatReason
 
 CHARACTERS_PER_TOKEN = 3
 TOKENS_PER_IMAGE = 1000
 Clean = Callable[[str], str]
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thoughts")
 
 
 def prompt_tokens(request: ChatRequest) -> int:
@@ -118,30 +118,33 @@ def read_reply(raw: bytes | dict[str, Any], *, clean: Clean, cap: int | None = N
         return _read_choice(choice, usage=usage, model=model, clean=clean, capped=capped)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, ValidationError) as error:
         size = f"of {len(raw)} bytes " if isinstance(raw, bytes) else ""
-        told = f"a reply {size}with status 200 is no chat completion ({type(error).__name__})"
+        message = f"a reply {size}with status 200 is no chat completion ({type(error).__name__})"
         if isinstance(raw, bytes) and raw[:100].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-            told += ": it is a web page, as of a network that wants a sign-in or of a chat.base_url without its /v1"
-        raise Failure("malformed", "again", told, billed=True) from None
+            message += ": it is a web page, as of a network that wants a sign-in or of a chat.base_url without its /v1"
+        raise Failure("malformed", "again", message, billed=True) from None
 
 
-def read_usage(told: Any) -> ChatUsage | None:  # noqa: ANN401 - whatever came
+def read_usage(counts: Any) -> ChatUsage | None:  # noqa: ANN401 - whatever came
     """Tokens by kind from any of the known names; None where the prompt or the reply is not counted.
 
     >>> read_usage({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}})
     ChatUsage(prompt_tokens=9, cached_prompt_tokens=8, completion_tokens=4, reasoning_tokens=0)
     """
-    if not isinstance(told, dict):
+    if not isinstance(counts, dict):
         return None
-    prompt = _count(told, "prompt_tokens", "input_tokens")
-    completion = _count(told, "completion_tokens", "output_tokens")
+    prompt = _count(counts, "prompt_tokens", "input_tokens")
+    completion = _count(counts, "completion_tokens", "output_tokens")
     if prompt is None or completion is None:
         return None
-    details = [told.get(name) for name in ("prompt_tokens_details", "input_tokens_details")]
-    names = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
-    cached = next((n for one in [*details, told] if (n := _count(one, *names)) is not None), 0)
-    details = [told.get(name) for name in ("completion_tokens_details", "output_tokens_details")]
-    reasoning = next((n for one in [*details, told] if (n := _count(one, "reasoning_tokens")) is not None), 0)
-    if reasoning and told.get("total_tokens") == prompt + completion + reasoning:
+
+    def detail(beside: tuple[str, str], *names: str) -> int:
+        places = [*(counts.get(f"{name}_details") for name in beside), counts]
+        return next((n for place in places if (n := _count(place, *names)) is not None), 0)
+
+    in_cache = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+    cached = detail(("prompt_tokens", "input_tokens"), *in_cache)
+    reasoning = detail(("completion_tokens", "output_tokens"), "reasoning_tokens")
+    if reasoning and counts.get("total_tokens") == prompt + completion + reasoning:
         completion += reasoning  # some servers count thinking beside the reply instead of within it
     return ChatUsage(
         prompt_tokens=prompt,
@@ -187,30 +190,29 @@ def _read_choice(
 ) -> ChatReply:
     said, finish = _said(choice), _finish(choice) or ("length" if capped else "stop")
     text, thought = _content(said.get("content"))
-    beside = next((one for name in _REASONING_FIELDS if (one := _flat(said.get(name)))), "")
+    beside = next((one for name in REASONING_FIELDS if (one := _flat(said.get(name)))), "")
     text, thought = clean(text), clean(beside or thought)
     calls = _calls(said, clean)
-    meaning, refusal = meaning_of(finish), said.get("refusal") or _refusal_part(said.get("content"))
-    if meaning == "filtered" or refusal:
-        told = f"the model's provider filtered the reply ({_word(refusal or finish, clean)})"
-        raise Failure("content_filter", "never", told, usage=usage, billed=True)
-    if meaning == "cut":
-        told = f"the reply was cut off after {_told(usage)}"
-        raise Failure("truncated", "more_tokens", told, usage=usage, billed=True)
-    if meaning == "failed":
-        told = f"the server gave up in the middle of a reply (finish reason {_word(finish, clean)})"
-        raise Failure("malformed", "again", told, usage=usage, billed=True)
-    if meaning == "unknown":
-        told = (
-            f"a reply with the finish reason {_word(finish, clean)}, of which nobody can tell whether it means "
-            "that the reply is whole; it was not taken"
-        )
-        raise Failure("malformed", "once", told, usage=usage, billed=True)
+    refusal = said.get("refusal") or _refusal_part(said.get("content"))
+    word = repr(" ".join(clean(str(refusal or finish)).split())[:200])
+    failures: dict[str, tuple[ChatReason, Remedy, str]] = {
+        "filtered": ("content_filter", "never", f"the model's provider filtered the reply ({word})"),
+        "cut": ("truncated", "more_tokens", f"the reply was cut off after {_counted(usage)}"),
+        "failed": ("malformed", "again", f"the server gave up in the middle of a reply (finish reason {word})"),
+        "unknown": (
+            "malformed",
+            "once",
+            f"a reply with the finish reason {word}, of which nobody can tell whether it means that the reply is "
+            "whole; it was not taken",
+        ),
+    }
+    if failure := failures.get("filtered" if refusal else meaning_of(finish)):
+        raise Failure(*failure, usage=usage, billed=True)
     if not text.strip() and not calls and _states_answer(thought):
         text, thought = thought, ""
     if not text.strip() and not calls:
-        told = f"the reply holds {'thinking only' if thought else 'nothing'} ({_told(usage)})"
-        raise Failure("empty", "more_tokens", told, usage=usage, billed=True)
+        message = f"the reply holds {'thinking only' if thought else 'nothing'} ({_counted(usage)})"
+        raise Failure("empty", "more_tokens", message, usage=usage, billed=True)
     return ChatReply(
         text=text,
         reasoning=thought,
@@ -232,21 +234,21 @@ def meaning_of(finish: Any) -> str:  # noqa: ANN401 - whatever came
         return "unknown"
     word = re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", finish)).strip("_").lower()
     word = word.removeprefix("finish_reason_").removeprefix("stop_reason_")
-    if known := next((meaning for meaning, words in _MEANINGS.items() if words.search(word)), ""):
-        return known
+    if meaning := next((meaning for meaning, words in _MEANINGS.items() if words.search(word)), ""):
+        return meaning
     parts = set(word.split("_"))
     return "ended" if parts & _ENDS and parts <= _ENDS | _BESIDE_ENDS else "unknown"
 
 
 def _finish(choice: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever came
     """Why a reply ended, by whichever name that is told; None where it is not, or as a word for nothing."""
-    told = next((choice[name] for name in _FINISH_FIELDS if choice.get(name)), None)
-    if isinstance(told, dict):
-        told = next((told[name] for name in ("type", "reason") if told.get(name)), told)
-    if isinstance(told, str) and told.lower().rpartition("_")[2] in ("null", "none", "unspecified"):
-        told = None
+    reason = next((choice[name] for name in _FINISH_FIELDS if choice.get(name)), None)
+    if isinstance(reason, dict):
+        reason = next((reason[name] for name in ("type", "reason") if reason.get(name)), reason)
+    if isinstance(reason, str) and reason.lower().rpartition("_")[2] in ("null", "none", "unspecified"):
+        reason = None
     native = choice.get("native_finish_reason")  # what the model's own server said, where a router stands between
-    return native if isinstance(native, str) and meaning_of(native) == "cut" else told
+    return native if isinstance(native, str) and meaning_of(native) == "cut" else reason
 
 
 _FINISH_FIELDS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
@@ -273,10 +275,6 @@ _MEANINGS = {
 words known for it mean the end."""
 
 
-def _word(told: Any, clean: Clean) -> str:  # noqa: ANN401 - whatever came
-    return repr(" ".join(clean(str(told)).split())[:200])
-
-
 def _states_answer(thought: str) -> bool:
     """Whether thinking without a reply beside it is the reply: some servers put all of it into the field for thinking.
 
@@ -296,7 +294,7 @@ _ANSWER_HEADING = re.compile(r"\W{0,8}(?:final )?answer\W{0,8}", re.IGNORECASE)
 _ANSWER_LINE = re.compile(r"\banswer(?:\*\*)?\s?(?::|\bis\b)|####|\\(?:boxed|fbox)\s?\{", re.IGNORECASE)
 
 
-def _told(usage: ChatUsage | None) -> str:
+def _counted(usage: ChatUsage | None) -> str:
     return "an untold number of tokens" if usage is None else f"{usage.completion_tokens} tokens"
 
 
@@ -353,8 +351,8 @@ def _calls(said: dict[str, Any], clean: Clean) -> tuple[WrittenCall, ...]:
     calls: dict[str, WrittenCall] = {}
     for index, one in enumerate(written):
         call = _call(one, index, clean)
-        known = call.id if call.id not in calls else f"{call.id}_{index}"
-        calls[known] = call.model_copy(update={"id": known})
+        own_id = call.id if call.id not in calls else f"{call.id}_{index}"
+        calls[own_id] = call.model_copy(update={"id": own_id})
     return tuple(calls.values())
 
 
@@ -369,12 +367,12 @@ def _call(call: dict[str, Any], index: int, clean: Clean) -> WrittenCall:
     name, number = function["name"], call.get("id")
     if not isinstance(name, str) or not isinstance(number, str | int | None):
         raise TypeError("a tool call without a name")
-    known = f"call_{index}" if number is None or number == "" else str(number)
-    return WrittenCall(id=clean(known), name=clean(name), arguments=clean(arguments))
+    call_id = f"call_{index}" if number is None or number == "" else str(number)
+    return WrittenCall(id=clean(call_id), name=clean(name), arguments=clean(arguments))
 
 
-def _logprobs(told: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa: ANN401 - whatever came
-    if not isinstance(told, dict):
+def _logprobs(logprobs: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa: ANN401 - whatever came
+    if not isinstance(logprobs, dict):
         return ()
     return tuple(
         TokenLogprob(
@@ -382,15 +380,15 @@ def _logprobs(told: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa: ANN
             logprob=one["logprob"],
             top=tuple((clean(other["token"]), other["logprob"]) for other in one.get("top_logprobs") or ()),
         )
-        for one in told.get("content") or ()
+        for one in logprobs.get("content") or ()
     )
 
 
-def _count(told: Any, *names: str) -> int | None:  # noqa: ANN401 - whatever came
-    if not isinstance(told, dict):
+def _count(counts: Any, *names: str) -> int | None:  # noqa: ANN401 - whatever came
+    if not isinstance(counts, dict):
         return None
-    found = (told.get(name) for name in names)
-    return next((n for n in found if isinstance(n, int) and not isinstance(n, bool) and n >= 0), None)
+    values = (counts.get(name) for name in names)
+    return next((n for n in values if isinstance(n, int) and not isinstance(n, bool) and n >= 0), None)
 
 
 def _without(schema: Any, name: str) -> Any:  # noqa: ANN401 - JSON

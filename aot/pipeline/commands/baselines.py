@@ -51,17 +51,16 @@ def baseline_lines(config: RunConfig, config_path: Path) -> list[str]:
     Raises:
         AotError: the data set has no clips, or its files cannot be read.
     """
-    found = measure_baselines(config, config_path)
-    lines = [
-        f"{found.dataset}: questions: {_counts(found.questions)}; annotated clips: {_counts(found.annotated_clips)}"
-    ]
-    if found.refused:
-        lines.append(f"unusable rows: {_counts(found.refused)}")
-    lines += found.notes
-    for row in found.rows:
+    measured = measure_baselines(config, config_path)
+    clips = _counts(measured.annotated_clips)
+    lines = [f"{measured.dataset}: questions: {_counts(measured.questions)}; annotated clips: {clips}"]
+    if measured.refused:
+        lines.append(f"unusable rows: {_counts(measured.refused)}")
+    lines += measured.notes
+    for row in measured.rows:
         percent = f"{100 * row.value:5.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        told = f"n={row.n}, {counted(row.num_clusters, 'clip')}"
-        lines.append(f"{row.split:9} {row.kind:12} {row.arm:18} {row.metric:22} {percent:21} {told}")
+        counts = f"n={row.n}, {counted(row.num_clusters, 'clip')}"
+        lines.append(f"{row.split:9} {row.kind:12} {row.arm:18} {row.metric:22} {percent:21} {counts}")
     return lines
 
 
@@ -84,13 +83,13 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
     splits = {annotation.split for annotation in annotations} | {question.split for question in questions}
     if "train" not in splits:
         notes.append("there is nothing of the split train to count from: every baseline backs off to the alphabet")
-    asked = [q for q in questions if q.split in config.evaluate.splits]
-    ranked = baseline_rankings(questions=asked, annotations=annotations, traces=traces, top=TOP)
+    evaluated = [q for q in questions if q.split in config.evaluate.splits]
+    ranked = baseline_rankings(questions=evaluated, annotations=annotations, traces=traces, top=TOP)
     # Clips may be missing in the run: the predicted history is scored only where a teacher looked.
     ranked = {key: labels for key, labels in ranked.items() if key[0] not in PREDICTED or key[1] in traces}
     followed = {question_id for _, question_id in ranked}
-    others = [question for question in asked if question.id not in followed]
-    rows = [*_next_rows(asked, ranked), *_other_rows(others, [q for q in questions if q.split == "train"])]
+    others = [question for question in evaluated if question.id not in followed]
+    rows = [*_next_rows(evaluated, ranked), *_other_rows(others, [q for q in questions if q.split == "train"])]
     return Baselines(
         dataset=config.data.dataset,
         questions=dict(sorted(Counter(q.split for q in questions).items())),
@@ -105,16 +104,16 @@ def _next_rows(questions: Sequence[Question], ranked: Mapping[tuple[str, str], S
     rows = []
     for (split, kind), members in _cells(q for q in questions if q.kind in NEXT_KINDS):
         for arm in dict.fromkeys(arm for arm, _ in ranked):
-            told = [(question, ranked[arm, question.id]) for question in members if (arm, question.id) in ranked]
-            if not told:
+            answered = [(question, ranked[arm, question.id]) for question in members if (arm, question.id) in ranked]
+            if not answered:
                 continue
-            asked = [question for question, _ in told]
-            first = [_right(question, labels[0] if labels else None) for question, labels in told]
-            rows.append(_row(arm, split, kind, "accuracy", asked, first, proportion))
+            those = [question for question, _ in answered]
+            first = [_right(question, labels[0] if labels else None) for question, labels in answered]
+            rows.append(_row(arm, split, kind, "accuracy", those, first, proportion))
             if kind == "next_open":
-                any_right = [any(_right(question, label) for label in labels) for question, labels in told]
-                rows.append(_row(arm, split, kind, "recall_at_5", asked, any_right, proportion))
-                rows.append(_row(arm, split, kind, "class_mean_recall_at_5", asked, any_right, _class_mean(asked)))
+                any_right = [any(_right(question, label) for label in labels) for question, labels in answered]
+                rows.append(_row(arm, split, kind, "recall_at_5", those, any_right, proportion))
+                rows.append(_row(arm, split, kind, "class_mean_recall_at_5", those, any_right, _class_mean(those)))
     return rows
 
 
@@ -180,11 +179,11 @@ def _row(
     return _metric(arm, split, kind, metric, interval(np.array(hits, dtype=float), clusters))
 
 
-def _metric(arm: str, split: str, kind: str, metric: str, found: Interval, note: str = "") -> MetricRow:
-    value, low, high = (round(x, _DIGITS) for x in (found.value, found.low, found.high))
+def _metric(arm: str, split: str, kind: str, metric: str, measured: Interval, note: str = "") -> MetricRow:
+    value, low, high = (round(x, _DIGITS) for x in (measured.value, measured.low, measured.high))
     return MetricRow(
-        arm=arm, mode="none", split=split, kind=kind, metric=metric, value=value, low=low, high=high, n=found.n,
-        num_clusters=found.num_clusters, note=note,
+        arm=arm, mode="none", split=split, kind=kind, metric=metric, value=value, low=low, high=high, n=measured.n,
+        num_clusters=measured.num_clusters, note=note,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, str
     """
     from aot.errors import VideoError
     from video_data.decode.sampling import uniform_times
-    from video_data.decode.sandbox import read_frames_safely
+    from video_data.decode.sandbox import shared_pool
 
     if wrong := [time_s for time_s in at_s if not (math.isfinite(time_s) and time_s >= 0)]:
         raise SourceError(f"--at {wrong[0]} is no moment of a clip; give seconds from its start, such as --at 2.5")
@@ -48,7 +48,7 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, str
         raise SourceError(f"--at {late[0]:g} lies past the end of {clip.name}, which lasts {facts.duration_s:.3f} s")
     wanted_s = list(at_s) or uniform_times(facts.first_frame_s, facts.duration_s, count)
     try:
-        decoded = read_frames_safely(clip, times_s=wanted_s, stream=stream)
+        decoded = shared_pool().read_frames(clip, times_s=wanted_s, stream=stream)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
     lines = []
@@ -90,15 +90,15 @@ def ask_clip(
         raise SourceError('the question is empty; ask something, such as "What is the next step?"')
     if len(question) > MAX_QUESTION_CHARS:
         raise SourceError(f"the question has {len(question)} characters, at most {MAX_QUESTION_CHARS} are fine")
-    known = tuple(read_annotations(annotations)) if annotations else ()
+    annotated = tuple(read_annotations(annotations)) if annotations else ()
     loaded = load_config(config) if config else None
     try:
-        asked = ask(clip, question, choices=choices, appearance=appearance, annotations=known, config=loaded)
+        reply = ask(clip, question, choices=choices, appearance=appearance, annotations=annotated, config=loaded)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
-    if asked.note:
-        log.warning("partial clip: %s", asked.note)
-    return asked.trace
+    if reply.note:
+        log.warning("partial clip: %s", reply.note)
+    return reply.trace
 
 
 def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
@@ -163,9 +163,9 @@ def _facts(clip: Path, *, stream: int | None) -> ClipFacts:
     Raises:
         DecodeError: it is.
     """
-    from video_data.decode.sandbox import probe_safely
+    from video_data.decode.sandbox import shared_pool
 
-    facts = probe_safely(clip, stream=stream)
+    facts = shared_pool().probe(clip, stream=stream)
     if facts.verdict == "refused":
         raise _refusal(clip, facts.reason, facts.note)
     return facts

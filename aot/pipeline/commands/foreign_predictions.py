@@ -49,7 +49,7 @@ class Said:
     """The right answer as this file tells it, if it does."""
     finish_reason: Literal["", "stop", "length"] = ""
     """How the reply ended, as this file tells it, if it does."""
-    own: Prediction | None = None
+    ours: Prediction | None = None
     """The row, where it is one of our own."""
 
 
@@ -77,16 +77,14 @@ def read_predictions(path: Path) -> tuple[list[Said], list[RefusedRow]]:
 def _rows(path: Path) -> Iterator[tuple[str, str, Any] | RefusedRow]:
     """Place, id where it is a key, and value of each row."""
     if path.suffix.lower() != ".json":
-        for line in read_rows(path):
-            yield (line.place, "", line.fields) if isinstance(line, TextRow) else line
+        yield from _lines(path)
         return
     try:
         value, twice = read_json(path)
     except SourceError as error:
         if "Extra data" not in str(error):
             raise SourceError(f"{error}; predictions are {FINE}") from None
-        for line in read_rows(path):  # JSON lines under this name
-            yield (line.place, "", line.fields) if isinstance(line, TextRow) else line
+        yield from _lines(path)  # JSON lines under this name
         return
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get(key := next(iter(value))), dict | list):
         value = value[key] if key in _WRAPPERS else value
@@ -98,6 +96,10 @@ def _rows(path: Path) -> Iterator[tuple[str, str, Any] | RefusedRow]:
             yield f"{path.name}:{name}"[:200], name, row
     for number, row in enumerate(value if isinstance(value, list) else (), start=1):
         yield f"{path.name}[{number}]", "", row
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, Any] | RefusedRow]:
+    return ((line.place, "", line.fields) if isinstance(line, TextRow) else line for line in read_rows(path))
 
 
 def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON value
@@ -113,7 +115,7 @@ def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON va
     if not isinstance(row, dict):
         raise RowProblem("no_prediction", f"a row must be an object, got {type(row).__name__}; predictions are {FINE}")
     if row.keys() >= _OWN:
-        return _own(place, row)
+        return _ours(place, row)
     fields = {str(name).strip().casefold(): value for name, value in row.items()}
     if len(fields) < len(row):
         raise RowProblem("duplicate_key", f"two of its keys differ only in case or spaces: {', '.join(row)}"[:200])
@@ -141,12 +143,12 @@ def _name(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
-def _own(place: str, row: Mapping[str, Any]) -> Said:
+def _ours(place: str, row: Mapping[str, Any]) -> Said:
     try:
-        own = Prediction.model_validate(row)
+        ours = Prediction.model_validate(row)
     except ValidationError as error:
         raise RowProblem("bad_value", f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
-    return Said(place, (own.question_id,), own.answer, own=own)
+    return Said(place, (ours.question_id,), ours.answer, ours=ours)
 
 
 def _texts(row: Any) -> list[str]:  # noqa: ANN401 - any JSON value

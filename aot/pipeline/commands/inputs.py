@@ -49,8 +49,8 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
         CheckpointError: the base is missing or incomplete, or no arm can be trained on it.
     """
     done = stage_done(run, "train") and stage_done(run, "evaluate")
-    known = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
-    if done or known or config.run.shard is not None:  # a shard only generates
+    is_embedded = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
+    if done or is_embedded or config.run.shard is not None:  # a shard only generates
         return []
     try:
         from aot.student.model.base import resolve_base
@@ -83,7 +83,7 @@ def _check_text(config: RunConfig, ahead: set[str]) -> None:
     from text_cot.prepare import check_files
 
     if "prepare" in ahead:
-        check_files(config)
+        check_files(config.data)
     if "generate" in ahead and config.teacher.planner == "chat":
         from text_cot.teacher.chat import check_teacher
 

@@ -1,4 +1,7 @@
-"""What a run would do (`--dry-run`): resolved config, counts, and estimates of time and disk. Starts nothing."""
+"""What a run would do (`--dry-run`): resolved config, counts, and estimates of time, disk and calls of chat models.
+
+Starts nothing. The actual use of chat models stands in the run folder afterwards.
+"""
 
 import re
 import shutil
@@ -9,11 +12,11 @@ from importlib import resources
 from math import ceil, prod
 from pathlib import Path
 
-from aot.config import EMBEDDED_STUDENTS, LoraSection, RunConfig, dump_config
+from aot.chat.spend import estimate
+from aot.config import EMBEDDED_STUDENTS, ChatConfig, LoraSection, RunConfig, dump_config
 from aot.display import counted
 from aot.files.jsonl import read_json, refused_words
 from aot.files.run_folder import RunFolder, run_root
-from aot.pipeline.commands.chat_plan import chat_lines
 from aot.pipeline.commands.inputs import check_paths, look_at_student
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from text_cot.datasets.toy_math import OOD_SPLITS
@@ -38,6 +41,10 @@ TRAINED_BYTES, ADAM_BYTES, MASTER_BYTES = 4, 8, 4
 _NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", ".experts.")
 _SEES = ("vision", "visual", "connector", "projector", "image")
 """Parts of names of weights that are no linear layers of the language model."""
+PLANNER_TURNS = 4
+"""Turns of a chat planner until it answers, if it answers at its first try."""
+PLAN_TOKENS, TEXT_TOKENS, REWRITE_TOKENS, JUDGE_TOKENS = (2500, 200), (700, 350), (1200, 250), (1500, 150)
+"""Prompt and completion tokens of one call, as rough means; thinking models need more."""
 UNKNOWN_CLIP_S = 60.0
 UNKNOWN_PIXELS = 640 * 360
 MOST_DRAWN = 1000
@@ -63,9 +70,9 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
     trained_mb = students_mb(config)
     disk_mb = plan.disk_mb + (trained_mb or 0)
-    told = "without students, as the weights of the base are not here to be measured"
-    told = told if trained_mb is None else f"students and their checkpoints {trained_mb:.0f} MB"
-    lines = [*head, *plan.lines, f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({told})"]
+    students = "without students, as the weights of the base are not here to be measured"
+    students = students if trained_mb is None else f"students and their checkpoints {trained_mb:.0f} MB"
+    lines = [*head, *plan.lines, f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({students})"]
     if disk_mb > free_mb:
         lines.append(
             "note: that is more than there is; train fewer arms, let LoRA train them, or lower train.keep_checkpoints"
@@ -104,7 +111,7 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     lines.append(f"clips are read from {clips_root(config, run)}")
     if knows_only_the_kitchen(config):
         lines.append(f"note: {KITCHEN_ONLY}")
-    lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
+    lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     first = [row for row in source.questions if row.split == "train"][:1]
     lines += look_at_student(config, run, *usable_questions(first, dataset=config.data.dataset)[0])
     num_clips = len(source.clips) if small is config else sum(clips.values())
@@ -113,30 +120,30 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
 
 
 def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
-    from aot.arms.budget import planned_steps
+    from aot.arms.jobs import planned_students
     from text_cot.prepare import usable_source
 
     small, times = _drawn_small(config)
-    source = usable_source(small)
+    source = usable_source(small.data, seed=small.seed, splits=small.evaluate.splits)
     splits = _counted((question.split for question in source.questions), times)
     about = "about " if small is not config and config.data.dataset == "gym" else ""
     lines = [f"{split}: {about}{counted(splits[split], 'question')}" for split in sorted(splits)]
     if source.refusals:
         lines.append(refused_words(source.refusals, most=3))
-    lines += chat_lines(config, questions=sum(splits.values()), training=splits["train"])
+    lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     lines += look_at_student(config, run, *[row for row in source.questions if row.split == "train"][:1])
-    rows = sum(planned_steps(arm, config) for arm in config.train.arms) * config.train.questions_per_step
-    asked = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
-    seconds = rows * TRAIN_S_PER_LESSON + asked * WRITE_S_PER_REPLY
+    rows = sum(sum(planned_students(arm, config)) for arm in config.train.arms) * config.train.questions_per_step
+    replies = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
+    seconds = rows * TRAIN_S_PER_LESSON + replies * WRITE_S_PER_REPLY
     reply_kb = REPLY_KB + KB_PER_TOKEN * config.student.max_rationale_tokens
     traces = config.teacher.candidates if config.teacher.planner == "chat" else 2
-    rows_kb = (KB_PER_QUESTION + KB_PER_TRACE * traces) * sum(splits.values()) + reply_kb * asked
+    rows_kb = (KB_PER_QUESTION + KB_PER_TRACE * traces) * sum(splits.values()) + reply_kb * replies
     return _Plan(lines, PAGE_MB + rows_kb / 1000, seconds)
 
 
 def students_mb(config: RunConfig) -> float | None:
     """What trained students and their checkpoints take at most; None where the weights of the base are not here."""
-    from aot.arms.budget import planned_students
+    from aot.arms.jobs import planned_students
 
     shapes = _weight_shapes(config.student.base)
     if shapes is None:
@@ -175,8 +182,8 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
         from safetensors import SafetensorError, safe_open
     except ImportError:
         return None
-    own = EMBEDDED_STUDENTS.get(base)
-    folder = Path(str(resources.files("aot.student"))) / own if own else Path(base)
+    embedded = EMBEDDED_STUDENTS.get(base)
+    folder = Path(str(resources.files("aot.student"))) / embedded if embedded else Path(base)
     index = folder / "model.safetensors.index.json"
     shapes: dict[str, tuple[int, ...]] = {}
     try:
@@ -217,13 +224,13 @@ def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
     train, evaluate = config.train, config.evaluate
     steps = sum((2 if arm.rationale_weight > 0 else 1) * config.steps_of(arm) for arm in train.arms)
     rows = steps * train.questions_per_step
-    asked = sum(splits[split] for split in evaluate.splits)
+    questions = sum(splits[split] for split in evaluate.splits)
     modes = 3 * (len(train.arms) + 1) + 1
     return (
         num_clips * DRAW_AND_DECODE_S_PER_CLIP
         + sum(splits.values()) * GENERATE_S_PER_QUESTION
         + rows * TRAIN_S_PER_ROW
-        + asked * modes * PREDICT_S_PER_ROW
+        + questions * modes * PREDICT_S_PER_ROW
     )
 
 
@@ -242,3 +249,47 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent if path.parent != path else Path()
     return path
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Calls of a chat model for one purpose."""
+
+    what: str
+    section: ChatConfig | None
+    likely: int
+    at_most: int
+    tokens: tuple[int, int]
+
+
+def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str]:
+    """A line for each purpose that a chat model is asked for; `training` questions are for training, and judged."""
+    teacher = config.teacher
+    shares: list[_Share] = []
+    tries = teacher.candidates * questions
+    if teacher.planner == "chat" and config.door == "text":
+        at_most = tries * (1 + teacher.shuffle_checks)  # where the questions have options
+        shares.append(_Share("chains", config.chat, tries, at_most, TEXT_TOKENS))
+    elif teacher.planner == "chat":
+        checks = 1 + teacher.shuffle_checks
+        likely = questions * min(PLANNER_TURNS, teacher.max_turns) * checks
+        at_most = (tries + questions * teacher.shuffle_checks) * teacher.max_turns
+        shares.append(_Share("plans", config.chat, likely, at_most, PLAN_TOKENS))
+    if teacher.rationale == "chat" and config.door == "video":
+        shares.append(_Share("rationales", config.chat, questions, tries, REWRITE_TOKENS))
+    if config.filter.judge:
+        shares.append(_Share("judgements", config.judge_chat or config.chat, training, training, JUDGE_TOKENS))
+    return [_chat_line(share, share.section) for share in shares if share.section]
+
+
+def _chat_line(share: _Share, section: ChatConfig) -> str:
+    prompt, completion = share.tokens[0], min(share.tokens[1], section.max_tokens)
+    prices = section.prices
+    estimates = []
+    for calls in dict.fromkeys((share.likely, share.at_most)):
+        cost = estimate(calls=calls, prompt_tokens=prompt, completion_tokens=completion, prices=prices)
+        money = "unpriced" if cost is None or prices is None else f"{cost:.2f} {prices.currency}"
+        tokens = f"{calls * prompt:,} prompt and {calls * completion:,} completion tokens"
+        estimates.append(f"{counted(calls, 'call')}, {tokens}, {money}")
+    dated = f" (prices of {prices.date})" if prices else ""
+    return f"chat model {section.model}, {share.what}: about {'; at most '.join(estimates)}{dated}"

@@ -121,7 +121,7 @@ def _configured(config: RunConfig, config_path: Path) -> Questions:
     if config.door == "text":
         from text_cot.prepare import read_source
 
-        text = read_source(config)
+        text = read_source(config.data, seed=config.seed)
         return list(text.questions), list(text.refusals)
     source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
     usable, refused = usable_questions(source.questions, dataset=config.data.dataset)
@@ -188,7 +188,7 @@ def _predictions(
 ) -> tuple[list[Prediction], Counter[str], list[str]]:
     """Predictions of every member, those without one as missing; what was wrong with the rows; and notes for people."""
     by_id = {question.id: question for question in members}
-    as_places = are_places(one.value for question, one in matches if question and question.choices and not one.own)
+    as_places = are_places(one.value for question, one in matches if question and question.choices and not one.ours)
     made: dict[tuple[str, str, str], Prediction] = {}
     problems: Counter[str] = Counter()
     unknown = [one.names[0] for question, one in matches if question is None]
@@ -196,7 +196,7 @@ def _predictions(
     for question, one in matches:
         if question is None or question.id not in by_id:
             continue
-        row = one.own or _prediction(question, one.value, as_places=as_places).model_copy(
+        row = one.ours or _prediction(question, one.value, as_places=as_places).model_copy(
             update={"finish_reason": one.finish_reason}
         )
         key = row.arm, row.mode, question.id

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def shard_lines(run: RunFolder) -> list[str]:
 
 def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
     """Refused inputs and refused requests to chat models, by reason, with a few names each."""
-    refused = [(one.reason, one.item) for one in _refusals(run)]
+    rows = read_rows(run.refusals, Refusal) if run.refusals.exists() else ()
+    refused = [(one.reason, one.item) for one in rows]
     were = f"{counted(len(refused), 'input')} {'was' if len(refused) == 1 else 'were'} refused"
     lines = _reasons(f"{were} (listed in {run.refusals}):", refused, examples)
     stages = read_run_json(run)["stages"]
@@ -81,9 +82,11 @@ def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:
         lines.append(odd_line(odd, run))
     if int(stages.get("generate", {}).get("refused", 0)):
         failed = (trace for trace in read_traces(run) if trace.error is not None)
-        asked = [(t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"]
-        title = f"{counted(len(asked), 'trace')} failed because a chat model gave no reply (rows in {run.traces}):"
-        lines += _reasons(title, asked, examples)
+        unanswered = [
+            (t.error.reason or "refused", t.question_id) for t in failed if t.error and t.error.boundary == "chat"
+        ]
+        title = f"{counted(len(unanswered), 'trace')} failed because a chat model gave no reply (rows in {run.traces}):"
+        lines += _reasons(title, unanswered, examples)
     return lines
 
 
@@ -91,10 +94,6 @@ def odd_line(odd: Mapping[str, int], run: RunFolder) -> str:
     """What is told about predictions that do not fit the questions; `odd` counts them by reason."""
     counts = "; ".join(f"{odd[why]} {why} ({meaning})" for why, meaning in ODD_PREDICTIONS.items() if odd.get(why))
     return f"predictions in {run.predictions}: {counts}; delete a damaged file and evaluate again to have it made anew"
-
-
-def _refusals(run: RunFolder) -> Iterator[Refusal]:
-    return read_rows(run.refusals, Refusal) if run.refusals.exists() else iter(())
 
 
 def _reasons(title: str, refused: list[tuple[str, str]], examples: int) -> list[str]:

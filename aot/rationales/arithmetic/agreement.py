@@ -3,8 +3,7 @@
 import re
 from fractions import Fraction
 
-from aot.rationales.arithmetic.sides import PART_WORDS
-from aot.rationales.arithmetic.tokens import Amount, Token, is_number
+from aot.rationales.arithmetic.tokens import PART_WORDS, Amount, Token, is_number
 
 DAY_MINUTES = 24 * 60
 
@@ -101,8 +100,8 @@ def _rounds_to(true: Fraction, stated: Fraction, written: str, scale: Fraction) 
 
 def _ends(value: Fraction) -> bool:
     """Whether the decimals of `value` come to an end."""
-    rest = value.denominator
+    remaining = value.denominator
     for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1
+        while remaining % prime == 0:
+            remaining //= prime
+    return remaining == 1

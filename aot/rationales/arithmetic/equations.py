@@ -6,8 +6,17 @@ from dataclasses import dataclass
 
 from aot.rationales.arithmetic.agreement import agree, is_ambiguous, units_may_differ
 from aot.rationales.arithmetic.reader import evaluated
-from aot.rationales.arithmetic.sides import Side, computes, left_side, right_side
-from aot.rationales.arithmetic.tokens import Amount, Token, amount_of, is_number, tokens_of
+from aot.rationales.arithmetic.tokens import (
+    Amount,
+    Side,
+    Token,
+    amount_of,
+    computes,
+    is_number,
+    left_side,
+    right_side,
+    tokens_of,
+)
 
 MAX_LINE = 20_000
 """A longer line is not read; it counts as one unreadable equation if it has an equals sign."""
@@ -77,19 +86,19 @@ def find_equations(text: str) -> list[Equation]:
     >>> [one.holds for one in find_equations("10/3 = 3.33, 9:40 + 35 minutes = 10:15, 20% of $1,500 = $300 = 299")]
     [True, True, True]
     """
-    found: list[Equation] = []
+    equations: list[Equation] = []
     for number, line in enumerate(text.split("\n")):
         if "=" not in line and "≈" not in line:
             continue
         if len(line) > MAX_LINE:
-            found.append(Equation(line[:80], number, None, None, None, (), None))
+            equations.append(Equation(line[:80], number, None, None, None, (), None))
             continue
         notes = _NOTE.findall(line)
         if notes:
-            found.extend(one for note in notes for one in _equations(_plain(note), number))
+            equations.extend(one for note in notes for one in _equations(_plain(note), number))
         else:
-            found.extend(_line_equations(line, number))
-    return found
+            equations.extend(_line_equations(line, number))
+    return equations
 
 
 def find_amounts(text: str) -> list[Amount]:
@@ -116,11 +125,11 @@ def read_amount(text: str) -> Amount | None:
 def _line_equations(line: str, number: int) -> list[Equation]:
     """Those of a line without notes; a dash in front may be a bullet or a minus, so either may make the first hold."""
     bullet = _BULLET.match(line)
-    found = list(_equations(_plain(line[bullet.end() :] if bullet else line), number))
-    if bullet and "-" in bullet[0] and found and found[0].holds is False:
-        signed = next(_equations(_plain(line), number), found[0])
-        found[0] = signed if signed.holds else found[0]
-    return found
+    equations = list(_equations(_plain(line[bullet.end() :] if bullet else line), number))
+    if bullet and "-" in bullet[0] and equations and equations[0].holds is False:
+        signed = next(_equations(_plain(line), number), equations[0])
+        equations[0] = signed if signed.holds else equations[0]
+    return equations
 
 
 def _plain(line: str) -> str:

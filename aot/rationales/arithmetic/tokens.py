@@ -1,10 +1,19 @@
-"""Cuts a line into numbers, marks and words, and reads the value of one number or time of day."""
+"""Cuts a line into numbers, marks and words, and tells which of them belong to an equals sign: its two sides."""
 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 MAX_DIGITS = 300
+MAX_TOKENS = 400
+"""In one side of an equation."""
+_CLEAN_BREAKS = frozenset(",.;:?!\"'…•")
+"""Marks that part a sentence; beside any other one, such as `^`, a number means more than it says."""
+PART_WORDS = frozenset({
+    "half", "third", "quarter", "fourth", "fifth", "double", "twice", "triple", "thrice", "square", "squared", "sqrt",
+})  # fmt: skip
+_NO_UNITS = frozenset({"and", "or", "so", "is", "are", "was", "then", "but", "which", "because", "has", "have", "that"})
 _TOKEN = re.compile(
     r"(?P<clock>(?<![\d:.])\d{1,2}:[0-5]\d(?![\d:])(?:\s?[ap]\.?m\b\.?)?)"
     r"|(?P<number>\d+(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
@@ -39,7 +48,7 @@ class Token:
 
 def tokens_of(line: str) -> list[Token]:
     """The pieces of a line in order; nothing but white space is left out."""
-    return [Token(str(found.lastgroup), found[0], *found.span()) for found in _TOKEN.finditer(line)]
+    return [Token(str(mark.lastgroup), mark[0], *mark.span()) for mark in _TOKEN.finditer(line)]
 
 
 def is_number(token: Token) -> bool:
@@ -63,3 +72,83 @@ def amount_of(token: Token) -> Amount | None:
         return None  # too long, or a code such as 0730
     whole, _, part = token.text.replace(",", "").partition(".")
     return Amount(Fraction(int(f"{whole}{part}"), 10 ** len(part)) if part else Fraction(int(whole)))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of an equals sign."""
+
+    tokens: tuple[Token, ...]
+    is_clean: bool
+    """False where what stands beside it makes it mean something else."""
+    beside: tuple[Token, ...] = ()
+    """The word behind a right side, which may be its unit."""
+
+
+def computes(side: Side) -> bool:
+    """Whether there is something to compute; a sign in front is no computation, unless something is hidden there."""
+    later = side.tokens[side.is_clean :]
+    computed = any(token.kind in ("sign", "spoken") or is_letter(token) for token in later)
+    computed |= any(is_number(a) and b.kind == "open" for a, b in pairwise(side.tokens))
+    return computed and any(map(is_number, side.tokens))
+
+
+def left_side(tokens: list[Token], at: int) -> Side:
+    """What stands before the equals sign at `at`, as far back as it is arithmetic."""
+    start, depth = at, 0
+    while start > 0 and at - start <= MAX_TOKENS:
+        token = tokens[start - 1]
+        depth += (token.kind == "close") - (token.kind == "open")
+        if depth < 0 or not _belongs(tokens, start - 1):
+            break
+        start -= 1
+    used = tuple(tokens[start:at])
+    start -= start > 1 and tokens[start - 1].text.casefold() == "of"  # to the word of `half of 48 + 2`
+    before = tokens[start - 1] if start else None
+    is_sign = bool(used) and used[0].kind in ("sign", "spoken")
+    if len(used) > MAX_TOKENS or (before is not None and not _parts(before)):
+        return Side(used, False)
+    if used and before is not None and before.kind == "word":
+        return Side(used, not is_sign and before.text.casefold().rstrip("s") not in PART_WORDS)
+    return Side(used, not is_sign or used[0].text in "-−–")
+
+
+def right_side(tokens: list[Token], at: int) -> Side:
+    """What stands behind the equals sign at `at`, as far as it is arithmetic."""
+    end, depth = at + 1, 0
+    while end < len(tokens) and end - at <= MAX_TOKENS:
+        token = tokens[end]
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth < 0 or not _belongs(tokens, end) or token.text.casefold() in ("of", "divided by"):
+            break
+        end += 1
+    after = tokens[end] if end < len(tokens) else None
+    while end > at + 1 and tokens[end - 1].kind in ("sign", "currency"):
+        end -= 1
+    beside = (after,) if after is not None and after.kind == "word" else ()
+    hides_letter = any(is_letter(token) and token.text not in "aAI" for token in beside)
+    is_clean = after is None or (_parts(after) and not hides_letter)
+    return Side(tuple(tokens[at + 1 : end]), is_clean and end - at <= MAX_TOKENS, beside)
+
+
+def _belongs(tokens: list[Token], at: int) -> bool:
+    """Whether the token is part of an expression: a number, a mark of arithmetic, or the unit of what precedes it."""
+    token = tokens[at]
+    if token.kind == "spoken" and token.text.casefold() == "of":
+        return at > 0 and (is_number(tokens[at - 1]) or tokens[at - 1].kind in ("percent", "close"))
+    if token.text.casefold() in _NO_UNITS:
+        return False
+    if token.kind != "word":
+        return token.kind not in ("equals", "relation", "other")
+    before, after = at - 1, at + 1
+    while before >= 0 and tokens[before].kind == "word" and at - before < 3:
+        before -= 1
+    while after < len(tokens) and tokens[after].kind == "word" and after - at < 3:
+        after += 1
+    follows = before >= 0 and (is_number(tokens[before]) or tokens[before].kind in ("percent", "close", "per"))
+    return follows and after < len(tokens) and tokens[after].kind in ("sign", "spoken", "equals", "close", "per")
+
+
+def _parts(token: Token) -> bool:
+    """Whether an expression may end beside this token and still mean what it says."""
+    return token.kind != "other" or token.text in _CLEAN_BREAKS

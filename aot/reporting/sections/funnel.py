@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aot.display import counted
-from aot.filtering.chat_checks import JudgedFault, Share
-from aot.filtering.funnel import FaultTotals, Funnel
+from aot.filtering.funnel import FaultTotals, Funnel, JudgedFault, Share
 from aot.records import Question, Trace, Verdict
 from aot.reporting.charts import Drawing, count_bars
 from aot.reporting.chat_costs import check_sentences, share_of

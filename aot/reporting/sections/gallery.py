@@ -13,6 +13,7 @@ from aot.evaluation.scoring import score
 from aot.files.traces import read_traces
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
+from aot.rationales.findings import first_listing, sightings
 from aot.rationales.notation import CITATION, PARTS, parse_rationale, sentences_of
 from aot.records import THOUGHT_MODES, ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
 from aot.reporting.charts import Drawing, timeline
@@ -208,7 +209,7 @@ def _panel(
         state=state,
         planted=planted,
         note=note,
-        timeline=_timeline(trace, question, data.annotations.get(uri)),
+        timeline=timeline_of(trace, question, data.annotations.get(uri)),
         steps=tuple(_step_view(step, uri, times[step.index], book, anchor, step.index in cited) for step in calls),
         rationale=rationale_view(trace, anchor=anchor) if calls else (),
         chain="" if calls else clip_text(trace.rationale, TEXT_LIMIT),
@@ -324,19 +325,18 @@ def _written(value: object) -> str:
 
 def _boxes(step: Step) -> list[tuple[float, Box]]:
     boxes = []
-    for value in (step.result or {}).values():
-        for row in value if isinstance(value, list) else ():
-            if isinstance(row, dict) and isinstance(row.get("box_xyxy"), list) and "time_s" in row:
-                x0, y0, x1, y1 = (float(edge) for edge in row["box_xyxy"])
-                name = f"{row.get('label') or (step.result or {}).get('object', '')} {short(row.get('score'))}"
-                boxes.append((float(row["time_s"]), Box(x0, y0, x1 - x0, y1 - y0, clip_text(name.strip(), 40))))
+    for one in step.findings:
+        if one.box_xyxy is not None:
+            x0, y0, x1, y1 = one.box_xyxy
+            box = Box(x0, y0, x1 - x0, y1 - y0, clip_text(f"{one.label} {short(one.score)}".strip(), 40))
+            boxes += [(start_s, box) for start_s, _ in one.spans_s]
     return boxes
 
 
-def _timeline(trace: Trace, question: Question, truth: ClipAnnotation | None) -> Drawing | None:
+def timeline_of(trace: Trace, question: Question, truth: ClipAnnotation | None) -> Drawing | None:
     """What is true and what the first listing of steps saw, over time."""
-    lists = [s.result["steps"] for s in trace.steps if s.status == "ok" and s.result and s.result.get("steps")]
-    seen = [(float(r["start_s"]), float(r["end_s"]), str(r["label"])) for r in lists[0]] if lists else []
+    listing = first_listing(trace.steps)
+    seen = [(one.start_s, one.end_s, one.label) for one in sightings([listing])] if listing else []
     true = [(s.start_s, s.end_s, s.label) for s in truth.segments] if truth else []
     if not seen and truth is None:
         return None

@@ -5,17 +5,17 @@ What stands in a batch depends on the questions alone, so the same call gives th
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from aot.errors import SourceError
 from aot.records import Question
+from aot.student.answer.decoding import Prompt
 from aot.student.model.loading import Student
-from aot.student.rows.collate import pad_prompts
 from aot.student.rows.examples import encode_row
 from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, choose_indices
-from aot.student.rows.rendering import EncodedRow, Mode
+from aot.student.rows.prompts import Mode
+from aot.student.rows.tokens import EncodedRow, Renderer
 
 BATCHES_PER_WINDOW = 16
 """How many batches of questions are sorted by length together; answers come out window by window."""
@@ -30,6 +30,16 @@ class PromptItem:
     row: EncodedRow
     error: str = ""
     """Why it cannot be asked; then `row` is empty."""
+
+    def prompt(self, renderer: Renderer, pixels: FramePixels | None) -> Prompt:
+        """What a model reads: the ids, and the pixels of the frames where there are any."""
+        if self.frames is None or pixels is None:
+            return Prompt(self.row.prompt_ids)
+        shown = pixels.of([self.frames])
+        if renderer.needs_token_types:
+            ids = torch.tensor([self.row.prompt_ids])
+            shown = {**shown, "mm_token_type_ids": (ids == renderer.image_token_id).long()}
+        return Prompt(self.row.prompt_ids, shown)
 
 
 def prompt_items(
@@ -86,16 +96,3 @@ def batches(window: Sequence[PromptItem], *, batch_size: int) -> Iterator[list[i
     for part in (good[: len(good) - blind], good[len(good) - blind :]):
         for start in range(0, len(part), batch_size):
             yield part[start : start + batch_size]
-
-
-def model_inputs(student: Student, items: Sequence[PromptItem], pixels: FramePixels | None) -> dict[str, Any]:
-    """Left-padded model inputs of a batch, on the student's device."""
-    inputs = pad_prompts([item.row for item in items], pad_id=student.pad_id)
-    if student.renderer.needs_token_types:
-        inputs["mm_token_type_ids"] = (inputs["input_ids"] == student.renderer.image_token_id).long()
-    if pixels is not None:
-        inputs.update(pixels.of([item.frames for item in items if item.frames]))
-    moved = {key: value.to(student.device) for key, value in inputs.items()}
-    if "pixel_values" in moved:
-        moved["pixel_values"] = moved["pixel_values"].to(getattr(torch, student.config.dtype))
-    return moved

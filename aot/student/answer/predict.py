@@ -1,25 +1,30 @@
-"""What a student answers: greedy generation in batches (directly, or reasoning first), or the likeliest choice.
+"""What a student answers to questions, with frames or without: in one of the modes, drawn, or the likeliest choice.
 
-Predictions come out in the order of the questions. A question that cannot be asked becomes a prediction with an
-error, never a gap. Nothing here knows whether an answer is right. Without frames, text_predict.py generates.
+Predictions come out in the order of the questions; a question that cannot be asked becomes a prediction with an error,
+never a gap. The stored text is the reply as a lesson writes it, without the model's tags. Nothing here knows whether an
+answer is right.
 """
 
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+from typing import Literal, TypeVar
 
-import torch
-
-from aot.answers import find_answer
-from aot.records import Prediction, Question, ThoughtMode
-from aot.student.answer.batches import PromptItem, batches, model_inputs, prompt_items, windows
-from aot.student.answer.likelihood import longest_choice, score_batch
-from aot.student.answer.text_predict import answer_texts, failed
+from aot.records import THOUGHT_MODES, Prediction, PromptMode, Question, ThoughtMode
+from aot.student.answer.batches import PromptItem, batches, prompt_items, windows
+from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
+from aot.student.answer.likelihood import score
+from aot.student.answer.sampling import Draw, NotedToken
 from aot.student.model.loading import Student
 from aot.student.rows.frames import FramePixels
-from aot.student.rows.rendering import Mode
+from aot.student.rows.prompts import MODE_LINES
+from aot.student.rows.replies import answer_of, plain_reply, thought_ids
 
-PredictMode = Literal["direct", "reason", "explain", "adaptive", "likelihood"]
+PredictMode = PromptMode | Literal["likelihood"]
+Made = TypeVar("Made")
 
 
 def predict(
@@ -32,14 +37,15 @@ def predict(
     batch_size: int,
     with_frames: bool = True,
     thought: ThoughtMode | None = None,
+    with_tokens: bool = False,
 ) -> Iterator[Prediction]:
-    """Predictions in the order of `questions`.
+    """Greedy predictions in the order of `questions`.
 
     Args:
         student: who answers.
         questions: what is asked; in mode `likelihood` those without choices are left out.
         pixels: the stored frames as this student's processor makes them; predictors that share it process each once.
-            None for text.
+            None where nothing has frames.
         arm: name under which the predictions are stored.
         mode: `likelihood` scores the choices after the direct prompt; the others generate. `explain` stops after the
             first line. `adaptive` scores the first lines a reply may begin with, chooses one (see
@@ -47,85 +53,223 @@ def predict(
         batch_size: prompts run at once.
         with_frames: False is the control in which the student sees the question only.
         thought: in mode `adaptive`, begin this way instead of choosing.
+        with_tokens: keep token ids and log-probabilities too.
     """
-    if pixels is None and mode != "likelihood":
-        yield from answer_texts(student, questions, arm=arm, mode=mode, batch_size=batch_size, thought=thought)
-        return
-    if mode in ("explain", "adaptive"):
-        raise ValueError(f"mode {mode} answers text; call it without pixels")
-    prompt_mode: Mode = "reason" if mode == "reason" else "direct"
+    asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens)
     asked = [q for q in questions if q.choices] if mode == "likelihood" else questions
     store = pixels.store if pixels else None
-    given = longest_choice(student) if mode == "likelihood" else lambda question: 0
-    items = prompt_items(student, asked, store=store, mode=prompt_mode, with_frames=with_frames, given=given)
+    items = prompt_items(
+        student, asked, store=store, mode=asker.prompt_mode, with_frames=with_frames, given=asker.given
+    )
+
+    def answer(chosen: Sequence[PromptItem]) -> list[Prediction]:
+        if mode == "likelihood":
+            return asker.choose(chosen)
+        return asker.adaptive(chosen, thought) if mode == "adaptive" else asker.plain(chosen)
+
+    yield from _in_order(items, answer, asker.failed, batch_size=batch_size)
+
+
+def sample(
+    student: Student,
+    questions: Sequence[Question],
+    *,
+    pixels: FramePixels | None = None,
+    mode: PromptMode,
+    samples: int,
+    temperature: float,
+    seed: int,
+    batch_size: int,
+    arm: str = "self",
+    with_tokens: bool = False,
+) -> Iterator[list[Prediction]]:
+    """`samples` drawn replies to each question, in the order of `questions`; one prediction if it cannot be asked.
+
+    The same call gives the same replies: batches depend on the questions alone, and draws on seed and batch number.
+
+    Args:
+        student: who answers.
+        questions: what is asked.
+        pixels: as for `predict`.
+        mode: how it is asked; in mode `adaptive` the first line is drawn as well.
+        samples: replies to each question.
+        temperature: over 0; 1 draws from the student's own probabilities.
+        seed: of the draws.
+        batch_size: replies written at once, about.
+        arm: name under which the predictions go.
+        with_tokens: keep token ids and log-probabilities too.
+    """
+    asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens)
+    store = pixels.store if pixels else None
+    items = prompt_items(student, questions, store=store, mode=mode, with_frames=True)
+    numbers = count()
+
+    def answer(chosen: Sequence[PromptItem]) -> list[list[Prediction]]:
+        batch_seed = zlib.crc32(f"{seed}/{next(numbers)}".encode())
+        made = asker.plain(chosen, draw=Draw(samples, temperature, batch_seed))
+        return [made[k : k + samples] for k in range(0, len(made), samples)]
+
+    yield from _in_order(items, answer, lambda item: [asker.failed(item)], batch_size=max(1, batch_size // samples))
+
+
+def _in_order(
+    items: Iterator[PromptItem],
+    answer: Callable[[Sequence[PromptItem]], list[Made]],
+    failed: Callable[[PromptItem], Made],
+    *,
+    batch_size: int,
+) -> Iterator[Made]:
+    """What `answer` makes of each item, batch by batch, in the order of the items."""
     for window in windows(items, batch_size=batch_size):
-        done = {i: failed(item, arm=arm, mode=mode) for i, item in enumerate(window) if item.error}
+        done = {i: failed(item) for i, item in enumerate(window) if item.error}
         for positions in batches(window, batch_size=batch_size):
-            chosen = [window[i] for i in positions]
-            answer: Callable[..., list[Prediction]] = _choose if mode == "likelihood" else _generate
-            done.update(zip(positions, answer(student, chosen, pixels, arm=arm, mode=mode), strict=True))
+            done.update(zip(positions, answer([window[i] for i in positions]), strict=True))
         yield from (done[i] for i in range(len(window)))
 
 
-@torch.inference_mode()
-def _generate(
-    student: Student, items: Sequence[PromptItem], pixels: FramePixels | None, *, arm: str, mode: PredictMode
-) -> list[Prediction]:
-    started_s = time.perf_counter()
-    config = student.config
-    inputs = model_inputs(student, items, pixels)
-    width = inputs["input_ids"].shape[1]
-    ends = student.renderer.end_ids
-    cap = config.max_rationale_tokens if mode == "reason" else config.max_answer_tokens
-    output = student.model.generate(
-        **inputs,
-        max_new_tokens=max(1, min(cap, student.context - width + 1)),  # the last token needs no position
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=list(ends),
-        pad_token_id=student.pad_id,
-    )
-    each_s = (time.perf_counter() - started_s) / len(items)
-    made = []
-    for item, row in zip(items, output[:, width:].tolist(), strict=True):
-        stop = next((i for i, token in enumerate(row) if token in ends), len(row))
-        text, is_whole = student.renderer.decode(row[:stop]), stop < len(row)
-        made.append(
-            Prediction(
-                question_id=item.question.id,
-                arm=arm,
-                mode=mode,
-                raw_text=text,
-                answer=(find_answer(text).answer or None) if is_whole else None,
-                finish_reason="stop" if is_whole else "length",
-                prompt_tokens=item.row.num_tokens,
-                completion_tokens=min(stop + 1, len(row)),
-                latency_s=each_s,
-            )
+@dataclass(frozen=True)
+class _Asker:
+    """A student that is asked in one mode."""
+
+    student: Student
+    pixels: FramePixels | None
+    arm: str
+    mode: PredictMode
+    first_line: LineMarks | None
+    with_tokens: bool
+
+    @property
+    def prompt_mode(self) -> PromptMode:
+        """Choices are scored after the prompt of a direct answer."""
+        return "direct" if self.mode == "likelihood" else self.mode
+
+    def given(self, question: Question) -> int:
+        """How many tokens are put behind the prompt of a question: its longest choice, or the longest first line."""
+        if self.mode == "likelihood":
+            return max(map(len, self._choices(question)), default=0)
+        return max(map(len, self._lines)) if self.mode == "adaptive" else 0
+
+    @cached_property
+    def _lines(self) -> list[tuple[int, ...]]:
+        return thought_ids(self.student.renderer)
+
+    def _choices(self, question: Question) -> list[tuple[int, ...]]:
+        return [self.student.renderer.completion_ids(text) for text in question.option_answers]
+
+    def failed(self, item: PromptItem) -> Prediction:
+        """The prediction that stands for a question which could not be asked."""
+        return Prediction(
+            question_id=item.question.id, arm=self.arm, mode=self.mode, raw_text="", answer=None, error=item.error
         )
-    return made
+
+    def plain(self, items: Sequence[PromptItem], draw: Draw | None = None) -> list[Prediction]:
+        """One reply to each item, or `draw.samples` one after the other."""
+        started_s = time.perf_counter()
+        replies, notes = self._write(self._prompts(items), draw)
+        copies = draw.samples if draw else 1
+        each_s = (time.perf_counter() - started_s) / len(replies)
+        return [
+            self._prediction(items[i // copies], reply, each_s, notes.get(i, [])) for i, reply in enumerate(replies)
+        ]
+
+    def adaptive(self, items: Sequence[PromptItem], thought: ThoughtMode | None) -> list[Prediction]:
+        """One reply to each item, beginning with the first line that the student chooses, or with that of `thought`."""
+        started_s = time.perf_counter()
+        lines, prompts = self._lines, self._prompts(items)
+        probs: list[tuple[float, ...]] = [()] * len(items)
+        if thought is None:
+            probs = score(self.student, prompts, [lines] * len(items))
+        confidence = self.student.config.thought_confidence
+        picked = [THOUGHT_MODES.index(thought) if thought else _choice(row, confidence) for row in probs]
+        begun = [_begun(prompt, lines[index]) for prompt, index in zip(prompts, picked, strict=True)]
+        replies, notes = self._write(begun, None)
+        each_s = (time.perf_counter() - started_s) / len(items)
+        return [
+            self._prediction(item, [*lines[picked[i]], *replies[i]], each_s, notes.get(i, [])).model_copy(
+                update={"thought": THOUGHT_MODES[picked[i]], "thought_probs": probs[i]}
+            )
+            for i, item in enumerate(items)
+        ]
+
+    def choose(self, items: Sequence[PromptItem]) -> list[Prediction]:
+        """The likeliest choice of each item, with the probabilities of all."""
+        started_s = time.perf_counter()
+        scored = score(self.student, self._prompts(items), [self._choices(item.question) for item in items])
+        each_s = (time.perf_counter() - started_s) / len(items)
+        made = []
+        for item, probs in zip(items, scored, strict=True):
+            best = item.question.option_answers[max(range(len(probs)), key=lambda i: (probs[i], -i))]
+            made.append(
+                Prediction(
+                    question_id=item.question.id, arm=self.arm, mode=self.mode, raw_text=best, answer=best,
+                    choice_probs=probs, prompt_tokens=item.row.num_tokens, latency_s=each_s,
+                )
+            )  # fmt: skip
+        return made
+
+    def _prompts(self, items: Sequence[PromptItem]) -> list[Prompt]:
+        return [item.prompt(self.student.renderer, self.pixels) for item in items]
+
+    def _write(
+        self, prompts: Sequence[Prompt], draw: Draw | None
+    ) -> tuple[list[list[int]], dict[int, list[NotedToken]]]:
+        config = self.student.config
+        short, notes = self.mode in ("direct", "explain"), dict[int, list[NotedToken]]()
+        replies = write_replies(
+            self.student,
+            prompts,
+            max_tokens=config.max_answer_tokens if short else config.max_rationale_tokens,
+            first_line=self.first_line,
+            draw=draw,
+            notes=notes if self.with_tokens else None,
+        )
+        return replies, notes
+
+    def _prediction(
+        self, item: PromptItem, reply: Sequence[int], latency_s: float, notes: Sequence[NotedToken]
+    ) -> Prediction:
+        renderer = self.student.renderer
+        ended = bool(reply) and reply[-1] in renderer.end_ids
+        is_whole = ended or (self.first_line is not None and self.first_line.ends_line(reply))
+        text = renderer.decode(reply[:-1] if ended else reply)
+        if self.mode == "explain":
+            text = text.partition("\n")[0].rstrip()
+        plain = plain_reply(text) if renderer.think_style != "none" else text
+        return Prediction(
+            question_id=item.question.id,
+            arm=self.arm,
+            mode=self.mode,
+            raw_text=plain,
+            answer=answer_of(text, style=renderer.think_style, mode=self.prompt_mode) if is_whole else None,
+            finish_reason="stop" if is_whole else "length",
+            thought=_thought_of(plain) if self.mode == "adaptive" else "",
+            prompt_tokens=item.row.num_tokens,
+            completion_tokens=len(reply),
+            token_ids=tuple(reply) if self.with_tokens else (),
+            token_logprobs=tuple(note.logprob for note in notes),
+            latency_s=latency_s,
+        )
 
 
-@torch.inference_mode()
-def _choose(
-    student: Student, items: Sequence[PromptItem], pixels: FramePixels | None, *, arm: str, mode: PredictMode
-) -> list[Prediction]:
-    started_s = time.perf_counter()
-    scored = score_batch(student, items, model_inputs(student, items, pixels))
-    each_s = (time.perf_counter() - started_s) / len(items)
-    made = []
-    for item, probs in zip(items, scored, strict=True):
-        best = max(range(len(probs)), key=lambda i: (probs[i], -i))
-        made.append(
-            Prediction(
-                question_id=item.question.id,
-                arm=arm,
-                mode=mode,
-                raw_text=item.question.option_answers[best],
-                answer=item.question.option_answers[best],
-                choice_probs=probs,
-                prompt_tokens=item.row.num_tokens,
-                latency_s=each_s,
-            )
-        )
-    return made
+def _asker(student: Student, pixels: FramePixels | None, arm: str, mode: PredictMode, *, with_tokens: bool) -> _Asker:
+    marks = line_marks(student.renderer.tokenizer) if mode == "explain" else None
+    return _Asker(student, pixels, arm, mode, marks, with_tokens)
+
+
+def _begun(prompt: Prompt, line: tuple[int, ...]) -> Prompt:
+    """`prompt` and the first line of its reply."""
+    return replace(prompt, ids=prompt.ids + line)
+
+
+def _choice(probs: Sequence[float], confidence: float) -> int:
+    """The first way up to which the probabilities sum to `confidence`: the shortest that is likely to be enough.
+
+    >>> _choice((0.5, 0.45, 0.05), 0.9)
+    1
+    """
+    return next((i for i in range(len(probs)) if sum(probs[: i + 1]) >= confidence), len(probs) - 1)
+
+
+def _thought_of(text: str) -> ThoughtMode | Literal[""]:
+    first = text.partition("\n")[0].strip()
+    return next((mode for mode, line in MODE_LINES.items() if line == first), "")

@@ -12,9 +12,9 @@ from typing import Any
 from transformers import AutoConfig, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from aot.chat.model_folders import GGUF_HINT, check_kind, read_object, read_settings
 from aot.config import EMBEDDED_STUDENTS
 from aot.errors import CheckpointError
+from aot.student.model.folders import GGUF_HINT, check_kind, read_object, read_settings
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -22,37 +22,39 @@ WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 _SAMPLE_BYTES = 1 << 20
 
 
-def resolve_base(base: str) -> str:
-    """Folder or hub name of a base student, after a folder's files were looked over.
+def resolve_base(base: str, *, key: str = "student.base", quantised: bool = False) -> str:
+    """Folder or hub name of a model, after a folder's files were looked over.
+
+    Args:
+        base: a folder, a hub name, or the name of an embedded student.
+        key: of the setting that names it.
+        quantised: whether quantised weights can be used.
 
     Raises:
         CheckpointError: no such folder, or one of its files is missing.
     """
-    if base in EMBEDDED_STUDENTS:
-        folder = Path(str(resources.files("aot.student"))) / EMBEDDED_STUDENTS[base]
-        check_base_folder(folder)
-        return str(folder)
-    if Path(base).is_dir():
-        check_base_folder(Path(base))
-        return base
+    if base in EMBEDDED_STUDENTS or Path(base).is_dir():
+        embedded = EMBEDDED_STUDENTS.get(base)
+        folder = str(resources.files("aot.student") / embedded) if embedded else base
+        check_base_folder(Path(folder), quantised=quantised)
+        return folder
     if Path(base).is_file():
-        told = GGUF_HINT if base.lower().endswith(".gguf") else "give the folder of a model"
-        raise CheckpointError(f"student.base {base!r} is a file; {told}")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.startswith("."):
+        hint = GGUF_HINT if base.lower().endswith(".gguf") else "give the folder of a model"
+        raise CheckpointError(f"{key} {base!r} is a file; {hint}")
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base):
         return base
     raise CheckpointError(
-        f"student.base {base!r} is neither a folder nor one of {', '.join(EMBEDDED_STUDENTS)}; "
-        "give the folder of a model"
+        f"{key} {base!r} is neither a folder nor one of {', '.join(EMBEDDED_STUDENTS)}; give the folder of a model"
     )
 
 
-def check_base_folder(folder: Path) -> None:
-    """Look over the files a student folder needs: a processor only where the model takes images.
+def check_base_folder(folder: Path, *, quantised: bool = False) -> None:
+    """Look over the files a model's folder needs: a processor only where the model takes images.
 
     Raises:
         CheckpointError: naming what is missing, or what would need foreign code.
     """
-    check_kind(folder, quantised=False)
+    check_kind(folder, quantised=quantised)
     groups = {"model configuration": ("config.json",), "weights": WEIGHT_FILES, "tokenizer": TOKENIZER_FILES}
     if (folder / "config.json").is_file() and _takes_images(read_settings(folder).get("model_type")):
         groups["processor"] = PROCESSOR_FILES

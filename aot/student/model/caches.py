@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from aot.errors import CheckpointError
 
@@ -55,7 +56,7 @@ def run_on(
     model: Any,  # noqa: ANN401 - a PreTrainedModel, or one with adapters
     ids: torch.Tensor,
     mask: torch.Tensor,
-    positions: torch.Tensor,
+    positions: torch.Tensor | None,
     *,
     cache: Any = None,  # noqa: ANN401 - a transformers Cache
     logits_to_keep: int = 1,
@@ -67,7 +68,7 @@ def run_on(
         model: who reads.
         ids: new tokens [rows, time].
         mask: of the cached tokens and the new ones.
-        positions: of the new tokens.
+        positions: of the new tokens; None where the model counts them itself.
         cache: of the tokens before, or None.
         logits_to_keep: of how many of the last tokens logits are wanted.
         **shown: what the model also takes, such as pixels.
@@ -91,6 +92,17 @@ def run_on(
     if kept is None:
         raise CheckpointError(f"model type {model.config.model_type} gives no cache to write on with; use another base")
     return output.logits[:, -logits_to_keep:], kept
+
+
+def position_counter(model: Any) -> Any:  # noqa: ANN401
+    """The part of a model that counts the positions of its tokens from the grids of its images; None in most models."""
+    # Looked for in all modules, because an adapter that is not merged wraps the model.
+    return next((module for module in model.modules() if hasattr(module, "rope_deltas")), None)
+
+
+def can_drop_tokens(cache: Any) -> bool:  # noqa: ANN401
+    """Whether `cache.crop` forgets the last tokens and nothing else: states and windows have let older ones go."""
+    return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def take_rows(cache: Any, rows: Any) -> None:  # noqa: ANN401 - a transformers Cache, and a tensor of row numbers

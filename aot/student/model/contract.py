@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aot.errors import CheckpointError
 from aot.records import Record
-from aot.student.rows.rendering import Renderer
+from aot.student.rows.tokens import Renderer
 from aot.student.train.checkpoints import check_folder, read_manifest
 
 CONTRACT = "contract.json"

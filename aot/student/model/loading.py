@@ -6,7 +6,7 @@ when its tensors are not exactly those the model expects, or when prompts would 
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,17 +18,18 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from aot.chat.model_folders import damage
-from aot.chat.templates import TEMPLATE_DATE
 from aot.config import LoraSection, StudentConfig
 from aot.errors import CheckpointError, SourceError
 from aot.records import Lesson, Question
 from aot.student.model.base import base_digest, resolve_base, takes_images, told_end_ids
 from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
+from aot.student.model.folders import damage
 from aot.student.model.lora import add_lora, attach, matched_layers
-from aot.student.rows.rendering import MODES, PROBE, EncodedRow, Renderer
+from aot.student.rows.prompts import MODES, PROBE
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
+from aot.student.rows.templates import TEMPLATE_DATE
+from aot.student.rows.tokens import EncodedRow, Renderer
 
 log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": ""}
@@ -56,13 +57,14 @@ class Student:
         return str(self.model.config.model_type)
 
     @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens at which a reply ends."""
+        return self.renderer.end_ids
+
+    @property
     def pad_id(self) -> int:
         """Token id that fills up batches."""
-        pad_id = self.renderer.tokenizer.pad_token_id
-        known = getattr(self.model.config.get_text_config(), "vocab_size", None)
-        if pad_id is None or (known and pad_id >= known):  # some tokenizers got one that their model never had
-            return self.renderer.end_ids[-1]
-        return int(pad_id)
+        return pad_id_of(self.model, self.renderer.tokenizer, self.end_ids)
 
     @property
     def context(self) -> int:
@@ -84,6 +86,14 @@ class Student:
         return try_habits(self.model, self.renderer.completion_ids(TRIAL_TEXT), device=self.device)
 
 
+def pad_id_of(model: Any, tokenizer: Any, end_ids: Sequence[int]) -> int:  # noqa: ANN401
+    """Token id that fills up batches; an end token where there is none of its own."""
+    pad_id, size = tokenizer.pad_token_id, getattr(model.config.get_text_config(), "vocab_size", None)
+    if pad_id is None or (size and pad_id >= size):  # some tokenizers got one that their model never had
+        return end_ids[-1]
+    return int(pad_id)
+
+
 def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig) -> Student:
     """The student `base`, and if `adapter` is given with what the arm in that folder learned.
 
@@ -100,13 +110,13 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
     folder = resolve_base(base)
     device = pick_device(config)
     with_images = takes_images(folder)
-    processor = _load_processor(folder) if with_images else _load_tokenizer(folder)
+    processor = load_processor(folder, with_images=with_images)
     date = contract.template_date if contract and contract.template_date else TEMPLATE_DATE
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder), date=date)
     digest = base_digest(folder)
     tuning = tuning_of(adapter) if adapter else None
     weights = str(adapter) if tuning == "full" else folder
-    model = _load_model(weights, dtype=getattr(torch, config.dtype), with_images=with_images)
+    model = load_model(weights, dtype=getattr(torch, config.dtype), with_images=with_images)
     if contract and adapter:
         check_contract(contract, base_digest=digest, renderer=renderer, adapter=adapter)
     if adapter and tuning == "lora":
@@ -165,7 +175,7 @@ def stored_state(folder: Path, *, tuning: Tuning, whole: bool = True) -> dict[st
     """
     if tuning == "lora" or not whole:
         return load_file(folder / WEIGHTS[tuning])
-    model = _load_model(str(folder), dtype=torch.float32, with_images=takes_images(str(folder)))
+    model = load_model(str(folder), dtype=torch.float32, with_images=takes_images(str(folder)))
     return dict(model.state_dict())
 
 
@@ -216,7 +226,7 @@ def look_over(
         raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
     with _told("config.json", folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    processor = _load_processor(folder) if with_images else _load_tokenizer(folder)
+    processor = load_processor(folder, with_images=with_images)
     step("chat template")
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder))
     if renderer.is_text and with_images:
@@ -228,7 +238,7 @@ def look_over(
         check_prompts(renderer)
         renderer.expansion(PROBE_SIZE_HW)
     step("weights")
-    model = _load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+    model = load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
     if door == "text" and (why := refusal(model)):
         raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
     _check_ids(model, renderer, base)
@@ -278,7 +288,15 @@ def _check_ids(model: Any, renderer: Renderer, base: str) -> None:  # noqa: ANN4
         )
 
 
-def _load_processor(folder: str) -> Any:  # noqa: ANN401
+def load_processor(folder: str, *, with_images: bool = True) -> Any:  # noqa: ANN401
+    """The processor of a model, or the tokenizer of one without images.
+
+    Raises:
+        CheckpointError: it cannot be loaded; the message says why.
+    """
+    if not with_images:
+        with _told("the tokenizer", folder):
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     from transformers import AutoProcessor  # here, because it reaches for image packages, which text needs none of
 
     with _told("the processor", folder):
@@ -288,19 +306,33 @@ def _load_processor(folder: str) -> Any:  # noqa: ANN401
     return processor
 
 
-def _load_tokenizer(folder: str) -> Any:  # noqa: ANN401
-    with _told("the tokenizer", folder):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+def load_model(
+    folder: str,
+    *,
+    dtype: torch.dtype | Literal["auto"],
+    with_images: bool = False,
+    kind: Any = None,  # noqa: ANN401
+    device_map: str | None = None,
+) -> Any:  # noqa: ANN401
+    """A model with all its weights.
 
+    Args:
+        folder: or hub name.
+        dtype: of the weights; `auto` as they are stored.
+        with_images: whether it is an image-text model or a causal language model.
+        kind: another automatic class of transformers to load it by.
+        device_map: `meta` leaves the weights out.
 
-def _load_model(folder: str, *, dtype: torch.dtype, with_images: bool, device_map: str | None = None) -> Any:  # noqa: ANN401
+    Raises:
+        CheckpointError: it cannot be loaded; the message says why.
+    """
     hf_logging.disable_progress_bar()
     hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
     hf_logging.enable_propagation()
-    factory = AutoModelForImageTextToText if with_images else AutoModelForCausalLM
+    kind = kind or (AutoModelForImageTextToText if with_images else AutoModelForCausalLM)
     with _told("the weights", folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        loaded: Any = factory.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -312,8 +344,8 @@ def _load_model(folder: str, *, dtype: torch.dtype, with_images: bool, device_ma
     model, info = loaded
     if info["missing_keys"] or info.get("mismatched_keys"):
         names = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
-        told = f"{len(names)} tensors of the model are not there, or of another size, first {names[0]}"
-        raise CheckpointError(f"the weights of {folder} do not fit its config.json: {told}")
+        what = f"{len(names)} tensors of the model are not there, or of another size, first {names[0]}"
+        raise CheckpointError(f"the weights of {folder} do not fit its config.json: {what}")
     return model
 
 

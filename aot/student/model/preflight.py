@@ -158,10 +158,12 @@ def _look_at_student() -> Callable[..., dict[str, Any]]:
 
 
 def _look_at_chat() -> Callable[..., dict[str, Any]]:
-    from aot.chat.local import look_over_chat
+    import torch
+
+    from aot.student.answer.speaker import load_speaker
 
     def look(asked: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any]:
-        look_over_chat(asked["model"], step=step)
+        load_speaker(asked["model"], device=torch.device("meta"), step=step)
         return {}
 
     return look

@@ -1,4 +1,4 @@
-"""Puts examples into one batch, padded on the right, with the frames of each clip once; or lessons, packed or padded.
+"""Puts examples into one batch, packed or padded on the right, with the frames of each clip once.
 
 A batch without any frame gets a dummy row with one grey frame when other batches have frames, so that every process
 runs the vision tower equally often; the dummy row supervises nothing.
@@ -6,25 +6,25 @@ runs the vision tower equally often; the dummy row supervises nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from aot.student.rows.examples import Example, LessonExample
-from aot.student.rows.frames import FramePixels, Tensors
+from aot.student.rows.examples import Example
+from aot.student.rows.frames import ChosenFrames, FramePixels, Tensors
 from aot.student.rows.packing import (
     IGNORED,
     PADDING,
     PREFIX,
     TrainRow,
-    lesson_row,
-    packed_lessons,
-    packed_row,
-    separate_rows,
+    packed_rows,
+    segment_row,
+    sharing_row,
     visible,
 )
-from aot.student.rows.rendering import EncodedRow, Renderer
+from aot.student.rows.tokens import Renderer
 
 
 @dataclass(frozen=True)
@@ -44,78 +44,63 @@ class Collator:
     """Makes training batches; call it with a list of examples."""
 
     renderer: Renderer
-    pixels: FramePixels
     pad_id: int
-    dummy_size_hw: tuple[int, int] | None
-    """Size of the dummy frame; None when the whole run shows no frames."""
     packed: bool
-    """Whether both answers of a question share one row (see packing.py)."""
+    """Whether rows share a longer one (see packing.py)."""
+    pack_tokens: int = 0
+    """About how long a packed row without frames is."""
+    pixels: FramePixels | None = None
+    """None when the whole run shows no frames."""
+    dummy_size_hw: tuple[int, int] | None = None
+    """Size of the dummy frame."""
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """A batch: model inputs, `labels` [rows, time], and bookkeeping that the trainer takes out again."""
-        clips = [example.frames for example in examples if example.frames]
-        rows: list[TrainRow] = []
-        clip_of_row: list[int] = []
-        num_clips = 0
-        for example in examples:
-            new = [packed_row(example)] if self.packed else separate_rows(example)
-            rows += new
-            if example.frames:
-                clip_of_row += [num_clips] * len(new)
-                num_clips += 1
-        images, shown = self.pixels.of(clips), [(clip.size_hw, len(clip.indices)) for clip in clips]
-        if not clips and self.dummy_size_hw:
-            rows.append(self._dummy_row(self.dummy_size_hw))
-            images, shown, clip_of_row = self.pixels.blank(self.dummy_size_hw), [(self.dummy_size_hw, 1)], [0]
-        tokens_per_clip = tuple(self._size(size_hw) * count for size_hw, count in shown)
+        """A batch: model inputs, `labels` [rows, time], and bookkeeping that the trainer takes out again.
+
+        Where packed rows show no frames, `logits_to_keep` [rows, time] is where logits are needed.
+        """
+        ids = {"question_ids": [example.question_id for example in examples]}
+        if self.pixels is None:
+            rows = [row for example in examples for row in example.rows]
+            packs = packed_rows(rows, pack_tokens=self.pack_tokens) if self.packed else list(map(segment_row, rows))
+            batch: dict[str, Any] = {**self._text(packs), **ids}
+            if self.packed:
+                batch["logits_to_keep"] = functional.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
+            return batch
+        by_example = [[sharing_row(e.rows)] if self.packed else list(map(segment_row, e.rows)) for e in examples]
+        shown = [(e.frames, len(rows)) for e, rows in zip(examples, by_example, strict=True) if e.frames]
+        dummy = [] if shown or not self.dummy_size_hw else [self._dummy_row(self.dummy_size_hw)]
+        return {**self._text([*chain(*by_example), *dummy]), **self._images(self.pixels, shown), **ids}
+
+    def _text(self, rows: Sequence[TrainRow]) -> Tensors:
+        return text_inputs(rows, pad_id=self.pad_id, own_mask=self.packed, renderer=self.renderer)
+
+    def _images(self, pixels: FramePixels, shown: Sequence[tuple[ChosenFrames, int]]) -> dict[str, Any]:
+        """Pixels of the clips shown, each by so many rows, or of a dummy frame; and how rows share them."""
+        images, sizes = pixels.of([clip for clip, _ in shown]), [(clip.size_hw, len(clip.indices)) for clip, _ in shown]
+        clip_of_row = [number for number, (_, count) in enumerate(shown) for _ in range(count)]
+        if not shown and self.dummy_size_hw:
+            images, sizes, clip_of_row = pixels.blank(self.dummy_size_hw), [(self.dummy_size_hw, 1)], [0]
+        tokens_per_clip = tuple(self._num_tokens(size_hw) * count for size_hw, count in sizes)
         grids_thw = images.get("image_grid_thw")
         if grids_thw is not None:
-            of_clip = grids_thw.split([count for _, count in shown])
+            of_clip = grids_thw.split([count for _, count in sizes])
             images["image_grid_thw"] = torch.cat([of_clip[clip] for clip in clip_of_row])
-        return {
-            **text_inputs(rows, pad_id=self.pad_id, own_mask=self.packed, renderer=self.renderer),
-            **images,
-            "clip_plan": ClipPlan(tokens_per_clip, tuple(clip_of_row), grids_thw) if images else None,
-            "question_ids": [example.question_id for example in examples],
-        }
+        return {**images, "clip_plan": ClipPlan(tokens_per_clip, tuple(clip_of_row), grids_thw) if images else None}
 
     def _dummy_row(self, size_hw: tuple[int, int]) -> TrainRow:
         ids = self.renderer.expansion(size_hw)
         return TrainRow(ids, (IGNORED,) * len(ids), tuple(range(len(ids))), (PREFIX,) * len(ids), (False,) * len(ids))
 
-    def _size(self, size_hw: tuple[int, int]) -> int:
+    def _num_tokens(self, size_hw: tuple[int, int]) -> int:
         return self.renderer.expansion(size_hw).count(self.renderer.image_token_id)
-
-
-@dataclass(frozen=True)
-class LessonCollator:
-    """Makes training batches of lessons; call it with a list of them."""
-
-    renderer: Renderer
-    pad_id: int
-    pack_tokens: int
-    """About how long a packed row is; 0 gives each lesson a row of its own."""
-
-    def __call__(self, examples: Sequence[LessonExample]) -> dict[str, Any]:
-        """A batch as `Collator` makes it; of a packed one, `logits_to_keep` [rows, time] is where logits are needed."""
-        encoded = [example.row for example in examples]
-        if self.pack_tokens:
-            rows = packed_lessons(encoded, pack_tokens=self.pack_tokens)
-        else:
-            rows = [lesson_row(row) for row in encoded]
-        batch: dict[str, Any] = dict(
-            text_inputs(rows, pad_id=self.pad_id, own_mask=self.pack_tokens > 0, renderer=self.renderer)
-        )
-        if self.pack_tokens:
-            batch["logits_to_keep"] = functional.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
-        return {**batch, "question_ids": [example.question_id for example in examples]}
 
 
 def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, renderer: Renderer) -> Tensors:
     """Ids, labels and masks of `rows`; with `own_mask` each token is told which others it may look at."""
     input_ids = _padded([row.ids for row in rows], pad_id)
     labels = _padded([row.labels for row in rows], IGNORED)
-    branches = _padded([row.branches for row in rows], PADDING)
+    segments = _padded([row.segments for row in rows], PADDING)
     of_reason = _padded([row.rationale for row in rows], False)
     supervised = labels != IGNORED
     text = {
@@ -126,20 +111,12 @@ def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, render
     }
     if own_mask:
         text["position_ids"] = _padded([row.positions for row in rows], 0)
-        text["attention_mask"] = visible(branches)
+        text["attention_mask"] = visible(segments)
     else:
-        text["attention_mask"] = (branches != PADDING).long()
+        text["attention_mask"] = (segments != PADDING).long()
     if renderer.needs_token_types:
         text["mm_token_type_ids"] = (input_ids == renderer.image_token_id).long()
     return text
-
-
-def pad_prompts(rows: Sequence[EncodedRow], *, pad_id: int) -> Tensors:
-    """`input_ids` and `attention_mask` of prompts, each [rows, time], padded on the left for generation."""
-    width = max(len(row.prompt_ids) for row in rows)
-    ids = [(pad_id,) * (width - len(row.prompt_ids)) + row.prompt_ids for row in rows]
-    mask = [(0,) * (width - len(row.prompt_ids)) + (1,) * len(row.prompt_ids) for row in rows]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
 def _padded(rows: Sequence[tuple[int, ...]] | Sequence[tuple[bool, ...]], fill: int | bool) -> torch.Tensor:

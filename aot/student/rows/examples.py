@@ -1,21 +1,24 @@
-"""Training examples: a question as token rows (answer directly; reason first), what was dropped, and in which order.
+"""Training examples: lessons as token rows, what was dropped, and in which order they come.
 
-A row longer than the limit is dropped and counted, never cut. The order of questions is a pure function of seed and
-position, so a resumed run sees what an uninterrupted one would have seen. No pixels are touched here.
+A lesson that cannot be taught as it stands is dropped and counted, never cut: one that is too long, one that spells out
+a token which the model reserves, one with a word that the tokenizer does not know. The order of examples is a pure
+function of seed and position, so a resumed run sees what an uninterrupted one would have seen. No pixels are touched
+here.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from itertools import groupby
 
 import numpy as np
 
 from aot.errors import SourceError
-from aot.rationales.notation import parse_rationale
-from aot.records import Question, Trace
+from aot.records import Lesson, Question
 from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
-from aot.student.rows.rendering import EncodedRow, Mode, Renderer
+from aot.student.rows.prompts import Mode
+from aot.student.rows.replies import encode_lesson, lesson_text
+from aot.student.rows.tokens import EncodedRow, Renderer
 
 HISTOGRAM_STEP = 64
 """Width of a bin of the length histogram, in tokens."""
@@ -23,62 +26,22 @@ HISTOGRAM_STEP = 64
 
 @dataclass(frozen=True)
 class Example:
-    """One question ready for training."""
+    """What is learned together: all replies to one question that show its frames, or one lesson without frames."""
 
     question_id: str
-    frames: ChosenFrames | None
-    direct: EncodedRow
-    reason: EncodedRow | None
-    """None when no kept trace explains the question, or rationales are not trained."""
-
-    @property
-    def rows(self) -> tuple[EncodedRow, ...]:
-        """What is trained on."""
-        return (self.direct,) if self.reason is None else (self.direct, self.reason)
-
-    @property
-    def explains(self) -> bool:
-        """Whether it teaches more than the answer."""
-        return self.reason is not None
-
-
-@dataclass(frozen=True)
-class LessonExample:
-    """One lesson ready for training."""
-
-    question_id: str
-    row: EncodedRow
+    rows: tuple[EncodedRow, ...]
+    frames: ChosenFrames | None = None
     explains: bool = True
     """Whether it teaches more than the answer."""
 
-    @property
-    def rows(self) -> tuple[EncodedRow, ...]:
-        """What is trained on."""
-        return (self.row,)
-
-
-class HasRows(Protocol):
-    """What examples of both kinds tell."""
-
-    @property
-    def question_id(self) -> str: ...  # noqa: D102
-    @property
-    def rows(self) -> tuple[EncodedRow, ...]: ...  # noqa: D102
-    @property
-    def explains(self) -> bool: ...  # noqa: D102
-
-
-AnyExample = TypeVar("AnyExample", bound=HasRows, covariant=True)
-
 
 @dataclass(frozen=True)
-class ExampleSet(Generic[AnyExample]):
+class ExampleSet:
     """All examples of an arm, and the count of everything left out."""
 
-    examples: tuple[AnyExample, ...]
+    examples: tuple[Example, ...]
     dropped: dict[str, int]
-    """Reason (prompt_too_long, rationale_too_long, no_frames, no_kept_trace; of lessons row_too_long, reserved_token,
-    unknown_token, nothing_to_learn) to number of rows, or leaks_into_test to number of questions or lessons."""
+    """Reason (no_frames, row_too_long, reserved_token, unknown_token, nothing_to_learn) to number of lessons."""
 
     def rows(self) -> Iterator[EncodedRow]:
         """Every row that will be trained on."""
@@ -91,86 +54,105 @@ class ExampleSet(Generic[AnyExample]):
         return {f"{b * HISTOGRAM_STEP}-{(b + 1) * HISTOGRAM_STEP - 1}": bins[b] for b in sorted(bins)}
 
 
-def build_examples(
-    questions: Iterable[Question],
+def make_examples(
+    lessons: Iterable[Lesson],
     *,
-    kept: Mapping[str, Trace],
-    store: FrameSource,
+    questions: Mapping[str, Question],
     renderer: Renderer,
-    num_frames: int,
     max_tokens: int,
-    with_rationales: bool,
-) -> ExampleSet[Example]:
-    """Examples of `questions`, in their order.
+    store: FrameSource | None = None,
+    num_frames: int = 0,
+) -> ExampleSet:
+    """Examples of `lessons`, in their order.
 
     Args:
-        questions: what to train on.
-        kept: question id to the trace whose rationale is learned.
-        store: where the frames lie.
+        lessons: what to learn; several may be about one question.
+        questions: question id to question, of the train split.
         renderer: makes the prompt.
-        num_frames: frames shown for each question, at most.
         max_tokens: rows longer than this are dropped and counted.
-        with_rationales: False leaves the reason rows out altogether.
+        store: where the frames lie; None where no lesson shows any.
+        num_frames: frames shown for each question, at most.
+
+    Raises:
+        SourceError: a lesson is about a question that is not there.
+        CheckpointError: the tokenizer cannot tell which characters a token stands for.
     """
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
-    for question in questions:
-        try:
-            frames = choose_indices(store, question.media, num_frames=num_frames) if question.media else None
-        except SourceError:
-            dropped["no_frames"] += 1
-            continue
-        direct = encode_row(renderer, question, frames, mode="direct", completion=question.right_answer)
-        if direct.num_tokens > max_tokens:
-            dropped["prompt_too_long"] += 1
-            continue
-        reason = None
-        if with_rationales and question.id in kept:
-            reason = encode_row(renderer, question, frames, mode="reason", completion=rationale_text(kept[question.id]))
-            if reason.num_tokens > max_tokens:
-                dropped["rationale_too_long"] += 1
-                reason = None
-        elif with_rationales:
-            dropped["no_kept_trace"] += 1
-        examples.append(Example(question.id, frames, direct, reason))
+    for group in _together(lessons):
+        question = questions.get(group[0].question_id)
+        if question is None:
+            raise SourceError(f"a lesson is about {group[0].question_id!r}, which is no question of the train split")
+        frames = None
+        if group[0].with_frames and question.media and store is not None:
+            try:
+                frames = choose_indices(store, question.media, num_frames=num_frames)
+            except SourceError:
+                dropped["no_frames"] += len(group)
+                continue
+        rows: list[EncodedRow] = []
+        explained = False
+        for lesson in group:
+            row = _usable_row(renderer, question, lesson, frames, max_tokens=max_tokens)
+            if isinstance(row, str):
+                dropped[row] += 1
+            else:
+                rows.append(row)
+                explained |= explains(lesson)
+        if rows:
+            examples.append(Example(question.id, tuple(rows), frames, explained))
     return ExampleSet(tuple(examples), dict(sorted(dropped.items())))
 
 
-def encode_row(
-    renderer: Renderer,
-    question: Question,
-    frames: ChosenFrames | None,
-    *,
-    mode: Mode,
-    completion: str | None = None,
-) -> EncodedRow:
-    """The row of `question` showing `frames`, or none; the way in for training and prediction alike."""
-    times = frames.times_s if frames else ()
-    size_hw = frames.size_hw if frames else None
-    return renderer.encode(question, times, mode, frame_size_hw=size_hw, completion=completion)
+def _together(lessons: Iterable[Lesson]) -> Iterator[list[Lesson]]:
+    """Neighbours about the frames of one question stay in one batch, so that the frames are looked at once."""
+    numbered = enumerate(lessons)
+    for _, group in groupby(numbered, key=lambda item: item[1].question_id if item[1].with_frames else item[0]):
+        yield [lesson for _, lesson in group]
 
 
-def rationale_text(trace: Trace) -> str:
-    """What the student learns to write: the rationale, ending with its answer."""
-    if parse_rationale(trace.rationale).answer:
-        return trace.rationale
-    return f"{trace.rationale.rstrip()}\nAnswer: {trace.answer}"
+def _usable_row(
+    renderer: Renderer, question: Question, lesson: Lesson, frames: ChosenFrames | None, *, max_tokens: int
+) -> EncodedRow | str:
+    """The row of a lesson, or why it cannot be taught."""
+    if renderer.reserved_mark(lesson_text(lesson)):
+        return "reserved_token"
+    times_s, size_hw = (frames.times_s, frames.size_hw) if frames else ((), None)
+    try:
+        row = encode_lesson(renderer, question, lesson, times_s=times_s, frame_size_hw=size_hw)
+    except SourceError:
+        return "reserved_token"
+    if not row.completion_ids:
+        return "nothing_to_learn"
+    if row.num_tokens > max_tokens:
+        return "row_too_long"
+    unknown_id = renderer.tokenizer.unk_token_id
+    # Some tokenizers name their end token as the unknown one too, and never make it from a word.
+    unknown = unknown_id is not None and unknown_id not in renderer.end_ids and unknown_id in row.completion_ids
+    return "unknown_token" if unknown else row
 
 
-def first_kept(traces: Iterable[Trace]) -> dict[str, Trace]:
-    """Question id to its kept trace with the lowest sample index."""
-    first: dict[str, Trace] = {}
-    for trace in traces:
-        old = first.get(trace.question_id)
-        if old is None or trace.sample_index < old.sample_index:
-            first[trace.question_id] = trace
-    return first
+def explains(lesson: Lesson) -> bool:
+    r"""Whether a lesson teaches a step, and not an answer alone.
+
+    >>> explains(Lesson(question_id="q", mode="reason", rationale="1 + 1 = 2\nAnswer: 2"))
+    True
+    >>> explains(Lesson(question_id="q", mode="adaptive", forced="Mode: direct\n", rationale="Answer: 2"))
+    False
+    """
+    return any(line.strip() and not line.startswith("Answer:") for line in lesson.rationale.split("\n"))
 
 
-class Schedule(Sequence[AnyExample]):
+def encode_row(renderer: Renderer, question: Question, frames: ChosenFrames | None, *, mode: Mode) -> EncodedRow:
+    """The prompt of `question` showing `frames`, or none; the ids that training has for it too."""
+    times_s, size_hw = (frames.times_s, frames.size_hw) if frames else ((), None)
+    return renderer.encode(question, times_s, mode, frame_size_hw=size_hw)
+
+
+class Schedule(Sequence[Example]):
     """The examples of a whole training run, one after another: item i depends on (seed, i) only."""
 
-    def __init__(self, examples: Sequence[AnyExample], *, seed: int, length: int) -> None:
+    def __init__(self, examples: Sequence[Example], *, seed: int, length: int) -> None:
         self._examples = examples
         self._seed = seed
         self._length = length
@@ -180,7 +162,7 @@ class Schedule(Sequence[AnyExample]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> AnyExample:  # type: ignore[override]
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
         if not 0 <= index < self._length:
             raise IndexError(f"a schedule of {self._length} items has no item {index}")
         epoch, position = divmod(index, len(self._examples))

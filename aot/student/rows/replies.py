@@ -5,22 +5,19 @@ depend on how a lesson is cut. Knows no model and imports no torch.
 """
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from aot.answers import find_answer
 from aot.errors import CheckpointError
-from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question
-from aot.student.rows.rendering import (
-    CLOSE_THINK,
-    MODE_LINES,
-    MODES,
-    OPEN_THINK,
-    TEXT_MODES,
-    EncodedRow,
-    Renderer,
-    ThinkStyle,
-    asked_text,
-)
+from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question, ThoughtMode
+from aot.student.rows.prompts import CLOSE_THINK, MODE_LINES, MODES, OPEN_THINK, TEXT_MODES, ThinkStyle, asked_text
+from aot.student.rows.tokens import EncodedRow, Renderer
 
+PLAIN_LINES: dict[ThoughtMode, str] = {
+    "direct": "Answer directly.", "short": "Reason, then answer.", "full": "Reason each step, then answer.",
+}  # fmt: skip
+"""MODE_LINES in the words of prompts, for small vocabularies that know no others; lessons on disk keep the first."""
 _OPEN = re.compile(rf"{re.escape(OPEN_THINK.strip())}\n?")
 _CLOSE = re.compile(rf"\s*{re.escape(CLOSE_THINK.strip())}\s*")
 _STEPS, _ANSWER = "12 + 7 = 19\n19 - 4 = 15", "15"
@@ -46,8 +43,15 @@ _LESSONS = (
 """One reply of each mode, with and without a given beginning."""
 
 
-def encode_lesson(renderer: Renderer, question: Question, lesson: Lesson) -> EncodedRow:
-    """The training row of a lesson: its prompt and given tokens, then the supervised ones.
+def encode_lesson(
+    renderer: Renderer,
+    question: Question,
+    lesson: Lesson,
+    *,
+    times_s: Sequence[float] = (),
+    frame_size_hw: tuple[int, int] | None = None,
+) -> EncodedRow:
+    """The training row of a lesson: its prompt with frames at `times_s`, given tokens, then the supervised ones.
 
     The token that ends the turn belongs to the last part that is not empty.
 
@@ -55,10 +59,13 @@ def encode_lesson(renderer: Renderer, question: Question, lesson: Lesson) -> Enc
         SourceError: the question spells out a token that the model reserves.
         CheckpointError: the tokenizer cannot tell which characters a token stands for.
     """
-    prompt = renderer.encode(question, (), lesson.mode, frame_size_hw=None).prompt_ids
-    forced, label, rationale = _tagged(lesson, renderer.think_style)
+    prompt = renderer.encode(question, times_s, lesson.mode, frame_size_hw=frame_size_hw).prompt_ids
+    forced, label, rationale = _tagged(_writable(lesson, renderer), renderer.think_style)
     text = forced + label + rationale
-    ids, starts = renderer.completion_ids(text), renderer.completion_starts(text)
+    ids = renderer.completion_ids(text)
+    if text in (label, rationale):  # one part alone needs no tokenizer that tells places
+        return EncodedRow(prompt, ids if text else (), len(ids) if label else 0)
+    starts = renderer.completion_starts(text)
     supervised_from = len(forced) if forced else min(starts)
     rationale_from = len(forced + label) if label else supervised_from
     num_forced = sum(start < supervised_from for start in starts)
@@ -74,7 +81,36 @@ def lesson_text(lesson: Lesson) -> str:
 
 def thought_ids(renderer: Renderer) -> list[tuple[int, ...]]:
     """Ids of the three first lines of an adaptive reply, in the order of THOUGHT_MODES."""
-    return [renderer.beginning_ids(f"{MODE_LINES[mode]}\n") for mode in THOUGHT_MODES]
+    lines = _mode_lines(renderer)
+    return [renderer.beginning_ids(f"{lines[mode]}\n") for mode in THOUGHT_MODES]
+
+
+@lru_cache(maxsize=4)
+def _mode_lines(renderer: Renderer) -> dict[ThoughtMode, str]:
+    """The first lines of adaptive replies, in words that the tokenizer knows and that it tells apart.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    unknown = renderer.tokenizer.unk_token_id
+    for lines in (MODE_LINES, PLAIN_LINES):
+        ids = {renderer.beginning_ids(f"{line}\n") for line in lines.values()}
+        if len(ids) == len(lines) and not any(unknown in one for one in ids):
+            return lines
+    raise CheckpointError(
+        f"the tokenizer of {renderer.tokenizer.name_or_path} knows not enough words for the first lines of an adaptive "
+        "student's replies; take another base, or no arm of order adaptive"
+    )
+
+
+def _writable(lesson: Lesson, renderer: Renderer) -> Lesson:
+    """The lesson with its first line as this tokenizer can write it."""
+    lines = _mode_lines(renderer) if lesson.mode == "adaptive" else MODE_LINES
+    for mode in THOUGHT_MODES if lines is not MODE_LINES else ():
+        old, new = MODE_LINES[mode], lines[mode]
+        parts = {name: text.replace(old, new, 1) for name in ("forced", "label") if (text := getattr(lesson, name))}
+        lesson = lesson.model_copy(update=parts)
+    return lesson
 
 
 def plain_reply(text: str) -> str:
@@ -144,7 +180,7 @@ def check_round_trip(renderer: Renderer) -> None:
         CheckpointError: they differ for this tokenizer and template, or prompts do; the message says where.
     """
     check_prompts(renderer)
-    for lesson in _LESSONS:
+    for lesson in (_writable(lesson, renderer) for lesson in _LESSONS):
         row = encode_lesson(renderer, _ASKED, lesson)
         prompt = renderer.encode(_ASKED, (), lesson.mode, frame_size_hw=None).prompt_ids
         given = row.prompt_ids[len(prompt) :]

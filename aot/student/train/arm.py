@@ -1,12 +1,13 @@
 """Trains one arm of a run, resuming from its newest intact checkpoint; a finished arm is left alone.
 
-Questions, kept traces and stored frames go in, or for text the lessons of the arm; an adapter or all weights come out,
-with their contract. Several processes are started through torchrun, unless this process already is one of several.
+The lessons of the arm and the frames that they show go in; an adapter or all weights come out, with their contract.
+Several processes are started through torchrun, unless this process already is one of several.
 """
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -18,14 +19,12 @@ from aot.files.run_folder import RunFolder, append_row, open_append, publish_row
 from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
 from aot.student.model.lora import trained_state
-from aot.student.rows.collate import Collator, LessonCollator
-from aot.student.rows.examples import Example
-from aot.student.rows.frames import FramePixels, FrameSource
-from aot.student.rows.packing import PACKABLE
-from aot.student.train.checkpoints import PREFIX, Manifest, newest_intact, read_manifest, remove_newer
+from aot.student.rows.collate import Collator
+from aot.student.rows.frames import FramePixels
+from aot.student.train.checkpoints import PREFIX, checkpoint_step, newest_intact, read_manifest, remove_newer
 from aot.student.train.guards import StopFlag
-from aot.student.train.launch import launch
-from aot.student.train.session import Session, contract_of, open_session
+from aot.student.train.launch import METRICS, launch
+from aot.student.train.session import Session, contract_of, open_session, padded_because
 from aot.student.train.trainer import StepMetrics, TwoTermTrainer
 
 log = logging.getLogger(__name__)
@@ -39,47 +38,44 @@ NO_USE = -1
 def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
     """Train `arm` to the end of its steps and publish what it learned in `run.arm(arm.name)`.
 
+    In this process, which may be one of several that torchrun started, or in several that are started here.
+
     Raises:
-        GuardStop: a signal or a broken number stopped it; the same call resumes.
+        GuardStop: a broken number stopped it, or a signal; the same call resumes.
+        Interrupted: a signal came before the first step, after the last one, or in a step that did not end.
         CheckpointError: stored state does not fit this run.
         SourceError: there is nothing to train on.
     """
-    folder = run.arm(arm.name)
-    if is_done(folder, config_digest=config.digest()):
+    if is_done(run.arm(arm.name), config_digest=config.digest()):
         log.info("arm %s is trained already", arm.name)
         return
-    several = config.train.procs > 1 or config.train.zero_stage > 0
-    if several and "WORLD_SIZE" not in os.environ:
+    if (config.train.procs > 1 or config.train.zero_stage > 0) and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
-    else:
-        train_here(run, config, arm, progress=progress)
-
-
-def train_here(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Progress | None = None) -> None:
-    """Train in this process, which may be one of several that torchrun started.
-
-    Raises:
-        Interrupted: a signal came before the first step, after the last one, or in a step that did not end.
-    """
+        return
     stop = StopFlag()
     with stop.listening():
-        store = _frame_store(run) if config.door == "video" else None
-        session = open_session(run, config, arm, store=store)
-        _train(session, store=store, stop=stop, progress=progress)
+        session = open_session(run, config, arm)
+        checkpoint = _agreed_checkpoint(session)
+        first_step = checkpoint_step(checkpoint) if checkpoint else 0
+        with _steps_written(session, first_step=first_step, progress=progress) as on_step:
+            trainer = make_trainer(session, stop=stop, on_step=on_step)
+            if first_step < session.train.max_steps:
+                with _told_if_unreadable(checkpoint, trainer):
+                    # Called from here and not from a helper of ours, so that the way down to a step stays short.
+                    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _finish(session, trainer, first_step=first_step, stop=stop)
     if stop.name:  # it came with the last step or after it: this arm is done, and the next one is not begun
         raise Interrupted(stop.name)
 
 
-def make_trainer(
-    session: Session, *, store: FrameSource | None = None, stop: StopFlag, on_step: Callable[[StepMetrics], None]
-) -> TwoTermTrainer:
-    """The Trainer of a session, ready to train; `store` as the session was opened with."""
+def make_trainer(session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None]) -> TwoTermTrainer:
+    """The Trainer of a session, ready to train."""
     train = session.train
     return TwoTermTrainer(
         adapted=session.adapted.model,
         args=session.trainer_args,
         train_dataset=session.schedule(),
-        data_collator=_collator(session, store),
+        data_collator=_collator(session),
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,
         stop=stop,
@@ -89,86 +85,80 @@ def make_trainer(
     )
 
 
-def _collator(session: Session, store: FrameSource | None) -> Collator | LessonCollator:
-    student = session.student
-    if store is None:
-        return LessonCollator(student.renderer, student.pad_id, pack_tokens=session.pack_tokens)
-    max_bytes = session.train.frame_cache_mb << 20
-    return Collator(
-        student.renderer,
-        FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes),
-        student.pad_id,
-        dummy_size_hw=dummy_size(tuple(one for one in session.data.examples if isinstance(one, Example))),
-        packed=student.model_type in PACKABLE and session.adapted.model.config._attn_implementation == "sdpa",
-    )
+def _collator(session: Session) -> Collator:
+    student, store = session.student, session.store
+    pixels, size_hw = None, None
+    if store is not None:
+        max_bytes = session.train.frame_cache_mb << 20
+        pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes)
+        # That of the first frame there is, so that batches without frames match.
+        size_hw = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    packed = not padded_because(session)
+    return Collator(student.renderer, student.pad_id, packed, session.pack_tokens, pixels, size_hw)
 
 
-def _frame_store(run: RunFolder) -> FrameSource:
-    from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
-
-    return FrameStore(run.frames)
-
-
-def dummy_size(examples: tuple[Example, ...]) -> tuple[int, int] | None:
-    """Size of the dummy frame: that of the first frame there is, so that batches without frames match."""
-    return next((example.frames.size_hw for example in examples if example.frames), None)
-
-
-def _train(session: Session, *, store: FrameSource | None, stop: StopFlag, progress: Progress | None) -> None:
-    max_steps = session.train.max_steps
-    root = session.folder / "checkpoints"
-    found = _agreed_checkpoint(root, session)
-    first_step = found.step if found else 0
+@contextmanager
+def _steps_written(
+    session: Session, *, first_step: int, progress: Progress | None
+) -> Iterator[Callable[[StepMetrics], None]]:
+    """What to call after each step; the first process writes its numbers to metrics.jsonl."""
     is_writer = session.trainer_args.process_index == 0
-    metrics = _open_metrics(session.folder / "metrics.jsonl", step=first_step) if is_writer else None
+    metrics = _open_metrics(session.folder / METRICS, step=first_step) if is_writer else None
 
     def on_step(row: StepMetrics) -> None:
         if metrics:
             append_row(metrics, row)
         if progress:
-            progress(row.step, max_steps)
+            progress(row.step, session.train.max_steps)
 
-    trainer = make_trainer(session, store=store, stop=stop, on_step=on_step)
-    last_step = first_step
-    if first_step < max_steps:
-        _run(trainer, checkpoint=root / f"{PREFIX}{first_step}" if found else None)
-        last_step = trainer.state.global_step
+    yield on_step
     if metrics:
         metrics.close()
-    if last_step < max_steps:
-        raise GuardStop(f"{stop.name or 'something'} stopped training at step {last_step} of {max_steps}; it was saved")
-    if is_writer:
-        _publish(session, trained=first_step < max_steps)
-    trainer.accelerator.wait_for_everyone()
 
 
-def _run(trainer: TwoTermTrainer, *, checkpoint: Path | None) -> None:
-    """Train to the end or to a stop.
+@contextmanager
+def _told_if_unreadable(checkpoint: Path | None, trainer: TwoTermTrainer) -> Iterator[None]:
+    """Turn what torch and transformers throw at a checkpoint that is not theirs into one sentence.
 
     Raises:
         CheckpointError: the checkpoint is what its manifest says, and still no state that can be taken up again.
     """
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        yield
     except AotError:
         raise
-    except Exception as error:  # whatever torch and transformers throw at a file that is not theirs
+    except Exception as error:
         if checkpoint is None or trainer.began:
             raise
-        told = " ".join(str(error).split())[:300]
+        words = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{checkpoint} cannot be taken up again ({type(error).__name__}: {told}); delete that folder to go on from "
-            "the one before it, or all checkpoints to train this arm from the start"
+            f"{checkpoint} cannot be taken up again ({type(error).__name__}: {words}); delete that folder to go on "
+            "from the one before it, or all checkpoints to train this arm from the start"
         ) from error
 
 
-def _agreed_checkpoint(root: Path, session: Session) -> Manifest | None:
-    """Manifest of the checkpoint to resume from; the first process looks, the others take its word.
+def _finish(session: Session, trainer: TwoTermTrainer, *, first_step: int, stop: StopFlag) -> None:
+    """Publish a student that took all its steps.
+
+    Raises:
+        GuardStop: it did not.
+    """
+    max_steps, last_step = session.train.max_steps, max(first_step, trainer.state.global_step)
+    if last_step < max_steps:
+        raise GuardStop(f"{stop.name or 'something'} stopped training at step {last_step} of {max_steps}; it was saved")
+    if session.trainer_args.process_index == 0:
+        _publish(session, trained=first_step < max_steps)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _agreed_checkpoint(session: Session) -> Path | None:
+    """The checkpoint to resume from; the first process looks, the others take its word.
 
     Raises:
         CheckpointError: it was written by another number of processes or another ZeRO stage.
         GuardStop: there are checkpoints, and all of them are damaged.
     """
+    root = session.folder / "checkpoints"
     step, broken = torch.tensor(0), GuardStop("the first process found no checkpoint that it can use")
     if session.trainer_args.process_index == 0:
         try:
@@ -194,7 +184,7 @@ def _agreed_checkpoint(root: Path, session: Session) -> Manifest | None:
             f"now there are {here[0]} with stage {here[1]}; use the same set-up, or delete the checkpoints"
         )
     log.info("%s: resumed from step %d of %d", session.arm.name, manifest.step, session.train.max_steps)
-    return manifest
+    return root / f"{PREFIX}{int(step)}"
 
 
 def _open_metrics(path: Path, *, step: int) -> IO[bytes]:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from aot.errors import CheckpointError, GuardStop
 from aot.files import jsonl
-from aot.files.run_folder import publish, sync_folder
+from aot.files.disk import sync_folder
+from aot.files.run_folder import publish
 from aot.records import Record
 
 log = logging.getLogger(__name__)

@@ -28,6 +28,8 @@ FAILURE = "failure.json"
 """Written by the first process when an AotError ends it: class name and message."""
 ARM = "arm.json"
 """The settings of the arm, for the processes: helpers of an adaptive arm stand in no config."""
+METRICS = "metrics.jsonl"
+"""The steps of an arm."""
 POLL_S = 2.0
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that are handed on to torchrun, which tells its processes."""
@@ -132,7 +134,7 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int
 
 
 def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] | None) -> None:
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     if progress and path.exists():
         lines = path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines[-2:] if line.endswith(b"\n")]

@@ -12,17 +12,15 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
 from aot.student.model.adapter import wrong_tensors
 from aot.student.model.contract import WEIGHTS, Tuning
+from aot.student.model.hf_internals import HookedTrainer, SharedVision
 from aot.student.model.loading import stored_state
 from aot.student.model.lora import size_of, trained_state
-from aot.student.model.vision import SharedVision
 from aot.student.train.arguments import rate_of
 from aot.student.train.checkpoints import keep_newest, note_saved, write_manifest
 from aot.student.train.guards import GradientCheck, StopFlag
@@ -47,10 +45,8 @@ class StepMetrics(Record):
     rationale_tokens: int
 
 
-class TwoTermTrainer(Trainer):
+class TwoTermTrainer(HookedTrainer):
     """Trains with label + lambda * rationale and stops rather than going on with broken numbers."""
-
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -67,7 +63,6 @@ class TwoTermTrainer(Trainer):
         super().__init__(model=adapted, **kwargs)
         self._adapted = adapted
         self._root = Path(str(self.args.output_dir))
-        self.loss_is_scaled_for_ga = True
         self._rationale_weight = rationale_weight
         self._vision = vision
         self._on_step = on_step
@@ -125,27 +120,24 @@ class TwoTermTrainer(Trainer):
         )
         return loss, outputs
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor | None:
+    def count_supervised(self, batches: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
         """[2]: label and rationale tokens of the accumulated batch over all processes."""
-        if not batch_samples:
-            return None
         self._sums = torch.zeros(2, device=device)
         self._recent_ids = []
-        local = torch.stack([batch["num_supervised"] for batch in batch_samples]).sum(dim=0).to(device)
+        local = torch.stack([batch["num_supervised"] for batch in batches]).sum(dim=0).to(device)
         self._totals = self._reduced(local)
         return self._totals
 
-    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:  # noqa: ANN401
+    def before_clipping(self) -> None:
+        """In the first step, judge what every trained tensor got."""
         self._gradients.finish()
-        return super()._clip_grad_norm(model)
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float:  # noqa: ANN401
-        norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
+    def before_step(self, grad_norm: float) -> None:
+        """Stop rather than take a step with broken numbers; note the means that the step is logged with."""
         sums = self._reduced(self._sums)
-        self._refuse_broken(sums, grad_norm=norm)
+        self._refuse_broken(sums, grad_norm=grad_norm)
         means = (sums / self._totals.clamp(min=1)).tolist()
         self._last_losses = (means[0], means[1])
-        return norm
 
     def _refuse_broken(self, sums: torch.Tensor, *, grad_norm: float) -> None:
         """Stop on every process alike if a loss or the gradient norm is not finite."""
@@ -209,12 +201,8 @@ class TwoTermTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
-        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:  # noqa: ANN401
-        super()._save_checkpoint(model, trial)
-        folder = self._root / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+    def checkpoint_written(self, folder: Path) -> None:
+        """Compare it with memory, and only then describe it in its manifest and delete what is too old."""
         self._check_saved(folder)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
@@ -245,13 +233,12 @@ class TwoTermTrainer(Trainer):
         if wrong:
             raise CheckpointError(f"{folder}: {len(wrong)} tensors differ from memory after saving, first {wrong[0]}")
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        """Take up the weights of a checkpoint; those of a whole model under the names that they have in memory."""
-        folder = Path(resume_from_checkpoint)
-        if (folder / WEIGHTS["full"]).is_file():
-            self._adapted.load_state_dict(stored_state(folder, tuning="full"))
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def load_weights(self, folder: Path) -> bool:
+        """Take up those of a whole model, under the names that they have in memory; adapters the Trainer knows."""
+        if not (folder / WEIGHTS["full"]).is_file():
+            return False
+        self._adapted.load_state_dict(stored_state(folder, tuning="full"))
+        return True
 
 
 class _StopWhenAsked(TrainerCallback):

@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> int:
 
 def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
     path = run.arm(name) / ARM
-    if path.exists():  # from the launcher; not checked again, because helpers of an arm have names no config may use
-        return ArmConfig.model_construct(**read_json(path))
+    if path.exists():  # from the launcher: helpers of an arm stand in no config
+        return ArmConfig.model_validate(read_json(path))
     arm = next((arm for arm in config.train.arms if arm.name == name), None)
     if arm is None:
         raise ConfigError(f"no arm {name!r} in {run.config}; there are {[a.name for a in config.train.arms]}")
@@ -55,11 +55,11 @@ def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
 def _train(run: RunFolder, name: str) -> None:
     config = load_saved(run.config)
     arm = _arm(run, config, name)
-    from aot.student.train.arm import train_here
+    from aot.student.train.arm import train_arm
     from aot.student.train.distributed import finish, start
 
     start(config)
-    train_here(run, config, arm, progress=lambda done, total: check_lease(run.root, every_s=CHECK_S))
+    train_arm(run, config, arm, progress=lambda done, total: check_lease(run.root, every_s=CHECK_S))
     finish()  # Only after success: while an error is told, the others may still be in the middle of an exchange.
 
 

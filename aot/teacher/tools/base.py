@@ -7,7 +7,8 @@ the true frame.
 
 import hashlib
 import json
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,11 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aot.chat.messages import ChatUsage
 from aot.errors import ToolError
-from aot.records import TimeSpan
+from aot.records import Finding, TimeSpan
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.matcher import Looker
-from aot.teacher.tools.pixels.segmentation import FoundStep
 
 Source = Literal["pixels", "annotations", "models", "chat", "subtitles"]
 """Where a tool's knowledge comes from: pixels and the card; training annotations; a model in this process that sees
@@ -35,11 +35,27 @@ class ToolArguments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """What the call is to find; a tool that is asked for nothing in particular leaves it empty."""
+        return ()
 
-class ToolResult(BaseModel):
-    """Base of all results: frozen, dumped as JSON into the trace."""
+
+class ToolPart(BaseModel):
+    """Base of whatever stands inside a result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ToolResult(ToolPart, ABC):
+    """Base of all results: dumped as JSON into the trace, beside the findings that it says it holds."""
+
+    @abstractmethod
+    def findings(self, arguments: Any) -> tuple[Finding, ...]:  # noqa: ANN401 - of the tool's own class
+        """All that a reader of the trace may rely on, in the tool's own order; empty when nothing was there.
+
+        Nobody else looks into a result: what is not said here is evidence for nothing.
+        """
 
 
 class WindowArguments(ToolArguments):
@@ -49,7 +65,7 @@ class WindowArguments(ToolArguments):
     end_s: float = Field(gt=0, description="End of the stretch to look at, in seconds of the clip.")
 
 
-class Moment(ToolResult):
+class Moment(ToolPart):
     """When something happens."""
 
     start_s: float
@@ -63,6 +79,19 @@ class LabelledSpan(Moment):
     label: str
 
 
+def events(moments: Iterable[Moment], *, label: str = "") -> tuple[Finding, ...]:
+    """The moments as findings, of one event or each with its own label."""
+    return tuple(
+        Finding(
+            kind="event",
+            label=one.label if isinstance(one, LabelledSpan) else label,
+            spans_s=((one.start_s, one.end_s),),
+            score=one.score,
+        )
+        for one in moments
+    )
+
+
 @dataclass(frozen=True)
 class ToolContext:
     """Everything a tool may use."""
@@ -73,6 +102,8 @@ class ToolContext:
     procedure: ProcedureModel | None
     usage: list[ChatUsage] = field(default_factory=list)
     """Tools append what each of their chat calls cost, from any thread."""
+    reply_keys: list[str] = field(default_factory=list)
+    """Of one call: where the chat replies that it rests on are stored."""
 
     @property
     def known_labels(self) -> tuple[str, ...]:
@@ -147,16 +178,6 @@ def clamp_window(start_s: float, end_s: float, clip: ClipView) -> TimeSpan:
     if end_s <= start_s:
         raise ToolError(f"the stretch {start_s:.1f}-{end_s:.1f} s is empty; give an end_s later than start_s")
     return TimeSpan(start_s=start_s, end_s=end_s)
-
-
-def labelled_span(step: FoundStep) -> LabelledSpan:
-    """A found step as results give it: times with one decimal, score with two."""
-    return LabelledSpan(
-        label=step.label,
-        start_s=rounded_s(step.start_s),
-        end_s=rounded_s(step.end_s),
-        score=round(step.score, 2),
-    )
 
 
 def rounded_s(time_s: float) -> float:

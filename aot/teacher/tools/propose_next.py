@@ -3,7 +3,8 @@
 from pydantic import Field
 
 from aot.errors import ToolError
-from aot.teacher.tools.base import Tool, ToolArguments, ToolContext, ToolResult
+from aot.records import Finding
+from aot.teacher.tools.base import Tool, ToolArguments, ToolContext, ToolPart, ToolResult
 
 MAX_CANDIDATES = 8
 
@@ -15,7 +16,7 @@ class ProposeNextArguments(ToolArguments):
     among: tuple[str, ...] = Field(default=(), description="Only rank these steps; all known ones if absent.")
 
 
-class Candidate(ToolResult):
+class Candidate(ToolPart):
     """A step that may come next."""
 
     label: str
@@ -29,6 +30,12 @@ class ProposeNextResult(ToolResult):
     task_prob: float
     last: str
     candidates: tuple[Candidate, ...]
+
+    def findings(self, arguments: ProposeNextArguments) -> tuple[Finding, ...]:
+        """The task, the step that the others follow, and these."""
+        options = (Finding(kind="option", label=one.label, score=one.prob) for one in self.candidates)
+        task = Finding(kind="task", label=self.task, score=self.task_prob)
+        return (task, Finding(kind="after", label=self.last), *options)
 
 
 def propose_next(arguments: ProposeNextArguments, context: ToolContext) -> ProposeNextResult:

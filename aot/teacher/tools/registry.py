@@ -10,12 +10,8 @@ from aot.chat.client import ChatModel
 from aot.config import ChatConfig, HfConfig, RunConfig
 from aot.errors import ConfigError
 from aot.teacher.tools.base import Tool
-from aot.teacher.tools.pixels.count_events import COUNT_EVENTS
 from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
-from aot.teacher.tools.pixels.find_moments import FIND_MOMENTS
-from aot.teacher.tools.pixels.list_steps import LIST_STEPS
-from aot.teacher.tools.pixels.read_order import READ_ORDER
-from aot.teacher.tools.pixels.recognise_action import RECOGNISE_ACTION
+from aot.teacher.tools.pixels.steps import COUNT_EVENTS, FIND_MOMENTS, LIST_STEPS, READ_ORDER, RECOGNISE_ACTION
 from aot.teacher.tools.propose_next import PROPOSE_NEXT
 from aot.teacher.tools.search_subtitles import subtitle_tool
 from aot.teacher.tools.vlm.tools import chat_tools

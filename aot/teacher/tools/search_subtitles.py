@@ -12,7 +12,17 @@ from pydantic import Field
 
 from aot.errors import ToolError, VideoError
 from aot.rationales.wording import stem
-from aot.teacher.tools.base import EDGE_S, Tool, ToolArguments, ToolContext, ToolResult, clamp_window, rounded_s
+from aot.records import Finding
+from aot.teacher.tools.base import (
+    EDGE_S,
+    Tool,
+    ToolArguments,
+    ToolContext,
+    ToolPart,
+    ToolResult,
+    clamp_window,
+    rounded_s,
+)
 from video_data.captions import Cue, Subtitles
 from video_data.subtitles import find_subtitles, read_subtitles
 
@@ -27,8 +37,13 @@ class SearchSubtitlesArguments(ToolArguments):
     start_s: float | None = Field(default=None, ge=0, description="Start of the stretch to search, in seconds.")
     end_s: float | None = Field(default=None, gt=0, description="End of the stretch to search, in seconds.")
 
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """The words."""
+        return (self.query,)
 
-class SubtitleCue(ToolResult):
+
+class SubtitleCue(ToolPart):
     """What is said when."""
 
     start_s: float
@@ -36,7 +51,7 @@ class SubtitleCue(ToolResult):
     text: str
 
 
-class SubtitleSource(ToolResult):
+class SubtitleSource(ToolPart):
     """Which file was read, by what follows the clip's name in its own, and what was odd about it as a whole."""
 
     file: str
@@ -60,6 +75,16 @@ class SearchSubtitlesResult(ToolResult):
     """Cues of the stretch that reach out of the visible window and were not searched: they are no silence."""
     source: SubtitleSource
 
+    def findings(self, arguments: SearchSubtitlesArguments) -> tuple[Finding, ...]:
+        """The cues; without any, that the words are not said, or that nobody knows."""
+        if self.cues:
+            return tuple(
+                Finding(kind="text", how="said", text=cue.text, spans_s=((cue.start_s, cue.end_s),))
+                for cue in self.cues
+            )
+        unheard = self.unreadable_cues or self.cues_past_window
+        return (Finding(kind="text", how="not heard" if unheard else "not said", text=arguments.query),)
+
 
 def search_subtitles(
     clips_root: Path, arguments: SearchSubtitlesArguments, context: ToolContext
@@ -70,8 +95,8 @@ def search_subtitles(
     span = clamp_window(start_s, clip.end_s if arguments.end_s is None else arguments.end_s, clip)
     try:
         file = find_subtitles(clips_root, clip.uri)
-        told = file.path.stat()
-        read = _subtitles(file.path, told.st_mtime_ns, told.st_size)
+        facts = file.path.stat()
+        read = _subtitles(file.path, facts.st_mtime_ns, facts.st_size)
     except VideoError as error:
         raise ToolError(error.message) from error
     except OSError as error:

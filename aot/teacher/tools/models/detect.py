@@ -43,18 +43,16 @@ def hf_detector(config: HfConfig) -> Tool[HfDetectArguments, DetectObjectsResult
         name, clip = clean_name(arguments.object), context.clip
         span = clamp_window(arguments.start_s, arguments.end_s, clip)
         positions = clip.positions(span, most=config.max_frames)
-        found: list[Found | None] = []
+        best: list[Found | None] = []
         for batch in batches(positions, size=config.batch_frames):
-            found += best_boxes(
-                detector, frame_images(clip, batch), name=name.casefold(), min_score=arguments.min_score
-            )
+            best += best_boxes(detector, frame_images(clip, batch), name=name.casefold(), min_score=arguments.min_score)
         boxes = [
             SeenBox(
                 time_s=rounded_s(clip.times_s[position]),
                 box_xyxy=clip.true_box(one.box_xyxy),
                 score=round(min(1.0, one.score), 2),
             )
-            for position, one in zip(positions, found, strict=True)
+            for position, one in zip(positions, best, strict=True)
             if one is not None
         ]
         every = -(-len(boxes) // MAX_BOXES) or 1
@@ -131,10 +129,10 @@ def read_boxes(processor: Any, outputs: Any, *, images: Sequence[Any], min_score
 
 
 def _best(row: Any, *, height: int, width: int) -> Found | None:  # noqa: ANN401
-    found: Found | None = None
+    best: Found | None = None
     for score, (x0, y0, x1, y1) in zip(row["scores"].tolist(), row["boxes"].tolist(), strict=True):
         box: Box = (max(0.0, x0), max(0.0, y0), min(float(width), x1), min(float(height), y1))
         inside = box[0] < box[2] and box[1] < box[3]  # The padding of a square holds no object.
-        if inside and (found is None or score > found.score):
-            found = Found(score, box)
-    return found
+        if inside and (best is None or score > best.score):
+            best = Found(score, box)
+    return best

@@ -27,7 +27,7 @@ from aot.teacher.tools.models.zero_shot import (
     open_model,
     settings_digest,
 )
-from aot.teacher.tools.pixels.find_moments import EventArguments, FindMomentsResult
+from aot.teacher.tools.pixels.steps import EventArguments, FindMomentsResult
 
 Floats = npt.NDArray[np.float64]
 PROMPT = "This is a photo of {}."
@@ -120,7 +120,7 @@ def moments_of(scores_T: Floats, times_s: Sequence[float], span: TimeSpan) -> li
         return []
     edges_s = [span.start_s, *((a + b) / 2 for a, b in pairwise(times_s)), span.end_s]
     changes = np.flatnonzero(np.diff(np.concatenate([[0], fits_T.astype(int), [0]])))
-    found = [
+    moments = [
         Moment(
             start_s=rounded_s(edges_s[first]),
             end_s=rounded_s(edges_s[end]),
@@ -128,7 +128,7 @@ def moments_of(scores_T: Floats, times_s: Sequence[float], span: TimeSpan) -> li
         )
         for first, end in zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True)
     ]
-    kept = sorted(found, key=lambda one: -one.score)[:MAX_MOMENTS]
+    kept = sorted(moments, key=lambda one: -one.score)[:MAX_MOMENTS]
     return sorted(kept, key=lambda one: one.start_s)
 
 

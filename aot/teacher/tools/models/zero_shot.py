@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForZeroShotObjectDetection, AutoProcessor
-from transformers.utils import logging as hf_logging
+from transformers import AutoConfig, AutoModel, AutoModelForZeroShotObjectDetection
 
 from aot.config import HfConfig
-from aot.errors import ConfigError, ToolError
+from aot.errors import CheckpointError, ConfigError, ToolError
 from aot.student.model.base import WEIGHT_FILES, base_digest
+from aot.student.model.loading import load_model, load_processor
 from aot.teacher.tools.clipview import ClipView
 
 Kind = Literal["detector", "similarity"]
@@ -79,12 +79,12 @@ def open_model(kind: Kind, config: HfConfig) -> ZeroShot:
         raise ConfigError(f"teacher.hf.{kind} is not set; give the folder or hub name of {example}")
     device = _device(config)
     with _OPENING:
-        found = _OPENED.get((kind, name, device))
+        opened = _OPENED.get((kind, name, device))
         digest = _digest(name)
-        if found is None or found.digest != digest:  # Another model may lie in the folder by now.
-            found = ZeroShot(kind, name, device, _model_type(kind, name), digest)
-            _OPENED[kind, name, device] = found
-        return found
+        if opened is None or opened.digest != digest:  # Another model may lie in the folder by now.
+            opened = ZeroShot(kind, name, device, _model_type(kind, name), digest)
+            _OPENED[kind, name, device] = opened
+        return opened
 
 
 def clean_name(name: str) -> str:
@@ -132,8 +132,8 @@ def _model_type(kind: Kind, name: str) -> str:
         raise ConfigError(f"teacher.hf.{kind}: the configuration of {name} cannot be loaded: {words}") from error
     model_type = str(settings.model_type)
     if model_type not in FAMILIES[kind]:
-        known = ", ".join(FAMILIES[kind])
-        raise ConfigError(f"teacher.hf.{kind}: {name} is a {model_type!r} model; known are {known}")
+        names = ", ".join(FAMILIES[kind])
+        raise ConfigError(f"teacher.hf.{kind}: {name} is a {model_type!r} model; known are {names}")
     if folder.is_dir() and not any((folder / file).is_file() for file in WEIGHT_FILES):
         raise ConfigError(f"teacher.hf.{kind}: {name} has no safetensors; pickled weights are not read, convert them")
     return model_type
@@ -145,31 +145,18 @@ def _digest(name: str) -> str:
     if not folder.is_dir():
         return f"hub:{name}"
     digest = hashlib.sha256(base_digest(name).encode())
-    for file in sorted([*folder.glob("*.json"), *folder.glob("*.txt")]):
+    for file in sorted(file for file in folder.iterdir() if file.suffix in (".json", ".txt")):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _load(one: ZeroShot) -> tuple[Any, Any]:
-    hf_logging.disable_progress_bar()
-    hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
-    hf_logging.enable_propagation()
-    factory = AutoModelForZeroShotObjectDetection if one.kind == "detector" else AutoModel
-    where = f"teacher.hf.{one.kind}: {one.name}"
+    kind = AutoModelForZeroShotObjectDetection if one.kind == "detector" else AutoModel
     try:
-        processor = AutoProcessor.from_pretrained(one.name, trust_remote_code=False)
-        model, info = factory.from_pretrained(
-            one.name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except ImportError as error:
-        raise ConfigError(f"{where} needs a package that is not installed: {error}") from error
-    except Exception as error:  # as above
-        raise ConfigError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
-    missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", [])])
-    if missing:
-        raise ConfigError(f"{where} lacks {len(missing)} tensors of the model, first {missing[0]}")
-    model.to(one.device).eval().requires_grad_(False)
-    return model, processor
+        processor, model = load_processor(one.name), load_model(one.name, dtype=torch.float32, kind=kind)
+    except CheckpointError as error:
+        raise ConfigError(f"teacher.hf.{one.kind}: {error}") from error
+    return model.to(one.device).eval().requires_grad_(False), processor
 
 
 def settings_digest(one: ZeroShot, config: HfConfig) -> str:

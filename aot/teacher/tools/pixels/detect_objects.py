@@ -5,8 +5,9 @@ What only a single frame shows, with neither neighbour agreeing, is taken for no
 
 from pydantic import Field
 
-from aot.teacher.tools.base import Tool, ToolContext, ToolResult, WindowArguments, clamp_window, rounded_s
-from aot.teacher.tools.pixels.names import known_name
+from aot.records import Finding
+from aot.teacher.tools.base import Tool, ToolContext, ToolPart, ToolResult, WindowArguments, clamp_window, rounded_s
+from aot.teacher.tools.pixels.steps import known_name
 
 MAX_BOXES = 24
 """Longer lists are thinned evenly."""
@@ -18,8 +19,13 @@ class DetectObjectsArguments(WindowArguments):
     object: str = Field(min_length=1, description="Name of the object to look for, such as `onion`.")
     min_score: float = Field(default=0.4, ge=0, le=1, description="Leave out boxes that score less.")
 
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """The object."""
+        return (self.object,)
 
-class SeenBox(ToolResult):
+
+class SeenBox(ToolPart):
     """The object in one frame."""
 
     time_s: float
@@ -34,14 +40,27 @@ class DetectObjectsResult(ToolResult):
     object: str
     boxes: tuple[SeenBox, ...]
 
+    def findings(self, arguments: DetectObjectsArguments) -> tuple[Finding, ...]:
+        """The boxes, each at its time."""
+        return tuple(
+            Finding(
+                kind="object",
+                label=self.object,
+                spans_s=((one.time_s, one.time_s),),
+                box_xyxy=one.box_xyxy,
+                score=one.score,
+            )
+            for one in self.boxes
+        )
+
 
 def detect_objects(arguments: DetectObjectsArguments, context: ToolContext) -> DetectObjectsResult:
     """Boxes of the object; raises ToolError for an object that the card does not know."""
     name = known_name(arguments.object, context.looker.card.objects, what="object")
     clip = context.clip
     positions = clip.positions(clamp_window(arguments.start_s, arguments.end_s, clip))
-    found = [look.objects.get(name) for look in context.looker.look(clip, positions)]
-    sure = [one if one is not None and one.score >= arguments.min_score else None for one in found]
+    boxes_T = [look.objects.get(name) for look in context.looker.look(clip, positions)]
+    sure = [one if one is not None and one.score >= arguments.min_score else None for one in boxes_T]
     boxes = [
         SeenBox(
             time_s=rounded_s(clip.times_s[positions[i]]),

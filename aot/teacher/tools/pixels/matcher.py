@@ -5,6 +5,7 @@ under the one brightness that explains the window best. Scores are 0 to 1 or a l
 sees anything but pixels and the card. Axes: T frames, A actions, O objects, H height, W width, G brightness gains.
 """
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ import numpy.typing as npt
 
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import Appearance
-from aot.teacher.tools.pixels.shapes import shape_fit
 
 Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.uint8]
+"""Of 0 and 1."""
 
 WORK_SIDE_PX = 160
 """Frames are looked at in this size at most; boxes are scaled back."""
@@ -34,6 +36,7 @@ MAX_THRESHOLD = 40.0
 """In a scene without a plain background nearly everything differs; a saturated thing must still stand out."""
 _BITS = 5
 _SQUARE_2, _SQUARE_5 = np.ones((2, 2), np.uint8), np.ones((5, 5), np.uint8)
+_CORNERS = {"triangle": 3, "diamond": 4, "pentagon": 5}
 Box = tuple[float, float, float, float]
 
 
@@ -132,10 +135,10 @@ class Looker:
         object_scores = np.zeros(len(self._objects), np.float32)
         objects: dict[str, Found] = {}
         for i in np.argsort(-areas[1:first_utensil], kind="stable")[:3]:
-            found = self._find_object(things_HW, int(i), first_utensil, scale) if areas[1 + i] >= MIN_PIXELS else None
-            if found is not None:
-                object_scores[i] = found.score
-                objects[self._objects[i]] = found
+            seen = self._find_object(things_HW, int(i), first_utensil, scale) if areas[1 + i] >= MIN_PIXELS else None
+            if seen is not None:
+                object_scores[i] = seen.score
+                objects[self._objects[i]] = seen
         return FrameLook(action_scores, object_scores, objects)
 
     def _find_object(self, things_HW: npt.NDArray[np.uint8], i: int, first_utensil: int, scale: float) -> Found | None:
@@ -205,3 +208,42 @@ def _colour_tables(card: Appearance) -> tuple[npt.NDArray[np.uint8], Floats]:
         things.append(np.where(cost < MAX_COST, nearest + 1, 0).astype(np.uint8))
         costs.append(np.minimum(cost, MAX_COST).astype(np.float32))
     return np.stack(things), np.stack(costs)
+
+
+def silhouette(shape: str, *, width: int, height: int) -> Mask:
+    """The filled shape in a box of `width` x `height`; a full box for a shape that has no outline of its own."""
+    mask: Mask = np.zeros((height, width), np.uint8)
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    if shape in ("circle", "ellipse", "half"):
+        cv2.ellipse(mask, ((middle_x, middle_y), (width, height), 0), (1,), -1)
+        if shape == "half":
+            mask[(height + 1) // 2 :] = 0
+            mask[height // 2 :, width // 3 : width - width // 3] = 1
+    elif shape in _CORNERS:
+        cv2.fillPoly(mask, [_polygon(_CORNERS[shape], width, height)], (1,))
+    else:
+        mask[:] = 1
+    return mask
+
+
+def shape_fit(component: Mask, *, shape: str, hidden: Mask) -> float:
+    """Intersection over union of a component, cropped to its box, with the silhouette of `shape`: 0 to 1.
+
+    Args:
+        component: the pixels of the thing.
+        shape: name of the silhouette.
+        hidden: pixels of other things that may cover it; they count as part of it where the shape asks for them.
+    """
+    height, width = component.shape
+    ideal = silhouette(shape, width=width, height=height)
+    covered = component | (hidden & ideal)
+    union = int(np.count_nonzero(covered | ideal))
+    return int(np.count_nonzero(covered & ideal)) / union if union else 0.0
+
+
+def _polygon(corners: int, width: int, height: int) -> npt.NDArray[np.int32]:
+    """A regular polygon with one corner up, stretched to fill the box."""
+    angles = [2 * math.pi * i / corners - math.pi / 2 for i in range(corners)]
+    points = np.array([[math.cos(angle), math.sin(angle)] for angle in angles])
+    points = (points - points.min(axis=0)) / (points.max(axis=0) - points.min(axis=0))
+    return (points * [width - 1, height - 1]).round().astype(np.int32)

@@ -12,20 +12,33 @@ from pydantic import Field
 
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.errors import ToolError
-from aot.records import JsonDict
-from aot.teacher.tools.base import Moment, Tool, ToolArguments, ToolContext, ToolResult, WindowArguments, clamp_window
-from aot.teacher.tools.pixels.find_moments import EventArguments, FindMomentsResult
-from aot.teacher.tools.pixels.names import known_name
-from aot.teacher.tools.pixels.recognise_action import Alternative, RecogniseActionResult
+from aot.records import Finding, JsonDict
+from aot.teacher.tools.base import (
+    Moment,
+    Tool,
+    ToolArguments,
+    ToolContext,
+    ToolPart,
+    ToolResult,
+    WindowArguments,
+    clamp_window,
+)
+from aot.teacher.tools.pixels.steps import (
+    Alternative,
+    EventArguments,
+    FindMomentsResult,
+    RecogniseActionResult,
+    known_name,
+)
 from aot.teacher.tools.vlm.view import (
     MAX_FRAMES,
-    Asked,
+    Look,
     Vision,
     look,
-    told_rows,
-    told_score,
-    told_span,
-    told_text,
+    rows_said,
+    score_said,
+    span_said,
+    text_said,
 )
 
 VERSION = "chat-1"
@@ -45,7 +58,7 @@ class AskArguments(WindowArguments):
     )
 
 
-class ToldSpan(ToolResult):
+class SaidSpan(ToolPart):
     """A stretch of the clip, in seconds."""
 
     start_s: float
@@ -56,11 +69,17 @@ class AskResult(ToolResult):
     """What the model answered."""
 
     answer: str
-    moments: tuple[ToldSpan, ...]
+    moments: tuple[SaidSpan, ...]
     """Where it saw that; empty when it named no time."""
 
+    def findings(self, arguments: AskArguments) -> tuple[Finding, ...]:
+        """The answer, of all the stretches that show it."""
+        spans_s = tuple((one.start_s, one.end_s) for one in self.moments)
+        said = Finding(kind="text", how="answered", text=self.answer, question=arguments.question, spans_s=spans_s)
+        return (said,)
 
-class ToldEvent(ToldSpan):
+
+class SaidEvent(SaidSpan):
     """One action of a caption."""
 
     text: str
@@ -70,33 +89,40 @@ class CaptionResult(ToolResult):
     """What happens in the stretch."""
 
     text: str
-    events: tuple[ToldEvent, ...]
+    events: tuple[SaidEvent, ...]
     """Single actions in time order; may be empty."""
+
+    def findings(self, arguments: WindowArguments) -> tuple[Finding, ...]:
+        """The caption, then its actions."""
+        actions = (
+            Finding(kind="text", how="seen", text=one.text, spans_s=((one.start_s, one.end_s),)) for one in self.events
+        )
+        return (Finding(kind="text", how="seen", text=self.text), *actions)
 
 
 def ask(vision: Vision, arguments: AskArguments, context: ToolContext) -> AskResult:
     """The model's answer; raises ToolError when it gave none that can be used."""
     span = clamp_window(arguments.start_s, arguments.end_s, context.clip)
     slots = {"question": data_slot("question", arguments.question)}
-    row = look(vision, Asked("ask", _prompt("ask"), _ASK, slots), span=span, context=context)
-    spans = [told_span(one, span=span) for one in told_rows(row["moments"], what="moments", most=MAX_MOMENTS)]
+    row = look(vision, Look("ask", _prompt("ask"), _ASK, slots), span=span, context=context)
+    spans = [span_said(one, span=span) for one in rows_said(row["moments"], what="moments", most=MAX_MOMENTS)]
     return AskResult(
-        answer=told_text(row["answer"], what="answer", most=MAX_ANSWER),
-        moments=tuple(ToldSpan(start_s=start_s, end_s=end_s) for start_s, end_s in sorted(spans)),
+        answer=text_said(row["answer"], what="answer", most=MAX_ANSWER),
+        moments=tuple(SaidSpan(start_s=start_s, end_s=end_s) for start_s, end_s in sorted(spans)),
     )
 
 
 def caption(vision: Vision, arguments: WindowArguments, context: ToolContext) -> CaptionResult:
     """What happens in the stretch; raises ToolError when the model told nothing that can be used."""
     span = clamp_window(arguments.start_s, arguments.end_s, context.clip)
-    row = look(vision, Asked("caption", _prompt("caption"), _CAPTION, {}), span=span, context=context)
+    row = look(vision, Look("caption", _prompt("caption"), _CAPTION, {}), span=span, context=context)
     events = []
-    for one in told_rows(row["events"], what="events", most=MAX_MOMENTS):
-        start_s, end_s = told_span(one, span=span)
-        text = told_text(one.get("text"), what="an event", most=MAX_EVENT)
-        events.append(ToldEvent(start_s=start_s, end_s=end_s, text=text))
+    for one in rows_said(row["events"], what="events", most=MAX_MOMENTS):
+        start_s, end_s = span_said(one, span=span)
+        text = text_said(one.get("text"), what="an event", most=MAX_EVENT)
+        events.append(SaidEvent(start_s=start_s, end_s=end_s, text=text))
     return CaptionResult(
-        text=told_text(row["text"], what="text", most=MAX_CAPTION),
+        text=text_said(row["text"], what="text", most=MAX_CAPTION),
         events=tuple(sorted(events, key=lambda event: (event.start_s, event.end_s))),
     )
 
@@ -108,25 +134,25 @@ def recognise_action(vision: Vision, arguments: WindowArguments, context: ToolCo
         ToolError: the stretch shows no step, or the model named one that is not known.
     """
     span = clamp_window(arguments.start_s, arguments.end_s, context.clip)
-    known = context.known_labels
-    slots = {"labels": data_slot("labels", "\n".join(known[:MAX_LISTED]) or "(none)")}
-    asked = Asked("recognise_action", _prompt("recognise_action"), _RECOGNISE, slots)
-    row = look(vision, asked, span=span, context=context)
-    label = told_text(row["label"], what="label", most=MAX_LABEL)
+    labels = context.known_labels
+    slots = {"labels": data_slot("labels", "\n".join(labels[:MAX_LISTED]) or "(none)")}
+    look_for = Look("recognise_action", _prompt("recognise_action"), _RECOGNISE, slots)
+    row = look(vision, look_for, span=span, context=context)
+    label = text_said(row["label"], what="label", most=MAX_LABEL)
     if label.casefold().strip(".") == "none":
         raise ToolError(f"no known step recognised in {span.start_s:.1f}-{span.end_s:.1f} s; ask for another stretch")
-    if known:
-        label = known_name(label, known, what="step")
+    if labels:
+        label = known_name(label, labels, what="step")
     others: dict[str, float] = {}
-    for one in told_rows(row.get("alternatives"), what="alternatives", most=MAX_ALTERNATIVES):
-        other = told_text(one.get("label"), what="an alternative", most=MAX_LABEL)
-        if known:
-            other = next((name for name in known if name.casefold() == other.casefold()), label)
+    for one in rows_said(row.get("alternatives"), what="alternatives", most=MAX_ALTERNATIVES):
+        other = text_said(one.get("label"), what="an alternative", most=MAX_LABEL)
+        if labels:
+            other = next((name for name in labels if name.casefold() == other.casefold()), label)
         if other != label:
-            others.setdefault(other, told_score(one.get("score")))
+            others.setdefault(other, score_said(one.get("score")))
     return RecogniseActionResult(
         label=label,
-        score=told_score(row["score"]),
+        score=score_said(row["score"]),
         alternatives=tuple(Alternative(label=name, score=score) for name, score in others.items()),
     )
 
@@ -134,63 +160,48 @@ def recognise_action(vision: Vision, arguments: WindowArguments, context: ToolCo
 def find_moments(vision: Vision, arguments: EventArguments, context: ToolContext) -> FindMomentsResult:
     """When something happens: a known step, or anything else that can be told in a few words."""
     span = clamp_window(arguments.start_s, arguments.end_s, context.clip)
-    event = told_text(arguments.event, what="event", most=MAX_EVENT)
+    event = text_said(arguments.event, what="event", most=MAX_EVENT)
     event = next((name for name in context.known_labels if name.casefold() == event.casefold()), event)
-    asked = Asked("find_moments", _prompt("find_moments"), _FIND, {"event": data_slot("event", event)})
-    row = look(vision, asked, span=span, context=context)
+    look_for = Look("find_moments", _prompt("find_moments"), _FIND, {"event": data_slot("event", event)})
+    row = look(vision, look_for, span=span, context=context)
     moments = []
-    for one in told_rows(row["moments"], what="moments", most=MAX_MOMENTS):
-        start_s, end_s = told_span(one, span=span)
-        moments.append(Moment(start_s=start_s, end_s=end_s, score=told_score(one.get("score"))))
+    for one in rows_said(row["moments"], what="moments", most=MAX_MOMENTS):
+        start_s, end_s = span_said(one, span=span)
+        moments.append(Moment(start_s=start_s, end_s=end_s, score=score_said(one.get("score"))))
     kept = [moment for moment in moments if moment.score >= arguments.min_score]
     return FindMomentsResult(event=event, moments=tuple(sorted(kept, key=lambda one: (one.start_s, one.end_s))))
 
 
 def chat_tools(vision: Vision) -> dict[str, AnyTool]:
     """The four tools on one model, by name."""
-
-    def tool(
-        name: str, description: str, arguments: type[ToolArguments], result: type[ToolResult], run: Looks
-    ) -> AnyTool:
-        return Tool(
-            name=name,
+    return {
+        run.__name__: Tool(
+            name=run.__name__,
             version=VERSION,
             description=description,
             Arguments=arguments,
             Result=result,
             run=partial(run, vision),
             source="chat",
-            digest=f"{vision.model.name} {_prompt(name).digest}",
+            digest=f"{vision.model.name} {_prompt(run.__name__).digest}",
             max_frames=MAX_FRAMES,
         )
+        for run, arguments, result, description in _TOOLS
+    }
 
-    tools = (
-        tool(
-            "ask",
-            "Answer a question from the frames between start_s and end_s, by looking at them.",
-            AskArguments,
-            AskResult,
-            ask,
-        ),
-        tool(
-            "caption", "Tell in words what happens between start_s and end_s.", WindowArguments, CaptionResult, caption
-        ),
-        tool(
-            "recognise_action",
-            "Tell which step the stretch between start_s and end_s shows best, with alternatives.",
-            WindowArguments,
-            RecogniseActionResult,
-            recognise_action,
-        ),
-        tool(
-            "find_moments",
-            "Find when a step or event happens between start_s and end_s.",
-            EventArguments,
-            FindMomentsResult,
-            find_moments,
-        ),
-    )
-    return {tool.name: tool for tool in tools}
+
+_TOOLS: tuple[tuple[Looks, type[ToolArguments], type[ToolResult], str], ...] = (
+    (ask, AskArguments, AskResult, "Answer a question from the frames between start_s and end_s, by looking at them."),
+    (caption, WindowArguments, CaptionResult, "Tell in words what happens between start_s and end_s."),
+    (
+        recognise_action, WindowArguments, RecogniseActionResult,
+        "Tell which step the stretch between start_s and end_s shows best, with alternatives.",
+    ),
+    (
+        find_moments, EventArguments, FindMomentsResult,
+        "Find when a step or event happens between start_s and end_s.",
+    ),
+)  # fmt: skip
 
 
 @cache

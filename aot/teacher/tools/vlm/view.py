@@ -41,7 +41,7 @@ class Vision:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Look:
     """What one look is for."""
 
     purpose: str
@@ -52,7 +52,7 @@ class Asked:
     """Besides start_s and end_s; text from outside stands in data slots."""
 
 
-def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) -> JsonDict:
+def look(vision: Vision, look_for: Look, *, span: TimeSpan, context: ToolContext) -> JsonDict:
     """The JSON object that the model answers with, its required fields present and nothing else checked.
 
     Raises:
@@ -61,7 +61,7 @@ def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) 
         ConfigError: nobody will get a reply.
         GuardStop: the cost limit is reached.
     """
-    request = look_request(asked, span=span, clip=context.clip, max_tokens=vision.max_tokens)
+    request = look_request(look_for, span=span, clip=context.clip, max_tokens=vision.max_tokens)
     try:
         reply = vision.model.reply(request)
     except ChatError as error:
@@ -72,27 +72,29 @@ def look(vision: Vision, asked: Asked, *, span: TimeSpan, context: ToolContext) 
         raise ToolError(f"the vision model gave no reply ({error.reason}): {error}"[:300]) from error
     if reply.usage is not None:
         context.usage.append(reply.usage)
+    if reply.key:
+        context.reply_keys.append(reply.key)
     check_images_arrived(request, reply)
-    return json_object(reply.text, fields=tuple(asked.schema["required"]))
+    return json_object(reply.text, fields=tuple(look_for.schema["required"]))
 
 
-def look_request(asked: Asked, *, span: TimeSpan, clip: ClipView, max_tokens: int) -> ChatRequest:
+def look_request(look_for: Look, *, span: TimeSpan, clip: ClipView, max_tokens: int) -> ChatRequest:
     """The prompt, then at most `MAX_FRAMES` frames of `span`, each after its time.
 
     Raises:
         ToolError: the stretch holds no stored frame.
     """
-    slots = {**asked.slots, "start_s": f"{span.start_s:.1f}", "end_s": f"{span.end_s:.1f}"}
-    parts: list[str | ImagePart] = [asked.prompt.fill(slots)]
+    slots = {**look_for.slots, "start_s": f"{span.start_s:.1f}", "end_s": f"{span.end_s:.1f}"}
+    parts: list[str | ImagePart] = [look_for.prompt.fill(slots)]
     for position in clip.positions(span, most=MAX_FRAMES):
         time_s = clip.times_s[position]
         parts += [f"t={round(time_s, 2)}s", ImagePart(data=jpeg(clip.frames_THWC[position]), time_s=round(time_s, 3))]
     return ChatRequest(
         messages=(message("user", *parts),),
         sampling=Sampling(temperature=0.0, max_tokens=max_tokens),
-        json_schema=asked.schema,
-        prompt_digest=asked.prompt.digest,
-        purpose=asked.purpose,
+        json_schema=look_for.schema,
+        prompt_digest=look_for.prompt.digest,
+        purpose=look_for.purpose,
     )
 
 
@@ -112,13 +114,13 @@ def check_images_arrived(request: ChatRequest, reply: ChatReply) -> None:
 
     A count of zero, like no count, says nothing.
     """
-    told = reply.usage.prompt_tokens if reply.usage else 0
+    counted = reply.usage.prompt_tokens if reply.usage else 0
     images = sum(isinstance(part, ImagePart) for one in request.messages for part in one.parts)
     least = least_prompt_tokens(request.messages)
-    if 0 < told < least:
+    if 0 < counted < least:
         raise ToolError(
-            f"the server counted {told} prompt tokens for a text with {images} images, which are at least {least}: it "
-            "dropped the images or cannot see; serve a vision-language model under chat.model or vision_chat.model"
+            f"the server counted {counted} prompt tokens for a text with {images} images, which are at least {least}: "
+            "it dropped the images or cannot see; serve a vision-language model under chat.model or vision_chat.model"
         )
 
 
@@ -139,7 +141,7 @@ def json_object(text: str, *, fields: tuple[str, ...]) -> JsonDict:
     {'answer': 'a pan'}
     """
     decoder = json.JSONDecoder()
-    found: JsonDict | None = None
+    best: JsonDict | None = None
     spoken = text[-_MAX_REPLY:]
     start = spoken.find("{")
     for _ in range(_MAX_OBJECTS):
@@ -148,16 +150,16 @@ def json_object(text: str, *, fields: tuple[str, ...]) -> JsonDict:
         end = start + 1
         try:
             row, end = decoder.raw_decode(spoken, start)
-            found = row if all(name in row for name in fields) else found
+            best = row if all(name in row for name in fields) else best
         except (ValueError, RecursionError):
             pass
         start = spoken.find("{", end)
-    if found is None:
+    if best is None:
         raise ToolError(f"the vision model's reply holds no JSON object with {', '.join(fields)}: {text[:80]!r}")
-    return found
+    return best
 
 
-def told_text(value: Any, *, what: str, most: int) -> str:  # noqa: ANN401 - whatever came
+def text_said(value: Any, *, what: str, most: int) -> str:  # noqa: ANN401 - whatever came
     """A text of a reply in one line of at most `most` characters; raises ToolError if it is none or empty."""
     if isinstance(value, str):
         text = " ".join("".join(c if c.isprintable() else " " for c in value).split())
@@ -166,7 +168,7 @@ def told_text(value: Any, *, what: str, most: int) -> str:  # noqa: ANN401 - wha
     raise ToolError(f"the vision model gave no text as {what}, but {str(value)[:80]!r}")
 
 
-def told_rows(value: Any, *, what: str, most: int) -> list[JsonDict]:  # noqa: ANN401 - whatever came
+def rows_said(value: Any, *, what: str, most: int) -> list[JsonDict]:  # noqa: ANN401 - whatever came
     """A list of objects of a reply, cut to `most`; raises ToolError if it is none."""
     rows = [] if value is None else value
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -174,7 +176,7 @@ def told_rows(value: Any, *, what: str, most: int) -> list[JsonDict]:  # noqa: A
     return rows[:most]
 
 
-def told_score(value: Any) -> float:  # noqa: ANN401 - whatever came
+def score_said(value: Any) -> float:  # noqa: ANN401 - whatever came
     """A score of a reply, 0 to 1; raises ToolError if it is none."""
     score = _number(value)
     if score is None or not 0 <= score <= 1:
@@ -182,7 +184,7 @@ def told_score(value: Any) -> float:  # noqa: ANN401 - whatever came
     return round(score, 3)
 
 
-def told_span(row: JsonDict, *, span: TimeSpan) -> tuple[float, float]:
+def span_said(row: JsonDict, *, span: TimeSpan) -> tuple[float, float]:
     """Start and end of a row of a reply with one decimal, inside `span`.
 
     Raises:
@@ -190,8 +192,8 @@ def told_span(row: JsonDict, *, span: TimeSpan) -> tuple[float, float]:
     """
     start_s, end_s = _number(row.get("start_s")), _number(row.get("end_s"))
     if start_s is None or end_s is None or end_s < start_s:
-        told = f"{row.get('start_s')!r} to {row.get('end_s')!r}"[:80]
-        raise ToolError(f"the vision model gave no stretch of time, but {told}")
+        stretch = f"{row.get('start_s')!r} to {row.get('end_s')!r}"[:80]
+        raise ToolError(f"the vision model gave no stretch of time, but {stretch}")
     if start_s < span.start_s - EDGE_S or end_s > span.end_s + EDGE_S:
         raise ToolError(
             f"the vision model spoke of {start_s:.1f}-{end_s:.1f} s, outside {span.start_s:.1f}-{span.end_s:.1f} s "

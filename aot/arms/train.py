@@ -1,0 +1,77 @@
+"""The train stage: does the jobs of all arms that are not done yet, one after the other."""
+
+import logging
+from collections.abc import Callable
+
+from aot.arms.adaptive import answer_fold, ask_base, fold_lessons, own_lessons
+from aot.arms.jobs import Job, plan_jobs
+from aot.arms.lessons import Material, arm_lessons, read_material
+from aot.arms.own_chains import is_over, round_lessons, sample_round, tell_reached
+from aot.config import RunConfig
+from aot.errors import GuardStop
+from aot.files.run_folder import LESSONS, RunFolder, publish
+from aot.files.seals import publish_once
+from aot.records import Lesson
+from aot.student.train.arm import train_arm
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+
+
+def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """Every arm, one after the other; returns how many arms there are, and steps of all students together.
+
+    Raises:
+        GuardStop: arms need chains, and none was kept, or none to which the damage of every arm applies; before any arm
+            is trained.
+    """
+    jobs = plan_jobs(run, config)
+    material = read_material(run, config)
+    _require_chains(run, config, material)
+    total, finished = sum(job.steps for job in jobs), 0
+    for job in jobs:
+        if not (job.is_done or is_over(run, job)):
+            if job.work == "train":
+                train_arm(run, config, job.student, progress=lambda done, _, n=finished: progress(n + done, total))  # type: ignore[misc]
+            else:
+                do(run, config, job, material)
+        finished += job.steps
+        progress(finished, total)
+    return {"arms": len(config.train.arms), "steps": total}
+
+
+def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
+    """Do a job that trains nobody, and leave its marker."""
+    if job.work == "lessons":
+        path = run.arm(job.student.name) / LESSONS
+        publish_once(run, "train", path, lambda: _lessons(run, config, job, material))
+    elif job.work == "ask_base":
+        ask_base(run, config, job.arm, material)
+    elif job.work == "answer":
+        answer_fold(run, config, job, material)
+    elif job.work == "sample":
+        sample_round(run, config, job, material)
+    else:
+        tell_reached(run, config, job.arm)
+    publish(job.marker, "")
+
+
+def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
+    if job.arm.order == "adaptive":
+        return fold_lessons(run, config, job, material) if job.is_helper else own_lessons(run, config, job, material)
+    if job.arm.chains == "self":
+        return round_lessons(run, config, job, material)
+    return arm_lessons(material, job.arm, config)
+
+
+def _require_chains(run: RunFolder, config: RunConfig, material: Material) -> None:
+    in_need = [arm.name for arm in config.train.arms if arm.needs_chains]
+    if in_need and not material.samples:
+        kept = material.num_kept
+        why = f"no arm can damage any of the {kept} kept chains as `chains` asks" if kept else "no chain was kept"
+        raise GuardStop(
+            f"{why}, so {', '.join(in_need)} would have nothing to learn from; nothing was trained. Look at "
+            f"{run.funnel}, or leave them out of train.arms in another run.dir with run.reuse={run.root}"
+        )
+    counts = len(material.questions), len(material.samples)
+    log.info("training on %d questions, %d of them with a chain", *counts)

@@ -1,0 +1,97 @@
+"""Ways to pick the next token of each reply: the likeliest, one drawn for a whole batch, or each reply by its own seed.
+
+A way is a function of logits [rows, vocabulary] and the numbers of the replies in those rows. Knows no model.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+"""Logits of the replies that are still written, and their numbers, to one token each."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the tokens of a batch are drawn."""
+
+    samples: int
+    """Replies to each prompt."""
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class NotedToken:
+    """One token with its log-probability under the model, before temperature and top_p."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def likeliest(logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
+    """The token with the highest logit."""
+    return logits_BV.argmax(dim=-1)
+
+
+def drawn_together(draw: Draw, device: torch.device) -> Pick:
+    """A way that draws for all rows from one stream of numbers: cheap, and the same for the same batch only."""
+    generator = torch.Generator(device=device).manual_seed(draw.seed)
+
+    def pick(logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
+        probs = torch.softmax(logits_BV.float() / draw.temperature, dim=-1)
+        return torch.multinomial(probs, 1, generator=generator)[:, 0]
+
+    return pick
+
+
+class DrawnAlone:
+    """Draws each reply from numbers of its own, so that neither its batch nor another thread changes it."""
+
+    def __init__(self, *, temperature: float, top_p: float, seed: int, sample_index: int, device: torch.device) -> None:
+        digest = hashlib.sha256(f"{seed}:{sample_index}".encode()).digest()
+        self._generator = torch.Generator(device=device).manual_seed(int.from_bytes(digest[:7], "little"))
+        self._temperature, self._top_p = temperature, top_p
+
+    def __call__(self, logits_V: torch.Tensor) -> int:
+        """The next token of the reply."""
+        if self._temperature == 0:
+            return int(logits_V.argmax())
+        probs_V, order_V = torch.softmax(logits_V / self._temperature, dim=-1).sort(descending=True)
+        before_V = probs_V.cumsum(dim=-1) - probs_V
+        probs_V = torch.where(before_V < self._top_p, probs_V, torch.zeros_like(probs_V))
+        return int(order_V[torch.multinomial(probs_V, 1, generator=self._generator)])
+
+
+def each_alone(draws: Sequence[DrawnAlone]) -> Pick:
+    """A way that asks the draw of each reply."""
+
+    def pick(logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
+        tokens = [draws[reply](row_V.float()) for reply, row_V in zip(replies, logits_BV, strict=True)]
+        return torch.tensor(tokens, device=logits_BV.device)
+
+    return pick
+
+
+class Noted:
+    """Picks as another way does, and notes the log-probabilities of what it picked."""
+
+    def __init__(self, pick: Pick, *, top: int = 0) -> None:
+        self.pick, self._top = pick, top
+        self.of: dict[int, list[NotedToken]] = {}
+        """By number of the reply; of one that has ended, more than it has tokens."""
+
+    def __call__(self, logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
+        """What the other way picks."""
+        tokens = self.pick(logits_BV, replies)
+        logprobs_BV = torch.log_softmax(logits_BV.float(), dim=-1)
+        picked = logprobs_BV.gather(1, tokens[:, None])[:, 0].tolist()
+        best = logprobs_BV.topk(min(self._top, logprobs_BV.shape[1]))
+        tops = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        for reply, token, logprob, (ids, values) in zip(replies, tokens.tolist(), picked, tops, strict=True):
+            top = tuple(zip(ids, values, strict=True))
+            self.of.setdefault(reply, []).append(NotedToken(token, logprob, top))
+        return tokens

@@ -1,0 +1,89 @@
+"""The teacher of clips: an agent with tools, opened once in each process from the run folder and the config."""
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import cv2
+
+from aot.config import RunConfig, TeacherConfig
+from aot.faults.plant import Edits
+from aot.faults.video_edits import Target, video_edits
+from aot.files.run_folder import RunFolder, read_rows
+from aot.records import ClipAnnotation, MediaRef, Question, Trace
+from aot.teacher.clip_shelf import open_shelf
+from aot.teacher.exam import examine
+from aot.teacher.executor import run_candidate
+from aot.teacher.parts import Models, Parts, make_parts, open_models, pixel_parts
+from aot.teacher.rewrite import TemplateWriter
+from aot.teacher.tools.clipview import ClipView
+
+FEW_QUESTIONS = 24
+"""So many are solved in one process: starting workers would take longer."""
+
+
+def samples_of(teacher: TeacherConfig) -> int:
+    """One row for each question."""
+    return 1
+
+
+def tries_of(teacher: TeacherConfig) -> int:
+    """Plans at a training question, until one verifies."""
+    return teacher.candidates
+
+
+def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> "AgentTeacher":
+    """The agent of `config` on the stored clips of `run`.
+
+    Raises:
+        DecodeError: the frame store is damaged.
+        ConfigError: the appearance card cannot be read, or a chat model cannot be asked.
+    """
+    if config.teacher.workers > 1:
+        cv2.setNumThreads(1)  # Pictures are small, and the other cores have workers of their own.
+    models = open_models(config, run, writer=writer)
+    return AgentTeacher(open_shelf(run), make_parts(run, config, writer=writer, models=models), models)
+
+
+def figures(run: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """How right the pixel tools are on annotated clips."""
+    parts = pixel_parts(run, config, writer="exam")
+    with parts.cache:
+        return {"tool_accuracy": examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), parts)}
+
+
+class Shelf(Protocol):
+    """Whatever hands out the visible part of clips."""
+
+    def view(self, media: MediaRef | None) -> ClipView:
+        """The window of a question; raises SourceError, DecodeError or ToolError where there is none."""
+        ...
+
+
+class AgentTeacher:
+    """Answers questions about clips; several threads may share one."""
+
+    def __init__(self, shelf: Shelf, parts: Parts, models: Models) -> None:
+        """The agent over the clips of a shelf; `models` are those in its parts."""
+        self._shelf, self._parts, self._models = shelf, parts, models
+        self._plain = replace(parts, writer=TemplateWriter(parts.seed))
+        self.name = parts.teacher_name
+        self.give_up = models.close
+
+    @property
+    def edits(self) -> Edits[Target]:
+        """Faults that a confused agent makes, with the step labels that it may mix up."""
+        procedure = self._parts.procedure
+        return video_edits(procedure.labels if procedure else self._parts.looker.card.labels)
+
+    def solve(self, question: Question, sample: int) -> Trace:
+        """The trace of one plan; raises SourceError, DecodeError or ToolError where the clip cannot be seen."""
+        return run_candidate(question, self._shelf.view(question.media), self._parts, candidate=sample)
+
+    def answer(self, question: Question, sample: int) -> Trace:
+        """The same plan without a chat model's prose."""
+        return run_candidate(question, self._shelf.view(question.media), self._plain, candidate=sample)
+
+    def close(self) -> None:
+        """Close the files of the caches and the connections of the models."""
+        self._parts.cache.close()
+        self._models.close()

@@ -1,0 +1,88 @@
+"""The teachers of text: a procedure, the solutions that came with the data, or a chat model."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aot.answers import find_answer
+from aot.config import RunConfig, TeacherConfig
+from aot.errors import ParseError, SourceError
+from aot.faults.text_edits import TEXT_EDITS
+from aot.files.run_folder import RunFolder, read_rows
+from aot.records import GivenRationale, Question, Trace, TraceError
+from aot.student.answer import open_model
+from text_cot.teacher import procedural
+from text_cot.teacher.chat import ChatTeacher, chat_section
+from text_cot.teacher.chat_prompts import teacher_prompts
+from text_cot.teacher.procedural import chain_trace
+
+FEW_QUESTIONS = 10_000
+"""So many are solved in one process: starting workers would take longer."""
+
+
+def samples_of(teacher: TeacherConfig) -> int:
+    """A coarse and a fine chain of a procedure, the one given solution, or all candidates of a chat model."""
+    return {"procedural": len(procedural.SAMPLES), "given": 1}.get(teacher.planner, teacher.candidates)
+
+
+def tries_of(teacher: TeacherConfig) -> int:
+    """Every attempt is a row."""
+    return 1
+
+
+def figures(run: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """Content hash of each prompt file of a chat teacher, by name."""
+    prompts = teacher_prompts(config.teacher) if config.teacher.planner == "chat" else {}
+    return {"prompts": {name: prompt.digest for name, prompt in prompts.items()}}
+
+
+def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> "TextTeacher":
+    """The configured teacher; `writer` names the files that its chat model appends to.
+
+    Raises:
+        ConfigError: no such teacher can be had.
+    """
+    digest = config.digest()
+    if config.teacher.planner == "chat":
+        chat = ChatTeacher(open_model(chat_section(config), run=run, writer=writer), config)
+        return TextTeacher(chat.name, chat.sample, close=chat.close)
+    if config.teacher.planner == "procedural":
+
+        def solve(question: Question, sample: int) -> Trace:
+            granularity = procedural.SAMPLES[sample]
+            return procedural.solve(question, granularity=granularity, seed=config.seed, config_digest=digest)
+
+        return TextTeacher(procedural.TEACHER, solve)
+    solutions = {row.question_id: row.text for row in read_rows(run.rationales, GivenRationale)}
+
+    def give(question: Question, sample: int) -> Trace:
+        return take(question, solutions.get(question.id, ""), config_digest=digest)
+
+    return TextTeacher("given", give)
+
+
+class TextTeacher:
+    """Writes chains; may be asked from many threads where its model may."""
+
+    def __init__(
+        self, name: str, solve: Callable[[Question, int], Trace], *, close: Callable[[], None] = lambda: None
+    ) -> None:
+        self.name, self.edits = name, TEXT_EDITS
+        self.solve = self.answer = solve
+        self.close = self.give_up = close
+
+
+def take(question: Question, solution: str, *, config_digest: str) -> Trace:
+    """The given solution of `question` as a trace; a failed one where there is none, or none with a readable answer."""
+    *lines, last = solution.strip().split("\n")
+    answer = find_answer(last).answer
+    if lines and answer is not None:
+        return chain_trace(
+            question.id, tuple(lines), answer, teacher="given", sample_index=0, config_digest=config_digest
+        )
+    boundary, message = ParseError.boundary, "the solution states no answer in its last line"
+    if not solution.strip():
+        boundary, message = SourceError.boundary, "the data set gives no solution"
+    return Trace(
+        question_id=question.id, sample_index=0, teacher="given", status="failed",
+        error=TraceError(boundary=boundary, message=message), config_digest=config_digest,
+    )  # fmt: skip

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import RunConfig, StudentConfig, parse_config
-from aot.files.run_folder import RunFolder, publish_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_rows
 from aot.student.answer.decoding import Prompt, write_replies
 from aot.student.model.loading import load_student
 from aot.student.rows.examples import Example

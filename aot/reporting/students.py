@@ -11,9 +11,8 @@ from aot.config import NO_FRAMES, ArmConfig
 from aot.display import counted
 from aot.errors import SourceError
 from aot.files.jsonl import read_json
-from aot.files.run_folder import RunFolder
+from aot.files.run_folder import TRAINING, RunFolder
 
-TRAINING = "training.json"
 SAW_NONE = "saw no rationale"
 """Stands behind the name of every arm that was to learn rationales and came to none."""
 FEW_RATIONALES = 10

@@ -190,6 +190,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 ONE_DOOR = {"frames": "video", "rationales": "text"}
 """What only runs through one of the front doors have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
+TRAINING = "training.json"
 
 
 def publish(path: Path, data: str | bytes) -> None:

@@ -138,7 +138,7 @@ def check_prompts(renderer: Renderer) -> None:
         CheckpointError: they differ for this tokenizer and template; the message says where.
     """
     name = renderer.tokenizer.name_or_path
-    for mode in TEXT_MODES if renderer.is_text else MODES:
+    for mode in MODES if renderer.takes_images else TEXT_MODES:
         shown = asked_text(_SHOWN, mode)
         if shown not in renderer.prompt(_SHOWN, (), mode):
             raise CheckpointError(

@@ -1,11 +1,11 @@
 """The prepare stage of a text run: questions, the solutions that came with them, and what was refused."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aot.answers import check_packages
-from aot.config import RunConfig
+from aot.config import DataConfig, RunConfig
 from aot.errors import ConfigError, SourceError
 from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, publish_rows
@@ -21,7 +21,7 @@ FILE_KINDS: tuple[FileKind, ...] = ("gsm8k", "math", "cot_collection", "text_jso
 
 def prepare(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
     """Publish questions, given rationales and refusals; returns their counts."""
-    source = usable_source(config)
+    source = usable_source(config.data, seed=config.seed, splits=config.evaluate.splits)
     publish_rows(run.rationales, source.rationales)
     publish_rows(run.annotations, list[ClipAnnotation]())
     publish_rows(run.refusals, source.refusals)
@@ -30,72 +30,65 @@ def prepare(run: RunFolder, config: RunConfig, progress: Callable[[int, int], No
     return {"questions": len(source.questions), "refused": len(source.refusals)}
 
 
-def read_source(config: RunConfig) -> TextSource:
+def read_source(data: DataConfig, *, seed: int) -> TextSource:
     """The problems of the configured data set, cut to `data.limit` of each split.
 
     Raises:
         SourceError: a file is missing or cannot be used at all.
         ConfigError: a task is unknown or excluded.
     """
-    data = config.data
     if data.dataset == "toy_math":
-        return TextSource(tuple(draw_toy_math(data.math, seed=config.seed, limit=data.limit)), (), ())
+        return TextSource(tuple(draw_toy_math(data.math, seed=seed, limit=data.limit)), (), ())
     if data.dataset == "gym":
         from text_cot.datasets.gym import gym_source
 
         gym = data.gym
-        return gym_source(
-            gym.tasks, gym.unseen_tasks, train=gym.train, test=gym.test, seed=config.seed, limit=data.limit
-        )
+        return gym_source(gym.tasks, gym.unseen_tasks, train=gym.train, test=gym.test, seed=seed, limit=data.limit)
     from text_cot.datasets.files import read_text_files
 
-    files = data.files
-    train, test = check_files(config)
+    train, test = check_files(data)
     kind = next(kind for kind in FILE_KINDS if kind == data.dataset)
-    return read_text_files(
-        kind, train=train, test=test, test_share=files.test_share, seed=config.seed, limit=data.limit
-    )
+    share = data.files.test_share
+    return read_text_files(kind, train=train, test=test, test_share=share, seed=seed, limit=data.limit)
 
 
-def check_files(config: RunConfig) -> tuple[Path, Path | None]:
+def check_files(data: DataConfig) -> tuple[Path, Path | None]:
     """Paths of the training file and of the test file, if one is named; nothing is read.
 
     Raises:
         ConfigError: the data set needs files and none is named.
         SourceError: a file is missing.
     """
-    files = config.data.files
-    if config.data.dataset not in FILE_KINDS:
+    if data.dataset not in FILE_KINDS:
         return Path(), None
-    if files.train is None:
+    if data.files.train is None:
         raise ConfigError("data.files.train is not set; give the file of training problems")
-    train, test = (Path(name) if name else None for name in (files.train, files.test))
+    train, test = Path(data.files.train), Path(data.files.test) if data.files.test else None
     for path in (train, test):
         if path is not None and not path.exists():
             raise SourceError(f"there is no file {path}; set data.root and data.files to the files of the data set")
-    assert train is not None
     return train, test
 
 
-def usable_source(config: RunConfig) -> TextSource:
+def usable_source(data: DataConfig, *, seed: int, splits: Sequence[str]) -> TextSource:
     """As `read_source`, after a look at whether there is something to train on, and to ask in each evaluated split.
 
     Raises:
         SourceError: every row was refused, or none is in the train split.
-        ConfigError: evaluate.splits names a split without questions.
+        ConfigError: one of `splits`, those of the evaluation, has no questions.
         MissingPackageError: answers of these questions cannot be compared without a package that is not there.
     """
-    source = read_source(config)
-    splits = Counter(question.split for question in source.questions)
-    if not splits[TRAIN]:
+    source = read_source(data, seed=seed)
+    counts = Counter(question.split for question in source.questions)
+    if not counts[TRAIN]:
         why = refused_words(source.refusals) or "no row was found"
         raise SourceError(f"no usable question is left in split train ({why}); look at the files of the data set")
     check_packages(source.questions)
     refused = refused_words(source.refusals)
-    for split in config.evaluate.splits:
-        if not splits[split]:
+    for split in splits:
+        if not counts[split]:
             raise ConfigError(
-                f"evaluate.splits: no question is in split {split!r}; the questions have: {', '.join(sorted(splits))}"
+                f"evaluate.splits: no question is in split {split!r}; the questions have: {', '.join(sorted(counts))}"
                 + (f"; {refused}" if refused else "")
             )
     return source

@@ -1,7 +1,7 @@
 """The evaluate stage: predictions of every student, the teacher and the baselines, then one grader for all.
 
-Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Video and text differ in
-who predicts; nothing of video is imported for text.
+Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Nothing of video
+is imported where no question shows frames.
 """
 
 import logging
@@ -32,7 +32,7 @@ MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
     "post": ("explain",),
     "adaptive": ("adaptive",),
 }
-"""How an arm answers: as it learned to. The base answers as if it had learned `both`."""
+"""How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
 
 
 @dataclass(frozen=True)

@@ -185,13 +185,7 @@ def _question(id_: str, name: str, split: str, item: Item) -> Question:
     if answer_type == "scored":
         state["entry"] = json.loads(json.dumps(item, allow_nan=False))
     return Question(
-        id=id_,
-        dataset="gym",
-        split=split,
-        kind=name,
-        text=item["question"].strip(),
-        answer=answer.lower() if answer_type == "yes_no" else answer,
-        answer_type=answer_type,
-        group=short_hash("text", same_text(item["question"])),
-        state=state,
-    )
+        id=id_, dataset="gym", split=split, kind=name, text=item["question"].strip(),
+        answer=answer.lower() if answer_type == "yes_no" else answer, answer_type=answer_type,
+        group=short_hash("text", same_text(item["question"])), state=state,
+    )  # fmt: skip

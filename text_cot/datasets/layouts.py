@@ -59,14 +59,9 @@ def _gsm8k(fields: Mapping[str, Any]) -> Problem:
             "2.50: a comma parts thousands, a point the decimals",
         )
     answer = written.replace(",", "")
-    return Problem(
-        text=text,
-        answer=answer,
-        types=("number",) if "." in answer else ("integer",),
-        kind="grade_school",
-        rationale=with_answer_line(_NOTE.sub("", chain), answer),
-        reading="bare_number",
-    )
+    types: tuple[AnswerType, ...] = ("number",) if "." in answer else ("integer",)
+    chain = with_answer_line(_NOTE.sub("", chain), answer)
+    return Problem(text, answer, types, "grade_school", chain, reading="bare_number")
 
 
 def _math(fields: Mapping[str, Any]) -> Problem:
@@ -97,13 +92,9 @@ def _named_answer(fields: Mapping[str, Any]) -> str:
 
 def _cot_collection(fields: Mapping[str, Any]) -> Problem:
     answer = _short(_text(fields, "target"))
-    return Problem(
-        text=_text(fields, "source"),
-        answer=answer,
-        types=(form_of(answer), "text"),
-        kind=_slug(_optional(fields, "task") or "cot_collection"),
-        rationale=with_answer_line(_optional(fields, "rationale"), answer),
-    )
+    text, kind = _text(fields, "source"), _slug(_optional(fields, "task") or "cot_collection")
+    chain = with_answer_line(_optional(fields, "rationale"), answer)
+    return Problem(text, answer, (form_of(answer), "text"), kind, chain)
 
 
 def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
@@ -122,9 +113,8 @@ def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
         raise RowProblem("bad_choices", "answer_type 'choice' needs the field 'choices'")
     reading = _optional(fields, "reading") or "strict"
     if reading not in get_args(Reading):
-        raise RowProblem(
-            "bad_reading", f"there is no reading {reading!r} of answers; known: {', '.join(get_args(Reading))}"
-        )
+        readings = ", ".join(get_args(Reading))
+        raise RowProblem("bad_reading", f"there is no reading {reading!r} of answers; known: {readings}")
     guessed: tuple[AnswerType, ...] = ("choice",) if choices else (form_of(answer), "text")
     return Problem(
         text=_text(fields, "question"),

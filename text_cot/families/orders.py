@@ -101,8 +101,5 @@ def _solve(state: OrderState, granularity: Granularity, phrasing: int) -> tuple[
         placed |= {relation.above, relation.below}
         so_far = " > ".join(name for name in state.ranking if name in placed)
         pair = f"{relation.above} > {relation.below}"
-        if phrasing == 0:
-            lines.append(f"{pair}: {so_far}.")
-        else:
-            lines.append(f"Put {pair} in: {so_far}.")
+        lines.append(f"{pair}: {so_far}." if phrasing == 0 else f"Put {pair} in: {so_far}.")
     return (*lines, f"{answer} is {end}.")

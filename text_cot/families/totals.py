@@ -4,6 +4,7 @@ They share one state, a start and moves up or down, and differ in what they ask 
 """
 
 from collections.abc import Callable
+from itertools import accumulate
 
 from numpy.random import Generator
 
@@ -38,10 +39,7 @@ class TotalState(State):
 
     def totals(self) -> list[int]:
         """The start and the total after each move."""
-        totals = [self.start]
-        for move in self.moves:
-            totals.append(totals[-1] + move.amount)
-        return totals
+        return list(accumulate((move.amount for move in self.moves), initial=self.start))
 
 
 def sums() -> Family:

@@ -83,7 +83,7 @@ def _check_text(config: RunConfig, ahead: set[str]) -> None:
     from text_cot.prepare import check_files
 
     if "prepare" in ahead:
-        check_files(config)
+        check_files(config.data)
     if "generate" in ahead and config.teacher.planner == "chat":
         from text_cot.teacher.chat import check_teacher
 

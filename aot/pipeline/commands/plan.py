@@ -124,7 +124,7 @@ def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
     from text_cot.prepare import usable_source
 
     small, times = _drawn_small(config)
-    source = usable_source(small)
+    source = usable_source(small.data, seed=small.seed, splits=small.evaluate.splits)
     splits = _counted((question.split for question in source.questions), times)
     about = "about " if small is not config and config.data.dataset == "gym" else ""
     lines = [f"{split}: {about}{counted(splits[split], 'question')}" for split in sorted(splits)]

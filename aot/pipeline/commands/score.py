@@ -121,7 +121,7 @@ def _configured(config: RunConfig, config_path: Path) -> Questions:
     if config.door == "text":
         from text_cot.prepare import read_source
 
-        text = read_source(config)
+        text = read_source(config.data, seed=config.seed)
         return list(text.questions), list(text.refusals)
     source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
     usable, refused = usable_questions(source.questions, dataset=config.data.dataset)

@@ -86,9 +86,9 @@ def _with_evidence(trace: Trace, sentences: Sequence[str]) -> Trace:
 def _other_labels(trace: Trace, rng: Generator) -> dict[str, str]:
     """Each label of the rationale to another one that some step returned."""
     given = {in_sentence(label) for label in labels_in(trace.steps)} | {trace.answer}
-    known = sorted(text for text in given if re.search(r"[^\W\d]", text) and not _SECONDS.search(text))
-    used = [text for text in known if re.search(_whole(text), trace.rationale) and text not in _OPPOSITE]
-    others = {text: [other for other in known if other != text and other not in _OPPOSITE] for text in used}
+    labels = sorted(text for text in given if re.search(r"[^\W\d]", text) and not _SECONDS.search(text))
+    used = [text for text in labels if re.search(_whole(text), trace.rationale) and text not in _OPPOSITE]
+    others = {text: [other for other in labels if other != text and other not in _OPPOSITE] for text in used}
     return {text: choices[int(rng.integers(len(choices)))] for text, choices in others.items() if choices}
 
 

@@ -70,5 +70,5 @@ def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:
 def _asked_at(section: ChatConfig) -> str:
     """The address, with what changes every request there: replies are stored under it."""
     changes = {"omit": sorted(section.omit), "extra_body": section.extra_body}
-    told = json.dumps({name: value for name, value in changes.items() if value}, sort_keys=True)
-    return section.base_url + (f"#{told}" if told != "{}" else "")
+    fragment = json.dumps({name: value for name, value in changes.items() if value}, sort_keys=True)
+    return section.base_url + (f"#{fragment}" if fragment != "{}" else "")

@@ -89,7 +89,7 @@ class Cell:
 
     def row(self, metric: str, interval: Interval, note: str = "") -> MetricRow:
         """A row of this cell, rounded so that two runs write the same bytes."""
-        # Adding 0.0 makes a zero of a negative zero, which the last digit of a sum may be in one run, not in another.
+        # Adding 0.0 makes a zero of a negative zero, which a sum may be in one run and not in the next.
         value, low, high = (round(x, _DIGITS) + 0.0 for x in (interval.value, interval.low, interval.high))
         return MetricRow(
             arm=self.arm, mode=self.mode, split=self.split, kind=self.kind, metric=metric,

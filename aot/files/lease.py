@@ -178,11 +178,11 @@ def hold(path: Path, *, root: Path, command: Sequence[str], doing: Callable[[], 
     """
     me = Holder.me(command)
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = path.with_name(f".{path.name}.{me.id}.tmp")
+    mine = path.with_name(f".{path.name}.{me.id}.tmp")
     try:
-        _take(path, own=own, me=me, root=root, doing=doing)
+        _take(path, mine=mine, me=me, root=root, doing=doing)
     finally:
-        own.unlink(missing_ok=True)
+        mine.unlink(missing_ok=True)
     lease, ended = Lease(path, root=root, id=me.id), threading.Event()
     threading.Thread(target=_keep_touching, args=(lease, ended), name="aot-lease", daemon=True).start()
     try:
@@ -223,22 +223,22 @@ def in_use(root: Path, seen: Sighting, *, silent_s: float, doing: str = "") -> R
     )
 
 
-def _take(path: Path, *, own: Path, me: Holder, root: Path, doing: Callable[[], str]) -> None:
+def _take(path: Path, *, mine: Path, me: Holder, root: Path, doing: Callable[[], str]) -> None:
     """Make `path` the lease of `me`, which is written as `own` first."""
     while True:
-        now_s = _write(own, me)
+        now_s = _write(mine, me)
         chain = _chain(path)
         if not chain:
-            if _linked(own, path):
+            if _linked(mine, path):
                 break
             continue
         _require_gone(path, chain[-1], now_s=now_s, root=root, doing=doing)
         marker = _marker(path, chain[-1])
-        if not _linked(own, marker):
+        if not _linked(mine, marker):
             continue
         # If somebody finished taking over since the chain was read, a marker after the old one means nothing any more.
         if [seen.holder.id for seen in _chain(path)][-1:] == [me.id]:
-            own.replace(path)
+            mine.replace(path)
             who = chain[-1].holder
             why = "ended without a word" if who.is_gone else f"gave no sign of life for more than {STALE_S:.0f} s"
             log.info("%s: taken over from %s, which %s", root, who.line, why)
@@ -272,16 +272,16 @@ def _require_gone(path: Path, seen: Sighting, *, now_s: float, root: Path, doing
     raise in_use(root, seen, silent_s=silent_s, doing=doing())
 
 
-def _write(own: Path, me: Holder) -> float:
+def _write(mine: Path, me: Holder) -> float:
     """Write `own`, or touch it; the time on its file system."""
-    if own.exists():
-        os.utime(own)
+    if mine.exists():
+        os.utime(mine)
     else:
-        with own.open("wb") as file:
+        with mine.open("wb") as file:
             file.write(me.model_dump_json(indent=1).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-    return own.stat().st_mtime
+    return mine.stat().st_mtime
 
 
 def _keep_touching(lease: Lease, ended: threading.Event) -> None:
@@ -303,10 +303,10 @@ def _sweep(path: Path, *, now_s: float) -> None:
 
 def _chain(path: Path) -> list[Sighting]:
     """The lease and those that took over from one another since; the last one is who holds it."""
-    seen, chain, known = look(path), list[Sighting](), set[str]()
-    while seen is not None and seen.holder.id not in known:
+    seen, chain, passed = look(path), list[Sighting](), set[str]()
+    while seen is not None and seen.holder.id not in passed:
         chain.append(seen)
-        known.add(seen.holder.id)
+        passed.add(seen.holder.id)
         seen = look(_marker(path, seen))
     return chain
 
@@ -368,7 +368,7 @@ def _began(pid: int) -> str:
         return _HIDDEN
     ask = ["ps", "-o", "lstart=", "-p", str(pid)]
     try:
-        told = subprocess.run(ask, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        answer = subprocess.run(ask, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
     except OSError:
         return _HIDDEN
-    return " ".join(told.stdout.split()) or _HIDDEN
+    return " ".join(answer.stdout.split()) or _HIDDEN

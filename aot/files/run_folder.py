@@ -190,6 +190,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 ONE_DOOR = {"frames": "video", "rationales": "text"}
 """What only runs through one of the front doors have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
+TRAINING = "training.json"
 
 
 def publish(path: Path, data: str | bytes) -> None:
@@ -206,8 +207,8 @@ def publish(path: Path, data: str | bytes) -> None:
 def write_error(path: Path, error: OSError) -> AotError:
     """What to tell a user whose disk refused `path`: a full disk is a guard's stop, anything else a bad folder."""
     if error.errno in DISK_FULL:
-        told = "free space, then run the same command again: finished work is kept"
-        return GuardStop(f"no_space: the disk is full at {path}; {told}")
+        mending = "free space, then run the same command again: finished work is kept"
+        return GuardStop(f"no_space: the disk is full at {path}; {mending}")
     return RunError(f"cannot write {path}: {error.strerror or error}; choose another folder with run.dir=")
 
 
@@ -298,8 +299,8 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
     different = changed_settings(run, config)
     mended = bool(different) and not _is_unused(run)
     if mended:
-        told = ", ".join(f"{key} from {was!r} to {now!r}" for key, (was, now) in different.items())
-        log.info("from here on with other chat settings (%s); earlier rows stay as they are", told)
+        changes = ", ".join(f"{key} from {was!r} to {now!r}" for key, (was, now) in different.items())
+        log.info("from here on with other chat settings (%s); earlier rows stay as they are", changes)
     if different or not run.config.exists():
         publish(run.config, dump_config(config))
     old = read_run_json(run) if run.run_json.exists() else {}
@@ -472,8 +473,8 @@ def missing_files(run: RunFolder, stage: str) -> list[Path]:
 
 def _is_unused(run: RunFolder) -> bool:
     """Whether the folder holds no file but its own papers."""
-    own = {run.config, run.run_json, run.log, run.lease}
-    return all(path in own or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
+    papers = {run.config, run.run_json, run.log, run.lease}
+    return all(path in papers or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
 
 
 def git_revision() -> str:

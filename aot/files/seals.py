@@ -58,9 +58,9 @@ def publish_once(run: RunFolder, stage: str, path: Path, rows: Callable[[], Iter
     if path.exists():
         return
     publish_rows(path, rows())
-    known = {name: seal.model_dump() for name, seal in read_seals(run, stage).items()}
+    sealed = {name: seal.model_dump() for name, seal in read_seals(run, stage).items()}
     seal = seal_of(path, once=True).model_dump()
-    set_stage(run, stage, "running", files={**known, path.relative_to(run.root).as_posix(): seal})
+    set_stage(run, stage, "running", files={**sealed, path.relative_to(run.root).as_posix(): seal})
 
 
 def check_seals(run: RunFolder, stages: Sequence[str]) -> None:

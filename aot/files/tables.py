@@ -68,8 +68,8 @@ def _records(file: Iterable[str], name: str, *, has_header: bool) -> Iterator[Cs
         except csv.Error as error:
             cells, wrong = [], str(error)
         if wrong and (more := lines.keep_first()):
-            told = f"{wrong}, {more} lines on; look for a quote that is never closed; read on from the next line"
-            yield RefusedRow(place, "broken_csv", told)
+            detail = f"{wrong}, {more} lines on; look for a quote that is never closed; read on from the next line"
+            yield RefusedRow(place, "broken_csv", detail)
         elif wrong and not cells:
             yield RefusedRow(place, "broken_csv", f"{wrong}; look for a quote that is not closed, or not doubled")
         elif cells:

@@ -1,28 +1,48 @@
 """The two doors, video and text: what each of them gives to the trunk. Nobody else asks which one a run came through.
 
-A door gives its questions and its teachers; what else differs between runs (frames, tool steps, choices, chains of
-equations) is read off the data. Rooms are imported when they are needed: some bring torch along, some OpenCV.
+A door gives its questions and its teachers, and knows what of its own can be looked over before any work; what else
+differs between runs (frames, tool steps, choices, chains of equations) is read off the data. Rooms are imported when
+they are needed: some bring torch along, some OpenCV.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder
 from aot.generate.solve import TeacherRoom
+from aot.records import Question, Refusal
 
 Stage = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, for `--dry-run`."""
+
+    lines: list[str]
+    disk_mb: float
+    seconds: float
+    """With an embedded student on 2 cores."""
 
 
 @dataclass(frozen=True)
 class Door:
     """What one door gives."""
 
+    shows_frames: bool
+    """Whether prompts show frames of clips."""
     prepare: Callable[[], Stage]
     """Questions, and whatever comes with them."""
     teachers: Callable[[], TeacherRoom]
     """Who turns a question into traces, and how defects are planted into them."""
+    check: Callable[[RunConfig, RunFolder, set[str]], None]
+    """Looks over what the stages ahead will need, before any work; raises AotError."""
+    plan: Callable[[RunConfig, RunFolder], Plan]
+    questions: Callable[[RunConfig, Path], tuple[list[Question], list[Refusal]]]
+    """The questions without their clips, and rows that make none, for `aot score`."""
 
 
 def _video_prepare() -> Stage:
@@ -37,6 +57,24 @@ def _video_teachers() -> TeacherRoom:
     return agent
 
 
+def _video_check(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+    from aot.pipeline.commands.inputs import check_video
+
+    check_video(config, run, ahead)
+
+
+def _video_plan(config: RunConfig, run: RunFolder) -> Plan:
+    from aot.pipeline.commands.plan import video_plan
+
+    return video_plan(config, run)
+
+
+def _video_questions(config: RunConfig, config_path: Path) -> tuple[list[Question], list[Refusal]]:
+    from aot.pipeline.prepare import labelled_questions
+
+    return labelled_questions(config, config_path)
+
+
 def _text_prepare() -> Stage:
     from text_cot.prepare import prepare
 
@@ -49,18 +87,44 @@ def _text_teachers() -> TeacherRoom:
     return teachers
 
 
-DOORS = {"video": Door(_video_prepare, _video_teachers), "text": Door(_text_prepare, _text_teachers)}
+def _text_check(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+    from aot.pipeline.commands.inputs import check_text
+
+    check_text(config, ahead)
+
+
+def _text_plan(config: RunConfig, run: RunFolder) -> Plan:
+    from aot.pipeline.commands.plan import text_plan
+
+    return text_plan(config, run)
+
+
+def _text_questions(config: RunConfig, config_path: Path) -> tuple[list[Question], list[Refusal]]:
+    from text_cot.prepare import read_source
+
+    text = read_source(config.data, seed=config.seed)
+    return list(text.questions), list(text.refusals)
+
+
+_DOORS = {
+    "video": Door(True, _video_prepare, _video_teachers, _video_check, _video_plan, _video_questions),
+    "text": Door(False, _text_prepare, _text_teachers, _text_check, _text_plan, _text_questions),
+}
+
+
+def door_of(config: RunConfig) -> Door:
+    """The door that the questions of a run come through."""
+    return _DOORS[config.door]
 
 
 def stage_function(stage: str, config: RunConfig) -> Stage:
     """The function that does a stage of this run."""
-    door = DOORS[config.door]
     if stage == "prepare":
-        return door.prepare()
+        return door_of(config).prepare()
     if stage == "generate":
         from aot.generate.run import generate
 
-        return partial(generate, teachers=door.teachers())
+        return partial(generate, teachers=door_of(config).teachers())
     if stage == "train":
         from aot.arms.train import train
 

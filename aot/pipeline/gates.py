@@ -113,8 +113,8 @@ def _advice(run: RunFolder, config: RunConfig, *, failed: int) -> Iterator[str]:
 def knows_only_the_kitchen(config: RunConfig) -> bool:
     """Whether the teacher looks at other clips than the synthetic kitchen's with tools that know nothing else."""
     teacher = config.teacher
-    own_clips = config.door == "video" and config.data.dataset != "toy_kitchen"
-    return own_clips and teacher.planner == "rules" and not teacher.appearance and bool(teacher.tools.behind("pixels"))
+    rules = teacher.planner == "rules" and config.data.dataset != "toy_kitchen"
+    return rules and not teacher.appearance and bool(teacher.tools.behind("pixels"))
 
 
 def drop_lines(run: RunFolder, funnel: Funnel, *, most: int) -> list[str]:

@@ -6,6 +6,7 @@ A clip or question that cannot be used becomes a Refusal row; the rest goes on.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from string import ascii_uppercase
 
 from pydantic import ValidationError
@@ -16,8 +17,8 @@ from aot.config.data import ANNOTATED_DATASETS
 from aot.display import counted
 from aot.errors import SourceError
 from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem
-from aot.files.run_folder import RunFolder, publish_rows
-from aot.pipeline.source import clips_root, require_questions, toy_counts, usable_source
+from aot.files.run_folder import RunFolder, publish_rows, run_root
+from aot.pipeline.source import clips_root, labels_source, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from video_data.datasets.rows import AnnotationRow, QuestionRow
 from video_data.decode.budgets import Budgets
@@ -92,6 +93,14 @@ def _draw(config: RunConfig, run: RunFolder, progress: Progress) -> None:
         workers=config.frames.workers,
         progress=progress,
     )
+
+
+def labelled_questions(config: RunConfig, config_path: Path) -> tuple[list[Question], list[Refusal]]:
+    """The questions of a data set whose clips need not be here, and rows that make none."""
+    source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
+    questions, refused = usable_questions(source.questions, dataset=config.data.dataset)
+    bad = [Refusal(item=row.item, boundary="source", reason=row.reason, detail=row.detail) for row in source.refused]
+    return questions, [*bad, *refused]
 
 
 def usable_questions(rows: Sequence[QuestionRow], *, dataset: str) -> tuple[list[Question], list[Refusal]]:

@@ -155,7 +155,7 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
         provenance=_mapping(_json(run.run_json, missing)),
         questions=questions,
         annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, unmissed)},
-        predictions=[row for path in _parts(run.predictions, run, missing) for row in rows_or_none(path, Prediction)],
+        predictions=_predictions(run, missing),
         metrics=[_record(MetricRow, row, run.metrics) for row in metrics] if isinstance(metrics, list) else [],
         funnel=None if funnel is None else _record(Funnel, funnel, run.funnel),
         teacher=_mapping(_json(run.teacher_stats, missing)),
@@ -183,11 +183,11 @@ def _rows(path: Path, model: type[Row], missing: list[str]) -> Iterator[Row]:
     yield from rows_or_none(path, model)
 
 
-def _parts(folder: Path, run: RunFolder, missing: list[str]) -> list[Path]:
-    parts = sorted(folder.glob("*.jsonl"))
+def _predictions(run: RunFolder, missing: list[str]) -> list[Prediction]:
+    parts = sorted(run.predictions.glob("*.jsonl"))
     if not parts:
-        missing.append(f"{folder.relative_to(run.root)}/*.jsonl")
-    return parts
+        missing.append(run.predictions.name)
+    return [row for path in parts for row in read_rows(path, Prediction)]
 
 
 def _json(path: Path, missing: list[str]) -> object:

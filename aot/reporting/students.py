@@ -1,6 +1,6 @@
 """What the students of a run are, in words: what each arm was to learn, what it saw, and which a comparison is about.
 
-What an arm saw is said by its own record (training.json), never guessed from its settings.
+What an arm saw is said by its own record, never guessed from its settings.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,9 @@ from typing import Any
 from aot.config import NO_FRAMES, ArmConfig
 from aot.display import counted
 from aot.errors import SourceError
-from aot.evaluation.baselines import BASELINES
 from aot.files.jsonl import read_json
-from aot.files.run_folder import RunFolder
+from aot.files.run_folder import TRAINING, RunFolder
 
-TRAINING = "training.json"
 SAW_NONE = "saw no rationale"
 """Stands behind the name of every arm that was to learn rationales and came to none."""
 FEW_RATIONALES = 10
@@ -168,8 +166,3 @@ def few_rationales(learning: Learning, arms: Sequence[ArmConfig]) -> list[str]:
             few = counted(learned.rationales or 0, "rationale")
             warnings.append(f"{arm.name} learned from {few} only, too few to say anything about learning from them.")
     return warnings
-
-
-def is_baseline(name: str) -> bool:
-    """Whether the holder of a name looks at no frame and no text."""
-    return name in BASELINES

@@ -1,8 +1,8 @@
 from fixtures.steps import tool_step
 
 from aot.evaluation.baselines import baseline_predictions, baseline_rankings, count_steps, gold_history, seen_history
-from aot.evaluation.confusion import confusion
 from aot.records import ClipAnnotation, MediaRef, Prediction, Question, Segment, TimeSpan, Trace
+from aot.reporting.sections.errors import confusion
 
 
 def clip(uri: str, *labels: str, split: str = "train", task: str = "soup") -> ClipAnnotation:

@@ -171,7 +171,7 @@ def test_a_model_type_answers_as_transformers_does_and_is_taught(
     model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = save_base(tmp_path / "base", model_type)
-    look_over(str(base), door="text", config=StudentConfig(base=str(base)), lora=LoraSection())
+    look_over(str(base), with_frames=False, config=StudentConfig(base=str(base)), lora=LoraSection())
     student = opened(base)
     assert_replies(student, monkeypatch)
     assert_likelihoods(student)
@@ -218,7 +218,7 @@ def test_what_is_longer_than_the_context_of_a_model_is_refused_and_counted(
     prompts = [len(prompt) for prompt in prompts_of(opened(save_base(tmp_path / "long", model_type)))]
     most = sorted(prompts)[2]  # of the three lengths the shortest fits with some room
     base = save_base(tmp_path / "base", model_type, **{limit: most})
-    assert look_over(str(base), door="text", config=StudentConfig(base=str(base))).context == most
+    assert look_over(str(base), with_frames=False, config=StudentConfig(base=str(base))).context == most
     student = opened(base)
     for mode in ("reason", "direct", "adaptive"):
         made = list(predict(student, asked(), arm="x", mode=mode, batch_size=4))
@@ -239,7 +239,7 @@ def test_what_is_longer_than_the_context_of_a_model_is_refused_and_counted(
 def test_a_model_type_that_cannot_write_is_refused_by_name_before_any_work(model_type: str, tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", model_type)
     with pytest.raises(CheckpointError, match=f"model type {model_type} {REFUSED[model_type]}"):
-        look_over(str(base), door="text", config=StudentConfig(base=str(base)))
+        look_over(str(base), with_frames=False, config=StudentConfig(base=str(base)))
 
 
 def test_adapters_fit_the_turned_layers_of_gpt2(tmp_path: Path) -> None:
@@ -263,9 +263,11 @@ def test_a_target_that_takes_no_adapter_is_told_before_any_work(tmp_path: Path) 
     base = save_base(tmp_path / "base", "falcon_h1")
     lora = LoraSection(target_pattern=r"^model\..*\.(in_proj|out_proj)$")
     with pytest.raises(ConfigError, match=r"target_pattern .* takes no adapter .*'out_proj' is incompatible"):
-        look_over(str(base), door="text", config=StudentConfig(base=str(base)), lora=lora)
+        look_over(str(base), with_frames=False, config=StudentConfig(base=str(base)), lora=lora)
     with pytest.raises(ConfigError, match="matches no linear layer"):
-        look_over(str(base), door="text", config=StudentConfig(base=str(base)), lora=LoraSection(target_pattern="no"))
+        look_over(
+            str(base), with_frames=False, config=StudentConfig(base=str(base)), lora=LoraSection(target_pattern="no")
+        )
 
 
 @pytest.mark.slow
@@ -275,7 +277,7 @@ def test_a_run_whose_base_takes_no_such_adapter_or_cannot_write_is_refused_befor
         raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": {"base": str(base)},
                "train": {"arms": [{"name": "pre", "order": "pre"}], "lora": {"target_pattern": pattern}}}  # fmt: skip
         with pytest.raises(CheckpointError, match=told):
-            preflight(parse_config(raw, source="test"))
+            preflight(parse_config(raw, source="test"), with_frames=False)
 
 
 @pytest.mark.parametrize("model_type", ["gpt_neox", "lfm2", "modernbert-decoder"])

@@ -113,7 +113,7 @@ def test_the_end_tokens_of_the_generation_settings_end_replies_too(tmp_path: Pat
     for wrong in ("x", [4, -1], [True], 1e30, [[4]]):
         path.write_text(json.dumps({"eos_token_id": wrong}))
         with pytest.raises(CheckpointError, match=r"ends replies at eos_token_id .*, which is no token"):
-            look_over(str(base), door="text", config=StudentConfig(base=str(base)))
+            look_over(str(base), with_frames=False, config=StudentConfig(base=str(base)))
 
 
 def test_a_tokenizer_without_an_end_takes_that_of_the_generation_settings() -> None:
@@ -280,7 +280,7 @@ def test_a_template_that_makes_no_sound_prompt_is_told_before_any_work(name: str
     template, told = TOLD[name]
     base = save_text_base(tmp_path / "base", template=template)
     with pytest.raises(CheckpointError) as error:
-        look_over(str(base), door="text", config=StudentConfig(base=str(base)))
+        look_over(str(base), with_frames=False, config=StudentConfig(base=str(base)))
     assert told in str(error.value) and "\n" not in str(error.value), str(error.value)
 
 

@@ -243,7 +243,7 @@ def test_a_hostile_model_folder_is_one_sentence(
     edit, told = FOLDERS[name]
     edit(folder)
     with pytest.raises(CheckpointError) as error:
-        look_over(str(folder), door="text", config=StudentConfig(base=str(folder)))
+        look_over(str(folder), with_frames=False, config=StudentConfig(base=str(folder)))
     assert told in str(error.value) and str(folder) in str(error.value)
     assert len(str(error.value)) < 1000 and not (tmp_path / "canary").exists()
 
@@ -251,11 +251,11 @@ def test_a_hostile_model_folder_is_one_sentence(
 def test_a_sound_folder_is_looked_over_without_a_word_and_fits_its_door_only(
     good: Path, bases: dict[str, Path]
 ) -> None:
-    look_over(str(good), door="text", config=StudentConfig(base=str(good)))
+    look_over(str(good), with_frames=False, config=StudentConfig(base=str(good)))
     for base in bases.values():
-        look_over(str(base), door="video", config=StudentConfig(base=str(base)))
+        look_over(str(base), with_frames=True, config=StudentConfig(base=str(base)))
     with pytest.raises(CheckpointError, match="takes no images"):
-        look_over(str(good), door="video", config=StudentConfig(base=str(good)))
+        look_over(str(good), with_frames=True, config=StudentConfig(base=str(good)))
 
 
 def test_code_of_a_type_that_transformers_knows_is_neither_needed_nor_run(good: Path, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_code_of_a_type_that_transformers_knows_is_neither_needed_nor_run(good: 
     change("config.json", auto_map={"AutoConfig": "evil.E", "AutoModelForCausalLM": "evil.M"})(folder)
     change("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]})(folder)
     (folder / "evil.py").write_text("raise SystemExit")
-    assert look_over(str(folder), door="text", config=StudentConfig(base=str(folder))).model_type == "llama"
+    assert look_over(str(folder), with_frames=False, config=StudentConfig(base=str(folder))).model_type == "llama"
 
 
 def test_a_look_puts_the_adapters_on_and_encodes_a_row(good: Path, bases: dict[str, Path]) -> None:
@@ -272,14 +272,16 @@ def test_a_look_puts_the_adapters_on_and_encodes_a_row(good: Path, bases: dict[s
         group="q",
     )  # fmt: skip
     look = look_over(
-        str(good), door="text", config=StudentConfig(base=str(good)), lora=LoraSection(rank=2), question=question
+        str(good), with_frames=False, config=StudentConfig(base=str(good)), lora=LoraSection(rank=2), question=question
     )
     assert (look.adapted_layers, look.end_tokens, look.row_tokens > 10) == (14, ("<end>",), True)
     assert look.trainable < look.parameters
     with pytest.raises(ConfigError, match="matches no linear layer"):
-        look_over(str(good), door="text", config=StudentConfig(base=str(good)), lora=LoraSection(target_pattern="nope"))
+        look_over(
+            str(good), with_frames=False, config=StudentConfig(base=str(good)), lora=LoraSection(target_pattern="nope")
+        )
     base = str(bases["idefics3"])
-    assert look_over(base, door="video", config=StudentConfig(base=base), lora=LoraSection()).adapted_layers == 14
+    assert look_over(base, with_frames=True, config=StudentConfig(base=base), lora=LoraSection()).adapted_layers == 14
 
 
 def test_a_package_that_a_processor_needs_is_named_before_any_work(bases: dict[str, Path], tmp_path: Path) -> None:
@@ -297,7 +299,7 @@ def test_a_package_that_a_processor_needs_is_named_before_any_work(bases: dict[s
     kind = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"}
     (folder / "preprocessor_config.json").write_text(json.dumps(kind))
     with pytest.raises(CheckpointError, match=r"needs torchvision, which is not installed .*pip install torchvision"):
-        look_over(str(folder), door="video", config=StudentConfig(base=str(folder)))
+        look_over(str(folder), with_frames=True, config=StudentConfig(base=str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +317,7 @@ def test_a_damaged_processor_is_told_by_its_file(
     folder = shutil.copytree(bases["idefics3"], tmp_path / "model")
     (folder / file).write_text(data)
     with pytest.raises(CheckpointError, match=told) as error:
-        look_over(str(folder), door="video", config=StudentConfig(base=str(folder)))
+        look_over(str(folder), with_frames=True, config=StudentConfig(base=str(folder)))
     assert (file in str(error.value) or "template" in file) and "\n" not in str(error.value)
 
 
@@ -326,14 +328,14 @@ def test_a_chat_template_that_stands_with_the_tokenizer_only_makes_the_prompts_o
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").unlink()
     config = StudentConfig(base=str(folder), device="cpu")
-    assert not look_over(str(folder), door="video", config=config).has_template
+    assert not look_over(str(folder), with_frames=True, config=config).has_template
     change("tokenizer_config.json", chat_template=template)(folder)
-    assert look_over(str(folder), door="video", config=config).has_template
+    assert look_over(str(folder), with_frames=True, config=config).has_template
     own, whole = load_student(str(folder), config=config), load_student(str(bases["idefics3"]), config=config)
     assert own.renderer.template_hash() == whole.renderer.template_hash()
     change("tokenizer_config.json", chat_template=TEMPLATE)(folder)  # which knows no parts of a message
     with pytest.raises(CheckpointError, match="leaves out or changes a part of the question"):
-        look_over(str(folder), door="video", config=config)
+        look_over(str(folder), with_frames=True, config=config)
 
 
 def config_of(base: Path) -> RunConfig:
@@ -347,11 +349,11 @@ def test_what_hangs_or_fills_memory_is_ended(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(preflight.LIMITS_S, "chat template", 1.0)
     base = save_text_base(tmp_path / "endless", template=ENDLESS)
     with pytest.raises(CheckpointError, match="took longer than 1 s"):
-        preflight.preflight(config_of(base))
+        preflight.preflight(config_of(base), with_frames=False)
     monkeypatch.setitem(preflight.LIMITS_S, "chat template", 60.0)
     base = save_text_base(tmp_path / "huge", template="{{ 'x' * 100000000000 }}")
     with pytest.raises(CheckpointError, match="MemoryError"):
-        preflight.preflight(config_of(base))
+        preflight.preflight(config_of(base), with_frames=False)
 
 
 @pytest.mark.slow
@@ -361,7 +363,7 @@ def test_a_pattern_that_goes_back_for_ever_is_ended_and_named(good: Path, monkey
     lora = LoraSection(target_pattern=r"([a-z_.\d]+)+\$")
     config = config.model_copy(update={"train": config.train.model_copy(update={"lora": lora})})
     with pytest.raises(CheckpointError, match=r"target_pattern was not through .* without repeats inside repeats"):
-        preflight.preflight(config)
+        preflight.preflight(config, with_frames=False)
 
 
 @pytest.mark.slow

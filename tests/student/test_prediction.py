@@ -108,10 +108,13 @@ def test_question_that_cannot_be_asked_becomes_a_row_with_an_error(trained: Any)
 
 
 def test_a_student_of_frames_explains_and_chooses_how_to_answer(trained: Any) -> None:
-    explained, chosen = ask(trained, "explain"), ask(trained, "adaptive")
-    assert all("\n" not in p.raw_text and not p.error for p in explained)
+    assert all("\n" not in p.raw_text and not p.error for p in ask(trained, "explain"))
+    _, run, config = trained
+    knows = load_student("tiny-video", config=config.student)  # the words of first lines, which the others do not
+    questions = asked(run)[:3]
+    chosen = ask((knows, run, config), "adaptive", questions=questions)
     assert all(sum(p.thought_probs) == pytest.approx(1) and p.thought in THOUGHT_MODES for p in chosen)
-    given = ask(trained, "adaptive", thought="short")
+    given = ask((knows, run, config), "adaptive", questions=questions, thought="short")
     assert all(p.thought == "short" and p.thought_probs == () for p in given)
 
 

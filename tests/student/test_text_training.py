@@ -257,7 +257,7 @@ def test_text_student_needs_no_video_package(base: Path, tmp_path: Path) -> None
 def test_text_base_without_processor_files_is_enough_and_images_need_them(base: Path, tmp_path: Path) -> None:
     assert not any(base.glob("*processor*"))
     student = load_student(str(base), config=text_config(base).student)
-    assert student.renderer.is_text
+    assert not student.renderer.takes_images
     from student_kit import make_run, run_config
 
     video = run_config(base)

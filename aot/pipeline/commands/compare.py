@@ -20,11 +20,11 @@ from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.paired import format_p
 from aot.evaluation.scoring import score
-from aot.files.run_folder import RunFolder, read_rows, read_run_json
+from aot.files.run_folder import TRAINING, RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
 from aot.records import Interval, Prediction, Question, Record
-from aot.reporting.students import TRAINING, read_learning, roles, training_facts
+from aot.reporting.students import read_learning, roles, training_facts
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (

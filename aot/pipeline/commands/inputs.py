@@ -10,6 +10,7 @@ from aot import STAGES
 from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.errors import CheckpointError, SourceError
 from aot.files.run_folder import RunFolder, stage_done
+from aot.pipeline.doors import door_of
 from aot.records import Question
 
 
@@ -32,10 +33,7 @@ def check_paths(config: RunConfig, run: RunFolder) -> None:
         AotError: as there.
     """
     ahead = {stage for stage in STAGES if not stage_done(run, stage)}
-    if config.door == "text":
-        _check_text(config, ahead)
-    else:
-        _check_video(config, run, ahead)
+    door_of(config).check(config, run, ahead)
     if "generate" in ahead:
         _check_local_chat(config)
 
@@ -60,7 +58,7 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
 
     if not Path(resolve_base(config.student.base)).is_dir():
         _check_hub_name(config.student.base)
-    seen = preflight(config, question)
+    seen = preflight(config, question, with_frames=door_of(config).shows_frames)
     if not seen:
         return []
     ends = ", ".join(map(repr, seen["end_tokens"]))
@@ -79,7 +77,8 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     return lines
 
 
-def _check_text(config: RunConfig, ahead: set[str]) -> None:
+def check_text(config: RunConfig, ahead: set[str]) -> None:
+    """Look over what only runs of text need."""
     from text_cot.prepare import check_files
 
     if "prepare" in ahead:
@@ -90,7 +89,8 @@ def _check_text(config: RunConfig, ahead: set[str]) -> None:
         check_teacher(config)
 
 
-def _check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+def check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+    """Look over what only runs about clips need."""
     from aot.teacher.tools.pixels.appearance import load_appearance
 
     if "prepare" in ahead and config.data.dataset != "toy_kitchen":

@@ -18,6 +18,7 @@ from aot.display import counted
 from aot.files.jsonl import read_json, refused_words
 from aot.files.run_folder import RunFolder, run_root
 from aot.pipeline.commands.inputs import check_paths, look_at_student
+from aot.pipeline.doors import Plan, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from text_cot.datasets.toy_math import OOD_SPLITS
 from video_data.datasets.rows import AnnotationRow
@@ -66,7 +67,7 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     run = RunFolder(run_root(config, config_path=config_path))
     check_paths(config, run)
     head = [*dump_config(config).splitlines(), "", f"run folder: {run.root}"]
-    plan = _text_plan(config, run) if config.door == "text" else _video_plan(config, run)
+    plan = door_of(config).plan(config, run)
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
     trained_mb = students_mb(config)
     disk_mb = plan.disk_mb + (trained_mb or 0)
@@ -84,15 +85,8 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     return [*lines, "nothing was started"]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    lines: list[str]
-    disk_mb: float
-    seconds: float
-    """With an embedded student on 2 cores."""
-
-
-def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
+def video_plan(config: RunConfig, run: RunFolder) -> Plan:
+    """What a run about clips would do."""
     from aot.pipeline.prepare import usable_questions
     from aot.pipeline.source import clips_root, usable_source
 
@@ -116,10 +110,11 @@ def _video_plan(config: RunConfig, run: RunFolder) -> _Plan:
     lines += look_at_student(config, run, *usable_questions(first, dataset=config.data.dataset)[0])
     num_clips = len(source.clips) if small is config else sum(clips.values())
     disk_mb = _disk_mb(config, source.clips, source.annotations) * num_clips / max(1, len(source.clips))
-    return _Plan(lines, disk_mb + VIDEO_REST_MB, _seconds(config, splits, num_clips))
+    return Plan(lines, disk_mb + VIDEO_REST_MB, _seconds(config, splits, num_clips))
 
 
-def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
+def text_plan(config: RunConfig, run: RunFolder) -> Plan:
+    """What a run of text would do."""
     from aot.arms.jobs import planned_students
     from text_cot.prepare import usable_source
 
@@ -138,7 +133,7 @@ def _text_plan(config: RunConfig, run: RunFolder) -> _Plan:
     reply_kb = REPLY_KB + KB_PER_TOKEN * config.student.max_rationale_tokens
     traces = config.teacher.candidates if config.teacher.planner == "chat" else 2
     rows_kb = (KB_PER_QUESTION + KB_PER_TRACE * traces) * sum(splits.values()) + reply_kb * replies
-    return _Plan(lines, PAGE_MB + rows_kb / 1000, seconds)
+    return Plan(lines, PAGE_MB + rows_kb / 1000, seconds)
 
 
 def students_mb(config: RunConfig) -> float | None:
@@ -267,7 +262,7 @@ def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str
     teacher = config.teacher
     shares: list[_Share] = []
     tries = teacher.candidates * questions
-    if teacher.planner == "chat" and config.door == "text":
+    if teacher.planner == "chat" and not door_of(config).shows_frames:
         at_most = tries * (1 + teacher.shuffle_checks)  # where the questions have options
         shares.append(_Share("chains", config.chat, tries, at_most, TEXT_TOKENS))
     elif teacher.planner == "chat":
@@ -275,7 +270,7 @@ def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str
         likely = questions * min(PLANNER_TURNS, teacher.max_turns) * checks
         at_most = (tries + questions * teacher.shuffle_checks) * teacher.max_turns
         shares.append(_Share("plans", config.chat, likely, at_most, PLAN_TOKENS))
-    if teacher.rationale == "chat" and config.door == "video":
+    if teacher.rationale == "chat" and door_of(config).shows_frames:
         shares.append(_Share("rationales", config.chat, questions, tries, REWRITE_TOKENS))
     if config.filter.judge:
         shares.append(_Share("judgements", config.judge_chat or config.chat, training, training, JUDGE_TOKENS))

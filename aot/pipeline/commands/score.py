@@ -22,10 +22,9 @@ from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells, miss
 from aot.evaluation.intervals import weighted_proportion
 from aot.evaluation.scoring import score
 from aot.files.jsonl import RefusedRow, refused_words
-from aot.files.run_folder import RunFolder, run_root
 from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
+from aot.pipeline.doors import door_of
 from aot.pipeline.prepare import usable_questions
-from aot.pipeline.source import labels_source
 from aot.records import MetricRow, Prediction, Question, Record, Refusal
 
 ARM, MODE = "predictions", "none"
@@ -68,7 +67,7 @@ def score_file(
     """
     if (config is None) == (questions is None):
         raise SourceError("give either --config CONFIG or --questions FILE: which questions the predictions are about")
-    source, refused = _configured(config, config_path) if config else _listed(questions or Path())
+    source, refused = door_of(config).questions(config, config_path) if config else _listed(questions or Path())
     said, unreadable = read_predictions(predictions)
     index = _Index(source)
     matches = [(index.question(one.names), one) for one in said]
@@ -115,18 +114,6 @@ def score_lines(scores: Scores) -> list[str]:
         head = f"{who}{_clean(row.split):9} {_clean(row.kind):14} {row.metric:16}"
         lines.append(f"{head} {percent:24} n={row.n}, {counted(row.num_clusters, 'group')}")
     return [_clean(line) for line in lines]
-
-
-def _configured(config: RunConfig, config_path: Path) -> Questions:
-    if config.door == "text":
-        from text_cot.prepare import read_source
-
-        text = read_source(config.data, seed=config.seed)
-        return list(text.questions), list(text.refusals)
-    source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
-    usable, refused = usable_questions(source.questions, dataset=config.data.dataset)
-    bad = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in source.refused]
-    return usable, [*bad, *refused]
 
 
 def _listed(path: Path) -> Questions:

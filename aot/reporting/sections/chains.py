@@ -10,6 +10,7 @@ from aot.errors import SourceError
 from aot.evaluation.groups import ALL
 from aot.evaluation.intervals import ratio_of_shares
 from aot.files.jsonl import read_json
+from aot.files.run_folder import ROUNDS
 from aot.records import THOUGHT_MODES, Interval, MetricRow, Record
 from aot.reporting.load import RunData, Student
 from aot.reporting.numbers import percent
@@ -18,7 +19,6 @@ from aot.reporting.sections import Block, Section, note, tables, words
 from aot.reporting.sections.headline import metric_table, students
 from aot.reporting.students import DAMAGED
 
-ROUNDS = "rounds.json"
 ROUND_COLUMNS = (
     "round", "chains used", "of the teacher", "of its own", "replies sampled", "new chains found", "accuracy",
     "cut off by the cap", "share of the full accuracy",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aot.evaluation.scoring import score
+from aot.files.traces import read_traces
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.findings import first_listing, sightings
@@ -352,8 +353,7 @@ def _take_turns(queues: Sequence[Sequence[Key]]) -> Iterator[Key]:
 
 
 def _working_traces(data: RunData) -> Iterator[Trace]:
-    for path in sorted(data.run.traces.glob("*.jsonl")):
-        yield from rows_or_none(path, Trace)
+    return read_traces(data.run) if data.questions else iter(())
 
 
 def _key(trace: Trace) -> Key:

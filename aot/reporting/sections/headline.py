@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from aot.evaluation.baselines import BASELINES
 from aot.evaluation.groups import ALL, MIDDLE, NEXT
 from aot.evaluation.spending import budget_of
 from aot.records import MetricRow
@@ -11,7 +12,6 @@ from aot.reporting.load import RunData, Student
 from aot.reporting.numbers import percent, plain, points
 from aot.reporting.pivot import Heading, Pivot, cell_of, pivot
 from aot.reporting.sections import Block, Section, charts, no_metrics, note, sentences, tables, words
-from aot.reporting.students import is_baseline
 
 MIN_GAP = 0.05
 """A smaller gap between the two bigrams is within their intervals, and a share of it would say nothing."""
@@ -37,7 +37,7 @@ def headline_kind(data: RunData) -> str:
 
 def students(data: RunData, *, baselines: bool = True) -> list[Heading]:
     """A row for each student; the main one stands out."""
-    names = [student for student in data.students if baselines or not is_baseline(student[0])]
+    names = [student for student in data.students if baselines or student[0] not in BASELINES]
     return [Heading(student, data.name(student), strong=student[0] == data.role.main) for student in names]
 
 

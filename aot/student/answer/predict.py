@@ -20,8 +20,8 @@ from aot.student.answer.likelihood import score
 from aot.student.answer.sampling import Draw, NotedToken
 from aot.student.model.loading import Student
 from aot.student.rows.frames import FramePixels
-from aot.student.rows.prompts import MODE_LINES
-from aot.student.rows.replies import answer_of, plain_reply, thought_ids
+from aot.student.rows.replies import answer_of, mode_lines, plain_reply, thought_ids
+from aot.student.rows.tokens import Renderer
 
 PredictMode = PromptMode | Literal["likelihood"]
 Made = TypeVar("Made")
@@ -242,7 +242,7 @@ class _Asker:
             raw_text=plain,
             answer=answer_of(text, style=renderer.think_style, mode=self.prompt_mode) if is_whole else None,
             finish_reason="stop" if is_whole else "length",
-            thought=_thought_of(plain) if self.mode == "adaptive" else "",
+            thought=_thought_of(plain, renderer) if self.mode == "adaptive" else "",
             prompt_tokens=item.row.num_tokens,
             completion_tokens=len(reply),
             token_ids=tuple(reply) if self.with_tokens else (),
@@ -270,6 +270,6 @@ def _choice(probs: Sequence[float], confidence: float) -> int:
     return next((i for i in range(len(probs)) if sum(probs[: i + 1]) >= confidence), len(probs) - 1)
 
 
-def _thought_of(text: str) -> ThoughtMode | Literal[""]:
+def _thought_of(text: str, renderer: Renderer) -> ThoughtMode | Literal[""]:
     first = text.partition("\n")[0].strip()
-    return next((mode for mode, line in MODE_LINES.items() if line == first), "")
+    return next((mode for mode, line in mode_lines(renderer).items() if line == first), "")

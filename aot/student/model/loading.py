@@ -200,7 +200,7 @@ class Look:
 def look_over(
     base: str,
     *,
-    door: Literal["video", "text"],
+    with_frames: bool,
     config: StudentConfig,
     lora: LoraSection | None = None,
     question: Question | None = None,
@@ -210,7 +210,7 @@ def look_over(
 
     Args:
         base: as for `load_student`.
-        door: what would be trained.
+        with_frames: whether prompts would show frames.
         config: of the student.
         lora: adapters that are put on the model, if an arm has any.
         question: one row of it is encoded.
@@ -222,24 +222,24 @@ def look_over(
     step("files")
     folder = resolve_base(base)
     with_images = takes_images(folder)
-    if door == "video" and not with_images:
+    if with_frames and not with_images:
         raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
     with _told("config.json", folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
     processor = load_processor(folder, with_images=with_images)
     step("chat template")
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder))
-    if renderer.is_text and with_images:
+    if with_images and not renderer.takes_images:
         raise CheckpointError(f"{base} takes images, but its folder holds no processor for them; restore its files")
     _ = renderer.end_ids, renderer.template_hash()
-    if door == "text":
-        check_round_trip(renderer)
-    else:
+    if with_frames:
         check_prompts(renderer)
         renderer.expansion(PROBE_SIZE_HW)
+    else:
+        check_round_trip(renderer)
     step("weights")
     model = load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
-    if door == "text" and (why := refusal(model)):
+    if not with_frames and (why := refusal(model)):
         raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
     _check_ids(model, renderer, base)
     if lora and lora.target_pattern:
@@ -257,19 +257,21 @@ def look_over(
         template_date=renderer.date,
         has_template=renderer.has_template,
         context=context_of(model) % sys.maxsize,
-        row_tokens=_num_tokens(renderer, question, door=door, num_frames=config.num_frames) if question else 0,
+        row_tokens=_num_tokens(renderer, question, with_frames=with_frames, num_frames=config.num_frames)
+        if question
+        else 0,
     )
 
 
-def _num_tokens(renderer: Renderer, question: Question, *, door: Literal["video", "text"], num_frames: int) -> int:
+def _num_tokens(renderer: Renderer, question: Question, *, with_frames: bool, num_frames: int) -> int:
     try:
-        return _one_row(renderer, question, door=door, num_frames=num_frames).num_tokens
+        return _one_row(renderer, question, with_frames=with_frames, num_frames=num_frames).num_tokens
     except SourceError:  # a row that will be refused and counted stops nobody
         return 0
 
 
-def _one_row(renderer: Renderer, asked: Question, *, door: Literal["video", "text"], num_frames: int) -> EncodedRow:
-    if door == "text":
+def _one_row(renderer: Renderer, asked: Question, *, with_frames: bool, num_frames: int) -> EncodedRow:
+    if not with_frames:
         return encode_lesson(renderer, asked, Lesson(question_id=asked.id, mode="direct", label=str(asked.answer)))
     times_s = tuple(0.5 + i for i in range(num_frames))
     return renderer.encode(asked, times_s, "direct", frame_size_hw=PROBE_SIZE_HW, completion=str(asked.answer))

@@ -29,7 +29,7 @@ MEMORY_BYTES = 4 << 30
 """Beyond what the imports took."""
 
 
-def preflight(config: RunConfig, question: Question | None = None) -> dict[str, Any]:
+def preflight(config: RunConfig, question: Question | None = None, *, with_frames: bool) -> dict[str, Any]:
     """What the base student of a run is, as fields of `loading.Look`; empty where the packages for it are missing.
 
     Raises:
@@ -37,7 +37,7 @@ def preflight(config: RunConfig, question: Question | None = None) -> dict[str, 
     """
     lora = config.train.lora if any(arm.tuning == "lora" for arm in config.train.arms) else None
     asked = {
-        "door": config.door,
+        "with_frames": with_frames,
         "student": config.student.model_dump(mode="json"),
         "lora": lora.model_dump(mode="json") if lora else None,
         "question": question.model_dump(mode="json") if question else None,
@@ -51,7 +51,7 @@ def preflight_chat(model: str) -> None:
     Raises:
         CheckpointError: it cannot be; the message says why.
     """
-    _ask_child({"door": "chat", "model": model}, f"chat.model {model}")
+    _ask_child({"model": model}, f"chat.model {model}")
 
 
 def _ask_child(asked: dict[str, Any], what: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints must not reach the replies
     asked = json.loads(sys.stdin.readline())
     try:
-        look = _look_at_chat() if asked["door"] == "chat" else _look_at_student()
+        look = _look_at_chat() if "model" in asked else _look_at_student()
     except ModuleNotFoundError as error:  # clips may be prepared on a machine that will not train
         replies.write(b'{"skipped": true}\n' if missing_package(error.name or "") else b"")
         return
@@ -128,7 +128,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - a panic of a library is no Exception
         words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         name = asked.get("model") or asked["student"]["base"]
-        key = "chat.model" if asked["door"] == "chat" else "student.base"
+        key = "chat.model" if "model" in asked else "student.base"
         found = {"error": f"{key} {name} cannot be loaded: {words}"}
     _tell(replies, found)
 
@@ -146,7 +146,7 @@ def _look_at_student() -> Callable[..., dict[str, Any]]:
         return asdict(
             look_over(
                 config.base,
-                door=asked["door"],
+                with_frames=asked["with_frames"],
                 config=config,
                 lora=LoraSection.model_validate(lora) if lora else None,
                 question=Question.model_validate(question) if question else None,

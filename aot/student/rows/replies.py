@@ -81,12 +81,12 @@ def lesson_text(lesson: Lesson) -> str:
 
 def thought_ids(renderer: Renderer) -> list[tuple[int, ...]]:
     """Ids of the three first lines of an adaptive reply, in the order of THOUGHT_MODES."""
-    lines = _mode_lines(renderer)
+    lines = mode_lines(renderer)
     return [renderer.beginning_ids(f"{lines[mode]}\n") for mode in THOUGHT_MODES]
 
 
 @lru_cache(maxsize=4)
-def _mode_lines(renderer: Renderer) -> dict[ThoughtMode, str]:
+def mode_lines(renderer: Renderer) -> dict[ThoughtMode, str]:
     """The first lines of adaptive replies, in words that the tokenizer knows and that it tells apart.
 
     Raises:
@@ -105,7 +105,7 @@ def _mode_lines(renderer: Renderer) -> dict[ThoughtMode, str]:
 
 def _writable(lesson: Lesson, renderer: Renderer) -> Lesson:
     """The lesson with its first line as this tokenizer can write it."""
-    lines = _mode_lines(renderer) if lesson.mode == "adaptive" else MODE_LINES
+    lines = mode_lines(renderer) if lesson.mode == "adaptive" else MODE_LINES
     for mode in THOUGHT_MODES if lines is not MODE_LINES else ():
         old, new = MODE_LINES[mode], lines[mode]
         parts = {name: text.replace(old, new, 1) for name in ("forced", "label") if (text := getattr(lesson, name))}
@@ -138,7 +138,7 @@ def check_prompts(renderer: Renderer) -> None:
         CheckpointError: they differ for this tokenizer and template; the message says where.
     """
     name = renderer.tokenizer.name_or_path
-    for mode in TEXT_MODES if renderer.is_text else MODES:
+    for mode in MODES if renderer.takes_images else TEXT_MODES:
         shown = asked_text(_SHOWN, mode)
         if shown not in renderer.prompt(_SHOWN, (), mode):
             raise CheckpointError(

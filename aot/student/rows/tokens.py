@@ -88,11 +88,11 @@ class Renderer:
         """
         self.processor = processor
         self._date, self._may_think = date, think_tags != "none"
-        self.is_text = not hasattr(processor, "image_processor")
-        """Whether the model takes text only."""
-        self.tokenizer = processor if self.is_text else processor.tokenizer
+        self.takes_images = hasattr(processor, "image_processor")
+        """Whether prompts may show frames; else the model takes text only."""
+        self.tokenizer = processor.tokenizer if self.takes_images else processor
         self.image_token: str = getattr(processor, "image_token", None) or "<image>"
-        self.image_token_id = -1 if self.is_text else int(self.tokenizer.convert_tokens_to_ids(self.image_token))
+        self.image_token_id = int(self.tokenizer.convert_tokens_to_ids(self.image_token)) if self.takes_images else -1
         self.has_template = bool(getattr(processor, "chat_template", None))
         """Without one, prompts are plain."""
         check_template(processor)
@@ -105,12 +105,12 @@ class Renderer:
         self.ends_turns = False
         """Whether the template ends a reply with a token; else the end of text is taken."""
         self.times_in_text = False
-        self.times_in_text = not (self.is_text or self._interleaves())
+        self.times_in_text = self.takes_images and not self._interleaves()
         if PROBE.text not in self.prompt(PROBE, (), "direct"):
             raise CheckpointError(
                 f"the chat template of {self.tokenizer.name_or_path} leaves the question out; mend it"
             )
-        if self.is_text:
+        if not self.takes_images:
             self.think_style = self._find_think_style(think_tags)
         self._expansions: dict[tuple[int, int], tuple[int, ...]] = {}
         self.needs_token_types = False
@@ -147,7 +147,7 @@ class Renderer:
         if not self.has_template or self.prompt(question, (), mode) != text:
             return ()
         if reply is not None:
-            said: Any = reply if self.is_text else [{"type": "text", "text": reply}]
+            said: Any = [{"type": "text", "text": reply}] if self.takes_images else reply
             messages.append({"role": "assistant", "content": said})
         switch = self._switch(thinks=self._thinks(mode))
         settings = template_settings(self.processor, date=self._date, thinks=switch)
@@ -164,7 +164,7 @@ class Renderer:
             raise CheckpointError(f"transformers makes no prompt of the chat template of {name}: {words}") from error
         ids = [int(i) for i in np.asarray(made["input_ids"]).reshape(-1)]
         behind = self._added_ids[1]  # some processors end a prompt as if it were a whole text
-        return tuple(ids[: -len(behind)] if not self.is_text and behind and ids[-len(behind) :] == behind else ids)
+        return tuple(ids[: -len(behind)] if self.takes_images and behind and ids[-len(behind) :] == behind else ids)
 
     def encode(
         self,
@@ -190,7 +190,7 @@ class Renderer:
             SourceError: the question's text contains the model's image placeholder, or a token that ends a turn.
         """
         times = tuple(frame_times_s) if with_frames else ()
-        if self.is_text and (mark := self.reserved_mark(" ".join((question.text, *question.choices)))):
+        if not self.takes_images and (mark := self.reserved_mark(" ".join((question.text, *question.choices)))):
             raise SourceError(f"question {question.id}: its text must not contain {mark!r}, which the model reserves")
         try:
             ids = self._text_ids(self.prompt(question, times, mode))
@@ -269,7 +269,7 @@ class Renderer:
 
     def template_hash(self) -> str:
         """Sixteen hex digits over everything that shapes a prompt; stored with an adapter and checked on load."""
-        if self.is_text:
+        if not self.takes_images:
             asked = [self.prompt(PROBE, (), mode) for mode in TEXT_MODES]
             ids = [self._text_ids(text) for text in asked]
             text = repr((asked, ids, self.completion_ids(_PROBE_REPLY), self.think_style, MODE_LINES))
@@ -309,7 +309,7 @@ class Renderer:
     def _messages(self, question: Question, times_s: Sequence[float], mode: Mode) -> list[dict[str, Any]]:
         said = question_message(question, [ImagePart(data=b"", time_s=time_s) for time_s in times_s], mode)
         image_in_text = self.image_token if self.times_in_text else ""
-        return template_messages([said], with_system=True, in_parts=not self.is_text, image_in_text=image_in_text)
+        return template_messages([said], with_system=True, in_parts=self.takes_images, image_in_text=image_in_text)
 
     def _written(self, token: int) -> str:
         """How a token is written, if that text gives the token back; else nothing."""
@@ -322,7 +322,7 @@ class Renderer:
 
     def _switch(self, *, thinks: bool) -> bool | None:
         """How a template's switch of thinking is set; replies about clips have no tags, so it is never on there."""
-        return thinks if self.is_text or not thinks else None
+        return None if self.takes_images and thinks else thinks
 
     def _template(self, messages: list[dict[str, Any]], *, prompt: bool, thinks: bool) -> str:
         if self.has_template:
@@ -347,7 +347,7 @@ class Renderer:
     def _find_completion_frame(self) -> tuple[str, str]:
         """What the template puts before and after a reply, up to the token that ends the turn."""
         user = self._messages(PROBE, (), "direct")
-        said: Any = _PROBE_REPLY if self.is_text else [{"type": "text", "text": _PROBE_REPLY}]
+        said: Any = [{"type": "text", "text": _PROBE_REPLY}] if self.takes_images else _PROBE_REPLY
         reply = {"role": "assistant", "content": said}
         whole = self._template([*user, reply], prompt=False, thinks=False)
         lead, tail = "", ""
@@ -429,7 +429,7 @@ class Renderer:
         add behind is left out in any case: it ends a prompt that shall go on.
         """
         bos = self.tokenizer.bos_token
-        written = self.has_template if self.is_text else False
+        written = not self.takes_images and self.has_template
         return [] if written or (bos and text.startswith(bos)) else self._added_ids[0]
 
     @cached_property

@@ -98,7 +98,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     student = load_student(config.student.base, config=config.student.model_copy(update=own_dtype))
     lessons = list(read_rows(folder / LESSONS, Lesson))
     store = _frame_store(run) if any(lesson.with_frames for lesson in lessons) else None
-    if store is not None and student.renderer.is_text:
+    if store is not None and not student.renderer.takes_images:
         raise CheckpointError(f"{config.student.base} takes no images; a video run needs an image-text model")
     if store is None:
         if not train.zero_stage:  # which may hold pieces of the weights only

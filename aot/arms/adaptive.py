@@ -51,7 +51,9 @@ def fold_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material
         SourceError: there are fewer questions than folds.
     """
     fold_of = folds(material.samples, config)
-    seen = {question_id: own for question_id, own in material.samples.items() if fold_of[question_id] != job.number}
+    seen = {
+        question_id: chains for question_id, chains in material.samples.items() if fold_of[question_id] != job.number
+    }
     return every_way(material.questions, seen, solved_at_once(run, job.arm, material))
 
 
@@ -74,15 +76,15 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
     if not chosen:
         log.warning("%s: no question was answered right in any way, so nothing about choosing is taught", arm.name)
     counts = Counter(chosen.values())
-    choosing = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
+    choices = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
     others = [i for i in samples if i not in chosen]
-    return CHOICE_COPIES * choosing + [_given_way(questions[i], samples[i], easy, counts, config) for i in others]
+    return CHOICE_COPIES * choices + [_given_way(questions[i], samples[i], easy, counts, config) for i in others]
 
 
 def unseen_questions(config: RunConfig, material: Material, *, fold: int) -> list[Question]:
     """The questions of a fold that are to get a label: they can be taught in every way."""
     fold_of, num_ways = folds(material.samples, config), len(all_ways(material.samples)) - 1
-    ids = labelled_ids((i for i, own in material.samples.items() if len(own) == num_ways), config)
+    ids = labelled_ids((i for i, chains in material.samples.items() if len(chains) == num_ways), config)
     return [material.questions[question_id] for question_id in ids if fold_of[question_id] == fold]
 
 
@@ -109,21 +111,21 @@ def labelled_ids(ids: Iterable[str], config: RunConfig) -> list[str]:
 
 def all_ways(samples: dict[str, Samples]) -> list[ThoughtMode]:
     """The ways that can be taught in this run: at once, and those of which any chain was kept."""
-    return [mode for mode in THOUGHT_MODES if mode == "direct" or any(mode in own for own in samples.values())]
+    return [mode for mode in THOUGHT_MODES if mode == "direct" or any(mode in chains for chains in samples.values())]
 
 
 def every_way(questions: Mapping[str, Question], samples: dict[str, Samples], easy: set[str]) -> list[Lesson]:
     """Each question in every way it can be taught, with the way given; at once only the `easy` ones."""
     return [
-        thought_lesson(questions[question_id], own, way, chosen=False)
-        for question_id, own in samples.items()
-        for way in ways_of(question_id, own, easy)
+        thought_lesson(questions[question_id], chains, way, chosen=False)
+        for question_id, chains in samples.items()
+        for way in ways_of(question_id, chains, easy)
     ]
 
 
-def ways_of(question_id: str, own: Samples, easy: set[str]) -> list[ThoughtMode]:
+def ways_of(question_id: str, chains: Samples, easy: set[str]) -> list[ThoughtMode]:
     """How one question can be taught."""
-    return [*(["direct"] if question_id in easy else []), *own]  # type: ignore[list-item]
+    return [*(["direct"] if question_id in easy else []), *chains]  # type: ignore[list-item]
 
 
 def ask_base(run: RunFolder, config: RunConfig, arm: ArmConfig, material: Material) -> None:
@@ -170,9 +172,9 @@ def label_of(question: Question, ways: list[ThoughtMode], answers: list[Predicti
 
 
 def _given_way(
-    question: Question, own: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
+    question: Question, chains: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
 ) -> Lesson:
     """A reply in a given way: the chain of the way that labels name most often; half the easy questions at once."""
     if question.id in easy and draw(config.seed, question.id, "way") % 2 == 0:
-        return thought_lesson(question, own, "direct", chosen=False)
-    return thought_lesson(question, own, max(own, key=lambda way: counts[way]), chosen=False)
+        return thought_lesson(question, chains, "direct", chosen=False)
+    return thought_lesson(question, chains, max(chains, key=lambda way: counts[way]), chosen=False)

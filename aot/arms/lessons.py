@@ -73,10 +73,10 @@ def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
 def teachable(samples: Mapping[str, Samples], config: RunConfig) -> dict[str, Samples]:
     """The questions that every arm can learn from: those whose chain each arm's damage applies to."""
     kinds = {arm.chains for arm in config.train.arms if arm.chains in TEXT_DAMAGE}
-    chains = {question_id: pick_chain(own, question_id, config) for question_id, own in samples.items()}
+    chains = {question_id: pick_chain(chains_of, question_id, config) for question_id, chains_of in samples.items()}
     return {
-        question_id: own
-        for question_id, own in samples.items()
+        question_id: chains_of
+        for question_id, chains_of in samples.items()
         if all(_damaged(chains[question_id], kind, seed=config.seed) for kind in kinds)
     }
 

@@ -146,12 +146,12 @@ def _own_trace(
     text: str, answer: str, question: Question, index: int, evidence: Trace | None, *, config_digest: str
 ) -> Trace | None:
     """A reply as a trace of the student; None where it has no steps, or not the form of a chain."""
-    told = {"teacher": TEACHER, "sample_index": index, "config_digest": config_digest}
+    written_by = {"teacher": TEACHER, "sample_index": index, "config_digest": config_digest}
     if evidence is not None and uses_tools(evidence):
         if not parse_rationale(text).claims:
             return None
         said = {"rationale": text, "answer": answer, "shuffled_answers": (), "usage": Usage()}
-        return evidence.model_copy(update={**told, **said})
+        return evidence.model_copy(update={**written_by, **said})
     lines = text.rpartition("\n")[0].split("\n")
     trace = chain_trace(
         question.id, tuple(lines), answer, teacher=TEACHER, sample_index=index, config_digest=config_digest

@@ -113,14 +113,14 @@ class FramePixels:
         return self._process(np.full((1, *size_hw, 3), 90, dtype=np.uint8))[0]
 
     def _frames(self, clip: ChosenFrames) -> list[Tensors]:
-        found = {i: self._cache[clip.uri, i] for i in clip.indices if (clip.uri, i) in self._cache}
-        missing = [i for i in clip.indices if i not in found]
+        tensors_of = {i: self._cache[clip.uri, i] for i in clip.indices if (clip.uri, i) in self._cache}
+        missing = [i for i in clip.indices if i not in tensors_of]
         if missing:
             fresh = self._process(self.store.frames(clip.uri, missing))
-            found.update(zip(missing, fresh, strict=True))
+            tensors_of.update(zip(missing, fresh, strict=True))
         for index in clip.indices:
-            self._remember((clip.uri, index), found[index])
-        return [found[index] for index in clip.indices]
+            self._remember((clip.uri, index), tensors_of[index])
+        return [tensors_of[index] for index in clip.indices]
 
     def _process(self, frames_THWC: np.ndarray) -> list[Tensors]:
         made = self._image_processor(list(frames_THWC), return_tensors="pt")

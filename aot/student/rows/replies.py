@@ -124,11 +124,11 @@ def plain_reply(text: str) -> str:
 
 def answer_of(text: str, *, style: ThinkStyle, mode: PromptMode) -> str | None:
     """The answer of a reply, looked for after its rationale; None while the rationale was never closed."""
-    _, closed, rest = text.rpartition(CLOSE_THINK.strip())
+    _, closed, after = text.rpartition(CLOSE_THINK.strip())
     if style == "none" or closed:
-        return find_answer(plain_reply(rest)).answer or None
+        return find_answer(plain_reply(after)).answer or None
     unfinished = OPEN_THINK.strip() in text or (style == "opened" and mode in ("reason", "adaptive"))
-    return None if unfinished else find_answer(rest).answer or None
+    return None if unfinished else find_answer(after).answer or None
 
 
 def check_prompts(renderer: Renderer) -> None:

@@ -22,8 +22,8 @@ class BatchPlan:
 
 def train_settings(config: RunConfig, arm: ArmConfig) -> TrainConfig:
     """The settings that `arm` is trained with: its own steps and learning rate where it has any."""
-    own = {"max_steps": config.steps_of(arm), "learning_rate": arm.learning_rate or config.train.learning_rate}
-    return config.train.model_copy(update=own)
+    of_arm = {"max_steps": config.steps_of(arm), "learning_rate": arm.learning_rate or config.train.learning_rate}
+    return config.train.model_copy(update=of_arm)
 
 
 def plan_batch(train: TrainConfig, *, processes: int) -> BatchPlan:
@@ -59,8 +59,8 @@ def training_arguments(
     train: TrainConfig, *, plan: BatchPlan, output_dir: Path, seed: int, on_cpu: bool, bf16: bool
 ) -> TrainingArguments:
     """Trainer settings; it keeps every checkpoint, because ours are rotated only after their manifest is written."""
-    known = {field.name for field in fields(TrainingArguments)}
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    names = {field.name for field in fields(TrainingArguments)}
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
         "per_device_train_batch_size": plan.per_device,

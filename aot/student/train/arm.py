@@ -162,8 +162,8 @@ def _agreed_checkpoint(session: Session) -> Path | None:
     step, broken = torch.tensor(0), GuardStop("the first process found no checkpoint that it can use")
     if session.trainer_args.process_index == 0:
         try:
-            found = newest_intact(root)
-            step = torch.tensor(found.step if found else 0)
+            newest = newest_intact(root)
+            step = torch.tensor(newest.step if newest else 0)
             remove_newer(root, step=int(step))
         except GuardStop as error:
             step, broken = torch.tensor(NO_USE), error
@@ -195,8 +195,8 @@ def _open_metrics(path: Path, *, step: int) -> IO[bytes]:
 
 
 def _publish(session: Session, *, trained: bool) -> None:
-    found = newest_intact(session.folder / "checkpoints")
-    if not found or found.step != session.train.max_steps:
+    newest = newest_intact(session.folder / "checkpoints")
+    if not newest or newest.step != session.train.max_steps:
         raise CheckpointError(
             f"{session.folder} holds no intact checkpoint of the last step; run the same command again"
         )
@@ -204,7 +204,7 @@ def _publish(session: Session, *, trained: bool) -> None:
     model = session.adapted.model
     publish_arm(
         session.folder,
-        checkpoint=session.folder / "checkpoints" / f"{PREFIX}{found.step}",
+        checkpoint=session.folder / "checkpoints" / f"{PREFIX}{newest.step}",
         memory=trained_state(model) if whole else None,
         adapter_config=model.peft_config["default"] if session.arm.tuning == "lora" else None,
         contract=contract_of(session),

@@ -209,32 +209,26 @@ def limits() -> dict[str, float]:
 
 _FRAMES = """
 import sys, traceback
-from aot.teacher.tools import base
-from aot.student.train import trainer
-PACKAGES = ("aot", "video_data", "text_cot")
+from aot.cli import main
+from aot.student.train import arm
+from aot.teacher.tools import TOOLS
 counts = {}
-def note(name):
-    stack = [one for one in traceback.extract_stack()[:-2] if "/site-packages/" not in one.filename]
-    frames = [one for one in stack if any(f"/{room}/" in one.filename for room in PACKAGES)]
-    if name not in counts or len(frames) < len(counts[name]):
-        counts[name] = frames
-def watch(owner, method, name):
-    original = getattr(owner, method)
-    def seen(*args, **kwargs):
-        note(name)
-        return original(*args, **kwargs)
-    setattr(owner, method, seen)
-watch(base.Tool, "__call__", "tool call")
-watch(trainer.transformers.Trainer, "training_step", "training step")
-from aot.cli import app
+def watched(function, name):
+    def call(*args, **kwargs):
+        stack = [one.filename for one in traceback.extract_stack()[:-1] if "site-packages" not in one.filename]
+        own = [one for one in stack if any(f"/{room}/" in one for room in ("aot", "video_data", "text_cot"))]
+        counts[name] = min(len(own) + 1, counts.get(name, 99))
+        return function(*args, **kwargs)
+    return call
+for tool in TOOLS.values():
+    object.__setattr__(tool, "run", watched(tool.run, "a tool"))
+arm.TwoTermTrainer.train = watched(arm.TwoTermTrainer.train, "the trainer")
+sys.argv = ["aot", "run", sys.argv[1], f"run.dir={sys.argv[2]}", "teacher.workers=1"]
 try:
-    app(["run", sys.argv[1], f"run.dir={sys.argv[2]}"])
-except SystemExit:
-    pass
-for name, frames in counts.items():
-    print(f"FRAMES {name}: {len(frames)} own frames")
-    for one in frames:
-        print("FRAMES    ", one.filename.partition("site-packages")[0], one.name)
+    main()
+finally:
+    for name, count in counts.items():
+        print(f"FRAMES own frames from the command to {name}, itself included: {count}")
 """
 
 

@@ -1,4 +1,4 @@
-"""The agent teacher, the shared corridor (filter, train, evaluate, report) and the student."""
+"""The agent teacher, the shared trunk (filter, train, evaluate, report) and the student."""
 
 __version__ = "0.1.0"
 

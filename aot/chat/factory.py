@@ -57,7 +57,8 @@ def check_chat(section: ChatConfig) -> None:
 def teacher_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
     """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
     teacher = config.teacher
-    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
+    is_asked = config.chat is not None and "chat" in (teacher.planner, teacher.rationale)
+    thinks = config.chat if is_asked else None
     looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
     return thinks, None if looks == thinks else looks
 

@@ -21,7 +21,9 @@ FEW_QUESTIONS = 10_000
 
 def samples_of(teacher: TeacherConfig) -> int:
     """A coarse and a fine chain of a procedure, the one given solution, or all candidates of a chat model."""
-    return {"procedural": len(procedural.SAMPLES), "given": 1}.get(teacher.planner, teacher.candidates)
+    if teacher.planner == "chat":
+        return teacher.candidates
+    return len(procedural.SAMPLES) if teacher.planner == "procedural" else 1
 
 
 def tries_of(teacher: TeacherConfig) -> int:

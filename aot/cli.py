@@ -72,7 +72,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last boundary
-        code = _told(error)
+        code = _exit_code(error)
     if code == _INTERRUPTED:
         code = _tell_failure(_stopped_by_signal())
     with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
@@ -80,7 +80,7 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _told(error: BaseException) -> int:
+def _exit_code(error: BaseException) -> int:
     """The exit code after what went wrong was told."""
     if isinstance(error, AotError):
         return _tell_failure(error)
@@ -260,13 +260,13 @@ def score(
     if overrides and config is None:
         raise ConfigError(f"{overrides[0]} changes a setting of --config CONFIG, and none is given")
     loaded = load_config(config, overrides=tuple(overrides or ())) if config else None
-    found = score_file(predictions, config=loaded, config_path=config or Path(), questions=questions)
+    scores = score_file(predictions, config=loaded, config_path=config or Path(), questions=questions)
     if as_json:
-        tell_json(found.model_dump_json(indent=1))
+        tell_json(scores.model_dump_json(indent=1))
     else:
-        tell(score_lines(found))
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+        tell(score_lines(scores))
+    if scores.exit_code:
+        raise typer.Exit(scores.exit_code)
 
 
 @app.command()
@@ -284,11 +284,11 @@ def compare(
     """Compare two arms question by question: flips, kinds, paired tests, cost."""
     from aot.pipeline.commands.compare import compare_runs, comparison_lines
 
-    found = compare_runs(run_a, run_b, arm=arm, arm_b=arm_b)
+    comparison = compare_runs(run_a, run_b, arm=arm, arm_b=arm_b)
     if as_json:
-        tell_json(found.model_dump_json(indent=1))
+        tell_json(comparison.model_dump_json(indent=1))
     else:
-        tell(comparison_lines(found))
+        tell(comparison_lines(comparison))
 
 
 @app.command()
@@ -296,9 +296,9 @@ def doctor() -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
     from aot.pipeline.commands.doctor import troubles
 
-    found = list(troubles())
-    tell(found or ["no trouble found"])
-    if found:
+    trouble_lines = list(troubles())
+    tell(trouble_lines or ["no trouble found"])
+    if trouble_lines:
         raise typer.Exit(2)
 
 

@@ -141,10 +141,10 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
     try:
         generate_shard(run, config, stage_function("generate", config))
     except Exception as error:
-        told = _told(run, error)
-        if told is error:
+        user_error = _user_error(run, error)
+        if user_error is error:
             raise
-        raise told from error
+        raise user_error from error
     return run
 
 
@@ -164,18 +164,18 @@ def _doing(run: RunFolder, stage: str) -> Iterator[tuple[StageProgress, dict[str
         with progress:
             yield progress, facts
     except BaseException as error:
-        told = _told(run, error)
-        _note_failure(run, stage, told, **progress.counts)
-        if told is error:
+        user_error = _user_error(run, error)
+        _note_failure(run, stage, user_error, **progress.counts)
+        if user_error is error:
             raise
-        raise told from error
+        raise user_error from error
     seconds = time.monotonic() - started
     seals = stage_seals(run, stage)
     set_stage(run, stage, "done", seconds=round(seconds, 2), **progress.counts, **facts, files=seals)
     log.info("%s: done in %.1f s (%s)", stage, seconds, ", ".join(f"{k} {v}" for k, v in facts.items()))
 
 
-def _told(run: RunFolder, error: BaseException) -> BaseException:
+def _user_error(run: RunFolder, error: BaseException) -> BaseException:
     """What a user is told: the leaf's and the disk's errors as ours; anything else as it came."""
     if isinstance(error, VideoError):
         return GuardStop(str(error)) if error.reason == "disk_full" else error

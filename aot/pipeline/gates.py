@@ -141,5 +141,5 @@ def _read(path: Path, model: type[Stored]) -> Stored:
     try:
         return model.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        told = str(error).splitlines()[0]
-        raise SourceError(f"cannot read {path} ({told}); delete it and give the same command again") from None
+        first_line = str(error).splitlines()[0]
+        raise SourceError(f"cannot read {path} ({first_line}); delete it and give the same command again") from None

@@ -39,7 +39,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     for note in source.notes:
         log.info("%s", note)
     if config.data.dataset == "toy_kitchen":
-        _draw(config, run, progress)
+        _draw_kitchen_clips(config, run, progress)
     frames = config.frames
     refused = decode_clips(
         source.clips,
@@ -75,15 +75,15 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         for uri, other in leaks.items()
     ]
     require_questions(kept, refusals, config=config, where=clips_root(config, run))
-    known = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
-    publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in known))
+    annotations = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
+    publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in annotations))
     publish_rows(run.refusals, refusals)
     publish_rows(run.questions, kept)
     counts = {"clips": len(source.clips), "questions": len(kept), "refused": len(refusals)}
     return {**counts, "cut_windows": checked.num_cut} if checked.num_cut else counts
 
 
-def _draw(config: RunConfig, run: RunFolder, progress: Progress) -> None:
+def _draw_kitchen_clips(config: RunConfig, run: RunFolder, progress: Progress) -> None:
     from video_data.kitchen.dataset import draw_toy_kitchen
 
     draw_toy_kitchen(
@@ -149,8 +149,8 @@ def _needs_letters(question: Question, right: int) -> bool:
     Options that are mixed up among the wrong ones do no harm.
     """
     others = [choice for place, choice in enumerate(question.choices) if place != right]
-    known = is_right(question.answer, question) and is_right(ascii_uppercase[right : right + 1], question)
-    return not known or any(is_right(choice, question) for choice in others)
+    gold_is_right = is_right(question.answer, question) and is_right(ascii_uppercase[right : right + 1], question)
+    return not gold_is_right or any(is_right(choice, question) for choice in others)
 
 
 def _to_question(row: QuestionRow, *, dataset: str, answer_index: int | None = None) -> Question:

@@ -88,8 +88,8 @@ def annotated_source(config: RunConfig, *, clips: Path | None) -> Source:
         gap_s=given.gap_s,
         seed=config.seed,
     )
-    found = read_annotated(config.data.dataset, wanted, clips=clips)
-    source = Source(found.questions, found.annotations, found.clips, found.refused, found.notes)
+    annotated = read_annotated(config.data.dataset, wanted, clips=clips)
+    source = Source(annotated.questions, annotated.annotations, annotated.clips, annotated.refused, annotated.notes)
     return _limited(source, config.data.limit)
 
 
@@ -170,9 +170,9 @@ def require_questions(
         SourceError: no question is left.
         ConfigError: evaluate.splits names a split without questions.
     """
-    told = refused_words(refused)
+    refusal_words = refused_words(refused)
     if not questions:
-        why = told or "the questions file is empty"
+        why = refusal_words or "the questions file is empty"
         raise SourceError(
             f"no usable question is left about clips in {where} ({why}); fix these rows, or set data.root"
         )
@@ -185,7 +185,7 @@ def require_questions(
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
             f"evaluate.splits: no question is in split {unknown[0]!r}; {hint}the questions have: {', '.join(there)}"
-            + (f"; {told}" if told else "")
+            + (f"; {refusal_words}" if refusal_words else "")
         )
 
 

@@ -32,8 +32,8 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
         publishing(run.dropped) as dropped,
         publishing(run.verdicts) as ledger,
     ):
-        asked = _asked(model, config) if model else None
-        judge = _judge(asked, model, config, questions) if asked and model else None
+        chat_judge = _chat_judge(model, config) if model else None
+        judge = _judge(chat_judge, model, config, questions) if chat_judge and model else None
         judged = run_filters(training, questions=questions, held_out=held_out, config=config.filter, judge=judge)
         for number, one in enumerate(judged, start=1):
             append_row(kept if one.keep else dropped, one.trace.timeless())
@@ -41,8 +41,8 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
                 append_row(ledger, verdict)
             counter.add(one)
             progress(number, max(number, len(questions) - len(held_out)))
-        if asked and _judges_again(config):
-            asked.require_all()
+        if chat_judge and _judges_again(config):
+            chat_judge.require_all()
     funnel: Funnel = counter.funnel()
     publish(run.funnel, funnel.model_dump_json(indent=1) + "\n")
     return {"kept": funnel.kept, "dropped": funnel.dropped}
@@ -55,7 +55,7 @@ def _open_judge(run: RunFolder, config: RunConfig) -> closing[ChatModel] | nullc
     return closing(open_model(section, run=run, writer="judge"))
 
 
-def _asked(model: ChatModel, config: RunConfig) -> ChatJudge:
+def _chat_judge(model: ChatModel, config: RunConfig) -> ChatJudge:
     section = config.judge_chat or config.chat
     assert section is not None
     return ChatJudge(model, max_tokens=section.max_tokens)
@@ -68,7 +68,7 @@ def _judges_again(config: RunConfig) -> bool:
     return not scripted and config.teacher.unanswered == "ask_again"
 
 
-def _judge(asked: ChatJudge, model: ChatModel, config: RunConfig, questions: Mapping[str, Question]) -> Judge:
+def _judge(chat_judge: ChatJudge, model: ChatModel, config: RunConfig, questions: Mapping[str, Question]) -> Judge:
     """The chat model as a judge of verified traces; the others are dropped anyway and cost no call."""
     section = config.judge_chat or config.chat
     assert section is not None
@@ -76,7 +76,7 @@ def _judge(asked: ChatJudge, model: ChatModel, config: RunConfig, questions: Map
     def verdict(judged: Judged) -> Verdict:
         trace = judged.trace
         if judged.is_verified:
-            return asked.verdict(trace, questions[trace.question_id])
+            return chat_judge.verdict(trace, questions[trace.question_id])
         return Verdict(
             question_id=trace.question_id, sample_index=trace.sample_index, filter="judge", keep=True,
             reason="not_applicable",

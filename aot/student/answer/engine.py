@@ -225,8 +225,8 @@ class Engine:
             if len(text) > len(sent):
                 yield Piece(text[len(sent) :])
                 sent = text
-        rest = reply.text[len(sent) :] if reply.text.startswith(sent) else ""
-        yield Piece(rest, reply)
+        unsent_text = reply.text[len(sent) :] if reply.text.startswith(sent) else ""
+        yield Piece(unsent_text, reply)
 
     def _noted(self, turns: Sequence[_Turn]) -> Noted:
         draws = []

@@ -56,10 +56,10 @@ def predict(
         with_tokens: keep token ids and log-probabilities too.
     """
     asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens)
-    asked = [q for q in questions if q.choices] if mode == "likelihood" else questions
+    askable_questions = [q for q in questions if q.choices] if mode == "likelihood" else questions
     store = pixels.store if pixels else None
     items = prompt_items(
-        student, asked, store=store, mode=asker.prompt_mode, with_frames=with_frames, given=asker.given
+        student, askable_questions, store=store, mode=asker.prompt_mode, with_frames=with_frames, given=asker.given
     )
 
     def answer(chosen: Sequence[PromptItem]) -> list[Prediction]:

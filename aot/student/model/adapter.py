@@ -49,8 +49,8 @@ def publish_arm(
     publish(folder / CONTRACT, contract.model_dump_json(indent=1) + "\n")
     stored = stored_state(folder, tuning=tuning, whole=memory is not None)
     if not stored or (wrong := wrong_tensors(stored, memory)):
-        told = f"{len(wrong)} tensors are not those in memory, first {wrong[0]}" if stored else "it holds no tensor"
-        raise CheckpointError(f"{folder / WEIGHTS[tuning]}: {told}; save again")
+        problem = f"{len(wrong)} tensors are not those in memory, first {wrong[0]}" if stored else "it holds no tensor"
+        raise CheckpointError(f"{folder / WEIGHTS[tuning]}: {problem}; save again")
     files = tuple(_entry(folder / name) for name in arm_files(tuning))
     manifest = Manifest(step=_step(checkpoint), files=files)
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
@@ -65,10 +65,10 @@ def is_done(folder: Path, *, config_digest: str) -> bool:
     """
     if not (folder / ARM_MARKER).exists():
         return False
-    found = read_json(folder / ARM_MARKER).get("config_digest")
-    if found != config_digest:
+    stored_digest = read_json(folder / ARM_MARKER).get("config_digest")
+    if stored_digest != config_digest:
         raise CheckpointError(
-            f"{folder} was trained with config {found}, this one is {config_digest}; use another run.dir"
+            f"{folder} was trained with config {stored_digest}, this one is {config_digest}; use another run.dir"
         )
     return True
 

@@ -102,15 +102,15 @@ def told_end_ids(folder: str) -> tuple[int, ...]:
     """
     if not Path(folder).is_dir():
         return _ids(_hub_end_ids(folder), folder)
-    told = None
+    eos_setting = None
     path = Path(folder) / "generation_config.json"
     if path.is_file():
-        told = read_object(path).get("eos_token_id")
-    if told is None:
+        eos_setting = read_object(path).get("eos_token_id")
+    if eos_setting is None:
         settings = read_settings(Path(folder))
         nested = settings.get("text_config")
-        told = settings.get("eos_token_id", nested.get("eos_token_id") if isinstance(nested, dict) else None)
-    return _ids(told, folder)
+        eos_setting = settings.get("eos_token_id", nested.get("eos_token_id") if isinstance(nested, dict) else None)
+    return _ids(eos_setting, folder)
 
 
 def _hub_end_ids(name: str) -> Any:  # noqa: ANN401
@@ -120,8 +120,8 @@ def _hub_end_ids(name: str) -> Any:  # noqa: ANN401
         return getattr(AutoConfig.from_pretrained(name, trust_remote_code=False), "eos_token_id", None)
 
 
-def _ids(told: Any, folder: str) -> tuple[int, ...]:  # noqa: ANN401
-    ids = told if isinstance(told, list) else [] if told is None else [told]
+def _ids(eos_setting: Any, folder: str) -> tuple[int, ...]:  # noqa: ANN401
+    ids = eos_setting if isinstance(eos_setting, list) else [] if eos_setting is None else [eos_setting]
     wrong = [one for one in ids if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < 1 << 31]
     if wrong:
         raise CheckpointError(

@@ -166,24 +166,24 @@ class _Trial:
             doubt: how many times the noise is still right.
         """
         start = self._ids.shape[1] - CONTINUED
-        prompt, rest = self._ids[:, :start], self._ids[:, start:]
+        prompt, continuation = self._ids[:, :start], self._ids[:, start:]
         mask = torch.ones_like(prompt)
         neighbour = torch.cat([self._ids] * (1 + padded), dim=1).flip(1)[:, : start + padded]
         prompt = torch.cat([neighbour, functional.pad(prompt, (padded, 0), value=int(prompt[0, 0]))])
         mask = torch.cat([torch.ones_like(neighbour), functional.pad(mask, (padded, 0))])
         logits, cache = run_on(self._model, prompt, mask, (mask.cumsum(dim=1) - 1).clamp(min=0))
-        found = [logits[-1]]
+        cached_logits = [logits[-1]]
         if picked:  # and looked at in another place, because some hold their states where no row is taken
             rows = torch.tensor([1, 1], device=mask.device)
             take_rows(cache, rows)
             mask = mask[rows]
         for first in range(0, CONTINUED, step):
-            new = rest[:, first : first + step].repeat(len(mask), 1)
+            new = continuation[:, first : first + step].repeat(len(mask), 1)
             positions = mask.sum(dim=1, keepdim=True) + torch.arange(new.shape[1], device=mask.device)
             mask = torch.cat([mask, torch.ones_like(new)], dim=1)
             logits, cache = run_on(self._model, new, mask, positions, cache=cache, logits_to_keep=new.shape[1])
-            found.append(logits[0 if picked else -1])
-        return self._same(torch.cat(found), self._right[0], doubt=doubt)
+            cached_logits.append(logits[0 if picked else -1])
+        return self._same(torch.cat(cached_logits), self._right[0], doubt=doubt)
 
     def _without_cache(self, ids: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
@@ -192,12 +192,12 @@ class _Trial:
         )
         return output.logits[:, -CONTINUED - 1 :]
 
-    def _same(self, found: torch.Tensor, right: torch.Tensor, *, doubt: int) -> bool:
+    def _same(self, cached_logits: torch.Tensor, right: torch.Tensor, *, doubt: int) -> bool:
         # The model's own numbers count: some give logits in float32 whatever they reckon in.
         limit = doubt * (NOISE if self._model.dtype == torch.float32 else COARSE_NOISE)
         counted = torch.isfinite(right)  # whoever gives no numbers at all is told so elsewhere
-        found, right = found[counted].float(), right[counted].float()
-        return not counted.any() or bool((found - right).pow(2).mean().sqrt() <= limit * right.std())
+        cached_logits, right = cached_logits[counted].float(), right[counted].float()
+        return not counted.any() or bool((cached_logits - right).pow(2).mean().sqrt() <= limit * right.std())
 
 
 def _taken(model: Any) -> frozenset[str]:  # noqa: ANN401

@@ -137,8 +137,8 @@ def _check_shards(folder: Path) -> None:
     names = list(dict.fromkeys(map(json.dumps, held["weight_map"].values())))
     for name in map(json.loads, names):
         if not isinstance(name, str) or not re.fullmatch(r"[^/\\\0]+\.safetensors", name):
-            told = "weights are read only from safetensors files of its own folder; mend it"
-            raise CheckpointError(f"{path} names {str(name)[:100]!r}, but {told}")
+            rule = "weights are read only from safetensors files of its own folder; mend it"
+            raise CheckpointError(f"{path} names {str(name)[:100]!r}, but {rule}")
     missing = [name for name in map(json.loads, names) if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
@@ -152,14 +152,14 @@ def quantised_with(folder: Path, settings: dict[str, Any]) -> str:
     nested = [value for value in settings.values() if isinstance(value, dict)]
     for held in [settings, *nested]:
         for key in _QUANTISED:
-            found = held.get(key)
-            if not found:
+            quantisation = held.get(key)
+            if not quantisation:
                 continue
-            names = found if isinstance(found, dict) else {}
+            names = quantisation if isinstance(quantisation, dict) else {}
             if "load_in_4bit" in names or "load_in_8bit" in names or "bnb_4bit_quant_type" in names:
                 return "bitsandbytes"
-            told = names.get("quant_method") or ("compressed-tensors" if key == "compression_config" else "")
-            return repr(str(told)[:40]).strip("'") if told else f"a method that its {key} does not name"
+            method_name = names.get("quant_method") or ("compressed-tensors" if key == "compression_config" else "")
+            return repr(str(method_name)[:40]).strip("'") if method_name else f"a method that its {key} does not name"
     return next((method for name, method in _QUANTISED_FILES.items() if (folder / name).is_file()), "")
 
 
@@ -185,21 +185,23 @@ def _adapter_told(folder: Path) -> str:
 def _check_type(folder: Path, settings: dict[str, Any]) -> None:
     """Code from a model folder is never run: where transformers knows the type, its own class is used instead."""
     nested = [value for value in settings.values() if isinstance(value, dict)]
-    asked = [repr(held[key]) for held in [settings, *nested] for key in _KERNELS if held.get(key)]
-    if any("/" in one for one in asked):
+    kernels = [repr(held[key]) for held in [settings, *nested] for key in _KERNELS if held.get(key)]
+    if any("/" in one for one in kernels):
         raise CheckpointError(
-            f"{folder / 'config.json'} asks for kernels from elsewhere ({asked[0][:60]}), which are code and never "
+            f"{folder / 'config.json'} asks for kernels from elsewhere ({kernels[0][:60]}), which are code and never "
             "run; take that setting out"
         )
     kind = settings.get("model_type")
-    known = isinstance(kind, str) and kind in CONFIG_MAPPING_NAMES
-    usable = known and (kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    is_known_type = isinstance(kind, str) and kind in CONFIG_MAPPING_NAMES
+    usable = is_known_type and (
+        kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    )
     if "auto_map" in settings and not usable:
         raise CheckpointError(
             f"{folder / 'config.json'} asks to run code from the model folder, which is never done, and transformers "
             f"itself has no language model of type {str(kind)[:60]!r}; take a model whose type it knows"
         )
-    if known and not usable:
+    if is_known_type and not usable:
         raise CheckpointError(
             f"{folder} holds a model of type {kind!r}, which is neither a causal language model nor an image-text one; "
             "take one that is"

@@ -130,8 +130,8 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
 def context_of(model: Any) -> int:  # noqa: ANN401
     """How many positions a model knows; very many where it sets no limit."""
     config = model.config.get_text_config()
-    told = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
-    return next((int(one) for one in told if isinstance(one, int) and one > 0), sys.maxsize)
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    return next((int(one) for one in limits if isinstance(one, int) and one > 0), sys.maxsize)
 
 
 def pick_device(config: StudentConfig) -> torch.device:
@@ -224,7 +224,7 @@ def look_over(
     with_images = takes_images(folder)
     if with_frames and not with_images:
         raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
-    with _told("config.json", folder):
+    with _library_errors("config.json", folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
     processor = load_processor(folder, with_images=with_images)
     step("chat template")
@@ -270,11 +270,13 @@ def _num_tokens(renderer: Renderer, question: Question, *, with_frames: bool, nu
         return 0
 
 
-def _one_row(renderer: Renderer, asked: Question, *, with_frames: bool, num_frames: int) -> EncodedRow:
+def _one_row(renderer: Renderer, question: Question, *, with_frames: bool, num_frames: int) -> EncodedRow:
     if not with_frames:
-        return encode_lesson(renderer, asked, Lesson(question_id=asked.id, mode="direct", label=str(asked.answer)))
+        return encode_lesson(
+            renderer, question, Lesson(question_id=question.id, mode="direct", label=str(question.answer))
+        )
     times_s = tuple(0.5 + i for i in range(num_frames))
-    return renderer.encode(asked, times_s, "direct", frame_size_hw=PROBE_SIZE_HW, completion=str(asked.answer))
+    return renderer.encode(question, times_s, "direct", frame_size_hw=PROBE_SIZE_HW, completion=str(question.answer))
 
 
 def _check_ids(model: Any, renderer: Renderer, base: str) -> None:  # noqa: ANN401
@@ -297,11 +299,11 @@ def load_processor(folder: str, *, with_images: bool = True) -> Any:  # noqa: AN
         CheckpointError: it cannot be loaded; the message says why.
     """
     if not with_images:
-        with _told("the tokenizer", folder):
+        with _library_errors("the tokenizer", folder):
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     from transformers import AutoProcessor  # here, because it reaches for image packages, which text needs none of
 
-    with _told("the processor", folder):
+    with _library_errors("the processor", folder):
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     if getattr(processor, "chat_template", None) is None:  # of older folders it stands with the tokenizer only
         processor.chat_template = getattr(getattr(processor, "tokenizer", None), "chat_template", None)
@@ -332,7 +334,7 @@ def load_model(
     hf_logging.disable_default_handler()  # warnings quote model folders; ours makes them fit to be shown
     hf_logging.enable_propagation()
     kind = kind or (AutoModelForImageTextToText if with_images else AutoModelForCausalLM)
-    with _told("the weights", folder):
+    with _library_errors("the weights", folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
         loaded: Any = kind.from_pretrained(
             folder,
@@ -352,7 +354,7 @@ def load_model(
 
 
 @contextmanager
-def _told(what: str, folder: str) -> Iterator[None]:
+def _library_errors(what: str, folder: str) -> Iterator[None]:
     """Whatever a library throws at the files of strangers, as one sentence.
 
     Raises:

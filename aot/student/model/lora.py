@@ -172,9 +172,11 @@ def _decoder(model: Any) -> Any:  # noqa: ANN401
 
 def _asks_for(pattern: str, name: str, decoder_name: str) -> bool:
     """Whether the pattern spells out the top module of `name`, such as vision_model or connector."""
-    parts, known = name.split("."), decoder_name.split(".")
-    own = next((part for i, part in enumerate(parts) if i >= len(known) or part != known[i]), parts[-1])
-    return own in pattern.replace("\\", "")
+    parts, decoder_parts = name.split("."), decoder_name.split(".")
+    top_module = next(
+        (part for i, part in enumerate(parts) if i >= len(decoder_parts) or part != decoder_parts[i]), parts[-1]
+    )
+    return top_module in pattern.replace("\\", "")
 
 
 def _count(parameter: nn.Parameter) -> int:

@@ -36,13 +36,13 @@ def preflight(config: RunConfig, question: Question | None = None, *, with_frame
         CheckpointError: no arm can be trained on it; the message says why.
     """
     lora = config.train.lora if any(arm.tuning == "lora" for arm in config.train.arms) else None
-    asked = {
+    request = {
         "with_frames": with_frames,
         "student": config.student.model_dump(mode="json"),
         "lora": lora.model_dump(mode="json") if lora else None,
         "question": question.model_dump(mode="json") if question else None,
     }
-    return _ask_child(asked, f"student.base {config.student.base}")
+    return _ask_child(request, f"student.base {config.student.base}")
 
 
 def preflight_chat(model: str) -> None:
@@ -54,7 +54,7 @@ def preflight_chat(model: str) -> None:
     _ask_child({"model": model}, f"chat.model {model}")
 
 
-def _ask_child(asked: dict[str, Any], what: str) -> dict[str, Any]:
+def _ask_child(request: dict[str, Any], what: str) -> dict[str, Any]:
     here = Path(__file__).resolve().parents[3]
     paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     quiet = {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
@@ -66,29 +66,29 @@ def _ask_child(asked: dict[str, Any], what: str) -> dict[str, Any]:
     step, limit_s = "packages", START_LIMIT_S
     try:
         assert child.stdin and child.stdout
-        child.stdin.write(json.dumps(asked).encode() + b"\n")
+        child.stdin.write(json.dumps(request).encode() + b"\n")
         child.stdin.close()
-        while (found := _line(child.stdout.fileno(), limit_s)) and "step" in found:
-            step, limit_s = str(found["step"]), LIMITS_S[found["step"]]
+        while (reply := _line(child.stdout.fileno(), limit_s)) and "step" in reply:
+            step, limit_s = str(reply["step"]), LIMITS_S[reply["step"]]
     except TimeoutError:
-        told = f"looking at {what} took longer than {limit_s:g} s ({step}); mend its files"
+        problem = f"looking at {what} took longer than {limit_s:g} s ({step}); mend its files"
         if step == PATTERN:
-            told = (
+            problem = (
                 f"{PATTERN} was not through with the names of the layers of {what} within {limit_s:g} s; write it "
                 "without repeats inside repeats, such as (a+)+"
             )
-        found = {"error": told}
+        reply = {"error": problem}
     except OSError:
-        found = None
+        reply = None
     finally:
         child.kill()
         child.wait()
-    if found is None:
-        told = f"needs more memory than a model folder may, or crashed the library that reads it ({step})"
-        raise CheckpointError(f"looking at {what} {told}; mend its files")
-    if "error" in found:
-        raise CheckpointError(str(found["error"]))
-    look: dict[str, Any] = found.get("look", {})
+    if reply is None:
+        problem = f"needs more memory than a model folder may, or crashed the library that reads it ({step})"
+        raise CheckpointError(f"looking at {what} {problem}; mend its files")
+    if "error" in reply:
+        raise CheckpointError(str(reply["error"]))
+    look: dict[str, Any] = reply.get("look", {})
     return look
 
 
@@ -103,34 +103,34 @@ def _line(stream: int, limit_s: float) -> dict[str, Any] | None:
         if not block:
             return None
         data += block
-    told: dict[str, Any] = json.loads(data)
-    return told
+    reply: dict[str, Any] = json.loads(data)
+    return reply
 
 
 def main() -> None:
     """The child: reads what to look at from standard input, and tells in a line when it starts and what it found."""
     replies = cast(BinaryIO, os.fdopen(os.dup(1), "wb", buffering=0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints must not reach the replies
-    asked = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     try:
-        look = _look_at_chat() if "model" in asked else _look_at_student()
+        look = _look_at_chat() if "model" in request else _look_at_student()
     except ModuleNotFoundError as error:  # clips may be prepared on a machine that will not train
         replies.write(b'{"skipped": true}\n' if missing_package(error.name or "") else b"")
         return
     now = sum(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
     for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, (now << 10) + MEMORY_BYTES)):
         resource.setrlimit(limit, (value, value))
-    found: dict[str, Any]
+    reply: dict[str, Any]
     try:
-        found = {"look": look(asked, lambda step: _tell(replies, {"step": step}))}
+        reply = {"look": look(request, lambda step: _tell(replies, {"step": step}))}
     except AotError as error:
-        found = {"error": str(error)[:2000]}
+        reply = {"error": str(error)[:2000]}
     except BaseException as error:  # noqa: BLE001 - a panic of a library is no Exception
         words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        name = asked.get("model") or asked["student"]["base"]
-        key = "chat.model" if "model" in asked else "student.base"
-        found = {"error": f"{key} {name} cannot be loaded: {words}"}
-    _tell(replies, found)
+        name = request.get("model") or request["student"]["base"]
+        key = "chat.model" if "model" in request else "student.base"
+        reply = {"error": f"{key} {name} cannot be loaded: {words}"}
+    _tell(replies, reply)
 
 
 def _tell(replies: BinaryIO, line: dict[str, Any]) -> None:
@@ -140,13 +140,13 @@ def _tell(replies: BinaryIO, line: dict[str, Any]) -> None:
 def _look_at_student() -> Callable[..., dict[str, Any]]:
     from aot.student.model.loading import look_over
 
-    def look(asked: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any]:
-        question, lora = asked["question"], asked["lora"]
-        config = StudentConfig.model_validate(asked["student"])
+    def look(request: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any]:
+        question, lora = request["question"], request["lora"]
+        config = StudentConfig.model_validate(request["student"])
         return asdict(
             look_over(
                 config.base,
-                with_frames=asked["with_frames"],
+                with_frames=request["with_frames"],
                 config=config,
                 lora=LoraSection.model_validate(lora) if lora else None,
                 question=Question.model_validate(question) if question else None,
@@ -162,8 +162,8 @@ def _look_at_chat() -> Callable[..., dict[str, Any]]:
 
     from aot.student.answer.speaker import load_speaker
 
-    def look(asked: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any]:
-        load_speaker(asked["model"], device=torch.device("meta"), step=step)
+    def look(request: dict[str, Any], step: Callable[[str], None]) -> dict[str, Any]:
+        load_speaker(request["model"], device=torch.device("meta"), step=step)
         return {}
 
     return look

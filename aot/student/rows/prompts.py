@@ -110,8 +110,8 @@ def read_calls(text: str) -> tuple[str, tuple[WrittenCall, ...]]:
     kept: list[str] = []
     calls: list[WrittenCall] = []
     while OPENED in text:
-        before, _, rest = text.partition(OPENED)
-        inside, closed, after = rest.partition(CLOSED)
+        before, _, tail = text.partition(OPENED)
+        inside, closed, after = tail.partition(CLOSED)
         kept.append(before)
         call = _call(inside, index=len(calls))
         if call is None:

@@ -43,15 +43,17 @@ def check_template(processor: Any) -> None:  # noqa: ANN401 - processors share n
         CheckpointError: it is no template, or computes powers: one of them may take for ever, and no signal ends it.
             Or it draws at random, so that no prompt could be made twice.
     """
-    found = getattr(processor, "chat_template", None)
-    for template in list(found.values()) if isinstance(found, dict) else [] if found is None else [found]:
+    templates = getattr(processor, "chat_template", None)
+    for template in (
+        list(templates.values()) if isinstance(templates, dict) else [] if templates is None else [templates]
+    ):
         if not isinstance(template, str):
             raise CheckpointError(f"{_named(processor)} is no text but {type(template).__name__}; mend it")
         if not template:
             raise CheckpointError(f"{_named(processor)} is empty; mend it, or take it out for plain prompts")
         if len(template) > MAX_TEMPLATE_CHARACTERS:
-            told = f"has {len(template)} characters; at most {MAX_TEMPLATE_CHARACTERS} are read"
-            raise CheckpointError(f"{_named(processor)} {told}; mend it")
+            problem = f"has {len(template)} characters; at most {MAX_TEMPLATE_CHARACTERS} are read"
+            raise CheckpointError(f"{_named(processor)} {problem}; mend it")
         try:
             with within_limits(processor):
                 tree = _parsed(template)
@@ -95,8 +97,8 @@ def render_chat(
         raise
     except Exception as error:
         if messages[0]["role"] != "system" and _renders(processor, [_SYSTEM, *messages], settings):
-            told = f"refuses a conversation without a system message ({_words(error)}), and prompts have none"
-            raise CheckpointError(f"{_named(processor)} {told}; mend it, or take another model") from error
+            problem = f"refuses a conversation without a system message ({_words(error)}), and prompts have none"
+            raise CheckpointError(f"{_named(processor)} {problem}; mend it, or take another model") from error
         raise CheckpointError(f"{_named(processor)} cannot be rendered: {_words(error)}; mend it") from error
     if len(text) > MAX_CHARACTERS:
         raise CheckpointError(
@@ -117,9 +119,9 @@ def template_settings(
     transformers lets no function be given to a template, so one that asks for the day gets it from a macro.
     """
     template = _template_of(processor, with_tools=with_tools)
-    asked = _variables(template)
-    settings: dict[str, Any] = {"chat_template": _told_the_day(template, date)} if _CLOCK in asked else {}
-    if thinks is not None and "enable_thinking" in asked:
+    variables = _variables(template)
+    settings: dict[str, Any] = {"chat_template": _told_the_day(template, date)} if _CLOCK in variables else {}
+    if thinks is not None and "enable_thinking" in variables:
         settings["enable_thinking"] = thinks
     return settings
 
@@ -141,8 +143,8 @@ def first_token(text: str, tokens: Sequence[str]) -> str:
     >>> first_token("!<b><a>", ("<a>", "<b>", "<b><"))
     '<b><'
     """
-    found = [(text.find(token), -len(token), token) for token in tokens if token and token in text]
-    return min(found)[2] if found else ""
+    places = [(text.find(token), -len(token), token) for token in tokens if token and token in text]
+    return min(places)[2] if places else ""
 
 
 def control_marks(text: str) -> list[str]:
@@ -156,10 +158,10 @@ def control_marks(text: str) -> list[str]:
 
 def _template_of(processor: Any, *, with_tools: bool = False) -> str:  # noqa: ANN401
     """The text that transformers takes of one template, or of several with names; empty where there is none."""
-    found = getattr(processor, "chat_template", None)
-    if isinstance(found, dict):
-        found = found["tool_use"] if with_tools and "tool_use" in found else found.get("default")
-    return found if isinstance(found, str) else ""
+    template = getattr(processor, "chat_template", None)
+    if isinstance(template, dict):
+        template = template["tool_use"] if with_tools and "tool_use" in template else template.get("default")
+    return template if isinstance(template, str) else ""
 
 
 @lru_cache(maxsize=16)
@@ -211,14 +213,14 @@ def within_limits(processor: Any) -> Iterator[None]:  # noqa: ANN401
 
     A signal does it, or where none arrives, in threads other than the main one, an exception that is put into them.
     """
-    told = f"{_named(processor)} takes longer than {RENDER_LIMIT_S:g} s for one prompt; mend it"
+    message = f"{_named(processor)} takes longer than {RENDER_LIMIT_S:g} s for one prompt; mend it"
     if threading.current_thread() is not threading.main_thread():
-        with _thread_limit(told):
+        with _thread_limit(message):
             yield
         return
 
     def expire(number: int, frame: FrameType | None) -> None:
-        raise CheckpointError(told)
+        raise CheckpointError(message)
 
     handler = signal.signal(signal.SIGALRM, expire)
     before_s, interval_s = signal.setitimer(signal.ITIMER_REAL, RENDER_LIMIT_S)
@@ -234,7 +236,7 @@ class _Expired(Exception):
 
 
 @contextmanager
-def _thread_limit(told: str) -> Iterator[None]:
+def _thread_limit(message: str) -> Iterator[None]:
     ident, lock, ended = threading.get_ident(), threading.Lock(), threading.Event()
 
     def expire() -> None:
@@ -253,7 +255,7 @@ def _thread_limit(told: str) -> Iterator[None]:
                 ended.set()
             timer.cancel()
     except _Expired:
-        raise CheckpointError(told) from None
+        raise CheckpointError(message) from None
 
 
 def _named(processor: Any) -> str:  # noqa: ANN401

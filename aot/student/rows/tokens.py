@@ -270,9 +270,9 @@ class Renderer:
     def template_hash(self) -> str:
         """Sixteen hex digits over everything that shapes a prompt; stored with an adapter and checked on load."""
         if not self.takes_images:
-            asked = [self.prompt(PROBE, (), mode) for mode in TEXT_MODES]
-            ids = [self._text_ids(text) for text in asked]
-            text = repr((asked, ids, self.completion_ids(_PROBE_REPLY), self.think_style, MODE_LINES))
+            prompts = [self.prompt(PROBE, (), mode) for mode in TEXT_MODES]
+            ids = [self._text_ids(text) for text in prompts]
+            text = repr((prompts, ids, self.completion_ids(_PROBE_REPLY), self.think_style, MODE_LINES))
             return hashlib.sha256(text.encode()).hexdigest()[:16]
         shown = [self.prompt(PROBE, _PROBE_TIMES_S, mode, with_frames=w) for mode in MODES for w in (True, False)]
         ids = [self._text_ids(text) for text in shown]
@@ -388,11 +388,11 @@ class Renderer:
         before, both = (self._tokens(t)["input_ids"] for t in (anchor, anchor + text))
         return both[len(before) :] if both[: len(before)] == before else None
 
-    def _after_prompt(self, text: str, **asked: bool) -> dict[str, list[Any]]:
+    def _after_prompt(self, text: str, **options: bool) -> dict[str, list[Any]]:
         """What the tokenizer makes of a reply behind a prompt; offsets count from the beginning of `text`."""
         if not self._anchor or self._behind(self._anchor, text) is None:
-            return dict(self._tokens(text, **asked))
-        made = self._tokens(self._anchor + text, **asked)
+            return dict(self._tokens(text, **options))
+        made = self._tokens(self._anchor + text, **options)
         skip, shift = len(self._tokens(self._anchor)["input_ids"]), len(self._anchor)
         ids = {"input_ids": made["input_ids"][skip:]}
         if "offset_mapping" not in made:
@@ -402,8 +402,8 @@ class Renderer:
     def _find_think_style(self, think_tags: Literal["auto", "none"]) -> ThinkStyle:
         if OPEN_THINK.strip() not in str(getattr(self.processor, "chat_template", None)):
             return "none"
-        asked = self._messages(PROBE, (), "reason")
-        opened = self._template(asked, prompt=True, thinks=self._may_think).rstrip().endswith(OPEN_THINK.strip())
+        messages = self._messages(PROBE, (), "reason")
+        opened = self._template(messages, prompt=True, thinks=self._may_think).rstrip().endswith(OPEN_THINK.strip())
         if think_tags == "none":
             return "closed" if opened else "none"
         return "opened" if opened else "written"
@@ -411,9 +411,9 @@ class Renderer:
     def _text_ids(self, text: str) -> list[int]:
         return [*self._front_ids(text), *self._tokens(text)["input_ids"]]
 
-    def _tokens(self, text: str, **asked: bool) -> Any:  # noqa: ANN401 - a BatchEncoding
+    def _tokens(self, text: str, **options: bool) -> Any:  # noqa: ANN401 - a BatchEncoding
         try:
-            return self.tokenizer(text, add_special_tokens=False, **asked)
+            return self.tokenizer(text, add_special_tokens=False, **options)
         except NotImplementedError:
             raise
         except Exception as error:  # such as for a word that a tokenizer without an unknown token does not know

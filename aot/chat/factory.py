@@ -9,7 +9,7 @@ from aot.chat.messages import Sampling
 from aot.chat.scripted import RecordingChat, ScriptedChat
 from aot.chat.server.keys import read_key
 from aot.chat.spend import Ledger
-from aot.config import ChatConfig, RunConfig
+from aot.config import ChatConfig
 from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder
 
@@ -52,15 +52,6 @@ def check_chat(section: ChatConfig) -> None:
     """
     if section.backend != "local":  # which would be loaded twice
         open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
-
-
-def teacher_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
-    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
-    teacher = config.teacher
-    is_asked = config.chat is not None and "chat" in (teacher.planner, teacher.rationale)
-    thinks = config.chat if is_asked else None
-    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
-    return thinks, None if looks == thinks else looks
 
 
 def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:

@@ -15,7 +15,7 @@ import numpy as np
 from aot.answers import verifies
 from aot.chat.client import map_threads
 from aot.chat.outage import got_no_reply
-from aot.config import RunConfig, TeacherConfig
+from aot.config import ChatConfig, RunConfig, TeacherConfig
 from aot.errors import AotError, DecodeError, SourceError, ToolError, VideoError
 from aot.faults.plant import Edits, plant
 from aot.files.run_folder import RunFolder
@@ -85,6 +85,10 @@ class TeacherRoom(Protocol):
 
     def tries_of(self, teacher: TeacherConfig) -> int:
         """Attempts at a row of a training question, until one verifies."""
+        ...
+
+    def chat_sections(self, config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+        """The chat model that thinks, and the one that looks if that is another; None where none is asked."""
         ...
 
     def figures(self, run: RunFolder, config: RunConfig) -> dict[str, Any]:

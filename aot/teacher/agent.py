@@ -13,10 +13,11 @@ from aot.records import ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.clip_shelf import open_shelf
 from aot.teacher.exam import examine
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Models, Parts, make_parts, open_models, pixel_parts
+from aot.teacher.parts import Models, Parts, chat_sections, make_parts, open_models, pixel_parts
 from aot.teacher.rewrite import TemplateWriter
 from aot.teacher.tools.clipview import ClipView
 
+__all__ = ["FEW_QUESTIONS", "chat_sections", "figures", "open_teacher", "samples_of", "tries_of"]
 FEW_QUESTIONS = 24
 """So many are solved in one process: starting workers would take longer."""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aot.chat.client import ChatModel
-from aot.chat.factory import check_chat, teacher_sections
-from aot.config import PricesConfig, RunConfig, TeacherConfig
+from aot.chat.factory import check_chat
+from aot.config import ChatConfig, PricesConfig, RunConfig, TeacherConfig
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
 from aot.student.answer import open_model
@@ -92,13 +92,21 @@ class Parts:
         )
 
 
+def chat_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
+    teacher = config.teacher
+    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
+    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
+    return thinks, None if looks == thinks else looks
+
+
 def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Models:
     """The chat models that the config needs; empty for a teacher that needs none.
 
     Raises:
         ConfigError: a model cannot be asked at all.
     """
-    thinks, looks = teacher_sections(config)
+    thinks, looks = chat_sections(config)
     chat = open_model(thinks, run=run, writer=writer) if thinks else None
     if looks:
         return Models(chat, open_model(looks, run=run, writer=f"{writer}-vision"))
@@ -111,7 +119,7 @@ def check_models(config: RunConfig) -> None:
     Raises:
         ConfigError: one cannot, such as for want of a key.
     """
-    for section in teacher_sections(config):
+    for section in chat_sections(config):
         if section:
             check_chat(section)
 

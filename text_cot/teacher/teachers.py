@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aot.answers import find_answer
-from aot.config import RunConfig, TeacherConfig
+from aot.config import ChatConfig, RunConfig, TeacherConfig
 from aot.errors import ParseError, SourceError
 from aot.faults.text_edits import TEXT_EDITS
 from aot.files.run_folder import RunFolder, read_rows
@@ -29,6 +29,11 @@ def samples_of(teacher: TeacherConfig) -> int:
 def tries_of(teacher: TeacherConfig) -> int:
     """Every attempt is a row."""
     return 1
+
+
+def chat_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+    """The chat model that solves, and none that looks."""
+    return (config.chat if config.teacher.planner == "chat" else None), None
 
 
 def figures(run: RunFolder, config: RunConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -77,6 +77,7 @@ def main() -> None:
         code = _tell_failure(_stopped_by_signal())
     with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
         _write("")
+    tell_error()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -115,9 +116,13 @@ def tell_json(text: str) -> None:
 
 def tell_error(*lines: str) -> None:
     """Print lines on standard error, each in one line of clean text; lost where nobody takes them."""
-    with suppress(OSError, ValueError):
+    try:
         sys.stderr.write("".join(f"{one_line(line)}\n" for line in lines))
         sys.stderr.flush()
+    except OSError:
+        _lose_buffer(sys.stderr)
+    except ValueError:  # it is closed
+        pass
 
 
 def _write(text: str) -> None:
@@ -125,10 +130,15 @@ def _write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        _lose_buffer(sys.stdout)
         if isinstance(error, BrokenPipeError):  # whoever read has seen enough
             return
         raise GuardStop(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
+
+
+def _lose_buffer(stream: TextIO) -> None:
+    """Send what is left in the buffer nowhere: the interpreter would flush it, fail, and end with a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _tell_failure(error: AotError) -> int:

@@ -157,7 +157,7 @@ aot.cli.main()
 def shell(line: str, *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A line of bash in which `aot` is this one; the exit code is that of its first command."""
     script = f'aot() {{ {sys.executable} -m aot "$@"; }}; {line}; exit ${{PIPESTATUS[0]}}'
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "", **environment}
     return subprocess.run(
         ["bash", "-c", script], capture_output=True, encoding="utf-8", cwd=cwd, check=False, env=variables
     )

@@ -31,7 +31,7 @@ def test_a_signal_waits_until_children_have_begun(heard: list[int], number: sign
 def test_children_never_get_ctrl_c_and_still_end_when_they_are_told(heard: list[int]) -> None:
     with starting_children():
         child = subprocess.Popen(
-            [sys.executable, "-c", TELLS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-u", "-c", TELLS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
     assert child.stdout is not None and child.stdout.readline() == "True\n"
     child.send_signal(signal.SIGINT)

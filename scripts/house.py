@@ -47,6 +47,8 @@ class Figure:
     at_least: bool = False
     """Whether more is better."""
     places: tuple[str, ...] = field(default=(), repr=False)
+    may_grow: bool = False
+    """Whether new features may make it worse, so that it has no limit."""
 
     def worse_than(self, limit: float) -> bool:
         """Whether the value is on the wrong side of `limit`."""
@@ -83,7 +85,7 @@ def figures() -> dict[str, Figure]:
     product = sum(lines.values())
     test_lines = sum(p.read_text(encoding="utf-8").count("\n") for p in (ROOT / "tests").rglob("*.py"))
     return {
-        "product_lines": Figure(product, 31_000),
+        "product_lines": Figure(product, 31_000, may_grow=True),
         "files_in_a_folder": _largest(folders, 16),
         "lines_in_a_folder": _largest(folder_lines, 2_500),
         "median_file_lines": Figure(statistics.median(files.values()), 120, at_least=True),
@@ -269,6 +271,7 @@ def main() -> int:
         kept = {
             name: figure.value if name not in allowed or not figure.worse_than(allowed[name]) else allowed[name]
             for name, figure in every.items()
+            if not figure.may_grow
         }
         LIMITS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     elif worse:

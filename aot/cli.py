@@ -77,7 +77,7 @@ def main() -> None:
         code = _tell_failure(_stopped_by_signal())
     with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
         _write("")
-    tell_error()
+    tell_error()  # the same for what is left in the buffer of standard error
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -23,37 +23,13 @@ from aot.files.seals import publish_once
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.notation import parse_rationale
-from aot.records import Lesson, Prediction, Question, Record, Trace, Usage
+from aot.records import Lesson, Prediction, Question, Trace, Usage
+from aot.run_records import Accuracy, Round
 from aot.student.answer.predict import sample
 from aot.student.rows.replies import plain_reply
 from text_cot.teacher.procedural import chain_trace
 
 TEACHER = "self"
-
-
-class Accuracy(Record):
-    """What a student reached on a split; reported, never used to decide anything."""
-
-    split: str
-    accuracy: float
-    low: float
-    high: float
-    """95% interval."""
-    n: int
-    truncated_rate: float | None = None
-    """Share of its replies that the cap cut off; None in rounds of before this was counted."""
-
-
-class Round(Accuracy):
-    """What one round had, brought, and reached."""
-
-    round: int
-    teacher_chains: int
-    own_chains: int
-    """Those the student of this round was trained on."""
-    sampled: int
-    new_chains: int
-    """Questions that this round's samples gave a chain for the first time."""
 
 
 def is_over(run: RunFolder, job: Job) -> bool:

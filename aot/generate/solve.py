@@ -141,6 +141,7 @@ class Solver:
         """The row of a training question, whose last attempt came to the gold answer."""
         teacher, seed = self._config.teacher, self._config.seed
         *earlier, trace = attempts
+        # Runs without choices do not read the setting, which the table of readers would then refuse to them.
         others = reordered(question, times=teacher.shuffle_checks, seed=seed) if question.choices else ()
         checks = [self._teacher.answer(other, trace.sample_index) for other in others]
         if silent := next((check for check in checks if got_no_reply(check)), None):

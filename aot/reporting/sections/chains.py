@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from aot.config import ArmConfig
 from aot.errors import SourceError
@@ -11,13 +11,14 @@ from aot.evaluation.groups import ALL
 from aot.evaluation.intervals import ratio_of_shares
 from aot.files.jsonl import read_json
 from aot.files.run_folder import ROUNDS
-from aot.records import THOUGHT_MODES, Interval, MetricRow, Record
+from aot.records import THOUGHT_MODES, MetricRow
 from aot.reporting.load import RunData, Student
 from aot.reporting.numbers import percent
 from aot.reporting.pivot import Heading, Pivot, cell_of, pivot, word_table
 from aot.reporting.sections import Block, Section, note, tables, words
 from aot.reporting.sections.headline import metric_table, students
 from aot.reporting.students import DAMAGED
+from aot.run_records import Round
 
 ROUND_COLUMNS = (
     "round", "chains used", "of the teacher", "of its own", "replies sampled", "new chains found", "accuracy",
@@ -35,29 +36,6 @@ CHOICES = {
     "choice_probability": "probability of the choice",
     "choice_ece": "calibration error",
 }
-
-
-class RoundRow(Record):
-    """One round in the rounds.json of an arm that writes its own chains; its last one may be of the final student."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    round: int
-    teacher_chains: int
-    own_chains: int
-    sampled: int
-    new_chains: int
-    split: str
-    accuracy: float
-    low: float
-    high: float
-    n: int
-    truncated_rate: float | None = None
-
-    @property
-    def reached(self) -> Interval:
-        """Accuracy of this round's student; the number of clusters is unknown and taken as that of questions."""
-        return Interval(value=self.accuracy, low=self.low, high=self.high, n=self.n, num_clusters=self.n)
 
 
 def choice_tables(data: RunData) -> list[Pivot]:
@@ -107,7 +85,7 @@ def round_tables(data: RunData) -> list[tuple[Pivot, str]]:
         if not path.exists():
             continue
         try:
-            rows = TypeAdapter(list[RoundRow]).validate_python(read_json(path))
+            rows = TypeAdapter(list[Round]).validate_python(read_json(path))
         except ValidationError as error:
             raise SourceError(f"{path} is no list of rounds ({error}); delete it and train the arm again") from error
         if rows:
@@ -126,15 +104,15 @@ def _round_note(full: MetricRow | None) -> str:
     )
 
 
-def _round_line(row: RoundRow, full: MetricRow | None, *, is_last: bool) -> Sequence[str]:
+def _round_line(row: Round, full: MetricRow | None, *, is_last: bool) -> Sequence[str]:
     name = "final student" if is_last and row.sampled == 0 else str(row.round)
     counts = (row.teacher_chains + row.own_chains, row.teacher_chains, row.own_chains, row.sampled, row.new_chains)
-    share = ratio_of_shares(row.reached, full.interval) if full else None
+    share = ratio_of_shares(row.interval, full.interval) if full else None
     cut = "not known" if row.truncated_rate is None else f"{row.truncated_rate:.1%}"
     return (
         name,
         *(f"{count:,}" for count in counts),
-        percent(row.reached),
+        percent(row.interval),
         cut,
         percent(share) if share else "not known",
     )

@@ -14,9 +14,8 @@ from aot.errors import ToolError
 from aot.teacher.tools.base import Tool, ToolContext, clamp_window, rounded_s
 from aot.teacher.tools.models.zero_shot import (
     ZeroShot,
-    batches,
     clean_name,
-    frame_images,
+    image_batches,
     open_model,
     settings_digest,
 )
@@ -44,8 +43,8 @@ def hf_detector(config: HfConfig) -> Tool[HfDetectArguments, DetectObjectsResult
         span = clamp_window(arguments.start_s, arguments.end_s, clip)
         positions = clip.positions(span, most=config.max_frames)
         best: list[Found | None] = []
-        for batch in batches(positions, size=config.batch_frames):
-            best += best_boxes(detector, frame_images(clip, batch), name=name.casefold(), min_score=arguments.min_score)
+        for images in image_batches(clip, positions, size=config.batch_frames):
+            best += best_boxes(detector, images, name=name.casefold(), min_score=arguments.min_score)
         boxes = [
             SeenBox(
                 time_s=rounded_s(clip.times_s[position]),

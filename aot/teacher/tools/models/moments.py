@@ -21,9 +21,8 @@ from aot.records import TimeSpan
 from aot.teacher.tools.base import Moment, Tool, ToolContext, clamp_window, rounded_s
 from aot.teacher.tools.models.zero_shot import (
     ZeroShot,
-    batches,
     clean_name,
-    frame_images,
+    image_batches,
     open_model,
     settings_digest,
 )
@@ -63,8 +62,8 @@ def hf_moments(config: HfConfig) -> Tool[HfEventArguments, FindMomentsResult]:
             )
         text = PROMPT.format(event.casefold())
         scores: list[float] = []
-        for batch in batches(positions, size=config.batch_frames):
-            scores += similarities(model, frame_images(clip, batch), text=text)
+        for images in image_batches(clip, positions, size=config.batch_frames):
+            scores += similarities(model, images, text=text)
         if not np.isfinite(scores).all():
             raise ToolError(f"{model.name} gave scores that are no numbers; try other weights or teacher.hf.device=cpu")
         times_s = [clip.times_s[position] for position in positions]

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,9 +110,10 @@ def frame_images(clip: ClipView, positions: Sequence[int]) -> list[Any]:
     return [Image.fromarray(clip.frames_THWC[position]) for position in positions]
 
 
-def batches(positions: Sequence[int], *, size: int) -> list[Sequence[int]]:
-    """The positions, `size` at a time."""
-    return [positions[i : i + size] for i in range(0, len(positions), size)]
+def image_batches(clip: ClipView, positions: Sequence[int], *, size: int) -> Iterator[list[Any]]:
+    """The frames at these positions as PIL images, `size` of them at a time."""
+    for start in range(0, len(positions), size):
+        yield frame_images(clip, positions[start : start + size])
 
 
 def _device(config: HfConfig) -> str:

@@ -8,15 +8,15 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 
-from numpy.random import PCG64, Generator
+from numpy.random import Generator
 
-from aot import seeds
+from aot.faults.plant import rng_of
+from aot.faults.text_damage import DELETED_SHARE
 from aot.rationales.findings import labels_in
 from aot.rationales.notation import PARTS, parse_rationale, sentences_of
 from aot.rationales.wording import in_sentence
 from aot.records import Trace
 
-DELETED_SHARE = 0.5
 EVIDENCE = ("Gather", "Combine")
 _SECONDS = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?=\s?s\b)")
 _OPPOSITE = {"yes": "no", "no": "yes"}
@@ -65,7 +65,7 @@ def wrong_content(trace: Trace, seed: int) -> Trace | None:
 
 
 def _rng(trace: Trace, seed: int, name: str) -> Generator:
-    return Generator(PCG64(seeds.draw(seed, f"{trace.question_id}:{trace.sample_index}:{name}")))
+    return rng_of(seed, f"{trace.question_id}:{trace.sample_index}:{name}")
 
 
 def _evidence(trace: Trace) -> list[str]:

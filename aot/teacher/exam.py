@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from aot import seeds
 from aot.answers import iou
 from aot.errors import ToolError
 from aot.evaluation.intervals import Bootstrap, StoredInterval, cluster_ids, proportion
@@ -61,7 +62,7 @@ def examine(annotations: Iterable[ClipAnnotation], shelf: ClipShelf, parts: Part
 
 def exam_calls(truth: ClipAnnotation, *, end_s: float, seed: int) -> Iterator[ToolCall]:
     """One call of each pixel tool: about the whole clip, and about one of its steps."""
-    rng = np.random.default_rng([seed, zlib.crc32(f"exam:{truth.uri}".encode())])
+    rng = seeds.rng(seed, "exam", truth.uri)
     segment = truth.segments[int(rng.integers(len(truth.segments)))]
     events = [str(label) for label in rng.permutation(sorted({s.label for s in truth.segments}))[:3]]
     whole = {"start_s": 0.0, "end_s": end_s}

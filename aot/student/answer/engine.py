@@ -19,7 +19,7 @@ from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
 from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, read_prompts, steps
 from aot.student.answer.sampling import DrawnAlone, Noted, NotedToken, each_alone
-from aot.student.answer.speaker import Speaker, load_speaker, template_owner
+from aot.student.answer.speaker import Speaker, load_speaker
 from aot.student.model.caches import can_drop_tokens, position_counter
 from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
@@ -165,7 +165,7 @@ class Engine:
         waiting = iter(pictures)
         for part in (part for one in messages if speaker.sees for part in one["content"] if part["type"] == "image"):
             part["image"] = next(waiting)
-        settings = template_settings(template_owner(speaker.processor), with_tools=with_tools)
+        settings = template_settings(speaker.processor, with_tools=with_tools)
         if pictures and speaker.image_in_text:
             settings["processor_kwargs"] = {"images": pictures}
         try:

@@ -52,7 +52,7 @@ class Speaker:
     @cached_property
     def template(self) -> str:
         """The text of its chat templates."""
-        held = getattr(template_owner(self.processor), "chat_template", None)
+        held = getattr(self.processor, "chat_template", None)
         return "\n".join(map(str, held.values())) if isinstance(held, dict) else str(held or "")
 
     @cached_property
@@ -113,24 +113,18 @@ def load_speaker(name: str, *, device: torch.device, step: Callable[[str], None]
     return Speaker(name, model.to(device).eval().requires_grad_(False), processor, device, ends)
 
 
-def template_owner(processor: Any) -> Any:  # noqa: ANN401
-    """The processor, or its tokenizer where that holds the chat template."""
-    return processor if getattr(processor, "chat_template", None) else getattr(processor, "tokenizer", None)
-
-
 def _check_template(processor: Any, folder: str) -> None:  # noqa: ANN401
     """Render the chat template once."""
-    owner = template_owner(processor)
-    check_template(owner)
-    if not getattr(owner, "chat_template", None):
+    check_template(processor)
+    if not getattr(processor, "chat_template", None):
         raise CheckpointError(f"{folder} has no chat template; take a model that was trained to chat")
     try:
-        text = render_chat(owner, _message("user", _PROBE, processor), prompt=True)
+        text = render_chat(processor, _message("user", _PROBE, processor), prompt=True)
     except CheckpointError as error:
         if "without a system message" not in str(error):
             raise
         messages = [*_message("system", "Be brief.", processor), *_message("user", _PROBE, processor)]
-        text = render_chat(owner, messages, prompt=True)  # a chat teacher sends one
+        text = render_chat(processor, messages, prompt=True)  # a chat teacher sends one
     if _PROBE not in text:
         raise CheckpointError(f"the chat template of {folder} leaves the question out; mend it")
 
@@ -140,7 +134,7 @@ def _end_ids(processor: Any, folder: str) -> tuple[int, ...]:  # noqa: ANN401
     tokenizer = getattr(processor, "tokenizer", processor)
     turn = [*_message("user", _PROBE, processor), *_message("assistant", _REPLY, processor)]
     try:
-        tail = render_chat(template_owner(processor), turn, prompt=False).rpartition(_REPLY)[2]
+        tail = render_chat(processor, turn, prompt=False).rpartition(_REPLY)[2]
     except CheckpointError as error:
         if "takes longer" in str(error):
             raise

@@ -196,7 +196,7 @@ def test_an_outage_stops_the_run_and_the_same_command_goes_on(tmp_path: Path) ->
 PASSING_FAULTS = {"quota": "quota", "500": "server_error", "html": "malformed", "reset": "connection",
                   "429": "rate_limited", "stall": "timeout"}  # fmt: skip
 NINE = [QUESTION.model_copy(update={"id": f"q{i}", "text": f"2 + 3? ({i})"}) for i in range(9)]
-IMPATIENT = {"max_attempts": 1, "attempt_timeout_s": 0.3}
+ONCE = {"max_attempts": 1}
 
 
 def third(prompt: str, fault: str) -> str | None:
@@ -208,7 +208,8 @@ def third(prompt: str, fault: str) -> str | None:
 def test_questions_without_a_reply_for_a_passing_reason_are_asked_again_by_the_same_command(
     fault: str, threads: int, tmp_path: Path
 ) -> None:
-    chat = {**IMPATIENT, "max_concurrency": threads}
+    limits = {"attempt_timeout_s": 1.0} if fault == "stall" else {}
+    chat = {**ONCE, **limits, "max_concurrency": threads}
     with FaultServer(lambda body: REPLY, faults=lambda prompt: third(prompt, f"{fault} always")) as server:
         with pytest.raises(GuardStop, match=rf"3 questions got no reply \({PASSING_FAULTS[fault]} 3\)") as stopped:
             ask(server.url, tmp_path / "run", *NINE, chat=chat)
@@ -222,20 +223,20 @@ def test_questions_without_a_reply_for_a_passing_reason_are_asked_again_by_the_s
 
 def test_who_would_rather_go_on_counts_unanswered_questions_as_refused(tmp_path: Path) -> None:
     with FaultServer(lambda body: REPLY, faults=lambda prompt: third(prompt, "500 always")) as server:
-        run = ask(server.url, tmp_path / "run", *NINE, chat={**IMPATIENT, "max_concurrency": 1}, unanswered="refuse")
+        run = ask(server.url, tmp_path / "run", *NINE, chat={**ONCE, "max_concurrency": 1}, unanswered="refuse")
     assert [row.status for row in written_rows(run)].count("failed") == 3
     down = FaultServer(lambda body: REPLY, faults=lambda prompt: "500 always")
     with down as server, pytest.raises(GuardStop, match="3 questions got no reply"):
-        ask(server.url, tmp_path / "down", *NINE[:3], chat=IMPATIENT, unanswered="refuse")
+        ask(server.url, tmp_path / "down", *NINE[:3], chat=ONCE, unanswered="refuse")
     assert written_rows(RunFolder(tmp_path / "down")) == []
 
 
 def test_refusals_of_the_request_itself_stay_final(tmp_path: Path) -> None:
     faults = {0: "400 always", 3: "filter always", 6: "length always"}
     with FaultServer(lambda body: REPLY, faults=lambda p: faults.get(int(p.partition("? (")[2][0]))) as server:
-        run = ask(server.url, tmp_path / "run", *NINE, chat=IMPATIENT)
+        run = ask(server.url, tmp_path / "run", *NINE, chat=ONCE)
         calls = server.calls.total()
-        ask(server.url, tmp_path / "run", *NINE, chat=IMPATIENT)
+        ask(server.url, tmp_path / "run", *NINE, chat=ONCE)
         assert server.calls.total() == calls
     assert [row.status for row in written_rows(run)].count("failed") == 3
 

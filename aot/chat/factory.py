@@ -55,8 +55,11 @@ def check_chat(section: ChatConfig) -> None:
 
 
 def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:
-    """How `section` wants replies drawn, with the seed of one draw."""
-    return Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=seed)
+    """How `section` wants the replies of a teacher sampled, with the seed of one of them."""
+    return Sampling(
+        temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=seed,
+        top_logprobs=0 if section.logprobs else None,
+    )  # fmt: skip
 
 
 def _asked_at(section: ChatConfig) -> str:

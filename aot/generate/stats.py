@@ -99,6 +99,10 @@ class TeacherStats(Record):
     """The same with countable reasons for all, and an example of each."""
     prompts: dict[str, str] | None = None
     """Content hash of each prompt file of a chat teacher."""
+    model_turns: int | None = None
+    """Turns of the teacher's model that the traces of questions keep; None where they have none."""
+    model_turns_with_logprobs: int | None = None
+    """Those among them that came with log-probabilities, as chat.logprobs asks for."""
     spend: SpendSummary | None = None
     """What the chat model that plans, solves and writes has cost this run."""
     vision_spend: SpendSummary | None = None
@@ -117,6 +121,7 @@ class TeacherStats(Record):
 
 _OPTIONAL = (
     "candidates", "samples", "seconds_per_verified_trace", "tool_accuracy", "tool_cost", "prompts", "vision_spend",
+    "model_turns", "model_turns_with_logprobs",
 )  # fmt: skip
 
 
@@ -143,6 +148,7 @@ class Tally:
         self._calls: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0])
         """Calls, failed ones and seconds of each tool."""
         self._train_s, self._planner = 0.0, ""
+        self._turns = self._turns_with_logprobs = 0
         self.samples = self.failed = self.refused = 0
 
     def add(self, question: Question, traces: Sequence[Trace]) -> None:
@@ -167,6 +173,9 @@ class Tally:
         self._status[name] += 1
         self._train_s += trace.usage.seconds if is_training else 0.0
         self._planner = trace.teacher
+        said = [turn for turn in trace.turns if turn.role == "assistant"]
+        self._turns += len(said)
+        self._turns_with_logprobs += sum(bool(turn.logprobs) for turn in said)
         for step in trace.steps:
             if step.call is not None:
                 tool = self._calls[step.call.tool]
@@ -196,6 +205,8 @@ class Tally:
                 for tool, (calls, failed, seconds) in sorted(self._calls.items())
             )
             or None,
+            model_turns=self._turns or None,
+            model_turns_with_logprobs=self._turns_with_logprobs if self._turns else None,
         )
 
 

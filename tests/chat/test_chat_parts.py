@@ -226,6 +226,19 @@ def test_unusable_bodies_are_classified(raw: bytes, reason: str) -> None:
     assert failure.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"content": [{"token": "A", "logprob": -0.1}, {"token": ".", "logprob": -2}]},
+        {"tokens": ["A", "."], "token_logprobs": [-0.1, -2], "top_logprobs": [{}, {}]},
+    ],
+)
+def test_log_probabilities_are_read_in_both_forms(told: dict[str, Any]) -> None:
+    read_one = read({"content": "A."}, logprobs=told)
+    assert [(one.token, one.logprob) for one in read_one.logprobs] == [("A", -0.1), (".", -2.0)]
+    assert read({"content": "A."}, logprobs={"content": None}).logprobs == ()
+
+
 def simulate(knee: Knee, *, slots: int, calls: int, rejects: bool, now_s: float = 0.0) -> float:
     """Drive a knee against a server with so many slots of one second, one burst after another; the time at the end."""
     done = 0

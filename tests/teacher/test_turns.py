@@ -12,7 +12,7 @@ from aot.chat.cache import CachedChat, ReplyCache
 from aot.chat.messages import ChatReply
 from aot.files.parts import part_path
 from aot.files.run_folder import append_row, open_append, read_rows
-from aot.files.traces import read_attempts
+from aot.files.traces import read_earlier
 from aot.records import Question, TokenLogprob, Trace
 from aot.teacher.executor import run_candidate
 from aot.teacher.rewrite import chat_writer
@@ -97,5 +97,5 @@ def test_attempts_before_a_trace_are_read_in_the_order_of_questions_and_samples(
                     question_id=question_id, sample_index=sample, teacher="t", status="failed", config_digest="d"
                 )
                 append_row(file, attempt)
-    read = [(one.question_id, one.sample_index) for one in read_attempts(run)]
+    read = [(one.question_id, one.sample_index) for _, traces in read_earlier(run) for one in traces]
     assert read == [(ids[0], 0), (ids[1], 0), (ids[1], 1)]

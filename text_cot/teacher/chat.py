@@ -14,7 +14,7 @@ from aot.chat.spend import cost_of
 from aot.config import ChatConfig, RunConfig
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
-from aot.seeds import draw
+from aot.seeds import hashed
 from text_cot.families import Granularity
 from text_cot.teacher.chat_prompts import fill, teacher_prompts
 from text_cot.teacher.chat_reply import UnreadableReply, read_reply, schema_of
@@ -95,7 +95,7 @@ class ChatTeacher:
 
     def _request(self, question: Question, *, granularity: Granularity, sample_index: int) -> ChatRequest:
         prompt = self.prompts[granularity]
-        seed = draw(self._config.seed, question.id, "chat", sample_index) % _SEEDS
+        seed = hashed(self._config.seed, question.id, "chat", sample_index) % _SEEDS
         return ChatRequest(
             messages=(message("user", fill(prompt, question)),),
             sampling=sampling_of(self._chat, seed=seed),

@@ -64,7 +64,8 @@ def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
 
 def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
     """The chain of a question at the run's granularity; where that one was not kept, the other."""
-    size = "fine" if any(map(uses_tools, samples.values())) else resolve_granularity(config)
+    setting = "fine" if any(map(uses_tools, samples.values())) else config.teacher.granularity
+    size = resolve_granularity(setting, base=config.student.base)
     coarse = size == "coarse" or (size == "mixed" and hashed(config.seed, question_id, "granularity") % 2 == 0)
     first, second = ("short", "full") if coarse else ("full", "short")
     return samples[first] if first in samples else samples[second]  # type: ignore[index]

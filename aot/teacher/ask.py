@@ -129,7 +129,7 @@ def ask(
         return Asked(_without_guess(run_candidate(question, view, parts, candidate=0)), note)
     models = open_models(config, None, writer="ask")
     try:
-        tools = make_tools(config, vision=models.vision, clips_root=clip.parent)
+        tools = make_tools(teacher, vision=models.vision, clips_root=clip.parent)
         trace = run_candidate(question, view, with_models(replace(parts, tools=tools), config, models), candidate=0)
         return Asked(_without_guess(trace), note)
     finally:

@@ -25,6 +25,7 @@ from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import load_appearance
 from aot.teacher.tools.pixels.matcher import Looker
 from aot.teacher.tools.registry import AnyTool
+from aot.teacher.tools.vlm.view import Vision
 
 TRAIN = "train"
 
@@ -45,15 +46,15 @@ class Models:
 
     chat: ChatModel | None = None
     """Plans, and rewrites rationales."""
-    vision: ChatModel | None = None
+    vision: Vision | None = None
     """Stands behind tools that show it frames."""
 
     def close(self) -> None:
         """Close each model once."""
         if self.chat is not None:
             self.chat.close()
-        if self.vision is not None and self.vision is not self.chat:
-            self.vision.close()
+        if self.vision is not None and self.vision.model is not self.chat:
+            self.vision.model.close()
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,9 @@ def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Mod
     thinks, looks = chat_sections(config)
     chat = open_model(thinks, run=run, writer=writer) if thinks else None
     if looks:
-        return Models(chat, open_model(looks, run=run, writer=f"{writer}-vision"))
-    return Models(chat, chat if config.teacher.tools.behind("chat") else None)
+        return Models(chat, Vision(open_model(looks, run=run, writer=f"{writer}-vision"), looks.max_tokens))
+    sees = bool(config.teacher.tools.behind("chat"))
+    return Models(chat, Vision(chat, thinks.max_tokens) if chat and thinks and sees else None)
 
 
 def check_models(config: RunConfig) -> None:
@@ -131,7 +133,7 @@ def make_parts(run: RunFolder, config: RunConfig, *, writer: str, models: Models
         ConfigError: the appearance card cannot be read, or a tool lacks what it needs.
     """
     clips_root = Path(config.data.root) if config.data.root else run.clips
-    tools = make_tools(config, vision=models.vision, clips_root=clips_root)
+    tools = make_tools(config.teacher, vision=models.vision, clips_root=clips_root)
     return with_models(replace(pixel_parts(run, config, writer=writer), tools=tools), config, models)
 
 

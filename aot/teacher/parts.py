@@ -11,16 +11,17 @@ from pathlib import Path
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat
 from aot.config import ChatConfig, PricesConfig, RunConfig, TeacherConfig
+from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
 from aot.student.answer import open_model
-from aot.teacher.cache import ResultCache
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.planner import Planner, Scene
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter, Writer, chat_writer
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS, make_tools
+from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import load_appearance
 from aot.teacher.tools.pixels.matcher import Looker
@@ -65,7 +66,7 @@ class Parts:
     tools: Mapping[str, AnyTool]
     looker: Looker
     procedure: ProcedureModel | None
-    cache: ResultCache
+    cache: KeyedRows[CachedResult]
     budget: Budget
     seed: int
     config_digest: str
@@ -164,14 +165,18 @@ def pixel_parts(run: RunFolder, config: RunConfig, *, writer: str) -> Parts:
         config.teacher,
         appearance=config.teacher.appearance,
         annotations=read_rows(run.annotations, ClipAnnotation),
-        cache=ResultCache(run.tool_cache, writer=writer),
+        cache=KeyedRows(run.tool_cache, CachedResult, writer=writer),
     )
     writer_of_rationales = TemplateWriter(config.seed)
     return replace(parts, seed=config.seed, config_digest=config.digest(), writer=writer_of_rationales)
 
 
 def plain_parts(
-    teacher: TeacherConfig, *, appearance: str | Path | None, annotations: Iterable[ClipAnnotation], cache: ResultCache
+    teacher: TeacherConfig,
+    *,
+    appearance: str | Path | None,
+    annotations: Iterable[ClipAnnotation],
+    cache: KeyedRows[CachedResult],
 ) -> Parts:
     """The same for no run; raises ConfigError when the appearance card cannot be read."""
     procedure = ProcedureModel.from_annotations(annotations)

@@ -12,6 +12,7 @@ from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
 from aot.config import ChatConfig, TeacherConfig
+from aot.display import storable
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
 from aot.seeds import hashed
@@ -21,6 +22,7 @@ from text_cot.teacher.chat_reply import UnreadableReply, read_reply, schema_of
 from text_cot.teacher.granularity import Size
 from text_cot.teacher.procedural import chain_trace
 
+MAX_ERROR_CHARS = 500
 _SEEDS = 2**31
 """Servers take seeds of 32 bits with a sign."""
 
@@ -67,9 +69,10 @@ class ChatTeacher:
             said = self._model.reply(self._request(question, granularity=granularity, sample_index=sample_index))
             chain = read_reply(said.text, reasoning=said.reasoning, question=question)
         except (ChatError, UnreadableReply) as error:
+            message = storable(str(error))[:MAX_ERROR_CHARS]
             trace = Trace(
                 question_id=question.id, sample_index=sample_index, teacher=self.name, status="failed",
-                error=TraceError(boundary=error.boundary, message=_storable(str(error)), reason=error.reason),
+                error=TraceError(boundary=error.boundary, message=message, reason=error.reason),
                 config_digest=self._digest,
             )  # fmt: skip
         else:
@@ -111,8 +114,3 @@ class ChatTeacher:
         tokens = said.usage or ChatUsage()
         cost = cost_of(tokens, self._chat.prices) if said.usage else None
         return Usage(chat_calls=1, **tokens.model_dump(), cost=cost, seconds=seconds)
-
-
-def _storable(text: str) -> str:
-    """A message that can be written as UTF-8 and stays short."""
-    return text.encode("utf-8", "replace").decode("utf-8")[:500]

@@ -19,6 +19,7 @@ from aot.chat.server.bodies import REASONING_FIELDS, first_choice, read_json
 from aot.chat.server.error_bodies import is_error
 from aot.chat.server.failures import ErrorInside, Failure, Remedy
 from aot.config import ChatConfig
+from aot.display import storable
 from aot.errors import ChatReason
 
 CHARACTERS_PER_TOKEN = 3
@@ -160,25 +161,20 @@ def _written(message: Message) -> dict[str, Any]:
         row["content"] = [
             {"type": "image_url", "image_url": {"url": _data_url(part)}}
             if isinstance(part, ImagePart)
-            else {"type": "text", "text": _whole(part.text)}
+            else {"type": "text", "text": storable(part.text)}
             for part in message.parts
         ]
     else:
-        row["content"] = _whole(message.text)
+        row["content"] = storable(message.text)
     if message.tool_calls:
         row["content"] = row["content"] or None
         row["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _whole(call.arguments)}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": storable(call.arguments)}}
             for call in message.tool_calls
         ]
     if message.role == "tool":
         row["tool_call_id"] = message.tool_call_id
     return row
-
-
-def _whole(text: str) -> str:
-    """`text` with question marks for half characters, which cannot be sent."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _data_url(part: ImagePart) -> str:

@@ -27,7 +27,7 @@ from aot.files.jsonl import first_mistake, parse_json
 from aot.records import AnswerType, JsonDict, Question, Step, ToolCall, Turn
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Transcript
 from aot.teacher.tools import openai_schema
-from aot.teacher.tools.base import ToolArguments, parameters_of
+from aot.teacher.tools.base import ToolArguments
 from aot.teacher.tools.registry import AnyTool
 
 ANSWER = "answer"
@@ -77,7 +77,9 @@ class ChatPlanner:
     @cached_property
     def schemas(self) -> tuple[JsonDict, ...]:
         """What is offered, in function-calling format; made once, because a schema takes longer than a request."""
-        return (*(openai_schema(tool) for tool in self.tools.values()), answer_schema())
+        tools = [openai_schema(tool.name, tool.description, tool.Arguments) for tool in self.tools.values()]
+        purpose = "End the plan with the answer and the numbers of the steps that it rests on."
+        return (*tools, openai_schema(ANSWER, purpose, AnswerArguments))
 
     def start(self, question: Question, *, scene: Scene, candidate: int) -> "ChatPlan":
         """A conversation about one question; see `Planner.start`."""
@@ -257,15 +259,6 @@ def _loaded(written: str) -> dict[str, Any]:
 def answer_form(question: Question) -> str:
     """What an answer to `question` must look like, in words."""
     return _FORMS.get(question.answer_type, "a few words; a step label where the question asks for a step")
-
-
-def answer_schema() -> dict[str, Any]:
-    """The `answer` call in OpenAI function-calling format."""
-    purpose = "End the plan with the answer and the numbers of the steps that it rests on."
-    return {
-        "type": "function",
-        "function": {"name": ANSWER, "description": purpose, "parameters": parameters_of(AnswerArguments)},
-    }
 
 
 def read_answer(written: Any, question: Question, steps: tuple[Step, ...]) -> FinalAnswer:  # noqa: ANN401 - JSON

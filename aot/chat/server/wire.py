@@ -29,14 +29,10 @@ Clean = Callable[[str], str]
 
 def prompt_tokens(request: ChatRequest) -> int:
     """About how many tokens a request has, rather too many than too few."""
-    characters = sum(len(call.arguments) + len(call.name) for m in request.messages for call in m.tool_calls)
-    images = 0
-    for message in request.messages:
-        for part in message.parts:
-            if isinstance(part, ImagePart):
-                images += 1
-            else:
-                characters += len(part.text)
+    parts = [part for message in request.messages for part in message.parts]
+    images = sum(isinstance(part, ImagePart) for part in parts)
+    characters = sum(len(part.text) for part in parts if not isinstance(part, ImagePart))
+    characters += sum(len(call.arguments) + len(call.name) for m in request.messages for call in m.tool_calls)
     characters += sum(len(json.dumps(tool)) for tool in request.tools)
     return -(-characters // CHARACTERS_PER_TOKEN) + TOKENS_PER_IMAGE * images
 

@@ -368,13 +368,17 @@ def _logprobs(logprobs: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa:
     if not isinstance(logprobs, dict):
         return ()
     pairs = zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=False)
+    rows = logprobs.get("content") or [{"token": token, "logprob": logprob} for token, logprob in pairs]
+    spelled = "".join(one["token"] for one in rows)
+    if clean(spelled) != storable(spelled):  # the key, in pieces that no longer look like it
+        return ()
     return tuple(
         TokenLogprob(
             token=clean(one["token"]),
             logprob=one["logprob"],
             top=tuple((clean(other["token"]), other["logprob"]) for other in one.get("top_logprobs") or ()),
         )
-        for one in logprobs.get("content") or [{"token": token, "logprob": logprob} for token, logprob in pairs]
+        for one in rows
     )
 
 

@@ -63,7 +63,8 @@ class ChatTeacher:
             GuardStop: the cost limit is reached.
         """
         started = time.monotonic()
-        granularity = self._granularity_of(sample_index)
+        alternates: Granularity = "coarse" if sample_index % 2 == 0 else "fine"
+        granularity = alternates if self._granularity == "mixed" else self._granularity
         said: ChatReply | None = None
         try:
             said = self._model.reply(self._request(question, granularity=granularity, sample_index=sample_index))
@@ -92,11 +93,6 @@ class ChatTeacher:
     def close(self) -> None:
         """Close the model's connections and files."""
         self._model.close()
-
-    def _granularity_of(self, sample_index: int) -> Granularity:
-        if self._granularity == "mixed":
-            return "coarse" if sample_index % 2 == 0 else "fine"
-        return self._granularity
 
     def _request(self, question: Question, *, granularity: Granularity, sample_index: int) -> ChatRequest:
         prompt = self.prompts[granularity]

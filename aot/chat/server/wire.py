@@ -155,7 +155,10 @@ def _written(message: Message) -> dict[str, Any]:
     row: dict[str, Any] = {"role": message.role}
     if any(isinstance(part, ImagePart) for part in message.parts):
         row["content"] = [
-            {"type": "image_url", "image_url": {"url": _data_url(part)}}
+            {
+                "type": "image_url",
+                "image_url": {"url": f"data:{part.mime};base64,{base64.b64encode(part.data).decode()}"},
+            }
             if isinstance(part, ImagePart)
             else {"type": "text", "text": storable(part.text)}
             for part in message.parts
@@ -171,10 +174,6 @@ def _written(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         row["tool_call_id"] = message.tool_call_id
     return row
-
-
-def _data_url(part: ImagePart) -> str:
-    return f"data:{part.mime};base64,{base64.b64encode(part.data).decode()}"
 
 
 def _read_choice(

@@ -14,11 +14,11 @@ from itertools import count
 import cv2
 from pydantic import ValidationError
 
-from aot.chat.messages import ChatUsage
 from aot.chat.spend import cost_of
 from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
 from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
+from aot.run_records import ChatUsage
 from aot.teacher.cache import CachedResult, cache_key
 from aot.teacher.parts import Parts
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Transcript

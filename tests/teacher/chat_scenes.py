@@ -6,9 +6,10 @@ from typing import Any
 
 from teacher_scenes import CARD, annotation, question
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, WrittenCall
 from aot.config import ChatConfig
 from aot.errors import AotError
+from aot.run_records import ChatUsage
 from aot.teacher.cache import ResultCache
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.parts import Budget, Parts

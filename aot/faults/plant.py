@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from numpy.random import PCG64, Generator
 
 from aot.records import PlantedFault, Question, Step, Trace
-from aot.seeds import draw as hashed
+from aot.seeds import hashed
 
 Target = TypeVar("Target")
 

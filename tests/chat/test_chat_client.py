@@ -14,7 +14,7 @@ from fault_server import FaultServer, echo, user_text
 
 from aot.chat import client
 from aot.chat.client import ChatModel, map_threads
-from aot.chat.factory import open_chat
+from aot.chat.factory import open_chat, sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Sampling, message
 from aot.chat.server.keys import read_key
 from aot.chat.server.openai import OpenAIChat
@@ -228,6 +228,16 @@ def test_equal_requests_at_once_and_after_a_restart_are_one_call(tmp_path: Path)
             assert outcome(chat, ask("bad [[fault:400 always]]")) == "bad_request"
             chat.close()
         assert server.calls == {"same": 1, "bad [[fault:400 always]]": 2}  # a failure is asked for again
+
+
+def test_a_stored_reply_without_log_probabilities_answers_no_request_for_them(tmp_path: Path) -> None:
+    with FaultServer() as server:
+        for wanted, calls in ((False, 1), (True, 2), (False, 2), (True, 2)):
+            given = section(server, logprobs=wanted)
+            chat = open_chat(given, run=RunFolder(tmp_path), writer="0")
+            reply = chat.reply(ask("hello", sampling=sampling_of(given, seed=1)))
+            chat.close()
+            assert (bool(reply.logprobs), server.calls["hello"]) == (wanted, calls)
 
 
 def test_a_signal_ends_calls_whose_replies_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from numpy.random import PCG64, Generator
+from numpy.random import Generator, default_rng
 
 from aot.records import PlantedFault, Question, Step, Trace
 from aot.seeds import draw as hashed
@@ -53,13 +53,18 @@ def with_rationale(trace: Trace, rationale: str) -> Trace:
     Otherwise the old steps would give the defect away. Tool calls stay: they are what was really done.
     """
     update: dict[str, object] = {"rationale": rationale}
-    if trace.steps and not any(step.call for step in trace.steps):
+    if trace.steps and not uses_tools(trace):
         lines = [line for line in rationale.split("\n") if line.strip() and not line.startswith("Answer:")]
         steps = tuple(Step(index=index, text=line) for index, line in enumerate(lines, start=1))
         update |= {"steps": steps, "support": tuple(step.index for step in steps) if trace.support else ()}
     return trace.model_copy(update=update)
 
 
+def uses_tools(trace: Trace) -> bool:
+    """Whether a chain rests on what tools returned."""
+    return any(step.call is not None for step in trace.steps)
+
+
 def rng_of(seed: int, name: str) -> Generator:
     """Random numbers that depend on a seed and a name only."""
-    return Generator(PCG64(hashed(seed, name)))
+    return default_rng(hashed(seed, name))

@@ -17,6 +17,7 @@ from aot.faults.shared_edits import OPPOSITE, beginning, garbled, looping, other
 from aot.rationales.findings import SEEN, labels_in, names, phrases_in, quotes, sightings, strings_of
 from aot.rationales.notation import (
     CITATION,
+    EVIDENCE,
     MOMENT,
     PARTS,
     QUOTE,
@@ -103,7 +104,7 @@ def wrong_label(target: Target, rng: Generator) -> str | None:
 
 def dropped_step(target: Target, rng: Generator) -> str | None:
     """One sentence of Gather or Combine left out."""
-    places = [(part, i) for part in ("Gather", "Combine") for i in range(len(target.sentences(part)))]
+    places = [(part, i) for part in EVIDENCE for i in range(len(target.sentences(part)))]
     if not places:
         return None
     part, index = pick(places, rng)
@@ -177,7 +178,7 @@ def contradiction(target: Target, rng: Generator) -> str | None:
 
 def repetition_loop(target: Target, rng: Generator) -> str | None:
     """A sentence, or the last words of one, again and again."""
-    part = pick(["Gather", "Combine"], rng)
+    part = pick(EVIDENCE, rng)
     sentences = target.sentences(part)
     if not sentences:
         return None
@@ -195,7 +196,7 @@ def cut_off(target: Target, rng: Generator) -> str | None:
 
 def garbled_language(target: Target, rng: Generator) -> str | None:
     """Some words of Gather or Combine in another language, with shuffled letters, or in a broken encoding."""
-    part = pick(["Gather", "Combine"], rng)
+    part = pick(EVIDENCE, rng)
     words = target.bodies.get(part, "").split()
     if len(words) < 3:
         return None

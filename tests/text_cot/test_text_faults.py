@@ -7,8 +7,8 @@ import pytest
 from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, ToyMathConfig
+from aot.faults.damage import deleted, shuffled, wrong_content
 from aot.faults.plant import plant
-from aot.faults.text_damage import deleted, shuffled, wrong_content
 from aot.faults.text_edits import TEXT_EDITS, Edit, slip, slip_carried
 from aot.faults.text_target import Target
 from aot.filtering.chain import funnel, run_filters

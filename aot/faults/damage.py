@@ -11,9 +11,8 @@ from itertools import islice
 
 from numpy.random import Generator
 
-from aot.faults.plant import rng_of, uses_tools, with_rationale
-from aot.faults.shared_edits import OPPOSITE, pick
-from aot.faults.text_target import ends_in_answer
+from aot.faults.plant import OPPOSITE, pick, rng_of, uses_tools, with_rationale
+from aot.faults.text_edits import lines_of
 from aot.rationales.arithmetic import check_text
 from aot.rationales.findings import labels_in
 from aot.rationales.notation import EVIDENCE, PARTS, parse_rationale, sentences_of
@@ -81,14 +80,14 @@ def _pieces(trace: Trace) -> list[str]:
     if uses_tools(trace):
         parts = parse_rationale(trace.rationale).parts
         return [sentence for part in EVIDENCE for sentence in sentences_of(parts.get(part, ""))]
-    lines = trace.rationale.strip("\n").split("\n")[:-1] if ends_in_answer(trace) else []
+    lines, _ = lines_of(trace)
     return lines[0].rstrip(".").split(", ") if len(lines) == 1 else lines
 
 
 def _with_pieces(trace: Trace, pieces: Sequence[str | None]) -> Trace:
     """The chain with other pieces in the places of its own; a part of evidence that is left with none goes."""
     if not uses_tools(trace):
-        *lines, answer_line = trace.rationale.strip("\n").split("\n")
+        lines, answer_line = lines_of(trace)
         new = [piece for piece in pieces if piece is not None]
         new = [", ".join(new) + "."] if len(lines) == 1 else new
         return with_rationale(trace, "\n".join([*new, answer_line]))
@@ -101,7 +100,7 @@ def _with_pieces(trace: Trace, pieces: Sequence[str | None]) -> Trace:
 
 def _other_chain(trace: Trace, rng: Generator) -> str | None:
     """A text chain in which nothing is right any more; None where that did not come about."""
-    if not ends_in_answer(trace):
+    if not lines_of(trace)[1]:
         return None
     replaced = _other_numbers(trace.rationale, rng)
     if replaced == trace.rationale:

@@ -5,7 +5,7 @@ not tell two splits, whole clips are held out, chosen by a hash of the seed and 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from video_data.datasets.clip_folder import ClipFolder
 from video_data.datasets.next_steps import MIN_SEEN_S, NextRule, next_questions, num_started_together
 from video_data.datasets.official import MAX_ID_CHARS, TEST, TRAIN, Official, StepClip, Wanted
 from video_data.datasets.question_readers import read_egoplan, read_nextqa, read_star
-from video_data.datasets.rows import AnnotationRow, QuestionRow
+from video_data.datasets.rows import AnnotationRow, QuestionRow, VideoData
 from video_data.datasets.step_readers import read_coin, read_crosstask, read_epic100, read_youcook2
 
 READERS: dict[str, Callable[[Wanted], Official]] = {
@@ -32,20 +32,7 @@ RULES = {"youcook2": NextRule(labels="free"), "epic100": NextRule(cut="before_ne
 Row = TypeVar("Row", StepClip, QuestionRow)
 
 
-@dataclass(frozen=True)
-class AnnotatedData:
-    """Everything usable, and what was refused."""
-
-    questions: tuple[QuestionRow, ...]
-    annotations: tuple[AnnotationRow, ...]
-    """Of every annotated clip; where its file is missing, the uri is the official id."""
-    clips: tuple[tuple[str, Path], ...]
-    """Uri and file of each clip that is asked about and there."""
-    refused: tuple[RefusedRow, ...]
-    notes: tuple[str, ...]
-
-
-def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> AnnotatedData:
+def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> VideoData:
     """The questions and annotations of a data set, about the clips that are there.
 
     Args:
@@ -70,7 +57,7 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
     refused = [*official.refused, *unasked]
     notes = (*official.notes, *notes)
     if clips is None:
-        return AnnotatedData(questions, annotations, (), _writable(refused), notes)
+        return VideoData(questions, annotations, (), _writable(refused), notes)
     folder = ClipFolder(clips)
     there: dict[str, tuple[str, Path]] = {}
     named = list(dict.fromkeys(question.uri for question in questions))  # clips that nobody asks about need no file
@@ -82,7 +69,7 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
     questions = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
     notes += (f"{dataset}: {len(there)} of {len(named)} clips available in {clips}",)
     annotations = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)
-    return AnnotatedData(questions, annotations, tuple(there.values()), _writable(refused), notes)
+    return VideoData(questions, annotations, tuple(there.values()), _writable(refused), notes)
 
 
 def _writable(refused: Iterable[RefusedRow]) -> tuple[RefusedRow, ...]:

@@ -1,10 +1,13 @@
-"""What every video data set yields, in plain frozen dataclasses; the pipeline turns them into records.
+"""What every video data set offers, in plain frozen dataclasses; the pipeline turns them into records.
 
 Times are seconds from the start of the clip, boxes pixels of the true frame.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from aot.files.jsonl import RefusedRow
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,17 @@ class QuestionRow:
     """Place of the right option, counted from 0, in a benchmark, where two options may have the same text."""
     steps_before: int | None = None
     """Of a question about the next of the annotated steps: so many of them, by start, come before the asked one."""
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """What a data set offers before anything is decoded."""
+
+    questions: tuple[QuestionRow, ...]
+    annotations: tuple[AnnotationRow, ...]
+    """Of every annotated clip; where its file is missing, the uri is the official id."""
+    clips: tuple[tuple[str, Path], ...]
+    """Uri and file of each clip that a usable row names and that is there."""
+    refused: tuple[RefusedRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a user should know, such as how many clips are there."""

@@ -21,7 +21,7 @@ from aot import seeds
 from aot.errors import VideoError
 from aot.files.children import die_with_parent, starting_children
 from aot.files.disk import whole_file
-from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
+from video_data.datasets.rows import AnnotationRow, BoxRow, VideoData
 from video_data.disk import disk_errors
 from video_data.kitchen.stories import Performance, make_performances, make_questions
 from video_data.kitchen.world import RECIPES
@@ -43,16 +43,7 @@ class KitchenStamp:
 _STAMP = TypeAdapter(KitchenStamp)
 
 
-@dataclass(frozen=True)
-class ToyKitchen:
-    """All rows of the drawn kitchen; the clips lie under `root`."""
-
-    questions: tuple[QuestionRow, ...]
-    annotations: tuple[AnnotationRow, ...]
-    clips: tuple[tuple[str, Path], ...]
-
-
-def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKitchen:
+def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> VideoData:
     """Questions, truth and clip paths of the drawn kitchen; draws nothing yet.
 
     Args:
@@ -61,7 +52,7 @@ def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKit
         counts: number of clips of each split.
     """
     performances = _performances(seed, counts)
-    return ToyKitchen(
+    return VideoData(
         questions=tuple(question for p in performances for question in make_questions(p, seed=seed)),
         annotations=tuple(
             AnnotationRow(p.uri, p.split, p.recipe.name, p.duration_s, p.segments, _true_boxes(p, seed=seed))

@@ -76,10 +76,6 @@ class DecoderPool:
             for child in self._children:
                 child.kill()
 
-    def child_pids(self) -> list[int]:
-        """Process ids of the living children."""
-        return [child.process.pid for child in self._children]
-
     def probe(
         self, path: Path, *, budgets: Budgets = _BUDGETS, time_limit_s: float = TIME_LIMIT_S, stream: int | None = None
     ) -> ClipFacts:
@@ -99,7 +95,6 @@ class DecoderPool:
         path: Path,
         *,
         times_s: Sequence[float] | None = None,
-        indices: Sequence[int] | None = None,
         max_side_px: int | None = None,
         budgets: Budgets = _BUDGETS,
         time_limit_s: float = TIME_LIMIT_S,
@@ -113,7 +108,6 @@ class DecoderPool:
         reply, data = self._ask(
             "read", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px,
             times_s=None if times_s is None else [float(time_s) for time_s in times_s],
-            indices=None if indices is None else [int(index) for index in indices],
         )  # fmt: skip
         return frames_of(reply, data)
 
@@ -190,11 +184,9 @@ def shared_pool() -> DecoderPool:
 # What a child answered, as plain values: no field of a reply is trusted, since a hostile clip may have taken it over
 
 
-def _error_of(reply: dict[str, Any]) -> Exception:
-    """The exception that a reply reports."""
+def _error_of(reply: dict[str, Any]) -> VideoError:
+    """The error that a reply reports."""
     reason, message = reply.get("error"), str(reply.get("message", ""))[:500]
-    if reason == "bad_request":
-        return ValueError(message)
     if reason in VIDEO_REASONS:
         return VideoError(reason, message)
     return malformed()

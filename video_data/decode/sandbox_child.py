@@ -58,8 +58,6 @@ def _answer(request: dict[str, Any], announce: Announce) -> tuple[dict[str, Any]
     except VideoError as error:
         return {"error": error.reason, "message": error.message}, memoryview(b"")
     except ValueError as error:
-        if request["verb"] == "read":  # the caller's own times or indices
-            return {"error": "bad_request", "message": str(error)}, memoryview(b"")
         return {"error": "corrupt", "message": f"the decoder cannot use this file: {error}"}, memoryview(b"")
     except MemoryError:
         return {"error": "crashed", "message": "decoding needed more memory than is allowed"}, memoryview(b"")

@@ -14,13 +14,11 @@ import numpy as np
 from aot.errors import VideoError
 from video_data.containers.scan import ContainerFacts, scan
 from video_data.decode.budgets import Budgets
-from video_data.decode.facts import ClipFacts, DecodedFrames
+from video_data.decode.facts import Announce, ClipFacts, DecodedFrames
 from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
 from video_data.decode.watch import Picks, Plan, watch
 
 _DEFAULT_BUDGETS = Budgets()
-Announce = Callable[[float], None]
-"""Called with the gigapixels of a clip before they are decoded."""
 _Choose = Callable[[Sequence[float], float], list[int]]
 """Wanted positions in the order shown, from the times of all pictures and the end of the last one, in seconds."""
 

@@ -129,7 +129,7 @@ def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> Containe
     name = recognise(path)
     av.logging.set_level(None)  # what FFmpeg prints may hold addresses
     structure = check_structure(path, container=name)
-    budgets.check_tracks(structure.num_tracks)
+    budgets.check(max_tracks=structure.num_tracks)
     size = path.stat().st_size
     starts = [0, *structure.joined_at]
     parts = [Part(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
@@ -138,9 +138,8 @@ def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> Containe
     except (av.FFmpegError, ValueError, EOFError, IndexError, UnicodeError):
         raise VideoError("corrupt", f"{path.name!r} cannot be read as {name}: header or data are damaged") from None
     facts = _facts(path, name, parts, walks, structure=structure)
-    budgets.check_frames(facts.num_packets)
-    budgets.check_duration(float((facts.end_pts - facts.planned_pts[0]) * facts.stream.time_base))
-    budgets.check_gigapixels(facts.gigapixels)
+    length_s = float((facts.end_pts - facts.planned_pts[0]) * facts.stream.time_base)
+    budgets.check(max_frames=facts.num_packets, max_duration_s=length_s, max_gigapixels=facts.gigapixels)
     return facts
 
 
@@ -166,8 +165,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
         VideoError: there is none, or the header is over a budget.
     """
     videos = [one for one in container.streams.video if not _is_picture(one)]
-    budgets.check_tracks(len(container.streams))
-    budgets.check_streams(len(videos))
+    budgets.check(max_tracks=len(container.streams), max_streams=len(videos))
     best = container.streams.best("video") if videos else None
     stream = best if best in videos else next(iter(videos), None)  # FFmpeg may rank a cover picture best
     if stream is None:
@@ -178,12 +176,14 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
             there = ", ".join(str(one.index) for one in videos)
             raise VideoError("no_video_stream", f"stream {index} is no video stream of this file; there are: {there}")
     budgets.check_frame_size(stream.width or 0, stream.height or 0)
-    budgets.check_frames(stream.frames or 0)
+    budgets.check(max_frames=stream.frames or 0)
     if stream.duration and stream.time_base:
-        budgets.check_duration(float(stream.duration * exact(stream.time_base)))
+        budgets.check(max_duration_s=float(stream.duration * exact(stream.time_base)))
     elif container.duration:
-        budgets.check_duration(
-            _declared_s(container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(","))))[1]
+        budgets.check(
+            max_duration_s=_declared_s(
+                container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(",")))
+            )[1]
         )
     # With threads a decoder tells of errors some packets late, and not in the log of the thread that listens.
     stream.codec_context.thread_count = 1
@@ -329,7 +329,7 @@ def _walk_packets(container: Any, walk: _Walk, *, budgets: Budgets, name: str) -
         if packet.stream_index != walk.stream.index:
             continue
         walk.num_packets += 1
-        budgets.check_frames(walk.num_packets)  # while counting: a hostile file may have packets without end
+        budgets.check(max_frames=walk.num_packets)  # while counting: a hostile file may have packets without end
         if is_held:
             continue
         walk.num_damaged += packet.is_corrupt  # lost or joined inside a transport stream

@@ -263,7 +263,7 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
         # Pictures are counted, not timed: where some are lost, all later ones come too early.
         first = seen.is_sound.index(False)
         seen.is_sound = [*seen.is_sound[:first], *[False] * (len(seen.is_sound) - first)]
-    budgets.check_duration(seen.end_s)
+    budgets.check(max_duration_s=seen.end_s)
     return seen
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from aot.files.jsonl import RefusedRow, RowProblem
+from aot.files.jsonl import RefusedRow
 from aot.seeds import in_random_order
 from video_data.datasets.clip_folder import ClipFolder
 from video_data.datasets.next_steps import MIN_SEEN_S, NextRule, next_questions, num_started_together
 from video_data.datasets.official import MAX_ID_CHARS, TEST, TRAIN, Official, StepClip, Wanted
 from video_data.datasets.question_readers import read_egoplan, read_nextqa, read_star
-from video_data.datasets.rows import AnnotationRow, QuestionRow, VideoData
+from video_data.datasets.rows import AnnotationRow, QuestionRow, VideoData, set_aside
 from video_data.datasets.step_readers import read_coin, read_crosstask, read_epic100, read_youcook2
 
 READERS: dict[str, Callable[[Wanted], Official]] = {
@@ -27,6 +27,7 @@ READERS: dict[str, Callable[[Wanted], Official]] = {
     "star": read_star,
     "egoplan": read_egoplan,
 }
+"""Each of them raises a SourceError where a file or folder is missing, unreadable or of another layout."""
 RULES = {"youcook2": NextRule(labels="free"), "epic100": NextRule(cut="before_next")}
 """How next steps are asked, where it is not the common way."""
 Row = TypeVar("Row", StepClip, QuestionRow)
@@ -62,10 +63,8 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Video
     there: dict[str, tuple[str, Path]] = {}
     named = list(dict.fromkeys(question.uri for question in questions))  # clips that nobody asks about need no file
     for clip_id in named:
-        try:
+        with set_aside(clip_id, refused):
             there[clip_id] = folder.find(clip_id, places=official.places.get(clip_id, ()))
-        except RowProblem as problem:
-            refused.append(problem.row(clip_id))
     questions = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
     notes += (f"{dataset}: {len(there)} of {len(named)} clips available in {clips}",)
     annotations = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)

@@ -3,11 +3,15 @@
 Times are seconds from the start of the clip, boxes pixels of the true frame.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from aot.files.jsonl import RefusedRow
+from aot.files.jsonl import RefusedRow, RowProblem
+
+_Line = TypeVar("_Line")
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,21 @@ class VideoData:
     refused: tuple[RefusedRow, ...] = ()
     notes: tuple[str, ...] = ()
     """What a user should know, such as how many clips are there."""
+
+
+def good_lines(lines: Iterable[_Line | RefusedRow], refused: list[RefusedRow]) -> Iterator[_Line]:
+    """The lines of a file that could be read; the others are added to `refused`."""
+    for line in lines:
+        if isinstance(line, RefusedRow):
+            refused.append(line)
+        else:
+            yield line
+
+
+@contextmanager
+def set_aside(item: str, refused: list[RefusedRow]) -> Iterator[None]:
+    """Add `item` to `refused` where the block finds a problem with it; its neighbours go on."""
+    try:
+        yield
+    except RowProblem as problem:
+        refused.append(problem.row(item))

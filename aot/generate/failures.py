@@ -12,7 +12,8 @@ from aot.answers import verifies
 from aot.files.run_folder import RunFolder, read_rows
 from aot.files.traces import read_earlier, read_faults, read_solved
 from aot.generate.solve import TRAIN
-from aot.records import Question, Record, Trace
+from aot.records import Question, Trace
+from aot.run_records import FailedTraces
 
 MAX_REASONS = 100
 """More than anybody reads; what comes after them counts together."""
@@ -21,23 +22,6 @@ _QUOTED = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`)(
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _REASON_CHARS = 80
 _EXAMPLE_CHARS = 160
-
-
-class FailedTraces(Record):
-    """Traces without an answer that failed for one reason."""
-
-    boundary: str
-    reason: str
-    count: int
-    training: int
-    """Those of the train split among them."""
-    example: str
-    """The message of the first one, after the id of its question."""
-
-    @property
-    def line(self) -> str:
-        """The group for a person."""
-        return f"{self.boundary}: {self.reason}: {self.count}, such as {self.example}"
 
 
 @dataclass(frozen=True)
@@ -137,4 +121,4 @@ def failure_lines(groups: Iterable[FailedTraces], *, most: int) -> list[str]:
     """One indented line for each of the first `most` reasons, and how many more there are."""
     listed: Sequence[FailedTraces] = tuple(groups)
     more = [f"  and {len(listed) - most} more"] if len(listed) > most else []
-    return [f"  {group.line}" for group in listed[:most]] + more
+    return [f"  {one.boundary}: {one.reason}: {one.count}, such as {one.example}" for one in listed[:most]] + more

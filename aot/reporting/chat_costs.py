@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aot.filtering.funnel import Funnel
 from aot.reporting.numbers import short
 from aot.reporting.pivot import Pivot, word_table
+from aot.run_records import Funnel
 
 SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
 """Entries of teacher.json, and what the chat model does whose cost they hold."""

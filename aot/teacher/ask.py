@@ -101,7 +101,7 @@ def ask(
     frames_config = config.frames if config else FramesConfig()
     cache = KeyedRows(None, CachedResult)
     parts = plain_parts(teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=cache)
-    sampled = shared_pool().sample_clip(
+    decoded = shared_pool().sample_clip(
         clip,
         fps=frames_config.fps,
         max_frames=frames_config.max_stored_frames,
@@ -110,13 +110,12 @@ def ask(
         time_limit_s=frames_config.time_limit_s,
         stream=config.data.stream if config else None,
     )
-    decoded = sampled.frames
     note = ""
     if decoded.verdict == "partial":
         start_s, end_s, note = _seen_window(decoded, start_s=start_s, end_s=end_s)
     view = clip_view(
         uri=clip.name,
-        sha256=sampled.sha256,
+        sha256=decoded.sha256,
         frames_THWC=decoded.frames_THWC,
         times_s=decoded.times_s,
         duration_s=decoded.duration_s,

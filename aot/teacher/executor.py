@@ -14,12 +14,12 @@ from itertools import count
 import cv2
 from pydantic import ValidationError
 
-from aot.chat.messages import ChatUsage
 from aot.chat.spend import cost_of
 from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
 from aot.files.jsonl import first_mistake
 from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
+from aot.run_records import ChatUsage
 from aot.teacher.parts import Parts
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Transcript
 from aot.teacher.tools.base import (

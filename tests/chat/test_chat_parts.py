@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aot.chat.cache import CachedReply
-from aot.chat.messages import ChatReply, ChatUsage
+from aot.chat.messages import ChatReply
 from aot.chat.server.bodies import Body
 from aot.chat.server.failures import ErrorInside, Failure, Server, of_status
 from aot.chat.server.gate import Gate, Knee
@@ -21,6 +21,7 @@ from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
 from aot.config import ChatConfig, PricesConfig
 from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, append_row, open_append
+from aot.run_records import ChatUsage
 
 
 def body(message: dict[str, Any], **more: Any) -> bytes:

@@ -6,10 +6,11 @@ from typing import Any
 
 from teacher_scenes import CARD, annotation, question
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, WrittenCall
 from aot.config import ChatConfig
 from aot.errors import AotError
 from aot.files.parts import KeyedRows
+from aot.run_records import ChatUsage
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.parts import Budget, Parts
 from aot.teacher.procedure import ProcedureModel

@@ -13,11 +13,12 @@ from chat_scenes import kit_of
 from fixtures.steps import tool_step
 from teacher_scenes import context_of, drawn_view, question, view_of
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TextPart, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TextPart, WrittenCall
 from aot.config import ChatConfig, parse_config
 from aot.errors import ChatError, ConfigError, GuardStop, ToolError
 from aot.rationales.findings import sightings
 from aot.records import Step, TimeSpan, ToolCall
+from aot.run_records import ChatUsage
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.executor import call_tool
 from aot.teacher.planner import Scene

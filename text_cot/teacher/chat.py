@@ -8,13 +8,14 @@ import time
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat, sampling_of
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
+from aot.chat.messages import ChatReply, ChatRequest, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
 from aot.config import ChatConfig, TeacherConfig
 from aot.display import storable
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
+from aot.run_records import ChatUsage
 from aot.seeds import hashed
 from text_cot.families import Granularity
 from text_cot.teacher.chat_prompts import fill, teacher_prompts

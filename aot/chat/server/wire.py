@@ -14,13 +14,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, Message, TokenLogprob, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Message, TokenLogprob, WrittenCall
 from aot.chat.server.bodies import REASONING_FIELDS, first_choice, read_json
 from aot.chat.server.error_bodies import is_error
 from aot.chat.server.failures import ErrorInside, Failure, Remedy
 from aot.config import ChatConfig
 from aot.display import storable
 from aot.errors import ChatReason
+from aot.run_records import ChatUsage
 
 CHARACTERS_PER_TOKEN = 3
 TOKENS_PER_IMAGE = 1000

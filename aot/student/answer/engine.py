@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TokenLogprob
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TokenLogprob
 from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
+from aot.run_records import ChatUsage
 from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, read_prompts, steps
 from aot.student.answer.sampling import Noted, NotedToken, SampledAlone, each_alone
 from aot.student.answer.speaker import Speaker, load_speaker

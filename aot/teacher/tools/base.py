@@ -14,9 +14,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aot.chat.messages import ChatUsage
 from aot.errors import ToolError
 from aot.records import Finding, JsonDict, Record, TimeSpan
+from aot.run_records import ChatUsage
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.matcher import Looker

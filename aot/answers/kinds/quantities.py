@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
-from aot.answers.forms import Grade, ParsedAnswer, equal_values
+from aot.answers.forms import DIFFERENT, EXACT, Grade, ParsedAnswer, equal_values
 from aot.answers.kinds.units import CURRENCIES, SMALL_COINS, unit_of
 from aot.records import Question
 
@@ -69,8 +69,8 @@ def compare_money(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
     if gold_currency and currency != gold_currency:
         return Grade("wrong", "other_currency")
     if amount != gold_amount:
-        return Grade("wrong", "different")
-    return Grade("cannot_tell", "currency_not_in_gold") if currency and not gold_currency else Grade("right", "exact")
+        return DIFFERENT
+    return Grade("cannot_tell", "currency_not_in_gold") if currency and not gold_currency else EXACT
 
 
 def parse_quantity(answer: str, question: Question) -> ParsedAnswer:

@@ -49,8 +49,3 @@ class Grade:
 
 
 EXACT, DIFFERENT = Grade("right", "exact"), Grade("wrong", "different")
-
-
-def equal_values(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Right when the canonical forms are the same, else wrong: how most types compare."""
-    return EXACT if answer.value == gold.value else DIFFERENT

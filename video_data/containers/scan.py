@@ -5,9 +5,7 @@ what comes out of the decoder decides (decode.py). The video stream is the one t
 for.
 """
 
-import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -143,19 +141,14 @@ def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> Containe
     return facts
 
 
-@contextmanager
-def open_part(path: Path, part: Part, *, name: str, **options: str) -> Iterator[Any]:
+def open_part(path: Path, part: Part, *, name: str, **options: str) -> Any:  # noqa: ANN401 - PyAV has no public types
     """An open PyAV container of one part of a file, by the demuxer `name`; nothing but this file is ever opened."""
     # FFmpeg takes a clock that jumps back for one that overflowed, and adds 26 hours; see timeline.py instead.
     settings: dict[str, Any] = {"format": name, "options": {"correct_ts_overflow": "0", **options}}
     if int(av.__version__.split(".")[0]) < 19:
         settings["metadata_errors"] = "replace"  # or it stops at tags that are no UTF-8; PyAV 19 reads no tag unasked
-    if part == Part(0, path.stat().st_size):
-        with av.open(str(path), **settings) as container:
-            yield container
-    else:
-        with path.open("rb") as file, av.open(_Window(file, part), mode="r", **settings) as container:
-            yield container
+    is_whole = part == Part(0, path.stat().st_size)
+    return av.open(str(path) if is_whole else f"subfile,,start,{part.start},end,{part.end},,:{path}", **settings)
 
 
 def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any:  # noqa: ANN401 - PyAV has no public types
@@ -201,34 +194,6 @@ def readable(packets: Iterator[Any]) -> Iterator[Any]:
         yield from packets
     except (av.FFmpegError, ValueError):
         yield None
-
-
-class _Window(io.RawIOBase):
-    """A stretch of an open file as a file of its own."""
-
-    def __init__(self, file: io.BufferedReader, part: Part) -> None:
-        self._file, self._part, self._at = file, part, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        left = self._part.end - self._part.start - self._at
-        self._file.seek(self._part.start + self._at)
-        data = self._file.read(left if size < 0 else min(size, left))
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = {0: 0, 1: self._at, 2: self._part.end - self._part.start}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
 
 
 @dataclass

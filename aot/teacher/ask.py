@@ -17,7 +17,7 @@ from aot.teacher.executor import run_candidate
 from aot.teacher.parts import open_models, plain_parts, with_models
 from aot.teacher.tools import make_tools
 from aot.teacher.tools.clipview import clip_view
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Sampling
 from video_data.decode.facts import DecodedFrames
 from video_data.decode.sandbox import shared_pool
 
@@ -100,15 +100,8 @@ def ask(
     parts = plain_parts(
         teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=ResultCache()
     )
-    decoded = shared_pool().sample_clip(
-        clip,
-        fps=frames_config.fps,
-        max_frames=frames_config.max_stored_frames,
-        max_side_px=frames_config.max_side_px,
-        budgets=Budgets.of(frames_config),
-        time_limit_s=frames_config.time_limit_s,
-        stream=config.data.stream if config else None,
-    )
+    sampling = Sampling.of(frames_config, stream=config.data.stream if config else None)
+    decoded = shared_pool().sample_clip(clip, sampling)
     note = ""
     if decoded.verdict == "partial":
         start_s, end_s, note = _seen_window(decoded, start_s=start_s, end_s=end_s)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from aot.errors import VIDEO_REASONS, VideoError
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.decode.facts import ClipFacts, DecodedFrames
 from video_data.decode.process import DecoderProcess, malformed
 
@@ -105,25 +105,15 @@ class DecoderPool:
         )  # fmt: skip
         return frames_of(reply, data)
 
-    def sample_clip(
-        self,
-        path: Path,
-        *,
-        fps: float,
-        max_frames: int,
-        max_side_px: int | None,
-        budgets: Budgets = _BUDGETS,
-        time_limit_s: float = TIME_LIMIT_S,
-        stream: int | None = None,
-    ) -> DecodedFrames:
+    def sample_clip(self, path: Path, sampling: Sampling) -> DecodedFrames:
         """As `clip.sample_frames`, with the digest of the file and checksums of the frames.
 
         Raises:
             VideoError: the file is refused, or decoding timed out or crashed.
         """
         reply, data = self._ask(
-            "sample", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px,
-            fps=fps, max_frames=max_frames,
+            "sample", path, budgets=sampling.budgets, time_limit_s=sampling.time_limit_s, stream=sampling.stream,
+            fps=sampling.fps, max_frames=sampling.max_stored_frames, max_side_px=sampling.max_side_px,
         )  # fmt: skip
         frames = frames_of(reply, data)
         if len(frames.frames_crc32) != len(frames.times_s):

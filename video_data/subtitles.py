@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from aot.errors import VideoError
-from video_data.captions import Cue, Subtitles, parse_subtitles
+from video_data.captions import Subtitles, parse_subtitles
 from video_data.datasets.clip_folder import composed
-
-__all__ = ["Cue", "SubtitleFile", "Subtitles", "find_subtitles", "parse_subtitles", "read_subtitles"]
 
 ENDINGS = (".srt", ".vtt")
 """In the order in which they are looked for."""

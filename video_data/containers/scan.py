@@ -18,6 +18,7 @@ from aot.errors import VideoError
 from video_data.containers.recognise import local_file, recognise
 from video_data.containers.structure import Structure, check_structure
 from video_data.decode.budgets import Budgets
+from video_data.decode.facts import Announce
 from video_data.decode.timeline import Clock, shown_times, usual_step
 
 ONE_PACKET_ONE_PICTURE = {"h264", "hevc", "av1", "mpeg1video", "mpeg2video", "mjpeg", "prores", "ffv1", "qtrle", "png"}
@@ -112,13 +113,14 @@ class ContainerFacts:
         return self.num_packets * self.stream.width * self.stream.height / 1e9
 
 
-def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> ContainerFacts:
+def scan(path: Path, *, budgets: Budgets, stream: int | None, announce: Announce | None) -> ContainerFacts:
     """Facts of the container at `path`, after every budget was checked.
 
     Args:
         path: a local file.
         budgets: limits.
         stream: index in the container of the video stream to read; None takes the best.
+        announce: called when all is well and decoding may start.
 
     Raises:
         VideoError: not a local video file, over a budget, no such video stream, or no packet of it can be read.
@@ -138,6 +140,8 @@ def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> Containe
     facts = _facts(path, name, parts, walks, structure=structure)
     length_s = float((facts.end_pts - facts.planned_pts[0]) * facts.stream.time_base)
     budgets.check(max_frames=facts.num_packets, max_duration_s=length_s, max_gigapixels=facts.gigapixels)
+    if announce:
+        announce(facts.gigapixels)
     return facts
 
 

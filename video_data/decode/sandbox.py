@@ -69,10 +69,10 @@ class DecoderProcess:
             stderr=subprocess.DEVNULL,  # what decoders print may hold addresses
             env={**kept, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
-        assert self.process.stdout is not None
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
-            with suppress(OSError):  # a larger pipe is only faster
-                fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        assert self.process.stdin and self.process.stdout
+        self._requests, self._replies = self.process.stdin, self.process.stdout
+        with suppress(OSError, AttributeError):  # a larger pipe is only faster; not every system has it
+            fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.fresh = True
         self.limit_s = START_LIMIT_S
         """Seconds that the last request was allowed."""
@@ -88,10 +88,9 @@ class DecoderProcess:
         if self.fresh:
             self._read(1, deadline_s=time.monotonic() + START_LIMIT_S)
             self.fresh = False
-        assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps({**request, "limit_s": limit_s}).encode() + b"\n")
-            self.process.stdin.flush()
+            self._requests.write(json.dumps({**request, "limit_s": limit_s}).encode() + b"\n")
+            self._requests.flush()
         except OSError:
             raise VideoError("crashed", "the decoder process ended") from None
         self.limit_s = limit_s
@@ -126,14 +125,12 @@ class DecoderProcess:
     def discard(self) -> None:
         """End the process and close its pipes; only for the thread that is using it."""
         self.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
+        for pipe in (self._requests, self._replies):
             with suppress(OSError):  # unsent bytes that a dead process will never read
                 pipe.close()
 
     def _read(self, count: int, *, deadline_s: float) -> NDArray[np.uint8]:
-        assert self.process.stdout is not None
-        handle = self.process.stdout.fileno()
+        handle = self._replies.fileno()
         data = np.empty(count, np.uint8)
         view = data.data
         poll = select.poll()
@@ -254,7 +251,8 @@ class DecoderPool:
         finally:
             self._idle.put(child)
         if "error" in reply:
-            raise _error_of(reply)
+            reason, message = reply["error"], str(reply.get("message", ""))[:500]
+            raise VideoError(reason, message) if reason in VIDEO_REASONS else malformed()
         return reply, data
 
     def _replaced(self, child: DecoderProcess) -> DecoderProcess:
@@ -280,19 +278,8 @@ def shared_pool() -> DecoderPool:
     return pool
 
 
-# What a child answered, as plain values: no field of a reply is trusted, since a hostile clip may have taken it over
-
-
-def _error_of(reply: dict[str, Any]) -> VideoError:
-    """The error that a reply reports."""
-    reason, message = reply.get("error"), str(reply.get("message", ""))[:500]
-    if reason in VIDEO_REASONS:
-        return VideoError(reason, message)
-    return malformed()
-
-
 def frames_of(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames:
-    """Decoded frames from a reply; `crashed` where it makes no sense."""
+    """Decoded frames from a reply; `crashed` where it makes no sense: a hostile clip may have taken the child over."""
     try:
         pictures = data.reshape(reply["shape"])
         frames = _FRAMES.validate_python({**reply["frames"], "frames_THWC": pictures})

@@ -57,7 +57,8 @@ def decode_clips(
     """
     _check_uris([uri for uri, _ in clips])
     _check_settings(sampling, shard_clips=shard_clips, workers=workers)
-    settings = _digest(sampling)
+    facts = {**asdict(sampling), "out": None, "format": 2}  # raise it when the bytes of a shard change
+    settings = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
     with disk_errors(out, kept="finished shards"):
         out.mkdir(parents=True, exist_ok=True)
@@ -163,11 +164,6 @@ def _stored(uri: str, frames: DecodedFrames, *, shard: str) -> shards.StoredClip
         backend=frames.backend, verdict=frames.verdict, note=frames.note, shard=shard, frames_crc32=frames.frames_crc32,
         spans_s=frames.spans_s,
     )  # fmt: skip
-
-
-def _digest(sampling: Sampling) -> str:
-    facts = {**asdict(sampling), "out": None, "format": 2}  # raise it when the bytes of a shard change
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _check_settings(sampling: Sampling, *, shard_clips: int, workers: int) -> None:

@@ -177,11 +177,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
     if stream.duration and stream.time_base:
         budgets.check(max_duration_s=float(stream.duration * exact(stream.time_base)))
     elif container.duration:
-        budgets.check(
-            max_duration_s=_declared_s(
-                container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(",")))
-            )[1]
-        )
+        budgets.check(max_duration_s=_declared_s(container)[1])
     # With threads a decoder tells of errors some packets late, and not in the log of the thread that listens.
     stream.codec_context.thread_count = 1
     return stream
@@ -250,7 +246,7 @@ def _walk(path: Path, part: Part, *, name: str, budgets: Budgets, stream: int | 
         walk = _Walk(
             facts,
             is_chosen=stream is not None,
-            declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container, from_0=name in LENGTHS_FROM_0),
+            declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container),
             rate=exact(video.average_rate) or exact(video.guessed_rate) or Fraction(25),
             num_declared=video.frames or 0,
         )
@@ -273,7 +269,6 @@ def _walk(path: Path, part: Part, *, name: str, budgets: Budgets, stream: int | 
 
 def _walk_packets(container: Any, walk: _Walk, *, budgets: Budgets, name: str) -> None:  # noqa: ANN401
     clocks = [Clock(CLOCK_SPANS.get(name)) for _ in container.streams]
-    shown: list[int] = []
     ends: dict[int, int] = {}
     places: dict[int, tuple[int, int]] = {}
     timed: list[tuple[int, int]] = []  # the first and the last packet with a time of its own
@@ -309,17 +304,17 @@ def _walk_packets(container: Any, walk: _Walk, *, budgets: Budgets, name: str) -
             continue
         if key_pts is None and packet.is_keyframe:
             # A recording may start in the middle of a group of pictures: nothing can be made of what came before.
-            walk.num_skipped = walk.num_skipped_at_head = len(shown)
-            key_pts, shown = pts, []
+            walk.num_skipped = walk.num_skipped_at_head = len(walk.pts)
+            key_pts = pts
+            walk.pts.clear()
         elif is_leading and key_pts is not None:
             is_leading = pts < key_pts
             if is_leading:  # shown before the first key picture, and made from one that is not there
                 walk.num_skipped += not packet.is_discard
                 continue
         if not packet.is_discard:  # left out by an edit list: decoded, not shown
-            shown.append(pts)
+            walk.pts.append(pts)
             walk.end_pts = max(walk.end_pts, pts + (packet.duration or 0))
-    walk.pts = shown
     (first, first_pts), (last, last_pts) = (timed[0], timed[-1]) if timed else ((0, 0), (0, 0))
     if walk.num_untimed and last_pts > first_pts:
         seen_rate = Fraction(last - first) / ((last_pts - first_pts) * walk.stream.time_base)
@@ -389,10 +384,10 @@ def _shortfall(walk: _Walk, *, name: str) -> str:
     return ""
 
 
-def _declared_s(container: Any, *, from_0: bool) -> tuple[float, float]:  # noqa: ANN401
+def _declared_s(container: Any) -> tuple[float, float]:  # noqa: ANN401
     """Where the header says that the clip ends, on the container's clock, and how long it says that it lasts."""
     start_s, length_s = (container.start_time or 0) / 1e6, (container.duration or 0) / 1e6
-    if from_0:
+    if LENGTHS_FROM_0.intersection(container.format.name.split(",")):
         return length_s, length_s - max(0.0, start_s)
     return start_s + length_s, length_s
 

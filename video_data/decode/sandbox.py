@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -265,16 +266,15 @@ class DecoderPool:
             return fresh
 
 
-_shared: dict[int, DecoderPool] = {}
-"""The pool of this process by its id, so that a fork never talks through its parent's pipes."""
-
-
 def shared_pool() -> DecoderPool:
     """The one-child pool of this process, for single clips; started when it is first asked for."""
-    pool = _shared.get(os.getpid())
-    if pool is None:
-        pool = _shared[os.getpid()] = DecoderPool(workers=1)
-        atexit.register(pool.close)
+    return _pool_of(os.getpid())  # by its id: a fork never talks through its parent's pipes
+
+
+@cache
+def _pool_of(process_id: int) -> DecoderPool:
+    pool = DecoderPool(workers=1)
+    atexit.register(pool.close)
     return pool
 
 

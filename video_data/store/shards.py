@@ -278,14 +278,14 @@ def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, sett
         written_ns = path.stat().st_mtime_ns  # of the note, which is written after its clips were read
     except (OSError, ValidationError):
         return None
-    if note.settings != settings or note.sources != tuple(source_of(uri, file) for uri, file in group):
-        return None
-    if any(row.reason in PASSING_REASONS for row in note.refused):
-        return None
     digests = {clip.uri: clip.sha256 for clip in note.clips}
-    if not all(_unchanged(file, sha256=digests.get(uri), written_ns=written_ns) for uri, file in group):
-        return None
-    return note if _intact(out, number, note) else None
+    is_good = (
+        (note.settings, note.sources) == (settings, tuple(source_of(uri, file) for uri, file in group))
+        and not any(row.reason in PASSING_REASONS for row in note.refused)
+        and all(_unchanged(file, sha256=digests.get(uri), written_ns=written_ns) for uri, file in group)
+        and _is_intact(shard_path(out, number), note.clips)
+    )
+    return note if is_good else None
 
 
 def sweep(out: Path, *, num_shards: int) -> None:
@@ -308,15 +308,13 @@ def _unchanged(path: Path, *, sha256: str | None, written_ns: int) -> bool:
         return sha256 is None
 
 
-def _intact(out: Path, number: int, note: ShardNote) -> bool:
-    path = shard_path(out, number)
+def _is_intact(path: Path, clips: Sequence[StoredClip]) -> bool:
     try:
         shard = open_shard(path)
     except VideoError:
         return False
-    if set(shard.keys()) != {clip.uri for clip in note.clips}:
-        return False
-    return all(clip.shard == path.name and _is_stored(shard, clip) for clip in note.clips)
+    is_same = set(shard.keys()) == {clip.uri for clip in clips}
+    return is_same and all(clip.shard == path.name and _is_stored(shard, clip) for clip in clips)
 
 
 def _is_stored(shard: Any, clip: StoredClip) -> bool:  # noqa: ANN401 - the library has no public types

@@ -30,9 +30,7 @@ def drawn_view(*steps: str, seed: int = 1, scale: int = 1) -> ClipView:
     rng = np.random.default_rng(seed)
     style = draw_style(rng)
     times_s = tuple((i + 0.5) / FPS for i in range(int(len(steps) * STEP_S * FPS)))
-    frames = [
-        draw_step_frame(steps[int(t // STEP_S)], phase=(t % STEP_S) / 0.9, style=style, rng=rng)[0] for t in times_s
-    ]
+    frames = [draw_step_frame(steps[int(t // STEP_S)], phase=(t % STEP_S) / 0.9, style=style, rng=rng) for t in times_s]
     return view_of(np.stack(frames), times_s, name=f"{seed}:{'+'.join(steps)}", scale=scale)
 
 

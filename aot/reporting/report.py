@@ -77,7 +77,7 @@ def _lead(data: RunData) -> str:
         if data.has_frames
         else "A teacher works problems out step by step, its chains"
     )
-    learns = "learns from what was kept" if data.role.main else "learned answers only"
+    learns = "learns from what was kept" if data.learning.main else "learned answers only"
     student = f"the student {data.config.student.base}"
     return f"{teacher} are filtered, and {student} {learns}. Data set: {data.config.data.dataset}."
 

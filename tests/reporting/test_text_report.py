@@ -94,8 +94,8 @@ def test_a_cut_reply_is_told_as_such_in_the_gallery(make_run: MakeTextRun) -> No
         for row in read_rows(path, Prediction)
     ]
     publish_rows(path, rows)
-    held = next(panel for panel in gallery_of(run, config) if panel.replies)
-    said = {arm: (replies[0].said, replies[0].mark) for arm, replies in held.replies.items()}
+    held = next(panel for panel in gallery_of(run, config) if panel["replies"])
+    said = {arm: (replies[0]["said"], replies[0]["mark"]) for arm, replies in held["replies"].items()}
     assert said["pre"] == ("cut off before its end", "none") and said["own"][1] in ("right", "wrong")
 
 
@@ -119,14 +119,14 @@ def test_gallery_shows_chains_replies_and_the_choice_with_its_probabilities(make
     run, config = make_run(gallery=12)
     panels = gallery_of(run, config)
     assert len(panels) == 12
-    assert {panel.state for panel in panels} >= {"kept", "rejected", "held out, student right"}
-    held = next(panel for panel in panels if panel.replies)
+    assert {panel["state"] for panel in panels} >= {"kept", "rejected", "held out, student right"}
+    held = next(panel for panel in panels if panel["replies"])
     assert (
-        sum(map(len, held.replies.values())) == 9
-        and not held.steps
-        and held.chain.endswith(f"Answer: {held.question.answer}")
+        sum(map(len, held["replies"].values())) == 9
+        and not held["steps"]
+        and held["chain"].endswith(f"Answer: {held['question'].answer}")
     )
-    chose = held.replies["adaptive"][0].chose
+    chose = held["replies"]["adaptive"][0]["chose"]
     assert re.fullmatch(r"chose (direct|full) \(direct \d+%, short \d+%, full \d+%\)", chose)
 
 

@@ -63,7 +63,7 @@ def structure_table(data: RunData) -> list[Pivot]:
     whole = [a for a in data.arms if a.chains == "kept" and a.chain_share == 1 and a.tuning == "lora"]
     sound = [a for a in whole if a.learns_rationales and a.order in {d.order for d in damaged}]
     shown = [arm.name for arm in (*sound, *damaged, *(a for a in whole if not a.learns_rationales))]
-    rows = [replace(row, what=data.what(row.key[0])) for row in students(data)]
+    rows = [replace(row, what=data.learning.what(row.key[0])) for row in students(data)]
     rows = [row for row in rows if row.key[0] in shown and row.key == data.student(row.key[0])]
     columns = [Heading((split, "accuracy"), split) for split in data.splits]
     columns += [

@@ -76,7 +76,7 @@ def confusion(
 
 def confusion_blocks(data: RunData) -> list[Block]:
     """Next steps that the main arm took for others, in its first mode, for each split."""
-    student = data.student(data.role.main or data.role.control)
+    student = data.student(data.learning.main or data.learning.control)
     steps = sorted({s.label for annotation in data.annotations.values() for s in annotation.segments})
     said = [p for p in data.predictions if (p.arm, p.mode) == student]
     blocks = []
@@ -110,14 +110,14 @@ def reliability(data: RunData) -> list[Drawing]:
     drawings = []
     for split in data.splits:
         series = {}
-        for arm in filter(None, ("base", data.role.control, data.role.main)):
+        for arm in filter(None, ("base", data.learning.control, data.learning.main)):
             rows = [p for p in data.predictions if p.arm == arm and p.choice_probs]
             questions = {q.id: q for q in data.evaluated if q.split == split}
             rows = [p for p in rows if p.question_id in questions and p.mode == rows[0].mode]
             bins = reliability_bins([questions[p.question_id] for p in rows], rows)
             if bins:
                 series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.count) for b in bins]
-        drawings += [reliability_chart(series, colors=data.colors, name=split)] if series else []
+        drawings += [reliability_chart(series, colors=data.learning.colors, name=split)] if series else []
     return drawings
 
 

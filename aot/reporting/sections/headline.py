@@ -38,7 +38,7 @@ def headline_kind(data: RunData) -> str:
 def students(data: RunData, *, baselines: bool = True) -> list[Heading]:
     """A row for each student; the main one stands out."""
     names = [student for student in data.students if baselines or student[0] not in BASELINES]
-    return [Heading(student, data.name(student), strong=student[0] == data.role.main) for student in names]
+    return [Heading(student, data.name(student), strong=student[0] == data.learning.main) for student in names]
 
 
 def metric_table(
@@ -65,10 +65,10 @@ def accuracy_table(data: RunData) -> list[Pivot]:
 
     def fill(student: Student) -> str:
         is_main_mode = data.student(student[0]) == student
-        return data.colors.get(student[0], GREY) if is_main_mode else GREY
+        return data.learning.colors.get(student[0], GREY) if is_main_mode else GREY
 
     return pivot(
-        "", [replace(row, what=data.what(row.key[0])) for row in students(data)],
+        "", [replace(row, what=data.learning.what(row.key[0])) for row in students(data)],
         [Heading(split, split) for split in data.splits],
         lambda student, split: cell_of(accuracy(student, split), cut=cut(student, split), fill=fill(student)),
     )  # fmt: skip
@@ -85,7 +85,7 @@ def quality_tables(data: RunData) -> list[Pivot]:
 
 def findings(data: RunData) -> Iterator[tuple[str, str]]:
     """What the comparisons of the main arm say, whichever way they came out; each with its tests."""
-    main, names = data.student(data.role.main), {data.role.control: "learning from answers only"}
+    main, names = data.student(data.learning.main), {data.learning.control: "learning from answers only"}
     names.setdefault("base", "the untrained base")
     places = [
         (data.first, MIDDLE, ", questions of 3 and 4 steps"),
@@ -119,14 +119,14 @@ def savings(data: RunData) -> Iterator[tuple[str, str]]:
             other = data.student(arm.name)
             tokens = other and data.find(other, data.first, "tokens_mean")
             if row and spent and tokens and arm.order in ("pre", "post"):
-                pair = f"{data.shown(row.arm)} minus {data.shown(arm.name)}"
+                pair = f"{data.learning.shown(row.arm)} minus {data.learning.shown(arm.name)}"
                 times = f"with {spent.value / tokens.value:.2f} times its tokens"
                 yield f"{data.first}: {pair}: {points(row)}, {times}.", row.note
 
 
 def gap_sentence(data: RunData) -> str:
     """How much of the way from the bigram on seen history to the bigram on gold history the main arm goes."""
-    main, split, kind = data.student(data.role.main), data.first, headline_kind(data)
+    main, split, kind = data.student(data.learning.main), data.first, headline_kind(data)
     seen, gold = (data.find((f"bigram_{which}", "none"), split, "accuracy", kind) for which in ("predicted", "gold"))
     reached = main and data.find(main, split, "accuracy", kind)
     if not (main and seen and gold and reached) or gold.value - seen.value < MIN_GAP:
@@ -153,7 +153,7 @@ def accuracy_chart(data: RunData) -> list[Drawing]:
     for student in data.students:
         accuracy, tokens = (data.find(student, data.first, metric) for metric in ("accuracy", "tokens_mean"))
         if accuracy and tokens:
-            fill = data.colors.get(student[0], GREY) if data.student(student[0]) == student else GREY
+            fill = data.learning.colors.get(student[0], GREY) if data.student(student[0]) == student else GREY
             tip = f"{percent(accuracy)}, {plain(tokens)} tokens"
             dots[data.name(student)] = TokenPoint(
                 tokens.value, accuracy.value, accuracy.low, accuracy.high, tip, fill, _budgets(data, student)

@@ -73,11 +73,11 @@ def _flat(row: Mapping[str, Any], start: str = "") -> dict[str, str]:
 def curve_charts(data: RunData) -> list[Drawing]:
     """One chart for each logged quantity, one line for each arm of the config."""
     drawings = []
-    shown = {arm.name: data.shown(arm.name) for arm in data.arms}
+    shown = {arm.name: data.learning.shown(arm.name) for arm in data.arms}
     for key, name in _CURVES.items():
         series = {shown[arm]: _line(rows, key) for arm, rows in data.curves.items() if arm in shown}
         series = {arm: line for arm, line in series.items() if line and any(y for _, y in line)}
-        fills = {shown[arm]: data.colors[arm] for arm in shown}
+        fills = {shown[arm]: data.learning.colors[arm] for arm in shown}
         drawings += [line_chart(series, colors=fills, name=name, x_name="step")] if series else []
     return drawings
 
@@ -95,7 +95,7 @@ def training_table(data: RunData) -> list[Pivot]:
         facts = training_facts(data.run, arm.name)
         if facts:
             figures = [f"{x:,}" if isinstance(x := facts.get(key), int) else short(x) for key in _TRAINED]
-            rows.append((data.shown(arm.name), arm.tuning, *figures))
+            rows.append((data.learning.shown(arm.name), arm.tuning, *figures))
     columns = ("arm", "tuning", *_TRAINED.values())
     return [word_table("What each arm learned from", columns, rows)] if rows else []
 

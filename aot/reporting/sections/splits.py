@@ -61,14 +61,14 @@ def memorisation_tables(data: RunData) -> list[Pivot]:
 
 def paired_table(data: RunData, *, leading: bool) -> list[Pivot]:
     """Paired differences; those of the main arm on the first split lead, with those of arms that choose."""
-    lead = {data.role.main, *(arm.name for arm in data.arms if arm.order == "adaptive")}
+    lead = {data.learning.main, *(arm.name for arm in data.arms if arm.order == "adaptive")}
     rows = []
     for row in data.metrics:
         is_leading = row.split == data.first and row.arm in lead and row.kind in (headline_kind(data), MIDDLE)
         if "difference" in row.metric and row.kind in (ALL, NEXT, MIDDLE) and is_leading == leading:
             verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
             other = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_").replace("_vs_", " against ")
-            first, second = data.name((row.arm, row.mode)), data.shown(other)
+            first, second = data.name((row.arm, row.mode)), data.learning.shown(other)
             judged = Cell(verdict, verdict=verdict)  # type: ignore[arg-type]
             rows.append((row.split, row.kind, first, second, points(row), judged, Cell("", note="", range=row.note)))
     columns = ("split", "kind", "first", "against", "difference in accuracy", "", "tests")

@@ -68,13 +68,13 @@ class _CheckCounter:
             dropped=self._judged["dropped"],
             failed=self._judged[JUDGE_FAILED],
             not_asked=self._judged["not_applicable"],
-            precision=_share_of(caught, self._judged["dropped"]) if planted else None,
-            recall=_share_of(caught, planted) if planted else None,
+            precision=share_of(caught, self._judged["dropped"]) if planted else None,
+            recall=share_of(caught, planted) if planted else None,
             kinds=tuple(
                 JudgedFault(
                     fault=fault,
-                    recall=_share_of(self._caught[fault], self._planted[fault]),
-                    named=_share_of(self._named[fault], self._caught[fault]),
+                    recall=share_of(self._caught[fault], self._planted[fault]),
+                    named=share_of(self._named[fault], self._caught[fault]),
                 )
                 for fault in sorted(self._planted)
             ),
@@ -172,6 +172,7 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 6) if whole else None
 
 
-def _share_of(count: int, n: int) -> Share:
+def share_of(count: int, n: int) -> Share:
+    """`count` of `n` with its interval."""
     low, high = wilson(hits=count, n=n)
     return Share(count=count, n=n, value=round(count / n, 6) if n else None, low=round(low, 6), high=round(high, 6))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aot.reporting.numbers import short
+from aot.reporting.numbers import percent, short
 from aot.reporting.pivot import Pivot, word_table
 from aot.run_records import Funnel
 
@@ -11,6 +11,8 @@ SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
 """Entries of teacher.json, and what the chat model does whose cost they hold."""
 HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
 """Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
+
+_ODD = (("unusable_calls", "of them without a usable reply"), ("calls_without_usage", "without a count of tokens"))
 
 
 class SpendRow(NamedTuple):
@@ -27,15 +29,35 @@ class SpendRow(NamedTuple):
 
 def spend_rows(teacher: Mapping[str, Any]) -> list[SpendRow]:
     """One row for each chat model whose calls were noted; a script and a local model note none."""
-    spends = [(teacher.get(name), does) for name, does in SPEND.items()]
-    return [_row(spent, does) for spent, does in spends if isinstance(spent, dict) and spent.get("calls")]
+    rows = []
+    for spent, does in ((teacher.get(name) or {}, does) for name, does in SPEND.items()):
+        if not spent.get("calls"):
+            continue
+        cost, hours = spent.get("cost"), spent.get("gpu_hours")
+        odd = [f", {spent[key]} {what}" for key, what in _ODD if spent.get(key)]
+        row = SpendRow(
+            model=str(spent.get("model", "")),
+            does=does,
+            calls="".join([str(spent["calls"]), *odd]),
+            prompt=_tokens(spent, "prompt_tokens", "cached_prompt_tokens", "cached"),
+            completion=_tokens(spent, "completion_tokens", "reasoning_tokens", "thinking"),
+            cost=f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}",
+            gpu_hours="" if hours is None else short(hours),
+        )
+        rows.append(row._replace(cost="unpriced") if cost is None else row)
+    return rows
+
+
+def _tokens(spent: Mapping[str, Any], name: str, part: str, what: str) -> str:
+    usage = spent.get("usage") or {}
+    return f"{usage.get(name, 0)}" + (f" ({usage[part]} {what})" if usage.get(part) else "")
 
 
 def spend_table(teacher: Mapping[str, Any]) -> list[Pivot]:
     """What each chat model cost."""
     rows = [row._replace(gpu_hours=row.gpu_hours or "unknown") for row in spend_rows(teacher)]
     columns = ("model", "", "calls", "prompt tokens", "completion tokens", "cost", "GPU-hours")
-    return [word_table("What the chat models cost", columns, rows)] if rows else []
+    return word_table("What the chat models cost", columns, rows)
 
 
 def gpu_hours(teacher: Mapping[str, Any]) -> str:
@@ -70,41 +92,9 @@ def check_sentences(funnel: Funnel | None) -> list[str]:
     if (judge := funnel.judge) is not None:
         quality = ""
         if judge.precision is not None and judge.recall is not None:
-            precision, recall = (share_of(s.value, s.low, s.high, s.n) for s in (judge.precision, judge.recall))
+            precision, recall = (percent(share) for share in (judge.precision, judge.recall))
             quality = f"; planted defects: precision {precision}, recall {recall}"
         sentences.append(
             f"judge: {judge.dropped} of {judge.judged} traces dropped, {judge.failed} without a usable verdict{quality}"
         )
     return sentences
-
-
-def _row(spent: Mapping[str, Any], does: str) -> SpendRow:
-    usage = spent.get("usage") or {}
-    calls = str(spent["calls"])
-    if spent.get("unusable_calls"):
-        calls += f", {spent['unusable_calls']} of them without a usable reply"
-    if spent.get("calls_without_usage"):
-        calls += f", {spent['calls_without_usage']} without a count of tokens"
-    cost = spent.get("cost")
-    priced = "unpriced" if cost is None else f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}"
-    return SpendRow(
-        model=str(spent.get("model", "")),
-        does=does,
-        calls=calls,
-        prompt=_tokens(usage, "prompt_tokens", "cached_prompt_tokens", "cached"),
-        completion=_tokens(usage, "completion_tokens", "reasoning_tokens", "thinking"),
-        cost=priced,
-        gpu_hours="" if spent.get("gpu_hours") is None else short(spent["gpu_hours"]),
-    )
-
-
-def _tokens(usage: Mapping[str, Any], name: str, part: str, what: str) -> str:
-    inside = f" ({usage[part]} {what})" if usage.get(part) else ""
-    return f"{usage.get(name, 0)}{inside}"
-
-
-def share_of(value: float | None, low: float, high: float, n: int) -> str:
-    """A share with its interval and n."""
-    if value is None:
-        return "nothing to divide by"
-    return f"{100 * value:.1f}% [{100 * low:.1f}, {100 * high:.1f}] n={n}"

@@ -1,11 +1,12 @@
 """How numbers are written for people: a share never without its interval and n."""
 
 from aot.records import Interval, MetricRow
+from aot.run_records import Share
 
 _NAMES = {"pass_at_1": "pass@1", "pass_at_k": "pass@k", "iou": "IoU", "ece": "ECE", "ms": "ms", "s": "s"}
 
 
-def percent(row: MetricRow | Interval) -> str:
+def percent(row: MetricRow | Interval | Share) -> str:
     """A share with interval and n.
 
     >>> row = MetricRow(arm="a", mode="direct", split="test", kind="all", metric="accuracy", value=0.875, low=0.821,
@@ -13,6 +14,8 @@ def percent(row: MetricRow | Interval) -> str:
     >>> percent(row)
     '87.5% [82.1, 91.6] n=160'
     """
+    if row.value is None:
+        return "nothing to divide by"
     return f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}] n={row.n}"
 
 

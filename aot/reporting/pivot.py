@@ -76,11 +76,12 @@ def pivot(
     return [table] if used_rows else []
 
 
-def word_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Pivot:
-    """A table of words, whose first column names the rows."""
+def word_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> list[Pivot]:
+    """A table of words, whose first column names the rows; none if there are no rows."""
     names = tuple(Heading(place, str(row[0])) for place, row in enumerate(rows))
     cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row[1:]) for row in rows)
-    return Pivot(title, columns[0], names, tuple(Heading(name, name) for name in columns[1:]), cells)
+    table = Pivot(title, columns[0], names, tuple(Heading(name, name) for name in columns[1:]), cells)
+    return [table] if rows else []
 
 
 def cell_of(row: MetricRow | None, *, cut: MetricRow | None = None, fill: str = "") -> Cell | None:

@@ -54,7 +54,7 @@ def write_report(
     book = ThumbBook(frames, true_size, MAX_PICTURE_BYTES)
     panels = make_gallery(data, book)
     gallery = replace(
-        GALLERY, heading=f"Gallery: {len(panels)} traces", blocks=lambda data: gallery_blocks(data, panels)
+        GALLERY, heading=f"Gallery: {len(panels)} traces", content=lambda data: gallery_blocks(data, panels)
     )
     sections = [gallery if section is GALLERY else section for section in SECTIONS if section.applies(data)]
     publish(run.report, render("report.html.j2", **_page(data, sections), thumbs=book.thumbs))

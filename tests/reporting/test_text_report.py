@@ -111,8 +111,8 @@ def test_studies_and_choices_have_tables_of_their_own(make_run: MakeTextRun) -> 
 
 def test_chart_has_a_dot_and_a_line_for_each_student_with_tokens(make_run: MakeTextRun) -> None:
     (chart,) = accuracy_chart(load_run(*make_run()))
-    assert sum(shape.kind == "dot" and shape.tip != "" for shape in chart.shapes if shape.kind == "dot") == 8
-    assert sum(shape.kind == "line" and shape.dash != "" for shape in chart.shapes if shape.kind == "line") == 8
+    assert sum(shape.tag == "circle" and shape.tip != "" for shape in chart.shapes) == 8
+    assert sum("stroke-dasharray" in shape.attributes for shape in chart.shapes) == 8
 
 
 def test_gallery_shows_chains_replies_and_the_choice_with_its_probabilities(make_run: MakeTextRun) -> None:

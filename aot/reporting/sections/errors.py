@@ -100,7 +100,7 @@ def confusion_blocks(data: RunData) -> list[Block]:
         errors, hidden = total - int(counts[:, :size].trace()), len(used) - len(shown)
         blocks.append(Block("heading", f"{name}, {split}: {errors} of {total} wrong"))
         blocks += charts([chart])
-        blocks += tables([word_table("", ("gold", "answered", "times"), pairs)] if pairs else [])
+        blocks += tables(word_table("", ("gold", "answered", "times"), pairs))
         blocks += note(f"{hidden} rarer steps are left out of the map." if hidden else "")
     return blocks
 

@@ -10,7 +10,7 @@ from aot.records import MetricRow
 from aot.reporting.charts import Drawing, TokenPoint, token_chart
 from aot.reporting.load import RunData, Student
 from aot.reporting.numbers import percent, plain, points
-from aot.reporting.pivot import Heading, Pivot, cell_of, pivot
+from aot.reporting.pivot import Cell, Heading, Pivot, cell_of, pivot
 from aot.reporting.sections import Block, Section, charts, no_metrics, note, sentences, tables, words
 
 MIN_GAP = 0.05
@@ -26,6 +26,10 @@ QUALITY = {
     "ece": "calibration error",
     "supported_claims": "claims supported by annotations",
 }
+_BUDGETS = (
+    "A dashed line shows how many answers are right if each reply may have so many tokens at most: one that needed "
+    "more counts as wrong."
+)
 _QUALITY_KINDS = (ALL, NEXT, "when", "next_choice")
 """Of what a metric is looked up, in this order: not every one is measured on all questions."""
 
@@ -56,22 +60,19 @@ def accuracy_table(data: RunData) -> list[Pivot]:
 
     What answers questions with options only, such as the likeliest choice, is measured on these.
     """
+    kinds = (headline_kind(data), "next_choice")
 
-    def accuracy(student: Student, split: str) -> MetricRow | None:
-        return data.find(student, split, "accuracy", headline_kind(data), "next_choice")
+    def accuracy(student: Student, split: str) -> Cell | None:
+        row, cut = (data.find(student, split, metric, *kinds) for metric in ("accuracy", "truncated_rate"))
+        return cell_of(row, cut=cut, fill=_fill(data, student))
 
-    def cut(student: Student, split: str) -> MetricRow | None:
-        return data.find(student, split, "truncated_rate", headline_kind(data), "next_choice")
+    rows = [replace(row, what=data.learning.what(row.key[0])) for row in students(data)]
+    return pivot("", rows, [Heading(split, split) for split in data.splits], accuracy)
 
-    def fill(student: Student) -> str:
-        is_main_mode = data.student(student[0]) == student
-        return data.learning.colors.get(student[0], GREY) if is_main_mode else GREY
 
-    return pivot(
-        "", [replace(row, what=data.learning.what(row.key[0])) for row in students(data)],
-        [Heading(split, split) for split in data.splits],
-        lambda student, split: cell_of(accuracy(student, split), cut=cut(student, split), fill=fill(student)),
-    )  # fmt: skip
+def _fill(data: RunData, student: Student) -> str:
+    """The colour of an arm for its main mode."""
+    return data.learning.colors.get(student[0], GREY) if data.student(student[0]) == student else GREY
 
 
 def quality_tables(data: RunData) -> list[Pivot]:
@@ -153,17 +154,12 @@ def accuracy_chart(data: RunData) -> list[Drawing]:
     for student in data.students:
         accuracy, tokens = (data.find(student, data.first, metric) for metric in ("accuracy", "tokens_mean"))
         if accuracy and tokens:
-            fill = data.learning.colors.get(student[0], GREY) if data.student(student[0]) == student else GREY
             tip = f"{percent(accuracy)}, {plain(tokens)} tokens"
-            dots[data.name(student)] = TokenPoint(
-                tokens.value, accuracy.value, accuracy.low, accuracy.high, tip, fill, _budgets(data, student)
-            )
+            rows = [row for key, row in data.by_key.items() if key[:4] == (*student, data.first, ALL)]
+            budgets = sorted((budget, row.value) for row in rows if (budget := budget_of(row.metric)) is not None)
+            shown = TokenPoint(tokens.value, accuracy.interval, tip, _fill(data, student), budgets)
+            dots[data.name(student)] = shown
     return [token_chart(dots, name=f"Accuracy and tokens on {data.first}")] if dots else []
-
-
-def _budgets(data: RunData, student: Student) -> list[tuple[float, float]]:
-    rows = [row for key, row in data.by_key.items() if key[:4] == (*student, data.first, ALL)]
-    return sorted((budget, row.value) for row in rows if (budget := budget_of(row.metric)) is not None)
 
 
 def _headline(data: RunData) -> list[Block]:
@@ -184,25 +180,13 @@ def _headline(data: RunData) -> list[Block]:
     ]
 
 
-def _cost(data: RunData) -> list[Block]:
-    return [
-        words(
-            "Tokens are those that a student generates; for an arm that answers first, generation stops after the "
-            "answer. Each number is over all questions, or over those of the kinds that it can be measured on."
-        ),
-        *tables(quality_tables(data)),
-        *charts(accuracy_chart(data)),
-        *note(
-            "A dashed line shows how many answers are right if each reply may have so many tokens at most: one that "
-            "needed more counts as wrong."
-        ),
-    ]
-
-
 SECTIONS = (
     Section("headline", "Headline", "How many answers are right?", _headline),
     Section(
-        "cost", "Cost and form", "How the answers are given, and at what cost", _cost,
+        "cost", "Cost and form", "How the answers are given, and at what cost",
+        lambda data: [*tables(quality_tables(data)), *charts(accuracy_chart(data)), *note(_BUDGETS)],
+        "Tokens are those that a student generates; for an arm that answers first, generation stops after the answer. "
+        "Each number is over all questions, or over those of the kinds that it can be measured on.",
         applies=lambda data: bool(quality_tables(data)), needs="answers that were measured",
     ),
 )  # fmt: skip

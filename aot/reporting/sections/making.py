@@ -10,7 +10,7 @@ from aot.reporting.chat_costs import HIDDEN, gpu_hours, settings_sentence, spend
 from aot.reporting.load import RunData
 from aot.reporting.numbers import short, title
 from aot.reporting.pivot import Pivot, word_table
-from aot.reporting.sections import Block, Section, absent, charts, note, tables, words
+from aot.reporting.sections import Block, Section, absent, charts, note, open_tables, tables, words
 from aot.reporting.students import training_facts
 
 SHOWN_REFUSALS = 200
@@ -35,20 +35,21 @@ _TRAINED = {
 
 def stats_blocks(values: Mapping[str, Any]) -> list[Block]:
     """Scalars of a statistics file as figures; nested mappings and lists of mappings as tables."""
-    figures, nested = [], []
+    figures: list[tuple[str, str]] = []
+    nested: list[Pivot] = []
     for name, value in values.items():
         if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
-            nested.append(_stat_table(title(name), [{"": key, **item} for key, item in value.items()]))
+            nested += _stat_table(title(name), [{"": key, **item} for key, item in value.items()])
         elif isinstance(value, dict) and value:
-            nested.append(word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()]))
+            nested += word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()])
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            nested.append(_stat_table(title(name), value))
+            nested += _stat_table(title(name), value)
         elif not isinstance(value, (dict, list)):
             figures.append((title(name), short(value)))
-    return [Block("figures", items=figures), *(block for table in nested for block in tables([table]))]
+    return [Block("figures", items=figures), *open_tables(nested)]
 
 
-def _stat_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Pivot:
+def _stat_table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Pivot]:
     flat = [_flat(row) for row in rows]
     columns = dict.fromkeys(key for row in flat for key in row)
     return word_table(name, [title(key) for key in columns], [[row.get(key, "") for key in columns] for row in flat])
@@ -97,7 +98,7 @@ def training_table(data: RunData) -> list[Pivot]:
             figures = [f"{x:,}" if isinstance(x := facts.get(key), int) else short(x) for key in _TRAINED]
             rows.append((data.learning.shown(arm.name), arm.tuning, *figures))
     columns = ("arm", "tuning", *_TRAINED.values())
-    return [word_table("What each arm learned from", columns, rows)] if rows else []
+    return word_table("What each arm learned from", columns, rows)
 
 
 def stage_seconds(facts: Mapping[str, Any]) -> str:
@@ -131,7 +132,7 @@ def _refused(data: RunData) -> list[Block]:
     rows = [(row.item, row.boundary, row.reason, row.detail) for row in data.refusals[:SHOWN_REFUSALS]]
     more = len(data.refusals) - SHOWN_REFUSALS
     table = word_table("", ("item", "boundary", "reason", "detail"), rows)
-    return [*tables([table]), *note(f"{more} more stand in refusals.jsonl." if more > 0 else "")]
+    return [*tables(table), *note(f"{more} more stand in refusals.jsonl." if more > 0 else "")]
 
 
 def _settings(data: RunData) -> list[Block]:

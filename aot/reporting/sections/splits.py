@@ -7,7 +7,7 @@ from aot.evaluation.memorisation import SENSES
 from aot.reporting.load import RunData, Student
 from aot.reporting.numbers import points
 from aot.reporting.pivot import Cell, Heading, Pivot, cell_of, pivot, word_table
-from aot.reporting.sections import Block, Section, no_metrics, note, tables, words
+from aot.reporting.sections import Block, Section, no_metrics, note, open_tables, tables, words
 from aot.reporting.sections.headline import headline_kind, metric_table, students
 
 _BY_SPLIT = {
@@ -59,20 +59,25 @@ def memorisation_tables(data: RunData) -> list[Pivot]:
     return tables
 
 
-def paired_table(data: RunData, *, leading: bool) -> list[Pivot]:
+def paired_blocks(data: RunData) -> list[Block]:
     """Paired differences; those of the main arm on the first split lead, with those of arms that choose."""
     lead = {data.learning.main, *(arm.name for arm in data.arms if arm.order == "adaptive")}
-    rows = []
+    rows: dict[bool, list[tuple[str | Cell, ...]]] = {True: [], False: []}
     for row in data.metrics:
         is_leading = row.split == data.first and row.arm in lead and row.kind in (headline_kind(data), MIDDLE)
-        if "difference" in row.metric and row.kind in (ALL, NEXT, MIDDLE) and is_leading == leading:
+        if "difference" in row.metric and row.kind in (ALL, NEXT, MIDDLE):
             verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
             other = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_").replace("_vs_", " against ")
             first, second = data.name((row.arm, row.mode)), data.learning.shown(other)
             judged = Cell(verdict, verdict=verdict)  # type: ignore[arg-type]
-            rows.append((row.split, row.kind, first, second, points(row), judged, Cell("", note="", range=row.note)))
+            tests = Cell("", range=row.note)
+            rows[is_leading].append((row.split, row.kind, first, second, points(row), judged, tests))
     columns = ("split", "kind", "first", "against", "difference in accuracy", "", "tests")
-    return [word_table("", columns, rows)] if rows else []
+    both = [table for is_leading in (True, False) for table in word_table("", columns, rows[is_leading])]
+    return [
+        *tables(both, more=f"{len(rows[False])} more comparisons"),
+        *note("The p-values are not corrected for multiple tests."),
+    ]
 
 
 def _transfer(data: RunData) -> list[Block]:
@@ -85,20 +90,7 @@ def _transfer(data: RunData) -> list[Block]:
             "the same kinds and numbers of steps, or the same kinds where those numbers do not occur in it; the "
             "questions differ, so it is no paired difference (Newcombe's interval)."
         ),
-        *(block for table in by_split for block in tables([table])),
-    ]
-
-
-def _kinds(data: RunData) -> list[Block]:
-    return tables(kind_tables(data)) or [no_metrics(data)]
-
-
-def _paired(data: RunData) -> list[Block]:
-    others = paired_table(data, leading=False)
-    count = sum(len(table.rows) for table in others)
-    return [
-        *tables([*paired_table(data, leading=True), *others], more=f"{count} more comparisons"),
-        *note("The p-values are not corrected for multiple tests."),
+        *open_tables(by_split),
     ]
 
 
@@ -119,9 +111,9 @@ SECTIONS = (
         "transfer", "Out of distribution", "In and out of distribution", _transfer,
         applies=lambda data: len(data.splits) > 1, needs="several evaluated splits",
     ),
-    Section("kinds", "By kind", "By kind of question", _kinds),
+    Section("kinds", "By kind", "By kind of question", lambda data: tables(kind_tables(data)) or [no_metrics(data)]),
     Section(
-        "paired", "Paired tests", "Paired tests on the same questions", _paired,
+        "paired", "Paired tests", "Paired tests on the same questions", paired_blocks,
         applies=lambda data: data.has_metric("accuracy_difference"), needs="two students with the same questions",
     ),
     Section(

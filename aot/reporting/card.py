@@ -14,13 +14,19 @@ from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.display import counted
 from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder, publish
-from aot.reporting.chat_costs import settings_sentence, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
-from aot.reporting.numbers import percent, plain
+from aot.reporting.pivot import percent, plain
 from aot.reporting.report import render
-from aot.reporting.sections.headline import accuracy_table, findings, headline_kind, quality_tables, savings
-from aot.reporting.sections.splits import transfer_tables
+from aot.reporting.sections.accuracy import (
+    accuracy_table,
+    findings,
+    headline_kind,
+    quality_tables,
+    savings,
+    transfer_tables,
+)
+from aot.reporting.sections.making import settings_sentence, spend_rows
 
 SYNTHETIC = ("toy_kitchen", "toy_math")
 """Data sets that come with this project."""

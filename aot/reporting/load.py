@@ -94,9 +94,9 @@ class RunData:
         rows = (self.by_key.get((*student, split, kind, metric)) for kind in kinds or (ALL,))
         return next((row for row in rows if row), None)
 
-    def has_metric(self, start: str, *, split: str | None = None) -> bool:
+    def has_metric(self, start: str) -> bool:
         """Whether there is a metric whose name starts so."""
-        return any(row.metric.startswith(start) and split in (None, row.split) for row in self.metrics)
+        return any(row.metric.startswith(start) for row in self.metrics)
 
     def student(self, arm: str | None) -> Student | None:
         """The arm with the only, or first, mode it answered in."""

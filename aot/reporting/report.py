@@ -13,7 +13,7 @@ from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
-from aot.reporting.sections import Section, chains, errors, funnel, headline, making, splits
+from aot.reporting.sections import Section, accuracy, chains, errors, funnel, making
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
 from aot.reporting.thumbs import ReadFrames, ThumbBook, TrueSize, no_frames, no_size
 
@@ -21,8 +21,7 @@ MAX_PICTURE_BYTES = 12 * 2**20
 """Pictures stop being embedded here, so that the page stays under 20 MB whatever the size of the gallery."""
 GALLERY = Section("gallery", "Gallery", "Gallery", lambda data: [])
 SECTIONS: tuple[Section, ...] = (
-    *headline.SECTIONS,
-    *splits.SECTIONS,
+    *accuracy.SECTIONS,
     *chains.SECTIONS,
     *funnel.SECTIONS,
     making.TEACHER,

@@ -7,9 +7,8 @@ from aot.config import RunConfig
 from aot.files.run_folder import RunFolder, publish_json
 from aot.records import MetricRow
 from aot.reporting.load import RunData, load_run
-from aot.reporting.numbers import points
-from aot.reporting.sections.headline import accuracy_table, findings, gap_sentence
-from aot.reporting.sections.splits import kind_tables
+from aot.reporting.pivot import points
+from aot.reporting.sections.accuracy import accuracy_table, findings, gap_sentence, kind_tables
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
 

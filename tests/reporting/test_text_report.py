@@ -14,10 +14,9 @@ from aot.reporting.card import write_card
 from aot.reporting.load import load_run
 from aot.reporting.pivot import Pivot
 from aot.reporting.report import write_report
+from aot.reporting.sections.accuracy import accuracy_chart, accuracy_table, kind_tables, quality_tables, transfer_tables
 from aot.reporting.sections.chains import choice_tables, round_tables, structure_table
 from aot.reporting.sections.gallery import Panel, make_gallery
-from aot.reporting.sections.headline import accuracy_chart, accuracy_table, quality_tables
-from aot.reporting.sections.splits import kind_tables, transfer_tables
 from aot.reporting.summary import summary_lines
 from aot.reporting.thumbs import ThumbBook, no_frames, no_size
 

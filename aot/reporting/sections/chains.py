@@ -9,10 +9,9 @@ from aot.evaluation.intervals import ratio_of_shares
 from aot.files.run_folder import ROUNDS
 from aot.records import THOUGHT_MODES, MetricRow
 from aot.reporting.load import RunData, Student, read_file
-from aot.reporting.numbers import percent
-from aot.reporting.pivot import Heading, Pivot, cell_of, pivot, word_table
+from aot.reporting.pivot import Heading, Pivot, cell_of, percent, pivot, word_table
 from aot.reporting.sections import Section, note, tables
-from aot.reporting.sections.headline import metric_table, students
+from aot.reporting.sections.accuracy import metric_table, students
 from aot.reporting.students import DAMAGED
 from aot.run_records import Round
 

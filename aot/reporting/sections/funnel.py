@@ -7,10 +7,8 @@ from aot.display import counted
 from aot.filtering.funnel import share_of
 from aot.records import Trace, Verdict
 from aot.reporting.charts import Drawing, count_bars
-from aot.reporting.chat_costs import check_sentences
 from aot.reporting.load import RunData, rows_or_none
-from aot.reporting.numbers import clip_text, percent, short
-from aot.reporting.pivot import Pivot, word_table
+from aot.reporting.pivot import Pivot, clip_text, percent, short, word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, sentences, tables
 from aot.run_records import FaultTotals, Funnel, JudgeTotals
 
@@ -85,6 +83,27 @@ def _rejected(verdict: Verdict, trace: Trace | None, data: RunData) -> dict[str,
         "rationale": clip_text(trace.rationale, 600) if trace else "(trace not found)",
         "planted": data.planted.get((verdict.question_id, verdict.sample_index), ""),
     }
+
+
+def check_sentences(funnel: Funnel | None) -> list[str]:
+    """What the shuffled options and the judge told; nothing where neither was asked."""
+    if funnel is None:
+        return []
+    sentences = []
+    if (shuffle := funnel.shuffle) is not None:
+        sentences.append(
+            f"options in another order: {shuffle.changed} of {shuffle.checked} checked answers changed; "
+            f"of as many random answers {short(shuffle.lucky)} would have stayed"
+        )
+    if (judge := funnel.judge) is not None:
+        quality = ""
+        if judge.precision is not None and judge.recall is not None:
+            precision, recall = (percent(share) for share in (judge.precision, judge.recall))
+            quality = f"; planted defects: precision {precision}, recall {recall}"
+        sentences.append(
+            f"judge: {judge.dropped} of {judge.judged} traces dropped, {judge.failed} without a usable verdict{quality}"
+        )
+    return sentences
 
 
 def planted_sentence(data: RunData) -> str:

@@ -19,7 +19,7 @@ from aot.rationales.notation import CITATION, PARTS, parse_rationale, sentences_
 from aot.records import THOUGHT_MODES, ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
 from aot.reporting.charts import Drawing, timeline
 from aot.reporting.load import RunData, rows_or_none
-from aot.reporting.numbers import clip_text, short
+from aot.reporting.pivot import clip_text, short
 from aot.reporting.sections import Block, absent, words
 from aot.reporting.students import MODES
 from aot.reporting.thumbs import ThumbBook

@@ -2,14 +2,12 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aot.config import dump_config
 from aot.reporting.charts import Drawing, line_chart
-from aot.reporting.chat_costs import HIDDEN, gpu_hours, settings_sentence, spend_table
 from aot.reporting.load import RunData
-from aot.reporting.numbers import short, title
-from aot.reporting.pivot import Pivot, word_table
+from aot.reporting.pivot import Pivot, short, title, word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, open_tables, tables, words
 from aot.reporting.students import training_facts
 
@@ -111,11 +109,11 @@ def stage_seconds(facts: Mapping[str, Any]) -> str:
 def _teacher(data: RunData) -> list[Block]:
     if not data.teacher:
         return [absent(data, "no statistics of the teacher yet", "generate")]
-    mended, hours = settings_sentence(data.teacher), gpu_hours(data.teacher)
+    mended, hours = settings_sentence(data.teacher), data.teacher.get("gpu_hours_per_thousand_chains")
     return [
         *stats_blocks({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
         *tables(spend_table(data.teacher)),
-        *note(f"{hours}." if hours else ""),
+        *note("" if hours is None else f"{short(hours)} GPU-hours for a thousand chains."),
         *note(f"{mended}." if mended else ""),
     ]
 
@@ -148,6 +146,72 @@ def _settings(data: RunData) -> list[Block]:
         ),
         Block("pre", dump_config(data.config)),
     ]
+
+
+SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
+"""Entries of teacher.json, and what the chat model does whose cost they hold."""
+HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
+"""Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
+
+_ODD = (("unusable_calls", "of them without a usable reply"), ("calls_without_usage", "without a count of tokens"))
+
+
+class SpendRow(NamedTuple):
+    """What one chat model cost."""
+
+    model: str
+    does: str
+    calls: str
+    prompt: str
+    completion: str
+    cost: str
+    gpu_hours: str
+
+
+def spend_rows(teacher: Mapping[str, Any]) -> list[SpendRow]:
+    """One row for each chat model whose calls were noted; a script and a local model note none."""
+    rows = []
+    for spent, does in ((teacher.get(name) or {}, does) for name, does in SPEND.items()):
+        if not spent.get("calls"):
+            continue
+        cost, hours = spent.get("cost"), spent.get("gpu_hours")
+        odd = [f", {spent[key]} {what}" for key, what in _ODD if spent.get(key)]
+        row = SpendRow(
+            model=str(spent.get("model", "")),
+            does=does,
+            calls="".join([str(spent["calls"]), *odd]),
+            prompt=_tokens(spent, "prompt_tokens", "cached_prompt_tokens", "cached"),
+            completion=_tokens(spent, "completion_tokens", "reasoning_tokens", "thinking"),
+            cost=f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}",
+            gpu_hours="" if hours is None else short(hours),
+        )
+        rows.append(row._replace(cost="unpriced") if cost is None else row)
+    return rows
+
+
+def _tokens(spent: Mapping[str, Any], name: str, part: str, what: str) -> str:
+    usage = spent.get("usage") or {}
+    return f"{usage.get(name, 0)}" + (f" ({usage[part]} {what})" if usage.get(part) else "")
+
+
+def spend_table(teacher: Mapping[str, Any]) -> list[Pivot]:
+    """What each chat model cost."""
+    rows = [row._replace(gpu_hours=row.gpu_hours or "unknown") for row in spend_rows(teacher)]
+    columns = ("model", "", "calls", "prompt tokens", "completion tokens", "cost", "GPU-hours")
+    return word_table("What the chat models cost", columns, rows)
+
+
+def settings_sentence(teacher: Mapping[str, Any]) -> str:
+    """How many rows were made under which chat settings, where these were mended on the way; else nothing."""
+    groups = teacher.get("chat_settings") or ()
+    if len(groups) < 2:
+        return ""
+    held = [group.get("settings") or {} for group in groups]
+    names = sorted({name for one in held for name in one})
+    changed = [name for name in names if any(one.get(name) != held[0].get(name) for one in held)]
+    values = [", ".join(f"{name}={one[name]}" for name in changed if name in one) for one in held]
+    rows = [f"{group.get('rows')} rows with {one or 'others'}" for group, one in zip(groups, values, strict=True)]
+    return f"chat settings were changed on the way: {'; '.join(rows)}"
 
 
 TEACHER = Section("teacher", "Teacher", "Teacher", _teacher)

@@ -98,7 +98,7 @@ def reliability(data: RunData) -> list[Drawing]:
             rows = [p for p in rows if p.question_id in questions and p.mode == rows[0].mode]
             bins = reliability_bins([questions[p.question_id] for p in rows], rows)
             if bins:
-                series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.count) for b in bins]
+                series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.size) for b in bins]
         drawings += [reliability_chart(series, colors=data.learning.colors, name=split)] if series else []
     return drawings
 

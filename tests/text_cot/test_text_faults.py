@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 import pytest
+from fixtures.synthetic import funnel
 from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, ToyMathConfig
@@ -11,7 +12,7 @@ from aot.faults.plant import plant
 from aot.faults.text_damage import deleted, shuffled, wrong_content
 from aot.faults.text_edits import TEXT_EDITS, Edit, slip, slip_carried
 from aot.faults.text_target import Target
-from aot.filtering.chain import funnel, run_filters
+from aot.filtering.chain import run_filters
 from aot.rationales.arithmetic import check_text
 from aot.records import PlantedFault, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math

@@ -181,6 +181,10 @@ class TeacherStats(Record):
     """The same with countable reasons for all, and an example of each."""
     prompts: dict[str, str] | None = None
     """Content hash of each prompt file of a chat teacher."""
+    model_turns: int | None = None
+    """Turns of the teacher's model that the traces of questions keep; None where they have none."""
+    model_turns_with_logprobs: int | None = None
+    """Those among them that came with log-probabilities, as chat.logprobs asks for."""
     spend: SpendSummary | None = None
     """What the chat model that plans, solves and writes has cost this run."""
     vision_spend: SpendSummary | None = None
@@ -199,6 +203,7 @@ class TeacherStats(Record):
 
 _OPTIONAL = (
     "candidates", "samples", "seconds_per_verified_trace", "tool_accuracy", "tool_cost", "prompts", "vision_spend",
+    "model_turns", "model_turns_with_logprobs",
 )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ class Sampling(Record):
     max_tokens: int = 1024
     seed: int | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    """None asks for no log-probabilities."""
+    """Alternatives to tell beside the log-probability of each token; None asks for no log-probabilities at all."""
 
 
 class ChatRequest(Record):

@@ -37,14 +37,13 @@ def read_traces(run: RunFolder) -> Iterator[Trace]:
         yield from traces
 
 
-def read_attempts(run: RunFolder) -> Iterator[Trace]:
-    """What the teacher tried before the trace of each question and did not verify: negatives, in that order.
+def read_earlier(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
+    """As `read_solved`, what was tried at each question before its trace, and did not come to the gold answer.
 
     Raises:
         SourceError: a part holds a whole line that is no trace.
     """
-    for _, traces in _by_question(run, run.attempts):
-        yield from traces
+    yield from _by_question(run, run.attempts)
 
 
 def first_traces(run: RunFolder) -> dict[str, Trace]:

@@ -59,6 +59,7 @@ class Tally:
         self._calls: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0])
         """Calls, failed ones and seconds of each tool."""
         self._train_s, self._planner = 0.0, ""
+        self._turns = self._turns_with_logprobs = 0
         self.samples = self.failed = self.refused = 0
 
     def add(self, question: Question, traces: Sequence[Trace]) -> None:
@@ -83,6 +84,9 @@ class Tally:
         self._status[name] += 1
         self._train_s += trace.usage.seconds if is_training else 0.0
         self._planner = trace.teacher
+        said = [turn for turn in trace.turns if turn.role == "assistant"]
+        self._turns += len(said)
+        self._turns_with_logprobs += sum(bool(turn.logprobs) for turn in said)
         for step in trace.steps:
             if step.call is not None:
                 tool = self._calls[step.call.tool]
@@ -112,6 +116,8 @@ class Tally:
                 for tool, (calls, failed, seconds) in sorted(self._calls.items())
             )
             or None,
+            model_turns=self._turns or None,
+            model_turns_with_logprobs=self._turns_with_logprobs if self._turns else None,
         )
 
 

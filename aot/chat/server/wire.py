@@ -373,15 +373,17 @@ def _call(call: dict[str, Any], index: int, clean: Clean) -> WrittenCall:
 
 
 def _logprobs(logprobs: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa: ANN401 - whatever came
+    """Those of a reply's tokens, in the form of chat completions or, as some servers have them, in two lists."""
     if not isinstance(logprobs, dict):
         return ()
+    pairs = zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=False)
     return tuple(
         TokenLogprob(
             token=clean(one["token"]),
             logprob=one["logprob"],
             top=tuple((clean(other["token"]), other["logprob"]) for other in one.get("top_logprobs") or ()),
         )
-        for one in logprobs.get("content") or ()
+        for one in logprobs.get("content") or [{"token": token, "logprob": logprob} for token, logprob in pairs]
     )
 
 

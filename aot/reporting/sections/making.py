@@ -214,6 +214,15 @@ def settings_sentence(teacher: Mapping[str, Any]) -> str:
     return f"chat settings were changed on the way: {'; '.join(rows)}"
 
 
+def logprobs_sentence(teacher: Mapping[str, Any], *, wanted: bool) -> str:
+    """How many turns of the teacher's model came with log-probabilities, where these were `wanted` or any came."""
+    turns, those_with = teacher.get("model_turns"), teacher.get("model_turns_with_logprobs")
+    if not turns or not (wanted or those_with):
+        return ""
+    lacking = "; the server left out what chat.logprobs asked for" if wanted and those_with != turns else ""
+    return f"log-probabilities: {those_with} of {turns} turns of the teacher's model have them{lacking}"
+
+
 TEACHER = Section("teacher", "Teacher", "Teacher", _teacher)
 TRAINING = Section("training", "Training", "Training", _training)
 REFUSED = Section("refused", "Refused inputs", "Refused inputs", _refused)

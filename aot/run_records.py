@@ -1,6 +1,42 @@
 """Records of a run folder beside the trunk's (aot.records): what a stage notes of its own work for those after it."""
 
+from typing import Literal
+
+from pydantic import ConfigDict
+
 from aot.records import Interval, Record
+
+
+class PieceState(Record):
+    """How far a piece of a stage is that works beside others (aot.files.pieces); its file names it."""
+
+    model_config = ConfigDict(extra="ignore")  # earlier versions noted the number of a shard too
+
+    state: Literal["running", "done", "stopped", "failed"]
+    done: int = 0
+    total: int = 0
+    """Of what the piece counts: questions of a shard, steps of a training job."""
+    seconds: float = 0.0
+    """Since the work began, or began again."""
+    updated_s: float = 0.0
+    """When this was written, in seconds since the epoch."""
+    error: str = ""
+
+
+class JobFacts(Record):
+    """One job of the train stage, for people and for scripts that start jobs."""
+
+    name: str
+    """What `aot train CONFIG --job` takes."""
+    state: Literal["waits", "ready", "running", "stopped", "failed", "done", "not_needed"]
+    needs: tuple[str, ...]
+    """Jobs that must be done before."""
+    reads: tuple[str, ...]
+    makes: tuple[str, ...]
+    """Both as paths within the run folder."""
+    steps: int
+    """Optimiser steps it takes."""
+    error: str = ""
 
 
 class Accuracy(Record):

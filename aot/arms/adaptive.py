@@ -50,7 +50,7 @@ def fold_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    fold_of = folds(material.samples, config)
+    fold_of = folds(material.samples, count=config.train.adaptive.folds, seed=config.seed)
     seen = {
         question_id: chains for question_id, chains in material.samples.items() if fold_of[question_id] != job.number
     }
@@ -83,29 +83,31 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
 
 def unseen_questions(config: RunConfig, material: Material, *, fold: int) -> list[Question]:
     """The questions of a fold that are to get a label: they can be taught in every way."""
-    fold_of, num_ways = folds(material.samples, config), len(all_ways(material.samples)) - 1
-    ids = labelled_ids((i for i, chains in material.samples.items() if len(chains) == num_ways), config)
+    settings, seed = config.train.adaptive, config.seed
+    fold_of = folds(material.samples, count=settings.folds, seed=seed)
+    num_ways = len(all_ways(material.samples)) - 1
+    in_every_way = (i for i, chains in material.samples.items() if len(chains) == num_ways)
+    ids = labelled_ids(in_every_way, most=settings.labelled, seed=seed)
     return [material.questions[question_id] for question_id in ids if fold_of[question_id] == fold]
 
 
-def folds(ids: Iterable[str], config: RunConfig) -> dict[str, int]:
+def folds(ids: Iterable[str], *, count: int, seed: int) -> dict[str, int]:
     """Question id to its fold; all folds are equally large, and depend on the seed and the questions only.
 
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    order = sorted(ids, key=lambda question_id: draw(config.seed, question_id, "fold"))
-    count = config.train.adaptive.folds
+    order = sorted(ids, key=lambda question_id: draw(seed, question_id, "fold"))
     if len(order) < count:
         raise SourceError(f"an adaptive arm needs at least {count} questions with a kept chain, got {len(order)}")
     return {question_id: position % count for position, question_id in enumerate(order)}
 
 
-def labelled_ids(ids: Iterable[str], config: RunConfig) -> list[str]:
+def labelled_ids(ids: Iterable[str], *, most: int, seed: int) -> list[str]:
     """The questions that are to get a label: a random part of `ids`, in their order."""
     ids = list(ids)
-    order = sorted(ids, key=lambda question_id: draw(config.seed, question_id, "label"))
-    chosen = set(order[: config.train.adaptive.labelled])
+    order = sorted(ids, key=lambda question_id: draw(seed, question_id, "label"))
+    chosen = set(order[:most])
     return [question_id for question_id in ids if question_id in chosen]
 
 
@@ -137,7 +139,7 @@ def ask_base(run: RunFolder, config: RunConfig, arm: ArmConfig, material: Materi
         size = config.evaluate.batch_size
         return timeless_answers(student, questions, pixels=pixels, arm="base", mode="direct", batch_size=size)
 
-    publish_once(run, "train", run.arm(arm.name) / BASE_ANSWERS, rows)
+    publish_once(run.arm(arm.name) / BASE_ANSWERS, rows)
 
 
 def solved_at_once(run: RunFolder, arm: ArmConfig, material: Material) -> set[str]:
@@ -159,7 +161,7 @@ def answer_fold(run: RunFolder, config: RunConfig, job: Job, material: Material)
             timeless_answers, student, questions, pixels=pixels, arm=job.student.name, mode="adaptive", thought=way,
             batch_size=config.evaluate.batch_size,
         )  # fmt: skip
-        publish_once(run, "train", path, rows)
+        publish_once(path, rows)
 
 
 def label_of(question: Question, ways: list[ThoughtMode], answers: list[Prediction]) -> ThoughtLabel:

@@ -32,14 +32,6 @@ from text_cot.teacher.procedural import chain_trace
 TEACHER = "self"
 
 
-def is_over(run: RunFolder, job: Job) -> bool:
-    """Whether a job is of a round that is not needed any more: an earlier one brought nothing new."""
-    if job.arm.chains != "self" or not job.is_helper:
-        return False
-    earlier = (_round_folder(run, job.arm, number) / OWN_KEPT for number in range(job.number))
-    return any(path.exists() and path.stat().st_size == 0 for path in earlier)
-
-
 def round_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
     """Lessons from the teacher's share and everything that the rounds before have added."""
     chains = _chains_before(run, config, job, material)
@@ -156,7 +148,7 @@ def _new_chains(
         )  # fmt: skip
         return (timeless(one) for row in sampled for one in row)
 
-    publish_once(run, "train", folder / SAMPLES, rows)
+    publish_once(folder / SAMPLES, rows)
     replies: dict[str, list[Prediction]] = {}
     for row in read_rows(folder / SAMPLES, Prediction):
         replies.setdefault(row.question_id, []).append(row)
@@ -182,7 +174,7 @@ def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy
         size = config.evaluate.batch_size
         return timeless_answers(loaded, questions, pixels=pixels, arm=student.name, mode="reason", batch_size=size)
 
-    publish_once(run, "train", path, rows)
+    publish_once(path, rows)
     answers = list(read_rows(path, Prediction))
     right = [is_right(answer.answer, question) for question, answer in zip(questions, answers, strict=True)]
     cut = sum(answer.finish_reason == "length" for answer in answers) / max(1, len(answers))

@@ -172,6 +172,6 @@ def _predict(
                 batch_size=config.evaluate.batch_size,
                 with_frames=predictor.with_frames,
             )
-            publish_once(run, "evaluate", run.predictions / predictor.file_name, rows)
+            publish_once(run.predictions / predictor.file_name, rows)
             done += 1
             yield done

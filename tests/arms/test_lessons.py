@@ -115,13 +115,13 @@ def test_answering_at_once_is_taught_only_where_the_base_can(samples: dict[str, 
 
 def test_folds_are_equally_large_for_any_number_of_questions(samples: dict[str, Samples]) -> None:
     for count in (2, 5, 40):
-        sizes = Counter(folds(list(samples)[:count], config()).values())
+        sizes = Counter(folds(list(samples)[:count], count=2, seed=0).values())
         assert sorted(sizes.values()) == [count // 2, count - count // 2]
 
 
 def test_fewer_questions_than_folds_are_told(samples: dict[str, Samples]) -> None:
     with pytest.raises(SourceError, match="at least 2 questions"):
-        folds(list(samples)[:1], config())
+        folds(list(samples)[:1], count=2, seed=0)
 
 
 def test_the_label_is_the_right_way_with_the_fewest_tokens(questions: dict[str, Question]) -> None:
@@ -136,9 +136,7 @@ def test_a_question_that_no_way_answers_has_no_label(questions: dict[str, Questi
 
 
 def test_labels_are_given_to_a_part_of_the_questions(samples: dict[str, Samples]) -> None:
-    few = config().model_copy(update={"train": config().train.model_copy(
-        update={"adaptive": config().train.adaptive.model_copy(update={"labelled": 7})})})  # fmt: skip
-    assert len(labelled_ids(samples, few)) == 7
+    assert len(labelled_ids(samples, most=7, seed=0)) == 7
 
 
 def test_an_own_chain_must_have_the_right_answer_and_right_steps(questions: dict[str, Question]) -> None:

@@ -19,7 +19,7 @@ from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
 from aot.files.jsonl import parse_json, read_json
-from aot.files.lease import lease_id
+from aot.files.lease import lease_over
 from aot.files.run_folder import RunFolder, publish
 from aot.interrupts import Interrupted
 from aot.threads import thread_settings
@@ -68,7 +68,7 @@ def launch(
 def command(run: RunFolder, arm: ArmConfig, *, procs: int) -> list[str]:
     """The torchrun call as an argument list; the processes work under the lease of this one."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(procs)]
-    lease = [held] if (held := lease_id(run.root)) else []
+    lease = [str(held.path), held.id] if (held := lease_over(run.root)) else []
     return [*torchrun, "-m", "aot.student.train.worker", str(run.root), arm.name, *lease]
 
 

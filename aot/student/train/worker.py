@@ -1,6 +1,6 @@
-"""One process of a training that torchrun or srun started: `python -m aot.student.train.worker RUN_DIR ARM [LEASE]`.
+"""One process of a training that torchrun or srun started: `python -m aot.student.train.worker RUN_DIR ARM [LEASE ID]`.
 
-With the id of a lease it works under the lease of who started it, and stops once that was taken over.
+With a lease and its id it works under the lease of who started it, and stops once that was taken over.
 """
 
 import logging
@@ -21,8 +21,8 @@ from aot.student.train.launch import ARM, write_failure
 
 def main(arguments: list[str]) -> int:
     """Train one arm of a run folder in this process; returns the exit code."""
-    if len(arguments) not in (2, 3):
-        sys.stderr.write("usage: python -m aot.student.train.worker RUN_DIR ARM [LEASE]\n")
+    if len(arguments) not in (2, 4):
+        sys.stderr.write("usage: python -m aot.student.train.worker RUN_DIR ARM [LEASE ID]\n")
         return 2
     run = RunFolder(Path(arguments[0]))
     handler = logging.StreamHandler(sys.stderr)
@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     watch_for_lost_interrupts()
     try:
-        with working_under(Lease(run.lease, root=run.root, id=arguments[2])) if arguments[2:] else nullcontext():
+        lease = Lease(Path(arguments[2]), root=run.root, id=arguments[3]) if arguments[2:] else None
+        with working_under(lease) if lease else nullcontext():
             _train(run, arguments[1])
     except (AotError, KeyboardInterrupt) as caught:
         stop = f"stopped by {caught}; the same command goes on from the newest checkpoint"

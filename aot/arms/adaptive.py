@@ -16,11 +16,11 @@ from typing import Literal
 
 from aot.answers import is_right
 from aot.arms.asking import open_student, timeless_answers
-from aot.arms.jobs import ANSWERS, BASE_ANSWERS, Job
+from aot.arms.jobs import Job
 from aot.arms.lessons import Material, Samples, thought_lesson
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
-from aot.files.run_folder import LABELS, RunFolder, publish_rows, read_rows
+from aot.files.run_folder import ANSWERS, BASE_ANSWERS, LABELS, RunFolder, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Record, ThoughtMode
 from aot.seeds import draw

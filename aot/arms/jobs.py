@@ -14,15 +14,14 @@ from typing import Any, Literal
 from aot.config import ArmConfig, RunConfig
 from aot.errors import ConfigError, RunError
 from aot.files.pieces import Piece, is_at_work, read_state
-from aot.files.run_folder import ARM_MARKER, LESSONS, ROUNDS, RunFolder
+from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROUNDS, SAMPLES, RunFolder
 from aot.run_records import JobFacts
 
 Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach"]
 """`lessons`: write what a student learns; `train` it; `ask_base`, `answer`: what the base, or a student that is trained
 for it, says to training questions; `sample`: chains that it writes itself; `reach`: what the arm reached after all."""
-BASE_ANSWERS, ANSWERS, SAMPLES, SPLIT = "base-direct.jsonl", "answers-{}.jsonl", "samples.jsonl", "{}.jsonl"
 OWN_KEPT = RunFolder(Path()).kept.name
-"""Files in the folders of adaptive arms, of arms with chains of their own, and of their helpers."""
+"""What a helper of an arm with chains of its own wrote and verified."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from aot.config import RunConfig, chat_settings, differing_keys, dump_config, load_saved, may_change
 from aot.errors import RunError
-from aot.files.run_folder import RunFolder, publish, publish_json, read_run_json, run_root, stage_done
+from aot.files.run_folder import RunFolder, publish, publish_json, read_run_json, row_files, run_root, stage_done
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def fixed_settings(
     """Those of `different` that a folder with finished stages does not take any more."""
     stages = read_run_json(run)["stages"] if run.run_json.exists() else {}
     generated, filtered = (name in stages and stage_done(run, name) for name in ("generate", "filter"))
-    any_row = any(part.stat().st_size for folder in (run.traces, run.chat_replies) for part in folder.glob("*.jsonl"))
+    any_row = any(part.stat().st_size for folder in (run.traces, run.chat_replies) for part in row_files(folder))
     return {
         key: pair
         for key, pair in different.items()

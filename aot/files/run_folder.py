@@ -177,6 +177,10 @@ class RunFolder:
         """Folder of one trained student."""
         return self.root / "student" / name
 
+    def predictions_of(self, arm: str, mode: str) -> Path:
+        """Prediction rows of one arm in one mode."""
+        return self.predictions / f"{arm}-{mode}.jsonl"
+
 
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "prepare": ("questions", "annotations", "refusals", "frames", "rationales"),
@@ -190,7 +194,17 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 ONE_DOOR = {"frames": "video", "rationales": "text"}
 """What only runs through one of the front doors have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
-TRAINING, CHECKPOINTS = "training.json", "checkpoints"
+TRAINING, CHECKPOINTS, STEPS = "training.json", "checkpoints", "metrics.jsonl"
+CONTRACT, MANIFEST = "contract.json", "manifest.json"
+ARM_SETTINGS, FAILURE = "arm.json", "failure.json"
+"""For the processes that train an arm: its settings, as helpers stand in no config; and back, what ended the first."""
+BASE_ANSWERS, ANSWERS, SAMPLES, SPLIT = "base-direct.jsonl", "answers-{}.jsonl", "samples.jsonl", "{}.jsonl"
+"""In the folders of arms: what the base, a helper or the arm itself says to training questions, or those of a split."""
+
+
+def row_files(folder: Path) -> list[Path]:
+    """The files of rows in a folder, such as the predictions of all arms, in one order always."""
+    return sorted(folder.glob("*.jsonl"))
 
 
 def publish(path: Path, data: str | bytes) -> None:

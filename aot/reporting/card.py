@@ -21,6 +21,7 @@ from aot.reporting.numbers import percent, plain
 from aot.reporting.report import render
 from aot.reporting.sections.headline import accuracy_table, findings, headline_kind, quality_tables, savings
 from aot.reporting.sections.splits import transfer_tables
+from aot.student.model.folders import CONFIG
 
 SYNTHETIC = ("toy_kitchen", "toy_math")
 """Data sets that come with this project."""
@@ -175,7 +176,7 @@ def base_licence(folder: Path) -> str:
     named = [match[1] for key in ("license", "license_name") if (match := fields.get(key))]
     if named and named[0] != "other":
         return named[0]
-    return named[-1] if named else _of_config(folder / "config.json") or _of_file(folder)
+    return named[-1] if named else _of_config(folder / CONFIG) or _of_file(folder)
 
 
 def _of_config(path: Path) -> str:

@@ -13,7 +13,7 @@ from aot.errors import SourceError
 from aot.evaluation.groups import ALL
 from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
-from aot.files.run_folder import RunFolder, read_rows
+from aot.files.run_folder import STEPS, RunFolder, read_rows, row_files
 from aot.files.traces import read_faults
 from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
@@ -184,7 +184,7 @@ def _rows(path: Path, model: type[Row], missing: list[str]) -> Iterator[Row]:
 
 
 def _predictions(run: RunFolder, missing: list[str]) -> list[Prediction]:
-    parts = sorted(run.predictions.glob("*.jsonl"))
+    parts = row_files(run.predictions)
     if not parts:
         missing.append(run.predictions.name)
     return [row for path in parts for row in read_rows(path, Prediction)]
@@ -215,7 +215,7 @@ def _mapping(value: object) -> Json:
 
 def _curves(run: RunFolder) -> dict[str, list[Json]]:
     curves: dict[str, list[Json]] = {}
-    for path in sorted((run.root / "student").glob("*/metrics.jsonl")):
+    for path in sorted(run.arm("").glob(f"*/{STEPS}")):
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         try:
             curves[path.parent.name] = [parse_json(line) for line in lines if line.strip()]

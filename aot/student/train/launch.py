@@ -20,16 +20,10 @@ from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
 from aot.files.jsonl import parse_json, read_json
 from aot.files.lease import lease_over
-from aot.files.run_folder import RunFolder, publish
+from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, RunFolder, publish
 from aot.interrupts import Interrupted
 from aot.threads import thread_settings
 
-FAILURE = "failure.json"
-"""Written by the first process when an AotError ends it: class name and message."""
-ARM = "arm.json"
-"""The settings of the arm, for the processes: helpers of an adaptive arm stand in no config."""
-METRICS = "metrics.jsonl"
-"""The steps of an arm."""
 POLL_S = 2.0
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that are handed on to torchrun, which tells its processes."""
@@ -47,7 +41,7 @@ def launch(
     folder = run.arm(arm.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
-    publish(folder / ARM, arm.model_dump_json() + "\n")
+    publish(folder / ARM_SETTINGS, arm.model_dump_json() + "\n")
     log_path = folder / "processes.log"
     with log_path.open("ab") as log_file:
         process = subprocess.Popen(
@@ -134,7 +128,7 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int
 
 
 def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] | None) -> None:
-    path = folder / METRICS
+    path = folder / STEPS
     if progress and path.exists():
         lines = path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines[-2:] if line.endswith(b"\n")]

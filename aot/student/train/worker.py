@@ -14,9 +14,9 @@ from aot.display import PlainFormatter, one_line
 from aot.errors import AotError, ConfigError, GuardStop
 from aot.files.jsonl import read_json
 from aot.files.lease import CHECK_S, Lease, check_lease, working_under
-from aot.files.run_folder import RunFolder
+from aot.files.run_folder import ARM_SETTINGS, RunFolder
 from aot.interrupts import watch_for_lost_interrupts
-from aot.student.train.launch import ARM, write_failure
+from aot.student.train.launch import write_failure
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
-    path = run.arm(name) / ARM
+    path = run.arm(name) / ARM_SETTINGS
     if path.exists():  # from the launcher: helpers of an arm stand in no config
         return ArmConfig.model_validate(read_json(path))
     arm = next((arm for arm in config.train.arms if arm.name == name), None)

@@ -44,13 +44,13 @@ class ThoughtLabel(Record):
     """How many tokens each way took."""
 
 
-def fold_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
+def fold_lessons(run: RunFolder, job: Job, material: Material, *, count: int, seed: int) -> list[Lesson]:
     """What the student of a fold learns: every way from the questions of the other folds.
 
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    fold_of = folds(material.samples, count=config.train.adaptive.folds, seed=config.seed)
+    fold_of = folds(material.samples, count=count, seed=seed)
     seen = {
         question_id: chains for question_id, chains in material.samples.items() if fold_of[question_id] != job.number
     }
@@ -78,7 +78,9 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
     counts = Counter(chosen.values())
     choices = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
     others = [i for i in samples if i not in chosen]
-    return CHOICE_COPIES * choices + [_given_way(questions[i], samples[i], easy, counts, config) for i in others]
+    return CHOICE_COPIES * choices + [
+        _given_way(questions[i], samples[i], easy, counts, seed=config.seed) for i in others
+    ]
 
 
 def unseen_questions(config: RunConfig, material: Material, *, fold: int) -> list[Question]:
@@ -135,7 +137,7 @@ def ask_base(run: RunFolder, config: RunConfig, arm: ArmConfig, material: Materi
     questions = [material.questions[question_id] for question_id in material.samples]
 
     def rows() -> Iterable[Prediction]:
-        student, pixels = open_student(run, config, None, questions)
+        student, pixels = open_student(run, config.student, None, questions, cache_mb=config.train.frame_cache_mb)
         size = config.evaluate.batch_size
         return timeless_answers(student, questions, pixels=pixels, arm="base", mode="direct", batch_size=size)
 
@@ -155,7 +157,7 @@ def answer_fold(run: RunFolder, config: RunConfig, job: Job, material: Material)
     paths = {way: folder / ANSWERS.format(way) for way in all_ways(material.samples)}
     if all(path.exists() for path in paths.values()):
         return
-    student, pixels = open_student(run, config, folder, questions)
+    student, pixels = open_student(run, config.student, folder, questions, cache_mb=config.train.frame_cache_mb)
     for way, path in paths.items():
         rows = partial(
             timeless_answers, student, questions, pixels=pixels, arm=job.student.name, mode="adaptive", thought=way,
@@ -174,9 +176,9 @@ def label_of(question: Question, ways: list[ThoughtMode], answers: list[Predicti
 
 
 def _given_way(
-    question: Question, chains: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
+    question: Question, chains: Samples, easy: set[str], counts: Counter[ThoughtMode], *, seed: int
 ) -> Lesson:
     """A reply in a given way: the chain of the way that labels name most often; half the easy questions at once."""
-    if question.id in easy and hashed(config.seed, question.id, "way") % 2 == 0:
+    if question.id in easy and hashed(seed, question.id, "way") % 2 == 0:
         return thought_lesson(question, chains, "direct", chosen=False)
     return thought_lesson(question, chains, max(chains, key=lambda way: counts[way]), chosen=False)

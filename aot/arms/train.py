@@ -72,10 +72,12 @@ def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
 
 def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
     if job.arm.order == "adaptive":
-        return fold_lessons(run, config, job, material) if job.is_helper else own_lessons(run, config, job, material)
+        if job.is_helper:
+            return fold_lessons(run, job, material, count=config.train.adaptive.folds, seed=config.seed)
+        return own_lessons(run, config, job, material)
     if job.arm.chains == "self":
-        return round_lessons(run, config, job, material)
-    return arm_lessons(material, job.arm, config)
+        return round_lessons(run, job, material, seed=config.seed)
+    return arm_lessons(material, job.arm, seed=config.seed)
 
 
 def _require_chains(run: RunFolder, config: RunConfig, material: Material) -> None:

@@ -48,7 +48,7 @@ def launch(
             command(run, arm, procs=config.train.procs),
             stdout=log_file,
             stderr=subprocess.STDOUT,
-            env=environment(config),
+            env=environment(procs=config.train.procs, device=config.student.device),
         )
         code = _wait(process, lambda: _report(folder, config.steps_of(arm), progress))
     _report(folder, config.steps_of(arm), progress)
@@ -66,11 +66,11 @@ def command(run: RunFolder, arm: ArmConfig, *, procs: int) -> list[str]:
     return [*torchrun, "-m", "aot.student.train.worker", str(run.root), arm.name, *lease]
 
 
-def environment(config: RunConfig) -> dict[str, str]:
+def environment(*, procs: int, device: str) -> dict[str, str]:
     """Environment of the processes: the machine's cores shared out, and DeepSpeed told about a CPU."""
-    cores = max(1, (os.cpu_count() or 1) // config.train.procs)
+    cores = max(1, (os.cpu_count() or 1) // procs)
     extra = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)), "TOKENIZERS_PARALLELISM": "false"}
-    if config.student.device == "cpu":
+    if device == "cpu":
         extra["CUDA_VISIBLE_DEVICES"] = ""
     here = Path(__file__).resolve().parents[3]
     paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

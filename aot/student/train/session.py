@@ -68,9 +68,9 @@ class Session:
         return [schedule[i] for i in range(min(len(schedule), len(self.data.examples)))]
 
 
-def train_seed(config: RunConfig, arm: ArmConfig) -> int:
+def train_seed(seed: int, arm: ArmConfig) -> int:
     """One seed for adapters, order and dropout; arms with the same seed start alike and see the same order."""
-    return zlib.crc32(f"{config.seed}/{arm.seed}".encode()) % (1 << 31)
+    return zlib.crc32(f"{seed}/{arm.seed}".encode()) % (1 << 31)
 
 
 def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
@@ -89,7 +89,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         train,
         plan=plan,
         output_dir=folder / CHECKPOINTS,
-        seed=train_seed(config, arm),
+        seed=train_seed(config.seed, arm),
         on_cpu=on_cpu,
         bf16=config.student.dtype == "bfloat16" and not on_cpu,
     )

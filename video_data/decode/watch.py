@@ -255,12 +255,12 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
     _settle_times(seen, ticks, ends=log.ends)
     seen.is_sound = _sound(pictures, errors=log.errors, gaps=_gaps(seen))
     seen.num_errors = len(log.errors)
-    if not any(seen.is_sound):
-        raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded undamaged")
     if facts.container in WITHOUT_TIMES and facts.shortfall and not all(seen.is_sound):
         # Pictures are counted, not timed: where some are lost, all later ones come too early.
         first = seen.is_sound.index(False)
         seen.is_sound = [*seen.is_sound[:first], *[False] * (len(seen.is_sound) - first)]
+    if not any(seen.is_sound):
+        raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded undamaged")
     budgets.check(max_duration_s=seen.end_s)
     return seen
 

@@ -19,7 +19,7 @@ from aot.teacher.parts import Models, open_models, plain_parts, with_models
 from aot.teacher.tools import make_tools
 from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import clip_view
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Sampling
 from video_data.decode.facts import DecodedFrames
 from video_data.decode.sandbox import shared_pool
 
@@ -101,15 +101,8 @@ def ask(
     frames_config = config.frames if config else FramesConfig()
     cache = KeyedRows(None, CachedResult)
     parts = plain_parts(teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=cache)
-    decoded = shared_pool().sample_clip(
-        clip,
-        fps=frames_config.fps,
-        max_frames=frames_config.max_stored_frames,
-        max_side_px=frames_config.max_side_px,
-        budgets=Budgets.of(frames_config),
-        time_limit_s=frames_config.time_limit_s,
-        stream=config.data.stream if config else None,
-    )
+    sampling = Sampling.of(frames_config, stream=config.data.stream if config else None)
+    decoded = shared_pool().sample_clip(clip, sampling)
     note = ""
     if decoded.verdict == "partial":
         start_s, end_s, note = _seen_window(decoded, start_s=start_s, end_s=end_s)

@@ -12,6 +12,7 @@ from importlib import resources
 from math import ceil, prod
 from pathlib import Path
 
+from aot.arms.jobs import planned_students
 from aot.chat.spend import estimate
 from aot.config import EMBEDDED_STUDENTS, ChatConfig, LoraSection, RunConfig, dump_config
 from aot.display import counted
@@ -20,6 +21,7 @@ from aot.files.run_folder import RunFolder, run_root
 from aot.pipeline.commands.inputs import check_paths, look_at_student
 from aot.pipeline.doors import Plan, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
+from aot.student.model.folders import WEIGHT_INDEX
 from text_cot.datasets.toy_math import OOD_SPLITS
 from video_data.datasets.rows import AnnotationRow
 
@@ -115,7 +117,6 @@ def video_plan(config: RunConfig, run: RunFolder) -> Plan:
 
 def text_plan(config: RunConfig, run: RunFolder) -> Plan:
     """What a run of text would do."""
-    from aot.arms.jobs import planned_students
     from text_cot.prepare import usable_source
 
     small, times = _drawn_small(config)
@@ -138,8 +139,6 @@ def text_plan(config: RunConfig, run: RunFolder) -> Plan:
 
 def students_mb(config: RunConfig) -> float | None:
     """What trained students and their checkpoints take at most; None where the weights of the base are not here."""
-    from aot.arms.jobs import planned_students
-
     shapes = _weight_shapes(config.student.base)
     if shapes is None:
         return None
@@ -179,7 +178,7 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
         return None
     embedded = EMBEDDED_STUDENTS.get(base)
     folder = Path(str(resources.files("aot.student"))) / embedded if embedded else Path(base)
-    index = folder / "model.safetensors.index.json"
+    index = folder / WEIGHT_INDEX
     shapes: dict[str, tuple[int, ...]] = {}
     try:
         whole = (folder / "model.safetensors").is_file()  # which transformers takes first
@@ -217,7 +216,7 @@ def _counted(splits: Iterable[str], times: dict[str, float]) -> Counter[str]:
 
 def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
     train, evaluate = config.train, config.evaluate
-    steps = sum((2 if arm.rationale_weight > 0 else 1) * config.steps_of(arm) for arm in train.arms)
+    steps = sum((2 if arm.rationale_weight > 0 else 1) * sum(planned_students(arm, config)) for arm in train.arms)
     rows = steps * train.questions_per_step
     questions = sum(splits[split] for split in evaluate.splits)
     modes = 3 * (len(train.arms) + 1) + 1

@@ -13,7 +13,7 @@ from aot.faults.plant import uses_tools
 from aot.files.run_folder import RunFolder, read_rows
 from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
-from aot.seeds import draw
+from aot.seeds import hashed
 from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import resolve_granularity
 
@@ -49,15 +49,16 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
     """The part of `ids` whose teacher chains an arm may use; a smaller share is a part of a larger one."""
     ids = list(ids)
-    order = sorted(ids, key=lambda question_id: draw(seed, question_id, "share"))
+    order = sorted(ids, key=lambda question_id: hashed(seed, question_id, "share"))
     chosen = set(order[: max(1, round(share * len(ids)))])
     return [question_id for question_id in ids if question_id in chosen]
 
 
 def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
     """The chain of a question at the run's granularity; where that one was not kept, the other."""
-    size = "fine" if any(map(uses_tools, samples.values())) else resolve_granularity(config)
-    coarse = size == "coarse" or (size == "mixed" and draw(config.seed, question_id, "granularity") % 2 == 0)
+    setting = "fine" if any(map(uses_tools, samples.values())) else config.teacher.granularity
+    size = resolve_granularity(setting, base=config.student.base)
+    coarse = size == "coarse" or (size == "mixed" and hashed(config.seed, question_id, "granularity") % 2 == 0)
     first, second = ("short", "full") if coarse else ("full", "short")
     return samples[first] if first in samples else samples[second]  # type: ignore[index]
 

@@ -14,7 +14,7 @@ from numpy.random import Generator, default_rng
 
 from aot.rationales.wording import phrase_key
 from aot.records import PlantedFault, Question, Step, Trace
-from aot.seeds import draw as hashed
+from aot.seeds import hashed
 
 Item = TypeVar("Item")
 Target = TypeVar("Target")

@@ -2,32 +2,20 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from aot.config import DataConfig, EvaluateConfig, RunConfig
 from aot.config.data import ANNOTATED_DATASETS
 from aot.errors import ConfigError, SourceError
-from aot.files.jsonl import Refused, RefusedRow, refused_words
+from aot.files.jsonl import Refused, refused_words
 from aot.files.run_folder import RunFolder
 from aot.records import Question
-from video_data.datasets.rows import AnnotationRow, QuestionRow
+from video_data.datasets.rows import QuestionRow, VideoData
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a data set offers, before anything is decoded."""
-
-    questions: tuple[QuestionRow, ...]
-    annotations: tuple[AnnotationRow, ...]
-    clips: tuple[tuple[str, Path], ...]
-    refused: tuple[RefusedRow, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What a user should know, such as how many clips are there."""
-
-
-def read_source(config: RunConfig, run: RunFolder) -> Source:
+def read_source(config: RunConfig, run: RunFolder) -> VideoData:
     """Questions, annotations and clip paths of the configured data set, cut to `data.limit` clips of each split.
 
     Raises:
@@ -37,15 +25,14 @@ def read_source(config: RunConfig, run: RunFolder) -> Source:
     if data.dataset == "toy_kitchen":
         from video_data.kitchen.dataset import plan_toy_kitchen
 
-        toy = plan_toy_kitchen(clips_root(config, run), seed=config.seed, counts=toy_counts(config))
-        return Source(toy.questions, toy.annotations, toy.clips)
+        return plan_toy_kitchen(clips_root(config, run), seed=config.seed, counts=toy_counts(config))
     root = clips_root(config, run)
     if data.dataset in ANNOTATED_DATASETS:
         return annotated_source(config, clips=root)
     return _plain_source(data, root, clips="needed")
 
 
-def labels_source(config: RunConfig, run: RunFolder) -> Source:
+def labels_source(config: RunConfig, run: RunFolder) -> VideoData:
     """As `read_source` of any video data set, without looking for any clip.
 
     Raises:
@@ -58,14 +45,13 @@ def labels_source(config: RunConfig, run: RunFolder) -> Source:
     return _plain_source(config.data, Path(config.data.root or "."), clips="not_needed")
 
 
-def _plain_source(data: DataConfig, root: Path, *, clips: Literal["needed", "not_needed"]) -> Source:
+def _plain_source(data: DataConfig, root: Path, *, clips: Literal["needed", "not_needed"]) -> VideoData:
     from video_data.datasets.plain import read_plain
 
-    plain = read_plain(root, *side_files(data, root), clips=clips)
-    return _limited(Source(plain.questions, plain.annotations, plain.clips, plain.refused), data.limit)
+    return _limited(read_plain(root, *side_files(data, root), clips=clips), data.limit)
 
 
-def annotated_source(config: RunConfig, *, clips: Path | None) -> Source:
+def annotated_source(config: RunConfig, *, clips: Path | None) -> VideoData:
     """The questions of a published data set, cut as `read_source`; with `clips` None no clip is looked for.
 
     Raises:
@@ -88,9 +74,7 @@ def annotated_source(config: RunConfig, *, clips: Path | None) -> Source:
         gap_s=given.gap_s,
         seed=config.seed,
     )
-    annotated = read_annotated(config.data.dataset, wanted, clips=clips)
-    source = Source(annotated.questions, annotated.annotations, annotated.clips, annotated.refused, annotated.notes)
-    return _limited(source, config.data.limit)
+    return _limited(read_annotated(config.data.dataset, wanted, clips=clips), config.data.limit)
 
 
 def official_files(config: RunConfig) -> tuple[Path | None, Path | None]:
@@ -111,7 +95,7 @@ def official_files(config: RunConfig) -> tuple[Path | None, Path | None]:
     return (Path(given.train) if given.train else None, Path(given.test) if given.test else None)
 
 
-def usable_source(config: RunConfig, run: RunFolder) -> Source:
+def usable_source(config: RunConfig, run: RunFolder) -> VideoData:
     """As `read_source`, after a look at whether anything can be asked, and in the splits that shall be evaluated.
 
     Raises:
@@ -189,7 +173,7 @@ def require_questions(
         )
 
 
-def _limited(source: Source, limit: int | None) -> Source:
+def _limited(source: VideoData, limit: int | None) -> VideoData:
     """`source` with at most `limit` clips of each split."""
     if limit is None:
         return source
@@ -199,10 +183,9 @@ def _limited(source: Source, limit: int | None) -> Source:
         if question.uri not in uris and len(uris) < limit:
             uris.append(question.uri)
     uris_kept = {uri for uris in chosen.values() for uri in uris}
-    return Source(
-        tuple(q for q in source.questions if q.uri in uris_kept),
-        tuple(a for a in source.annotations if a.uri in uris_kept),
-        tuple(c for c in source.clips if c[0] in uris_kept),
-        source.refused,
-        source.notes,
+    return replace(
+        source,
+        questions=tuple(q for q in source.questions if q.uri in uris_kept),
+        annotations=tuple(a for a in source.annotations if a.uri in uris_kept),
+        clips=tuple(c for c in source.clips if c[0] in uris_kept),
     )

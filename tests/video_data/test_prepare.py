@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from aot.errors import VideoError
 from aot.files.jsonl import RefusedRow
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.store.prepare import Progress, decode_clips
 from video_data.store.shards import FrameStore
 
@@ -34,13 +34,9 @@ def run(
     return decode_clips(
         clips,
         out=out,
-        fps=fps,
-        max_stored_frames=512,
-        max_side_px=80,
+        sampling=Sampling(fps, 512, 80, time_limit_s=time_limit_s, budgets=Budgets()),
         shard_clips=2,
         workers=workers,
-        time_limit_s=time_limit_s,
-        budgets=Budgets(),
         progress=progress,
     )
 
@@ -201,7 +197,7 @@ def test_an_altered_shard_is_noticed_and_made_again(store: Path, clips: ClipList
     shutil.copytree(store, out)
     _altered(out / "shard-00000.safetensors", kind)
     with pytest.raises(VideoError, match=r"shard-00000.*prepare") as caught:
-        FrameStore(out).verify()
+        FrameStore(out).frames("clips/good0.mp4")
     assert caught.value.reason == "store_damaged"
     run(clips, out)
     assert published(out) == published(store)

@@ -7,7 +7,7 @@ import mmap
 import zlib
 from dataclasses import dataclass, field
 
-from video_data.containers.findings import Findings
+from video_data.containers.findings import Structure
 
 _BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _OGG_NO_PICTURES = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC", b"fishead\0", b"\x80kate", b"CMML")
@@ -39,7 +39,7 @@ def ogg_checksum(page: bytes) -> int:
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(_BIT_REVERSED), "big")
 
 
-def walk_ogg(data: mmap.mmap, findings: Findings) -> None:
+def walk_ogg(data: mmap.mmap, findings: Structure) -> None:
     """Check that every page is whole, in its turn, and that every stream of pictures comes to its end."""
     size, at = len(data), 0
     link = _Link(findings)
@@ -82,7 +82,7 @@ def _is_sound(data: mmap.mmap, at: int, end: int) -> bool:
 class _Link:
     """The streams between two beginnings: an Ogg file may be a chain of several files."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Structure) -> None:
         self._findings = findings
         self._streams: dict[bytes, _Stream] = {}
         self._start = 0
@@ -110,7 +110,7 @@ class _Link:
             if not self._is_noted(since=stream.end):
                 self._findings.note(f"the Ogg page numbered {stream.next_number} of a stream is not there")
             # Pictures are timed by counting, so that those of this page come out with the times of lost ones.
-            self._findings.damaged_bytes.append((start, end))
+            self._findings.ranges.append((start, end))
         stream.next_number = (number + 1) & 0xFFFFFFFF  # 32 bits, which go round
         stream.start, stream.end = at, end
         # RFC 3533, 6: a last segment of 255 bytes means that its packet goes on in the next page.
@@ -118,7 +118,7 @@ class _Link:
         stream.has_ended = bool(flags & _ENDS)
 
     def _is_noted(self, *, since: int) -> bool:
-        return any(end > since for _, end in self._findings.damaged_bytes[-1:])
+        return any(end > since for _, end in self._findings.ranges[-1:])
 
     def has_ended(self) -> bool:
         """Whether every stream of pictures had its last page."""
@@ -152,7 +152,7 @@ def _little(data: mmap.mmap | bytes, at: int, width: int) -> int:
     return int.from_bytes(data[at : at + width], "little")
 
 
-def walk_asf(data: mmap.mmap, findings: Findings) -> None:
+def walk_asf(data: mmap.mmap, findings: Structure) -> None:
     """Check every packet of every data object, and that no media object of a video stream is missing."""
     size, at = len(data), 0
     while at + 24 <= size:
@@ -200,7 +200,7 @@ def _asf_header(data: mmap.mmap, at: int, end: int) -> _AsfHeader:
     return header
 
 
-def _asf_data(data: mmap.mmap, findings: Findings, header: _AsfHeader, *, at: int) -> int:
+def _asf_data(data: mmap.mmap, findings: Structure, header: _AsfHeader, *, at: int) -> int:
     """Walk one data object; where it ends."""
     size, end, first = len(data), at + _little(data, at + 16, 8), at + 50
     packet_size = header.packet_size
@@ -296,36 +296,34 @@ def _parse_asf_packet(packet: bytes) -> list[tuple[int, _Payload]] | None:
     at = 1 + (packet[0] & 0x0F) if packet[0] & 0x80 else 0
     if packet[0] & 0x80 and packet[0] & 0x70:  # error correction data of a kind that nothing writes
         return None
+
+    def number(kind: int) -> int:
+        """The next number, of as many bytes as the last two bits of `kind` say."""
+        nonlocal at
+        width = _WIDTHS[kind & 3]
+        at += width
+        return _little(packet, at - width, width)
+
     kinds, fields = packet[at], packet[at + 1]
     at += 2
-    numbers = []
-    for shift in (5, 1, 3):  # length of the packet, its sequence, its padding
-        width = _WIDTHS[kinds >> shift & 3]
-        numbers.append(_little(packet, at, width))
-        at += width
-    end = (numbers[0] or len(packet)) - numbers[2]
+    packet_length, _, padding = (number(kinds >> shift) for shift in (5, 1, 3))
+    end = (packet_length or len(packet)) - padding
     at += 6
-    count, length_width = 1, 0
+    count, length_kind = 1, 0
     if kinds & 1:
-        count, length_width = packet[at] & 0x3F, _WIDTHS[packet[at] >> 6]
+        count, length_kind = packet[at] & 0x3F, packet[at] >> 6
         at += 1
-    number_width, offset_width, replicated_width = (_WIDTHS[fields >> shift & 3] for shift in (4, 2, 0))
     payloads = []
     for _ in range(count):
         stream = packet[at] & 0x7F
-        number = _little(packet, at + 1, number_width)
-        at += 1 + number_width
-        offset = _little(packet, at, offset_width)
-        at += offset_width
-        replicated = _little(packet, at, replicated_width)
-        at += replicated_width
+        at += 1
+        object_number, offset, replicated = (number(fields >> shift) for shift in (4, 2, 0))
         # Less than 8 bytes of replicated data do not tell the size; 1 means several objects in one payload.
         size = _little(packet, at, 4) if replicated >= 8 else 0
         at += replicated
-        length = _little(packet, at, length_width) if length_width else end - at
-        at += length_width
+        length = number(length_kind) if length_kind else end - at
         if length < 0 or at + length > end or end > len(packet) or (size and offset + length > size):
             return None
-        payloads.append((stream, _Payload(number, number_width, offset, length, size)))
+        payloads.append((stream, _Payload(object_number, _WIDTHS[fields >> 4 & 3], offset, length, size)))
         at += length
     return payloads

@@ -16,7 +16,7 @@ from aot.answers.exact import exact_number
 from aot.answers.forms import DIFFERENT, EXACT, Grade
 from aot.answers.kinds import collections as groups
 from aot.answers.kinds.bare import bare_number, compare_bare, may_be_algebra
-from aot.answers.kinds.units import is_known_unit
+from aot.answers.kinds.quantities import is_known_unit
 from aot.records import Question
 
 _MAX_CHARS = 2_000

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from aot.rationales.arithmetic.reader import evaluated
 from aot.rationales.arithmetic.tokens import (
     PART_WORDS,
     Amount,
@@ -16,6 +15,7 @@ from aot.rationales.arithmetic.tokens import (
     Token,
     amount_of,
     computes,
+    evaluated,
     is_number,
     left_side,
     right_side,

@@ -59,6 +59,8 @@ class StepClip:
     segments: tuple[SegmentRow, ...]
     start_s: float = 0.0
     """What lies before is not about the task."""
+    places: tuple[str, ...] = ()
+    """Relative paths, without suffix, where its file may lie too."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,14 @@ class Official:
     """Questions as given; next-step questions are made of `clips` by `next_steps.py`."""
     refused: tuple[RefusedRow, ...] = ()
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Clip id to relative paths, without suffix, where the clip may lie too."""
+    """The same of clips that questions are given about, by clip id."""
     notes: tuple[str, ...] = ()
     """What a user should know, a line each."""
 
 
-def kitchen_places(kitchens: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Where the videos of EPIC-KITCHENS may lie, of which `kitchens` tells the participant."""
-    return {video: (f"{kitchen}/{video}", f"{kitchen}/videos/{video}") for video, kitchen in kitchens.items()}
+def kitchen_places(kitchen: str, video: str) -> tuple[str, ...]:
+    """Where a video of a kitchen of EPIC-KITCHENS may lie."""
+    return f"{kitchen}/{video}", f"{kitchen}/videos/{video}"
 
 
 def read_json(path: Path) -> tuple[Any, list[str]]:

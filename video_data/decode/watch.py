@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import av
 import av.logging
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from aot.errors import VideoError
 from video_data.containers.scan import WITHOUT_TIMES, ContainerFacts, chosen_stream, exact, open_part, readable
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import MAX_OUTPUT_BYTES, Spans, Verdict
-from video_data.decode.picture import Look, Painter, fitted_size, has_alpha, look_key, look_of
+from video_data.decode.picture import Look, fitted_size, has_alpha, look_key, look_of, paint
 from video_data.decode.timeline import Clock, shown_times, sound_spans
 
 _HIDDEN_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -61,7 +62,7 @@ class Picks:
         self._max_side_px = max_side_px
         self._frames_THWC = np.empty((0, 0, 0, 3), np.uint8)
         self._shown_size = 0, 0
-        self._painter: Painter | None = None
+        self._converter = VideoReformatter()
 
     def start(self, look: Look) -> None:
         """Make room, now that the size of the pictures is known.
@@ -82,12 +83,11 @@ class Picks:
     def offer(self, index: int, frame: Any, look: Look) -> None:  # noqa: ANN401 - PyAV has no public types
         """Keep the picture at `index` if it is wanted."""
         place = self._places.get(index)
-        if place is None:
-            return
-        if self._painter is None or self._painter.look is not look:
+        if place is not None:
             _, height, width, _ = self._frames_THWC.shape
-            self._painter = Painter(look, width=width, height=height, shown_size=self._shown_size)
-        self._frames_THWC[place] = self._painter.paint(frame)
+            self._frames_THWC[place] = paint(
+                frame, look, size=(width, height), shown_size=self._shown_size, converter=self._converter
+            )
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """The kept pictures at `indices`, in that order."""

@@ -150,11 +150,7 @@ def _kind(value: object) -> str:
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The list in a JSON file; what is null inside a row counts as left out.
-
-    Raises:
-        SourceError: the file is missing, unreadable or holds no list.
-    """
+    """The list in a JSON file, without what is null inside its rows; a SourceError where the file holds none."""
     value, _ = read_json(path)
     if not isinstance(value, list):
         raise SourceError(f"{path} must hold a list of questions; give the official annotation file")
@@ -186,11 +182,7 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
 
 
 def read_plain_csv(path: Path) -> list[list[str] | RefusedRow]:
-    """The rows of a CSV file without a header, or refused rows.
-
-    Raises:
-        SourceError: the file is missing or unreadable.
-    """
+    """The rows of a CSV file without a header, or refused rows; a SourceError where the file cannot be read."""
     return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, read_lines(path))]
 
 
@@ -207,11 +199,7 @@ def is_not_utf8(text: str) -> bool:
 
 
 def text_of(value: object, what: str) -> str:
-    """A text without spaces at its ends and with single ones inside.
-
-    Raises:
-        RowProblem: it is no text, empty, or cannot be written as UTF-8.
-    """
+    """A text with single spaces; a RowProblem where it is none, empty, or cannot be written as UTF-8."""
     if not isinstance(value, str) or not value.strip():
         raise RowProblem("bad_value", f"{what} must be a text, got {value!r}"[:200])
     if is_not_utf8(value):
@@ -222,11 +210,7 @@ def text_of(value: object, what: str) -> str:
 
 
 def clip_id_of(value: object) -> str:
-    """The official id of a clip.
-
-    Raises:
-        RowProblem: it could name a file elsewhere.
-    """
+    """The official id of a clip; a RowProblem where it could name a file elsewhere."""
     name = text_of(value, "the id of a clip")
     if "/" in name or "\\" in name or "\0" in name or name in (".", "..") or len(name) > MAX_ID_CHARS:
         why = f"{name[:MAX_ID_CHARS]!r} is no id of a clip: it names a folder, or is too long"
@@ -235,11 +219,7 @@ def clip_id_of(value: object) -> str:
 
 
 def seconds_of(value: object, what: str) -> float:
-    """A time in seconds.
-
-    Raises:
-        RowProblem: it is no finite number from 0.
-    """
+    """A time in seconds; a RowProblem where it is no finite number from 0."""
     try:
         # float(True) is 1.0, and no second.
         if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -65,11 +65,7 @@ class Picks:
         self._converter = VideoReformatter()
 
     def start(self, look: Look) -> None:
-        """Make room, now that the size of the pictures is known.
-
-        Raises:
-            VideoError: so many would not fit.
-        """
+        """Make room, now that the size of the pictures is known; a VideoError where so many would not fit."""
         width, height = fitted_size(*look.shown_size, max_side_px=self._max_side_px)
         count = len(self._places)
         if count * width * height * 3 > MAX_OUTPUT_BYTES:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from aot.errors import SourceError
 from aot.files.jsonl import RefusedRow, RowProblem, without_nulls
 from aot.files.tables import CsvLine, read_lines, read_table, unreadable
-from video_data.datasets.rows import QuestionRow, SegmentRow
+from video_data.datasets.rows import QuestionRow, SegmentRow, set_aside
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
 """Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
@@ -123,12 +123,10 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     entries = value.get("database") if isinstance(value, dict) else None
     database: dict[str, Any] = entries if isinstance(entries, dict) else {}
     for number, item in enumerate(value if layout == "list" else ()):
-        if why := _not_an_entry(item):
-            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", why))
-            continue
-        twice += [name for name in item if name in database]
-        for name, entry in item.items():
-            database.setdefault(name, entry)
+        with set_aside(f"{path.name}[{number}]", refused):
+            _check_entries(item)
+            twice += [name for name in item if name in database]
+            database |= {name: entry for name, entry in item.items() if name not in database}
     if not database:
         raise SourceError(
             f"{path} holds no object `database`, and is no list of entries; give the official annotation file"
@@ -137,12 +135,13 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
 
 
-def _not_an_entry(item: object) -> str:
-    """Why an item of a list is no {clip id: entry}; empty if it is one."""
+def _check_entries(item: object) -> None:
+    """Refuse an item of a list that is no {clip id: entry}."""
     if not isinstance(item, dict):
-        return f"an item must be {{clip id: entry}}, got {_kind(item)}"
-    odd = next((name for name, entry in item.items() if not isinstance(entry, dict)), None)
-    return "" if odd is None else f"the entry of {odd[:80]!r} must be an object, got {_kind(item[odd])}"
+        raise RowProblem("bad_value", f"an item must be {{clip id: entry}}, got {_kind(item)}")
+    for name, entry in item.items():
+        if not isinstance(entry, dict):
+            raise RowProblem("bad_value", f"the entry of {name[:80]!r} must be an object, got {_kind(entry)}")
 
 
 def _kind(value: object) -> str:

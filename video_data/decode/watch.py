@@ -22,7 +22,7 @@ from video_data.containers.scan import WITHOUT_TIMES, ContainerFacts, chosen_str
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import MAX_OUTPUT_BYTES, Spans, Verdict
 from video_data.decode.picture import Look, fitted_size, has_alpha, look_key, look_of, paint
-from video_data.decode.timeline import Clock, shown_times, sound_spans
+from video_data.decode.timeline import MAX_GAP_S, Clock, joined_spans, shown_times
 
 _HIDDEN_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _SILENT_CODECS = {"hevc"}
@@ -175,13 +175,10 @@ class Seen:
     def _spans_s(self) -> Spans:
         per_tick = float(self.facts.stream.time_base)
         widest = round(1.5 * self.facts.step_pts)  # a picture that is held for longer hides lost ones
-        until_s = [
-            min(following, time_s + max(widest, length) * per_tick)
-            for time_s, following, length in zip(
-                self.times_s, [*self.times_s[1:], self.end_s], self.lengths, strict=True
-            )
-        ]
-        return sound_spans(self.times_s, until_s, self.is_sound)
+        lasting = zip(self.times_s, [*self.times_s[1:], self.end_s], self.lengths, strict=True)
+        until_s = [min(later_s, time_s + max(widest, length) * per_tick) for time_s, later_s, length in lasting]
+        spans = zip(self.times_s, until_s, self.is_sound, strict=True)
+        return joined_spans(((start_s, end_s) for start_s, end_s, is_sound in spans if is_sound), gap=MAX_GAP_S)
 
     def _remarks(self) -> list[str]:
         facts = self.facts

@@ -14,13 +14,13 @@ from string import ascii_uppercase
 
 from aot.answers import expressions
 from aot.answers.finding import plain
-from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
+from aot.answers.forms import DIFFERENT, EXACT, MAX_ANSWER_CHARS, Grade, ParsedAnswer
 from aot.answers.kinds import choices, collections, numeric, quantities, times
 from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra, percent_or_part
 from aot.answers.kinds.contest import compare_contest
 from aot.answers.workers import ask_worker, one_deadline
 from aot.errors import MissingPackageError, SourceError
-from aot.records import AnswerType, Question, Trace
+from aot.records import AnswerType, Question, ScorerItem, Trace
 
 MAX_SCORED_CHARS = 2_000
 _CODE = re.compile(r"__|\blambda\b|\bimport\b|\b(?:eval|exec|open|getattr|globals|compile|breakpoint|input)\s?\(")
@@ -69,6 +69,7 @@ _COMPARISONS: dict[AnswerType, Callable[[ParsedAnswer, ParsedAnswer], Grade]] = 
     "collection": collections.compare_collections,
     "expression": expressions.compare_expressions,
 }
+"""How values that are not equal can still be the same, or cannot be told apart."""
 _NUMBERS = ("integer", "decimal", "fraction", "number")
 _PACKAGES: dict[AnswerType, tuple[str, str]] = {
     "expression": ("math_verify", "math-verify"),
@@ -107,9 +108,9 @@ def grade(answer: str | None, question: Question) -> Grade:
     Raises:
         SourceError: the gold answer itself cannot be parsed by the question's type.
     """
-    if question.answer_type == "scored":
+    if question.scorer is not None:
         parsed = parse_answer(answer, question)
-        return Grade("cannot_tell", parsed.reason) if parsed.value is None else _grade_scored(parsed, question)
+        return Grade("cannot_tell", parsed.reason) if parsed.value is None else _grade_scored(parsed, question.scorer)
     gold = _parse_gold(question)
     if gold.value is None:
         raise SourceError(
@@ -119,19 +120,9 @@ def grade(answer: str | None, question: Question) -> Grade:
     return _compared(answer, parse_answer(answer, question), question.answer, gold, question)
 
 
-def _grade_scored(answer: ParsedAnswer, question: Question) -> Grade:
-    """Right when the task's own scorer gives it 1; the score is the value.
-
-    Raises:
-        SourceError: the question's state does not hold the task and its item.
-    """
-    task, entry = question.state.get("task"), question.state.get("entry")
-    if not isinstance(task, str) or not isinstance(entry, dict) or "answer" not in entry:
-        raise SourceError(
-            f"question {question.id!r}: a scored answer needs state {{'task': name, 'entry': {{question, answer, "
-            f"metadata}}}}, got the keys {sorted(question.state)}; write the questions file again"
-        )
-    reply = ask_worker("scores", {"task": task, "entry": entry, "answer": answer.value})
+def _grade_scored(answer: ParsedAnswer, item: ScorerItem) -> Grade:
+    """Right when the task's own scorer gives it 1; the score is the value."""
+    reply = ask_worker("scores", {**item.model_dump(), "answer": answer.value})
     if reply.reason:
         return Grade("cannot_tell", reply.reason)
     return Grade("right" if reply.value == 1.0 else "wrong", "task_score", reply.value)
@@ -204,7 +195,12 @@ def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAn
 
 
 def _strictly(answer: ParsedAnswer, gold: ParsedAnswer, question: Question) -> Grade:
-    return _COMPARISONS.get(question.answer_type, equal_values)(answer, gold)
+    if (
+        answer.value == gold.value and question.answer_type != "span"
+    ):  # an empty span overlaps with none, not with itself
+        return EXACT
+    compare = _COMPARISONS.get(question.answer_type)
+    return compare(answer, gold) if compare else DIFFERENT
 
 
 def _parse_gold(question: Question) -> ParsedAnswer:

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer, field_validator
 
+from aot.display import storable
 from aot.records import JsonDict, Record, TokenLogprob, Turn, TurnPurpose, WrittenCall
+from aot.run_records import ChatUsage
 
 
 class ImagePart(Record):
@@ -68,7 +70,7 @@ class Sampling(Record):
     max_tokens: int = 1024
     seed: int | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    """None asks for no log-probabilities."""
+    """Alternatives to tell beside the log-probability of each token; None asks for no log-probabilities at all."""
 
 
 class ChatRequest(Record):
@@ -95,22 +97,6 @@ class ChatRequest(Record):
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-class ChatUsage(Record):
-    """Tokens of one or more calls, by kind."""
-
-    prompt_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    """Those of the prompt tokens that the server had already."""
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    """Those of the completion tokens that were thinking."""
-
-    def __add__(self, other: "ChatUsage") -> "ChatUsage":
-        """The sum of both."""
-        mine, theirs = self.model_dump(), other.model_dump()
-        return ChatUsage(**{name: mine[name] + theirs[name] for name in mine})
-
-
 class ChatReply(Record):
     """What a chat model said: text, thinking or tool calls, and never nothing."""
 
@@ -132,17 +118,13 @@ class ChatReply(Record):
 
     def turn(self, purpose: TurnPurpose) -> Turn:
         """The reply as a trace keeps it, fit to be stored as UTF-8."""
-        calls = [one.model_copy(update={"arguments": _storable(one.arguments)}) for one in self.tool_calls]
+        calls = [one.model_copy(update={"arguments": storable(one.arguments)}) for one in self.tool_calls]
         return Turn(
             role="assistant",
             purpose=purpose,
-            text=_storable(self.text),
-            reasoning=_storable(self.reasoning),
+            text=storable(self.text),
+            reasoning=storable(self.reasoning),
             calls=tuple(calls),
             key=self.key,
             logprobs=self.logprobs,
         )
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")

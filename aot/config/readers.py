@@ -117,7 +117,7 @@ RATIONALE_ARM = Reader("arms that learn rationales, which order: answers_only do
 _CHAT = {
     ASKED: "backend model record max_tokens max_concurrency "
     "prices.date prices.currency prices.prompt prices.cached_prompt prices.completion",
-    THINKS: "temperature top_p",
+    THINKS: "temperature top_p logprobs",
     _backend("openai", "scripted"): "base_url omit extra_body",
     _backend("openai", "local"): "raise_tokens max_prompt_tokens deadline_s",
     _backend("openai"): "api_key_env attempt_timeout_s max_attempts max_reply_mb hedge_after_s max_cost stream",

@@ -6,16 +6,18 @@ trace. Prints nothing.
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aot.config import FramesConfig, RunConfig, TeacherConfig
 from aot.errors import ParseError, ToolError
+from aot.files.parts import KeyedRows
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
-from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import open_models, plain_parts, with_models
+from aot.teacher.parts import Models, open_models, plain_parts, with_models
 from aot.teacher.tools import make_tools
+from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import clip_view
 from video_data.decode.budgets import Sampling
 from video_data.decode.facts import DecodedFrames
@@ -97,9 +99,8 @@ def ask(
     """
     teacher = config.teacher if config else TeacherConfig()
     frames_config = config.frames if config else FramesConfig()
-    parts = plain_parts(
-        teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=ResultCache()
-    )
+    cache = KeyedRows(None, CachedResult)
+    parts = plain_parts(teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=cache)
     sampling = Sampling.of(frames_config, stream=config.data.stream if config else None)
     decoded = shared_pool().sample_clip(clip, sampling)
     note = ""
@@ -117,15 +118,11 @@ def ask(
         true_height=decoded.true_height,
     )
     question = _question(clip.name, text, kind or guess_kind(text, choices=choices), choices, start_s, view.end_s)
-    if config is None:
+    with closing(open_models(config, None, writer="ask") if config else Models()) as models:
+        if config:
+            tools = make_tools(teacher, vision=models.vision, clips_root=clip.parent)
+            parts = with_models(replace(parts, tools=tools), config, models)
         return Asked(_without_guess(run_candidate(question, view, parts, candidate=0)), note)
-    models = open_models(config, None, writer="ask")
-    try:
-        tools = make_tools(config, vision=models.vision, clips_root=clip.parent)
-        trace = run_candidate(question, view, with_models(replace(parts, tools=tools), config, models), candidate=0)
-        return Asked(_without_guess(trace), note)
-    finally:
-        models.close()
 
 
 def _seen_window(decoded: DecodedFrames, *, start_s: float, end_s: float | None) -> tuple[float, float, str]:

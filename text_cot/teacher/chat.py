@@ -8,48 +8,53 @@ import time
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat, sampling_of
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
+from aot.chat.messages import ChatReply, ChatRequest, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
-from aot.config import ChatConfig, RunConfig
+from aot.config import ChatConfig, TeacherConfig
+from aot.display import storable
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
-from aot.seeds import draw
+from aot.run_records import ChatUsage
+from aot.seeds import hashed
 from text_cot.families import Granularity
 from text_cot.teacher.chat_prompts import fill, teacher_prompts
 from text_cot.teacher.chat_reply import UnreadableReply, read_reply, schema_of
-from text_cot.teacher.granularity import resolve_granularity
+from text_cot.teacher.granularity import Size
 from text_cot.teacher.procedural import chain_trace
 
+MAX_ERROR_CHARS = 500
 _SEEDS = 2**31
 """Servers take seeds of 32 bits with a sign."""
 
 
-def check_teacher(config: RunConfig) -> None:
+def check_teacher(teacher: TeacherConfig, section: ChatConfig) -> None:
     """Look whether the chat teacher can start; asks the model nothing, and loads none.
 
     Raises:
         ConfigError: a prompt file cannot be used, or the model cannot be asked at all.
     """
-    teacher_prompts(config.teacher)
-    check_chat(chat_section(config))
-
-
-def chat_section(config: RunConfig) -> ChatConfig:
-    """The chat model of a run whose teacher is one."""
-    assert config.chat is not None  # RunConfig sees to that
-    return config.chat
+    teacher_prompts(teacher)
+    check_chat(section)
 
 
 class ChatTeacher:
     """Writes one trace for a question and a sample index; may be asked from many threads at once."""
 
-    def __init__(self, model: ChatModel, config: RunConfig) -> None:
-        self._model, self._config = model, config
-        self._chat, self._digest = chat_section(config), config.digest()
-        self.prompts: dict[Granularity, Prompt] = teacher_prompts(config.teacher)
-        self._granularity = resolve_granularity(config)
-        self._schema = schema_of(config.teacher.order) if config.teacher.structured == "auto" else None
+    def __init__(
+        self,
+        model: ChatModel,
+        section: ChatConfig,
+        teacher: TeacherConfig,
+        *,
+        granularity: Size,
+        seed: int,
+        config_digest: str,
+    ) -> None:
+        self._model, self._chat, self._seed, self._digest = model, section, seed, config_digest
+        self.prompts: dict[Granularity, Prompt] = teacher_prompts(teacher)
+        self._granularity = granularity
+        self._schema = schema_of(teacher.order) if teacher.structured == "auto" else None
 
     def sample(self, question: Question, sample_index: int) -> Trace:
         """One sample; a failed trace where the model gave no reply, or none that can be read.
@@ -59,15 +64,17 @@ class ChatTeacher:
             GuardStop: the cost limit is reached.
         """
         started = time.monotonic()
-        granularity = self._granularity_of(sample_index)
+        alternates: Granularity = "coarse" if sample_index % 2 == 0 else "fine"
+        granularity = alternates if self._granularity == "mixed" else self._granularity
         said: ChatReply | None = None
         try:
             said = self._model.reply(self._request(question, granularity=granularity, sample_index=sample_index))
             chain = read_reply(said.text, reasoning=said.reasoning, question=question)
         except (ChatError, UnreadableReply) as error:
+            message = storable(str(error))[:MAX_ERROR_CHARS]
             trace = Trace(
                 question_id=question.id, sample_index=sample_index, teacher=self.name, status="failed",
-                error=TraceError(boundary=error.boundary, message=_storable(str(error)), reason=error.reason),
+                error=TraceError(boundary=error.boundary, message=message, reason=error.reason),
                 config_digest=self._digest,
             )  # fmt: skip
         else:
@@ -88,14 +95,9 @@ class ChatTeacher:
         """Close the model's connections and files."""
         self._model.close()
 
-    def _granularity_of(self, sample_index: int) -> Granularity:
-        if self._granularity == "mixed":
-            return "coarse" if sample_index % 2 == 0 else "fine"
-        return self._granularity
-
     def _request(self, question: Question, *, granularity: Granularity, sample_index: int) -> ChatRequest:
         prompt = self.prompts[granularity]
-        seed = draw(self._config.seed, question.id, "chat", sample_index) % _SEEDS
+        seed = hashed(self._seed, question.id, "chat", sample_index) % _SEEDS
         return ChatRequest(
             messages=(message("user", fill(prompt, question)),),
             sampling=sampling_of(self._chat, seed=seed),
@@ -108,13 +110,4 @@ class ChatTeacher:
             return Usage(seconds=seconds)
         tokens = said.usage or ChatUsage()
         cost = cost_of(tokens, self._chat.prices) if said.usage else None
-        return Usage(
-            chat_calls=1, prompt_tokens=tokens.prompt_tokens,
-            cached_prompt_tokens=tokens.cached_prompt_tokens, completion_tokens=tokens.completion_tokens,
-            reasoning_tokens=tokens.reasoning_tokens, cost=cost, seconds=seconds,
-        )  # fmt: skip
-
-
-def _storable(text: str) -> str:
-    """A message that can be written as UTF-8 and stays short."""
-    return text.encode("utf-8", "replace").decode("utf-8")[:500]
+        return Usage(chat_calls=1, **tokens.model_dump(), cost=cost, seconds=seconds)

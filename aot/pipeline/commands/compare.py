@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from aot.config import RunConfig, load_saved
 from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError
-from aot.evaluation.comparison import Comparison, Flip, GroupResult, compare_answers
+from aot.evaluation.comparison import compare_answers
 from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.paired import format_p
@@ -23,50 +23,15 @@ from aot.evaluation.scoring import score
 from aot.files.run_folder import TRAINING, RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
-from aot.records import Interval, Prediction, Question, Record
-from aot.reporting.students import read_learning, roles, training_facts
+from aot.records import Interval, Prediction, Question
+from aot.reporting.students import read_learning, training_facts
+from aot.run_records import Flip, GroupResult, LeftOut, RunComparison, SideFacts
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
     "split", "kind", "n", "A %", "B %", "B - A, points", "lost", "won", "McNemar", "by cluster",
 )  # fmt: skip
 DIFFERENT = "another text, gold answer, answer type or choices under the same id"
-
-
-class SideFacts(Record):
-    """One side of a comparison."""
-
-    run: str
-    arm: str
-    mode: str
-    trainable_parameters: int | None
-    """None for what was not trained here."""
-    training_steps: int | None
-    train_stage_seconds: float | None
-    """Of all arms of the run together."""
-    rationales_seen: int | None = None
-    """None for what was not trained here, or left no record."""
-    shown: str = ""
-    """The name for a reader, which says so where the arm was to learn rationales and saw none."""
-
-
-class LeftOut(Record):
-    """Questions that are not in common."""
-
-    reason: str
-    count: int
-
-
-class RunComparison(Record):
-    """What `aot compare --json` prints."""
-
-    before: SideFacts
-    after: SideFacts
-    common: int
-    left_out: tuple[LeftOut, ...]
-    result: Comparison
-    note: str = ""
-    """What a reader should know of the two sides; empty if nothing."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +149,8 @@ def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str
     modes, root = side.modes, side.run.root
     if wanted is None and like in modes:
         return like, ""
-    role = roles(read_learning(side.run), side.config.train.arms)
-    name, _, mode = (wanted or role.main or role.control or "").partition(":")
+    learning = read_learning(side.run, side.config.train.arms)
+    name, _, mode = (wanted or learning.main or learning.control or "").partition(":")
     if name not in modes:
         near = difflib.get_close_matches(name, modes, n=1, cutoff=0.0)
         raise ConfigError(f"{root} has no answers of arm {name!r}; did you mean {near[0]!r}? known: {', '.join(modes)}")
@@ -232,14 +197,14 @@ def _wording(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
 
 
 def _facts(run: RunFolder, config: RunConfig, arm: str, mode: str) -> SideFacts:
-    trained, learning = training_facts(run, arm), read_learning(run)
-    seen = learning.arms.get(arm)
+    trained, learning = training_facts(run, arm), read_learning(run, config.train.arms)
+    seen = learning.seen.get(arm)
     stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
     try:
         return SideFacts(
             run=str(run.root), arm=arm, mode=mode, trainable_parameters=trained.get("trainable_parameters"),
             training_steps=trained.get("max_steps"), train_stage_seconds=stage.get("seconds"),
-            rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm, config.train.arms),
+            rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm),
         )  # fmt: skip
     except ValidationError as error:
         problem = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"

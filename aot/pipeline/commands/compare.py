@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aot.config import RunConfig, load_saved
+from aot.config import ArmConfig, RunConfig, load_saved
 from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError
 from aot.evaluation.comparison import compare_answers
@@ -163,7 +163,7 @@ def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str
 def _side(side: _Answered, name: str, mode: str) -> _Side:
     questions = read_rows(side.run.questions, Question)
     return _Side(
-        facts=_facts(side.run, side.config, name, mode),
+        facts=_facts(side.run, side.config.train.arms, name, mode),
         config=side.config,
         questions={q.id: q for q in questions if q.split in side.config.evaluate.splits},
         answers={row.question_id: row for row in side.predictions if (row.arm, row.mode) == (name, mode)},
@@ -196,8 +196,8 @@ def _wording(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
     return question.text, question.right_answer, question.answer_type, question.choices
 
 
-def _facts(run: RunFolder, config: RunConfig, arm: str, mode: str) -> SideFacts:
-    trained, learning = training_facts(run, arm), read_learning(run, config.train.arms)
+def _facts(run: RunFolder, arms: tuple[ArmConfig, ...], arm: str, mode: str) -> SideFacts:
+    trained, learning = training_facts(run, arm), read_learning(run, arms)
     seen = learning.seen.get(arm)
     stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
     try:

@@ -24,7 +24,7 @@ from aot.evaluation.scoring import score
 from aot.files.jsonl import RefusedRow, refused_words
 from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.doors import door_of
-from aot.pipeline.prepare import usable_questions
+from aot.pipeline.prepare import refusals_of, usable_questions
 from aot.records import MetricRow, Prediction, Question, Refusal
 from aot.run_records import Scores
 
@@ -110,12 +110,10 @@ def _listed(path: Path) -> Questions:
         if first and "answer_type" not in first.fields:
             plain = read_plain(path.parent, path.name, None, clips="not_needed")
             usable, refused = usable_questions(plain.questions, dataset="plain")
-            bad = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in plain.refused]
-            refused = [*bad, *refused]
+            refused = refusals_of(plain.refused) + refused
         else:
             usable = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
-            bad_lines = [line for line in lines if isinstance(line, RefusedRow)]
-            refused = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in bad_lines]
+            refused = refusals_of(line for line in lines if isinstance(line, RefusedRow))
     except ValidationError as error:
         problem = error.errors()[0]
         raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None

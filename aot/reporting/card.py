@@ -110,7 +110,7 @@ def _teacher(data: RunData) -> Ready:
     prompts = ", ".join(f"{file} {digest}" for file, digest in (data.teacher.get("prompts") or {}).items())
     facts = [] if data.has_frames else [f"granularity {data.config.teacher.granularity}"]
     facts += [f"prompts {prompts}"] if prompts else []
-    facts += [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
+    facts += [f"chat model {row['model']} ({row['cost']})" for row in spend_rows(data.teacher)]
     facts += filter(None, [settings_sentence(data.teacher)])
     words = "; ".join(facts)
     return Ready(f"{code(name)}{markdown_text(f' ({words})') if facts else ''}")

@@ -12,7 +12,7 @@ from aot.files.traces import read_faults, read_traces
 from aot.filtering.chain import FunnelCounter, Judge, Judged, run_filters
 from aot.filtering.judge import ChatJudge, in_order
 from aot.records import Question, Verdict
-from aot.reporting.thumbs import ReadFrames, TrueSize
+from aot.reporting.thumbs import ReadFrames, Size, no_frames
 from aot.student.answer import open_model
 
 log = logging.getLogger(__name__)
@@ -74,30 +74,23 @@ def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, i
     from aot.reporting.report import write_report
 
     progress(0, 1)
-    if run.frames.exists():
-        frames, true_size = _pictures(run)
-        write_report(run, config, frames=frames, true_size=true_size)
-    else:
-        write_report(run, config)
+    write_report(run, config, frames=_pictures(run) if run.frames.exists() else no_frames)
     write_card(run, config)
     progress(1, 1)
     return {"bytes": run.report.stat().st_size}
 
 
-def _pictures(run: RunFolder) -> tuple[ReadFrames, TrueSize]:
-    """How the report reads frames of a run that has some, and their sizes."""
+def _pictures(run: RunFolder) -> ReadFrames:
+    """How the report reads frames of a run that has some."""
     from video_data.decode.sampling import nearest_indices
     from video_data.store.shards import FrameStore
 
     store = FrameStore(run.frames)
 
-    def frames(uri: str, wanted_s: Sequence[float]) -> list[tuple[float, np.ndarray]]:
-        times_s = store.clip(uri).times_s
-        indices = nearest_indices(times_s, list(wanted_s))
-        return [(times_s[i], frame) for i, frame in zip(indices, store.frames(uri, indices), strict=True)]
-
-    def true_size(uri: str) -> tuple[int, int]:
+    def frames(uri: str, wanted_s: Sequence[float]) -> tuple[Size, list[tuple[float, np.ndarray]]]:
         clip = store.clip(uri)
-        return clip.true_width, clip.true_height
+        indices = nearest_indices(clip.times_s, list(wanted_s))
+        timed = zip((clip.times_s[i] for i in indices), store.frames(uri, indices), strict=True)
+        return (clip.true_width, clip.true_height), list(timed)
 
-    return frames, true_size
+    return frames

@@ -138,13 +138,8 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
 
     run = prepared_run(config, config_path=config_path)
     check_inputs(config, run)
-    try:
+    with _user_errors(run):
         generate_shard(run, config, stage_function("generate", config))
-    except Exception as error:
-        user_error = _user_error(run, error)
-        if user_error is error:
-            raise
-        raise user_error from error
     return run
 
 
@@ -161,33 +156,37 @@ def _doing(run: RunFolder, stage: str) -> Iterator[tuple[StageProgress, dict[str
     started = time.monotonic()
     progress, facts = StageProgress(run, stage), dict[str, int]()
     try:
-        with progress:
+        with _user_errors(run), progress:
             yield progress, facts
     except BaseException as error:
-        user_error = _user_error(run, error)
-        _note_failure(run, stage, user_error, **progress.counts)
-        if user_error is error:
-            raise
-        raise user_error from error
+        _note_failure(run, stage, error, **progress.counts)
+        raise
     seconds = time.monotonic() - started
     seals = stage_seals(run, stage)
     set_stage(run, stage, "done", seconds=round(seconds, 2), **progress.counts, **facts, files=seals)
     log.info("%s: done in %.1f s (%s)", stage, seconds, ", ".join(f"{k} {v}" for k, v in facts.items()))
 
 
-def _user_error(run: RunFolder, error: BaseException) -> BaseException:
-    """What a user is told: the leaf's and the disk's errors as ours; anything else as it came."""
-    if isinstance(error, VideoError):
-        return GuardStop(str(error)) if error.reason == "disk_full" else error
-    if _is_disk_full(error):
-        return write_error(Path(getattr(error, "filename", None) or run.root), OSError(errno.ENOSPC, str(error)))
-    if isinstance(error, OSError):
+@contextmanager
+def _user_errors(run: RunFolder) -> Iterator[None]:
+    """Tells a user the leaf's and the disk's errors as ours; anything else flies as it came."""
+    try:
+        yield
+    except VideoError as error:
+        if error.reason != "disk_full":
+            raise
+        raise GuardStop(str(error)) from error
+    except Exception as error:
+        if _is_disk_full(error):
+            path = Path(getattr(error, "filename", None) or run.root)
+            raise write_error(path, OSError(errno.ENOSPC, str(error))) from error
+        if not isinstance(error, OSError):
+            raise
         where = error.filename or run.root
-        return RunError(
+        raise RunError(
             f"{where}: {error.strerror or error}; mend that, or choose another folder with run.dir=, "
             f"and run the same command again (see {run.log})"
-        )
-    return error
+        ) from error
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from aot.answers import check_packages, stop_workers
 from aot.config import RunConfig
-from aot.display import counted
+from aot.display import counted, one_line
 from aot.errors import SourceError
 from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells, missing_prediction
 from aot.evaluation.intervals import weighted_proportion
@@ -90,9 +90,9 @@ def score_lines(scores: Scores) -> list[str]:
             continue
         who = f"{row.arm} {row.mode:10} " if len(arms) > 1 else ""
         percent = f"{100 * row.value:6.2f}% [{100 * row.low:.2f}, {100 * row.high:.2f}]"
-        head = f"{who}{_clean(row.split):9} {_clean(row.kind):14} {row.metric:16}"
+        head = f"{who}{one_line(row.split):9} {one_line(row.kind):14} {row.metric:16}"
         lines.append(f"{head} {percent:24} n={row.n}, {counted(row.num_clusters, 'group')}")
-    return [_clean(line) for line in lines]
+    return [one_line(line) for line in lines]
 
 
 def _listed(path: Path) -> Questions:
@@ -218,8 +218,3 @@ def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said], u
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name[:80]) for name in names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
-
-
-def _clean(text: str) -> str:
-    """`text` without characters that a terminal obeys."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -6,7 +6,6 @@ may change from one command to the next in the same run folder. It says loudly w
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,17 +50,29 @@ def check_gate(run: RunFolder, config: RunConfig, stage: str) -> None:
     Raises:
         GuardStop: it is not; the message lists why, and what to do.
     """
-    is_strange = knows_only_the_kitchen(config.teacher, config.data.dataset)
-    looks = {
-        "generate": partial(_failed_too_often, limit=config.teacher.max_failed_share),
-        "filter": partial(_kept_too_few, least=config.filter.min_kept),
-    }
-    stop, *lines = list(looks[stage](run, is_strange=is_strange) if stage in looks else ()) or [""]
+    stop = next(_stop_lines(run, config, stage), "")
     if stop != read_run_json(run)["stages"].get(stage, {}).get("gate", ""):
         set_stage(run, stage, "done", gate=stop)
+    require_gate(run, config, stage)
+    _tell(run, stage)
+
+
+def require_gate(run: RunFolder, config: RunConfig, stage: str) -> None:
+    """Look the same, for who works beside others and notes nothing in run.json.
+
+    Raises:
+        GuardStop: as there.
+    """
+    stop, *lines = list(_stop_lines(run, config, stage)) or [""]
     if stop:
         raise GuardStop(stop, lines=lines)
-    _tell(run, stage)
+
+
+def _stop_lines(run: RunFolder, config: RunConfig, stage: str) -> Iterator[str]:
+    is_strange = knows_only_the_kitchen(config.teacher, config.data.dataset)
+    if stage == "generate":
+        return _failed_too_often(run, limit=config.teacher.max_failed_share, is_strange=is_strange)
+    return _kept_too_few(run, least=config.filter.min_kept, is_strange=is_strange) if stage == "filter" else iter(())
 
 
 def _tell(run: RunFolder, stage: str) -> None:

@@ -30,6 +30,12 @@ _TRAINED = {
     "packing": "rows",
 }
 
+SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
+"""Entries of teacher.json, and what the chat model does whose cost they hold."""
+HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
+"""Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
+_ODD = (("unusable_calls", "of them without a usable reply"), ("calls_without_usage", "without a count of tokens"))
+
 
 def stats_blocks(values: Mapping[str, Any]) -> list[Block]:
     """Scalars of a statistics file as figures; nested mappings and lists of mappings as tables."""
@@ -109,15 +115,10 @@ def stage_seconds(facts: Mapping[str, Any]) -> str:
 def _teacher(data: RunData) -> list[Block]:
     if not data.teacher:
         return [absent(data, "no statistics of the teacher yet", "generate")]
-    spent = spend_rows(data.teacher)
     mended, hours = settings_sentence(data.teacher), data.teacher.get("gpu_hours_per_thousand_chains")
     return [
         *stats_blocks({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
-        *tables(
-            word_table("What the chat models cost", list(spent[0]), [list(row.values()) for row in spent])
-            if spent
-            else []
-        ),
+        *tables(_stat_table("What the chat models cost", spend_rows(data.teacher))),
         *note("" if hours is None else f"{short(hours)} GPU-hours for a thousand chains."),
         *note(f"{mended}." if mended else ""),
     ]
@@ -153,33 +154,25 @@ def _settings(data: RunData) -> list[Block]:
     ]
 
 
-SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
-"""Entries of teacher.json, and what the chat model does whose cost they hold."""
-HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
-"""Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
-
-_ODD = (("unusable_calls", "of them without a usable reply"), ("calls_without_usage", "without a count of tokens"))
-
-
 def spend_rows(teacher: Mapping[str, Any]) -> list[dict[str, str]]:
     """Column to words for each chat model whose calls were noted; a script and a local model note none."""
     rows = []
     for spent, does in ((teacher.get(name) or {}, does) for name, does in SPEND.items()):
-        if spent.get("calls"):
-            cost, hours = spent.get("cost"), spent.get("gpu_hours")
-            dated = f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}"
-            row = {
-                "model": str(spent.get("model", "")),
-                "": does,
-                "calls": "".join(
-                    [str(spent["calls"]), *(f", {spent[key]} {odd}" for key, odd in _ODD if spent.get(key))]
-                ),
-                "prompt tokens": _tokens(spent, "prompt_tokens", "cached_prompt_tokens", "cached"),
-                "completion tokens": _tokens(spent, "completion_tokens", "reasoning_tokens", "thinking"),
-                "cost": "unpriced" if cost is None else dated,
-                "GPU-hours": "unknown" if hours is None else short(hours),
-            }
-            rows.append(row)
+        if not spent.get("calls"):
+            continue
+        cost, hours = spent.get("cost"), spent.get("gpu_hours")
+        dated = f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}"
+        odd = "".join(f", {spent[key]} {what}" for key, what in _ODD if spent.get(key))
+        row = {
+            "model": str(spent.get("model", "")),
+            "": does,
+            "calls": f"{spent['calls']}{odd}",
+            "prompt tokens": _tokens(spent, "prompt_tokens", "cached_prompt_tokens", "cached"),
+            "completion tokens": _tokens(spent, "completion_tokens", "reasoning_tokens", "thinking"),
+            "cost": "unpriced" if cost is None else dated,
+            "GPU-hours": "unknown" if hours is None else short(hours),
+        }
+        rows.append(row)
     return rows
 
 

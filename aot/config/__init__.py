@@ -7,10 +7,34 @@ key, `loading` and `strict_yaml` read files. This package knows no stage.
 
 from aot.config.base import Section
 from aot.config.chat import ChatConfig, PricesConfig
-from aot.config.data import ANNOTATED_DATASETS, DataConfig, FramesConfig, ToyMathConfig
+from aot.config.data import (
+    ANNOTATED_DATASETS,
+    AnnotatedData,
+    ClipData,
+    DataConfig,
+    FilesData,
+    FramesConfig,
+    GymData,
+    KitchenData,
+    MathData,
+    PlainData,
+    TextData,
+    ToyMathConfig,
+    VideoData,
+)
 from aot.config.loading import dump_config, load_config, load_saved, parse_config
 from aot.config.readers import read_settings, unread_keys
-from aot.config.run import RunConfig, chat_settings, differing_keys, may_change
+from aot.config.run import (
+    RunConfig,
+    TextRun,
+    VideoRun,
+    chat_for,
+    chat_jobs,
+    chat_settings,
+    differing_keys,
+    may_change,
+    teacher_chats,
+)
 from aot.config.teaching import FilterConfig, HfConfig, TeacherConfig, ToolsConfig
 from aot.config.training import (
     EMBEDDED_STUDENTS,
@@ -27,27 +51,40 @@ from aot.config.training import (
 
 __all__ = [
     "ANNOTATED_DATASETS",
-    "ChatConfig",
-    "PricesConfig",
-    "HfConfig",
-    "ToolsConfig",
+    "AnnotatedData",
     "ArmConfig",
     "Chains",
+    "ChatConfig",
+    "ClipData",
     "DataConfig",
     "EMBEDDED_STUDENTS",
     "EvaluateConfig",
+    "FilesData",
     "FilterConfig",
     "FramesConfig",
+    "GymData",
+    "HfConfig",
+    "KitchenData",
     "LoraSection",
+    "MathData",
     "NO_FRAMES",
     "Order",
+    "PlainData",
+    "PricesConfig",
     "RESERVED_ARMS",
     "RunConfig",
     "Section",
     "StudentConfig",
     "TeacherConfig",
+    "TextData",
+    "TextRun",
+    "ToolsConfig",
     "ToyMathConfig",
     "TrainConfig",
+    "VideoData",
+    "VideoRun",
+    "chat_for",
+    "chat_jobs",
     "chat_settings",
     "differing_keys",
     "dump_config",
@@ -56,5 +93,6 @@ __all__ = [
     "may_change",
     "parse_config",
     "read_settings",
+    "teacher_chats",
     "unread_keys",
 ]

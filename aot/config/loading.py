@@ -10,15 +10,18 @@ from any folder; `run.dir` and `run.reuse` are always relative to the working fo
 import copy
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from reprlib import Repr
-from typing import Any
+from typing import Annotated, Any, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from aot.config.readers import read_settings, unread_sentences
+from aot.config.base import Section
+from aot.config.data import BY_DATASET, DataConfig, GymData, MathData, OfficialFiles, PlainData, TextFilesConfig
+from aot.config.readers import HOLDERS, KINDS, RUNS, holders_of, read_settings, unread_keys, unread_sentences
 from aot.config.run import RunConfig
 from aot.config.strict_yaml import parse_yaml, read_yaml
 from aot.config.teaching import BUILT_IN_PROMPTS
@@ -49,10 +52,22 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
 def load_saved(path: Path) -> RunConfig:
     """The resolved config of a run folder, as it was saved; whether its keys are read was looked at when it began.
 
+    Older folders list the keys of every kind of run; those that this one has not are left out.
+
     Raises:
         ConfigError: it is missing or damaged.
     """
-    return _located(_checked(_read(path), source=str(path)), folder=path.parent, given=())
+    raw = _read(path)
+    try:
+        config = _validated(raw)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            *parents, name = parts = _parts(item["loc"])
+            if item["type"] == "extra_forbidden" and _bare(parts) in HOLDERS:
+                section: Any = reduce(lambda node, part: node[part], parents, cast(Any, raw))
+                section.pop(name, None)
+        config = _checked(raw, source=str(path))
+    return _located(config, folder=path.parent, given=())
 
 
 def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
@@ -63,8 +78,8 @@ def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
             not read, with those who do (aot/config/readers.py).
     """
     config = _checked(raw, source=source)
-    if unread := unread_sentences(config):
-        raise ConfigError(f"{source}: " + "; ".join(unread))
+    if unread := unread_keys(config):
+        raise ConfigError(f"{source}: " + "; ".join(unread_sentences(unread)))
     return config
 
 
@@ -81,14 +96,39 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
+_RUN_OF = {dataset: run for run in RUNS for dataset in HOLDERS["data.dataset"][run]}
+
+
+def _validated(raw: dict[str, Any]) -> RunConfig:
+    """`raw` as a run of the kind that its data set makes; raises ValidationError."""
+    data = raw.get("data")
+    dataset = data.get("dataset") if isinstance(data, dict) else None
+    if isinstance(dataset, str) and dataset in _RUN_OF:
+        return _RUN_OF[dataset].model_validate(raw)
+    _Which.model_validate({"data": data} if "data" in raw else {})
+    raise LookupError(f"no kind of run has the data set {dataset!r}")
+
+
+class _Which(Section):
+    """Enough to say what is wrong with the data set of a run of no known kind."""
+
+    data: Annotated[DataConfig, BY_DATASET]
+
+
 def _checked(raw: dict[str, Any], *, source: str) -> RunConfig:
     try:
-        return RunConfig.model_validate(raw)
+        return _validated(raw)
     except ValidationError as error:
-        wrong = [dict(item) for item in error.errors(include_url=False) if item["type"] != _FOLLOWS]
-        lines = [_explain(item) for item in wrong[:MOST_TOLD]]
-        more = len(wrong) - len(lines)
-        raise ConfigError(f"{source}: " + "; ".join([*lines, *([f"and {more} more"] if more else [])])) from None
+        unread: dict[str, str] = {}
+        lines: list[str] = []
+        for item in error.errors(include_url=False):
+            if item["type"] == "extra_forbidden":
+                lines += _of_strange_key(_parts(item["loc"]), item["input"], unread)
+            elif item["type"] != _FOLLOWS:
+                lines.append(_explain(dict(item)))
+        more = len(lines) - MOST_TOLD
+        lines = [*lines[:MOST_TOLD], *([f"and {more} more"] if more > 0 else []), *unread_sentences(unread)]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
 
 def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunConfig:
@@ -103,7 +143,7 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         return name and (locate(key, name) or str(Path.cwd() / name))
 
     data, student, teacher = config.data, config.student, config.teacher
-    root = absolute("data.root", data.root)
+    root = None if isinstance(data, MathData | GymData) else absolute("data.root", data.root)
 
     def beside(key: str, name: str | None) -> str | None:
         """A file of the data set: in its root, or where any other path may be."""
@@ -112,13 +152,13 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         inside = Path(root) / name
         return str(inside) if _exists(inside) else locate(key, name) or str(inside)
 
-    side: dict[str, Any] = {"root": root}
-    if data.dataset == "plain":  # nobody else reads these, and a run folder has files of the same names
+    side: dict[str, Any] = {} if isinstance(data, MathData | GymData) else {"root": root}
+    if isinstance(data, PlainData):  # nobody else reads these, and a run folder has files of the same names
         side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
-    files = {key: beside(f"data.files.{key}", getattr(data.files, key)) for key in ("train", "test")}
-    side["files"] = data.files.model_copy(update=files)
-    official = {key: beside(f"data.files.{key}", getattr(data.annotated, key)) for key in ("train", "test")}
-    side["annotated"] = data.annotated.model_copy(update=official)
+    for name in ("files", "annotated"):
+        if isinstance(files := getattr(data, name, None), TextFilesConfig | OfficialFiles):
+            paths = {key: beside(f"data.{name}.{key}", getattr(files, key)) for key in ("train", "test")}
+            side[name] = files.model_copy(update=paths)
 
     def model(key: str, name: str | None) -> str | None:
         """The folder of a model; a name that is no folder is one on the hub, or of an embedded student."""
@@ -135,7 +175,7 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         ),
     }
     for name in ("chat", "vision_chat", "judge_chat"):
-        if chat := getattr(config, name):
+        if chat := getattr(config, name, None):
             paths = {key: absolute(f"{name}.{key}", getattr(chat, key)) for key in ("script", "record")}
             paths |= {"model": model(f"{name}.model", chat.model)} if chat.backend == "local" else {}
             changed[name] = chat.model_copy(update=paths)
@@ -218,6 +258,8 @@ _WORDS = {
     "too_long": "must have at most {max_length} entries",
     "model_type": "must be a section of `key: value` lines",
     "literal_error": "must be {expected}",
+    "union_tag_invalid": "must be {expected}",
+    "union_tag_not_found": "is needed",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
@@ -234,36 +276,54 @@ _FOLLOWS = "default_factory_not_called"
 
 
 def _explain(item: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in item["loc"])[:200]
-    words = (
-        _WORDS.get(item["type"], "{msg}").format(**item.get("ctx", {}), msg=item["msg"]).removeprefix("Value error, ")
-    )
+    key, value, context = ".".join(map(str, _parts(item["loc"])))[:200], item.get("input"), item.get("ctx", {})
+    if item["type"].startswith("union_tag") and isinstance(value, dict):  # of the key that tells kinds apart
+        by = KINDS[_bare(_parts(item["loc"]))].by
+        key, value = f"{key}.{by}", value.get(by)
+        context = {"expected": re.sub(r", ('[^']*')$", r" or \1", context.get("expected_tags", ""))}
+    elif item["type"] == "union_tag_not_found":
+        item = {**item, "type": "model_type"}
+    words = _WORDS.get(item["type"], "{msg}").format(**context, msg=item["msg"]).removeprefix("Value error, ")
     if not key:  # a sentence of our own, about several sections
         return words
-    if item["type"] == "missing" or ".extra_body" in key:  # whose values may be secrets
+    if item["type"] in ("missing", "union_tag_not_found") or ".extra_body" in key:  # whose values may be secrets
         return f"{key}: {words}"
-    if item["type"] != "extra_forbidden":
-        return f"{key}: {words}, got {_AS_WRITTEN.get(repr(item.get('input'))) or _SHORT.repr(item.get('input'))[:200]}"
-    keys = _known_keys()
-    if key in keys:  # a key of several words, which only the command line takes
+    return f"{key}: {words}, got {_AS_WRITTEN.get(repr(value)) or _SHORT.repr(value)[:200]}"
+
+
+def _of_strange_key(parts: list[int | str], value: object, unread: dict[str, str]) -> Iterator[str]:
+    """What is wrong with a key that its section has not; one of other runs goes to `unread`, with those in words."""
+    key = ".".join(map(str, parts))
+    bare = _bare(parts)
+    if "." in str(parts[-1]) and bare in HOLDERS:  # a key of several words, which only the command line takes
         section, _, last = key.rpartition(".")
-        return f"unknown key {key!r}; in a file write `{last}:` indented under `{section}:`"
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    siblings = [k for k in keys if k.rpartition(".")[0] == key.rpartition(".")[0]]
-    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
-    return f"unknown key {key}; {hint}"
+        yield f"unknown key {key[:200]!r}; in a file write `{last}:` indented under `{section}:`"
+    elif bare not in HOLDERS:
+        near = difflib.get_close_matches(key, HOLDERS, n=1, cutoff=0.5)
+        siblings = [k for k in HOLDERS if k.rpartition(".")[0] == bare.rpartition(".")[0]]
+        yield f"unknown key {key[:200]}; " + (
+            f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
+        )
+    elif isinstance(value, dict) and value and any(k.startswith(f"{bare}.") for k in HOLDERS):
+        for name, one in value.items():
+            yield from _of_strange_key([*parts, name], one, unread)
+    else:
+        unread[key] = holders_of(bare)
 
 
-def _known_keys() -> list[str]:
-    keys: list[str] = []
+def _parts(loc: tuple[int | str, ...]) -> list[int | str]:
+    """Fields and numbers that lead to the key of an error, without the names of kinds that pydantic puts between."""
+    parts: list[int | str] = []
+    follows_kind = False
+    for part in loc:
+        if follows_kind and isinstance(part, str):
+            follows_kind = False
+        else:
+            parts.append(part)
+            follows_kind = _bare(parts) in KINDS
+    return parts
 
-    def walk(model: type[BaseModel], prefix: str) -> None:
-        for name, field in model.model_fields.items():
-            keys.append(prefix + name)
-            kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-            for kind in kinds:
-                if isinstance(kind, type) and issubclass(kind, BaseModel):
-                    walk(kind, f"{prefix}{name}.")
 
-    walk(RunConfig, "")
-    return keys
+def _bare(parts: Sequence[int | str]) -> str:
+    """The key without the numbers of arms."""
+    return ".".join(part for part in parts if isinstance(part, str))

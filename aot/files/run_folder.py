@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.config import RunConfig, chat_settings, differing_keys, dump_config, load_saved, may_change
+from aot.config import RunConfig, TextRun, VideoRun, chat_settings, differing_keys, dump_config, load_saved, may_change
 from aot.errors import AotError, GuardStop, RunError, SourceError
 from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
@@ -187,8 +187,8 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "report": ("report", "model_card"),
 }
 """What each stage leaves behind, as properties of RunFolder; a folder counts once it holds something."""
-ONE_DOOR = {"frames": "video", "rationales": "text"}
-"""What only runs through one of the front doors have."""
+ONE_KIND = {"frames": VideoRun, "rationales": TextRun}
+"""What runs of one kind only have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
 TRAINING = "training.json"
 
@@ -309,8 +309,8 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
     facts: dict[str, Any] = {"config_digest": config.digest()}
     if renewed:
         facts = {**provenance(config), "command": command}
-    if config.chat or config.vision_chat or config.judge_chat:
-        facts["chat_settings"] = {**old.get("chat_settings", {}), config.digest(): chat_settings(config)}
+    if settings := chat_settings(config):
+        facts["chat_settings"] = {**old.get("chat_settings", {}), config.digest(): settings}
     commands = [*old.get("commands", []), command][-50:]
     publish_json(run.run_json, {**old, **facts, "commands": commands, "stages": old.get("stages", {})})
     return run
@@ -462,8 +462,7 @@ def stage_done(run: RunFolder, stage: str) -> bool:
 def missing_files(run: RunFolder, stage: str) -> list[Path]:
     """What a finished stage should have left behind and is not there."""
     config = load_saved(run.config) if run.config.exists() else None
-    door = config.door if config else None
-    wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, door) == door]
+    wanted = [getattr(run, name) for name in PUBLISHED[stage] if isinstance(config, ONE_KIND.get(name, object))]
     if stage == "train" and config:
         wanted += [run.arm(arm.name) / ARM_MARKER for arm in config.train.arms]
     else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aot.config import FramesConfig, RunConfig, TeacherConfig
+from aot.config import FramesConfig, TeacherConfig, VideoRun
 from aot.errors import ParseError, ToolError
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
@@ -73,7 +73,7 @@ def ask(
     annotations: Iterable[ClipAnnotation] = (),
     start_s: float = 0.0,
     end_s: float | None = None,
-    config: RunConfig | None = None,
+    config: VideoRun | None = None,
 ) -> Asked:
     """The trace of the agent's first plan for a question about a clip file, and what of the clip cannot be seen.
 

@@ -11,7 +11,7 @@ from aot.chat.factory import check_chat, sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
-from aot.config import ChatConfig, RunConfig
+from aot.config import ChatConfig, TextRun, chat_for
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
 from aot.seeds import draw
@@ -25,7 +25,7 @@ _SEEDS = 2**31
 """Servers take seeds of 32 bits with a sign."""
 
 
-def check_teacher(config: RunConfig) -> None:
+def check_teacher(config: TextRun) -> None:
     """Look whether the chat teacher can start; asks the model nothing, and loads none.
 
     Raises:
@@ -35,16 +35,17 @@ def check_teacher(config: RunConfig) -> None:
     check_chat(chat_section(config))
 
 
-def chat_section(config: RunConfig) -> ChatConfig:
+def chat_section(config: TextRun) -> ChatConfig:
     """The chat model of a run whose teacher is one."""
-    assert config.chat is not None  # RunConfig sees to that
-    return config.chat
+    section = chat_for(config, "thinks")
+    assert section is not None  # TextRun sees to that
+    return section
 
 
 class ChatTeacher:
     """Writes one trace for a question and a sample index; may be asked from many threads at once."""
 
-    def __init__(self, model: ChatModel, config: RunConfig) -> None:
+    def __init__(self, model: ChatModel, config: TextRun) -> None:
         self._model, self._config = model, config
         self._chat, self._digest = chat_section(config), config.digest()
         self.prompts: dict[Granularity, Prompt] = teacher_prompts(config.teacher)

@@ -13,12 +13,22 @@ from math import ceil, prod
 from pathlib import Path
 
 from aot.chat.spend import estimate
-from aot.config import EMBEDDED_STUDENTS, ChatConfig, LoraSection, RunConfig, dump_config
+from aot.config import (
+    EMBEDDED_STUDENTS,
+    ChatConfig,
+    GymData,
+    KitchenData,
+    LoraSection,
+    RunConfig,
+    TextRun,
+    VideoRun,
+    dump_config,
+)
 from aot.display import counted
 from aot.files.jsonl import read_json, refused_words
 from aot.files.run_folder import RunFolder, run_root
 from aot.pipeline.commands.inputs import check_paths, look_at_student
-from aot.pipeline.doors import Plan, door_of
+from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from text_cot.datasets.toy_math import OOD_SPLITS
 from video_data.datasets.rows import AnnotationRow
@@ -85,7 +95,7 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     return [*lines, "nothing was started"]
 
 
-def video_plan(config: RunConfig, run: RunFolder) -> Plan:
+def video_plan(config: VideoRun, run: RunFolder) -> Plan:
     """What a run about clips would do."""
     from aot.pipeline.prepare import usable_questions
     from aot.pipeline.source import clips_root, usable_source
@@ -102,7 +112,7 @@ def video_plan(config: RunConfig, run: RunFolder) -> Plan:
     lines += source.notes
     if source.refused:
         lines.append(refused_words(source.refused, most=3))
-    lines.append(f"clips are read from {clips_root(config, run)}")
+    lines.append(f"clips are read from {clips_root(config.data, run)}")
     if knows_only_the_kitchen(config):
         lines.append(f"note: {KITCHEN_ONLY}")
     lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
@@ -113,7 +123,7 @@ def video_plan(config: RunConfig, run: RunFolder) -> Plan:
     return Plan(lines, disk_mb + VIDEO_REST_MB, _seconds(config, splits, num_clips))
 
 
-def text_plan(config: RunConfig, run: RunFolder) -> Plan:
+def text_plan(config: TextRun, run: RunFolder) -> Plan:
     """What a run of text would do."""
     from aot.arms.jobs import planned_students
     from text_cot.prepare import usable_source
@@ -121,7 +131,7 @@ def text_plan(config: RunConfig, run: RunFolder) -> Plan:
     small, times = _drawn_small(config)
     source = usable_source(small.data, seed=small.seed, splits=small.evaluate.splits)
     splits = _counted((question.split for question in source.questions), times)
-    about = "about " if small is not config and config.data.dataset == "gym" else ""
+    about = "about " if small is not config and isinstance(config.data, GymData) else ""
     lines = [f"{split}: {about}{counted(splits[split], 'question')}" for split in sorted(splits)]
     if source.refusals:
         lines.append(refused_words(source.refusals, most=3))
@@ -192,7 +202,7 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
     return shapes
 
 
-def _drawn_small(config: RunConfig) -> tuple[RunConfig, dict[str, float]]:
+def _drawn_small(config: Run) -> tuple[Run, dict[str, float]]:
     """`config` with fewer clips or problems where it draws very many; how many times larger each split truly is."""
     data = config.data
     if data.dataset not in DRAWN:
@@ -202,7 +212,9 @@ def _drawn_small(config: RunConfig) -> tuple[RunConfig, dict[str, float]]:
     fewer = {field: min(getattr(section, field), MOST_DRAWN) for field in fields.values()}
     times: dict[str, float] = {}
     for split, field in fields.items():
-        tasks = len(data.gym.unseen_tasks if split == "test_ood" else data.gym.tasks) if name == "gym" else 1
+        tasks = 1
+        if isinstance(data, GymData):
+            tasks = len(data.gym.unseen_tasks if split == "test_ood" else data.gym.tasks)
         wanted, small = tasks * getattr(section, field), tasks * fewer[field]
         times[split] = min(wanted, data.limit or wanted) / max(1, min(small, data.limit or small))
     if all(getattr(section, field) == count for field, count in fewer.items()):
@@ -229,14 +241,14 @@ def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
     )
 
 
-def _disk_mb(config: RunConfig, clips: tuple[tuple[str, Path], ...], annotations: tuple[AnnotationRow, ...]) -> float:
+def _disk_mb(config: VideoRun, clips: tuple[tuple[str, Path], ...], annotations: tuple[AnnotationRow, ...]) -> float:
     durations_s = {row.uri: row.duration_s for row in annotations}
-    pixels = 96 * 72 if config.data.dataset == "toy_kitchen" else min(UNKNOWN_PIXELS, config.frames.max_side_px**2)
+    pixels = 96 * 72 if isinstance(config.data, KitchenData) else min(UNKNOWN_PIXELS, config.frames.max_side_px**2)
     frames = sum(
         min(durations_s.get(uri, UNKNOWN_CLIP_S) * config.frames.fps, config.frames.max_stored_frames)
         for uri, _ in clips
     )
-    drawn_mb = 0.25 * len(clips) if config.data.dataset == "toy_kitchen" else 0.0
+    drawn_mb = 0.25 * len(clips) if isinstance(config.data, KitchenData) else 0.0
     return frames * pixels * 3 / 1e6 + drawn_mb
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.chat.client import ChatModel
-from aot.config import ChatConfig, HfConfig, RunConfig
+from aot.config import ChatConfig, HfConfig, VideoRun, chat_for
 from aot.errors import ConfigError
 from aot.teacher.tools.base import Tool
 from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
@@ -35,7 +35,7 @@ ONLY_PIXELS = (LIST_STEPS, COUNT_EVENTS, READ_ORDER)
 
 
 def make_tools(
-    config: RunConfig, *, vision: ChatModel | None = None, clips_root: Path | None = None
+    config: VideoRun, *, vision: ChatModel | None = None, clips_root: Path | None = None
 ) -> dict[str, AnyTool]:
     """The tools that `config.teacher.tools` asks for, by name.
 
@@ -56,7 +56,7 @@ def make_tools(
     if choice.recognise_action == "pixels":
         tools.append(RECOGNISE_ACTION)
     tools += _hf_tools(choice.behind("hf"), config.teacher.hf)
-    tools += _chat_tools(choice.behind("chat"), vision, config.vision_chat or config.chat)
+    tools += _chat_tools(choice.behind("chat"), vision, chat_for(config, "looks"))
     if choice.subtitles == "file":
         if clips_root is None:
             raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")

@@ -250,7 +250,10 @@ def test_names_of_students_and_saved_configs_are_left_alone(away: Path) -> None:
         ({"teacher": {"planner": "given"}}, "procedural \\(for toy_math\\)"),
         ({"student": {"base": "tiny-video"}}, "student.base is 'tiny-video'"),
         ({"train": {"arms": [{"name": "a", "order": "post", "chains": "self"}]}}, "go with order pre"),
-        ({"train": {"arms": [{"name": "a", "order": "adaptive", "chain_share": 0.5}]}}, "learns from all kept chains"),
+        (
+            {"train": {"arms": [{"name": "a", "order": "adaptive", "chain_share": 0.5}]}},
+            "chain_share is read by arms",
+        ),
         ({"train": {"arms": [{"name": "a", "order": "pre", "rationale_weight": 0}]}}, "nothing of order pre"),
     ],
 )

@@ -44,7 +44,10 @@ BY_OTHER_MEANS = {
     "frames.max_gigapixels": "as above",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
-    **{f"data.annotated.{name}": "aot.pipeline.source makes a Wanted of them" for name in Wanted.__dataclass_fields__},
+    **{
+        f"data.annotated.{name}": "aot.pipeline.source makes a Wanted of them"
+        for name in Wanted.__dataclass_fields__.keys() - {"train", "test"}
+    },
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
 }
 BACKENDS = {

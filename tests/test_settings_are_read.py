@@ -20,8 +20,6 @@ OF_THINKERS = {f"{chat}.{key}" for chat in ("vision_chat", "judge_chat") for key
 OF_THINKERS |= {"judge_chat.gpus"}
 """Read by no run: the three chat sections are of one class, who looks or judges is asked at temperature 0, and what
 judging costs is not told for a thousand chains."""
-ADAPTIVE = "an adaptive arm learns from all kept chains"
-"""Told of such an arm's chains before the table is asked."""
 
 
 def readers_of(key: str) -> list[str]:
@@ -77,7 +75,7 @@ def test_every_key_is_read_by_each_run_or_refused_by_name_with_its_reader(walked
         words = readers_of(key)
         for run, told in runs.items():
             named = given_names(key) in told and any(f"read by {word} only" in told for word in words)
-            assert not told or named or ADAPTIVE in told, f"{key} in the run {run!r}: {told}"
+            assert not told or named, f"{key} in the run {run!r}: {told}"
 
 
 def test_every_key_is_read_by_some_run_and_only_those_for_every_run_by_all(walked: dict[str, dict[str, str]]) -> None:
@@ -132,11 +130,23 @@ ARM_KINDS: dict[str, dict[str, Any]] = {
 REFUSED_BY_TEXT = ("both", "self_both", "wrong_content", "share")
 """Those of order both, which asks each question in two ways."""
 REFUSED_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
-    "damage without rationales": ({"rationale_weight": 0, "chains": "shuffled"}, "arms.0.chains is read by arms that"),
-    "share without rationales": ({"rationale_weight": 0, "chain_share": 0.5}, "arms.0.chain_share is read by arms"),
-    "damaged answers": ({"order": "answers_only", "chains": "deleted"}, "arms.0.chains is read by arms that learn"),
+    "damage without rationales": (
+        {"rationale_weight": 0, "chains": "shuffled"},
+        "chains is read by arms that learn",
+    ),
+    "share without rationales": (
+        {"rationale_weight": 0, "chain_share": 0.5},
+        "chain_share is read by arms that",
+    ),
+    "damaged answers": (
+        {"order": "answers_only", "chains": "deleted"},
+        "chains is read by arms with order: both, pre or post",
+    ),
     "own chains after the answer": ({"order": "post", "chains": "self"}, "chains `self` go with order pre or both"),
-    "damaged ways": ({"order": "adaptive", "chains": "shuffled"}, "an adaptive arm learns from all kept chains"),
+    "damaged ways": (
+        {"order": "adaptive", "chains": "shuffled"},
+        "chains is read by arms with order: both, pre or post",
+    ),
     "helper": ({"name": "a/fold0"}, "must have no /"),
 }
 

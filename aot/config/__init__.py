@@ -47,6 +47,7 @@ from aot.config.training import (
     Order,
     StudentConfig,
     TrainConfig,
+    parse_arm,
 )
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "load_config",
     "load_saved",
     "may_change",
+    "parse_arm",
     "parse_config",
     "read_settings",
     "teacher_chats",

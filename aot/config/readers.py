@@ -14,11 +14,12 @@ from aot.config.base import Kinds, Section, sections_in
 from aot.config.chat import ChatConfig
 from aot.config.data import BY_DATASET, EgoplanData
 from aot.config.run import RunConfig, TextRun, VideoRun, chat_jobs
+from aot.config.training import BY_ORDER
 
 Kind = type[VideoRun] | type[TextRun]
 RUNS: dict[Kind, str] = {VideoRun: "video runs", TextRun: "text runs"}
-KINDS: dict[str, Kinds] = {"data": BY_DATASET}
-_WORDS = {"data": "data.dataset: {kinds}"}
+KINDS: dict[str, Kinds] = {"data": BY_DATASET, "train.arms": BY_ORDER}
+_WORDS = {"data": "data.dataset: {kinds}", "train.arms": "arms with order: {kinds}"}
 """Sections of several kinds, and who reads a key that only `kinds` of them have."""
 
 
@@ -121,12 +122,8 @@ SHARED_RATE = Reader("runs with an arm without learning_rate of its own",
                      lambda run, _: any(arm.learning_rate is None for arm in run.train.arms))  # fmt: skip
 OWN_CHAINS = Reader("runs with an arm of chains: self", _any_arm(chains="self"))
 ADAPTIVE = Reader("runs with an arm of order: adaptive", _any_arm(order="adaptive"))
-CHAIN_ARM = Reader("arms that learn rationales, with order: both, pre or post",
-                   lambda run, arm: arm.order in ("both", "pre", "post") and arm.needs_chains)  # fmt: skip
-SHARE_ARM = Reader("arms with order: answers_only, pre or post, or both and a rationale_weight above 0",
-                   lambda run, arm: arm.order != "adaptive" and arm.needs_chains)  # fmt: skip
-RATIONALE_ARM = Reader("arms that learn rationales, which order: answers_only does not",
-                       lambda run, arm: arm.order != "answers_only")  # fmt: skip
+CHAIN_ARM = Reader("arms that learn from chains (order: both with rationale_weight: 0 does not)",
+                   lambda run, arm: arm.needs_chains)  # fmt: skip
 
 _CHAT = {
     ASKED: "",
@@ -164,7 +161,7 @@ _CONDITIONS: dict[str, dict[Reader, str]] = {
         OWN_CHAINS: "own_chains",
         ADAPTIVE: "adaptive",
     },
-    "train.arms": {CHAIN_ARM: "chains", SHARE_ARM: "chain_share", RATIONALE_ARM: "rationale_weight"},
+    "train.arms": {CHAIN_ARM: "chains chain_share"},
 }
 """Section to readers of keys in it, or of the whole of it where none is named."""
 CONDITIONS = {

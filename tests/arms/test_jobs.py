@@ -7,7 +7,7 @@ import pytest
 
 from aot.arms.jobs import Job, plan_jobs
 from aot.arms.own_chains import is_over
-from aot.config import ArmConfig, RunConfig, parse_config
+from aot.config import RunConfig, parse_arm, parse_config
 from aot.files.run_folder import RunFolder, publish
 
 
@@ -75,4 +75,4 @@ def test_a_round_that_brought_nothing_is_the_last_one(tmp_path: Path) -> None:
 
 def test_names_of_helpers_are_legal_so_that_their_settings_are_checked_like_any_other(tmp_path: Path) -> None:
     for job in jobs(tmp_path, ADAPTIVE, OWN):
-        assert ArmConfig.model_validate(job.student.model_dump()) == job.student
+        assert parse_arm(job.student.model_dump()) == job.student

@@ -44,6 +44,7 @@ BY_OTHER_MEANS = {
     "frames.max_gigapixels": "as above",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
+    "teacher.tools.subtitles": "as above",
     **{
         f"data.annotated.{name}": "aot.pipeline.source makes a Wanted of them"
         for name in Wanted.__dataclass_fields__.keys() - {"train", "test"}
@@ -97,10 +98,16 @@ def readers_of(key: str) -> set[str]:
 
 def sections_of(expression: Expression) -> set[str]:
     """The config sections that an expression may be."""
-    kind: Type | None = found().types.get(expression)
+    return names_of(found().types.get(expression))
+
+
+def names_of(kind: Type | None) -> set[str]:
+    """The config sections among the types that make up one."""
     proper = get_proper_type(kind) if kind is not None else None
-    kinds = [get_proper_type(one) for one in proper.items] if isinstance(proper, UnionType) else [proper]
-    return {one.type.name for one in kinds if isinstance(one, Instance) and one.type.fullname.startswith("aot.config.")}
+    if isinstance(proper, UnionType):
+        return set().union(*map(names_of, proper.items))
+    is_section = isinstance(proper, Instance) and proper.type.fullname.startswith("aot.config.")
+    return {proper.type.name} if is_section else set()
 
 
 def reached(starts: tuple[str, ...]) -> set[str]:

@@ -197,7 +197,7 @@ def test_a_run_folder_that_lists_every_key_can_still_be_opened(run: str, tmp_pat
     saved = tmp_path / "config.yaml"
     every = RUNS[run]
     for key, field in FIELDS.items():
-        if not key.startswith(("chat", "vision_chat", "judge_chat", "train.arms", "teacher.faults")):
+        if not key.startswith(("chat", "vision_chat", "judge_chat", "train.arms", "teacher.faults", *DECIDES)):
             default = field.get_default(call_default_factory=True, validated_data={"base": config.student.base})
             every = with_setting(every, key, default)
     saved.write_text(json.dumps({**every, "vision_chat": None}))

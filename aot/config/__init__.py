@@ -35,7 +35,17 @@ from aot.config.run import (
     may_change,
     teacher_chats,
 )
-from aot.config.teaching import FilterConfig, HfConfig, TeacherConfig, ToolsConfig
+from aot.config.teaching import (
+    ClipTeacher,
+    FilterConfig,
+    HfConfig,
+    PlanningTeacher,
+    ProcedureTeacher,
+    RulesTeacher,
+    SolvingTeacher,
+    TeacherConfig,
+    ToolsConfig,
+)
 from aot.config.training import (
     EMBEDDED_STUDENTS,
     NO_FRAMES,
@@ -51,6 +61,11 @@ from aot.config.training import (
 )
 
 __all__ = [
+    "ClipTeacher",
+    "PlanningTeacher",
+    "ProcedureTeacher",
+    "RulesTeacher",
+    "SolvingTeacher",
     "ANNOTATED_DATASETS",
     "AnnotatedData",
     "ArmConfig",

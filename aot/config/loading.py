@@ -24,7 +24,7 @@ from aot.config.data import BY_DATASET, DataConfig, GymData, MathData, OfficialF
 from aot.config.readers import HOLDERS, KINDS, RUNS, holders_of, read_settings, unread_keys, unread_sentences
 from aot.config.run import RunConfig
 from aot.config.strict_yaml import parse_yaml, read_yaml
-from aot.config.teaching import BUILT_IN_PROMPTS
+from aot.config.teaching import BUILT_IN_PROMPTS, ClipTeacher, SolvingTeacher
 from aot.config.training import EMBEDDED_STUDENTS
 from aot.errors import ConfigError
 
@@ -164,16 +164,17 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         """The folder of a model; a name that is no folder is one on the hub, or of an embedded student."""
         return name if not name or name in EMBEDDED_STUDENTS else locate(key, name) or name
 
-    hf = {key: model(f"teacher.hf.{key}", getattr(teacher.hf, key)) for key in ("detector", "similarity")}
-    appearance = absolute("teacher.appearance", teacher.appearance)
-    prompts = teacher.prompts if teacher.prompts in BUILT_IN_PROMPTS else absolute("teacher.prompts", teacher.prompts)
-    changed = {
+    changed: dict[str, Section] = {
         "data": data.model_copy(update=side),
         "student": student.model_copy(update={"base": model("student.base", student.base)}),
-        "teacher": teacher.model_copy(
-            update={"appearance": appearance, "prompts": prompts, "hf": teacher.hf.model_copy(update=hf)}
-        ),
     }
+    if isinstance(teacher, ClipTeacher):
+        hf = {key: model(f"teacher.hf.{key}", getattr(teacher.hf, key)) for key in ("detector", "similarity")}
+        appearance = absolute("teacher.appearance", teacher.appearance)
+        moved = {"appearance": appearance, "hf": teacher.hf.model_copy(update=hf)}
+        changed["teacher"] = teacher.model_copy(update=moved)
+    elif isinstance(teacher, SolvingTeacher) and teacher.prompts not in BUILT_IN_PROMPTS:
+        changed["teacher"] = teacher.model_copy(update={"prompts": absolute("teacher.prompts", teacher.prompts)})
     for name in ("chat", "vision_chat", "judge_chat"):
         if chat := getattr(config, name, None):
             paths = {key: absolute(f"{name}.{key}", getattr(chat, key)) for key in ("script", "record")}
@@ -257,9 +258,8 @@ _WORDS = {
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "model_type": "must be a section of `key: value` lines",
+    "union_tag_not_found": "must be a section of `key: value` lines",
     "literal_error": "must be {expected}",
-    "union_tag_invalid": "must be {expected}",
-    "union_tag_not_found": "is needed",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
@@ -276,17 +276,20 @@ _FOLLOWS = "default_factory_not_called"
 
 
 def _explain(item: dict[str, Any]) -> str:
-    key, value, context = ".".join(map(str, _parts(item["loc"])))[:200], item.get("input"), item.get("ctx", {})
-    if item["type"].startswith("union_tag") and isinstance(value, dict):  # of the key that tells kinds apart
-        by = KINDS[_bare(_parts(item["loc"]))].by
-        key, value = f"{key}.{by}", value.get(by)
-        context = {"expected": re.sub(r", ('[^']*')$", r" or \1", context.get("expected_tags", ""))}
-    elif item["type"] == "union_tag_not_found":
-        item = {**item, "type": "model_type"}
+    parts, value, context = _parts(item["loc"]), item.get("input"), item.get("ctx", {})
+    key, kinds = ".".join(map(str, parts))[:200], KINDS.get(_bare(parts))
+    if kinds and item["type"] == "union_tag_invalid":
+        listed = re.sub(r", ('[^']*')$", r" or \1", context["expected_tags"])
+        holders = HOLDERS[f"{_bare(parts)}.{kinds.by}"].items()
+        others = " or ".join(RUNS[run] for run, names in holders if context["tag"] in names)
+        others = f", which is for {others}" if others else ""
+        return f"{key}.{kinds.by}: must be {listed}, got {_SHORT.repr(context['tag'])}{others}"
+    if kinds and item["type"] == "union_tag_not_found" and isinstance(value, dict):
+        return f"{key}.{kinds.by}: is needed"
     words = _WORDS.get(item["type"], "{msg}").format(**context, msg=item["msg"]).removeprefix("Value error, ")
     if not key:  # a sentence of our own, about several sections
         return words
-    if item["type"] in ("missing", "union_tag_not_found") or ".extra_body" in key:  # whose values may be secrets
+    if item["type"] == "missing" or ".extra_body" in key:  # whose values may be secrets
         return f"{key}: {words}"
     return f"{key}: {words}, got {_AS_WRITTEN.get(repr(value)) or _SHORT.repr(value)[:200]}"
 

@@ -14,12 +14,17 @@ from aot.config.base import Kinds, Section, sections_in
 from aot.config.chat import ChatConfig
 from aot.config.data import BY_DATASET, EgoplanData
 from aot.config.run import RunConfig, TextRun, VideoRun, chat_jobs
+from aot.config.teaching import BY_PLANNER
 from aot.config.training import BY_ORDER
 
 Kind = type[VideoRun] | type[TextRun]
 RUNS: dict[Kind, str] = {VideoRun: "video runs", TextRun: "text runs"}
-KINDS: dict[str, Kinds] = {"data": BY_DATASET, "train.arms": BY_ORDER}
-_WORDS = {"data": "data.dataset: {kinds}", "train.arms": "arms with order: {kinds}"}
+KINDS: dict[str, Kinds] = {"data": BY_DATASET, "teacher": BY_PLANNER, "train.arms": BY_ORDER}
+_WORDS = {
+    "data": "data.dataset: {kinds}",
+    "teacher": "{run} with teacher.planner: {kinds}",
+    "train.arms": "arms with order: {kinds}",
+}
 """Sections of several kinds, and who reads a key that only `kinds` of them have."""
 
 
@@ -55,7 +60,7 @@ class Reader:
     """Those who read a setting, in words and as a question about a run and the section that holds the setting."""
 
     words: str
-    reads: Callable[[RunConfig, Any], bool]
+    reads: Callable[[Any, Any], bool]
 
 
 def _any_arm(**wanted: str) -> Callable[[RunConfig, Any], bool]:
@@ -82,23 +87,12 @@ OPTIONS = Reader(
     "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
     lambda run, files: isinstance(run.data, EgoplanData) or "next_choice" in files.kinds,
 )
-VIDEO_CHAT = Reader("video runs with teacher.planner: chat",
-                    lambda run, _: isinstance(run, VideoRun) and run.teacher.planner == "chat")  # fmt: skip
-TEXT_CHAT = Reader("text runs with teacher.planner: chat",
-                   lambda run, _: isinstance(run, TextRun) and run.teacher.planner == "chat")  # fmt: skip
-CANDIDATES = Reader("video runs, and text runs with teacher.planner: chat",
-                    lambda run, _: isinstance(run, VideoRun) or run.teacher.planner == "chat")  # fmt: skip
 GRANULARITY = Reader(
     "text runs with teacher.planner: chat, or procedural and an arm that is not adaptive",
-    lambda run, _: isinstance(run, TextRun) and (
-        run.teacher.planner == "chat"
-        or (run.teacher.planner == "procedural" and any(arm.order != "adaptive" for arm in run.train.arms))
-    ),
-)  # fmt: skip
-STRUCTURED = Reader(
-    "text runs with teacher.planner: chat and chat.backend: openai or scripted",
-    lambda run, _: TEXT_CHAT.reads(run, _) and run.chat is not None and run.chat.backend != "local",
+    lambda run, teacher: teacher.planner == "chat" or any(arm.order != "adaptive" for arm in run.train.arms),
 )
+STRUCTURED = Reader("text runs with teacher.planner: chat and chat.backend: openai or scripted",
+                    lambda run, _: run.chat is not None and run.chat.backend != "local")  # fmt: skip
 RAY = Reader("runs with teacher.engine: ray", lambda run, _: run.teacher.engine == "ray")
 WORKERS = Reader("runs with teacher.engine: ray, or whose teacher asks no chat model",
                  lambda run, _: run.teacher.engine == "ray" or chat_jobs(run).keys() <= {"judges"})  # fmt: skip
@@ -106,7 +100,7 @@ UNSCRIPTED = Reader("runs that ask a chat model with backend: openai or local",
                     lambda run, _: any(chat and chat.backend != "scripted"
                                        for _, chat in chat_jobs(run).values()))  # fmt: skip
 HF = Reader("video runs with hf behind a tool of teacher.tools",
-            lambda run, _: isinstance(run, VideoRun) and bool(run.teacher.tools.behind("hf")))  # fmt: skip
+            lambda run, _: bool(run.teacher.tools.behind("hf")))  # fmt: skip
 DETECTOR = Reader("teacher.tools.detect_objects: hf", lambda run, _: run.teacher.tools.detect_objects == "hf")
 SIMILARITY = Reader("teacher.tools.find_moments: hf", lambda run, _: run.teacher.tools.find_moments == "hf")
 ASKED = Reader("runs whose planner, rationale, looking tools or judge ask this chat model",
@@ -138,16 +132,12 @@ _CONDITIONS: dict[str, dict[Reader, str]] = {
     "data.files": {NO_TEST_FILE: "test_share"},
     "data.annotated": {NO_TEST_FILE: "test_share", OPTIONS: "num_choices"},
     "teacher": {
-        VIDEO: "rationale max_turns max_calls time_limit_s appearance tools hf",
-        CANDIDATES: "candidates shuffle_checks",
         WORKERS: "workers",
         UNSCRIPTED: "unanswered",
         RAY: "ray_address gpus_per_worker",
         GRANULARITY: "granularity",
-        TEXT_CHAT: "order prompts",
         STRUCTURED: "structured",
     },
-    "teacher.tools": {VIDEO_CHAT: "ask caption subtitles"},
     "teacher.hf": {HF: "", DETECTOR: "detector", SIMILARITY: "similarity"},
     **dict.fromkeys(("chat", "vision_chat", "judge_chat"), _CHAT),
     "filter": {VIDEO: "time_tolerance_s", TEXT: "strict_flow flow_constants leak_jaccard"},

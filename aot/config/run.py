@@ -4,12 +4,12 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from aot.config.base import Section, Seed
 from aot.config.chat import CHAT_BEFORE_ROWS, CHAT_MAY_CHANGE, CHAT_NOT_IN_RESULTS, ChatConfig
 from aot.config.data import BY_DATASET, DataConfig, FramesConfig, MathData, RunSection, TextData, VideoData
-from aot.config.teaching import FilterConfig, TeacherConfig
+from aot.config.teaching import BY_PLANNER, FilterConfig, RulesTeacher, TeacherConfig, TextTeacher, VideoTeacher
 from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, StudentConfig, TrainConfig
 
 
@@ -19,7 +19,7 @@ class AnyRun(Section):
     seed: Seed = 0
     run: RunSection = RunSection()
     data: Annotated[DataConfig, BY_DATASET]
-    teacher: TeacherConfig = TeacherConfig()
+    teacher: Annotated[TeacherConfig, BY_PLANNER]
     chat: ChatConfig | None = None
     """The chat model that plans, or solves text problems."""
     judge_chat: ChatConfig | None = None
@@ -44,19 +44,15 @@ class VideoRun(AnyRun):
     """A whole run about clips."""
 
     data: Annotated[VideoData, BY_DATASET]
+    teacher: Annotated[VideoTeacher, BY_PLANNER] = RulesTeacher()
     frames: FramesConfig = FramesConfig()
     vision_chat: ChatConfig | None = None
     """The chat model behind tools that look; None means `chat`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        takes = (
-            "a video run takes teacher.planner rules or chat, student.base tiny-video or a model folder, and arms of "
-            "any order"
-        )
-        if self.teacher.planner not in ("rules", "chat"):
-            raise _unfit("teacher.planner", self.teacher.planner, self.data, takes)
         if self.student.base == "tiny-text":
+            takes = "a video run takes student.base tiny-video or a model folder"
             raise _unfit("student.base", self.student.base, self.data, takes)
         _need_chats(self)
         return self
@@ -66,6 +62,7 @@ class TextRun(AnyRun):
     """A whole run about text problems."""
 
     data: Annotated[TextData, BY_DATASET]
+    teacher: Annotated[TextTeacher, BY_PLANNER] = Field(default_factory=dict, validate_default=True)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

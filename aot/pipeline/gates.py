@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from aot.config import RunConfig
+from aot.config import KitchenData, RulesTeacher, RunConfig
 from aot.errors import GuardStop, SourceError
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, set_stage
 from aot.filtering.chain import Funnel
@@ -113,8 +113,9 @@ def _advice(run: RunFolder, config: RunConfig, *, failed: int) -> Iterator[str]:
 def knows_only_the_kitchen(config: RunConfig) -> bool:
     """Whether the teacher looks at other clips than the synthetic kitchen's with tools that know nothing else."""
     teacher = config.teacher
-    rules = teacher.planner == "rules" and config.data.dataset != "toy_kitchen"
-    return rules and not teacher.appearance and bool(teacher.tools.behind("pixels"))
+    if not isinstance(teacher, RulesTeacher) or isinstance(config.data, KitchenData):
+        return False
+    return not teacher.appearance and bool(teacher.tools.behind("pixels"))
 
 
 def drop_lines(run: RunFolder, funnel: Funnel, *, most: int) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aot.config import FramesConfig, TeacherConfig, VideoRun
+from aot.config import FramesConfig, RulesTeacher, VideoRun
 from aot.errors import ParseError, ToolError
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.cache import ResultCache
@@ -95,7 +95,7 @@ def ask(
         ConfigError: the appearance card cannot be read, or a chat model cannot be asked.
         ToolError: the window holds no frame.
     """
-    teacher = config.teacher if config else TeacherConfig()
+    teacher = config.teacher if config else RulesTeacher()
     frames_config = config.frames if config else FramesConfig()
     parts = plain_parts(
         teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=ResultCache()

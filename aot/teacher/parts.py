@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat
-from aot.config import PricesConfig, TeacherConfig, VideoRun, chat_for, teacher_chats
+from aot.config import ClipTeacher, PricesConfig, VideoRun, chat_for, teacher_chats
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
 from aot.student.answer import open_model
@@ -161,7 +161,7 @@ def pixel_parts(run: RunFolder, config: VideoRun, *, writer: str) -> Parts:
 
 
 def plain_parts(
-    teacher: TeacherConfig, *, appearance: str | Path | None, annotations: Iterable[ClipAnnotation], cache: ResultCache
+    teacher: ClipTeacher, *, appearance: str | Path | None, annotations: Iterable[ClipAnnotation], cache: ResultCache
 ) -> Parts:
     """The same for no run; raises ConfigError when the appearance card cannot be read."""
     procedure = ProcedureModel.from_annotations(annotations)

@@ -11,7 +11,7 @@ from aot.chat.factory import check_chat, sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
-from aot.config import ChatConfig, TextRun, chat_for
+from aot.config import ChatConfig, SolvingTeacher, TextRun, chat_for
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
 from aot.seeds import draw
@@ -31,8 +31,14 @@ def check_teacher(config: TextRun) -> None:
     Raises:
         ConfigError: a prompt file cannot be used, or the model cannot be asked at all.
     """
-    teacher_prompts(config.teacher)
+    teacher_prompts(_settings(config))
     check_chat(chat_section(config))
+
+
+def _settings(config: TextRun) -> SolvingTeacher:
+    """The section `teacher` of a run whose teacher is a chat model."""
+    assert isinstance(config.teacher, SolvingTeacher)
+    return config.teacher
 
 
 def chat_section(config: TextRun) -> ChatConfig:
@@ -48,9 +54,10 @@ class ChatTeacher:
     def __init__(self, model: ChatModel, config: TextRun) -> None:
         self._model, self._config = model, config
         self._chat, self._digest = chat_section(config), config.digest()
-        self.prompts: dict[Granularity, Prompt] = teacher_prompts(config.teacher)
+        teacher = _settings(config)
+        self.prompts: dict[Granularity, Prompt] = teacher_prompts(teacher)
         self._granularity = resolve_granularity(config)
-        self._schema = schema_of(config.teacher.order) if config.teacher.structured == "auto" else None
+        self._schema = schema_of(teacher.order) if teacher.structured == "auto" else None
 
     def sample(self, question: Question, sample_index: int) -> Trace:
         """One sample; a failed trace where the model gave no reply, or none that can be read.

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from aot.config import EMBEDDED_STUDENTS, RunConfig
+from aot.config import EMBEDDED_STUDENTS, ProcedureTeacher, RunConfig, SolvingTeacher
 
 FINE_FROM_PARAMETERS = 3e9
 BYTES_OF_DTYPE = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -15,9 +15,9 @@ BYTES_OF_DTYPE = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 def resolve_granularity(config: RunConfig) -> Literal["coarse", "fine", "mixed"]:
     """`teacher.granularity`, with `auto` decided by the size of the student; one of unknown size counts as small."""
-    granularity = config.teacher.granularity
-    if granularity != "auto":
-        return granularity
+    teacher = config.teacher
+    if isinstance(teacher, ProcedureTeacher | SolvingTeacher) and teacher.granularity != "auto":
+        return teacher.granularity
     parameters = count_parameters(config.student.base)
     return "fine" if parameters is not None and parameters >= FINE_FROM_PARAMETERS else "mixed"
 

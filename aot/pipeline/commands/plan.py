@@ -16,10 +16,13 @@ from aot.chat.spend import estimate
 from aot.config import (
     EMBEDDED_STUDENTS,
     ChatConfig,
+    ClipTeacher,
     GymData,
     KitchenData,
     LoraSection,
+    PlanningTeacher,
     RunConfig,
+    SolvingTeacher,
     TextRun,
     VideoRun,
     dump_config,
@@ -274,15 +277,15 @@ def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str
     teacher = config.teacher
     shares: list[_Share] = []
     tries = teacher.candidates * questions
-    if teacher.planner == "chat" and not door_of(config).shows_frames:
+    if isinstance(teacher, SolvingTeacher):
         at_most = tries * (1 + teacher.shuffle_checks)  # where the questions have options
         shares.append(_Share("chains", config.chat, tries, at_most, TEXT_TOKENS))
-    elif teacher.planner == "chat":
+    elif isinstance(teacher, PlanningTeacher):
         checks = 1 + teacher.shuffle_checks
         likely = questions * min(PLANNER_TURNS, teacher.max_turns) * checks
         at_most = (tries + questions * teacher.shuffle_checks) * teacher.max_turns
         shares.append(_Share("plans", config.chat, likely, at_most, PLAN_TOKENS))
-    if teacher.rationale == "chat" and door_of(config).shows_frames:
+    if isinstance(teacher, ClipTeacher) and teacher.rationale == "chat":
         shares.append(_Share("rationales", config.chat, questions, tries, REWRITE_TOKENS))
     if config.filter.judge:
         shares.append(_Share("judgements", config.judge_chat or config.chat, training, training, JUDGE_TOKENS))

@@ -57,7 +57,7 @@ def make_tools(
         tools.append(RECOGNISE_ACTION)
     tools += _hf_tools(choice.behind("hf"), config.teacher.hf)
     tools += _chat_tools(choice.behind("chat"), vision, chat_for(config, "looks"))
-    if choice.subtitles == "file":
+    if choice.behind("file"):
         if clips_root is None:
             raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")
         tools.append(subtitle_tool(clips_root))

@@ -235,6 +235,20 @@ def test_a_path_on_the_command_line_is_taken_from_the_working_folder_only(away: 
     assert config.data.root == str(away / "clips")
 
 
+def test_official_files_are_found_like_any_path_and_beside_the_clips_first(away: Path) -> None:
+    path, clone = away.parent / "clone" / "configs" / "run.yaml", away.parent / "clone"
+    path.write_text("data: {dataset: coin, annotated: {train: looks.json}}\n")
+    assert load_config(path).data.annotated.train == str(clone / "looks.json")
+    (away / "looks.json").touch()
+    given = "data.annotated.train=looks.json"
+    assert load_config(path, overrides=(given,)).data.annotated.train == str(away / "looks.json")
+    (clone / "clips" / "looks.json").touch()
+    (away / "clips").rmdir()
+    assert load_config(
+        path, overrides=("data={root: ../clone/clips, dataset: coin}", given)
+    ).data.annotated.train == str(clone / "clips" / "looks.json")
+
+
 def test_names_of_students_and_saved_configs_are_left_alone(away: Path) -> None:
     (away / "tiny-video").mkdir()
     config = load_config(away.parent / "clone" / "configs" / "run.yaml", overrides=("student.base=tiny-video",))

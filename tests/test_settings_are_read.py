@@ -185,6 +185,35 @@ def test_a_text_run_reads_workers_and_ray_and_with_a_chat_teacher_orders_of_opti
     assert "teacher.workers" in refusal(text(teacher={"planner": "chat", "workers": 4}, chat=chat))
 
 
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (video(teacher={"planner": "given"}), "must be 'rules' or 'chat', got 'given', which is for text runs"),
+        ({"data": {"dataset": "gym"}}, "'procedural', 'given' or 'chat', got 'rules', which is for video runs"),
+        (text(planner="oracle"), "teacher.planner: must be 'procedural', 'given' or 'chat', got 'oracle'"),
+        (
+            video(train={"arms": [{"name": "a", "order": "last"}]}),
+            "train.arms.0.order: must be 'both', 'pre', 'post', ",
+        ),
+        (video("elsewhere", frames={"fps": 0}), "data.dataset: must be 'toy_kitchen', 'plain', 'nextqa', "),
+        ({"data": {}}, "data.dataset: is needed"),
+        ({"data": 5}, "data: must be a section of `key: value` lines, got 5"),
+        (video(train={"arms": [5]}), "train.arms.0: must be a section of `key: value` lines, got 5"),
+    ],
+)
+def test_a_kind_that_there_is_not_is_told_with_those_that_there_are(raw: Raw, told: str) -> None:
+    assert told in refusal(raw)
+
+
+def test_a_key_of_another_kind_is_told_from_a_misspelt_one_and_from_a_bad_value() -> None:
+    told = refusal(
+        video("plain", data={"dataset": "plain", "limit": 0, "toy": {"train_clips": 3, "trian": 1}, "rot": 1})
+    )
+    assert "data.limit: must be at least 1, got 0" in told
+    assert "data.toy.train_clips is read by data.dataset: toy_kitchen only, not by this run; take it out" in told
+    assert "unknown key data.rot; did you mean data.root?" in told and "unknown key data.toy.trian" in told
+
+
 def test_a_cost_limit_needs_a_server_that_counts() -> None:
     scripted = {**PRICED, "backend": "scripted", "script": "-", "max_cost": 1}
     told = refusal(video(teacher={"planner": "chat"}, chat=scripted))

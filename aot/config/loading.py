@@ -10,21 +10,21 @@ from any folder; `run.dir` and `run.reuse` are always relative to the working fo
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
 from pydantic import ValidationError
 
 from aot.config.base import Section
-from aot.config.data import BY_DATASET, DataConfig, GymData, MathData, OfficialFiles, PlainData, TextFilesConfig
-from aot.config.readers import HOLDERS, KINDS, RUNS, holders_of, read_settings, unread_keys, unread_sentences
+from aot.config.data import BY_DATASET, DataConfig
+from aot.config.readers import CHATS, HOLDERS, KINDS, RUNS, holders_of, read_settings, unread_keys, unread_sentences
 from aot.config.run import RunConfig
 from aot.config.strict_yaml import parse_yaml, read_yaml
-from aot.config.teaching import BUILT_IN_PROMPTS, ClipTeacher, SolvingTeacher
+from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.config.training import EMBEDDED_STUDENTS
 from aot.errors import ConfigError
 
@@ -139,48 +139,47 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         bases = [Path.cwd()] if from_command_line else list(_bases(folder))
         return next((str((base / name).resolve()) for base in bases if _exists(base / name)), None)
 
-    def absolute(key: str, name: str | None) -> str | None:
-        return name and (locate(key, name) or str(Path.cwd() / name))
+    def absolute(key: str, name: str) -> str:
+        return locate(key, name) or str(Path.cwd() / name)
 
-    data, student, teacher = config.data, config.student, config.teacher
-    root = None if isinstance(data, MathData | GymData) else absolute("data.root", data.root)
-
-    def beside(key: str, name: str | None) -> str | None:
+    def beside(key: str, name: str) -> str:
         """A file of the data set: in its root, or where any other path may be."""
-        if not name or not root:
-            return absolute(key, name) if key.startswith("data.files") else name
-        inside = Path(root) / name
+        if root is None:  # a run folder has files of the same names as questions and annotations
+            return name if key in ("data.questions", "data.annotations") else absolute(key, name)
+        inside = Path(absolute("data.root", root)) / name
         return str(inside) if _exists(inside) else locate(key, name) or str(inside)
 
-    side: dict[str, Any] = {} if isinstance(data, MathData | GymData) else {"root": root}
-    if isinstance(data, PlainData):  # nobody else reads these, and a run folder has files of the same names
-        side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
-    for name in ("files", "annotated"):
-        if isinstance(files := getattr(data, name, None), TextFilesConfig | OfficialFiles):
-            paths = {key: beside(f"data.{name}.{key}", getattr(files, key)) for key in ("train", "test")}
-            side[name] = files.model_copy(update=paths)
-
-    def model(key: str, name: str | None) -> str | None:
+    def model(key: str, name: str) -> str:
         """The folder of a model; a name that is no folder is one on the hub, or of an embedded student."""
-        return name if not name or name in EMBEDDED_STUDENTS else locate(key, name) or name
+        return name if name in EMBEDDED_STUDENTS else locate(key, name) or name
 
-    changed: dict[str, Section] = {
-        "data": data.model_copy(update=side),
-        "student": student.model_copy(update={"base": model("student.base", student.base)}),
+    root: str | None = getattr(config.data, "root", None)
+    places: dict[str, Callable[[str, str], str]] = {
+        "data.root": absolute,
+        "teacher.appearance": absolute,
+        "teacher.prompts": lambda key, name: name if name in BUILT_IN_PROMPTS else absolute(key, name),
+        **dict.fromkeys(("student.base", "teacher.hf.detector", "teacher.hf.similarity"), model),
+        **{f"data.{key}": beside for key in ("questions", "annotations")},
+        **{f"data.{files}.{key}": beside for files in ("files", "annotated") for key in ("train", "test")},
+        **{f"{chat}.{key}": absolute for chat in CHATS for key in ("script", "record")},
+        **{f"{chat}.model": model for chat in CHATS if getattr(getattr(config, chat, None), "backend", "") == "local"},
     }
-    if isinstance(teacher, ClipTeacher):
-        hf = {key: model(f"teacher.hf.{key}", getattr(teacher.hf, key)) for key in ("detector", "similarity")}
-        appearance = absolute("teacher.appearance", teacher.appearance)
-        moved = {"appearance": appearance, "hf": teacher.hf.model_copy(update=hf)}
-        changed["teacher"] = teacher.model_copy(update=moved)
-    elif isinstance(teacher, SolvingTeacher) and teacher.prompts not in BUILT_IN_PROMPTS:
-        changed["teacher"] = teacher.model_copy(update={"prompts": absolute("teacher.prompts", teacher.prompts)})
-    for name in ("chat", "vision_chat", "judge_chat"):
-        if chat := getattr(config, name, None):
-            paths = {key: absolute(f"{name}.{key}", getattr(chat, key)) for key in ("script", "record")}
-            paths |= {"model": model(f"{name}.model", chat.model)} if chat.backend == "local" else {}
-            changed[name] = chat.model_copy(update=paths)
-    return config.model_copy(update=changed)
+    return _with_paths(config, places)
+
+
+Part = TypeVar("Part", bound=Section)
+
+
+def _with_paths(section: Part, places: dict[str, Callable[[str, str], str]], prefix: str = "") -> Part:
+    """`section` with each path of `places` where that finds it."""
+    changed: dict[str, Section | str] = {}
+    for name in type(section).model_fields:
+        value, key = getattr(section, name), prefix + name
+        if isinstance(value, Section):
+            changed[name] = _with_paths(value, places, f"{key}.")
+        elif key in places and value is not None:
+            changed[name] = places[key](key, value)
+    return section.model_copy(update=changed)
 
 
 def _bases(folder: Path) -> Iterator[Path]:

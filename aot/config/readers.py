@@ -17,6 +17,7 @@ from aot.config.run import RunConfig, TextRun, VideoRun, chat_jobs
 from aot.config.teaching import BY_PLANNER
 from aot.config.training import BY_ORDER
 
+CHATS = ("chat", "vision_chat", "judge_chat")
 Kind = type[VideoRun] | type[TextRun]
 RUNS: dict[Kind, str] = {VideoRun: "video runs", TextRun: "text runs"}
 KINDS: dict[str, Kinds] = {"data": BY_DATASET, "teacher": BY_PLANNER, "train.arms": BY_ORDER}
@@ -67,98 +68,75 @@ def _any_arm(**wanted: str) -> Callable[[RunConfig, Any], bool]:
     return lambda run, _: any(all(getattr(arm, k) == v for k, v in wanted.items()) for arm in run.train.arms)
 
 
-def _jobs(run: RunConfig, chat: ChatConfig) -> set[str]:
-    """What a section of a chat model is there for in a run."""
-    return {job for job, (_, section) in chat_jobs(run).items() if section is chat}
-
-
 def _backend(*names: str) -> Reader:
     return Reader(f"a chat model with backend: {' or '.join(names)}", lambda run, chat: chat.backend in names)
 
 
-def _in_video(run: RunConfig, section: Section) -> bool:
-    return isinstance(run, VideoRun)
+def _has_job(*jobs: str) -> Callable[[RunConfig, ChatConfig], bool]:
+    """Whether a section of a chat model is there for one of these jobs in a run."""
+    return lambda run, chat: any(job in jobs and section is chat for job, (_, section) in chat_jobs(run).items())
 
 
-VIDEO = Reader("video runs", _in_video)
+VIDEO = Reader("video runs", lambda run, _: isinstance(run, VideoRun))
 TEXT = Reader("text runs", lambda run, _: isinstance(run, TextRun))
-NO_TEST_FILE = Reader("runs whose data set is given without a test file", lambda run, files: files.test is None)
-OPTIONS = Reader(
-    "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
-    lambda run, files: isinstance(run.data, EgoplanData) or "next_choice" in files.kinds,
-)
-GRANULARITY = Reader(
-    "text runs with teacher.planner: chat, or procedural and an arm that is not adaptive",
-    lambda run, teacher: teacher.planner == "chat" or any(arm.order != "adaptive" for arm in run.train.arms),
-)
-STRUCTURED = Reader("text runs with teacher.planner: chat and chat.backend: openai or scripted",
-                    lambda run, _: run.chat is not None and run.chat.backend != "local")  # fmt: skip
-RAY = Reader("runs with teacher.engine: ray", lambda run, _: run.teacher.engine == "ray")
-WORKERS = Reader("runs with teacher.engine: ray, or whose teacher asks no chat model",
-                 lambda run, _: run.teacher.engine == "ray" or chat_jobs(run).keys() <= {"judges"})  # fmt: skip
-UNSCRIPTED = Reader("runs that ask a chat model with backend: openai or local",
-                    lambda run, _: any(chat and chat.backend != "scripted"
-                                       for _, chat in chat_jobs(run).values()))  # fmt: skip
-HF = Reader("video runs with hf behind a tool of teacher.tools",
-            lambda run, _: bool(run.teacher.tools.behind("hf")))  # fmt: skip
-DETECTOR = Reader("teacher.tools.detect_objects: hf", lambda run, _: run.teacher.tools.detect_objects == "hf")
-SIMILARITY = Reader("teacher.tools.find_moments: hf", lambda run, _: run.teacher.tools.find_moments == "hf")
-ASKED = Reader("runs whose planner, rationale, looking tools or judge ask this chat model",
-               lambda run, chat: bool(_jobs(run, chat)))  # fmt: skip
-THINKS = Reader("a chat model that plans or writes (looking and judging are asked at temperature 0)",
-                lambda run, chat: "thinks" in _jobs(run, chat))  # fmt: skip
-SERVER_GPUS = Reader("a chat model with backend: openai that plans, writes or looks",
-                     lambda run, chat: chat.backend == "openai" and _jobs(run, chat) != {"judges"})  # fmt: skip
-LORA = Reader("runs with an arm of tuning: lora", _any_arm(tuning="lora"))
-SHARED_STEPS = Reader("runs with an arm without max_steps of its own",
-                      lambda run, _: any(arm.max_steps is None for arm in run.train.arms))  # fmt: skip
-SHARED_RATE = Reader("runs with an arm without learning_rate of its own",
-                     lambda run, _: any(arm.learning_rate is None for arm in run.train.arms))  # fmt: skip
-OWN_CHAINS = Reader("runs with an arm of chains: self", _any_arm(chains="self"))
 ADAPTIVE = Reader("runs with an arm of order: adaptive", _any_arm(order="adaptive"))
-CHAIN_ARM = Reader("arms that learn from chains (order: both with rationale_weight: 0 does not)",
-                   lambda run, arm: arm.needs_chains)  # fmt: skip
-
-_CHAT = {
-    ASKED: "",
-    THINKS: "temperature top_p",
-    _backend("openai", "scripted"): "base_url omit extra_body",
-    _backend("openai", "local"): "raise_tokens max_prompt_tokens deadline_s",
-    _backend("openai"): "api_key_env attempt_timeout_s max_attempts max_reply_mb hedge_after_s max_cost stream",
-    SERVER_GPUS: "gpus",
-    _backend("scripted"): "script",
-}
-_CONDITIONS: dict[str, dict[Reader, str]] = {
-    "data.files": {NO_TEST_FILE: "test_share"},
-    "data.annotated": {NO_TEST_FILE: "test_share", OPTIONS: "num_choices"},
-    "teacher": {
-        WORKERS: "workers",
-        UNSCRIPTED: "unanswered",
-        RAY: "ray_address gpus_per_worker",
-        GRANULARITY: "granularity",
-        STRUCTURED: "structured",
-    },
-    "teacher.hf": {HF: "", DETECTOR: "detector", SIMILARITY: "similarity"},
-    **dict.fromkeys(("chat", "vision_chat", "judge_chat"), _CHAT),
-    "filter": {VIDEO: "time_tolerance_s", TEXT: "strict_flow flow_constants leak_jaccard"},
-    "student": {VIDEO: "num_frames", TEXT: "think_tags", ADAPTIVE: "thought_confidence"},
-    "train": {
-        SHARED_STEPS: "max_steps",
-        SHARED_RATE: "learning_rate",
-        VIDEO: "frame_cache_mb",
-        TEXT: "pack_tokens",
-        LORA: "lora",
-        OWN_CHAINS: "own_chains",
-        ADAPTIVE: "adaptive",
-    },
-    "train.arms": {CHAIN_ARM: "chains chain_share"},
-}
-"""Section to readers of keys in it, or of the whole of it where none is named."""
+_CONDITIONS: dict[str, Reader] = {
+    "data.files.test_share data.annotated.test_share": Reader(
+        "runs whose data set is given without a test file", lambda run, files: files.test is None),
+    "data.annotated.num_choices": Reader(
+        "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
+        lambda run, files: isinstance(run.data, EgoplanData) or "next_choice" in files.kinds),
+    "teacher.workers": Reader(
+        "runs with teacher.engine: ray, or whose teacher asks no chat model",
+        lambda run, teacher: teacher.engine == "ray" or chat_jobs(run).keys() <= {"judges"}),
+    "teacher.unanswered": Reader(
+        "runs that ask a chat model with backend: openai or local",
+        lambda run, _: any(chat and chat.backend != "scripted" for _, chat in chat_jobs(run).values())),
+    "teacher.ray_address teacher.gpus_per_worker": Reader(
+        "runs with teacher.engine: ray", lambda run, teacher: teacher.engine == "ray"),
+    "teacher.granularity": Reader(
+        "text runs with teacher.planner: chat, or procedural and an arm that is not adaptive",
+        lambda run, teacher: teacher.planner == "chat" or any(arm.order != "adaptive" for arm in run.train.arms)),
+    "teacher.structured": Reader(
+        "text runs with teacher.planner: chat and chat.backend: openai or scripted",
+        lambda run, _: run.chat is not None and run.chat.backend != "local"),
+    "teacher.hf": Reader(
+        "video runs with hf behind a tool of teacher.tools", lambda run, _: bool(run.teacher.tools.behind("hf"))),
+    "teacher.hf.detector": Reader(
+        "teacher.tools.detect_objects: hf", lambda run, _: run.teacher.tools.detect_objects == "hf"),
+    "teacher.hf.similarity": Reader(
+        "teacher.tools.find_moments: hf", lambda run, _: run.teacher.tools.find_moments == "hf"),
+    "CHAT": Reader(
+        "runs whose planner, rationale, looking tools or judge ask this chat model",
+        _has_job("thinks", "looks", "judges")),
+    "CHAT.temperature CHAT.top_p": Reader(
+        "a chat model that plans or writes (looking and judging are asked at temperature 0)", _has_job("thinks")),
+    "CHAT.base_url CHAT.omit CHAT.extra_body": _backend("openai", "scripted"),
+    "CHAT.raise_tokens CHAT.max_prompt_tokens CHAT.deadline_s": _backend("openai", "local"),
+    "CHAT.api_key_env CHAT.attempt_timeout_s CHAT.max_attempts CHAT.max_reply_mb CHAT.hedge_after_s CHAT.max_cost "
+    "CHAT.stream": _backend("openai"),
+    "CHAT.gpus": Reader(
+        "a chat model with backend: openai that plans, writes or looks",
+        lambda run, chat: chat.backend == "openai" and _has_job("thinks", "looks")(run, chat)),
+    "CHAT.script": _backend("scripted"),
+    "student.num_frames train.frame_cache_mb filter.time_tolerance_s": VIDEO,
+    "student.think_tags train.pack_tokens filter.strict_flow filter.flow_constants filter.leak_jaccard": TEXT,
+    "student.thought_confidence train.adaptive": ADAPTIVE,
+    "train.max_steps": Reader(
+        "runs with an arm without max_steps of its own",
+        lambda run, _: any(arm.max_steps is None for arm in run.train.arms)),
+    "train.learning_rate": Reader(
+        "runs with an arm without learning_rate of its own",
+        lambda run, _: any(arm.learning_rate is None for arm in run.train.arms)),
+    "train.lora": Reader("runs with an arm of tuning: lora", _any_arm(tuning="lora")),
+    "train.own_chains": Reader("runs with an arm of chains: self", _any_arm(chains="self")),
+    "train.arms.chains train.arms.chain_share": Reader(
+        "arms that learn from chains (order: both with rationale_weight: 0 does not)",
+        lambda run, arm: arm.needs_chains),
+}  # fmt: skip
+"""Keys and sections to their reader, who is asked with the section that holds the key, or is it."""
 CONDITIONS = {
-    f"{section}.{key}".rstrip("."): reader
-    for section, row in _CONDITIONS.items()
-    for reader, keys in row.items()
-    for key in keys.split() or [""]
+    key.replace("CHAT", chat): reader for chat in CHATS for keys, reader in _CONDITIONS.items() for key in keys.split()
 }
 """Key or section to its reader; that of a section must be there for the keys in it too."""
 

@@ -69,6 +69,14 @@ class MediaRef(Record):
         return self
 
 
+class ScorerItem(Record):
+    """What the own scorer of a procedural task grades an answer by."""
+
+    task: str
+    entry: JsonDict
+    """Question, answer and metadata, as the package of the task made them."""
+
+
 class Question(Record):
     """One question with its gold answer."""
 
@@ -88,7 +96,9 @@ class Question(Record):
     group: str
     """Questions of one group never stand in two splits; intervals are clustered by it."""
     state: JsonDict = Field(default_factory=dict)
-    """What a procedural task was drawn from, for its embedded teacher and its own scorer; no student is shown it."""
+    """What a procedural task was drawn from, for its embedded teacher; no student is shown it."""
+    scorer: ScorerItem | None = Field(default=None, exclude_if=lambda item: item is None)
+    """For an answer of the type `scored`, and for no other."""
     tags: dict[str, str | int] = Field(default_factory=dict, exclude_if=lambda tags: not tags)
     """What results are grouped by besides the kind, such as `category` and `steps`; written by the data set."""
     answer_index: int | None = Field(
@@ -112,12 +122,17 @@ class Question(Record):
         return self
 
     @model_validator(mode="after")
-    def _has_its_tags(self, info: ValidationInfo) -> Self:
-        if info.mode == "json" and "steps" in self.state and not self.tags:
+    def _is_whole(self, info: ValidationInfo) -> Self:
+        lacks_scorer = self.answer_type == "scored" and self.scorer is None
+        lacking = "item of its scorer" if lacks_scorer else "tags" if "steps" in self.state and not self.tags else ""
+        if lacking and info.mode == "json":
             raise PydanticCustomError(
                 "earlier_version",
-                "a question has no tags, as earlier versions wrote it; run prepare again in a new run folder",
+                "a question has no {lacking}, as earlier versions wrote it; run prepare again in a new run folder",
+                {"lacking": lacking},
             )
+        if lacks_scorer:
+            raise ValueError("a question whose answer is `scored` needs the item of its scorer")
         return self
 
     @property

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from numpy.random import Generator, default_rng
 
 
-def draw(seed: int, *names: object) -> int:
-    """A random number of 64 bits for a seed and what the draw is for, such as a question id and a purpose."""
+def hashed(seed: int, *names: object) -> int:
+    """A random number of 64 bits for a seed and what it is for, such as a question id and a purpose."""
     digest = hashlib.blake2b(":".join(map(str, (seed, *names))).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 

@@ -31,6 +31,8 @@ HARD_ROOMS = ("aot/student/", "aot/evaluation/", "video_data/")
 """Where a reader needs the reason more often than elsewhere."""
 DOOR_TABLE = "aot/pipeline/doors.py"
 RECORD_FILES = ("aot/records.py", "aot/run_records.py")
+MESSAGES_FILE = "aot/chat/messages.py"
+"""What is said to a chat model and what it replies: the language of that room, and no file of a run."""
 NAMES_FILE = "aot/files/run_folder.py"
 POOR_NAMES = frozenset(["told", "found", "known", "asked", "own", "rest", "met", "kit", "looking", "choosing", "draw"])
 DOOR_WORDS = frozenset({"door", "is_text", "is_agent_trace"})
@@ -185,13 +187,28 @@ def _file_names() -> Iterator[str]:
 
 
 def _records() -> Iterator[str]:
-    """Records that are declared outside the files of records."""
+    """Records that another room imports from outside the files of records; those of one room may stay with its code."""
+    imports = {
+        (_room(path), f"{node.module}.{name.name}")
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
     for path, tree in trees().items():
-        if path in RECORD_FILES:
+        if path in (*RECORD_FILES, MESSAGES_FILE):
             continue
+        module = path.removesuffix(".py").replace("/", ".")
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id == "Record" for b in node.bases):
-                yield f"{path}:{node.lineno} {node.name}"
+                homes = {f"{module}.{node.name}", f"{module.rpartition('.')[0]}.{node.name}"}
+                if any(name in homes and room != _room(path) for room, name in imports):
+                    yield f"{path}:{node.lineno} {node.name}"
+
+
+def _room(path: str) -> str:
+    """The folder of aot, or the other package, that a file belongs to."""
+    return "/".join(path.split("/")[: 2 if path.startswith("aot/") else 1])
 
 
 def _config_functions() -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from chat_runs import chain_of
 
 from aot.config import MathData, load_config
-from aot.seeds import draw
+from aot.seeds import hashed
 from text_cot.datasets.toy_math import draw_toy_math
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "text" / "chat_math_tiny.yaml"
@@ -27,7 +27,7 @@ def main() -> None:
     lines = []
     for question in draw_toy_math(config.data.math, seed=config.seed):
         for sample in range(SAMPLES):
-            form = FORMS[draw(config.seed, question.id, sample) % len(FORMS)]
+            form = FORMS[hashed(config.seed, question.id, sample) % len(FORMS)]
             *steps, _ = chain_of(question, granularity=("coarse", "fine")[sample]).split("\n")
             reply = written(steps, question.answer, form=form)
             lines.append({"match": question.text, "sample": sample, "purpose": "solve", "replies": [reply]})

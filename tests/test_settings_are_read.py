@@ -16,7 +16,9 @@ from aot.config.strict_yaml import parse_yaml
 from aot.errors import ConfigError
 
 FIELDS = {key: field for key, _, field in leaves()}
-OF_THINKERS = {f"{chat}.{key}" for chat in ("vision_chat", "judge_chat") for key in ("temperature", "top_p")}
+OF_THINKERS = {
+    f"{chat}.{key}" for chat in ("vision_chat", "judge_chat") for key in ("temperature", "top_p", "logprobs")
+}
 OF_THINKERS |= {"judge_chat.gpus"}
 """Read by no run: the three chat sections are of one class, who looks or judges is asked at temperature 0, and what
 judging costs is not told for a thousand chains."""

@@ -20,7 +20,7 @@ from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra, percent_
 from aot.answers.kinds.contest import compare_contest
 from aot.answers.workers import ask_worker, one_deadline
 from aot.errors import MissingPackageError, SourceError
-from aot.records import AnswerType, Question, Trace
+from aot.records import AnswerType, Question, ScorerItem, Trace
 
 MAX_SCORED_CHARS = 2_000
 _CODE = re.compile(r"__|\blambda\b|\bimport\b|\b(?:eval|exec|open|getattr|globals|compile|breakpoint|input)\s?\(")
@@ -107,9 +107,9 @@ def grade(answer: str | None, question: Question) -> Grade:
     Raises:
         SourceError: the gold answer itself cannot be parsed by the question's type.
     """
-    if question.answer_type == "scored":
+    if question.scorer is not None:
         parsed = parse_answer(answer, question)
-        return Grade("cannot_tell", parsed.reason) if parsed.value is None else _grade_scored(parsed, question)
+        return Grade("cannot_tell", parsed.reason) if parsed.value is None else _grade_scored(parsed, question.scorer)
     gold = _parse_gold(question)
     if gold.value is None:
         raise SourceError(
@@ -119,19 +119,9 @@ def grade(answer: str | None, question: Question) -> Grade:
     return _compared(answer, parse_answer(answer, question), question.answer, gold, question)
 
 
-def _grade_scored(answer: ParsedAnswer, question: Question) -> Grade:
-    """Right when the task's own scorer gives it 1; the score is the value.
-
-    Raises:
-        SourceError: the question's state does not hold the task and its item.
-    """
-    task, entry = question.state.get("task"), question.state.get("entry")
-    if not isinstance(task, str) or not isinstance(entry, dict) or "answer" not in entry:
-        raise SourceError(
-            f"question {question.id!r}: a scored answer needs state {{'task': name, 'entry': {{question, answer, "
-            f"metadata}}}}, got the keys {sorted(question.state)}; write the questions file again"
-        )
-    reply = ask_worker("scores", {"task": task, "entry": entry, "answer": answer.value})
+def _grade_scored(answer: ParsedAnswer, item: ScorerItem) -> Grade:
+    """Right when the task's own scorer gives it 1; the score is the value."""
+    reply = ask_worker("scores", {**item.model_dump(), "answer": answer.value})
     if reply.reason:
         return Grade("cannot_tell", reply.reason)
     return Grade("right" if reply.value == 1.0 else "wrong", "task_score", reply.value)

@@ -23,7 +23,7 @@ from aot.errors import SourceError
 from aot.files.run_folder import LABELS, RunFolder, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Record, ThoughtMode
-from aot.seeds import draw
+from aot.seeds import hashed
 
 log = logging.getLogger(__name__)
 CHOICE_COPIES = 2
@@ -94,7 +94,7 @@ def folds(ids: Iterable[str], config: RunConfig) -> dict[str, int]:
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    order = sorted(ids, key=lambda question_id: draw(config.seed, question_id, "fold"))
+    order = sorted(ids, key=lambda question_id: hashed(config.seed, question_id, "fold"))
     count = config.train.adaptive.folds
     if len(order) < count:
         raise SourceError(f"an adaptive arm needs at least {count} questions with a kept chain, got {len(order)}")
@@ -104,7 +104,7 @@ def folds(ids: Iterable[str], config: RunConfig) -> dict[str, int]:
 def labelled_ids(ids: Iterable[str], config: RunConfig) -> list[str]:
     """The questions that are to get a label: a random part of `ids`, in their order."""
     ids = list(ids)
-    order = sorted(ids, key=lambda question_id: draw(config.seed, question_id, "label"))
+    order = sorted(ids, key=lambda question_id: hashed(config.seed, question_id, "label"))
     chosen = set(order[: config.train.adaptive.labelled])
     return [question_id for question_id in ids if question_id in chosen]
 
@@ -175,6 +175,6 @@ def _given_way(
     question: Question, chains: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
 ) -> Lesson:
     """A reply in a given way: the chain of the way that labels name most often; half the easy questions at once."""
-    if question.id in easy and draw(config.seed, question.id, "way") % 2 == 0:
+    if question.id in easy and hashed(config.seed, question.id, "way") % 2 == 0:
         return thought_lesson(question, chains, "direct", chosen=False)
     return thought_lesson(question, chains, max(chains, key=lambda way: counts[way]), chosen=False)

@@ -4,29 +4,21 @@ All arms of a run learn from the same questions: rationales from those with at l
 use. What question i gives depends on (seed, question i) only.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aot.config import ArmConfig, Chains, RunConfig
-from aot.faults import text_damage, video_damage
+from aot.faults.damage import DAMAGES
+from aot.faults.plant import uses_tools
 from aot.files.run_folder import RunFolder, read_rows
 from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
-from aot.seeds import draw
+from aot.seeds import hashed
 from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import resolve_granularity
 
 Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
-Damage = Callable[[Trace, int], Trace | None]
-TEXT_DAMAGE: dict[Chains, Damage] = {
-    "wrong_content": text_damage.wrong_content, "shuffled": text_damage.shuffled, "deleted": text_damage.deleted,
-}  # fmt: skip
-"""How chains are damaged for the study of structure against content (arXiv 2502.07374)."""
-TOOL_DAMAGE: dict[Chains, Damage] = {
-    "wrong_content": video_damage.wrong_content, "shuffled": video_damage.shuffled, "deleted": video_damage.deleted,
-}  # fmt: skip
-"""The same for rationales that rest on tool calls."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +49,23 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
     """The part of `ids` whose teacher chains an arm may use; a smaller share is a part of a larger one."""
     ids = list(ids)
-    order = sorted(ids, key=lambda question_id: draw(seed, question_id, "share"))
+    order = sorted(ids, key=lambda question_id: hashed(seed, question_id, "share"))
     chosen = set(order[: max(1, round(share * len(ids)))])
     return [question_id for question_id in ids if question_id in chosen]
 
 
 def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
     """The chain of a question at the run's granularity; where that one was not kept, the other."""
-    size = "fine" if any(map(uses_tools, samples.values())) else resolve_granularity(config)
-    coarse = size == "coarse" or (size == "mixed" and draw(config.seed, question_id, "granularity") % 2 == 0)
+    setting = "fine" if any(map(uses_tools, samples.values())) else config.teacher.granularity
+    size = resolve_granularity(setting, base=config.student.base)
+    coarse = size == "coarse" or (size == "mixed" and hashed(config.seed, question_id, "granularity") % 2 == 0)
     first, second = ("short", "full") if coarse else ("full", "short")
     return samples[first] if first in samples else samples[second]  # type: ignore[index]
 
 
 def teachable(samples: Mapping[str, Samples], config: RunConfig) -> dict[str, Samples]:
     """The questions that every arm can learn from: those whose chain each arm's damage applies to."""
-    kinds = {arm.chains for arm in config.train.arms if arm.chains in TEXT_DAMAGE}
+    kinds = {arm.chains for arm in config.train.arms if arm.chains in DAMAGES}
     chains = {question_id: pick_chain(chains_of, question_id, config) for question_id, chains_of in samples.items()}
     return {
         question_id: chains_of
@@ -84,7 +77,7 @@ def teachable(samples: Mapping[str, Samples], config: RunConfig) -> dict[str, Sa
 def arm_lessons(material: Material, arm: ArmConfig, config: RunConfig) -> list[Lesson]:
     """What an arm learns from kept chains; adaptive arms and those with chains of their own learn more elsewhere."""
     chains = shared_chains(material.samples, arm, config) if arm.needs_chains else {}
-    if arm.chains in TEXT_DAMAGE:
+    if arm.chains in DAMAGES:
         chains = {i: _damaged(chain, arm.chains, seed=config.seed) or chain for i, chain in chains.items()}
     return ordered_lessons(material.questions, chains, arm)
 
@@ -150,13 +143,8 @@ def _steps_and_answer(trace: Trace) -> tuple[str, str]:
     return text[:at].removesuffix("\n").rstrip(" "), text[at:]
 
 
-def uses_tools(trace: Trace) -> bool:
-    """Whether a chain rests on what tools returned."""
-    return any(step.call is not None for step in trace.steps)
-
-
 def _damaged(trace: Trace, kind: Chains, *, seed: int) -> Trace | None:
-    return (TOOL_DAMAGE if uses_tools(trace) else TEXT_DAMAGE)[kind](trace, seed)
+    return DAMAGES[kind](trace, seed)
 
 
 def by_length(traces: list[Trace]) -> Samples:

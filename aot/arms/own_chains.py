@@ -13,10 +13,11 @@ import numpy as np
 from aot.answers import find_answer, is_right
 from aot.arms.asking import open_student, timeless, timeless_answers
 from aot.arms.jobs import OWN_KEPT, SAMPLES, SPLIT, Job
-from aot.arms.lessons import Material, ordered_lessons, shared_chains, uses_tools
+from aot.arms.lessons import Material, ordered_lessons, shared_chains
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
+from aot.faults.plant import uses_tools
 from aot.files.jsonl import read_json
 from aot.files.run_folder import LESSONS, ROUNDS, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once

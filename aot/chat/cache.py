@@ -5,7 +5,6 @@ A line that cannot be read is a reply that is asked for again.
 
 import threading
 from concurrent.futures import Future
-from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest
@@ -20,30 +19,10 @@ class CachedReply(Record):
     reply: ChatReply
 
 
-class ReplyCache:
-    """Replies by key; every method may be called from many threads."""
-
-    def __init__(self, folder: Path, *, writer: str) -> None:
-        self._rows = KeyedRows(folder, CachedReply, writer=writer)
-
-    def get(self, key: str) -> ChatReply | None:
-        """The stored reply, or None."""
-        row = self._rows.get(key)
-        return None if row is None else row.reply
-
-    def put(self, key: str, reply: ChatReply) -> None:
-        """Store a reply; raises RunError when the disk refuses it."""
-        self._rows.put(key, CachedReply(key=key, reply=reply))
-
-    def close(self) -> None:
-        """Close the file of this writer."""
-        self._rows.close()
-
-
 class CachedChat:
     """A chat model that asks another one only for what it has not said yet."""
 
-    def __init__(self, inner: ChatModel, cache: ReplyCache, *, base_url: str) -> None:
+    def __init__(self, inner: ChatModel, cache: KeyedRows[CachedReply], *, base_url: str) -> None:
         self._inner, self._cache, self._base_url = inner, cache, base_url
         self._asking: dict[str, Future[ChatReply]] = {}
         self._lock = threading.Lock()
@@ -65,9 +44,9 @@ class CachedChat:
         try:
             stored = self._cache.get(key)
             if stored is None:
-                stored = self._inner.reply(request)
+                stored = CachedReply(key=key, reply=self._inner.reply(request))
                 self._cache.put(key, stored)
-            reply = stored.model_copy(update={"key": key})
+            reply = stored.reply.model_copy(update={"key": key})
             mine.set_result(reply)
         except BaseException as error:
             mine.set_exception(error)

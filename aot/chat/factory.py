@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from aot.chat.cache import CachedChat, ReplyCache
+from aot.chat.cache import CachedChat, CachedReply
 from aot.chat.client import ChatModel
 from aot.chat.messages import Sampling
 from aot.chat.scripted import RecordingChat, ScriptedChat
@@ -11,6 +11,7 @@ from aot.chat.server.keys import read_key
 from aot.chat.spend import Ledger
 from aot.config import ChatConfig
 from aot.errors import ConfigError
+from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder
 
 
@@ -38,7 +39,8 @@ def keep(model: ChatModel, section: ChatConfig, *, run: RunFolder | None, writer
     `writer` names the files that this process appends to; each worker process opens its own.
     """
     if run is not None and section.backend != "scripted":
-        model = CachedChat(model, ReplyCache(run.chat_replies, writer=writer), base_url=_asked_at(section))
+        cache = KeyedRows(run.chat_replies, CachedReply, writer=writer)
+        model = CachedChat(model, cache, base_url=_asked_at(section))
     if section.record is not None:
         model = RecordingChat(model, Path(section.record), base_url=_asked_at(section))
     return model
@@ -55,8 +57,11 @@ def check_chat(section: ChatConfig) -> None:
 
 
 def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:
-    """How `section` wants replies drawn, with the seed of one draw."""
-    return Sampling(temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=seed)
+    """How `section` wants the replies of a teacher sampled, with the seed of one of them."""
+    return Sampling(
+        temperature=section.temperature, top_p=section.top_p, max_tokens=section.max_tokens, seed=seed,
+        top_logprobs=0 if section.logprobs else None,
+    )  # fmt: skip
 
 
 def _asked_at(section: ChatConfig) -> str:

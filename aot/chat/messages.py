@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_serializer, field_validator
 
 from aot.records import JsonDict, Record, TokenLogprob, Turn, TurnPurpose, WrittenCall
+from aot.run_records import ChatUsage
 
 
 class ImagePart(Record):
@@ -68,7 +69,7 @@ class Sampling(Record):
     max_tokens: int = 1024
     seed: int | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    """None asks for no log-probabilities."""
+    """Alternatives to tell beside the log-probability of each token; None asks for no log-probabilities at all."""
 
 
 class ChatRequest(Record):
@@ -93,22 +94,6 @@ class ChatRequest(Record):
         body = self.model_dump(mode="json", exclude={"purpose"})
         text = json.dumps([model, base_url, body], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-class ChatUsage(Record):
-    """Tokens of one or more calls, by kind."""
-
-    prompt_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    """Those of the prompt tokens that the server had already."""
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    """Those of the completion tokens that were thinking."""
-
-    def __add__(self, other: "ChatUsage") -> "ChatUsage":
-        """The sum of both."""
-        mine, theirs = self.model_dump(), other.model_dump()
-        return ChatUsage(**{name: mine[name] + theirs[name] for name in mine})
 
 
 class ChatReply(Record):

@@ -18,11 +18,12 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from aot.chat.client import ChatModel
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, WrittenCall
 from aot.errors import ChatError, ChatReason, ConfigError
 from aot.files.jsonl import RowProblem, parse_object
 from aot.files.run_folder import append_row, open_append
 from aot.records import JsonDict, Record
+from aot.run_records import ChatUsage
 
 
 class ScriptedCall(Record):

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aot.chat.messages import ChatUsage
 from aot.config import ChatConfig, PricesConfig
-from aot.display import counted
 from aot.errors import GuardStop
 from aot.files.parts import Part, parts_of, placed_lines
 from aot.files.run_folder import RunFolder, read_rows, whole_lines
 from aot.records import Record
+from aot.run_records import ChatUsage, SpendSummary
 
 _LOOK_EVERY_S = 1.0
 _REPLIED = (b"ok", b"truncated", b"empty")
@@ -42,46 +41,6 @@ class SpendRow(Record):
     """What an untold call counts for against the limit: its prompt as estimated, and its whole cap."""
     settings: str = ""
     """Digest of the settings of the chat model (ChatConfig.digest)."""
-
-
-class SpendSummary(Record):
-    """What one chat model has cost a run so far."""
-
-    model: str
-    calls: int
-    """Calls that the server may charge, unusable and repeated ones included."""
-    calls_without_usage: int
-    """Those for which no tokens were told; they are in no sum."""
-    calls_by_purpose: dict[str, int]
-    unusable_calls: int
-    usage: ChatUsage
-    cost: float | None
-    """None: unpriced."""
-    currency: str
-    price_date: str
-    busy_s: float
-    """Wall time in which any call was in flight."""
-    gpu_hours: float | None
-    """busy_s on all GPUs of the server; None where their number is not given."""
-
-    @property
-    def priced(self) -> str:
-        """The cost in words, such as `1.25 USD at prices of 2026-01-31` or `unpriced`."""
-        return "unpriced" if self.cost is None else f"{self.cost:.4g} {self.currency} at prices of {self.price_date}"
-
-    def gpu_hours_per_thousand(self, chains: int) -> float | None:
-        """GPU-hours for a thousand chains, of which `chains` came to an end; None where they are not known."""
-        return None if self.gpu_hours is None or not chains else 1000 * self.gpu_hours / chains
-
-    def line(self, chains: int) -> str:
-        """One line for the log."""
-        hours = self.gpu_hours_per_thousand(chains)
-        hours_words = "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
-        usage = self.usage
-        return (
-            f"chat model {self.model}: {counted(self.calls, 'call')}, {usage.prompt_tokens} prompt and "
-            f"{usage.completion_tokens} completion tokens, {self.priced}{hours_words}"
-        )
 
 
 def cost_of(usage: ChatUsage, prices: PricesConfig | None) -> float | None:

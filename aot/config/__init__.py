@@ -10,6 +10,7 @@ from aot.config.chat import ChatConfig, PricesConfig
 from aot.config.data import (
     ANNOTATED_DATASETS,
     AnnotatedData,
+    ClipData,
     FilesData,
     FramesConfig,
     GymData,
@@ -18,7 +19,6 @@ from aot.config.data import (
     PlainData,
     TextData,
     ToyMathConfig,
-    VideoData,
 )
 from aot.config.loading import dump_config, load_config, load_saved, parse_config
 from aot.config.readers import read_settings, unread_keys
@@ -38,7 +38,6 @@ from aot.config.teaching import (
     FilterConfig,
     HfConfig,
     PlanningTeacher,
-    ProcedureTeacher,
     RulesTeacher,
     SolvingTeacher,
     TeacherConfig,
@@ -58,11 +57,11 @@ from aot.config.training import (
 )
 
 __all__ = [
-    "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "Chains", "ChatConfig", "ClipTeacher", "EMBEDDED_STUDENTS",
-    "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig", "GymData", "HfConfig", "KitchenData",
-    "LoraSection", "MathData", "NO_FRAMES", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
-    "ProcedureTeacher", "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher", "StudentConfig",
-    "TeacherConfig", "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoData", "VideoRun", "chat_for",
-    "chat_jobs", "chat_settings", "differing_keys", "dump_config", "load_config", "load_saved", "may_change",
-    "parse_arm", "parse_config", "read_settings", "teacher_chats", "unread_keys",
+    "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "Chains", "ChatConfig", "ClipData", "ClipTeacher",
+    "EMBEDDED_STUDENTS", "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig", "GymData", "HfConfig",
+    "KitchenData", "LoraSection", "MathData", "NO_FRAMES", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
+    "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher", "StudentConfig", "TeacherConfig",
+    "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoRun", "chat_for", "chat_jobs", "chat_settings",
+    "differing_keys", "dump_config", "load_config", "load_saved", "may_change", "parse_arm", "parse_config",
+    "read_settings", "teacher_chats", "unread_keys",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
@@ -33,11 +33,13 @@ class PricesConfig(Section):
     """Reasoning tokens are completion tokens."""
 
 
-Omittable = Literal["temperature", "top_p", "seed", "max_tokens", "response_format", "tool_choice", "stream_options"]
+Omittable = Literal[
+    "temperature", "top_p", "seed", "max_tokens", "response_format", "tool_choice", "stream_options", "logprobs",
+    "top_logprobs",
+]  # fmt: skip
 """Parameters of a request that a server may not take."""
 _OURS = ("messages", "model", "stream", "n", "tools")
 """Never taken from extra_body: what is asked, of whom, and what the reply is read by."""
-_SENT = ("temperature", "top_p", "seed", "max_tokens", "response_format", "tool_choice", "stream_options")
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:api_?key|secret|password|passwd|passphrase|authorization|credentials?|bearer|(?:access|auth|private)_(?:key|token))(?:_|$)"
     r"|^(?:key|token)$"
@@ -109,6 +111,8 @@ class ChatConfig(Section):
     """Sent besides, such as {enable_thinking: false}; what has a setting of its own is not given here."""
     stream: bool = False
     """Ask for the reply piece by piece, for a server that answers in no other way; it is read whole all the same."""
+    logprobs: bool = False
+    """Ask for the log-probability of every token that the teacher's model writes; its turns in traces keep them."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -120,8 +124,9 @@ class ChatConfig(Section):
             if name in _OURS:
                 raise ValueError(f"extra_body may not hold {name!r}, which is what the request itself is about")
             sent = "max_tokens" if name == "max_completion_tokens" else name
-            if sent in _SENT and sent not in self.omit:
-                setting = {"seed": "seed", "response_format": "teacher.structured"}.get(sent, f"chat.{sent}")
+            if sent in get_args(Omittable) and sent not in self.omit:
+                settings = {"response_format": "teacher.structured", "seed": "seed", "top_logprobs": "chat.logprobs"}
+                setting = settings.get(sent, f"chat.{sent}")
                 raise ValueError(
                     f"extra_body may not hold {name!r} beside {setting}; name {sent} in omit, or take it out"
                 )
@@ -140,6 +145,7 @@ CHAT_NOT_IN_RESULTS = (
 """Settings of a chat model that do not change what it is asked."""
 CHAT_MAY_CHANGE = (
     "temperature", "top_p", "max_tokens", "raise_tokens", "max_prompt_tokens", "max_reply_mb", "omit", "extra_body",
+    "logprobs",
 )  # fmt: skip
 """How a chat model is asked: may be mended between two lives of a run, and rows carry the digest of their settings."""
 CHAT_BEFORE_ROWS = ("model", "base_url")

@@ -109,7 +109,7 @@ _CONDITIONS: dict[str, Reader] = {
     "CHAT": Reader(
         "runs whose planner, rationale, looking tools or judge ask this chat model",
         _has_job("thinks", "looks", "judges")),
-    "CHAT.temperature CHAT.top_p": Reader(
+    "CHAT.temperature CHAT.top_p CHAT.logprobs": Reader(
         "a chat model that plans or writes (looking and judging are asked at temperature 0)", _has_job("thinks")),
     "CHAT.base_url CHAT.omit CHAT.extra_body": _backend("openai", "scripted"),
     "CHAT.raise_tokens CHAT.max_prompt_tokens CHAT.deadline_s": _backend("openai", "local"),

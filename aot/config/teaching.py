@@ -101,6 +101,7 @@ class ClipTeacher(TryingTeacher):
     hf: HfConfig = HfConfig()
     appearance: PathText | None = None
     """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
+    granularity: ClassVar[ChainSteps] = "auto"
 
 
 class RulesTeacher(ClipTeacher):
@@ -129,6 +130,7 @@ class GivenTeacher(AnyTeacher):
     """Takes the solutions that come with a text data set."""
 
     planner: Literal["given"]
+    granularity: ClassVar[ChainSteps] = "auto"
     candidates: ClassVar[int] = 1
     shuffle_checks: ClassVar[int] = 0
 

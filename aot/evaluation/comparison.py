@@ -9,61 +9,11 @@ from aot.evaluation.groups import ALL, Cell, Graded, answer_rows, question_group
 from aot.evaluation.intervals import Bootstrap, proportion
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import token_rows
-from aot.records import Interval, Question, Record
+from aot.records import Question
+from aot.run_records import Comparison, Flip, GroupResult, TokenCost
 
 EVERY_SPLIT = "all splits"
 EXAMPLES = 5
-
-
-class GroupResult(Record):
-    """Both sides on one group of questions."""
-
-    split: str
-    kind: str
-    n: int
-    before: Interval
-    """Accuracy."""
-    after: Interval
-    difference: Interval
-    """After minus before, paired."""
-    wrong_to_right: int
-    right_to_wrong: int
-    p_mcnemar: float
-    p_clustered: float
-    """Of a sign-flip test over clusters."""
-
-
-class Flip(Record):
-    """A question that one side answered right and the other did not."""
-
-    question_id: str
-    split: str
-    kind: str
-    text: str
-    gold: str
-    before: str | None
-    after: str | None
-
-
-class TokenCost(Record):
-    """Generated tokens of one side; None where nobody counted them."""
-
-    per_question: Interval | None
-    per_correct: Interval | None
-    truncated_rate: Interval | None = None
-    """Share of the replies that a cap cut off."""
-
-
-class Comparison(Record):
-    """Everything two sides differ in."""
-
-    groups: tuple[GroupResult, ...]
-    """All questions first, then each split, and within it each kind."""
-    wrong_to_right: tuple[Flip, ...]
-    """At most EXAMPLES of them; the groups count all."""
-    right_to_wrong: tuple[Flip, ...]
-    tokens_before: TokenCost
-    tokens_after: TokenCost
 
 
 def compare_answers(

@@ -11,10 +11,8 @@ Legend: n items, G clusters, B bootstrap samples, K columns.
 import functools
 import math
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from pydantic import PlainSerializer
 
 from aot.records import Interval
 from aot.wilson import Z95, wilson
@@ -201,11 +199,3 @@ def _around(value: float, low: float, high: float, n: int, num_clusters: int) ->
 
 def _count(ids: np.ndarray) -> int:
     return int(ids.max()) + 1 if len(ids) else 0
-
-
-def _rounded(interval: Interval) -> dict[str, float]:
-    return {name: round(float(getattr(interval, name)), 6) for name in ("value", "low", "high")}
-
-
-StoredInterval = Annotated[Interval, PlainSerializer(_rounded)]
-"""An interval in a file whose rows say elsewhere how many items it is over."""

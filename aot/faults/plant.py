@@ -2,18 +2,26 @@
 
 Each planted defect is real: the rationale then says something that the trace does not support, contradicts itself or
 has lost its form. The trace's answer and status stay as they were. What was planted is stored where no filter looks.
+Defects that have nothing to do with what a rationale is about stand here: cut off, going round in a loop, garbled.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from numpy.random import PCG64, Generator
+from numpy.random import Generator, default_rng
 
+from aot.rationales.wording import phrase_key
 from aot.records import PlantedFault, Question, Step, Trace
-from aot.seeds import draw as hashed
+from aot.seeds import hashed
 
+Item = TypeVar("Item")
 Target = TypeVar("Target")
+
+OPPOSITE = {"yes": "no", "no": "yes"}
+"""Answers to questions that have two."""
+_BROKEN = ("\ufffd\ufffd", "Ã¼Ã©", "\x00\x01", "â€œ")
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,79 @@ def with_rationale(trace: Trace, rationale: str) -> Trace:
     Otherwise the old steps would give the defect away. Tool calls stay: they are what was really done.
     """
     update: dict[str, object] = {"rationale": rationale}
-    if trace.steps and not any(step.call for step in trace.steps):
+    if trace.steps and not uses_tools(trace):
         lines = [line for line in rationale.split("\n") if line.strip() and not line.startswith("Answer:")]
         steps = tuple(Step(index=index, text=line) for index, line in enumerate(lines, start=1))
         update |= {"steps": steps, "support": tuple(step.index for step in steps) if trace.support else ()}
     return trace.model_copy(update=update)
 
 
+def uses_tools(trace: Trace) -> bool:
+    """Whether a chain rests on what tools returned."""
+    return any(step.call is not None for step in trace.steps)
+
+
 def rng_of(seed: int, name: str) -> Generator:
     """Random numbers that depend on a seed and a name only."""
-    return Generator(PCG64(hashed(seed, name)))
+    return default_rng(hashed(seed, name))
+
+
+def pick(items: Sequence[Item], rng: Generator) -> Item:
+    """One of `items`, which must not be empty."""
+    return items[int(rng.integers(len(items)))]
+
+
+def put(text: str, place: re.Match[str], new: str) -> str:
+    """`text` with `new` in a place that was found in it."""
+    return text[: place.start()] + new + text[place.end() :]
+
+
+def other_option(options: Sequence[str], answer: str, rng: Generator) -> str | None:
+    """One of `options` that says something else than `answer`; None where all say the same."""
+    others = [option for option in options if phrase_key(option) != phrase_key(answer)]
+    return pick(others, rng) if others else None
+
+
+def beginning(text: str, rng: Generator) -> str | None:
+    """The text up to the middle of a sentence, at least three tenths of it; None where there is no such place."""
+    text = text.rstrip()
+    places = [at for at in range(len(text) * 3 // 10, len(text)) if not text[:at].rstrip().endswith((".", "!", "?"))]
+    return text[: pick(places, rng)].rstrip() if places else None
+
+
+def looping(sentence: str, copies: int, rng: Generator) -> str:
+    """A sentence whose last words come again and again."""
+    words = sentence.rstrip(".").split()
+    tail = words[-int(rng.integers(1, min(4, len(words)) + 1)) :]
+    return " ".join(words + tail * copies) + "."
+
+
+def garbled(
+    words: Sequence[str],
+    rng: Generator,
+    *,
+    foreign: Sequence[str],
+    shuffle: Callable[[str, Generator], str],
+    min_letters: int = 0,
+) -> str:
+    """At least three words, some of them in another language, with shuffled letters, or in a broken encoding.
+
+    At least two words of `min_letters` must look otherwise once their letters are shuffled, or all are spoilt.
+    """
+    count = int(rng.integers(2, min(6, len(words)) + 1))
+    at = int(rng.integers(0, len(words) - count + 1))
+    old, how = words[at : at + count], int(rng.integers(3))
+    if how == 0:
+        new = pick(foreign, rng).split()
+    elif how == 1:
+        new = [shuffle(word, rng) for word in old]
+        if sum(len(word) >= min_letters and word != was for word, was in zip(new, old, strict=True)) < 2:
+            new = [word + "xq" for word in old]
+    else:
+        new = [word[:1] + pick(_BROKEN, rng) + word[2:] for word in old]
+    return " ".join([*words[:at], *new, *words[at + count :]])
+
+
+def shuffled_letters(word: str, rng: Generator) -> str:
+    """The letters of a word in another order."""
+    return "".join(rng.permutation(list(word)))

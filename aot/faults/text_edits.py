@@ -7,33 +7,63 @@ care whether any filter can see it. A target's lines are its steps; its answer l
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from numpy.random import Generator
 
-from aot.faults.plant import Edits
-from aot.faults.shared_edits import OPPOSITE, beginning, garbled, looping, other_option, pick, shuffled_letters
-from aot.faults.text_target import (
-    NUMBER,
-    TRIES,
-    Target,
-    carried_on,
-    rewritten,
-    shifted,
-    shown,
-    target_of,
-    with_result,
-    with_value,
-    wrong_result,
-)
-from aot.rationales.arithmetic import Amount, find_amounts, find_equations, read_amount
+from aot.faults.plant import OPPOSITE, Edits, beginning, garbled, looping, other_option, pick, put, shuffled_letters
+from aot.rationales.arithmetic import Amount, Equation, check_text, find_amounts, find_equations, read_amount
 from aot.rationales.text_chain import ORDER
-from aot.records import Question
+from aot.records import Question, Trace
 
-Edit = Callable[[Target, Generator], str | None]
 FOREIGN = ("затем он берёт ещё", "次に彼は数を足して", "dann wird noch schnell gezählt", "luego se suma muy bien")
 CONSTANTS = (2, 7, 12, 24, 60, 100)
 """Numbers that a chain may use though nobody gave them."""
+NUMBER = re.compile(r"\d+(?::[0-5]\d)?(?:[.,]\d+)*")
+TRIES = 30
+"""Draws until an edit gives up."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A verified chain that is about to be damaged."""
+
+    trace: Trace
+    question: Question
+    lines: list[str]
+    """The steps, one a line."""
+    answer_line: str
+    """The last line."""
+
+    @cached_property
+    def equations(self) -> list[Equation]:
+        """Those of the steps that hold and give a single number."""
+        equations = find_equations("\n".join(self.lines))
+        return [one for one in equations if one.holds and one.result is not None and one.operands]
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether results can be carried through the chain: every equation is understood, none stands in a note."""
+        count = len(find_equations("\n".join(self.lines)))
+        return 0 < count == len(self.equations) and "<<" not in self.trace.rationale
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The steps; of a single line of several equations, each equation."""
+        if len(self.lines) == 1 and len(self.equations) > 1:
+            return self.lines[0].rstrip(".").split(", ")
+        return self.lines
+
+    def joined(self, pieces: Sequence[str]) -> str:
+        """A rationale of other pieces."""
+        one_line = self.pieces is not self.lines
+        return self.with_lines([", ".join(pieces) + "."] if one_line and pieces else pieces)
+
+    def with_lines(self, lines: Sequence[str], answer_line: str = "") -> str:
+        """A rationale of other lines."""
+        return "\n".join([*lines, answer_line or self.answer_line])
 
 
 def slip(target: Target, rng: Generator) -> str | None:
@@ -77,7 +107,7 @@ def wrong_number(target: Target, rng: Generator) -> str | None:
     new = next((one for _ in range(TRIES) if (one := shifted(read_amount(spot[0]), rng)) not in taken), None)
     if new is None:
         return None
-    new_left = left[: spot.start()] + shown(new) + left[spot.end() :]
+    new_left = put(left, spot, shown(new))
     result = read_amount(new_left)
     carried = carried_on(target, place, new_left, result) if result is not None and result.value >= 0 else None
     return target.with_lines(carried[0]) if carried else None
@@ -93,7 +123,7 @@ def wrong_order(target: Target, rng: Generator) -> str | None:
     at = int(rng.integers(len(names) - 1))
     names[at : at + 2] = names[at + 1], names[at]
     lines = list(target.lines)
-    lines[number] = lines[number][: spot.start()] + " > ".join(names) + lines[number][spot.end() :]
+    lines[number] = put(lines[number], spot, " > ".join(names))
     return target.with_lines(lines)
 
 
@@ -216,6 +246,107 @@ def _is_out_of_order(target: Target, pieces: Sequence[str]) -> bool:
         if (len(orders) > 1 and set(orders[-1]) - names) or (not names and re.search(r" is (?:first|last)", piece)):
             return True
     return bool(target.equations) and last != target.equations[-1].result
+
+
+def target_of(trace: Trace, question: Question) -> Target | None:
+    """The chain of a trace; None where it does not end in an answer line."""
+    lines, answer_line = lines_of(trace)
+    return Target(trace, question, lines, answer_line) if answer_line else None
+
+
+def lines_of(trace: Trace) -> tuple[list[str], str]:
+    """The steps of a chain, one a line, and its answer line; nothing where it does not end in one."""
+    *lines, last = trace.rationale.strip("\n").split("\n")
+    return (lines, last) if last.startswith("Answer:") else ([], "")
+
+
+def rewritten(lines: Sequence[str], new_text: Callable[[Equation], str]) -> list[str]:
+    """`lines` with each equation replaced by a new text; a number that repeats a note's result follows it."""
+    equations = find_equations("\n".join(lines))
+    new_lines = []
+    for number, line in enumerate(lines):
+        done, left = "", line
+        for one in (one for one in equations if one.line == number):
+            new = new_text(one)
+            before, written, after = left.partition(one.text)
+            if written and new != one.text:
+                old_result, new_result = _result_text(one.text), _result_text(new)
+                if after.startswith(f">>{old_result}"):
+                    after = f">>{new_result}{after[len(old_result) + 2 :]}"
+            done, left = (done + before + new, after) if written else (done, left)
+        new_lines.append(done + left)
+    return new_lines
+
+
+def carried_on(target: Target, place: int, left: str, result: Amount) -> tuple[list[str], Amount] | None:
+    """The lines with another equation at `place`, carried on through all that follows, and their last result.
+
+    None where what follows cannot be computed, or would fall below zero.
+    """
+    texts = [one.text for one in target.equations]
+    texts[place] = f"{left.rstrip()} = {shown(result)}"
+    old = target.equations[place].result
+    for at in range(place + 1, len(texts)):
+        one = target.equations[at]
+        new_left = one.text.partition("=")[0]
+        spot = next((spot for spot in NUMBER.finditer(new_left) if read_amount(spot[0]) == old), None)
+        if spot is None:
+            continue
+        new_left = put(new_left, spot, shown(result))
+        value = read_amount(new_left)
+        if value is None or value.value < 0 or value.value.denominator != 1:
+            return None
+        old, result = one.result, value
+        texts[at] = f"{new_left.rstrip()} = {shown(value)}"
+    if old != target.equations[-1].result:
+        return None
+    remaining = iter(texts)
+    return rewritten(target.lines, lambda _: next(remaining)), result
+
+
+def shown(amount: Amount) -> str:
+    """An amount as a chain writes it.
+
+    >>> from fractions import Fraction
+    >>> shown(Amount(Fraction(580), is_clock=True)), shown(Amount(Fraction(7)))
+    ('9:40', '7')
+    """
+    value = amount.value
+    if amount.is_clock:
+        return f"{int(value) // 60 % 24}:{int(value) % 60:02d}"
+    return str(value) if value.denominator == 1 else f"{float(value):.2f}"
+
+
+def with_result(equation: Equation, result: Amount) -> str:
+    """The text of `equation` with another right side."""
+    left, _, right = equation.text.rpartition("=")
+    return f"{left}={NUMBER.sub(lambda old: with_value(old[0], result), right, count=1)}"
+
+
+def with_value(written: str, amount: Amount) -> str:
+    """Another amount in the form of `written`."""
+    digits = len(written.partition(".")[2]) if not amount.is_clock else 0
+    return f"{float(amount.value):.{digits}f}" if digits else shown(amount)
+
+
+def wrong_result(equation: Equation, rng: Generator) -> Amount | None:
+    """A near result with which `equation` does not hold, as 17/3 = 5 and 17/3 = 6 both do; None if none is found."""
+    tries = (shifted(equation.result, rng) for _ in range(TRIES))
+    return next((one for one in tries if check_text(with_result(equation, one)).wrong), None)
+
+
+def shifted(amount: Amount | None, rng: Generator) -> Amount:
+    """A near but different amount, not below zero."""
+    assert amount is not None
+    step, most = (5, 11) if amount.is_clock else (1, 10)
+    by = step * int(rng.integers(1, most + 1))
+    is_up = amount.value < by or rng.random() < 0.5
+    return Amount(amount.value + (by if is_up else -by), is_clock=amount.is_clock)
+
+
+def _result_text(equation: str) -> str:
+    number = NUMBER.search(equation.rpartition("=")[2])
+    return number[0] if number else ""
 
 
 TEXT_EDITS = Edits(

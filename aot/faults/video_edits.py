@@ -12,11 +12,11 @@ from functools import cached_property
 
 from numpy.random import Generator
 
-from aot.faults.plant import Edits
-from aot.faults.shared_edits import OPPOSITE, beginning, garbled, looping, other_option, pick, shuffled_letters
+from aot.faults.plant import OPPOSITE, Edits, beginning, garbled, looping, other_option, pick, put, shuffled_letters
 from aot.rationales.findings import SEEN, labels_in, names, phrases_in, quotes, sightings, strings_of
 from aot.rationales.notation import (
     CITATION,
+    EVIDENCE,
     MOMENT,
     PARTS,
     QUOTE,
@@ -30,22 +30,12 @@ from aot.rationales.wording import in_sentence, phrase_key
 from aot.records import Question, Trace
 
 NEVER_SEEN = (
-    "kettle",
-    "umbrella",
-    "laptop",
-    "bicycle",
-    "green sofa",
-    "toaster",
-    "garden hose",
-    "third hand",
-    "red phone",
-)
+    "kettle", "umbrella", "laptop", "bicycle", "green sofa", "toaster", "garden hose", "third hand", "red phone",
+)  # fmt: skip
 FOREIGN = (
-    "затем он режет лук и ставит",
-    "次に彼は野菜を切って炒める",
-    "dann wird noch schnell gerührt",
+    "затем он режет лук и ставит", "次に彼は野菜を切って炒める", "dann wird noch schnell gerührt",
     "luego se corta muy fino",
-)
+)  # fmt: skip
 _LONG_WORD = re.compile(r"[^\W\d_]{3,}")
 _MIN_SHIFT_S = 0.4
 
@@ -98,12 +88,12 @@ def wrong_label(target: Target, rng: Generator) -> str | None:
     others = [label for label in target.labels if phrase_key(label) != phrase_key(place[0])]
     if not others:
         return None
-    return target.text[: place.start()] + in_sentence(pick(others, rng)) + target.text[place.end() :]
+    return put(target.text, place, in_sentence(pick(others, rng)))
 
 
 def dropped_step(target: Target, rng: Generator) -> str | None:
     """One sentence of Gather or Combine left out."""
-    places = [(part, i) for part in ("Gather", "Combine") for i in range(len(target.sentences(part)))]
+    places = [(part, i) for part in EVIDENCE for i in range(len(target.sentences(part)))]
     if not places:
         return None
     part, index = pick(places, rng)
@@ -153,7 +143,7 @@ def invented_time(target: Target, rng: Generator) -> str | None:
         near = [abs(start_s - a) < _MIN_SHIFT_S and abs(end_s - b) < _MIN_SHIFT_S for a, b in true]
         if abs(start_s - float(place[1])) >= _MIN_SHIFT_S and not any(near):
             new = format_span(start_s, end_s) if place.re is SPAN else format_time(start_s)
-            return target.text[: place.start()] + new + target.text[place.end() :]
+            return put(target.text, place, new)
     return None
 
 
@@ -177,7 +167,7 @@ def contradiction(target: Target, rng: Generator) -> str | None:
 
 def repetition_loop(target: Target, rng: Generator) -> str | None:
     """A sentence, or the last words of one, again and again."""
-    part = pick(["Gather", "Combine"], rng)
+    part = pick(EVIDENCE, rng)
     sentences = target.sentences(part)
     if not sentences:
         return None
@@ -195,7 +185,7 @@ def cut_off(target: Target, rng: Generator) -> str | None:
 
 def garbled_language(target: Target, rng: Generator) -> str | None:
     """Some words of Gather or Combine in another language, with shuffled letters, or in a broken encoding."""
-    part = pick(["Gather", "Combine"], rng)
+    part = pick(EVIDENCE, rng)
     words = target.bodies.get(part, "").split()
     if len(words) < 3:
         return None
@@ -250,8 +240,8 @@ def video_edits(labels: Sequence[str]) -> Edits[Target]:
         "garbled_language": garbled_language,
         "wrong_format": wrong_format,
     }
-
-    def target(trace: Trace, question: Question) -> Target | None:
-        return Target(trace, question, tuple(labels)) if trace.rationale.strip() else None
-
-    return Edits(kinds=kinds, target=target, name=lambda trace: trace.question_id)
+    return Edits(
+        kinds=kinds,
+        target=lambda trace, question: Target(trace, question, tuple(labels)) if trace.rationale.strip() else None,
+        name=lambda trace: trace.question_id,
+    )

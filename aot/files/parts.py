@@ -101,15 +101,18 @@ class KeyedRows(Generic[Row]):
     """The rows in all parts of a folder by key; every method may be called from many threads.
 
     A key is 32 hex digits and stands first in its line, where the index looks for it. A line that cannot be read is a
-    row that is not there.
+    row that is not there. Without a folder rows are remembered in this process only.
     """
 
-    def __init__(self, folder: Path, model: type[Row], *, writer: str) -> None:
+    def __init__(self, folder: Path | None, model: type[Row], *, writer: str = "0") -> None:
         """Reads where all rows lie, those of other writers included."""
-        self._model, self._part = model, Part(folder, writer)  # first, for it cuts off a half-written last line
-        self._paths = [self._part.path, *(path for path in parts_of(folder) if path != self._part.path)]
+        self._model, self._remembered = model, dict[str, Row]()
         self._places: dict[bytes, int] = {}
         """Number of the part and offset in one number, to save memory."""
+        self._part = Part(folder, writer) if folder else None  # before reading, for it cuts off a half-written line
+        if folder is None or self._part is None:
+            return
+        self._paths = [self._part.path, *(path for path in parts_of(folder) if path != self._part.path)]
         for number, path in enumerate(self._paths):
             for offset, line in placed_lines(path):
                 if key := _KEY.match(line):
@@ -119,7 +122,7 @@ class KeyedRows(Generic[Row]):
         """The row of that key, read from its file again; None where there is none."""
         place = self._places.get(bytes.fromhex(key))
         if place is None:
-            return None
+            return self._remembered.get(key)
         try:
             line = line_at(self._paths[place >> _OFFSET_BITS], place & ((1 << _OFFSET_BITS) - 1))
             return self._model.model_validate_json(line) if line.startswith(b'{"key":"' + key.encode()) else None
@@ -128,8 +131,12 @@ class KeyedRows(Generic[Row]):
 
     def put(self, key: str, row: Row) -> None:
         """Store the row of a key; raises AotError when the disk refuses it."""
-        self._places[bytes.fromhex(key)] = self._part.append(row)
+        if self._part is None:
+            self._remembered[key] = row
+        else:
+            self._places[bytes.fromhex(key)] = self._part.append(row)
 
     def close(self) -> None:
         """Close the part of this writer."""
-        self._part.close()
+        if self._part is not None:
+            self._part.close()

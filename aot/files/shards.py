@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import ValidationError
 
 from aot.errors import ConfigError, RunError
 from aot.files.run_folder import RunFolder, publish
-from aot.records import Question, Record
+from aot.records import Question
+from aot.run_records import ShardState
 
 _FORM = re.compile(r"(\d{1,9})/([1-9]\d{0,8})")
 
@@ -63,25 +64,9 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
-class ShardState(Record):
-    """How far one shard is."""
-
-    index: int
-    count: int
-    state: Literal["running", "done", "stopped", "failed"]
-    done: int = 0
-    total: int = 0
-    """Questions of this shard."""
-    seconds: float = 0.0
-    """Since the work began, or began again."""
-    updated_s: float = 0.0
-    """When this was written, in seconds since the epoch."""
-    error: str = ""
-
-    @property
-    def shard(self) -> Shard:
-        """Which shard this is about."""
-        return Shard(self.index, self.count)
+def shard_of(state: ShardState) -> Shard:
+    """Which shard a state is about."""
+    return Shard(state.index, state.count)
 
 
 def lease_path(run: RunFolder, shard: Shard) -> Path:
@@ -107,7 +92,7 @@ def log_path(run: RunFolder, shard: Shard) -> Path:
 def write_state(run: RunFolder, state: ShardState) -> None:
     """Publish the state of one shard."""
     now = state.model_copy(update={"updated_s": time.time()})
-    publish(state_path(run, state.shard), now.model_dump_json(indent=1) + "\n")
+    publish(state_path(run, shard_of(state)), now.model_dump_json(indent=1) + "\n")
 
 
 def read_states(run: RunFolder) -> list[ShardState]:
@@ -116,7 +101,7 @@ def read_states(run: RunFolder) -> list[ShardState]:
     Raises:
         RunError: a state file cannot be read, or the run was split in two ways.
     """
-    states = sorted((_read(path) for path in run.shards.glob("*of*.json")), key=lambda state: state.shard)
+    states = sorted((_read(path) for path in run.shards.glob("*of*.json")), key=shard_of)
     counts = sorted({state.count for state in states})
     if len(counts) > 1:
         split = " and ".join(map(str, counts))
@@ -144,7 +129,7 @@ def shard_of_run(run: RunFolder, text: str) -> Shard:
 
 def missing_shards(run: RunFolder) -> list[Shard]:
     """The shards that are not done, those that never began among them; empty for a run that was never split."""
-    states = {state.shard: state for state in read_states(run)}
+    states = {shard_of(state): state for state in read_states(run)}
     return [shard for shard in _all(states) if shard not in states or states[shard].state != "done"]
 
 

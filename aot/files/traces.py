@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import Field
 from pydantic_core import from_json
 
 from aot.errors import SourceError
 from aot.files.parts import parts_of, placed_lines, row_at
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
-from aot.records import JsonDict, PlantedFault, Question, Record, Trace
+from aot.records import PlantedFault, Question, Trace
+from aot.run_records import SettingsRows
 
 _MEND = "delete that line and run the same command again"
 
@@ -37,14 +37,13 @@ def read_traces(run: RunFolder) -> Iterator[Trace]:
         yield from traces
 
 
-def read_attempts(run: RunFolder) -> Iterator[Trace]:
-    """What the teacher tried before the trace of each question and did not verify: negatives, in that order.
+def read_earlier(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
+    """As `read_solved`, what was tried at each question before its trace, and did not come to the gold answer.
 
     Raises:
         SourceError: a part holds a whole line that is no trace.
     """
-    for _, traces in _by_question(run, run.attempts):
-        yield from traces
+    yield from _by_question(run, run.attempts)
 
 
 def first_traces(run: RunFolder) -> dict[str, Trace]:
@@ -71,18 +70,6 @@ def any_answered(run: RunFolder, *, config_digest: str) -> bool:
             if row.get("config_digest") == config_digest and (row.get("error") or {}).get("boundary") != "chat":
                 return True
     return False
-
-
-class SettingsRows(Record):
-    """How many rows were made under which settings of the chat models."""
-
-    config_digest: str
-    """As the rows carry it."""
-    rows: int
-    answered: int
-    """Those among them whose chat model gave a reply."""
-    settings: JsonDict = Field(default_factory=dict)
-    """How the chat models were asked; empty where only a shard was run so."""
 
 
 def rows_by_settings(run: RunFolder) -> tuple[SettingsRows, ...]:

@@ -9,116 +9,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 from aot.filtering.subject import Judged
-from aot.records import PlantedFault, Record, Verdict
+from aot.records import PlantedFault, Verdict
+from aot.run_records import FaultScore, FaultTotals, FilterCount, Funnel, JudgedFault, JudgeTotals, Share, ShuffleTotals
 from aot.wilson import wilson
 
 JUDGE_FAILED = "judge_failed"
 NAMED_AS = {"slip_carried": ("slip", "wrong_number"), "shuffled_steps": ("wrong_order",)}
 """Kinds of planted defects that a judge knows under other names."""
-
-
-class FilterCount(Record):
-    """What one filter dropped for one reason."""
-
-    filter: str
-    reason: str
-    first: int
-    """Traces for which this was the first problem; these sum to the dropped traces."""
-    any: int
-    """Traces for which this was a problem at all."""
-
-
-class FaultScore(Record):
-    """How well one kind of planted defect was caught."""
-
-    fault: str
-    planted: int
-    caught: int
-    recall: float
-    precision: float | None
-    """Among verified traces dropped for a first reason that caught this kind: the share with any planted defect.
-    None when none was caught."""
-    caught_by: dict[str, int]
-    """`filter.reason` to the number of this kind that it caught first."""
-
-
-class FaultTotals(Record):
-    """Planted defects of all kinds together; precision and recall are None when there is nothing to divide by."""
-
-    planted: int
-    caught: int
-    dropped_verified: int
-    """Verified traces that filters dropped, defect or not."""
-    precision: float | None
-    recall: float | None
-    kinds: tuple[FaultScore, ...]
-
-
-class Share(Record):
-    """A count out of n with Wilson's 95% interval."""
-
-    count: int
-    n: int
-    value: float | None
-    """None when n is 0."""
-    low: float
-    high: float
-
-
-class ShuffleTotals(Record):
-    """What became of answers when the options stood in another order."""
-
-    checked: int
-    """Traces that were tried again at least once."""
-    changed: int
-    lucky: float
-    """How many of the checked ones would have passed, had each answer been drawn at random: the sum of 1/m^c over m
-    options and c checks."""
-
-
-class JudgedFault(Record):
-    """How often the judge dropped traces with one kind of planted defect, and how often it named that kind."""
-
-    fault: str
-    recall: Share
-    named: Share
-    """Of those dropped: the share for which the defect was called by its name."""
-
-
-class JudgeTotals(Record):
-    """What the judge did, and how well on planted defects."""
-
-    judged: int
-    dropped: int
-    failed: int
-    """Asked about, without a usable reply: these are kept by nobody's word."""
-    not_asked: int
-    """Traces without a right answer, which are dropped anyway."""
-    precision: Share | None
-    """Of the traces that the judge dropped: the share with a planted defect. None when nothing was planted."""
-    recall: Share | None
-    kinds: tuple[JudgedFault, ...]
-
-
-class Funnel(Record):
-    """How many traces came in, why some left, and what is kept."""
-
-    traces: int
-    verified: int
-    """Traces with status ok and the right answer."""
-    natural_failures: int
-    """The others."""
-    kept: int
-    dropped: int
-    by_filter: dict[str, int]
-    """Traces that each filter drops, alone or with others, in filter order."""
-    reasons: tuple[FilterCount, ...]
-    faults: FaultTotals | None = None
-    """Of the filters without the judge; None when nothing was planted."""
-    shuffle: ShuffleTotals | None = None
-    """None when no trace was tried with its options in another order."""
-    judge: JudgeTotals | None = None
-    """None when no judge was asked."""
 
 
 class _CheckCounter:

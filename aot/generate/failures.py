@@ -1,13 +1,19 @@
-"""Why traces failed, counted by reason with an example of each: for teacher.json, the terminal, and the gates.
+"""Failed and wrong traces: the attempts themselves for whoever learns from them, and the reasons, counted, for people.
 
 Most boundaries tell no reason of their own, only a sentence about one question. Sentences that differ only in
 what they quote and in numbers count as one reason.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from aot.records import Record, Trace
+from aot.answers import verifies
+from aot.files.run_folder import RunFolder, read_rows
+from aot.files.traces import read_earlier, read_faults, read_solved
+from aot.generate.solve import TRAIN
+from aot.records import Question, Trace
+from aot.run_records import FailedTraces
 
 MAX_REASONS = 100
 """More than anybody reads; what comes after them counts together."""
@@ -18,21 +24,37 @@ _REASON_CHARS = 80
 _EXAMPLE_CHARS = 160
 
 
-class FailedTraces(Record):
-    """Traces without an answer that failed for one reason."""
+@dataclass(frozen=True)
+class Attempts:
+    """What a teacher tried at one question, told apart by what became of it."""
 
-    boundary: str
-    reason: str
-    count: int
-    training: int
-    """Those of the train split among them."""
-    example: str
-    """The message of the first one, after the id of its question."""
+    question: Question
+    kept: tuple[Trace, ...]
+    """Those that the filters kept; as long as they have not run, those that came to the gold answer."""
+    negatives: tuple[Trace, ...]
+    """Those that came to no answer or to another one, in the order of their samples."""
 
-    @property
-    def line(self) -> str:
-        """The group for a person."""
-        return f"{self.boundary}: {self.reason}: {self.count}, such as {self.example}"
+
+def read_attempts(run: RunFolder) -> Iterator[Attempts]:
+    """The attempts at each training question, those before its trace too, with one question's in memory at a time.
+
+    A right trace that a filter dropped is neither kept nor negative, nor is one that a defect was planted in.
+
+    Raises:
+        SourceError: a part holds a whole line that is no trace.
+    """
+    planted = {(row.question_id, row.sample_index) for row in read_faults(run)}
+    kept = {(t.question_id, t.sample_index) for t in read_rows(run.kept, Trace)} if run.kept.exists() else None
+    for (question, traces), (_, earlier) in zip(read_solved(run), read_earlier(run), strict=True):
+        if question.split != TRAIN:
+            continue
+        attempts = sorted((*traces, *earlier), key=lambda trace: trace.sample_index)
+        sound = [trace for trace in attempts if (question.id, trace.sample_index) not in planted]
+        right = [trace for trace in sound if verifies(trace, question)]
+        negatives = [trace for trace in sound if trace not in right]
+        if kept is not None:
+            right = [trace for trace in attempts if (question.id, trace.sample_index) in kept]
+        yield Attempts(question, tuple(right), tuple(negatives))
 
 
 class FailureCounter:
@@ -99,4 +121,4 @@ def failure_lines(groups: Iterable[FailedTraces], *, most: int) -> list[str]:
     """One indented line for each of the first `most` reasons, and how many more there are."""
     listed: Sequence[FailedTraces] = tuple(groups)
     more = [f"  and {len(listed) - most} more"] if len(listed) > most else []
-    return [f"  {group.line}" for group in listed[:most]] + more
+    return [f"  {one.boundary}: {one.reason}: {one.count}, such as {one.example}" for one in listed[:most]] + more

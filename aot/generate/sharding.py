@@ -19,16 +19,8 @@ from aot.errors import AotError, ConfigError, GuardStop, RunError
 from aot.files.lease import CHECK_S, Lease, check_lease, hold, in_use, look
 from aot.files.run_folder import RunFolder, fixed_settings, read_run_json, run_root, stage_done, write_error
 from aot.files.seals import check_seals
-from aot.files.shards import (
-    Shard,
-    ShardState,
-    lease_path,
-    log_path,
-    missing_shards,
-    read_states,
-    shard_of_run,
-    write_state,
-)
+from aot.files.shards import Shard, lease_path, log_path, missing_shards, read_states, shard_of_run, write_state
+from aot.run_records import ShardState
 
 log = logging.getLogger(__name__)
 Work = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], object]

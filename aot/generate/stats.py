@@ -8,116 +8,32 @@ question has two answers.
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field, SerializeAsAny
 
 from aot.answers import compare_answers, verifies
 from aot.answers.finding import plain
-from aot.chat.spend import SpendSummary, spend_summary
+from aot.chat.spend import spend_summary
 from aot.config import ChatConfig
-from aot.evaluation.intervals import Bootstrap, StoredInterval, cluster_ids, proportion
+from aot.display import counted
+from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion
 from aot.files.run_folder import RunFolder
-from aot.files.traces import SettingsRows, rows_by_settings
-from aot.generate.failures import FailedTraces, FailureCounter
+from aot.files.traces import rows_by_settings
+from aot.generate.failures import FailureCounter
 from aot.generate.solve import TRAIN
-from aot.records import Question, Record, Trace
+from aot.records import Question, Trace
+from aot.run_records import (
+    Agreement,
+    SpendSummary,
+    TeacherStats,
+    ToolCost,
+    YieldRow,
+)
 
 log = logging.getLogger(__name__)
 ALL = "all"
 _BOOTSTRAP = Bootstrap(samples=1000, seed=0)
-
-
-class Agreement(Record):
-    """How far the samples of a question agree, over questions with at least two readable answers.
-
-    Agreement is the share of a question's answers that say what most of them say. How far it tells right from wrong is
-    printed beside it, because a model may be sure and wrong.
-    """
-
-    n: int
-    """Such questions."""
-    mean: StoredInterval
-    """Mean share of the answers that say the same as most of them."""
-    plurality_right: StoredInterval
-    """Share of questions whose most frequent answer is the gold answer; of equally frequent ones the first counts."""
-    when_right: float | None
-    """Mean agreement where the most frequent answer is right; None where that never happened."""
-    when_wrong: float | None
-
-
-class YieldRow(Record):
-    """How many questions of one split and kind got a trace that comes to the gold answer."""
-
-    split: str
-    kind: str
-    n: int
-    pass_at_1: StoredInterval
-    pass_at_k: StoredInterval | None
-    """None where questions got one attempt only: outside the training split no gold answer may pick among several."""
-    attempts: float | None = None
-    """Mean attempts at a question; None where every attempt is a row."""
-    agreement: Agreement | None = None
-    """None where no question has two readable answers."""
-
-
-class ToolCost(Record):
-    """How often a tool was called, and how long it took."""
-
-    tool: str
-    calls: int
-    failed: int
-    mean_ms: float
-
-
-class TeacherStats(Record):
-    """The content of teacher.json."""
-
-    planner: str
-    questions: int
-    candidates: int | None
-    """k: attempts at each training question until one verified; None where every attempt is a row."""
-    samples: int | None
-    """Traces of all questions together; None where each question has one."""
-    train_traces: int
-    train_failed: int
-    """Those of the training traces that came to no answer."""
-    train_verified: int
-    """Training questions with a trace that comes to the gold answer; the filters keep some of their traces."""
-    seconds_per_verified_trace: float | None
-    """Worker seconds of all attempts at training questions for each verified one; None where nobody took the time."""
-    status: dict[str, int]
-    """Traces by status; failed ones by the boundary where they failed."""
-    yields: tuple[YieldRow, ...]
-    tool_accuracy: tuple[SerializeAsAny[Record], ...] | None = None
-    """Of an exam, against annotations; empty where there are none."""
-    tool_cost: tuple[ToolCost, ...] | None
-    failures: dict[str, int] = Field(default_factory=dict)
-    """Failed traces by boundary and reason, where there is one."""
-    failed_traces: tuple[FailedTraces, ...] = ()
-    """The same with countable reasons for all, and an example of each."""
-    prompts: dict[str, str] | None = None
-    """Content hash of each prompt file of a chat teacher."""
-    spend: SpendSummary | None = None
-    """What the chat model that plans, solves and writes has cost this run."""
-    vision_spend: SpendSummary | None = None
-    """The same of the chat model that looks, where it is another one."""
-    chat_settings: tuple[SettingsRows, ...] = ()
-    """The rows by the settings of the chat models that made them; those may be mended between two lives of a run."""
-    gpu_hours_per_thousand_chains: float | None = None
-    """Of training questions with a verified trace; None where `chat.gpus` is not given."""
-
-    def as_json(self) -> str:
-        """The file, without what this run has no figure for."""
-        left_out: dict[str, Any] = {name: True for name in _OPTIONAL if getattr(self, name) is None}
-        of_rows = {name for name in ("attempts", "agreement") if all(getattr(row, name) is None for row in self.yields)}
-        return self.model_dump_json(indent=1, exclude={**left_out, "yields": {"__all__": of_rows}})
-
-
-_OPTIONAL = (
-    "candidates", "samples", "seconds_per_verified_trace", "tool_accuracy", "tool_cost", "prompts", "vision_spend",
-)  # fmt: skip
 
 
 class _Outcome(NamedTuple):
@@ -143,6 +59,7 @@ class Tally:
         self._calls: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0])
         """Calls, failed ones and seconds of each tool."""
         self._train_s, self._planner = 0.0, ""
+        self._turns = self._turns_with_logprobs = 0
         self.samples = self.failed = self.refused = 0
 
     def add(self, question: Question, traces: Sequence[Trace]) -> None:
@@ -167,6 +84,9 @@ class Tally:
         self._status[name] += 1
         self._train_s += trace.usage.seconds if is_training else 0.0
         self._planner = trace.teacher
+        said = [turn for turn in trace.turns if turn.role == "assistant"]
+        self._turns += len(said)
+        self._turns_with_logprobs += sum(bool(turn.logprobs) for turn in said)
         for step in trace.steps:
             if step.call is not None:
                 tool = self._calls[step.call.tool]
@@ -196,6 +116,8 @@ class Tally:
                 for tool, (calls, failed, seconds) in sorted(self._calls.items())
             )
             or None,
+            model_turns=self._turns or None,
+            model_turns_with_logprobs=self._turns_with_logprobs if self._turns else None,
         )
 
 
@@ -204,12 +126,22 @@ def with_spend(stats: TeacherStats, run: RunFolder, sections: Iterable[ChatConfi
     names = ("spend", "vision_spend")
     spent = {name: spend_summary(run, section) for name, section in zip(names, sections, strict=True) if section}
     for summary in spent.values():
-        log.info(summary.line(stats.train_verified))
+        log.info(_spend_line(summary, summary.gpu_hours_per_thousand(stats.train_verified)))
     hours = [summary.gpu_hours_per_thousand(stats.train_verified) for summary in spent.values()]
     stated = [one for one in hours if one is not None]
     settings = rows_by_settings(run) if spent else ()
     return stats.model_copy(
         update={**spent, "chat_settings": settings, "gpu_hours_per_thousand_chains": sum(stated) if stated else None}
+    )
+
+
+def _spend_line(spent: SpendSummary, hours: float | None) -> str:
+    usage, in_hours = spent.usage, "" if hours is None else f", {hours:.3g} GPU-hours per thousand chains"
+    dated = f"{spent.currency} at prices of {spent.price_date}"
+    priced = "unpriced" if spent.cost is None else f"{spent.cost:.4g} {dated}"
+    return (
+        f"chat model {spent.model}: {counted(spent.calls, 'call')}, {usage.prompt_tokens} prompt and "
+        f"{usage.completion_tokens} completion tokens, {priced}{in_hours}"
     )
 
 

@@ -14,9 +14,9 @@ from pydantic import ConfigDict, Field, ValidationError
 from aot.config import KitchenData, RulesTeacher, RunConfig
 from aot.errors import GuardStop, SourceError
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, set_stage
-from aot.filtering.chain import Funnel
-from aot.generate.failures import FailedTraces, clipped, failure_lines
+from aot.generate.failures import clipped, failure_lines
 from aot.records import Record, Verdict
+from aot.run_records import FailedTraces, Funnel
 
 log = logging.getLogger(__name__)
 LISTED = 3

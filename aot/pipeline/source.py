@@ -2,31 +2,19 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from aot.config import AnnotatedData, EvaluateConfig, KitchenData, PlainData, RunConfig, VideoData, VideoRun
+from aot.config import AnnotatedData, ClipData, EvaluateConfig, KitchenData, PlainData, RunConfig, VideoRun
 from aot.errors import ConfigError, SourceError
-from aot.files.jsonl import Refused, RefusedRow, refused_words
+from aot.files.jsonl import Refused, refused_words
 from aot.files.run_folder import RunFolder
 from aot.records import Question
-from video_data.datasets.rows import AnnotationRow, QuestionRow
+from video_data.datasets.rows import QuestionRow, VideoData
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a data set offers, before anything is decoded."""
-
-    questions: tuple[QuestionRow, ...]
-    annotations: tuple[AnnotationRow, ...]
-    clips: tuple[tuple[str, Path], ...]
-    refused: tuple[RefusedRow, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What a user should know, such as how many clips are there."""
-
-
-def read_source(config: VideoRun, run: RunFolder) -> Source:
+def read_source(config: VideoRun, run: RunFolder) -> VideoData:
     """Questions, annotations and clip paths of the configured data set, cut to `data.limit` clips of each split.
 
     Raises:
@@ -36,14 +24,13 @@ def read_source(config: VideoRun, run: RunFolder) -> Source:
     if isinstance(data, KitchenData):
         from video_data.kitchen.dataset import plan_toy_kitchen
 
-        toy = plan_toy_kitchen(root, seed=config.seed, counts=toy_counts(data))
-        return Source(toy.questions, toy.annotations, toy.clips)
+        return plan_toy_kitchen(root, seed=config.seed, counts=toy_counts(data))
     if isinstance(data, PlainData):
         return _plain_source(data, root, clips="needed")
     return annotated_source(data, clips=root, seed=config.seed)
 
 
-def labels_source(config: VideoRun, run: RunFolder) -> Source:
+def labels_source(config: VideoRun, run: RunFolder) -> VideoData:
     """As `read_source` of any video data set, without looking for any clip.
 
     Raises:
@@ -57,14 +44,13 @@ def labels_source(config: VideoRun, run: RunFolder) -> Source:
     return annotated_source(data, clips=None, seed=config.seed)
 
 
-def _plain_source(data: PlainData, root: Path, *, clips: Literal["needed", "not_needed"]) -> Source:
+def _plain_source(data: PlainData, root: Path, *, clips: Literal["needed", "not_needed"]) -> VideoData:
     from video_data.datasets.plain import read_plain
 
-    plain = read_plain(root, *side_files(data, root), clips=clips)
-    return _limited(Source(plain.questions, plain.annotations, plain.clips, plain.refused), data.limit)
+    return _limited(read_plain(root, *side_files(data, root), clips=clips), data.limit)
 
 
-def annotated_source(data: AnnotatedData, *, clips: Path | None, seed: int) -> Source:
+def annotated_source(data: AnnotatedData, *, clips: Path | None, seed: int) -> VideoData:
     """The questions of a published data set, cut as `read_source`; with `clips` None no clip is looked for.
 
     Raises:
@@ -75,9 +61,7 @@ def annotated_source(data: AnnotatedData, *, clips: Path | None, seed: int) -> S
 
     train, test = official_files(data)
     wanted = Wanted(train, test, seed=seed, **data.annotated.model_dump(exclude={"train", "test"}))
-    annotated = read_annotated(data.dataset, wanted, clips=clips)
-    source = Source(annotated.questions, annotated.annotations, annotated.clips, annotated.refused, annotated.notes)
-    return _limited(source, data.limit)
+    return _limited(read_annotated(data.dataset, wanted, clips=clips), data.limit)
 
 
 def official_files(data: AnnotatedData) -> tuple[Path | None, Path | None]:
@@ -97,7 +81,7 @@ def official_files(data: AnnotatedData) -> tuple[Path | None, Path | None]:
     return (Path(given.train) if given.train else None, Path(given.test) if given.test else None)
 
 
-def usable_source(config: VideoRun, run: RunFolder) -> Source:
+def usable_source(config: VideoRun, run: RunFolder) -> VideoData:
     """As `read_source`, after a look at whether anything can be asked, and in the splits that shall be evaluated.
 
     Raises:
@@ -127,7 +111,7 @@ def _side_file(root: Path, name: str, *, key: str) -> str:
     raise SourceError(f"no file {name} in {root} or the working folder; set {key} (see docs/plain_data.md)")
 
 
-def clips_root(data: VideoData, run: RunFolder) -> Path:
+def clips_root(data: ClipData, run: RunFolder) -> Path:
     """The folder that clip paths are relative to.
 
     Raises:
@@ -175,7 +159,7 @@ def require_questions(
         )
 
 
-def _limited(source: Source, limit: int | None) -> Source:
+def _limited(source: VideoData, limit: int | None) -> VideoData:
     """`source` with at most `limit` clips of each split."""
     if limit is None:
         return source
@@ -185,10 +169,9 @@ def _limited(source: Source, limit: int | None) -> Source:
         if question.uri not in uris and len(uris) < limit:
             uris.append(question.uri)
     uris_kept = {uri for uris in chosen.values() for uri in uris}
-    return Source(
-        tuple(q for q in source.questions if q.uri in uris_kept),
-        tuple(a for a in source.annotations if a.uri in uris_kept),
-        tuple(c for c in source.clips if c[0] in uris_kept),
-        source.refused,
-        source.notes,
+    return replace(
+        source,
+        questions=tuple(q for q in source.questions if q.uri in uris_kept),
+        annotations=tuple(a for a in source.annotations if a.uri in uris_kept),
+        clips=tuple(c for c in source.clips if c[0] in uris_kept),
     )

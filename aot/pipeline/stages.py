@@ -10,10 +10,11 @@ from aot.chat.client import ChatModel
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder, append_row, publish, publishing, read_rows
 from aot.files.traces import read_faults, read_traces
-from aot.filtering.chain import Funnel, FunnelCounter, Judge, Judged, run_filters
+from aot.filtering.chain import FunnelCounter, Judge, Judged, run_filters
 from aot.filtering.judge import ChatJudge, in_order
 from aot.records import Question, Verdict
 from aot.reporting.thumbs import ReadFrames, TrueSize
+from aot.run_records import Funnel
 from aot.student.answer import open_model
 
 log = logging.getLogger(__name__)

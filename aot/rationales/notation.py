@@ -21,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 PARTS = ("Identify", "Gather", "Combine", "Answer")
+EVIDENCE = ("Gather", "Combine")
+"""The parts that say what was seen and what follows from it."""
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s?s\s?-\s?(\d+(?:\.\d+)?)\s?s")
 MOMENT = re.compile(r"(?<![\d.\-])(\d+(?:\.\d+)?)\s?s\b")
 CITATION = re.compile(r"\[\s?(\d+)\s?\]")
@@ -115,7 +117,7 @@ def parse_rationale(text: str) -> Rationale:
         parts.setdefault(mark[1], body)
     claims = [
         _parse_claim(part, sentence)
-        for part in ("Identify", "Gather", "Combine")
+        for part in ("Identify", *EVIDENCE)
         for sentence in sentences_of(parts.get(part, ""))
     ]
     return Rationale(headings=tuple(mark[1] for mark in marks), parts=parts, claims=tuple(claims))

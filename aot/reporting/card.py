@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aot.config import EMBEDDED_STUDENTS, ProcedureTeacher, RunConfig, SolvingTeacher
+from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.display import counted
 from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder, publish
@@ -111,8 +111,7 @@ def _teacher(data: RunData) -> Ready:
     """The planner, and of chat models their names, prompts and what they cost."""
     name = data.teacher.get("planner") or data.config.teacher.planner
     prompts = ", ".join(f"{file} {digest}" for file, digest in (data.teacher.get("prompts") or {}).items())
-    teacher = data.config.teacher
-    facts = [f"granularity {teacher.granularity}"] if isinstance(teacher, ProcedureTeacher | SolvingTeacher) else []
+    facts = [] if data.has_frames else [f"granularity {data.config.teacher.granularity}"]
     facts += [f"prompts {prompts}"] if prompts else []
     facts += [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
     facts += filter(None, [settings_sentence(data.teacher)])

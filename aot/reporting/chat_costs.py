@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aot.filtering.funnel import Funnel
 from aot.reporting.numbers import short
 from aot.reporting.pivot import Pivot, word_table
+from aot.run_records import Funnel
 
 SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
 """Entries of teacher.json, and what the chat model does whose cost they hold."""
@@ -55,6 +55,15 @@ def settings_sentence(teacher: Mapping[str, Any]) -> str:
     values = [", ".join(f"{name}={one[name]}" for name in changed if name in one) for one in held]
     rows = [f"{group.get('rows')} rows with {one or 'others'}" for group, one in zip(groups, values, strict=True)]
     return f"chat settings were changed on the way: {'; '.join(rows)}"
+
+
+def logprobs_sentence(teacher: Mapping[str, Any], *, wanted: bool) -> str:
+    """How many turns of the teacher's model came with log-probabilities, where these were `wanted` or any came."""
+    turns, those_with = teacher.get("model_turns"), teacher.get("model_turns_with_logprobs")
+    if not turns or not (wanted or those_with):
+        return ""
+    lacking = "; the server left out what chat.logprobs asked for" if wanted and those_with != turns else ""
+    return f"log-probabilities: {those_with} of {turns} turns of the teacher's model have them{lacking}"
 
 
 def check_sentences(funnel: Funnel | None) -> list[str]:

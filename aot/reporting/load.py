@@ -15,9 +15,9 @@ from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import RunFolder, read_rows
 from aot.files.traces import read_faults
-from aot.filtering.funnel import Funnel
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.reporting.students import MODES, Learning, Roles, colors, few_rationales, read_learning, roles, what_is
+from aot.run_records import Funnel
 
 Row = TypeVar("Row", bound=BaseModel)
 Json = dict[str, Any]

@@ -6,7 +6,7 @@ from itertools import islice
 from aot.config import load_saved
 from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder
-from aot.reporting.chat_costs import check_sentences, settings_sentence, spend_rows
+from aot.reporting.chat_costs import check_sentences, logprobs_sentence, settings_sentence, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.numbers import plain, short, title
 from aot.reporting.sections.headline import accuracy_table, findings, headline_kind, savings
@@ -50,7 +50,8 @@ def _teacher(data: RunData) -> Iterator[str]:
     for spent in spend_rows(teacher):
         tokens = f"{spent.prompt} prompt and {spent.completion} completion tokens"
         yield f"chat model {spent.model}: {spent.calls} calls, {tokens}, {spent.cost}"
-    yield from filter(None, [settings_sentence(teacher)])
+    wanted = data.config.chat is not None and data.config.chat.logprobs
+    yield from filter(None, [settings_sentence(teacher), logprobs_sentence(teacher, wanted=wanted)])
     if seconds := teacher.get("seconds_per_verified_trace"):
         yield f"teacher cost: {short(seconds)} s per verified trace"
 

@@ -1,5 +1,6 @@
 """The teacher of clips: an agent with tools, opened once in each process from the run folder and the config."""
 
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -48,7 +49,7 @@ def open_teacher(run: RunFolder, config: VideoRun, *, writer: str) -> "AgentTeac
 def figures(run: RunFolder, config: VideoRun) -> dict[str, Any]:
     """How right the pixel tools are on annotated clips."""
     parts = pixel_parts(run, config, writer="exam")
-    with parts.cache:
+    with closing(parts.cache):
         return {"tool_accuracy": examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), parts)}
 
 

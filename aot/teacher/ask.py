@@ -11,11 +11,12 @@ from pathlib import Path
 
 from aot.config import FramesConfig, RulesTeacher, VideoRun
 from aot.errors import ParseError, ToolError
+from aot.files.parts import KeyedRows
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
-from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import open_models, plain_parts, with_models
 from aot.teacher.tools import make_tools
+from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import clip_view
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import DecodedFrames
@@ -97,10 +98,9 @@ def ask(
     """
     teacher = config.teacher if config else RulesTeacher()
     frames_config = config.frames if config else FramesConfig()
-    parts = plain_parts(
-        teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=ResultCache()
-    )
-    sampled = shared_pool().sample_clip(
+    cache = KeyedRows(None, CachedResult)
+    parts = plain_parts(teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=cache)
+    decoded = shared_pool().sample_clip(
         clip,
         fps=frames_config.fps,
         max_frames=frames_config.max_stored_frames,
@@ -109,13 +109,12 @@ def ask(
         time_limit_s=frames_config.time_limit_s,
         stream=config.data.stream if config else None,
     )
-    decoded = sampled.frames
     note = ""
     if decoded.verdict == "partial":
         start_s, end_s, note = _seen_window(decoded, start_s=start_s, end_s=end_s)
     view = clip_view(
         uri=clip.name,
-        sha256=sampled.sha256,
+        sha256=decoded.sha256,
         frames_THWC=decoded.frames_THWC,
         times_s=decoded.times_s,
         duration_s=decoded.duration_s,
@@ -129,7 +128,7 @@ def ask(
         return Asked(_without_guess(run_candidate(question, view, parts, candidate=0)), note)
     models = open_models(config, None, writer="ask")
     try:
-        tools = make_tools(config, vision=models.vision, clips_root=clip.parent)
+        tools = make_tools(teacher, vision=models.vision, clips_root=clip.parent)
         trace = run_candidate(question, view, with_models(replace(parts, tools=tools), config, models), candidate=0)
         return Asked(_without_guess(trace), note)
     finally:

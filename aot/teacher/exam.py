@@ -14,10 +14,11 @@ import numpy as np
 from aot import seeds
 from aot.answers import iou
 from aot.errors import ToolError
-from aot.evaluation.intervals import Bootstrap, StoredInterval, cluster_ids, proportion
+from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion
 from aot.rationales.findings import Sighting, sightings
 from aot.rationales.wording import phrase_key
-from aot.records import ClipAnnotation, MediaRef, Record, Segment, Step, TimeSpan, ToolCall, TrueBox
+from aot.records import ClipAnnotation, MediaRef, Segment, Step, TimeSpan, ToolCall, TrueBox
+from aot.run_records import ToolAccuracy
 from aot.teacher.clip_shelf import ClipShelf
 from aot.teacher.executor import call_tool
 from aot.teacher.parts import Parts
@@ -30,17 +31,6 @@ MIN_VISIBLE = 0.5
 """Share of a true segment that must lie in the window for it to be asked for."""
 EXAM_CLIPS = 48
 """Annotated clips that are looked at."""
-
-
-class ToolAccuracy(Record):
-    """One figure about one tool."""
-
-    tool: str
-    metric: str
-    share: StoredInterval
-    """Over the n cases: a share of right ones, or a mean IoU, clustered by clip."""
-    n: int
-    clips: int
 
 
 def examine(annotations: Iterable[ClipAnnotation], shelf: ClipShelf, parts: Parts) -> tuple[ToolAccuracy, ...]:

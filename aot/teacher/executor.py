@@ -14,15 +14,22 @@ from itertools import count
 import cv2
 from pydantic import ValidationError
 
-from aot.chat.messages import ChatUsage
 from aot.chat.spend import cost_of
 from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
 from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
-from aot.teacher.cache import CachedResult, cache_key
+from aot.run_records import ChatUsage
 from aot.teacher.parts import Parts
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Transcript
-from aot.teacher.tools.base import CACHED, ToolArguments, ToolContext, ToolResult, clamp_window, sight_of
+from aot.teacher.tools.base import (
+    CACHED,
+    CachedResult,
+    ToolArguments,
+    ToolContext,
+    ToolResult,
+    cache_key,
+    clamp_window,
+)
 from aot.teacher.tools.clipview import ClipView
 
 MAX_ERROR_CHARS = 300
@@ -187,13 +194,7 @@ def _called(call: ToolCall, context: ToolContext, parts: Parts, *, index: int) -
     arguments = tool.Arguments.model_validate(call.arguments)
     span, times_s = _looked_at(arguments, context.clip, max_frames=tool.max_frames)
     step = Step(index=index, call=call, span=span, frame_times_s=times_s)
-    key = cache_key(
-        clip=context.clip,
-        tool=tool.name,
-        version=tool.version,
-        arguments=arguments.model_dump(mode="json"),
-        sight=sight_of(tool, context),
-    )
+    key = cache_key(tool, arguments, context)
     stored = parts.cache.get(key) if tool.source in CACHED else None
     with suppress(ValidationError):  # A stored result of another shape is computed again.
         if stored is not None:
@@ -202,7 +203,7 @@ def _called(call: ToolCall, context: ToolContext, parts: Parts, *, index: int) -
             return finished, True
     step = _finished(step, arguments, tool.run(arguments, context))
     if tool.source in CACHED and step.result is not None:
-        parts.cache.put(CachedResult(key=key, result=step.result, reply_keys=tuple(context.reply_keys)))
+        parts.cache.put(key, CachedResult(key=key, result=step.result, reply_keys=tuple(context.reply_keys)))
     return step, False
 
 

@@ -10,21 +10,23 @@ from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat
-from aot.config import ClipTeacher, PricesConfig, VideoRun, chat_for, teacher_chats
+from aot.config import ClipTeacher, PricesConfig, VideoRun, teacher_chats
+from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
 from aot.student.answer import open_model
-from aot.teacher.cache import ResultCache
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.planner import Planner, Scene
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter, Writer, chat_writer
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS, make_tools
+from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import load_appearance
 from aot.teacher.tools.pixels.matcher import Looker
 from aot.teacher.tools.registry import AnyTool
+from aot.teacher.tools.vlm.view import Vision
 
 TRAIN = "train"
 
@@ -45,15 +47,15 @@ class Models:
 
     chat: ChatModel | None = None
     """Plans, and rewrites rationales."""
-    vision: ChatModel | None = None
+    vision: Vision | None = None
     """Stands behind tools that show it frames."""
 
     def close(self) -> None:
         """Close each model once."""
         if self.chat is not None:
             self.chat.close()
-        if self.vision is not None and self.vision is not self.chat:
-            self.vision.close()
+        if self.vision is not None and self.vision.model is not self.chat:
+            self.vision.model.close()
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Parts:
     tools: Mapping[str, AnyTool]
     looker: Looker
     procedure: ProcedureModel | None
-    cache: ResultCache
+    cache: KeyedRows[CachedResult]
     budget: Budget
     seed: int
     config_digest: str
@@ -101,8 +103,9 @@ def open_models(config: VideoRun, run: RunFolder | None, *, writer: str) -> Mode
     thinks, looks = teacher_chats(config)
     chat = open_model(thinks, run=run, writer=writer) if thinks else None
     if looks:
-        return Models(chat, open_model(looks, run=run, writer=f"{writer}-vision"))
-    return Models(chat, chat if chat_for(config, "looks") else None)
+        return Models(chat, Vision(open_model(looks, run=run, writer=f"{writer}-vision"), looks.max_tokens))
+    sees = bool(config.teacher.tools.behind("chat"))
+    return Models(chat, Vision(chat, thinks.max_tokens) if chat and thinks and sees else None)
 
 
 def check_models(config: VideoRun) -> None:
@@ -123,7 +126,7 @@ def make_parts(run: RunFolder, config: VideoRun, *, writer: str, models: Models)
         ConfigError: the appearance card cannot be read, or a tool lacks what it needs.
     """
     clips_root = Path(config.data.root) if config.data.root else run.clips
-    tools = make_tools(config, vision=models.vision, clips_root=clips_root)
+    tools = make_tools(config.teacher, vision=models.vision, clips_root=clips_root)
     return with_models(replace(pixel_parts(run, config, writer=writer), tools=tools), config, models)
 
 
@@ -154,14 +157,18 @@ def pixel_parts(run: RunFolder, config: VideoRun, *, writer: str) -> Parts:
         config.teacher,
         appearance=config.teacher.appearance,
         annotations=read_rows(run.annotations, ClipAnnotation),
-        cache=ResultCache(run.tool_cache, writer=writer),
+        cache=KeyedRows(run.tool_cache, CachedResult, writer=writer),
     )
     writer_of_rationales = TemplateWriter(config.seed)
     return replace(parts, seed=config.seed, config_digest=config.digest(), writer=writer_of_rationales)
 
 
 def plain_parts(
-    teacher: ClipTeacher, *, appearance: str | Path | None, annotations: Iterable[ClipAnnotation], cache: ResultCache
+    teacher: ClipTeacher,
+    *,
+    appearance: str | Path | None,
+    annotations: Iterable[ClipAnnotation],
+    cache: KeyedRows[CachedResult],
 ) -> Parts:
     """The same for no run; raises ConfigError when the appearance card cannot be read."""
     procedure = ProcedureModel.from_annotations(annotations)

@@ -7,9 +7,10 @@ can be made again alone. The `rules` planner needs no model, the `chat` planner 
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aot.chat.messages import ChatReply, ChatUsage
+from aot.chat.messages import ChatReply
 from aot.errors import ParseError
 from aot.records import Question, Step, ToolCall, Turn, TurnPurpose
+from aot.run_records import ChatUsage
 
 
 @dataclass(frozen=True)

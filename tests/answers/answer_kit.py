@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 
 from aot.answers import Grade, grade
-from aot.records import AnswerType, JsonDict, Question
+from aot.records import AnswerType, Question, ScorerItem
 
 
-def ask(answer: str, answer_type: AnswerType, state: JsonDict | None = None) -> Question:
+def ask(answer: str, answer_type: AnswerType, scorer: ScorerItem | None = None) -> Question:
     return Question(
         id="q", dataset="d", split="test", kind="k", text="?", answer=answer, answer_type=answer_type, group="g",
-        state=state or {},
+        scorer=scorer,
     )  # fmt: skip
 
 

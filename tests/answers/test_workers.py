@@ -12,7 +12,7 @@ from answer_kit import ask, timed, verdict
 
 from aot.answers import Grade, grade, stop_workers
 from aot.answers.workers import ask_worker, worker_pids
-from aot.records import AnswerType
+from aot.records import AnswerType, ScorerItem
 
 SLOW = "(x+y+z+a+b+c)^{60}"
 LIMIT_S = 1.5
@@ -135,8 +135,8 @@ def test_a_worker_ends_with_its_parent() -> None:
 
 
 def test_an_unknown_task_is_no_verdict() -> None:
-    state = {"task": "no_such_task", "entry": {"question": "", "answer": "1", "metadata": {}}}
-    assert grade("1", ask("1", "scored", state)).reason == "unknown_task"
+    item = ScorerItem(task="no_such_task", entry={"question": "", "answer": "1", "metadata": {}})
+    assert grade("1", ask("1", "scored", item)).reason == "unknown_task"
 
 
 def test_scorers_that_evaluate_text_start_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from aot.arms.lessons import Material, arm_lessons, read_material
 from aot.arms.own_chains import verified_chain
 from aot.config import RunConfig, parse_config
-from aot.faults.video_damage import deleted, shuffled, wrong_content
+from aot.faults.damage import deleted, shuffled, wrong_content
 from aot.files.run_folder import RunFolder, publish_rows
 from aot.rationales.notation import parse_rationale
 from aot.records import Finding, Lesson, MediaRef, Prediction, Question, Step, ToolCall, Trace, Verdict

@@ -190,6 +190,9 @@ class FaultServer:
         words = len(str(message.get("content") or "").split())
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": words}
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if "tool_calls" in message else "stop"}
+        if body.get("logprobs"):
+            tokens = [{"token": one, "logprob": -0.5, "top_logprobs": []} for one in json.dumps(message).split()]
+            choice["logprobs"] = {"content": tokens}
         return {
             "id": "c", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice],
             "usage": {**usage, "total_tokens": sum(usage.values())},

@@ -14,7 +14,7 @@ from fault_server import FaultServer, echo, user_text
 
 from aot.chat import client
 from aot.chat.client import ChatModel, map_threads
-from aot.chat.factory import open_chat
+from aot.chat.factory import open_chat, sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Sampling, message
 from aot.chat.server.keys import read_key
 from aot.chat.server.openai import OpenAIChat
@@ -230,6 +230,16 @@ def test_equal_requests_at_once_and_after_a_restart_are_one_call(tmp_path: Path)
         assert server.calls == {"same": 1, "bad [[fault:400 always]]": 2}  # a failure is asked for again
 
 
+def test_a_stored_reply_without_log_probabilities_answers_no_request_for_them(tmp_path: Path) -> None:
+    with FaultServer() as server:
+        for wanted, calls in ((False, 1), (True, 2), (False, 2), (True, 2)):
+            given = section(server, logprobs=wanted)
+            chat = open_chat(given, run=RunFolder(tmp_path), writer="0")
+            reply = chat.reply(ask("hello", sampling=sampling_of(given, seed=1)))
+            chat.close()
+            assert (bool(reply.logprobs), server.calls["hello"]) == (wanted, calls)
+
+
 def test_a_signal_ends_calls_whose_replies_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "GRACE_S", 0.1)
     with FaultServer() as server:
@@ -255,7 +265,7 @@ def test_limit_on_cost_stops_before_the_next_call_also_in_the_next_attempt(tmp_p
             model.close()
         assert server.calls.total() == 2
         spent = spend_summary(run, paid)
-    assert (spent.calls, spent.usage.prompt_tokens, spent.cost, spent.priced[:5]) == (2, 6, 6.0, "6 USD")
+    assert (spent.calls, spent.usage.prompt_tokens, spent.cost, spent.currency) == (2, 6, 6.0, "USD")
 
 
 def test_truncated_and_untold_calls_are_counted_as_such(tmp_path: Path) -> None:
@@ -267,7 +277,7 @@ def test_truncated_and_untold_calls_are_counted_as_such(tmp_path: Path) -> None:
             chat.reply(ask(f"Q [[fault:{fault}]]", purpose="solve"))
         chat.close()
         spent = spend_summary(run, given)
-    assert (spent.calls, spent.unusable_calls, spent.calls_without_usage, spent.priced) == (4, 1, 1, "unpriced")
+    assert (spent.calls, spent.unusable_calls, spent.calls_without_usage, spent.cost) == (4, 1, 1, None)
     assert spent.calls_by_purpose == {"solve": 4}
     assert spent.gpu_hours is not None
 

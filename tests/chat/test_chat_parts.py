@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from aot.chat.cache import ReplyCache
-from aot.chat.messages import ChatReply, ChatUsage
+from aot.chat.cache import CachedReply
+from aot.chat.messages import ChatReply
 from aot.chat.server.bodies import Body
 from aot.chat.server.failures import ErrorInside, Failure, Server, of_status
 from aot.chat.server.gate import Gate, Knee
@@ -19,7 +19,9 @@ from aot.chat.server.keys import Secret
 from aot.chat.server.wire import read_reply, read_usage
 from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
 from aot.config import ChatConfig, PricesConfig
+from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, append_row, open_append
+from aot.run_records import ChatUsage
 
 
 def body(message: dict[str, Any], **more: Any) -> bytes:
@@ -226,6 +228,19 @@ def test_unusable_bodies_are_classified(raw: bytes, reason: str) -> None:
     assert failure.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"content": [{"token": "A", "logprob": -0.1}, {"token": ".", "logprob": -2}]},
+        {"tokens": ["A", "."], "token_logprobs": [-0.1, -2], "top_logprobs": [{}, {}]},
+    ],
+)
+def test_log_probabilities_are_read_in_both_forms(told: dict[str, Any]) -> None:
+    read_one = read({"content": "A."}, logprobs=told)
+    assert [(one.token, one.logprob) for one in read_one.logprobs] == [("A", -0.1), (".", -2.0)]
+    assert read({"content": "A."}, logprobs={"content": None}).logprobs == ()
+
+
 def simulate(knee: Knee, *, slots: int, calls: int, rejects: bool, now_s: float = 0.0) -> float:
     """Drive a knee against a server with so many slots of one second, one burst after another; the time at the end."""
     done = 0
@@ -319,10 +334,11 @@ def test_knee_learns_nothing_while_nobody_waits() -> None:
 
 
 def test_cache_holds_places_and_not_replies_and_survives_a_half_written_line(tmp_path: Path) -> None:
-    cache = ReplyCache(tmp_path, writer="0")
+    cache = KeyedRows(tmp_path, CachedReply, writer="0")
     tracemalloc.start()
     for number in range(10_000):
-        cache.put(f"{number:032x}", ChatReply(text=f"reply {number} " + "long " * 50))
+        key, reply = f"{number:032x}", ChatReply(text=f"reply {number} " + "long " * 50)
+        cache.put(key, CachedReply(key=key, reply=reply))
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     cache.close()
@@ -330,10 +346,10 @@ def test_cache_holds_places_and_not_replies_and_survives_a_half_written_line(tmp
     with (tmp_path / "part-0.jsonl").open("ab") as file:
         file.write(b'{"key":"' + b"f" * 32 + b'","reply":{"te')
     for writer in ("0", "1"):
-        again = ReplyCache(tmp_path, writer=writer)
+        again = KeyedRows(tmp_path, CachedReply, writer=writer)
         found = again.get(f"{9_999:032x}")
         assert found is not None
-        assert found.text.startswith("reply 9999 ")
+        assert found.reply.text.startswith("reply 9999 ")
         assert again.get("f" * 32) is None
         again.close()
 

@@ -345,13 +345,15 @@ def test_a_packed_error_is_read_and_shown_without_what_a_terminal_obeys() -> Non
         ("Non-streaming requests are not supported for this model", "chat.stream=true"),
         ("Range of max_tokens should be [1, 8192]", "chat.max_tokens"),
         ("Missing required parameter: 'thinking_budget'.", "chat.extra_body={thinking_budget"),
+        ("You are not allowed to request logprobs from this model", "chat.logprobs=false"),
+        ("Unknown parameter: 'top_logprobs'", "chat.omit=[top_logprobs]"),
     ],
 )
 def test_the_way_out_is_found_in_the_words_of_many_servers(told: str, way: str) -> None:
     with FaultServer(quirk=lambda *_: error(told)) as server:
         chat = opened(server)
         with pytest.raises(ChatError) as refused:
-            chat.reply(ask("Q", sampling={"seed": 3}))
+            chat.reply(ask("Q", sampling={"seed": 3, "top_logprobs": 0}))
         chat.close()
     assert refused.value.reason == "setting" and way in str(refused.value)
 
@@ -450,7 +452,8 @@ def test_extra_fields_are_sent_and_omitted_ones_are_not() -> None:
     ("extra", "told"),
     [
         ({"messages": []}, "may not hold 'messages'"), ({"model": "other"}, "may not hold 'model'"),
-        ({"temperature": 1}, "name temperature in omit"), ({"max_completion_tokens": 9}, "name max_tokens in omit"),
+        ({"temperature": 1}, "name temperature in omit"), ({"logprobs": 5}, "beside chat.logprobs"),
+        ({"max_completion_tokens": 9}, "name max_tokens in omit"),
         ({"api_key": "tell-nobody"}, "api_key_env"), ({"guard": {"accessToken": "tell-nobody"}}, "api_key_env"),
         ({"Authorization": "tell-nobody"}, "api_key_env"), ({"x": ["Bearer tell-nobody"]}, "api_key_env"),
     ],

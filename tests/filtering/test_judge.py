@@ -12,9 +12,10 @@ from aot.config import FilterConfig
 from aot.errors import ChatError, ChatReason, GuardStop
 from aot.faults.text_edits import TEXT_EDITS
 from aot.faults.video_edits import video_edits
-from aot.filtering.chain import Funnel, FunnelCounter, Judged, run_filters
+from aot.filtering.chain import FunnelCounter, Judged, run_filters
 from aot.filtering.judge import FAULTS, ChatJudge, in_order, parse_judgement
 from aot.records import PlantedFault, Question, Trace, Verdict
+from aot.run_records import Funnel
 
 SAYS_NONE = '{"faults": ["none"], "why": ""}'
 

@@ -32,3 +32,15 @@ def test_door_questions_are_counted_where_an_attribute_or_a_name_asks(monkeypatc
     code = "def f(config):\n    return config.door == 'text' and is_text\n"
     monkeypatch.setattr(house, "trees", lambda: {"aot/x.py": house.ast.parse(code)})
     assert sorted(house._door_questions()) == ["aot/x.py:2 door", "aot/x.py:2 is_text"]
+
+
+def test_a_record_counts_where_another_room_imports_it_and_not_where_its_own_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = {
+        "aot/a/x.py": "class Shared(Record):\n    ...\nclass Kept(Record):\n    ...\n",
+        "aot/a/y.py": "from aot.a.x import Kept, Shared\n",
+        "aot/b/z.py": "from aot.a.x import Shared\nfrom aot.c import Kept\n",
+    }
+    monkeypatch.setattr(house, "trees", lambda: {path: house.ast.parse(text) for path, text in texts.items()})
+    assert list(house._records()) == ["aot/a/x.py:1 Shared"]

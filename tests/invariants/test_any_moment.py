@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aot.rationales.notation import format_span, format_time, parse_span
-from video_data.decode.sampling import around_times, fps_times, nearest_indices, uniform_times
+from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
 
 MOMENTS_S = st.floats(0, 10_000, allow_nan=False, width=32)
 WINDOWS_S = st.tuples(MOMENTS_S, st.floats(0.05, 3_600, allow_nan=False)).map(lambda pair: (pair[0], sum(pair)))
@@ -25,15 +25,6 @@ def test_samples_at_a_rate_begin_with_the_window_and_end_before_it_does(
     times_s = fps_times(*window_s, fps)
     assert times_s[0] == window_s[0] and times_s[-1] < window_s[1] + 1e-6
     assert len(times_s) >= int((window_s[1] - window_s[0]) * fps)
-
-
-@given(st.lists(MOMENTS_S, min_size=1, max_size=5), st.floats(0, 50), st.integers(1, 9), WINDOWS_S)
-def test_samples_around_a_moment_stay_inside_the_window(
-    centers_s: list[float], radius_s: float, count: int, window_s: tuple[float, float]
-) -> None:
-    times_s = around_times(centers_s, radius_s=radius_s, count=count, start_s=window_s[0], end_s=window_s[1])
-    assert times_s == sorted(set(times_s))
-    assert all(window_s[0] - 1e-6 <= time_s <= window_s[1] + 1e-6 for time_s in times_s)
 
 
 @given(FRAMES_S, st.lists(MOMENTS_S, min_size=1, max_size=20))

@@ -11,10 +11,10 @@ from aot.answers import is_right
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.pipeline.prepare import usable_questions
 from text_cot.datasets.files import read_text_files
-from video_data.datasets.annotated import AnnotatedData, read_annotated
+from video_data.datasets.annotated import read_annotated
 from video_data.datasets.official import Wanted
 from video_data.datasets.plain import check_windows, read_plain
-from video_data.datasets.rows import QuestionRow
+from video_data.datasets.rows import QuestionRow, VideoData
 from video_data.datasets.step_readers import epic_seconds
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -24,7 +24,7 @@ GOOD_TEXT = '{"question": "How many?", "answer": "3"}\n'
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"no field cases in {CASES}")
 
 
-def read(dataset: str, train: Path | None = None, *, test: Path | None = None) -> AnnotatedData:
+def read(dataset: str, train: Path | None = None, *, test: Path | None = None) -> VideoData:
     return read_annotated(dataset, Wanted(train, test), clips=None)
 
 

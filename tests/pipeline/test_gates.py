@@ -12,13 +12,12 @@ from aot.arms.train import train
 from aot.config import VideoRun, load_config
 from aot.errors import GuardStop
 from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
-from aot.filtering.chain import Funnel
-from aot.filtering.funnel import FilterCount
-from aot.generate.failures import MAX_REASONS, OTHER, FailureCounter, countable
+from aot.generate.failures import MAX_REASONS, OTHER, FailureCounter, countable, failure_lines
 from aot.pipeline import run_stages
 from aot.pipeline.commands.status import status_lines
 from aot.pipeline.gates import check_gate
 from aot.records import Trace, TraceError, Verdict
+from aot.run_records import FilterCount, Funnel
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT.parent / "shared" / "data" / "clips" / "flipping_a_pancake.mkv"
@@ -154,7 +153,8 @@ def test_messages_that_differ_in_what_they_quote_are_one_reason_with_the_first_a
         counter.add(failed(number, f"no known object in {thing!r}; ask about another"), is_training=number < 2)
     (group,) = counter.groups()
     assert (group.count, group.training, counter.training_failed) == (3, 2, 2)
-    assert group.line == "tool: no known object in '…': 3, such as q0: no known object in 'a pan'; ask about another"
+    example = "q0: no known object in 'a pan'; ask about another"
+    assert failure_lines([group], most=1) == [f"  tool: no known object in '…': 3, such as {example}"]
     assert countable("nothing in 0.0-5.25 s") == "nothing in …-… s"
     assert countable("the model's reply holds no JSON: 'abc'") == "the model's reply holds no JSON: '…'"
 

@@ -10,8 +10,9 @@ import pytest
 
 from aot.config import RunConfig, parse_config
 from aot.errors import AotError, SourceError
-from aot.pipeline.commands.score import Scores, score_file, score_lines
+from aot.pipeline.commands.score import score_file, score_lines
 from aot.records import MediaRef, Prediction, Question
+from aot.run_records import Scores
 
 NEXTQA = Path(__file__).resolve().parents[3] / "shared" / "data" / "annotations" / "nextqa_sample.csv"
 HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"

@@ -15,12 +15,13 @@ from aot.config import RunConfig, load_config
 from aot.errors import ConfigError, RunError
 from aot.files.lease import hold
 from aot.files.run_folder import RunFolder, read_rows, stage_done
-from aot.files.shards import Shard, ShardState, lease_path, missing_shards, read_states, share_key, write_state
+from aot.files.shards import Shard, lease_path, missing_shards, read_states, share_key, write_state
 from aot.files.traces import read_traces
 from aot.generate import sharding
 from aot.pipeline import run_stages
 from aot.pipeline.commands.status import status_lines
 from aot.records import Question
+from aot.run_records import ShardState
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -10,7 +10,6 @@ from aot.config import RunConfig, dump_config, parse_config
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.metrics import compute_metrics
 from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
-from aot.filtering.funnel import FaultScore, FaultTotals, FilterCount, Funnel
 from aot.records import (
     ClipAnnotation,
     MediaRef,
@@ -28,6 +27,7 @@ from aot.records import (
     Usage,
     Verdict,
 )
+from aot.run_records import FaultScore, FaultTotals, FilterCount, Funnel
 
 RECIPES = {
     "soup": ("peel carrot", "chop carrot", "chop onion", "fry onion", "boil carrot"),

@@ -1,9 +1,7 @@
 """What reports say about chat models: cost, unknown prices, and the checks on their traces."""
 
-from aot.chat.messages import ChatUsage
-from aot.chat.spend import SpendSummary
-from aot.filtering.funnel import Funnel, JudgeTotals, Share, ShuffleTotals
 from aot.reporting.chat_costs import check_sentences, spend_rows
+from aot.run_records import ChatUsage, Funnel, JudgeTotals, Share, ShuffleTotals, SpendSummary
 
 
 def spent(*, calls: int = 3, cost: float | None = None) -> dict[str, object]:

@@ -7,8 +7,8 @@ import numpy as np
 from aot.config import RunConfig, ToyMathConfig, dump_config, parse_config
 from aot.evaluation.metrics import compute_metrics
 from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
-from aot.filtering.funnel import FilterCount, Funnel
 from aot.records import Prediction, Question, Refusal, Trace, Verdict
+from aot.run_records import FilterCount, Funnel
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.teacher.procedural import solve
 

@@ -19,7 +19,7 @@ from aot.files.run_folder import ARM_MARKER, RunFolder
 from aot.records import Question
 from aot.student.answer.decoding import Prompt, write_replies
 from aot.student.answer.predict import predict
-from aot.student.answer.sampling import Draw
+from aot.student.answer.sampling import BatchSampling
 from aot.student.model.caches import Habits
 from aot.student.model.loading import Student, load_student, look_over, stored_state
 from aot.student.model.lora import add_lora, size_of, unfreeze
@@ -113,11 +113,13 @@ def assert_replies(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len({len(reply) for reply in wanted}) > 1
         assert write_replies(student, prompts, max_tokens=LENGTH) == wanted
         # So cold that what is drawn is the likeliest.
-        cold = Draw(samples=2, temperature=1e-6, seed=1)
-        assert write_replies(student, prompts, max_tokens=LENGTH, draw=cold) == [r for r in wanted for _ in range(2)]
-    warm = Draw(samples=3, temperature=1.0, seed=1)
-    assert write_replies(student, prompts, max_tokens=4, draw=warm) == write_replies(
-        student, prompts, max_tokens=4, draw=warm
+        cold = BatchSampling(samples=2, temperature=1e-6, seed=1)
+        assert write_replies(student, prompts, max_tokens=LENGTH, sampling=cold) == [
+            r for r in wanted for _ in range(2)
+        ]
+    warm = BatchSampling(samples=3, temperature=1.0, seed=1)
+    assert write_replies(student, prompts, max_tokens=4, sampling=warm) == write_replies(
+        student, prompts, max_tokens=4, sampling=warm
     )
 
 

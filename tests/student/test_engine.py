@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from aot.chat.client import ChatModel
+from aot.chat.factory import sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Message, Sampling, WrittenCall, message
 from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
@@ -158,6 +159,12 @@ def test_log_probabilities_are_those_of_the_drawn_tokens(chat: Engine) -> None:
     assert (first.token, len(reply.logprobs)) == ("6", 2)
     assert first.top[0] == (first.token, first.logprob)
     assert [one[1] for one in first.top] == sorted((one[1] for one in first.top), reverse=True)
+
+
+def test_the_setting_asks_the_engine_too_for_those_of_its_tokens_alone(chat: Engine) -> None:
+    section = ChatConfig(backend="local", model="tiny-text", temperature=0.0, logprobs=True)
+    reply = chat.reply(asked(STORY, sampling_of(section, seed=1)))
+    assert len(reply.logprobs) == len(reply.token_ids) and not any(one.top for one in reply.logprobs)
 
 
 def test_tiny_top_p_draws_the_likeliest_token_at_any_temperature(chat: Engine) -> None:

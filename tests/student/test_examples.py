@@ -9,7 +9,7 @@ from student_kit import idefics3_processor, make_question, make_trace, write_sto
 from aot.errors import SourceError
 from aot.records import Lesson, MediaRef, Question
 from aot.student.rows.examples import ExampleSet, Schedule, make_examples
-from aot.student.rows.frames import FramePixels, choose_frames, choose_indices
+from aot.student.rows.frames import FramePixels, choose_indices
 from aot.student.rows.tokens import Renderer
 from video_data.store.shards import FrameStore
 
@@ -45,9 +45,8 @@ def test_frames_are_the_nearest_to_even_times_inside_the_window(store: FrameStor
 
 
 def test_window_without_frames_is_an_error_that_says_so(store: FrameStore) -> None:
-    question = make_question(0, uri="c.mp4").model_copy(update={"media": MediaRef(uri="c.mp4", start_s=0.1, end_s=0.2)})
     with pytest.raises(SourceError, match=r"no stored frame between 0\.1 and 0\.2 s"):
-        choose_frames(store, question, 2)
+        choose_indices(store, MediaRef(uri="c.mp4", start_s=0.1, end_s=0.2), num_frames=2)
 
 
 def test_overlong_rows_are_dropped_and_counted_never_cut(store: FrameStore) -> None:

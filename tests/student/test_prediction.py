@@ -21,7 +21,7 @@ from aot.student.answer.likelihood import _full_sums, _shared_sums
 from aot.student.answer.predict import sample
 from aot.student.answer.speaker import speaker_of
 from aot.student.model.loading import load_student
-from aot.student.rows.frames import FramePixels, choose_frames
+from aot.student.rows.frames import FramePixels, choose_indices
 from aot.student.rows.prompts import question_message
 from aot.student.train.arm import train_arm
 from video_data.store.shards import FrameStore
@@ -163,8 +163,9 @@ def test_asked_as_a_chat_model_a_student_replies_as_it_predicts(trained: Any, mo
     most = config.max_rationale_tokens if mode == "reason" else config.max_answer_tokens
     requests = []
     for question in asked(run):
-        frames, times = choose_frames(store, question, config.num_frames)
-        said = question_message(question, [as_image(*pair) for pair in zip(frames, times, strict=True)], mode)
+        chosen = choose_indices(store, question.media, num_frames=config.num_frames)
+        frames = store.frames(chosen.uri, list(chosen.indices))
+        said = question_message(question, [as_image(*pair) for pair in zip(frames, chosen.times_s, strict=True)], mode)
         requests.append(ChatRequest(messages=(said,), sampling=Sampling(temperature=0, max_tokens=most)))
     predicted = ask(trained, mode, with_tokens=True)
     for one, reply in zip(predicted, engine.replies(requests), strict=True):

@@ -6,15 +6,17 @@ from typing import Any
 
 from teacher_scenes import CARD, annotation, question
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, WrittenCall
 from aot.config import ChatConfig
 from aot.errors import AotError
-from aot.teacher.cache import ResultCache
+from aot.files.parts import KeyedRows
+from aot.run_records import ChatUsage
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.parts import Budget, Parts
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter
 from aot.teacher.tools import TOOLS
+from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.pixels.matcher import Looker
 from aot.teacher.tools.registry import AnyTool
 
@@ -73,7 +75,7 @@ def kit_with(model: Any, *, tools: Mapping[str, AnyTool] = TOOLS) -> Parts:
     rows = [annotation(f"{i}", "omelette", "wash tomato", "chop tomato", "mix egg") for i in range(3)]
     return Parts(
         planner=ChatPlanner(model, SECTION, tools, seed=0), tools=tools, looker=Looker(CARD),
-        procedure=ProcedureModel.from_annotations(rows), cache=ResultCache(), seed=0, config_digest="d",
+        procedure=ProcedureModel.from_annotations(rows), cache=KeyedRows(None, CachedResult), seed=0, config_digest="d",
         budget=Budget(max_calls=6, time_limit_s=60.0, max_turns=5), writer=TemplateWriter(0),
     )  # fmt: skip
 

@@ -6,10 +6,11 @@ import pytest
 from chat_scenes import BEFORE, HOSTILE, LIST, SECTION, Speaks, answer, kit_of
 from teacher_scenes import drawn_view
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage
+from aot.chat.messages import ChatReply, ChatRequest
 from aot.errors import ChatError
 from aot.rationales.notation import parse_rationale
 from aot.records import Question, Trace
+from aot.run_records import ChatUsage
 from aot.teacher.executor import run_candidate
 from aot.teacher.rewrite import chat_writer
 

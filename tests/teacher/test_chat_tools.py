@@ -13,11 +13,12 @@ from chat_scenes import kit_of
 from fixtures.steps import tool_step
 from teacher_scenes import context_of, drawn_view, question, view_of
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TextPart, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TextPart, WrittenCall
 from aot.config import ChatConfig, parse_config
 from aot.errors import ChatError, ConfigError, GuardStop, ToolError
 from aot.rationales.findings import sightings
 from aot.records import Step, TimeSpan, ToolCall
+from aot.run_records import ChatUsage
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.executor import call_tool
 from aot.teacher.planner import Scene
@@ -210,15 +211,15 @@ def test_the_config_chooses_what_stands_behind_each_tool(tmp_path: Path) -> None
         {"data": {"dataset": "toy_kitchen"}, "chat": section, "teacher": {"planner": "chat", "tools": chosen}},
         source="test",
     )
-    tools = make_tools(config, vision=Sees(""), clips_root=tmp_path)
+    tools = make_tools(config.teacher, vision=Vision(Sees("")), clips_root=tmp_path)
     assert {name: tool.source for name, tool in tools.items()} == {
         "detect_objects": "pixels", "recognise_action": "chat", "ask": "chat", "search_subtitles": "subtitles",
         "propose_next": "annotations",
     }  # fmt: skip
     with pytest.raises(ConfigError, match="recognise_action: chat"):
-        make_tools(config, clips_root=tmp_path)
+        make_tools(config.teacher, clips_root=tmp_path)
     with pytest.raises(ConfigError, match=r"data\.root"):
-        make_tools(config, vision=Sees(""))
+        make_tools(config.teacher, vision=Vision(Sees("")))
 
 
 SRT = "".join(

@@ -1,5 +1,6 @@
 """The executor and the rule planner: plans, failures, budgets, cache."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import pytest
 from teacher_scenes import CARD, annotation, drawn_view, question
 
 from aot.errors import ParseError
+from aot.files.parts import KeyedRows
 from aot.records import Question, Step, ToolCall, Trace
-from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Budget, Parts
 from aot.teacher.planner import Calls, Scene, Transcript, named_in
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
 from aot.teacher.tools import TOOLS
+from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.matcher import Looker
 
@@ -58,7 +60,7 @@ def kit() -> Parts:
     rows = [annotation(f"{i}", "omelette", "wash tomato", "chop tomato", "mix egg", "pour egg") for i in range(3)]
     return Parts(
         planner=RulesPlanner(), tools=TOOLS, looker=Looker(CARD), procedure=ProcedureModel.from_annotations(rows),
-        cache=ResultCache(), budget=Budget(max_calls=6, time_limit_s=60.0), seed=0, config_digest="d",
+        cache=KeyedRows(None, CachedResult), budget=Budget(max_calls=6, time_limit_s=60.0), seed=0, config_digest="d",
     )  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def test_bad_calls_become_failed_steps_and_stop_at_the_budget(view: ClipView, ki
 
 def test_a_second_run_comes_from_the_cache_and_is_the_same(view: ClipView, kit: Parts, tmp_path: Path) -> None:
     def run() -> Trace:
-        with ResultCache(tmp_path, writer="0") as cache:
+        with closing(KeyedRows(tmp_path, CachedResult)) as cache:
             return run_candidate(QUESTIONS[0][0], view, replace(kit, cache=cache), candidate=0)
 
     first = run()
@@ -149,7 +151,7 @@ def test_a_second_run_comes_from_the_cache_and_is_the_same(view: ClipView, kit: 
 
 
 def test_failures_and_counted_knowledge_are_not_cached(view: ClipView, kit: Parts, tmp_path: Path) -> None:
-    with ResultCache(tmp_path, writer="0") as cache:
+    with closing(KeyedRows(tmp_path, CachedResult)) as cache:
         run_candidate(QUESTIONS[6][0], view, replace(kit, cache=cache, procedure=None), candidate=0)
     lines = (tmp_path / "part-0.jsonl").read_text().splitlines()
     assert lines

@@ -209,7 +209,7 @@ def test_results_are_stored_under_the_model_and_not_under_the_card(owl: Path, tm
 
 
 def test_config_chooses_both_tools_by_name(owl: Path, clip: Path) -> None:
-    tools = make_tools(config_with(detector=str(owl), similarity=str(clip)))
+    tools = make_tools(config_with(detector=str(owl), similarity=str(clip)).teacher)
     assert [tools[name].source for name in ("detect_objects", "find_moments")] == ["models", "models"]
 
 

@@ -10,18 +10,18 @@ from aot.config import FilterConfig
 from aot.evaluation.baselines import seen_history
 from aot.faults.plant import plant
 from aot.faults.video_edits import video_edits
+from aot.files.parts import KeyedRows
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.notation import parse_rationale
 from aot.records import Finding, Question, Step, ToolCall, Trace
 from aot.reporting.sections.gallery import timeline_of
-from aot.teacher.cache import ResultCache
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Budget, Parts
 from aot.teacher.planner import Calls, FinalAnswer, Scene, Transcript
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools import TOOLS, Tool
-from aot.teacher.tools.base import ToolContext, ToolPart, ToolResult, WindowArguments
+from aot.teacher.tools.base import CachedResult, ToolContext, ToolPart, ToolResult, WindowArguments
 from aot.teacher.tools.pixels.matcher import Looker
 
 
@@ -77,7 +77,7 @@ def trace() -> Trace:
     rows = [annotation("0", "bread", "knead dough", "bake bread")]
     kit = Parts(
         planner=AsksTheDiary("knead dough"), tools={**TOOLS, "keep_diary": DIARY}, looker=Looker(CARD),
-        procedure=ProcedureModel.from_annotations(rows), cache=ResultCache(), seed=0, config_digest="d",
+        procedure=ProcedureModel.from_annotations(rows), cache=KeyedRows(None, CachedResult), seed=0, config_digest="d",
         budget=Budget(max_calls=3, time_limit_s=60.0),
     )  # fmt: skip
     view = drawn_view("wash tomato", "chop tomato")

@@ -8,11 +8,11 @@ import pytest
 from chat_scenes import BEFORE, LIST, SECTION, Speaks, answer, calls, kit_of, kit_with
 from teacher_scenes import drawn_view, make_run
 
-from aot.chat.cache import CachedChat, ReplyCache
+from aot.chat.cache import CachedChat, CachedReply
 from aot.chat.messages import ChatReply
-from aot.files.parts import part_path
+from aot.files.parts import KeyedRows, part_path
 from aot.files.run_folder import append_row, open_append, read_rows
-from aot.files.traces import read_attempts
+from aot.files.traces import read_earlier
 from aot.records import Question, TokenLogprob, Trace
 from aot.teacher.executor import run_candidate
 from aot.teacher.rewrite import chat_writer
@@ -69,7 +69,7 @@ def test_every_reply_is_found_again_by_its_key_also_one_that_a_tool_or_the_prose
         "rationale": [ChatReply(text=PROSE.format("mix egg")), ChatReply(text=PROSE.format("chop tomato"))],
     }
     model = Speaks(lambda request, turn: replies[request.purpose][turn])
-    cache = ReplyCache(tmp_path, writer="0")
+    cache = KeyedRows(tmp_path, CachedReply, writer="0")
     chat = CachedChat(model, cache, base_url="x")
     kit = kit_with(chat, tools={**TOOLS, "caption": chat_tools(Vision(chat))["caption"]})
     kit = replace(kit, writer=chat_writer(chat, SECTION, seed=0))
@@ -79,10 +79,10 @@ def test_every_reply_is_found_again_by_its_key_also_one_that_a_tool_or_the_prose
     said = [one for one in first.turns if one.role == "assistant"]
     assert [one.purpose for one in said] == ["plan", "plan", "rationale", "rationale"]
     stored = [cache.get(one.key) for one in said]
-    assert [one.text for one in stored if one] == [one.text for one in said]
+    assert [one.reply.text for one in stored if one] == [one.text for one in said]
     (key,) = first.steps[0].reply_keys
     caption = cache.get(key)
-    assert caption is not None and "A cook." in caption.text and first.steps[1].reply_keys == ()
+    assert caption is not None and "A cook." in caption.reply.text and first.steps[1].reply_keys == ()
     cache.close()
 
 
@@ -97,5 +97,5 @@ def test_attempts_before_a_trace_are_read_in_the_order_of_questions_and_samples(
                     question_id=question_id, sample_index=sample, teacher="t", status="failed", config_digest="d"
                 )
                 append_row(file, attempt)
-    read = [(one.question_id, one.sample_index) for one in read_attempts(run)]
+    read = [(one.question_id, one.sample_index) for _, traces in read_earlier(run) for one in traces]
     assert read == [(ids[0], 0), (ids[1], 0), (ids[1], 1)]

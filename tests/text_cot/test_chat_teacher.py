@@ -13,7 +13,7 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import yaml  # noqa: E402
-from bench_chat_queue import measure  # noqa: E402
+from bench_queue import measure  # noqa: E402
 from chat_runs import asked_in, chat_config, chat_settings, solver, written_rows  # noqa: E402
 from check_chat_faults import check_faults  # noqa: E402
 from check_chat_kills import check_kills  # noqa: E402
@@ -287,7 +287,7 @@ def test_the_run_fails_before_any_work_when_the_model_cannot_be_asked(tmp_path: 
 
 
 def test_a_queue_of_questions_costs_little_memory() -> None:
-    few, many = measure(questions=100), measure(questions=20_000)
+    few, many = measure("text", questions=100), measure("text", questions=20_000)
     assert many.peak_mb - few.peak_mb < 40  # 200 MB for a hundred thousand
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from aot.answers import grade
-from aot.errors import ConfigError
+from aot.errors import ConfigError, SourceError
+from aot.files.run_folder import read_rows
+from aot.records import Question
 from text_cot.datasets import gym_truths
 from text_cot.datasets.source import TextSource
 
@@ -92,7 +94,8 @@ def test_every_gold_answer_of_every_task_is_right_and_no_problem_is_refused(name
     found = draw(name, train=12, test=1)
     assert {refusal.reason for refusal in found.refusals} <= {"duplicate"}
     assert all(grade(asked.answer, asked).verdict == "right" for asked in found.questions)
-    assert all(json.loads(asked.model_dump_json())["state"]["task"] == name for asked in found.questions)
+    assert all(Question.model_validate_json(asked.model_dump_json()) == asked for asked in found.questions)
+    assert all(asked.scorer is None or asked.scorer.task == name for asked in found.questions)
 
 
 def test_only_word_problems_bring_their_solution_and_it_ends_in_the_answer() -> None:
@@ -167,3 +170,13 @@ def test_expressions_are_worked_out_by_rank_and_brackets_and_code_is_refused() -
     for hostile in ("__import__('os')", "2 ^ 3", "1 +", "(1"):
         with pytest.raises((ValueError, IndexError)):
             gym_truths.value_of(hostile)
+
+
+def test_a_scored_question_of_an_earlier_version_is_refused_by_one_sentence(tmp_path: Path) -> None:
+    (asked,) = draw("knights_knaves", train=1, test=0).questions
+    old = {**asked.model_dump(mode="json", exclude={"scorer"}), "state": asked.scorer.model_dump()}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(old) + "\n")
+    with pytest.raises(SourceError, match="no item of its scorer, as earlier versions wrote it; run prepare again"):
+        list(read_rows(tmp_path / "questions.jsonl", Question))
+    with pytest.raises(ValueError, match="needs the item of its scorer"):
+        Question(**{**old, "choices": (), "state": {}})

@@ -2,15 +2,15 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, ToyMathConfig
+from aot.faults.damage import deleted, shuffled, wrong_content
 from aot.faults.plant import plant
-from aot.faults.text_damage import deleted, shuffled, wrong_content
-from aot.faults.text_edits import TEXT_EDITS, Edit, slip, slip_carried
-from aot.faults.text_target import Target
+from aot.faults.text_edits import TEXT_EDITS, Target, slip, slip_carried, target_of
 from aot.filtering.chain import funnel, run_filters
 from aot.rationales.arithmetic import check_text
 from aot.records import PlantedFault, Question, Trace
@@ -90,10 +90,12 @@ def test_a_slip_in_a_note_is_repeated_in_the_prose() -> None:
 
 
 @pytest.mark.parametrize("edit", [slip, slip_carried])
-def test_a_slip_is_never_another_way_to_round(edit: Edit) -> None:
+def test_a_slip_is_never_another_way_to_round(edit: Callable[[Target, Generator], str | None]) -> None:
     question, _ = given()
     trace = chain_trace("g", ("17 / 3 = 5",), "5", teacher="t", sample_index=0, config_digest="x")
-    found = [edit(Target(trace, question), Generator(PCG64(seed))) for seed in range(60)]
+    target = target_of(trace, question)
+    assert target is not None
+    found = [edit(target, Generator(PCG64(seed))) for seed in range(60)]
     assert all(text is not None and check_text(text).wrong == 1 for text in found)
 
 

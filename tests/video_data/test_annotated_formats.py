@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from aot.errors import SourceError
-from video_data.datasets.annotated import AnnotatedData, read_annotated
+from video_data.datasets.annotated import read_annotated
 from video_data.datasets.official import Wanted
 from video_data.datasets.plain import check_windows
+from video_data.datasets.rows import VideoData
 
 EPIC_HEADER = (
     "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,"
@@ -18,11 +19,11 @@ EPIC_HEADER = (
 NEXTQA_HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"
 
 
-def read(dataset: str, train: Path, *, test: Path | None = None, clips: Path | None = None, **more: object) -> AnnotatedData:  # fmt: skip  # noqa: E501
+def read(dataset: str, train: Path, *, test: Path | None = None, clips: Path | None = None, **more: object) -> VideoData:  # fmt: skip  # noqa: E501
     return read_annotated(dataset, Wanted(train, test, **{"num_choices": 2, **more}), clips=clips)  # type: ignore[arg-type]
 
 
-def reasons(data: AnnotatedData) -> Counter[str]:
+def reasons(data: VideoData) -> Counter[str]:
     return Counter(row.reason for row in data.refused)
 
 

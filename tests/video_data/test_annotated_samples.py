@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from video_data.datasets.annotated import AnnotatedData, read_annotated
+from video_data.datasets.annotated import read_annotated
 from video_data.datasets.official import Wanted
+from video_data.datasets.rows import VideoData
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "annotations"
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no annotation samples in {SAMPLES}")
 
 
-def read(dataset: str, name: str) -> AnnotatedData:
+def read(dataset: str, name: str) -> VideoData:
     return read_annotated(dataset, Wanted(SAMPLES / name, None, per_clip=None), clips=None)
 
 
-def counts(data: AnnotatedData) -> tuple[int, int, dict[tuple[str, str], int], dict[str, int]]:
+def counts(data: VideoData) -> tuple[int, int, dict[tuple[str, str], int], dict[str, int]]:
     """Annotated clips, segments, questions by split and kind, refused rows by reason."""
     segments = sum(len(row.segments) for row in data.annotations)
     asked = Counter((q.split, q.kind) for q in data.questions)

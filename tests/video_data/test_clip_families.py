@@ -171,7 +171,7 @@ def test_a_header_that_is_cut_off_after_one_stream_is_partial(tmp_path: Path) ->
     path.write_bytes(data)
     facts = probe(path)
     assert (facts.verdict, "cut off" in facts.note) == ("partial", True)
-    assert read_frames(path, indices=[0]).verdict == "partial"
+    assert read_frames(path, times_s=[0.0]).verdict == "partial"
 
 
 def test_the_budget_of_all_pixels_is_kept_before_anything_is_decoded(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_part_of_a_joined_file_is_turned_as_it_asks_itself(tmp_path: Path) -> 
     one, two = draw_painted(tmp_path / "1.mp4"), draw_painted(tmp_path / "2.mp4", matrix=MATRICES["rot180"])
     path = tmp_path / "joined.mp4"
     path.write_bytes(one.read_bytes() + two.read_bytes())
-    frames = read_frames(path, indices=[3, 43])
+    frames = read_frames(path, times_s=[0.15, 2.15])
     assert np.abs(frames.frames_THWC[1].astype(int) - frames.frames_THWC[0][::-1, ::-1]).mean() < 4
     assert "from 2.00 s on pictures are stored in another way" in frames.note
 

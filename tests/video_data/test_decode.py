@@ -51,7 +51,7 @@ def test_a_damaged_clip_gives_what_decodes_and_says_partial(shared_clips: Path) 
 
 def test_frames_asked_for_beyond_the_damage_are_an_error(shared_clips: Path) -> None:
     with pytest.raises(VideoError) as caught:
-        read_frames(shared_clips / "corrupted.mp4", indices=[45])
+        read_frames(shared_clips / "corrupted.mp4", times_s=[99.0])
     assert caught.value.reason == "corrupt"
 
 
@@ -61,18 +61,8 @@ def test_frames_by_time_are_the_nearest_and_carry_true_times(clip: Path) -> None
     assert [grey_index(frame) for frame in frames.frames_THWC] == [16, 2]
 
 
-def test_frames_by_index_may_repeat_and_keep_their_order(clip: Path) -> None:
-    frames = read_frames(clip, indices=[5, 1, 5])
-    assert [grey_index(frame) for frame in frames.frames_THWC] == [5, 1, 5]
-
-
-def test_an_index_outside_the_clip_is_an_error(clip: Path) -> None:
-    with pytest.raises(ValueError, match=r"outside 0\.\.23"):
-        read_frames(clip, indices=[24])
-
-
 def test_colours_are_red_green_blue(clip: Path) -> None:
-    frame = read_frames(clip, indices=[0]).frames_THWC[0]
+    frame = read_frames(clip, times_s=[0.0]).frames_THWC[0]
     assert frame[4, 4, 0] > 200 > 60 > frame[4, 4, 2]
     assert frame[-4, -4, 2] > 200 > 60 > frame[-4, -4, 0]
 
@@ -102,16 +92,16 @@ def test_a_variable_rate_keeps_its_true_times(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_turned_clip_is_shown_upright(tmp_path: Path, degrees: int, suffix: str) -> None:
-    plain = read_frames(draw_clip(tmp_path / f"p.{suffix}"), indices=[0]).frames_THWC[0]
+    plain = read_frames(draw_clip(tmp_path / f"p.{suffix}"), times_s=[0.0]).frames_THWC[0]
     path = draw_clip(tmp_path / f"r.{suffix}", rotate_degrees=degrees)
-    frames = read_frames(path, indices=[0])
+    frames = read_frames(path, times_s=[0.0])
     assert (frames.true_width, frames.true_height) == ((96, 72) if degrees == 180 else (72, 96))
     assert np.abs(frames.frames_THWC[0].astype(int) - np.rot90(plain, k=degrees // 90)).mean() < 1
 
 
 def test_max_side_scales_down_but_never_up(clip: Path) -> None:
-    assert read_frames(clip, indices=[0], max_side_px=48).frames_THWC.shape == (1, 36, 48, 3)
-    assert read_frames(clip, indices=[0], max_side_px=4000).frames_THWC.shape == (1, 72, 96, 3)
+    assert read_frames(clip, times_s=[0.0], max_side_px=48).frames_THWC.shape == (1, 36, 48, 3)
+    assert read_frames(clip, times_s=[0.0], max_side_px=4000).frames_THWC.shape == (1, 72, 96, 3)
 
 
 def test_sampling_thins_out_a_long_clip(clip: Path) -> None:
@@ -127,7 +117,7 @@ def test_a_cut_file_is_partial_and_says_what_is_missing(tmp_path: Path) -> None:
     assert facts.verdict == "partial"
     assert "the file is cut off" in facts.note
     assert (facts.duration_s, facts.spans_s[-1][1] < 8) == (12.0, True)
-    assert read_frames(cut, indices=[0]).verdict == "partial"
+    assert read_frames(cut, times_s=[0.0]).verdict == "partial"
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])

@@ -7,14 +7,15 @@ import pytest
 
 from aot.errors import SourceError
 from aot.files.jsonl import MAX_LINE_BYTES, read_json_lines
-from video_data.datasets.plain import PlainData, check_windows, read_plain
+from video_data.datasets.plain import check_windows, read_plain
 from video_data.datasets.plain_fields import _REASONS, checked_fields
+from video_data.datasets.rows import VideoData
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plain_data.md"
 GOOD = {"id": "q", "video": "a.mp4", "question": "What is next?", "answer": "fry egg", "kind": "next_open"}
 
 
-def read(folder: Path, *lines: object, annotations: list[object] | None = None) -> PlainData:
+def read(folder: Path, *lines: object, annotations: list[object] | None = None) -> VideoData:
     """A data set of these lines beside the clips a.mp4 and b.mp4."""
     for name in ("a.mp4", "b.mp4"):
         (folder / name).write_bytes(b"clip")

@@ -201,7 +201,7 @@ def test_an_altered_shard_is_noticed_and_made_again(store: Path, clips: ClipList
     shutil.copytree(store, out)
     _altered(out / "shard-00000.safetensors", kind)
     with pytest.raises(VideoError, match=r"shard-00000.*prepare") as caught:
-        FrameStore(out).verify()
+        FrameStore(out).frames("clips/good0.mp4")
     assert caught.value.reason == "store_damaged"
     run(clips, out)
     assert published(out) == published(store)

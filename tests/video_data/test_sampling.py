@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import video_data.decode.sampling
-from video_data.decode.sampling import around_times, fps_times, nearest_indices, uniform_times
+from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
 
 
 def test_examples_in_the_docstrings_hold() -> None:
@@ -18,12 +18,6 @@ def test_fps_times_stay_before_the_end() -> None:
 
 def test_fps_times_does_not_add_a_moment_through_rounding() -> None:
     assert len(fps_times(0.0, 1.1 + 2.2, 10)) == 33
-
-
-def test_around_times_stay_inside_the_window() -> None:
-    times_s = around_times([-5.0, 1.0, 99.0], radius_s=0.5, count=3, start_s=0.0, end_s=10.0)
-    assert times_s == sorted(times_s)
-    assert min(times_s) >= 0 and max(times_s) <= 10
 
 
 def test_nearest_index_of_a_tie_is_the_earlier_frame() -> None:

@@ -297,7 +297,7 @@ def test_recordings_sent_live_and_joined_are_whole(tmp_path: Path) -> None:
 def test_joined_flash_files_are_read_to_the_end(tmp_path: Path) -> None:
     one, two = (draw_painted(tmp_path / f"{n}.flv", first=n) for n in (0, 40))
     path = tmp_path / "joined.flv"
-    assert checked(one.read_bytes() + two.read_bytes(), path).joined_at == (one.stat().st_size,)
+    assert checked(one.read_bytes() + two.read_bytes(), path).joined_at == [one.stat().st_size]
     assert numbers(read_frames(path)) == list(range(80))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aot.errors import ConfigError, MissingPackageError, SourceError
-from aot.records import GivenRationale, Question, Refusal
+from aot.records import GivenRationale, Question, Refusal, ScorerItem
 from text_cot.datasets.forms import form_of
 from text_cot.datasets.gym_tasks import EXCLUDED, TASKS
 from text_cot.datasets.gym_truths import NUMBER_TRUTHS, Item
@@ -181,11 +181,10 @@ def open_task(name: str, *, size: int, seed: int, settings: Mapping[str, Any]) -
 def _question(id_: str, name: str, split: str, item: Item) -> Question:
     answer, how = str(item["answer"]).strip(), TASKS[name].answer_type
     answer_type = form_of(answer) if how == "by_form" else how
-    state: dict[str, Any] = {"task": name}
-    if answer_type == "scored":
-        state["entry"] = json.loads(json.dumps(item, allow_nan=False))
+    entry = json.loads(json.dumps(item, allow_nan=False)) if answer_type == "scored" else None
     return Question(
         id=id_, dataset="gym", split=split, kind=name, text=item["question"].strip(),
         answer=answer.lower() if answer_type == "yes_no" else answer, answer_type=answer_type,
-        group=short_hash("text", same_text(item["question"])), state=state,
+        group=short_hash("text", same_text(item["question"])),
+        scorer=ScorerItem(task=name, entry=entry) if entry else None,
     )  # fmt: skip

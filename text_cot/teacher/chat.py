@@ -8,55 +8,50 @@ import time
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat, sampling_of
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, message
+from aot.chat.messages import ChatReply, ChatRequest, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
-from aot.config import ChatConfig, SolvingTeacher, TextRun, chat_for
+from aot.config import ChatConfig, SolvingTeacher
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
-from aot.seeds import draw
+from aot.run_records import ChatUsage
+from aot.seeds import hashed
 from text_cot.families import Granularity
 from text_cot.teacher.chat_prompts import fill, teacher_prompts
 from text_cot.teacher.chat_reply import UnreadableReply, read_reply, schema_of
-from text_cot.teacher.granularity import resolve_granularity
+from text_cot.teacher.granularity import Size
 from text_cot.teacher.procedural import chain_trace
 
 _SEEDS = 2**31
 """Servers take seeds of 32 bits with a sign."""
 
 
-def check_teacher(config: TextRun) -> None:
+def check_teacher(teacher: SolvingTeacher, section: ChatConfig) -> None:
     """Look whether the chat teacher can start; asks the model nothing, and loads none.
 
     Raises:
         ConfigError: a prompt file cannot be used, or the model cannot be asked at all.
     """
-    teacher_prompts(_settings(config))
-    check_chat(chat_section(config))
-
-
-def _settings(config: TextRun) -> SolvingTeacher:
-    """The section `teacher` of a run whose teacher is a chat model."""
-    assert isinstance(config.teacher, SolvingTeacher)
-    return config.teacher
-
-
-def chat_section(config: TextRun) -> ChatConfig:
-    """The chat model of a run whose teacher is one."""
-    section = chat_for(config, "thinks")
-    assert section is not None  # TextRun sees to that
-    return section
+    teacher_prompts(teacher)
+    check_chat(section)
 
 
 class ChatTeacher:
     """Writes one trace for a question and a sample index; may be asked from many threads at once."""
 
-    def __init__(self, model: ChatModel, config: TextRun) -> None:
-        self._model, self._config = model, config
-        self._chat, self._digest = chat_section(config), config.digest()
-        teacher = _settings(config)
+    def __init__(
+        self,
+        model: ChatModel,
+        section: ChatConfig,
+        teacher: SolvingTeacher,
+        *,
+        granularity: Size,
+        seed: int,
+        config_digest: str,
+    ) -> None:
+        self._model, self._chat, self._seed, self._digest = model, section, seed, config_digest
         self.prompts: dict[Granularity, Prompt] = teacher_prompts(teacher)
-        self._granularity = resolve_granularity(config)
+        self._granularity = granularity
         self._schema = schema_of(teacher.order) if teacher.structured == "auto" else None
 
     def sample(self, question: Question, sample_index: int) -> Trace:
@@ -103,7 +98,7 @@ class ChatTeacher:
 
     def _request(self, question: Question, *, granularity: Granularity, sample_index: int) -> ChatRequest:
         prompt = self.prompts[granularity]
-        seed = draw(self._config.seed, question.id, "chat", sample_index) % _SEEDS
+        seed = hashed(self._seed, question.id, "chat", sample_index) % _SEEDS
         return ChatRequest(
             messages=(message("user", fill(prompt, question)),),
             sampling=sampling_of(self._chat, seed=seed),
@@ -116,11 +111,7 @@ class ChatTeacher:
             return Usage(seconds=seconds)
         tokens = said.usage or ChatUsage()
         cost = cost_of(tokens, self._chat.prices) if said.usage else None
-        return Usage(
-            chat_calls=1, prompt_tokens=tokens.prompt_tokens,
-            cached_prompt_tokens=tokens.cached_prompt_tokens, completion_tokens=tokens.completion_tokens,
-            reasoning_tokens=tokens.reasoning_tokens, cost=cost, seconds=seconds,
-        )  # fmt: skip
+        return Usage(chat_calls=1, **tokens.model_dump(), cost=cost, seconds=seconds)
 
 
 def _storable(text: str) -> str:

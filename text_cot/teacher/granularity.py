@@ -7,18 +7,18 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from aot.config import EMBEDDED_STUDENTS, ProcedureTeacher, RunConfig, SolvingTeacher
+from aot.config import EMBEDDED_STUDENTS
 
 FINE_FROM_PARAMETERS = 3e9
+Size = Literal["coarse", "fine", "mixed"]
 BYTES_OF_DTYPE = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-def resolve_granularity(config: RunConfig) -> Literal["coarse", "fine", "mixed"]:
-    """`teacher.granularity`, with `auto` decided by the size of the student; one of unknown size counts as small."""
-    teacher = config.teacher
-    if isinstance(teacher, ProcedureTeacher | SolvingTeacher) and teacher.granularity != "auto":
-        return teacher.granularity
-    parameters = count_parameters(config.student.base)
+def resolve_granularity(setting: Size | Literal["auto"], *, base: str) -> Size:
+    """`setting`, with `auto` decided by the size of the student's base; one of unknown size counts as small."""
+    if setting != "auto":
+        return setting
+    parameters = count_parameters(base)
     return "fine" if parameters is not None and parameters >= FINE_FROM_PARAMETERS else "mixed"
 
 

@@ -5,7 +5,7 @@ It is always right, as a procedure is; what a messy teacher does to chains is pl
 
 from aot.errors import SourceError
 from aot.records import Question, Step, Trace
-from aot.seeds import draw
+from aot.seeds import hashed
 from text_cot.families import FAMILIES, Granularity
 from text_cot.families.base import PHRASINGS
 
@@ -27,7 +27,7 @@ def solve(question: Question, *, granularity: Granularity, seed: int, config_dig
             f"use data.dataset=toy_math, or another teacher.planner"
         )
     state = family.state_type.model_validate(question.state)
-    lines = family.solve(state, granularity, draw(seed, question.id, granularity) % PHRASINGS)
+    lines = family.solve(state, granularity, hashed(seed, question.id, granularity) % PHRASINGS)
     trace = chain_trace(
         question.id, lines, family.answer(state), teacher=TEACHER, sample_index=SAMPLES.index(granularity),
         config_digest=config_digest,

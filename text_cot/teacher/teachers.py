@@ -11,8 +11,9 @@ from aot.files.run_folder import RunFolder, read_rows
 from aot.records import GivenRationale, Question, Trace, TraceError
 from aot.student.answer import open_model
 from text_cot.teacher import procedural
-from text_cot.teacher.chat import ChatTeacher, chat_section
+from text_cot.teacher.chat import ChatTeacher
 from text_cot.teacher.chat_prompts import teacher_prompts
+from text_cot.teacher.granularity import resolve_granularity
 from text_cot.teacher.procedural import chain_trace
 
 FEW_QUESTIONS = 10_000
@@ -45,7 +46,12 @@ def open_teacher(run: RunFolder, config: TextRun, *, writer: str) -> "TextTeache
     """
     digest = config.digest()
     if config.teacher.planner == "chat":
-        chat = ChatTeacher(open_model(chat_section(config), run=run, writer=writer), config)
+        assert config.chat is not None  # RunConfig sees to that
+        granularity = resolve_granularity(config.teacher.granularity, base=config.student.base)
+        model = open_model(config.chat, run=run, writer=writer)
+        chat = ChatTeacher(
+            model, config.chat, config.teacher, granularity=granularity, seed=config.seed, config_digest=digest
+        )
         return TextTeacher(chat.name, chat.sample, close=chat.close)
     if config.teacher.planner == "procedural":
 

@@ -7,31 +7,17 @@ MAX_DAMAGES = 1000
 """Places of damage after which a walk gives up, and the rest of the file counts as damaged."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Structure:
-    """What the lengths of a file say."""
+    """What the lengths of a file say; a walk tells it here as it goes."""
 
-    damage: str = ""
-    """Where the file is cut off or its structure broken, in words; empty where it is whole."""
     num_tracks: int = 0
     """Tracks that the header declares; 0 where the format does not say so beforehand."""
-    joined_at: tuple[int, ...] = ()
-    """Where further files of the same format begin that were joined byte by byte, and that demuxers do not see."""
-    damaged_bytes: tuple[tuple[int, int], ...] = ()
-    """Ranges of the file, as (first byte, byte after the last), ascending, in which something is lost or overwritten;
-    none empty, no two touching. Each goes from the start of the last element that can hold the damage to where the
-    structure is sound again, or to the end of the file: a packet that shares a byte with one of them is not to be
-    trusted. For a file cut off inside a box that holds many packets this is its last byte alone."""
-
-
-@dataclass
-class Findings:
-    """What a walk has seen so far."""
-
-    damage: list[str] = field(default_factory=list)
-    damaged_bytes: list[tuple[int, int]] = field(default_factory=list)
-    num_tracks: int = 0
     joined_at: list[int] = field(default_factory=list)
+    """Where further files of the same format begin that were joined byte by byte, and that demuxers do not see."""
+    damages: list[str] = field(default_factory=list)
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    """Of the damages, as they were seen: the first byte, and the byte after the last."""
 
     def cut(self, what: str, *, end: int, size: int, start: int | None = None) -> None:
         """The file of `size` bytes ends before `what` does, in the middle of the element that begins at `start`.
@@ -50,42 +36,42 @@ class Findings:
 
     def note(self, words: str) -> None:
         """Damage that spoils no byte, or of which nothing says where it lies, as a checksum over many packets."""
-        self.damage.append(words)
+        self.damages.append(words)
 
     def add(self, words: str, *, start: int, end: int) -> None:
         """Damage in words and where it lies."""
-        self.damage.append(words)
-        self.damaged_bytes.append((start, max(end, start + 1)))
+        self.damages.append(words)
+        self.ranges.append((start, max(end, start + 1)))
 
     @property
     def is_full(self) -> bool:
         """Whether so much is damaged that a walk is not worth its time."""
-        return len(self.damage) >= MAX_DAMAGES
+        return len(self.damages) >= MAX_DAMAGES
 
-    def structure(self) -> Structure:
-        """The outcome, told by the first damage."""
-        count = len(self.damage) - 1
-        more = f" (and at {count} further place{'s' * (count > 1)})" if count > 0 else ""
-        words = self.damage[0] + more if self.damage else ""
-        return Structure(words, self.num_tracks, tuple(self.joined_at), _merged(self.damaged_bytes))
+    @property
+    def damage(self) -> str:
+        """Where the file is cut off or its structure broken first, in words; empty where it is whole."""
+        more = len(self.damages) - 1
+        return "".join(self.damages[:1]) + (f" (and at {more} further place{'s' * (more > 1)})" if more > 0 else "")
+
+    @property
+    def damaged_bytes(self) -> tuple[tuple[int, int], ...]:
+        """Ranges of the file, ascending, in which something is lost or overwritten; none empty, no two touching.
+
+        Each goes from the start of the last element that can hold the damage to where the structure is sound again, or
+        to the end of the file: a packet that shares a byte with one of them is not to be trusted. For a file cut off
+        inside a box that holds many packets this is its last byte alone.
+        """
+        merged: list[tuple[int, int]] = []
+        for start, end in sorted(self.ranges):
+            if merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((start, end))
+        return tuple(merged)
 
 
 def only_zeros(data: mmap.mmap, at: int) -> bool:
     """Whether nothing but padding follows from a byte on."""
     step = 1 << 20
     return all(not data[place : place + step].strip(b"\0") for place in range(at, len(data), step))
-
-
-def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Ascending ranges of which no two touch.
-
-    >>> _merged([(5, 9), (0, 2), (8, 12)])
-    ((0, 2), (5, 12))
-    """
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from video_data.containers.findings import Findings
+from video_data.containers.findings import Structure
 
 MAX_CHECKED_BYTES = 24_000_000
 """Compressed bytes after which codes are no longer counted; what was counted until then was whole."""
@@ -23,7 +23,7 @@ COST_OF_A_TABLE = 2048
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
 
-def walk_gif(data: mmap.mmap, findings: Findings) -> None:
+def walk_gif(data: mmap.mmap, findings: Structure) -> None:
     """Check every block up to the trailer, and note where a further GIF begins."""
     at, size, left = 0, len(data), MAX_CHECKED_BYTES
     while data[at : at + 4] == b"GIF8":
@@ -37,7 +37,7 @@ def walk_gif(data: mmap.mmap, findings: Findings) -> None:
             at += 1
 
 
-def _walk_one(data: mmap.mmap, findings: Findings, *, at: int, left: int) -> tuple[int | None, int]:
+def _walk_one(data: mmap.mmap, findings: Structure, *, at: int, left: int) -> tuple[int | None, int]:
     """Walk one GIF from its header on; where it ends, None where it does not, and how many bytes may yet be checked."""
     size, last = len(data), at
     at += 13 + _table_bytes(data, at + 10)  # signature and screen

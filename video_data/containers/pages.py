@@ -7,7 +7,7 @@ import mmap
 import zlib
 from dataclasses import dataclass, field
 
-from video_data.containers.findings import Findings
+from video_data.containers.findings import Structure
 
 _BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _OGG_NO_PICTURES = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC", b"fishead\0", b"\x80kate", b"CMML")
@@ -39,7 +39,7 @@ def ogg_checksum(page: bytes) -> int:
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(_BIT_REVERSED), "big")
 
 
-def walk_ogg(data: mmap.mmap, findings: Findings) -> None:
+def walk_ogg(data: mmap.mmap, findings: Structure) -> None:
     """Check that every page is whole, in its turn, and that every stream of pictures comes to its end."""
     size, at = len(data), 0
     link = _Link(findings)
@@ -82,7 +82,7 @@ def _is_sound(data: mmap.mmap, at: int, end: int) -> bool:
 class _Link:
     """The streams between two beginnings: an Ogg file may be a chain of several files."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Structure) -> None:
         self._findings = findings
         self._streams: dict[bytes, _Stream] = {}
         self._start = 0
@@ -110,7 +110,7 @@ class _Link:
             if not self._is_noted(since=stream.end):
                 self._findings.note(f"the Ogg page numbered {stream.next_number} of a stream is not there")
             # Pictures are timed by counting, so that those of this page come out with the times of lost ones.
-            self._findings.damaged_bytes.append((start, end))
+            self._findings.ranges.append((start, end))
         stream.next_number = (number + 1) & 0xFFFFFFFF  # 32 bits, which go round
         stream.start, stream.end = at, end
         # RFC 3533, 6: a last segment of 255 bytes means that its packet goes on in the next page.
@@ -118,7 +118,7 @@ class _Link:
         stream.has_ended = bool(flags & _ENDS)
 
     def _is_noted(self, *, since: int) -> bool:
-        return any(end > since for _, end in self._findings.damaged_bytes[-1:])
+        return any(end > since for _, end in self._findings.ranges[-1:])
 
     def has_ended(self) -> bool:
         """Whether every stream of pictures had its last page."""
@@ -152,7 +152,7 @@ def _little(data: mmap.mmap | bytes, at: int, width: int) -> int:
     return int.from_bytes(data[at : at + width], "little")
 
 
-def walk_asf(data: mmap.mmap, findings: Findings) -> None:
+def walk_asf(data: mmap.mmap, findings: Structure) -> None:
     """Check every packet of every data object, and that no media object of a video stream is missing."""
     size, at = len(data), 0
     while at + 24 <= size:
@@ -200,7 +200,7 @@ def _asf_header(data: mmap.mmap, at: int, end: int) -> _AsfHeader:
     return header
 
 
-def _asf_data(data: mmap.mmap, findings: Findings, header: _AsfHeader, *, at: int) -> int:
+def _asf_data(data: mmap.mmap, findings: Structure, header: _AsfHeader, *, at: int) -> int:
     """Walk one data object; where it ends."""
     size, end, first = len(data), at + _little(data, at + 16, 8), at + 50
     packet_size = header.packet_size

@@ -63,7 +63,7 @@ def local_file(path: Path, *, budgets: Budgets) -> Path:
         raise VideoError("not_a_local_file", why)
     if facts.st_size == 0:
         raise VideoError("empty", f"{path.name!r} has 0 bytes; copy or download it again")
-    budgets.check_file(facts.st_size)
+    budgets.check(max_file_mb=facts.st_size / 1e6)
     # Links are followed once, here: what is decoded later is the file whose size was checked.
     return Path(os.path.realpath(path))
 

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+import av
+import av.logging
 
 from aot.errors import VideoError
 from video_data.containers.recognise import local_file, recognise
@@ -112,21 +114,6 @@ class ContainerFacts:
         return self.num_packets * self.stream.width * self.stream.height / 1e9
 
 
-def load_av() -> ModuleType:
-    """The PyAV module, silenced.
-
-    Raises:
-        VideoError: it is not installed.
-    """
-    try:
-        import av
-        import av.logging
-    except ImportError:
-        raise VideoError("no_decoder", "PyAV is not installed; run: pip install 'aot-distill[video]'") from None
-    av.logging.set_level(None)
-    return av
-
-
 def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> ContainerFacts:
     """Facts of the container at `path`, after every budget was checked.
 
@@ -140,38 +127,35 @@ def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> Containe
     """
     path = local_file(path, budgets=budgets)
     name = recognise(path)
-    av = load_av()
+    av.logging.set_level(None)  # what FFmpeg prints may hold addresses
     structure = check_structure(path, container=name)
-    budgets.check_tracks(structure.num_tracks)
+    budgets.check(max_tracks=structure.num_tracks)
     size = path.stat().st_size
     starts = [0, *structure.joined_at]
     parts = [Part(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
     try:
-        walks = [_walk(path, part, name=name, av=av, budgets=budgets, stream=stream) for part in parts]
+        walks = [_walk(path, part, name=name, budgets=budgets, stream=stream) for part in parts]
     except (av.FFmpegError, ValueError, EOFError, IndexError, UnicodeError):
         raise VideoError("corrupt", f"{path.name!r} cannot be read as {name}: header or data are damaged") from None
     facts = _facts(path, name, parts, walks, structure=structure)
-    budgets.check_frames(facts.num_packets)
-    budgets.check_duration(float((facts.end_pts - facts.planned_pts[0]) * facts.stream.time_base))
-    budgets.check_gigapixels(facts.gigapixels)
+    length_s = float((facts.end_pts - facts.planned_pts[0]) * facts.stream.time_base)
+    budgets.check(max_frames=facts.num_packets, max_duration_s=length_s, max_gigapixels=facts.gigapixels)
     return facts
 
 
 @contextmanager
-def open_part(path: Path, part: Part, *, name: str, av: ModuleType, **options: str) -> Iterator[Any]:
+def open_part(path: Path, part: Part, *, name: str, **options: str) -> Iterator[Any]:
     """An open PyAV container of one part of a file, by the demuxer `name`; nothing but this file is ever opened."""
     # FFmpeg takes a clock that jumps back for one that overflowed, and adds 26 hours; see timeline.py instead.
-    options = {"correct_ts_overflow": "0", **options}
-    # PyAV 18 stops at tags that are no UTF-8 unless it is told not to; PyAV 19 reads tags when they are asked for.
-    lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-    if part.start == 0 and part.end == path.stat().st_size:
-        with av.open(str(path), format=name, options=options, **lenient) as container:
+    settings: dict[str, Any] = {"format": name, "options": {"correct_ts_overflow": "0", **options}}
+    if int(av.__version__.split(".")[0]) < 19:
+        settings["metadata_errors"] = "replace"  # or it stops at tags that are no UTF-8; PyAV 19 reads no tag unasked
+    if part == Part(0, path.stat().st_size):
+        with av.open(str(path), **settings) as container:
             yield container
     else:
-        with path.open("rb") as file:
-            window = _Window(file, part)
-            with av.open(window, mode="r", format=name, options=options, **lenient) as container:
-                yield container
+        with path.open("rb") as file, av.open(_Window(file, part), mode="r", **settings) as container:
+            yield container
 
 
 def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any:  # noqa: ANN401 - PyAV has no public types
@@ -181,8 +165,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
         VideoError: there is none, or the header is over a budget.
     """
     videos = [one for one in container.streams.video if not _is_picture(one)]
-    budgets.check_tracks(len(container.streams))
-    budgets.check_streams(len(videos))
+    budgets.check(max_tracks=len(container.streams), max_streams=len(videos))
     best = container.streams.best("video") if videos else None
     stream = best if best in videos else next(iter(videos), None)  # FFmpeg may rank a cover picture best
     if stream is None:
@@ -193,12 +176,14 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
             there = ", ".join(str(one.index) for one in videos)
             raise VideoError("no_video_stream", f"stream {index} is no video stream of this file; there are: {there}")
     budgets.check_frame_size(stream.width or 0, stream.height or 0)
-    budgets.check_frames(stream.frames or 0)
+    budgets.check(max_frames=stream.frames or 0)
     if stream.duration and stream.time_base:
-        budgets.check_duration(float(stream.duration * exact(stream.time_base)))
+        budgets.check(max_duration_s=float(stream.duration * exact(stream.time_base)))
     elif container.duration:
-        budgets.check_duration(
-            _declared_s(container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(","))))[1]
+        budgets.check(
+            max_duration_s=_declared_s(
+                container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(",")))
+            )[1]
         )
     # With threads a decoder tells of errors some packets late, and not in the log of the thread that listens.
     stream.codec_context.thread_count = 1
@@ -210,7 +195,7 @@ def exact(rational: Any) -> Fraction:  # noqa: ANN401 - a Fraction in PyAV 18, a
     return Fraction(rational.numerator, rational.denominator) if rational else Fraction(0)
 
 
-def readable(packets: Iterator[Any], *, av: ModuleType) -> Iterator[Any]:
+def readable(packets: Iterator[Any]) -> Iterator[Any]:
     """The packets of a demuxer, and at last None if it stopped at damage: what came before stays usable."""
     try:
         yield from packets
@@ -278,8 +263,8 @@ class _Walk:
     """End of the last packet of any stream."""
 
 
-def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets, stream: int | None) -> _Walk:
-    with open_part(path, part, name=name, av=av) as container:
+def _walk(path: Path, part: Part, *, name: str, budgets: Budgets, stream: int | None) -> _Walk:
+    with open_part(path, part, name=name) as container:
         video = chosen_stream(container, budgets=budgets, index=stream)
         codec = video.codec_context.codec.canonical_name
         alpha_mode = video.metadata.get("alpha_mode", video.metadata.get("ALPHA_MODE", ""))
@@ -300,7 +285,7 @@ def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets
             rate=exact(video.average_rate) or exact(video.guessed_rate) or Fraction(25),
             num_declared=video.frames or 0,
         )
-        _walk_packets(container, walk, av=av, budgets=budgets, name=name)
+        _walk_packets(container, walk, budgets=budgets, name=name)
         # Sound may begin just before the clock went round, and the pictures after it: both are brought together.
         starts = [
             Clock(CLOCK_SPANS.get(name), last=min(walk.pts, default=None)).at(one.start_time) * exact(one.time_base)
@@ -310,14 +295,14 @@ def _walk(path: Path, part: Part, *, name: str, av: ModuleType, budgets: Budgets
         walk.sound_start_s = min(starts, default=None)
         # An edit list leaves packets out that the header counts: that is no loss.
         if name == "mp4" and walk.num_packets < walk.num_declared:
-            with open_part(path, part, name=name, av=av, ignore_editlist="1") as whole:
+            with open_part(path, part, name=name, ignore_editlist="1") as whole:
                 walk.num_in_file = sum(packet.size > 0 for packet in whole.demux(whole.streams[video.index]))
     if not walk.pts:
         raise VideoError("corrupt", f"no frame of {path.name!r} can be decoded")
     return walk
 
 
-def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budgets, name: str) -> None:  # noqa: ANN401
+def _walk_packets(container: Any, walk: _Walk, *, budgets: Budgets, name: str) -> None:  # noqa: ANN401
     clocks = [Clock(CLOCK_SPANS.get(name)) for _ in container.streams]
     shown: list[int] = []
     ends: dict[int, int] = {}
@@ -325,7 +310,7 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
     timed: list[tuple[int, int]] = []  # the first and the last packet with a time of its own
     key_pts: int | None = None
     is_leading = True
-    for packet in readable(container.demux(), av=av):
+    for packet in readable(container.demux()):
         if packet is None:
             walk.is_broken_off = True
             break
@@ -344,7 +329,7 @@ def _walk_packets(container: Any, walk: _Walk, *, av: ModuleType, budgets: Budge
         if packet.stream_index != walk.stream.index:
             continue
         walk.num_packets += 1
-        budgets.check_frames(walk.num_packets)  # while counting: a hostile file may have packets without end
+        budgets.check(max_frames=walk.num_packets)  # while counting: a hostile file may have packets without end
         if is_held:
             continue
         walk.num_damaged += packet.is_corrupt  # lost or joined inside a transport stream

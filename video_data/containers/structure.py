@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from video_data.containers.findings import Findings, Structure, only_zeros
+from video_data.containers.findings import Structure, only_zeros
 from video_data.containers.gif_blocks import walk_gif
 from video_data.containers.pages import walk_asf, walk_ogg
 
@@ -32,13 +32,11 @@ _MP4_TOP = {
 
 def check_structure(path: Path, *, container: str) -> Structure:
     """What the outer structure of the file at `path`, of a `containers.recognise` format, says of itself."""
-    walk = _WALKS.get(container)
-    if walk is None:
-        return Structure()
-    findings = Findings()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        walk(data, findings)
-    return findings.structure()
+    findings = Structure()
+    if walk := _WALKS.get(container):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            walk(data, findings)
+    return findings
 
 
 # ISO base media files: boxes of size and four letters
@@ -59,7 +57,7 @@ def _boxes(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[bytes, int, 
         at += size
 
 
-def _mp4(data: mmap.mmap, findings: Findings) -> None:
+def _mp4(data: mmap.mmap, findings: Structure) -> None:
     size = len(data)
     for name, at, content, end in _boxes(data, 0, size):
         if name not in _MP4_TOP and not (name.isascii() and name.isalnum()):  # vendors invent boxes
@@ -92,7 +90,7 @@ def _ebml_number(data: mmap.mmap, at: int, *, is_id: bool) -> tuple[int | None, 
     return (None if bare == (1 << (7 * length)) - 1 else bare), at + length  # all ones: written live
 
 
-def _matroska(data: mmap.mmap, findings: Findings) -> None:
+def _matroska(data: mmap.mmap, findings: Structure) -> None:
     size, at, last = len(data), 0, 0
     cut = ("", 0)
     ends = [size]
@@ -135,7 +133,7 @@ def _matroska(data: mmap.mmap, findings: Findings) -> None:
         findings.cut(cut[0], end=cut[1], size=size, start=last if at > size else size)
 
 
-def _check_cluster(data: mmap.mmap, findings: Findings, *, at: int, content: int, end: int) -> None:
+def _check_cluster(data: mmap.mmap, findings: Structure, *, at: int, content: int, end: int) -> None:
     """Compare the checksum of a cluster that has one."""
     if data[content : content + 2] == b"\xbf\x84":  # RFC 8794, 11.3.1: CRC-32 comes first, if at all
         stored = int.from_bytes(data[content + 2 : content + 6], "little")
@@ -143,7 +141,7 @@ def _check_cluster(data: mmap.mmap, findings: Findings, *, at: int, content: int
             findings.note(f"the file is damaged after byte {at:,}: the checksum of the cluster there does not match")
 
 
-def _next_cluster(data: mmap.mmap, at: int, *, findings: Findings, last: int, is_open: bool) -> int | None:
+def _next_cluster(data: mmap.mmap, at: int, *, findings: Structure, last: int, is_open: bool) -> int | None:
     """Where the next cluster begins behind damage, which is noted; None where there is none.
 
     What follows the end of the segment is no part of the clip, unless another cluster is among it.
@@ -184,7 +182,7 @@ def _mkv_tracks(data: mmap.mmap, at: int, end: int) -> int:
 _AVI_CHUNK = re.compile(rb"[0-9][0-9A-Za-z](?:d[bc]|wb|tx|pc)|ix[0-9][0-9]|idx1|JUNK|LIST|RIFF|rec ")
 
 
-def _avi(data: mmap.mmap, findings: Findings) -> None:
+def _avi(data: mmap.mmap, findings: Structure) -> None:
     size, at = len(data), 0
     while at + 12 <= size and data[at : at + 4] == b"RIFF":
         length = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -202,7 +200,7 @@ def _avi(data: mmap.mmap, findings: Findings) -> None:
     return None
 
 
-def _avi_chunks(data: mmap.mmap, findings: Findings, *, at: int, end: int) -> int:
+def _avi_chunks(data: mmap.mmap, findings: Structure, *, at: int, end: int) -> int:
     """Walk the chunks of one RIFF chunk, and those of its list of pictures, up to where none begins that is whole."""
     last, pictures_end = at, 0
     while at + 8 <= end and not findings.is_full:
@@ -235,7 +233,7 @@ def _is_chunk(data: mmap.mmap, at: int, end: int) -> bool:
 _FLV_TAG = re.compile(rb"[\x08\x09\x12].{6}.\0\0\0", re.DOTALL)
 
 
-def _flv(data: mmap.mmap, findings: Findings) -> None:
+def _flv(data: mmap.mmap, findings: Structure) -> None:
     size, at = len(data), int.from_bytes(data[5:9], "big") + 4
     last = at
     for _ in range(MAX_ELEMENTS):
@@ -289,7 +287,7 @@ def sync_offset(head: bytes, *, spacing: int) -> int | None:
     return None
 
 
-def _mpegts(data: mmap.mmap, findings: Findings) -> None:
+def _mpegts(data: mmap.mmap, findings: Structure) -> None:
     size = len(data)
     for spacing in TS_SPACINGS:
         first = sync_offset(data[: spacing * 6], spacing=spacing)
@@ -340,7 +338,7 @@ def _is_whole_packet(data: mmap.mmap, at: int) -> bool:
     return is_null or any(data[at + 172 : at + 188])
 
 
-_WALKS: dict[str, Callable[[mmap.mmap, Findings], None]] = {
+_WALKS: dict[str, Callable[[mmap.mmap, Structure], None]] = {
     "mp4": _mp4,
     "matroska": _matroska,
     "avi": _avi,

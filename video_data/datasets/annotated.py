@@ -5,17 +5,17 @@ not tell two splits, whole clips are held out, chosen by a hash of the seed and 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from aot.files.jsonl import RefusedRow, RowProblem
+from aot.files.jsonl import RefusedRow
 from aot.seeds import in_random_order
 from video_data.datasets.clip_folder import ClipFolder
 from video_data.datasets.next_steps import MIN_SEEN_S, NextRule, next_questions, num_started_together
 from video_data.datasets.official import MAX_ID_CHARS, TEST, TRAIN, Official, StepClip, Wanted
 from video_data.datasets.question_readers import read_egoplan, read_nextqa, read_star
-from video_data.datasets.rows import AnnotationRow, QuestionRow
+from video_data.datasets.rows import AnnotationRow, QuestionRow, VideoData, set_aside
 from video_data.datasets.step_readers import read_coin, read_crosstask, read_epic100, read_youcook2
 
 READERS: dict[str, Callable[[Wanted], Official]] = {
@@ -27,25 +27,13 @@ READERS: dict[str, Callable[[Wanted], Official]] = {
     "star": read_star,
     "egoplan": read_egoplan,
 }
+"""Each of them raises a SourceError where a file or folder is missing, unreadable or of another layout."""
 RULES = {"youcook2": NextRule(labels="free"), "epic100": NextRule(cut="before_next")}
 """How next steps are asked, where it is not the common way."""
 Row = TypeVar("Row", StepClip, QuestionRow)
 
 
-@dataclass(frozen=True)
-class AnnotatedData:
-    """Everything usable, and what was refused."""
-
-    questions: tuple[QuestionRow, ...]
-    annotations: tuple[AnnotationRow, ...]
-    """Of every annotated clip; where its file is missing, the uri is the official id."""
-    clips: tuple[tuple[str, Path], ...]
-    """Uri and file of each clip that is asked about and there."""
-    refused: tuple[RefusedRow, ...]
-    notes: tuple[str, ...]
-
-
-def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> AnnotatedData:
+def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> VideoData:
     """The questions and annotations of a data set, about the clips that are there.
 
     Args:
@@ -70,19 +58,17 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Annot
     refused = [*official.refused, *unasked]
     notes = (*official.notes, *notes)
     if clips is None:
-        return AnnotatedData(questions, annotations, (), _writable(refused), notes)
+        return VideoData(questions, annotations, (), _writable(refused), notes)
     folder = ClipFolder(clips)
     there: dict[str, tuple[str, Path]] = {}
     named = list(dict.fromkeys(question.uri for question in questions))  # clips that nobody asks about need no file
     for clip_id in named:
-        try:
+        with set_aside(clip_id, refused):
             there[clip_id] = folder.find(clip_id, places=official.places.get(clip_id, ()))
-        except RowProblem as problem:
-            refused.append(problem.row(clip_id))
     questions = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
     notes += (f"{dataset}: {len(there)} of {len(named)} clips available in {clips}",)
     annotations = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)
-    return AnnotatedData(questions, annotations, tuple(there.values()), _writable(refused), notes)
+    return VideoData(questions, annotations, tuple(there.values()), _writable(refused), notes)
 
 
 def _writable(refused: Iterable[RefusedRow]) -> tuple[RefusedRow, ...]:

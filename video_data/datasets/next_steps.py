@@ -19,7 +19,7 @@ from typing import Literal
 from aot.files.jsonl import RefusedRow, RowProblem
 from aot.seeds import text_rng
 from video_data.datasets.official import StepClip, Wanted, folded
-from video_data.datasets.rows import QuestionRow
+from video_data.datasets.rows import QuestionRow, set_aside
 
 MIN_SEEN_S = 0.5
 """So much of the last step must be seen before one that overlaps it starts."""
@@ -62,18 +62,14 @@ def next_questions(
             few = f"{len(clip.segments)} steps; {wanted.min_history + 1} are needed"
             refused.append(RefusedRow(clip.id, "too_few_steps", few))
         for index in range(max(1, wanted.min_history), len(clip.segments)):
-            try:
+            with set_aside(f"{clip.id}-{index}", refused):
                 moments.append(_moment(clip, index, wanted=wanted, rule=rule))
-            except RowProblem as problem:
-                refused.append(problem.row(f"{clip.id}-{index}"))
         for kind in wanted.kinds:
             if kind == "next_open" and rule.labels == "free":
                 continue
             for one in _some(moments, wanted.per_clip, text_rng(wanted.seed, clip.id, kind)):
-                try:
+                with set_aside(f"{clip.id}-{kind}-{one.index}", refused):
                     questions.append(_question(one, kind=kind, pools=pools, wanted=wanted, rule=rule))
-                except RowProblem as problem:
-                    refused.append(problem.row(f"{clip.id}-{kind}-{one.index}"))
     return questions, refused
 
 

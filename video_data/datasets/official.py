@@ -75,6 +75,11 @@ class Official:
     """What a user should know, a line each."""
 
 
+def kitchen_places(kitchens: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Where the videos of EPIC-KITCHENS may lie, of which `kitchens` tells the participant."""
+    return {video: (f"{kitchen}/{video}", f"{kitchen}/videos/{video}") for video, kitchen in kitchens.items()}
+
+
 def read_json(path: Path) -> tuple[Any, list[str]]:
     """The JSON value of a file, and keys that stood twice in one object (the first of each counts).
 

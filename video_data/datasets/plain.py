@@ -12,24 +12,13 @@ from typing import Any, Literal, TypeVar
 from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, Splits, check_choices, empty_words, read_json_lines
 from video_data.datasets.clip_folder import DiskNames, composed, regular_inside
 from video_data.datasets.plain_fields import AnnotationFields, QuestionFields, checked_fields, segments_of, typed_answer
-from video_data.datasets.rows import AnnotationRow, QuestionRow
+from video_data.datasets.rows import AnnotationRow, QuestionRow, VideoData, good_lines, set_aside
 from video_data.decode.facts import Spans
 from video_data.decode.timeline import first_hole
 
 WINDOW_TOLERANCE_S = 0.5
 """How far a window may reach past the last frame; players round durations."""
 _Row = TypeVar("_Row")
-
-
-@dataclass(frozen=True)
-class PlainData:
-    """Everything usable in a plain data set, and what was refused."""
-
-    questions: tuple[QuestionRow, ...]
-    annotations: tuple[AnnotationRow, ...]
-    clips: tuple[tuple[str, Path], ...]
-    """Uri and file of each clip that a good row names, in the order of first mention."""
-    refused: tuple[RefusedRow, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class CheckedQuestions:
 
 def read_plain(
     root: Path, questions: str, annotations: str | None, *, clips: Literal["needed", "not_needed"] = "needed"
-) -> PlainData:
+) -> VideoData:
     """The plain data set in the folder `root`, whose questions lie in the file `questions`.
 
     Args:
@@ -61,7 +50,7 @@ def read_plain(
     annotation_rows: tuple[AnnotationRow, ...] = ()
     if annotations is not None:
         annotation_rows = reader.rows(read_json_lines(Path(root) / annotations), reader.annotation)
-    return PlainData(question_rows, annotation_rows, tuple(reader.clips.items()), tuple(reader.refused))
+    return VideoData(question_rows, annotation_rows, tuple(reader.clips.items()), tuple(reader.refused))
 
 
 def check_windows(
@@ -85,14 +74,13 @@ def check_windows(
         times_s: times of the stored frames of each of these clips; None leaves `window_without_frames` unchecked.
         partial_spans_s: for each clip that is partial, the stretches that came out undamaged.
     """
-    good, refused, num_cut = [], [], 0
+    good: list[QuestionRow] = []
+    refused: list[RefusedRow] = []
+    num_cut = 0
     for row in questions:
-        try:
+        with set_aside(row.id, refused):
             checked = _cut(row, durations_s)
             _check_window(checked, durations_s, times_s, (partial_spans_s or {}).get(row.uri))
-        except RowProblem as problem:
-            refused.append(problem.row(row.id))
-        else:
             good.append(checked)
             num_cut += checked is not row
     return CheckedQuestions(tuple(good), tuple(refused), num_cut)
@@ -151,14 +139,9 @@ class _Reader:
     def rows(self, lines: Iterable[JsonLine | RefusedRow], make: Callable[[dict[str, Any]], _Row]) -> tuple[_Row, ...]:
         """Good rows of a file; the refused ones are added to `refused`."""
         good = []
-        for line in lines:
-            if isinstance(line, RefusedRow):
-                self.refused.append(line)
-                continue
-            try:
+        for line in good_lines(lines, self.refused):
+            with set_aside(line.place, self.refused):
                 good.append(make(line.fields))
-            except RowProblem as problem:
-                self.refused.append(problem.row(line.place))
         return tuple(good)
 
     def question(self, fields: dict[str, Any]) -> QuestionRow:

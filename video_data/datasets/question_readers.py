@@ -5,6 +5,7 @@ Every row becomes a question or a refused row; a question's group is its clip.
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from video_data.datasets.official import (
     Wanted,
     clip_id_of,
     folded,
+    kitchen_places,
     read_csv,
     read_json,
     read_rows,
     seconds_of,
     text_of,
 )
-from video_data.datasets.rows import QuestionRow
+from video_data.datasets.rows import QuestionRow, good_lines, set_aside
 
 _Rows = Iterable[tuple[str, dict[str, Any]] | RefusedRow]
 """Place and fields of each row of a file."""
@@ -29,26 +31,20 @@ _Rows = Iterable[tuple[str, dict[str, Any]] | RefusedRow]
 
 def _questions(
     wanted: Wanted, rows_of: Callable[[Path], _Rows], question_of: Callable[[dict[str, Any], str], QuestionRow]
-) -> tuple[dict[str, QuestionRow], tuple[RefusedRow, ...]]:
-    """The question of each row of the official files by its id, and the rows that cannot be used."""
+) -> Official:
+    """The question of each row of the official files, and the rows that cannot be used."""
     questions: dict[str, QuestionRow] = {}
     refused: list[RefusedRow] = []
     for path, split in wanted.files():
-        for line in rows_of(path):
-            if isinstance(line, RefusedRow):
-                refused.append(line)
-                continue
-            place, row = line
-            try:
+        for place, row in good_lines(rows_of(path), refused):
+            with set_aside(place, refused):
                 if not isinstance(row, dict):
                     raise RowProblem("bad_value", "a question must be an object")
                 question = question_of(row, split)
                 if question.id in questions:
                     raise RowProblem("duplicate_id", f"the question {question.id} was read already")
                 questions[question.id] = question
-            except RowProblem as problem:
-                refused.append(problem.row(place))
-    return questions, tuple(refused)
+    return Official(questions=tuple(questions.values()), refused=tuple(refused))
 
 
 def _given_choice(
@@ -81,9 +77,6 @@ def read_nextqa(wanted: Wanted) -> Official:
 
     Traps: the answer is an index from 0; a question's id counts within its clip only; some rows have two equal options,
     of which only the index tells the right one.
-
-    Raises:
-        SourceError: a file is missing or has other columns.
     """
     places: dict[str, tuple[str, ...]] = {}
     for path, _ in wanted.files():
@@ -91,8 +84,8 @@ def read_nextqa(wanted: Wanted) -> Official:
             value, _ = read_json(path.parent / NEXTQA_MAP)
             pairs = value.items() if isinstance(value, dict) else ()
             places |= {video: (place,) for video, place in pairs if isinstance(place, str)}
-    questions, refused = _questions(wanted, lambda path: read_csv(path, columns=NEXTQA_COLUMNS), _nextqa_question)
-    return Official(questions=tuple(questions.values()), refused=refused, places=places)
+    official = _questions(wanted, lambda path: read_csv(path, columns=NEXTQA_COLUMNS), _nextqa_question)
+    return replace(official, places=places)
 
 
 def _nextqa_question(row: dict[str, str], split: str) -> QuestionRow:
@@ -116,12 +109,8 @@ def read_star(wanted: Wanted) -> Official:
 
     Traps: options are objects with a `choice` text; the answer is that text, not a letter; the kind is the beginning of
     the question's id; the test file has no answers.
-
-    Raises:
-        SourceError: a file is missing or holds no list.
     """
-    questions, refused = _questions(wanted, _star_rows, _star_question)
-    return Official(questions=tuple(questions.values()), refused=refused)
+    return _questions(wanted, _star_rows, _star_question)
 
 
 def _star_rows(path: Path) -> _Rows:
@@ -166,18 +155,13 @@ def read_egoplan(wanted: Wanted) -> Official:
 
     Traps: the right option is a letter, checked against the answer's text; training rows have no options but wrong
     answers to choose from; places are frame numbers.
-
-    Raises:
-        SourceError: a file is missing or holds no list.
     """
-    questions, refused = _questions(
+    official = _questions(
         wanted,
         lambda path: ((f"{path.name}[{number}]", row) for number, row in enumerate(read_rows(path))),
         lambda row, split: _egoplan_question(row, split, wanted),
     )
-    kitchens = {question.uri: question.uri.partition("_")[0] for question in questions.values()}
-    places = {video: (f"{kitchen}/{video}", f"{kitchen}/videos/{video}") for video, kitchen in kitchens.items()}
-    return Official(questions=tuple(questions.values()), refused=refused, places=places)
+    return replace(official, places=kitchen_places({one.uri: one.uri.partition("_")[0] for one in official.questions}))
 
 
 def _egoplan_question(row: dict[str, Any], split: str, wanted: Wanted) -> QuestionRow:

@@ -1,10 +1,17 @@
-"""What every video data set yields, in plain frozen dataclasses; the pipeline turns them into records.
+"""What every video data set offers, in plain frozen dataclasses; the pipeline turns them into records.
 
 Times are seconds from the start of the clip, boxes pixels of the true frame.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from aot.files.jsonl import RefusedRow, RowProblem
+
+_Line = TypeVar("_Line")
 
 
 @dataclass(frozen=True)
@@ -63,3 +70,35 @@ class QuestionRow:
     """Place of the right option, counted from 0, in a benchmark, where two options may have the same text."""
     steps_before: int | None = None
     """Of a question about the next of the annotated steps: so many of them, by start, come before the asked one."""
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """What a data set offers before anything is decoded."""
+
+    questions: tuple[QuestionRow, ...]
+    annotations: tuple[AnnotationRow, ...]
+    """Of every annotated clip; where its file is missing, the uri is the official id."""
+    clips: tuple[tuple[str, Path], ...]
+    """Uri and file of each clip that a usable row names and that is there."""
+    refused: tuple[RefusedRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a user should know, such as how many clips are there."""
+
+
+def good_lines(lines: Iterable[_Line | RefusedRow], refused: list[RefusedRow]) -> Iterator[_Line]:
+    """The lines of a file that could be read; the others are added to `refused`."""
+    for line in lines:
+        if isinstance(line, RefusedRow):
+            refused.append(line)
+        else:
+            yield line
+
+
+@contextmanager
+def set_aside(item: str, refused: list[RefusedRow]) -> Iterator[None]:
+    """Add `item` to `refused` where the block finds a problem with it; its neighbours go on."""
+    try:
+        yield
+    except RowProblem as problem:
+        refused.append(problem.row(item))

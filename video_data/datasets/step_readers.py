@@ -20,13 +20,14 @@ from video_data.datasets.official import (
     Wanted,
     clip_id_of,
     is_not_utf8,
+    kitchen_places,
     read_csv,
     read_database,
     read_plain_csv,
     seconds_of,
     text_of,
 )
-from video_data.datasets.rows import SegmentRow, in_time_order
+from video_data.datasets.rows import SegmentRow, good_lines, in_time_order, set_aside
 
 SUBSETS = {"training": TRAIN, "validation": TEST, "testing": TEST}
 """COIN's README says validation where its file says testing."""
@@ -53,9 +54,6 @@ def read_youcook2(wanted: Wanted) -> Official:
 
     Traps: the recipe type is a text of digits; the sentences are free, with no closed set of steps, so a next step is
     asked only among sentences; the testing subset has no annotations.
-
-    Raises:
-        SourceError: a file is missing or not of this layout.
     """
     note = "youcook2 describes steps in free sentences: next_open has no list of answers and is not asked"
     return _read_databases(
@@ -73,9 +71,6 @@ def read_coin(wanted: Wanted) -> Official:
     label together name a step; segments count from the start of the whole video, not of its region `start`. Other
     splits are published as a list of entries for each side: there the file tells the split, and `subset` still tells
     the official one.
-
-    Raises:
-        SourceError: a file is missing or not of this layout.
     """
     return _read_databases(
         wanted, _coin_clip, lambda clip, entry: (f"{clip.task}/{clip.id}", f"{entry.get('recipe_type')}/{clip.id}")
@@ -96,7 +91,7 @@ def _read_databases(
         database, bad, layout = read_database(path)
         refused += bad
         for name, entry in database.items():
-            try:
+            with set_aside(name, refused):
                 clip = clip_of(name, entry, side if layout == "list" else UNTOLD, refused)
                 earlier = clips.get(name)
                 if earlier and not (clip.split == TEST and earlier.split == TRAIN):
@@ -105,8 +100,6 @@ def _read_databases(
                     refused.append(RefusedRow(name, "two_splits", "a file of each split has it; it is tested on"))
                 clips[name] = clip
                 places[clip.id] = places_of(clip, entry)
-            except RowProblem as problem:
-                refused.append(problem.row(name))
     return Official(tuple(clips.values()), refused=tuple(refused), places=places, notes=notes)
 
 
@@ -141,7 +134,7 @@ def _segments(
     """Steps given as `segment: [start, end]` with a text under `label`, by start; bad ones go to `refused`."""
     segments = []
     for number, row in enumerate(rows):
-        try:
+        with set_aside(f"{clip}:{number}", refused):
             span = row.get("segment") if isinstance(row, dict) else None
             if not isinstance(span, list) or len(span) != 2:
                 raise RowProblem("bad_segment", "a segment must be [start, end] in seconds")
@@ -150,8 +143,6 @@ def _segments(
             if label == "sentence":
                 text = text.rstrip(" .")  # half of YouCook2's sentences end in a full stop
             segments.append(_segment(start_s, end_s, text, duration_s=duration_s))
-        except RowProblem as problem:
-            refused.append(problem.row(f"{clip}:{number}"))
     return in_time_order(segments)
 
 
@@ -168,9 +159,6 @@ def read_crosstask(wanted: Wanted) -> Official:
 
     Traps: a step number counts from 1 within its task; segments overlap and are not always sorted; the lists name
     videos without annotations too; nothing tells how long a video is, so the end of its last step stands for that.
-
-    Raises:
-        SourceError: the folder is missing, or one of its files.
     """
     folder = wanted.train or wanted.test
     if folder is None or not (folder / ANNOTATIONS).is_dir():
@@ -179,15 +167,14 @@ def read_crosstask(wanted: Wanted) -> Official:
     tasks = _crosstask_tasks(folder / TASKS, refused)
     validation = None
     if (folder / VALIDATION).exists():
-        rows = read_plain_csv(folder / VALIDATION)
-        refused += [row for row in rows if isinstance(row, RefusedRow)]
-        validation = {(row[0], row[1]) for row in rows if not isinstance(row, RefusedRow) and len(row) >= 2}
+        rows = good_lines(read_plain_csv(folder / VALIDATION), refused)
+        validation = {(row[0], row[1]) for row in rows if len(row) >= 2}
     clips: dict[str, StepClip] = {}
     places: dict[str, tuple[str, ...]] = {}
     for path in sorted((folder / ANNOTATIONS).glob("*.csv")):
         task_id, _, name = path.stem.partition("_")
         split = UNTOLD if validation is None else TEST if (task_id, name) in validation else TRAIN
-        try:
+        with set_aside(path.name, refused):
             if task_id not in tasks:
                 raise RowProblem("unknown_task", f"no task {task_id!r} in {TASKS}; the name must be <task>_<video>.csv")
             clip = _crosstask_clip(path, clip_id_of(name), tasks[task_id], split, refused)
@@ -195,8 +182,6 @@ def read_crosstask(wanted: Wanted) -> Official:
                 raise RowProblem("duplicate_id", f"the video {clip.id} was annotated for another task already")
             clips[clip.id] = clip
             places[clip.id] = (f"{task_id}/{clip.id}", f"{task_id}_{clip.id}")
-        except RowProblem as problem:
-            refused.append(problem.row(path.name))
     return Official(tuple(clips.values()), refused=tuple(refused), places=places)
 
 
@@ -229,7 +214,7 @@ def _crosstask_clip(path: Path, clip_id: str, task: _Task, split: str, refused: 
         raise RowProblem("broken_csv", str(error)) from None
     segments: list[SegmentRow] = []
     for number, row in enumerate(rows, start=1):
-        try:
+        with set_aside(f"{path.name}:{number}", refused):
             if isinstance(row, RefusedRow):
                 raise RowProblem(row.reason, row.detail)
             if len(row) != 3:
@@ -239,8 +224,6 @@ def _crosstask_clip(path: Path, clip_id: str, task: _Task, split: str, refused: 
                 raise RowProblem("bad_step", f"the step must be a number from 1 to {len(steps)}, got {row[0]!r}"[:200])
             start_s, end_s = seconds_of(row[1], "start"), seconds_of(row[2], "end")
             segments.append(_segment(start_s, end_s, steps[int(step) - 1], duration_s=end_s))
-        except RowProblem as problem:
-            refused.append(problem.row(f"{path.name}:{number}"))
     if not segments:
         raise RowProblem("no_annotation", "no usable step")
     return StepClip(clip_id, split, title, max(one.end_s for one in segments), in_time_order(segments))
@@ -263,9 +246,6 @@ def read_epic100(wanted: Wanted) -> Official:
     Traps: times are HH:MM:SS.ss; one class has many spellings (put, put-in, put-into), so an action is called by the
     commonest verb of its verb class and the commonest noun of its noun class; `a:b` nouns are read `b a`; actions
     overlap and the last one often still runs when the next starts; the test files have no labels.
-
-    Raises:
-        SourceError: a file is missing, or has no labels.
     """
     refused: list[RefusedRow] = []
     actions_of: defaultdict[str, list[tuple[float, float, _Action]]] = defaultdict(list)
@@ -275,30 +255,22 @@ def read_epic100(wanted: Wanted) -> Official:
     nouns: defaultdict[str, Counter[str]] = defaultdict(Counter)
     ids: set[str] = set()
     for path, split in wanted.files():
-        for line in read_csv(path, columns=EPIC_COLUMNS):
-            if isinstance(line, RefusedRow):
-                refused.append(line)
-                continue
-            place, row = line
-            try:
+        for place, row in good_lines(read_csv(path, columns=EPIC_COLUMNS), refused):
+            with set_aside(place, refused):
                 video, times, action = _epic_action(row, ids)
                 if split_of.setdefault(video, split) != split:
                     raise RowProblem("two_splits", f"the video {video} is in another file already")
-            except RowProblem as problem:
-                refused.append(problem.row(place))
-                continue
-            kitchen[video] = clip_id_of(row["participant_id"])
-            actions_of[video].append((*times, action))
-            verbs[action[0]][_spoken(row["verb"])] += 1
-            nouns[action[1]][_spoken(row["noun"])] += 1
+                kitchen[video] = clip_id_of(row["participant_id"])
+                actions_of[video].append((*times, action))
+                verbs[action[0]][_spoken(row["verb"])] += 1
+                nouns[action[1]][_spoken(row["noun"])] += 1
     verb_names, noun_names = _commonest(verbs), _commonest(nouns)
     clips = []
     for video, actions in actions_of.items():
         segments = [SegmentRow(start, stop, f"{verb_names[a[0]]} {noun_names[a[1]]}") for start, stop, a in actions]
         last_s = max(segment.end_s for segment in segments)
         clips.append(StepClip(video, split_of[video], kitchen[video], last_s, in_time_order(segments)))
-    places = {video: (f"{name}/{video}", f"{name}/videos/{video}") for video, name in kitchen.items()}
-    return Official(tuple(clips), refused=tuple(refused), places=places)
+    return Official(tuple(clips), refused=tuple(refused), places=kitchen_places(kitchen))
 
 
 def epic_seconds(text: str) -> float:

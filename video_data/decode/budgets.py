@@ -1,11 +1,30 @@
 """How much a clip may ask for; every limit is checked from its header and packets, before a frame is decoded."""
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import ClassVar, Self
 
-from aot.errors import VideoError
+from aot.errors import VideoError, VideoReason
 
-MAX_TRACKS = 256
+_REFUSALS: dict[str, tuple[VideoReason, str]] = {
+    "max_file_mb": ("over_budget_bytes", "the file has {value:.1f} MB, more than max_file_mb={limit:g}"),
+    "max_pixels": (
+        "over_budget_pixels",
+        "frames of {width}x{height} have {value} pixels, more than max_pixels={limit}",
+    ),
+    "max_frames": ("over_budget_frames", "{value} frames are more than max_frames={limit}"),
+    "max_duration_s": (
+        "over_budget_duration",
+        "the clip lasts {value:.1f} s, more than max_duration_s={limit:g}",
+    ),
+    "max_streams": ("over_budget_streams", "{value} video streams are more than max_streams={limit}"),
+    "max_tracks": ("over_budget_streams", "{value} streams of all kinds are more than {limit}"),
+    "max_gigapixels": (
+        "over_budget_pixels",
+        "its frames have {value:.1f} gigapixels in all, more than max_gigapixels={limit:g}; "
+        "shrink or cut the clip, or allow more",
+    ),
+}
+"""Countable reason and words for what is above each limit."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +32,7 @@ class Budgets:
     """Limits for one clip; a value equal to a limit is accepted, anything above it refused."""
 
     max_file_mb: float = 4096.0
+    """In 10**6 bytes."""
     max_pixels: int = 3840 * 2160
     """Width times height of one frame."""
     max_frames: int = 400_000
@@ -21,58 +41,21 @@ class Budgets:
     """Video streams; sound, subtitles and attached fonts cost next to nothing."""
     max_gigapixels: float = 80.0
     """Pixels of all frames together, in 10**9: what decoding costs. 1080p at 30 frames/s has them in 21 minutes."""
+    max_tracks: ClassVar[int] = 256
+    """Streams of all kinds, for each of which a demuxer makes room."""
 
     @classmethod
     def of(cls, settings: object) -> Self:
         """The limits that `settings`, such as the section `frames` of a config, has as attributes of the same names."""
         return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls)})
 
-    def check_file(self, num_bytes: int) -> None:
-        """Refuse a file of more than `max_file_mb` MB (10**6 bytes)."""
-        if num_bytes > self.max_file_mb * 1e6:
-            raise VideoError(
-                "over_budget_bytes",
-                f"the file has {num_bytes / 1e6:.1f} MB, more than max_file_mb={self.max_file_mb:g}",
-            )
-
-    def check_streams(self, count: int) -> None:
-        """Refuse a container of more than `max_streams` video streams."""
-        if count > self.max_streams:
-            raise VideoError(
-                "over_budget_streams", f"{count} video streams are more than max_streams={self.max_streams}"
-            )
-
-    def check_tracks(self, count: int) -> None:
-        """Refuse a container of more than `MAX_TRACKS` streams of all kinds, each of which a demuxer makes room for."""
-        if count > MAX_TRACKS:
-            raise VideoError("over_budget_streams", f"{count} streams of all kinds are more than {MAX_TRACKS}")
+    def check(self, **values: float) -> None:
+        """Refuse a value above the limit of its name, such as `max_frames`; other values are for the words only."""
+        for name, value in values.items():
+            if name in _REFUSALS and value > (limit := getattr(self, name)):
+                reason, words = _REFUSALS[name]
+                raise VideoError(reason, words.format(value=value, limit=limit, **values))
 
     def check_frame_size(self, width: int, height: int) -> None:
         """Refuse frames of more than `max_pixels` pixels."""
-        if width * height > self.max_pixels:
-            raise VideoError(
-                "over_budget_pixels",
-                f"frames of {width}x{height} have {width * height} pixels, more than max_pixels={self.max_pixels}",
-            )
-
-    def check_frames(self, count: int) -> None:
-        """Refuse a clip of more than `max_frames` frames."""
-        if count > self.max_frames:
-            raise VideoError("over_budget_frames", f"{count} frames are more than max_frames={self.max_frames}")
-
-    def check_duration(self, duration_s: float) -> None:
-        """Refuse a clip that lasts longer than `max_duration_s` seconds."""
-        if duration_s > self.max_duration_s:
-            raise VideoError(
-                "over_budget_duration",
-                f"the clip lasts {duration_s:.1f} s, more than max_duration_s={self.max_duration_s:g}",
-            )
-
-    def check_gigapixels(self, gigapixels: float) -> None:
-        """Refuse a clip whose frames have more than `max_gigapixels` pixels in all."""
-        if gigapixels > self.max_gigapixels:
-            raise VideoError(
-                "over_budget_pixels",
-                f"its frames have {gigapixels:.1f} gigapixels in all, more than "
-                f"max_gigapixels={self.max_gigapixels:g}; shrink or cut the clip, or allow more",
-            )
+        self.check(max_pixels=width * height, width=width, height=height)

@@ -14,13 +14,11 @@ import numpy as np
 from aot.errors import VideoError
 from video_data.containers.scan import ContainerFacts, scan
 from video_data.decode.budgets import Budgets
-from video_data.decode.facts import ClipFacts, DecodedFrames
+from video_data.decode.facts import Announce, ClipFacts, DecodedFrames
 from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
 from video_data.decode.watch import Picks, Plan, watch
 
 _DEFAULT_BUDGETS = Budgets()
-Announce = Callable[[float], None]
-"""Called with the gigapixels of a clip before they are decoded."""
 _Choose = Callable[[Sequence[float], float], list[int]]
 """Wanted positions in the order shown, from the times of all pictures and the end of the last one, in seconds."""
 
@@ -79,36 +77,24 @@ def read_frames(
     path: Path,
     *,
     times_s: Sequence[float] | None = None,
-    indices: Sequence[int] | None = None,
     max_side_px: int | None = None,
     budgets: Budgets = _DEFAULT_BUDGETS,
     stream: int | None = None,
     announce: Announce | None = None,
 ) -> DecodedFrames:
-    """Frames nearest to `times_s` (repeats removed), or at `indices`, or all; in the order asked for.
+    """Frames nearest to `times_s` (repeats removed), in the order asked for; or all.
 
     Frames that do not decode, or come out damaged, are left out, and the verdict is then `partial`.
 
     Raises:
         VideoError: the file is refused, or none of the frames decode.
-        ValueError: both or impossible times or indices were given.
     """
-    if times_s is not None and indices is not None:
-        raise ValueError("give times_s or indices, not both")
 
     def choose(shown_s: Sequence[float], end_s: float) -> list[int]:
-        if times_s is not None:
-            return nearest_indices(shown_s, times_s)
-        if indices is not None:
-            return [int(index) for index in indices]
-        return list(range(len(shown_s)))
+        return list(range(len(shown_s))) if times_s is None else nearest_indices(shown_s, times_s)
 
     facts = _scanned(path, budgets=budgets, stream=stream, announce=announce)
-    frames, count = _read(facts, choose, max_side_px=max_side_px, budgets=budgets)
-    for index in indices or ():
-        if not 0 <= index < count:
-            raise ValueError(f"frame {index} is outside 0..{count - 1}")
-    return frames
+    return _read(facts, choose, max_side_px=max_side_px, budgets=budgets)
 
 
 def sample_frames(
@@ -134,7 +120,7 @@ def sample_frames(
         return nearest_indices(shown_s, fps_times(start_s, end_s, fps))
 
     facts = _scanned(path, budgets=budgets, stream=stream, announce=announce)
-    return _read(facts, choose, max_side_px=max_side_px, budgets=budgets)[0]
+    return _read(facts, choose, max_side_px=max_side_px, budgets=budgets)
 
 
 def _scanned(path: Path, *, budgets: Budgets, stream: int | None, announce: Announce | None) -> ContainerFacts:
@@ -144,10 +130,8 @@ def _scanned(path: Path, *, budgets: Budgets, stream: int | None, announce: Anno
     return facts
 
 
-def _read(
-    facts: ContainerFacts, choose: _Choose, *, max_side_px: int | None, budgets: Budgets
-) -> tuple[DecodedFrames, int]:
-    """The chosen frames, and how many pictures the clip has in all."""
+def _read(facts: ContainerFacts, choose: _Choose, *, max_side_px: int | None, budgets: Budgets) -> DecodedFrames:
+    """The chosen frames that are undamaged."""
     plan = Plan(facts)
     wanted = choose(plan.times_s, plan.end_s)
     picks = Picks(wanted, max_side_px=max_side_px)
@@ -157,12 +141,12 @@ def _read(
         if again != wanted:  # decoded once more, only where other pictures are wanted by the true times
             wanted, picks = again, Picks(again, max_side_px=max_side_px)
             seen = watch(facts, budgets=budgets, picks=picks)
-    sound = [index for index in wanted if 0 <= index < len(seen.is_sound) and seen.is_sound[index]]
-    if wanted and not sound and any(0 <= index < len(seen.times_s) for index in wanted):
-        raise VideoError("corrupt", f"none of the {len(set(wanted))} frames asked for can be decoded undamaged")
+    sound = [index for index in wanted if seen.is_sound[index]]
+    if wanted and not sound:
+        raise VideoError("corrupt", f"none of the {len(wanted)} frames asked for can be decoded undamaged")
     verdict, note, spans_s = seen.verdict
     width, height = seen.look.shown_size
-    frames = DecodedFrames(
+    return DecodedFrames(
         frames_THWC=picks.pictures(sound),
         times_s=tuple(seen.times_s[index] for index in sound),
         indices=tuple(sound),
@@ -174,4 +158,3 @@ def _read(
         spans_s=spans_s,
         note=note,
     )
-    return frames, len(seen.times_s)

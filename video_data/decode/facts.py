@@ -5,17 +5,23 @@ clock, from where its sound or its pictures begin, whichever is earlier: the clo
 Sizes are pixels of the frame as displayed: upright, and with square pixels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 Backend = Literal["decord", "pyav"]
 """Who decoded; stores made by earlier versions name decord."""
 Spans = tuple[tuple[float, float], ...]
 """Stretches of a clip as (start_s, end_s), ascending."""
 Verdict = Literal["complete", "partial", "refused"]
+Announce = Callable[[float], None]
+"""Called with the gigapixels of a clip before they are decoded."""
+MAX_OUTPUT_BYTES = 2_000_000_000
+"""Of all the frames that are handed out at once."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class ClipFacts:
 class DecodedFrames:
     """Frames of one clip with their true times."""
 
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
     frames_THWC: NDArray[np.uint8]
     times_s: tuple[float, ...]
     """Ascending unless they were asked for in another order."""
@@ -80,3 +87,7 @@ class DecodedFrames:
     spans_s: Spans
     """Stretches of the clip in which pictures came out undamaged."""
     note: str
+    sha256: str = ""
+    """Digest of the file, where the frames are meant to be stored."""
+    frames_crc32: tuple[int, ...] = ()
+    """Checksum of each frame, there too."""

@@ -10,13 +10,11 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from types import ModuleType
 from typing import Any, Literal
 
+import av.video.reformatter
 import numpy as np
 from numpy.typing import NDArray
-
-from aot.errors import VideoError
 
 Transfer = Literal["sdr", "pq", "hlg"]
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
@@ -140,7 +138,7 @@ class Painter:
     A look of another shape than `width` and `height` comes between black bars.
     """
 
-    def __init__(self, look: Look, *, width: int, height: int, shown_size: tuple[int, int], av: ModuleType) -> None:
+    def __init__(self, look: Look, *, width: int, height: int, shown_size: tuple[int, int]) -> None:
         self.look = look
         self._size = self._inner = width, height
         if look.shown_size != shown_size:
@@ -211,10 +209,8 @@ def scale(frame_HWC: NDArray[np.uint8], *, width: int, height: int) -> NDArray[n
     """The frame in the given size: by area averaging where it shrinks, linear where non-square pixels are stretched."""
     if frame_HWC.shape[:2] == (height, width):
         return frame_HWC
-    try:
-        import cv2
-    except ImportError:
-        raise VideoError("no_decoder", "OpenCV is not installed; run: pip install 'aot-distill[video]'") from None
+    import cv2  # only what is scaled needs it
+
     grows = width > frame_HWC.shape[1] or height > frame_HWC.shape[0]
     # Averaging areas keeps thin things that point sampling would drop.
     method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA

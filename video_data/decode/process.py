@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import VideoError
-from video_data.decode.watch import MAX_OUTPUT_BYTES
+from video_data.decode.facts import MAX_OUTPUT_BYTES
 
 START_LIMIT_S = 60.0
 MAX_HEADER_BYTES = 256_000_000

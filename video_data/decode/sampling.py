@@ -45,28 +45,6 @@ def fps_times(start_s: float, end_s: float, fps: float) -> list[float]:
     return [start_s + i / fps for i in range(max(1, count))]
 
 
-def around_times(
-    centers_s: Sequence[float], *, radius_s: float, count: int, start_s: float, end_s: float
-) -> list[float]:
-    """`count` moments spread evenly within `radius_s` of each centre, kept inside the window, ascending, no repeats.
-
-    Raises:
-        ValueError: the window is empty, the radius negative, or the count not positive.
-
-    >>> around_times([2.0], radius_s=1.0, count=2, start_s=0.0, end_s=2.4)
-    [1.35, 2.05]
-    """
-    _check_window(start_s, end_s)
-    if radius_s < 0 or count < 1:
-        raise ValueError(f"radius_s must not be negative and count at least 1, got {radius_s=}, {count=}")
-    wanted: set[float] = set()
-    for center_s in centers_s:
-        low_s = min(max(start_s, center_s - radius_s), end_s)
-        high_s = max(min(end_s, center_s + radius_s), start_s)
-        wanted.update([low_s] if high_s <= low_s else uniform_times(low_s, high_s, count))
-    return sorted({round(time_s, 9) for time_s in wanted})
-
-
 def nearest_indices(times_s: Sequence[float], wanted_s: Sequence[float]) -> list[int]:
     """For each wanted moment the index of the nearest of the ascending `times_s`; repeats removed, order kept.
 

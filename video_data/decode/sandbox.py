@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,7 @@ MAX_TIME_LIMIT_S = 1e6
 """Eleven days; what waits for a reply counts milliseconds in 31 bits."""
 TIME_LIMIT_S = 30.0
 _BUDGETS = Budgets()
-_FACTS = TypeAdapter(ClipFacts)
-
-
-@dataclass(frozen=True)
-class SampledClip:
-    """Frames sampled from a whole clip, with the digest of its file."""
-
-    frames: DecodedFrames
-    sha256: str
-    frames_crc32: tuple[int, ...]
+_FACTS, _FRAMES = TypeAdapter(ClipFacts), TypeAdapter(DecodedFrames)
 
 
 def check_time_limit(time_limit_s: float) -> None:
@@ -76,10 +67,6 @@ class DecoderPool:
             for child in self._children:
                 child.kill()
 
-    def child_pids(self) -> list[int]:
-        """Process ids of the living children."""
-        return [child.process.pid for child in self._children]
-
     def probe(
         self, path: Path, *, budgets: Budgets = _BUDGETS, time_limit_s: float = TIME_LIMIT_S, stream: int | None = None
     ) -> ClipFacts:
@@ -90,16 +77,18 @@ class DecoderPool:
         """
         try:
             reply, _ = self._ask("probe", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream)
-            return _facts_of(reply)
+            return _FACTS.validate_python(reply.get("facts"))
         except VideoError as error:
-            return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
+            problem = error
+        except ValidationError:
+            problem = malformed()
+        return ClipFacts(verdict="refused", reason=problem.reason, note=problem.message)
 
     def read_frames(
         self,
         path: Path,
         *,
         times_s: Sequence[float] | None = None,
-        indices: Sequence[int] | None = None,
         max_side_px: int | None = None,
         budgets: Budgets = _BUDGETS,
         time_limit_s: float = TIME_LIMIT_S,
@@ -113,7 +102,6 @@ class DecoderPool:
         reply, data = self._ask(
             "read", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px,
             times_s=None if times_s is None else [float(time_s) for time_s in times_s],
-            indices=None if indices is None else [int(index) for index in indices],
         )  # fmt: skip
         return frames_of(reply, data)
 
@@ -127,8 +115,8 @@ class DecoderPool:
         budgets: Budgets = _BUDGETS,
         time_limit_s: float = TIME_LIMIT_S,
         stream: int | None = None,
-    ) -> SampledClip:
-        """Frames of the whole clip at `fps` (see `clip.sample_frames`), with checksums.
+    ) -> DecodedFrames:
+        """As `clip.sample_frames`, with the digest of the file and checksums of the frames.
 
         Raises:
             VideoError: the file is refused, or decoding timed out or crashed.
@@ -137,7 +125,10 @@ class DecoderPool:
             "sample", path, budgets=budgets, time_limit_s=time_limit_s, stream=stream, max_side_px=max_side_px,
             fps=fps, max_frames=max_frames,
         )  # fmt: skip
-        return _sample_of(reply, data)
+        frames = frames_of(reply, data)
+        if len(frames.frames_crc32) != len(frames.times_s):
+            raise malformed()
+        return frames
 
     def _ask(
         self, verb: str, path: Path, *, budgets: Budgets, time_limit_s: float, **arguments: object
@@ -190,49 +181,22 @@ def shared_pool() -> DecoderPool:
 # What a child answered, as plain values: no field of a reply is trusted, since a hostile clip may have taken it over
 
 
-def _error_of(reply: dict[str, Any]) -> Exception:
-    """The exception that a reply reports."""
+def _error_of(reply: dict[str, Any]) -> VideoError:
+    """The error that a reply reports."""
     reason, message = reply.get("error"), str(reply.get("message", ""))[:500]
-    if reason == "bad_request":
-        return ValueError(message)
     if reason in VIDEO_REASONS:
         return VideoError(reason, message)
     return malformed()
 
 
 def frames_of(reply: dict[str, Any], data: NDArray[np.uint8]) -> DecodedFrames:
-    """Decoded frames from a reply; `crashed` where it makes no sense, as all of these."""
+    """Decoded frames from a reply; `crashed` where it makes no sense."""
     try:
-        shape = tuple(int(side) for side in reply.pop("shape"))
-        fields = dict(reply["frames"])
-        fields["times_s"] = tuple(float(time_s) for time_s in fields["times_s"])
-        fields["indices"] = tuple(int(index) for index in fields["indices"])
-        fields["spans_s"] = tuple((float(start_s), float(end_s)) for start_s, end_s in fields["spans_s"])
-        frames = DecodedFrames(frames_THWC=data.reshape(shape), **fields)
+        pictures = data.reshape(reply["shape"])
+        frames = _FRAMES.validate_python({**reply["frames"], "frames_THWC": pictures})
     except (KeyError, TypeError, ValueError):
         raise malformed() from None
-    fits = len(shape) == 4 and shape[3] == 3 and shape[0] == len(frames.times_s)
-    if not fits or frames.verdict not in ("complete", "partial"):
+    fits = pictures.ndim == 4 and pictures.shape[3] == 3 and len(pictures) == len(frames.times_s)
+    if not fits or frames.verdict == "refused":
         raise malformed()
     return frames
-
-
-def _sample_of(reply: dict[str, Any], data: NDArray[np.uint8]) -> SampledClip:
-    """A sampled clip from a reply."""
-    frames = frames_of(reply, data)
-    try:
-        crcs = tuple(int(value) for value in reply["frames_crc32"])
-        sha256 = str(reply["sha256"])
-    except (KeyError, TypeError, ValueError):
-        raise malformed() from None
-    if len(crcs) != len(frames.times_s):
-        raise malformed()
-    return SampledClip(frames=frames, sha256=sha256, frames_crc32=crcs)
-
-
-def _facts_of(reply: dict[str, Any]) -> ClipFacts:
-    """Facts of a clip from a reply."""
-    try:
-        return _FACTS.validate_python(reply["facts"])
-    except (KeyError, ValidationError):
-        raise malformed() from None

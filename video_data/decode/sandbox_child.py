@@ -17,9 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from aot.errors import VideoError
+from aot.errors import VideoError, missing_package
 from video_data.decode.budgets import Budgets
-from video_data.decode.clip import Announce, probe, read_frames, sample_frames
+from video_data.decode.facts import Announce
 
 MEMORY_BYTES = 12 << 30
 CORES_COUNTED = 4
@@ -35,7 +35,7 @@ def main() -> None:
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with suppress(ImportError):  # before the first time limit starts; a missing one is reported when it is needed
-        import av  # noqa: F401
+        import video_data.decode.clip  # noqa: F401
     answers.write(b"+")
     answers.flush()
     for line in sys.stdin.buffer:
@@ -56,34 +56,35 @@ def _answer(request: dict[str, Any], announce: Announce) -> tuple[dict[str, Any]
     try:
         return _work(request, announce)
     except VideoError as error:
-        return {"error": error.reason, "message": error.message}, memoryview(b"")
+        reason, message = error.reason, error.message
     except ValueError as error:
-        if request["verb"] == "read":  # the caller's own times or indices
-            return {"error": "bad_request", "message": str(error)}, memoryview(b"")
-        return {"error": "corrupt", "message": f"the decoder cannot use this file: {error}"}, memoryview(b"")
+        reason, message = "corrupt", f"the decoder cannot use this file: {error}"
     except MemoryError:
-        return {"error": "crashed", "message": "decoding needed more memory than is allowed"}, memoryview(b"")
+        reason, message = "crashed", "decoding needed more memory than is allowed"
+    except ImportError as error:
+        reason, message = "no_decoder", str(missing_package(error.name or "av") or error)
     except (AttributeError, TypeError) as error:  # the decoder has another interface than ours: no file is to blame
         why = f"{error} (PyAV {metadata.version('av')}); install a version that pyproject.toml allows"
-        return {"error": "no_decoder", "message": f"the installed decoder cannot be used: {why}"}, memoryview(b"")
+        reason, message = "no_decoder", f"the installed decoder cannot be used: {why}"
     except Exception as error:  # noqa: BLE001 - a failed file becomes a row
-        name = type(error).__name__
-        return {"error": "corrupt", "message": f"the decoder gave up on this file ({name})"}, memoryview(b"")
+        reason, message = "corrupt", f"the decoder gave up on this file ({type(error).__name__})"
+    return {"error": reason, "message": message}, memoryview(b"")
 
 
 def _work(request: dict[str, Any], announce: Announce) -> tuple[dict[str, Any], memoryview]:
+    from video_data.decode.clip import probe, read_frames, sample_frames  # a missing package is the answer's to tell
+
     path = Path(os.fsdecode(bytes.fromhex(request["path"])))
     verb, arguments = request["verb"], {**request["arguments"], "budgets": Budgets(**request["budgets"])}
     if verb == "probe":
         return {"facts": asdict(probe(path, announce=announce, **arguments))}, memoryview(b"")
     frames = (read_frames if verb == "read" else sample_frames)(path, announce=announce, **arguments)
-    fields = {name: value for name, value in vars(frames).items() if name != "frames_THWC"}
-    header: dict[str, Any] = {"shape": list(frames.frames_THWC.shape), "frames": fields}
+    facts = {name: value for name, value in vars(frames).items() if name != "frames_THWC"}
     if verb == "sample":
-        header["frames_crc32"] = [zlib.crc32(frame) for frame in frames.frames_THWC]
+        facts["frames_crc32"] = [zlib.crc32(frame) for frame in frames.frames_THWC]
         with path.open("rb") as file:
-            header["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return header, frames.frames_THWC.reshape(-1).data
+            facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"shape": frames.frames_THWC.shape, "frames": facts}, frames.frames_THWC.reshape(-1).data
 
 
 def _reply(answers: IO[bytes], header: dict[str, Any], data: memoryview) -> None:

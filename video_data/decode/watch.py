@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
-from types import ModuleType
 from typing import Any, NamedTuple
 
+import av
+import av.logging
 import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import VideoError
-from video_data.containers.scan import WITHOUT_TIMES, ContainerFacts, chosen_stream, exact, load_av, open_part, readable
+from video_data.containers.scan import WITHOUT_TIMES, ContainerFacts, chosen_stream, exact, open_part, readable
 from video_data.decode.budgets import Budgets
-from video_data.decode.facts import Spans, Verdict
+from video_data.decode.facts import MAX_OUTPUT_BYTES, Spans, Verdict
 from video_data.decode.picture import Look, Painter, fitted_size, has_alpha, look_key, look_of
 from video_data.decode.timeline import Clock, shown_times, sound_spans
 
-MAX_OUTPUT_BYTES = 2_000_000_000
 _HIDDEN_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _SILENT_CODECS = {"hevc"}
 """Codecs whose decoder patches errors up and says nothing, unless it is told to stop at them."""
@@ -81,14 +81,14 @@ class Picks:
         self._frames_THWC = np.empty((count, height, width, 3), np.uint8)
         self._shown_size = look.shown_size
 
-    def offer(self, index: int, frame: Any, look: Look, *, av: ModuleType) -> None:  # noqa: ANN401 - PyAV has no public types
+    def offer(self, index: int, frame: Any, look: Look) -> None:  # noqa: ANN401 - PyAV has no public types
         """Keep the picture at `index` if it is wanted."""
         place = self._places.get(index)
         if place is None:
             return
         if self._painter is None or self._painter.look is not look:
             _, height, width, _ = self._frames_THWC.shape
-            self._painter = Painter(look, width=width, height=height, shown_size=self._shown_size, av=av)
+            self._painter = Painter(look, width=width, height=height, shown_size=self._shown_size)
         self._frames_THWC[place] = self._painter.paint(frame)
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -222,7 +222,6 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
     Raises:
         VideoError: no picture comes out, or one is over a budget.
     """
-    av = load_av()
     seen: Seen | None = None
     ticks: list[int | None] = []
     lengths: list[int] = []
@@ -230,7 +229,7 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
     log = _Log()
     clock = Clock(facts.clock_span)
     key: tuple[Any, ...] = ()
-    for frame, packet, per_tick, aspect in _decoded(facts, av=av, budgets=budgets, log=log):
+    for frame, packet, per_tick, aspect in _decoded(facts, budgets=budgets, log=log):
         # A look changes with the stream's parameters, at a key picture; side data is costly to read of every picture.
         is_new = seen is None or frame.key_frame or (frame.width, frame.height) != key[:2]
         if is_new and key != (key := look_key(frame, pixel_aspect=aspect)):
@@ -245,7 +244,7 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
             elif look != (seen.changes[-1][1] if seen.changes else seen.look):
                 seen.changes.append((len(ticks), look))
         if picks:
-            picks.offer(len(ticks), frame, look, av=av)
+            picks.offer(len(ticks), frame, look)
         tick, length = frame.pts, frame.duration or 0
         if per_tick != 1:
             tick, length = None if tick is None else round(tick * per_tick), round(length * per_tick)
@@ -264,7 +263,7 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
         # Pictures are counted, not timed: where some are lost, all later ones come too early.
         first = seen.is_sound.index(False)
         seen.is_sound = [*seen.is_sound[:first], *[False] * (len(seen.is_sound) - first)]
-    budgets.check_duration(seen.end_s)
+    budgets.check(max_duration_s=seen.end_s)
     return seen
 
 
@@ -307,14 +306,14 @@ class _Decoded(NamedTuple):
     """Width by height of its pixels."""
 
 
-def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _Log) -> Iterator[_Decoded]:
+def _decoded(facts: ContainerFacts, *, budgets: Budgets, log: _Log) -> Iterator[_Decoded]:
     """The pictures of all parts in the order shown; errors go to the log."""
     number = 0
     for part in facts.parts:
-        with open_part(facts.path, part, name=facts.container, av=av) as container:
+        with open_part(facts.path, part, name=facts.container) as container:
             index = facts.stream.index if part is facts.parts[0] else None
             stream = chosen_stream(container, budgets=budgets, index=index)
-            codec = _decoder(facts, stream, av=av)
+            codec = _decoder(facts, stream)
             # The number of its packet comes back with each frame: errors and key frames are put in the order stored.
             if facts.stream.codec in _SILENT_CODECS:
                 codec.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
@@ -323,7 +322,7 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
             per_tick = 1 if scale == 1 else scale
             aspect = _Aspect(stream, codec)
             is_awaited = facts.stream.codec in _SILENT_CODECS and part in facts.parts_cut_at_head
-            for packet in readable(container.demux(stream), av=av):
+            for packet in readable(container.demux(stream)):
                 if packet is None:
                     log.errors.append((number, log.num_shown))
                     break
@@ -334,7 +333,7 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
                 if is_awaited and packet.size:
                     continue  # made from pictures that are not there; a decoder that stops at errors stops here
                 try:
-                    frames, complains = _frames_of(codec, packet, av=av, listens=facts.stream.codec in _LOGGING_CODECS)
+                    frames, complains = _frames_of(codec, packet, listens=facts.stream.codec in _LOGGING_CODECS)
                 except (av.FFmpegError, ValueError):
                     log.errors.append((number - 1, log.num_shown))
                     continue
@@ -350,7 +349,7 @@ def _decoded(facts: ContainerFacts, *, av: ModuleType, budgets: Budgets, log: _L
         log.ends.append(log.num_shown)
 
 
-def _frames_of(codec: Any, packet: Any, *, av: ModuleType, listens: bool) -> tuple[list[Any], bool]:  # noqa: ANN401
+def _frames_of(codec: Any, packet: Any, *, listens: bool) -> tuple[list[Any], bool]:  # noqa: ANN401
     """The frames that a packet brings out, and whether the decoder logs an error about it, if asked to listen."""
     data = packet if packet.size else None  # the empty packet at the end brings out what is held back
     if not listens:
@@ -385,7 +384,7 @@ class _Aspect:
         return next((coded for since, coded in reversed(self._since) if since <= packet), self._container)
 
 
-def _decoder(facts: ContainerFacts, stream: Any, *, av: ModuleType) -> Any:  # noqa: ANN401
+def _decoder(facts: ContainerFacts, stream: Any) -> Any:  # noqa: ANN401
     """The codec context that decodes a stream: libvpx where transparency is stored beside the pictures."""
     if facts.stream.has_hidden_alpha:
         try:

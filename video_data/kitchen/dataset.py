@@ -7,11 +7,11 @@ belongs to one split only. Making it again writes nothing that is already there;
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from aot import seeds
 from aot.errors import VideoError
 from aot.files.children import die_with_parent, starting_children
 from aot.files.disk import whole_file
-from video_data.datasets.rows import AnnotationRow, BoxRow, QuestionRow
+from video_data.datasets.rows import AnnotationRow, BoxRow, VideoData
 from video_data.disk import disk_errors
 from video_data.kitchen.stories import Performance, make_performances, make_questions
 from video_data.kitchen.world import RECIPES
@@ -43,16 +43,7 @@ class KitchenStamp:
 _STAMP = TypeAdapter(KitchenStamp)
 
 
-@dataclass(frozen=True)
-class ToyKitchen:
-    """All rows of the drawn kitchen; the clips lie under `root`."""
-
-    questions: tuple[QuestionRow, ...]
-    annotations: tuple[AnnotationRow, ...]
-    clips: tuple[tuple[str, Path], ...]
-
-
-def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKitchen:
+def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> VideoData:
     """Questions, truth and clip paths of the drawn kitchen; draws nothing yet.
 
     Args:
@@ -60,8 +51,8 @@ def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> ToyKit
         seed: another seed makes another kitchen.
         counts: number of clips of each split.
     """
-    performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
-    return ToyKitchen(
+    performances = _performances(seed, counts)
+    return VideoData(
         questions=tuple(question for p in performances for question in make_questions(p, seed=seed)),
         annotations=tuple(
             AnnotationRow(p.uri, p.split, p.recipe.name, p.duration_s, p.segments, _true_boxes(p, seed=seed))
@@ -84,7 +75,7 @@ def draw_toy_kitchen(
     with disk_errors(root, kept="drawn clips"):
         root.mkdir(parents=True, exist_ok=True)
         _claim(root, kitchen_stamp(seed))
-    performances = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+    performances = _performances(seed, counts)
     missing = [p for p in performances if not (root / p.uri).exists()]
     done = len(performances) - len(missing)
     with closing(_draw_all(missing, root=root, seed=seed, workers=workers)) as drawn:
@@ -94,6 +85,10 @@ def draw_toy_kitchen(
                 progress(done, len(performances))
 
 
+def _performances(seed: int, counts: dict[str, int]) -> list[Performance]:
+    return [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+
+
 def kitchen_stamp(seed: int) -> KitchenStamp:
     """What tells the clips of this seed from others of the same names.
 
@@ -101,7 +96,7 @@ def kitchen_stamp(seed: int) -> KitchenStamp:
     recipes, which cooks every recipe at least once.
     """
     digest = hashlib.sha256()
-    for performance in (p for split in SPLITS for p in make_performances(seed=seed, split=split, count=len(RECIPES))):
+    for performance in _performances(seed, dict.fromkeys(SPLITS, len(RECIPES))):
         segments = [(s.label, round(1000 * s.start_s), round(1000 * s.end_s)) for s in performance.segments]
         shown_ms = [round(1000 * time_s) for time_s in frame_times_s(performance, seed=seed)]
         # Whole milliseconds, as the clips store them: floats need not print alike everywhere.
@@ -149,64 +144,34 @@ def _draw_all(
 ) -> Generator[int, None, None]:
     """Draw clips in worker processes; yields how many more are there."""
     chunks = [performances[i : i + 8] for i in range(0, len(performances), 8)]
-    # Its server has nothing of the parent in memory, and ends with the last worker.
+    if not chunks:
+        return
+    # The fork server has nothing of the parent in memory, and ends with the last worker.
     context = multiprocessing.get_context("forkserver")
-    children: dict[Connection, BaseProcess] = {}
-    try:
-        with starting_children():
-            for share in (chunks[first::workers] for first in range(min(workers, len(chunks)))):
-                receiver, sender = context.Pipe(duplex=False)
-                child = context.Process(target=_draw_share, args=(share, root, seed, sender), daemon=True)
-                child.start()
-                sender.close()
-                children[receiver] = child
-        yield from _drawn(children, root=root)
-    finally:
-        for one in children.values():
-            one.terminate()
-        for one in children.values():
-            one.join()
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=die_with_parent) as pool:
+        try:
+            with starting_children():
+                drawn = [pool.submit(_draw_chunk, chunk, root, seed) for chunk in chunks]
+            for one in as_completed(drawn):
+                yield one.result()
+        except BrokenProcessPool:
+            killed = f"a process that draws clips into {root} was killed"
+            raise VideoError("crashed", f"{killed}; run the same command again: drawn clips are kept") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _drawn(children: dict[Connection, BaseProcess], *, root: Path) -> Iterator[int]:
-    """How many more clips are on disk, as they get there; raises what a worker raised."""
-    open_pipes = dict(children)  # the caller ends those that are left
-    while open_pipes:
-        for pipe in wait(list(open_pipes)):
-            assert isinstance(pipe, Connection)
-            try:
-                message = pipe.recv()
-            except EOFError:
-                child = open_pipes.pop(pipe)
-                child.join()
-                if child.exitcode != 0:
-                    killed = f"a process that draws clips into {root} was killed"
-                    again = "run the same command again: drawn clips are kept"
-                    raise VideoError("crashed", f"{killed}; {again}") from None
-                continue
-            if isinstance(message, VideoError):
-                raise message
-            yield message
-
-
-def _draw_share(chunks: Sequence[Sequence[Performance]], root: Path, seed: int, sender: Connection) -> None:
-    """The life of a drawing process."""
-    die_with_parent()
+def _draw_chunk(performances: Sequence[Performance], root: Path, seed: int) -> int:
+    """Draw some clips, in a process of its own; how many."""
     # Imported here, in the drawing process: the parent only plans and needs neither OpenCV nor PyAV.
     from video_data.kitchen.pictures import draw_style, write_clip
 
-    try:
-        for chunk in chunks:
-            for p in chunk:
-                rng = seeds.rng(seed, "pixels", p.uri)
-                steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
-                times_s = frame_times_s(p, seed=seed)
-                write_clip(root / p.uri, steps=steps, frame_times_s=times_s, style=draw_style(rng), rng=rng)
-            sender.send(len(chunk))
-    except VideoError as error:
-        sender.send(error)
-    finally:
-        sender.close()
+    for p in performances:
+        rng = seeds.rng(seed, "pixels", p.uri)
+        steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
+        times_s = frame_times_s(p, seed=seed)
+        write_clip(root / p.uri, steps=steps, frame_times_s=times_s, style=draw_style(rng), rng=rng)
+    return len(performances)
 
 
 def _true_boxes(performance: Performance, *, seed: int) -> tuple[BoxRow, ...]:

@@ -18,7 +18,8 @@ from aot.errors import VideoError
 from aot.files.disk import whole_file
 from aot.files.jsonl import RefusedRow
 from video_data.decode.budgets import Budgets
-from video_data.decode.sandbox import DecoderPool, SampledClip, check_time_limit
+from video_data.decode.facts import DecodedFrames
+from video_data.decode.sandbox import DecoderPool, check_time_limit
 from video_data.disk import disk_errors
 from video_data.store.shard_notes import PASSING_REASONS, ShardNote, kept_note, shard_path, source_of, sweep, write_note
 from video_data.store.shards import INDEX_NAME, StoredClip, clip_line, clip_shape, header_room, shard_header
@@ -27,7 +28,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of clips done and the number of all clips."""
 Clip = tuple[str, Path]
 """A clip's uri and file."""
-_Outcome = SampledClip | VideoError
+_Outcome = DecodedFrames | VideoError
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _write_shard(
                     refused.append(RefusedRow(item=uri, reason=outcome.reason, detail=outcome.message))
                 else:
                     stored.append(_stored(uri, outcome, shard=path.name))
-                    file.write(outcome.frames.frames_THWC.reshape(-1).data)
+                    file.write(outcome.frames_THWC.reshape(-1).data)
                 count(1)
             file.seek(0)
             file.write(shard_header({clip.uri: clip_shape(clip) for clip in stored}, room=room))
@@ -185,13 +186,12 @@ def _write_shard(
     return note
 
 
-def _stored(uri: str, clip: SampledClip, *, shard: str) -> StoredClip:
-    frames = clip.frames
+def _stored(uri: str, frames: DecodedFrames, *, shard: str) -> StoredClip:
     _, height, width, _ = frames.frames_THWC.shape
     return StoredClip(
-        uri=uri, sha256=clip.sha256, duration_s=frames.duration_s, true_width=frames.true_width,
+        uri=uri, sha256=frames.sha256, duration_s=frames.duration_s, true_width=frames.true_width,
         true_height=frames.true_height, stored_width=width, stored_height=height, times_s=frames.times_s,
-        backend=frames.backend, verdict=frames.verdict, note=frames.note, shard=shard, frames_crc32=clip.frames_crc32,
+        backend=frames.backend, verdict=frames.verdict, note=frames.note, shard=shard, frames_crc32=frames.frames_crc32,
         spans_s=frames.spans_s,
     )  # fmt: skip
 

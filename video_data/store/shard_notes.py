@@ -11,13 +11,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from aot.errors import VideoError
 from aot.files.disk import whole_file
 from aot.files.jsonl import RefusedRow
-from video_data.store.shards import INDEX_NAME, SHARD_NAME, StoredClip, clip_shape, open_shard
+from video_data.store.shards import INDEX_NAME, SHARD_NAME, StoredClip, open_shard, shard_frames
 
 PASSING_REASONS = ("timeout", "crashed")
 """A busy machine or one short of memory refuses clips for these; another attempt may well succeed."""
@@ -114,12 +115,14 @@ def _unchanged(path: Path, *, sha256: str | None, written_ns: int) -> bool:
 def _intact(out: Path, number: int, note: ShardNote) -> bool:
     path = shard_path(out, number)
     try:
-        tensors = open_shard(path)
+        shard = open_shard(path)
     except VideoError:
         return False
-    if {uri: frames.shape for uri, frames in tensors.items()} != {clip.uri: clip_shape(clip) for clip in note.clips}:
+    if set(shard.keys()) != {clip.uri for clip in note.clips}:
         return False
-    return all(
-        clip.shard == path.name and tuple(zlib.crc32(frame) for frame in tensors[clip.uri]) == clip.frames_crc32
-        for clip in note.clips
-    )
+    return all(clip.shard == path.name and _is_stored(shard, clip) for clip in note.clips)
+
+
+def _is_stored(shard: Any, clip: StoredClip) -> bool:  # noqa: ANN401 - the library has no public types
+    frames = shard_frames(shard, clip)
+    return frames is not None and all(zlib.crc32(frames[i]) == crc for i, crc in enumerate(clip.frames_crc32))

@@ -12,18 +12,18 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
 
 from aot.errors import VideoError
 from video_data.decode.facts import Backend, Spans
 
 INDEX_NAME = "index.jsonl"
 SHARD_NAME = re.compile(r"shard-\d{5}\.(safetensors|json)")
-MAX_HEADER_BYTES = 100_000_000  # what the safetensors library reads at most
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class FrameStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        # Places only: frame times and checksums of all clips would fill the memory of every process.
         self._places = {clip.uri: place for place, clip in _index(self.folder)}
-        self._open: dict[str, dict[str, NDArray[np.uint8]]] = {}
+        self._open: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[type["FrameStore"], tuple[Path]]:
         return (FrameStore, (self.folder,))
@@ -77,24 +78,22 @@ class FrameStore:
             KeyError: the store holds no such clip.
             VideoError: the index was altered since it was opened.
         """
-        try:
-            place = self._places[uri]
-        except KeyError:
+        if uri not in self._places:
             raise KeyError(
                 f"{self.folder} holds no frames of {uri!r} ({len(self._places)} other clips are there); "
                 "it was refused by prepare, or prepare has not run for it"
-            ) from None
+            )
+        offset, number = self._places[uri]
         path = self.folder / INDEX_NAME
         try:
             with path.open("rb") as file:
-                file.seek(place.offset)
+                file.seek(offset)
                 line = file.readline()
         except OSError as error:
-            why = os.strerror(error.errno or errno.EIO)
-            raise VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, it may be sound") from None
-        clip = _parse(line, path=path, number=place.number)
+            raise _unreadable(path, error) from None
+        clip = _parse(line, path=path, number=number)
         if clip.uri != uri:
-            raise _damaged(path, f"line {place.number} was replaced while the store was open")
+            raise _damaged(path, f"line {number} was replaced while the store was open")
         return clip
 
     def frames(self, uri: str, indices: Sequence[int] | None = None) -> NDArray[np.uint8]:
@@ -106,14 +105,15 @@ class FrameStore:
             VideoError: the shard is missing, truncated or altered.
         """
         clip = self.clip(uri)
-        stored = self._tensors(clip.shard).get(uri)
-        shape = clip_shape(clip)
-        if stored is None or stored.shape != shape:
-            raise _damaged(self.folder / clip.shard, f"it does not hold {uri!r} in the shape {shape}")
+        if clip.shard not in self._open:
+            self._open[clip.shard] = open_shard(self.folder / clip.shard)
+        stored = shard_frames(self._open[clip.shard], clip)
+        if stored is None:
+            raise _damaged(self.folder / clip.shard, f"it does not hold {uri!r} in the shape {clip_shape(clip)}")
         wanted = range(len(clip.times_s)) if indices is None else [int(index) for index in indices]
         if any(not 0 <= index < len(clip.times_s) for index in wanted):
             raise IndexError(f"{uri!r} has stored frames 0..{len(clip.times_s) - 1}, asked for {list(wanted)}")
-        frames_THWC = np.empty((len(wanted), *shape[1:]), np.uint8)
+        frames_THWC = np.empty((len(wanted), *clip_shape(clip)[1:]), np.uint8)
         for place, index in enumerate(wanted):
             frame = frames_THWC[place]
             frame[...] = stored[index]
@@ -122,30 +122,9 @@ class FrameStore:
                 raise _damaged(self.folder / clip.shard, f"frame {index} of {uri!r} was altered")
         return frames_THWC
 
-    def verify(self) -> None:
-        """Read every stored frame once.
 
-        Raises:
-            VideoError: a shard is missing, truncated or altered.
-        """
-        for uri in self._places:
-            self.frames(uri)
-
-    def _tensors(self, shard: str) -> dict[str, NDArray[np.uint8]]:
-        if shard not in self._open:
-            self._open[shard] = open_shard(self.folder / shard)
-        return self._open[shard]
-
-
-class _Place(NamedTuple):
-    """Where a clip stands in the index: its frame times and checksums are read when they are asked for."""
-
-    offset: int
-    number: int
-
-
-def _index(folder: Path) -> Iterator[tuple[_Place, StoredClip]]:
-    """The clips of a store and where they stand, in the order they were stored; holds one at a time."""
+def _index(folder: Path) -> Iterator[tuple[tuple[int, int], StoredClip]]:
+    """The clips of a store, in the order they were stored, each after the offset and the number of its line."""
     path = folder / INDEX_NAME
     try:
         offset = 0
@@ -153,7 +132,7 @@ def _index(folder: Path) -> Iterator[tuple[_Place, StoredClip]]:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):  # an index is published whole: this one was cut by a copy
                     raise _damaged(path, "its last line is cut off")
-                yield _Place(offset, number), _parse(line, path=path, number=number)
+                yield (offset, number), _parse(line, path=path, number=number)
                 offset += len(line)
     except FileNotFoundError:
         raise VideoError("store_missing", f"{path} does not exist; run the prepare stage first") from None
@@ -181,48 +160,30 @@ def clip_shape(clip: StoredClip) -> tuple[int, int, int, int]:
     return (len(clip.times_s), clip.stored_height, clip.stored_width, 3)
 
 
-def open_shard(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """The tensors of a shard, mapped into memory and not yet read: views of one map, which is one open file.
+def open_shard(path: Path) -> Any:  # noqa: ANN401 - the library has no public types
+    """An open `safetensors.safe_open`: its slices are read from a map of the file when they are asked for.
 
     Raises:
         VideoError: it is missing or cannot be opened, or its length does not fit its header.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(os.fstat(file.fileno()).st_size - 8, MAX_HEADER_BYTES):
-                raise _damaged(path, "its header is cut off")
-            header = json.loads(file.read(length))
-            data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))  # frames are read when they are asked for
+        path.open("rb").close()  # the library calls whatever it cannot open missing
+        return safe_open(path, "numpy")
     except FileNotFoundError:
         raise VideoError("store_damaged", f"{path} is missing; run the prepare stage again") from None
     except OSError as error:
-        why = os.strerror(error.errno or errno.EIO)
-        raise VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, the file may be sound") from None
-    except (ValueError, RecursionError):
-        raise _damaged(path, "its header is not readable") from None
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is not readable")
-    header.pop("__metadata__", None)
-    frames = data[8 + length :]
-    tensors = {uri: _tensor(path, entry, frames=frames) for uri, entry in header.items()}
-    if sum(tensor.nbytes for tensor in tensors.values()) != frames.nbytes:
-        raise _damaged(path, f"it has {data.nbytes} bytes, its header promises another length")
-    return tensors
+        raise _unreadable(path, error) from None
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from None
 
 
-def _tensor(path: Path, entry: Any, *, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:  # noqa: ANN401 - unchecked JSON
-    """The part of a shard's `frames` (all its bytes after the header) that one entry of the header describes."""
+def shard_frames(shard: Any, clip: StoredClip) -> Any:  # noqa: ANN401
+    """The frames of a clip in an open shard, not yet read; None where it holds none of this clip's shape."""
     try:
-        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-        sound = entry["dtype"] == "U8" and len(shape) == 4 and all(isinstance(side, int) and side > 0 for side in shape)
-        sound = sound and isinstance(begin, int) and isinstance(end, int)
-        sound = sound and 0 <= begin < end <= frames.nbytes and int(np.prod(shape, dtype=object)) == end - begin
-    except (KeyError, TypeError, ValueError):
-        sound = False
-    if not sound:
-        raise _damaged(path, "an entry of its header does not fit the file")
-    return frames[begin:end].reshape(shape)
+        frames = shard.get_slice(clip.uri)
+    except SafetensorError:
+        return None
+    return frames if tuple(frames.get_shape()) == clip_shape(clip) else None
 
 
 def header_room(uris: Iterable[str]) -> int:
@@ -246,3 +207,8 @@ def shard_header(shapes: dict[str, tuple[int, ...]], *, room: int) -> bytes:
 
 def _damaged(path: Path, why: str) -> VideoError:
     return VideoError("store_damaged", f"{path} is damaged: {why}; delete the folder and run the prepare stage again")
+
+
+def _unreadable(path: Path, error: OSError) -> VideoError:
+    why = os.strerror(error.errno or errno.EIO)
+    return VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, the file may be sound")

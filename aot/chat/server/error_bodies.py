@@ -190,9 +190,10 @@ def way_out(name: str, error: ErrorBody, sent: Collection[str]) -> str:
         "tool_choice": "leave it out by chat.omit=[tool_choice]",
         "tools": "take a model and server that call tools, or another teacher.planner",
         "stream_options": "leave it out by chat.omit=[stream_options]",
-        "logprobs": "take a server that tells log-probabilities",
+        "logprobs": "set chat.logprobs=false, or take a server that tells log-probabilities",
+        "top_logprobs": "leave it out by chat.omit=[top_logprobs], or set chat.logprobs=false",
     }
-    mending |= {"max_completion_tokens": mending["max_tokens"], "top_logprobs": mending["logprobs"]}
+    mending["max_completion_tokens"] = mending["max_tokens"]
     if name in mending:
         return mending[name]
     if name in sent:

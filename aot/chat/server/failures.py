@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from aot.chat.messages import ChatUsage
 from aot.chat.server.error_bodies import ErrorBody, duration_s, named_parameter, read_error, way_out
 from aot.errors import ChatReason, ConfigError
+from aot.run_records import ChatUsage
 
 Remedy = Literal[
     "again", "once", "never", "more_tokens", "rename_max_tokens", "open_schema", "drop_schema", "drop_usage"

@@ -17,7 +17,7 @@ import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage
+from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.server.bodies import Body, unpacked
 from aot.chat.server.failures import OTHER_FORM, ErrorInside, Failure, Remedy, Server, of_status, transient
 from aot.chat.server.gate import Gate, Outcome
@@ -27,6 +27,7 @@ from aot.chat.server.wire import Form, prompt_tokens, read_reply, request_body
 from aot.chat.spend import Ledger, SpendRow
 from aot.config import ChatConfig
 from aot.errors import UNPROVEN, AotError, ChatError, ConfigError, GuardStop
+from aot.run_records import ChatUsage
 
 log = logging.getLogger(__name__)
 _PACKED = "x-packed"

@@ -14,12 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, Message, TokenLogprob, WrittenCall
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Message, TokenLogprob, WrittenCall
 from aot.chat.server.bodies import REASONING_FIELDS, first_choice, read_json
 from aot.chat.server.error_bodies import is_error
 from aot.chat.server.failures import ErrorInside, Failure, Remedy
 from aot.config import ChatConfig
 from aot.errors import ChatReason
+from aot.run_records import ChatUsage
 
 CHARACTERS_PER_TOKEN = 3
 TOKENS_PER_IMAGE = 1000
@@ -372,15 +373,17 @@ def _call(call: dict[str, Any], index: int, clean: Clean) -> WrittenCall:
 
 
 def _logprobs(logprobs: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa: ANN401 - whatever came
+    """Those of a reply's tokens, in the form of chat completions or, as some servers have them, in two lists."""
     if not isinstance(logprobs, dict):
         return ()
+    pairs = zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=False)
     return tuple(
         TokenLogprob(
             token=clean(one["token"]),
             logprob=one["logprob"],
             top=tuple((clean(other["token"]), other["logprob"]) for other in one.get("top_logprobs") or ()),
         )
-        for one in logprobs.get("content") or ()
+        for one in logprobs.get("content") or [{"token": token, "logprob": logprob} for token, logprob in pairs]
     )
 
 

@@ -23,26 +23,13 @@ from aot.files.run_folder import RunFolder, run_root
 from aot.files.traces import first_traces
 from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
-from aot.records import ClipAnnotation, Interval, MetricRow, Prediction, Question, Record
+from aot.records import ClipAnnotation, Interval, MetricRow, Prediction, Question
+from aot.run_records import Baselines
 
 TOP = 5
 CHANCE, MOST_RIGHT = "chance", "most_right"
 """Arms of questions about clips without annotated steps."""
 _DIGITS = 6
-
-
-class Baselines(Record):
-    """Every number of the label-only baselines, and what they were counted from."""
-
-    dataset: str
-    questions: dict[str, int]
-    """Usable questions of each split."""
-    annotated_clips: dict[str, int]
-    """Clips of each split whose steps are known."""
-    refused: dict[str, int]
-    """Unusable rows by reason."""
-    notes: tuple[str, ...]
-    rows: tuple[MetricRow, ...]
 
 
 def baseline_lines(config: RunConfig, config_path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from aot.config import RunConfig, load_saved
 from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError
-from aot.evaluation.comparison import Comparison, Flip, GroupResult, compare_answers
+from aot.evaluation.comparison import compare_answers
 from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
 from aot.evaluation.paired import format_p
@@ -23,50 +23,15 @@ from aot.evaluation.scoring import score
 from aot.files.run_folder import TRAINING, RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
-from aot.records import Interval, Prediction, Question, Record
+from aot.records import Interval, Prediction, Question
 from aot.reporting.students import read_learning, roles, training_facts
+from aot.run_records import Flip, GroupResult, LeftOut, RunComparison, SideFacts
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
     "split", "kind", "n", "A %", "B %", "B - A, points", "lost", "won", "McNemar", "by cluster",
 )  # fmt: skip
 DIFFERENT = "another text, gold answer, answer type or choices under the same id"
-
-
-class SideFacts(Record):
-    """One side of a comparison."""
-
-    run: str
-    arm: str
-    mode: str
-    trainable_parameters: int | None
-    """None for what was not trained here."""
-    training_steps: int | None
-    train_stage_seconds: float | None
-    """Of all arms of the run together."""
-    rationales_seen: int | None = None
-    """None for what was not trained here, or left no record."""
-    shown: str = ""
-    """The name for a reader, which says so where the arm was to learn rationales and saw none."""
-
-
-class LeftOut(Record):
-    """Questions that are not in common."""
-
-    reason: str
-    count: int
-
-
-class RunComparison(Record):
-    """What `aot compare --json` prints."""
-
-    before: SideFacts
-    after: SideFacts
-    common: int
-    left_out: tuple[LeftOut, ...]
-    result: Comparison
-    note: str = ""
-    """What a reader should know of the two sides; empty if nothing."""
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,10 @@ def check_text(config: TextRun, ahead: set[str]) -> None:
 
     if "prepare" in ahead and isinstance(config.data, FilesData):
         check_files(config.data)
-    if "generate" in ahead and config.teacher.planner == "chat":
+    if "generate" in ahead and config.teacher.planner == "chat" and config.chat:
         from text_cot.teacher.chat import check_teacher
 
-        check_teacher(config)
+        check_teacher(config.teacher, config.chat)
 
 
 def check_video(config: VideoRun, run: RunFolder, ahead: set[str]) -> None:

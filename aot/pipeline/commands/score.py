@@ -25,7 +25,8 @@ from aot.files.jsonl import RefusedRow, refused_words
 from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.doors import door_of
 from aot.pipeline.prepare import usable_questions
-from aot.records import MetricRow, Prediction, Question, Record, Refusal
+from aot.records import MetricRow, Prediction, Question, Refusal
+from aot.run_records import Scores
 
 ARM, MODE = "predictions", "none"
 MEAN_OF_KINDS = ("star",)
@@ -33,28 +34,6 @@ MEAN_OF_KINDS = ("star",)
 _MAX_RAW_CHARS = 2_000
 _SHOWN = 5
 Questions = tuple[list[Question], list[Refusal]]
-
-
-class Scores(Record):
-    """Every number of somebody's predictions, and what was wrong with their rows."""
-
-    dataset: str
-    questions: dict[str, int]
-    """Questions of each split that is scored."""
-    predictions: int
-    """Rows that were read."""
-    problems: dict[str, int]
-    """Prediction rows by what is wrong: `missing` (counts as wrong), `doubled` (the first counts), `unknown`, or why
-    one cannot be read."""
-    refused: dict[str, int]
-    """Rows of the annotation files that make no question, by reason."""
-    notes: tuple[str, ...]
-    rows: tuple[MetricRow, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """3 where anything was missing, doubled, unknown or refused, else 0."""
-        return 3 if self.problems or self.refused else 0
 
 
 def score_file(

@@ -10,7 +10,7 @@ from aot import STAGES
 from aot.display import counted
 from aot.files.lease import look
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
-from aot.files.shards import lease_path, log_path, missing_shards, read_states
+from aot.files.shards import lease_path, log_path, missing_shards, read_states, shard_of
 from aot.files.traces import read_traces
 from aot.records import Refusal
 
@@ -54,18 +54,18 @@ def _holder_lines(path: Path) -> list[str]:
 
 def shard_lines(run: RunFolder) -> list[str]:
     """How far the shards of a run are; nothing for a run that was never split."""
-    states = {state.shard: state for state in read_states(run)}
+    states = {shard_of(state): state for state in read_states(run)}
     missing = missing_shards(run)
-    begun = [states[shard] for shard in missing if shard in states]
+    begun = {shard: states[shard] for shard in missing if shard in states}
     waiting = [str(shard) for shard in missing if shard not in states]
     if not states:
         return []
     count = next(iter(states)).count
     lines = [f"  shards: {count - len(missing)} of {count} done, {len(begun)} begun, {len(waiting)} missing"]
-    for state in begun:
-        logged_s = log_path(run, state.shard).stat().st_mtime if log_path(run, state.shard).exists() else 0.0
-        lines.append("  " + _line(f"{state.shard}", state.model_dump(), logged_s=logged_s))
-        lines += [f"    {line}" for line in _holder_lines(lease_path(run, state.shard))]
+    for shard, state in begun.items():
+        logged_s = log_path(run, shard).stat().st_mtime if log_path(run, shard).exists() else 0.0
+        lines.append("  " + _line(f"{shard}", state.model_dump(), logged_s=logged_s))
+        lines += [f"    {line}" for line in _holder_lines(lease_path(run, shard))]
     if waiting:
         lines.append(f"  missing: {', '.join(waiting[:LISTED])}{', ...' if len(waiting) > LISTED else ''}")
     return lines

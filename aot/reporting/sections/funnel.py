@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aot.display import counted
-from aot.filtering.funnel import FaultTotals, Funnel, JudgedFault, Share
 from aot.records import Question, Trace, Verdict
 from aot.reporting.charts import Drawing, count_bars
 from aot.reporting.chat_costs import check_sentences, share_of
@@ -13,6 +12,7 @@ from aot.reporting.load import RunData, rows_or_none
 from aot.reporting.numbers import clip_text, short
 from aot.reporting.pivot import Pivot, word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, sentences, tables
+from aot.run_records import FaultTotals, Funnel, JudgedFault, Share
 from aot.wilson import wilson
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from aot.student.answer.sampling import Draw, Noted, NotedToken, Pick, drawn_together, likeliest
+from aot.student.answer.sampling import BatchSampling, Noted, NotedToken, Pick, likeliest, sampled_together
 from aot.student.model.caches import Habits, position_counter, run_on, take_rows
 from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
@@ -204,24 +204,24 @@ def write_replies(
     *,
     max_tokens: int,
     first_line: LineMarks | None = None,
-    draw: Draw | None = None,
+    sampling: BatchSampling | None = None,
     notes: dict[int, list[NotedToken]] | None = None,
 ) -> list[list[int]]:
-    """Ids of one reply to each prompt, or of `draw.samples` replies one after the other; the end token is included.
+    """Ids of one reply to each prompt, or of `sampling.samples` replies one after the other; the end token is included.
 
     Args:
         writer: who writes.
         prompts: what each reply follows.
         max_tokens: a reply that is longer ends there, or where the context of the model does.
         first_line: stop each reply after its first line.
-        draw: None takes the likeliest token each time.
+        sampling: None takes the likeliest token each time.
         notes: filled with the tokens and log-probabilities of each reply, by its number.
     """
-    copies = draw.samples if draw else 1
+    copies = sampling.samples if sampling else 1
     replies: list[list[int]] = [[] for _ in range(copies * len(prompts))]
     for group in alike(writer, prompts):
         reading = read_prompts(writer, [prompts[i] for i in group], copies=copies)
-        noted = Noted(_way(writer, draw, length=len(prompts[group[0]].ids)))
+        noted = Noted(_way(writer, sampling, length=len(prompts[group[0]].ids)))
         pick = noted.pick if notes is None else noted
         limits = [max_tokens] * copies * len(group)
         *_, made = steps(writer, reading, pick=pick, max_tokens=limits, first_line=first_line)
@@ -233,9 +233,9 @@ def write_replies(
     return replies
 
 
-def _way(writer: Writer, draw: Draw | None, *, length: int) -> Pick:
-    if draw is None:
+def _way(writer: Writer, sampling: BatchSampling | None, *, length: int) -> Pick:
+    if sampling is None:
         return likeliest
     if not writer.habits.bears_padding:  # then each length is a batch of its own, and has its own numbers
-        draw = replace(draw, seed=zlib.crc32(f"{draw.seed}/{length}".encode()))
-    return drawn_together(draw, writer.device)
+        sampling = replace(sampling, seed=zlib.crc32(f"{sampling.seed}/{length}".encode()))
+    return sampled_together(sampling, writer.device)

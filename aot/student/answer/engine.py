@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
-from aot.chat.messages import ChatReply, ChatRequest, ChatUsage, ImagePart, TokenLogprob
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TokenLogprob
 from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
+from aot.run_records import ChatUsage
 from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, read_prompts, steps
-from aot.student.answer.sampling import DrawnAlone, Noted, NotedToken, each_alone
+from aot.student.answer.sampling import Noted, NotedToken, SampledAlone, each_alone
 from aot.student.answer.speaker import Speaker, load_speaker
 from aot.student.model.caches import can_drop_tokens, position_counter
 from aot.student.model.loading import context_of
@@ -229,17 +230,17 @@ class Engine:
         yield Piece(unsent_text, reply)
 
     def _noted(self, turns: Sequence[_Turn]) -> Noted:
-        draws = []
+        samplers = []
         for turn in turns:
             sampling = turn.request.sampling
-            draws.append(
-                DrawnAlone(
+            samplers.append(
+                SampledAlone(
                     temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed or 0,
                     sample_index=turn.request.sample_index, device=self._speaker.device,
                 )
             )  # fmt: skip
         wanted = [turn.request.sampling.top_logprobs for turn in turns]
-        return Noted(each_alone(draws), top=max(one or 0 for one in wanted))
+        return Noted(each_alone(samplers), top=max(one or 0 for one in wanted))
 
     def _steps(self, turns: list[_Turn], notes: Noted, memory: Memory) -> Iterator[list[list[int]]]:
         """The ids of all replies after each step, until the end or the deadline; a memory keeps what was read."""

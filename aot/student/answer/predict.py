@@ -17,7 +17,7 @@ from aot.records import THOUGHT_MODES, Prediction, PromptMode, Question, Thought
 from aot.student.answer.batches import PromptItem, batches, prompt_items, windows
 from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
 from aot.student.answer.likelihood import score
-from aot.student.answer.sampling import Draw, NotedToken
+from aot.student.answer.sampling import BatchSampling, NotedToken
 from aot.student.model.loading import Student
 from aot.student.rows.frames import FramePixels
 from aot.student.rows.replies import answer_of, mode_lines, plain_reply, thought_ids
@@ -106,7 +106,7 @@ def sample(
 
     def answer(chosen: Sequence[PromptItem]) -> list[list[Prediction]]:
         batch_seed = zlib.crc32(f"{seed}/{next(numbers)}".encode())
-        made = asker.plain(chosen, draw=Draw(samples, temperature, batch_seed))
+        made = asker.plain(chosen, sampling=BatchSampling(samples, temperature, batch_seed))
         return [made[k : k + samples] for k in range(0, len(made), samples)]
 
     yield from _in_order(items, answer, lambda item: [asker.failed(item)], batch_size=max(1, batch_size // samples))
@@ -162,11 +162,11 @@ class _Asker:
             question_id=item.question.id, arm=self.arm, mode=self.mode, raw_text="", answer=None, error=item.error
         )
 
-    def plain(self, items: Sequence[PromptItem], draw: Draw | None = None) -> list[Prediction]:
-        """One reply to each item, or `draw.samples` one after the other."""
+    def plain(self, items: Sequence[PromptItem], sampling: BatchSampling | None = None) -> list[Prediction]:
+        """One reply to each item, or `sampling.samples` one after the other."""
         started_s = time.perf_counter()
-        replies, notes = self._write(self._prompts(items), draw)
-        copies = draw.samples if draw else 1
+        replies, notes = self._write(self._prompts(items), sampling)
+        copies = sampling.samples if sampling else 1
         each_s = (time.perf_counter() - started_s) / len(replies)
         return [
             self._prediction(items[i // copies], reply, each_s, notes.get(i, [])) for i, reply in enumerate(replies)
@@ -211,7 +211,7 @@ class _Asker:
         return [item.prompt(self.student.renderer, self.pixels) for item in items]
 
     def _write(
-        self, prompts: Sequence[Prompt], draw: Draw | None
+        self, prompts: Sequence[Prompt], sampling: BatchSampling | None
     ) -> tuple[list[list[int]], dict[int, list[NotedToken]]]:
         config = self.student.config
         short, notes = self.mode in ("direct", "explain"), dict[int, list[NotedToken]]()
@@ -220,7 +220,7 @@ class _Asker:
             prompts,
             max_tokens=config.max_answer_tokens if short else config.max_rationale_tokens,
             first_line=self.first_line,
-            draw=draw,
+            sampling=sampling,
             notes=notes if self.with_tokens else None,
         )
         return replies, notes

@@ -14,8 +14,8 @@ Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Draw:
-    """How the tokens of a batch are drawn."""
+class BatchSampling:
+    """How the tokens of a batch are sampled."""
 
     samples: int
     """Replies to each prompt."""
@@ -37,19 +37,19 @@ def likeliest(logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
     return logits_BV.argmax(dim=-1)
 
 
-def drawn_together(draw: Draw, device: torch.device) -> Pick:
-    """A way that draws for all rows from one stream of numbers: cheap, and the same for the same batch only."""
-    generator = torch.Generator(device=device).manual_seed(draw.seed)
+def sampled_together(sampling: BatchSampling, device: torch.device) -> Pick:
+    """A way that samples for all rows from one stream of numbers: cheap, and the same for the same batch only."""
+    generator = torch.Generator(device=device).manual_seed(sampling.seed)
 
     def pick(logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
-        probs = torch.softmax(logits_BV.float() / draw.temperature, dim=-1)
+        probs = torch.softmax(logits_BV.float() / sampling.temperature, dim=-1)
         return torch.multinomial(probs, 1, generator=generator)[:, 0]
 
     return pick
 
 
-class DrawnAlone:
-    """Draws each reply from numbers of its own, so that neither its batch nor another thread changes it."""
+class SampledAlone:
+    """Samples each reply from numbers of its own, so that neither its batch nor another thread changes it."""
 
     def __init__(self, *, temperature: float, top_p: float, seed: int, sample_index: int, device: torch.device) -> None:
         digest = hashlib.sha256(f"{seed}:{sample_index}".encode()).digest()
@@ -66,11 +66,11 @@ class DrawnAlone:
         return int(order_V[torch.multinomial(probs_V, 1, generator=self._generator)])
 
 
-def each_alone(draws: Sequence[DrawnAlone]) -> Pick:
-    """A way that asks the draw of each reply."""
+def each_alone(samplers: Sequence[SampledAlone]) -> Pick:
+    """A way that asks the sampler of each reply."""
 
     def pick(logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
-        tokens = [draws[reply](row_V.float()) for reply, row_V in zip(replies, logits_BV, strict=True)]
+        tokens = [samplers[reply](row_V.float()) for reply, row_V in zip(replies, logits_BV, strict=True)]
         return torch.tensor(tokens, device=logits_BV.device)
 
     return pick

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from aot.errors import SourceError
-from aot.records import MediaRef, Question
+from aot.records import MediaRef
 from video_data.decode.sampling import nearest_indices, uniform_times
 
 Tensors = dict[str, torch.Tensor]
@@ -77,18 +77,6 @@ def choose_indices(store: FrameSource, media: MediaRef, *, num_frames: int) -> C
     indices = tuple(visible[i] for i in picked)
     size_hw = (clip.stored_height, clip.stored_width)
     return ChosenFrames(media.uri, indices, tuple(clip.times_s[i] for i in indices), size_hw)
-
-
-def choose_frames(store: FrameSource, question: Question, num_frames: int) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Frames (uint8 T,H,W,3 RGB) and true times in seconds that `question` shows.
-
-    Raises:
-        SourceError: the question has no clip, the clip was not stored, or its window holds no frame.
-    """
-    if question.media is None:
-        raise SourceError(f"question {question.id} has no clip")
-    chosen = choose_indices(store, question.media, num_frames=num_frames)
-    return store.frames(chosen.uri, list(chosen.indices)), chosen.times_s
 
 
 class FramePixels:

@@ -14,9 +14,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aot.chat.messages import ChatUsage
 from aot.errors import ToolError
-from aot.records import Finding, TimeSpan
+from aot.records import Finding, JsonDict, Record, TimeSpan
+from aot.run_records import ChatUsage
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.matcher import Looker
@@ -28,6 +28,15 @@ CACHED: tuple[Source, ...] = ("pixels", "models", "chat")
 """The others cost nothing, and depend on files that are not part of the key."""
 EDGE_S = 0.051
 """Spans are rounded to one decimal, so a call may reach this far past the window; it is cut back to it."""
+
+
+class CachedResult(Record):
+    """One stored result; its key stands first in the line (aot.files.parts). Failures are never stored."""
+
+    key: str
+    result: JsonDict
+    reply_keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
+    """Of the chat replies that it rests on."""
 
 
 class ToolArguments(BaseModel):
@@ -142,6 +151,21 @@ def sight_of(tool: Tool[Any, Any], context: ToolContext) -> str:
         return tool.digest
     labels = json.dumps(context.known_labels, ensure_ascii=False)
     return f"{tool.digest} {hashlib.sha256(labels.encode()).hexdigest()[:12]}"
+
+
+def cache_key(tool: Tool[Any, Any], arguments: ToolArguments, context: ToolContext) -> str:
+    """A digest of everything that a result depends on: clip, visible frames, tool, arguments, and what it sees with."""
+    clip = context.clip
+    parts = [
+        clip.sha256,
+        f"{clip.frames_THWC.shape[1:3]} {clip.indices[0]}-{clip.indices[-1]} {clip.start_s:.3f}-{clip.end_s:.3f}",
+        hashlib.sha256(repr(clip.times_s).encode()).hexdigest()[:16],
+        tool.name,
+        tool.version,
+        json.dumps(arguments.model_dump(mode="json"), sort_keys=True, ensure_ascii=False),
+        sight_of(tool, context),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def openai_schema(tool: Tool[Any, Any]) -> dict[str, Any]:

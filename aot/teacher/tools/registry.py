@@ -6,8 +6,7 @@ Tools that need a model are made here, once for each worker; the models themselv
 from pathlib import Path
 from typing import Any
 
-from aot.chat.client import ChatModel
-from aot.config import ChatConfig, HfConfig, VideoRun, chat_for
+from aot.config import ClipTeacher, HfConfig
 from aot.errors import ConfigError
 from aot.teacher.tools.base import Tool
 from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
@@ -35,19 +34,19 @@ ONLY_PIXELS = (LIST_STEPS, COUNT_EVENTS, READ_ORDER)
 
 
 def make_tools(
-    config: VideoRun, *, vision: ChatModel | None = None, clips_root: Path | None = None
+    teacher: ClipTeacher, *, vision: Vision | None = None, clips_root: Path | None = None
 ) -> dict[str, AnyTool]:
-    """The tools that `config.teacher.tools` asks for, by name.
+    """The tools that `teacher.tools` asks for, by name.
 
     Args:
-        config: of the run.
+        teacher: section of a config.
         vision: the chat model behind tools that show it frames.
         clips_root: folder that the uris of clips start from; subtitles are looked for there.
 
     Raises:
         ConfigError: a tool lacks the model or folder that it needs.
     """
-    choice = config.teacher.tools
+    choice = teacher.tools
     tools: list[AnyTool] = list(ONLY_PIXELS) if choice.pixel_tools else []
     if choice.find_moments == "pixels":
         tools.append(FIND_MOMENTS)
@@ -55,8 +54,12 @@ def make_tools(
         tools.append(DETECT_OBJECTS)
     if choice.recognise_action == "pixels":
         tools.append(RECOGNISE_ACTION)
-    tools += _hf_tools(choice.behind("hf"), config.teacher.hf)
-    tools += _chat_tools(choice.behind("chat"), vision, chat_for(config, "looks"))
+    tools += _hf_tools(choice.behind("hf"), teacher.hf)
+    if names := choice.behind("chat"):
+        if vision is None:
+            raise ConfigError(f"teacher.tools.{names[0]}: chat needs a section `vision_chat` or `chat` with a model")
+        made = chat_tools(vision)
+        tools += [made[name] for name in names]
     if choice.behind("file"):
         if clips_root is None:
             raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")
@@ -77,12 +80,3 @@ def _hf_tools(names: tuple[str, ...], config: HfConfig) -> list[AnyTool]:
 
         made.append(hf_moments(config))
     return made
-
-
-def _chat_tools(names: tuple[str, ...], model: ChatModel | None, section: ChatConfig | None) -> list[AnyTool]:
-    if not names:
-        return []
-    if model is None or section is None:
-        raise ConfigError(f"teacher.tools.{names[0]}: chat needs a section `vision_chat` or `chat` with a model")
-    made = chat_tools(Vision(model, max_tokens=section.max_tokens))
-    return [made[name] for name in names]

@@ -34,6 +34,11 @@ def clean(text: str) -> str:
     return _OBEYED.sub(lambda match: _escaped(match[0]), _JOINS.sub("", text))
 
 
+def storable(text: str) -> str:
+    """`text` with question marks for halves of characters, which no file and no request can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def counted(number: int, thing: str) -> str:
     """A number of things.
 

@@ -16,7 +16,7 @@ import av
 import decord
 import numpy as np
 
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.store.prepare import decode_clips
 from video_data.store.shards import FrameStore
 
@@ -56,13 +56,9 @@ def prepare(paths: list[Path], *, out: Path, workers: int) -> float:
     refused = decode_clips(
         [(path.name, path) for path in paths],
         out=out,
-        fps=FPS_STORED,
-        max_stored_frames=512,
-        max_side_px=480,
+        sampling=Sampling(FPS_STORED, 512, 480, time_limit_s=60.0, budgets=Budgets()),
         shard_clips=64,
         workers=workers,
-        time_limit_s=60.0,
-        budgets=Budgets(),
     )
     assert not refused, refused
     return time.perf_counter() - start

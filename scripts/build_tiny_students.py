@@ -153,7 +153,7 @@ def to_pixels(frame_rgb: np.ndarray) -> np.ndarray:
 
 def draw(label: str, phase: float, style: ClipStyle, rng: np.random.Generator) -> np.ndarray:
     """A frame with the losses of compression, as a decoded one has them: uint8 H,W,3 RGB."""
-    frame, _ = draw_step_frame(label, phase=phase, style=style, rng=rng)
+    frame = draw_step_frame(label, phase=phase, style=style, rng=rng)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
     return np.asarray(cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR))
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import VideoError
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.decode.facts import ClipFacts, DecodedFrames
 from video_data.decode.sandbox import shared_pool
 from video_data.store.prepare import decode_clips
@@ -203,13 +203,9 @@ def prepared(paths: list[Path], *, out: Path) -> dict[str, str]:
     refused = decode_clips(
         [(path.name, path) for path in paths],
         out=out,
-        fps=3.0,
-        max_stored_frames=512,
-        max_side_px=64,
+        sampling=Sampling(3.0, 512, 64, time_limit_s=60.0, budgets=Budgets()),
         shard_clips=64,
         workers=2,
-        time_limit_s=60.0,
-        budgets=Budgets(),
     )
     store = FrameStore(out)
     verdicts = {uri: store.clip(uri).verdict for uri in store.uris()}

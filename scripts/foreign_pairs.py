@@ -9,9 +9,9 @@ import re
 
 from aot.answers import find_answer, grade
 from aot.answers.clean import undressed
-from aot.answers.expressions import equal_when_rounded
+from aot.answers.expressions import to_latex, why_not_asked
 from aot.answers.forms import Grade
-from aot.answers.workers import one_deadline
+from aot.answers.workers import ask_worker, one_deadline
 from aot.records import Question
 from text_cot.datasets.files import gradable
 from text_cot.datasets.forms import math_form, plain_math
@@ -106,3 +106,14 @@ def _with_point(text: str) -> str:
 def _undoubled(text: str) -> str:
     """`text` with single backslashes where every command in it is written with two, as escaped JSON is."""
     return _DOUBLED.sub(r"\\", text) if not _SINGLE.search(text) else text
+
+
+def equal_when_rounded(answer: str, gold: str, *, digits: int) -> bool:
+    """Whether two expressions agree to so many digits after the point."""
+    texts = [to_latex(undressed(side).rstrip(". ")) for side in (answer, gold)]
+    if any(why_not_asked(text) not in ("", "several_values") for text in texts):
+        return False
+    return (
+        ask_worker("expressions", {"answers": texts[:1], "golds": texts[1:], "ordered": True, "digits": digits}).value
+        == 1.0
+    )

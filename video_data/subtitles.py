@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from aot.errors import VideoError
-from video_data.captions import Cue, Subtitles, parse_subtitles
+from video_data.captions import Subtitles, parse_subtitles
 from video_data.datasets.clip_folder import composed
-
-__all__ = ["Cue", "SubtitleFile", "Subtitles", "find_subtitles", "parse_subtitles", "read_subtitles"]
 
 ENDINGS = (".srt", ".vtt")
 """In the order in which they are looked for."""
@@ -152,8 +150,10 @@ def _decoded(data: bytes, *, name: str) -> _Text:
     marked = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
     if marked:
         return _replaced(data, marked)
-    if wide := _wide(data):
-        return _replaced(data, wide, guessed_encoding=wide)
+    for wide, width in _WIDE.items():  # without a mark, known by its arrows
+        at = data.find("-->".encode(wide))
+        if at >= 0 and at % width == 0:
+            return _replaced(data, wide, guessed_encoding=wide)
     text = _replaced(data, "utf-8")
     stray = text.bad_characters - data.count("\ufffd".encode())
     whole = len(text.text) - len(re.sub(r"[^\0-\x7f\ufffd]", "", text.text))
@@ -177,15 +177,6 @@ def _decoded(data: bytes, *, name: str) -> _Text:
 def _replaced(data: bytes, encoding: str, *, guessed_encoding: str = "") -> _Text:
     text = data.decode(encoding, errors="replace").lstrip("\ufeff")
     return _Text(text, guessed_encoding, text.count("\ufffd"))
-
-
-def _wide(data: bytes) -> str:
-    """The encoding of UTF-16 or UTF-32 without a mark, known by its arrows; else empty."""
-    for encoding, width in _WIDE.items():
-        at = data.find("-->".encode(encoding))
-        if at >= 0 and at % width == 0:
-            return encoding
-    return ""
 
 
 def _guessed(spoken: bytes, encodings: tuple[str, ...]) -> str:

@@ -7,9 +7,10 @@ wrote.
 
 import re
 
+from aot.answers.brackets import depths, is_outside
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
-from aot.answers.forms import Grade, ParsedAnswer
+from aot.answers.forms import DIFFERENT, EXACT, Grade, ParsedAnswer
 from aot.answers.workers import ask_worker
 from aot.records import Question
 
@@ -81,7 +82,7 @@ def compare_expressions(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
     5 answers `x = 5`, since the gold tells of what it is the value; whether `x = 5` answers 5, nobody can tell.
     """
     if answer.value == gold.value:
-        return Grade("right", "exact")
+        return EXACT
     said, meant = _unassigned(answer.written, gold.written)
     rows, gold_rows = _rows_of(said), _rows_of(meant)
     if rows and gold_rows:
@@ -130,18 +131,18 @@ def _table(cells: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...] | 
 def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True) -> Grade:
     """Whether the expressions are equal one by one, or in any order; one question to the worker at most."""
     if len(answers) != len(golds):
-        return Grade("wrong", "different")
+        return DIFFERENT
+    if ordered and answers == golds and all(answers):
+        return EXACT
     numbers = [(exact_number(a), exact_number(g)) for a, g in zip(answers, golds, strict=True)]
     if ordered and any(a is not None and g is not None and a != g for a, g in numbers):
-        return Grade("wrong", "different")
-    if ordered and all(a == g and (n[0] is not None or a) for a, g, n in zip(answers, golds, numbers, strict=True)):
-        return Grade("right", "exact")
-    related = [[_RELATION.search(text) is not None for text in texts] for texts in (answers, golds)]
-    if (related[0] if ordered else sorted(related[0])) != (related[1] if ordered else sorted(related[1])):
+        return DIFFERENT
+    arranged = list if ordered else sorted
+    related = [arranged(_RELATION.search(text) is not None for text in texts) for texts in (answers, golds)]
+    if related[0] != related[1]:
         return Grade("cannot_tell", "relation_or_value")
-    for gold in golds:
-        if why_not_asked(gold):
-            return Grade("cannot_tell", "gold_not_understood")
+    if any(map(why_not_asked, golds)):
+        return Grade("cannot_tell", "gold_not_understood")
     letters = _letters(" ".join(golds))
     for answer in answers:
         if {letter.swapcase() for letter in _letters(answer) - letters} & letters:
@@ -153,18 +154,7 @@ def compare_latex(answers: list[str], golds: list[str], *, ordered: bool = True)
     reply = ask_worker("expressions", request)
     if reply.reason:
         return Grade("cannot_tell", reply.reason)
-    return Grade("right", "equal_expressions") if reply.value else Grade("wrong", "different")
-
-
-def equal_when_rounded(answer: str, gold: str, *, digits: int) -> bool:
-    """Whether two expressions agree to so many digits after the point; no strict type asks this."""
-    texts = [to_latex(undressed(side).rstrip(". ")) for side in (answer, gold)]
-    if any(why_not_asked(text) not in ("", "several_values") for text in texts):
-        return False
-    return (
-        ask_worker("expressions", {"answers": texts[:1], "golds": texts[1:], "ordered": True, "digits": digits}).value
-        == 1.0
-    )
+    return Grade("right", "equal_expressions") if reply.value else DIFFERENT
 
 
 def to_latex(text: str) -> str:
@@ -218,29 +208,17 @@ def _explodes(latex: str) -> bool:
 
 
 def _depth(latex: str) -> int | None:
-    depth = deepest = 0
-    for character in latex:
-        if character in "({[":
-            depth += 1
-        elif character in ")}]":
-            depth -= 1
-        deepest = max(deepest, depth)
-        if depth < 0:
-            return None
-    return None if depth else deepest
+    after = [0, *depths(latex)]
+    return None if min(after) < 0 or after[-1] else max(after)
 
 
 def _several(latex: str) -> bool:
-    depth = 0
-    for index, character in enumerate(latex):
-        depth += (character in "({[") - (character in ")}]")
-        if character == "," and depth == 0 and not re.match(r",[0-9]{3}(?![0-9])", latex[index : index + 5]):
-            return True
-    return False
+    outside = (comma.end() for comma in re.finditer(",", latex) if is_outside(latex, comma.start()))
+    return any(not re.match("[0-9]{3}(?![0-9])", latex[end:]) for end in outside)
 
 
 def _letters(latex: str) -> set[str]:
-    return set("".join(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", latex))))
+    return set(re.findall("[A-Za-z]", _COMMAND.sub(" ", latex)))
 
 
 def _foreign_words(answer: str, letters: set[str]) -> bool:

@@ -14,7 +14,7 @@ from string import ascii_uppercase
 
 from aot.answers import expressions
 from aot.answers.finding import plain
-from aot.answers.forms import MAX_ANSWER_CHARS, Grade, ParsedAnswer, equal_values
+from aot.answers.forms import DIFFERENT, EXACT, MAX_ANSWER_CHARS, Grade, ParsedAnswer
 from aot.answers.kinds import choices, collections, numeric, quantities, times
 from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra, percent_or_part
 from aot.answers.kinds.contest import compare_contest
@@ -69,6 +69,7 @@ _COMPARISONS: dict[AnswerType, Callable[[ParsedAnswer, ParsedAnswer], Grade]] = 
     "collection": collections.compare_collections,
     "expression": expressions.compare_expressions,
 }
+"""How values that are not equal can still be the same, or cannot be told apart."""
 _NUMBERS = ("integer", "decimal", "fraction", "number")
 _PACKAGES: dict[AnswerType, tuple[str, str]] = {
     "expression": ("math_verify", "math-verify"),
@@ -194,7 +195,12 @@ def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAn
 
 
 def _strictly(answer: ParsedAnswer, gold: ParsedAnswer, question: Question) -> Grade:
-    return _COMPARISONS.get(question.answer_type, equal_values)(answer, gold)
+    if (
+        answer.value == gold.value and question.answer_type != "span"
+    ):  # an empty span overlaps with none, not with itself
+        return EXACT
+    compare = _COMPARISONS.get(question.answer_type)
+    return compare(answer, gold) if compare else DIFFERENT
 
 
 def _parse_gold(question: Question) -> ParsedAnswer:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer, field_validator
 
+from aot.display import storable
 from aot.records import JsonDict, Record, TokenLogprob, Turn, TurnPurpose, WrittenCall
 from aot.run_records import ChatUsage
 
@@ -117,17 +118,13 @@ class ChatReply(Record):
 
     def turn(self, purpose: TurnPurpose) -> Turn:
         """The reply as a trace keeps it, fit to be stored as UTF-8."""
-        calls = [one.model_copy(update={"arguments": _storable(one.arguments)}) for one in self.tool_calls]
+        calls = [one.model_copy(update={"arguments": storable(one.arguments)}) for one in self.tool_calls]
         return Turn(
             role="assistant",
             purpose=purpose,
-            text=_storable(self.text),
-            reasoning=_storable(self.reasoning),
+            text=storable(self.text),
+            reasoning=storable(self.reasoning),
             calls=tuple(calls),
             key=self.key,
             logprobs=self.logprobs,
         )
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")

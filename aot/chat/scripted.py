@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest, WrittenCall
 from aot.errors import ChatError, ChatReason, ConfigError
-from aot.files.jsonl import RowProblem, parse_object
+from aot.files.jsonl import RowProblem, first_mistake, parse_object
 from aot.files.run_folder import append_row, open_append
 from aot.records import JsonDict, Record
 from aot.run_records import ChatUsage
@@ -111,7 +111,7 @@ class ScriptedChat:
             else:
                 self._script.append(ScriptLine.model_validate(row))
         except (RowProblem, ValidationError) as error:
-            problem = _first_mistake(error) if isinstance(error, ValidationError) else error.detail[:300]
+            problem = error.detail[:300] if isinstance(error, RowProblem) else first_mistake(error, whole="the line")
             raise ConfigError(f"{place} is no line of a chat script ({problem}); see docs/chat.md") from None
 
 
@@ -147,12 +147,6 @@ class RecordingChat:
     def _write(self, line: TapedLine) -> None:
         with self._lock:
             append_row(self._file, line)
-
-
-def _first_mistake(error: ValidationError) -> str:
-    mistake = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, mistake["loc"]))[:100]
-    return f"{mistake['msg']} at {where}" if where else mistake["msg"]
 
 
 def _spoken(said: ScriptedReply, turn: int, *, model: str) -> ChatReply:

@@ -14,9 +14,8 @@ ends, and the last of them may still be running.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import nsmallest
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aot.rationales.findings import first_listing, sightings
 from aot.records import ClipAnnotation, Prediction, Question, Segment, Trace
@@ -34,8 +33,7 @@ Tail = tuple[str | None, tuple[str, ...]]
 """A task, or None for all of them, and the last one or two steps."""
 
 
-@dataclass(frozen=True)
-class StepCounts:
+class StepCounts(NamedTuple):
     """How often each step came next in training clips: overall, within a task, and after the last steps."""
 
     overall: Counter[str]
@@ -96,11 +94,9 @@ def baseline_predictions(
             there is no trace at all, the baselines that need one are left out.
     """
     ranked = baseline_rankings(questions=questions, annotations=annotations, traces=traces, top=1)
+    rows = (((arm, question_id), next(iter(labels), None)) for (arm, question_id), labels in ranked.items())
     return [
-        Prediction(
-            question_id=question_id, arm=arm, mode="none", raw_text="".join(labels), answer=next(iter(labels), None)
-        )
-        for (arm, question_id), labels in ranked.items()
+        Prediction(question_id=i, arm=arm, mode="none", raw_text=said or "", answer=said) for (arm, i), said in rows
     ]
 
 

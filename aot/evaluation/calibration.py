@@ -8,6 +8,7 @@ section 5.2) and begins at 0 unless a perfectly calibrated student would hardly 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,13 +19,10 @@ from aot.records import THOUGHT_MODES, Interval, MetricRow, Prediction, Question
 NUM_BINS = 10
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
+class ReliabilityBin(NamedTuple):
     """Predictions whose confidence lies in one stretch of [0, 1]."""
 
-    low: float
-    high: float
-    count: int
+    size: int
     confidence: float
     """Mean confidence."""
     accuracy: Interval
@@ -54,11 +52,10 @@ def confidences(questions: Sequence[Question], predictions: Sequence[Prediction]
     if not rows:
         return None
     best = [int(np.argmax(p.choice_probs)) for _, p in rows]
+    right = [q.option_answers[b] == q.right_answer for (q, _), b in zip(rows, best, strict=True)]
     return Confidences(
         confidence=np.array([min(1.0, p.choice_probs[b]) for (_, p), b in zip(rows, best, strict=True)]),
-        correct=np.array(
-            [q.option_answers[b] == q.right_answer for (q, _), b in zip(rows, best, strict=True)], dtype=float
-        ),
+        correct=np.array(right, dtype=float),
         clusters=cluster_ids([q.group for q, _ in rows]),
     )
 
@@ -100,8 +97,7 @@ def reliability_bins(questions: Sequence[Question], predictions: Sequence[Predic
             # Clusters of a bin count from 0 again: an interval must not count those that have no answer in it.
             _, clusters = np.unique(scored.clusters[inside], return_inverse=True)
             accuracy = proportion(scored.correct[inside], clusters)
-            mean = float(scored.confidence[inside].mean())
-            bins.append(ReliabilityBin(index / NUM_BINS, (index + 1) / NUM_BINS, int(inside.sum()), mean, accuracy))
+            bins.append(ReliabilityBin(int(inside.sum()), float(scored.confidence[inside].mean()), accuracy))
     return bins
 
 
@@ -117,11 +113,10 @@ def thought_rows(cell: Cell, bootstrap: Bootstrap) -> Iterator[MetricRow]:
     """
     thoughts = np.array([g.prediction.thought for g in cell.graded])
     for way in THOUGHT_MODES:
-        yield cell.row(f"share_{way}", proportion(thoughts == way, cell.clusters))
+        yield cell.share(f"share_{way}", thoughts == way)
     for way in THOUGHT_MODES:
         if (thoughts == way).any():
-            inside = cell.subset(thoughts == way)
-            yield cell.row(f"accuracy_when_{way}", proportion(inside.correct, inside.clusters))
+            yield cell.share(f"accuracy_when_{way}", cell.correct, among=thoughts == way)
     sure = cell.subset(np.array([bool(g.prediction.thought and g.prediction.thought_probs) for g in cell.graded]))
     if sure.graded:
         stated = np.array([g.prediction.thought_probs[_place(g.prediction.thought)] for g in sure.graded])

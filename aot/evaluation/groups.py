@@ -88,13 +88,25 @@ class Cell:
         return Cell(self.arm, self.mode, self.split, self.kind, questions, graded)
 
     def row(self, metric: str, interval: Interval, note: str = "") -> MetricRow:
-        """A row of this cell, rounded so that two runs write the same bytes."""
-        # Adding 0.0 makes a zero of a negative zero, which a sum may be in one run and not in the next.
-        value, low, high = (round(x, _DIGITS) + 0.0 for x in (interval.value, interval.low, interval.high))
-        return MetricRow(
-            arm=self.arm, mode=self.mode, split=self.split, kind=self.kind, metric=metric,
-            value=value, low=low, high=high, n=interval.n, num_clusters=interval.num_clusters, note=note,
-        )  # fmt: skip
+        """A row of this cell."""
+        return metric_row(self.key, metric, interval, note)
+
+    def share(self, metric: str, hits: np.ndarray, note: str = "", *, among: np.ndarray | None = None) -> MetricRow:
+        """The row of a share of true `hits` (n,), of all questions or of those where `among` is true."""
+        if among is None:
+            return self.row(metric, proportion(hits, self.clusters), note)
+        return self.row(metric, proportion(hits[among], self.subset(among).clusters), note)
+
+
+def metric_row(key: CellKey, metric: str, interval: Interval, note: str = "") -> MetricRow:
+    """A number with its interval, rounded so that two runs write the same bytes."""
+    # Adding 0.0 makes a zero of a negative zero, which a sum may be in one run and not in the next.
+    value, low, high = (round(x, _DIGITS) + 0.0 for x in (interval.value, interval.low, interval.high))
+    arm, mode, split, kind = key
+    return MetricRow(
+        arm=arm, mode=mode, split=split, kind=kind, metric=metric, value=value, low=low, high=high, n=interval.n,
+        num_clusters=interval.num_clusters, note=note,
+    )  # fmt: skip
 
 
 def grade_all(
@@ -183,16 +195,15 @@ def answer_rows(cell: Cell) -> Iterator[MetricRow]:
     states = np.array([g.score.state for g in cell.graded])
     missing = sum(g.prediction.error == "missing" for g in cell.graded)
     note = f"{missing} of {len(cell.graded)} predictions are missing and count as wrong" if missing else ""
-    yield cell.row("accuracy", proportion(cell.correct, cell.clusters), note)
+    yield cell.share("accuracy", cell.correct, note)
     # Over replies whose end is known: a likelihood or an old file has none, and no share of it was cut.
     ends = np.array([g.prediction.finish_reason for g in cell.graded])
-    if (ends != "").any():
-        replies = cell.subset(ends != "")
-        note = "" if len(replies.graded) == len(ends) else f"over the {len(replies.graded)} replies whose end is known"
-        yield cell.row("truncated_rate", proportion(ends[ends != ""] == "length", replies.clusters), note)
-    yield cell.row("unparsable_rate", proportion(states == "no_answer", cell.clusters))
+    if replies := int((ends != "").sum()):
+        note = "" if replies == len(ends) else f"over the {replies} replies whose end is known"
+        yield cell.share("truncated_rate", ends == "length", note, among=ends != "")
+    yield cell.share("unparsable_rate", states == "no_answer")
     if (states == "failed").any():
-        yield cell.row("failed_rate", proportion(states == "failed", cell.clusters))
+        yield cell.share("failed_rate", states == "failed")
 
 
 def _get(rows: Mapping[str, Graded], question: Question, arm: str, mode: str) -> Graded:

@@ -10,13 +10,12 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from aot.evaluation.groups import Cell
-from aot.evaluation.intervals import Bootstrap, interval_of, proportion
+from aot.evaluation.intervals import Bootstrap, interval_of
 from aot.records import MetricRow, Question
 
 Sense = Literal["exact", "template"]
@@ -30,32 +29,20 @@ Shingle = tuple[tuple[str, ...], int]
 """Words, and which occurrence of them in its question this is."""
 
 
-@dataclass(frozen=True)
-class Nearness:
-    """Distance of one question to the nearest question of training in each sense, 0 to 1."""
+class Nearest(NamedTuple):
+    """Question id to its distance to the nearest question of training in each sense, and what that is measured to."""
 
-    exact: float
-    template: float
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Question id to its distances, and what they are measured to."""
-
-    by_id: Mapping[str, Nearness]
+    by_id: Mapping[str, Mapping[Sense, float]]
     note: str
 
 
-def nearness(questions: Sequence[Question], training: Sequence[Question]) -> dict[str, Nearness]:
-    """Question id to its distances; empty without training questions."""
+def nearness(questions: Sequence[Question], training: Sequence[Question]) -> dict[str, dict[Sense, float]]:
+    """Question id to its distance in each sense, 0 to 1; empty without training questions."""
     if not training:
         return {}
     texts, learned = ([_wording(question) for question in of] for of in (questions, training))
-    exact, template = (nearest_distances(texts, learned, sense=sense) for sense in SENSES)
-    return {
-        question.id: Nearness(float(one), float(other))
-        for question, one, other in zip(questions, exact, template, strict=True)
-    }
+    of = {sense: nearest_distances(texts, learned, sense=sense) for sense in SENSES}
+    return {one.id: {sense: float(of[sense][at]) for sense in SENSES} for at, one in enumerate(questions)}
 
 
 def _wording(question: Question) -> str:
@@ -110,10 +97,9 @@ def memorisation_rows(cell: Cell, near: Nearest, bootstrap: Bootstrap) -> Iterat
     question is as near as the others, or every answer alike.
     """
     for sense in SENSES:
-        distances = np.array([getattr(near.by_id[question.id], sense) for question in cell.questions])
+        distances = np.array([near.by_id[question.id][sense] for question in cell.questions])
         for name, inside in _bins(distances):
-            part = cell.subset(inside)
-            yield cell.row(f"accuracy_at_{sense}_distance_{name}", proportion(part.correct, part.clusters), near.note)
+            yield cell.share(f"accuracy_at_{sense}_distance_{name}", cell.correct, near.note, among=inside)
         if len(np.unique(distances)) > 1 and len(np.unique(cell.correct)) > 1:
             yield _correlation_row(cell, distances, f"{sense}_distance_correlation", bootstrap, near.note)
 

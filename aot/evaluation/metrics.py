@@ -15,13 +15,7 @@ from aot.evaluation.baselines import BASELINES
 from aot.evaluation.calibration import confidences, expected_calibration_error, thought_rows
 from aot.evaluation.grounding import claim_supports, known_labels
 from aot.evaluation.groups import ALL, Cell, CellKey, answer_rows, grade_all, make_cells
-from aot.evaluation.intervals import (
-    Bootstrap,
-    cluster_ids,
-    difference_of_shares,
-    proportion,
-    weighted_proportion,
-)
+from aot.evaluation.intervals import Bootstrap, cluster_ids, difference_of_shares, proportion, weighted_proportion
 from aot.evaluation.memorisation import Nearest, memorisation_rows, nearness
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import budget_rows, budgets, token_rows

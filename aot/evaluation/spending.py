@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from aot.evaluation.groups import ALL, Cell
-from aot.evaluation.intervals import Bootstrap, interval_of, proportion
+from aot.evaluation.intervals import Bootstrap, interval_of
 from aot.records import MetricRow
 
 LADDER = tuple(2**power for power in range(1, 15))
@@ -34,8 +34,7 @@ def budget_rows(cell: Cell, ladder: Sequence[int]) -> Iterator[MetricRow]:
     """`accuracy_within_<N>_tokens`: an answer that took more tokens counts as wrong."""
     # Over all answers at every rung, so that the curve of one student never drops and two can be laid on each other.
     for rung in ladder:
-        fits = cell.correct * (cell.tokens <= rung)
-        yield cell.row(f"{WITHIN}{rung}_tokens", proportion(fits, cell.clusters))
+        yield cell.share(f"{WITHIN}{rung}_tokens", cell.correct * (cell.tokens <= rung))
 
 
 def budget_of(metric: str) -> int | None:

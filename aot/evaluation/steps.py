@@ -8,18 +8,16 @@ itself. A wrong answer without a wrong step has another cause, such as a wrong p
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from aot.evaluation.groups import Cell
-from aot.evaluation.intervals import proportion
 from aot.rationales.arithmetic import find_equations, read_amount
 from aot.records import MetricRow, Prediction
 
 
-@dataclass(frozen=True)
-class ChainCheck:
+class ChainCheck(NamedTuple):
     """What the equations of one reply show."""
 
     readable: int
@@ -64,18 +62,15 @@ def step_rows(cell: Cell) -> Iterator[MetricRow]:
     readable = np.array([check.readable > 0 for check in checks])
     if not readable.any():
         return
-    chains = cell.subset(readable)
-    has_wrong = np.array([check.has_wrong for check in checks])[readable]
-    goes_on = np.array([check.goes_on for check in checks])[readable]
-    note = f"the {len(chains.graded)} of {len(cell.graded)} replies with an equation that can be read"
-    yield chains.row("chains_with_wrong_step", proportion(has_wrong, chains.clusters), f"over {note}")
-    is_wrong = chains.correct == 0
+    has_wrong = np.array([check.has_wrong for check in checks])
+    goes_on = np.array([check.goes_on for check in checks])
+    note = f"the {readable.sum()} of {len(checks)} replies with an equation that can be read"
+    yield cell.share("chains_with_wrong_step", has_wrong, f"over {note}", among=readable)
+    is_wrong = cell.correct == 0
     for metric, hits, chosen, which in (
         ("wrong_answers_after_wrong_step", has_wrong, is_wrong, "wrong"),
         ("wrong_answers_from_wrong_step", goes_on, is_wrong, "wrong"),
         ("right_answers_with_wrong_step", has_wrong, ~is_wrong, "right"),
     ):
-        if chosen.any():
-            part = chains.subset(chosen)
-            over = f"over the {len(part.graded)} {which} answers among {note}"
-            yield part.row(metric, proportion(hits[chosen], part.clusters), over)
+        if count := int((chosen & readable).sum()):
+            yield cell.share(metric, hits, f"over the {count} {which} answers among {note}", among=chosen & readable)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from aot.errors import SourceError
 
 MAX_LINE_BYTES = 1_000_000
@@ -196,6 +198,12 @@ def parse_object(line: bytes) -> dict[str, Any]:
             "bad_text", "a text holds half a character (a lone surrogate) that cannot be written"
         ) from None
     return value
+
+
+def first_mistake(error: ValidationError, *, whole: str) -> str:
+    """What is first wrong with a value, and in which part of it; `whole` names the value itself."""
+    mistake = error.errors(include_url=False, include_input=False)[0]
+    return f"{mistake['msg']} at {'.'.join(map(str, mistake['loc']))[:100] or whole}"
 
 
 def empty_words(start: float, end: float) -> str:

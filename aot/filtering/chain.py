@@ -14,14 +14,14 @@ from aot.filtering.coverage import coverage
 from aot.filtering.duplicates import DuplicateIndex
 from aot.filtering.evidence import evidence
 from aot.filtering.flow import flow, steps
-from aot.filtering.funnel import FunnelCounter, funnel
+from aot.filtering.funnel import FunnelCounter
 from aot.filtering.language import language, repetition
 from aot.filtering.leakage import HeldOutIndex
 from aot.filtering.structure import cut_off, length, status, structure
 from aot.filtering.subject import Filter, Judged, Subject
 from aot.records import Question, Trace, Verdict
 
-__all__ = ["FILTERS", "FILTER_NAMES", "FunnelCounter", "Judged", "funnel", "judge_alone", "run_filters"]
+__all__ = ["FILTERS", "FILTER_NAMES", "FunnelCounter", "Judged", "judge_alone", "run_filters"]
 
 FILTERS: tuple[Filter, ...] = (
     status,

@@ -157,10 +157,5 @@ class Judged:
         """Whether the trace is complete and its answer right, whatever its rationale is like."""
         return not any(not verdict.keep and verdict.filter in VERIFYING for verdict in self.verdicts)
 
-    @property
-    def first_problem(self) -> Verdict | None:
-        """The first verdict that drops the trace, or None."""
-        return next((verdict for verdict in self.verdicts if not verdict.keep), None)
-
 
 Filter = Callable[[Subject], Verdict]

@@ -20,7 +20,7 @@ from aot.files.run_folder import RunFolder, publish_rows, run_root
 from aot.pipeline.source import clips_root, labels_source, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from video_data.datasets.rows import AnnotationRow, QuestionRow
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Sampling
 from video_data.store.shards import FrameStore
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,9 @@ def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, i
     refused = decode_clips(
         source.clips,
         out=run.frames,
-        fps=frames.fps,
-        max_stored_frames=frames.max_stored_frames,
-        max_side_px=frames.max_side_px,
+        sampling=Sampling.of(frames, stream=config.data.stream),
         shard_clips=frames.shard_clips,
         workers=frames.workers,
-        time_limit_s=frames.time_limit_s,
-        budgets=Budgets.of(frames),
-        stream=config.data.stream,
         progress=progress,
     )
     store = FrameStore(run.frames)

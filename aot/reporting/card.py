@@ -7,29 +7,33 @@ file of its base names is unknown.
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.display import counted
 from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder, publish
-from aot.reporting.chat_costs import settings_sentence, spend_rows
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
-from aot.reporting.numbers import percent, plain
+from aot.reporting.pivot import percent, plain
 from aot.reporting.report import render
-from aot.reporting.sections.headline import accuracy_table, findings, headline_kind, quality_tables, savings
-from aot.reporting.sections.splits import transfer_tables
+from aot.reporting.sections.accuracy import (
+    accuracy_table,
+    findings,
+    headline_kind,
+    quality_tables,
+    savings,
+    transfer_tables,
+)
+from aot.reporting.sections.making import settings_sentence, spend_rows
 
 SYNTHETIC = ("toy_kitchen", "toy_math")
 """Data sets that come with this project."""
 OWN = "Apache-2.0"
 UNKNOWN = "unknown"
 _NAME = r"[\"']?([A-Za-z0-9][A-Za-z0-9.+_-]{0,60})[\"']?[ \t]*(?:\n|$)"
-_FIELD = {
-    key: re.compile(rf"^{key}:[ \t]*(?:\n[ \t]*-[ \t]*)?{_NAME}", re.MULTILINE) for key in ("license", "license_name")
-}
+_FIELDS = [re.compile(rf"^{key}:[ \t]*(?:\n[ \t]*-[ \t]*)?{_NAME}", re.M) for key in ("license", "license_name")]
 _FILES = re.compile(r"(?:licen[cs]e|copying)(?:[.-].*)?", re.IGNORECASE)
 _TEXTS = (
     ("apache-2.0", re.compile(r"Apache License\s+Version 2\.0")),
@@ -63,48 +67,41 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
     data = load_run(run, config)
     quality = [replace(table, title=f"How answers are given on {table.title}") for table in quality_tables(data)[:1]]
     transfer = [replace(table, title=f"By split: {table.title}") for table in transfer_tables(data)[:1]]
+    others = ", ".join(data.splits[1:])
+    splits = Counter(question.split for question in data.questions.values())
+    counts = ", ".join(counted(count, f"{split} question") for split, count in sorted(splits.items()))
     page = render(
         "card.md.j2",
         data=data,
         config=config,
         facts=data.provenance,
-        role=data.role,
         medium="video" if data.has_frames else "text",
         what=_what(data),
-        arms=[(data.shown(arm.name), data.what(arm.name)) for arm in data.arms],
+        arms=[(data.learning.shown(arm.name), data.learning.what(arm.name)) for arm in data.arms],
         licence=licence_of(config),
-        disclosure=DISCLOSURE.format(what=DISTILLED if data.role.main else UNDISTILLED),
-        counts=_counts(data),
+        disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED),
+        counts=counts or "no questions yet",
         teacher=_teacher(data),
         traces=f"{data.funnel.kept} of {data.funnel.traces} kept by the filters" if data.funnel else "not filtered yet",
         asked_about="next-step questions" if headline_kind(data) == NEXT else "all questions",
         accuracy=accuracy_table(data),
         findings=[*findings(data), *savings(data)],
         more=[*quality, *transfer],
-        ood=_out_of_distribution(data),
+        ood=f"the results on {others} tell how it does elsewhere." if others else "nothing is known about other data.",
         limits=_limits(data),
     )
     publish(run.model_card, page)
 
 
 def _what(data: RunData) -> str:
-    model = (
-        "A small image-text model that answers questions about short clips"
-        if data.has_frames
-        else "A small language model that answers questions"
-    )
-    if data.role.main is None:
+    about = "image-text model that answers questions about short clips" if data.has_frames else ""
+    model = f"A small {about or 'language model that answers questions'}"
+    if data.learning.main is None:
         return f"{model}. It was trained on answers only: no student of this run saw a rationale of the teacher."
     return (
         f"{model}, at once or after a rationale. It was trained by learning from the filtered traces of a teacher; the "
         "arms of this run differ in what they learn of them."
     )
-
-
-def _counts(data: RunData) -> str:
-    splits = Counter(question.split for question in data.questions.values())
-    counts = [counted(count, f"{split} question") for split, count in sorted(splits.items())]
-    return ", ".join(counts) or "no questions yet"
 
 
 def _teacher(data: RunData) -> Ready:
@@ -119,11 +116,6 @@ def _teacher(data: RunData) -> Ready:
     return Ready(f"{code(name)}{markdown_text(f' ({words})') if facts else ''}")
 
 
-def _out_of_distribution(data: RunData) -> str:
-    others = ", ".join(data.splits[1:])
-    return f"the results on {others} tell how it does elsewhere." if others else "nothing is known about other data."
-
-
 def _limits(data: RunData) -> list[str]:
     """What was measured about where the main arm ends."""
     limits = []
@@ -132,7 +124,7 @@ def _limits(data: RunData) -> list[str]:
             f"It looks at {data.config.student.num_frames} frames of a window and can miss what happens between them."
         )
     for metric, sentence in LIMITS.items():
-        arm = data.role.main or data.role.control
+        arm = data.learning.main or data.learning.control
         rows = (r for r in data.metrics if (r.arm, r.split, r.metric) == (arm, data.first, metric))
         if row := next(rows, None):
             number = plain(row) if metric == "ece" else percent(row)
@@ -140,29 +132,18 @@ def _limits(data: RunData) -> list[str]:
     return limits
 
 
-@dataclass(frozen=True)
-class Licence:
-    """What the card says about it."""
-
-    name: str
-    """For the metadata."""
-    sentence: str
-
-
-def licence_of(config: RunConfig) -> Licence:
-    """The licence of the students of a run."""
+def licence_of(config: RunConfig) -> tuple[str, str]:
+    """The licence of the students of a run, for the metadata, and what the card says about it."""
     base, is_synthetic = config.student.base, config.data.dataset in SYNTHETIC
     if base in EMBEDDED_STUDENTS:
         if is_synthetic:
-            return Licence(OWN, f"{OWN}.")
-        return Licence(
-            UNKNOWN, "unknown: the licence of the training data decides; fill it in before you pass the model on."
-        )
+            return OWN, f"{OWN}."
+        return UNKNOWN, "unknown: the licence of the training data decides; fill it in before you pass the model on."
     terms = "" if is_synthetic else " The training data may add terms of their own."
     name = base_licence(Path(base)) if Path(base).is_dir() else ""
     if not name:
-        return Licence(UNKNOWN, f"unknown: see the base's licence, and fill it in before you pass the model on.{terms}")
-    return Licence(name, f"{name}: the licence that the base gives itself.{terms}")
+        return UNKNOWN, f"unknown: see the base's licence, and fill it in before you pass the model on.{terms}"
+    return name, f"{name}: the licence that the base gives itself.{terms}"
 
 
 def base_licence(folder: Path) -> str:
@@ -171,27 +152,18 @@ def base_licence(folder: Path) -> str:
     Asked in turn: the metadata of README.md, config.json, a licence file. Empty where none of them says anything.
     """
     head = re.match(r"---\r?\n(.*?)\r?\n---", _text(folder / "README.md"), re.DOTALL)
-    fields = {key: field.search(head[1]) for key, field in _FIELD.items()} if head else {}
-    named = [match[1] for key in ("license", "license_name") if (match := fields.get(key))]
-    if named and named[0] != "other":
-        return named[0]
-    return named[-1] if named else _of_config(folder / "config.json") or _of_file(folder)
-
-
-def _of_config(path: Path) -> str:
+    named = [match[1] for field in _FIELDS if head and (match := field.search(head[1]))]
+    if named:
+        return named[0] if named[0] != "other" else named[-1]
     try:
-        value = json.loads(_text(path))["license"]
+        value = json.loads(_text(folder / "config.json"))["license"]
     except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return value if isinstance(value, str) and re.fullmatch(_NAME, value) else ""
-
-
-def _of_file(folder: Path) -> str:
-    for path in sorted(folder.iterdir()):
-        if _FILES.fullmatch(path.name) and path.is_file():
-            text = _text(path)
-            return next((name for name, words in _TEXTS if words.search(text)), "other")
-    return ""
+        value = None
+    if isinstance(value, str) and re.fullmatch(_NAME, value):
+        return value
+    files = [path for path in sorted(folder.iterdir()) if _FILES.fullmatch(path.name) and path.is_file()]
+    by_words = (name for name, words in _TEXTS for path in files[:1] if words.search(_text(path)))
+    return next(by_words, "other" if files else "")
 
 
 def _text(path: Path) -> str:

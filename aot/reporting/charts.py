@@ -4,10 +4,13 @@ Lengths are SVG units, one CSS pixel at full size; y grows downwards.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+from aot.records import Interval
 
 _SOFT = (
     "#bfdbfe", "#fde68a", "#bbf7d0", "#fbcfe8", "#ddd6fe", "#fed7aa", "#a5f3fc", "#d9f99d", "#e2e8f0", "#fecaca",
@@ -17,64 +20,42 @@ _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LABEL_STEP = 15.0
 
 
-@dataclass(frozen=True)
-class Rect:
-    """A filled rectangle with an optional tooltip."""
+class Shape(NamedTuple):
+    """One mark: an SVG element with its attributes, its text and a tooltip."""
 
-    x: float
-    y: float
-    width: float
-    height: float
-    fill: str
+    tag: Literal["rect", "polyline", "circle", "text"]
+    attributes: dict[str, object]
+    text: str = ""
     tip: str = ""
-    kind: str = "rect"
 
 
-@dataclass(frozen=True)
-class Line:
-    """A stroke through points."""
-
-    points: tuple[tuple[float, float], ...]
-    stroke: str
-    width: float = 1.0
-    dash: str = ""
-    kind: str = "line"
-
-    @property
-    def text(self) -> str:
-        """Points as SVG writes them."""
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+def bar(x: float, y: float, width: float, height: float, fill: str, tip: str = "") -> Shape:
+    """A filled rectangle."""
+    size = {"width": round(width, 1), "height": round(height, 1)}
+    return Shape("rect", {"x": round(x, 1), "y": round(y, 1), **size, "fill": fill, "rx": 2}, tip=tip)
 
 
-@dataclass(frozen=True)
-class Dot:
-    """A filled circle with an optional tooltip."""
-
-    x: float
-    y: float
-    radius: float
-    fill: str
-    tip: str = ""
-    kind: str = "dot"
+def stroke(points: Iterable[tuple[float, float]], color: str, width: float = 1.0, dash: str = "") -> Shape:
+    """A line through points."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dashes = {"stroke-dasharray": dash} if dash else {}
+    return Shape("polyline", {"points": path, "fill": "none", "stroke": color, "stroke-width": width, **dashes})
 
 
-@dataclass(frozen=True)
-class Text:
-    """A word or number."""
-
-    x: float
-    y: float
-    text: str
-    size: float = 12
-    anchor: str = "start"
-    fill: str = "#334155"
-    turn: float = 0
-    """Degrees around (x, y)."""
-    bold: bool = False
-    kind: str = "text"
+def dot(x: float, y: float, radius: float, fill: str, tip: str = "") -> Shape:
+    """A filled circle."""
+    return Shape("circle", {"cx": round(x, 1), "cy": round(y, 1), "r": round(radius, 1), "fill": fill}, tip=tip)
 
 
-Shape = Rect | Line | Dot | Text
+def word(
+    x: float, y: float, text: str, size: float = 12, anchor: str = "start", fill: str = "#334155", *, turn: float = 0,
+    bold: bool = False,
+) -> Shape:  # fmt: skip
+    """A word or number, turned by so many degrees around (x, y)."""
+    x, y = round(x, 1), round(y, 1)
+    attributes = {"x": x, "y": y, "font-size": size, "text-anchor": anchor, "fill": fill}
+    attributes |= {"font-weight": 600} if bold else {}
+    return Shape("text", attributes | ({"transform": f"rotate({turn} {x} {y})"} if turn else {}), text)
 
 
 @dataclass(frozen=True)
@@ -112,9 +93,9 @@ class Axes:
         """Where a y lies."""
         return self.bottom - (value - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - self.top)
 
-    def line(self, points: Sequence[tuple[float, float]], stroke: str, width: float, dash: str = "") -> Line:
+    def line(self, points: Sequence[tuple[float, float]], color: str, width: float, dash: str = "") -> Shape:
         """A stroke through points given as numbers."""
-        return Line(tuple((self.sx(x), self.sy(y)) for x, y in points), stroke, width, dash)
+        return stroke([(self.sx(x), self.sy(y)) for x, y in points], color, width, dash)
 
     def shapes(
         self,
@@ -127,13 +108,13 @@ class Axes:
         write_y: Callable[[float], str] = "{:.0%}".format,
     ) -> list[Shape]:
         """Heading, grid, ticks and the name of the x axis."""
-        shapes: list[Shape] = [Text(self.left, self.top - 10, name, bold=True)]
+        shapes: list[Shape] = [word(self.left, self.top - 10, name, bold=True)]
         for tick in y_ticks:
-            shapes.append(Line(((self.left, self.sy(tick)), (self.right, self.sy(tick))), _GRID))
-            shapes.append(Text(self.left - 7, self.sy(tick) + 4, write_y(tick), 11, "end", _GREY))
+            shapes.append(stroke(((self.left, self.sy(tick)), (self.right, self.sy(tick))), _GRID))
+            shapes.append(word(self.left - 7, self.sy(tick) + 4, write_y(tick), 11, "end", _GREY))
         for tick in x_ticks:
-            shapes.append(Text(self.sx(tick), self.bottom + 16, write(tick), 11, "middle", _GREY))
-        return [*shapes, Text((self.left + self.right) / 2, self.bottom + 33, x_name, 11, "middle", _GREY)]
+            shapes.append(word(self.sx(tick), self.bottom + 16, write(tick), 11, "middle", _GREY))
+        return [*shapes, word((self.left + self.right) / 2, self.bottom + 33, x_name, 11, "middle", _GREY)]
 
 
 def count_bars(rows: Sequence[tuple[str, int, str]], *, name: str, width: float = 760) -> Drawing:
@@ -144,9 +125,9 @@ def count_bars(rows: Sequence[tuple[str, int, str]], *, name: str, width: float 
         y = index * step + 4
         length = (width - left - 90) * count / most
         shapes += [
-            Text(left - 10, y + 13, label[:40], anchor="end"),
-            Rect(left, y, max(length, 1), 18, fill, f"{label}: {count}"),
-            Text(left + length + 7, y + 13, f"{count:,}"),
+            word(left - 10, y + 13, label[:40], anchor="end"),
+            bar(left, y, max(length, 1), 18, fill, f"{label}: {count}"),
+            word(left + length + 7, y + 13, f"{count:,}"),
         ]
     return Drawing(width, len(rows) * step + 8, name, tuple(shapes))
 
@@ -155,11 +136,11 @@ def interval_bar(value: float, low: float, high: float, *, fill: str, width: flo
     """One share on a 0 to 1 axis with its interval as a whisker."""
     x = [round(width * min(max(v, 0.0), 1.0), 1) for v in (value, low, high)]
     shapes = (
-        Rect(0, 3, width, 12, "#eef2f7"),
-        Rect(0, 3, x[0], 12, fill),
-        Line(((x[1], 9), (x[2], 9)), "#0f172a", 1.5),
-        Line(((x[1], 5), (x[1], 13)), "#0f172a", 1.5),
-        Line(((x[2], 5), (x[2], 13)), "#0f172a", 1.5),
+        bar(0, 3, width, 12, "#eef2f7"),
+        bar(0, 3, x[0], 12, fill),
+        stroke(((x[1], 9), (x[2], 9)), "#0f172a", 1.5),
+        stroke(((x[1], 5), (x[1], 13)), "#0f172a", 1.5),
+        stroke(((x[2], 5), (x[2], 13)), "#0f172a", 1.5),
     )
     return Drawing(width, 18, f"{100 * value:.1f}%", shapes)
 
@@ -181,7 +162,7 @@ def line_chart(
                 height -= 13
             heights.append(height)
             x_label = axes.sx(line[-1][0]) + 6
-            shapes.append(Text(x_label, height + 4, label[:18], 11, fill=colors[label], bold=True))
+            shapes.append(word(x_label, height + 4, label[:18], 11, fill=colors[label], bold=True))
     return Drawing(545, 264, name, tuple(shapes))
 
 
@@ -193,24 +174,21 @@ def reliability_chart(
     shapes = axes.shapes(name, "stated probability", x_ticks=_QUARTERS, write="{:.0%}".format)
     shapes.append(axes.line([(0, 0), (1, 1)], "#94a3b8", 1, "4 4"))
     for index, (label, bins) in enumerate(series.items()):
-        shapes.append(Text(axes.right + 18, axes.top + 16 + 18 * index, label, 12, fill=colors[label], bold=True))
+        shapes.append(word(axes.right + 18, axes.top + 16 + 18 * index, label, 12, fill=colors[label], bold=True))
         shapes.append(axes.line([(stated, accuracy) for stated, accuracy, *_ in bins], colors[label], 1.4))
         for stated, accuracy, low, high, count in bins:
             tip = f"{label}: confidence {stated:.0%}, right {accuracy:.0%}, n={count}"
             radius = 2.5 + min(5.0, count**0.5 / 3)
             shapes.append(axes.line([(stated, low), (stated, high)], colors[label], 1))
-            shapes.append(Dot(axes.sx(stated), axes.sy(accuracy), radius, colors[label], tip))
+            shapes.append(dot(axes.sx(stated), axes.sy(accuracy), radius, colors[label], tip))
     return Drawing(536, 366, name, tuple(shapes))
 
 
-@dataclass(frozen=True)
-class TokenPoint:
+class TokenPoint(NamedTuple):
     """One student: mean tokens of a reply, accuracy with its interval, and what each budget of tokens would leave."""
 
     tokens: float
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Interval
     tip: str
     color: str
     budgets: Sequence[tuple[float, float]]
@@ -227,16 +205,16 @@ def token_chart(points: Mapping[str, TokenPoint], *, name: str) -> Drawing:
     shapes = axes.shapes(name, x_name, x_ticks=ticks)
     shapes += [axes.line(one.budgets, one.color, 1.4, "5 4") for one in points.values()]
     for label, one in points.items():
-        shapes.append(axes.line([(one.tokens, one.low), (one.tokens, one.high)], one.color, 1.5))
-        shapes.append(Dot(axes.sx(one.tokens), axes.sy(one.accuracy), 6, one.color, f"{label}: {one.tip}"))
+        shapes.append(axes.line([(one.tokens, one.accuracy.low), (one.tokens, one.accuracy.high)], one.color, 1.5))
+        shapes.append(dot(axes.sx(one.tokens), axes.sy(one.accuracy.value), 6, one.color, f"{label}: {one.tip}"))
     # Names stand at the height of their dots where there is room, none upon another.
     height = 0.0
-    ranked = sorted(points.items(), key=lambda item: -item[1].accuracy)
+    ranked = sorted(points.items(), key=lambda item: -item[1].accuracy.value)
     for place, (label, one) in enumerate(ranked):
-        height = max(axes.sy(one.accuracy), height + _LABEL_STEP, axes.top)
+        height = max(axes.sy(one.accuracy.value), height + _LABEL_STEP, axes.top)
         y = min(height, axes.bottom + 36 - _LABEL_STEP * (len(ranked) - 1 - place))
-        text = f"{label[:34]}: {one.accuracy:.0%}, {one.tokens:.1f}"
-        shapes += [Dot(694, y, 4, one.color), Text(704, y + 4, text, 12, fill=one.color, bold=True)]
+        text = f"{label[:34]}: {one.accuracy.value:.0%}, {one.tokens:.1f}"
+        shapes += [dot(694, y, 4, one.color), word(704, y + 4, text, 12, fill=one.color, bold=True)]
     return Drawing(980, 380, name, tuple(shapes))
 
 
@@ -247,19 +225,19 @@ def heat_map(counts: np.ndarray, *, rows: Sequence[str], columns: Sequence[str],
     shapes: list[Shape] = []
     for i, row in enumerate(rows):
         y = top + i * cell
-        shapes += [Text(left - 6, y + middle, row[:22], 10, "end")]
+        shapes += [word(left - 6, y + middle, row[:22], 10, "end")]
         total = max(1, int(counts[i].sum()))
         for j, column in enumerate(columns):
             count = int(counts[i, j])
             fill = _shade(count / total, right=row == column) if count else "#f1f5f9"
             tip = f"{row} → {column}: {count} of {total}" if count else ""
-            shapes += [Rect(left + j * cell, y, cell - 1, cell - 1, fill, tip)]
+            shapes += [bar(left + j * cell, y, cell - 1, cell - 1, fill, tip)]
             if count:
                 ink = "#ffffff" if count / total > 0.55 else _INK
                 x, size = left + j * cell + cell / 2 - 0.5, 8 if cell < 20 else 10
-                shapes += [Text(x, y + middle - 0.8, str(count), size, "middle", ink)]
+                shapes += [word(x, y + middle - 0.8, str(count), size, "middle", ink)]
     for j, column in enumerate(columns):
-        shapes += [Text(left + j * cell + cell / 2 + 3, top - 6, column[:22], 10, turn=-60)]
+        shapes += [word(left + j * cell + cell / 2 + 3, top - 6, column[:22], 10, turn=-60)]
     return Drawing(left + len(columns) * cell + 70, top + len(rows) * cell + 4, name, tuple(shapes))
 
 
@@ -277,20 +255,20 @@ def timeline(
     shapes: list[Shape] = []
     for index, (row_name, stretches) in enumerate(rows):
         y = index * step
-        shapes += [Text(left - 8, y + 14, row_name, 11, "end", "#64748b"), Rect(left, y, end_s * scale, 20, "#f1f5f9")]
+        shapes += [word(left - 8, y + 14, row_name, 11, "end", "#64748b"), bar(left, y, end_s * scale, 20, "#f1f5f9")]
         for start_s, stop_s, label in stretches:
             stretch = max(1.0, (stop_s - start_s) * scale - 1)
             tip = f"{label} {start_s:.1f}-{stop_s:.1f} s"
-            shapes += [Rect(left + start_s * scale, y, stretch, 20, _SOFT[labels.index(label) % len(_SOFT)], tip)]
+            shapes += [bar(left + start_s * scale, y, stretch, 20, _SOFT[labels.index(label) % len(_SOFT)], tip)]
             room = int(stretch / 6.2)
             if room > 3:
-                shapes += [Text(left + start_s * scale + 4, y + 14, label[:room], 10.5, fill="#0f172a")]
+                shapes += [word(left + start_s * scale + 4, y + 14, label[:room], 10.5, fill="#0f172a")]
     bottom = len(rows) * step
     for edge_s in {window[0], window[1]}:
         x = left + min(edge_s, end_s) * scale
-        shapes += [Line(((x, 0), (x, bottom)), "#0f172a", 1.4, "3 3")]
+        shapes += [stroke(((x, 0), (x, bottom)), "#0f172a", 1.4, "3 3")]
     for tick in _ticks(0.0, end_s):
-        shapes += [Text(left + tick * scale, bottom + 12, f"{tick:g} s", 10, "middle", "#64748b")]
+        shapes += [word(left + tick * scale, bottom + 12, f"{tick:g} s", 10, "middle", "#64748b")]
     return Drawing(width, bottom + 18, name, tuple(shapes))
 
 

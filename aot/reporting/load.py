@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
@@ -16,10 +16,11 @@ from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import RunFolder, read_rows
 from aot.files.traces import read_faults
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
-from aot.reporting.students import MODES, Learning, Roles, colors, few_rationales, read_learning, roles, what_is
+from aot.reporting.students import MODES, Learning, read_learning
 from aot.run_records import Funnel
 
 Row = TypeVar("Row", bound=BaseModel)
+Content = TypeVar("Content")
 Json = dict[str, Any]
 Student = tuple[str, str]
 """Arm and mode."""
@@ -76,13 +77,7 @@ class RunData:
     @property
     def finished(self) -> set[str]:
         """Stages that are done."""
-        stages = _mapping(self.provenance.get("stages"))
-        return {name for name, stage in stages.items() if _mapping(stage).get("state") == "done"}
-
-    @cached_property
-    def role(self) -> Roles:
-        """Which arms the headline is about."""
-        return roles(self.learning, self.arms)
+        return {name for name, stage in self.provenance.get("stages", {}).items() if stage.get("state") == "done"}
 
     @cached_property
     def by_key(self) -> dict[tuple[str, str, str, str, str], MetricRow]:
@@ -99,36 +94,23 @@ class RunData:
         rows = (self.by_key.get((*student, split, kind, metric)) for kind in kinds or (ALL,))
         return next((row for row in rows if row), None)
 
-    def has_metric(self, start: str, *, split: str | None = None) -> bool:
+    def has_metric(self, start: str) -> bool:
         """Whether there is a metric whose name starts so."""
-        return any(row.metric.startswith(start) and split in (None, row.split) for row in self.metrics)
+        return any(row.metric.startswith(start) for row in self.metrics)
 
     def student(self, arm: str | None) -> Student | None:
         """The arm with the only, or first, mode it answered in."""
         return next((student for student in self.students if student[0] == arm), None)
 
-    def shown(self, arm: str) -> str:
-        """The name of an arm for a reader, which says so if it was to learn rationales and saw none."""
-        return self.learning.shown(arm, self.arms)
-
     def name(self, student: Student) -> str:
         """How a student is called; an arm with several modes with its mode."""
         several = sum(arm == student[0] for arm, _ in self.students) > 1
         mode = MODES.get(student[1], student[1])
-        return f"{self.shown(student[0])}, {mode}" if several and mode else self.shown(student[0])
-
-    def what(self, arm: str) -> str:
-        """What an arm is, in a few words."""
-        return what_is(arm, self.learning, self.arms)
-
-    @cached_property
-    def colors(self) -> dict[str, str]:
-        """A colour for each student."""
-        return colors(self.learning, self.arms)
+        return f"{self.learning.shown(student[0])}, {mode}" if several and mode else self.learning.shown(student[0])
 
     def warnings(self) -> list[str]:
         """What must be said first: caps that cut much off, and arms that were to learn rationales and saw few."""
-        return cut_sentences(self.metrics, shown=self.shown) + few_rationales(self.learning, self.arms)
+        return cut_sentences(self.metrics, shown=self.learning.shown) + self.learning.warnings()
 
     def question_counts(self) -> list[tuple[str, int]]:
         """Clips, questions of each split, and refused inputs."""
@@ -147,22 +129,23 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
     missing: list[str] = []
     questions = {row.id: row for row in _rows(run.questions, Question, missing)}
     unmissed = missing if any(question.media for question in questions.values()) else []
-    metrics = _json(run.metrics, missing)
-    funnel = _json(run.funnel, missing)
+    metrics, funnel = _file(run.metrics, list[MetricRow], missing), _file(run.funnel, Funnel, missing)
+    if not (parts := sorted(run.predictions.glob("*.jsonl"))):
+        missing.append(run.predictions.name)
     return RunData(
         run=run,
         config=config,
-        provenance=_mapping(_json(run.run_json, missing)),
+        provenance=_file(run.run_json, Json, missing) or {},
         questions=questions,
         annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, unmissed)},
-        predictions=_predictions(run, missing),
-        metrics=[_record(MetricRow, row, run.metrics) for row in metrics] if isinstance(metrics, list) else [],
-        funnel=None if funnel is None else _record(Funnel, funnel, run.funnel),
-        teacher=_mapping(_json(run.teacher_stats, missing)),
+        predictions=[row for path in parts for row in read_rows(path, Prediction)],
+        metrics=metrics or [],
+        funnel=funnel,
+        teacher=_file(run.teacher_stats, Json, missing) or {},
         refusals=list(rows_or_none(run.refusals, Refusal)),
         curves=_curves(run),
         missing=tuple(missing),
-        learning=read_learning(run),
+        learning=read_learning(run, config.train.arms),
         planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )
 
@@ -180,37 +163,30 @@ def rows_or_none(path: Path, model: type[Row]) -> Iterator[Row]:
 def _rows(path: Path, model: type[Row], missing: list[str]) -> Iterator[Row]:
     if not path.exists():
         missing.append(path.name)
-    yield from rows_or_none(path, model)
+    return rows_or_none(path, model)
 
 
-def _predictions(run: RunFolder, missing: list[str]) -> list[Prediction]:
-    parts = sorted(run.predictions.glob("*.jsonl"))
-    if not parts:
-        missing.append(run.predictions.name)
-    return [row for path in parts for row in read_rows(path, Prediction)]
-
-
-def _json(path: Path, missing: list[str]) -> object:
+def _file(path: Path, kind: type[Content], missing: list[str]) -> Content | None:
+    """What a JSON file holds; None if it is not there."""
     if not path.exists():
         missing.append(path.name)
         return None
-    try:
-        return read_json(path)
-    except ValueError as error:
-        raise SourceError(f"{path} is not JSON ({error}); delete it and run the stage that makes it again") from error
+    return read_file(path, kind, remedy="delete it and run the stage that makes it again")
 
 
-def _record(model: type[Row], value: object, path: Path) -> Row:
+def read_file(path: Path, kind: type[Content], *, remedy: str) -> Content:
+    """The JSON file at `path`.
+
+    Raises:
+        SourceError: it is not JSON, or holds something else; with the `remedy`.
+    """
     try:
-        return model.model_validate(value)
+        return TypeAdapter(kind).validate_python(read_json(path))
     except ValidationError as error:
         problem = error.errors()[0]
-        what = f"{problem['msg']} at {problem['loc']}"
-        raise SourceError(f"{path}: {what}; delete it and run the stage that makes it again") from None
-
-
-def _mapping(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
+        raise SourceError(f"{path}: {problem['msg']} at {problem['loc']}; {remedy}") from None
+    except ValueError as error:
+        raise SourceError(f"{path} is not JSON ({error}); {remedy}") from error
 
 
 def _curves(run: RunFolder) -> dict[str, list[Json]]:

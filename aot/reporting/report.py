@@ -13,7 +13,7 @@ from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
-from aot.reporting.sections import Section, chains, errors, funnel, headline, making, splits
+from aot.reporting.sections import Section, accuracy, chains, errors, funnel, making
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
 from aot.reporting.thumbs import ReadFrames, ThumbBook, TrueSize, no_frames, no_size
 
@@ -21,8 +21,7 @@ MAX_PICTURE_BYTES = 12 * 2**20
 """Pictures stop being embedded here, so that the page stays under 20 MB whatever the size of the gallery."""
 GALLERY = Section("gallery", "Gallery", "Gallery", lambda data: [])
 SECTIONS: tuple[Section, ...] = (
-    *headline.SECTIONS,
-    *splits.SECTIONS,
+    *accuracy.SECTIONS,
     *chains.SECTIONS,
     *funnel.SECTIONS,
     making.TEACHER,
@@ -54,7 +53,7 @@ def write_report(
     book = ThumbBook(frames, true_size, MAX_PICTURE_BYTES)
     panels = make_gallery(data, book)
     gallery = replace(
-        GALLERY, heading=f"Gallery: {len(panels)} traces", blocks=lambda data: gallery_blocks(data, panels)
+        GALLERY, heading=f"Gallery: {len(panels)} traces", content=lambda data: gallery_blocks(data, panels)
     )
     sections = [gallery if section is GALLERY else section for section in SECTIONS if section.applies(data)]
     publish(run.report, render("report.html.j2", **_page(data, sections), thumbs=book.thumbs))
@@ -77,7 +76,7 @@ def _lead(data: RunData) -> str:
         if data.has_frames
         else "A teacher works problems out step by step, its chains"
     )
-    learns = "learns from what was kept" if data.role.main else "learned answers only"
+    learns = "learns from what was kept" if data.learning.main else "learned answers only"
     student = f"the student {data.config.student.base}"
     return f"{teacher} are filtered, and {student} {learns}. Data set: {data.config.data.dataset}."
 

@@ -3,9 +3,10 @@
 What an arm saw is said by its own record, never guessed from its settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from aot.config import NO_FRAMES, ArmConfig
 from aot.display import counted
@@ -44,8 +45,7 @@ _OTHERS = {
 PALETTE = ("#2563eb", "#d97706", "#64748b", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#b45309", "#475569")
 
 
-@dataclass(frozen=True)
-class Learned:
+class Learned(NamedTuple):
     """What one trained arm saw, by its own record; None where that says nothing."""
 
     questions: int | None
@@ -56,28 +56,77 @@ class Learned:
 class Learning:
     """What the trained arms of a run saw; every place that tells what an arm is asks here."""
 
-    arms: dict[str, Learned] = field(default_factory=dict)
-    """By name; without those that left no record."""
+    arms: tuple[ArmConfig, ...] = ()
+    """Every arm that was to be trained."""
+    seen: Mapping[str, Learned] = field(default_factory=dict)
+    """By name of the arm; without those that left no record."""
 
     def saw_none(self, arm: ArmConfig) -> bool:
         """Whether an arm was to learn rationales, and its record says that it came to none."""
-        learned = self.arms.get(arm.name)
-        return arm.learns_rationales and learned is not None and learned.rationales == 0
+        return arm.learns_rationales and arm.name in self.seen and self.seen[arm.name].rationales == 0
 
-    def shown(self, name: str, arms: Sequence[ArmConfig]) -> str:
+    def shown(self, name: str) -> str:
         """The name of an arm, or of its twin without frames, for a reader."""
-        trained = next((arm for arm in arms if arm.name == name.removesuffix(NO_FRAMES)), None)
+        trained = next((arm for arm in self.arms if arm.name == name.removesuffix(NO_FRAMES)), None)
         return f"{name} ({SAW_NONE})" if trained and self.saw_none(trained) else name
 
+    @cached_property
+    def main(self) -> str | None:
+        """The first arm that learned rationales, best before the answer."""
+        return min(self._distilled, key=lambda arm: arm.order != "pre").name if self._distilled else None
 
-@dataclass(frozen=True)
-class Roles:
-    """Which arms the headline is about."""
+    @cached_property
+    def control(self) -> str | None:
+        """The first arm that learned answers only."""
+        return next((arm.name for arm in self.arms if arm not in self._distilled), None)
 
-    control: str | None
-    """Trained on answers only."""
-    main: str | None
-    """Trained on rationales as well."""
+    @cached_property
+    def _distilled(self) -> list[ArmConfig]:
+        return [arm for arm in self.arms if arm.learns_rationales and not self.saw_none(arm)]
+
+    @cached_property
+    def colors(self) -> dict[str, str]:
+        """One colour for each student, the same in every chart."""
+        names = dict.fromkeys(name for name in (self.main, self.control, "base", *(a.name for a in self.arms)) if name)
+        return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(names)}
+
+    def what(self, name: str) -> str:
+        """What the holder of a name in the tables is, in a few words."""
+        arm = next((arm for arm in self.arms if arm.name == name), None)
+        if arm is None:
+            is_blind = name.endswith(NO_FRAMES)
+            return "the same student with all frames taken away" if is_blind else _OTHERS.get(name, "")
+        words = [said[key] for said, key in ((_ORDERS, arm.order), (DAMAGED, arm.chains)) if key in said]
+        if arm.learns_rationales or not words:
+            words.append(self._trained_on(arm))
+        if arm.chain_share < 1:
+            then = ", then its own" if arm.chains == "self" else ""
+            words.append(f"{arm.chain_share:.0%} of the teacher's chains{then}")
+        words += ["full fine-tuning"] if arm.tuning == "full" else []
+        return "; ".join(words + ([f"{arm.max_steps} steps"] if arm.max_steps else []))
+
+    def _trained_on(self, arm: ArmConfig) -> str:
+        if not arm.learns_rationales:
+            return "trained on answers only"
+        if self.saw_none(arm):
+            return f"was to learn rationales and {SAW_NONE}: trained on answers only"
+        questions, rationales = self.seen.get(arm.name, (None, None))
+        if rationales is None:
+            return f"to be trained on answers and rationales (λ={arm.rationale_weight:g}); no record of what it saw"
+        answers = "answers" if questions is None else counted(questions, "answer")
+        return f"trained on {answers} and {counted(rationales, 'rationale')} (λ={arm.rationale_weight:g})"
+
+    def warnings(self) -> list[str]:
+        """A warning for each arm that was to learn rationales and saw none or few."""
+        warnings = []
+        for arm in self.arms:
+            rationales = self.seen[arm.name].rationales if arm.name in self.seen else None
+            if self.saw_none(arm):
+                warnings.append(f"{self.shown(arm.name)}: it is no distilled student.")
+            elif arm.learns_rationales and rationales and rationales < FEW_RATIONALES:
+                few = f"{arm.name} learned from {counted(rationales, 'rationale')} only"
+                warnings.append(f"{few}, too few to say anything about learning from them.")
+        return warnings
 
 
 def training_facts(run: RunFolder, arm: str) -> dict[str, Any]:
@@ -94,75 +143,12 @@ def training_facts(run: RunFolder, arm: str) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def read_learning(run: RunFolder) -> Learning:
+def read_learning(run: RunFolder, arms: tuple[ArmConfig, ...]) -> Learning:
     """What each trained arm of a run saw, by its record."""
-    arms = {}
+    seen = {}
     for path in sorted((run.root / "student").glob(f"*/{TRAINING}")):
         facts = training_facts(run, path.parent.name)
         # A record of before the seen ones were counted tells those that there were.
-        rationales = facts.get("rationales_seen", facts.get("rationales"))
-        questions = facts.get("questions_seen", facts.get("questions"))
-        arms[path.parent.name] = Learned(*(x if isinstance(x, int) else None for x in (questions, rationales)))
-    return Learning(arms)
-
-
-def roles(learning: Learning, arms: Sequence[ArmConfig]) -> Roles:
-    """The first arm that learns answers only, and the first that learned rationales, best before the answer."""
-    distilled = [arm for arm in arms if arm.learns_rationales and not learning.saw_none(arm)]
-    control = next((arm.name for arm in arms if arm not in distilled), None)
-    main = min(distilled, key=lambda arm: arm.order != "pre", default=None)
-    return Roles(control, main.name if main else None)
-
-
-def colors(learning: Learning, arms: Sequence[ArmConfig]) -> dict[str, str]:
-    """One colour for each student, the same in every chart."""
-    role = roles(learning, arms)
-    names = dict.fromkeys(name for name in (role.main, role.control, "base", *(a.name for a in arms)) if name)
-    return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(names)}
-
-
-def what_is(name: str, learning: Learning, arms: Sequence[ArmConfig]) -> str:
-    """What the holder of a name in the tables is, in a few words."""
-    arm = next((arm for arm in arms if arm.name == name), None)
-    if arm is not None:
-        return "; ".join(_words(arm, learning))
-    if name.endswith(NO_FRAMES):
-        return "the same student with all frames taken away"
-    return _OTHERS.get(name, "")
-
-
-def _words(arm: ArmConfig, learning: Learning) -> list[str]:
-    words = [_ORDERS[arm.order]] if arm.order in _ORDERS else []
-    words += [DAMAGED[arm.chains]] if arm.chains in DAMAGED else []
-    if arm.learns_rationales or not words:
-        words.append(_trained_on(arm, learning))
-    if arm.chain_share < 1:
-        then = ", then its own" if arm.chains == "self" else ""
-        words.append(f"{arm.chain_share:.0%} of the teacher's chains{then}")
-    words += ["full fine-tuning"] if arm.tuning == "full" else []
-    return words + ([f"{arm.max_steps} steps"] if arm.max_steps else [])
-
-
-def _trained_on(arm: ArmConfig, learning: Learning) -> str:
-    if not arm.learns_rationales:
-        return "trained on answers only"
-    if learning.saw_none(arm):
-        return f"was to learn rationales and {SAW_NONE}: trained on answers only"
-    learned = learning.arms.get(arm.name)
-    if learned is None or learned.rationales is None:
-        return f"to be trained on answers and rationales (λ={arm.rationale_weight:g}); no record of what it saw"
-    answers = "answers" if learned.questions is None else counted(learned.questions, "answer")
-    return f"trained on {answers} and {counted(learned.rationales, 'rationale')} (λ={arm.rationale_weight:g})"
-
-
-def few_rationales(learning: Learning, arms: Sequence[ArmConfig]) -> list[str]:
-    """A warning for each arm that was to learn rationales and saw none or few."""
-    warnings = []
-    for arm in arms:
-        learned = learning.arms.get(arm.name)
-        if learning.saw_none(arm):
-            warnings.append(f"{learning.shown(arm.name, arms)}: it is no distilled student.")
-        elif arm.learns_rationales and learned and 0 < (learned.rationales or 0) < FEW_RATIONALES:
-            few = counted(learned.rationales or 0, "rationale")
-            warnings.append(f"{arm.name} learned from {few} only, too few to say anything about learning from them.")
-    return warnings
+        counts = (facts.get(f"{what}_seen", facts.get(what)) for what in ("questions", "rationales"))
+        seen[path.parent.name] = Learned(*(x if isinstance(x, int) else None for x in counts))
+    return Learning(arms, seen)

@@ -6,10 +6,11 @@ from itertools import islice
 from aot.config import load_saved
 from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder
-from aot.reporting.chat_costs import check_sentences, logprobs_sentence, settings_sentence, spend_rows
 from aot.reporting.load import RunData, load_run
-from aot.reporting.numbers import plain, short, title
-from aot.reporting.sections.headline import accuracy_table, findings, headline_kind, savings
+from aot.reporting.pivot import plain, short, title
+from aot.reporting.sections.accuracy import accuracy_table, findings, headline_kind, savings
+from aot.reporting.sections.funnel import check_sentences
+from aot.reporting.sections.making import logprobs_sentence, settings_sentence, spend_rows
 
 MAX_STUDENTS = 12
 MAX_FINDINGS = 2

@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 
@@ -10,13 +10,12 @@ from aot.config import TeacherConfig, VideoRun
 from aot.faults.plant import Edits
 from aot.faults.video_edits import Target, video_edits
 from aot.files.run_folder import RunFolder, read_rows
-from aot.records import ClipAnnotation, MediaRef, Question, Trace
-from aot.teacher.clip_shelf import open_shelf
+from aot.records import ClipAnnotation, Question, Trace
+from aot.teacher.clip_shelf import ClipShelf, open_shelf
 from aot.teacher.exam import examine
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Models, Parts, make_parts, open_models, pixel_parts
 from aot.teacher.rewrite import TemplateWriter
-from aot.teacher.tools.clipview import ClipView
 
 __all__ = ["FEW_QUESTIONS", "figures", "open_teacher", "samples_of", "tries_of"]
 FEW_QUESTIONS = 24
@@ -53,18 +52,10 @@ def figures(run: RunFolder, config: VideoRun) -> dict[str, Any]:
         return {"tool_accuracy": examine(read_rows(run.annotations, ClipAnnotation), open_shelf(run), parts)}
 
 
-class Shelf(Protocol):
-    """Whatever hands out the visible part of clips."""
-
-    def view(self, media: MediaRef | None) -> ClipView:
-        """The window of a question; raises SourceError, DecodeError or ToolError where there is none."""
-        ...
-
-
 class AgentTeacher:
     """Answers questions about clips; several threads may share one."""
 
-    def __init__(self, shelf: Shelf, parts: Parts, models: Models) -> None:
+    def __init__(self, shelf: ClipShelf, parts: Parts, models: Models) -> None:
         """The agent over the clips of a shelf; `models` are those in its parts."""
         self._shelf, self._parts, self._models = shelf, parts, models
         self._plain = replace(parts, writer=TemplateWriter(parts.seed))

@@ -6,6 +6,7 @@ trace. Prints nothing.
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from aot.errors import ParseError, ToolError
 from aot.files.parts import KeyedRows
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import open_models, plain_parts, with_models
+from aot.teacher.parts import Models, open_models, plain_parts, with_models
 from aot.teacher.tools import make_tools
 from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import clip_view
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Sampling
 from video_data.decode.facts import DecodedFrames
 from video_data.decode.sandbox import shared_pool
 
@@ -100,15 +101,8 @@ def ask(
     frames_config = config.frames if config else FramesConfig()
     cache = KeyedRows(None, CachedResult)
     parts = plain_parts(teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=cache)
-    decoded = shared_pool().sample_clip(
-        clip,
-        fps=frames_config.fps,
-        max_frames=frames_config.max_stored_frames,
-        max_side_px=frames_config.max_side_px,
-        budgets=Budgets.of(frames_config),
-        time_limit_s=frames_config.time_limit_s,
-        stream=config.data.stream if config else None,
-    )
+    sampling = Sampling.of(frames_config, stream=config.data.stream if config else None)
+    decoded = shared_pool().sample_clip(clip, sampling)
     note = ""
     if decoded.verdict == "partial":
         start_s, end_s, note = _seen_window(decoded, start_s=start_s, end_s=end_s)
@@ -124,15 +118,11 @@ def ask(
         true_height=decoded.true_height,
     )
     question = _question(clip.name, text, kind or guess_kind(text, choices=choices), choices, start_s, view.end_s)
-    if config is None:
+    with closing(open_models(config, None, writer="ask") if config else Models()) as models:
+        if config:
+            tools = make_tools(teacher, vision=models.vision, clips_root=clip.parent)
+            parts = with_models(replace(parts, tools=tools), config, models)
         return Asked(_without_guess(run_candidate(question, view, parts, candidate=0)), note)
-    models = open_models(config, None, writer="ask")
-    try:
-        tools = make_tools(teacher, vision=models.vision, clips_root=clip.parent)
-        trace = run_candidate(question, view, with_models(replace(parts, tools=tools), config, models), candidate=0)
-        return Asked(_without_guess(trace), note)
-    finally:
-        models.close()
 
 
 def _seen_window(decoded: DecodedFrames, *, start_s: float, end_s: float | None) -> tuple[float, float, str]:

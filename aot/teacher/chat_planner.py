@@ -23,10 +23,11 @@ from aot.chat.messages import ChatReply, ChatRequest, Message, Sampling, TextPar
 from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.config import ChatConfig
 from aot.errors import AotError, ParseError, ToolError
+from aot.files.jsonl import first_mistake, parse_json
 from aot.records import AnswerType, JsonDict, Question, Step, ToolCall, Turn
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Transcript
 from aot.teacher.tools import openai_schema
-from aot.teacher.tools.base import ToolArguments, parameters_of
+from aot.teacher.tools.base import ToolArguments
 from aot.teacher.tools.registry import AnyTool
 
 ANSWER = "answer"
@@ -76,7 +77,9 @@ class ChatPlanner:
     @cached_property
     def schemas(self) -> tuple[JsonDict, ...]:
         """What is offered, in function-calling format; made once, because a schema takes longer than a request."""
-        return (*(openai_schema(tool) for tool in self.tools.values()), answer_schema())
+        tools = [openai_schema(tool.name, tool.description, tool.Arguments) for tool in self.tools.values()]
+        purpose = "End the plan with the answer and the numbers of the steps that it rests on."
+        return (*tools, openai_schema(ANSWER, purpose, AnswerArguments))
 
     def start(self, question: Question, *, scene: Scene, candidate: int) -> "ChatPlan":
         """A conversation about one question; see `Planner.start`."""
@@ -186,9 +189,7 @@ def read_call(call: WrittenCall, tools: Mapping[str, AnyTool]) -> ToolCall | Bad
     except ParseError as error:
         return BadCall(name, written, str(error))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the arguments"
-        return BadCall(name, written, f"bad arguments: {problem['msg']} at {where}")
+        return BadCall(name, written, f"bad arguments: {first_mistake(error, whole='the arguments')}")
     return ToolCall(tool=name, arguments=arguments)
 
 
@@ -247,31 +248,17 @@ def _loaded(written: str) -> dict[str, Any]:
         ParseError: they are no JSON object of plain values.
     """
     try:
-        loaded = json.loads(written or "{}", parse_constant=_no_constant)
-        json.dumps(loaded, allow_nan=False).encode()
-    except (ValueError, RecursionError):
+        loaded = parse_json(written or "{}")
+    except ValueError:
         raise ParseError("the arguments are no JSON that can be read; write one JSON object") from None
     if not isinstance(loaded, dict):
         raise ParseError(f"the arguments are a JSON {type(loaded).__name__}; write one JSON object")
     return loaded
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
-
-
 def answer_form(question: Question) -> str:
     """What an answer to `question` must look like, in words."""
     return _FORMS.get(question.answer_type, "a few words; a step label where the question asks for a step")
-
-
-def answer_schema() -> dict[str, Any]:
-    """The `answer` call in OpenAI function-calling format."""
-    purpose = "End the plan with the answer and the numbers of the steps that it rests on."
-    return {
-        "type": "function",
-        "function": {"name": ANSWER, "description": purpose, "parameters": parameters_of(AnswerArguments)},
-    }
 
 
 def read_answer(written: Any, question: Question, steps: tuple[Step, ...]) -> FinalAnswer:  # noqa: ANN401 - JSON
@@ -284,9 +271,7 @@ def read_answer(written: Any, question: Question, steps: tuple[Step, ...]) -> Fi
     try:
         arguments = AnswerArguments.model_validate(written)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the arguments"
-        raise ParseError(f"answer: {problem['msg']} at {where}") from None
+        raise ParseError(f"answer: {first_mistake(error, whole='the arguments')}") from None
     support = tuple(dict.fromkeys(arguments.support))
     fine = [step.index for step in steps if step.status == "ok"]
     if wrong := [index for index in support if index not in fine]:

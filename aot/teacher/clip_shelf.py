@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from weakref import WeakValueDictionary
 
 from aot.errors import DecodeError, SourceError, ToolError
@@ -79,8 +78,5 @@ def open_shelf(run: RunFolder) -> ClipShelf:
     Raises:
         DecodeError: the frame store is damaged.
     """
-    return ClipShelf(FrameStore(run.frames), _clip_refusals(run.refusals))
-
-
-def _clip_refusals(path: Path) -> dict[str, Refusal]:
-    return {row.item: row for row in read_rows(path, Refusal)} if path.exists() else {}
+    refusals = read_rows(run.refusals, Refusal) if run.refusals.exists() else ()
+    return ClipShelf(FrameStore(run.frames), {row.item: row for row in refusals})

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from aot.chat.spend import cost_of
 from aot.display import counted
 from aot.errors import AotError, ChatError, ConfigError, GuardStop, MissingPackageError, RunError, ToolError
+from aot.files.jsonl import first_mistake
 from aot.records import Question, Step, TimeSpan, ToolCall, Trace, TraceError, Usage
 from aot.run_records import ChatUsage
 from aot.teacher.parts import Parts
@@ -170,9 +171,7 @@ def call_tool(call: ToolCall | BadCall, context: ToolContext, parts: Parts, *, i
     try:
         step, was_cached = _called(call, context, parts, index=index)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the arguments"
-        step = _failed(call, f"bad arguments: {problem['msg']} at {where}", index=index)
+        step = _failed(call, f"bad arguments: {first_mistake(error, whole='the arguments')}", index=index)
     except ToolError as error:
         step = _failed(call, str(error), index=index)
     except (cv2.error, ArithmeticError, LookupError, ValueError) as error:

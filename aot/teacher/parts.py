@@ -18,7 +18,7 @@ from aot.student.answer import open_model
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.planner import Planner, Scene
 from aot.teacher.procedure import ProcedureModel
-from aot.teacher.rewrite import TemplateWriter, Writer, chat_writer
+from aot.teacher.rewrite import ChatWriter, TemplateWriter, Writer
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS, make_tools
 from aot.teacher.tools.base import CachedResult
@@ -143,7 +143,7 @@ def with_models(parts: Parts, config: VideoRun, models: Models) -> Parts:
     if teacher.planner == "chat":
         parts = replace(parts, planner=ChatPlanner(models.chat, config.chat, parts.tools, config.seed))
     if teacher.rationale == "chat":
-        parts = replace(parts, writer=chat_writer(models.chat, config.chat, seed=config.seed))
+        parts = replace(parts, writer=ChatWriter(models.chat, config.chat, seed=config.seed))
     return parts
 
 

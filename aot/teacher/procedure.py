@@ -157,17 +157,13 @@ def _next_in_task(
             same_done[label] += set(steps[:i]) == done
             same_last[label] += (steps[i - 1] if i else START) == last
     to_do = Counter({label: shown[label] for label in core - done})
-    lower = _backed_off(_followers(clips, history[-1] if history else START), everywhere)
+    latest = history[-1] if history else START  # core step or not
+    pairs = (pair for clip in clips for pair in zip((START, *clip.labels), clip.labels, strict=False))
+    lower = _backed_off(Counter(label for before, label in pairs if before == latest), everywhere)
     probs = _backed_off(+same_done, _backed_off(+same_last, _backed_off(to_do, lower)))
     waiting = _waiting(paths, core, done)
     factor = {**dict.fromkeys(waiting, NOT_READY), **dict.fromkeys(history, DONE)}
     return {label: prob * factor.get(label, 1.0) for label, prob in probs.items()}
-
-
-def _followers(clips: Sequence[KnownClip], last: str) -> Counter[str]:
-    """What followed `last` in these clips, core step or not."""
-    pairs = (pair for clip in clips for pair in zip((START, *clip.labels), clip.labels, strict=False))
-    return Counter(label for before, label in pairs if before == last)
 
 
 def _waiting(paths: Sequence[Sequence[str]], core: set[str], done: set[str]) -> set[str]:

@@ -5,7 +5,7 @@ and end with the trace's answer; the evidence filter then holds every claim of i
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aot.answers import parse_answer
@@ -65,7 +65,7 @@ class ChatWriter:
     chat: ChatModel
     section: ChatConfig
     seed: int
-    prompt: Prompt
+    prompt: Prompt = field(default_factory=lambda: load_prompt("aot.teacher", "rationale.txt"))
 
     @property
     def name(self) -> str:
@@ -103,11 +103,6 @@ class ChatWriter:
             transcript.turns.append(Turn(role="user", purpose="rationale", text=again))
             messages += [message("assistant", said.text), message("user", again)]
         raise ParseError(f"the chat model wrote no rationale in the four-part form: {problem}")
-
-
-def chat_writer(chat: ChatModel, section: ChatConfig, *, seed: int) -> ChatWriter:
-    """A writer with the shipped prompt."""
-    return ChatWriter(chat, section, seed, load_prompt("aot.teacher", "rationale.txt"))
 
 
 def tidied(text: str) -> str:

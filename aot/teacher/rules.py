@@ -93,17 +93,13 @@ class RulesPlan:
                 f"no rule for questions of kind {kind!r}, only for {', '.join(sorted(ROUTES))}; "
                 "any other question needs a chat planner (docs/chat.md)"
             )
-        query = Query(self.question, self.scene, self.candidate // len(routes))
-        chosen = self.candidate % len(routes)
-        remaining = steps
-        try:
-            return _follow(routes[chosen](query), remaining)
-        except _GaveUpError as given_up:
-            remaining = steps[given_up.used :]
-        try:
-            return _follow(routes[(chosen + 1) % len(routes)](query), remaining)
-        except _GaveUpError as given_up:
-            raise ToolError(given_up.why) from None
+        query, why = Query(self.question, self.scene, self.candidate // len(routes)), ""
+        for place in (self.candidate, self.candidate + 1):
+            try:
+                return _follow(routes[place % len(routes)](query), steps)
+            except _GaveUpError as given_up:
+                steps, why = steps[given_up.used :], given_up.why
+        raise ToolError(why)
 
 
 class _GaveUpError(Exception):

@@ -30,10 +30,9 @@ from aot.rationales.findings import (
     speaks_of,
 )
 from aot.rationales.notation import format_span, format_time
-from aot.rationales.wording import NOTHING_GATHERED, PHRASES, QUOTE_PHRASES, in_sentence, quotable, template_words
+from aot.rationales.wording import NOTHING_GATHERED, PHRASES, QUOTE_PHRASES, in_sentence, quotable
 from aot.records import Question, Step, TimeSpan
 
-__all__ = ["template_words", "verbalise"]
 MAX_TIMES = 8
 """An answer that many stretches show is told with this many of them."""
 

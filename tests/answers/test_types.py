@@ -220,3 +220,7 @@ def test_the_place_of_the_right_option_is_checked_and_written_only_where_it_coun
     assert "answer_index" not in options("x", "y").model_dump_json()
     by_letter = options("x", "X", right=1, by_letter=True)
     assert Question.model_validate_json(by_letter.model_dump_json()) == by_letter
+
+
+def test_a_time_that_is_written_with_an_exponent_inside_is_a_time_as_any_other() -> None:
+    assert verdict("0.00001s-2s", "0.0s-2.0s", "span") == "right"

@@ -241,6 +241,20 @@ def test_log_probabilities_are_read_in_both_forms(told: dict[str, Any]) -> None:
     assert read({"content": "A."}, logprobs={"content": None}).logprobs == ()
 
 
+def test_log_probabilities_of_a_stream_are_put_together_and_never_spell_the_key() -> None:
+    def told(*tokens: str) -> ChatReply:
+        pieces = [
+            {"delta": {"content": one}, "logprobs": {"content": [{"token": one, "logprob": -1}]}} for one in tokens
+        ]
+        events = [*pieces, {"delta": {}, "finish_reason": "stop"}]
+        raw = "".join(f"data: {json.dumps({'choices': [one]})}\n\n" for one in events)
+        return read_reply(raw.encode(), clean=Secret("sk-canary-4f9d1c77aa").clean)
+
+    assert [one.token for one in told("I", " do").logprobs] == ["I", " do"]
+    spelled = told("sk-can", "ary-4f9d", "1c77aa")
+    assert (spelled.text, spelled.logprobs) == ("[key]", ())
+
+
 def simulate(knee: Knee, *, slots: int, calls: int, rejects: bool, now_s: float = 0.0) -> float:
     """Drive a knee against a server with so many slots of one second, one burst after another; the time at the end."""
     done = 0

@@ -25,7 +25,7 @@ from aot.errors import ChatError, ConfigError, GuardStop, RunError  # noqa: E402
 from aot.files.run_folder import RunFolder, read_run_json  # noqa: E402
 from aot.pipeline import run_stages  # noqa: E402
 from aot.records import Question  # noqa: E402
-from aot.reporting.chat_costs import settings_sentence  # noqa: E402
+from aot.reporting.sections.making import settings_sentence  # noqa: E402
 from text_cot.datasets.toy_math import draw_toy_math  # noqa: E402
 
 FORMS = {

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
-from fixtures.synthetic import synthetic_case
+from fixtures.synthetic import funnel, synthetic_case
 
 from aot.answers import grade
 from aot.config import FilterConfig
 from aot.errors import SourceError
 from aot.faults.plant import plant
 from aot.faults.video_edits import video_edits
-from aot.filtering.chain import FILTER_NAMES, FunnelCounter, Judged, funnel, run_filters
+from aot.filtering.chain import FILTER_NAMES, Judged, run_filters
 from aot.records import MediaRef, PlantedFault, Question, Trace
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese", "pour egg")
@@ -62,7 +62,7 @@ def test_planted_defects_are_caught_and_healthy_traces_kept() -> None:
 def test_healthy_traces_of_every_kind_are_all_kept() -> None:
     cases = [synthetic_case(index, seed=2, labels=LABELS, failing=0.0) for index in range(700)]
     judged = judge([(case.trace, case.question) for case in cases])
-    assert [one.first_problem for one in judged if not one.keep] == []
+    assert [one.verdicts for one in judged if not one.keep] == []
 
 
 def test_every_trace_gets_every_verdict_in_order() -> None:
@@ -144,11 +144,3 @@ def test_leakage_of_text_counts_where_there_is_no_clip(trace: Trace, question: Q
     other = there.model_copy(update={"text": "How long does a train take from Bonn to Kiel at full speed?"})
     assert reason(judge([(trace, here)], held_out=(there,))[0], "leakage") == "held_out_text"
     assert reason(judge([(trace, here)], held_out=(other,))[0], "leakage") == "ok"
-
-
-def test_counter_can_be_fed_one_by_one() -> None:
-    rows, faults = planted_run(40, rate=0.5)
-    counter = FunnelCounter(planted=faults)
-    for judged in judge(rows):
-        counter.add(judged)
-    assert counter.funnel() == funnel(judge(rows), planted=faults)

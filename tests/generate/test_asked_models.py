@@ -19,7 +19,7 @@ from aot.files.traces import read_traces
 from aot.generate.failures import read_attempts
 from aot.generate.run import generate
 from aot.records import PlantedFault, Question, Turn
-from aot.reporting.chat_costs import logprobs_sentence
+from aot.reporting.sections.making import logprobs_sentence
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chat"))
 from fault_server import FaultServer, Raw

@@ -1,6 +1,7 @@
 """What reports say about chat models: cost, unknown prices, and the checks on their traces."""
 
-from aot.reporting.chat_costs import check_sentences, spend_rows
+from aot.reporting.sections.funnel import check_sentences
+from aot.reporting.sections.making import spend_rows
 from aot.run_records import ChatUsage, Funnel, JudgeTotals, Share, ShuffleTotals, SpendSummary
 
 

@@ -14,7 +14,7 @@ from aot.records import ClipAnnotation, Prediction, Question, Trace
 from aot.reporting import report as report_module
 from aot.reporting.load import load_run
 from aot.reporting.report import SECTIONS, write_report
-from aot.reporting.sections import chains, errors, funnel, gallery, headline, making, splits
+from aot.reporting.sections import accuracy, chains, errors, funnel, gallery, making
 
 
 def joined_run(root: Path) -> RunFolder:
@@ -66,5 +66,5 @@ def test_a_section_applies_where_its_data_are_and_nowhere_else(tmp_path: Path) -
 
 
 def test_no_section_asks_for_the_door() -> None:
-    for module in (report_module, chains, errors, funnel, gallery, headline, making, splits):
+    for module in (report_module, accuracy, chains, errors, funnel, gallery, making):
         assert not re.search(r"\.door|is_text|is_agent_trace", inspect.getsource(module)), module.__name__

@@ -7,9 +7,8 @@ from aot.config import RunConfig
 from aot.files.run_folder import RunFolder, publish_json
 from aot.records import MetricRow
 from aot.reporting.load import RunData, load_run
-from aot.reporting.numbers import points
-from aot.reporting.sections.headline import accuracy_table, findings, gap_sentence
-from aot.reporting.sections.splits import kind_tables
+from aot.reporting.pivot import points
+from aot.reporting.sections.accuracy import accuracy_table, findings, gap_sentence, kind_tables
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
 
@@ -66,8 +65,8 @@ def test_gap_is_not_told_where_the_bigrams_do_not_differ(make_run: MakeRun) -> N
 
 def test_roles_follow_the_weights_and_not_the_names(make_run: MakeRun) -> None:
     run, config = make_run()
-    role = load_run(run, config).role
-    assert (role.control, role.main) == ("answer_only", "distilled")
+    learning = load_run(run, config).learning
+    assert (learning.control, learning.main) == ("answer_only", "distilled")
 
 
 @pytest.mark.parametrize(
@@ -90,8 +89,8 @@ def test_what_an_arm_is_follows_its_record_of_what_it_saw(
     record = run.arm("distilled") / "training.json"
     record.unlink() if facts is None else publish_json(record, facts)
     data = load_run(run, config)
-    assert data.role.main == main
-    assert what in data.what("distilled")
+    assert data.learning.main == main
+    assert what in data.learning.what("distilled")
 
 
 def test_points_have_no_negative_zero() -> None:

@@ -15,7 +15,7 @@ from aot.teacher.tools import ToolContext
 from aot.teacher.tools.clipview import ClipView, clip_view
 from aot.teacher.tools.pixels.appearance import kitchen_appearance
 from aot.teacher.tools.pixels.matcher import Looker
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.kitchen.dataset import draw_toy_kitchen, plan_toy_kitchen
 from video_data.kitchen.pictures import draw_step_frame, draw_style
 from video_data.store.prepare import decode_clips
@@ -30,9 +30,7 @@ def drawn_view(*steps: str, seed: int = 1, scale: int = 1) -> ClipView:
     rng = np.random.default_rng(seed)
     style = draw_style(rng)
     times_s = tuple((i + 0.5) / FPS for i in range(int(len(steps) * STEP_S * FPS)))
-    frames = [
-        draw_step_frame(steps[int(t // STEP_S)], phase=(t % STEP_S) / 0.9, style=style, rng=rng)[0] for t in times_s
-    ]
+    frames = [draw_step_frame(steps[int(t // STEP_S)], phase=(t % STEP_S) / 0.9, style=style, rng=rng) for t in times_s]
     return view_of(np.stack(frames), times_s, name=f"{seed}:{'+'.join(steps)}", scale=scale)
 
 
@@ -73,10 +71,8 @@ def make_run(root: Path, *, train: int = 4, test: int = 2) -> RunFolder:
     counts = {"train": train, "test": test, "test_ood": 0}
     kitchen = plan_toy_kitchen(run.clips, seed=3, counts=counts)
     draw_toy_kitchen(run.clips, seed=3, counts=counts, workers=1)
-    refused = decode_clips(
-        kitchen.clips, out=run.frames, fps=FPS, max_stored_frames=512, max_side_px=480, shard_clips=64, workers=1,
-        time_limit_s=30.0, budgets=Budgets(),
-    )  # fmt: skip
+    sampling = Sampling(FPS, 512, 480, time_limit_s=30.0, budgets=Budgets())
+    refused = decode_clips(kitchen.clips, out=run.frames, sampling=sampling, shard_clips=64, workers=1)
     assert not refused
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in kitchen.annotations))
     publish_rows(run.questions, usable_questions(kitchen.questions, dataset="toy_kitchen")[0])

@@ -12,7 +12,7 @@ from aot.rationales.notation import parse_rationale
 from aot.records import Question, Trace
 from aot.run_records import ChatUsage
 from aot.teacher.executor import run_candidate
-from aot.teacher.rewrite import chat_writer
+from aot.teacher.rewrite import ChatWriter
 
 GOOD = """Sure, here it is:
 Identify: The step right before mix egg is asked.
@@ -29,7 +29,7 @@ def written(*replies: str, asked: Question = BEFORE) -> tuple[Trace, Speaks]:
         return ChatReply(text=replies[turn], usage=ChatUsage(prompt_tokens=50, completion_tokens=5))
 
     writer = Speaks(say)
-    kit = replace(kit_of(LIST, answer("chop tomato", 1))[0], writer=chat_writer(writer, SECTION, seed=0))
+    kit = replace(kit_of(LIST, answer("chop tomato", 1))[0], writer=ChatWriter(writer, SECTION, seed=0))
     return run_candidate(asked, drawn_view("wash tomato", "chop tomato", "mix egg"), kit, candidate=0), writer
 
 

@@ -25,7 +25,7 @@ from aot.teacher.tools.base import Tool, sight_of
 from aot.teacher.tools.clipview import ClipView, spread
 from aot.teacher.tools.models.detect import hf_detector, read_boxes
 from aot.teacher.tools.models.moments import MAX_MOMENTS, hf_moments, moments_of, similarities
-from aot.teacher.tools.models.zero_shot import clean_name, frame_images, open_model
+from aot.teacher.tools.models.zero_shot import clean_name, image_batches, open_model
 
 RED, GREEN, GREY = (255, 0, 0), (0, 255, 0), (128, 128, 128)
 Size = tuple[int, int]
@@ -106,7 +106,7 @@ def test_boxes_of_grounding_dino_are_shares_of_each_side(dino: Path, size: Size,
         input_ids=torch.tensor([[101, 2006, 1012, 102]]),
     )  # fmt: skip
     processor = AutoProcessor.from_pretrained(dino)
-    (found,) = read_boxes(processor, crafted, images=frame_images(view, [0]), min_score=0.5)
+    (found,) = read_boxes(processor, crafted, images=next(image_batches(view, [0], size=1)), min_score=0.5)
     assert found is not None
     assert np.allclose(found.box_xyxy, box, atol=0.01)
     assert found.score == pytest.approx(0.881, abs=0.001)
@@ -140,7 +140,7 @@ def test_frames_that_all_fit_alike_or_are_too_few_are_an_error_and_not_absence(c
 @pytest.mark.parametrize("second", [False, True])
 def test_similarities_are_those_of_the_whole_siglip_model(tmp_path: Path, second: bool) -> None:
     folder = siglip_folder(tmp_path / "model", second=second)
-    images = frame_images(square_view((60, 40), corner=(20, 0), colours=[RED, GREEN, GREY]), [0, 1, 2])
+    images = next(image_batches(square_view((60, 40), corner=(20, 0), colours=[RED, GREEN, GREY]), [0, 1, 2], size=99))
     model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     text = processor.tokenizer(["red pan"], padding="max_length", max_length=64, return_tensors="pt")
     with torch.inference_mode():

@@ -102,7 +102,7 @@ def test_a_look_depends_on_the_frames_of_the_call_alone() -> None:
 
 def test_schemas_have_the_openai_form() -> None:
     for tool in TOOLS.values():
-        schema = openai_schema(tool)
+        schema = openai_schema(tool.name, tool.description, tool.Arguments)
         assert schema["type"] == "function"
         assert schema["function"]["name"] == tool.name
         assert schema["function"]["description"]

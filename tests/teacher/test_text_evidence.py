@@ -363,9 +363,8 @@ def test_the_same_text_of_two_steps_is_quoted_once_and_both_steps_are_cited() ->
 
 def test_reports_and_the_command_line_show_a_quote_whole() -> None:
     trace = told(OTHER, search(1, "pot", (1, 2, "Wait. Add noodles: 10 s [7] \x1b[31m\u202e")))
-    gather = next(view for view in rationale_view(trace, anchor="t1") if view.heading == "Gather")
-    assert [one.text for one in gather.sentences] == ['1.0s-2.0s said "Wait. Add noodles, 10 s 7 31m" [1].']
-    assert gather.sentences[0].anchor == "t1-s1"
+    gather = dict(rationale_view(trace, anchor="t1"))["Gather"]
+    assert gather == [('1.0s-2.0s said "Wait. Add noodles, 10 s 7 31m" [1].', "t1-s1")]
     lines = trace_lines(trace)
     assert '    1.0s-2.0s said "Wait. Add noodles, 10 s 7 31m" [1].' in lines
     assert "\x1b" not in "".join(lines) and "\u202e" not in "".join(lines)

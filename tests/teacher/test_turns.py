@@ -15,7 +15,7 @@ from aot.files.run_folder import append_row, open_append, read_rows
 from aot.files.traces import read_earlier
 from aot.records import Question, TokenLogprob, Trace
 from aot.teacher.executor import run_candidate
-from aot.teacher.rewrite import chat_writer
+from aot.teacher.rewrite import ChatWriter
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import TOOLS
 from aot.teacher.tools.clipview import ClipView
@@ -72,7 +72,7 @@ def test_every_reply_is_found_again_by_its_key_also_one_that_a_tool_or_the_prose
     cache = KeyedRows(tmp_path, CachedReply, writer="0")
     chat = CachedChat(model, cache, base_url="x")
     kit = kit_with(chat, tools={**TOOLS, "caption": chat_tools(Vision(chat))["caption"]})
-    kit = replace(kit, writer=chat_writer(chat, SECTION, seed=0))
+    kit = replace(kit, writer=ChatWriter(chat, SECTION, seed=0))
     first, second = (run_candidate(BEFORE, view, kit, candidate=0) for _ in range(2))
     assert first.status == "ok" and len(model.requests) == 5
     assert second.timeless() == first.timeless()  # The second one comes out of both caches.

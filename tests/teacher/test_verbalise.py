@@ -7,8 +7,9 @@ from fixtures.steps import tool_step
 from fixtures.synthetic import synthetic_case
 
 from aot.rationales.notation import PARTS, parse_rationale
+from aot.rationales.wording import template_words
 from aot.records import AnswerType, JsonDict, MediaRef, Question, Step, TimeSpan
-from aot.teacher.verbalise import template_words, verbalise
+from aot.teacher.verbalise import verbalise
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough")
 WINDOW = TimeSpan(start_s=0.0, end_s=9.8)

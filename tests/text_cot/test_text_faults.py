@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from fixtures.synthetic import funnel
 from numpy.random import PCG64, Generator
 
 from aot.config import FilterConfig, ToyMathConfig
 from aot.faults.damage import deleted, shuffled, wrong_content
 from aot.faults.plant import plant
 from aot.faults.text_edits import TEXT_EDITS, Target, slip, slip_carried, target_of
-from aot.filtering.chain import funnel, run_filters
+from aot.filtering.chain import run_filters
 from aot.rationales.arithmetic import check_text
 from aot.records import PlantedFault, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.decode.clip import read_frames
 from video_data.decode.fingerprint import clip_fingerprint, near_duplicate_pairs
 from video_data.store.prepare import decode_clips
@@ -31,13 +31,9 @@ def test_a_re_encoded_brighter_copy_is_found_and_others_are_not(tmp_path: Path) 
     decode_clips(
         clips,
         out=tmp_path / "frames",
-        fps=4,
-        max_stored_frames=99,
-        max_side_px=96,
+        sampling=Sampling(4, 99, 96, time_limit_s=30.0, budgets=Budgets()),
         shard_clips=8,
         workers=1,
-        time_limit_s=30.0,
-        budgets=Budgets(),
     )
     store = FrameStore(tmp_path / "frames")
     (pair,) = near_duplicate_pairs(store, ["a0", "a1", "a2", "a3"], ["b"], 0.1)

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from aot.errors import VideoError
 from aot.files.jsonl import RefusedRow
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.store.prepare import Progress, decode_clips
 from video_data.store.shards import FrameStore
 
@@ -34,13 +34,9 @@ def run(
     return decode_clips(
         clips,
         out=out,
-        fps=fps,
-        max_stored_frames=512,
-        max_side_px=80,
+        sampling=Sampling(fps, 512, 80, time_limit_s=time_limit_s, budgets=Budgets()),
         shard_clips=2,
         workers=workers,
-        time_limit_s=time_limit_s,
-        budgets=Budgets(),
         progress=progress,
     )
 

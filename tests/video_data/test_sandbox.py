@@ -11,7 +11,7 @@ import pytest
 from processes import runs
 
 from aot.errors import VideoError
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Budgets, Sampling
 from video_data.decode.clip import probe, read_frames
 from video_data.decode.sandbox import DecoderPool, frames_of, shared_pool
 
@@ -41,7 +41,7 @@ def test_a_refusal_crosses_the_pipe_with_its_reason(pool: DecoderPool, tmp_path:
 
 def test_what_a_decoder_cannot_sample_is_a_refusal(pool: DecoderPool, clip: Path) -> None:
     with pytest.raises(VideoError, match="must be above 0") as caught:
-        pool.sample_clip(clip, fps=-1.0, max_frames=9, max_side_px=None, budgets=BUDGETS, time_limit_s=20)
+        pool.sample_clip(clip, Sampling(-1.0, 9, 96, time_limit_s=20, budgets=BUDGETS))
     assert caught.value.reason == "corrupt"
 
 

@@ -69,7 +69,7 @@ class _Reader:
             SourceError: as `read_text_files`.
         """
         if self.kind == "text_jsonl" and role == "train" and self.test_share:
-            self._splits_named = _names_splits(path)
+            self._splits_named = any(isinstance(row, TextRow) and row.fields.get("split") for row in read_rows(path))
         wanted = set(LAYOUTS[self.kind].wanted)
         columns: dict[str, None] = {}
         before, num_rows, num_good, num_fit = len(self.refusals), 0, 0, 0
@@ -176,7 +176,3 @@ def gradable(problem: Problem, *, id: str, dataset: str, split: str, group: str)
             return question
         reason = reason or wrong
     raise RowProblem("gold_unparsable", reason)
-
-
-def _names_splits(path: Path) -> bool:
-    return any(isinstance(row, TextRow) and bool(row.fields.get("split")) for row in read_rows(path))

@@ -9,23 +9,20 @@ import difflib
 import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aot.errors import ConfigError, MissingPackageError, SourceError
 from aot.records import GivenRationale, Question, Refusal, ScorerItem
 from text_cot.datasets.forms import form_of
 from text_cot.datasets.gym_tasks import EXCLUDED, TASKS
-from text_cot.datasets.gym_truths import NUMBER_TRUTHS, Item
-from text_cot.datasets.gym_word_truths import WORD_TRUTHS
+from text_cot.datasets.gym_truths import TRUTHS, Item
 from text_cot.datasets.source import TextSource, gold_problem, same_text, short_hash, with_answer_line
 
 TRIES = 4
 """As many times the wanted number of items are drawn at most, where texts repeat."""
 MAX_WRONG_SHARE = 0.01
 """A task of which more than one gold answer and more than this share is wrong is left out."""
-TRUTHS: dict[str, Callable[[Item], str]] = {**NUMBER_TRUTHS, **WORD_TRUTHS}
-"""Tasks whose gold answers are worked out again; the others are only put to their own scorer."""
 
 
 def gym_source(

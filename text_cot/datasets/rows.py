@@ -100,8 +100,10 @@ def _json(path: Path) -> Iterator[TextRow | RefusedRow]:
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # bad bytes refuse only their own row
     try:
         whole = json.loads(
-            text, object_pairs_hook=_object, parse_constant=lambda _: _NotANumber(), parse_int=_int, parse_float=_float
-        )
+            text, object_pairs_hook=_object, parse_constant=lambda _: _NotANumber(),
+            parse_int=lambda number: int(number) if len(number) < 100 else _NotANumber(),
+            parse_float=lambda number: float(number) if math.isfinite(float(number)) else _NotANumber(),
+        )  # fmt: skip
     except RecursionError:
         raise SourceError(f"{path} is nested too deeply; it should be a list of objects") from None
     except json.JSONDecodeError as error:
@@ -129,14 +131,6 @@ def _json(path: Path) -> Iterator[TextRow | RefusedRow]:
             yield RefusedRow(place, "not_a_number", f"the value of {bad[0]!r} is not a usable number")
         else:
             yield TextRow(place, name, row)
-
-
-def _int(text: str) -> int | _NotANumber:
-    return int(text) if len(text) < 100 else _NotANumber()
-
-
-def _float(text: str) -> float | _NotANumber:
-    return float(text) if math.isfinite(float(text)) else _NotANumber()
 
 
 def _csv(path: Path) -> Iterator[TextRow | RefusedRow]:

@@ -46,7 +46,6 @@ class Family:
     """How to draw, ask and solve one kind of problem."""
 
     name: str
-    category: str
     answer_type: AnswerType
     max_steps: int
     """Of problems in distribution."""
@@ -63,7 +62,6 @@ class Family:
     """The same problem with other numbers of the same size."""
     reorder: Callable[[Any, Generator], Any] | None = None
     """The same problem told in another order; None where order cannot change."""
-    accepts_extra: bool = False
 
 
 def pick(rng: Generator, options: Sequence[str]) -> str:

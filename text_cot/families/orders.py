@@ -35,15 +35,6 @@ class OrderState(State):
     asks_most: bool
 
 
-def orders() -> Family:
-    """`Ann is taller than Bob. Who is the tallest?`."""
-    return Family(
-        name="order", category="logic", answer_type="text", max_steps=4, state_type=OrderState,
-        make=_make, ask=_ask, solve=_solve, answer=lambda s: s.ranking[0 if s.asks_most else -1],
-        reorder=_shuffled, accepts_extra=True,
-    )  # fmt: skip
-
-
 def _make(rng: Generator, steps: int, scope: Scope) -> OrderState:
     ranking = pick_some(rng, scope.names, steps + 1)
     first = int(rng.integers(steps))
@@ -103,3 +94,9 @@ def _solve(state: OrderState, granularity: Granularity, phrasing: int) -> tuple[
         pair = f"{relation.above} > {relation.below}"
         lines.append(f"{pair}: {so_far}." if phrasing == 0 else f"Put {pair} in: {so_far}.")
     return (*lines, f"{answer} is {end}.")
+
+
+ORDERS = Family(  # `Ann is taller than Bob. Who is the tallest?`
+    name="order", answer_type="text", max_steps=4, state_type=OrderState, make=_make, ask=_ask, solve=_solve,
+    answer=lambda s: s.ranking[0 if s.asks_most else -1], reorder=_shuffled,
+)  # fmt: skip

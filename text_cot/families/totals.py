@@ -42,62 +42,6 @@ class TotalState(State):
         return list(accumulate((move.amount for move in self.moves), initial=self.start))
 
 
-def sums() -> Family:
-    """`What is 12 + 7 - 5?`."""
-    return Family(
-        name="sum", category="arithmetic", answer_type="integer", max_steps=4, state_type=TotalState,
-        make=_making("sum", "arithmetic", lambda rng, scope, steps: {}),
-        ask=lambda s: f"What is {s.start}{''.join(_signed(m.amount) for m in s.moves)}?",
-        solve=_solving(_SUM), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
-    )  # fmt: skip
-
-
-def stories() -> Family:
-    """`Ann has 12 apples. Ann buys 7 apples. How many apples does Ann have?`."""
-
-    def details(rng: Generator, scope: Scope, steps: int) -> dict[str, object]:
-        return {"names": (pick(rng, scope.names),), "thing": pick(rng, scope.things)}
-
-    return Family(
-        name="story", category="arithmetic", answer_type="integer", max_steps=4, state_type=TotalState,
-        make=_making("story", "arithmetic", details, word=lambda rng, up, i, s: pick(rng, GAINS if up else LOSSES)),
-        ask=_ask_story, solve=_solving(_STORY), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
-        reorder=lambda s, rng: s.model_copy(update={"start_last": True}), accepts_extra=True,
-    )  # fmt: skip
-
-
-def unknowns() -> Family:
-    """`A number plus 5 minus 3 is 10. What is the number?`; solved backwards."""
-    return Family(
-        name="unknown", category="algebra", answer_type="integer", max_steps=3, state_type=TotalState,
-        make=_making("unknown", "algebra", lambda rng, scope, steps: {}),
-        ask=lambda s: f"A number {' '.join(map(_spoken, s.moves))} is {s.totals()[-1]}. What is the number?",
-        solve=_solve_unknown, answer=lambda s: str(s.start), renumber=_renumber,
-    )  # fmt: skip
-
-
-def clocks() -> Family:
-    """`A trip starts at 9:40. The walk takes 35 minutes. When does the trip end?`."""
-    return Family(
-        name="clock", category="temporal", answer_type="clock", max_steps=4, state_type=TotalState,
-        make=_make_clock, ask=_ask_clock, solve=_solving(_CLOCK), answer=lambda s: clock(s.totals()[-1]),
-        renumber=_renumber_clock, reorder=lambda s, rng: s.model_copy(update={"start_last": True}), accepts_extra=True,
-    )  # fmt: skip
-
-
-def comparisons() -> Family:
-    """`Ann has 12 apples. Bob has 7 more than Ann. How many apples does Bob have?`."""
-
-    def details(rng: Generator, scope: Scope, steps: int) -> dict[str, object]:
-        return {"names": tuple(pick_some(rng, scope.names, steps + 1)), "thing": pick(rng, scope.things)}
-
-    return Family(
-        name="comparison", category="arithmetic", answer_type="integer", max_steps=3, state_type=TotalState,
-        make=_making("comparison", "arithmetic", details, word=lambda rng, up, i, s: s["names"][i + 1]),
-        ask=_ask_comparison, solve=_solving(_COMPARISON), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
-    )  # fmt: skip
-
-
 def clock(minutes: int) -> str:
     """A time of day as a clock shows it.
 
@@ -268,3 +212,46 @@ def _chain(state: TotalState, wording: Wording, granularity: Granularity, phrasi
         words = wording["up" if move.amount > 0 else "down"][phrasing]
         lines.append(words.format(n=abs(move.amount), equation=equation, name=name, word=move.word))
     return tuple(lines)
+
+
+def _names_and_thing(rng: Generator, scope: Scope, count: int) -> dict[str, object]:
+    names = (pick(rng, scope.names),) if count == 1 else tuple(pick_some(rng, scope.names, count))
+    return {"names": names, "thing": pick(rng, scope.things)}
+
+
+def _start_last(state: TotalState, rng: Generator) -> TotalState:
+    return state.model_copy(update={"start_last": True})
+
+
+TOTALS = (
+    Family(  # `What is 12 + 7 - 5?`
+        name="sum", answer_type="integer", max_steps=4, state_type=TotalState,
+        make=_making("sum", "arithmetic", lambda rng, scope, steps: {}),
+        ask=lambda s: f"What is {s.start}{''.join(_signed(m.amount) for m in s.moves)}?",
+        solve=_solving(_SUM), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
+    ),
+    Family(  # `Ann has 12 apples. Ann buys 7 apples. How many apples does Ann have?`
+        name="story", answer_type="integer", max_steps=4, state_type=TotalState,
+        make=_making("story", "arithmetic", lambda rng, scope, steps: _names_and_thing(rng, scope, 1),
+                     word=lambda rng, up, i, s: pick(rng, GAINS if up else LOSSES)),
+        ask=_ask_story, solve=_solving(_STORY), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
+        reorder=_start_last,
+    ),
+    Family(  # `A number plus 5 minus 3 is 10. What is the number?`; solved backwards
+        name="unknown", answer_type="integer", max_steps=3, state_type=TotalState,
+        make=_making("unknown", "algebra", lambda rng, scope, steps: {}),
+        ask=lambda s: f"A number {' '.join(map(_spoken, s.moves))} is {s.totals()[-1]}. What is the number?",
+        solve=_solve_unknown, answer=lambda s: str(s.start), renumber=_renumber,
+    ),
+    Family(  # `A trip starts at 9:40. The walk takes 35 minutes. When does the trip end?`
+        name="clock", answer_type="clock", max_steps=4, state_type=TotalState,
+        make=_make_clock, ask=_ask_clock, solve=_solving(_CLOCK), answer=lambda s: clock(s.totals()[-1]),
+        renumber=_renumber_clock, reorder=_start_last,
+    ),
+    Family(  # `Ann has 12 apples. Bob has 7 more than Ann. How many apples does Bob have?`
+        name="comparison", answer_type="integer", max_steps=3, state_type=TotalState,
+        make=_making("comparison", "arithmetic", lambda rng, scope, steps: _names_and_thing(rng, scope, steps + 1),
+                     word=lambda rng, up, i, s: s["names"][i + 1]),
+        ask=_ask_comparison, solve=_solving(_COMPARISON), answer=lambda s: str(s.totals()[-1]), renumber=_renumber,
+    ),
+)  # fmt: skip

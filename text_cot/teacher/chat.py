@@ -12,6 +12,7 @@ from aot.chat.messages import ChatReply, ChatRequest, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
 from aot.config import ChatConfig, SolvingTeacher
+from aot.display import storable
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
 from aot.run_records import ChatUsage
@@ -22,6 +23,7 @@ from text_cot.teacher.chat_reply import UnreadableReply, read_reply, schema_of
 from text_cot.teacher.granularity import Size
 from text_cot.teacher.procedural import chain_trace
 
+MAX_ERROR_CHARS = 500
 _SEEDS = 2**31
 """Servers take seeds of 32 bits with a sign."""
 
@@ -62,15 +64,17 @@ class ChatTeacher:
             GuardStop: the cost limit is reached.
         """
         started = time.monotonic()
-        granularity = self._granularity_of(sample_index)
+        alternates: Granularity = "coarse" if sample_index % 2 == 0 else "fine"
+        granularity = alternates if self._granularity == "mixed" else self._granularity
         said: ChatReply | None = None
         try:
             said = self._model.reply(self._request(question, granularity=granularity, sample_index=sample_index))
             chain = read_reply(said.text, reasoning=said.reasoning, question=question)
         except (ChatError, UnreadableReply) as error:
+            message = storable(str(error))[:MAX_ERROR_CHARS]
             trace = Trace(
                 question_id=question.id, sample_index=sample_index, teacher=self.name, status="failed",
-                error=TraceError(boundary=error.boundary, message=_storable(str(error)), reason=error.reason),
+                error=TraceError(boundary=error.boundary, message=message, reason=error.reason),
                 config_digest=self._digest,
             )  # fmt: skip
         else:
@@ -91,11 +95,6 @@ class ChatTeacher:
         """Close the model's connections and files."""
         self._model.close()
 
-    def _granularity_of(self, sample_index: int) -> Granularity:
-        if self._granularity == "mixed":
-            return "coarse" if sample_index % 2 == 0 else "fine"
-        return self._granularity
-
     def _request(self, question: Question, *, granularity: Granularity, sample_index: int) -> ChatRequest:
         prompt = self.prompts[granularity]
         seed = hashed(self._seed, question.id, "chat", sample_index) % _SEEDS
@@ -112,8 +111,3 @@ class ChatTeacher:
         tokens = said.usage or ChatUsage()
         cost = cost_of(tokens, self._chat.prices) if said.usage else None
         return Usage(chat_calls=1, **tokens.model_dump(), cost=cost, seconds=seconds)
-
-
-def _storable(text: str) -> str:
-    """A message that can be written as UTF-8 and stays short."""
-    return text.encode("utf-8", "replace").decode("utf-8")[:500]

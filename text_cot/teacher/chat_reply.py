@@ -15,6 +15,7 @@ from aot.answers.clean import undressed
 from aot.answers.exact import decimal_text, exact_number
 from aot.answers.finding import plain
 from aot.answers.kinds.bare import bare_number
+from aot.display import storable
 from aot.errors import ParseError
 from aot.records import JsonDict, Question
 
@@ -95,8 +96,7 @@ def read_reply(text: str, *, reasoning: str = "", question: Question) -> ReadCha
 
 def _clean(text: str) -> str:
     """Text that can be stored as UTF-8, with plain line breaks and no control characters."""
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROLS.sub(" ", text)
+    return _CONTROLS.sub(" ", storable(text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _split_thought(text: str) -> tuple[str, str]:

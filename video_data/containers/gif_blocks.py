@@ -6,6 +6,7 @@ are taken at once, and the length of what they stand for follows from their refe
 """
 
 import mmap
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -21,6 +22,8 @@ MAX_CODES = 2_000_000
 COST_OF_A_TABLE = 2048
 """Bytes that each table of codes is charged with, so that a file of clear codes costs no hours."""
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+_CONTROL = re.compile(rb"\x21\xf9\x04.{4}\0[\x2c\x21]", re.DOTALL)
+"""The control block before a picture."""
 
 
 def walk_gif(data: mmap.mmap, findings: Structure) -> None:
@@ -46,23 +49,25 @@ def _walk_one(data: mmap.mmap, findings: Structure, *, at: int, left: int) -> tu
         if label == _TRAILER:
             return at + 1, left
         if label == _EXTENSION:
-            at = _after_blocks(data, at + 2)
+            at, _ = _sub_blocks(data, at + 2)
         elif label == _IMAGE:
             codes = at + 10 + _table_bytes(data, at + 9)
-            at = _after_blocks(data, codes + 1)
+            at, packed = _sub_blocks(data, codes + 1)
             if at <= size and left > 0:
                 wanted = int.from_bytes(data[start + 5 : start + 7], "little")
                 wanted *= int.from_bytes(data[start + 7 : start + 9], "little")
-                pixels, left = _count_pixels(_joined(data, codes + 1), bits=data[codes], wanted=wanted, left=left)
+                pixels, left = _count_pixels(packed, bits=data[codes], wanted=wanted, left=left)
                 if pixels != wanted:
                     what = f"the codes of its picture yield {pixels} pixels, not {wanted}"
                     findings.broken(what, at=start, start=start, end=at)
         else:
-            following = _resync(data, at)
-            findings.broken("no block of a GIF begins there", at=at, start=last, end=following or size)
+            following = _CONTROL.search(data, at)
+            findings.broken(
+                "no block of a GIF begins there", at=at, start=last, end=following.start() if following else size
+            )
             if following is None:
                 return None, left
-            start = at = following
+            start = at = following.start()
         last = start
     words = "the file is cut off: it has no last block, as a GIF must"
     if at > size:
@@ -77,32 +82,13 @@ def _table_bytes(data: mmap.mmap, at: int) -> int:
     return 3 << (data[at] & 7) + 1 if at < len(data) and data[at] & 0x80 else 0
 
 
-def _after_blocks(data: mmap.mmap, at: int) -> int:
-    """Where a chain of sub-blocks ends; a place beyond the file where it is cut off."""
-    size = len(data)
-    while at < size:
-        if data[at] == 0:
-            return at + 1
-        at += data[at] + 1
-    return size + 1
-
-
-def _joined(data: mmap.mmap, at: int) -> bytes:
-    """The content of a whole chain of sub-blocks."""
-    parts = []
-    while data[at]:
+def _sub_blocks(data: mmap.mmap, at: int) -> tuple[int, bytes]:
+    """Where a chain of sub-blocks ends, a place beyond the file where it is cut off, and what it holds."""
+    size, parts = len(data), []
+    while at < size and data[at]:
         parts.append(data[at + 1 : at + 1 + data[at]])
         at += data[at] + 1
-    return b"".join(parts)
-
-
-def _resync(data: mmap.mmap, at: int) -> int | None:
-    """The next place that looks like the control block before a picture."""
-    while (at := data.find(b"\x21\xf9\x04", at)) >= 0:
-        if data[at + 7 : at + 9] in (b"\0\x2c", b"\0\x21"):
-            return at
-        at += 3
-    return None
+    return (at if at < size else size) + 1, b"".join(parts)
 
 
 def _count_pixels(codes: bytes, *, bits: int, wanted: int, left: int) -> tuple[int, int]:

@@ -296,36 +296,34 @@ def _parse_asf_packet(packet: bytes) -> list[tuple[int, _Payload]] | None:
     at = 1 + (packet[0] & 0x0F) if packet[0] & 0x80 else 0
     if packet[0] & 0x80 and packet[0] & 0x70:  # error correction data of a kind that nothing writes
         return None
+
+    def number(kind: int) -> int:
+        """The next number, of as many bytes as the last two bits of `kind` say."""
+        nonlocal at
+        width = _WIDTHS[kind & 3]
+        at += width
+        return _little(packet, at - width, width)
+
     kinds, fields = packet[at], packet[at + 1]
     at += 2
-    numbers = []
-    for shift in (5, 1, 3):  # length of the packet, its sequence, its padding
-        width = _WIDTHS[kinds >> shift & 3]
-        numbers.append(_little(packet, at, width))
-        at += width
-    end = (numbers[0] or len(packet)) - numbers[2]
+    packet_length, _, padding = (number(kinds >> shift) for shift in (5, 1, 3))
+    end = (packet_length or len(packet)) - padding
     at += 6
-    count, length_width = 1, 0
+    count, length_kind = 1, 0
     if kinds & 1:
-        count, length_width = packet[at] & 0x3F, _WIDTHS[packet[at] >> 6]
+        count, length_kind = packet[at] & 0x3F, packet[at] >> 6
         at += 1
-    number_width, offset_width, replicated_width = (_WIDTHS[fields >> shift & 3] for shift in (4, 2, 0))
     payloads = []
     for _ in range(count):
         stream = packet[at] & 0x7F
-        number = _little(packet, at + 1, number_width)
-        at += 1 + number_width
-        offset = _little(packet, at, offset_width)
-        at += offset_width
-        replicated = _little(packet, at, replicated_width)
-        at += replicated_width
+        at += 1
+        object_number, offset, replicated = (number(fields >> shift) for shift in (4, 2, 0))
         # Less than 8 bytes of replicated data do not tell the size; 1 means several objects in one payload.
         size = _little(packet, at, 4) if replicated >= 8 else 0
         at += replicated
-        length = _little(packet, at, length_width) if length_width else end - at
-        at += length_width
+        length = number(length_kind) if length_kind else end - at
         if length < 0 or at + length > end or end > len(packet) or (size and offset + length > size):
             return None
-        payloads.append((stream, _Payload(number, number_width, offset, length, size)))
+        payloads.append((stream, _Payload(object_number, _WIDTHS[fields >> 4 & 3], offset, length, size)))
         at += length
     return payloads

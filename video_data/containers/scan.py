@@ -5,9 +5,7 @@ what comes out of the decoder decides (decode.py). The video stream is the one t
 for.
 """
 
-import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +18,7 @@ from aot.errors import VideoError
 from video_data.containers.recognise import local_file, recognise
 from video_data.containers.structure import Structure, check_structure
 from video_data.decode.budgets import Budgets
+from video_data.decode.facts import Announce
 from video_data.decode.timeline import Clock, shown_times, usual_step
 
 ONE_PACKET_ONE_PICTURE = {"h264", "hevc", "av1", "mpeg1video", "mpeg2video", "mjpeg", "prores", "ffv1", "qtrle", "png"}
@@ -114,13 +113,14 @@ class ContainerFacts:
         return self.num_packets * self.stream.width * self.stream.height / 1e9
 
 
-def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> ContainerFacts:
+def scan(path: Path, *, budgets: Budgets, stream: int | None, announce: Announce | None) -> ContainerFacts:
     """Facts of the container at `path`, after every budget was checked.
 
     Args:
         path: a local file.
         budgets: limits.
         stream: index in the container of the video stream to read; None takes the best.
+        announce: called when all is well and decoding may start.
 
     Raises:
         VideoError: not a local video file, over a budget, no such video stream, or no packet of it can be read.
@@ -140,22 +140,19 @@ def scan(path: Path, *, budgets: Budgets, stream: int | None = None) -> Containe
     facts = _facts(path, name, parts, walks, structure=structure)
     length_s = float((facts.end_pts - facts.planned_pts[0]) * facts.stream.time_base)
     budgets.check(max_frames=facts.num_packets, max_duration_s=length_s, max_gigapixels=facts.gigapixels)
+    if announce:
+        announce(facts.gigapixels)
     return facts
 
 
-@contextmanager
-def open_part(path: Path, part: Part, *, name: str, **options: str) -> Iterator[Any]:
+def open_part(path: Path, part: Part, *, name: str, **options: str) -> Any:  # noqa: ANN401 - PyAV has no public types
     """An open PyAV container of one part of a file, by the demuxer `name`; nothing but this file is ever opened."""
     # FFmpeg takes a clock that jumps back for one that overflowed, and adds 26 hours; see timeline.py instead.
     settings: dict[str, Any] = {"format": name, "options": {"correct_ts_overflow": "0", **options}}
     if int(av.__version__.split(".")[0]) < 19:
         settings["metadata_errors"] = "replace"  # or it stops at tags that are no UTF-8; PyAV 19 reads no tag unasked
-    if part == Part(0, path.stat().st_size):
-        with av.open(str(path), **settings) as container:
-            yield container
-    else:
-        with path.open("rb") as file, av.open(_Window(file, part), mode="r", **settings) as container:
-            yield container
+    is_whole = part == Part(0, path.stat().st_size)
+    return av.open(str(path) if is_whole else f"subfile,,start,{part.start},end,{part.end},,:{path}", **settings)
 
 
 def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any:  # noqa: ANN401 - PyAV has no public types
@@ -180,11 +177,7 @@ def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any
     if stream.duration and stream.time_base:
         budgets.check(max_duration_s=float(stream.duration * exact(stream.time_base)))
     elif container.duration:
-        budgets.check(
-            max_duration_s=_declared_s(
-                container, from_0=bool(LENGTHS_FROM_0.intersection(container.format.name.split(",")))
-            )[1]
-        )
+        budgets.check(max_duration_s=_declared_s(container)[1])
     # With threads a decoder tells of errors some packets late, and not in the log of the thread that listens.
     stream.codec_context.thread_count = 1
     return stream
@@ -201,34 +194,6 @@ def readable(packets: Iterator[Any]) -> Iterator[Any]:
         yield from packets
     except (av.FFmpegError, ValueError):
         yield None
-
-
-class _Window(io.RawIOBase):
-    """A stretch of an open file as a file of its own."""
-
-    def __init__(self, file: io.BufferedReader, part: Part) -> None:
-        self._file, self._part, self._at = file, part, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        left = self._part.end - self._part.start - self._at
-        self._file.seek(self._part.start + self._at)
-        data = self._file.read(left if size < 0 else min(size, left))
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = {0: 0, 1: self._at, 2: self._part.end - self._part.start}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
 
 
 @dataclass
@@ -281,7 +246,7 @@ def _walk(path: Path, part: Part, *, name: str, budgets: Budgets, stream: int | 
         walk = _Walk(
             facts,
             is_chosen=stream is not None,
-            declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container, from_0=name in LENGTHS_FROM_0),
+            declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container),
             rate=exact(video.average_rate) or exact(video.guessed_rate) or Fraction(25),
             num_declared=video.frames or 0,
         )
@@ -304,7 +269,6 @@ def _walk(path: Path, part: Part, *, name: str, budgets: Budgets, stream: int | 
 
 def _walk_packets(container: Any, walk: _Walk, *, budgets: Budgets, name: str) -> None:  # noqa: ANN401
     clocks = [Clock(CLOCK_SPANS.get(name)) for _ in container.streams]
-    shown: list[int] = []
     ends: dict[int, int] = {}
     places: dict[int, tuple[int, int]] = {}
     timed: list[tuple[int, int]] = []  # the first and the last packet with a time of its own
@@ -340,17 +304,17 @@ def _walk_packets(container: Any, walk: _Walk, *, budgets: Budgets, name: str) -
             continue
         if key_pts is None and packet.is_keyframe:
             # A recording may start in the middle of a group of pictures: nothing can be made of what came before.
-            walk.num_skipped = walk.num_skipped_at_head = len(shown)
-            key_pts, shown = pts, []
+            walk.num_skipped = walk.num_skipped_at_head = len(walk.pts)
+            key_pts = pts
+            walk.pts.clear()
         elif is_leading and key_pts is not None:
             is_leading = pts < key_pts
             if is_leading:  # shown before the first key picture, and made from one that is not there
                 walk.num_skipped += not packet.is_discard
                 continue
         if not packet.is_discard:  # left out by an edit list: decoded, not shown
-            shown.append(pts)
+            walk.pts.append(pts)
             walk.end_pts = max(walk.end_pts, pts + (packet.duration or 0))
-    walk.pts = shown
     (first, first_pts), (last, last_pts) = (timed[0], timed[-1]) if timed else ((0, 0), (0, 0))
     if walk.num_untimed and last_pts > first_pts:
         seen_rate = Fraction(last - first) / ((last_pts - first_pts) * walk.stream.time_base)
@@ -420,10 +384,10 @@ def _shortfall(walk: _Walk, *, name: str) -> str:
     return ""
 
 
-def _declared_s(container: Any, *, from_0: bool) -> tuple[float, float]:  # noqa: ANN401
+def _declared_s(container: Any) -> tuple[float, float]:  # noqa: ANN401
     """Where the header says that the clip ends, on the container's clock, and how long it says that it lasts."""
     start_s, length_s = (container.start_time or 0) / 1e6, (container.duration or 0) / 1e6
-    if from_0:
+    if LENGTHS_FROM_0.intersection(container.format.name.split(",")):
         return length_s, length_s - max(0.0, start_s)
     return start_s + length_s, length_s
 

@@ -295,16 +295,18 @@ def _mpegts(data: mmap.mmap, findings: Structure) -> None:
             break
     else:
         return None
+    # 0x47 is a G, and common: one alone means nothing.
+    three = re.compile(rb"\x47(?=.{%d}\x47.{%d}\x47)" % (spacing - 1, spacing - 1), re.DOTALL)
     at = first
     while (place := _lost_packet(data, at, spacing=spacing)) is not None:
         if only_zeros(data, place) and _is_whole_packet(data, place - spacing):
             return None
-        following = None if findings.is_full else _next_packet(data, place + 1, spacing=spacing)
+        following = None if findings.is_full else three.search(data, place + 1)
+        at = following.start() if following else size
         what = "no packet of a transport stream begins there"
-        findings.broken(what, at=place, start=max(first, place - spacing), end=following or size)
+        findings.broken(what, at=place, start=max(first, place - spacing), end=at)
         if following is None:
             return None
-        at = following
     start = size - (size - at) % spacing
     if size - 188 < start < size and not only_zeros(data, start):
         return findings.cut("last packet", end=start + 188, size=size, start=start)
@@ -320,15 +322,6 @@ def _lost_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
         lost = np.flatnonzero(marks != 0x47)
         if len(lost):
             return start + int(lost[0]) * spacing
-    return None
-
-
-def _next_packet(data: mmap.mmap, at: int, *, spacing: int) -> int | None:
-    """The next place from which three packets follow each other."""
-    while (at := data.find(b"\x47", at)) >= 0 and at + 2 * spacing < len(data):
-        if data[at + spacing] == data[at + 2 * spacing] == 0x47:  # 0x47 is a G, and common: one alone means nothing
-            return at
-        at += 1
     return None
 
 

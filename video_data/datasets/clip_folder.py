@@ -8,6 +8,7 @@ Opens no file.
 import os
 import stat
 import unicodedata
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from aot.errors import SourceError
@@ -44,11 +45,9 @@ class DiskNames:
     def _names_in(self, folder: PurePosixPath) -> dict[str, list[str]]:
         if folder not in self._listed:
             names = self._listed.setdefault(folder, {})
-            try:
+            with suppress(OSError):  # a folder nobody may look into holds no clip for us
                 for entry in (self.root / folder).iterdir():
                     names.setdefault(composed(entry.name), []).append(entry.name)
-            except OSError:
-                pass  # a folder nobody may look into holds no clip for us
         return self._listed[folder]
 
 
@@ -79,11 +78,9 @@ class ClipFolder:
             raise SourceError(f"no folder {root}; set data.root to the folder of the clips") from None
         self._add([one.name for one in entries])
         for folder in entries:
-            try:
+            with suppress(OSError):
                 if folder.is_dir():
                     self._add([f"{folder.name}/{one.name}" for one in sorted(folder.iterdir())])
-            except OSError:
-                continue  # a folder nobody may look into holds no clip for us
 
     def find(self, clip_id: str, *, places: tuple[str, ...] = ()) -> tuple[str, Path]:
         """Uri (relative to the folder) and file of a clip.

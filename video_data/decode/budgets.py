@@ -1,4 +1,7 @@
-"""How much a clip may ask for; every limit is checked from its header and packets, before a frame is decoded."""
+"""How much a clip may ask for, and what of it is stored.
+
+Every limit is checked from the header and the packets of a clip, before a frame is decoded.
+"""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
@@ -59,3 +62,27 @@ class Budgets:
     def check_frame_size(self, width: int, height: int) -> None:
         """Refuse frames of more than `max_pixels` pixels."""
         self.check(max_pixels=width * height, width=width, height=height)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a clip are stored, and what reading it may cost."""
+
+    fps: float
+    """For each second those nearest to 0, 1/fps, 2/fps, ..."""
+    max_stored_frames: int
+    """A clip that would give more is sampled evenly instead."""
+    max_side_px: int
+    """Frames are scaled down to this longest side."""
+    time_limit_s: float
+    """For each attempt at a small clip; it grows with the clip (see sandbox.py)."""
+    budgets: Budgets
+    stream: int | None = None
+    """Index in the container of the video stream to read; None takes the best of each clip."""
+
+    @classmethod
+    def of(cls, settings: object, *, stream: int | None) -> Self:
+        """What `settings`, such as the section `frames` of a config, has as attributes of the same names."""
+        names = ("fps", "max_stored_frames", "max_side_px", "time_limit_s")
+        values = {name: getattr(settings, name) for name in names}
+        return cls(**values, budgets=Budgets.of(settings), stream=stream)

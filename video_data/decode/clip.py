@@ -16,7 +16,7 @@ from video_data.containers.scan import ContainerFacts, scan
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import Announce, ClipFacts, DecodedFrames
 from video_data.decode.sampling import fps_times, nearest_indices, uniform_times
-from video_data.decode.watch import Picks, Plan, watch
+from video_data.decode.watch import Picks, planned, watch
 
 _DEFAULT_BUDGETS = Budgets()
 _Choose = Callable[[Sequence[float], float], list[int]]
@@ -37,7 +37,7 @@ def probe(
         announce: called before decoding starts.
     """
     try:
-        seen = watch(_scanned(path, budgets=budgets, stream=stream, announce=announce), budgets=budgets)
+        seen = watch(scan(path, budgets=budgets, stream=stream, announce=announce), budgets=budgets)
     except VideoError as error:
         return ClipFacts(verdict="refused", reason=error.reason, note=error.message)
     facts, look = seen.facts, seen.look
@@ -93,7 +93,7 @@ def read_frames(
     def choose(shown_s: Sequence[float], end_s: float) -> list[int]:
         return list(range(len(shown_s))) if times_s is None else nearest_indices(shown_s, times_s)
 
-    facts = _scanned(path, budgets=budgets, stream=stream, announce=announce)
+    facts = scan(path, budgets=budgets, stream=stream, announce=announce)
     return _read(facts, choose, max_side_px=max_side_px, budgets=budgets)
 
 
@@ -119,24 +119,17 @@ def sample_frames(
             return nearest_indices(shown_s, uniform_times(start_s, end_s, max_frames))
         return nearest_indices(shown_s, fps_times(start_s, end_s, fps))
 
-    facts = _scanned(path, budgets=budgets, stream=stream, announce=announce)
+    facts = scan(path, budgets=budgets, stream=stream, announce=announce)
     return _read(facts, choose, max_side_px=max_side_px, budgets=budgets)
-
-
-def _scanned(path: Path, *, budgets: Budgets, stream: int | None, announce: Announce | None) -> ContainerFacts:
-    facts = scan(Path(path), budgets=budgets, stream=stream)
-    if announce:
-        announce(facts.gigapixels)
-    return facts
 
 
 def _read(facts: ContainerFacts, choose: _Choose, *, max_side_px: int | None, budgets: Budgets) -> DecodedFrames:
     """The chosen frames that are undamaged."""
-    plan = Plan(facts)
-    wanted = choose(plan.times_s, plan.end_s)
+    plan = planned(facts)
+    wanted = choose(*plan)
     picks = Picks(wanted, max_side_px=max_side_px)
     seen = watch(facts, budgets=budgets, picks=picks)
-    if seen.times_s != plan.times_s or seen.end_s != plan.end_s:  # the packets told another time line
+    if (seen.times_s, seen.end_s) != plan:  # the packets told another time line
         again = choose(seen.times_s, seen.end_s)
         if again != wanted:  # decoded once more, only where other pictures are wanted by the true times
             wanted, picks = again, Picks(again, max_side_px=max_side_px)

@@ -30,13 +30,11 @@ _LOGGING_CODECS = {"mjpeg", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2
 """Codecs whose decoder tells of damage in its log only, and logs no error about a clip without damage."""
 
 
-class Plan:
-    """The time line as the packets promise it."""
-
-    def __init__(self, facts: ContainerFacts) -> None:
-        zero = _zero(facts, first=facts.planned_pts[0])
-        self.times_s = _seconds(facts, facts.planned_pts, zero=zero)
-        self.end_s = max(self.times_s[-1] + 1e-6, _seconds(facts, [facts.end_pts], zero=zero)[0])
+def planned(facts: ContainerFacts) -> tuple[tuple[float, ...], float]:
+    """Times of the pictures and the end of the last one, in seconds, as the packets promise them."""
+    zero = _zero(facts, first=facts.planned_pts[0])
+    *times_s, end_s = _seconds(facts, [*facts.planned_pts, facts.end_pts], zero=zero)
+    return tuple(times_s), max(times_s[-1] + 1e-6, end_s)
 
 
 def _zero(facts: ContainerFacts, *, first: int) -> int:
@@ -270,11 +268,11 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
 def _settle_times(seen: Seen, ticks: list[int | None], *, ends: Sequence[int]) -> None:
     """Give all pictures their times, from those with which they came out; `ends` are the places where parts end."""
     facts = seen.facts
-    if not facts.times_are_real and None not in ticks:
+    timed = [tick for tick in ticks if tick is not None]
+    if not facts.times_are_real and len(timed) == len(ticks):
         # They are a coding order, and the decoder has its own idea of when it begins.
-        ticks = [tick for a, b in pairwise([0, *ends]) for tick in sorted(ticks[a:b], key=_tick)]
-        shift = facts.planned_pts[0] - _tick(ticks[0])
-        ticks = [_tick(tick) + shift for tick in ticks]
+        in_order = [tick for a, b in pairwise([0, *ends]) for tick in sorted(timed[a:b])]
+        ticks = [tick + facts.planned_pts[0] - in_order[0] for tick in in_order]
     seen.ticks, seen.restarts = shown_times(ticks, step=facts.step_pts)
     if seen.restarts and facts.num_untimed:  # the few times that there are belong to other pictures
         seen.ticks, seen.restarts = [seen.ticks[0] + n * facts.step_pts for n in range(len(ticks))], []
@@ -290,10 +288,6 @@ class _Log:
     num_shown: int = 0
     ends: list[int] = field(default_factory=list)
     """How many pictures had come out at the end of each part of the file."""
-
-
-def _tick(tick: int | None) -> int:
-    return tick or 0
 
 
 class _Decoded(NamedTuple):

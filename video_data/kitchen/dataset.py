@@ -164,13 +164,11 @@ def _draw_all(
 def _draw_chunk(performances: Sequence[Performance], root: Path, seed: int) -> int:
     """Draw some clips, in a process of its own; how many."""
     # Imported here, in the drawing process: the parent only plans and needs neither OpenCV nor PyAV.
-    from video_data.kitchen.pictures import draw_style, write_clip
+    from video_data.kitchen.pictures import write_clip
 
     for p in performances:
-        rng = seeds.rng(seed, "pixels", p.uri)
-        steps = [(s.label, s.start_s, s.end_s) for s in p.segments]
         times_s = frame_times_s(p, seed=seed)
-        write_clip(root / p.uri, steps=steps, frame_times_s=times_s, style=draw_style(rng), rng=rng)
+        write_clip(root / p.uri, segments=p.segments, frame_times_s=times_s, rng=seeds.rng(seed, "pixels", p.uri))
     return len(performances)
 
 

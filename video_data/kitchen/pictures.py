@@ -16,11 +16,14 @@ import cv2
 import numpy as np
 
 from aot.files.disk import publish_file
+from video_data.datasets.rows import SegmentRow
 from video_data.disk import refused_by_disk
 from video_data.kitchen.world import ACTIONS, INGREDIENTS
 
 WIDTH, HEIGHT = 96, 72
 Rgb = tuple[int, int, int]
+_SIDES = {"ellipse": (1.25, 0.8), "bar": (1.5, 0.45)}
+"""Half the width and half the height of a shape, in radii, where they are not 1."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,8 @@ def draw_style(rng: np.random.Generator) -> ClipStyle:
     )
 
 
-def draw_step_frame(
-    step: str, *, phase: float, style: ClipStyle, rng: np.random.Generator
-) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """One frame of `step` as (uint8 H,W,3 RGB, box of the ingredient as x0, y0, x1, y1 in pixels).
+def draw_step_frame(step: str, *, phase: float, style: ClipStyle, rng: np.random.Generator) -> np.ndarray:
+    """One frame of `step` as uint8 H, W, 3 in RGB.
 
     Args:
         step: such as `chop onion`.
@@ -83,27 +84,29 @@ def draw_step_frame(
     _draw_behind(image, action, x, y, radius)
     look = INGREDIENTS[ingredient]
     red, green, blue = (int(np.clip(c + s, 0, 255)) for c, s in zip(look.rgb, style.colour_shift, strict=True))
-    box = _shape(image, look.shape, x, y, radius, (red, green, blue))
+    _shape(image, look.shape, x, y, radius, (red, green, blue))
     _draw_in_front(image, action, x, y, radius, phase)
-    return _light(image, style, rng), box
+    flicker = style.light * rng.uniform(0.97, 1.03)
+    lit = image.astype(np.float32) * (flicker * np.array(style.tint, np.float32))
+    lit += rng.standard_normal(image.shape, dtype=np.float32) * style.noise
+    return np.clip(lit, 0, 255).astype(np.uint8)
 
 
 def resting_box(ingredient: str, style: ClipStyle) -> tuple[float, float, float, float]:
     """Where the ingredient rests in a clip of this style: x0, y0, x1, y1 in pixels."""
-    scratch = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    x0, y0, x1, y1 = _shape(scratch, INGREDIENTS[ingredient].shape, *style.center_xy, style.radius_px, (255, 255, 255))
-    return (round(x0, 1), round(y0, 1), round(x1, 1), round(y1, 1))
+    (x, y), r = style.center_xy, style.radius_px
+    wide, tall = (factor * r for factor in _SIDES.get(INGREDIENTS[ingredient].shape, (1, 1)))
+    return (round(x - wide, 1), round(y - tall, 1), round(x + wide, 1), round(y + tall, 1))
 
 
 def write_clip(
     path: Path,
     *,
-    steps: Sequence[tuple[str, float, float]],
+    segments: Sequence[SegmentRow],
     frame_times_s: Sequence[float],
-    style: ClipStyle,
     rng: np.random.Generator,
 ) -> None:
-    """Draw a clip and publish it at `path` as H.264 in MP4; (label, start_s, end_s) say what happens when.
+    """Draw a clip and publish it at `path` as H.264 in MP4; `segments` say what happens when.
 
     Frame times may be unevenly spaced; they become the true presentation times, in milliseconds.
 
@@ -114,14 +117,15 @@ def write_clip(
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
     # One thread and fixed settings: the same bytes wherever the clip is made again.
     options = {"preset": "ultrafast", "crf": "23", "threads": "1"}
+    style = draw_style(rng)
     try:
         with av.open(str(temporary), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=Fraction(8), options=options)
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             stream.codec_context.time_base = Fraction(1, 1000)
             for time_s in frame_times_s:
-                label, start_s, _ = next((s for s in steps if s[1] <= time_s < s[2]), steps[-1])
-                frame_rgb, _ = draw_step_frame(label, phase=(time_s - start_s) / 0.9, style=style, rng=rng)
+                step = next((s for s in segments if s.start_s <= time_s < s.end_s), segments[-1])
+                frame_rgb = draw_step_frame(step.label, phase=(time_s - step.start_s) / 0.9, style=style, rng=rng)
                 frame = av.VideoFrame.from_ndarray(frame_rgb, format="rgb24")
                 frame.pts, frame.time_base = round(time_s * 1000), Fraction(1, 1000)
                 container.mux(stream.encode(frame))
@@ -137,17 +141,19 @@ def _px(x: float, y: float) -> tuple[int, int]:
     return round(x), round(y)
 
 
-def _shape(image: np.ndarray, shape: str, x: float, y: float, r: float, rgb: Rgb) -> tuple[float, float, float, float]:
-    """Draw a filled shape; returns its box."""
+def _polygon(image: np.ndarray, corners: list[list[float]], rgb: Rgb) -> None:
+    cv2.fillPoly(image, [np.array(corners).round().astype(np.int32)], rgb, cv2.LINE_AA)
+
+
+def _shape(image: np.ndarray, shape: str, x: float, y: float, r: float, rgb: Rgb) -> None:
+    """Draw a filled shape."""
     center = _px(x, y)
-    wide, tall = r, r
+    wide, tall = (factor * r for factor in _SIDES.get(shape, (1, 1)))
     if shape == "circle":
         cv2.circle(image, center, round(r), rgb, -1, cv2.LINE_AA)
     elif shape == "ellipse":
-        wide, tall = 1.25 * r, 0.8 * r
         cv2.ellipse(image, center, _px(wide, tall), 0, 0, 360, rgb, -1, cv2.LINE_AA)
     elif shape == "bar":
-        wide, tall = 1.5 * r, 0.45 * r
         cv2.rectangle(image, _px(x - wide, y - tall), _px(x + wide, y + tall), rgb, -1)
     elif shape == "half":
         cv2.ellipse(image, center, _px(r, r), 0, 180, 360, rgb, -1, cv2.LINE_AA)
@@ -158,9 +164,7 @@ def _shape(image: np.ndarray, shape: str, x: float, y: float, r: float, rgb: Rgb
     else:
         corners = {"triangle": 3, "diamond": 4, "pentagon": 5}[shape]
         angles = [2 * math.pi * i / corners - math.pi / 2 for i in range(corners)]
-        points = np.array([[x + r * math.cos(a), y + r * math.sin(a)] for a in angles]).round().astype(np.int32)
-        cv2.fillPoly(image, [points], rgb, cv2.LINE_AA)
-    return (x - wide, y - tall, x + wide, y + tall)
+        _polygon(image, [[x + r * math.cos(a), y + r * math.sin(a)] for a in angles], rgb)
 
 
 def _draw_behind(image: np.ndarray, action: str, x: float, y: float, r: float) -> None:
@@ -206,12 +210,4 @@ def _draw_in_front(image: np.ndarray, action: str, x: float, y: float, r: float,
     elif action == "pour":
         left, top = x - 2.3 * r, y - (1.9 + 0.3 * wave) * r
         corners = ((0, 0), (1.6, 0.3), (1.4, 1.3), (-0.1, 1.1))
-        points = np.array([[left + dx * r, top + dy * r] for dx, dy in corners])
-        cv2.fillPoly(image, [points.round().astype(np.int32)], rgb, cv2.LINE_AA)
-
-
-def _light(image: np.ndarray, style: ClipStyle, rng: np.random.Generator) -> np.ndarray:
-    flicker = style.light * rng.uniform(0.97, 1.03)
-    lit = image.astype(np.float32) * (flicker * np.array(style.tint, np.float32))
-    lit += rng.standard_normal(image.shape, dtype=np.float32) * style.noise
-    return np.clip(lit, 0, 255).astype(np.uint8)
+        _polygon(image, [[left + dx * r, top + dy * r] for dx, dy in corners], rgb)

@@ -4,8 +4,9 @@ A performance is one random order of a recipe's steps with distractor and repeat
 depends on (seed, name of the clip) only, so any clip can be made again alone. Draws no pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -86,7 +87,8 @@ def make_questions(performance: Performance, *, seed: int) -> list[QuestionRow]:
     open_cuts = [cut for cut in cuts if may_follow(_seen(performance, cut)) == {performance.segments[cut + 1].label}]
     questions = [_next_choice(performance, cut, rng) for cut in _some(cuts, 2 if training else 1, rng)]
     questions += [_next_open(performance, cut) for cut in _some(open_cuts, 2 if training else 1, rng)]
-    makers = [_count, _when, _present, _before, _after]
+    before, after = partial(_beside, kind="before", step=-1), partial(_beside, kind="after", step=1)
+    makers: list[Callable[[Performance, np.random.Generator], QuestionRow]] = [_count, _when, _present, before, after]
     return questions + [makers[i](performance, rng) for i in _some(range(len(makers)), 1 if training else 2, rng)]
 
 
@@ -157,17 +159,11 @@ def _once(performance: Performance) -> list[int]:
     return [i for i, label in enumerate(labels) if labels.count(label) == 1]
 
 
-def _before(performance: Performance, rng: np.random.Generator) -> QuestionRow:
-    index = int(rng.choice([i for i in _once(performance) if i > 0]))
-    before, event = (segment.label for segment in performance.segments[index - 1 : index + 1])
-    text = f"Which step comes right before {event}?"
-    return _question(performance, "before", index, text=text, answer=before)
-
-
-def _after(performance: Performance, rng: np.random.Generator) -> QuestionRow:
-    index = int(rng.choice([i for i in _once(performance) if i < len(performance.segments) - 1]))
-    event, after = (segment.label for segment in performance.segments[index : index + 2])
-    return _question(performance, "after", index, text=f"Which step comes right after {event}?", answer=after)
+def _beside(performance: Performance, rng: np.random.Generator, *, kind: str, step: int) -> QuestionRow:
+    labels = [segment.label for segment in performance.segments]
+    index = int(rng.choice([i for i in _once(performance) if 0 <= i + step < len(labels)]))
+    text = f"Which step comes right {kind} {labels[index]}?"
+    return _question(performance, kind, index, text=text, answer=labels[index + step])
 
 
 def _count(performance: Performance, rng: np.random.Generator) -> QuestionRow:

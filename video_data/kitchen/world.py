@@ -7,9 +7,6 @@ does not tell the next one. This module draws nothing and draws no random number
 
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import Literal
-
-Shape = Literal["circle", "ellipse", "triangle", "bar", "diamond", "half", "pentagon", "dots"]
 
 
 @dataclass(frozen=True)

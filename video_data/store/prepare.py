@@ -10,19 +10,19 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from aot.errors import VideoError
 from aot.files.disk import whole_file
 from aot.files.jsonl import RefusedRow
-from video_data.decode.budgets import Budgets
+from video_data.decode.budgets import Sampling
 from video_data.decode.facts import DecodedFrames
 from video_data.decode.sandbox import DecoderPool, check_time_limit
 from video_data.disk import disk_errors
-from video_data.store.shard_notes import PASSING_REASONS, ShardNote, kept_note, shard_path, source_of, sweep, write_note
-from video_data.store.shards import INDEX_NAME, StoredClip, clip_line, clip_shape, header_room, shard_header
+from video_data.store import shards
 
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and the number of all clips."""
@@ -31,36 +31,13 @@ Clip = tuple[str, Path]
 _Outcome = DecodedFrames | VideoError
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What every clip of a call has in common."""
-
-    out: Path
-    fps: float
-    max_stored_frames: int
-    max_side_px: int
-    time_limit_s: float
-    budgets: Budgets
-    stream: int | None
-
-    def settings(self) -> str:
-        """Digest of all but the folder."""
-        facts = {**asdict(self), "out": None, "format": 2}  # raise it when the bytes of a shard change
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
 def decode_clips(
     clips: Sequence[Clip],
     *,
     out: Path,
-    fps: float,
-    max_stored_frames: int,
-    max_side_px: int,
+    sampling: Sampling,
     shard_clips: int,
     workers: int,
-    time_limit_s: float,
-    budgets: Budgets,
-    stream: int | None = None,
     progress: Progress | None = None,
 ) -> list[RefusedRow]:
     """Clips that could not be stored, with reasons; all others are in the frame store at `out` afterwards.
@@ -68,15 +45,9 @@ def decode_clips(
     Args:
         clips: uri and file of each clip; the order decides which shard a clip is in.
         out: folder of the frame store; what an earlier call with the same settings finished is kept.
-        fps: frames stored for each second: those nearest to 0, 1/fps, 2/fps, ...
-        max_stored_frames: a clip that would give more is sampled evenly instead.
-        max_side_px: stored frames are scaled down to this longest side.
+        sampling: what is stored of each clip; one that timed out or crashed is tried once more, alone.
         shard_clips: clips for each shard.
         workers: decoding processes.
-        time_limit_s: for each attempt at a small clip (see sandbox.py); one that timed out or crashed is tried once
-            more, alone.
-        budgets: limits checked before decoding.
-        stream: index in the container of the video stream to read; None takes the best of each clip.
         progress: told the number of clips done, and of all.
 
     Raises:
@@ -85,15 +56,14 @@ def decode_clips(
             `no_decoder`: the installation is to blame, and no clip.
     """
     _check_uris([uri for uri, _ in clips])
-    job = _Job(Path(out), fps, max_stored_frames, max_side_px, time_limit_s, budgets, stream)
-    _check_settings(job, shard_clips=shard_clips, workers=workers)
+    _check_settings(sampling, shard_clips=shard_clips, workers=workers)
+    facts = {**asdict(sampling), "out": None, "format": 2}  # raise it when the bytes of a shard change
+    settings = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
-    with disk_errors(job.out, kept="finished shards"):
-        job.out.mkdir(parents=True, exist_ok=True)
-        sweep(job.out, num_shards=len(groups))
-    notes = {
-        i: note for i, group in enumerate(groups) if (note := kept_note(job.out, i, group, settings=job.settings()))
-    }
+    with disk_errors(out, kept="finished shards"):
+        out.mkdir(parents=True, exist_ok=True)
+        shards.sweep(out, num_shards=len(groups))
+    notes = {i: note for i, group in enumerate(groups) if (note := shards.kept_note(out, i, group, settings=settings))}
     missing = [number for number in range(len(groups)) if number not in notes]
     done = sum(len(groups[number]) for number in notes)
 
@@ -105,52 +75,46 @@ def decode_clips(
 
     count(0)
     if missing:
-        with disk_errors(job.out, kept="finished shards"):
-            (job.out / INDEX_NAME).unlink(missing_ok=True)  # or readers would take the old index for the new shards
+        with disk_errors(out, kept="finished shards"):
+            (out / shards.INDEX_NAME).unlink(missing_ok=True)  # or readers would take the old index for the new shards
         wanted = [clip for number in missing for clip in groups[number]]
         # The pool is left first: killing its children sets free the threads that wait for them.
         with ThreadPoolExecutor(workers) as threads, DecoderPool(workers=workers) as pool:
-            outcomes = _outcomes(wanted, job=job, pool=pool, threads=threads, ahead=workers + 1)  # bounds the memory
-            for number in missing:
-                notes[number] = _write_shard(job, number, groups[number], outcomes=outcomes, count=count)
-    with disk_errors(job.out, kept="finished shards"), whole_file(job.out / INDEX_NAME) as file:
-        file.writelines(clip_line(clip).encode() for number in range(len(groups)) for clip in notes[number].clips)
-    return [row for number in range(len(groups)) for row in notes[number].refused]
+            sample = partial(_sampled, sampling=sampling, pool=pool)
+            outcomes = _outcomes(wanted, sample=sample, threads=threads, ahead=workers + 1)  # bounds the memory
+            write = partial(_write_shard, out, outcomes=outcomes, settings=settings, count=count)
+            notes |= {number: write(number, groups[number]) for number in missing}
+    in_order = [notes[number] for number in range(len(groups))]
+    with disk_errors(out, kept="finished shards"), whole_file(out / shards.INDEX_NAME) as file:
+        file.writelines(shards.clip_line(clip).encode() for note in in_order for clip in note.clips)
+    return [row for note in in_order for row in note.refused]
 
 
 def _outcomes(
-    clips: Sequence[Clip], *, job: _Job, pool: DecoderPool, threads: ThreadPoolExecutor, ahead: int
+    clips: Sequence[Clip], *, sample: Callable[[Path], _Outcome], threads: ThreadPoolExecutor, ahead: int
 ) -> Iterator[_Outcome]:
     """What became of each clip, in order; at most `ahead` clips are decoded before they are asked for."""
     waiting = iter(clips)
     running: deque[tuple[Path, Future[_Outcome]]] = deque()
 
     def start(count: int) -> None:
-        running.extend((path, threads.submit(_sampled, path, job=job, pool=pool)) for _, path in islice(waiting, count))
+        running.extend((path, threads.submit(sample, path)) for _, path in islice(waiting, count))
 
     start(ahead)
     while running:
         path, future = running.popleft()
         outcome = future.result()
-        if isinstance(outcome, VideoError) and outcome.reason in PASSING_REASONS:
+        if isinstance(outcome, VideoError) and outcome.reason in shards.PASSING_REASONS:
             wait([later for _, later in running])  # the machine may have been too busy: try once more with it alone
-            outcome = _sampled(path, job=job, pool=pool)
+            outcome = sample(path)
         start(1)
         yield outcome
 
 
-def _sampled(path: Path, *, job: _Job, pool: DecoderPool) -> _Outcome:
+def _sampled(path: Path, *, sampling: Sampling, pool: DecoderPool) -> _Outcome:
     """The frames of one clip, or why there are none; one clip never stops the others."""
     try:
-        return pool.sample_clip(
-            path,
-            fps=job.fps,
-            max_frames=job.max_stored_frames,
-            max_side_px=job.max_side_px,
-            budgets=job.budgets,
-            time_limit_s=job.time_limit_s,
-            stream=job.stream,
-        )
+        return pool.sample_clip(path, sampling)
     except VideoError as error:
         return error
     except ValueError as error:  # the settings were checked, so it is about this clip
@@ -158,15 +122,21 @@ def _sampled(path: Path, *, job: _Job, pool: DecoderPool) -> _Outcome:
 
 
 def _write_shard(
-    job: _Job, number: int, group: Sequence[Clip], *, outcomes: Iterator[_Outcome], count: Callable[[int], None]
-) -> ShardNote:
+    out: Path,
+    number: int,
+    group: Sequence[Clip],
+    *,
+    outcomes: Iterator[_Outcome],
+    settings: str,
+    count: Callable[[int], None],
+) -> shards.ShardNote:
     """Stream one shard to disk, a clip at a time, and publish it, then its note."""
-    path = shard_path(job.out, number)
-    room = header_room(uri for uri, _ in group)
-    sources = tuple(source_of(uri, file) for uri, file in group)
-    stored: list[StoredClip] = []
+    path = shards.shard_path(out, number)
+    room = shards.header_room(uri for uri, _ in group)
+    sources = tuple(shards.source_of(uri, file) for uri, file in group)
+    stored: list[shards.StoredClip] = []
     refused: list[RefusedRow] = []
-    with disk_errors(job.out, kept="finished shards"):
+    with disk_errors(out, kept="finished shards"):
         with whole_file(path) as file:
             file.write(bytes(8 + room))
             for uri, _ in group:
@@ -180,15 +150,15 @@ def _write_shard(
                     file.write(outcome.frames_THWC.reshape(-1).data)
                 count(1)
             file.seek(0)
-            file.write(shard_header({clip.uri: clip_shape(clip) for clip in stored}, room=room))
-        note = ShardNote(job.settings(), sources, tuple(stored), tuple(refused))
-        write_note(job.out, number, note)
+            file.write(shards.shard_header({clip.uri: shards.clip_shape(clip) for clip in stored}, room=room))
+        note = shards.ShardNote(settings, sources, tuple(stored), tuple(refused))
+        shards.write_note(out, number, note)
     return note
 
 
-def _stored(uri: str, frames: DecodedFrames, *, shard: str) -> StoredClip:
+def _stored(uri: str, frames: DecodedFrames, *, shard: str) -> shards.StoredClip:
     _, height, width, _ = frames.frames_THWC.shape
-    return StoredClip(
+    return shards.StoredClip(
         uri=uri, sha256=frames.sha256, duration_s=frames.duration_s, true_width=frames.true_width,
         true_height=frames.true_height, stored_width=width, stored_height=height, times_s=frames.times_s,
         backend=frames.backend, verdict=frames.verdict, note=frames.note, shard=shard, frames_crc32=frames.frames_crc32,
@@ -196,9 +166,9 @@ def _stored(uri: str, frames: DecodedFrames, *, shard: str) -> StoredClip:
     )  # fmt: skip
 
 
-def _check_settings(job: _Job, *, shard_clips: int, workers: int) -> None:
-    check_time_limit(job.time_limit_s)
-    numbers = {name: getattr(job, name) for name in ("fps", "max_stored_frames", "max_side_px")}
+def _check_settings(sampling: Sampling, *, shard_clips: int, workers: int) -> None:
+    check_time_limit(sampling.time_limit_s)
+    numbers = {name: getattr(sampling, name) for name in ("fps", "max_stored_frames", "max_side_px")}
     for name, value in {**numbers, "shard_clips": shard_clips, "workers": workers}.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a number above 0, got {value}; change it in the config")

@@ -2,9 +2,12 @@
 
 A folder holds `shard-00000.safetensors` and so on (key: uri of a clip; value: uint8 T, H, W, 3 in RGB) and
 `index.jsonl`, published last, with one `StoredClip` a line. Every frame read is checked against its recorded checksum.
+Beside each shard lies a note of what it was made from and what came out, so that an interrupted run can go on: a shard
+is kept only if its note fits the clips and settings at hand and every stored frame still has its checksum.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -20,10 +23,15 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from aot.errors import VideoError
+from aot.files.disk import whole_file
+from aot.files.jsonl import RefusedRow
 from video_data.decode.facts import Backend, Spans
 
 INDEX_NAME = "index.jsonl"
 SHARD_NAME = re.compile(r"shard-\d{5}\.(safetensors|json)")
+PASSING_REASONS = ("timeout", "crashed")
+"""A busy machine or one short of memory refuses clips for these; another attempt may well succeed."""
+_HALF_WRITTEN = re.compile(rf"\.(?:{SHARD_NAME.pattern}|{re.escape(INDEX_NAME)})(?:\.\d+)?\.tmp")
 
 
 @dataclass(frozen=True)
@@ -212,3 +220,103 @@ def _damaged(path: Path, why: str) -> VideoError:
 def _unreadable(path: Path, error: OSError) -> VideoError:
     why = os.strerror(error.errno or errno.EIO)
     return VideoError("unreadable", f"{path} cannot be opened ({why}); mend that, the file may be sound")
+
+
+# Notes of shards
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """What a clip's file looked like when its shard was made."""
+
+    uri: str
+    num_bytes: int
+    """-1 if there was no such file."""
+
+
+@dataclass(frozen=True)
+class ShardNote:
+    """What a shard was made from, and what came out."""
+
+    settings: str
+    """Digest of everything but the clips that decides the bytes of a shard."""
+    sources: tuple[SourceFile, ...]
+    clips: tuple[StoredClip, ...]
+    refused: tuple[RefusedRow, ...]
+
+
+_NOTE = TypeAdapter(ShardNote)
+
+
+def shard_path(out: Path, number: int, *, ending: str = "safetensors") -> Path:
+    """File of the frames of shard `number`, or of another ending."""
+    return out / f"shard-{number:05d}.{ending}"
+
+
+def source_of(uri: str, path: Path) -> SourceFile:
+    """What the file of a clip looks like now."""
+    try:
+        return SourceFile(uri, path.stat().st_size)
+    except (OSError, ValueError):
+        return SourceFile(uri, -1)
+
+
+def write_note(out: Path, number: int, note: ShardNote) -> None:
+    """Publish the note of a shard."""
+    with whole_file(shard_path(out, number, ending="json")) as file:
+        file.write((json.dumps(asdict(note), separators=(",", ":")) + "\n").encode())
+
+
+def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, settings: str) -> ShardNote | None:
+    """The note of shard `number` if that shard is intact and was made from just these clips and settings, else None.
+
+    A note that refuses a clip for a passing reason is not kept, so that the same command tries that clip again.
+    """
+    path = shard_path(out, number, ending="json")
+    try:
+        note = _NOTE.validate_json(path.read_bytes())
+        written_ns = path.stat().st_mtime_ns  # of the note, which is written after its clips were read
+    except (OSError, ValidationError):
+        return None
+    digests = {clip.uri: clip.sha256 for clip in note.clips}
+    is_good = (
+        (note.settings, note.sources) == (settings, tuple(source_of(uri, file) for uri, file in group))
+        and not any(row.reason in PASSING_REASONS for row in note.refused)
+        and all(_unchanged(file, sha256=digests.get(uri), written_ns=written_ns) for uri, file in group)
+        and _is_intact(shard_path(out, number), note.clips)
+    )
+    return note if is_good else None
+
+
+def sweep(out: Path, *, num_shards: int) -> None:
+    """Remove what a killed run or a longer list of clips left behind."""
+    for path in sorted(out.iterdir()):
+        is_ours = SHARD_NAME.fullmatch(path.name) and int(path.name[6:11]) >= num_shards
+        if is_ours or _HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _unchanged(path: Path, *, sha256: str | None, written_ns: int) -> bool:
+    """A file of the old size is the old file if it is older than the note, or has the same digest."""
+    try:
+        # Reading every clip again would cost as much as a cold start; the digest decides only where the times do not.
+        if path.stat().st_mtime_ns < written_ns:
+            return True
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except (OSError, ValueError):
+        return sha256 is None
+
+
+def _is_intact(path: Path, clips: Sequence[StoredClip]) -> bool:
+    try:
+        shard = open_shard(path)
+    except VideoError:
+        return False
+    is_same = set(shard.keys()) == {clip.uri for clip in clips}
+    return is_same and all(clip.shard == path.name and _is_stored(shard, clip) for clip in clips)
+
+
+def _is_stored(shard: Any, clip: StoredClip) -> bool:  # noqa: ANN401 - the library has no public types
+    frames = shard_frames(shard, clip)
+    return frames is not None and all(zlib.crc32(frames[i]) == crc for i, crc in enumerate(clip.frames_crc32))

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from aot.answers.clean import undressed
 from aot.answers.exact import NUMBER_WORDS, exact_number, with_plain_fractions
-from aot.answers.forms import Grade
+from aot.answers.forms import DIFFERENT, EXACT, Grade
 from aot.answers.kinds.units import CURRENCIES, SMALL_COINS, unit_of
 
 _MAX_CHARS = 200
@@ -111,14 +111,14 @@ def compare_bare(answer: BareNumber, gold: BareNumber) -> Grade:
     if "%" in units and units[0] != units[1] and 100 * min(answer.value, gold.value) == max(answer.value, gold.value):
         return Grade("cannot_tell", "percent_or_part")
     if not all(units) or units[0] == units[1]:
-        return Grade("right", "bare_number") if answer.value == gold.value else Grade("wrong", "different")
+        return Grade("right", "bare_number") if answer.value == gold.value else DIFFERENT
     meanings = [unit_of(unit) for unit in units]
     if meanings[0] is None or meanings[1] is None or any(unit in CURRENCIES or unit in SMALL_COINS for unit in units):
         return Grade("cannot_tell", "other_unit")
     if meanings[0][0] != meanings[1][0]:
         return Grade("cannot_tell", "other_unit")
     same = answer.value * meanings[0][1] == gold.value * meanings[1][1]
-    return Grade("right", "exact") if same else Grade("wrong", "different")
+    return EXACT if same else DIFFERENT
 
 
 def percent_or_part(answer: str, gold: str) -> bool:

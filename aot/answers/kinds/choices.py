@@ -146,5 +146,5 @@ def parse_span(answer: str, question: Question) -> ParsedAnswer:
 
 
 def _span_times(value: str) -> tuple[float, float]:
-    start, _, end = value.partition("-")
-    return float(start.rstrip("s")), float(end.rstrip("s"))
+    start, _, end = value.removesuffix("s").partition("s-")  # a start of 1e-05 has a dash of its own
+    return float(start), float(end)

@@ -7,23 +7,22 @@ is follows from its brackets; a bare list is in order, and takes the kind of a s
 import re
 from dataclasses import dataclass
 
+from aot.answers.brackets import OPEN, is_enclosed, split_at
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
 from aot.answers.expressions import compare_latex, tight, to_latex
 from aot.answers.finding import plain
-from aot.answers.forms import Grade, ParsedAnswer
+from aot.answers.forms import DIFFERENT, EXACT, Grade, ParsedAnswer
 from aot.records import Question
 
 MAX_ELEMENTS = 200
 _MAX_CHARS = 4_000
 _MAX_DEPTH = 20
-_OPEN, _CLOSE = "([{", ")]}"
 _HALF_OPEN = ("(]", "[)")
 _JOINED = re.compile(r",?\s+(?:and|or)\s+")
 _ASSIGNED = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s?=\s?(.+)", re.DOTALL)
 _MAX_CASED = 2
 """Letters of a word up to which case counts: x is not X, and Red is red."""
-_THOUSANDS = re.compile(r"[0-9]{3}(?![0-9])")
 _MATH = re.compile(r"[0-9\\+*/^=]")
 _INFINITY = re.compile(r"([+-]?)\s?(?:\\infty|infinity|inf|oo)")
 
@@ -52,7 +51,7 @@ def parse_collection(answer: str, question: Question) -> ParsedAnswer:
 def compare_collections(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
     """Right when kind, order (but of sets) and elements agree; missing brackets that matter are `no_brackets`."""
     if answer.value == gold.value:
-        return Grade("right", "exact")
+        return EXACT
     said, meant = _read(answer.written), _read(gold.written)
     if said is None or meant is None:
         return Grade("cannot_tell", "not_a_collection")
@@ -82,9 +81,9 @@ def _compare(said: _Group, meant: _Group) -> Grade:
     if unordered:
         answers, golds = _without_common(sorted(set(answers)), sorted(set(golds)))
     if len(answers) != len(golds):
-        return Grade("wrong", "different")
+        return DIFFERENT
     if answers == golds:
-        return Grade("right", "exact")
+        return EXACT
     if not meant.brackets and not named and sorted(answers) == sorted(golds):
         return Grade("cannot_tell", "other_order")
     if [answer.casefold() for answer in answers] == [gold.casefold() for gold in golds]:
@@ -94,12 +93,12 @@ def _compare(said: _Group, meant: _Group) -> Grade:
     if ordered:
         pairs = [inner for pair in pairs for inner in _taken_apart(*pair)]
     if not all(_MATH.search(a) and _MATH.search(g) and not _is_group(a) and not _is_group(g) for a, g in pairs):
-        return Grade("wrong", "different")
+        return DIFFERENT
     return compare_latex([a for a, _ in pairs], [g for _, g in pairs], ordered=ordered)
 
 
 def _is_group(element: str) -> bool:
-    return element[0] in _OPEN and element[-1] in _CLOSE and closes_at_end(element) and "; " in element
+    return is_enclosed(element) and "; " in element
 
 
 def _taken_apart(answer: str, gold: str) -> list[tuple[str, str]]:
@@ -120,7 +119,7 @@ def _compare_names(said: _Group, meant: _Group) -> Grade | None:
         return None
     if ours != golds:
         return Grade("wrong", "other_variable") if ours and golds else Grade("cannot_tell", "names_on_one_side")
-    return Grade("wrong", "different") if sorted(said.names) != sorted(meant.names) else None
+    return DIFFERENT if sorted(said.names) != sorted(meant.names) else None
 
 
 def _by_name(group: _Group) -> list[str]:
@@ -150,13 +149,13 @@ def _braces(text: str) -> str:
 
 def _read(text: str, depth: int = 0) -> _Group | None:
     whole_name, inner = _named(text)
-    if not (whole_name and inner[:1] in tuple(_OPEN) and ("\\cup" in inner or closes_at_end(inner))):
+    if not (whole_name and inner.startswith(tuple(OPEN)) and ("\\cup" in inner or is_enclosed(inner))):
         whole_name, inner = "", text.strip()
     parts = split_at(inner, "\\cup") if "\\cup" in inner else None
     if parts and len(parts) > 1:
         return _united(parts, whole_name, depth)
     brackets = ""
-    if inner[:1] and inner[0] in _OPEN and inner[-1] in _CLOSE and closes_at_end(inner):
+    if is_enclosed(inner):
         brackets, inner = inner[0] + inner[-1], inner[1:-1]
     elif depth == 0:
         inner = _JOINED.sub(", ", inner)
@@ -188,7 +187,7 @@ def _element(text: str, depth: int) -> str | None:
     text = text.strip().strip("'\"")
     if not text:
         return None
-    if text[0] in _OPEN and text[-1] in _CLOSE and closes_at_end(text):
+    if is_enclosed(text):
         group = _read(text, depth + 1)
         return _canonical(group) if group else None
     if infinity := _INFINITY.fullmatch(text.casefold()):
@@ -199,41 +198,3 @@ def _element(text: str, depth: int) -> str | None:
     if _MATH.search(text):
         return tight(to_latex(text))
     return (text if len(text) <= _MAX_CASED else plain(text)) or None
-
-
-def closes_at_end(text: str) -> bool:
-    """Whether the first bracket is closed by the last character."""
-    depth = 0
-    for index, character in enumerate(text):
-        depth += (character in _OPEN) - (character in _CLOSE)
-        if depth == 0:
-            return index == len(text) - 1
-    return False
-
-
-def is_outside(text: str, index: int) -> bool:
-    """Whether the place `index` of `text` stands outside all brackets."""
-    before = text[:index]
-    return sum(map(before.count, _OPEN)) == sum(map(before.count, _CLOSE))
-
-
-def split_at(text: str, mark: str) -> list[str] | None:
-    """`text` at each `mark` outside brackets, but not at the commas of 1,234; None if brackets do not close."""
-    parts, start, depth, index = [], 0, 0, 0
-    while index < len(text):
-        depth += (text[index] in _OPEN) - (text[index] in _CLOSE)
-        if depth < 0:
-            return None
-        if depth == 0 and text.startswith(mark, index) and not _is_thousands(text, index, mark):
-            parts.append(text[start:index])
-            start = index + len(mark)
-            index = start
-        else:
-            index += 1
-    return None if depth else [*parts, text[start:]]
-
-
-def _is_thousands(text: str, index: int, mark: str) -> bool:
-    """Whether this comma belongs to a number: only where the list parts its elements with comma and space."""
-    is_digit_before = mark == "," and text[:index][-1:].isdigit()
-    return is_digit_before and ", " in text and _THOUSANDS.match(text, index + 1) is not None

@@ -10,9 +10,10 @@ from fractions import Fraction
 from typing import Literal
 
 from aot.answers import expressions
+from aot.answers.brackets import is_enclosed, is_outside, split_at
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
-from aot.answers.forms import Grade
+from aot.answers.forms import DIFFERENT, EXACT, Grade
 from aot.answers.kinds import collections as groups
 from aot.answers.kinds.bare import bare_number, compare_bare, may_be_algebra
 from aot.answers.kinds.intervals import as_interval
@@ -89,15 +90,14 @@ def _compare_ratios(answer: str, gold: str) -> Grade | None:
     if said and meant:
         same = (int(said[1]), int(said[2])) == (int(meant[1]), int(meant[2]))
         proportional = int(said[1]) * int(meant[2]) == int(said[2]) * int(meant[1])
-        return Grade("right", "exact") if same else Grade("cannot_tell", "ratio") if proportional else _DIFFERENT
+        return EXACT if same else Grade("cannot_tell", "ratio") if proportional else DIFFERENT
     ratio, other = (said, gold) if said else (meant, answer)
     value = exact_number(undressed(other).rstrip(". ")) if "/" in other or "frac" in other else None
     if not ratio or value is None or not int(ratio[2]):
         return None
-    return Grade("right", "exact") if Fraction(int(ratio[1]), int(ratio[2])) == value else _DIFFERENT
+    return EXACT if Fraction(int(ratio[1]), int(ratio[2])) == value else DIFFERENT
 
 
-_DIFFERENT = Grade("wrong", "different")
 _OPEN = Grade("cannot_tell", "not_understood")
 
 
@@ -127,10 +127,10 @@ def contest_value(text: str) -> _Value | None:
 
 def _split(text: str) -> list[str]:
     """The elements of a list; `p=5,q=2; p=7,q=2` is one of pairs."""
-    rows = groups.split_at(text, ";")
+    rows = split_at(text, ";")
     if not rows:
         return []
-    columns = [groups.split_at(row, ",") or [] for row in rows if row.strip()]
+    columns = [split_at(row, ",") or [] for row in rows if row.strip()]
     if len(rows) > 1 and all(len(column) > 1 for column in columns):
         return [f"({', '.join(_element(piece)[0] for piece in column)})" for column in columns]
     return [piece.strip() for column in columns for piece in column if piece.strip()]
@@ -148,7 +148,7 @@ def _element(piece: str) -> tuple[str, str, str]:
 def _unchained(text: str) -> tuple[str, str]:
     """The last member of `x = 5 + 6 = 11` and its name; an equation that is no such chain stays whole."""
     text = text.strip()
-    links = [link for link in _LINK.finditer(text) if groups.is_outside(text, link.start())]
+    links = [link for link in _LINK.finditer(text) if is_outside(text, link.start())]
     if not links:
         return text, ""
     starts = [0, *(link.end() for link in links)]
@@ -181,7 +181,7 @@ def _both_signs(element: str) -> list[str]:
 def _single(text: str, unit: str) -> _Value:
     text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}").replace("\\langle", "(").replace("\\rangle", ")")
     inside = text[1:-1].removesuffix("\\") if text[:1] == "{" else text[2:-1].removesuffix("\\")
-    is_group = groups.closes_at_end(text.replace("\\{", "{").replace("\\}", "}"))
+    is_group = is_enclosed(text.replace("\\{", "{").replace("\\}", "}"))
     if "\\cup" in text or not is_group:
         return _Value("interval" if "\\cup" in text else "one", text, (), unit)
     if text[:1] == "{" or text[:2] == "\\{":
@@ -196,13 +196,13 @@ def _single(text: str, unit: str) -> _Value:
 
 
 def _bracketed(side: _Value, brackets: str) -> _Value:
-    if side.kind == "tuple" and side.text[:1] == "(" and groups.closes_at_end(side.text) and len(side.names) < 2:
+    if side.kind == "tuple" and side.text[:1] == "(" and is_enclosed(side.text) and len(side.names) < 2:
         return side
     return _Value("tuple", f"{brackets[0]}{side.text}{brackets[1]}")
 
 
 def _by_name(side: _Value) -> _Value:
-    elements = groups.split_at(side.text, ",") or []
+    elements = split_at(side.text, ",") or []
     if len(side.names) < 2 or len(elements) != len(side.names):
         return side
     paired = sorted(zip(side.names, elements, strict=True))

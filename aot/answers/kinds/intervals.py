@@ -10,6 +10,7 @@ from aot.answers.exact import exact_number
 _ORDER = re.compile(
     r"\s*(\\leq?(?:slant)?(?![a-z])|\\geq?(?:slant)?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|<|>)\s*"
 )
+_INFINITY, _MINUS_INFINITY = "\\infty", "-\\infty"
 _UNEQUAL = re.compile(r"(.+?)\s*(?:\\neq?(?![a-z])|!=)\s*(.+)")
 _NAME = re.compile(r"(\|?)(?:[A-Za-z]|\\[a-z]+)(?:_\s?(?:\{[^{}]*\}|\w))?(?:\s?\([A-Za-z]\))?(\|?)")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-df-z](?![A-Za-z])|[A-Za-z]{2,}")
@@ -65,56 +66,35 @@ def _interval(text: str) -> str:
         named = _NAME.fullmatch(unequal[1]) and not unequal[1].startswith("|") and _is_value(unequal[2])
         return f"(-\\infty, {unequal[2]}) \\cup ({unequal[2]}, \\infty)" if named else ""
     pieces = _ORDER.split(text)
-    if len(pieces) == 3:
-        left, order, right = pieces
-        if _NAME.fullmatch(right) and _is_value(left):
-            left, order, right = right, _turned(order), left
-        if not (_NAME.fullmatch(left) and _is_value(right)):
-            return ""
-        return _one_end(left, order, right)
-    if len(pieces) != 5 or not _NAME.fullmatch(pieces[2]) or not (_is_value(pieces[0]) and _is_value(pieces[4])):
+    if len(pieces) == 3:  # one end is left open: an empty order and an empty value
+        is_value_first = _NAME.fullmatch(pieces[2]) and _is_value(pieces[0])
+        pieces = [*pieces, "", ""] if is_value_first else ["", "", *pieces]
+    if len(pieces) != 5 or not _NAME.fullmatch(pieces[2]):
         return ""
-    low, first, name, second, high = pieces
-    if _is_less(first) != _is_less(second):
+    ends = [(pieces[0], pieces[1]), (pieces[4], pieces[3])]
+    is_less = {order.startswith(("\\l", "<")) for _, order in ends if order}
+    if len(is_less) > 1 or not all(_is_value(value) for value, order in ends if order):
         return ""
-    if not _is_less(first):
-        low, first, second, high = high, _turned(second), _turned(first), low
-    return _between(name, (low, "[" if _or_equal(first) else "("), (high, "]" if _or_equal(second) else ")"))
+    (low, first), (high, second) = ends if is_less == {True} else reversed(ends)
+    return _between(low, high, opens="[" if _or_equal(first) else "(", closes="]" if _or_equal(second) else ")",
+                    is_absolute=pieces[2].startswith("|"))  # fmt: skip
 
 
-def _one_end(name: str, order: str, end: str) -> str:
-    if name.startswith("|"):
-        brackets = "[]" if _or_equal(order) else "()"
-        if not _is_less(order):
-            return f"(-\\infty, -({end}){brackets[1]} \\cup {brackets[0]}{end}, \\infty)"
-        return f"{brackets[0]}-({end}), {end}{brackets[1]}"
-    if _is_less(order):
-        return f"(-\\infty, {end}{']' if _or_equal(order) else ')'}"
-    return f"{'[' if _or_equal(order) else '('}{end}, \\infty)"
-
-
-def _between(name: str, low: tuple[str, str], high: tuple[str, str]) -> str:
-    above = f"{low[1]}{low[0]}, {high[0]}{high[1]}"
-    if not name.startswith("|"):
+def _between(low: str, high: str, *, opens: str, closes: str, is_absolute: bool) -> str:
+    """What lies between two ends, of which an empty one is infinite; of an absolute value below zero, too."""
+    above = f"{opens}{low or _MINUS_INFINITY}, {high or _INFINITY}{closes}"
+    if not is_absolute:
         return above
-    closing, opening = ("]" if low[1] == "[" else ")"), ("[" if high[1] == "]" else "(")
-    return f"{opening}-{high[0]}, -{low[0]}{closing} \\cup {above}"
+    mirrored = "[" if closes == "]" else "("
+    if not low:
+        return f"{mirrored}-({high}), {high}{closes}"
+    end = f"-{low}" if high else f"-({low})"
+    return f"{mirrored}-{high or _INFINITY}, {end}{']' if opens == '[' else ')'} \\cup {above}"
 
 
 def _is_value(text: str) -> bool:
     return bool(text) and not _LETTER.search(re.sub(r"\\[A-Za-z]+", "", text)) and "|" not in text and "=" not in text
 
 
-def _is_less(order: str) -> bool:
-    return order.startswith(("\\l", "<"))
-
-
 def _or_equal(order: str) -> bool:
     return order.endswith("=") or "e" in order
-
-
-def _turned(order: str) -> str:
-    return {"\\l": "\\g", "\\g": "\\l"}.get(order[:2], "") + order[2:] if order[0] == "\\" else order.translate(_FLIP)
-
-
-_FLIP = str.maketrans("<>", "><")

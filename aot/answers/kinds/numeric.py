@@ -10,7 +10,7 @@ from fractions import Fraction
 from aot.answers.clean import undressed
 from aot.answers.exact import NUMBER_WORDS, exact_number, why_no_number
 from aot.answers.finding import plain
-from aot.answers.forms import Grade, ParsedAnswer
+from aot.answers.forms import DIFFERENT, Grade, ParsedAnswer
 from aot.records import Question
 
 _PERCENT_SIGN = re.compile(r"\s?(?:%|percent|per cent|pct\.?)$", re.IGNORECASE)
@@ -46,27 +46,23 @@ def parse_percent(answer: str, question: Question) -> ParsedAnswer:
 
 
 def compare_percents(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal values are right; whether a bare 0.5 for 50% is a half or half a per cent, nobody can tell."""
-    if answer.value == gold.value:
-        return Grade("right", "exact")
+    """Whether a bare 0.5 for 50% is a half or half a per cent, nobody can tell."""
     bare = not _PERCENT_SIGN.search(answer.written.rstrip(". "))
     part = bare and 100 * Fraction(answer.value or 0) == Fraction(gold.value or 0)
-    return Grade("cannot_tell", "percent_or_part") if part else Grade("wrong", "different")
+    return Grade("cannot_tell", "percent_or_part") if part else DIFFERENT
 
 
 def compare_decimals(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal values are right; a more exact answer that rounds to the gold is `rounds_to_gold`.
+    """A more exact answer that rounds to the gold is `rounds_to_gold`.
 
     Nobody can tell whether the gold was rounded: 0.125 is an eighth or the short form of 0.1254.
     """
-    if answer.value == gold.value:
-        return Grade("right", "exact")
     digits = _digits_after_point(gold.written)
     more_exact = not _is_decimal(answer.written) or _digits_after_point(answer.written) > digits
     scale = 10**digits
     rounded = _round_half_away(Fraction(answer.value or 0) * scale)
     if not digits or not more_exact or rounded != Fraction(gold.value or 0) * scale:
-        return Grade("wrong", "different")
+        return DIFFERENT
     return Grade("cannot_tell", "rounds_to_gold")
 
 

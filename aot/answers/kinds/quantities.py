@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
-from aot.answers.forms import Grade, ParsedAnswer, equal_values
+from aot.answers.forms import DIFFERENT, Grade, ParsedAnswer
 from aot.answers.kinds.units import CURRENCIES, SMALL_COINS, unit_of
 from aot.records import Question
 
@@ -61,16 +61,15 @@ def parse_money(answer: str, question: Question) -> ParsedAnswer:
 
 
 def compare_money(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal amounts of one currency are right; where only one of the two tells its currency, nobody can tell."""
+    """Where only one of the two tells its currency, nobody can tell."""
     currency, _, amount = (answer.value or "").partition(" ")
     gold_currency, _, gold_amount = (gold.value or "").partition(" ")
     if gold_currency and not currency:
         return Grade("cannot_tell", "no_currency")
     if gold_currency and currency != gold_currency:
         return Grade("wrong", "other_currency")
-    if amount != gold_amount:
-        return Grade("wrong", "different")
-    return Grade("cannot_tell", "currency_not_in_gold") if currency and not gold_currency else Grade("right", "exact")
+    is_only_there = amount == gold_amount and currency and not gold_currency
+    return Grade("cannot_tell", "currency_not_in_gold") if is_only_there else DIFFERENT
 
 
 def parse_quantity(answer: str, question: Question) -> ParsedAnswer:
@@ -86,16 +85,14 @@ def parse_quantity(answer: str, question: Question) -> ParsedAnswer:
 
 
 def compare_quantities(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal values in the base unit of one dimension are right; another dimension is `other_unit`.
+    """Another dimension is `other_unit`.
 
     There are three tons, so that a ton is compared with tons only.
     """
     dimensions = {(side.value or "").partition(" ")[2] for side in (answer, gold)}
     if dimensions == {"ton", "mass"}:
         return Grade("cannot_tell", "which_ton")
-    if len(dimensions) > 1:
-        return Grade("wrong", "other_unit")
-    return equal_values(answer, gold)
+    return Grade("wrong", "other_unit") if len(dimensions) > 1 else DIFFERENT
 
 
 def parse_duration(answer: str, question: Question) -> ParsedAnswer:
@@ -109,7 +106,7 @@ def parse_duration(answer: str, question: Question) -> ParsedAnswer:
         return ParsedAnswer(f"{days * 86400 + hours * 3600 + minutes * 60 + Fraction(clock[4])} time")
     if two := _TWO_PARTS.fullmatch(text):
         return ParsedAnswer(f"{int(two[1])}:{two[2]}")
-    text = _AND_A_HALF.sub(lambda both: f"{_article(both[1])} and a half {both[2]}", text)
+    text = _AND_A_HALF.sub(lambda both: f"{'one' if both[1] in ('a', 'an') else both[1]} and a half {both[2]}", text)
     amount = _quantity(_HALF.sub("1/2 ", text), minutes=True)
     if amount is None or amount.dimension not in ("time", "months"):
         return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_duration")
@@ -117,19 +114,13 @@ def parse_duration(answer: str, question: Question) -> ParsedAnswer:
 
 
 def compare_durations(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
-    """Equal lengths are right; `1:30` can be compared only with its like."""
+    """`1:30` can be compared only with its like."""
     ambiguous = [":" in (side.value or "") for side in (answer, gold)]
-    if ambiguous[0] != ambiguous[1]:
-        return Grade("cannot_tell", "hours_or_minutes")
-    return equal_values(answer, gold)
+    return Grade("cannot_tell", "hours_or_minutes") if ambiguous[0] != ambiguous[1] else DIFFERENT
 
 
 def _spaced(text: str) -> str:
     return " ".join(_GLUED.sub(" ", text[: _MAX_CHARS + 1]).split())
-
-
-def _article(word: str) -> str:
-    return "one" if word in ("a", "an") else word
 
 
 def _quantity(text: str, *, minutes: bool) -> _Amount | None:

@@ -254,7 +254,10 @@ class EventStream:
             elif name == "function_call" and isinstance(value, dict):
                 self._add_call({"function": value}, "function_call")
             elif isinstance(value, str) and name in _JOINED:
-                self._message[name] = _joined(self._message.get(name), value)
+                held = self._message.get(name) or ""
+                self._message[name] = (
+                    [*held, {"type": "text", "text": value}] if isinstance(held, list) else held + value
+                )
                 self._grow(len(value))
             elif isinstance(value, list) and name in _JOINED:
                 held = self._message.get(name)
@@ -283,12 +286,6 @@ class EventStream:
         self._size += size
         if self._size > self._limit:
             raise too_large(self._limit)
-
-
-def _joined(held: Any, value: str) -> Any:  # noqa: ANN401 - text, or parts
-    if isinstance(held, list):
-        return [*held, {"type": "text", "text": value}]
-    return (held or "") + value
 
 
 def _unpacker(start: bytes, packed: str) -> Any:  # noqa: ANN401 - zlib's object has no public type

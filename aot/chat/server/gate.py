@@ -137,11 +137,6 @@ class Gate:
         """Whether the server asked to be left alone: then one call goes first, and the others once it was answered."""
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def waiting(self) -> int:
-        """Calls that wait for their turn."""
-        return len(self._waiting)
-
     def has_room(self) -> bool:
         """Whether a call may go at once."""
         return self.in_flight < self._limit() and time.monotonic() >= self._paused_until_s

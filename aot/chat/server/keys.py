@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from aot.config import ChatConfig
+from aot.display import storable
 from aot.errors import ConfigError
 
 _DUMMY = "none-needed"
@@ -42,7 +43,7 @@ class Secret:
             text = re.sub(rf"(?i:\bbearer\s+){re.escape(self._value)}(?!\w)", "Bearer [key]", text)
         else:
             text = self._without_word(text)
-        return text.encode("utf-8", "replace").decode()
+        return storable(text)
 
     def excerpt(self, text: str, *, length: int = 300) -> str:
         """The beginning of what a server said, in one line without control characters and without the key."""

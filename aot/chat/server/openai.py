@@ -10,7 +10,7 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx2
@@ -30,8 +30,6 @@ from aot.errors import UNPROVEN, AotError, ChatError, ConfigError, GuardStop
 from aot.run_records import ChatUsage
 
 log = logging.getLogger(__name__)
-_PACKED = "x-packed"
-"""Header under which the name of a body's packing is kept from the client that would unpack it without limit."""
 _IN_WORDS: dict[Remedy, str] = {
     "rename_max_tokens": "the cap is called max_completion_tokens",
     "open_schema": "additionalProperties is left out of the wanted form",
@@ -119,7 +117,7 @@ class OpenAIChat:
             limits=httpx2.Limits(max_connections=2 * most, max_keepalive_connections=2 * most),
             follow_redirects=False,  # a key goes to the address that the user wrote, and nowhere else
             trust_env=not is_local(self._section.base_url),  # no proxy between this machine and itself
-            event_hooks={"response": [_guard_body]},
+            event_hooks={"response": [_raise_refusal]},
         )
         self._client = AsyncOpenAI(
             api_key=self._key.reveal(),
@@ -312,10 +310,10 @@ class OpenAIChat:
             return transient("timeout", f"no whole reply from {server} within {timeout_s:.1f} s", billed=True)
         except ErrorInside as error:
             return self._refused(200, {}, error.raw, sent=body)
-        except openai.APIStatusError as error:
-            headers, content = error.response.headers, error.response.content
-            content = unpacked(content, packed=headers.get(_PACKED, ""), limit=_MOST_ERROR_BYTES)
-            return self._refused(error.status_code, headers, content, sent=body)
+        except _RefusalError as error:
+            packed = error.headers.get("content-encoding", "")
+            content = unpacked(error.content, packed=packed, limit=_MOST_ERROR_BYTES)
+            return self._refused(error.status, error.headers, content, sent=body)
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
             message = f"connection to {server} failed: {type(cause).__name__} {self._key.excerpt(str(cause))}"
@@ -332,11 +330,12 @@ class OpenAIChat:
         """The body of a reply with status 200, read up to the limit."""
         # The SDK walks through messages given as such, type by type, which costs more than all the rest of a call.
         async with self._create(model=self.name, messages=(), extra_body=body) as response:
-            kind, packed = response.headers.get("content-type", "").lower(), response.headers.get(_PACKED, "")
+            kind = response.headers.get("content-type", "").lower()
+            packed = response.headers.get("content-encoding", "")
             limit, is_stream = int(self._section.max_reply_mb * 1e6), kind.startswith("text/event-stream")
             charset = kind.partition("charset=")[2].partition(";")[0].strip(" \"'")
             reply = Body(limit=limit, packed=packed, is_stream=is_stream, charset=charset)
-            async for chunk in response.iter_bytes():
+            async for chunk in response.http_response.aiter_raw():  # nothing is unpacked before it is within limits
                 reply.feed(chunk)
         return reply.whole()
 
@@ -357,27 +356,20 @@ class OpenAIChat:
         )
 
 
-async def _guard_body(response: httpx2.Response) -> None:
-    """Take bodies as they come: none is unpacked before it is known to be within limits, and no error is endless."""
-    if packed := response.headers.pop("content-encoding", None):
-        response.headers[_PACKED] = packed
+class _RefusalError(openai.OpenAIError):
+    """A status other than that of a reply; the SDK hands on its own kind of error as it is."""
+
+    def __init__(self, response: httpx2.Response, content: bytes) -> None:
+        super().__init__()
+        self.status, self.headers, self.content = response.status_code, response.headers, content
+
+
+async def _raise_refusal(response: httpx2.Response) -> None:
+    """Take an error as it comes, packed or not, and only its beginning: none is endless."""
+    content = bytearray()
     if response.status_code >= 300:
-        response.stream = _Beginning(response.stream)
-
-
-class _Beginning(httpx2.AsyncByteStream):
-    """The first bytes of a stream."""
-
-    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - the client's own stream type
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        read = 0
-        async for chunk in self._stream:
-            yield chunk
-            read += len(chunk)
-            if read >= _MOST_ERROR_BYTES:
-                return
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) >= _MOST_ERROR_BYTES:
+                break
+        raise _RefusalError(response, bytes(content))

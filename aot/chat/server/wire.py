@@ -19,6 +19,7 @@ from aot.chat.server.bodies import REASONING_FIELDS, first_choice, read_json
 from aot.chat.server.error_bodies import is_error
 from aot.chat.server.failures import ErrorInside, Failure, Remedy
 from aot.config import ChatConfig
+from aot.display import storable
 from aot.errors import ChatReason
 from aot.run_records import ChatUsage
 
@@ -29,14 +30,10 @@ Clean = Callable[[str], str]
 
 def prompt_tokens(request: ChatRequest) -> int:
     """About how many tokens a request has, rather too many than too few."""
-    characters = sum(len(call.arguments) + len(call.name) for m in request.messages for call in m.tool_calls)
-    images = 0
-    for message in request.messages:
-        for part in message.parts:
-            if isinstance(part, ImagePart):
-                images += 1
-            else:
-                characters += len(part.text)
+    parts = [part for message in request.messages for part in message.parts]
+    images = sum(isinstance(part, ImagePart) for part in parts)
+    characters = sum(len(part.text) for part in parts if not isinstance(part, ImagePart))
+    characters += sum(len(call.arguments) + len(call.name) for m in request.messages for call in m.tool_calls)
     characters += sum(len(json.dumps(tool)) for tool in request.tools)
     return -(-characters // CHARACTERS_PER_TOKEN) + TOKENS_PER_IMAGE * images
 
@@ -159,31 +156,25 @@ def _written(message: Message) -> dict[str, Any]:
     row: dict[str, Any] = {"role": message.role}
     if any(isinstance(part, ImagePart) for part in message.parts):
         row["content"] = [
-            {"type": "image_url", "image_url": {"url": _data_url(part)}}
+            {
+                "type": "image_url",
+                "image_url": {"url": f"data:{part.mime};base64,{base64.b64encode(part.data).decode()}"},
+            }
             if isinstance(part, ImagePart)
-            else {"type": "text", "text": _whole(part.text)}
+            else {"type": "text", "text": storable(part.text)}
             for part in message.parts
         ]
     else:
-        row["content"] = _whole(message.text)
+        row["content"] = storable(message.text)
     if message.tool_calls:
         row["content"] = row["content"] or None
         row["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _whole(call.arguments)}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": storable(call.arguments)}}
             for call in message.tool_calls
         ]
     if message.role == "tool":
         row["tool_call_id"] = message.tool_call_id
     return row
-
-
-def _whole(text: str) -> str:
-    """`text` with question marks for half characters, which cannot be sent."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _data_url(part: ImagePart) -> str:
-    return f"data:{part.mime};base64,{base64.b64encode(part.data).decode()}"
 
 
 def _read_choice(
@@ -377,13 +368,17 @@ def _logprobs(logprobs: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa:
     if not isinstance(logprobs, dict):
         return ()
     pairs = zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=False)
+    rows = logprobs.get("content") or [{"token": token, "logprob": logprob} for token, logprob in pairs]
+    spelled = "".join(one["token"] for one in rows)
+    if clean(spelled) != storable(spelled):  # the key, in pieces that no longer look like it
+        return ()
     return tuple(
         TokenLogprob(
             token=clean(one["token"]),
             logprob=one["logprob"],
             top=tuple((clean(other["token"]), other["logprob"]) for other in one.get("top_logprobs") or ()),
         )
-        for one in logprobs.get("content") or [{"token": token, "logprob": logprob} for token, logprob in pairs]
+        for one in rows
     )
 
 

@@ -16,7 +16,7 @@ from aot.config import RunConfig, VideoRun
 from aot.display import counted
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS, PREDICTED, baseline_rankings
-from aot.evaluation.groups import BENCHMARK_GROUPS
+from aot.evaluation.groups import BENCHMARK_GROUPS, metric_row
 from aot.evaluation.intervals import cluster_ids, proportion, weighted_proportion
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, run_root
@@ -29,7 +29,6 @@ from aot.run_records import Baselines
 TOP = 5
 CHANCE, MOST_RIGHT = "chance", "most_right"
 """Arms of questions about clips without annotated steps."""
-_DIGITS = 6
 
 
 def baseline_lines(config: RunConfig, config_path: Path) -> list[str]:
@@ -123,7 +122,7 @@ def _other_rows(questions: Sequence[Question], training: Sequence[Question]) -> 
         expected = float(np.mean([1 / len(question.choices) for question in members]))
         clusters = len({question.group for question in members})
         exact = Interval(value=expected, low=expected, high=expected, n=len(members), num_clusters=clusters)
-        rows.append(_metric(CHANCE, split, kind, "accuracy", exact, note="expected value, without an interval"))
+        rows.append(metric_row((CHANCE, "none", split, kind), "accuracy", exact, "expected value, without an interval"))
         first = [_right(question, _most_right(question, by_kind[question.kind], overall)) for question in members]
         rows.append(_row(MOST_RIGHT, split, kind, "accuracy", members, first, proportion))
     return rows
@@ -163,15 +162,7 @@ def _row(
     interval: Callable[[np.ndarray, np.ndarray], Interval],
 ) -> MetricRow:
     clusters = cluster_ids([question.group for question in questions])
-    return _metric(arm, split, kind, metric, interval(np.array(hits, dtype=float), clusters))
-
-
-def _metric(arm: str, split: str, kind: str, metric: str, measured: Interval, note: str = "") -> MetricRow:
-    value, low, high = (round(x, _DIGITS) for x in (measured.value, measured.low, measured.high))
-    return MetricRow(
-        arm=arm, mode="none", split=split, kind=kind, metric=metric, value=value, low=low, high=high, n=measured.n,
-        num_clusters=measured.num_clusters, note=note,
-    )  # fmt: skip
+    return metric_row((arm, "none", split, kind), metric, interval(np.array(hits, dtype=float), clusters))
 
 
 def _counts(counts: Mapping[str, int]) -> str:

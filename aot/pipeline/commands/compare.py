@@ -24,7 +24,7 @@ from aot.files.run_folder import TRAINING, RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
 from aot.records import Interval, Prediction, Question
-from aot.reporting.students import read_learning, roles, training_facts
+from aot.reporting.students import read_learning, training_facts
 from aot.run_records import Flip, GroupResult, LeftOut, RunComparison, SideFacts
 
 TEXT_WIDTH = 100
@@ -149,8 +149,8 @@ def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str
     modes, root = side.modes, side.run.root
     if wanted is None and like in modes:
         return like, ""
-    role = roles(read_learning(side.run), side.config.train.arms)
-    name, _, mode = (wanted or role.main or role.control or "").partition(":")
+    learning = read_learning(side.run, side.config.train.arms)
+    name, _, mode = (wanted or learning.main or learning.control or "").partition(":")
     if name not in modes:
         near = difflib.get_close_matches(name, modes, n=1, cutoff=0.0)
         raise ConfigError(f"{root} has no answers of arm {name!r}; did you mean {near[0]!r}? known: {', '.join(modes)}")
@@ -197,14 +197,14 @@ def _wording(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
 
 
 def _facts(run: RunFolder, config: RunConfig, arm: str, mode: str) -> SideFacts:
-    trained, learning = training_facts(run, arm), read_learning(run)
-    seen = learning.arms.get(arm)
+    trained, learning = training_facts(run, arm), read_learning(run, config.train.arms)
+    seen = learning.seen.get(arm)
     stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
     try:
         return SideFacts(
             run=str(run.root), arm=arm, mode=mode, trainable_parameters=trained.get("trainable_parameters"),
             training_steps=trained.get("max_steps"), train_stage_seconds=stage.get("seconds"),
-            rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm, config.train.arms),
+            rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm),
         )  # fmt: skip
     except ValidationError as error:
         problem = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"

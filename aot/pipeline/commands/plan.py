@@ -12,6 +12,7 @@ from importlib import resources
 from math import ceil, prod
 from pathlib import Path
 
+from aot.arms.jobs import planned_students
 from aot.chat.spend import estimate
 from aot.config import (
     EMBEDDED_STUDENTS,
@@ -128,7 +129,6 @@ def video_plan(config: VideoRun, run: RunFolder) -> Plan:
 
 def text_plan(config: TextRun, run: RunFolder) -> Plan:
     """What a run of text would do."""
-    from aot.arms.jobs import planned_students
     from text_cot.prepare import usable_source
 
     small, times = _drawn_small(config)
@@ -151,8 +151,6 @@ def text_plan(config: TextRun, run: RunFolder) -> Plan:
 
 def students_mb(config: RunConfig) -> float | None:
     """What trained students and their checkpoints take at most; None where the weights of the base are not here."""
-    from aot.arms.jobs import planned_students
-
     shapes = _weight_shapes(config.student.base)
     if shapes is None:
         return None
@@ -232,7 +230,7 @@ def _counted(splits: Iterable[str], times: dict[str, float]) -> Counter[str]:
 
 def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
     train, evaluate = config.train, config.evaluate
-    steps = sum((2 if arm.rationale_weight > 0 else 1) * config.steps_of(arm) for arm in train.arms)
+    steps = sum((2 if arm.rationale_weight > 0 else 1) * sum(planned_students(arm, config)) for arm in train.arms)
     rows = steps * train.questions_per_step
     questions = sum(splits[split] for split in evaluate.splits)
     modes = 3 * (len(train.arms) + 1) + 1

@@ -3,7 +3,7 @@
 A section is made of blocks, which one template shows; what a block holds is text until that template has escaped it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,10 +35,16 @@ class Section:
     title: str
     """In the list of contents."""
     heading: str
-    blocks: Callable[[RunData], list[Block]]
+    content: Callable[[RunData], list[Block]]
+    text: str = ""
+    """Its first paragraph; where that depends on the data, it stands in the content."""
     applies: Callable[[RunData], bool] = lambda data: True
     needs: str = ""
     """What the data must hold, for the sentence that names the sections left out."""
+
+    def blocks(self, data: RunData) -> list[Block]:
+        """All that it shows."""
+        return [words(self.text), *self.content(data)] if self.text else self.content(data)
 
 
 def words(text: str) -> Block:
@@ -59,6 +65,11 @@ def charts(drawings: Sequence[Drawing]) -> list[Block]:
 def tables(pivots: Sequence[Pivot], *, more: str = "the other splits") -> list[Block]:
     """The first table, and the others folded away under `more`; nothing if there is none."""
     return [Block("tables", more, tables=pivots)] if pivots else []
+
+
+def open_tables(pivots: Iterable[Pivot]) -> list[Block]:
+    """Every table, one below the other."""
+    return [block for one in pivots for block in tables([one])]
 
 
 def sentences(rows: Sequence[tuple[str, str]]) -> list[Block]:

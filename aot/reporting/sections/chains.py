@@ -3,20 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pydantic import TypeAdapter, ValidationError
-
 from aot.config import ArmConfig
-from aot.errors import SourceError
 from aot.evaluation.groups import ALL
 from aot.evaluation.intervals import ratio_of_shares
-from aot.files.jsonl import read_json
 from aot.files.run_folder import ROUNDS
 from aot.records import THOUGHT_MODES, MetricRow
-from aot.reporting.load import RunData, Student
-from aot.reporting.numbers import percent
-from aot.reporting.pivot import Heading, Pivot, cell_of, pivot, word_table
-from aot.reporting.sections import Block, Section, note, tables, words
-from aot.reporting.sections.headline import metric_table, students
+from aot.reporting.load import RunData, Student, read_file
+from aot.reporting.pivot import Heading, Pivot, cell_of, percent, pivot, word_table
+from aot.reporting.sections import Section, note, tables
+from aot.reporting.sections.accuracy import metric_table, students
 from aot.reporting.students import DAMAGED
 from aot.run_records import Round
 
@@ -63,7 +58,7 @@ def structure_table(data: RunData) -> list[Pivot]:
     whole = [a for a in data.arms if a.chains == "kept" and a.chain_share == 1 and a.tuning == "lora"]
     sound = [a for a in whole if a.learns_rationales and a.order in {d.order for d in damaged}]
     shown = [arm.name for arm in (*sound, *damaged, *(a for a in whole if not a.learns_rationales))]
-    rows = [replace(row, what=data.what(row.key[0])) for row in students(data)]
+    rows = [replace(row, what=data.learning.what(row.key[0])) for row in students(data)]
     rows = [row for row in rows if row.key[0] in shown and row.key == data.student(row.key[0])]
     columns = [Heading((split, "accuracy"), split) for split in data.splits]
     columns += [
@@ -82,16 +77,10 @@ def round_tables(data: RunData) -> list[tuple[Pivot, str]]:
     tables_with_notes = []
     for arm in data.arms:
         path = data.run.arm(arm.name) / ROUNDS
-        if not path.exists():
-            continue
-        try:
-            rows = TypeAdapter(list[Round]).validate_python(read_json(path))
-        except ValidationError as error:
-            raise SourceError(f"{path} is no list of rounds ({error}); delete it and train the arm again") from error
-        if rows:
-            full = _full_accuracy(data, arm, rows[0].split)
-            lines = [_round_line(row, full, is_last=row is rows[-1]) for row in rows]
-            tables_with_notes.append((word_table(arm.name, ROUND_COLUMNS, lines), _round_note(full)))
+        rows = read_file(path, list[Round], remedy="delete it and train the arm again") if path.exists() else []
+        full = _full_accuracy(data, arm, rows[0].split) if rows else None
+        lines = [_round_line(row, full, is_last=row is rows[-1]) for row in rows]
+        tables_with_notes += [(table, _round_note(full)) for table in word_table(arm.name, ROUND_COLUMNS, lines)]
     return tables_with_notes
 
 
@@ -109,13 +98,8 @@ def _round_line(row: Round, full: MetricRow | None, *, is_last: bool) -> Sequenc
     counts = (row.teacher_chains + row.own_chains, row.teacher_chains, row.own_chains, row.sampled, row.new_chains)
     share = ratio_of_shares(row.interval, full.interval) if full else None
     cut = "not known" if row.truncated_rate is None else f"{row.truncated_rate:.1%}"
-    return (
-        name,
-        *(f"{count:,}" for count in counts),
-        percent(row.interval),
-        cut,
-        percent(share) if share else "not known",
-    )
+    shares = (percent(row.interval), cut, percent(share) if share else "not known")
+    return (name, *(f"{count:,}" for count in counts), *shares)
 
 
 def _full_accuracy(data: RunData, like: ArmConfig, split: str) -> MetricRow | None:
@@ -126,50 +110,32 @@ def _full_accuracy(data: RunData, like: ArmConfig, split: str) -> MetricRow | No
     return data.find(student, split, "accuracy") if student else None
 
 
-def _choices(data: RunData) -> list[Block]:
-    text = (
-        "The first line of its reply says how it goes on. The calibration error holds its probability that the chosen "
-        "way, or a shorter one, is enough against how often the answer was right, where it chose a shorter way than "
-        "all steps."
-    )
-    return [words(text), *tables(choice_tables(data), more="the other students")]
-
-
-def _steps(data: RunData) -> list[Block]:
-    text = (
-        "Every equation that can be read in a reply is worked out again. A wrong step goes on if a later equation uses "
-        "its result, or if it is the answer. Steps that are left out, or true but beside the point, go unseen. Only "
-        "replies with an equation that can be read count: n is all of them in the first column, those with a wrong "
-        "answer in the next two, and those with a right answer in the last."
-    )
-    return [words(text), *tables(step_tables(data))]
-
-
-def _rounds(data: RunData) -> list[Block]:
-    return [block for table, text in round_tables(data) for block in (*tables([table]), *note(text))]
-
-
-def _structure(data: RunData) -> list[Block]:
-    text = "The same questions and steps of training; what was damaged is the chain that is learned."
-    return [words(text), *tables(structure_table(data))]
-
-
 SECTIONS = (
     Section(
-        "choices", "Choices", "What the adaptive student chooses", _choices,
+        "choices", "Choices", "What the adaptive student chooses",
+        lambda data: tables(choice_tables(data), more="the other students"),
+        "The first line of its reply says how it goes on. The calibration error holds its probability that the chosen "
+        "way, or a shorter one, is enough against how often the answer was right, where it chose a shorter way than "
+        "all steps.",
         applies=lambda data: data.has_metric("share_"), needs="a student that chooses how to answer",
     ),
     Section(
-        "steps", "Steps", "Are the steps right?", _steps,
+        "steps", "Steps", "Are the steps right?", lambda data: tables(step_tables(data)),
+        "Every equation that can be read in a reply is worked out again. A wrong step goes on if a later equation uses "
+        "its result, or if it is the answer. Steps that are left out, or true but beside the point, go unseen. Only "
+        "replies with an equation that can be read count: n is all of them in the first column, those with a wrong "
+        "answer in the next two, and those with a right answer in the last.",
         applies=lambda data: data.has_metric("chains_with_wrong_step"), needs="replies with equations that can be read",
     ),
     Section(
-        "rounds", "Own chains", "Chains of the student's own", _rounds,
+        "rounds", "Own chains", "Chains of the student's own",
+        lambda data: [block for table, text in round_tables(data) for block in (*tables([table]), *note(text))],
         applies=lambda data: any((data.run.arm(arm.name) / ROUNDS).exists() for arm in data.arms),
         needs="an arm that writes its own chains",
     ),
     Section(
-        "structure", "Structure and content", "Structure against content", _structure,
+        "structure", "Structure and content", "Structure against content", lambda data: tables(structure_table(data)),
+        "The same questions and steps of training; what was damaged is the chain that is learned.",
         applies=lambda data: bool(structure_table(data)), needs="an arm that learns damaged chains",
     ),
 )  # fmt: skip

@@ -1,8 +1,7 @@
 """Where and how surely answers err: confused next steps, and whether stated probabilities mean what they say."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ NO_ANSWER = "(no answer)"
 OTHER = "(other words)"
 
 
-@dataclass(frozen=True)
-class Confusion:
+class Confusion(NamedTuple):
     """Counts of next-step answers."""
 
     labels: tuple[str, ...]
@@ -29,19 +27,11 @@ class Confusion:
     counts: np.ndarray
     """Integers (len(labels), len(labels) + 2)."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return (*self.labels, NO_ANSWER, OTHER)
-
     def top_pairs(self, limit: int) -> list[tuple[str, str, int]]:
         """The most frequent (gold, predicted, count) off the diagonal, most frequent first."""
-        pairs = [
-            (gold, said, int(self.counts[i, j]))
-            for i, gold in enumerate(self.labels)
-            for j, said in enumerate(self.columns)
-            if i != j and self.counts[i, j]
-        ]
+        columns = (*self.labels, NO_ANSWER, OTHER)
+        off = ((i, j) for i, j in np.argwhere(self.counts) if i != j)
+        pairs = [(self.labels[i], columns[j], int(self.counts[i, j])) for i, j in off]
         return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:limit]
 
 
@@ -53,30 +43,21 @@ def confusion(
     Labels are the gold answers and the options of those questions, and `vocabulary`; any other answer is OTHER.
     """
     by_id = {question.id: question for question in questions if question.kind in NEXT_KINDS}
-    answered = [by_id[p.question_id] for p in predictions if p.question_id in by_id]
-    labels = tuple(
-        sorted({*vocabulary, *(label for q in answered for label in (q.answer, *q.choices))} if answered else ())
-    )
+    answered = [(by_id[said.question_id], said.answer) for said in predictions if said.question_id in by_id]
+    words = {label for question, _ in answered for label in (question.answer, *question.choices)}
+    labels = tuple(sorted({*vocabulary, *words})) if answered else ()
     row_of = {label: index for index, label in enumerate(labels)}
     by_spelling = {phrase_key(label): index for label, index in row_of.items()}
-    cells: Counter[tuple[int, int]] = Counter()
-    for prediction in predictions:
-        question = by_id.get(prediction.question_id)
-        if question is None:
-            continue
-        column = len(labels)
-        if prediction.answer is not None:
-            column = by_spelling.get(phrase_key(prediction.answer), len(labels) + 1)
-        cells[row_of[question.answer], column] += 1
     counts = np.zeros((len(labels), len(labels) + 2), dtype=np.int64)
-    for (row, column), count in cells.items():
-        counts[row, column] = count
+    for question, answer in answered:
+        column = len(labels) if answer is None else by_spelling.get(phrase_key(answer), len(labels) + 1)
+        counts[row_of[question.answer], column] += 1
     return Confusion(labels, counts)
 
 
 def confusion_blocks(data: RunData) -> list[Block]:
     """Next steps that the main arm took for others, in its first mode, for each split."""
-    student = data.student(data.role.main or data.role.control)
+    student = data.student(data.learning.main or data.learning.control)
     steps = sorted({s.label for annotation in data.annotations.values() for s in annotation.segments})
     said = [p for p in data.predictions if (p.arm, p.mode) == student]
     blocks = []
@@ -93,16 +74,17 @@ def confusion_blocks(data: RunData) -> list[Block]:
         chart = heat_map(
             counts[shown][:, columns],
             rows=[table.labels[i] for i in shown],
-            columns=[table.columns[i] for i in columns],
+            columns=[(*table.labels, NO_ANSWER, OTHER)[i] for i in columns],
             name=f"{name} on {split}: gold step (rows) against answer (columns)",
         )
         pairs = [(gold, answer, str(times)) for gold, answer, times in table.top_pairs(10)]
         errors, hidden = total - int(counts[:, :size].trace()), len(used) - len(shown)
         blocks.append(Block("heading", f"{name}, {split}: {errors} of {total} wrong"))
         blocks += charts([chart])
-        blocks += tables([word_table("", ("gold", "answered", "times"), pairs)] if pairs else [])
+        blocks += tables(word_table("", ("gold", "answered", "times"), pairs))
         blocks += note(f"{hidden} rarer steps are left out of the map." if hidden else "")
-    return blocks
+    why = f"no student answered the next-step questions of {', '.join(data.splits)}"
+    return blocks or [absent(data, "no next-step predictions of a trained student yet", "evaluate", why)]
 
 
 def reliability(data: RunData) -> list[Drawing]:
@@ -110,21 +92,15 @@ def reliability(data: RunData) -> list[Drawing]:
     drawings = []
     for split in data.splits:
         series = {}
-        for arm in filter(None, ("base", data.role.control, data.role.main)):
+        for arm in filter(None, ("base", data.learning.control, data.learning.main)):
             rows = [p for p in data.predictions if p.arm == arm and p.choice_probs]
             questions = {q.id: q for q in data.evaluated if q.split == split}
             rows = [p for p in rows if p.question_id in questions and p.mode == rows[0].mode]
             bins = reliability_bins([questions[p.question_id] for p in rows], rows)
             if bins:
-                series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.count) for b in bins]
-        drawings += [reliability_chart(series, colors=data.colors, name=split)] if series else []
+                series[arm] = [(b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high, b.size) for b in bins]
+        drawings += [reliability_chart(series, colors=data.learning.colors, name=split)] if series else []
     return drawings
-
-
-def _confusion(data: RunData) -> list[Block]:
-    why = f"no student answered the next-step questions of {', '.join(data.splits)}"
-    none = absent(data, "no next-step predictions of a trained student yet", "evaluate", why)
-    return confusion_blocks(data) or [none]
 
 
 def _calibration(data: RunData) -> list[Block]:
@@ -146,7 +122,7 @@ def _calibration(data: RunData) -> list[Block]:
 
 SECTIONS = (
     Section(
-        "confusion", "Confusion", "Which next steps are confused", _confusion,
+        "confusion", "Confusion", "Which next steps are confused", confusion_blocks,
         applies=lambda data: any(q.kind in NEXT_KINDS for q in data.evaluated), needs="questions about the next step",
     ),
     Section(

@@ -1,32 +1,16 @@
 """What the filters did: the funnel as bars, the planted defects they caught, and traces that were refused."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from aot.display import counted
-from aot.records import Question, Trace, Verdict
+from aot.filtering.funnel import share_of
+from aot.records import Trace, Verdict
 from aot.reporting.charts import Drawing, count_bars
-from aot.reporting.chat_costs import check_sentences, share_of
 from aot.reporting.load import RunData, rows_or_none
-from aot.reporting.numbers import clip_text, short
-from aot.reporting.pivot import Pivot, word_table
+from aot.reporting.pivot import Pivot, clip_text, percent, short, word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, sentences, tables
-from aot.run_records import FaultTotals, Funnel, JudgedFault, Share
-from aot.wilson import wilson
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A trace that a filter refused, with what offended it."""
-
-    filter: str
-    offence: str
-    question: Question
-    answer: str
-    rationale: str
-    planted: str
-    """Kind of the defect that was planted in it; empty if it failed by itself."""
+from aot.run_records import FaultTotals, Funnel, JudgeTotals
 
 
 def funnel_bars(funnel: Funnel) -> list[Drawing]:
@@ -42,34 +26,35 @@ def funnel_bars(funnel: Funnel) -> list[Drawing]:
     return charts + ([count_bars(reasons, name="dropped traces by first reason")] if reasons else [])
 
 
-def fault_table(faults: FaultTotals) -> Pivot:
+def fault_table(faults: FaultTotals) -> list[Pivot]:
     """How well planted defects were caught: all kinds together, then each kind."""
-    of_all = _share(faults.caught, faults.planted), _share(faults.caught, faults.dropped_verified)
-    rows = [("all kinds", str(faults.planted), str(faults.caught), *of_all, "")]
+    caught, planted, dropped = faults.caught, faults.planted, faults.dropped_verified
+    shares = percent(share_of(caught, planted)), percent(share_of(caught, dropped))
+    rows = [("all kinds", str(planted), str(caught), *shares, "")]
     for kind in faults.kinds:
         by = ", ".join(f"{name} {count}" for name, count in kind.caught_by.items())
         precision = "" if kind.precision is None else f"{100 * kind.precision:.1f}%"
-        recall = _share(kind.caught, kind.planted)
+        recall = percent(share_of(kind.caught, kind.planted))
         rows.append((kind.fault, str(kind.planted), str(kind.caught), recall, precision, by))
     columns = ("defect", "planted", "caught", "recall", "precision", "caught by")
     return word_table("Planted defects: what the filters caught", columns, rows)
 
 
-def judge_table(kinds: Sequence[JudgedFault]) -> list[Pivot]:
+def judge_table(judge: JudgeTotals) -> list[Pivot]:
     """How well the judge caught planted defects, and whether it called them by their names."""
     rows = [
-        (kind.fault, f"{kind.recall.count} of {kind.recall.n}", _written(kind.recall), _written(kind.named))
-        for kind in kinds
+        (kind.fault, f"{kind.recall.count} of {kind.recall.n}", percent(kind.recall), percent(kind.named))
+        for kind in judge.kinds
     ]
-    columns = ("defect", "caught", "recall", "called by its name")
-    return [word_table("Planted defects: what the judge caught", columns, rows)] if rows else []
+    return word_table(
+        "Planted defects: what the judge caught", ("defect", "caught", "recall", "called by its name"), rows
+    )
 
 
-def rejected_examples(data: RunData) -> dict[str, list[Rejected]]:
-    """For each reason, the first few traces that were refused for it; most frequent reason first."""
+def rejected_examples(data: RunData) -> dict[str, list[dict[str, Any]]]:
+    """For each reason, as rejected.html.j2 shows them, the first few traces refused for it; most frequent first."""
     chosen: defaultdict[str, list[Verdict]] = defaultdict(list)
-    counts: Counter[str] = Counter()
-    planted: Counter[str] = Counter()
+    counts, planted = Counter[str](), Counter[str]()
     for verdict in rows_or_none(data.run.verdicts, Verdict):
         if not verdict.keep:
             counts[verdict.reason] += 1
@@ -78,14 +63,47 @@ def rejected_examples(data: RunData) -> dict[str, list[Rejected]]:
             if is_room and verdict.question_id in data.questions:
                 chosen[verdict.reason].append(verdict)
     keys = {(v.question_id, v.sample_index) for verdicts in chosen.values() for v in verdicts}
-    dropped = {(trace.question_id, trace.sample_index): trace for trace in rows_or_none(data.run.dropped, Trace)}
-    traces = {key: trace for key, trace in dropped.items() if key in keys}
+    dropped = ((one.question_id, one.sample_index, one) for one in rows_or_none(data.run.dropped, Trace))
+    traces = {(question_id, sample): trace for question_id, sample, trace in dropped if (question_id, sample) in keys}
     examples = {}
     for reason in sorted(chosen, key=lambda reason: (-counts[reason], reason)):
         marked = f", {planted[reason]} of them planted" if planted[reason] else ""
         rows = [_rejected(v, traces.get((v.question_id, v.sample_index)), data) for v in chosen[reason]]
         examples[f"{reason} ({counts[reason]}{marked})"] = rows
     return examples
+
+
+def _rejected(verdict: Verdict, trace: Trace | None, data: RunData) -> dict[str, Any]:
+    detail = verdict.detail or (f"value {short(verdict.value)}" if verdict.value is not None else "")
+    return {
+        "filter": verdict.filter,
+        "offence": clip_text(detail, 300) or verdict.reason,
+        "question": data.questions[verdict.question_id],
+        "answer": clip_text(trace.answer, 100) if trace else "",
+        "rationale": clip_text(trace.rationale, 600) if trace else "(trace not found)",
+        "planted": data.planted.get((verdict.question_id, verdict.sample_index), ""),
+    }
+
+
+def check_sentences(funnel: Funnel | None) -> list[str]:
+    """What the shuffled options and the judge told; nothing where neither was asked."""
+    if funnel is None:
+        return []
+    sentences = []
+    if (shuffle := funnel.shuffle) is not None:
+        sentences.append(
+            f"options in another order: {shuffle.changed} of {shuffle.checked} checked answers changed; "
+            f"of as many random answers {short(shuffle.lucky)} would have stayed"
+        )
+    if (judge := funnel.judge) is not None:
+        quality = ""
+        if judge.precision is not None and judge.recall is not None:
+            precision, recall = (percent(share) for share in (judge.precision, judge.recall))
+            quality = f"; planted defects: precision {precision}, recall {recall}"
+        sentences.append(
+            f"judge: {judge.dropped} of {judge.judged} traces dropped, {judge.failed} without a usable verdict{quality}"
+        )
+    return sentences
 
 
 def planted_sentence(data: RunData) -> str:
@@ -100,40 +118,19 @@ def planted_sentence(data: RunData) -> str:
     )
 
 
-def _rejected(verdict: Verdict, trace: Trace | None, data: RunData) -> Rejected:
-    detail = verdict.detail or (f"value {short(verdict.value)}" if verdict.value is not None else "")
-    return Rejected(
-        filter=verdict.filter,
-        offence=clip_text(detail, 300) or verdict.reason,
-        question=data.questions[verdict.question_id],
-        answer=clip_text(trace.answer, 100) if trace else "",
-        rationale=clip_text(trace.rationale, 600) if trace else "(trace not found)",
-        planted=data.planted.get((verdict.question_id, verdict.sample_index), ""),
-    )
-
-
-def _share(part: int, whole: int) -> str:
-    low, high = wilson(hits=part, n=whole)
-    return share_of(part / whole if whole else None, low, high, whole)
-
-
-def _written(share: Share) -> str:
-    return share_of(share.value, share.low, share.high, share.n)
-
-
 def _funnel(data: RunData) -> list[Block]:
     funnel = data.funnel
     if funnel is None:
         return [absent(data, "no funnel yet", "filter")]
     blocks = [*charts(funnel_bars(funnel)), *note(planted_sentence(data))]
     if funnel.faults:
-        blocks += tables([fault_table(funnel.faults)])
+        blocks += tables(fault_table(funnel.faults))
         blocks += note(
             "Defects were planted in traces that had verified; precision and recall are taken over those. No filter "
             "sees what was planted."
         )
     blocks += sentences([(text, "") for text in check_sentences(funnel)])
-    blocks += tables(judge_table(funnel.judge.kinds if funnel.judge else ()))
+    blocks += tables(judge_table(funnel.judge)) if funnel.judge else []
     examples = rejected_examples(data)
     return blocks + ([Block("template", "rejected.html.j2", values={"rejected": examples})] if examples else [])
 

@@ -7,7 +7,8 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
 
 from aot.evaluation.scoring import score
 from aot.files.traces import read_traces
@@ -18,10 +19,10 @@ from aot.rationales.notation import CITATION, PARTS, parse_rationale, sentences_
 from aot.records import THOUGHT_MODES, ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
 from aot.reporting.charts import Drawing, timeline
 from aot.reporting.load import RunData, rows_or_none
-from aot.reporting.numbers import clip_text, short
+from aot.reporting.pivot import clip_text, short
 from aot.reporting.sections import Block, absent, words
 from aot.reporting.students import MODES
-from aot.reporting.thumbs import Thumb, ThumbBook
+from aot.reporting.thumbs import ThumbBook
 
 Key = tuple[str, int]
 """Question id and sample index of a trace."""
@@ -36,8 +37,11 @@ _PART = re.compile(rf"\s*(?=\b(?:{'|'.join(PARTS)})\s?:)")
 _MARKS = {"failed": "failed", "no_answer": "none", "scored": "wrong"}
 
 
-@dataclass(frozen=True)
-class Box:
+Panel = dict[str, Any]
+"""What gallery.html.j2 shows of one trace, by the names that it uses there."""
+
+
+class Box(NamedTuple):
     """A detection over one frame, in pixels of the true frame."""
 
     x: float
@@ -47,86 +51,13 @@ class Box:
     name: str
 
 
-@dataclass(frozen=True)
-class StepView:
-    """One call, what it returned, and the frames it saw with what was detected in each."""
-
-    step: Step
-    anchor: str
-    arguments: str
-    result: tuple[str, ...]
-    frames: tuple[tuple[Thumb, tuple[Box, ...]], ...]
-    hidden_frames: int
-    cited: bool
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence of a rationale and the step it points to; an empty anchor means that it cites no existing step."""
-
-    text: str
-    anchor: str
-
-
-@dataclass(frozen=True)
-class PartView:
-    """One part of a rationale; an empty heading means text before any heading."""
-
-    heading: str
-    sentences: tuple[Sentence, ...]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What one arm said in one mode."""
-
-    mode: str
-    said: str
-    mark: str
-    """right, wrong, none or failed."""
-    text: str
-    """All it wrote, if that is more than its answer."""
-    tokens: int
-    chose: str
-    """Of a student that chooses how to answer: the way it chose and its probability of each; else empty."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One trace of the gallery."""
-
-    anchor: str
-    trace: Trace
-    question: Question
-    state: str
-    """kept, rejected, held out or not filtered."""
-    planted: str
-    """Kind of the defect that was planted in it; empty if none was."""
-    note: str
-    timeline: Drawing | None
-    steps: tuple[StepView, ...]
-    """Its calls; empty if it made none."""
-    rationale: tuple[PartView, ...]
-    chain: str
-    """The rationale as written, where there are no calls to link it to."""
-    verdicts: tuple[Verdict, ...]
-    replies: dict[str, list[Reply]]
-    """By arm."""
-
-
 def trace_states(data: RunData) -> dict[Key, str]:
     """What became of each trace: kept, rejected, held out (student right or wrong), or not filtered."""
-    states: dict[Key, str] = {}
-    student = data.student(data.role.main or data.role.control)
+    student = data.student(data.learning.main or data.learning.control)
     said = [p for p in data.predictions if (p.arm, p.mode) == student and p.question_id in data.questions]
     right = {p.question_id: score(p, data.questions[p.question_id]).correct for p in said}
-    for trace in _working_traces(data):
-        held = (
-            f"held out, student {'right' if right[trace.question_id] else 'wrong'}"
-            if trace.question_id in right
-            else ""
-        )
-        states.setdefault(_key(trace), held or "not filtered")
+    held = {True: "held out, student right", False: "held out, student wrong", None: "not filtered"}
+    states = {_key(trace): held[right.get(trace.question_id)] for trace in _working_traces(data)}
     states |= {_key(trace): "kept" for trace in rows_or_none(data.run.kept, Trace)}
     return states | {_key(trace): "rejected" for trace in rows_or_none(data.run.dropped, Trace)}
 
@@ -156,66 +87,46 @@ def make_gallery(data: RunData, book: ThumbBook) -> list[Panel]:
     picked = pick_traces(states, data.questions, limit=data.config.report.gallery)
     traces: dict[Key, Trace] = {}
     # The working files first, because only they know how long a call took.
-    for path_traces in (
-        _working_traces(data),
-        rows_or_none(data.run.kept, Trace),
-        rows_or_none(data.run.dropped, Trace),
-    ):
-        for trace in path_traces:
-            if _key(trace) in picked:
-                traces.setdefault(_key(trace), trace)
+    files = (_working_traces(data), rows_or_none(data.run.kept, Trace), rows_or_none(data.run.dropped, Trace))
+    for trace in chain(*files):
+        if _key(trace) in picked:
+            traces.setdefault(_key(trace), trace)
     verdicts: defaultdict[Key, list[Verdict]] = defaultdict(list)
     for verdict in rows_or_none(data.run.verdicts, Verdict):
         verdicts[verdict.question_id, verdict.sample_index].append(verdict)
-    predictions: defaultdict[str, list[Prediction]] = defaultdict(list)
-    for prediction in data.predictions:
-        predictions[prediction.question_id].append(prediction)
-    panels: list[Panel] = []
-    for key in picked:
+    replies: defaultdict[str, defaultdict[str, list[Panel]]] = defaultdict(lambda: defaultdict(list))
+    shown = {key[0] for key in picked}
+    for said in data.predictions:
+        if said.question_id in shown:
+            replies[said.question_id][said.arm].append(reply_view(said, data.questions[said.question_id]))
+    panels = []
+    for number, key in enumerate(picked, start=1):
         subject = Subject(traces[key], data.questions[key[0]], data.config.filter)
-        of_trace = verdicts[key] or judge_alone(subject)
-        state, planted = states[key], data.planted.get(key, "")
-        panel = _panel(data, subject, of_trace, predictions[key[0]], book, f"t{len(panels) + 1}", state, planted)
-        panels.append(panel)
+        panel = _panel(data, subject, book, anchor=f"t{number}")
+        panel["verdicts"] = sorted(verdicts[key] or judge_alone(subject), key=lambda verdict: verdict.keep)
+        panels.append({**panel, "state": states[key], "planted": data.planted.get(key, ""), "replies": replies[key[0]]})
     return panels
 
 
-def _panel(
-    data: RunData,
-    subject: Subject,
-    verdicts: Sequence[Verdict],
-    predictions: Sequence[Prediction],
-    book: ThumbBook,
-    anchor: str,
-    state: str,
-    planted: str,
-) -> Panel:
+def _panel(data: RunData, subject: Subject, book: ThumbBook, *, anchor: str) -> Panel:
+    """All of a panel that trace and question tell."""
     trace, question = subject.trace, subject.question
     uri = question.media.uri if question.media else ""
     calls = [step for step in trace.steps if step.call is not None]
-    times = {step.index: pick_frames(step) for step in calls}
-    all_times = [time_s for times_s in times.values() for time_s in times_s]
+    all_times = [time_s for step in calls for time_s in pick_frames(step)]
+    claims = parse_rationale(trace.rationale).claims if calls else ()
+    cited = {number for claim in claims for number in claim.citations}
     note = book.load(uri, all_times) if uri and all_times else ""
-    cited = (
-        {number for claim in parse_rationale(trace.rationale).claims for number in claim.citations} if calls else set()
-    )
-    replies: defaultdict[str, list[Reply]] = defaultdict(list)
-    for prediction in predictions:
-        replies[prediction.arm].append(reply_view(prediction, question))
-    return Panel(
-        anchor=anchor,
-        trace=trace,
-        question=question,
-        state=state,
-        planted=planted,
-        note=note,
-        timeline=timeline_of(trace, question, data.annotations.get(uri)),
-        steps=tuple(_step_view(step, uri, times[step.index], book, anchor, step.index in cited) for step in calls),
-        rationale=rationale_view(trace, anchor=anchor) if calls else (),
-        chain="" if calls else clip_text(trace.rationale, TEXT_LIMIT),
-        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.keep)),
-        replies=dict(replies),
-    )
+    return {
+        "anchor": anchor,
+        "trace": trace,
+        "question": question,
+        "note": note,
+        "timeline": timeline_of(trace, question, data.annotations.get(uri)),
+        "steps": [_step_view(step, uri, book, anchor, step.index in cited) for step in calls],
+        "rationale": rationale_view(trace, anchor=anchor) if calls else [],
+        "chain": "" if calls else clip_text(trace.rationale, TEXT_LIMIT),
+    }
 
 
 def pick_frames(step: Step) -> list[float]:
@@ -231,8 +142,11 @@ def pick_frames(step: Step) -> list[float]:
     return spread if len(times_s) > FRAMES_A_STEP else times_s
 
 
-def rationale_view(trace: Trace, *, anchor: str) -> tuple[PartView, ...]:
-    """The rationale as written, each sentence linked to the first existing step it cites."""
+def rationale_view(trace: Trace, *, anchor: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The rationale as written: heading and sentences of each part, each with a link to the first step it cites.
+
+    A text before any heading has an empty one, and a sentence that cites no existing step an empty link.
+    """
     indices = {step.index for step in trace.steps}
     parts = []
     for chunk in _PART.split(clip_text(trace.rationale, 2 * TEXT_LIMIT)):
@@ -241,30 +155,30 @@ def rationale_view(trace: Trace, *, anchor: str) -> tuple[PartView, ...]:
             heading, body = "", chunk
         sentences = []
         for text in sentences_of(body.strip()):
-            cited = [int(match[1]) for match in CITATION.finditer(text)]
+            cited = (int(match[1]) for match in CITATION.finditer(text))
             target = next((number for number in cited if number in indices), None)
-            sentences.append(Sentence(text, f"{anchor}-s{target}" if target is not None else ""))
+            sentences.append((text, f"{anchor}-s{target}" if target is not None else ""))
         if heading or sentences:
-            parts.append(PartView(heading.strip(), tuple(sentences)))
-    return tuple(parts)
+            parts.append((heading.strip(), sentences))
+    return parts
 
 
-def reply_view(prediction: Prediction, question: Question) -> Reply:
-    """What `prediction` said, marked by the grader."""
+def reply_view(prediction: Prediction, question: Question) -> Panel:
+    """What `prediction` said, marked by the grader; all it wrote, if that is more; and of a chosen way how sure."""
     graded = score(prediction, question)
     nothing = "cut off before its end" if prediction.finish_reason == "length" else "no answer found"
     said = prediction.answer if prediction.answer is not None else (prediction.error or nothing)
     raw = prediction.raw_text.strip()
     probabilities = zip(THOUGHT_MODES, prediction.thought_probs, strict=False)
     ways = ", ".join(f"{way} {probability:.0%}" for way, probability in probabilities)
-    return Reply(
-        mode=MODES.get(prediction.mode, prediction.mode),
-        said=clip_text(said, 200),
-        mark="right" if graded.correct else _MARKS[graded.state],
-        text=clip_text(raw, TEXT_LIMIT) if raw != said.strip() else "",
-        tokens=prediction.completion_tokens,
-        chose=f"chose {prediction.thought}{f' ({ways})' if ways else ''}" if prediction.thought else "",
-    )
+    return {
+        "mode": MODES.get(prediction.mode, prediction.mode),
+        "said": clip_text(said, 200),
+        "mark": "right" if graded.correct else _MARKS[graded.state],
+        "text": clip_text(raw, TEXT_LIMIT) if raw != said.strip() else "",
+        "tokens": prediction.completion_tokens,
+        "chose": f"chose {prediction.thought}{f' ({ways})' if ways else ''}" if prediction.thought else "",
+    }
 
 
 def result_lines(result: JsonDict | None) -> tuple[str, ...]:
@@ -295,24 +209,24 @@ def _row_line(row: JsonDict) -> str:
     return clip_text(" ".join([*words, *([f"({short(number)})"] if number is not None else [])]), ROW_CHARS)
 
 
-def _step_view(step: Step, uri: str, times_s: list[float], book: ThumbBook, anchor: str, cited: bool) -> StepView:
+def _step_view(step: Step, uri: str, book: ThumbBook, anchor: str, cited: bool) -> Panel:
+    """A call, what it returned, and the frames it saw with what was detected in each."""
     boxes = _boxes(step)
-    thumbs = [(time_s, book.at(uri, time_s)) for time_s in times_s]
-    frames = tuple(
-        (thumb, tuple(box for at_s, box in boxes if abs(at_s - time_s) <= BOX_TOLERANCE_S))
-        for time_s, thumb in thumbs
-        if thumb is not None
-    )
+    frames = [
+        (thumb, [box for at_s, box in boxes if abs(at_s - time_s) <= BOX_TOLERANCE_S])
+        for time_s in pick_frames(step)
+        if (thumb := book.at(uri, time_s)) is not None
+    ]
     arguments = ", ".join(f"{k}={_written(v)}" for k, v in step.call.arguments.items()) if step.call else ""
-    return StepView(
-        step=step,
-        anchor=f"{anchor}-s{step.index}",
-        arguments=clip_text(arguments, 400),
-        result=result_lines(step.result),
-        frames=frames,
-        hidden_frames=len(set(step.frame_times_s)) - len(frames),
-        cited=cited,
-    )
+    return {
+        "step": step,
+        "anchor": f"{anchor}-s{step.index}",
+        "arguments": clip_text(arguments, 400),
+        "result": result_lines(step.result),
+        "frames": frames,
+        "hidden_frames": len(set(step.frame_times_s)) - len(frames),
+        "cited": cited,
+    }
 
 
 def _written(value: object) -> str:

@@ -2,15 +2,13 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aot.config import dump_config
 from aot.reporting.charts import Drawing, line_chart
-from aot.reporting.chat_costs import HIDDEN, gpu_hours, settings_sentence, spend_table
 from aot.reporting.load import RunData
-from aot.reporting.numbers import short, title
-from aot.reporting.pivot import Pivot, word_table
-from aot.reporting.sections import Block, Section, absent, charts, note, tables, words
+from aot.reporting.pivot import Pivot, short, title, word_table
+from aot.reporting.sections import Block, Section, absent, charts, note, open_tables, tables, words
 from aot.reporting.students import training_facts
 
 SHOWN_REFUSALS = 200
@@ -35,20 +33,21 @@ _TRAINED = {
 
 def stats_blocks(values: Mapping[str, Any]) -> list[Block]:
     """Scalars of a statistics file as figures; nested mappings and lists of mappings as tables."""
-    figures, nested = [], []
+    figures: list[tuple[str, str]] = []
+    nested: list[Pivot] = []
     for name, value in values.items():
         if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
-            nested.append(_stat_table(title(name), [{"": key, **item} for key, item in value.items()]))
+            nested += _stat_table(title(name), [{"": key, **item} for key, item in value.items()])
         elif isinstance(value, dict) and value:
-            nested.append(word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()]))
+            nested += word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()])
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            nested.append(_stat_table(title(name), value))
+            nested += _stat_table(title(name), value)
         elif not isinstance(value, (dict, list)):
             figures.append((title(name), short(value)))
-    return [Block("figures", items=figures), *(block for table in nested for block in tables([table]))]
+    return [Block("figures", items=figures), *open_tables(nested)]
 
 
-def _stat_table(name: str, rows: Sequence[Mapping[str, Any]]) -> Pivot:
+def _stat_table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Pivot]:
     flat = [_flat(row) for row in rows]
     columns = dict.fromkeys(key for row in flat for key in row)
     return word_table(name, [title(key) for key in columns], [[row.get(key, "") for key in columns] for row in flat])
@@ -73,11 +72,11 @@ def _flat(row: Mapping[str, Any], start: str = "") -> dict[str, str]:
 def curve_charts(data: RunData) -> list[Drawing]:
     """One chart for each logged quantity, one line for each arm of the config."""
     drawings = []
-    shown = {arm.name: data.shown(arm.name) for arm in data.arms}
+    shown = {arm.name: data.learning.shown(arm.name) for arm in data.arms}
     for key, name in _CURVES.items():
         series = {shown[arm]: _line(rows, key) for arm, rows in data.curves.items() if arm in shown}
         series = {arm: line for arm, line in series.items() if line and any(y for _, y in line)}
-        fills = {shown[arm]: data.colors[arm] for arm in shown}
+        fills = {shown[arm]: data.learning.colors[arm] for arm in shown}
         drawings += [line_chart(series, colors=fills, name=name, x_name="step")] if series else []
     return drawings
 
@@ -95,9 +94,9 @@ def training_table(data: RunData) -> list[Pivot]:
         facts = training_facts(data.run, arm.name)
         if facts:
             figures = [f"{x:,}" if isinstance(x := facts.get(key), int) else short(x) for key in _TRAINED]
-            rows.append((data.shown(arm.name), arm.tuning, *figures))
+            rows.append((data.learning.shown(arm.name), arm.tuning, *figures))
     columns = ("arm", "tuning", *_TRAINED.values())
-    return [word_table("What each arm learned from", columns, rows)] if rows else []
+    return word_table("What each arm learned from", columns, rows)
 
 
 def stage_seconds(facts: Mapping[str, Any]) -> str:
@@ -110,11 +109,11 @@ def stage_seconds(facts: Mapping[str, Any]) -> str:
 def _teacher(data: RunData) -> list[Block]:
     if not data.teacher:
         return [absent(data, "no statistics of the teacher yet", "generate")]
-    mended, hours = settings_sentence(data.teacher), gpu_hours(data.teacher)
+    mended, hours = settings_sentence(data.teacher), data.teacher.get("gpu_hours_per_thousand_chains")
     return [
         *stats_blocks({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
         *tables(spend_table(data.teacher)),
-        *note(f"{hours}." if hours else ""),
+        *note("" if hours is None else f"{short(hours)} GPU-hours for a thousand chains."),
         *note(f"{mended}." if mended else ""),
     ]
 
@@ -131,7 +130,7 @@ def _refused(data: RunData) -> list[Block]:
     rows = [(row.item, row.boundary, row.reason, row.detail) for row in data.refusals[:SHOWN_REFUSALS]]
     more = len(data.refusals) - SHOWN_REFUSALS
     table = word_table("", ("item", "boundary", "reason", "detail"), rows)
-    return [*tables([table]), *note(f"{more} more stand in refusals.jsonl." if more > 0 else "")]
+    return [*tables(table), *note(f"{more} more stand in refusals.jsonl." if more > 0 else "")]
 
 
 def _settings(data: RunData) -> list[Block]:
@@ -147,6 +146,81 @@ def _settings(data: RunData) -> list[Block]:
         ),
         Block("pre", dump_config(data.config)),
     ]
+
+
+SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
+"""Entries of teacher.json, and what the chat model does whose cost they hold."""
+HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
+"""Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
+
+_ODD = (("unusable_calls", "of them without a usable reply"), ("calls_without_usage", "without a count of tokens"))
+
+
+class SpendRow(NamedTuple):
+    """What one chat model cost."""
+
+    model: str
+    does: str
+    calls: str
+    prompt: str
+    completion: str
+    cost: str
+    gpu_hours: str
+
+
+def spend_rows(teacher: Mapping[str, Any]) -> list[SpendRow]:
+    """One row for each chat model whose calls were noted; a script and a local model note none."""
+    rows = []
+    for spent, does in ((teacher.get(name) or {}, does) for name, does in SPEND.items()):
+        if not spent.get("calls"):
+            continue
+        cost, hours = spent.get("cost"), spent.get("gpu_hours")
+        odd = [f", {spent[key]} {what}" for key, what in _ODD if spent.get(key)]
+        row = SpendRow(
+            model=str(spent.get("model", "")),
+            does=does,
+            calls="".join([str(spent["calls"]), *odd]),
+            prompt=_tokens(spent, "prompt_tokens", "cached_prompt_tokens", "cached"),
+            completion=_tokens(spent, "completion_tokens", "reasoning_tokens", "thinking"),
+            cost=f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}",
+            gpu_hours="" if hours is None else short(hours),
+        )
+        rows.append(row._replace(cost="unpriced") if cost is None else row)
+    return rows
+
+
+def _tokens(spent: Mapping[str, Any], name: str, part: str, what: str) -> str:
+    usage = spent.get("usage") or {}
+    return f"{usage.get(name, 0)}" + (f" ({usage[part]} {what})" if usage.get(part) else "")
+
+
+def spend_table(teacher: Mapping[str, Any]) -> list[Pivot]:
+    """What each chat model cost."""
+    rows = [row._replace(gpu_hours=row.gpu_hours or "unknown") for row in spend_rows(teacher)]
+    columns = ("model", "", "calls", "prompt tokens", "completion tokens", "cost", "GPU-hours")
+    return word_table("What the chat models cost", columns, rows)
+
+
+def settings_sentence(teacher: Mapping[str, Any]) -> str:
+    """How many rows were made under which chat settings, where these were mended on the way; else nothing."""
+    groups = teacher.get("chat_settings") or ()
+    if len(groups) < 2:
+        return ""
+    held = [group.get("settings") or {} for group in groups]
+    names = sorted({name for one in held for name in one})
+    changed = [name for name in names if any(one.get(name) != held[0].get(name) for one in held)]
+    values = [", ".join(f"{name}={one[name]}" for name in changed if name in one) for one in held]
+    rows = [f"{group.get('rows')} rows with {one or 'others'}" for group, one in zip(groups, values, strict=True)]
+    return f"chat settings were changed on the way: {'; '.join(rows)}"
+
+
+def logprobs_sentence(teacher: Mapping[str, Any], *, wanted: bool) -> str:
+    """How many turns of the teacher's model came with log-probabilities, where these were `wanted` or any came."""
+    turns, those_with = teacher.get("model_turns"), teacher.get("model_turns_with_logprobs")
+    if not turns or not (wanted or those_with):
+        return ""
+    lacking = "; the server left out what chat.logprobs asked for" if wanted and those_with != turns else ""
+    return f"log-probabilities: {those_with} of {turns} turns of the teacher's model have them{lacking}"
 
 
 TEACHER = Section("teacher", "Teacher", "Teacher", _teacher)

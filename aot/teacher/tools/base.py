@@ -168,23 +168,11 @@ def cache_key(tool: Tool[Any, Any], arguments: ToolArguments, context: ToolConte
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def openai_schema(tool: Tool[Any, Any]) -> dict[str, Any]:
-    """The tool in OpenAI function-calling format, generated from its argument model."""
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": parameters_of(tool.Arguments),
-        },
-    }
-
-
-def parameters_of(arguments: type[ToolArguments]) -> dict[str, Any]:
-    """The JSON schema of arguments, without titles and docstring."""
+def openai_schema(name: str, description: str, arguments: type[ToolArguments]) -> dict[str, Any]:
+    """A call in OpenAI function-calling format, generated from its argument model, without titles and docstring."""
     parameters: dict[str, Any] = _without_titles(arguments.model_json_schema())
     parameters.pop("description", None)
-    return parameters
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
 def clamp_window(start_s: float, end_s: float, clip: ClipView) -> TimeSpan:

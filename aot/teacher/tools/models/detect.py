@@ -11,7 +11,7 @@ from pydantic import Field
 
 from aot.config import HfConfig
 from aot.errors import ToolError
-from aot.teacher.tools.base import Tool, ToolContext, clamp_window, rounded_s
+from aot.teacher.tools.base import Tool, ToolContext, clamp_window
 from aot.teacher.tools.models.zero_shot import (
     ZeroShot,
     clean_name,
@@ -19,7 +19,7 @@ from aot.teacher.tools.models.zero_shot import (
     open_model,
     settings_digest,
 )
-from aot.teacher.tools.pixels.detect_objects import MAX_BOXES, DetectObjectsArguments, DetectObjectsResult, SeenBox
+from aot.teacher.tools.pixels.detect_objects import DetectObjectsArguments, DetectObjectsResult, seen_in
 from aot.teacher.tools.pixels.matcher import Box, Found
 
 
@@ -45,17 +45,7 @@ def hf_detector(config: HfConfig) -> Tool[HfDetectArguments, DetectObjectsResult
         best: list[Found | None] = []
         for images in image_batches(clip, positions, size=config.batch_frames):
             best += best_boxes(detector, images, name=name.casefold(), min_score=arguments.min_score)
-        boxes = [
-            SeenBox(
-                time_s=rounded_s(clip.times_s[position]),
-                box_xyxy=clip.true_box(one.box_xyxy),
-                score=round(min(1.0, one.score), 2),
-            )
-            for position, one in zip(positions, best, strict=True)
-            if one is not None
-        ]
-        every = -(-len(boxes) // MAX_BOXES) or 1
-        return DetectObjectsResult(object=name, boxes=tuple(boxes[::every]))
+        return seen_in(name, clip, zip(positions, best, strict=True))
 
     return Tool(
         name="detect_objects",

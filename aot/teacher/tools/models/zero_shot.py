@@ -103,17 +103,12 @@ def clean_name(name: str) -> str:
     return cleaned
 
 
-def frame_images(clip: ClipView, positions: Sequence[int]) -> list[Any]:
-    """Stored frames as PIL images."""
-    from PIL import Image  # Here, because opening a model needs no image package.
-
-    return [Image.fromarray(clip.frames_THWC[position]) for position in positions]
-
-
 def image_batches(clip: ClipView, positions: Sequence[int], *, size: int) -> Iterator[list[Any]]:
     """The frames at these positions as PIL images, `size` of them at a time."""
+    from PIL import Image  # Here, because opening a model needs no image package.
+
     for start in range(0, len(positions), size):
-        yield frame_images(clip, positions[start : start + size])
+        yield [Image.fromarray(clip.frames_THWC[position]) for position in positions[start : start + size]]
 
 
 def _device(config: HfConfig) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from aot.errors import ConfigError
-from aot.files.jsonl import RowProblem, parse_object
+from aot.files.jsonl import RowProblem, first_mistake, parse_object
 from aot.records import Record
 from video_data.kitchen import world as kitchen_world
 
@@ -107,8 +107,5 @@ def load_appearance(path: str | Path | None) -> Appearance:
     except RowProblem as problem:
         raise ConfigError(f"appearance card {path}: {problem.detail[:300]}; it must be one JSON object") from None
     except ValidationError as error:
-        mistake = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in mistake["loc"])
-        raise ConfigError(
-            f"appearance card {path}: {mistake['msg']} at {where or 'the top'}, got {mistake['input']!r}"[:400]
-        ) from None
+        mistake, value = first_mistake(error, whole="the top"), error.errors(include_url=False)[0]["input"]
+        raise ConfigError(f"appearance card {path}: {mistake}, got {value!r}"[:400]) from None

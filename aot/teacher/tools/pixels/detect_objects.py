@@ -3,10 +3,14 @@
 What only a single frame shows, with neither neighbour agreeing, is taken for noise and left out.
 """
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from aot.records import Finding
 from aot.teacher.tools.base import Tool, ToolContext, ToolPart, ToolResult, WindowArguments, clamp_window, rounded_s
+from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.pixels.matcher import Found
 from aot.teacher.tools.pixels.steps import known_name
 
 MAX_BOXES = 24
@@ -54,6 +58,21 @@ class DetectObjectsResult(ToolResult):
         )
 
 
+def seen_in(name: str, clip: ClipView, boxes: Iterable[tuple[int, Found | None]]) -> DetectObjectsResult:
+    """The result of an object that was seen, or not, in the frames at these positions of a clip."""
+    seen = [
+        SeenBox(
+            time_s=rounded_s(clip.times_s[position]),
+            box_xyxy=clip.true_box(one.box_xyxy),
+            score=round(min(1.0, one.score), 2),
+        )
+        for position, one in boxes
+        if one is not None
+    ]
+    every = -(-len(seen) // MAX_BOXES) or 1
+    return DetectObjectsResult(object=name, boxes=tuple(seen[::every]))
+
+
 def detect_objects(arguments: DetectObjectsArguments, context: ToolContext) -> DetectObjectsResult:
     """Boxes of the object; raises ToolError for an object that the card does not know."""
     name = known_name(arguments.object, context.looker.card.objects, what="object")
@@ -61,17 +80,8 @@ def detect_objects(arguments: DetectObjectsArguments, context: ToolContext) -> D
     positions = clip.positions(clamp_window(arguments.start_s, arguments.end_s, clip))
     boxes_T = [look.objects.get(name) for look in context.looker.look(clip, positions)]
     sure = [one if one is not None and one.score >= arguments.min_score else None for one in boxes_T]
-    boxes = [
-        SeenBox(
-            time_s=rounded_s(clip.times_s[positions[i]]),
-            box_xyxy=clip.true_box(one.box_xyxy),
-            score=round(min(1.0, one.score), 2),
-        )
-        for i, one in enumerate(sure)
-        if one is not None and (len(sure) == 1 or any(sure[max(0, i - 1) : i] + sure[i + 1 : i + 2]))
-    ]
-    every = -(-len(boxes) // MAX_BOXES) or 1
-    return DetectObjectsResult(object=name, boxes=tuple(boxes[::every]))
+    agree = [len(sure) == 1 or any(sure[max(0, i - 1) : i] + sure[i + 1 : i + 2]) for i in range(len(sure))]
+    return seen_in(name, clip, ((p, one if ok else None) for p, one, ok in zip(positions, sure, agree, strict=True)))
 
 
 DETECT_OBJECTS = Tool(

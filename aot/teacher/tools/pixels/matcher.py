@@ -97,7 +97,9 @@ class Looker:
             memory.foregrounds.clear()
             memory.looks.clear()
         foregrounds = [self._foreground(view, position) for position in positions]
-        gain = self._best_gain(foregrounds)
+        bins = np.concatenate([foreground.bins for foreground in foregrounds])
+        histogram_B = np.bincount(bins, minlength=self._costs_GB.shape[1]).astype(np.float32)
+        gain = int(np.argmin(self._costs_GB @ histogram_B))
         return [self._frame_look(view, p, f, gain) for p, f in zip(positions, foregrounds, strict=True)]
 
     def _foreground(self, view: ClipView, position: int) -> _Foreground:
@@ -105,11 +107,6 @@ class Looker:
         if index not in self._memory.foregrounds:
             self._memory.foregrounds[index] = _find_foreground(_work_frame(view.frames_THWC[position]))
         return self._memory.foregrounds[index]
-
-    def _best_gain(self, foregrounds: Sequence[_Foreground]) -> int:
-        bins = np.concatenate([foreground.bins for foreground in foregrounds])
-        histogram_B = np.bincount(bins, minlength=self._costs_GB.shape[1]).astype(np.float32)
-        return int(np.argmin(self._costs_GB @ histogram_B))
 
     def _frame_look(self, view: ClipView, position: int, foreground: _Foreground, gain: int) -> FrameLook:
         key = (view.indices[position], gain)

@@ -64,7 +64,8 @@ def find_steps(seen: SeenWindow, *, labels: Sequence[str], span: TimeSpan) -> li
     nothing = len(labels)
     padded_TS = np.concatenate([seen.scores_TS, np.full((len(seen.times_s), 1), NOTHING_SCORE)], axis=1)
     runs = _runs(_viterbi(SHARPNESS * padded_TS, SWITCH_COST))
-    edges_s = _edges(seen.times_s, span)
+    edges_s = [span.start_s, *((a + b) / 2 for a, b in pairwise(seen.times_s)), span.end_s]
+    """Where each frame's share of the window begins; one more than there are frames."""
     pieces = _without_blips(runs, edges_s)
     return [
         FoundStep(
@@ -116,12 +117,6 @@ def _runs(path: Sequence[int]) -> list[tuple[int, int, int]]:
         else:
             runs.append((state, t, t))
     return runs
-
-
-def _edges(times_s: Sequence[float], span: TimeSpan) -> list[float]:
-    """Where each frame's share of the window begins; one more than there are frames."""
-    middles = [(a + b) / 2 for a, b in pairwise(times_s)]
-    return [span.start_s, *middles, span.end_s]
 
 
 def _without_blips(runs: list[tuple[int, int, int]], edges_s: Sequence[float]) -> list[tuple[int, int, int]]:

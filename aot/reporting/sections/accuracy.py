@@ -1,0 +1,296 @@
+"""How many answers are right: what comparisons say and answers cost, then by split, by kind and by distance."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+
+from aot.evaluation.baselines import BASELINES
+from aot.evaluation.groups import ALL, MIDDLE, NEXT
+from aot.evaluation.memorisation import SENSES
+from aot.evaluation.spending import budget_of
+from aot.records import MetricRow
+from aot.reporting.charts import Drawing, TokenPoint, token_chart
+from aot.reporting.load import RunData, Student
+from aot.reporting.pivot import Cell, Heading, Pivot, cell_of, percent, pivot, plain, points, word_table
+from aot.reporting.sections import Block, Section, charts, no_metrics, note, open_tables, sentences, tables, words
+
+MIN_GAP = 0.05
+"""A smaller gap between the two bigrams is within their intervals, and a share of it would say nothing."""
+GREY = "#94a3b8"
+QUALITY = {
+    "truncated_rate": "cut off by the cap",
+    "unparsable_rate": "unreadable or not an option",
+    "failed_rate": "failed",
+    "tokens_mean": "tokens of a reply",
+    "tokens_per_correct": "tokens per right answer",
+    "mean_iou": "mean IoU of times",
+    "ece": "calibration error",
+    "supported_claims": "claims supported by annotations",
+}
+_BUDGETS = (
+    "A dashed line shows how many answers are right if each reply may have so many tokens at most: one that needed "
+    "more counts as wrong."
+)
+_QUALITY_KINDS = (ALL, NEXT, "when", "next_choice")
+"""Of what a metric is looked up, in this order: not every one is measured on all questions."""
+
+
+def headline_kind(data: RunData) -> str:
+    """`next` where next steps were asked, else `all`."""
+    return NEXT if any(row.kind == NEXT for row in data.metrics) else ALL
+
+
+def students(data: RunData, *, baselines: bool = True) -> list[Heading]:
+    """A row for each student; the main one stands out."""
+    names = [student for student in data.students if baselines or student[0] not in BASELINES]
+    return [Heading(student, data.name(student), strong=student[0] == data.learning.main) for student in names]
+
+
+def metric_table(
+    data: RunData, title: str, metrics: Mapping[str, str], *kinds: str, split: str, baselines: bool = True
+) -> list[Pivot]:
+    """Students over metrics (with what to call them) on one split, of the first of `kinds` that has a number."""
+    return pivot(
+        title, students(data, baselines=baselines), [Heading(metric, name) for metric, name in metrics.items()],
+        lambda student, metric: cell_of(data.find(student, split, metric, *kinds)),
+    )  # fmt: skip
+
+
+def accuracy_table(data: RunData) -> list[Pivot]:
+    """Students over splits: accuracy on the headline's questions, with the share of cut replies.
+
+    What answers questions with options only, such as the likeliest choice, is measured on these.
+    """
+    kinds = (headline_kind(data), "next_choice")
+
+    def accuracy(student: Student, split: str) -> Cell | None:
+        row, cut = (data.find(student, split, metric, *kinds) for metric in ("accuracy", "truncated_rate"))
+        return cell_of(row, cut=cut, fill=_fill(data, student))
+
+    rows = [replace(row, what=data.learning.what(row.key[0])) for row in students(data)]
+    return pivot("", rows, [Heading(split, split) for split in data.splits], accuracy)
+
+
+def _fill(data: RunData, student: Student) -> str:
+    """The colour of an arm for its main mode."""
+    return data.learning.colors.get(student[0], GREY) if data.student(student[0]) == student else GREY
+
+
+def quality_tables(data: RunData) -> list[Pivot]:
+    """For each split: how the answers are given, and how many tokens they cost."""
+    return [
+        table
+        for split in data.splits
+        for table in metric_table(data, split, QUALITY, *_QUALITY_KINDS, split=split, baselines=False)
+    ]
+
+
+def findings(data: RunData) -> Iterator[tuple[str, str]]:
+    """What the comparisons of the main arm say, whichever way they came out; each with its tests."""
+    main, names = data.student(data.learning.main), {data.learning.control: "learning from answers only"}
+    names.setdefault("base", "the untrained base")
+    places = [
+        (data.first, MIDDLE, ", questions of 3 and 4 steps"),
+        *((s, headline_kind(data), "") for s in data.splits),
+    ]
+    for split, kind, where in places:
+        for control, name in names.items():
+            row = main and control and data.find(main, split, f"accuracy_difference_vs_{control}", kind)
+            if row:
+                yield f"{split}{where}: {_judge(row, f'{name} ({control})')}", row.note
+
+
+def _judge(row: MetricRow, against: str) -> str:
+    if row.low > 0:
+        return f"{row.arm} is better than {against}: {points(row)}."
+    if row.high < 0:
+        return f"{row.arm} is worse than {against}: {points(row)}."
+    return (
+        f"no significant difference between {row.arm} and {against}: {points(row)}. Only a gain of more than "
+        f"{100 * row.high:.1f} points and a loss of more than {abs(100 * row.low):.1f} can be ruled out."
+    )
+
+
+def savings(data: RunData) -> Iterator[tuple[str, str]]:
+    """What choosing how to answer changes against arms that always think; each with its tests."""
+    choosers = [s for s in data.students if any(a.name == s[0] and a.order == "adaptive" for a in data.arms)]
+    for student in choosers:
+        spent = data.find(student, data.first, "tokens_mean")
+        for arm in data.arms:
+            row = data.find(student, data.first, f"accuracy_difference_vs_{arm.name}")
+            other = data.student(arm.name)
+            tokens = other and data.find(other, data.first, "tokens_mean")
+            if row and spent and tokens and arm.order in ("pre", "post"):
+                pair = f"{data.learning.shown(row.arm)} minus {data.learning.shown(arm.name)}"
+                times = f"with {spent.value / tokens.value:.2f} times its tokens"
+                yield f"{data.first}: {pair}: {points(row)}, {times}.", row.note
+
+
+def gap_sentence(data: RunData) -> str:
+    """How much of the way from the bigram on seen history to the bigram on gold history the main arm goes."""
+    main, split, kind = data.student(data.learning.main), data.first, headline_kind(data)
+    seen, gold = (data.find((f"bigram_{which}", "none"), split, "accuracy", kind) for which in ("predicted", "gold"))
+    reached = main and data.find(main, split, "accuracy", kind)
+    if not (main and seen and gold and reached) or gold.value - seen.value < MIN_GAP:
+        return ""
+    share = (reached.value - seen.value) / (gold.value - seen.value)
+    return (
+        f"{split}: of the {100 * (gold.value - seen.value):.1f} points between the bigram on the history the tools "
+        f"saw and the bigram on the true history, {main[0]} covers {share:.0%}."
+    )
+
+
+def chance_sentence(data: RunData) -> str:
+    """Expected accuracy of random guessing among the options of next-step choices; empty where there are none."""
+    shares = []
+    for split in data.splits:
+        sizes = [len(q.choices) for q in data.evaluated if q.split == split and q.kind == "next_choice"]
+        shares += [f"{100 * sum(1 / size for size in sizes) / len(sizes):.0f}% on {split}"] if sizes else []
+    return f"Random guessing among the options of next_choice scores {', '.join(shares)}." if shares else ""
+
+
+def accuracy_chart(data: RunData) -> list[Drawing]:
+    """Accuracy against tokens on the first split."""
+    dots = {}
+    for student in data.students:
+        accuracy, tokens = (data.find(student, data.first, metric) for metric in ("accuracy", "tokens_mean"))
+        if accuracy and tokens:
+            tip = f"{percent(accuracy)}, {plain(tokens)} tokens"
+            rows = [row for key, row in data.by_key.items() if key[:4] == (*student, data.first, ALL)]
+            budgets = sorted((budget, row.value) for row in rows if (budget := budget_of(row.metric)) is not None)
+            shown = TokenPoint(tokens.value, accuracy.interval, tip, _fill(data, student), budgets)
+            dots[data.name(student)] = shown
+    return [token_chart(dots, name=f"Accuracy and tokens on {data.first}")] if dots else []
+
+
+def _headline(data: RunData) -> list[Block]:
+    table = accuracy_table(data)
+    if not table:
+        return [no_metrics(data)]
+    which = "next-step questions, with options and open" if headline_kind(data) == NEXT else "all questions"
+    clustered = "; questions about one clip are counted as one cluster" if data.has_frames else ""
+    gap = gap_sentence(data)
+    return [
+        words(
+            f"Accuracy on {which}. Brackets hold the 95% interval{clustered}. What cannot be parsed, was cut off by "
+            "the cap on tokens, or was never answered, is wrong."
+        ),
+        *tables(table),
+        *note(chance_sentence(data)),
+        *sentences([*findings(data), *savings(data), *([(gap, "")] if gap else [])]),
+    ]
+
+
+_SENSES = {"exact": "numbers as they are", "template": "every number alike"}
+
+
+def transfer_tables(data: RunData) -> list[Pivot]:
+    """Students over splits: the gap to the first split, and tokens."""
+    names = {f"accuracy_gap_vs_{data.first}": f"gap to {data.first}", "tokens_mean": "tokens of a reply"}
+    columns, kinds = [Heading(split, split) for split in data.splits], (headline_kind(data), ALL)
+
+    def table(metric: str, title: str) -> list[Pivot]:
+        return pivot(title, students(data), columns, lambda one, split: cell_of(data.find(one, split, metric, *kinds)))
+
+    return [one for metric, title in names.items() for one in table(metric, title)]
+
+
+def kind_tables(data: RunData) -> list[Pivot]:
+    """For each split: accuracy by kind and tag of question; the longer of the two stands in the rows."""
+    tables = [table for split in data.splits for table in _kind_table(data, split)]
+    return [table.turned("kind") if len(table.columns) > len(table.rows) else table for table in tables]
+
+
+def _kind_table(data: RunData, split: str) -> list[Pivot]:
+    kinds = dict.fromkeys(r.kind for r in data.metrics if r.split == split and r.metric == "accuracy")
+    columns = [Heading(kind, kind, strong=kind in (ALL, NEXT, MIDDLE)) for kind in kinds]
+
+    def accuracy(student: Student, kind: str) -> Cell | None:
+        cut = data.find(student, split, "truncated_rate", kind)
+        return cell_of(data.find(student, split, "accuracy", kind), cut=cut if cut and cut.value else None)
+
+    return pivot(split, students(data), columns, accuracy)
+
+
+def memorisation_tables(data: RunData) -> list[Pivot]:
+    """For each split and sense of distance: accuracy by distance, and the correlation."""
+    tables = []
+    for split, sense in product(data.splits, SENSES):
+        start = f"accuracy_at_{sense}_distance_"
+        bins = sorted({r.metric for r in data.metrics if r.split == split and r.metric.startswith(start)})
+        columns = {metric: f"distance {metric.removeprefix(start)}" for metric in bins}
+        columns[f"{sense}_distance_correlation"] = "rank correlation"
+        tables += metric_table(data, f"{split}: {_SENSES[sense]}", columns, split=split)
+    return tables
+
+
+def paired_blocks(data: RunData) -> list[Block]:
+    """Paired differences; those of the main arm on the first split lead, with those of arms that choose."""
+    lead = {data.learning.main, *(arm.name for arm in data.arms if arm.order == "adaptive")}
+    rows: dict[bool, list[tuple[str | Cell, ...]]] = {True: [], False: []}
+    for row in data.metrics:
+        is_leading = row.split == data.first and row.arm in lead and row.kind in (headline_kind(data), MIDDLE)
+        if "difference" in row.metric and row.kind in (ALL, NEXT, MIDDLE):
+            verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
+            other = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_").replace("_vs_", " against ")
+            first, second = data.name((row.arm, row.mode)), data.learning.shown(other)
+            judged = Cell(verdict, verdict=verdict)  # type: ignore[arg-type]
+            tests = Cell("", range=row.note)
+            rows[is_leading].append((row.split, row.kind, first, second, points(row), judged, tests))
+    columns = ("split", "kind", "first", "against", "difference in accuracy", "", "tests")
+    both = [table for is_leading in (True, False) for table in word_table("", columns, rows[is_leading])]
+    return [
+        *tables(both, more=f"{len(rows[False])} more comparisons"),
+        *note("The p-values are not corrected for multiple tests."),
+    ]
+
+
+def _transfer(data: RunData) -> list[Block]:
+    by_split = transfer_tables(data)
+    if not by_split:
+        return [no_metrics(data)]
+    return [
+        words(
+            f"A gap is the accuracy there minus that on {data.first}, whose questions are weighted so that they have "
+            "the same kinds and numbers of steps, or the same kinds where those numbers do not occur in it; the "
+            "questions differ, so it is no paired difference (Newcombe's interval)."
+        ),
+        *open_tables(by_split),
+    ]
+
+
+def _memorised(data: RunData) -> list[Block]:
+    frames = " Frames are no part of it." if data.has_frames else ""
+    return [
+        words(
+            "Accuracy by the distance of a question's words to the nearest one that the student learned from, for "
+            "others to any training question (1 minus the Jaccard index of word triples), with numbers as they are and "
+            f"with every number alike. A negative rank correlation means: right on what is near.{frames}"
+        ),
+        *tables(memorisation_tables(data), more="the other sense, and the other splits"),
+    ]
+
+
+SECTIONS = (
+    Section("headline", "Headline", "How many answers are right?", _headline),
+    Section(
+        "cost", "Cost and form", "How the answers are given, and at what cost",
+        lambda data: [*tables(quality_tables(data)), *charts(accuracy_chart(data)), *note(_BUDGETS)],
+        "Tokens are those that a student generates; for an arm that answers first, generation stops after the answer. "
+        "Each number is over all questions, or over those of the kinds that it can be measured on.",
+        applies=lambda data: bool(quality_tables(data)), needs="answers that were measured",
+    ),
+    Section(
+        "transfer", "Out of distribution", "In and out of distribution", _transfer,
+        applies=lambda data: len(data.splits) > 1, needs="several evaluated splits",
+    ),
+    Section("kinds", "By kind", "By kind of question", lambda data: tables(kind_tables(data)) or [no_metrics(data)]),
+    Section(
+        "paired", "Paired tests", "Paired tests on the same questions", paired_blocks,
+        applies=lambda data: data.has_metric("accuracy_difference"), needs="two students with the same questions",
+    ),
+    Section(
+        "memorised", "Memorisation", "Is it right on what it has seen the like of?", _memorised,
+        applies=lambda data: data.has_metric("accuracy_at_"), needs="training questions to hold others against",
+    ),
+)  # fmt: skip

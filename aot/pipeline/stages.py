@@ -7,7 +7,7 @@ from contextlib import closing, nullcontext
 import numpy as np
 
 from aot.chat.client import ChatModel
-from aot.config import RunConfig
+from aot.config import ChatConfig, RunConfig, chat_for
 from aot.files.run_folder import RunFolder, append_row, publish, publishing, read_rows
 from aot.files.traces import read_faults, read_traces
 from aot.filtering.chain import FunnelCounter, Judge, Judged, run_filters
@@ -27,14 +27,19 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
     held_out = [q for q in questions.values() if q.split != "train"]
     training = (t for t in read_traces(run) if questions[t.question_id].split == "train")
     counter = FunnelCounter(planted=read_faults(run))
+    section = chat_for(config, "judges")
+    # What nobody judged holds up the stage, but a script would say the same another time.
+    again = section is not None and section.backend != "scripted" and config.teacher.unanswered == "ask_again"
     with (
-        _open_judge(run, config) as model,
+        _open_judge(run, section) as model,
         publishing(run.kept) as kept,
         publishing(run.dropped) as dropped,
         publishing(run.verdicts) as ledger,
     ):
-        chat_judge = _chat_judge(model, config) if model else None
-        judge = _judge(chat_judge, model, config, questions) if chat_judge and model else None
+        chat_judge, judge = None, None
+        if model and section:
+            chat_judge = ChatJudge(model, max_tokens=section.max_tokens)
+            judge = _judge(chat_judge, model, questions, threads=section.max_concurrency)
         judged = run_filters(training, questions=questions, held_out=held_out, config=config.filter, judge=judge)
         for number, one in enumerate(judged, start=1):
             append_row(kept if one.keep else dropped, one.trace.timeless())
@@ -42,37 +47,19 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
                 append_row(ledger, verdict)
             counter.add(one)
             progress(number, max(number, len(questions) - len(held_out)))
-        if chat_judge and _judges_again(config):
+        if chat_judge and again:
             chat_judge.require_all()
     funnel: Funnel = counter.funnel()
     publish(run.funnel, funnel.model_dump_json(indent=1) + "\n")
     return {"kept": funnel.kept, "dropped": funnel.dropped}
 
 
-def _open_judge(run: RunFolder, config: RunConfig) -> closing[ChatModel] | nullcontext[None]:
-    section = config.judge_chat or config.chat
-    if not config.filter.judge or section is None:
-        return nullcontext()
-    return closing(open_model(section, run=run, writer="judge"))
+def _open_judge(run: RunFolder, section: ChatConfig | None) -> closing[ChatModel] | nullcontext[None]:
+    return closing(open_model(section, run=run, writer="judge")) if section else nullcontext()
 
 
-def _chat_judge(model: ChatModel, config: RunConfig) -> ChatJudge:
-    section = config.judge_chat or config.chat
-    assert section is not None
-    return ChatJudge(model, max_tokens=section.max_tokens)
-
-
-def _judges_again(config: RunConfig) -> bool:
-    """Whether traces that nobody judged hold up the stage; a script says the same another time."""
-    section = config.judge_chat or config.chat
-    scripted = section is None or section.backend == "scripted"
-    return not scripted and config.teacher.unanswered == "ask_again"
-
-
-def _judge(chat_judge: ChatJudge, model: ChatModel, config: RunConfig, questions: Mapping[str, Question]) -> Judge:
+def _judge(chat_judge: ChatJudge, model: ChatModel, questions: Mapping[str, Question], *, threads: int) -> Judge:
     """The chat model as a judge of verified traces; the others are dropped anyway and cost no call."""
-    section = config.judge_chat or config.chat
-    assert section is not None
 
     def verdict(judged: Judged) -> Verdict:
         trace = judged.trace
@@ -83,7 +70,7 @@ def _judge(chat_judge: ChatJudge, model: ChatModel, config: RunConfig, questions
             reason="not_applicable",
         )  # fmt: skip
 
-    return lambda stream: in_order(verdict, stream, threads=section.max_concurrency, give_up=model.close)
+    return lambda stream: in_order(verdict, stream, threads=threads, give_up=model.close)
 
 
 def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:

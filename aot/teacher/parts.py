@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat
-from aot.config import ClipTeacher, PricesConfig, VideoRun, teacher_chats
+from aot.config import ClipTeacher, PricesConfig, VideoRun, chat_for, teacher_chats
 from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
@@ -132,7 +132,7 @@ def make_parts(run: RunFolder, config: VideoRun, *, writer: str, models: Models)
 
 def with_models(parts: Parts, config: VideoRun, models: Models) -> Parts:
     """`parts` with the planner and the writer of the config, over the tools that it has."""
-    teacher, vision = config.teacher, config.vision_chat or config.chat
+    teacher, vision = config.teacher, chat_for(config, "looks")
     parts = replace(
         parts,
         prices=config.chat.prices if config.chat else None,

@@ -26,6 +26,7 @@ from aot.config import (
     SolvingTeacher,
     TextRun,
     VideoRun,
+    chat_for,
     dump_config,
 )
 from aot.display import counted
@@ -285,8 +286,7 @@ def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str
         shares.append(_Share("plans", config.chat, likely, at_most, PLAN_TOKENS))
     if isinstance(teacher, ClipTeacher) and teacher.rationale == "chat":
         shares.append(_Share("rationales", config.chat, questions, tries, REWRITE_TOKENS))
-    if config.filter.judge:
-        shares.append(_Share("judgements", config.judge_chat or config.chat, training, training, JUDGE_TOKENS))
+    shares.append(_Share("judgements", chat_for(config, "judges"), training, training, JUDGE_TOKENS))
     return [_chat_line(share, share.section) for share in shares if share.section]
 
 

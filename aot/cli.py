@@ -206,6 +206,22 @@ def generate_command(
         _tell_end(*ended)
 
 
+def train_command(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="NAME", help="Only this job of those that `aot jobs CONFIG` lists.")
+    ] = None,
+) -> None:
+    """Do the train stage of a run, or one job of it."""
+    if work := _work(config, overrides, limit=limit, dry_run=dry_run):
+        with _told_as_stop():
+            ended = work(stages=("train",), job=job)
+        _tell_end(*ended)
+
+
 def _stage_command(stage: str) -> Callable[..., None]:
     def command(
         config: ConfigArgument,
@@ -222,8 +238,28 @@ def _stage_command(stage: str) -> Callable[..., None]:
     return command
 
 
+_OF_ONE_PIECE: dict[str, Callable[..., None]] = {"generate": generate_command, "train": train_command}
 for _stage in STAGES:
-    app.command(_stage)(generate_command if _stage == "generate" else _stage_command(_stage))
+    app.command(_stage)(_OF_ONE_PIECE.get(_stage) or _stage_command(_stage))
+
+
+@app.command()
+def jobs(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,
+) -> None:
+    """List the jobs of the train stage: what each needs and makes, and how far it is."""
+    from aot.config import load_config
+    from aot.pipeline.commands.jobs import jobs_json, jobs_lines
+
+    settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
+    loaded = load_config(config, overrides=tuple(settings))
+    if as_json:
+        tell_json(jobs_json(loaded, config))
+    else:
+        tell(jobs_lines(loaded, config))
 
 
 @app.command()

@@ -6,7 +6,7 @@ as a line of a cache, stands with its code.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import ConfigDict, Field, PlainSerializer
 
 from aot.records import Interval, JsonDict, MetricRow, Record
 
@@ -84,15 +84,15 @@ class SettingsRows(Record):
     """How the chat models were asked; empty where only a shard was run so."""
 
 
-class ShardState(Record):
-    """How far one shard is."""
+class PieceState(Record):
+    """How far a piece of a stage is that works beside others (aot.files.pieces); its file names it."""
 
-    index: int
-    count: int
+    model_config = ConfigDict(extra="ignore")  # earlier versions noted the number of a shard too
+
     state: Literal["running", "done", "stopped", "failed"]
     done: int = 0
     total: int = 0
-    """Questions of this shard."""
+    """Of what the piece counts: questions of a shard, steps of a training job."""
     seconds: float = 0.0
     """Since the work began, or began again."""
     updated_s: float = 0.0
@@ -465,3 +465,19 @@ class Scores(Record):
     def exit_code(self) -> int:
         """3 where anything was missing, doubled, unknown or refused, else 0."""
         return 3 if self.problems or self.refused else 0
+
+
+class JobFacts(Record):
+    """One job of the train stage, for people and for scripts that start jobs."""
+
+    name: str
+    """What `aot train CONFIG --job` takes."""
+    state: Literal["waits", "ready", "running", "stopped", "failed", "done", "not_needed"]
+    needs: tuple[str, ...]
+    """Jobs that must be done before."""
+    reads: tuple[str, ...]
+    makes: tuple[str, ...]
+    """Both as paths within the run folder."""
+    steps: int
+    """Optimiser steps it takes."""
+    error: str = ""

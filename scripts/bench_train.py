@@ -66,7 +66,7 @@ def _session(root: Path, options: argparse.Namespace) -> Session:
     }
     config = parse_config(raw, source="bench")
     arm = config.train.arms[-1]
-    publish_rows(run.arm(arm.name) / LESSONS, arm_lessons(read_material(run, config), arm, config))
+    publish_rows(run.arm(arm.name) / LESSONS, arm_lessons(read_material(run, config), arm, seed=config.seed))
     return open_session(run, config, arm)
 
 

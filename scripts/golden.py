@@ -21,7 +21,8 @@ from golden_results import Comparison, Golden, collect, compare
 from pydantic import ValidationError
 
 from aot.errors import AotError, ConfigError, RunError
-from aot.files.run_folder import RunFolder, git_revision, publish, publish_json, read_run_json
+from aot.files.opening import git_revision
+from aot.files.run_folder import RunFolder, publish, publish_json, read_run_json
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "golden"

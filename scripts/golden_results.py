@@ -32,6 +32,7 @@ LEFT_OUT = {
     "frames/shard-*": "pixels; the index of the frames has a checksum of each",
     "tool_cache/*": "in the order of the workers; the traces hold the results",
     "student/*/checkpoints/*": "steps on the way to the adapter",
+    "*.seal": "hashes of files that are artifacts themselves",
     "student/*/manifest.json": "hashes of files that are artifacts themselves",
 }
 """Files (fnmatch, where `*` crosses folders) that pin nothing, each with the reason."""

@@ -33,7 +33,8 @@ DOOR_TABLE = "aot/pipeline/doors.py"
 RECORD_FILES = ("aot/records.py", "aot/run_records.py")
 MESSAGES_FILE = "aot/chat/messages.py"
 """What is said to a chat model and what it replies: the language of that room, and no file of a run."""
-NAMES_FILE = "aot/files/run_folder.py"
+NAMES_FILES = ("aot/files/run_folder.py", "aot/student/model/folders.py")
+"""Names in our run folders, and in model folders of strangers."""
 POOR_NAMES = frozenset(["told", "found", "known", "asked", "own", "rest", "met", "kit", "looking", "choosing", "draw"])
 DOOR_WORDS = frozenset({"door", "is_text", "is_agent_trace"})
 _FILE_NAME = re.compile(r"[\w.*/-]+\.jsonl?")
@@ -177,13 +178,18 @@ def _poor_names() -> Iterator[str]:
 
 
 def _file_names() -> Iterator[str]:
-    """Names of .json and .jsonl files that are spelled outside the one file that may know them."""
+    """Names of .json and .jsonl files that are spelled outside the files that may know them.
+
+    Defaults of settings are names that users choose, and what lies beside a module is read by that module alone.
+    """
     for path, tree in trees().items():
-        if path == NAMES_FILE or not path.startswith("aot/"):
+        if path in NAMES_FILES or not path.startswith("aot/") or path.startswith("aot/config/"):
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and _FILE_NAME.fullmatch(node.value):
-                yield f"{path}:{node.lineno} {node.value}"
+                beside = (ROOT / path).parent / node.value
+                if not beside.is_file():
+                    yield f"{path}:{node.lineno} {node.value}"
 
 
 def _records() -> Iterator[str]:

@@ -148,7 +148,7 @@ def finish_by_hand(run: RunFolder, config_path: Path) -> None:
     for one in plan_predictors(run, config, asked):
         rows = [Prediction(question_id=q.id, arm=one.arm, mode=one.mode, raw_text=f"b{LINES}",
                            answer=f"a{HOSTILE}" if one.arm == "base" else "b") for q in asked]  # fmt: skip
-        publish_rows(run.predictions / one.file_name, rows)
+        publish_rows(run.predictions_of(one.arm, one.mode), rows)
     publish_json(run.metrics, [])
     set_stage(run, "train", "done")
     set_stage(run, "evaluate", "done", missing=2)

@@ -9,12 +9,12 @@ import pytest
 from aot import STAGES
 from aot.config import RunConfig, load_config
 from aot.errors import RunError, SourceError
+from aot.files.opening import open_run
 from aot.files.run_folder import (
     RunFolder,
     append_row,
     missing_files,
     open_append,
-    open_run,
     publish,
     publish_rows,
     publishing,

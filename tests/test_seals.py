@@ -129,19 +129,27 @@ def test_a_run_that_takes_over_stages_takes_their_seals_and_no_damaged_file(conf
 
 def test_what_an_interrupted_attempt_published_is_checked_before_it_is_used_again(config: RunConfig) -> None:
     run = do(config, "prepare")
-    start_stage(run, "train")
     path = run.arm("pre") / "lessons.jsonl"
     rows = [Refusal(item=str(i), boundary="b", reason="r") for i in range(3)]
-    publish_once(run, "train", path, lambda: rows)
-    publish_once(run, "train", path, lambda: pytest.fail("it is there already"))
+    publish_once(path, lambda: rows)
+    publish_once(path, lambda: pytest.fail("it is there already"))
     start_stage(run, "train")
     assert read_seals(run, "train")["student/pre/lessons.jsonl"].lines == 3
     cut_a_line(path)
     with pytest.raises(RunError, match=r"lessons\.jsonl holds 2 lines"):
         check_seals(run, ("train",))
     path.unlink()
-    start_stage(run, "train")
     assert read_seals(run, "train") == {}
+    publish_once(path, lambda: rows[:2])
+    check_seals(run, ("train",))
+
+
+def test_a_broken_seal_beside_a_file_is_told_by_its_name(config: RunConfig) -> None:
+    run = do(config, "prepare")
+    publish_once(run.arm("pre") / "lessons.jsonl", lambda: [Refusal(item="a", boundary="b", reason="r")])
+    (run.arm("pre") / "lessons.seal").write_text("{")
+    with pytest.raises(RunError, match=r"lessons\.seal is no seal of lessons\.jsonl"):
+        check_seals(run, ("train",))
 
 
 def test_a_broken_note_of_seals_is_told(config: RunConfig) -> None:

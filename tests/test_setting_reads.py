@@ -27,6 +27,7 @@ ROOMS = ("aot", "text_cot", "video_data")
 SHARED = (
     "aot.arms.train",
     "aot.generate.sharding",
+    "aot.files.pieces",
     "aot.generate.run",
     *(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")),
 )

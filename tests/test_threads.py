@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from aot.config import parse_config
 from aot.student.train.launch import environment
 from aot.threads import THREAD_SETTINGS, set_thread_waiting
 
@@ -25,10 +24,9 @@ def test_the_command_line_says_how_threads_wait_before_torch_is_loaded(own: dict
 
 
 def test_training_processes_wait_alike_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = parse_config({"data": {"dataset": "toy_kitchen"}}, source="test")
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
-    assert environment(config)["GOMP_SPINCOUNT"] == THREAD_SETTINGS["GOMP_SPINCOUNT"]
+    assert environment(procs=1, device="auto")["GOMP_SPINCOUNT"] == THREAD_SETTINGS["GOMP_SPINCOUNT"]
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     set_thread_waiting()
-    assert environment(config)["GOMP_SPINCOUNT"] == os.environ["GOMP_SPINCOUNT"] == "7"
+    assert environment(procs=1, device="auto")["GOMP_SPINCOUNT"] == os.environ["GOMP_SPINCOUNT"] == "7"

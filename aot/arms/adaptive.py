@@ -16,11 +16,11 @@ from typing import Literal
 
 from aot.answers import is_right
 from aot.arms.asking import open_student, timeless_answers
-from aot.arms.jobs import ANSWERS, BASE_ANSWERS, Job
+from aot.arms.jobs import Job
 from aot.arms.lessons import Material, Samples, thought_lesson
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
-from aot.files.run_folder import LABELS, RunFolder, publish_rows, read_rows
+from aot.files.run_folder import ANSWERS, BASE_ANSWERS, LABELS, RunFolder, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Record, ThoughtMode
 from aot.seeds import hashed
@@ -44,13 +44,13 @@ class ThoughtLabel(Record):
     """How many tokens each way took."""
 
 
-def fold_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
+def fold_lessons(run: RunFolder, job: Job, material: Material, *, count: int, seed: int) -> list[Lesson]:
     """What the student of a fold learns: every way from the questions of the other folds.
 
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    fold_of = folds(material.samples, config)
+    fold_of = folds(material.samples, count=count, seed=seed)
     seen = {
         question_id: chains for question_id, chains in material.samples.items() if fold_of[question_id] != job.number
     }
@@ -78,34 +78,38 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
     counts = Counter(chosen.values())
     choices = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
     others = [i for i in samples if i not in chosen]
-    return CHOICE_COPIES * choices + [_given_way(questions[i], samples[i], easy, counts, config) for i in others]
+    return CHOICE_COPIES * choices + [
+        _given_way(questions[i], samples[i], easy, counts, seed=config.seed) for i in others
+    ]
 
 
 def unseen_questions(config: RunConfig, material: Material, *, fold: int) -> list[Question]:
     """The questions of a fold that are to get a label: they can be taught in every way."""
-    fold_of, num_ways = folds(material.samples, config), len(all_ways(material.samples)) - 1
-    ids = labelled_ids((i for i, chains in material.samples.items() if len(chains) == num_ways), config)
+    settings, seed = config.train.adaptive, config.seed
+    fold_of = folds(material.samples, count=settings.folds, seed=seed)
+    num_ways = len(all_ways(material.samples)) - 1
+    in_every_way = (i for i, chains in material.samples.items() if len(chains) == num_ways)
+    ids = labelled_ids(in_every_way, most=settings.labelled, seed=seed)
     return [material.questions[question_id] for question_id in ids if fold_of[question_id] == fold]
 
 
-def folds(ids: Iterable[str], config: RunConfig) -> dict[str, int]:
+def folds(ids: Iterable[str], *, count: int, seed: int) -> dict[str, int]:
     """Question id to its fold; all folds are equally large, and depend on the seed and the questions only.
 
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    order = sorted(ids, key=lambda question_id: hashed(config.seed, question_id, "fold"))
-    count = config.train.adaptive.folds
+    order = sorted(ids, key=lambda question_id: hashed(seed, question_id, "fold"))
     if len(order) < count:
         raise SourceError(f"an adaptive arm needs at least {count} questions with a kept chain, got {len(order)}")
     return {question_id: position % count for position, question_id in enumerate(order)}
 
 
-def labelled_ids(ids: Iterable[str], config: RunConfig) -> list[str]:
+def labelled_ids(ids: Iterable[str], *, most: int, seed: int) -> list[str]:
     """The questions that are to get a label: a random part of `ids`, in their order."""
     ids = list(ids)
-    order = sorted(ids, key=lambda question_id: hashed(config.seed, question_id, "label"))
-    chosen = set(order[: config.train.adaptive.labelled])
+    order = sorted(ids, key=lambda question_id: hashed(seed, question_id, "label"))
+    chosen = set(order[:most])
     return [question_id for question_id in ids if question_id in chosen]
 
 
@@ -133,11 +137,11 @@ def ask_base(run: RunFolder, config: RunConfig, arm: ArmConfig, material: Materi
     questions = [material.questions[question_id] for question_id in material.samples]
 
     def rows() -> Iterable[Prediction]:
-        student, pixels = open_student(run, config, None, questions)
+        student, pixels = open_student(run, config.student, None, questions, cache_mb=config.train.frame_cache_mb)
         size = config.evaluate.batch_size
         return timeless_answers(student, questions, pixels=pixels, arm="base", mode="direct", batch_size=size)
 
-    publish_once(run, "train", run.arm(arm.name) / BASE_ANSWERS, rows)
+    publish_once(run.arm(arm.name) / BASE_ANSWERS, rows)
 
 
 def solved_at_once(run: RunFolder, arm: ArmConfig, material: Material) -> set[str]:
@@ -153,13 +157,13 @@ def answer_fold(run: RunFolder, config: RunConfig, job: Job, material: Material)
     paths = {way: folder / ANSWERS.format(way) for way in all_ways(material.samples)}
     if all(path.exists() for path in paths.values()):
         return
-    student, pixels = open_student(run, config, folder, questions)
+    student, pixels = open_student(run, config.student, folder, questions, cache_mb=config.train.frame_cache_mb)
     for way, path in paths.items():
         rows = partial(
             timeless_answers, student, questions, pixels=pixels, arm=job.student.name, mode="adaptive", thought=way,
             batch_size=config.evaluate.batch_size,
         )  # fmt: skip
-        publish_once(run, "train", path, rows)
+        publish_once(path, rows)
 
 
 def label_of(question: Question, ways: list[ThoughtMode], answers: list[Prediction]) -> ThoughtLabel:
@@ -172,9 +176,9 @@ def label_of(question: Question, ways: list[ThoughtMode], answers: list[Predicti
 
 
 def _given_way(
-    question: Question, chains: Samples, easy: set[str], counts: Counter[ThoughtMode], config: RunConfig
+    question: Question, chains: Samples, easy: set[str], counts: Counter[ThoughtMode], *, seed: int
 ) -> Lesson:
     """A reply in a given way: the chain of the way that labels name most often; half the easy questions at once."""
-    if question.id in easy and hashed(config.seed, question.id, "way") % 2 == 0:
+    if question.id in easy and hashed(seed, question.id, "way") % 2 == 0:
         return thought_lesson(question, chains, "direct", chosen=False)
     return thought_lesson(question, chains, max(chains, key=lambda way: counts[way]), chosen=False)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from aot.config import RunConfig
+from aot.config import StudentConfig
 from aot.files.run_folder import RunFolder
 from aot.records import Prediction, Question, ThoughtMode
 from aot.student.answer.predict import PredictMode, predict
@@ -12,17 +12,16 @@ from aot.student.rows.frames import FramePixels
 
 
 def open_student(
-    run: RunFolder, config: RunConfig, adapter: Path | None, questions: Iterable[Question]
+    run: RunFolder, config: StudentConfig, adapter: Path | None, questions: Iterable[Question], *, cache_mb: int
 ) -> tuple[Student, FramePixels | None]:
     """The base, or the student trained in the folder `adapter`, and the frames that `questions` show, if any do."""
-    student = load_student(config.student.base, adapter=adapter, config=config.student)
+    student = load_student(config.base, adapter=adapter, config=config)
     if not any(question.media for question in questions):
         return student, None
     from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
 
-    max_bytes = config.train.frame_cache_mb << 20
     store = FrameStore(run.frames)
-    return student, FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes)
+    return student, FramePixels(store, student.processor, model_type=student.model_type, max_bytes=cache_mb << 20)
 
 
 def timeless_answers(

@@ -1,24 +1,27 @@
 """Training as a list of jobs: who is taught what, and who answers what, before an arm can learn its lessons.
 
 The list is a function of the config and the run folder alone and is the same at every call, so that each job can run
-alone on a cluster: it reads its inputs, publishes its outputs, and then leaves its DONE marker. Who runs them here is
-`train`. Imports no torch.
+alone on a cluster (`aot train CONFIG --job NAME`): it reads its inputs, publishes its outputs, and then leaves its DONE
+marker. Who does what they say is aot.arms.train. Imports no torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aot.config import ArmConfig, RunConfig
-from aot.files.run_folder import ARM_MARKER, LESSONS, ROUNDS, RunFolder
+from aot.errors import ConfigError, RunError
+from aot.files.pieces import Piece, is_at_work, read_state
+from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROUNDS, SAMPLES, RunFolder
+from aot.run_records import JobFacts
 
 Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach"]
 """`lessons`: write what a student learns; `train` it; `ask_base`, `answer`: what the base, or a student that is trained
 for it, says to training questions; `sample`: chains that it writes itself; `reach`: what the arm reached after all."""
-BASE_ANSWERS, ANSWERS, SAMPLES, SPLIT = "base-direct.jsonl", "answers-{}.jsonl", "samples.jsonl", "{}.jsonl"
 OWN_KEPT = RunFolder(Path()).kept.name
-"""Files in the folders of adaptive arms, of arms with chains of their own, and of their helpers."""
+"""What a helper of an arm with chains of its own wrote and verified."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,93 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
     yield from _taught(run, config, arm, arm, count, inputs)
     if arm.chains == "self":
         yield _job(run, arm, "reach", [run.arm(arm.name) / ARM_MARKER], [ROUNDS], arm, count)
+
+
+def is_finished(run: RunFolder, job: Job) -> bool:
+    """Whether there is nothing left to do of a job."""
+    return job.is_done or is_over(run, job)
+
+
+def is_over(run: RunFolder, job: Job) -> bool:
+    """Whether a job is of a round that is not needed any more: an earlier one brought nothing new."""
+    if job.arm.chains != "self" or not job.is_helper:
+        return False
+    earlier = (run.arm(f"{job.arm.name}/round{number}") / OWN_KEPT for number in range(job.number))
+    return any(path.exists() and path.stat().st_size == 0 for path in earlier)
+
+
+def job_named(jobs: Sequence[Job], name: str) -> Job:
+    """The one of `jobs` with that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    job = next((job for job in jobs if job.name == name), None)
+    if job is None:
+        names = [job.name for job in jobs]
+        near = get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}? The jobs are" if near else "the jobs are"
+        raise ConfigError(f"there is no job {name!r}; {hint}", lines=[f"  {one}" for one in names])
+    return job
+
+
+def require_needed(run: RunFolder, jobs: Sequence[Job], job: Job, *, config_path: Path) -> None:
+    """Look whether all is there that `job` reads.
+
+    Raises:
+        RunError: it lists the jobs that make what is missing, with the command for each.
+    """
+    missing = [one for one in needed_jobs(jobs, job) if not is_finished(run, one)]
+    if missing:
+        raise RunError(
+            f"job {job.name} reads what other jobs make, which are not done; run them first:",
+            lines=[f"  aot train {config_path} --job {one.name}" for one in missing],
+        )
+
+
+def needed_jobs(jobs: Sequence[Job], job: Job) -> list[Job]:
+    """Those of `jobs` that must be done before `job`: they make what it reads."""
+    return [one for one in jobs if {*one.outputs, one.marker} & {*job.inputs}]
+
+
+def job_piece(run: RunFolder, job: Job) -> Piece:
+    """The files of a job that runs alone."""
+    return Piece(run, run.jobs / job.student.name / job.work, f"job {job.name}")
+
+
+def job_facts(run: RunFolder, jobs: Sequence[Job], *, prepared: bool) -> list[JobFacts]:
+    """What each of `jobs` needs and makes, and how far it is; none can begin before the run is `prepared`.
+
+    Raises:
+        RunError: the state of one cannot be read.
+    """
+    return [
+        JobFacts(
+            name=job.name, needs=tuple(one.name for one in needed_jobs(jobs, job)), steps=job.steps,
+            reads=_within(run, job.inputs), makes=_within(run, dict.fromkeys((*job.outputs, job.marker))),
+            **_progress(run, jobs, job, prepared=prepared),
+        )
+        for job in jobs
+    ]  # fmt: skip
+
+
+def _progress(run: RunFolder, jobs: Sequence[Job], job: Job, *, prepared: bool) -> dict[str, Any]:
+    if job.is_done:
+        return {"state": "done"}
+    if is_over(run, job):
+        return {"state": "not_needed"}
+    piece = job_piece(run, job)
+    noted = read_state(piece)
+    if noted and noted.state == "running" and not is_at_work(piece):
+        return {"state": "stopped", "error": "it ended without a word"}
+    if noted and noted.state != "done":  # what was published then may have been deleted since
+        return {"state": noted.state, "error": noted.error}
+    ready = prepared and all(is_finished(run, one) for one in needed_jobs(jobs, job))
+    return {"state": "ready" if ready else "waits"}
+
+
+def _within(run: RunFolder, paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(path.relative_to(run.root).as_posix() for path in paths)
 
 
 def planned_students(arm: ArmConfig, config: RunConfig) -> list[int]:

@@ -15,7 +15,7 @@ from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import hashed
 from aot.student.rows.prompts import MODE_LINES
-from text_cot.teacher.granularity import resolve_granularity
+from text_cot.teacher.granularity import Size, resolve_granularity
 
 Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
@@ -29,12 +29,14 @@ class Material:
     """Of the train split, without those that leak into another one."""
     samples: dict[str, Samples]
     """The kept chains of each question that every arm can learn from."""
+    chains: dict[str, Trace]
+    """The one of them that an arm learns which is taught one chain of each question."""
     num_kept: int
     """How many questions have a kept chain."""
 
 
 def read_material(run: RunFolder, config: RunConfig) -> Material:
-    """What the filters of a run have left to learn from."""
+    """What the filters of a run have left to learn from: questions whose chain each arm's damage applies to."""
     ledger = read_rows(run.verdicts, Verdict) if run.verdicts.exists() else ()
     leaks = {row.question_id for row in ledger if row.filter == "leakage" and not row.keep}
     rows = [question for question in read_rows(run.questions, Question) if question.split == "train"]
@@ -43,7 +45,10 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
     for trace in read_rows(run.kept, Trace):
         traces.setdefault(trace.question_id, []).append(trace)
     kept = {question_id: by_length(traces[question_id]) for question_id in questions if question_id in traces}
-    return Material(questions, teachable(kept, config), len(kept))
+    size = resolve_granularity(config.teacher.granularity, base=config.student.base)
+    picked = {question_id: pick_chain(kept[question_id], size=size, seed=config.seed) for question_id in kept}
+    chains = teachable(picked, config.train.arms, seed=config.seed)
+    return Material(questions, {question_id: kept[question_id] for question_id in chains}, chains, len(kept))
 
 
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
@@ -54,38 +59,32 @@ def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
     return [question_id for question_id in ids if question_id in chosen]
 
 
-def pick_chain(samples: Samples, question_id: str, config: RunConfig) -> Trace:
+def pick_chain(samples: Samples, *, size: Size, seed: int) -> Trace:
     """The chain of a question at the run's granularity; where that one was not kept, the other."""
-    setting = "fine" if any(map(uses_tools, samples.values())) else config.teacher.granularity
-    size = resolve_granularity(setting, base=config.student.base)
-    coarse = size == "coarse" or (size == "mixed" and hashed(config.seed, question_id, "granularity") % 2 == 0)
+    trace = next(iter(samples.values()))
+    mixed = size == "mixed" and hashed(seed, trace.question_id, "granularity") % 2 == 0
+    coarse = (size == "coarse" or mixed) and not any(map(uses_tools, samples.values()))
     first, second = ("short", "full") if coarse else ("full", "short")
     return samples[first] if first in samples else samples[second]  # type: ignore[index]
 
 
-def teachable(samples: Mapping[str, Samples], config: RunConfig) -> dict[str, Samples]:
-    """The questions that every arm can learn from: those whose chain each arm's damage applies to."""
-    kinds = {arm.chains for arm in config.train.arms if arm.chains in DAMAGES}
-    chains = {question_id: pick_chain(chains_of, question_id, config) for question_id, chains_of in samples.items()}
-    return {
-        question_id: chains_of
-        for question_id, chains_of in samples.items()
-        if all(_damaged(chains[question_id], kind, seed=config.seed) for kind in kinds)
-    }
+def teachable(chains: Mapping[str, Trace], arms: Iterable[ArmConfig], *, seed: int) -> dict[str, Trace]:
+    """The chains that every arm can learn from: those to which each arm's damage applies."""
+    kinds = {arm.chains for arm in arms if arm.chains in DAMAGES}
+    return {i: chain for i, chain in chains.items() if all(_damaged(chain, kind, seed=seed) for kind in kinds)}
 
 
-def arm_lessons(material: Material, arm: ArmConfig, config: RunConfig) -> list[Lesson]:
+def arm_lessons(material: Material, arm: ArmConfig, *, seed: int) -> list[Lesson]:
     """What an arm learns from kept chains; adaptive arms and those with chains of their own learn more elsewhere."""
-    chains = shared_chains(material.samples, arm, config) if arm.needs_chains else {}
+    chains = shared_chains(material, arm, seed=seed) if arm.needs_chains else {}
     if arm.chains in DAMAGES:
-        chains = {i: _damaged(chain, arm.chains, seed=config.seed) or chain for i, chain in chains.items()}
+        chains = {i: _damaged(chain, arm.chains, seed=seed) or chain for i, chain in chains.items()}
     return ordered_lessons(material.questions, chains, arm)
 
 
-def shared_chains(samples: Mapping[str, Samples], arm: ArmConfig, config: RunConfig) -> dict[str, Trace]:
+def shared_chains(material: Material, arm: ArmConfig, *, seed: int) -> dict[str, Trace]:
     """The teacher's chains that an arm may use, by question id."""
-    ids = own_share(samples, share=arm.chain_share, seed=config.seed)
-    return {question_id: pick_chain(samples[question_id], question_id, config) for question_id in ids}
+    return {i: material.chains[i] for i in own_share(material.chains, share=arm.chain_share, seed=seed)}
 
 
 def ordered_lessons(questions: Mapping[str, Question], chains: Mapping[str, Trace], arm: ArmConfig) -> list[Lesson]:

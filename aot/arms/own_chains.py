@@ -12,14 +12,14 @@ import numpy as np
 
 from aot.answers import find_answer, is_right
 from aot.arms.asking import open_student, timeless, timeless_answers
-from aot.arms.jobs import OWN_KEPT, SAMPLES, SPLIT, Job
+from aot.arms.jobs import OWN_KEPT, Job
 from aot.arms.lessons import Material, ordered_lessons, shared_chains
-from aot.config import ArmConfig, RunConfig
+from aot.config import ArmConfig, FilterConfig, RunConfig
 from aot.errors import SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.faults.plant import uses_tools
 from aot.files.jsonl import read_json
-from aot.files.run_folder import LESSONS, ROUNDS, RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import LESSONS, ROUNDS, SAMPLES, SPLIT, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
@@ -33,25 +33,17 @@ from text_cot.teacher.procedural import chain_trace
 TEACHER = "self"
 
 
-def is_over(run: RunFolder, job: Job) -> bool:
-    """Whether a job is of a round that is not needed any more: an earlier one brought nothing new."""
-    if job.arm.chains != "self" or not job.is_helper:
-        return False
-    earlier = (_round_folder(run, job.arm, number) / OWN_KEPT for number in range(job.number))
-    return any(path.exists() and path.stat().st_size == 0 for path in earlier)
-
-
-def round_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
+def round_lessons(run: RunFolder, job: Job, material: Material, *, seed: int) -> list[Lesson]:
     """Lessons from the teacher's share and everything that the rounds before have added."""
-    chains = _chains_before(run, config, job, material)
+    chains = _chains_before(run, job, material, seed=seed)
     return ordered_lessons(material.questions, {i: chains[i] for i in material.samples if i in chains}, job.arm)
 
 
 def sample_round(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     """Publish what the student of a round writes to open questions, what of that is verified, and the round's row."""
     arm, helper, number = job.arm, job.student, job.number
-    given = shared_chains(material.samples, arm, config)
-    chains = _chains_before(run, config, job, material)
+    given = shared_chains(material, arm, seed=config.seed)
+    chains = _chains_before(run, job, material, seed=config.seed)
     open_questions = [material.questions[i] for i in material.samples if i not in chains]
     new = _new_chains(run, config, helper, open_questions, material, round_seed=config.seed + number)
     row = Round(
@@ -82,9 +74,9 @@ def _round_folder(run: RunFolder, arm: ArmConfig, number: int) -> Path:
     return run.arm(f"{arm.name}/round{number}")
 
 
-def _chains_before(run: RunFolder, config: RunConfig, job: Job, material: Material) -> dict[str, Trace]:
+def _chains_before(run: RunFolder, job: Job, material: Material, *, seed: int) -> dict[str, Trace]:
     """The teacher's share, then what each earlier round added."""
-    chains = shared_chains(material.samples, job.arm, config)
+    chains = shared_chains(material, job.arm, seed=seed)
     for number in range(job.number):
         path = _round_folder(run, job.arm, number) / OWN_KEPT
         if path.exists():
@@ -101,7 +93,12 @@ def _read_rounds(run: RunFolder, arm: ArmConfig) -> list[Round]:
 
 
 def verified_chain(
-    replies: Iterable[Prediction], question: Question, config: RunConfig, *, evidence: Trace | None = None
+    replies: Iterable[Prediction],
+    question: Question,
+    filters: FilterConfig,
+    *,
+    config_digest: str,
+    evidence: Trace | None = None,
 ) -> Trace | None:
     """The shortest whole reply with the right answer that passes the filters, as a trace; None if there is none.
 
@@ -113,8 +110,8 @@ def verified_chain(
         answer = None if reply.finish_reason == "length" else find_answer(text).answer
         if answer is None or not is_right(answer, question):
             continue
-        trace = _own_trace(text, answer, question, index, evidence, config_digest=config.digest())
-        if trace and all(v.keep for v in judge_alone(Subject(trace, question, config.filter))):
+        trace = _own_trace(text, answer, question, index, evidence, config_digest=config_digest)
+        if trace and all(v.keep for v in judge_alone(Subject(trace, question, filters))):
             good.append(trace)
     return min(good, key=lambda trace: (len(trace.rationale), trace.sample_index), default=None)
 
@@ -150,21 +147,24 @@ def _new_chains(
     settings = config.train.own_chains
 
     def rows() -> Iterable[Prediction]:
-        student, pixels = open_student(run, config, folder, questions)
+        student, pixels = open_student(run, config.student, folder, questions, cache_mb=config.train.frame_cache_mb)
         sampled = sample(
             student, questions, pixels=pixels, mode="reason", samples=settings.samples,
             temperature=settings.temperature, seed=round_seed, batch_size=config.evaluate.batch_size, arm=helper.name,
         )  # fmt: skip
         return (timeless(one) for row in sampled for one in row)
 
-    publish_once(run, "train", folder / SAMPLES, rows)
+    publish_once(folder / SAMPLES, rows)
     replies: dict[str, list[Prediction]] = {}
     for row in read_rows(folder / SAMPLES, Prediction):
         replies.setdefault(row.question_id, []).append(row)
     chains: dict[str, Trace] = {}
+    digest = config.digest()
     for question in questions:
         evidence = next(iter(material.samples[question.id].values()))
-        chain = verified_chain(replies.get(question.id, ()), question, config, evidence=evidence)
+        chain = verified_chain(
+            replies.get(question.id, ()), question, config.filter, config_digest=digest, evidence=evidence
+        )
         if chain is not None:
             chains[question.id] = chain
     publish_rows(folder / OWN_KEPT, chains.values())
@@ -179,11 +179,11 @@ def _accuracy(run: RunFolder, config: RunConfig, student: ArmConfig) -> Accuracy
     path = folder / SPLIT.format(split)
 
     def rows() -> Iterable[Prediction]:
-        loaded, pixels = open_student(run, config, folder, questions)
+        loaded, pixels = open_student(run, config.student, folder, questions, cache_mb=config.train.frame_cache_mb)
         size = config.evaluate.batch_size
         return timeless_answers(loaded, questions, pixels=pixels, arm=student.name, mode="reason", batch_size=size)
 
-    publish_once(run, "train", path, rows)
+    publish_once(path, rows)
     answers = list(read_rows(path, Prediction))
     right = [is_right(answer.answer, question) for question, answer in zip(questions, answers, strict=True)]
     cut = sum(answer.finish_reason == "length" for answer in answers) / max(1, len(answers))

@@ -1,12 +1,12 @@
-"""The train stage: does the jobs of all arms that are not done yet, one after the other."""
+"""The train stage: does the jobs of all arms that are not done yet, one after the other; or one of them alone."""
 
 import logging
 from collections.abc import Callable
 
 from aot.arms.adaptive import answer_fold, ask_base, fold_lessons, own_lessons
-from aot.arms.jobs import Job, plan_jobs
+from aot.arms.jobs import Job, is_finished, plan_jobs
 from aot.arms.lessons import Material, arm_lessons, read_material
-from aot.arms.own_chains import is_over, round_lessons, sample_round, tell_reached
+from aot.arms.own_chains import round_lessons, sample_round, tell_reached
 from aot.config import RunConfig
 from aot.errors import GuardStop
 from aot.files.run_folder import LESSONS, RunFolder, publish
@@ -30,7 +30,7 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
     _require_chains(run, config, material)
     total, finished = sum(job.steps for job in jobs), 0
     for job in jobs:
-        if not (job.is_done or is_over(run, job)):
+        if not is_finished(run, job):
             if job.work == "train":
                 train_arm(run, config, job.student, progress=lambda done, _, n=finished: progress(n + done, total))  # type: ignore[misc]
             else:
@@ -40,11 +40,25 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
     return {"arms": len(config.train.arms), "steps": total}
 
 
+def train_job(run: RunFolder, config: RunConfig, job: Job, progress: Progress) -> None:
+    """Do one job alone; its inputs are there.
+
+    Raises:
+        GuardStop: as for the whole stage.
+    """
+    if job.work == "train":
+        train_arm(run, config, job.student, progress=progress)
+        return
+    material = read_material(run, config)
+    _require_chains(run, config, material)
+    do(run, config, job, material)
+
+
 def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     """Do a job that trains nobody, and leave its marker."""
     if job.work == "lessons":
         path = run.arm(job.student.name) / LESSONS
-        publish_once(run, "train", path, lambda: _lessons(run, config, job, material))
+        publish_once(path, lambda: _lessons(run, config, job, material))
     elif job.work == "ask_base":
         ask_base(run, config, job.arm, material)
     elif job.work == "answer":
@@ -58,10 +72,12 @@ def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
 
 def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
     if job.arm.order == "adaptive":
-        return fold_lessons(run, config, job, material) if job.is_helper else own_lessons(run, config, job, material)
+        if job.is_helper:
+            return fold_lessons(run, job, material, count=config.train.adaptive.folds, seed=config.seed)
+        return own_lessons(run, config, job, material)
     if job.arm.chains == "self":
-        return round_lessons(run, config, job, material)
-    return arm_lessons(material, job.arm, config)
+        return round_lessons(run, job, material, seed=config.seed)
+    return arm_lessons(material, job.arm, seed=config.seed)
 
 
 def _require_chains(run: RunFolder, config: RunConfig, material: Material) -> None:

@@ -1,1 +1,1 @@
-"""The run folder and everything on disk: names, publishing, leases, seals, trace parts, what is left to do."""
+"""The run folder and everything on disk: names, publishing, leases, seals, pieces of a stage, what is left to do."""

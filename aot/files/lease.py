@@ -149,9 +149,9 @@ def check_lease(path: Path, *, every_s: float = 0.0) -> None:
         lease.check(every_s=every_s)
 
 
-def lease_id(path: Path) -> str:
-    """The id of the lease under which this process works on `path`; empty without one."""
-    return next((lease.id for lease in _over(path)), "")
+def lease_over(path: Path) -> Lease | None:
+    """The lease under which this process works on `path`, if any."""
+    return next(_over(path), None)
 
 
 def _over(path: Path) -> Iterator[Lease]:

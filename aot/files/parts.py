@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from aot.errors import SourceError
-from aot.files.run_folder import append_row, open_append, whole_lines
+from aot.files.run_folder import append_row, open_append, row_files, whole_lines
 
 _KEY = re.compile(rb'\{"key":"([0-9a-f]{32})"')
 _OFFSET_BITS = 48
@@ -29,7 +29,7 @@ def part_path(folder: Path, writer: str) -> Path:
 
 def parts_of(folder: Path) -> list[Path]:
     """The parts of all writers, in one order always."""
-    return sorted(folder.glob("part-*.jsonl"))
+    return [path for path in row_files(folder) if path.name.startswith("part-")]
 
 
 def placed_lines(path: Path, *, start: int = 0) -> Iterator[tuple[int, bytes]]:

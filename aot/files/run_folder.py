@@ -8,21 +8,16 @@ resolved config and refuses another.
 
 import json
 import logging
-import os
-import platform
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.config import RunConfig, TextRun, VideoRun, chat_settings, differing_keys, dump_config, load_saved, may_change
+from aot.config import RunConfig, TextRun, VideoRun, load_saved
 from aot.errors import AotError, GuardStop, RunError, SourceError
 from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
@@ -124,6 +119,11 @@ class RunFolder:
         return self.root / "shards"
 
     @property
+    def jobs(self) -> Path:
+        """Folder of the states of training jobs that ran alone, three files for each."""
+        return self.root / "jobs"
+
+    @property
     def kept(self) -> Path:
         """Traces that passed every filter, without wall times."""
         return self.root / "kept.jsonl"
@@ -177,6 +177,10 @@ class RunFolder:
         """Folder of one trained student."""
         return self.root / "student" / name
 
+    def predictions_of(self, arm: str, mode: str) -> Path:
+        """Prediction rows of one arm in one mode."""
+        return self.predictions / f"{arm}-{mode}.jsonl"
+
 
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "prepare": ("questions", "annotations", "refusals", "frames", "rationales"),
@@ -190,7 +194,17 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 ONE_KIND = {"frames": VideoRun, "rationales": TextRun}
 """What runs of one kind only have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
-TRAINING = "training.json"
+TRAINING, CHECKPOINTS, STEPS = "training.json", "checkpoints", "metrics.jsonl"
+CONTRACT, MANIFEST = "contract.json", "manifest.json"
+ARM_SETTINGS, FAILURE = "arm.json", "failure.json"
+"""For the processes that train an arm: its settings, as helpers stand in no config; and back, what ended the first."""
+BASE_ANSWERS, ANSWERS, SAMPLES, SPLIT = "base-direct.jsonl", "answers-{}.jsonl", "samples.jsonl", "{}.jsonl"
+"""In the folders of arms: what the base, a helper or the arm itself says to training questions, or those of a split."""
+
+
+def row_files(folder: Path) -> list[Path]:
+    """The files of rows in a folder, such as the predictions of all arms, in one order always."""
+    return sorted(folder.glob("*.jsonl"))
 
 
 def publish(path: Path, data: str | bytes) -> None:
@@ -287,67 +301,6 @@ def whole_lines(path: Path, *, start: int = 0) -> Iterator[bytes]:
             yield line
 
 
-def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> RunFolder:
-    """The run folder of `config`: made if needed, resolved config and provenance saved before any work.
-
-    A folder in which no stage has left a file yet, because the first attempt failed, takes a corrected config.
-
-    Raises:
-        RunError: the folder cannot be written, or was made with other settings (they are named).
-    """
-    run = RunFolder(run_root(config, config_path=config_path))
-    different = changed_settings(run, config)
-    mended = bool(different) and not _is_unused(run)
-    if mended:
-        changes = ", ".join(f"{key} from {was!r} to {now!r}" for key, (was, now) in different.items())
-        log.info("from here on with other chat settings (%s); earlier rows stay as they are", changes)
-    if different or not run.config.exists():
-        publish(run.config, dump_config(config))
-    old = read_run_json(run) if run.run_json.exists() else {}
-    # Provenance is absent where a kill came between the two files.
-    renewed = (different and not mended) or "revision" not in old
-    facts: dict[str, Any] = {"config_digest": config.digest()}
-    if renewed:
-        facts = {**provenance(config), "command": command}
-    if settings := chat_settings(config):
-        facts["chat_settings"] = {**old.get("chat_settings", {}), config.digest(): settings}
-    commands = [*old.get("commands", []), command][-50:]
-    publish_json(run.run_json, {**old, **facts, "commands": commands, "stages": old.get("stages", {})})
-    return run
-
-
-def changed_settings(run: RunFolder, config: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Result-changing settings that differ from those of the folder and may: key to (old, new).
-
-    A folder without a stage takes any; after that those of chat models may be mended until their work is done.
-
-    Raises:
-        RunError: others differ from those that some stage worked with.
-    """
-    different = differing_keys(load_saved(run.config), config) if run.config.exists() else {}
-    if different and not _is_unused(run) and (fixed := fixed_settings(run, config, different)):
-        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in fixed.items())
-        raise RunError(
-            f"{run.root} was made with other settings ({changes}); "
-            "give another folder with run.dir=, or delete that one"
-        )
-    return different
-
-
-def fixed_settings(
-    run: RunFolder, config: RunConfig, different: Mapping[str, tuple[Any, Any]]
-) -> dict[str, tuple[Any, Any]]:
-    """Those of `different` that a folder with finished stages does not take any more."""
-    stages = read_run_json(run)["stages"] if run.run_json.exists() else {}
-    generated, filtered = (name in stages and stage_done(run, name) for name in ("generate", "filter"))
-    any_row = any(part.stat().st_size for folder in (run.traces, run.chat_replies) for part in folder.glob("*.jsonl"))
-    return {
-        key: pair
-        for key, pair in different.items()
-        if not may_change(key, config, generated=generated, filtered=filtered, any_row=any_row)
-    }
-
-
 def run_root(config: RunConfig, *, config_path: Path) -> Path:
     """Where the run folder of a config lies: run.dir, or runs/<stem>.
 
@@ -359,27 +312,6 @@ def run_root(config: RunConfig, *, config_path: Path) -> Path:
     if str(root) != str(root).encode("utf-8", "replace").decode():
         raise RunError(f"the name of the run folder {root} is no UTF-8; give another folder with run.dir=")
     return root
-
-
-ARITHMETIC = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
-"""Environment variables by which torch's libraries choose code paths, and with them the last digits of a result."""
-
-
-def provenance(config: RunConfig) -> dict[str, Any]:
-    """What must be known to repeat a run: revision, versions, seed, hardware and how it is told to calculate."""
-    models = ("torch", "transformers", "peft", "accelerate", "deepspeed")
-    names = (*models, "av", "opencv-python-headless", "pillow", "numpy", "pydantic")
-    return {
-        "project": "aot-distill",
-        "revision": git_revision(),
-        "config_digest": config.digest(),
-        "seed": config.seed,
-        "python": sys.version.split()[0],
-        "versions": {name: version for name in names if (version := _version(name))},
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
-        "arithmetic": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
 
 
 def read_run_json(run: RunFolder) -> dict[str, Any]:
@@ -428,15 +360,10 @@ StageState = Literal["running", "done", "stopped", "failed"]
 
 
 def start_stage(run: RunFolder, stage: str) -> None:
-    """Record that a stage begins, or begins again; what an earlier attempt noted is forgotten.
-
-    The seals of files that it will use again (aot.files.seals) stay.
-    """
+    """Record that a stage begins, or begins again; what an earlier attempt noted is forgotten."""
     data = read_run_json(run)
     now = time.time()
-    seals = data["stages"].get(stage, {}).get("files", {})
-    files = {name: seal for name, seal in seals.items() if seal.get("once") and (run.root / name).exists()}
-    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now, "files": files}
+    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now, "files": {}}
     publish_json(run.run_json, data)
     run.done.unlink(missing_ok=True)
 
@@ -468,32 +395,3 @@ def missing_files(run: RunFolder, stage: str) -> list[Path]:
     else:
         wanted += [run.root / name for name in read_run_json(run)["stages"].get(stage, {}).get("files", {})]
     return [path for path in wanted if not (any(path.iterdir()) if path.is_dir() else path.exists())]
-
-
-def _is_unused(run: RunFolder) -> bool:
-    """Whether the folder holds no file but its own papers."""
-    papers = {run.config, run.run_json, run.log, run.lease}
-    return all(path in papers or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
-
-
-def git_revision() -> str:
-    """The commit of the checkout this code lies in, or `unknown` where it is none."""
-    try:
-        here = Path(__file__).parent
-        done = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,20 +1,23 @@
 """Lines, bytes and SHA-256 of the JSON files that a stage published: kept in run.json, compared before they are read.
 
-A file that was cut or altered since is never read as if it were whole: it is named, with what would make it anew. A
+Files that a stage uses again when it is repeated get theirs at once, beside them (`lessons.seal`), so that processes
+which work side by side on one stage share no paper. A file that was cut or altered since is never read as if it were
+whole: it is named, with what would make it anew. A
 file that is gone is no matter of this module: its stage is not done then (aot.files.run_folder). Weights have
 manifests of their own, frames checksums in their index. Run folders of before seals were made are taken as they are.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aot.display import counted
 from aot.errors import RunError
-from aot.files.run_folder import PUBLISHED, RunFolder, publish_rows, read_run_json, set_stage
+from aot.files.run_folder import CHECKPOINTS, PUBLISHED, RunFolder, publish, publish_rows, read_run_json
 from aot.records import Record
 
 log = logging.getLogger(__name__)
@@ -27,14 +30,14 @@ NAMED = 5
 class Seal(Record):
     """What one file was when it was published."""
 
+    model_config = ConfigDict(extra="ignore")  # earlier versions noted more
+
     lines: int
     bytes: int
     sha256: str
-    once: bool = False
-    """Whether the stage uses the file again when it is repeated; the others are written anew then."""
 
 
-def seal_of(path: Path, *, once: bool = False) -> Seal:
+def seal_of(path: Path) -> Seal:
     """The seal of a file as it is now, read in blocks."""
     digest, lines, size = hashlib.sha256(), 0, 0
     with path.open("rb") as file:
@@ -42,25 +45,21 @@ def seal_of(path: Path, *, once: bool = False) -> Seal:
             digest.update(block)
             lines += block.count(b"\n")
             size += len(block)
-    return Seal(lines=lines, bytes=size, sha256=digest.hexdigest(), once=once)
+    return Seal(lines=lines, bytes=size, sha256=digest.hexdigest())
 
 
 def stage_seals(run: RunFolder, stage: str) -> dict[str, dict[str, object]]:
     """Seals of everything that `stage` has left behind, by path in the run folder, as run.json keeps them."""
-    once = {name for name, seal in read_seals(run, stage).items() if seal.once}
-    paths = {path.relative_to(run.root).as_posix(): path for path in _files(run, stage)}
-    paths |= {name: run.root / name for name in once if (run.root / name).is_file()}
-    return {name: seal_of(path, once=name in once).model_dump() for name, path in sorted(paths.items())}
+    return {path.relative_to(run.root).as_posix(): seal_of(path).model_dump() for path in sorted(_files(run, stage))}
 
 
-def publish_once(run: RunFolder, stage: str, path: Path, rows: Callable[[], Iterable[BaseModel]]) -> None:
-    """Publish `rows` with their seal, unless an earlier attempt at the running `stage` has published `path`."""
+def publish_once(path: Path, rows: Callable[[], Iterable[BaseModel]]) -> None:
+    """Publish `rows` with their seal, unless an earlier attempt has published `path`."""
     if path.exists():
         return
+    _seal_path(path).unlink(missing_ok=True)  # of a file that was deleted since
     publish_rows(path, rows())
-    sealed = {name: seal.model_dump() for name, seal in read_seals(run, stage).items()}
-    seal = seal_of(path, once=True).model_dump()
-    set_stage(run, stage, "running", files={**sealed, path.relative_to(run.root).as_posix(): seal})
+    publish(_seal_path(path), seal_of(path).model_dump_json() + "\n")
 
 
 def check_seals(run: RunFolder, stages: Sequence[str]) -> None:
@@ -92,16 +91,31 @@ def unsealed_stages(run: RunFolder, stages: Iterable[str]) -> list[str]:
 
 
 def read_seals(run: RunFolder, stage: str) -> dict[str, Seal]:
-    """Path in the run folder to seal; empty where none were made.
+    """Path in the run folder to seal, those beside the files too; empty where none were made.
 
     Raises:
-        RunError: run.json holds something else there.
+        RunError: run.json holds something else there, or a seal beside a file cannot be read.
     """
     entries = read_run_json(run)["stages"].get(stage, {}).get("files", {})
     try:
-        return {name: Seal.model_validate(entry) for name, entry in entries.items()}
+        noted = {name: Seal.model_validate(entry) for name, entry in entries.items()}
     except (ValidationError, AttributeError):
         raise RunError(f"{run.run_json}: files of stage {stage} are not noted as they should be; restore it") from None
+    beside = ((path.relative_to(run.root).as_posix(), _seal_beside(path)) for path in _files(run, stage))
+    return noted | {name: seal for name, seal in beside if seal}
+
+
+def _seal_path(path: Path) -> Path:
+    return path.with_suffix(".seal")
+
+
+def _seal_beside(path: Path) -> Seal | None:
+    try:
+        return Seal.model_validate_json(_seal_path(path).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        raise RunError(f"{_seal_path(path)} is no seal of {path.name}; delete both to have them made anew") from None
 
 
 def _files(run: RunFolder, stage: str) -> list[Path]:
@@ -109,11 +123,17 @@ def _files(run: RunFolder, stage: str) -> list[Path]:
     if stage == "report":
         return []
     if stage == "train":
-        root = run.arm("")
-        return [path for path in root.glob("**/*.json*") if "checkpoints" not in path.relative_to(root).parts]
+        return list(_arm_files(run.arm("")))
     places = [getattr(run, name) for name in (*PUBLISHED[stage], *BESIDE.get(stage, ()))]
     return [path for place in places for path in (sorted(place.glob("*.json*")) if place.is_dir() else [place])
             if path.is_file()]  # fmt: skip
+
+
+def _arm_files(root: Path) -> Iterator[Path]:
+    """JSON files of all students and helpers; not of checkpoints, which a job beside this one may be removing."""
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name != CHECKPOINTS]
+        yield from (Path(folder, name) for name in names if name.endswith((".json", ".jsonl")))
 
 
 def _problem(path: Path, seal: Seal) -> str:

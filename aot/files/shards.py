@@ -1,24 +1,21 @@
 """Shares of the questions of a run, for several machines at once: who owns a question, and how far each share is.
 
-Nobody locks anything, because locks lie on cluster file systems: each shard appends to parts of its own and publishes
-a state file of its own. This module knows no teacher.
+A shard is a piece of the generate stage (aot.files.pieces) and appends to parts of its own. This module knows no
+teacher.
 """
 
 import hashlib
 import re
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
-from pydantic import ValidationError
-
 from aot.errors import ConfigError, RunError
-from aot.files.run_folder import RunFolder, publish
+from aot.files.pieces import Piece, read_state
+from aot.files.run_folder import RunFolder
 from aot.records import Question
-from aot.run_records import ShardState
+from aot.run_records import PieceState
 
+_NAME = re.compile(r"(\d{1,9})of([1-9]\d{0,8})")
 _FORM = re.compile(r"(\d{1,9})/([1-9]\d{0,8})")
 
 
@@ -64,14 +61,15 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
-def shard_of(state: ShardState) -> Shard:
-    """Which shard a state is about."""
-    return Shard(state.index, state.count)
+def shard_piece(run: RunFolder, shard: Shard) -> Piece:
+    """The files of a shard."""
+    return Piece(run, run.shards / shard.writer, f"shard {shard}")
 
 
-def lease_path(run: RunFolder, shard: Shard) -> Path:
-    """Who works on a shard now; gone when nobody does."""
-    return run.shards / f"{shard.writer}.lease"
+def begun_shards(run: RunFolder, *, end: str = ".json") -> list[Shard]:
+    """The shards of which there is a file with that end, in order."""
+    names = (_NAME.fullmatch(path.name.removesuffix(end)) for path in run.shards.glob(f"*{end}"))
+    return sorted(Shard(int(match[1]), int(match[2])) for match in names if match)
 
 
 def share_key(question: Question) -> str:
@@ -79,34 +77,18 @@ def share_key(question: Question) -> str:
     return question.media.uri if question.media else question.id
 
 
-def state_path(run: RunFolder, shard: Shard) -> Path:
-    """The file that holds the state of a shard; only that shard writes it."""
-    return run.shards / f"{shard.writer}.json"
-
-
-def log_path(run: RunFolder, shard: Shard) -> Path:
-    """The log of a shard."""
-    return run.shards / f"{shard.writer}.log"
-
-
-def write_state(run: RunFolder, state: ShardState) -> None:
-    """Publish the state of one shard."""
-    now = state.model_copy(update={"updated_s": time.time()})
-    publish(state_path(run, shard_of(state)), now.model_dump_json(indent=1) + "\n")
-
-
-def read_states(run: RunFolder) -> list[ShardState]:
+def read_states(run: RunFolder) -> dict[Shard, PieceState]:
     """The states of the shards that have begun, in order; empty for a run that was never split.
 
     Raises:
         RunError: a state file cannot be read, or the run was split in two ways.
     """
-    states = sorted((_read(path) for path in run.shards.glob("*of*.json")), key=shard_of)
-    counts = sorted({state.count for state in states})
+    begun = begun_shards(run)
+    counts = sorted({shard.count for shard in begun})
     if len(counts) > 1:
         split = " and ".join(map(str, counts))
         raise RunError(f"{run.shards} holds states of a run split in {split}; remove the files of all but one of them")
-    return states
+    return {shard: state for shard in begun if (state := read_state(shard_piece(run, shard)))}
 
 
 def shard_of_run(run: RunFolder, text: str) -> Shard:
@@ -117,11 +99,11 @@ def shard_of_run(run: RunFolder, text: str) -> Shard:
         RunError: the run is split in another number of shards.
     """
     shard = Shard.of(text)
-    states = read_states(run)
-    if states and states[0].count != shard.count:
+    count = next((one.count for one in read_states(run)), shard.count)
+    if count != shard.count:
         raise RunError(
-            f"{run.root} is split in {states[0].count} shards, so there is no shard {shard} of it; go on with "
-            f"--shard i/{states[0].count}, or remove {run.shards} to split what is left in another way "
+            f"{run.root} is split in {count} shards, so there is no shard {shard} of it; go on with "
+            f"--shard i/{count}, or remove {run.shards} to split what is left in another way "
             "(finished traces are kept)"
         )
     return shard
@@ -129,17 +111,7 @@ def shard_of_run(run: RunFolder, text: str) -> Shard:
 
 def missing_shards(run: RunFolder) -> list[Shard]:
     """The shards that are not done, those that never began among them; empty for a run that was never split."""
-    states = {shard_of(state): state for state in read_states(run)}
-    return [shard for shard in _all(states) if shard not in states or states[shard].state != "done"]
-
-
-def _all(states: dict[Shard, ShardState]) -> Iterator[Shard]:
+    states = read_states(run)
     count = max((shard.count for shard in states), default=0)
-    return (Shard(index, count) for index in range(count))
-
-
-def _read(path: Path) -> ShardState:
-    try:
-        return ShardState.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise RunError(f"{path} is no state of a shard ({str(error).splitlines()[0]}); remove it") from None
+    shards = (Shard(index, count) for index in range(count))
+    return [shard for shard in shards if shard not in states or states[shard].state != "done"]

@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aot import STAGES
+from aot.arms.jobs import is_finished, job_named, job_piece, plan_jobs, require_needed
 from aot.config import RunConfig
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError, VideoError
 from aot.files.disk import DISK_FULL
 from aot.files.lease import Lease
+from aot.files.opening import changed_settings, open_run
+from aot.files.pieces import LEASE, holding, prepared_run, require_idle, working_on
 from aot.files.run_folder import (
     RunFolder,
-    changed_settings,
-    open_run,
     publish,
     read_run_json,
     run_root,
@@ -27,21 +28,23 @@ from aot.files.run_folder import (
     write_error,
 )
 from aot.files.seals import check_seals, stage_seals, unsealed_stages
-from aot.generate.sharding import generate_shard, holding, prepared_run, require_idle_shards, require_shards
+from aot.files.shards import begun_shards, shard_piece
+from aot.generate.sharding import generate_shard, require_shards
 from aot.pipeline.commands.status import ODD_PREDICTIONS
 from aot.pipeline.doors import stage_function
-from aot.pipeline.gates import check_gate
+from aot.pipeline.gates import check_gate, require_gate
 from aot.pipeline.progress import StageProgress
 
 log = logging.getLogger(__name__)
+BEFORE_TRAIN = STAGES[: STAGES.index("train")]
 GOES_ON = ("generate", "train", "evaluate")
 """Stages that use what an earlier attempt left behind; the others write everything anew."""
 
 
 def run_stages(
-    config: RunConfig, *, config_path: Path, command: list[str], stages: Sequence[str] = STAGES
+    config: RunConfig, *, config_path: Path, command: list[str], stages: Sequence[str] = STAGES, job: str | None = None
 ) -> tuple[RunFolder, int]:
-    """Do `stages` of a run, skipping finished ones.
+    """Do `stages` of a run, skipping finished ones; or only one job of the train stage.
 
     Returns:
         The run folder, and exit code 0 or, where inputs were refused, 3.
@@ -51,6 +54,8 @@ def run_stages(
     """
     if config.run.shard is not None:
         return _run_shard(config, config_path=config_path, stages=stages), 0
+    if job is not None:
+        return _run_job(config, config_path=config_path, name=job), 0
     run = RunFolder(run_root(config, config_path=config_path))
     if not config.run.reuse:  # else once it was taken over
         _require_earlier(run, stages[0])
@@ -98,7 +103,9 @@ def _require_ready(
 ) -> None:
     """Look whether nobody is at work on what a stage needs, and whether that is enough."""
     if stage in ("prepare", "generate"):
-        require_idle_shards(run, lease)
+        require_idle(run, lease, (shard_piece(run, shard) for shard in begun_shards(run, end=LEASE)))
+    if stage in (*BEFORE_TRAIN, "train"):
+        require_idle(run, lease, (job_piece(run, job) for job in plan_jobs(run, config)))
     if stage == "generate":
         require_shards(run, config_path=config_path)
     if stage == "train":
@@ -136,16 +143,53 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
         raise ConfigError("run.shard is for `aot generate` only; leave it out for every other stage")
     from aot.pipeline.commands.inputs import check_inputs
 
-    run = prepared_run(config, config_path=config_path)
+    run = prepared_run(config, config_path=config_path, stages=STAGES[:1], piece="shard")
     check_inputs(config, run)
-    try:
+    with _in_our_words(run):
         generate_shard(run, config, stage_function("generate", config))
+    return run
+
+
+def _run_job(config: RunConfig, *, config_path: Path, name: str) -> RunFolder:
+    """The run folder in which one job of the train stage is now done; run.json, log and config stay as they are.
+
+    Raises:
+        ConfigError: there is no such job.
+        RunError: it needs other jobs first, or a stage before; or somebody works on it.
+        AotError: what stopped it, with the state of the job marked.
+    """
+    from aot.pipeline.commands.inputs import check_inputs
+
+    jobs = plan_jobs(RunFolder(run_root(config, config_path=config_path)), config)
+    job = job_named(jobs, name)
+    run = prepared_run(config, config_path=config_path, stages=BEFORE_TRAIN, piece="job")
+    if is_finished(run, job):
+        why = "finished before" if job.is_done else "not needed, as an earlier round brought nothing new"
+        log.info("job %s: %s; nothing to do", job.name, why)
+        return run
+    require_needed(run, jobs, job, config_path=config_path)
+    for stage in BEFORE_TRAIN:
+        require_gate(run, config, stage)
+    check_inputs(config, run)
+    check_seals(run, ("train",))
+    from aot.arms.train import train_job  # here, because it imports torch
+
+    with _in_our_words(run), working_on(job_piece(run, job)) as progress:
+        if not is_finished(run, job):  # by whoever held the lease before
+            train_job(run, config, job, progress)
+    return run
+
+
+@contextmanager
+def _in_our_words(run: RunFolder) -> Iterator[None]:
+    """Errors of the leaf and of the disk as a user is told them."""
+    try:
+        yield
     except Exception as error:
         user_error = _user_error(run, error)
         if user_error is error:
             raise
         raise user_error from error
-    return run
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.spending import cut_sentences
-from aot.files.run_folder import LESSONS, RunFolder, publish_json, publish_rows, read_rows
+from aot.files.run_folder import LESSONS, RunFolder, publish_json, publish_rows, read_rows, row_files
 from aot.files.seals import publish_once
 from aot.files.traces import first_traces
 from aot.pipeline.commands.status import odd_line
@@ -44,24 +44,19 @@ class Predictor:
     mode: Mode
     with_frames: bool = True
 
-    @property
-    def file_name(self) -> str:
-        """Name of its predictions file."""
-        return f"{self.arm}-{self.mode}.jsonl"
-
 
 def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
     """Publish predictions and metrics; returns how many there are."""
     every = list(read_rows(run.questions, Question))
     questions = [q for q in every if q.split in config.evaluate.splits]
     traces = first_traces(run)
-    publish_rows(run.predictions / "teacher-none.jsonl", (teacher_prediction(traces.get(q.id), q) for q in questions))
+    publish_rows(run.predictions_of("teacher", "none"), (teacher_prediction(traces.get(q.id), q) for q in questions))
     annotations = list(read_rows(run.annotations, ClipAnnotation)) if run.annotations.exists() else []
     if annotations:
         baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
-        publish_rows(run.predictions / "baselines-none.jsonl", baselines)
+        publish_rows(run.predictions_of("baselines", "none"), baselines)
     predictors = plan_predictors(run, config, questions)
-    missing = [p for p in predictors if not (run.predictions / p.file_name).exists()]
+    missing = [p for p in predictors if not run.predictions_of(p.arm, p.mode).exists()]
     progress(len(predictors) - len(missing), len(predictors))
     for done in _predict(run, config, missing, questions):
         progress(len(predictors) - len(missing) + done, len(predictors))
@@ -135,7 +130,7 @@ def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
 
 def read_predictions(run: RunFolder) -> Iterable[Prediction]:
     """Every prediction of a run, file by file in name order."""
-    for path in sorted(run.predictions.glob("*.jsonl")):
+    for path in row_files(run.predictions):
         yield from read_rows(path, Prediction)
 
 
@@ -172,6 +167,6 @@ def _predict(
                 batch_size=config.evaluate.batch_size,
                 with_frames=predictor.with_frames,
             )
-            publish_once(run, "evaluate", run.predictions / predictor.file_name, rows)
+            publish_once(run.predictions_of(predictor.arm, predictor.mode), rows)
             done += 1
             yield done

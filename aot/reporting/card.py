@@ -27,6 +27,7 @@ from aot.reporting.sections.accuracy import (
     transfer_tables,
 )
 from aot.reporting.sections.making import settings_sentence, spend_rows
+from aot.student.model.folders import CONFIG
 
 SYNTHETIC = ("toy_kitchen", "toy_math")
 """Data sets that come with this project."""
@@ -156,7 +157,7 @@ def base_licence(folder: Path) -> str:
     if named:
         return named[0] if named[0] != "other" else named[-1]
     try:
-        value = json.loads(_text(folder / "config.json"))["license"]
+        value = json.loads(_text(folder / CONFIG))["license"]
     except (ValueError, LookupError, TypeError, RecursionError):
         value = None
     if isinstance(value, str) and re.fullmatch(_NAME, value):

@@ -13,7 +13,7 @@ from aot.errors import SourceError
 from aot.evaluation.groups import ALL
 from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
-from aot.files.run_folder import RunFolder, read_rows
+from aot.files.run_folder import STEPS, RunFolder, read_rows, row_files
 from aot.files.traces import read_faults
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.reporting.students import MODES, Learning, read_learning
@@ -130,7 +130,7 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
     questions = {row.id: row for row in _rows(run.questions, Question, missing)}
     unmissed = missing if any(question.media for question in questions.values()) else []
     metrics, funnel = _file(run.metrics, list[MetricRow], missing), _file(run.funnel, Funnel, missing)
-    if not (parts := sorted(run.predictions.glob("*.jsonl"))):
+    if not (parts := row_files(run.predictions)):
         missing.append(run.predictions.name)
     return RunData(
         run=run,
@@ -191,7 +191,7 @@ def read_file(path: Path, kind: type[Content], *, remedy: str) -> Content:
 
 def _curves(run: RunFolder) -> dict[str, list[Json]]:
     curves: dict[str, list[Json]] = {}
-    for path in sorted((run.root / "student").glob("*/metrics.jsonl")):
+    for path in sorted(run.arm("").glob(f"*/{STEPS}")):
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         try:
             curves[path.parent.name] = [parse_json(line) for line in lines if line.strip()]

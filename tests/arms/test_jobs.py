@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
-from aot.arms.jobs import Job, plan_jobs
-from aot.arms.own_chains import is_over
+from aot.arms.jobs import Job, is_over, job_facts, job_named, job_piece, plan_jobs
 from aot.config import RunConfig, parse_arm, parse_config
+from aot.errors import ConfigError
+from aot.files.lease import hold
+from aot.files.pieces import write_state
 from aot.files.run_folder import RunFolder, publish
+from aot.run_records import PieceState
 
 
 def config(*arms: dict[str, Any], dataset: str = "toy_math", **train: Any) -> RunConfig:
@@ -76,3 +79,37 @@ def test_a_round_that_brought_nothing_is_the_last_one(tmp_path: Path) -> None:
 def test_names_of_helpers_are_legal_so_that_their_settings_are_checked_like_any_other(tmp_path: Path) -> None:
     for job in jobs(tmp_path, ADAPTIVE, OWN):
         assert parse_arm(job.student.model_dump()) == job.student
+
+
+def test_a_job_says_which_jobs_make_what_it_reads_and_how_far_it_is(tmp_path: Path) -> None:
+    run, made = RunFolder(tmp_path), jobs(tmp_path, SIMPLE, OWN, own_chains={"rounds": 2})
+    facts = {one.name: one for one in job_facts(run, made, prepared=True)}
+    assert facts["own:lessons"].needs == ("own/round0:sample", "own/round1:sample")
+    assert facts["pre:train"].needs == ("pre:lessons",) and facts["pre:train"].makes == ("student/pre/DONE",)
+    assert {name for name, one in facts.items() if one.state == "ready"} == {"pre:lessons", "own/round0:lessons"}
+    assert {one.state for one in job_facts(run, made, prepared=False)} == {"waits"}
+    lessons = job_named(made, "pre:lessons")
+    for path in (*lessons.outputs, lessons.marker):
+        publish(path, "")
+    publish(job_named(made, "own/round0:sample").outputs[1], "")
+    states = {one.name: one.state for one in job_facts(run, made, prepared=True)}
+    assert (states["pre:lessons"], states["pre:train"]) == ("done", "ready")
+    assert states["own/round1:train"] == "not_needed"
+
+
+def test_a_job_whose_process_is_gone_counts_as_stopped_and_a_failed_one_tells_its_error(tmp_path: Path) -> None:
+    run, made = RunFolder(tmp_path), jobs(tmp_path, SIMPLE)
+    lessons, train = (job_piece(run, job) for job in made)
+    write_state(lessons, PieceState(state="failed", error="no such file"))
+    write_state(train, PieceState(state="running", done=2, total=7))
+    assert [(one.state, one.error) for one in job_facts(run, made, prepared=True)] == [
+        ("failed", "no such file"), ("stopped", "it ended without a word"),
+    ]  # fmt: skip
+    with hold(train.lease, root=run.root, command=["aot", "train"]):
+        assert job_facts(run, made, prepared=True)[1].state == "running"
+
+
+def test_an_unknown_job_is_told_with_the_nearest_name_and_all_of_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean pre:train\?") as caught:
+        job_named(jobs(tmp_path, SIMPLE), "pre:trian")
+    assert caught.value.lines == ("  pre:lessons", "  pre:train")

@@ -12,6 +12,7 @@ from aot.config import ArmConfig, RunConfig, parse_arm, parse_config
 from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
+from text_cot.teacher.granularity import resolve_granularity
 from text_cot.teacher.procedural import solve
 
 WAYS = list(THOUGHT_MODES)
@@ -37,7 +38,12 @@ QUESTIONS = {q.id: q for q in draw_toy_math(config().data.math, seed=0) if q.spl
 
 
 def lessons_of(samples: dict[str, Samples], arm: ArmConfig, config: RunConfig) -> list[Lesson]:
-    return arm_lessons(Material(QUESTIONS, samples, len(samples)), arm, config)
+    chains = {i: picked(chains, size=config.teacher.granularity) for i, chains in samples.items()}
+    return arm_lessons(Material(QUESTIONS, samples, chains, len(samples)), arm, seed=config.seed)
+
+
+def picked(samples: Samples, *, size: str = "auto") -> Trace:
+    return pick_chain(samples, size=resolve_granularity(size, base="tiny-text"), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +76,13 @@ def test_all_orders_learn_from_the_same_questions(samples: dict[str, Samples]) -
 
 
 def test_mixed_granularity_takes_both_kinds_of_chain(samples: dict[str, Samples]) -> None:
-    picked = [pick_chain(own, question_id, config()).granularity for question_id, own in samples.items()]
-    assert 0.25 < picked.count("fine") / len(picked) < 0.75
+    sizes = [picked(own).granularity for own in samples.values()]
+    assert 0.25 < sizes.count("fine") / len(sizes) < 0.75
 
 
 def test_where_a_granularity_was_not_kept_the_other_is_taken(samples: dict[str, Samples]) -> None:
-    question_id, own = next(iter(samples.items()))
-    assert pick_chain({"full": own["full"]}, question_id, config(granularity="coarse")).granularity == "fine"
+    full = next(iter(samples.values()))["full"]
+    assert picked({"full": full}, size="coarse").granularity == "fine"
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(samples: dict[str, Samples]) -> None:
@@ -94,10 +100,10 @@ def test_damaged_chains_keep_their_questions(samples: dict[str, Samples]) -> Non
 
 def test_a_study_of_damage_leaves_out_what_cannot_be_damaged(samples: dict[str, Samples]) -> None:
     arms = (arm("pre", chains="shuffled"), arm("pre"))
-    study = config().model_copy(update={"train": config().train.model_copy(update={"arms": arms})})
-    left = teachable(samples, study)
-    assert 0 < len(left) < len(samples)
-    pairs = zip(lessons_of(left, arms[0], study), lessons_of(left, arms[1], study), strict=True)
+    chains = teachable({i: picked(own) for i, own in samples.items()}, arms, seed=0)
+    assert 0 < len(chains) < len(samples)
+    left = {i: samples[i] for i in chains}
+    pairs = zip(lessons_of(left, arms[0], config()), lessons_of(left, arms[1], config()), strict=True)
     assert all(damaged != clean for damaged, clean in pairs)
 
 
@@ -115,13 +121,13 @@ def test_answering_at_once_is_taught_only_where_the_base_can(samples: dict[str, 
 
 def test_folds_are_equally_large_for_any_number_of_questions(samples: dict[str, Samples]) -> None:
     for count in (2, 5, 40):
-        sizes = Counter(folds(list(samples)[:count], config()).values())
+        sizes = Counter(folds(list(samples)[:count], count=2, seed=0).values())
         assert sorted(sizes.values()) == [count // 2, count - count // 2]
 
 
 def test_fewer_questions_than_folds_are_told(samples: dict[str, Samples]) -> None:
     with pytest.raises(SourceError, match="at least 2 questions"):
-        folds(list(samples)[:1], config())
+        folds(list(samples)[:1], count=2, seed=0)
 
 
 def test_the_label_is_the_right_way_with_the_fewest_tokens(questions: dict[str, Question]) -> None:
@@ -136,9 +142,7 @@ def test_a_question_that_no_way_answers_has_no_label(questions: dict[str, Questi
 
 
 def test_labels_are_given_to_a_part_of_the_questions(samples: dict[str, Samples]) -> None:
-    few = config().model_copy(update={"train": config().train.model_copy(
-        update={"adaptive": config().train.adaptive.model_copy(update={"labelled": 7})})})  # fmt: skip
-    assert len(labelled_ids(samples, few)) == 7
+    assert len(labelled_ids(samples, most=7, seed=0)) == 7
 
 
 def test_an_own_chain_must_have_the_right_answer_and_right_steps(questions: dict[str, Question]) -> None:
@@ -146,8 +150,11 @@ def test_an_own_chain_must_have_the_right_answer_and_right_steps(questions: dict
     good = solve(question, granularity="coarse", seed=0, config_digest="x").rationale
     wrong_answer = good.rpartition(" ")[0] + " 1"
     without_steps = good.rpartition("\n")[2]
-    assert verified_chain(said(question, wrong_answer, without_steps), question, config()) is None
-    found = verified_chain(said(question, wrong_answer, good), question, config())
+    assert (
+        verified_chain(said(question, wrong_answer, without_steps), question, config().filter, config_digest="x")
+        is None
+    )
+    found = verified_chain(said(question, wrong_answer, good), question, config().filter, config_digest="x")
     assert found is not None and (found.rationale, found.sample_index, found.teacher) == (good, 1, "self")
 
 
@@ -156,8 +163,10 @@ def test_a_chain_that_was_cut_off_is_no_own_chain(questions: dict[str, Question]
     good = solve(question, granularity="coarse", seed=0, config_digest="x").rationale
     (whole,) = said(question, good)
     cut = whole.model_copy(update={"finish_reason": "length"})
-    assert verified_chain([cut], question, config()) is None, "it may have been about to go on"
-    found = verified_chain([cut, whole], question, config())
+    assert verified_chain([cut], question, config().filter, config_digest="x") is None, (
+        "it may have been about to go on"
+    )
+    found = verified_chain([cut, whole], question, config().filter, config_digest="x")
     assert found is not None and found.sample_index == 1
 
 

@@ -48,12 +48,13 @@ def config(**arm: object) -> RunConfig:
 def material(count: int = 4) -> Material:
     questions = {f"q{i}": question(i) for i in range(count)}
     samples = {f"q{i}": {"full": trace(i)} for i in range(1, count)}  # nothing was kept of the first question
-    return Material(questions, samples, len(samples))  # type: ignore[arg-type]
+    chains = {i: one["full"] for i, one in samples.items()}
+    return Material(questions, samples, chains, len(samples))  # type: ignore[arg-type]
 
 
 def learned(**arm: object) -> list[Lesson]:
     settings = config(**arm)
-    return arm_lessons(material(), settings.train.arms[0], settings)
+    return arm_lessons(material(), settings.train.arms[0], seed=settings.seed)
 
 
 def test_an_arm_of_both_orders_answers_every_question_and_explains_those_with_a_kept_chain() -> None:
@@ -143,13 +144,15 @@ def test_of_several_kept_rationales_the_first_is_the_full_one_and_leaks_are_left
 
 
 def test_an_own_rationale_is_checked_against_what_the_tools_of_the_teacher_saw() -> None:
-    asked, evidence, settings = question(1), trace(1), config()
+    asked, evidence, filters = question(1), trace(1), config().filter
 
     def said(text: str) -> Prediction:
         return Prediction(question_id="q1", arm="a", mode="reason", raw_text=text, answer=None, finish_reason="stop")
 
     true, invented = evidence.rationale, evidence.rationale.replace("chop tomato", "boil rice")
     wrong = evidence.rationale.replace("Answer: pour egg", "Answer: fry egg")
-    found = verified_chain([said(invented), said(wrong), said(true)], asked, settings, evidence=evidence)
+    found = verified_chain(
+        [said(invented), said(wrong), said(true)], asked, filters, config_digest="x", evidence=evidence
+    )
     assert found is not None and (found.sample_index, found.teacher, found.rationale) == (2, "self", true)
-    assert verified_chain([said(invented), said(wrong)], asked, settings, evidence=evidence) is None
+    assert verified_chain([said(invented), said(wrong)], asked, filters, config_digest="x", evidence=evidence) is None

@@ -13,15 +13,16 @@ from settings_recorder import unless_given
 
 from aot.config import RunConfig, load_config
 from aot.errors import ConfigError, RunError
+from aot.files import pieces
 from aot.files.lease import hold
+from aot.files.pieces import write_state
 from aot.files.run_folder import RunFolder, read_rows, stage_done
-from aot.files.shards import Shard, lease_path, missing_shards, read_states, share_key, write_state
+from aot.files.shards import Shard, missing_shards, read_states, shard_piece, share_key
 from aot.files.traces import read_traces
-from aot.generate import sharding
 from aot.pipeline import run_stages
 from aot.pipeline.commands.status import status_lines
 from aot.records import Question
-from aot.run_records import ShardState
+from aot.run_records import PieceState
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -70,8 +71,8 @@ def papers(run: RunFolder) -> list[bytes]:
 
 def test_a_shard_is_worked_on_once_at_a_time_and_others_beside_it(folder: Path) -> None:
     run, shard = RunFolder(folder / "run"), Shard(0, 2)
-    write_state(run, ShardState(index=0, count=2, state="running", done=1, total=4))
-    with hold(lease_path(run, shard), root=run.root, command=["aot", "generate", "--shard", "0/2"]):
+    write_state(shard_piece(run, Shard(0, 2)), PieceState(state="running", done=1, total=4))
+    with hold(shard_piece(run, shard).lease, root=run.root, command=["aot", "generate", "--shard", "0/2"]):
         with pytest.raises(RunError, match=r"in use by `aot generate --shard 0/2` \(pid"):
             settings(folder, "generate", "run.shard=0/2")
         settings(folder, "generate", "run.shard=1/2")
@@ -83,7 +84,7 @@ def test_a_shard_is_worked_on_once_at_a_time_and_others_beside_it(folder: Path) 
 def test_the_whole_run_is_not_generated_while_a_shard_is_at_work(folder: Path) -> None:
     run = RunFolder(folder / "run")
     with (
-        hold(lease_path(run, Shard(2, 3)), root=run.root, command=["aot", "generate"]),
+        hold(shard_piece(run, Shard(2, 3)).lease, root=run.root, command=["aot", "generate"]),
         pytest.raises(RunError, match=r"in use by .*, shard 2/3, last sign of life"),
     ):
         settings(folder, "generate")
@@ -92,7 +93,7 @@ def test_the_whole_run_is_not_generated_while_a_shard_is_at_work(folder: Path) -
 
 
 def test_no_shard_begins_while_a_command_works_on_the_whole_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharding, "WAIT_S", 0.0)
+    monkeypatch.setattr(pieces, "WAIT_S", 0.0)
     run = RunFolder(folder / "run")
     with (
         hold(run.lease, root=run.root, command=["aot", "run", "x.yaml"]),
@@ -137,7 +138,7 @@ def test_two_shards_at_once_a_kill_and_all_together_give_the_traces_of_one_proce
 
 def test_a_finished_shard_does_nothing_and_says_so(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(folder / "run")
-    write_state(run, ShardState(index=0, count=2, state="done"))
+    write_state(shard_piece(run, Shard(0, 2)), PieceState(state="done"))
     before = (run.shards / "0of2.json").read_bytes()
     with caplog.at_level("INFO"):
         settings(folder, "generate", "run.shard=0/2")
@@ -146,7 +147,7 @@ def test_a_finished_shard_does_nothing_and_says_so(folder: Path, caplog: pytest.
 
 
 def test_another_number_of_shards_is_refused(folder: Path) -> None:
-    write_state(RunFolder(folder / "run"), ShardState(index=0, count=4, state="done"))
+    write_state(shard_piece(RunFolder(folder / "run"), Shard(0, 4)), PieceState(state="done"))
     with pytest.raises(RunError, match="split in 4 shards"):
         settings(folder, "generate", "run.shard=0/2")
 
@@ -185,10 +186,10 @@ def test_what_names_no_shard_is_a_config_error(text: str) -> None:
 def test_missing_shards_are_those_that_never_began_and_those_that_did_not_end(folder: Path) -> None:
     run = RunFolder(folder / "run")
     assert missing_shards(run) == []
-    write_state(run, ShardState(index=0, count=3, state="done", done=4, total=4))
-    write_state(run, ShardState(index=1, count=3, state="stopped", done=1, total=4, error="stopped by SIGTERM"))
+    write_state(shard_piece(run, Shard(0, 3)), PieceState(state="done", done=4, total=4))
+    write_state(shard_piece(run, Shard(1, 3)), PieceState(state="stopped", done=1, total=4, error="stopped by SIGTERM"))
     assert missing_shards(run) == [Shard(1, 3), Shard(2, 3)]
-    assert [state.done for state in read_states(run)] == [4, 1]
+    assert [state.done for state in read_states(run).values()] == [4, 1]
     lines = "\n".join(status_lines(run.root))
     assert "1/3       stopped   1/4" in lines
     assert "missing: 2/3" in lines

@@ -16,9 +16,9 @@ import pytest
 from aot import pipeline
 from aot.config import RunConfig, parse_config
 from aot.errors import GuardStop, RunError, SourceError
+from aot.files.opening import open_run
 from aot.files.run_folder import (
     RunFolder,
-    open_run,
     publish,
     publish_json,
     publish_rows,

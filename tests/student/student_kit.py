@@ -188,7 +188,9 @@ def make_run(root: Path, config: RunConfig, *, num_questions: int = 10) -> RunFo
 def write_lessons(run: RunFolder, config: RunConfig) -> None:
     """What each arm learns from the traces that are kept now."""
     for arm in config.train.arms:
-        publish_rows(run.arm(arm.name) / "lessons.jsonl", arm_lessons(read_material(run, config), arm, config))
+        publish_rows(
+            run.arm(arm.name) / "lessons.jsonl", arm_lessons(read_material(run, config), arm, seed=config.seed)
+        )
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -241,7 +243,7 @@ def ask(
 def assert_prompts_of_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model reads the prompt ids of training, in both modes."""
     student, run, config = trained
-    lessons = arm_lessons(read_material(run, config), config.train.arms[1], config)
+    lessons = arm_lessons(read_material(run, config), config.train.arms[1], seed=config.seed)
     examples = load_examples(run, lessons, student=student, store=FrameStore(run.frames)).examples
     given: list[list[int]] = []
     forward = student.model.forward

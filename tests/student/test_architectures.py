@@ -278,8 +278,9 @@ def test_a_run_whose_base_takes_no_such_adapter_or_cannot_write_is_refused_befor
         base = save_base(tmp_path / model_type, model_type)
         raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": {"base": str(base)},
                "train": {"arms": [{"name": "pre", "order": "pre"}], "lora": {"target_pattern": pattern}}}  # fmt: skip
+        config = parse_config(raw, source="test")
         with pytest.raises(CheckpointError, match=told):
-            preflight(parse_config(raw, source="test"), with_frames=False)
+            preflight(config.student, config.train, with_frames=False)
 
 
 @pytest.mark.parametrize("model_type", ["gpt_neox", "lfm2", "modernbert-decoder"])

@@ -344,16 +344,20 @@ def config_of(base: Path) -> RunConfig:
     return parse_config(raw, source="test")
 
 
+def looked_over(config: RunConfig) -> dict[str, Any]:
+    return preflight.preflight(config.student, config.train, with_frames=False)
+
+
 @pytest.mark.slow
 def test_what_hangs_or_fills_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(preflight.LIMITS_S, "chat template", 1.0)
     base = save_text_base(tmp_path / "endless", template=ENDLESS)
     with pytest.raises(CheckpointError, match="took longer than 1 s"):
-        preflight.preflight(config_of(base), with_frames=False)
+        looked_over(config_of(base))
     monkeypatch.setitem(preflight.LIMITS_S, "chat template", 60.0)
     base = save_text_base(tmp_path / "huge", template="{{ 'x' * 100000000000 }}")
     with pytest.raises(CheckpointError, match="MemoryError"):
-        preflight.preflight(config_of(base), with_frames=False)
+        looked_over(config_of(base))
 
 
 @pytest.mark.slow
@@ -363,7 +367,7 @@ def test_a_pattern_that_goes_back_for_ever_is_ended_and_named(good: Path, monkey
     lora = LoraSection(target_pattern=r"([a-z_.\d]+)+\$")
     config = config.model_copy(update={"train": config.train.model_copy(update={"lora": lora})})
     with pytest.raises(CheckpointError, match=r"target_pattern was not through .* without repeats inside repeats"):
-        preflight.preflight(config, with_frames=False)
+        looked_over(config)
 
 
 @pytest.mark.slow

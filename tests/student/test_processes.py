@@ -100,7 +100,7 @@ def test_processes_of_a_training_work_under_the_lease_of_who_started_them(tmp_pa
     run, arm = RunFolder(tmp_path), run_config(tmp_path).train.arms[0]
     assert command(run, arm, procs=2)[-3:] == ["aot.student.train.worker", str(tmp_path), arm.name]
     with hold(run.lease, root=run.root, command=["aot", "train"]) as lease:
-        assert command(run, arm, procs=2)[-2:] == [arm.name, lease.id]
+        assert command(run, arm, procs=2)[-3:] == [arm.name, str(lease.path), lease.id]
 
 
 def test_worker_without_arguments_says_how_to_call_it() -> None:

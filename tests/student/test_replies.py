@@ -142,6 +142,21 @@ def test_an_adaptive_student_of_few_words_begins_its_replies_in_the_words_of_pro
         assert row.num_label == (len(line) if lesson.label else 0)
 
 
+def test_an_answer_before_its_explanation_ends_where_generation_stops_though_the_tokenizer_drops_line_ends() -> None:
+    base = resources.files("aot.student") / "tiny" / "video"
+    renderer = Renderer(AutoProcessor.from_pretrained(str(base)))
+    assert not renderer.keeps_lines and Renderer(text_tokenizer()).keeps_lines
+    steps = "Gather: wash tomato [1].\nCombine: omelette fits [2]."
+    row = encode_lesson(
+        renderer, QUESTION, Lesson(question_id="q", mode="explain", label="Answer: pour egg\n", rationale=steps)
+    )
+    ends = [i for i, token in enumerate(row.completion_ids, start=1) if token in renderer.end_ids]
+    assert ends == [row.num_label, len(row.completion_ids)]
+    reply = renderer.decode(row.completion_ids[: row.num_label - 1])
+    assert (reply, answer_of(reply, style="none", mode="explain")) == ("Answer: pour egg", "pour egg")
+    assert renderer.decode(row.completion_ids[row.num_label : -1]) == steps.replace("\n", " ")
+
+
 def test_a_tokenizer_that_cannot_tell_the_ways_apart_is_refused_by_name() -> None:
     words = {"<unk>": 0, "<user>": 1, "<assistant>": 2, "<end>": 3, **{w: i + 4 for i, w in enumerate(["What", "is"])}}
     made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))

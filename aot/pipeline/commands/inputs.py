@@ -68,7 +68,7 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
 
     if not Path(resolve_base(config.student.base)).is_dir():
         _check_hub_name(config.student.base)
-    seen = preflight(config, question, with_frames=door_of(config).shows_frames)
+    seen = preflight(config.student, config.train, question, with_frames=door_of(config).shows_frames)
     if not seen:
         return []
     ends = ", ".join(map(repr, seen["end_tokens"]))

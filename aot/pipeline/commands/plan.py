@@ -35,6 +35,7 @@ from aot.files.run_folder import RunFolder, run_root
 from aot.pipeline.commands.inputs import check_paths, look_at_student
 from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
+from aot.student.model.folders import WEIGHT_INDEX
 from text_cot.datasets.toy_math import OOD_SPLITS
 from video_data.datasets.rows import AnnotationRow
 
@@ -191,7 +192,7 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
         return None
     embedded = EMBEDDED_STUDENTS.get(base)
     folder = Path(str(resources.files("aot.student"))) / embedded if embedded else Path(base)
-    index = folder / "model.safetensors.index.json"
+    index = folder / WEIGHT_INDEX
     shapes: dict[str, tuple[int, ...]] = {}
     try:
         whole = (folder / "model.safetensors").is_file()  # which transformers takes first

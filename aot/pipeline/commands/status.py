@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from aot import STAGES
+from aot.arms.jobs import is_finished, job_piece, plan_jobs
+from aot.config import load_saved
 from aot.display import counted
 from aot.files.lease import look
+from aot.files.pieces import Piece, read_state
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
-from aot.files.shards import lease_path, log_path, missing_shards, read_states, shard_of
+from aot.files.shards import missing_shards, read_states, shard_piece
 from aot.files.traces import read_traces
 from aot.records import Refusal
+from aot.run_records import PieceState
 
 SILENT_S = 120.0
 """A running stage writes its counts or a line of log more often than this; if not, it may have been killed."""
@@ -34,6 +38,8 @@ def status_lines(root: Path) -> list[str]:
         lines.append(_line(stage, stages.get(stage, {}), logged_s=logged_s))
         if stage == "generate" and stages.get(stage, {}).get("state") != "done":
             lines += shard_lines(run)
+        if stage == "train" and stages.get(stage, {}).get("state") != "done":
+            lines += job_lines(run)
     return [*lines, *_holder_lines(run.lease)]
 
 
@@ -54,21 +60,36 @@ def _holder_lines(path: Path) -> list[str]:
 
 def shard_lines(run: RunFolder) -> list[str]:
     """How far the shards of a run are; nothing for a run that was never split."""
-    states = {shard_of(state): state for state in read_states(run)}
+    states = read_states(run)
     missing = missing_shards(run)
-    begun = {shard: states[shard] for shard in missing if shard in states}
+    begun = [shard for shard in missing if shard in states]
     waiting = [str(shard) for shard in missing if shard not in states]
     if not states:
         return []
     count = next(iter(states)).count
     lines = [f"  shards: {count - len(missing)} of {count} done, {len(begun)} begun, {len(waiting)} missing"]
-    for shard, state in begun.items():
-        logged_s = log_path(run, shard).stat().st_mtime if log_path(run, shard).exists() else 0.0
-        lines.append("  " + _line(f"{shard}", state.model_dump(), logged_s=logged_s))
-        lines += [f"    {line}" for line in _holder_lines(lease_path(run, shard))]
+    for shard in begun:
+        lines += _piece_lines(str(shard), shard_piece(run, shard), states[shard])
     if waiting:
         lines.append(f"  missing: {', '.join(waiting[:LISTED])}{', ...' if len(waiting) > LISTED else ''}")
     return lines
+
+
+def job_lines(run: RunFolder) -> list[str]:
+    """How far the jobs of the train stage are; nothing where none ran alone."""
+    if not run.jobs.exists():
+        return []
+    jobs = plan_jobs(run, load_saved(run.config))
+    left = [job for job in jobs if not is_finished(run, job)]
+    begun = {job.name: (piece, state) for job in left if (state := read_state(piece := job_piece(run, job)))}
+    lines = [f"  jobs: {len(jobs) - len(left)} of {len(jobs)} done, {len(begun)} begun"]
+    return lines + [line for name, (piece, state) in begun.items() for line in _piece_lines(name, piece, state)]
+
+
+def _piece_lines(name: str, piece: Piece, state: PieceState) -> list[str]:
+    logged_s = piece.log.stat().st_mtime if piece.log.exists() else 0.0
+    line = _line(name, state.model_dump(), logged_s=logged_s)
+    return [f"  {line}", *(f"    {one}" for one in _holder_lines(piece.lease))]
 
 
 def refusal_lines(run: RunFolder, *, examples: int = 3) -> list[str]:

@@ -48,8 +48,8 @@ def predict(
             None where nothing has frames.
         arm: name under which the predictions are stored.
         mode: `likelihood` scores the choices after the direct prompt; the others generate. `explain` stops after the
-            first line. `adaptive` scores the first lines a reply may begin with, chooses one (see
-            student.thought_confidence) and goes on from there.
+            first line, or the first turn where the tokenizer knows no line end. `adaptive` scores the first lines a
+            reply may begin with, chooses one (see student.thought_confidence) and goes on from there.
         batch_size: prompts run at once.
         with_frames: False is the control in which the student sees the question only.
         thought: in mode `adaptive`, begin this way instead of choosing.
@@ -272,4 +272,5 @@ def _choice(probs: Sequence[float], confidence: float) -> int:
 
 def _thought_of(text: str, renderer: Renderer) -> ThoughtMode | Literal[""]:
     first = text.partition("\n")[0].strip()
-    return next((mode for mode, line in mode_lines(renderer).items() if line == first), "")
+    begins = str.__eq__ if renderer.keeps_lines else str.startswith
+    return next((mode for mode, line in mode_lines(renderer).items() if begins(first, line)), "")

@@ -13,10 +13,10 @@ import torch
 from peft import PeftConfig
 
 from aot.errors import CheckpointError
-from aot.files.run_folder import ARM_MARKER, publish, publishing
-from aot.student.model.contract import CONTRACT, SETTINGS, WEIGHTS, Contract, Tuning, arm_files
+from aot.files.run_folder import ARM_MARKER, CONTRACT, MANIFEST, publish, publishing
+from aot.student.model.contract import SETTINGS, WEIGHTS, Contract, Tuning, arm_files
 from aot.student.model.loading import stored_state
-from aot.student.train.checkpoints import MANIFEST, FileEntry, Manifest, read_json
+from aot.student.train.checkpoints import FileEntry, Manifest, read_json
 
 
 def publish_arm(

@@ -14,11 +14,18 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from aot.config import EMBEDDED_STUDENTS
 from aot.errors import CheckpointError
-from aot.student.model.folders import GGUF_HINT, check_kind, read_object, read_settings
+from aot.student.model.folders import (
+    CONFIG,
+    GENERATION_CONFIG,
+    GGUF_HINT,
+    PROCESSOR_FILES,
+    TOKENIZER_FILES,
+    WEIGHT_FILES,
+    check_kind,
+    read_object,
+    read_settings,
+)
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 _SAMPLE_BYTES = 1 << 20
 
 
@@ -55,8 +62,8 @@ def check_base_folder(folder: Path, *, quantised: bool = False) -> None:
         CheckpointError: naming what is missing, or what would need foreign code.
     """
     check_kind(folder, quantised=quantised)
-    groups = {"model configuration": ("config.json",), "weights": WEIGHT_FILES, "tokenizer": TOKENIZER_FILES}
-    if (folder / "config.json").is_file() and _takes_images(read_settings(folder).get("model_type")):
+    groups = {"model configuration": (CONFIG,), "weights": WEIGHT_FILES, "tokenizer": TOKENIZER_FILES}
+    if (folder / CONFIG).is_file() and _takes_images(read_settings(folder).get("model_type")):
         groups["processor"] = PROCESSOR_FILES
     for what, names in groups.items():
         if not any((folder / name).is_file() for name in names):
@@ -103,7 +110,7 @@ def told_end_ids(folder: str) -> tuple[int, ...]:
     if not Path(folder).is_dir():
         return _ids(_hub_end_ids(folder), folder)
     eos_setting = None
-    path = Path(folder) / "generation_config.json"
+    path = Path(folder) / GENERATION_CONFIG
     if path.is_file():
         eos_setting = read_object(path).get("eos_token_id")
     if eos_setting is None:

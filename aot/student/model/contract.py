@@ -9,13 +9,14 @@ from typing import Literal
 from pydantic import ValidationError
 
 from aot.errors import CheckpointError
+from aot.files.run_folder import CONTRACT
 from aot.records import Record
+from aot.student.model.folders import ADAPTER_CONFIG, CONFIG
 from aot.student.rows.tokens import Renderer
 from aot.student.train.checkpoints import check_folder, read_manifest
 
-CONTRACT = "contract.json"
 WEIGHTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
-SETTINGS = {"lora": "adapter_config.json", "full": "config.json"}
+SETTINGS = {"lora": ADAPTER_CONFIG, "full": CONFIG}
 """By tuning: what says how the weights are used."""
 Tuning = Literal["lora", "full"]
 

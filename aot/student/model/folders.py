@@ -1,7 +1,7 @@
 """Model folders of strangers before any library opens them: what kind of folder it is, and whether its settings can be.
 
-Reads JSON and the headers of weights only. A folder of another kind (GGUF, an adapter, quantised weights) is told with
-what to do.
+The only module that spells the names of their files. Reads JSON and the headers of weights only. A folder of another
+kind (GGUF, an adapter, quantised weights) is told with what to do.
 """
 
 import json
@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
 
 from aot.errors import CheckpointError
+from aot.files.run_folder import CONTRACT
 
+CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG = "config.json", "generation_config.json", "adapter_config.json"
+WEIGHT_INDEX = "model.safetensors.index.json"
+WEIGHT_FILES = ("model.safetensors", WEIGHT_INDEX)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 MOST_BYTES = {
-    "config.json": 10 << 20, "generation_config.json": 10 << 20, "tokenizer_config.json": 50 << 20,
+    CONFIG: 10 << 20, GENERATION_CONFIG: 10 << 20, "tokenizer_config.json": 50 << 20,
     "special_tokens_map.json": 10 << 20, "added_tokens.json": 50 << 20, "chat_template.jinja": 4 << 20,
     "processor_config.json": 10 << 20, "preprocessor_config.json": 10 << 20, "tokenizer.json": 500 << 20,
-    "vocab.json": 100 << 20, "merges.txt": 100 << 20, "model.safetensors.index.json": 100 << 20,
+    "vocab.json": 100 << 20, "merges.txt": 100 << 20, WEIGHT_INDEX: 100 << 20,
 }  # fmt: skip
 """Several times what the largest models have."""
 MOST_NESTED = 30
@@ -47,7 +48,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it cannot be read, is no JSON object, or holds what no model has.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     settings = read_object(path)
     _check_values(path, settings)
     return settings
@@ -79,12 +80,12 @@ def check_kind(folder: Path, *, quantised: bool) -> None:
     Raises:
         CheckpointError: it does not; the message says what it holds instead, and what to do.
     """
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         raise CheckpointError(_adapter_told(folder))
     ggufs = sorted(path.name for path in folder.glob("*.gguf"))
     if ggufs and not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} holds {ggufs[0]!r} and no safetensors: {GGUF_HINT}")
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         return
     for name in MOST_BYTES:
         if (folder / name).is_file():
@@ -127,7 +128,7 @@ def damage(folder: Path) -> str:
 
 def _check_shards(folder: Path) -> None:
     """Where weights lie in several files, all of them must be there, and in no other folder."""
-    path = folder / "model.safetensors.index.json"
+    path = folder / WEIGHT_INDEX
     if (folder / "model.safetensors").is_file() or not path.is_file():
         return
     held = read_object(path)
@@ -164,7 +165,7 @@ def quantised_with(folder: Path, settings: dict[str, Any]) -> str:
 
 
 def _adapter_told(folder: Path) -> str:
-    path = folder / "adapter_config.json"
+    path = folder / ADAPTER_CONFIG
     try:
         _check_size(path)
         held = json.loads(path.read_text(encoding="utf-8"))
@@ -172,10 +173,10 @@ def _adapter_told(folder: Path) -> str:
         held = {}
     base = held.get("base_model_name_or_path") if isinstance(held, dict) else None
     named = f"; its base is {base[:100]!r}" if isinstance(base, str) and base else ""
-    if (folder / "contract.json").is_file():
+    if (folder / CONTRACT).is_file():
         return f"{folder} is an arm that was trained here, not a model{named}; give that base"
-    if (folder / "config.json").is_file():
-        return f"{folder} holds a model and an adapter for it; merge them, or take adapter_config.json out"
+    if (folder / CONFIG).is_file():
+        return f"{folder} holds a model and an adapter for it; merge them, or take {ADAPTER_CONFIG} out"
     return (
         f"{folder} is an adapter (PEFT) and no model{named}; merge it into its base first, as docs/students.md shows, "
         "and give the merged folder"
@@ -184,6 +185,13 @@ def _adapter_told(folder: Path) -> str:
 
 def _check_type(folder: Path, settings: dict[str, Any]) -> None:
     """Code from a model folder is never run: where transformers knows the type, its own class is used instead."""
+    # Here, because rooms that only ask for names of files work without transformers.
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
     nested = [value for value in settings.values() if isinstance(value, dict)]
     kernels = [repr(held[key]) for held in [settings, *nested] for key in _KERNELS if held.get(key)]
     if any("/" in one for one in kernels):

@@ -24,7 +24,7 @@ from aot.records import Lesson, Question
 from aot.student.model.base import base_digest, resolve_base, takes_images, told_end_ids
 from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
-from aot.student.model.folders import damage
+from aot.student.model.folders import CONFIG, damage
 from aot.student.model.lora import add_lora, attach, matched_layers
 from aot.student.rows.prompts import MODES, PROBE
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
@@ -224,7 +224,7 @@ def look_over(
     with_images = takes_images(folder)
     if with_frames and not with_images:
         raise CheckpointError(f"{base} takes no images; a video run needs an image-text model")
-    with _library_errors("config.json", folder):
+    with _library_errors(CONFIG, folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
     processor = load_processor(folder, with_images=with_images)
     step("chat template")

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from aot.config import LoraSection, RunConfig, StudentConfig
+from aot.config import LoraSection, StudentConfig, TrainConfig
 from aot.errors import AotError, CheckpointError, missing_package
 from aot.records import Question
 
@@ -29,20 +29,22 @@ MEMORY_BYTES = 4 << 30
 """Beyond what the imports took."""
 
 
-def preflight(config: RunConfig, question: Question | None = None, *, with_frames: bool) -> dict[str, Any]:
+def preflight(
+    student: StudentConfig, train: TrainConfig, question: Question | None = None, *, with_frames: bool
+) -> dict[str, Any]:
     """What the base student of a run is, as fields of `loading.Look`; empty where the packages for it are missing.
 
     Raises:
         CheckpointError: no arm can be trained on it; the message says why.
     """
-    lora = config.train.lora if any(arm.tuning == "lora" for arm in config.train.arms) else None
+    lora = train.lora if any(arm.tuning == "lora" for arm in train.arms) else None
     request = {
         "with_frames": with_frames,
-        "student": config.student.model_dump(mode="json"),
+        "student": student.model_dump(mode="json"),
         "lora": lora.model_dump(mode="json") if lora else None,
         "question": question.model_dump(mode="json") if question else None,
     }
-    return _ask_child(request, f"student.base {config.student.base}")
+    return _ask_child(request, f"student.base {student.base}")
 
 
 def preflight_chat(model: str) -> None:

@@ -53,7 +53,8 @@ def encode_lesson(
 ) -> EncodedRow:
     """The training row of a lesson: its prompt with frames at `times_s`, given tokens, then the supervised ones.
 
-    The token that ends the turn belongs to the last part that is not empty.
+    The token that ends the turn belongs to the last part that is not empty. Where the tokenizer knows no line end, an
+    answer that is explained afterwards ends with it too.
 
     Raises:
         SourceError: the question spells out a token that the model reserves.
@@ -62,6 +63,10 @@ def encode_lesson(
     prompt = renderer.encode(question, times_s, lesson.mode, frame_size_hw=frame_size_hw).prompt_ids
     forced, label, rationale = _tagged(_writable(lesson, renderer), renderer.think_style)
     text = forced + label + rationale
+    if lesson.mode == "explain" and rationale and not renderer.keeps_lines:
+        # Nothing would part the answer from its explanation, and no reply would end: the answer is a turn of its own.
+        answer = renderer.completion_ids(label.rstrip())
+        return EncodedRow(prompt, answer + renderer.completion_ids(rationale), len(answer))
     ids = renderer.completion_ids(text)
     if text in (label, rationale):  # one part alone needs no tokenizer that tells places
         return EncodedRow(prompt, ids if text else (), len(ids) if label else 0)

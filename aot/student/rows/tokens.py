@@ -237,6 +237,11 @@ class Renderer:
         return next((mark for mark in (*self._specials, *tags) if mark in text), "")
 
     @cached_property
+    def keeps_lines(self) -> bool:
+        """Whether the tokenizer writes line ends; small ones for images drop them with all other blanks."""
+        return "\n" in self.decode(self.beginning_ids("1\n2"))
+
+    @cached_property
     def end_ids(self) -> tuple[int, ...]:
         """Ids at which generation stops: the end of the turn, the end of text, and those of the generation settings.
 

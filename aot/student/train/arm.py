@@ -15,7 +15,7 @@ import torch
 
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, CheckpointError, GuardStop
-from aot.files.run_folder import RunFolder, append_row, open_append, publish_rows, read_rows
+from aot.files.run_folder import CHECKPOINTS, STEPS, RunFolder, append_row, open_append, publish_rows, read_rows
 from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
 from aot.student.model.lora import trained_state
@@ -23,7 +23,7 @@ from aot.student.rows.collate import Collator
 from aot.student.rows.frames import FramePixels
 from aot.student.train.checkpoints import PREFIX, checkpoint_step, newest_intact, read_manifest, remove_newer
 from aot.student.train.guards import StopFlag
-from aot.student.train.launch import METRICS, launch
+from aot.student.train.launch import launch
 from aot.student.train.session import Session, contract_of, open_session, padded_because
 from aot.student.train.trainer import StepMetrics, TwoTermTrainer
 
@@ -103,7 +103,7 @@ def _steps_written(
 ) -> Iterator[Callable[[StepMetrics], None]]:
     """What to call after each step; the first process writes its numbers to metrics.jsonl."""
     is_writer = session.trainer_args.process_index == 0
-    metrics = _open_metrics(session.folder / METRICS, step=first_step) if is_writer else None
+    metrics = _open_metrics(session.folder / STEPS, step=first_step) if is_writer else None
 
     def on_step(row: StepMetrics) -> None:
         if metrics:
@@ -158,7 +158,7 @@ def _agreed_checkpoint(session: Session) -> Path | None:
         CheckpointError: it was written by another number of processes or another ZeRO stage.
         GuardStop: there are checkpoints, and all of them are damaged.
     """
-    root = session.folder / "checkpoints"
+    root = session.folder / CHECKPOINTS
     step, broken = torch.tensor(0), GuardStop("the first process found no checkpoint that it can use")
     if session.trainer_args.process_index == 0:
         try:
@@ -195,7 +195,7 @@ def _open_metrics(path: Path, *, step: int) -> IO[bytes]:
 
 
 def _publish(session: Session, *, trained: bool) -> None:
-    newest = newest_intact(session.folder / "checkpoints")
+    newest = newest_intact(session.folder / CHECKPOINTS)
     if not newest or newest.step != session.train.max_steps:
         raise CheckpointError(
             f"{session.folder} holds no intact checkpoint of the last step; run the same command again"
@@ -204,7 +204,7 @@ def _publish(session: Session, *, trained: bool) -> None:
     model = session.adapted.model
     publish_arm(
         session.folder,
-        checkpoint=session.folder / "checkpoints" / f"{PREFIX}{newest.step}",
+        checkpoint=session.folder / CHECKPOINTS / f"{PREFIX}{newest.step}",
         memory=trained_state(model) if whole else None,
         adapter_config=model.peft_config["default"] if session.arm.tuning == "lora" else None,
         contract=contract_of(session),

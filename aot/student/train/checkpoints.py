@@ -14,12 +14,11 @@ from pydantic import ValidationError
 from aot.errors import CheckpointError, GuardStop
 from aot.files import jsonl
 from aot.files.disk import sync_folder
-from aot.files.run_folder import publish
+from aot.files.run_folder import MANIFEST, publish
 from aot.records import Record
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 PREFIX = "checkpoint-"
 SAVED = "SAVED"
 """Lies beside checkpoints once one was finished: then a folder without manifest is damage, not a first save."""

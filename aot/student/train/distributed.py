@@ -6,19 +6,17 @@ from pickle import UnpicklingError
 import torch
 from accelerate import PartialState
 
-from aot.config import RunConfig
-
 SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
 
-def start(config: RunConfig) -> None:
+def start(*, device: str, zero_stage: int) -> None:
     """Join the other processes of this training; without ZeRO, transformers does it by itself."""
-    on_cpu = config.student.device == "cpu" or not torch.cuda.is_available()
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
     if on_cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     else:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if not config.train.zero_stage:
+    if not zero_stage:
         return
     import deepspeed
 

@@ -19,17 +19,11 @@ from aot import errors
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
 from aot.files.jsonl import parse_json, read_json
-from aot.files.lease import lease_id
-from aot.files.run_folder import RunFolder, publish
+from aot.files.lease import lease_over
+from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, RunFolder, publish
 from aot.interrupts import Interrupted
 from aot.threads import thread_settings
 
-FAILURE = "failure.json"
-"""Written by the first process when an AotError ends it: class name and message."""
-ARM = "arm.json"
-"""The settings of the arm, for the processes: helpers of an adaptive arm stand in no config."""
-METRICS = "metrics.jsonl"
-"""The steps of an arm."""
 POLL_S = 2.0
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that are handed on to torchrun, which tells its processes."""
@@ -47,14 +41,14 @@ def launch(
     folder = run.arm(arm.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
-    publish(folder / ARM, arm.model_dump_json() + "\n")
+    publish(folder / ARM_SETTINGS, arm.model_dump_json() + "\n")
     log_path = folder / "processes.log"
     with log_path.open("ab") as log_file:
         process = subprocess.Popen(
             command(run, arm, procs=config.train.procs),
             stdout=log_file,
             stderr=subprocess.STDOUT,
-            env=environment(config),
+            env=environment(procs=config.train.procs, device=config.student.device),
         )
         code = _wait(process, lambda: _report(folder, config.steps_of(arm), progress))
     _report(folder, config.steps_of(arm), progress)
@@ -68,15 +62,15 @@ def launch(
 def command(run: RunFolder, arm: ArmConfig, *, procs: int) -> list[str]:
     """The torchrun call as an argument list; the processes work under the lease of this one."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(procs)]
-    lease = [held] if (held := lease_id(run.root)) else []
+    lease = [str(held.path), held.id] if (held := lease_over(run.root)) else []
     return [*torchrun, "-m", "aot.student.train.worker", str(run.root), arm.name, *lease]
 
 
-def environment(config: RunConfig) -> dict[str, str]:
+def environment(*, procs: int, device: str) -> dict[str, str]:
     """Environment of the processes: the machine's cores shared out, and DeepSpeed told about a CPU."""
-    cores = max(1, (os.cpu_count() or 1) // config.train.procs)
+    cores = max(1, (os.cpu_count() or 1) // procs)
     extra = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)), "TOKENIZERS_PARALLELISM": "false"}
-    if config.student.device == "cpu":
+    if device == "cpu":
         extra["CUDA_VISIBLE_DEVICES"] = ""
     here = Path(__file__).resolve().parents[3]
     paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -134,7 +128,7 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int
 
 
 def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] | None) -> None:
-    path = folder / METRICS
+    path = folder / STEPS
     if progress and path.exists():
         lines = path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines[-2:] if line.endswith(b"\n")]

@@ -18,7 +18,7 @@ import transformers
 from aot.config import ArmConfig, RunConfig, TrainConfig
 from aot.display import counted
 from aot.errors import CheckpointError, GuardStop, SourceError
-from aot.files.run_folder import LESSONS, RunFolder, publish_json, read_rows
+from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publish_json, read_rows
 from aot.records import Lesson, Question
 from aot.student.model.contract import Contract
 from aot.student.model.hf_internals import SharedVision
@@ -68,9 +68,9 @@ class Session:
         return [schedule[i] for i in range(min(len(schedule), len(self.data.examples)))]
 
 
-def train_seed(config: RunConfig, arm: ArmConfig) -> int:
+def train_seed(seed: int, arm: ArmConfig) -> int:
     """One seed for adapters, order and dropout; arms with the same seed start alike and see the same order."""
-    return zlib.crc32(f"{config.seed}/{arm.seed}".encode()) % (1 << 31)
+    return zlib.crc32(f"{seed}/{arm.seed}".encode()) % (1 << 31)
 
 
 def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
@@ -88,8 +88,8 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     args = training_arguments(  # before the model: ZeRO-3 must know of it when weights are loaded
         train,
         plan=plan,
-        output_dir=folder / "checkpoints",
-        seed=train_seed(config, arm),
+        output_dir=folder / CHECKPOINTS,
+        seed=train_seed(config.seed, arm),
         on_cpu=on_cpu,
         bf16=config.student.dtype == "bfloat16" and not on_cpu,
     )
@@ -119,7 +119,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     session = Session(folder, config, arm, train, student, adapted, vision, store, data, args, plan)
     _require_rationales(session)
     if args.process_index == 0:
-        publish_json(folder / "training.json", training_facts(session))
+        publish_json(folder / TRAINING, training_facts(session))
         lengths = ", ".join(f"{count:,} of {tokens}" for tokens, count in data.length_histogram().items())
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in data.dropped.items()) or "none"
         rows = sum(1 for _ in data.rows())

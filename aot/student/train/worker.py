@@ -1,6 +1,6 @@
-"""One process of a training that torchrun or srun started: `python -m aot.student.train.worker RUN_DIR ARM [LEASE]`.
+"""One process of a training that torchrun or srun started: `python -m aot.student.train.worker RUN_DIR ARM [LEASE ID]`.
 
-With the id of a lease it works under the lease of who started it, and stops once that was taken over.
+With a lease and its id it works under the lease of who started it, and stops once that was taken over.
 """
 
 import logging
@@ -14,15 +14,15 @@ from aot.display import PlainFormatter, one_line
 from aot.errors import AotError, ConfigError, GuardStop
 from aot.files.jsonl import read_json
 from aot.files.lease import CHECK_S, Lease, check_lease, working_under
-from aot.files.run_folder import RunFolder
+from aot.files.run_folder import ARM_SETTINGS, RunFolder
 from aot.interrupts import watch_for_lost_interrupts
-from aot.student.train.launch import ARM, write_failure
+from aot.student.train.launch import write_failure
 
 
 def main(arguments: list[str]) -> int:
     """Train one arm of a run folder in this process; returns the exit code."""
-    if len(arguments) not in (2, 3):
-        sys.stderr.write("usage: python -m aot.student.train.worker RUN_DIR ARM [LEASE]\n")
+    if len(arguments) not in (2, 4):
+        sys.stderr.write("usage: python -m aot.student.train.worker RUN_DIR ARM [LEASE ID]\n")
         return 2
     run = RunFolder(Path(arguments[0]))
     handler = logging.StreamHandler(sys.stderr)
@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     watch_for_lost_interrupts()
     try:
-        with working_under(Lease(run.lease, root=run.root, id=arguments[2])) if arguments[2:] else nullcontext():
+        lease = Lease(Path(arguments[2]), root=run.root, id=arguments[3]) if arguments[2:] else None
+        with working_under(lease) if lease else nullcontext():
             _train(run, arguments[1])
     except (AotError, KeyboardInterrupt) as caught:
         stop = f"stopped by {caught}; the same command goes on from the newest checkpoint"
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
-    path = run.arm(name) / ARM
+    path = run.arm(name) / ARM_SETTINGS
     if path.exists():  # from the launcher: helpers of an arm stand in no config
         return parse_arm(read_json(path))
     arm = next((arm for arm in config.train.arms if arm.name == name), None)
@@ -58,7 +59,7 @@ def _train(run: RunFolder, name: str) -> None:
     from aot.student.train.arm import train_arm
     from aot.student.train.distributed import finish, start
 
-    start(config)
+    start(device=config.student.device, zero_stage=config.train.zero_stage)
     train_arm(run, config, arm, progress=lambda done, total: check_lease(run.root, every_s=CHECK_S))
     finish()  # Only after success: while an error is told, the others may still be in the middle of an exchange.
 

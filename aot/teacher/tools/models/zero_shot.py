@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForZeroShotObjectDetect
 
 from aot.config import HfConfig
 from aot.errors import CheckpointError, ConfigError, ToolError
-from aot.student.model.base import WEIGHT_FILES, base_digest
+from aot.student.model.base import base_digest
+from aot.student.model.folders import WEIGHT_FILES
 from aot.student.model.loading import load_model, load_processor
 from aot.teacher.tools.clipview import ClipView
 

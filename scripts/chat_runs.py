@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aot.config import RunConfig, parse_config
+from aot.config import MathData, RunConfig, parse_config
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
@@ -42,6 +42,12 @@ def chat_settings(url: str, *, folder: Path, train: int, **chat: Any) -> Body:  
 def chat_config(url: str, *, folder: Path, train: int, **chat: Any) -> RunConfig:  # noqa: ANN401
     """The same, checked."""
     return parse_config(chat_settings(url, folder=folder, train=train, **chat), source="check")
+
+
+def problems_of(config: RunConfig) -> list[Question]:
+    """The maths problems that such a run asks."""
+    assert isinstance(config.data, MathData)
+    return draw_toy_math(config.data.math, seed=config.seed)
 
 
 def solver(questions: list[Question]) -> Callable[[Body], str]:
@@ -95,7 +101,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=None)
     options = parser.parse_args()
     config = chat_config("http://127.0.0.1:9/v1", folder=Path(), train=options.train)
-    solve = solver(draw_toy_math(config.data.math, seed=config.seed))
+    solve = solver(problems_of(config))
     log = options.log.open("a") if options.log else None
 
     def answer(body: Body) -> str:

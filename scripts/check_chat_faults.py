@@ -14,12 +14,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chat_runs import chat_config, doubled, solver, written_rows  # first, because it finds the next one
+from chat_runs import chat_config, doubled, problems_of, solver, written_rows  # first, because it finds the next one
 from fault_server import FaultServer, spread_faults
 
 from aot.pipeline import run_stages
 from aot.records import Trace
-from text_cot.datasets.toy_math import draw_toy_math
 
 PASSING = ("429 once", "500 once", "truncated_json once", "no_choices once")
 REASONS = {"400 always": "bad_request", "filter always": "content_filter", "length always": "truncated"}
@@ -49,7 +48,7 @@ class Outcome:
 def check_faults(folder: Path, *, questions: int, share: float) -> Outcome:
     """Run prepare and generate against the misbehaving server and look at every row."""
     config = chat_config("http://127.0.0.1:9/v1", folder=folder, train=questions)
-    asked = draw_toy_math(config.data.math, seed=config.seed, limit=None)
+    asked = problems_of(config)
     plan = spread_faults((*PASSING, *REASONS), share=share)
     with FaultServer(solver(asked), faults=plan) as server:
         config = chat_config(server.url, folder=folder, train=questions)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_runs import chat_settings, doubled, solver, written_rows  # first, because it finds the next ones
+from chat_runs import chat_settings, doubled, problems_of, solver, written_rows  # first, because it finds the next ones
 from fault_server import FaultServer
 from quirk_server import QUIRKS, Quirk
 
@@ -24,7 +24,6 @@ from aot.config import parse_config
 from aot.errors import GuardStop
 from aot.files.run_folder import RunFolder, read_run_json
 from aot.pipeline import run_stages
-from text_cot.datasets.toy_math import draw_toy_math
 
 MOST_CALLS = 1.1
 
@@ -47,7 +46,7 @@ def check_server(quirk: Quirk, folder: Path, *, questions: int) -> Outcome:
     """Ask all questions, with the settings that are wanted once the stop has named them."""
     settings = chat_settings("", folder=folder, train=questions - 8)
     settings["teacher"]["structured"] = quirk.structured
-    asked = draw_toy_math(parse_config(settings, source="t").data.math, seed=0)
+    asked = problems_of(parse_config(settings, source="t"))
     outcome = Outcome(questions=len(asked))
     began_s = time.monotonic()
     with FaultServer(solver(asked), quirk=quirk.make()) as server:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chat_runs import chain_of
 
-from aot.config import load_config
+from aot.config import MathData, load_config
 from aot.seeds import hashed
 from text_cot.datasets.toy_math import draw_toy_math
 
@@ -23,7 +23,7 @@ FORMS = ("plain", "think", "boxed", "numbered", "json", "plain", "wrong", "none"
 def main() -> None:
     """Write the file that the config names."""
     config = load_config(CONFIG)
-    assert config.chat is not None and config.chat.script is not None
+    assert isinstance(config.data, MathData) and config.chat is not None and config.chat.script is not None
     lines = []
     for question in draw_toy_math(config.data.math, seed=config.seed):
         for sample in range(SAMPLES):

@@ -64,21 +64,22 @@ VALUES: dict[str, Any] = {
 """Settings whose other value must have a form of its own, or would make another run."""
 
 
-def leaves(model: type[Section] = RunConfig, key: str = "") -> Iterator[tuple[str, type[Section], FieldInfo]]:
-    """Key, section and field of every setting."""
-    for name, field in model.model_fields.items():
-        inner = section_in(field.annotation)
-        named = f"{key}.{name}".lstrip(".")
-        if inner is None:
-            yield named, model, field
-        else:
-            yield from leaves(inner, named)
+def leaves(*models: type[Section], key: str = "") -> Iterator[tuple[str, type[Section], FieldInfo]]:
+    """Key, section and field of every setting; once for each kind of run and section that has it."""
+    for model in models or get_args(RunConfig):
+        for name, field in model.model_fields.items():
+            named = f"{key}.{name}".lstrip(".")
+            if inner := sections_in(field.annotation):
+                yield from leaves(*inner, key=named)
+            else:
+                yield named, model, field
 
 
-def section_in(annotation: Any) -> type[Section] | None:
-    """The section that an annotation is about, such as `ArmConfig` in `tuple[ArmConfig, ...]`."""
-    kinds = [annotation, *get_args(annotation)]
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that an annotation is about, such as those of arms in `tuple[ArmConfig, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [kind for part in get_args(annotation) for kind in sections_in(part)]
 
 
 def with_setting(raw: Raw, key: str, value: Any) -> Raw:

@@ -46,6 +46,10 @@ def test_help_imports_no_heavy_library() -> None:
         (("probe", "http://localhost/clip.mp4"), "localhost"),
         (("ask", "nowhere.mp4", "What is the next step?"), "aot: nowhere.mp4: missing: there is no file"),
         (("ask", "nowhere.mp4", " "), "the question is empty"),
+        (
+            ("ask", "nowhere.mp4", "What?", "--config", "configs/text/tiny_math_tiny.yaml"),
+            "is about clips, and data.dataset",
+        ),
         (("ask", "nowhere.mp4", "x" * 20_001), "the question has 20001 characters"),
         (("frames", "nowhere.mp4", "out"), "aot: nowhere.mp4: missing: there is no file"),
         (("frames", "text.mp4", "out"), "text.mp4: not_a_video"),

@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from aot.config import RESERVED_ARMS, RunConfig, differing_keys, dump_config, load_config, parse_config
+from aot.config import (
+    RESERVED_ARMS,
+    RunConfig,
+    TextRun,
+    VideoRun,
+    differing_keys,
+    dump_config,
+    load_config,
+    parse_config,
+)
 from aot.errors import ConfigError
 from aot.evaluation.baselines import BASELINES
 from aot.pipeline.commands.plan import plan_lines
@@ -36,7 +45,7 @@ def known_keys(config: RunConfig) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_loads(path: Path) -> None:
-    assert load_config(path).door == path.parent.name
+    assert isinstance(load_config(path), {"video": VideoRun, "text": TextRun}[path.parent.name])
 
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
@@ -226,6 +235,20 @@ def test_a_path_on_the_command_line_is_taken_from_the_working_folder_only(away: 
     assert config.data.root == str(away / "clips")
 
 
+def test_official_files_are_found_like_any_path_and_beside_the_clips_first(away: Path) -> None:
+    path, clone = away.parent / "clone" / "configs" / "run.yaml", away.parent / "clone"
+    path.write_text("data: {dataset: coin, annotated: {train: looks.json}}\n")
+    assert load_config(path).data.annotated.train == str(clone / "looks.json")
+    (away / "looks.json").touch()
+    given = "data.annotated.train=looks.json"
+    assert load_config(path, overrides=(given,)).data.annotated.train == str(away / "looks.json")
+    (clone / "clips" / "looks.json").touch()
+    (away / "clips").rmdir()
+    assert load_config(
+        path, overrides=("data={root: ../clone/clips, dataset: coin}", given)
+    ).data.annotated.train == str(clone / "clips" / "looks.json")
+
+
 def test_names_of_students_and_saved_configs_are_left_alone(away: Path) -> None:
     (away / "tiny-video").mkdir()
     config = load_config(away.parent / "clone" / "configs" / "run.yaml", overrides=("student.base=tiny-video",))
@@ -241,7 +264,10 @@ def test_names_of_students_and_saved_configs_are_left_alone(away: Path) -> None:
         ({"teacher": {"planner": "given"}}, "procedural \\(for toy_math\\)"),
         ({"student": {"base": "tiny-video"}}, "student.base is 'tiny-video'"),
         ({"train": {"arms": [{"name": "a", "order": "post", "chains": "self"}]}}, "go with order pre"),
-        ({"train": {"arms": [{"name": "a", "order": "adaptive", "chain_share": 0.5}]}}, "learns from all kept chains"),
+        (
+            {"train": {"arms": [{"name": "a", "order": "adaptive", "chain_share": 0.5}]}},
+            "chain_share is read by arms",
+        ),
         ({"train": {"arms": [{"name": "a", "order": "pre", "rationale_weight": 0}]}}, "nothing of order pre"),
     ],
 )

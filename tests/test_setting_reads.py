@@ -18,8 +18,9 @@ from mypy.traverser import NameAndMemberCollector
 from mypy.types import Instance, Type, UnionType, get_proper_type
 from setting_walk import DECIDES, RUNS, leaves, other_value, with_setting
 
-from aot.config import parse_config
+from aot.config import VideoRun, parse_config
 from aot.errors import ConfigError
+from video_data.datasets.official import Wanted
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
@@ -44,6 +45,11 @@ BY_OTHER_MEANS = {
     "frames.max_gigapixels": "as above",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
+    "teacher.tools.subtitles": "as above",
+    **{
+        f"data.annotated.{name}": "aot.pipeline.source makes a Wanted of them"
+        for name in Wanted.__dataclass_fields__.keys() - {"train", "test"}
+    },
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
 }
 BACKENDS = {
@@ -85,12 +91,24 @@ def reads() -> dict[tuple[str, str], set[str]]:
     return dict(places)
 
 
+def readers_of(key: str) -> set[str]:
+    """The modules that read a key of any section that has it, or of what such sections have in common."""
+    kinds = {kind.__name__ for one, section, _ in leaves() if one == key for kind in section.__mro__}
+    return set().union(*(reads().get((kind, key.rpartition(".")[2]), set()) for kind in kinds))
+
+
 def sections_of(expression: Expression) -> set[str]:
     """The config sections that an expression may be."""
-    kind: Type | None = found().types.get(expression)
+    return names_of(found().types.get(expression))
+
+
+def names_of(kind: Type | None) -> set[str]:
+    """The config sections among the types that make up one."""
     proper = get_proper_type(kind) if kind is not None else None
-    kinds = [get_proper_type(one) for one in proper.items] if isinstance(proper, UnionType) else [proper]
-    return {one.type.name for one in kinds if isinstance(one, Instance) and one.type.fullname.startswith("aot.config.")}
+    if isinstance(proper, UnionType):
+        return set().union(*map(names_of, proper.items))
+    is_section = isinstance(proper, Instance) and proper.type.fullname.startswith("aot.config.")
+    return {proper.type.name} if is_section else set()
 
 
 def reached(starts: tuple[str, ...]) -> set[str]:
@@ -109,7 +127,7 @@ def accepted() -> dict[str, set[str]]:
     """Door to the keys that some run of it takes."""
     taken: defaultdict[str, set[str]] = defaultdict(set)
     for raw in RUNS.values():
-        door = parse_config(raw, source="run.yaml").door
+        door = "video" if isinstance(parse_config(raw, source="run.yaml"), VideoRun) else "text"
         for key, _, field in leaves():
             try:
                 parse_config(raw if key in DECIDES else with_setting(raw, key, other_value(key, field)), source="t")
@@ -122,13 +140,7 @@ def accepted() -> dict[str, set[str]]:
 @pytest.mark.parametrize("door", STAGES)
 def test_every_key_that_a_door_takes_is_read_by_code_that_it_reaches(door: str, accepted: dict[str, set[str]]) -> None:
     modules = reached(STAGES[door])
-    idle = [
-        key
-        for key, section, _ in leaves()
-        if key in accepted[door]
-        and key not in BY_OTHER_MEANS
-        and not modules & reads().get((section.__name__, key.rpartition(".")[2]), set())
-    ]
+    idle = [key for key in accepted[door] - BY_OTHER_MEANS.keys() if not modules & readers_of(key)]
     assert not idle, f"{door} runs take these keys and no code of theirs reads them: {idle}"
 
 
@@ -138,11 +150,8 @@ def test_code_of_one_door_reads_no_key_that_this_door_refuses(
 ) -> None:
     own = reached(STAGES[door]) - reached(STAGES[other])
     assert len(own) > 10
-    read = [
-        (key, sorted(own & reads().get((section.__name__, key.rpartition(".")[2]), set())))
-        for key, section, _ in leaves()
-        if key not in accepted[door] and (door, key) not in MAY_READ
-    ]
+    refused = {key for key, _, _ in leaves() if key not in accepted[door] and (door, key) not in MAY_READ}
+    read = [(key, sorted(own & readers_of(key))) for key in refused]
     shared_class = [key for key, _ in read if key.startswith(("vision_chat", "judge_chat"))]
     assert not [one for one in read if one[1] and one[0] not in shared_class]
 
@@ -151,8 +160,8 @@ def test_code_of_one_door_reads_no_key_that_this_door_refuses(
 def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> None:
     section = {"model": "m", "backend": backend, **({"script": "-"} if backend == "scripted" else {})}
     raw = {"data": {"dataset": "toy_kitchen"}, "teacher": {"planner": "chat"}, "chat": section}
-    for key, owner, field in leaves():
-        modules = reads().get((owner.__name__, key.rpartition(".")[2]), set())
+    for key, _, field in leaves():
+        modules = readers_of(key)
         if key.startswith("chat.") and modules & set(BACKENDS[backend]):
             parse_config(with_setting(raw, key, other_value(key, field)), source="run.yaml")
         elif key.startswith("chat.") and modules and modules <= {one for own in BACKENDS.values() for one in own}:
@@ -161,5 +170,5 @@ def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> No
 
 
 def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
-    plain = {key for key, section, _ in leaves() if reads().get((section.__name__, key.rpartition(".")[2]))}
+    plain = {key for key, _, _ in leaves() if readers_of(key)}
     assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

@@ -5,21 +5,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aot.answers import check_packages
-from aot.config import DataConfig, RunConfig
+from aot.config import FilesData, GymData, MathData, TextData, TextRun
 from aot.errors import ConfigError, SourceError
 from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, publish_rows
 from aot.records import ClipAnnotation
-from text_cot.datasets.layouts import FileKind
 from text_cot.datasets.source import TextSource
 from text_cot.datasets.toy_math import draw_toy_math
 
 TRAIN = "train"
-FILE_KINDS: tuple[FileKind, ...] = ("gsm8k", "math", "cot_collection", "text_jsonl")
-"""Data sets that lie in local files."""
 
 
-def prepare(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
+def prepare(run: RunFolder, config: TextRun, progress: Callable[[int, int], None]) -> dict[str, int]:
     """Publish questions, given rationales and refusals; returns their counts."""
     source = usable_source(config.data, seed=config.seed, splits=config.evaluate.splits)
     publish_rows(run.rationales, source.rationales)
@@ -30,16 +27,16 @@ def prepare(run: RunFolder, config: RunConfig, progress: Callable[[int, int], No
     return {"questions": len(source.questions), "refused": len(source.refusals)}
 
 
-def read_source(data: DataConfig, *, seed: int) -> TextSource:
+def read_source(data: TextData, *, seed: int) -> TextSource:
     """The problems of the configured data set, cut to `data.limit` of each split.
 
     Raises:
         SourceError: a file is missing or cannot be used at all.
         ConfigError: a task is unknown or excluded.
     """
-    if data.dataset == "toy_math":
+    if isinstance(data, MathData):
         return TextSource(tuple(draw_toy_math(data.math, seed=seed, limit=data.limit)), (), ())
-    if data.dataset == "gym":
+    if isinstance(data, GymData):
         from text_cot.datasets.gym import gym_source
 
         gym = data.gym
@@ -47,20 +44,17 @@ def read_source(data: DataConfig, *, seed: int) -> TextSource:
     from text_cot.datasets.files import read_text_files
 
     train, test = check_files(data)
-    kind = next(kind for kind in FILE_KINDS if kind == data.dataset)
     share = data.files.test_share
-    return read_text_files(kind, train=train, test=test, test_share=share, seed=seed, limit=data.limit)
+    return read_text_files(data.dataset, train=train, test=test, test_share=share, seed=seed, limit=data.limit)
 
 
-def check_files(data: DataConfig) -> tuple[Path, Path | None]:
+def check_files(data: FilesData) -> tuple[Path, Path | None]:
     """Paths of the training file and of the test file, if one is named; nothing is read.
 
     Raises:
         ConfigError: the data set needs files and none is named.
         SourceError: a file is missing.
     """
-    if data.dataset not in FILE_KINDS:
-        return Path(), None
     if data.files.train is None:
         raise ConfigError("data.files.train is not set; give the file of training problems")
     train, test = Path(data.files.train), Path(data.files.test) if data.files.test else None
@@ -70,7 +64,7 @@ def check_files(data: DataConfig) -> tuple[Path, Path | None]:
     return train, test
 
 
-def usable_source(data: DataConfig, *, seed: int, splits: Sequence[str]) -> TextSource:
+def usable_source(data: TextData, *, seed: int, splits: Sequence[str]) -> TextSource:
     """As `read_source`, after a look at whether there is something to train on, and to ask in each evaluated split.
 
     Raises:

@@ -67,6 +67,7 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
     """The jobs of one arm: those of its helpers, then its own."""
     inputs: list[Path] = [run.kept]
     count = 0
+    helper: ArmConfig
     if arm.order == "adaptive":
         count = config.train.adaptive.folds
         yield _job(run, arm, "ask_base", [run.kept], [BASE_ANSWERS])

@@ -7,11 +7,41 @@ key, `loading` and `strict_yaml` read files. This package knows no stage.
 
 from aot.config.base import Section
 from aot.config.chat import ChatConfig, PricesConfig
-from aot.config.data import ANNOTATED_DATASETS, DataConfig, FramesConfig, ToyMathConfig
+from aot.config.data import (
+    ANNOTATED_DATASETS,
+    AnnotatedData,
+    ClipData,
+    FilesData,
+    FramesConfig,
+    GymData,
+    KitchenData,
+    MathData,
+    PlainData,
+    TextData,
+    ToyMathConfig,
+)
 from aot.config.loading import dump_config, load_config, load_saved, parse_config
 from aot.config.readers import read_settings, unread_keys
-from aot.config.run import RunConfig, chat_settings, differing_keys, may_change
-from aot.config.teaching import FilterConfig, HfConfig, TeacherConfig, ToolsConfig
+from aot.config.run import (
+    RunConfig,
+    TextRun,
+    VideoRun,
+    chat_for,
+    chat_jobs,
+    chat_settings,
+    differing_keys,
+    may_change,
+    teacher_chats,
+)
+from aot.config.teaching import (
+    ClipTeacher,
+    FilterConfig,
+    HfConfig,
+    PlanningTeacher,
+    RulesTeacher,
+    SolvingTeacher,
+    TeacherConfig,
+)
 from aot.config.training import (
     EMBEDDED_STUDENTS,
     NO_FRAMES,
@@ -23,38 +53,15 @@ from aot.config.training import (
     Order,
     StudentConfig,
     TrainConfig,
+    parse_arm,
 )
 
 __all__ = [
-    "ANNOTATED_DATASETS",
-    "ChatConfig",
-    "PricesConfig",
-    "HfConfig",
-    "ToolsConfig",
-    "ArmConfig",
-    "Chains",
-    "DataConfig",
-    "EMBEDDED_STUDENTS",
-    "EvaluateConfig",
-    "FilterConfig",
-    "FramesConfig",
-    "LoraSection",
-    "NO_FRAMES",
-    "Order",
-    "RESERVED_ARMS",
-    "RunConfig",
-    "Section",
-    "StudentConfig",
-    "TeacherConfig",
-    "ToyMathConfig",
-    "TrainConfig",
-    "chat_settings",
-    "differing_keys",
-    "dump_config",
-    "load_config",
-    "load_saved",
-    "may_change",
-    "parse_config",
-    "read_settings",
-    "unread_keys",
-]
+    "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "Chains", "ChatConfig", "ClipData", "ClipTeacher",
+    "EMBEDDED_STUDENTS", "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig", "GymData", "HfConfig",
+    "KitchenData", "LoraSection", "MathData", "NO_FRAMES", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
+    "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher", "StudentConfig", "TeacherConfig",
+    "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoRun", "chat_for", "chat_jobs", "chat_settings",
+    "differing_keys", "dump_config", "load_config", "load_saved", "may_change", "parse_arm", "parse_config",
+    "read_settings", "teacher_chats", "unread_keys",
+]  # fmt: skip

@@ -1,8 +1,18 @@
 """What every config section is, and the kinds of value that several of them hold."""
 
-from typing import Annotated, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 MAX_NAME_BYTES, MAX_PATH_CHARS = 200, 1000
 """Of one name in a path, and of a whole path as it is written: file systems take 255 and 4096 bytes, and files of ours
@@ -40,7 +50,7 @@ def _kinds(annotation: object) -> set[object]:
     """The plain types that may stand in a value so annotated; the values of a Literal by their types."""
     if get_origin(annotation) is Literal:
         return {type(one) for one in get_args(annotation)}
-    parts = get_args(annotation)
+    parts = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
     return set().union(*map(_kinds, parts)) if parts else {annotation}
 
 
@@ -68,3 +78,33 @@ class Section(BaseModel):
             if abs(value) > most:
                 raise ValueError(f"must be at most {most:,.0f}" if most < MOST_REAL else f"must be at most {most:g}")
         return value
+
+
+def sections_in(annotation: object) -> list[type[Section]]:
+    """The kinds of section that may stand in a value so annotated, those of a tuple included."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return [annotation] if issubclass(annotation, Section) else []
+    return [kind for part in get_args(annotation) for kind in sections_in(part)]
+
+
+class Kinds:
+    """Marks a union of sections that the values of one key tell apart.
+
+    The library's own discriminated unions take no section whose key has a check of its own, and no default of the key.
+    """
+
+    def __init__(self, by: str, *, default: str | None = None) -> None:
+        """`default` is the value of a key that is not given."""
+        self.by, self._default = by, default
+
+    def names(self, kind: type[Section]) -> tuple[str, ...]:
+        """The values that mean one kind."""
+        return get_args(kind.model_fields[self.by].annotation)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        kinds = {name: handler.generate_schema(kind) for kind in sections_in(source) for name in self.names(kind)}
+        return core_schema.tagged_union_schema(kinds, self._name)
+
+    def _name(self, value: Any) -> str | None:  # noqa: ANN401 - whatever was written, or a section
+        name = value.get(self.by, self._default) if isinstance(value, dict) else getattr(value, self.by, None)
+        return None if name is None else str(name)

@@ -1,10 +1,10 @@
-"""Which questions a run is about, where their clips lie, and how those are decoded."""
+"""Which questions a run is about, where their clips lie, how those are decoded; a class for each kind of data set."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
-from aot.config.base import PathText, Section
+from aot.config.base import Kinds, PathText, Section
 
 
 class RunSection(Section):
@@ -67,13 +67,8 @@ class GymConfig(Section):
     test: int = Field(default=100, ge=1, le=MOST_DRAWN)
 
 
-ANNOTATED_DATASETS = ("youcook2", "coin", "crosstask", "epic100", "nextqa", "star", "egoplan")
-"""Published data sets whose official annotation files are read (docs/annotated_data.md)."""
-VIDEO_DATASETS = ("toy_kitchen", "plain", *ANNOTATED_DATASETS)
-
-
-class AnnotatedConfig(Section):
-    """Official annotation files of a published data set, and which questions are made of them."""
+class OfficialFiles(Section):
+    """Official annotation files of a published data set."""
 
     train: PathText | None = None
     """Official file, or folder, of the training split; of all splits where one file holds them."""
@@ -81,43 +76,128 @@ class AnnotatedConfig(Section):
     """Official file of the validation or test split; None holds `test_share` of the clips out, whole groups at a time,
     unless the file tells the splits itself."""
     test_share: float = Field(default=0.2, gt=0, lt=1)
-    kinds: tuple[Literal["next_choice", "next_open"], ...] = ("next_choice", "next_open")
-    """Next-step questions made of step annotations: among some options, or among all labels."""
+
+
+class ChoiceFiles(OfficialFiles):
+    """Those of which questions among options are made."""
+
     num_choices: int = Field(default=4, ge=2, le=100)
+
+
+class StepFiles(ChoiceFiles):
+    """Those of steps, and which questions about the next step are made of them."""
+
+    kinds: tuple[Literal["next_choice", "next_open"], ...] = ("next_choice", "next_open")
+    """Among some options, or among all labels."""
     min_history: int = Field(default=1, ge=1)
     """Steps that must have been seen before a next step is asked."""
     per_clip: int | None = Field(default=4, ge=1)
     """Next-step questions of each kind made from one clip, at most; None asks about every step."""
     window_s: float | None = Field(default=None, gt=0)
     """A next-step question shows at most this much of the clip; None shows all from its beginning."""
+
+
+class EpicFiles(StepFiles):
+    """Those of EPIC-KITCHENS."""
+
     gap_s: float = Field(default=1.0, ge=0)
-    """epic100: the window ends this long before the asked action starts, as in the official anticipation task."""
+    """The window ends this long before the asked action starts, as in the official anticipation task."""
 
 
-class DataConfig(Section):
-    """Which questions the run is about, and their clips if there are any."""
+class DataSection(Section):
+    """Which questions a run is about; each kind of data set adds what it is made of."""
 
-    dataset: Literal[
-        "toy_kitchen", "plain", "youcook2", "coin", "crosstask", "epic100", "nextqa", "star", "egoplan",
-        "toy_math", "gsm8k", "math", "cot_collection", "text_jsonl", "gym",
-    ]  # fmt: skip
-    root: PathText | None = None
-    """Folder of the clips, or of the text files; the toy kitchen draws into <run>/clips when it is None."""
-    questions: PathText = "questions.jsonl"
-    """plain: questions file, relative to root."""
-    annotations: PathText | None = None
-    """plain: optional JSONL of annotated clips (docs/plain_data.md), relative to root; feeds procedural knowledge and
-    baselines."""
+    dataset: str
     limit: int | None = Field(default=None, ge=1)
     """Use at most this many clips, or text problems, of each split (the --limit option)."""
-    annotated: AnnotatedConfig = AnnotatedConfig()
-    toy: ToyKitchenConfig = ToyKitchenConfig()
-    math: ToyMathConfig = ToyMathConfig()
-    files: TextFilesConfig = TextFilesConfig()
-    gym: GymConfig = GymConfig()
+
+
+class ClipData(DataSection):
+    """Questions about clips."""
+
+    root: PathText | None = None
+    """Folder of the clips; the toy kitchen draws into <run>/clips when it is None."""
     stream: int | None = Field(default=None, ge=0)
-    """Video runs: index in the container of the video stream that is read of every clip, as `aot probe` names it; None
-    takes the best of each."""
+    """Index in the container of the video stream that is read of every clip, as `aot probe` names it; None takes the
+    best of each."""
+
+
+class KitchenData(ClipData):
+    """The drawn kitchen."""
+
+    dataset: Literal["toy_kitchen"]
+    toy: ToyKitchenConfig = ToyKitchenConfig()
+
+
+class PlainData(ClipData):
+    """Clips and questions of the user's own."""
+
+    dataset: Literal["plain"]
+    questions: PathText = "questions.jsonl"
+    """Questions file, relative to root."""
+    annotations: PathText | None = None
+    """Optional JSONL of annotated clips (docs/plain_data.md), relative to root; feeds procedural knowledge and
+    baselines."""
+
+
+class QuestionData(ClipData):
+    """A published data set that comes with its questions (docs/annotated_data.md)."""
+
+    dataset: Literal["nextqa", "star"]
+    annotated: OfficialFiles = OfficialFiles()
+
+
+class EgoplanData(ClipData):
+    """One whose questions are put among options here."""
+
+    dataset: Literal["egoplan"]
+    annotated: ChoiceFiles = ChoiceFiles()
+
+
+class StepData(ClipData):
+    """One whose steps are known, so that next steps can be asked."""
+
+    dataset: Literal["youcook2", "coin", "crosstask"]
+    annotated: StepFiles = StepFiles()
+
+
+class EpicData(ClipData):
+    """EPIC-KITCHENS, whose window ends before the asked action."""
+
+    dataset: Literal["epic100"]
+    annotated: EpicFiles = EpicFiles()
+
+
+class MathData(DataSection):
+    """The embedded maths tasks."""
+
+    dataset: Literal["toy_math"]
+    math: ToyMathConfig = ToyMathConfig()
+
+
+class GymData(DataSection):
+    """Tasks of the reasoning-gym package."""
+
+    dataset: Literal["gym"]
+    gym: GymConfig = GymConfig()
+
+
+class FilesData(DataSection):
+    """Text problems in local files."""
+
+    dataset: Literal["gsm8k", "math", "cot_collection", "text_jsonl"]
+    root: PathText | None = None
+    """Folder of the files."""
+    files: TextFilesConfig = TextFilesConfig()
+
+
+AnnotatedData = QuestionData | EgoplanData | StepData | EpicData
+VideoData = KitchenData | PlainData | AnnotatedData
+TextData = MathData | GymData | FilesData
+DataConfig = VideoData | TextData
+BY_DATASET = Kinds("dataset")
+ANNOTATED_DATASETS = tuple(name for kind in get_args(AnnotatedData) for name in BY_DATASET.names(kind))
+"""Published data sets whose official annotation files are read (docs/annotated_data.md)."""
 
 
 class FramesConfig(Section):

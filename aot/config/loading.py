@@ -10,15 +10,18 @@ from any folder; `run.dir` and `run.reuse` are always relative to the working fo
 import copy
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from reprlib import Repr
-from typing import Any
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from aot.config.readers import read_settings, unread_sentences
+from aot.config.base import Section
+from aot.config.data import BY_DATASET, DataConfig
+from aot.config.readers import CHATS, HOLDERS, KINDS, RUNS, holders_of, read_settings, unread_keys, unread_sentences
 from aot.config.run import RunConfig
 from aot.config.strict_yaml import parse_yaml, read_yaml
 from aot.config.teaching import BUILT_IN_PROMPTS
@@ -49,10 +52,22 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
 def load_saved(path: Path) -> RunConfig:
     """The resolved config of a run folder, as it was saved; whether its keys are read was looked at when it began.
 
+    Older folders list the keys of every kind of run; those that this one has not are left out.
+
     Raises:
         ConfigError: it is missing or damaged.
     """
-    return _located(_checked(_read(path), source=str(path)), folder=path.parent, given=())
+    raw = _read(path)
+    try:
+        config = _validated(raw)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            *parents, name = parts = _parts(item["loc"])
+            if item["type"] == "extra_forbidden" and _bare(parts) in HOLDERS:
+                section: Any = reduce(lambda node, part: node[part], parents, cast(Any, raw))
+                section.pop(name, None)
+        config = _checked(raw, source=str(path))
+    return _located(config, folder=path.parent, given=())
 
 
 def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
@@ -63,8 +78,8 @@ def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
             not read, with those who do (aot/config/readers.py).
     """
     config = _checked(raw, source=source)
-    if unread := unread_sentences(config):
-        raise ConfigError(f"{source}: " + "; ".join(unread))
+    if unread := unread_keys(config):
+        raise ConfigError(f"{source}: " + "; ".join(unread_sentences(unread)))
     return config
 
 
@@ -81,14 +96,39 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
+_RUN_OF = {dataset: run for run in RUNS for dataset in HOLDERS["data.dataset"][run]}
+
+
+def _validated(raw: dict[str, Any]) -> RunConfig:
+    """`raw` as a run of the kind that its data set makes; raises ValidationError."""
+    data = raw.get("data")
+    dataset = data.get("dataset") if isinstance(data, dict) else None
+    if isinstance(dataset, str) and dataset in _RUN_OF:
+        return _RUN_OF[dataset].model_validate(raw)
+    _Which.model_validate({"data": data} if "data" in raw else {})
+    raise LookupError(f"no kind of run has the data set {dataset!r}")
+
+
+class _Which(Section):
+    """Enough to say what is wrong with the data set of a run of no known kind."""
+
+    data: Annotated[DataConfig, BY_DATASET]
+
+
 def _checked(raw: dict[str, Any], *, source: str) -> RunConfig:
     try:
-        return RunConfig.model_validate(raw)
+        return _validated(raw)
     except ValidationError as error:
-        wrong = [dict(item) for item in error.errors(include_url=False) if item["type"] != _FOLLOWS]
-        lines = [_explain(item) for item in wrong[:MOST_TOLD]]
-        more = len(wrong) - len(lines)
-        raise ConfigError(f"{source}: " + "; ".join([*lines, *([f"and {more} more"] if more else [])])) from None
+        unread: dict[str, str] = {}
+        lines: list[str] = []
+        for item in error.errors(include_url=False):
+            if item["type"] == "extra_forbidden":
+                lines += _of_strange_key(_parts(item["loc"]), item["input"], unread)
+            elif item["type"] != _FOLLOWS:
+                lines.append(_explain(dict(item)))
+        more = len(lines) - MOST_TOLD
+        lines = [*lines[:MOST_TOLD], *([f"and {more} more"] if more > 0 else []), *unread_sentences(unread)]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
 
 def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunConfig:
@@ -99,47 +139,47 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         bases = [Path.cwd()] if from_command_line else list(_bases(folder))
         return next((str((base / name).resolve()) for base in bases if _exists(base / name)), None)
 
-    def absolute(key: str, name: str | None) -> str | None:
-        return name and (locate(key, name) or str(Path.cwd() / name))
+    def absolute(key: str, name: str) -> str:
+        return locate(key, name) or str(Path.cwd() / name)
 
-    data, student, teacher = config.data, config.student, config.teacher
-    root = absolute("data.root", data.root)
-
-    def beside(key: str, name: str | None) -> str | None:
+    def beside(key: str, name: str) -> str:
         """A file of the data set: in its root, or where any other path may be."""
-        if not name or not root:
-            return absolute(key, name) if key.startswith("data.files") else name
-        inside = Path(root) / name
+        if root is None:  # a run folder has files of the same names as questions and annotations
+            return name if key in ("data.questions", "data.annotations") else absolute(key, name)
+        inside = Path(absolute("data.root", root)) / name
         return str(inside) if _exists(inside) else locate(key, name) or str(inside)
 
-    side: dict[str, Any] = {"root": root}
-    if data.dataset == "plain":  # nobody else reads these, and a run folder has files of the same names
-        side |= {key: beside(f"data.{key}", getattr(data, key)) for key in ("questions", "annotations")}
-    files = {key: beside(f"data.files.{key}", getattr(data.files, key)) for key in ("train", "test")}
-    side["files"] = data.files.model_copy(update=files)
-    official = {key: beside(f"data.files.{key}", getattr(data.annotated, key)) for key in ("train", "test")}
-    side["annotated"] = data.annotated.model_copy(update=official)
-
-    def model(key: str, name: str | None) -> str | None:
+    def model(key: str, name: str) -> str:
         """The folder of a model; a name that is no folder is one on the hub, or of an embedded student."""
-        return name if not name or name in EMBEDDED_STUDENTS else locate(key, name) or name
+        return name if name in EMBEDDED_STUDENTS else locate(key, name) or name
 
-    hf = {key: model(f"teacher.hf.{key}", getattr(teacher.hf, key)) for key in ("detector", "similarity")}
-    appearance = absolute("teacher.appearance", teacher.appearance)
-    prompts = teacher.prompts if teacher.prompts in BUILT_IN_PROMPTS else absolute("teacher.prompts", teacher.prompts)
-    changed = {
-        "data": data.model_copy(update=side),
-        "student": student.model_copy(update={"base": model("student.base", student.base)}),
-        "teacher": teacher.model_copy(
-            update={"appearance": appearance, "prompts": prompts, "hf": teacher.hf.model_copy(update=hf)}
-        ),
+    root: str | None = getattr(config.data, "root", None)
+    places: dict[str, Callable[[str, str], str]] = {
+        "data.root": absolute,
+        "teacher.appearance": absolute,
+        "teacher.prompts": lambda key, name: name if name in BUILT_IN_PROMPTS else absolute(key, name),
+        **dict.fromkeys(("student.base", "teacher.hf.detector", "teacher.hf.similarity"), model),
+        **{f"data.{key}": beside for key in ("questions", "annotations")},
+        **{f"data.{files}.{key}": beside for files in ("files", "annotated") for key in ("train", "test")},
+        **{f"{chat}.{key}": absolute for chat in CHATS for key in ("script", "record")},
+        **{f"{chat}.model": model for chat in CHATS if getattr(getattr(config, chat, None), "backend", "") == "local"},
     }
-    for name in ("chat", "vision_chat", "judge_chat"):
-        if chat := getattr(config, name):
-            paths = {key: absolute(f"{name}.{key}", getattr(chat, key)) for key in ("script", "record")}
-            paths |= {"model": model(f"{name}.model", chat.model)} if chat.backend == "local" else {}
-            changed[name] = chat.model_copy(update=paths)
-    return config.model_copy(update=changed)
+    return _with_paths(config, places)
+
+
+Part = TypeVar("Part", bound=Section)
+
+
+def _with_paths(section: Part, places: dict[str, Callable[[str, str], str]], prefix: str = "") -> Part:
+    """`section` with each path of `places` where that finds it."""
+    changed: dict[str, Section | str] = {}
+    for name in type(section).model_fields:
+        value, key = getattr(section, name), prefix + name
+        if isinstance(value, Section):
+            changed[name] = _with_paths(value, places, f"{key}.")
+        elif key in places and value is not None:
+            changed[name] = places[key](key, value)
+    return section.model_copy(update=changed)
 
 
 def _bases(folder: Path) -> Iterator[Path]:
@@ -217,6 +257,7 @@ _WORDS = {
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "model_type": "must be a section of `key: value` lines",
+    "union_tag_not_found": "must be a section of `key: value` lines",
     "literal_error": "must be {expected}",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -234,36 +275,57 @@ _FOLLOWS = "default_factory_not_called"
 
 
 def _explain(item: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in item["loc"])[:200]
-    words = (
-        _WORDS.get(item["type"], "{msg}").format(**item.get("ctx", {}), msg=item["msg"]).removeprefix("Value error, ")
-    )
+    parts, value, context = _parts(item["loc"]), item.get("input"), item.get("ctx", {})
+    key, kinds = ".".join(map(str, parts))[:200], KINDS.get(_bare(parts))
+    if kinds and item["type"] == "union_tag_invalid":
+        listed = re.sub(r", ('[^']*')$", r" or \1", context["expected_tags"])
+        holders = HOLDERS[f"{_bare(parts)}.{kinds.by}"].items()
+        others = " or ".join(RUNS[run] for run, names in holders if context["tag"] in names)
+        others = f", which is for {others}" if others else ""
+        return f"{key}.{kinds.by}: must be {listed}, got {_SHORT.repr(context['tag'])}{others}"
+    if kinds and item["type"] == "union_tag_not_found" and isinstance(value, dict):
+        return f"{key}.{kinds.by}: is needed"
+    words = _WORDS.get(item["type"], "{msg}").format(**context, msg=item["msg"]).removeprefix("Value error, ")
     if not key:  # a sentence of our own, about several sections
         return words
     if item["type"] == "missing" or ".extra_body" in key:  # whose values may be secrets
         return f"{key}: {words}"
-    if item["type"] != "extra_forbidden":
-        return f"{key}: {words}, got {_AS_WRITTEN.get(repr(item.get('input'))) or _SHORT.repr(item.get('input'))[:200]}"
-    keys = _known_keys()
-    if key in keys:  # a key of several words, which only the command line takes
+    return f"{key}: {words}, got {_AS_WRITTEN.get(repr(value)) or _SHORT.repr(value)[:200]}"
+
+
+def _of_strange_key(parts: list[int | str], value: object, unread: dict[str, str]) -> Iterator[str]:
+    """What is wrong with a key that its section has not; one of other runs goes to `unread`, with those in words."""
+    key = ".".join(map(str, parts))
+    bare = _bare(parts)
+    if "." in str(parts[-1]) and bare in HOLDERS:  # a key of several words, which only the command line takes
         section, _, last = key.rpartition(".")
-        return f"unknown key {key!r}; in a file write `{last}:` indented under `{section}:`"
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    siblings = [k for k in keys if k.rpartition(".")[0] == key.rpartition(".")[0]]
-    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
-    return f"unknown key {key}; {hint}"
+        yield f"unknown key {key[:200]!r}; in a file write `{last}:` indented under `{section}:`"
+    elif bare not in HOLDERS:
+        near = difflib.get_close_matches(key, HOLDERS, n=1, cutoff=0.5)
+        siblings = [k for k in HOLDERS if k.rpartition(".")[0] == bare.rpartition(".")[0]]
+        yield f"unknown key {key[:200]}; " + (
+            f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
+        )
+    elif isinstance(value, dict) and value and any(k.startswith(f"{bare}.") for k in HOLDERS):
+        for name, one in value.items():
+            yield from _of_strange_key([*parts, name], one, unread)
+    else:
+        unread[key] = holders_of(bare)
 
 
-def _known_keys() -> list[str]:
-    keys: list[str] = []
+def _parts(loc: tuple[int | str, ...]) -> list[int | str]:
+    """Fields and numbers that lead to the key of an error, without the names of kinds that pydantic puts between."""
+    parts: list[int | str] = []
+    follows_kind = False
+    for part in loc:
+        if follows_kind and isinstance(part, str):
+            follows_kind = False
+        else:
+            parts.append(part)
+            follows_kind = _bare(parts) in KINDS
+    return parts
 
-    def walk(model: type[BaseModel], prefix: str) -> None:
-        for name, field in model.model_fields.items():
-            keys.append(prefix + name)
-            kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-            for kind in kinds:
-                if isinstance(kind, type) and issubclass(kind, BaseModel):
-                    walk(kind, f"{prefix}{name}.")
 
-    walk(RunConfig, "")
-    return keys
+def _bare(parts: Sequence[int | str]) -> str:
+    """The key without the numbers of arms."""
+    return ".".join(part for part in parts if isinstance(part, str))

@@ -2,29 +2,26 @@
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from aot.config.base import Section, Seed
 from aot.config.chat import CHAT_BEFORE_ROWS, CHAT_MAY_CHANGE, CHAT_NOT_IN_RESULTS, ChatConfig
-from aot.config.data import VIDEO_DATASETS, DataConfig, FramesConfig, RunSection
-from aot.config.teaching import FilterConfig, TeacherConfig
+from aot.config.data import BY_DATASET, DataConfig, FramesConfig, MathData, RunSection, TextData, VideoData
+from aot.config.teaching import BY_PLANNER, FilterConfig, RulesTeacher, TeacherConfig, TextTeacher, VideoTeacher
 from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, StudentConfig, TrainConfig
 
 
-class RunConfig(Section):
-    """A whole run."""
+class AnyRun(Section):
+    """What every run has."""
 
     seed: Seed = 0
     run: RunSection = RunSection()
-    data: DataConfig
-    frames: FramesConfig = FramesConfig()
-    teacher: TeacherConfig = TeacherConfig()
+    data: Annotated[DataConfig, BY_DATASET]
+    teacher: Annotated[TeacherConfig, BY_PLANNER]
     chat: ChatConfig | None = None
     """The chat model that plans, or solves text problems."""
-    vision_chat: ChatConfig | None = None
-    """The chat model behind tools that look; None means `chat`."""
     judge_chat: ChatConfig | None = None
     """The chat model that judges traces; None means `chat`."""
     filter: FilterConfig = FilterConfig()
@@ -32,44 +29,6 @@ class RunConfig(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
-
-    @model_validator(mode="after")
-    def _one_door(self) -> Self:
-        is_text = self.door == "text"
-        settings = [
-            ("teacher.planner", self.teacher.planner, self.teacher.planner in _PLANNERS[self.door]),
-            ("student.base", self.student.base, self.student.base != ("tiny-video" if is_text else "tiny-text")),
-        ]
-        settings += [
-            (f"order of arm {arm.name}", arm.order, arm.order != "both" or not is_text) for arm in self.train.arms
-        ]
-        drawn = self.data.dataset == "toy_math"
-        if is_text and {"procedural": not drawn, "given": drawn}.get(self.teacher.planner, False):
-            settings.append(("teacher.planner", self.teacher.planner, False))
-        for what, value, fits in settings:
-            if not fits:
-                raise ValueError(f"{what} is {value!r}, but data.dataset is {self.data.dataset!r}: {_TAKES[self.door]}")
-        return self
-
-    @model_validator(mode="after")
-    def _chat_is_there(self) -> Self:
-        is_video = self.door == "video"
-        looks = self.teacher.tools.behind("chat") if is_video else ()
-        wants = [
-            ("teacher.planner: chat", self.teacher.planner == "chat", self.chat),
-            ("teacher.rationale: chat", is_video and self.teacher.rationale == "chat", self.chat),
-            (f"teacher.tools.{looks[0] if looks else ''}: chat", bool(looks), self.vision_chat or self.chat),
-            ("filter.judge: true", self.filter.judge, self.judge_chat or self.chat),
-        ]
-        for setting, wanted, section in wants:
-            if wanted and section is None:
-                raise ValueError(f"{setting} needs a section `chat` with a model (docs/chat.md)")
-        return self
-
-    @property
-    def door(self) -> Literal["video", "text"]:
-        """Which front door the questions come through."""
-        return "video" if self.data.dataset in VIDEO_DATASETS else "text"
 
     def steps_of(self, arm: ArmConfig) -> int:
         """Optimiser steps that an arm is trained for."""
@@ -81,13 +40,87 @@ class RunConfig(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-_PLANNERS = {"text": ("procedural", "given", "chat"), "video": ("rules", "chat")}
-_TAKES = {
-    "text": "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
-    "tiny-text or a model folder, and arms with order answers_only, pre, post or adaptive",
-    "video": "a video run takes teacher.planner rules or chat, student.base tiny-video or a model folder, and arms "
-    "of any order",
-}
+class VideoRun(AnyRun):
+    """A whole run about clips."""
+
+    data: Annotated[VideoData, BY_DATASET]
+    teacher: Annotated[VideoTeacher, BY_PLANNER] = RulesTeacher()
+    frames: FramesConfig = FramesConfig()
+    vision_chat: ChatConfig | None = None
+    """The chat model behind tools that look; None means `chat`."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.student.base == "tiny-text":
+            takes = "a video run takes student.base tiny-video or a model folder"
+            raise _unfit("student.base", self.student.base, self.data, takes)
+        _need_chats(self)
+        return self
+
+
+class TextRun(AnyRun):
+    """A whole run about text problems."""
+
+    data: Annotated[TextData, BY_DATASET]
+    teacher: Annotated[TextTeacher, BY_PLANNER] = Field(default_factory=dict, validate_default=True)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        takes = (
+            "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
+            "tiny-text or a model folder, and arms with order answers_only, pre, post or adaptive"
+        )
+        if self.teacher.planner not in ("chat", "procedural" if isinstance(self.data, MathData) else "given"):
+            raise _unfit("teacher.planner", self.teacher.planner, self.data, takes)
+        if self.student.base == "tiny-video":
+            raise _unfit("student.base", self.student.base, self.data, takes)
+        for arm in self.train.arms:
+            if arm.order == "both":
+                raise _unfit(f"order of arm {arm.name}", arm.order, self.data, takes)
+        _need_chats(self)
+        return self
+
+
+RunConfig = VideoRun | TextRun
+Job = Literal["thinks", "looks", "judges"]
+"""What a chat model may do in a run: plan, write or solve; look at frames; judge traces."""
+
+
+def chat_jobs(run: RunConfig) -> dict[Job, tuple[str, ChatConfig | None]]:
+    """The jobs that chat models have in a run, each with the setting that gives it and the section that does it."""
+    jobs: dict[Job, tuple[str, ChatConfig | None]] = {}
+    if run.teacher.planner == "chat":
+        jobs["thinks"] = "teacher.planner: chat", run.chat
+    elif isinstance(run, VideoRun) and run.teacher.rationale == "chat":
+        jobs["thinks"] = "teacher.rationale: chat", run.chat
+    if isinstance(run, VideoRun) and (tools := run.teacher.tools.behind("chat")):
+        jobs["looks"] = f"teacher.tools.{tools[0]}: chat", run.vision_chat or run.chat
+    if run.filter.judge:
+        jobs["judges"] = "filter.judge: true", run.judge_chat or run.chat
+    return jobs
+
+
+def chat_for(run: RunConfig, job: Job) -> ChatConfig | None:
+    """The chat model that does a job in a run; None where there is no such job."""
+    return chat_jobs(run).get(job, ("", None))[1]
+
+
+def teacher_chats(run: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
+    """The chat model that thinks for the teacher, and the one that looks if that is another; None where none does."""
+    thinks, looks = chat_for(run, "thinks"), chat_for(run, "looks")
+    return thinks, None if looks == thinks else looks
+
+
+def _need_chats(run: RunConfig) -> None:
+    for setting, section in chat_jobs(run).values():
+        if section is None:
+            raise ValueError(f"{setting} needs a section `chat` with a model (docs/chat.md)")
+
+
+def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> ValueError:
+    return ValueError(f"{setting} is {value!r}, but data.dataset is {data.dataset!r}: {takes}")
+
+
 NOT_IN_RESULTS = (
     "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
     "teacher.gpus_per_worker", "teacher.unanswered", "teacher.max_failed_share", "filter.min_kept",
@@ -98,7 +131,7 @@ NOT_IN_RESULTS = (
 _LEFT_OUT = tuple(f"{key}." for key in NOT_IN_RESULTS)
 
 
-def result_settings(config: RunConfig) -> dict[str, Any]:
+def result_settings(config: AnyRun) -> dict[str, Any]:
     """Flat `key.sub` to value, without the settings that cannot change a result."""
     flat = _flatten(config.model_dump(mode="json"))
     return {key: value for key, value in flat.items() if not f"{key}.".startswith(_LEFT_OUT)}
@@ -128,6 +161,8 @@ def may_change(key: str, config: RunConfig, *, generated: bool, filtered: bool, 
 
 def chat_settings(config: RunConfig) -> dict[str, Any]:
     """How the chat models of a run are asked: flat key to value of what may change between two lives of a run."""
+    if not chat_jobs(config):
+        return {}
     return {
         key: value
         for key, value in result_settings(config).items()

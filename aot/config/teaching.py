@@ -1,10 +1,10 @@
 """Who writes traces, with which tools, and which of them are kept."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from aot.config.base import PathText, Section, YamlWord
+from aot.config.base import Kinds, PathText, Section, YamlWord
 
 
 class FaultsConfig(Section):
@@ -19,16 +19,21 @@ class ToolsConfig(Section):
     detect_objects: YamlWord[Literal["pixels", "hf", "off"]] = "pixels"
     find_moments: YamlWord[Literal["pixels", "hf", "chat", "off"]] = "pixels"
     recognise_action: YamlWord[Literal["pixels", "chat", "off"]] = "pixels"
-    ask: YamlWord[Literal["chat", "off"]] = "off"
-    caption: YamlWord[Literal["chat", "off"]] = "off"
-    subtitles: YamlWord[Literal["file", "off"]] = "off"
-    """Searches the .srt or .vtt file beside the clip."""
     pixel_tools: bool = True
     """Whether the tools that only the pixel tools can do (list_steps, count_events, read_order) are offered."""
 
     def behind(self, source: str) -> tuple[str, ...]:
         """Names of the tools that use `source`."""
         return tuple(name for name, value in self.model_dump().items() if value == source)
+
+
+class ChatToolsConfig(ToolsConfig):
+    """And behind those that the rules call never."""
+
+    ask: YamlWord[Literal["chat", "off"]] = "off"
+    caption: YamlWord[Literal["chat", "off"]] = "off"
+    subtitles: YamlWord[Literal["file", "off"]] = "off"
+    """Searches the .srt or .vtt file beside the clip."""
 
 
 class HfConfig(Section):
@@ -46,47 +51,21 @@ class HfConfig(Section):
 
 BUILT_IN_PROMPTS = ("built-in", "bare")
 """Prompt files of the chat teacher of text that come with the package."""
+ChainSteps = Literal["auto", "coarse", "fine", "mixed"]
+"""How small the steps of a text chain are; `auto` follows the size of the student: mixed below 3B parameters (weak
+students want coarser steps, arXiv 2502.18001), fine above."""
 
 
-class TeacherConfig(Section):
-    """Who writes traces."""
+class AnyTeacher(Section):
+    """Who writes traces, and how the work is shared out."""
 
-    planner: Literal["rules", "procedural", "given", "chat"] = "rules"
-    """`rules`: the video agent by rules. For text: `procedural` solves a problem by its state, `given` takes the data
-    set's own solutions. `chat`: a chat model plans tool calls for a clip, or solves a text problem."""
-    rationale: Literal["template", "chat"] = "template"
-    """Who turns the trace of a video agent into prose."""
-    order: Literal["pre", "post"] = "pre"
-    """Whether a chat teacher of text thinks first or answers first; picks its prompt file."""
-    granularity: Literal["auto", "coarse", "fine", "mixed"] = "auto"
-    """How small the steps of a text chain are; `auto` follows the size of the student: mixed below 3B parameters (weak
-    students want coarser steps, arXiv 2502.18001), fine above."""
-    prompts: PathText = "built-in"
-    """Prompt files of a chat teacher of text: `built-in`; `bare`, which only asks the question, for a model that was
-    trained on it; or a folder with files of your own (docs/chat.md)."""
-    structured: YamlWord[Literal["auto", "off"]] = "auto"
-    """Whether a chat teacher of text asks for replies of a fixed form (JSON schema); `auto` stops asking a server that
-    refuses it."""
-    candidates: int = Field(default=3, ge=1, le=1000)
-    """k: plans tried for each question until one verifies; a chat teacher of text writes all k."""
-    shuffle_checks: int = Field(default=0, ge=0, le=1000)
-    """So many times a verified answer to a multiple-choice training question is tried again with its options in another
-    order, by the agent or a chat teacher of text; the filter `option_shuffle` drops traces whose answer changes."""
-    max_turns: int = Field(default=8, ge=1)
-    """Turns of the planner; the rules make one call in each."""
-    max_calls: int = Field(default=12, ge=1)
-    time_limit_s: float = Field(default=60.0, gt=0)
-    """For one candidate trace."""
+    planner: str
     workers: int = Field(default=2, ge=1, le=1000)
     engine: Literal["processes", "ray"] = "processes"
     ray_address: str | None = None
     """Address of a Ray cluster; None starts one on this machine."""
     gpus_per_worker: float = Field(default=0.0, ge=0)
     """Share of a GPU that each Ray worker asks for."""
-    tools: ToolsConfig = ToolsConfig()
-    hf: HfConfig = HfConfig()
-    appearance: PathText | None = None
-    """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
     faults: FaultsConfig | None = None
     unanswered: Literal["ask_again", "refuse"] = "ask_again"
     """What becomes of questions that a chat model did not answer, and traces that it did not judge, for a reason that
@@ -96,6 +75,84 @@ class TeacherConfig(Section):
     max_failed_share: float = Field(default=0.8, ge=0, le=1)
     """If more than this share of the training traces came to no answer, the run stops after generate (exit code 4) and
     says why they failed: tools, prompts or model do not fit the data then. 1 goes on whatever failed."""
+
+
+class TryingTeacher(AnyTeacher):
+    """One that can try a question in several ways."""
+
+    candidates: int = Field(default=3, ge=1, le=1000)
+    """k: plans tried for each question until one verifies; a chat teacher of text writes all k."""
+    shuffle_checks: int = Field(default=0, ge=0, le=1000)
+    """So many times a verified answer to a multiple-choice training question is tried again with its options in another
+    order, by the agent or a chat teacher of text; the filter `option_shuffle` drops traces whose answer changes."""
+
+
+class ClipTeacher(TryingTeacher):
+    """The video agent."""
+
+    rationale: Literal["template", "chat"] = "template"
+    """Who turns the trace into prose."""
+    max_turns: int = Field(default=8, ge=1)
+    """Turns of the planner; the rules make one call in each."""
+    max_calls: int = Field(default=12, ge=1)
+    time_limit_s: float = Field(default=60.0, gt=0)
+    """For one candidate trace."""
+    tools: ToolsConfig = ToolsConfig()
+    hf: HfConfig = HfConfig()
+    appearance: PathText | None = None
+    """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
+    granularity: ClassVar[ChainSteps] = "auto"
+
+
+class RulesTeacher(ClipTeacher):
+    """Plans by rules."""
+
+    planner: Literal["rules"] = "rules"
+
+
+class PlanningTeacher(ClipTeacher):
+    """A chat model plans tool calls."""
+
+    planner: Literal["chat"]
+    tools: ChatToolsConfig = ChatToolsConfig()
+
+
+class ProcedureTeacher(AnyTeacher):
+    """Solves a text problem by its state."""
+
+    planner: Literal["procedural"]
+    granularity: ChainSteps = "auto"
+    candidates: ClassVar[int] = 1
+    shuffle_checks: ClassVar[int] = 0
+
+
+class GivenTeacher(AnyTeacher):
+    """Takes the solutions that come with a text data set."""
+
+    planner: Literal["given"]
+    granularity: ClassVar[ChainSteps] = "auto"
+    candidates: ClassVar[int] = 1
+    shuffle_checks: ClassVar[int] = 0
+
+
+class SolvingTeacher(TryingTeacher):
+    """A chat model solves text problems."""
+
+    planner: Literal["chat"]
+    granularity: ChainSteps = "auto"
+    order: Literal["pre", "post"] = "pre"
+    """Whether it thinks first or answers first; picks its prompt file."""
+    prompts: PathText = "built-in"
+    """Prompt files: `built-in`; `bare`, which only asks the question, for a model that was trained on it; or a folder
+    with files of your own (docs/chat.md)."""
+    structured: YamlWord[Literal["auto", "off"]] = "auto"
+    """Whether it asks for replies of a fixed form (JSON schema); `auto` stops asking a server that refuses it."""
+
+
+VideoTeacher = RulesTeacher | PlanningTeacher
+TextTeacher = ProcedureTeacher | GivenTeacher | SolvingTeacher
+TeacherConfig = VideoTeacher | TextTeacher
+BY_PLANNER = Kinds("planner", default="rules")
 
 
 class FilterConfig(Section):

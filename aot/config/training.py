@@ -3,11 +3,11 @@
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
-from aot.config.base import PathText, Section, Seed, SplitName
+from aot.config.base import Kinds, PathText, Section, Seed, SplitName
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
 """Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
@@ -77,21 +77,12 @@ Order = Literal["both", "answers_only", "pre", "post", "adaptive"]
 Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
 
 
-class ArmConfig(Section):
+class AnyArm(Section):
     """One student that is trained: same questions, same steps, another loss or another way to say it."""
 
     name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*(/(fold|round)[0-9]+)?$")
     """Also the name of its folder; `NAME/fold0` and `NAME/round0` are helpers of an arm, which no config holds."""
-    order: Order = "both"
-    """`both`: two replies to each question, one direct and one reasoning first (video runs only); `answers_only`;
-    `pre` thinks, then answers; `post` answers, then explains; `adaptive` chooses how to answer (arXiv 2404.09170)."""
-    chains: Chains = "kept"
-    """What is learned: the kept chains, chains damaged for the study of structure against content, or `self`, a share
-    of the kept chains and what the student then writes and verifies itself."""
-    chain_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the questions whose teacher chains are used."""
-    rationale_weight: float = Field(default=1.0, ge=0)
-    """Lambda in label + lambda * rationale; 0 learns answers only."""
+    order: Order
     tuning: Literal["lora", "full"] = "lora"
     learning_rate: float | None = Field(default=None, gt=0)
     """None means train.learning_rate; full fine-tuning wants a lower one."""
@@ -99,10 +90,34 @@ class ArmConfig(Section):
     """None means train.max_steps."""
     seed: Seed = 0
 
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if len(self.name.partition("/")[0]) > MAX_ARM_NAME:
+            raise ValueError(f"the name of an arm must have at most {MAX_ARM_NAME} characters, got {len(self.name)}")
+        if self.name in RESERVED_ARMS or self.name.endswith(NO_FRAMES):
+            taken = f"{', '.join(RESERVED_ARMS)} and names ending in {NO_FRAMES}"
+            raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
+        return self
+
+
+class ChainsArm(AnyArm):
+    """Learns chains and answers in a fixed order."""
+
+    order: Literal["both", "pre", "post"] = "both"
+    """`both`: two replies to each question, one direct and one reasoning first (video runs only); `pre` thinks, then
+    answers; `post` answers, then explains."""
+    chains: Chains = "kept"
+    """What is learned: the kept chains, chains damaged for the study of structure against content, or `self`, a share
+    of the kept chains and what the student then writes and verifies itself."""
+    chain_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the questions whose teacher chains are used."""
+    rationale_weight: float = Field(default=1.0, ge=0)
+    """Lambda in label + lambda * rationale; 0 learns answers only."""
+
     @property
     def learns_rationales(self) -> bool:
         """Whether it is asked to; how many it then saw stands in its training.json."""
-        return self.rationale_weight > 0 and self.order != "answers_only"
+        return self.rationale_weight > 0
 
     @property
     def needs_chains(self) -> bool:
@@ -110,21 +125,47 @@ class ArmConfig(Section):
         return self.order != "both" or self.rationale_weight > 0
 
     @model_validator(mode="after")
-    def _name_is_free(self) -> Self:
-        if len(self.name.partition("/")[0]) > MAX_ARM_NAME:
-            raise ValueError(f"the name of an arm must have at most {MAX_ARM_NAME} characters, got {len(self.name)}")
-        if self.chains == "self" and self.order not in ("pre", "both"):
+    def _learns_something(self) -> Self:
+        if self.chains == "self" and self.order == "post":
             raise ValueError(f"arm {self.name!r}: chains `self` go with order pre or both, got {self.order}")
-        if self.order == "adaptive" and (self.chains != "kept" or self.chain_share < 1):
-            raise ValueError(
-                f"arm {self.name!r}: an adaptive arm learns from all kept chains; leave out what says otherwise"
-            )
-        if self.order in ("pre", "adaptive") and self.rationale_weight == 0:
+        if self.order == "pre" and self.rationale_weight == 0:
             raise ValueError(f"arm {self.name!r}: with rationale_weight 0 nothing of order {self.order} is learned")
-        if self.name in RESERVED_ARMS or self.name.endswith(NO_FRAMES):
-            taken = f"{', '.join(RESERVED_ARMS)} and names ending in {NO_FRAMES}"
-            raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
         return self
+
+
+class AnswersArm(AnyArm):
+    """Learns answers, of the questions that have a chain."""
+
+    order: Literal["answers_only"]
+    chain_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the questions with a chain that are used."""
+    chains: ClassVar[Chains] = "kept"
+    rationale_weight: ClassVar[float] = 1.0
+    """Of the rationales that its lessons have not."""
+    learns_rationales: ClassVar[bool] = False
+    needs_chains: ClassVar[bool] = True
+
+
+class AdaptiveArm(AnyArm):
+    """Chooses how to answer (arXiv 2404.09170), and learns that from all kept chains."""
+
+    order: Literal["adaptive"]
+    rationale_weight: float = Field(default=1.0, gt=0)
+    """Lambda in label + lambda * rationale."""
+    chains: ClassVar[Chains] = "kept"
+    chain_share: ClassVar[float] = 1.0
+    learns_rationales: ClassVar[bool] = True
+    needs_chains: ClassVar[bool] = True
+
+
+ArmConfig = ChainsArm | AnswersArm | AdaptiveArm
+BY_ORDER = Kinds("order", default="both")
+_ARM: TypeAdapter[ArmConfig] = TypeAdapter(Annotated[ArmConfig, BY_ORDER])
+
+
+def parse_arm(raw: dict[str, Any]) -> ArmConfig:
+    """The arm that `raw` describes; raises ValidationError where it is none."""
+    return _ARM.validate_python(raw)
 
 
 class OwnChainsConfig(Section):
@@ -151,9 +192,9 @@ class AdaptiveConfig(Section):
 class TrainConfig(Section):
     """Optimisation, the same for each arm."""
 
-    arms: tuple[ArmConfig, ...] = (
-        ArmConfig(name="answer_only", rationale_weight=0.0),
-        ArmConfig(name="distilled", rationale_weight=1.0),
+    arms: tuple[Annotated[ArmConfig, BY_ORDER], ...] = (
+        ChainsArm(name="answer_only", rationale_weight=0.0),
+        ChainsArm(name="distilled", rationale_weight=1.0),
     )
     max_steps: int = Field(default=240, ge=1)
     questions_per_step: int = Field(default=16, ge=1, le=1_000_000)

@@ -40,8 +40,8 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
     facts: dict[str, Any] = {"config_digest": config.digest()}
     if renewed:
         facts = {**provenance(config), "command": command}
-    if config.chat or config.vision_chat or config.judge_chat:
-        facts["chat_settings"] = {**old.get("chat_settings", {}), config.digest(): chat_settings(config)}
+    if settings := chat_settings(config):
+        facts["chat_settings"] = {**old.get("chat_settings", {}), config.digest(): settings}
     commands = [*old.get("commands", []), command][-50:]
     publish_json(run.run_json, {**old, **facts, "commands": commands, "stages": old.get("stages", {})})
     return run

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.config import RunConfig, load_saved
+from aot.config import RunConfig, TextRun, VideoRun, load_saved
 from aot.errors import AotError, GuardStop, RunError, SourceError
 from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
@@ -191,8 +191,8 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "report": ("report", "model_card"),
 }
 """What each stage leaves behind, as properties of RunFolder; a folder counts once it holds something."""
-ONE_DOOR = {"frames": "video", "rationales": "text"}
-"""What only runs through one of the front doors have."""
+ONE_KIND = {"frames": VideoRun, "rationales": TextRun}
+"""What runs of one kind only have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
 TRAINING, CHECKPOINTS, STEPS = "training.json", "checkpoints", "metrics.jsonl"
 CONTRACT, MANIFEST = "contract.json", "manifest.json"
@@ -389,8 +389,7 @@ def stage_done(run: RunFolder, stage: str) -> bool:
 def missing_files(run: RunFolder, stage: str) -> list[Path]:
     """What a finished stage should have left behind and is not there."""
     config = load_saved(run.config) if run.config.exists() else None
-    door = config.door if config else None
-    wanted = [getattr(run, name) for name in PUBLISHED[stage] if ONE_DOOR.get(name, door) == door]
+    wanted = [getattr(run, name) for name in PUBLISHED[stage] if isinstance(config, ONE_KIND.get(name, object))]
     if stage == "train" and config:
         wanted += [run.arm(arm.name) / ARM_MARKER for arm in config.train.arms]
     else:

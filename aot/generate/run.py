@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from pydantic import BaseModel
 
 from aot.chat.outage import AT_LEAST, Unanswered, got_no_reply, is_unproven, until_outage
-from aot.config import RunConfig
+from aot.config import RunConfig, teacher_chats
 from aot.files.parts import part_path
 from aot.files.run_folder import RunFolder, append_row, open_append, publish
 from aot.files.shards import Shard
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
-def generate(run: RunFolder, config: RunConfig, progress: Progress, teachers: TeacherRoom) -> dict[str, int]:
+def generate(run: RunFolder, config: RunConfig, progress: Progress, teachers: TeacherRoom[Any]) -> dict[str, int]:
     """Write the rows of the shard that are missing; for a whole run publish teacher.json too.
 
     Returns:
@@ -50,7 +50,7 @@ def generate(run: RunFolder, config: RunConfig, progress: Progress, teachers: Te
         with Rows(run, writer="0" if config.run.shard is None else shard.writer) as rows:
             engine = _engine(run, config, pending, teachers)
             try:
-                for solved in _answered(engine, run, config, teachers):
+                for solved in _answered(engine, run, config):
                     rows.add(solved)
                     written += 1
                     progress(written // samples, pending.total)
@@ -96,14 +96,14 @@ class Rows:
         self._open.close()
 
 
-def chat_threads(config: RunConfig, teachers: TeacherRoom) -> int:
+def chat_threads(config: RunConfig) -> int:
     """How many rows are worked on at once because their teacher waits for a chat model; 0 if it asks none."""
-    return max((section.max_concurrency for section in teachers.chat_sections(config) if section), default=0)
+    return max((section.max_concurrency for section in teacher_chats(config) if section), default=0)
 
 
-def _engine(run: RunFolder, config: RunConfig, pending: Pending, teachers: TeacherRoom) -> Engine:
+def _engine(run: RunFolder, config: RunConfig, pending: Pending, teachers: TeacherRoom[Any]) -> Engine:
     """The way in which the rows of a run are solved."""
-    teacher, threads = config.teacher, chat_threads(config, teachers)
+    teacher, threads = config.teacher, chat_threads(config)
     solver: MakeSolver = partial(Solver, teachers.open_teacher, run, config, teachers.tries_of(teacher))
     writer = "" if config.run.shard is None else Shard.of(config.run.shard).writer
     if teacher.engine == "ray":
@@ -118,31 +118,31 @@ def _engine(run: RunFolder, config: RunConfig, pending: Pending, teachers: Teach
     return Threads(one, tasks, threads=threads) if threads else Alone(one, tasks)
 
 
-def _answered(engine: Engine, run: RunFolder, config: RunConfig, teachers: TeacherRoom) -> Iterator[Solved]:
+def _answered(engine: Engine, run: RunFolder, config: RunConfig) -> Iterator[Solved]:
     """What is a row (aot.chat.outage); a script that has no reply to a question will have none another time.
 
     Raises:
         GuardStop: the chat model answers nobody, or left some unanswered.
     """
-    sections = [section for section in teachers.chat_sections(config) if section]
+    sections = [section for section in teacher_chats(config) if section]
     if not sections:
         return engine.solved()
     scripted = all(section.backend == "scripted" for section in sections)
     unanswered: Unanswered = "refuse" if scripted else config.teacher.unanswered
     teacher = config.teacher
-    at_once = chat_threads(config, teachers) * (teacher.workers if teacher.engine == "ray" else 1)
+    at_once = chat_threads(config) * (teacher.workers if teacher.engine == "ray" else 1)
     return until_outage(
         engine.solved(), trace_of=lambda solved: solved.trace, limit=max(AT_LEAST, at_once), unanswered=unanswered,
         answered_before=lambda: any_answered(run, config_digest=config.digest()),
     )  # fmt: skip
 
 
-def _publish_stats(run: RunFolder, config: RunConfig, teachers: TeacherRoom) -> dict[str, int]:
+def _publish_stats(run: RunFolder, config: RunConfig, teachers: TeacherRoom[Any]) -> dict[str, int]:
     tally = Tally()
     for question, traces in read_solved(run):
         tally.add(question, traces)
     one_row = teachers.samples_of(config.teacher) == 1
     stats = tally.stats(tries=teachers.tries_of(config.teacher) if one_row else None)
-    stats = with_spend(stats, run, teachers.chat_sections(config))
+    stats = with_spend(stats, run, teacher_chats(config))
     publish(run.teacher_stats, stats.model_copy(update=teachers.figures(run, config)).as_json() + "\n")
     return {"traces": tally.samples, "failed": tally.failed, "refused": tally.refused}

@@ -8,20 +8,21 @@ in what verifies. Nothing is written here: whoever iterates appends the rows.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from aot.answers import verifies
 from aot.chat.client import map_threads
 from aot.chat.outage import got_no_reply
-from aot.config import ChatConfig, RunConfig, TeacherConfig
+from aot.config import RunConfig, TeacherConfig
 from aot.errors import AotError, DecodeError, SourceError, ToolError, VideoError
 from aot.faults.plant import Edits, plant
 from aot.files.run_folder import RunFolder
 from aot.records import PlantedFault, Question, Trace, TraceError, Usage
 
 TRAIN = "train"
+Run = TypeVar("Run", bound=RunConfig, contravariant=True)
 Task = tuple[Question, int]
 """A question and which sample of it is wanted."""
 
@@ -61,21 +62,21 @@ class Teacher(Protocol):
         ...
 
 
-class OpenTeacher(Protocol):
+class OpenTeacher(Protocol[Run]):
     """Opens a teacher; a function of a module, so that worker processes find it by its name."""
 
-    def __call__(self, run: RunFolder, config: RunConfig, *, writer: str) -> Teacher:
+    def __call__(self, run: RunFolder, config: Run, *, writer: str) -> Teacher:
         """The teacher of `config`; `writer` names the files that this process appends to."""
         ...
 
 
-class TeacherRoom(Protocol):
+class TeacherRoom(Protocol[Run]):
     """The module in which a door keeps its teachers."""
 
     FEW_QUESTIONS: int
     """So many are solved in this process: starting workers would take longer."""
 
-    def open_teacher(self, run: RunFolder, config: RunConfig, *, writer: str) -> Teacher:
+    def open_teacher(self, run: RunFolder, config: Run, *, writer: str) -> Teacher:
         """See OpenTeacher."""
         ...
 
@@ -87,11 +88,7 @@ class TeacherRoom(Protocol):
         """Attempts at a row of a training question, until one verifies."""
         ...
 
-    def chat_sections(self, config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
-        """The chat model that thinks, and the one that looks if that is another; None where none is asked."""
-        ...
-
-    def figures(self, run: RunFolder, config: RunConfig) -> dict[str, Any]:
+    def figures(self, run: RunFolder, config: Run) -> dict[str, Any]:
         """What only this teacher has to say in teacher.json."""
         ...
 
@@ -110,7 +107,9 @@ class Solved:
 class Solver:
     """Makes rows of questions; several threads may share one."""
 
-    def __init__(self, open_teacher: OpenTeacher, run: RunFolder, config: RunConfig, tries: int, writer: str) -> None:
+    def __init__(
+        self, open_teacher: OpenTeacher[Any], run: RunFolder, config: RunConfig, tries: int, writer: str
+    ) -> None:
         """Opens the teacher; raises ConfigError or DecodeError where it cannot work at all."""
         self._teacher, self._config, self._tries = open_teacher(run, config, writer=writer), config, tries
         self.give_up, self.close = self._teacher.give_up, self._teacher.close

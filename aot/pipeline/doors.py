@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from aot.config import RunConfig
+from aot.config import RunConfig, TextRun, VideoRun
 from aot.files.run_folder import RunFolder
 from aot.generate.solve import TeacherRoom
 from aot.records import Question, Refusal
 
-Stage = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], dict[str, int]]
+Run = TypeVar("Run", VideoRun, TextRun)
+Stage = Callable[[RunFolder, Run, Callable[[int, int], None]], dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -29,95 +31,93 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Door:
+class Door(Generic[Run]):
     """What one door gives."""
 
     shows_frames: bool
     """Whether prompts show frames of clips."""
-    prepare: Callable[[], Stage]
+    prepare: Callable[[], Stage[Run]]
     """Questions, and whatever comes with them."""
-    teachers: Callable[[], TeacherRoom]
+    teachers: Callable[[], TeacherRoom[Run]]
     """Who turns a question into traces, and how defects are planted into them."""
-    check: Callable[[RunConfig, RunFolder, set[str]], None]
+    check: Callable[[Run, RunFolder, set[str]], None]
     """Looks over what the stages ahead will need, before any work; raises AotError."""
-    plan: Callable[[RunConfig, RunFolder], Plan]
-    questions: Callable[[RunConfig, Path], tuple[list[Question], list[Refusal]]]
+    plan: Callable[[Run, RunFolder], Plan]
+    questions: Callable[[Run, Path], tuple[list[Question], list[Refusal]]]
     """The questions without their clips, and rows that make none, for `aot score`."""
 
 
-def _video_prepare() -> Stage:
+def _video_prepare() -> Stage[VideoRun]:
     from aot.pipeline.prepare import prepare
 
     return prepare
 
 
-def _video_teachers() -> TeacherRoom:
+def _video_teachers() -> TeacherRoom[VideoRun]:
     from aot.teacher import agent
 
     return agent
 
 
-def _video_check(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+def _video_check(config: VideoRun, run: RunFolder, ahead: set[str]) -> None:
     from aot.pipeline.commands.inputs import check_video
 
     check_video(config, run, ahead)
 
 
-def _video_plan(config: RunConfig, run: RunFolder) -> Plan:
+def _video_plan(config: VideoRun, run: RunFolder) -> Plan:
     from aot.pipeline.commands.plan import video_plan
 
     return video_plan(config, run)
 
 
-def _video_questions(config: RunConfig, config_path: Path) -> tuple[list[Question], list[Refusal]]:
+def _video_questions(config: VideoRun, config_path: Path) -> tuple[list[Question], list[Refusal]]:
     from aot.pipeline.prepare import labelled_questions
 
     return labelled_questions(config, config_path)
 
 
-def _text_prepare() -> Stage:
+def _text_prepare() -> Stage[TextRun]:
     from text_cot.prepare import prepare
 
     return prepare
 
 
-def _text_teachers() -> TeacherRoom:
+def _text_teachers() -> TeacherRoom[TextRun]:
     from text_cot.teacher import teachers
 
     return teachers
 
 
-def _text_check(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+def _text_check(config: TextRun, run: RunFolder, ahead: set[str]) -> None:
     from aot.pipeline.commands.inputs import check_text
 
     check_text(config, ahead)
 
 
-def _text_plan(config: RunConfig, run: RunFolder) -> Plan:
+def _text_plan(config: TextRun, run: RunFolder) -> Plan:
     from aot.pipeline.commands.plan import text_plan
 
     return text_plan(config, run)
 
 
-def _text_questions(config: RunConfig, config_path: Path) -> tuple[list[Question], list[Refusal]]:
+def _text_questions(config: TextRun, config_path: Path) -> tuple[list[Question], list[Refusal]]:
     from text_cot.prepare import read_source
 
     text = read_source(config.data, seed=config.seed)
     return list(text.questions), list(text.refusals)
 
 
-_DOORS = {
-    "video": Door(True, _video_prepare, _video_teachers, _video_check, _video_plan, _video_questions),
-    "text": Door(False, _text_prepare, _text_teachers, _text_check, _text_plan, _text_questions),
-}
+_VIDEO = Door[VideoRun](True, _video_prepare, _video_teachers, _video_check, _video_plan, _video_questions)
+_TEXT = Door[TextRun](False, _text_prepare, _text_teachers, _text_check, _text_plan, _text_questions)
 
 
-def door_of(config: RunConfig) -> Door:
-    """The door that the questions of a run come through."""
-    return _DOORS[config.door]
+def door_of(config: RunConfig) -> Door[Any]:
+    """The door that the questions of a run come through; what it gives takes runs of this kind only."""
+    return _VIDEO if isinstance(config, VideoRun) else _TEXT
 
 
-def stage_function(stage: str, config: RunConfig) -> Stage:
+def stage_function(stage: str, config: RunConfig) -> Stage[Any]:
     """The function that does a stage of this run."""
     if stage == "prepare":
         return door_of(config).prepare()

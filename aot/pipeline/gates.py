@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from aot.config import RunConfig, TeacherConfig
+from aot.config import ClipData, KitchenData, RulesTeacher, RunConfig, TeacherConfig, TextData
 from aot.errors import GuardStop, SourceError
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, set_stage
 from aot.generate.failures import clipped, failure_lines
@@ -69,7 +69,7 @@ def require_gate(run: RunFolder, config: RunConfig, stage: str) -> None:
 
 
 def _stop_lines(run: RunFolder, config: RunConfig, stage: str) -> Iterator[str]:
-    is_strange = knows_only_the_kitchen(config.teacher, config.data.dataset)
+    is_strange = knows_only_the_kitchen(config.teacher, config.data)
     if stage == "generate":
         return _failed_too_often(run, limit=config.teacher.max_failed_share, is_strange=is_strange)
     return _kept_too_few(run, least=config.filter.min_kept, is_strange=is_strange) if stage == "filter" else iter(())
@@ -126,10 +126,11 @@ def _advice(run: RunFolder, *, is_strange: bool) -> Iterator[str]:
     )
 
 
-def knows_only_the_kitchen(teacher: TeacherConfig, dataset: str) -> bool:
+def knows_only_the_kitchen(teacher: TeacherConfig, data: ClipData | TextData) -> bool:
     """Whether the teacher looks at other clips than the synthetic kitchen's with tools that know nothing else."""
-    rules = teacher.planner == "rules" and dataset != "toy_kitchen"
-    return rules and not teacher.appearance and bool(teacher.tools.behind("pixels"))
+    if not isinstance(teacher, RulesTeacher) or isinstance(data, KitchenData):
+        return False
+    return not teacher.appearance and bool(teacher.tools.behind("pixels"))
 
 
 def drop_lines(run: RunFolder, funnel: Funnel, *, most: int) -> list[str]:

@@ -12,8 +12,7 @@ from string import ascii_uppercase
 from pydantic import ValidationError
 
 from aot.answers import is_right, mixed_options, parse_answer
-from aot.config import RunConfig
-from aot.config.data import ANNOTATED_DATASETS
+from aot.config import ANNOTATED_DATASETS, KitchenData, VideoRun
 from aot.display import counted
 from aot.errors import SourceError
 from aot.files.jsonl import MAX_QUESTION_CHARS, Refused, RowProblem
@@ -30,7 +29,7 @@ NEAR_DUPLICATE_BITS = 0.06
 """Share of differing fingerprint bits below which two clips count as one; unrelated clips differ in about half."""
 
 
-def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, int]:
     """Publish questions, annotations, refusals and frame shards; returns their counts."""
     from video_data.datasets.plain import check_windows
     from video_data.store.prepare import decode_clips
@@ -38,8 +37,8 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     source = usable_source(config, run)
     for note in source.notes:
         log.info("%s", note)
-    if config.data.dataset == "toy_kitchen":
-        _draw_kitchen_clips(config, run, progress)
+    if isinstance(config.data, KitchenData):
+        _draw_kitchen_clips(config, config.data, run, progress)
     frames = config.frames
     refused = decode_clips(
         source.clips,
@@ -68,7 +67,7 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
         Refusal(item=uri, boundary="source", reason="near_duplicate_of_test", detail=other)
         for uri, other in leaks.items()
     ]
-    require_questions(kept, refusals, config=config, where=clips_root(config, run))
+    require_questions(kept, refusals, config=config, where=clips_root(config.data, run))
     annotations = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
     publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in annotations))
     publish_rows(run.refusals, refusals)
@@ -77,19 +76,19 @@ def prepare(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, 
     return {**counts, "cut_windows": checked.num_cut} if checked.num_cut else counts
 
 
-def _draw_kitchen_clips(config: RunConfig, run: RunFolder, progress: Progress) -> None:
+def _draw_kitchen_clips(config: VideoRun, data: KitchenData, run: RunFolder, progress: Progress) -> None:
     from video_data.kitchen.dataset import draw_toy_kitchen
 
     draw_toy_kitchen(
-        clips_root(config, run),
+        clips_root(data, run),
         seed=config.seed,
-        counts=toy_counts(config),
+        counts=toy_counts(data),
         workers=config.frames.workers,
         progress=progress,
     )
 
 
-def labelled_questions(config: RunConfig, config_path: Path) -> tuple[list[Question], list[Refusal]]:
+def labelled_questions(config: VideoRun, config_path: Path) -> tuple[list[Question], list[Refusal]]:
     """The questions of a data set whose clips need not be here, and rows that make none."""
     source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
     questions, refused = usable_questions(source.questions, dataset=config.data.dataset)

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from aot.config import DataConfig, EvaluateConfig, RunConfig
-from aot.config.data import ANNOTATED_DATASETS
+from aot.config import AnnotatedData, ClipData, EvaluateConfig, KitchenData, PlainData, RunConfig, VideoRun
 from aot.errors import ConfigError, SourceError
 from aot.files.jsonl import Refused, refused_words
 from aot.files.run_folder import RunFolder
@@ -15,43 +14,43 @@ from aot.records import Question
 from video_data.datasets.rows import QuestionRow, VideoData
 
 
-def read_source(config: RunConfig, run: RunFolder) -> VideoData:
+def read_source(config: VideoRun, run: RunFolder) -> VideoData:
     """Questions, annotations and clip paths of the configured data set, cut to `data.limit` clips of each split.
 
     Raises:
         SourceError: the folder or the questions file is missing.
     """
-    data = config.data
-    if data.dataset == "toy_kitchen":
+    data, root = config.data, clips_root(config.data, run)
+    if isinstance(data, KitchenData):
         from video_data.kitchen.dataset import plan_toy_kitchen
 
-        return plan_toy_kitchen(clips_root(config, run), seed=config.seed, counts=toy_counts(config))
-    root = clips_root(config, run)
-    if data.dataset in ANNOTATED_DATASETS:
-        return annotated_source(config, clips=root)
-    return _plain_source(data, root, clips="needed")
+        return plan_toy_kitchen(root, seed=config.seed, counts=toy_counts(data))
+    if isinstance(data, PlainData):
+        return _plain_source(data, root, clips="needed")
+    return annotated_source(data, clips=root, seed=config.seed)
 
 
-def labels_source(config: RunConfig, run: RunFolder) -> VideoData:
+def labels_source(config: VideoRun, run: RunFolder) -> VideoData:
     """As `read_source` of any video data set, without looking for any clip.
 
     Raises:
         SourceError: a file of questions or annotations is missing or unreadable.
     """
-    if config.data.dataset in ANNOTATED_DATASETS:
-        return annotated_source(config, clips=None)
-    if config.data.dataset != "plain":
+    data = config.data
+    if isinstance(data, KitchenData):
         return read_source(config, run)
-    return _plain_source(config.data, Path(config.data.root or "."), clips="not_needed")
+    if isinstance(data, PlainData):
+        return _plain_source(data, Path(data.root or "."), clips="not_needed")
+    return annotated_source(data, clips=None, seed=config.seed)
 
 
-def _plain_source(data: DataConfig, root: Path, *, clips: Literal["needed", "not_needed"]) -> VideoData:
+def _plain_source(data: PlainData, root: Path, *, clips: Literal["needed", "not_needed"]) -> VideoData:
     from video_data.datasets.plain import read_plain
 
     return _limited(read_plain(root, *side_files(data, root), clips=clips), data.limit)
 
 
-def annotated_source(config: RunConfig, *, clips: Path | None) -> VideoData:
+def annotated_source(data: AnnotatedData, *, clips: Path | None, seed: int) -> VideoData:
     """The questions of a published data set, cut as `read_source`; with `clips` None no clip is looked for.
 
     Raises:
@@ -60,34 +59,21 @@ def annotated_source(config: RunConfig, *, clips: Path | None) -> VideoData:
     from video_data.datasets.annotated import read_annotated
     from video_data.datasets.official import Wanted
 
-    train, test = official_files(config)
-    given = config.data.annotated
-    wanted = Wanted(
-        train=train,
-        test=test,
-        test_share=given.test_share,
-        kinds=given.kinds,
-        num_choices=given.num_choices,
-        min_history=given.min_history,
-        per_clip=given.per_clip,
-        window_s=given.window_s,
-        gap_s=given.gap_s,
-        seed=config.seed,
-    )
-    return _limited(read_annotated(config.data.dataset, wanted, clips=clips), config.data.limit)
+    train, test = official_files(data)
+    wanted = Wanted(train, test, seed=seed, **data.annotated.model_dump(exclude={"train", "test"}))
+    return _limited(read_annotated(data.dataset, wanted, clips=clips), data.limit)
 
 
-def official_files(config: RunConfig) -> tuple[Path | None, Path | None]:
+def official_files(data: AnnotatedData) -> tuple[Path | None, Path | None]:
     """The official training and test files.
 
     Raises:
         SourceError: neither is given, or one is not there.
     """
-    given = config.data.annotated
+    given = data.annotated
     if given.train is None and given.test is None:
         raise SourceError(
-            f"data.annotated.train is needed for {config.data.dataset}: its official annotation file "
-            "(docs/annotated_data.md)"
+            f"data.annotated.train is needed for {data.dataset}: its official annotation file (docs/annotated_data.md)"
         )
     for key, name in (("train", given.train), ("test", given.test)):
         if name is not None and not Path(name).exists():
@@ -95,7 +81,7 @@ def official_files(config: RunConfig) -> tuple[Path | None, Path | None]:
     return (Path(given.train) if given.train else None, Path(given.test) if given.test else None)
 
 
-def usable_source(config: RunConfig, run: RunFolder) -> VideoData:
+def usable_source(config: VideoRun, run: RunFolder) -> VideoData:
     """As `read_source`, after a look at whether anything can be asked, and in the splits that shall be evaluated.
 
     Raises:
@@ -103,11 +89,11 @@ def usable_source(config: RunConfig, run: RunFolder) -> VideoData:
         ConfigError: evaluate.splits names a split without questions.
     """
     source = read_source(config, run)
-    require_questions(source.questions, source.refused, config=config, where=clips_root(config, run))
+    require_questions(source.questions, source.refused, config=config, where=clips_root(config.data, run))
     return source
 
 
-def side_files(data: DataConfig, root: Path) -> tuple[str, str | None]:
+def side_files(data: PlainData, root: Path) -> tuple[str, str | None]:
     """Absolute paths of the questions and, if there are any, the annotations.
 
     Raises:
@@ -125,22 +111,22 @@ def _side_file(root: Path, name: str, *, key: str) -> str:
     raise SourceError(f"no file {name} in {root} or the working folder; set {key} (see docs/plain_data.md)")
 
 
-def clips_root(config: RunConfig, run: RunFolder) -> Path:
+def clips_root(data: ClipData, run: RunFolder) -> Path:
     """The folder that clip paths are relative to.
 
     Raises:
         SourceError: the data set needs one, and none is given.
     """
-    if config.data.root is not None:
-        return Path(config.data.root)
-    if config.data.dataset != "toy_kitchen":
-        raise SourceError(f"data.root is needed for the data set {config.data.dataset}: the folder of the clips")
+    if data.root is not None:
+        return Path(data.root)
+    if not isinstance(data, KitchenData):
+        raise SourceError(f"data.root is needed for the data set {data.dataset}: the folder of the clips")
     return run.clips
 
 
-def toy_counts(config: RunConfig) -> dict[str, int]:
+def toy_counts(data: KitchenData) -> dict[str, int]:
     """Clips of each split of the drawn kitchen, after `data.limit`."""
-    toy, limit = config.data.toy, config.data.limit
+    toy, limit = data.toy, data.limit
     counts = {"train": toy.train_clips, "test": toy.test_clips, "test_ood": toy.test_ood_clips}
     return {split: min(count, limit) if limit else count for split, count in counts.items()}
 

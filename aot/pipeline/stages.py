@@ -6,7 +6,7 @@ from contextlib import closing, nullcontext
 
 import numpy as np
 
-from aot.config import RunConfig
+from aot.config import RunConfig, chat_for
 from aot.files.run_folder import RunFolder, append_row, publish, publishing, read_rows
 from aot.files.traces import read_faults, read_traces
 from aot.filtering.chain import FunnelCounter, Judge, Judged, run_filters
@@ -25,7 +25,7 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
     held_out = [q for q in questions.values() if q.split != "train"]
     training = (t for t in read_traces(run) if questions[t.question_id].split == "train")
     counter = FunnelCounter(planted=read_faults(run))
-    section = (config.judge_chat or config.chat) if config.filter.judge else None
+    section = chat_for(config, "judges")
     with (
         closing(open_model(section, run=run, writer="judge")) if section else nullcontext() as model,
         publishing(run.kept) as kept,

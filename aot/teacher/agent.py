@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 
-from aot.config import RunConfig, TeacherConfig
+from aot.config import TeacherConfig, VideoRun
 from aot.faults.plant import Edits
 from aot.faults.video_edits import Target, video_edits
 from aot.files.run_folder import RunFolder, read_rows
@@ -14,10 +14,10 @@ from aot.records import ClipAnnotation, Question, Trace
 from aot.teacher.clip_shelf import ClipShelf, open_shelf
 from aot.teacher.exam import examine
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Models, Parts, chat_sections, make_parts, open_models, pixel_parts
+from aot.teacher.parts import Models, Parts, make_parts, open_models, pixel_parts
 from aot.teacher.rewrite import TemplateWriter
 
-__all__ = ["FEW_QUESTIONS", "chat_sections", "figures", "open_teacher", "samples_of", "tries_of"]
+__all__ = ["FEW_QUESTIONS", "figures", "open_teacher", "samples_of", "tries_of"]
 FEW_QUESTIONS = 24
 """So many are solved in one process: starting workers would take longer."""
 
@@ -32,7 +32,7 @@ def tries_of(teacher: TeacherConfig) -> int:
     return teacher.candidates
 
 
-def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> "AgentTeacher":
+def open_teacher(run: RunFolder, config: VideoRun, *, writer: str) -> "AgentTeacher":
     """The agent of `config` on the stored clips of `run`.
 
     Raises:
@@ -45,7 +45,7 @@ def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> "AgentTea
     return AgentTeacher(open_shelf(run), make_parts(run, config, writer=writer, models=models), models)
 
 
-def figures(run: RunFolder, config: RunConfig) -> dict[str, Any]:
+def figures(run: RunFolder, config: VideoRun) -> dict[str, Any]:
     """How right the pixel tools are on annotated clips."""
     parts = pixel_parts(run, config, writer="exam")
     with closing(parts.cache):

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aot.config import FramesConfig, RunConfig, TeacherConfig
+from aot.config import FramesConfig, RulesTeacher, VideoRun
 from aot.errors import ParseError, ToolError
 from aot.files.parts import KeyedRows
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
@@ -75,7 +75,7 @@ def ask(
     annotations: Iterable[ClipAnnotation] = (),
     start_s: float = 0.0,
     end_s: float | None = None,
-    config: RunConfig | None = None,
+    config: VideoRun | None = None,
 ) -> Asked:
     """The trace of the agent's first plan for a question about a clip file, and what of the clip cannot be seen.
 
@@ -97,7 +97,7 @@ def ask(
         ConfigError: the appearance card cannot be read, or a chat model cannot be asked.
         ToolError: the window holds no frame.
     """
-    teacher = config.teacher if config else TeacherConfig()
+    teacher = config.teacher if config else RulesTeacher()
     frames_config = config.frames if config else FramesConfig()
     cache = KeyedRows(None, CachedResult)
     parts = plain_parts(teacher, appearance=appearance or teacher.appearance, annotations=annotations, cache=cache)

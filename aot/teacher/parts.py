@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat
-from aot.config import ChatConfig, PricesConfig, RunConfig, TeacherConfig
+from aot.config import ClipTeacher, PricesConfig, VideoRun, chat_for, teacher_chats
 from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
@@ -94,21 +94,13 @@ class Parts:
         )
 
 
-def chat_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
-    """The chat model that plans and writes, and the one that looks if that is another; None where none is asked."""
-    teacher = config.teacher
-    thinks = config.chat if "chat" in (teacher.planner, teacher.rationale) else None
-    looks = (config.vision_chat or config.chat) if teacher.tools.behind("chat") else None
-    return thinks, None if looks == thinks else looks
-
-
-def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Models:
+def open_models(config: VideoRun, run: RunFolder | None, *, writer: str) -> Models:
     """The chat models that the config needs; empty for a teacher that needs none.
 
     Raises:
         ConfigError: a model cannot be asked at all.
     """
-    thinks, looks = chat_sections(config)
+    thinks, looks = teacher_chats(config)
     chat = open_model(thinks, run=run, writer=writer) if thinks else None
     if looks:
         return Models(chat, Vision(open_model(looks, run=run, writer=f"{writer}-vision"), looks.max_tokens))
@@ -116,18 +108,18 @@ def open_models(config: RunConfig, run: RunFolder | None, *, writer: str) -> Mod
     return Models(chat, Vision(chat, thinks.max_tokens) if chat and thinks and sees else None)
 
 
-def check_models(config: RunConfig) -> None:
+def check_models(config: VideoRun) -> None:
     """Look whether the chat models can be asked; asks nothing, and loads none.
 
     Raises:
         ConfigError: one cannot, such as for want of a key.
     """
-    for section in chat_sections(config):
+    for section in teacher_chats(config):
         if section:
             check_chat(section)
 
 
-def make_parts(run: RunFolder, config: RunConfig, *, writer: str, models: Models) -> Parts:
+def make_parts(run: RunFolder, config: VideoRun, *, writer: str, models: Models) -> Parts:
     """The teacher of one process.
 
     Raises:
@@ -138,9 +130,9 @@ def make_parts(run: RunFolder, config: RunConfig, *, writer: str, models: Models
     return with_models(replace(pixel_parts(run, config, writer=writer), tools=tools), config, models)
 
 
-def with_models(parts: Parts, config: RunConfig, models: Models) -> Parts:
+def with_models(parts: Parts, config: VideoRun, models: Models) -> Parts:
     """`parts` with the planner and the writer of the config, over the tools that it has."""
-    teacher, vision = config.teacher, config.vision_chat or config.chat
+    teacher, vision = config.teacher, chat_for(config, "looks")
     parts = replace(
         parts,
         prices=config.chat.prices if config.chat else None,
@@ -155,7 +147,7 @@ def with_models(parts: Parts, config: RunConfig, models: Models) -> Parts:
     return parts
 
 
-def pixel_parts(run: RunFolder, config: RunConfig, *, writer: str) -> Parts:
+def pixel_parts(run: RunFolder, config: VideoRun, *, writer: str) -> Parts:
     """The rules and the tools that need no model, whatever the config chooses: what the exam examines.
 
     Raises:
@@ -172,7 +164,7 @@ def pixel_parts(run: RunFolder, config: RunConfig, *, writer: str) -> Parts:
 
 
 def plain_parts(
-    teacher: TeacherConfig,
+    teacher: ClipTeacher,
     *,
     appearance: str | Path | None,
     annotations: Iterable[ClipAnnotation],

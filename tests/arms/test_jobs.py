@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aot.arms.jobs import Job, is_over, job_facts, job_named, job_piece, plan_jobs
-from aot.config import ArmConfig, RunConfig, parse_config
+from aot.config import RunConfig, parse_arm, parse_config
 from aot.errors import ConfigError
 from aot.files.lease import hold
 from aot.files.pieces import write_state
@@ -78,7 +78,7 @@ def test_a_round_that_brought_nothing_is_the_last_one(tmp_path: Path) -> None:
 
 def test_names_of_helpers_are_legal_so_that_their_settings_are_checked_like_any_other(tmp_path: Path) -> None:
     for job in jobs(tmp_path, ADAPTIVE, OWN):
-        assert ArmConfig.model_validate(job.student.model_dump()) == job.student
+        assert parse_arm(job.student.model_dump()) == job.student
 
 
 def test_a_job_says_which_jobs_make_what_it_reads_and_how_far_it_is(tmp_path: Path) -> None:

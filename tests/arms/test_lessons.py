@@ -8,7 +8,7 @@ from aot.arms.adaptive import every_way, folds, label_of, labelled_ids
 from aot.arms.jobs import planned_students
 from aot.arms.lessons import Material, Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
 from aot.arms.own_chains import verified_chain
-from aot.config import ArmConfig, RunConfig, parse_config
+from aot.config import ArmConfig, RunConfig, parse_arm, parse_config
 from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
@@ -31,7 +31,7 @@ def config(**teacher: object) -> RunConfig:
 
 
 def arm(order: str, **more: object) -> ArmConfig:
-    return ArmConfig.model_validate({"name": "arm", "order": order, **more})
+    return parse_arm({"name": "arm", "order": order, **more})
 
 
 QUESTIONS = {q.id: q for q in draw_toy_math(config().data.math, seed=0) if q.split == "train"}

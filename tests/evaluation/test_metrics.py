@@ -3,12 +3,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from aot.config import ArmConfig
+from aot.config.training import ChainsArm
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.scoring import score
 from aot.records import ClipAnnotation, MediaRef, MetricRow, Prediction, Question, Segment
 
-ARMS = (ArmConfig(name="answer_only", rationale_weight=0), ArmConfig(name="distilled"))
+ARMS = (ChainsArm(name="answer_only", rationale_weight=0), ChainsArm(name="distilled"))
 
 
 def question(number: int, *, kind: str = "next_open", answer: str = "fry onion", answer_type: str = "text") -> Question:
@@ -183,7 +183,7 @@ def test_families_follow_the_data_of_a_run_with_clips_and_with_chains_of_arithme
     ]  # fmt: skip
     away = [q.model_copy(update={"id": f"{q.id}-o", "split": "ood", "group": f"{q.group}-o"}) for q in (*clips, *sums)]
     asked = [*clips, *sums, *away]
-    arms = (*ARMS, ArmConfig(name="pre", order="pre"))
+    arms = (*ARMS, ChainsArm(name="pre", order="pre"))
     made = [said(q, q.answer, mode="reason", completion_tokens=9, arm=arm) for q in asked for arm in ("pre", "base")]
     made = [m.model_copy(update={"raw_text": f"2 + 2 = 5\nAnswer: {m.answer}"}) for m in made]
     made += [said(q, "chop egg", arm="pre_no_frames") for q in asked]

@@ -3,7 +3,7 @@ import json
 import pytest
 from text_rows import ARMS, metrics, question, right, said, wrong
 
-from aot.config import ArmConfig
+from aot.config.training import ChainsArm
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.groups import question_groups
 from aot.evaluation.metrics import compute_metrics, references
@@ -14,9 +14,9 @@ from aot.records import Question
 def test_arms_meet_base_teacher_and_the_other_orders_of_their_seed() -> None:
     more = (
         *ARMS,
-        ArmConfig(name="pre_2", order="pre", seed=2),
-        ArmConfig(name="few", order="pre", chain_share=0.1),
-        ArmConfig(name="self", order="pre", chain_share=0.1, chains="self"),
+        ChainsArm(name="pre_2", order="pre", seed=2),
+        ChainsArm(name="few", order="pre", chain_share=0.1),
+        ChainsArm(name="self", order="pre", chain_share=0.1, chains="self"),
     )
     pairs = {arm: tuple(n for n in names if "no_frames" not in n) for arm, names in references(more).items()}
     assert list(pairs)[:8] == ["base", *(arm.name for arm in more)]

@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 
-from aot.config import ArmConfig
+from aot.config import parse_arm
 from aot.evaluation.metrics import compute_metrics
 from aot.records import MetricRow, Prediction, Question
 
-ARMS = tuple(
-    ArmConfig(name=name, order=name)  # type: ignore[arg-type]
-    for name in ("answers_only", "pre", "post", "adaptive")
-)
+ARMS = tuple(parse_arm({"name": name, "order": name}) for name in ("answers_only", "pre", "post", "adaptive"))
 MODES = {"base": "direct", "answers_only": "direct", "pre": "reason", "post": "explain", "adaptive": "adaptive",
          "teacher": "none"}  # fmt: skip
 

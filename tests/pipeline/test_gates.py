@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aot.arms.train import train
-from aot.config import RunConfig, load_config
+from aot.config import VideoRun, load_config
 from aot.errors import GuardStop
 from aot.files.run_folder import RunFolder, publish, publish_json, publish_rows
 from aot.generate.failures import MAX_REASONS, OTHER, FailureCounter, countable, failure_lines
@@ -25,7 +25,7 @@ STAGES = ("prepare", "generate", "filter")
 
 
 def stages(path: Path, *settings: str, only: tuple[str, ...] = STAGES) -> RunFolder:
-    config: RunConfig = load_config(path, overrides=settings)
+    config = load_config(path, overrides=settings)
     return run_stages(config, config_path=path, command=["aot"], stages=only)[0]
 
 
@@ -111,7 +111,7 @@ def test_no_arm_is_trained_on_nothing_whatever_the_gates_let_pass(sums: Path, tm
     run = RunFolder(tmp_path / "video")
     publish_rows(run.questions, [])
     publish_rows(run.kept, [])
-    config = RunConfig.model_validate({"data": {"dataset": "toy_kitchen"}})
+    config = VideoRun.model_validate({"data": {"dataset": "toy_kitchen"}})
     with pytest.raises(GuardStop, match="no chain was kept, so distilled would have nothing to learn from"):
         train(run, config, lambda done, total: None)
     assert not run.arm("answer_only").exists()
@@ -128,7 +128,7 @@ def test_a_shard_passes_and_the_command_that_puts_them_together_counts_all(sums:
 
 def test_few_kept_traces_are_told_where_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path)
-    config = RunConfig.model_validate({"data": {"dataset": "toy_kitchen"}, "filter": {"min_kept": 2}})
+    config = VideoRun.model_validate({"data": {"dataset": "toy_kitchen"}, "filter": {"min_kept": 2}})
     reason = FilterCount(filter="status", reason="failed_tool", first=64, any=64)
     counts = {"traces": 66, "verified": 2, "natural_failures": 64, "kept": 2, "dropped": 64}
     publish(run.funnel, Funnel(**counts, by_filter={"status": 64}, reasons=(reason,)).model_dump_json())

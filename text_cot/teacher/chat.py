@@ -11,7 +11,7 @@ from aot.chat.factory import check_chat, sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, message
 from aot.chat.prompts import Prompt
 from aot.chat.spend import cost_of
-from aot.config import ChatConfig, TeacherConfig
+from aot.config import ChatConfig, SolvingTeacher
 from aot.display import storable
 from aot.errors import ChatError
 from aot.records import Question, Trace, TraceError, Usage
@@ -28,7 +28,7 @@ _SEEDS = 2**31
 """Servers take seeds of 32 bits with a sign."""
 
 
-def check_teacher(teacher: TeacherConfig, section: ChatConfig) -> None:
+def check_teacher(teacher: SolvingTeacher, section: ChatConfig) -> None:
     """Look whether the chat teacher can start; asks the model nothing, and loads none.
 
     Raises:
@@ -45,7 +45,7 @@ class ChatTeacher:
         self,
         model: ChatModel,
         section: ChatConfig,
-        teacher: TeacherConfig,
+        teacher: SolvingTeacher,
         *,
         granularity: Size,
         seed: int,

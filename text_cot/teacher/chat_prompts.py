@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aot.chat.prompts import Prompt, data_slot, load_prompt
-from aot.config import TeacherConfig
+from aot.config import SolvingTeacher
 from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.errors import ConfigError
 from aot.records import AnswerType, Question
@@ -39,7 +39,7 @@ _FORMS: dict[AnswerType, str] = {
 }
 
 
-def teacher_prompts(config: TeacherConfig) -> dict[Granularity, Prompt]:
+def teacher_prompts(config: SolvingTeacher) -> dict[Granularity, Prompt]:
     """The prompt of each granularity, in the configured order of thought.
 
     Raises:
@@ -63,7 +63,7 @@ def fill(prompt: Prompt, question: Question) -> str:
     return prompt.fill(values).strip()
 
 
-def _prompt(config: TeacherConfig, granularity: Granularity) -> Prompt:
+def _prompt(config: SolvingTeacher, granularity: Granularity) -> Prompt:
     name = f"{config.order}_{granularity}.txt"
     if config.prompts in BUILT_IN_PROMPTS:
         return load_prompt("text_cot", name if config.prompts == "built-in" else f"{config.prompts}/{name}")

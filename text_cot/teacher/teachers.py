@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aot.answers import find_answer
-from aot.config import ChatConfig, RunConfig, TeacherConfig
+from aot.config import TeacherConfig, TextRun
 from aot.errors import ParseError, SourceError
 from aot.faults.text_edits import TEXT_EDITS
 from aot.files.run_folder import RunFolder, read_rows
@@ -32,18 +32,13 @@ def tries_of(teacher: TeacherConfig) -> int:
     return 1
 
 
-def chat_sections(config: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]:
-    """The chat model that solves, and none that looks."""
-    return (config.chat if config.teacher.planner == "chat" else None), None
-
-
-def figures(run: RunFolder, config: RunConfig) -> dict[str, Any]:
+def figures(run: RunFolder, config: TextRun) -> dict[str, Any]:
     """Content hash of each prompt file of a chat teacher, by name."""
     prompts = teacher_prompts(config.teacher) if config.teacher.planner == "chat" else {}
     return {"prompts": {name: prompt.digest for name, prompt in prompts.items()}}
 
 
-def open_teacher(run: RunFolder, config: RunConfig, *, writer: str) -> "TextTeacher":
+def open_teacher(run: RunFolder, config: TextRun, *, writer: str) -> "TextTeacher":
     """The configured teacher; `writer` names the files that its chat model appends to.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aot.config import RunConfig
+from aot.config import RunConfig, VideoRun
 from aot.display import counted
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS, PREDICTED, baseline_rankings
@@ -21,7 +21,6 @@ from aot.evaluation.intervals import cluster_ids, proportion, weighted_proportio
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, run_root
 from aot.files.traces import first_traces
-from aot.pipeline.doors import door_of
 from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
 from aot.records import ClipAnnotation, Interval, MetricRow, Prediction, Question
@@ -57,7 +56,7 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
     Raises:
         AotError: the data set has no clips, or its files cannot be read.
     """
-    if not door_of(config).shows_frames:
+    if not isinstance(config, VideoRun):
         raise ConfigError(f"aot baselines is about clips, and data.dataset is {config.data.dataset!r}")
     run = RunFolder(run_root(config, config_path=config_path))
     source = labels_source(config, run)

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from aot.display import counted
-from aot.errors import DecodeError, SourceError
+from aot.errors import ConfigError, DecodeError, SourceError
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import ClipAnnotation, Segment, Trace
 from video_data.decode.facts import ClipFacts
@@ -82,7 +82,7 @@ def ask_clip(
         SourceError: a side file is missing or malformed.
         ConfigError: the config cannot be used, or its chat model cannot be asked.
     """
-    from aot.config import load_config
+    from aot.config import VideoRun, load_config
     from aot.errors import VideoError
     from aot.teacher.ask import ask
 
@@ -92,6 +92,8 @@ def ask_clip(
         raise SourceError(f"the question has {len(question)} characters, at most {MAX_QUESTION_CHARS} are fine")
     annotated = tuple(read_annotations(annotations)) if annotations else ()
     loaded = load_config(config) if config else None
+    if loaded is not None and not isinstance(loaded, VideoRun):
+        raise ConfigError(f"{config}: aot ask is about clips, and data.dataset is {loaded.data.dataset!r}")
     try:
         reply = ask(clip, question, choices=choices, appearance=appearance, annotations=annotated, config=loaded)
     except VideoError as error:

@@ -7,7 +7,17 @@ import importlib.util
 from pathlib import Path
 
 from aot import STAGES
-from aot.config import EMBEDDED_STUDENTS, RunConfig
+from aot.config import (
+    EMBEDDED_STUDENTS,
+    AnnotatedData,
+    FilesData,
+    KitchenData,
+    PlainData,
+    RunConfig,
+    TextRun,
+    VideoRun,
+    chat_jobs,
+)
 from aot.errors import CheckpointError, SourceError
 from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline.doors import door_of
@@ -77,11 +87,11 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     return lines
 
 
-def check_text(config: RunConfig, ahead: set[str]) -> None:
+def check_text(config: TextRun, ahead: set[str]) -> None:
     """Look over what only runs of text need."""
     from text_cot.prepare import check_files
 
-    if "prepare" in ahead:
+    if "prepare" in ahead and isinstance(config.data, FilesData):
         check_files(config.data)
     if "generate" in ahead and config.teacher.planner == "chat" and config.chat:
         from text_cot.teacher.chat import check_teacher
@@ -89,12 +99,12 @@ def check_text(config: RunConfig, ahead: set[str]) -> None:
         check_teacher(config.teacher, config.chat)
 
 
-def check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
+def check_video(config: VideoRun, run: RunFolder, ahead: set[str]) -> None:
     """Look over what only runs about clips need."""
     from aot.teacher.tools.pixels.appearance import load_appearance
 
-    if "prepare" in ahead and config.data.dataset != "toy_kitchen":
-        _check_data(config, run)
+    if "prepare" in ahead and not isinstance(config.data, KitchenData):
+        _check_data(config.data, run)
     if "generate" in ahead:
         from aot.teacher.parts import check_models
 
@@ -102,23 +112,23 @@ def check_video(config: RunConfig, run: RunFolder, ahead: set[str]) -> None:
         check_models(config)
 
 
-def _check_data(config: RunConfig, run: RunFolder) -> None:
+def _check_data(data: PlainData | AnnotatedData, run: RunFolder) -> None:
     from aot.pipeline.source import clips_root, official_files, side_files
 
-    root = clips_root(config, run)
+    root = clips_root(data, run)
     if not root.is_dir():
         raise SourceError(f"there is no folder {root}; set data.root to the folder that holds the clips")
-    if config.data.dataset == "plain":
-        side_files(config.data, root)
+    if isinstance(data, PlainData):
+        side_files(data, root)
     else:
-        official_files(config)
+        official_files(data)
 
 
 def _check_local_chat(config: RunConfig) -> None:
     """A model folder that is asked as a chat model is looked over as one that learns is."""
     names = {
         section.model
-        for section in (config.chat, config.vision_chat, config.judge_chat)
+        for _, section in chat_jobs(config).values()
         if section and section.backend == "local" and section.model not in EMBEDDED_STUDENTS
     }
     if names and importlib.util.find_spec("torch"):

@@ -14,12 +14,26 @@ from pathlib import Path
 
 from aot.arms.jobs import planned_students
 from aot.chat.spend import estimate
-from aot.config import EMBEDDED_STUDENTS, ChatConfig, LoraSection, RunConfig, dump_config
+from aot.config import (
+    EMBEDDED_STUDENTS,
+    ChatConfig,
+    ClipTeacher,
+    GymData,
+    KitchenData,
+    LoraSection,
+    PlanningTeacher,
+    RunConfig,
+    SolvingTeacher,
+    TextRun,
+    VideoRun,
+    chat_for,
+    dump_config,
+)
 from aot.display import counted
 from aot.files.jsonl import read_json, refused_words
 from aot.files.run_folder import RunFolder, run_root
 from aot.pipeline.commands.inputs import check_paths, look_at_student
-from aot.pipeline.doors import Plan, door_of
+from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.student.model.folders import WEIGHT_INDEX
 from text_cot.datasets.toy_math import OOD_SPLITS
@@ -87,7 +101,7 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     return [*lines, "nothing was started"]
 
 
-def video_plan(config: RunConfig, run: RunFolder) -> Plan:
+def video_plan(config: VideoRun, run: RunFolder) -> Plan:
     """What a run about clips would do."""
     from aot.pipeline.prepare import usable_questions
     from aot.pipeline.source import clips_root, usable_source
@@ -104,8 +118,8 @@ def video_plan(config: RunConfig, run: RunFolder) -> Plan:
     lines += source.notes
     if source.refused:
         lines.append(refused_words(source.refused, most=3))
-    lines.append(f"clips are read from {clips_root(config, run)}")
-    if knows_only_the_kitchen(config.teacher, config.data.dataset):
+    lines.append(f"clips are read from {clips_root(config.data, run)}")
+    if knows_only_the_kitchen(config.teacher, config.data):
         lines.append(f"note: {KITCHEN_ONLY}")
     lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     first = [row for row in source.questions if row.split == "train"][:1]
@@ -115,14 +129,14 @@ def video_plan(config: RunConfig, run: RunFolder) -> Plan:
     return Plan(lines, disk_mb + VIDEO_REST_MB, _seconds(config, splits, num_clips))
 
 
-def text_plan(config: RunConfig, run: RunFolder) -> Plan:
+def text_plan(config: TextRun, run: RunFolder) -> Plan:
     """What a run of text would do."""
     from text_cot.prepare import usable_source
 
     small, times = _drawn_small(config)
     source = usable_source(small.data, seed=small.seed, splits=small.evaluate.splits)
     splits = _counted((question.split for question in source.questions), times)
-    about = "about " if small is not config and config.data.dataset == "gym" else ""
+    about = "about " if small is not config and isinstance(config.data, GymData) else ""
     lines = [f"{split}: {about}{counted(splits[split], 'question')}" for split in sorted(splits)]
     if source.refusals:
         lines.append(refused_words(source.refusals, most=3))
@@ -191,7 +205,7 @@ def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
     return shapes
 
 
-def _drawn_small(config: RunConfig) -> tuple[RunConfig, dict[str, float]]:
+def _drawn_small(config: Run) -> tuple[Run, dict[str, float]]:
     """`config` with fewer clips or problems where it draws very many; how many times larger each split truly is."""
     data = config.data
     if data.dataset not in DRAWN:
@@ -201,7 +215,9 @@ def _drawn_small(config: RunConfig) -> tuple[RunConfig, dict[str, float]]:
     fewer = {field: min(getattr(section, field), MOST_DRAWN) for field in fields.values()}
     times: dict[str, float] = {}
     for split, field in fields.items():
-        tasks = len(data.gym.unseen_tasks if split == "test_ood" else data.gym.tasks) if name == "gym" else 1
+        tasks = 1
+        if isinstance(data, GymData):
+            tasks = len(data.gym.unseen_tasks if split == "test_ood" else data.gym.tasks)
         wanted, small = tasks * getattr(section, field), tasks * fewer[field]
         times[split] = min(wanted, data.limit or wanted) / max(1, min(small, data.limit or small))
     if all(getattr(section, field) == count for field, count in fewer.items()):
@@ -228,14 +244,14 @@ def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
     )
 
 
-def _disk_mb(config: RunConfig, clips: tuple[tuple[str, Path], ...], annotations: tuple[AnnotationRow, ...]) -> float:
+def _disk_mb(config: VideoRun, clips: tuple[tuple[str, Path], ...], annotations: tuple[AnnotationRow, ...]) -> float:
     durations_s = {row.uri: row.duration_s for row in annotations}
-    pixels = 96 * 72 if config.data.dataset == "toy_kitchen" else min(UNKNOWN_PIXELS, config.frames.max_side_px**2)
+    pixels = 96 * 72 if isinstance(config.data, KitchenData) else min(UNKNOWN_PIXELS, config.frames.max_side_px**2)
     frames = sum(
         min(durations_s.get(uri, UNKNOWN_CLIP_S) * config.frames.fps, config.frames.max_stored_frames)
         for uri, _ in clips
     )
-    drawn_mb = 0.25 * len(clips) if config.data.dataset == "toy_kitchen" else 0.0
+    drawn_mb = 0.25 * len(clips) if isinstance(config.data, KitchenData) else 0.0
     return frames * pixels * 3 / 1e6 + drawn_mb
 
 
@@ -261,18 +277,17 @@ def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str
     teacher = config.teacher
     shares: list[_Share] = []
     tries = teacher.candidates * questions
-    if teacher.planner == "chat" and not door_of(config).shows_frames:
+    if isinstance(teacher, SolvingTeacher):
         at_most = tries * (1 + teacher.shuffle_checks)  # where the questions have options
         shares.append(_Share("chains", config.chat, tries, at_most, TEXT_TOKENS))
-    elif teacher.planner == "chat":
+    elif isinstance(teacher, PlanningTeacher):
         checks = 1 + teacher.shuffle_checks
         likely = questions * min(PLANNER_TURNS, teacher.max_turns) * checks
         at_most = (tries + questions * teacher.shuffle_checks) * teacher.max_turns
         shares.append(_Share("plans", config.chat, likely, at_most, PLAN_TOKENS))
-    if teacher.rationale == "chat" and door_of(config).shows_frames:
+    if isinstance(teacher, ClipTeacher) and teacher.rationale == "chat":
         shares.append(_Share("rationales", config.chat, questions, tries, REWRITE_TOKENS))
-    if config.filter.judge:
-        shares.append(_Share("judgements", config.judge_chat or config.chat, training, training, JUDGE_TOKENS))
+    shares.append(_Share("judgements", chat_for(config, "judges"), training, training, JUDGE_TOKENS))
     return [_chat_line(share, share.section) for share in shares if share.section]
 
 

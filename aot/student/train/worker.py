@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from aot.config import ArmConfig, RunConfig, load_saved
+from aot.config import ArmConfig, RunConfig, load_saved, parse_arm
 from aot.display import PlainFormatter, one_line
 from aot.errors import AotError, ConfigError, GuardStop
 from aot.files.jsonl import read_json
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
     path = run.arm(name) / ARM_SETTINGS
     if path.exists():  # from the launcher: helpers of an arm stand in no config
-        return ArmConfig.model_validate(read_json(path))
+        return parse_arm(read_json(path))
     arm = next((arm for arm in config.train.arms if arm.name == name), None)
     if arm is None:
         raise ConfigError(f"no arm {name!r} in {run.config}; there are {[a.name for a in config.train.arms]}")

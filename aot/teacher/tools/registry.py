@@ -6,7 +6,7 @@ Tools that need a model are made here, once for each worker; the models themselv
 from pathlib import Path
 from typing import Any
 
-from aot.config import HfConfig, TeacherConfig
+from aot.config import ClipTeacher, HfConfig
 from aot.errors import ConfigError
 from aot.teacher.tools.base import Tool
 from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
@@ -34,7 +34,7 @@ ONLY_PIXELS = (LIST_STEPS, COUNT_EVENTS, READ_ORDER)
 
 
 def make_tools(
-    teacher: TeacherConfig, *, vision: Vision | None = None, clips_root: Path | None = None
+    teacher: ClipTeacher, *, vision: Vision | None = None, clips_root: Path | None = None
 ) -> dict[str, AnyTool]:
     """The tools that `teacher.tools` asks for, by name.
 
@@ -60,7 +60,7 @@ def make_tools(
             raise ConfigError(f"teacher.tools.{names[0]}: chat needs a section `vision_chat` or `chat` with a model")
         made = chat_tools(vision)
         tools += [made[name] for name in names]
-    if choice.subtitles == "file":
+    if choice.behind("file"):
         if clips_root is None:
             raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")
         tools.append(subtitle_tool(clips_root))

@@ -235,7 +235,7 @@ def _spelled(latex: str) -> str:
     Inside brackets 2,100 is a list.
     """
     latex = re.sub(
-        r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", lambda comma: "," if _depth(latex[: comma.start()]) != 0 else "", latex
+        r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", lambda comma: "" if is_outside(latex, comma.start()) else ",", latex
     )
     latex = re.sub(r"\s?(?:\\cdot|\*)\s?i(?![A-Za-z])", "i", latex)  # 4 \cdot i is 4i, and i no name
     latex = re.sub(r"(?<=[0-9])\s?\((?=[0-9])", r" \\cdot (", latex)  # 2(3) would be read as a function's name

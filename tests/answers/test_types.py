@@ -224,3 +224,8 @@ def test_the_place_of_the_right_option_is_checked_and_written_only_where_it_coun
 
 def test_a_time_that_is_written_with_an_exponent_inside_is_a_time_as_any_other() -> None:
     assert verdict("0.00001s-2s", "0.0s-2.0s", "span") == "right"
+
+
+def test_a_comma_parts_thousands_behind_a_closed_bracket_and_elements_inside_an_open_one() -> None:
+    assert verdict(r"\sqrt{2}+2,100", r"\sqrt{2}+2100", "expression") == "right"
+    assert verdict("(2,100)", "(2100)", "expression") != "right"

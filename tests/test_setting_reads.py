@@ -21,6 +21,7 @@ from setting_walk import DECIDES, RUNS, leaves, other_value, with_setting
 from aot.config import VideoRun, parse_config
 from aot.errors import ConfigError
 from video_data.datasets.official import Wanted
+from video_data.decode.budgets import Sampling
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
@@ -37,6 +38,8 @@ STAGES = {
 }
 """Where the stages of each door begin."""
 BY_OTHER_MEANS = {
+    **{f"frames.{name}": "video_data.decode.budgets.Sampling.of" for name in Sampling.__dataclass_fields__},
+    "filter.judge": "aot.config.run finds the chat model that judges",
     "frames.max_file_mb": "video_data.decode.budgets.Budgets.of",
     "frames.max_pixels": "as above",
     "frames.max_frames": "as above",
@@ -171,4 +174,5 @@ def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> No
 
 def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
     plain = {key for key, _, _ in leaves() if readers_of(key)}
-    assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"
+    by_the_plan = {"data.root", *(f"frames.{name}" for name in Sampling.__dataclass_fields__)}
+    assert (BY_OTHER_MEANS.keys() & plain) <= by_the_plan, "take what is read plainly off the list"

@@ -131,8 +131,10 @@ def draw_sources(folder: Path) -> list[Path]:
     for name, codec, layout, options in kinds:
         rng = np.random.default_rng(SEED)
         blocks = rng.integers(0, 256, (30, 54, 3)).astype(np.uint8).repeat(6, 0).repeat(6, 1)[:, :320]
-        with av.open(str(folder / name), "w") as container:
+        with av.open(str(folder / name), "w", options={"fflags": "+bitexact"}) as container:
             stream: Any = container.add_stream(codec, rate=25, options=options)
+            # The same bytes on any number of cores: a TS file that is cut just between two pictures is a whole one.
+            stream.codec_context.thread_count = 1
             stream.width, stream.height, stream.pix_fmt = 320, 180, layout
             stream.codec_context.gop_size = 25
             for index in range(125):

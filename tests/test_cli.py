@@ -67,6 +67,8 @@ def test_help_imports_no_heavy_library() -> None:
         (("score", "p.json", "--questions", "nowhere.jsonl"), "no file nowhere.jsonl"),
         (("score", "p.json", "seed=1", "--questions", "p.json"), "seed=1 changes a setting of --config"),
         (("score", "nowhere.json", "--config", "configs/video/nextqa.yaml"), "val.csv; set data.annotated.test"),
+        (("train", "configs/text/tiny_math_tiny.yaml", "--job", "pre:teach"), "did you mean pre:train?"),
+        (("train", "configs/text/tiny_math_tiny.yaml", "--job", "pre:train"), "prepare, generate, filter are done"),
         (("walk",), "walk"),
     ],
 )

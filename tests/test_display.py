@@ -145,7 +145,7 @@ def finish_by_hand(run: RunFolder, config_path: Path) -> None:
     for arm in config.train.arms:
         publish(run.arm(arm.name) / "DONE", "{}")
     asked = [q for q in read_rows(run.questions, Question) if q.split != "train"]
-    for one in plan_predictors(run, config, asked):
+    for one in plan_predictors(run, config.train.arms, asked):
         rows = [Prediction(question_id=q.id, arm=one.arm, mode=one.mode, raw_text=f"b{LINES}",
                            answer=f"a{HOSTILE}" if one.arm == "base" else "b") for q in asked]  # fmt: skip
         publish_rows(run.predictions_of(one.arm, one.mode), rows)

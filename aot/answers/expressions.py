@@ -85,18 +85,13 @@ def compare_expressions(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
         return EXACT
     said, meant = _unassigned(answer.written, gold.written)
     rows, gold_rows = _rows_of(said), _rows_of(meant)
-    if rows and gold_rows:
-        return _compare_rows(rows, gold_rows)
+    if rows and gold_rows:  # the transpose is another matrix
+        if (len(rows), len(rows[0])) != (len(gold_rows), len(gold_rows[0])):
+            return Grade("wrong", "other_shape")
+        return compare_latex([cell for row in rows for cell in row], [cell for row in gold_rows for cell in row])
     if (rows or gold_rows) and not ("\\begin" in said and "\\begin" in meant):
         return Grade("cannot_tell", "matrix_or_other")
     return compare_latex([said], [meant])
-
-
-def _compare_rows(answer: tuple[tuple[str, ...], ...], gold: tuple[tuple[str, ...], ...]) -> Grade:
-    """A matrix is right when it has the shape of the gold and every cell is right; its transpose is another matrix."""
-    if (len(answer), len(answer[0])) != (len(gold), len(gold[0])):
-        return Grade("wrong", "other_shape")
-    return compare_latex([cell for row in answer for cell in row], [cell for row in gold for cell in row])
 
 
 def _rows_of(latex: str) -> tuple[tuple[str, ...], ...] | None:

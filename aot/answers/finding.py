@@ -57,16 +57,16 @@ _NOT_JOINED = re.compile(r"\b(?:not|no|wait|but|then|actually|instead|rather|els
 _MAX_JOINED = 20
 _MAX_MEANINGS = 8
 _LEAD_CHARS = 40
+_ARTICLE = r"(?:the|my|our)\s+"
 _AT_START = re.compile(
     r"(?:\n|[.!?…][\"')\]*$]*\s)[\s>#*_(\-]*+(?:(?:so|thus|hence|therefore|and)\b[,:]?\s+)?"
-    r"(?:(?:the|my|our)\s+)?(?:correct\s+)?$",
-    re.IGNORECASE,
-)
+    rf"(?:{_ARTICLE})?(?:correct\s+)?$", re.IGNORECASE,
+)  # fmt: skip
 _SUPPOSED = re.compile(
-    r"\b(?:if|suppose|supposing|assume|assuming|whether|unless|doubt)\s+(?:that\s+)?(?:(?:the|my|our)\s+)?(?:correct\s+)?$",
-    re.IGNORECASE,
-)
-_AFTER_ARTICLE = re.compile(r"\b(?:the|my|our)\s+(?:correct\s+)?$", re.IGNORECASE)
+    r"\b(?:if|suppose|supposing|assume|assuming|whether|unless|doubt)\s+(?:that\s+)?"
+    rf"(?:{_ARTICLE})?(?:correct\s+)?$", re.IGNORECASE,
+)  # fmt: skip
+_AFTER_ARTICLE = re.compile(rf"\b{_ARTICLE}(?:correct\s+)?$", re.IGNORECASE)
 _DRESS = re.compile(r"\\[()\[\],;!]|[\s$*.]")
 _TAKES_BACK = re.compile(
     r"(?:^|[\n.!?])[\s*_]*+(?:but\s+|no,?\s+)?(?:wait|hold on|actually|correction|scratch that|oops|sorry|"
@@ -77,6 +77,7 @@ _HASHES = re.compile(r"(?<!#)####(?!#)")
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s?\{|\\.|[{}]", re.DOTALL)
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
 _SENTENCE_BREAK = re.compile(r"[.!?]\s+\S")
+_NOWHERE = FoundAnswer(None, "none")
 LETTER_AND_TEXT = re.compile(r"(?:\(([A-Za-z])\)|([A-Za-z])[.:)])\s*(\S.*)")
 """A closed letter with text after it, as in `(B) fry onion` or `B. fry onion`."""
 
@@ -95,11 +96,11 @@ def find_answer(text: str) -> FoundAnswer:
     """
     spoken = text.rpartition("</think>")[2]
     if "<think>" in spoken:
-        return FoundAnswer(None, "none")
+        return _NOWHERE
     with one_deadline():
         turn = _first_turn(spoken)
         stated = _stated(turn)
-        return FoundAnswer(None, "none") if stated.answer and _takes_back(turn, stated.answer) else stated
+        return _NOWHERE if stated.answer and _takes_back(turn, stated.answer) else stated
 
 
 def _stated(spoken: str) -> FoundAnswer:
@@ -111,16 +112,16 @@ def _stated(spoken: str) -> FoundAnswer:
         stated = _only(declared, "declared")
         others = [box for box in dict.fromkeys(boxed) if box not in map(_box_in_words, lines)]
         agree = stated.answer is not None and all(_same(box, stated.answer) for box in others)
-        return stated if agree else FoundAnswer(None, "none")
+        return stated if agree else _NOWHERE
     if boxed:
-        return _only(boxed, "boxed") if not tagged else FoundAnswer(None, "none")
+        return _only(boxed, "boxed") if not tagged else _NOWHERE
     hashes = _lines_after(_HASHES, spoken)
     if hashes and not _is_heading(hashes[-1]):
         return _only(hashes, "hashes")
     if headed := _below_headings(spoken):
         return _only([_unboxed(_once(line)) for line in headed], "declared")
     if declared or is_open or _OPEN_BOX.search(spoken):
-        return FoundAnswer(None, "none")  # cut off before the answer
+        return _NOWHERE  # cut off before the answer
     said = _lines_after(_SAID, spoken)
     return _only(said, "said") if said else _closing(spoken) or _whole(spoken)
 
@@ -146,7 +147,7 @@ def plain(text: str) -> str:
 def _only(answers: list[str], slot: Slot) -> FoundAnswer:
     different = list({plain(answer): answer for answer in answers}.values())
     same = answers[-1] and len(different) <= _MAX_MEANINGS and all(_same(answers[-1], one) for one in different)
-    return FoundAnswer(answers[-1], slot) if same else FoundAnswer(None, "none")
+    return FoundAnswer(answers[-1], slot) if same else _NOWHERE
 
 
 def _same(answer: str, other: str) -> bool:
@@ -167,18 +168,14 @@ def _first_turn(spoken: str) -> str:
     over = _TURN_END.search(spoken)
     if over and spoken[: over.start()].strip():
         spoken = spoken[: over.start()]
-    starts = [
-        next((match.start() for match in mark.finditer(spoken) if _opens(match, spoken)), -1)
-        for mark in (_DECLARED, _HASHES, _SAID)
-    ]
-    starts += [match.start() for match in (_OPEN_BOX.search(spoken), _TAG.search(spoken)) if match]
-    answered = min((start for start in starts if start >= 0), default=-1)
     question = _NEW_QUESTION.search(spoken)
-    if question and (
-        0 <= answered < question.start() or exact_number(undressed(spoken[: question.start()])) is not None
-    ):
-        return spoken[: question.start()]
-    return spoken
+    if not question:
+        return spoken
+    before = spoken[: question.start()]
+    marks = [match for mark in (_DECLARED, _HASHES, _SAID) for match in _openings(mark, spoken)]
+    marks += filter(None, (_OPEN_BOX.search(spoken), _TAG.search(spoken)))
+    is_answered = any(mark.start() < len(before) for mark in marks) or exact_number(undressed(before)) is not None
+    return before if is_answered else spoken
 
 
 def _once(line: str) -> str:
@@ -245,17 +242,18 @@ def _closing(text: str) -> FoundAnswer | None:
 
 def _lines_after(mark: re.Pattern[str], text: str) -> list[str]:
     """The rest of the line after each `mark`, up to the next mark, without the stars of bold print."""
-    marks = [match for match in mark.finditer(text) if _opens(match, text)]
+    marks = _openings(mark, text)
     ends = [match.start() for match in marks[1:]] + [len(text)]
     parts = [text[match.end() : end] for match, end in zip(marks, ends, strict=False)]
-    lines = [part.strip(" \t").partition("\n")[0].strip() for part in parts]
-    return [_hopeless(line) for line in lines]
+    return [_hopeless(part.strip(" \t").partition("\n")[0].strip()) for part in parts]
+
+
+def _openings(mark: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """Each `mark` that opens a line or a sentence, or follows `the`; in `a common wrong answer: 7` none does."""
+    return [match for match in mark.finditer(text) if mark is _HASHES or _opens(match, text)]
 
 
 def _opens(match: re.Match[str], text: str) -> bool:
-    """Whether a mark in words opens a line or a sentence, or follows `the`; `a common wrong answer: 7` states none."""
-    if match.re is _HASHES:
-        return True
     before = text[max(0, match.start() - _LEAD_CHARS) : match.start()]
     before = f"\n{before}" if match.start() <= _LEAD_CHARS else before
     if _SUPPOSED.search(before):
@@ -265,8 +263,7 @@ def _opens(match: re.Match[str], text: str) -> bool:
 
 def _box_in_words(line: str) -> str | None:
     r"""What the one box of a line holds, where only words stand beside it: `\boxed{5} dollars`, not `3 - \boxed{5}`."""
-    boxes = _boxes(line)
-    if len(boxes) != 1:
+    if len(boxes := _boxes(line)) != 1:
         return None
     content, start, end = boxes[0]
     beside = _BOX_DRESS.sub(" ", f"{line[:start]} {line[end:]}").replace("*", " ")
@@ -276,27 +273,27 @@ def _box_in_words(line: str) -> str | None:
 
 def _unboxed(line: str) -> str:
     """What the box holds where the line is a box and its dress; else the line."""
-    boxes = [content for content, _, _ in _boxes(line)]
-    bare = _DRESS.sub("", line)
-    is_box = len(boxes) == 1 and _OPEN_BOX.match(bare) and _DRESS.sub("", boxes[0]) + "}" == bare.partition("{")[2]
-    return boxes[0] if is_box else line
+    if len(boxes := _boxes(line)) != 1:
+        return line
+    bare, content = _DRESS.sub("", line), boxes[0][0]
+    is_box = _OPEN_BOX.match(bare) and _DRESS.sub("", content) + "}" == bare.partition("{")[2]
+    return content if is_box else line
 
 
 def _joined_boxes(text: str) -> list[str]:
     r"""What each box holds; boxes that are joined as one list, as in `\boxed{1} and \boxed{2}`, are one answer."""
     boxes = _boxes(text)
-    different = {plain(content) for content, _, _ in boxes}
-    if not 1 < len(different) == len(boxes) <= _MAX_JOINED:
-        return [content for content, _, _ in boxes]
-    between = [text[before[2] : after[1]] for before, after in pairwise(boxes)]
-    joined = all(
-        len(part) <= _LEAD_CHARS
-        and _BOX_JOINED.fullmatch(" ".join(_BOX_DRESS.sub(" ", part).split()))
-        and not _NOT_JOINED.search(part)
-        for part in between
-    )
     contents = [content for content, _, _ in boxes]
-    return [", ".join(contents)] if joined else contents
+    if not 1 < len(set(map(plain, contents))) == len(boxes) <= _MAX_JOINED:
+        return contents
+    between = [text[end:start] for (_, _, end), (_, start, _) in pairwise(boxes)]
+    return [", ".join(contents)] if all(map(_joins, between)) else contents
+
+
+def _joins(between: str) -> bool:
+    if len(between) > _LEAD_CHARS or _NOT_JOINED.search(between):
+        return False
+    return _BOX_JOINED.fullmatch(" ".join(_BOX_DRESS.sub(" ", between).split())) is not None
 
 
 def _boxes(text: str) -> list[tuple[str, int, int]]:
@@ -323,5 +320,5 @@ def _whole(text: str) -> FoundAnswer:
     bare = text.strip()
     labelled = LETTER_AND_TEXT.fullmatch(bare)
     if not bare or "\n" in bare or _SENTENCE_BREAK.search(labelled[3] if labelled else bare):
-        return FoundAnswer(None, "none")
+        return _NOWHERE
     return FoundAnswer(bare, "direct")

@@ -174,30 +174,28 @@ def check_packages(questions: Iterable[Question]) -> None:
 
 def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAnswer, question: Question) -> Grade:
     """The strict verdict; where that is open, the one by the convention that the question declares."""
-    open_reason = Grade("cannot_tell", answer.reason)
     if question.reading == "strict" or not said or answer.reason in ("empty", "too_long"):
-        return open_reason if answer.value is None else _strictly(answer, gold, question)
+        return _strictly(answer, gold, question)
     if re.search("%|percent|per cent|pct", said + meant) and percent_or_part(said, meant):
         return Grade("cannot_tell", "percent_or_part")
+    is_contest = question.reading == "contest"
+    # the strict reading of these knows no units, and takes 1 \pm 2 for one value
+    convention_first = is_contest and question.answer_type in ("expression", "collection")
     with one_deadline():
-        # the strict reading of these knows no units, and takes 1 \pm 2 for one value
-        if question.reading == "contest" and question.answer_type in ("expression", "collection"):
-            by_convention = compare_contest(said, meant, question)
-            if by_convention.verdict != "cannot_tell":
-                return by_convention
-        strict = open_reason if answer.value is None else _strictly(answer, gold, question)
-        if strict.verdict != "cannot_tell":
+        if convention_first and (verdict := compare_contest(said, meant, question)).verdict != "cannot_tell":
+            return verdict
+        if (strict := _strictly(answer, gold, question)).verdict != "cannot_tell":
             return strict
-        by_convention = compare_contest(said, meant, question) if question.reading == "contest" else strict
-    if by_convention.verdict != "cannot_tell":
-        return by_convention
+        convention_last = is_contest and not convention_first
+        if convention_last and (verdict := compare_contest(said, meant, question)).verdict != "cannot_tell":
+            return verdict
     return Grade("wrong", "several_values") if bare_number(meant) and hedges(said) else strict
 
 
 def _strictly(answer: ParsedAnswer, gold: ParsedAnswer, question: Question) -> Grade:
-    if (
-        answer.value == gold.value and question.answer_type != "span"
-    ):  # an empty span overlaps with none, not with itself
+    if answer.value is None:
+        return Grade("cannot_tell", answer.reason)
+    if answer.value == gold.value and question.answer_type != "span":  # an empty span overlaps with nothing
         return EXACT
     compare = _COMPARISONS.get(question.answer_type)
     return compare(answer, gold) if compare else DIFFERENT

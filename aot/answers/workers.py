@@ -32,7 +32,8 @@ _LEAST_S = 0.02
 _until: ContextVar[float] = ContextVar("until", default=float("inf"))
 
 WorkerKind = Literal["expressions", "scores"]
-PACKAGES: dict[WorkerKind, str] = {"expressions": "math-verify", "scores": "reasoning-gym"}
+MISSING: dict[WorkerKind, str] = {"expressions": "no_math_verify", "scores": "no_reasoning_gym"}
+"""The reason where the package that compares is not installed."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,6 @@ def one_deadline() -> Iterator[None]:
         _until.reset(token)
 
 
-def worker_pids() -> list[int]:
-    """Process ids of the workers that run now."""
-    return [worker.process.pid for worker in _WORKERS.values() if worker.process and worker.process.poll() is None]
-
-
 def stop_workers() -> None:
     """End the workers; the next question starts them again."""
     for worker in _WORKERS.values():
@@ -87,7 +83,7 @@ class _Worker:
     def ask(self, request: Mapping[str, Any]) -> Reply:
         with self._lock:
             if self._missing:
-                return Reply(0.0, f"no_{PACKAGES[self.kind].replace('-', '_')}")
+                return Reply(0.0, MISSING[self.kind])
             asked_s = time.monotonic()
             reason = "" if self._usable() else self._start()
             if reason:
@@ -171,7 +167,7 @@ class _Worker:
                 if reply.get("missing"):
                     self._missing = True
                     self._kill()
-                    return f"no_{PACKAGES[self.kind].replace('-', '_')}"
+                    return MISSING[self.kind]
         except (OSError, EOFError, ValueError):
             self._kill()
             return "worker_not_started"
@@ -198,7 +194,7 @@ def _environment() -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-_WORKERS: dict[WorkerKind, _Worker] = {kind: _Worker(kind) for kind in PACKAGES}
+_WORKERS: dict[WorkerKind, _Worker] = {kind: _Worker(kind) for kind in MISSING}
 
 
 def _forget_workers() -> None:

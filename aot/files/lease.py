@@ -224,7 +224,7 @@ def in_use(root: Path, seen: Sighting, *, silent_s: float, doing: str = "") -> R
 
 
 def _take(path: Path, *, mine: Path, me: Holder, root: Path, doing: Callable[[], str]) -> None:
-    """Make `path` the lease of `me`, which is written as `own` first."""
+    """Make `path` the lease of `me`, which is written to `mine` first."""
     while True:
         now_s = _write(mine, me)
         chain = _chain(path)
@@ -273,7 +273,7 @@ def _require_gone(path: Path, seen: Sighting, *, now_s: float, root: Path, doing
 
 
 def _write(mine: Path, me: Holder) -> float:
-    """Write `own`, or touch it; the time on its file system."""
+    """Write `mine`, or touch it; the time on its file system."""
     if mine.exists():
         os.utime(mine)
     else:

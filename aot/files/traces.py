@@ -64,22 +64,15 @@ def solved_samples(run: RunFolder) -> dict[str, tuple[int, ...]]:
 
 def any_answered(run: RunFolder, *, config_digest: str) -> bool:
     """Whether a trace that was made with these settings got a reply of its chat model, readable or not."""
-    for path in parts_of(run.traces):
-        for line in whole_lines(path):
-            row = from_json(line)
-            if row.get("config_digest") == config_digest and (row.get("error") or {}).get("boundary") != "chat":
-                return True
-    return False
+    return (config_digest, True) in _replies(run)
 
 
 def rows_by_settings(run: RunFolder) -> tuple[SettingsRows, ...]:
     """The rows of a run by the settings that made them, the most frequent first."""
     rows, answered = Counter[str](), Counter[str]()
-    for path in parts_of(run.traces):
-        for line in whole_lines(path):
-            row = from_json(line)
-            rows[str(row.get("config_digest"))] += 1
-            answered[str(row.get("config_digest"))] += (row.get("error") or {}).get("boundary") != "chat"
+    for digest, is_answered in _replies(run):
+        rows[digest] += 1
+        answered[digest] += is_answered
     settings = read_run_json(run).get("chat_settings", {}) if run.run_json.exists() else {}
     return tuple(
         SettingsRows(config_digest=digest, rows=count, answered=answered[digest], settings=settings.get(digest, {}))
@@ -107,6 +100,14 @@ def _by_question(run: RunFolder, folder: Path) -> Iterator[tuple[Question, list[
         flat = places.get(question.id, ())
         ordered = sorted(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
         yield question, [row_at(parts[part], offset, Trace, mend=f"; {_MEND}") for _, part, offset in ordered]
+
+
+def _replies(run: RunFolder) -> Iterator[tuple[str, bool]]:
+    """Of each trace the settings that made it, and whether its chat model gave a reply."""
+    for path in parts_of(run.traces):
+        for line in whole_lines(path):
+            row = from_json(line)
+            yield str(row.get("config_digest")), (row.get("error") or {}).get("boundary") != "chat"
 
 
 def _rows(parts: Sequence[Path]) -> Iterator[tuple[str, int, int, int]]:

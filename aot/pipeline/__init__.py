@@ -145,7 +145,7 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
 
     run = prepared_run(config, config_path=config_path, stages=STAGES[:1], piece="shard")
     check_inputs(config, run)
-    with _in_our_words(run):
+    with _user_errors(run):
         generate_shard(run, config, stage_function("generate", config))
     return run
 
@@ -174,22 +174,10 @@ def _run_job(config: RunConfig, *, config_path: Path, name: str) -> RunFolder:
     check_seals(run, ("train",))
     from aot.arms.train import train_job  # here, because it imports torch
 
-    with _in_our_words(run), working_on(job_piece(run, job)) as progress:
+    with _user_errors(run), working_on(job_piece(run, job)) as progress:
         if not is_finished(run, job):  # by whoever held the lease before
             train_job(run, config, job, progress)
     return run
-
-
-@contextmanager
-def _in_our_words(run: RunFolder) -> Iterator[None]:
-    """Errors of the leaf and of the disk as a user is told them."""
-    try:
-        yield
-    except Exception as error:
-        user_error = _user_error(run, error)
-        if user_error is error:
-            raise
-        raise user_error from error
 
 
 @contextmanager
@@ -205,33 +193,37 @@ def _doing(run: RunFolder, stage: str) -> Iterator[tuple[StageProgress, dict[str
     started = time.monotonic()
     progress, facts = StageProgress(run, stage), dict[str, int]()
     try:
-        with progress:
+        with _user_errors(run), progress:
             yield progress, facts
     except BaseException as error:
-        user_error = _user_error(run, error)
-        _note_failure(run, stage, user_error, **progress.counts)
-        if user_error is error:
-            raise
-        raise user_error from error
+        _note_failure(run, stage, error, **progress.counts)
+        raise
     seconds = time.monotonic() - started
     seals = stage_seals(run, stage)
     set_stage(run, stage, "done", seconds=round(seconds, 2), **progress.counts, **facts, files=seals)
     log.info("%s: done in %.1f s (%s)", stage, seconds, ", ".join(f"{k} {v}" for k, v in facts.items()))
 
 
-def _user_error(run: RunFolder, error: BaseException) -> BaseException:
-    """What a user is told: the leaf's and the disk's errors as ours; anything else as it came."""
-    if isinstance(error, VideoError):
-        return GuardStop(str(error)) if error.reason == "disk_full" else error
-    if _is_disk_full(error):
-        return write_error(Path(getattr(error, "filename", None) or run.root), OSError(errno.ENOSPC, str(error)))
-    if isinstance(error, OSError):
+@contextmanager
+def _user_errors(run: RunFolder) -> Iterator[None]:
+    """Tells a user the leaf's and the disk's errors as ours; anything else flies as it came."""
+    try:
+        yield
+    except VideoError as error:
+        if error.reason != "disk_full":
+            raise
+        raise GuardStop(str(error)) from error
+    except Exception as error:
+        if _is_disk_full(error):
+            path = Path(getattr(error, "filename", None) or run.root)
+            raise write_error(path, OSError(errno.ENOSPC, str(error))) from error
+        if not isinstance(error, OSError):
+            raise
         where = error.filename or run.root
-        return RunError(
+        raise RunError(
             f"{where}: {error.strerror or error}; mend that, or choose another folder with run.dir=, "
             f"and run the same command again (see {run.log})"
-        )
-    return error
+        ) from error
 
 
 def _is_disk_full(error: BaseException) -> bool:

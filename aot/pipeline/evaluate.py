@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from aot.config import NO_FRAMES, Order, RunConfig
+from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
@@ -55,7 +55,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     if annotations:
         baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
         publish_rows(run.predictions_of("baselines", "none"), baselines)
-    predictors = plan_predictors(run, config, questions)
+    predictors = plan_predictors(run, config.train.arms, questions)
     missing = [p for p in predictors if not run.predictions_of(p.arm, p.mode).exists()]
     progress(len(predictors) - len(missing), len(predictors))
     for done in _predict(run, config, missing, questions):
@@ -73,7 +73,7 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
         seed=config.seed,
         annotations=annotations,
         training=[question for question in every if question.split == "train"],
-        learned=learned_ids(run, config),
+        learned=learned_ids(run, config.train.arms),
     )
     for sentence in cut_sentences(metrics):
         log.warning("%s", sentence)
@@ -85,17 +85,16 @@ def _asked_of(predictor: Predictor, questions: Iterable[Question]) -> set[str]:
     return {question.id for question in questions if predictor.mode != "likelihood" or question.choices}
 
 
-def plan_predictors(run: RunFolder, config: RunConfig, questions: Sequence[Question]) -> list[Predictor]:
+def plan_predictors(run: RunFolder, arms: Sequence[ArmConfig], questions: Sequence[Question]) -> list[Predictor]:
     """Who answers how: the base and every arm, and where questions have choices, how likely each of them finds those.
 
     Where questions show frames, the first arm that learns rationales also answers without seeing them.
     """
     closed: tuple[Mode, ...] = ("likelihood",) if any(q.choices for q in questions) else ()
     students: list[tuple[str, Path | None, tuple[Mode, ...]]] = [("base", None, MODES_OF_ORDER["both"])]
-    students += [(arm.name, run.arm(arm.name), MODES_OF_ORDER[arm.order]) for arm in config.train.arms]
+    students += [(arm.name, run.arm(arm.name), MODES_OF_ORDER[arm.order]) for arm in arms]
     plan = [Predictor(name, adapter, mode) for name, adapter, modes in students for mode in (*modes, *closed)]
     if any(q.media for q in questions):
-        arms = config.train.arms
         blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
         mode = MODES_OF_ORDER[blind.order][0]
         plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), mode, with_frames=False))
@@ -118,9 +117,9 @@ def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
     )
 
 
-def learned_ids(run: RunFolder, config: RunConfig) -> dict[str, set[str]]:
+def learned_ids(run: RunFolder, arms: Sequence[ArmConfig]) -> dict[str, set[str]]:
     """Arm to the ids of the questions that it has lessons about; without an arm whose lessons are gone."""
-    paths = {arm.name: run.arm(arm.name) / LESSONS for arm in config.train.arms}
+    paths = {arm.name: run.arm(arm.name) / LESSONS for arm in arms}
     return {
         name: {lesson.question_id for lesson in read_rows(path, Lesson)}
         for name, path in paths.items()

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from aot.config import KitchenData, RulesTeacher, RunConfig
+from aot.config import ClipData, KitchenData, RulesTeacher, RunConfig, TeacherConfig, TextData
 from aot.errors import GuardStop, SourceError
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, set_stage
 from aot.generate.failures import clipped, failure_lines
@@ -69,8 +69,10 @@ def require_gate(run: RunFolder, config: RunConfig, stage: str) -> None:
 
 
 def _stop_lines(run: RunFolder, config: RunConfig, stage: str) -> Iterator[str]:
-    looks = {"generate": _failed_too_often, "filter": _kept_too_few}
-    return looks[stage](run, config) if stage in looks else iter(())
+    is_strange = knows_only_the_kitchen(config.teacher, config.data)
+    if stage == "generate":
+        return _failed_too_often(run, limit=config.teacher.max_failed_share, is_strange=is_strange)
+    return _kept_too_few(run, least=config.filter.min_kept, is_strange=is_strange) if stage == "filter" else iter(())
 
 
 def _tell(run: RunFolder, stage: str) -> None:
@@ -89,8 +91,8 @@ def _tell(run: RunFolder, stage: str) -> None:
                 log.warning("%s", line)
 
 
-def _failed_too_often(run: RunFolder, config: RunConfig) -> Iterator[str]:
-    teacher, limit = _yield_of(run), config.teacher.max_failed_share
+def _failed_too_often(run: RunFolder, *, limit: float, is_strange: bool) -> Iterator[str]:
+    teacher = _yield_of(run)
     traces, failed = teacher.train_traces, teacher.train_failed
     if not traces or failed <= limit * traces:
         return
@@ -98,25 +100,25 @@ def _failed_too_often(run: RunFolder, config: RunConfig) -> Iterator[str]:
     groups = (group for group in teacher.failed_traces if group.training)
     of_training = [group.model_copy(update={"count": group.training}) for group in groups]
     yield from failure_lines(sorted(of_training, key=lambda group: -group.count), most=TOLD)
-    yield from _advice(run, config, failed=failed)
+    yield from _advice(run, is_strange=is_strange)
     yield "To go on with what there is, give the same command with teacher.max_failed_share=1."
 
 
-def _kept_too_few(run: RunFolder, config: RunConfig) -> Iterator[str]:
-    funnel, least = _read(run.funnel, Funnel), config.filter.min_kept
+def _kept_too_few(run: RunFolder, *, least: int, is_strange: bool) -> Iterator[str]:
+    funnel = _read(run.funnel, Funnel)
     if funnel.kept >= least:
         return
     few = f"{funnel.kept} of {funnel.traces} training traces were kept"
     yield f"{few}, and filter.min_kept is {least}; nothing was trained"
     yield from drop_lines(run, funnel, most=TOLD)
-    yield from _advice(run, config, failed=_yield_of(run).train_failed)
+    yield from _advice(run, is_strange=is_strange and _yield_of(run).train_failed > 0)
     if funnel.kept:
         yield f"To go on with what there is, give the same command with filter.min_kept={funnel.kept}."
 
 
-def _advice(run: RunFolder, config: RunConfig, *, failed: int) -> Iterator[str]:
-    """What to do; first of all where traces failed because the tools cannot know the clips."""
-    if failed and knows_only_the_kitchen(config):
+def _advice(run: RunFolder, *, is_strange: bool) -> Iterator[str]:
+    """What to do; first of all where traces failed because the clips are strange to the tools."""
+    if is_strange:
         yield KITCHEN_ONLY
     yield (
         "Settings of teacher and filters belong to a run folder: try others with run.dir=ANOTHER "
@@ -124,10 +126,9 @@ def _advice(run: RunFolder, config: RunConfig, *, failed: int) -> Iterator[str]:
     )
 
 
-def knows_only_the_kitchen(config: RunConfig) -> bool:
+def knows_only_the_kitchen(teacher: TeacherConfig, data: ClipData | TextData) -> bool:
     """Whether the teacher looks at other clips than the synthetic kitchen's with tools that know nothing else."""
-    teacher = config.teacher
-    if not isinstance(teacher, RulesTeacher) or isinstance(config.data, KitchenData):
+    if not isinstance(teacher, RulesTeacher) or isinstance(data, KitchenData):
         return False
     return not teacher.appearance and bool(teacher.tools.behind("pixels"))
 

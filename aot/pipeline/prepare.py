@@ -4,7 +4,7 @@ A clip or question that cannot be used becomes a Refusal row; the rest goes on.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from string import ascii_uppercase
@@ -15,7 +15,7 @@ from aot.answers import is_right, mixed_options, parse_answer
 from aot.config import ANNOTATED_DATASETS, KitchenData, VideoRun
 from aot.display import counted
 from aot.errors import SourceError
-from aot.files.jsonl import MAX_QUESTION_CHARS, RowProblem
+from aot.files.jsonl import MAX_QUESTION_CHARS, Refused, RowProblem
 from aot.files.run_folder import RunFolder, publish_rows, run_root
 from aot.pipeline.source import clips_root, labels_source, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
@@ -49,8 +49,7 @@ def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, i
         progress=progress,
     )
     store = FrameStore(run.frames)
-    refusals = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in source.refused]
-    refusals += [Refusal(item=r.item, boundary="decode", reason=r.reason, detail=r.detail) for r in refused]
+    refusals = refusals_of(source.refused) + refusals_of(refused, boundary="decode")
     clips = {uri: store.clip(uri) for uri in store.uris()}
     durations_s = {uri: clip.duration_s for uri, clip in clips.items()}
     times_s = {uri: clip.times_s for uri, clip in clips.items()}
@@ -58,7 +57,7 @@ def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, i
     refusals += [Refusal(item=uri, boundary="decode", reason="partial", detail=c.note) for uri, c in partial.items()]
     spans_s = {uri: clip.spans_s for uri, clip in partial.items()}
     checked = check_windows(source.questions, durations_s, times_s=times_s, partial_spans_s=spans_s)
-    refusals += [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in checked.refused]
+    refusals += refusals_of(checked.refused)
     if checked.num_cut:
         log.info("%s past the end of the clip: cut there", counted(checked.num_cut, "window"))
     questions, more = usable_questions(checked.questions, dataset=config.data.dataset)
@@ -93,8 +92,12 @@ def labelled_questions(config: VideoRun, config_path: Path) -> tuple[list[Questi
     """The questions of a data set whose clips need not be here, and rows that make none."""
     source = labels_source(config, RunFolder(run_root(config, config_path=config_path)))
     questions, refused = usable_questions(source.questions, dataset=config.data.dataset)
-    bad = [Refusal(item=row.item, boundary="source", reason=row.reason, detail=row.detail) for row in source.refused]
-    return questions, [*bad, *refused]
+    return questions, refusals_of(source.refused) + refused
+
+
+def refusals_of(rows: Iterable[Refused], *, boundary: str = "source") -> list[Refusal]:
+    """Rows that a reader set aside, as a run folder keeps them."""
+    return [Refusal(item=row.item, boundary=boundary, reason=row.reason, detail=row.detail) for row in rows]
 
 
 def usable_questions(rows: Sequence[QuestionRow], *, dataset: str) -> tuple[list[Question], list[Refusal]]:

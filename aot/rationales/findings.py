@@ -259,7 +259,7 @@ def without_repeats(seen: Iterable[Sighting]) -> list[Sighting]:
     """`seen` in time order; of sightings that show the same event (one label, large overlap) the first stays."""
     kept: list[Sighting] = []
     for one in seen:
-        if not any(same_event(one, other) for other in kept):
+        if not any(one.key == other.key and _is_same_time(one, other) for other in kept):
             kept.append(one)
     return sorted(kept, key=lambda one: (one.start_s, one.end_s))
 
@@ -274,10 +274,7 @@ def asked_window(question: Question, steps: Iterable[Step], seen: Iterable[Sight
     return TimeSpan(start_s=start_s, end_s=end_s)
 
 
-def same_event(a: Sighting, b: Sighting) -> bool:
-    """Whether two sightings have one label and mostly the same time."""
-    if a.key != b.key:
-        return False
+def _is_same_time(a: Sighting, b: Sighting) -> bool:
     return (a.start_s, a.end_s) == (b.start_s, b.end_s) or iou(a.start_s, a.end_s, b.start_s, b.end_s) >= SAME_EVENT_IOU
 
 

@@ -111,10 +111,10 @@ class Rationale:
 def parse_rationale(text: str) -> Rationale:
     """Take `text` apart; never fails: what is missing is simply absent from the result."""
     marks = list(_HEADING.finditer(_masked(text)))
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
     parts: dict[str, str] = {}
-    for mark, following in zip(marks, [*marks[1:], None][: len(marks)], strict=True):
-        body = text[mark.end() : following.start() if following else len(text)].strip()
-        parts.setdefault(mark[1], body)
+    for mark, end in zip(marks, ends, strict=False):
+        parts.setdefault(mark[1], text[mark.end() : end].strip())
     claims = [
         _parse_claim(part, sentence)
         for part in ("Identify", *EVIDENCE)
@@ -156,21 +156,16 @@ def _masked(text: str) -> str:
 
 
 def _parse_claim(part: str, sentence: str) -> Claim:
-    spans: list[tuple[float, float]] = []
-    moments: list[float] = []
-    citations: list[int] = []
-    kept: list[str] = []
-    end = 0
-    for mark in _MARK.finditer(_masked(sentence)):
-        kept.append(sentence[end : mark.start()])
-        end = mark.end()
-        start_s, end_s, moment_s, citation = mark.groups()
-        if citation is not None:
-            citations.append(int(citation))
-        elif moment_s is not None:
-            moments.append(float(moment_s))
-        else:
-            spans.append((float(start_s), float(end_s)))
-    words = " ".join(" ".join([*kept, sentence[end:]]).split()).strip(" .!?,:;")
-    quotes = [Quoted(mark[2], mark[3], mark[1] or "") for mark in QUOTE.finditer(sentence)] if '"' in sentence else []
-    return Claim(part, words, tuple(citations), tuple(spans), tuple(moments), sentence, tuple(quotes))
+    marks = list(_MARK.finditer(_masked(sentence)))
+    starts, ends = [0, *(mark.end() for mark in marks)], [*(mark.start() for mark in marks), len(sentence)]
+    quotes = QUOTE.finditer(sentence) if '"' in sentence else ()
+    words = " ".join(sentence[start:end] for start, end in zip(starts, ends, strict=True)).split()
+    return Claim(
+        part=part,
+        text=" ".join(words).strip(" .!?,:;"),
+        citations=tuple(int(mark[4]) for mark in marks if mark[4]),
+        spans_s=tuple((float(mark[1]), float(mark[2])) for mark in marks if mark[1]),
+        moments_s=tuple(float(mark[3]) for mark in marks if mark[3]),
+        sentence=sentence,
+        quotes=tuple(Quoted(quote[2], quote[3], quote[1] or "") for quote in quotes),
+    )

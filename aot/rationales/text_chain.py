@@ -6,6 +6,7 @@ Read with the text of the rationale alone. Nothing here knows the question or ju
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 from aot.rationales.arithmetic import Equation, find_equations
 
@@ -31,10 +32,7 @@ class TextChain:
     @cached_property
     def by_line(self) -> dict[int, list[Equation]]:
         """The equations of each line that has any."""
-        grouped: dict[int, list[Equation]] = {}
-        for one in self.equations:
-            grouped.setdefault(one.line, []).append(one)
-        return grouped
+        return {line: list(group) for line, group in groupby(self.equations, key=lambda one: one.line)}
 
     @property
     def is_formal(self) -> bool:

@@ -91,16 +91,12 @@ def quotable(text: str) -> str:
     "Chef, 'Heat it to 10:30 1 ' im_start"
     """
     shown = unicodedata.normalize("NFC", text[: 16 * MAX_QUOTE_CHARS])
-    shown = "".join(" " if char.isspace() else char for char in shown if char.isspace() or _is_shown(char))
+    shown = "".join(" " if c.isspace() else c for c in shown if c.isspace() or unicodedata.category(c)[0] != "C")
     words = " ".join(_NO_CLOCK_COLON.sub(", ", shown.translate(_BREAKS_A_QUOTE)).split()).strip(" ,")
     if len(words) <= MAX_QUOTE_CHARS:
         return words
     cut = words[: MAX_QUOTE_CHARS - 3]
     return f"{cut.rpartition(' ')[0] or cut} ..."
-
-
-def _is_shown(char: str) -> bool:
-    return not unicodedata.category(char).startswith("C")
 
 
 def stem(word: str) -> str:

@@ -79,7 +79,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         medium="video" if data.has_frames else "text",
         what=_what(data),
         arms=[(data.learning.shown(arm.name), data.learning.what(arm.name)) for arm in data.arms],
-        licence=licence_of(config),
+        licence=licence_of(config.student.base, config.data.dataset),
         disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED),
         counts=counts or "no questions yet",
         teacher=_teacher(data),
@@ -111,7 +111,7 @@ def _teacher(data: RunData) -> Ready:
     prompts = ", ".join(f"{file} {digest}" for file, digest in (data.teacher.get("prompts") or {}).items())
     facts = [] if data.has_frames else [f"granularity {data.config.teacher.granularity}"]
     facts += [f"prompts {prompts}"] if prompts else []
-    facts += [f"chat model {row.model} ({row.cost})" for row in spend_rows(data.teacher)]
+    facts += [f"chat model {row['model']} ({row['cost']})" for row in spend_rows(data.teacher)]
     facts += filter(None, [settings_sentence(data.teacher)])
     words = "; ".join(facts)
     return Ready(f"{code(name)}{markdown_text(f' ({words})') if facts else ''}")
@@ -133,9 +133,9 @@ def _limits(data: RunData) -> list[str]:
     return limits
 
 
-def licence_of(config: RunConfig) -> tuple[str, str]:
+def licence_of(base: str, dataset: str) -> tuple[str, str]:
     """The licence of the students of a run, for the metadata, and what the card says about it."""
-    base, is_synthetic = config.student.base, config.data.dataset in SYNTHETIC
+    is_synthetic = dataset in SYNTHETIC
     if base in EMBEDDED_STUDENTS:
         if is_synthetic:
             return OWN, f"{OWN}."

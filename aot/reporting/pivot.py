@@ -10,6 +10,10 @@ from aot.run_records import Share
 
 _NAMES = {"pass_at_1": "pass@1", "pass_at_k": "pass@k", "iou": "IoU", "ece": "ECE", "ms": "ms", "s": "s"}
 
+Verdict = Literal["", "better", "worse", "open"]
+_PLAIN = ("tokens", "mean_iou", "ece")
+"""Starts of metrics that are no shares."""
+
 
 def percent(row: MetricRow | Interval | Share) -> str:
     """A share with interval and n.
@@ -22,16 +26,6 @@ def percent(row: MetricRow | Interval | Share) -> str:
     if row.value is None:
         return "nothing to divide by"
     return f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}] n={row.n}"
-
-
-def cut_share(row: MetricRow | None) -> str:
-    """The share of replies that a cap cut off, as it stands beside an accuracy; empty where nobody knows.
-
-    >>> cut_share(MetricRow(arm="a", mode="direct", split="test", kind="all", metric="truncated_rate", value=0.25,
-    ...                     low=0.1, high=0.4, n=16))
-    ', 25.0% cut off'
-    """
-    return "" if row is None else f", {100 * row.value:.1f}% cut off"
 
 
 def points(row: MetricRow) -> str:
@@ -85,11 +79,6 @@ def clip_text(text: str, limit: int) -> str:
     'abcd… (2 more)'
     """
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more)"
-
-
-Verdict = Literal["", "better", "worse", "open"]
-_PLAIN = ("tokens", "mean_iou", "ece")
-"""Starts of metrics that are no shares."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +146,11 @@ def pivot(
 
 def word_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> list[Pivot]:
     """A table of words, whose first column names the rows; none if there are no rows."""
+    if not rows:
+        return []
     names = tuple(Heading(place, str(row[0])) for place, row in enumerate(rows))
     cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row[1:]) for row in rows)
-    table = Pivot(title, columns[0], names, tuple(Heading(name, name) for name in columns[1:]), cells)
-    return [table] if rows else []
+    return [Pivot(title, columns[0], names, tuple(Heading(name, name) for name in columns[1:]), cells)]
 
 
 def cell_of(row: MetricRow | None, *, cut: MetricRow | None = None, fill: str = "") -> Cell | None:
@@ -179,5 +169,6 @@ def cell_of(row: MetricRow | None, *, cut: MetricRow | None = None, fill: str = 
         written = plain(row)
     else:
         written = percent(row)
-    text, _, interval = (written + cut_share(cut)).partition(" ")
+    written += "" if cut is None else f", {100 * cut.value:.1f}% cut off"
+    text, _, interval = written.partition(" ")
     return Cell(text, interval, row.note, interval_bar(row.value, row.low, row.high, fill=fill) if fill else None)

@@ -3,7 +3,6 @@
 No script, no network: a Content-Security-Policy forbids both, and every text passes the template engine's escaping.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
 from aot.reporting.sections import Section, accuracy, chains, errors, funnel, making
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
-from aot.reporting.thumbs import ReadFrames, ThumbBook, TrueSize, no_frames, no_size
+from aot.reporting.thumbs import ReadFrames, ThumbBook, no_frames
 
 MAX_PICTURE_BYTES = 12 * 2**20
 """Pictures stop being embedded here, so that the page stays under 20 MB whatever the size of the gallery."""
@@ -34,40 +33,35 @@ SECTIONS: tuple[Section, ...] = (
 """In reading order; a page has those that apply to its data."""
 
 
-def write_report(
-    run: RunFolder, config: RunConfig, *, frames: ReadFrames = no_frames, true_size: TrueSize = no_size
-) -> None:
+def write_report(run: RunFolder, config: RunConfig, *, frames: ReadFrames = no_frames) -> None:
     """Publish report.html for whatever the run folder holds; a missing part is named in the page.
 
     Args:
         run: The run folder.
         config: Its resolved config.
-        frames: Clip and times in seconds to (true time, uint8 HWC RGB frame); may raise KeyError for an unknown clip.
-        true_size: Clip to displayed width and height in pixels, in which boxes are given.
+        frames: Reads frames of a clip; may raise KeyError for an unknown one.
 
     Raises:
         ConfigError: jinja2 or pillow is not installed.
         RunError: the report cannot be written.
     """
     data = load_run(run, config)
-    book = ThumbBook(frames, true_size, MAX_PICTURE_BYTES)
+    book = ThumbBook(frames, MAX_PICTURE_BYTES)
     panels = make_gallery(data, book)
-    gallery = replace(
-        GALLERY, heading=f"Gallery: {len(panels)} traces", content=lambda data: gallery_blocks(data, panels)
-    )
-    sections = [gallery if section is GALLERY else section for section in SECTIONS if section.applies(data)]
-    publish(run.report, render("report.html.j2", **_page(data, sections), thumbs=book.thumbs))
-
-
-def _page(data: RunData, sections: Sequence[Section]) -> dict[str, Any]:
+    heading = f"Gallery: {len(panels)} traces"
+    gallery = replace(GALLERY, heading=heading, content=lambda data: gallery_blocks(data, panels))
+    shown = [gallery if section is GALLERY else section for section in SECTIONS if section.applies(data)]
     left_out = [section for section in SECTIONS if not section.applies(data)]
-    return {
-        "data": data,
-        "lead": _lead(data),
-        "sections": [(section, section.blocks(data)) for section in sections],
-        "left_out": "; ".join(f"{section.title} (needs {section.needs})" for section in left_out),
-        "seconds": making.stage_seconds(data.provenance),
-    }
+    page = render(
+        "report.html.j2",
+        data=data,
+        lead=_lead(data),
+        sections=[(section, section.blocks(data)) for section in shown],
+        left_out="; ".join(f"{section.title} (needs {section.needs})" for section in left_out),
+        seconds=making.stage_seconds(data.provenance),
+        thumbs=book.thumbs,
+    )
+    publish(run.report, page)
 
 
 def _lead(data: RunData) -> str:

@@ -49,8 +49,8 @@ def _teacher(data: RunData) -> Iterator[str]:
             words = ", ".join(f"{title(name)} {100 * share['value']:.1f}%" for name, share in figures.items())
             yield f"teacher on {row.get('split')}: {words} (n={row.get('n')})"
     for spent in spend_rows(teacher):
-        tokens = f"{spent.prompt} prompt and {spent.completion} completion tokens"
-        yield f"chat model {spent.model}: {spent.calls} calls, {tokens}, {spent.cost}"
+        tokens = f"{spent['prompt tokens']} prompt and {spent['completion tokens']} completion tokens"
+        yield f"chat model {spent['model']}: {spent['calls']} calls, {tokens}, {spent['cost']}"
     wanted = data.config.chat is not None and data.config.chat.logprobs
     yield from filter(None, [settings_sentence(teacher), logprobs_sentence(teacher, wanted=wanted)])
     if seconds := teacher.get("seconds_per_verified_trace"):

@@ -9,25 +9,19 @@ import numpy as np
 
 from aot.errors import AotError, ConfigError
 
-ReadFrames = Callable[[str, list[float]], list[tuple[float, np.ndarray]]]
-"""Clip and wanted times in seconds -> (true time, frame uint8 (H, W, 3) RGB) of the nearest stored frames."""
-TrueSize = Callable[[str], tuple[int, int]]
-"""Clip -> width and height of its frames as displayed, in pixels."""
+Size = tuple[int, int]
+"""Width and height in pixels."""
+ReadFrames = Callable[[str, list[float]], tuple[Size, list[tuple[float, np.ndarray]]]]
+"""Clip and wanted times in seconds -> the size of its frames as displayed, in which boxes are given, and (true time,
+frame uint8 (H, W, 3) RGB) of the nearest stored frames."""
 
 THUMB_WIDTH_PX = 160
+SAME_FRAME_S = 0.02
 
 
-def no_frames(uri: str, times_s: list[float]) -> list[tuple[float, np.ndarray]]:
+def no_frames(uri: str, times_s: list[float]) -> tuple[Size, list[tuple[float, np.ndarray]]]:
     """Frames of a run that has none."""
     raise KeyError(f"this run has no frames of {uri}")
-
-
-def no_size(uri: str) -> tuple[int, int]:
-    """The size of clips of a run that has no frames."""
-    raise KeyError(f"this run has no frames of {uri}")
-
-
-SAME_FRAME_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,6 @@ class ThumbBook:
     """All pictures of a report; the only mutable object here, filled while the gallery is made."""
 
     read_frames: ReadFrames
-    true_size: TrueSize
     budget_bytes: int
     thumbs: list[Thumb] = field(default_factory=list)
     _by_uri: dict[str, list[Thumb]] = field(default_factory=dict)
@@ -62,7 +55,7 @@ class ThumbBook:
         if not wanted:
             return ""
         try:
-            size, frames = self.true_size(uri), self.read_frames(uri, wanted)
+            size, frames = self.read_frames(uri, wanted)
         except (KeyError, OSError, AotError) as error:
             return f"frames of {uri} cannot be shown: {error}"
         for time_s, frame in frames:

@@ -7,9 +7,10 @@ all tasks because one label may stand for different steps of different tasks. St
 done are held back. Looks at no pixels.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from math import exp, log
 
 from aot.errors import ToolError
@@ -73,15 +74,17 @@ class ProcedureModel(Record):
         Raises:
             ToolError: no training clip is left to count from.
         """
-        by_task = {
-            task: [clip for clip in clips if clip.uri != exclude_uri] for task, clips in self._clips_by_task.items()
-        }
-        by_task = {task: clips for task, clips in by_task.items() if clips}
-        if not by_task:
+        clips = [clip for clip in self.clips if clip.uri != exclude_uri]
+        if not clips:
             raise ToolError("no procedural knowledge: no training annotations; give data.annotations with train rows")
-        left_out = [clip for clip in self.clips if clip.uri == exclude_uri]
+        by_task: dict[str, list[KnownClip]] = {clip.task: [] for clip in self.clips}
+        for clip in clips:
+            by_task[clip.task].append(clip)
+        by_task = {task: some for task, some in by_task.items() if some}
         posterior = _task_posterior(by_task, set(history), vocabulary=len(self.labels))
-        everywhere = _everywhere(self._successors, left_out, last=history[-1] if history else START)
+        last = history[-1] if history else START
+        overall = Counter(chain.from_iterable(clip.labels for clip in clips))
+        everywhere = _backed_off(_followers(clips, last), _backed_off(overall, {}))
         probs: Counter[str] = Counter()
         for task, task_prob in posterior.items():
             if task_prob >= MIN_TASK_PROB:
@@ -95,22 +98,6 @@ class ProcedureModel(Record):
             task_prob=posterior[best],
             candidates=tuple(NextStep(label=label, prob=probs[label] / total) for label in ranked),
         )
-
-    @cached_property
-    def _clips_by_task(self) -> dict[str, list[KnownClip]]:
-        by_task: defaultdict[str, list[KnownClip]] = defaultdict(list)
-        for clip in self.clips:
-            by_task[clip.task].append(clip)
-        return dict(by_task)
-
-    @cached_property
-    def _successors(self) -> dict[str, Counter[str]]:
-        """Last step to the counts of what followed, over all tasks."""
-        counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for clip in self.clips:
-            for last, label in zip((START, *clip.labels), clip.labels, strict=False):
-                counts[last][label] += 1
-        return dict(counts)
 
 
 def _known_clip(row: ClipAnnotation) -> KnownClip:
@@ -130,17 +117,11 @@ def _task_posterior(by_task: Mapping[str, Sequence[KnownClip]], done: set[str], 
     return {task: weight / norm for task, weight in weights.items()}
 
 
-def _everywhere(
-    successors: Mapping[str, Counter[str]], left_out: Sequence[KnownClip], *, last: str
-) -> dict[str, float]:
-    """Next steps whatever the task: what follows `last`, backed off to how often each step is done at all."""
-    after, overall = Counter(successors.get(last, ())), Counter[str]()
-    for counts in successors.values():
-        overall.update(counts)
-    for clip in left_out:
-        overall.subtract(clip.labels)
-        after.subtract(b for a, b in zip((START, *clip.labels), clip.labels, strict=False) if a == last)
-    return _backed_off(+after, _backed_off(+overall, {}))
+def _followers(clips: Sequence[KnownClip], last: str) -> Counter[str]:
+    """What followed `last` in these clips, core step or not."""
+    showing = [clip for clip in clips if last == START or last in clip.labels]
+    pairs = (pair for clip in showing for pair in zip((START, *clip.labels), clip.labels, strict=False))
+    return Counter(label for before, label in pairs if before == last)
 
 
 def _next_in_task(
@@ -157,9 +138,7 @@ def _next_in_task(
             same_done[label] += set(steps[:i]) == done
             same_last[label] += (steps[i - 1] if i else START) == last
     to_do = Counter({label: shown[label] for label in core - done})
-    latest = history[-1] if history else START  # core step or not
-    pairs = (pair for clip in clips for pair in zip((START, *clip.labels), clip.labels, strict=False))
-    lower = _backed_off(Counter(label for before, label in pairs if before == latest), everywhere)
+    lower = _backed_off(_followers(clips, history[-1] if history else START), everywhere)
     probs = _backed_off(+same_done, _backed_off(+same_last, _backed_off(to_do, lower)))
     waiting = _waiting(paths, core, done)
     factor = {**dict.fromkeys(waiting, NOT_READY), **dict.fromkeys(history, DONE)}

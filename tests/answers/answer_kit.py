@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from aot.answers import Grade, grade
+from aot.answers import Grade, grade, workers
 from aot.records import AnswerType, Question, ScorerItem
 
 
@@ -21,3 +21,8 @@ def timed(call: Callable[[], Grade]) -> tuple[Grade, float]:
 
 def verdict(answer: str, gold: str, answer_type: AnswerType) -> str:
     return grade(answer, ask(gold, answer_type)).verdict
+
+
+def worker_pids() -> list[int]:
+    processes = [worker.process for worker in workers._WORKERS.values()]
+    return [process.pid for process in processes if process and process.poll() is None]

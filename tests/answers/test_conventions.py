@@ -8,8 +8,7 @@ from answer_kit import ask
 
 from aot.answers import compare_answers, find_answer, grade, parse_answer
 from aot.answers.kinds.bare import bare_number
-from aot.answers.kinds.contest import contest_value
-from aot.answers.kinds.intervals import as_interval
+from aot.answers.kinds.contest import as_interval, contest_value
 from aot.answers.workers import ask_worker, one_deadline
 from aot.records import AnswerType, Question, Reading
 

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from answer_kit import ask, timed, verdict
+from answer_kit import ask, timed, verdict, worker_pids
 
 from aot.answers import Grade, grade, stop_workers
-from aot.answers.workers import ask_worker, worker_pids
+from aot.answers.workers import ask_worker
 from aot.records import AnswerType, ScorerItem
 
 SLOW = "(x+y+z+a+b+c)^{60}"
@@ -112,7 +112,7 @@ def test_several_threads_share_the_worker() -> None:
 
 def test_plain_answers_start_no_worker_and_import_no_algebra() -> None:
     code = (
-        "import sys; from answer_kit import verdict; from aot.answers.workers import worker_pids\n"
+        "import sys; from answer_kit import verdict, worker_pids\n"
         "assert verdict('36.0', '36', 'integer') == verdict('0.5', '1/2', 'expression') == 'right'\n"
         "assert worker_pids() == [] and not {'sympy', 'math_verify', 'reasoning_gym', 'torch'} & set(sys.modules)"
     )
@@ -121,7 +121,7 @@ def test_plain_answers_start_no_worker_and_import_no_algebra() -> None:
 
 def test_a_worker_ends_with_its_parent() -> None:
     code = (
-        "import os; from answer_kit import verdict; from aot.answers.workers import worker_pids\n"
+        "import os; from answer_kit import verdict, worker_pids\n"
         "verdict('1+x', 'x+1', 'expression'); print(worker_pids()[0], flush=True); os.kill(os.getpid(), 9)"
     )
     child = subprocess.run(

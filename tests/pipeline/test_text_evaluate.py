@@ -15,14 +15,14 @@ def test_each_text_arm_answers_in_the_mode_of_its_order() -> None:
     raw = {"data": {"dataset": "toy_math"}, "teacher": {"planner": "procedural"}, "student": {"base": "tiny-text"},
            "train": {"arms": arms}}  # fmt: skip
     run, config = RunFolder(Path("run")), parse_config(raw, source="test")
-    plan = plan_predictors(run, config, [])
+    plan = plan_predictors(run, config.train.arms, [])
     assert [(one.arm, one.mode, one.adapter is None) for one in plan] == [
         ("base", "direct", True), ("base", "reason", True), ("answers_only", "direct", False),
         ("pre", "reason", False), ("post", "explain", False), ("adaptive", "adaptive", False),
     ]  # fmt: skip
     closed = Question(id="q", dataset="d", split="test", kind="k", text="?", choices=("a", "b"), answer="a",
                       answer_type="choice", group="q")  # fmt: skip
-    added = set(plan_predictors(run, config, [closed])) - set(plan)
+    added = set(plan_predictors(run, config.train.arms, [closed])) - set(plan)
     assert {one.arm for one in added} == {"base", "answers_only", "pre", "post", "adaptive"}
     assert {one.mode for one in added} == {"likelihood"}
 
@@ -33,7 +33,7 @@ def test_lessons_tell_which_questions_an_arm_learned_from(tmp_path: Path) -> Non
            "train": {"arms": [{"name": "pre", "order": "pre"}, {"name": "post", "order": "post"}]}}  # fmt: skip
     lessons = [Lesson(question_id=id_, mode="reason", rationale="Answer: 1") for id_ in ("a", "b", "a")]
     publish_rows(run.arm("pre") / "lessons.jsonl", lessons)
-    assert learned_ids(run, parse_config(raw, source="test")) == {"pre": {"a", "b"}}
+    assert learned_ids(run, parse_config(raw, source="test").train.arms) == {"pre": {"a", "b"}}
 
 
 def test_a_chat_teachers_cut_reply_is_told_as_cut_and_its_whole_ones_as_whole() -> None:

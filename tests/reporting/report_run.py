@@ -39,18 +39,14 @@ STEP_S = 2.0
 WINDOW_S = 6.0
 
 
-def read_frames(uri: str, times_s: list[float]) -> list[tuple[float, np.ndarray]]:
+def read_frames(uri: str, times_s: list[float]) -> tuple[tuple[int, int], list[tuple[float, np.ndarray]]]:
     frames = []
     for time_s in times_s:
         frame = np.full((90, 160, 3), 235, np.uint8)
         x = int(10 + 16 * (time_s % 8))
         frame[30:60, x : x + 30] = (220, 40 + int(20 * (time_s % 8)), 30)
         frames.append((time_s, frame))
-    return frames
-
-
-def true_size(uri: str) -> tuple[int, int]:
-    return 640, 360
+    return (640, 360), frames
 
 
 def _questions(clip: ClipAnnotation, extra_text: str) -> list[Question]:

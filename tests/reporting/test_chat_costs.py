@@ -16,13 +16,14 @@ def spent(*, calls: int = 3, cost: float | None = None) -> dict[str, object]:
 
 def test_a_chat_model_without_prices_is_told_as_unpriced() -> None:
     (row,) = spend_rows({"spend": spent()})
-    assert (row.cost, row.prompt, row.completion) == ("unpriced", "900 (100 cached)", "70 (50 thinking)")
-    assert row.calls == "3, 1 without a count of tokens"
+    assert row["cost"] == "unpriced"
+    assert (row["prompt tokens"], row["completion tokens"]) == ("900 (100 cached)", "70 (50 thinking)")
+    assert row["calls"] == "3, 1 without a count of tokens"
 
 
 def test_a_cost_stands_beside_the_date_of_its_prices() -> None:
     (row,) = spend_rows({"spend": spent(cost=1.25), "vision_spend": None})
-    assert row.cost == "1.25 USD, 2026-01-31"
+    assert row["cost"] == "1.25 USD, 2026-01-31"
 
 
 def test_a_model_that_was_never_called_has_no_row() -> None:

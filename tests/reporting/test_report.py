@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.steps import tool_step
-from report_run import cut_replies, read_frames, true_size
+from report_run import cut_replies, read_frames
 
 import aot.reporting.report as report_module
 from aot.config import RunConfig
@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 def page_of(run: RunFolder, config: RunConfig) -> Page:
-    write_report(run, config, frames=read_frames, true_size=true_size)
+    write_report(run, config, frames=read_frames)
     return Page(run.report.read_text(encoding="utf-8"))
 
 
@@ -160,7 +160,7 @@ def test_unreadable_frames_are_told_and_the_rest_is_shown(make_run: MakeRun) -> 
     def refuse(uri: str, times_s: list[float]) -> list[object]:
         raise KeyError(f"no clip {uri}")
 
-    write_report(run, config, frames=refuse, true_size=true_size)  # type: ignore[arg-type]
+    write_report(run, config, frames=refuse)  # type: ignore[arg-type]
     page = Page(run.report.read_text(encoding="utf-8"))
     assert "cannot be shown" in page.text and page.tags["article"] == 8
 
@@ -215,7 +215,7 @@ def test_the_share_of_cut_replies_stands_beside_accuracies_of_a_video_run(make_r
 
 def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_run: MakeRun) -> None:
     run, config = make_run()
-    write_report(run, config, frames=read_frames, true_size=true_size)
+    write_report(run, config, frames=read_frames)
     lines = summary_lines(run)
     assert 10 <= len(lines) <= 24
     text = "\n".join(lines)

@@ -4,7 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
-from report_run import build_run, read_frames, true_size
+from report_run import build_run, read_frames
 from test_report import Page
 from text_run import build_text_run
 
@@ -44,7 +44,7 @@ def joined_run(root: Path) -> RunFolder:
         annotations=list(read_rows(run.annotations, ClipAnnotation)), training=asked[:3],
     )  # fmt: skip
     publish_json(run.metrics, [row.model_dump(mode="json") for row in metrics])
-    write_report(run, config, frames=read_frames, true_size=true_size)
+    write_report(run, config, frames=read_frames)
     return run
 
 

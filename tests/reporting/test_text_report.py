@@ -18,7 +18,7 @@ from aot.reporting.sections.accuracy import accuracy_chart, accuracy_table, kind
 from aot.reporting.sections.chains import choice_tables, round_tables, structure_table
 from aot.reporting.sections.gallery import Panel, make_gallery
 from aot.reporting.summary import summary_lines
-from aot.reporting.thumbs import ThumbBook, no_frames, no_size
+from aot.reporting.thumbs import ThumbBook, no_frames
 
 MakeTextRun = Callable[..., tuple[RunFolder, RunConfig]]
 NAMES = ["base, answer at once", "base, reasoning first", "answers_only", "pre", "post", "adaptive", "own", "shuffled",
@@ -34,7 +34,7 @@ def make_run(tmp_path: Path) -> MakeTextRun:
 
 
 def gallery_of(run: RunFolder, config: RunConfig) -> list[Panel]:
-    return make_gallery(load_run(run, config), ThumbBook(no_frames, no_size, 0))
+    return make_gallery(load_run(run, config), ThumbBook(no_frames, 0))
 
 
 def page_of(run: RunFolder, config: RunConfig) -> Page:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from painted import draw_painted, numbers
 
+from aot.errors import VideoError
 from video_data.containers import gif_blocks
 from video_data.containers.recognise import recognise
 from video_data.containers.structure import Structure, check_structure
@@ -265,6 +266,19 @@ def test_an_avi_that_ends_between_two_chunks_lacks_some_and_has_none_damaged(
 ) -> None:
     found = checked(clips("avi")[: clips("avi").rindex(b"idx1")], tmp_path / "no_index.avi")
     assert ("cut off" in found.damage, found.damaged_bytes) == (True, ())
+
+
+def test_an_avi_that_lacks_pictures_and_whose_first_is_damaged_is_refused_by_both_readers(
+    tmp_path: Path, clips: Callable[[str], bytes]
+) -> None:
+    data = bytearray(clips("avi"))
+    first = data.index(b"00dc", data.index(b"movi"))
+    data[first + 100 : first + 900] = random.Random(3).randbytes(800)
+    path = tmp_path / "cut.avi"
+    path.write_bytes(data[: len(data) // 2])
+    assert probe(path).verdict == "refused"  # pictures without times that come after a lost one have no place
+    with pytest.raises(VideoError, match="undamaged"):
+        read_frames(path)
 
 
 def test_an_avi_without_the_byte_that_makes_places_even_is_whole(tmp_path: Path, clips: Callable[[str], bytes]) -> None:

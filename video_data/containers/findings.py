@@ -3,6 +3,8 @@
 import mmap
 from dataclasses import dataclass, field
 
+from video_data.decode.timeline import joined_spans
+
 MAX_DAMAGES = 1000
 """Places of damage after which a walk gives up, and the rest of the file counts as damaged."""
 
@@ -62,13 +64,7 @@ class Structure:
         to the end of the file: a packet that shares a byte with one of them is not to be trusted. For a file cut off
         inside a box that holds many packets this is its last byte alone.
         """
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted(self.ranges):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-            else:
-                merged.append((start, end))
-        return tuple(merged)
+        return joined_spans(self.ranges, gap=1)
 
 
 def only_zeros(data: mmap.mmap, at: int) -> bool:

@@ -62,12 +62,11 @@ def _walk_one(data: mmap.mmap, findings: Structure, *, at: int, left: int) -> tu
                     findings.broken(what, at=start, start=start, end=at)
         else:
             following = _CONTROL.search(data, at)
-            findings.broken(
-                "no block of a GIF begins there", at=at, start=last, end=following.start() if following else size
-            )
+            end = following.start() if following else size
+            findings.broken("no block of a GIF begins there", at=at, start=last, end=end)
             if following is None:
                 return None, left
-            start = at = following.start()
+            start = at = end
         last = start
     words = "the file is cut off: it has no last block, as a GIF must"
     if at > size:

@@ -61,9 +61,7 @@ def walk_ogg(data: mmap.mmap, findings: Structure) -> None:
             findings.broken(what, at=start, start=start, end=size if at < 0 else at)
         if at < 0:
             break
-    link.finish(size)
-    findings.num_tracks = link.num_streams
-    return None
+    return link.finish(size)
 
 
 def _page_end(data: mmap.mmap, at: int) -> int | None:
@@ -87,7 +85,6 @@ class _Link:
         self._streams: dict[bytes, _Stream] = {}
         self._start = 0
         self._is_beginning = True
-        self.num_streams = 0
 
     def page(self, data: mmap.mmap, at: int, end: int) -> None:
         """Take the next sound page."""
@@ -101,7 +98,7 @@ class _Link:
             body = at + 27 + data[at + 26]
             has_pictures = not data[body : body + 8].startswith(_OGG_NO_PICTURES)
             self._streams[serial] = _Stream(number, has_pictures)
-            self.num_streams += not self._start
+            self._findings.num_tracks += not self._start
             if has_pictures and self._start and self._start not in self._findings.joined_at:  # sound alone is none
                 self._findings.joined_at.append(self._start)
         stream = self._streams.setdefault(serial, _Stream(number, has_pictures=False))

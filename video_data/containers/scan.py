@@ -156,11 +156,7 @@ def open_part(path: Path, part: Part, *, name: str, **options: str) -> Any:  # n
 
 
 def chosen_stream(container: Any, *, budgets: Budgets, index: int | None) -> Any:  # noqa: ANN401 - PyAV has no public types
-    """The video stream `index` of an open container, or its best, within the budgets that its header can break.
-
-    Raises:
-        VideoError: there is none, or the header is over a budget.
-    """
+    """The video stream `index` of an open container, or its best; a VideoError for none, or one over a budget."""
     videos = [one for one in container.streams.video if not _is_picture(one)]
     budgets.check(max_tracks=len(container.streams), max_streams=len(videos))
     best = container.streams.best("video") if videos else None

@@ -60,11 +60,12 @@ def read_annotated(dataset: str, wanted: Wanted, *, clips: Path | None) -> Video
     if clips is None:
         return VideoData(questions, annotations, (), _writable(refused), notes)
     folder = ClipFolder(clips)
+    places = {**official.places, **{clip.id: clip.places for clip in official.clips}}
     there: dict[str, tuple[str, Path]] = {}
     named = list(dict.fromkeys(question.uri for question in questions))  # clips that nobody asks about need no file
     for clip_id in named:
         with set_aside(clip_id, refused):
-            there[clip_id] = folder.find(clip_id, places=official.places.get(clip_id, ()))
+            there[clip_id] = folder.find(clip_id, places=places.get(clip_id, ()))
     questions = tuple(replace(q, uri=there[q.uri][0]) for q in questions if q.uri in there)
     notes += (f"{dataset}: {len(there)} of {len(named)} clips available in {clips}",)
     annotations = tuple(replace(a, uri=there[a.uri][0]) if a.uri in there else a for a in annotations)

@@ -64,11 +64,7 @@ class ClipFolder:
     """The clips below a folder, listed once."""
 
     def __init__(self, root: Path) -> None:
-        """List the folder and its direct subfolders.
-
-        Raises:
-            SourceError: there is no such folder, or it cannot be listed.
-        """
+        """List the folder and its direct subfolders; a SourceError where it cannot be listed."""
         self.root = root.resolve()
         self._names = DiskNames(self.root)
         self._by_stem: dict[str, str] = {}

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from aot.errors import SourceError
 from aot.files.jsonl import RefusedRow, RowProblem, without_nulls
 from aot.files.tables import CsvLine, read_lines, read_table, unreadable
-from video_data.datasets.rows import QuestionRow, SegmentRow
+from video_data.datasets.rows import QuestionRow, SegmentRow, set_aside
 
 TRAIN, TEST, UNTOLD = "train", "test", ""
 """Splits of a row as its file tells it; `UNTOLD` where the file says nothing."""
@@ -59,6 +59,8 @@ class StepClip:
     segments: tuple[SegmentRow, ...]
     start_s: float = 0.0
     """What lies before is not about the task."""
+    places: tuple[str, ...] = ()
+    """Relative paths, without suffix, where its file may lie too."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,14 @@ class Official:
     """Questions as given; next-step questions are made of `clips` by `next_steps.py`."""
     refused: tuple[RefusedRow, ...] = ()
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Clip id to relative paths, without suffix, where the clip may lie too."""
+    """The same of clips that questions are given about, by clip id."""
     notes: tuple[str, ...] = ()
     """What a user should know, a line each."""
 
 
-def kitchen_places(kitchens: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Where the videos of EPIC-KITCHENS may lie, of which `kitchens` tells the participant."""
-    return {video: (f"{kitchen}/{video}", f"{kitchen}/videos/{video}") for video, kitchen in kitchens.items()}
+def kitchen_places(kitchen: str, video: str) -> tuple[str, ...]:
+    """Where a video of a kitchen of EPIC-KITCHENS may lie."""
+    return f"{kitchen}/{video}", f"{kitchen}/videos/{video}"
 
 
 def read_json(path: Path) -> tuple[Any, list[str]]:
@@ -121,12 +123,10 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     entries = value.get("database") if isinstance(value, dict) else None
     database: dict[str, Any] = entries if isinstance(entries, dict) else {}
     for number, item in enumerate(value if layout == "list" else ()):
-        if why := _not_an_entry(item):
-            refused.append(RefusedRow(f"{path.name}[{number}]", "bad_value", why))
-            continue
-        twice += [name for name in item if name in database]
-        for name, entry in item.items():
-            database.setdefault(name, entry)
+        with set_aside(f"{path.name}[{number}]", refused):
+            _check_entries(item)
+            twice += [name for name in item if name in database]
+            database |= {name: entry for name, entry in item.items() if name not in database}
     if not database:
         raise SourceError(
             f"{path} holds no object `database`, and is no list of entries; give the official annotation file"
@@ -135,12 +135,13 @@ def read_database(path: Path) -> tuple[dict[str, Any], list[RefusedRow], Layout]
     return {key: without_nulls(entry) for key, entry in database.items()}, refused, layout
 
 
-def _not_an_entry(item: object) -> str:
-    """Why an item of a list is no {clip id: entry}; empty if it is one."""
+def _check_entries(item: object) -> None:
+    """Refuse an item of a list that is no {clip id: entry}."""
     if not isinstance(item, dict):
-        return f"an item must be {{clip id: entry}}, got {_kind(item)}"
-    odd = next((name for name, entry in item.items() if not isinstance(entry, dict)), None)
-    return "" if odd is None else f"the entry of {odd[:80]!r} must be an object, got {_kind(item[odd])}"
+        raise RowProblem("bad_value", f"an item must be {{clip id: entry}}, got {_kind(item)}")
+    for name, entry in item.items():
+        if not isinstance(entry, dict):
+            raise RowProblem("bad_value", f"the entry of {name[:80]!r} must be an object, got {_kind(entry)}")
 
 
 def _kind(value: object) -> str:
@@ -148,11 +149,7 @@ def _kind(value: object) -> str:
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The list in a JSON file; what is null inside a row counts as left out.
-
-    Raises:
-        SourceError: the file is missing, unreadable or holds no list.
-    """
+    """The list in a JSON file, without what is null inside its rows; a SourceError where the file holds none."""
     value, _ = read_json(path)
     if not isinstance(value, list):
         raise SourceError(f"{path} must hold a list of questions; give the official annotation file")
@@ -184,11 +181,7 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[str, dic
 
 
 def read_plain_csv(path: Path) -> list[list[str] | RefusedRow]:
-    """The rows of a CSV file without a header, or refused rows.
-
-    Raises:
-        SourceError: the file is missing or unreadable.
-    """
+    """The rows of a CSV file without a header, or refused rows; a SourceError where the file cannot be read."""
     return [line if isinstance(line, RefusedRow) else line[1] for line in map(_in_utf8, read_lines(path))]
 
 
@@ -205,11 +198,7 @@ def is_not_utf8(text: str) -> bool:
 
 
 def text_of(value: object, what: str) -> str:
-    """A text without spaces at its ends and with single ones inside.
-
-    Raises:
-        RowProblem: it is no text, empty, or cannot be written as UTF-8.
-    """
+    """A text with single spaces; a RowProblem where it is none, empty, or cannot be written as UTF-8."""
     if not isinstance(value, str) or not value.strip():
         raise RowProblem("bad_value", f"{what} must be a text, got {value!r}"[:200])
     if is_not_utf8(value):
@@ -220,11 +209,7 @@ def text_of(value: object, what: str) -> str:
 
 
 def clip_id_of(value: object) -> str:
-    """The official id of a clip.
-
-    Raises:
-        RowProblem: it could name a file elsewhere.
-    """
+    """The official id of a clip; a RowProblem where it could name a file elsewhere."""
     name = text_of(value, "the id of a clip")
     if "/" in name or "\\" in name or "\0" in name or name in (".", "..") or len(name) > MAX_ID_CHARS:
         why = f"{name[:MAX_ID_CHARS]!r} is no id of a clip: it names a folder, or is too long"
@@ -233,11 +218,7 @@ def clip_id_of(value: object) -> str:
 
 
 def seconds_of(value: object, what: str) -> float:
-    """A time in seconds.
-
-    Raises:
-        RowProblem: it is no finite number from 0.
-    """
+    """A time in seconds; a RowProblem where it is no finite number from 0."""
     try:
         # float(True) is 1.0, and no second.
         if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -161,7 +161,8 @@ def read_egoplan(wanted: Wanted) -> Official:
         lambda path: ((f"{path.name}[{number}]", row) for number, row in enumerate(read_rows(path))),
         lambda row, split: _egoplan_question(row, split, wanted),
     )
-    return replace(official, places=kitchen_places({one.uri: one.uri.partition("_")[0] for one in official.questions}))
+    videos = {question.uri for question in official.questions}
+    return replace(official, places={video: kitchen_places(video.partition("_")[0], video) for video in videos})
 
 
 def _egoplan_question(row: dict[str, Any], split: str, wanted: Wanted) -> QuestionRow:

@@ -56,12 +56,7 @@ def read_youcook2(wanted: Wanted) -> Official:
     asked only among sentences; the testing subset has no annotations.
     """
     note = "youcook2 describes steps in free sentences: next_open has no list of answers and is not asked"
-    return _read_databases(
-        wanted,
-        _youcook2_clip,
-        lambda clip, entry: (f"{clip.task}/{clip.id}", f"{entry['subset']}/{clip.task}/{clip.id}"),
-        notes=(note,) if "next_open" in wanted.kinds else (),
-    )
+    return _read_databases(wanted, _youcook2_clip, notes=(note,) if "next_open" in wanted.kinds else ())
 
 
 def read_coin(wanted: Wanted) -> Official:
@@ -72,21 +67,12 @@ def read_coin(wanted: Wanted) -> Official:
     splits are published as a list of entries for each side: there the file tells the split, and `subset` still tells
     the official one.
     """
-    return _read_databases(
-        wanted, _coin_clip, lambda clip, entry: (f"{clip.task}/{clip.id}", f"{entry.get('recipe_type')}/{clip.id}")
-    )
+    return _read_databases(wanted, _coin_clip)
 
 
-def _read_databases(
-    wanted: Wanted,
-    clip_of: _ClipOf,
-    places_of: Callable[[StepClip, dict[str, Any]], tuple[str, ...]],
-    *,
-    notes: tuple[str, ...] = (),
-) -> Official:
+def _read_databases(wanted: Wanted, clip_of: _ClipOf, *, notes: tuple[str, ...] = ()) -> Official:
     clips: dict[str, StepClip] = {}
     refused: list[RefusedRow] = []
-    places: dict[str, tuple[str, ...]] = {}
     for path, side in wanted.files():
         database, bad, layout = read_database(path)
         refused += bad
@@ -99,8 +85,7 @@ def _read_databases(
                 if earlier:
                     refused.append(RefusedRow(name, "two_splits", "a file of each split has it; it is tested on"))
                 clips[name] = clip
-                places[clip.id] = places_of(clip, entry)
-    return Official(tuple(clips.values()), refused=tuple(refused), places=places, notes=notes)
+    return Official(tuple(clips.values()), refused=tuple(refused), notes=notes)
 
 
 def _youcook2_clip(name: str, entry: Any, split: str, refused: list[RefusedRow]) -> StepClip:  # noqa: ANN401 - JSON
@@ -112,7 +97,8 @@ def _youcook2_clip(name: str, entry: Any, split: str, refused: list[RefusedRow])
     duration_s = seconds_of(entry.get("duration"), "duration")
     segments = _segments(entry["annotations"], "sentence", clip=name, duration_s=duration_s, refused=refused)
     clip_id, task = clip_id_of(name), clip_id_of(str(entry.get("recipe_type") or ""))
-    return StepClip(clip_id, SUBSETS[subset], task, duration_s, segments)
+    places = (f"{task}/{clip_id}", f"{subset}/{task}/{clip_id}")
+    return StepClip(clip_id, SUBSETS[subset], task, duration_s, segments, places=places)
 
 
 def _coin_clip(name: str, entry: Any, split: str, refused: list[RefusedRow]) -> StepClip:  # noqa: ANN401
@@ -125,7 +111,8 @@ def _coin_clip(name: str, entry: Any, split: str, refused: list[RefusedRow]) -> 
     segments = _segments(entry["annotation"], "label", clip=name, duration_s=duration_s, refused=refused)
     clip_id, task = clip_id_of(name), clip_id_of(entry.get("class"))
     start_s = seconds_of(entry.get("start", 0.0), "start")
-    return StepClip(clip_id, split or SUBSETS[subset], task, duration_s, segments, start_s)
+    places = (f"{task}/{clip_id}", f"{entry.get('recipe_type')}/{clip_id}")
+    return StepClip(clip_id, split or SUBSETS[subset], task, duration_s, segments, start_s, places)
 
 
 def _segments(
@@ -170,19 +157,17 @@ def read_crosstask(wanted: Wanted) -> Official:
         rows = good_lines(read_plain_csv(folder / VALIDATION), refused)
         validation = {(row[0], row[1]) for row in rows if len(row) >= 2}
     clips: dict[str, StepClip] = {}
-    places: dict[str, tuple[str, ...]] = {}
     for path in sorted((folder / ANNOTATIONS).glob("*.csv")):
         task_id, _, name = path.stem.partition("_")
         split = UNTOLD if validation is None else TEST if (task_id, name) in validation else TRAIN
         with set_aside(path.name, refused):
             if task_id not in tasks:
                 raise RowProblem("unknown_task", f"no task {task_id!r} in {TASKS}; the name must be <task>_<video>.csv")
-            clip = _crosstask_clip(path, clip_id_of(name), tasks[task_id], split, refused)
+            clip = _crosstask_clip(path, tasks[task_id], split, refused)
             if clip.id in clips:
                 raise RowProblem("duplicate_id", f"the video {clip.id} was annotated for another task already")
             clips[clip.id] = clip
-            places[clip.id] = (f"{task_id}/{clip.id}", f"{task_id}_{clip.id}")
-    return Official(tuple(clips.values()), refused=tuple(refused), places=places)
+    return Official(tuple(clips.values()), refused=tuple(refused))
 
 
 def _crosstask_tasks(path: Path, refused: list[RefusedRow]) -> dict[str, _Task]:
@@ -205,9 +190,10 @@ def _crosstask_tasks(path: Path, refused: list[RefusedRow]) -> dict[str, _Task]:
     return tasks
 
 
-def _crosstask_clip(path: Path, clip_id: str, task: _Task, split: str, refused: list[RefusedRow]) -> StepClip:
+def _crosstask_clip(path: Path, task: _Task, split: str, refused: list[RefusedRow]) -> StepClip:
     """One annotated clip; its bad rows are added to `refused`."""
-    title, steps = task
+    task_id, _, name = path.stem.partition("_")
+    clip_id, (title, steps) = clip_id_of(name), task
     try:
         rows = read_plain_csv(path)
     except SourceError as error:
@@ -226,7 +212,8 @@ def _crosstask_clip(path: Path, clip_id: str, task: _Task, split: str, refused: 
             segments.append(_segment(start_s, end_s, steps[int(step) - 1], duration_s=end_s))
     if not segments:
         raise RowProblem("no_annotation", "no usable step")
-    return StepClip(clip_id, split, title, max(one.end_s for one in segments), in_time_order(segments))
+    end_s, places = max(one.end_s for one in segments), (f"{task_id}/{clip_id}", f"{task_id}_{clip_id}")
+    return StepClip(clip_id, split, title, end_s, in_time_order(segments), places=places)
 
 
 # EPIC-KITCHENS-100: CSV files of narrated actions in long kitchen videos, as verb and noun classes
@@ -269,8 +256,9 @@ def read_epic100(wanted: Wanted) -> Official:
     for video, actions in actions_of.items():
         segments = [SegmentRow(start, stop, f"{verb_names[a[0]]} {noun_names[a[1]]}") for start, stop, a in actions]
         last_s = max(segment.end_s for segment in segments)
-        clips.append(StepClip(video, split_of[video], kitchen[video], last_s, in_time_order(segments)))
-    return Official(tuple(clips), refused=tuple(refused), places=kitchen_places(kitchen))
+        ordered, places = in_time_order(segments), kitchen_places(kitchen[video], video)
+        clips.append(StepClip(video, split_of[video], kitchen[video], last_s, ordered, places=places))
+    return Official(tuple(clips), refused=tuple(refused))
 
 
 def epic_seconds(text: str) -> float:

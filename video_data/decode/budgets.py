@@ -15,10 +15,7 @@ _REFUSALS: dict[str, tuple[VideoReason, str]] = {
         "frames of {width}x{height} have {value} pixels, more than max_pixels={limit}",
     ),
     "max_frames": ("over_budget_frames", "{value} frames are more than max_frames={limit}"),
-    "max_duration_s": (
-        "over_budget_duration",
-        "the clip lasts {value:.1f} s, more than max_duration_s={limit:g}",
-    ),
+    "max_duration_s": ("over_budget_duration", "the clip lasts {value:.1f} s, more than max_duration_s={limit:g}"),
     "max_streams": ("over_budget_streams", "{value} video streams are more than max_streams={limit}"),
     "max_tracks": ("over_budget_streams", "{value} streams of all kinds are more than {limit}"),
     "max_gigapixels": (

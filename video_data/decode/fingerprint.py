@@ -31,11 +31,7 @@ class NearDuplicate:
 
 
 def clip_fingerprint(frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Packed bits (uint8, 256 bytes) that are close for clips that look alike.
-
-    Raises:
-        ValueError: there are no frames.
-    """
+    """Packed bits (uint8, 256 bytes) that are close for clips that look alike; a ValueError without frames."""
     if frames_THWC.ndim != 4 or frames_THWC.shape[0] == 0:
         raise ValueError(f"a fingerprint needs at least one frame, got the shape {frames_THWC.shape}")
     keys = [int(time) for time in uniform_times(0.0, float(len(frames_THWC)), NUM_KEY_FRAMES)]

@@ -12,8 +12,8 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, Literal
 
-import av.video.reformatter
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 Transfer = Literal["sdr", "pq", "hlg"]
@@ -132,45 +132,39 @@ def fitted_size(width: int, height: int, *, max_side_px: int | None) -> tuple[in
     return max(1, round(width * max_side_px / longest)), max(1, round(height * max_side_px / longest))
 
 
-class Painter:
-    """Makes pictures of one look in one size; holds the converter, which is costly to make.
+def paint(
+    frame: Any,  # noqa: ANN401
+    look: Look,
+    *,
+    size: tuple[int, int],
+    shown_size: tuple[int, int],
+    converter: VideoReformatter,
+) -> NDArray[np.uint8]:
+    """The picture of `frame` as uint8 H, W, C in this size, which the usual shown size of its clip was fitted to.
 
-    A look of another shape than `width` and `height` comes between black bars.
+    A look of another shape comes between black bars. The converter is costly to make.
     """
-
-    def __init__(self, look: Look, *, width: int, height: int, shown_size: tuple[int, int]) -> None:
-        self.look = look
-        self._size = self._inner = width, height
-        if look.shown_size != shown_size:
-            factor = min(width / look.shown_size[0], height / look.shown_size[1])
-            inner_width, inner_height = (max(1, round(side * factor)) for side in look.shown_size)
-            self._inner = min(width, inner_width), min(height, inner_height)
-        self._converter = av.video.reformatter.VideoReformatter()
-
-    def paint(self, frame: Any) -> NDArray[np.uint8]:  # noqa: ANN401
-        """The picture of `frame` as uint8 H, W, C."""
-        look = self.look
-        if has_alpha(frame):
-            rgb = _on_white(self._array(frame, "rgba"))
-        elif look.transfer != "sdr":
-            rgb = to_sdr(self._array(frame, "rgb48le"), transfer=look.transfer, is_wide_gamut=look.is_wide_gamut)
-        else:
-            rgb = self._array(frame, "rgb24")
-        if look.is_mirrored:
-            rgb = rgb[:, ::-1]
-        inner_width, inner_height = self._inner
-        picture = scale(np.rot90(rgb, k=-look.rotation_degrees // 90), width=inner_width, height=inner_height)
-        if self._inner == self._size:
-            return picture
-        width, height = self._size
-        left, top = (width - inner_width) // 2, (height - inner_height) // 2
-        with_bars = np.zeros((height, width, 3), np.uint8)  # not stretched: shapes would lie
-        with_bars[top : top + inner_height, left : left + inner_width] = picture
-        return with_bars
-
-    def _array(self, frame: Any, layout: str) -> NDArray[Any]:  # noqa: ANN401
-        converted: NDArray[Any] = self._converter.reformat(frame, format=layout).to_ndarray()
-        return converted
+    layout = "rgba" if has_alpha(frame) else "rgb24" if look.transfer == "sdr" else "rgb48le"
+    rgb: NDArray[Any] = converter.reformat(frame, format=layout).to_ndarray()
+    if layout == "rgba":
+        rgb = _on_white(rgb)
+    elif layout == "rgb48le":
+        rgb = to_sdr(rgb, transfer=look.transfer, is_wide_gamut=look.is_wide_gamut)
+    if look.is_mirrored:
+        rgb = rgb[:, ::-1]
+    (width, height), (inner_width, inner_height) = size, size
+    if look.shown_size != shown_size:
+        factor = min(width / look.shown_size[0], height / look.shown_size[1])
+        inner_width, inner_height = (
+            min(most, max(1, round(side * factor))) for side, most in zip(look.shown_size, size, strict=True)
+        )
+    picture = scale(np.rot90(rgb, k=-look.rotation_degrees // 90), width=inner_width, height=inner_height)
+    if (inner_width, inner_height) == size:
+        return picture
+    left, top = (width - inner_width) // 2, (height - inner_height) // 2
+    with_bars = np.zeros((height, width, 3), np.uint8)  # not stretched: shapes would lie
+    with_bars[top : top + inner_height, left : left + inner_width] = picture
+    return with_bars
 
 
 def to_sdr(rgb48_HWC: NDArray[np.uint16], *, transfer: Transfer, is_wide_gamut: bool) -> NDArray[np.uint8]:

@@ -4,8 +4,9 @@ A decoder gives pictures in the order in which they are shown. Their times may b
 where recordings were joined, or repeat; the order is believed before the times are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 MAX_REORDER = 16
 """Pictures by which a coding order may differ from the order shown (H.264 and HEVC allow 16)."""
@@ -13,6 +14,7 @@ _NEAR_BITS = 10
 """A clock went round where it steps back by all but a 1,024th of its span (93 s of a transport stream)."""
 MAX_GAP_S = 0.2
 """Missing pictures over a shorter time than this are noted, and do not tear a stretch in two."""
+_Number = TypeVar("_Number", int, float)
 
 
 def usual_step(ticks: Sequence[int], *, otherwise: int) -> int:
@@ -97,28 +99,19 @@ def _is_coding_order(ticks: Sequence[int], *, step: int) -> bool:
     return all(2 * (ticks[after] - ticks[before]) >= step for before, after in pairwise(order))
 
 
-def sound_spans(
-    times_s: Sequence[float], until_s: Sequence[float], is_sound: Sequence[bool]
-) -> tuple[tuple[float, float], ...]:
-    """Stretches of a clip in which pictures came out undamaged, as (start_s, end_s), ascending.
+def joined_spans(spans: Iterable[tuple[_Number, _Number]], *, gap: _Number) -> tuple[tuple[_Number, _Number], ...]:
+    """Ascending spans, of which those that are less than `gap` apart are one.
 
-    Args:
-        times_s: ascending times of all pictures that came out.
-        until_s: how long each of them may be believed to stay.
-        is_sound: whether each of them is undamaged.
-
-    >>> sound_spans([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0], [True, False, True, True])
-    ((0.0, 1.0), (2.0, 4.0))
+    >>> joined_spans([(5, 9), (0, 2), (8, 12)], gap=1)
+    ((0, 2), (5, 12))
     """
-    spans: list[tuple[float, float]] = []
-    for start_s, end_s, sound in zip(times_s, until_s, is_sound, strict=True):
-        if not sound:
-            continue
-        if spans and start_s - spans[-1][1] < MAX_GAP_S:
-            spans[-1] = (spans[-1][0], end_s)
+    joined: list[tuple[_Number, _Number]] = []
+    for start, end in sorted(spans):
+        if joined and start - joined[-1][1] < gap:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
-            spans.append((start_s, end_s))
-    return tuple(spans)
+            joined.append((start, end))
+    return tuple(joined)
 
 
 def first_hole(spans: Sequence[tuple[float, float]], *, start_s: float, end_s: float) -> tuple[float, float] | None:

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import av
 import av.logging
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from aot.errors import VideoError
 from video_data.containers.scan import WITHOUT_TIMES, ContainerFacts, chosen_stream, exact, open_part, readable
 from video_data.decode.budgets import Budgets
 from video_data.decode.facts import MAX_OUTPUT_BYTES, Spans, Verdict
-from video_data.decode.picture import Look, Painter, fitted_size, has_alpha, look_key, look_of
-from video_data.decode.timeline import Clock, shown_times, sound_spans
+from video_data.decode.picture import Look, fitted_size, has_alpha, look_key, look_of, paint
+from video_data.decode.timeline import MAX_GAP_S, Clock, joined_spans, shown_times
 
 _HIDDEN_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _SILENT_CODECS = {"hevc"}
@@ -61,14 +62,10 @@ class Picks:
         self._max_side_px = max_side_px
         self._frames_THWC = np.empty((0, 0, 0, 3), np.uint8)
         self._shown_size = 0, 0
-        self._painter: Painter | None = None
+        self._converter = VideoReformatter()
 
     def start(self, look: Look) -> None:
-        """Make room, now that the size of the pictures is known.
-
-        Raises:
-            VideoError: so many would not fit.
-        """
+        """Make room, now that the size of the pictures is known; a VideoError where so many would not fit."""
         width, height = fitted_size(*look.shown_size, max_side_px=self._max_side_px)
         count = len(self._places)
         if count * width * height * 3 > MAX_OUTPUT_BYTES:
@@ -82,12 +79,11 @@ class Picks:
     def offer(self, index: int, frame: Any, look: Look) -> None:  # noqa: ANN401 - PyAV has no public types
         """Keep the picture at `index` if it is wanted."""
         place = self._places.get(index)
-        if place is None:
-            return
-        if self._painter is None or self._painter.look is not look:
+        if place is not None:
             _, height, width, _ = self._frames_THWC.shape
-            self._painter = Painter(look, width=width, height=height, shown_size=self._shown_size)
-        self._frames_THWC[place] = self._painter.paint(frame)
+            self._frames_THWC[place] = paint(
+                frame, look, size=(width, height), shown_size=self._shown_size, converter=self._converter
+            )
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """The kept pictures at `indices`, in that order."""
@@ -179,13 +175,10 @@ class Seen:
     def _spans_s(self) -> Spans:
         per_tick = float(self.facts.stream.time_base)
         widest = round(1.5 * self.facts.step_pts)  # a picture that is held for longer hides lost ones
-        until_s = [
-            min(following, time_s + max(widest, length) * per_tick)
-            for time_s, following, length in zip(
-                self.times_s, [*self.times_s[1:], self.end_s], self.lengths, strict=True
-            )
-        ]
-        return sound_spans(self.times_s, until_s, self.is_sound)
+        lasting = zip(self.times_s, [*self.times_s[1:], self.end_s], self.lengths, strict=True)
+        until_s = [min(later_s, time_s + max(widest, length) * per_tick) for time_s, later_s, length in lasting]
+        spans = zip(self.times_s, until_s, self.is_sound, strict=True)
+        return joined_spans(((start_s, end_s) for start_s, end_s, is_sound in spans if is_sound), gap=MAX_GAP_S)
 
     def _remarks(self) -> list[str]:
         facts = self.facts
@@ -255,12 +248,12 @@ def watch(facts: ContainerFacts, *, budgets: Budgets, picks: Picks | None = None
     _settle_times(seen, ticks, ends=log.ends)
     seen.is_sound = _sound(pictures, errors=log.errors, gaps=_gaps(seen))
     seen.num_errors = len(log.errors)
-    if not any(seen.is_sound):
-        raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded undamaged")
     if facts.container in WITHOUT_TIMES and facts.shortfall and not all(seen.is_sound):
         # Pictures are counted, not timed: where some are lost, all later ones come too early.
         first = seen.is_sound.index(False)
         seen.is_sound = [*seen.is_sound[:first], *[False] * (len(seen.is_sound) - first)]
+    if not any(seen.is_sound):
+        raise VideoError("corrupt", f"no frame of {facts.path.name!r} can be decoded undamaged")
     budgets.check(max_duration_s=seen.end_s)
     return seen
 

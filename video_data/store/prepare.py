@@ -7,7 +7,7 @@ run gives the same bytes. The index is published last. At most a few clips are i
 import hashlib
 import json
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -175,11 +175,9 @@ def _check_settings(sampling: Sampling, *, shard_clips: int, workers: int) -> No
 
 
 def _check_uris(uris: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for uri in uris:
-        if uri in seen:
+    for uri, count in Counter(uris).items():
+        if count > 1:
             raise ValueError(f"two clips share the uri {uri!r}; each clip needs its own")
-        seen.add(uri)
         try:
             uri.encode()
         except UnicodeEncodeError:

@@ -169,11 +169,7 @@ def clip_shape(clip: StoredClip) -> tuple[int, int, int, int]:
 
 
 def open_shard(path: Path) -> Any:  # noqa: ANN401 - the library has no public types
-    """An open `safetensors.safe_open`: its slices are read from a map of the file when they are asked for.
-
-    Raises:
-        VideoError: it is missing or cannot be opened, or its length does not fit its header.
-    """
+    """An open `safetensors.safe_open`, whose slices are read when they are asked for; a VideoError for a bad file."""
     try:
         path.open("rb").close()  # the library calls whatever it cannot open missing
         return safe_open(path, "numpy")

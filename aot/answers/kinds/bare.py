@@ -11,7 +11,7 @@ from fractions import Fraction
 from aot.answers.clean import undressed
 from aot.answers.exact import NUMBER_WORDS, exact_number, with_plain_fractions
 from aot.answers.forms import DIFFERENT, EXACT, Grade
-from aot.answers.kinds.units import CURRENCIES, SMALL_COINS, unit_of
+from aot.answers.kinds.quantities import CURRENCIES, SMALL_COINS, unit_of
 
 _MAX_CHARS = 200
 _DIGITS = r"[0-9]+(?:[,.'_][0-9]+)*|\.[0-9]+"

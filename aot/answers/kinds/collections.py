@@ -60,13 +60,10 @@ def compare_collections(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
 
 def _compare(said: _Group, meant: _Group) -> Grade:
     if said.brackets != meant.brackets:
+        either_matters = _ends_matter(said) or _ends_matter(meant) or "{}" in (said.brackets, meant.brackets)
         if not said.brackets and _ends_matter(meant):
             return Grade("cannot_tell", "no_brackets")
-        if (
-            said.brackets
-            and meant.brackets
-            and (_ends_matter(said) or _ends_matter(meant) or "{}" in (said.brackets, meant.brackets))
-        ):
+        if said.brackets and meant.brackets and either_matters:
             return Grade("wrong", "other_brackets")
         if not meant.brackets and _ends_matter(said):
             return Grade("wrong", "other_brackets") if said.brackets in _HALF_OPEN else Grade("cannot_tell", "brackets")
@@ -74,12 +71,10 @@ def _compare(said: _Group, meant: _Group) -> Grade:
         return grade
     named = len(set(meant.names) - {""}) > 1
     unordered = meant.brackets in ("{}", "u") and not named
-    answers, golds = (
-        _by_name(said) if named else list(said.elements),
-        _by_name(meant) if named else list(meant.elements),
-    )
+    answers, golds = (_by_name(side) if named else list(side.elements) for side in (said, meant))
     if unordered:
-        answers, golds = _without_common(sorted(set(answers)), sorted(set(golds)))
+        common = set(answers) & set(golds)
+        answers, golds = (sorted(set(side) - common) for side in (answers, golds))
     if len(answers) != len(golds):
         return DIFFERENT
     if answers == golds:
@@ -129,11 +124,6 @@ def _by_name(group: _Group) -> list[str]:
 def _ends_matter(group: _Group) -> bool:
     """Whether the brackets say something: of an interval, or of a pair that might be one."""
     return group.brackets in (*_HALF_OPEN, "u") or (group.brackets in ("()", "[]") and len(group.elements) == 2)
-
-
-def _without_common(answers: list[str], golds: list[str]) -> tuple[list[str], list[str]]:
-    common = set(answers) & set(golds)
-    return [a for a in answers if a not in common], [g for g in golds if g not in common]
 
 
 def _canonical(group: _Group) -> str:

@@ -5,7 +5,7 @@ one value, a list, a tuple or a set of numbers; what is left is compared strictl
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -16,8 +16,7 @@ from aot.answers.exact import exact_number
 from aot.answers.forms import DIFFERENT, EXACT, Grade
 from aot.answers.kinds import collections as groups
 from aot.answers.kinds.bare import bare_number, compare_bare, may_be_algebra
-from aot.answers.kinds.intervals import as_interval
-from aot.answers.kinds.units import is_known_unit
+from aot.answers.kinds.quantities import is_known_unit
 from aot.records import Question
 
 _MAX_CHARS = 2_000
@@ -36,13 +35,38 @@ _PROSE = re.compile(r"(?<![A-Za-z\\])[A-Za-z']{2,}[,:]?\s+[A-Za-z']{2,}(?:[,:]?\
 _UNIT_BEHIND = re.compile(
     r"(.*(?:[0-9)}\]]|\\pi))\s*(°|(?<=\s)[A-Za-z]{2,}(?: [A-Za-z]+){0,2}(?:\s?\^\s?\{?[23]\}?|[²³])?)"
 )
+_Kind = Literal["one", "list", "set", "tuple", "interval"]
+_OPEN = Grade("cannot_tell", "not_understood")
+
+# Inequalities in one unknown.
+_ORDER = re.compile(
+    r"\s*(\\leq?(?:slant)?(?![a-z])|\\geq?(?:slant)?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|<|>)\s*"
+)
+_INFINITY, _MINUS_INFINITY = "\\infty", "-\\infty"
+_UNEQUAL = re.compile(r"(.+?)\s*(?:\\neq?(?![a-z])|!=)\s*(.+)")
+_UNKNOWN = re.compile(r"(\|?)(?:[A-Za-z]|\\[a-z]+)(?:_\s?(?:\{[^{}]*\}|\w))?(?:\s?\([A-Za-z]\))?(\|?)")
+_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-df-z](?![A-Za-z])|[A-Za-z]{2,}")
+_OR = re.compile(r"\s*,?\s*(?<![A-Za-z])or(?![A-Za-z])\s*")
+_AND = re.compile(r"\s*,?\s*(?<![A-Za-z])and(?![A-Za-z])\s*")
+_BUILT = re.compile(
+    r"\\?\{\s?(?:[A-Za-z]|\\[a-z]+)(?:\s?\\in\s?(?:\\mathbb\s?\{?R\}?|R))?\s?(?:\\mid(?![a-z])|\\colon(?![a-z])|[:|])"
+    r"(?P<body>[^:{}]+?)\\?\}"
+)
+"""A set by its condition: {x : 2 < x < 5}."""
+_REALS = re.compile(
+    r"(?:[A-Za-z]\s?\\in\s?)?(?:\\mathbb\s?\{?\s?R\s?\}?|all real numbers|all reals|all real numbers x)"
+    r"(?:\s?(?:\\setminus|\\backslash)\s?\\?\{\s?([-0-9./]+)\s?\\?\})?",
+    re.IGNORECASE,
+)
+_OUTWARD = re.compile(r"([\[\]])([^\[\],;]+)[,;]\s?([^\[\],;]+)([\[\]])")
+"""An interval whose open ends are written with brackets turned outward: ]2, 5[."""
 
 
 @dataclass(frozen=True)
 class _Value:
     """An answer without the names and units around it."""
 
-    kind: Literal["one", "list", "set", "tuple", "interval"]
+    kind: _Kind
     text: str
     """As the strict parsers read it; of a list its elements without brackets."""
     names: tuple[str, ...] = ()
@@ -61,44 +85,41 @@ def compare_contest(answer: str, gold: str, question: Question) -> Grade:
         return graded
     said, meant = contest_value(answer), contest_value(gold)
     if said is None or meant is None:
-        return Grade("cannot_tell", "not_understood")
+        return _OPEN
     if said.unit and meant.unit and said.unit != meant.unit:
         return Grade("cannot_tell", "other_unit")
     if "=" in f"{said.text}{meant.text}" and (said.names or meant.names):
         return _OPEN  # an equation and a value with a name: y = 2x answers 2x - y = 0 as it stands
-    if said.names and meant.names:
-        if sorted(said.names) != sorted(meant.names):
-            return Grade("cannot_tell", "other_names")
-        said, meant = _by_name(said), _by_name(meant)
-    elif {*said.names, *meant.names} <= {"x", "y", "z"}:  # x = 1, z = 3, y = 2 is the point (1, 2, 3)
+    if said.names and meant.names and sorted(said.names) != sorted(meant.names):
+        return Grade("cannot_tell", "other_names")
+    # x = 1, z = 3, y = 2 is the point (1, 2, 3)
+    if (said.names and meant.names) or {*said.names, *meant.names} <= {"x", "y", "z"}:
         said, meant = _by_name(said), _by_name(meant)
     kinds = {said.kind, meant.kind}
     if kinds == {"tuple", "list"} or (kinds == {"tuple"} and (said.names or meant.names)):
         said, meant = _bracketed(said, "()"), _bracketed(meant, "()")
     elif kinds & {"list", "set"} and kinds <= {"list", "set", "one"}:
         said, meant = _bracketed(said, "{}"), _bracketed(meant, "{}")
+    parse, compare = (groups.parse_collection, groups.compare_collections)
     if kinds == {"one"}:
-        parsed = [expressions.parse_expression(side.text, question) for side in (said, meant)]
-        return expressions.compare_expressions(*parsed) if all(side.value for side in parsed) else _OPEN
-    parsed = [groups.parse_collection(side.text, question) for side in (said, meant)]
-    return groups.compare_collections(*parsed) if all(side.value for side in parsed) else _OPEN
+        parse, compare = expressions.parse_expression, expressions.compare_expressions
+    parsed = [parse(side.text, question) for side in (said, meant)]
+    return compare(*parsed) if all(side.value for side in parsed) else _OPEN
 
 
 def _compare_ratios(answer: str, gold: str) -> Grade | None:
     """The verdict on two ratios, or on a ratio and a fraction; 2:4 for 1:2 is open, since 2:30 may be a time too."""
     said, meant = _RATIO.fullmatch(undressed(answer).rstrip(". ")), _RATIO.fullmatch(undressed(gold).rstrip(". "))
     if said and meant:
-        same = (int(said[1]), int(said[2])) == (int(meant[1]), int(meant[2]))
-        proportional = int(said[1]) * int(meant[2]) == int(said[2]) * int(meant[1])
-        return EXACT if same else Grade("cannot_tell", "ratio") if proportional else DIFFERENT
+        (a, b), (c, d) = (map(int, side.groups()) for side in (said, meant))
+        if (a, b) == (c, d):
+            return EXACT
+        return Grade("cannot_tell", "ratio") if a * d == b * c else DIFFERENT
     ratio, other = (said, gold) if said else (meant, answer)
     value = exact_number(undressed(other).rstrip(". ")) if "/" in other or "frac" in other else None
     if not ratio or value is None or not int(ratio[2]):
         return None
     return EXACT if Fraction(int(ratio[1]), int(ratio[2])) == value else DIFFERENT
-
-
-_OPEN = Grade("cannot_tell", "not_understood")
 
 
 def contest_value(text: str) -> _Value | None:
@@ -122,7 +143,7 @@ def contest_value(text: str) -> _Value | None:
         named = len(set(names)) > 1 and all(names) and len(elements) == len(names)
         same = tuple(sorted({name for name in names if name}))
         return _Value("tuple" if named else "list", ", ".join(elements), names if named else same, unit)
-    return replace(_single(elements[0], unit), names=tuple(name for name in names if name))
+    return _Value(*_single(elements[0]), tuple(filter(None, names)), unit)
 
 
 def _split(text: str) -> list[str]:
@@ -178,21 +199,23 @@ def _both_signs(element: str) -> list[str]:
     ]
 
 
-def _single(text: str, unit: str) -> _Value:
+def _single(text: str) -> tuple[_Kind, str]:
+    """What one element is by its brackets, and its text without those of a list or set."""
     text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}").replace("\\langle", "(").replace("\\rangle", ")")
-    inside = text[1:-1].removesuffix("\\") if text[:1] == "{" else text[2:-1].removesuffix("\\")
-    is_group = is_enclosed(text.replace("\\{", "{").replace("\\}", "}"))
-    if "\\cup" in text or not is_group:
-        return _Value("interval" if "\\cup" in text else "one", text, (), unit)
-    if text[:1] == "{" or text[:2] == "\\{":
+    if "\\cup" in text:
+        return "interval", text
+    if not is_enclosed(text.replace("\\{", "{").replace("\\}", "}")):
+        return "one", text
+    if text.startswith(("{", "\\{")):
+        inside = text.removeprefix("\\")[1:-1].removesuffix("\\")
         elements = [one for piece in _split(inside) for one in _both_signs(_element(piece)[0])]
-        kind: Literal["set", "list"] = "set" if text[:1] == "\\" else "list"
-        return _Value(kind, ", ".join(elements), (), unit) if elements else _Value("one", text, (), unit)
+        kind: _Kind = "set" if text[0] == "\\" else "list"
+        return (kind, ", ".join(elements)) if elements else ("one", text)
     pieces = _split(text[1:-1])
     if len(pieces) < 2:
-        return _Value("one", text, (), unit)
-    kind_of = "interval" if text[0] + text[-1] in ("[)", "(]") or (text[0] == "[" and len(pieces) == 2) else "tuple"
-    return _Value("interval" if kind_of == "interval" else "tuple", f"{text[0]}{', '.join(pieces)}{text[-1]}", (), unit)
+        return "one", text
+    is_interval = text[0] + text[-1] in ("[)", "(]") or (text[0] == "[" and len(pieces) == 2)
+    return "interval" if is_interval else "tuple", f"{text[0]}{', '.join(pieces)}{text[-1]}"
 
 
 def _bracketed(side: _Value, brackets: str) -> _Value:
@@ -207,3 +230,72 @@ def _by_name(side: _Value) -> _Value:
         return side
     paired = sorted(zip(side.names, elements, strict=True))
     return _Value("tuple", f"({', '.join(element.strip() for _, element in paired)})")
+
+
+def as_interval(text: str) -> str:
+    r"""The interval that one inequality, or several joined by `or`, describes; empty if `text` is anything else.
+
+    >>> as_interval(r"-2 \le x < 7"), as_interval(r"x > 3 or x < 1"), as_interval("x = 3")
+    ('[-2, 7)', '(3, \\infty) \\cup (-\\infty, 1)', '')
+    """
+    text = " ".join(text.split())
+    if built := _BUILT.fullmatch(text):
+        text = built["body"]
+    if reals := _REALS.fullmatch(text):
+        but = reals[1]
+        return f"(-\\infty, {but}) \\cup ({but}, \\infty)" if but else "(-\\infty, \\infty)"
+    if (ends := _OUTWARD.fullmatch(text)) and ends[1] + ends[4] != "[]":
+        return f"{'[' if ends[1] == '[' else '('}{ends[2]}, {ends[3]}{']' if ends[4] == ']' else ')'}"
+    parts = [_shared(part.strip()) for part in _OR.split(text)]
+    return " \\cup ".join(parts) if all(parts) else ""
+
+
+def _shared(text: str) -> str:
+    """What one inequality describes, or two joined by `and` of which each gives one end."""
+    parts = [_interval(part) for part in _AND.split(text)]
+    if len(parts) != 2:
+        return parts[0] if len(parts) == 1 else ""
+    below, above = sorted(parts, key=lambda part: part.endswith("\\infty)"))
+    low, high = above.partition(", ")[0], below.partition(", ")[2]
+    one_end_each = above.endswith(", \\infty)") and below.startswith("(-\\infty, ") and "\\cup" not in above + below
+    start, end = exact_number(low[1:]), exact_number(high[:-1])
+    return f"{low}, {high}" if one_end_each and start is not None and end is not None and start < end else ""
+
+
+def _interval(text: str) -> str:
+    if unequal := _UNEQUAL.fullmatch(text):
+        named = _UNKNOWN.fullmatch(unequal[1]) and not unequal[1].startswith("|") and _is_value(unequal[2])
+        return f"(-\\infty, {unequal[2]}) \\cup ({unequal[2]}, \\infty)" if named else ""
+    pieces = _ORDER.split(text)
+    if len(pieces) == 3:  # one end is left open: an empty order and an empty value
+        is_value_first = _UNKNOWN.fullmatch(pieces[2]) and _is_value(pieces[0])
+        pieces = [*pieces, "", ""] if is_value_first else ["", "", *pieces]
+    if len(pieces) != 5 or not _UNKNOWN.fullmatch(pieces[2]):
+        return ""
+    ends = [(pieces[0], pieces[1]), (pieces[4], pieces[3])]
+    is_less = {order.startswith(("\\l", "<")) for _, order in ends if order}
+    if len(is_less) > 1 or not all(_is_value(value) for value, order in ends if order):
+        return ""
+    (low, first), (high, second) = ends if is_less == {True} else reversed(ends)
+    return _between(low, high, opens="[" if _or_equal(first) else "(", closes="]" if _or_equal(second) else ")",
+                    is_absolute=pieces[2].startswith("|"))  # fmt: skip
+
+
+def _between(low: str, high: str, *, opens: str, closes: str, is_absolute: bool) -> str:
+    """What lies between two ends, of which an empty one is infinite; of an absolute value below zero, too."""
+    above = f"{opens}{low or _MINUS_INFINITY}, {high or _INFINITY}{closes}"
+    if not is_absolute:
+        return above
+    mirrored = "[" if closes == "]" else "("
+    if not low:
+        return f"{mirrored}-({high}), {high}{closes}"
+    end = f"-{low}" if high else f"-({low})"
+    return f"{mirrored}-{high or _INFINITY}, {end}{']' if opens == '[' else ')'} \\cup {above}"
+
+
+def _is_value(text: str) -> bool:
+    return bool(text) and not _LETTER.search(re.sub(r"\\[A-Za-z]+", "", text)) and "|" not in text and "=" not in text
+
+
+def _or_equal(order: str) -> bool:
+    return order.endswith("=") or "e" in order

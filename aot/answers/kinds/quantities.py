@@ -1,7 +1,7 @@
 """Parsers and comparisons of amounts: money, quantities with a unit, durations.
 
-An answer without its unit or currency is never assumed to mean the gold's. This module converts units exactly and
-knows no exchange rate.
+An answer without its unit or currency is never assumed to mean the gold's. Units are converted exactly; one outside the
+table is compared by its own word, so that 5 apples are 5 apples. This module rounds nothing and knows no exchange rate.
 """
 
 import re
@@ -12,7 +12,6 @@ from itertools import pairwise
 from aot.answers.clean import undressed
 from aot.answers.exact import exact_number
 from aot.answers.forms import DIFFERENT, Grade, ParsedAnswer
-from aot.answers.kinds.units import CURRENCIES, SMALL_COINS, unit_of
 from aot.records import Question
 
 _MAX_CHARS = 400
@@ -24,6 +23,53 @@ _HALF = re.compile(r"^half\s+(?:an?|of an?)\s+")
 _AND_A_HALF = re.compile(r"^(\S+) ([a-z]+) and a half$")
 _CLOCK_LIKE = re.compile(r"(?:([0-9]+) days?, )?([0-9]{1,5}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,9})?)")
 _TWO_PARTS = re.compile(r"([0-9]{1,5}):([0-5][0-9])")
+
+_TABLE: dict[str, dict[str, str]] = {
+    "length": {  # metres; the international inch is 2.54 cm exactly
+        "nm nanometer nanometre": "0.000000001", "um µm μm micrometer micrometre": "0.000001",
+        "mm millimeter millimetre": "0.001", "cm centimeter centimetre": "0.01", "dm decimeter decimetre": "0.1",
+        "m meter metre": "1", "km kilometer kilometre": "1000", "Mm megameter megametre": "1000000",
+        "in inch inches": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144", "mi mile": "1609.344",
+    },
+    "mass": {  # kilograms; the avoirdupois pound is 0.45359237 kg exactly
+        "mg milligram": "0.000001", "g gram gramme": "0.001", "kg kilogram kilo": "1", "Mg megagram": "1000",
+        "t tonne": "1000", "lb pound": "0.45359237", "oz ounce": "0.028349523125",
+    },
+    "time": {  # seconds
+        "ms millisecond": "0.001", "s sec second": "1", "min minute": "60", "h hr hour": "3600", "d day": "86400",
+        "wk week": "604800", "fortnight": "1209600",
+    },
+    "months": {"month mo": "1", "yr year": "12", "decade": "120", "century centuries": "1200"},
+    "length^3": {  # cubic metres
+        "ml mL milliliter millilitre": "0.000001", "cl cL centiliter centilitre": "0.00001",
+        "dl dL deciliter decilitre": "0.0001", "l L liter litre": "0.001", "ML megaliter megalitre": "1000",
+    },
+    "length per time": {"kph kmh": "5/18", "mph": "0.44704"},
+    "celsius": {"°C degC degree_celsius celsius": "1"},
+    "fahrenheit": {"°F degF degree_fahrenheit fahrenheit": "1"},
+    "angle": {"° deg degree": "1"},
+}  # fmt: skip
+_UNITS = {
+    name.replace("_", " "): (dimension, Fraction(factor))
+    for dimension, units in _TABLE.items()
+    for names, factor in units.items()
+    for name in names.split()
+}
+_POWERS = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3, "squared": 2, "cubed": 3}
+_POWER_MARK = re.compile(r"\s?(?:\^\s?\{?([23])\}?|([²³])|(?<=[a-z])([23]))$")
+_UNKNOWN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+){0,3}")
+_JOINING_WORDS = frozenset({"or", "and", "to", "by", "minus", "plus", "about", "of"})
+
+CURRENCIES: dict[str, str] = {
+    "$": "$", "us$": "$", "usd": "$", "dollar": "$", "dollars": "$", "buck": "$", "bucks": "$",
+    "€": "€", "eur": "€", "euro": "€", "euros": "€", "£": "£", "gbp": "£", "pound": "£", "pounds": "£",
+    "¥": "¥", "jpy": "¥", "yen": "¥", "₹": "₹", "inr": "₹", "rs": "₹", "rs.": "₹", "rupee": "₹", "rupees": "₹",
+    "chf": "chf", "cad": "c$", "c$": "c$", "aud": "a$", "a$": "a$", "cny": "cny", "yuan": "cny",
+}  # fmt: skip
+SMALL_COINS: dict[str, str] = {
+    "cent": "$", "cents": "$", "¢": "$", "euro cent": "€", "euro cents": "€", "penny": "£", "pence": "£", "p": "£",
+}  # fmt: skip
+"""A hundredth of which currency; a bare cent is the dollar's."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +93,7 @@ def parse_money(answer: str, question: Question) -> ParsedAnswer:
     words = _TRAILING_WORDS.fullmatch(number)
     amount = exact_number(number)
     if amount is None and words and not after:
-        number, after = words[1], words[2].casefold()
-        after = after.removeprefix("us ") if after.startswith("us ") else after
+        number, after = words[1], words[2].casefold().removeprefix("us ")
         amount = exact_number(number)
     if before and after in SMALL_COINS:
         return ParsedAnswer(None, "not_money")
@@ -78,10 +123,9 @@ def parse_quantity(answer: str, question: Question) -> ParsedAnswer:
     Several are summed where each has a smaller unit than the one before: 5 ft 6 in, and not 3 apples and 4 apples.
     """
     text = _spaced(undressed(answer))
-    amount = _quantity(text, minutes=False)
-    if amount is None:
-        return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_quantity")
-    return ParsedAnswer(f"{amount.value} {amount.dimension}")
+    if amount := _quantity(text, minutes=False):
+        return ParsedAnswer(f"{amount.value} {amount.dimension}")
+    return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_quantity")
 
 
 def compare_quantities(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
@@ -108,9 +152,9 @@ def parse_duration(answer: str, question: Question) -> ParsedAnswer:
         return ParsedAnswer(f"{int(two[1])}:{two[2]}")
     text = _AND_A_HALF.sub(lambda both: f"{'one' if both[1] in ('a', 'an') else both[1]} and a half {both[2]}", text)
     amount = _quantity(_HALF.sub("1/2 ", text), minutes=True)
-    if amount is None or amount.dimension not in ("time", "months"):
-        return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_duration")
-    return ParsedAnswer(f"{amount.value} {amount.dimension}")
+    if amount and amount.dimension in ("time", "months"):
+        return ParsedAnswer(f"{amount.value} {amount.dimension}")
+    return ParsedAnswer(None, "no_unit" if exact_number(text) is not None else "not_a_duration")
 
 
 def compare_durations(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
@@ -127,15 +171,14 @@ def _quantity(text: str, *, minutes: bool) -> _Amount | None:
     """`5 ft 6 in` and the like as one; None unless the pieces share a dimension and each has a smaller unit."""
     if len(text) > _MAX_CHARS:
         return None
-    single = _single(text, minutes=minutes)
-    if single:
+    if single := _single(text, minutes=minutes):
         return single
     glued = re.sub(r"(?<=[a-z])(?=[0-9])", " ", text) if minutes else text
     pieces = [_single(piece, minutes=minutes) for piece in _UNIT_THEN_DIGIT.split(glued)]
-    if len(pieces) < 2 or None in pieces:
-        return None
     amounts = [piece for piece in pieces if piece]
-    if len({piece.dimension for piece in amounts}) > 1 or any(piece.value < 0 for piece in amounts):
+    if not 2 <= len(pieces) == len(amounts) or any(piece.value < 0 for piece in amounts):
+        return None
+    if len({piece.dimension for piece in amounts}) > 1:
         return None
     if any(later.unit >= earlier.unit for earlier, later in pairwise(amounts)):
         return None
@@ -152,3 +195,65 @@ def _single(text: str, *, minutes: bool) -> _Amount | None:
             unit = unit_of("min" if minutes and name == "m" else name)
             return _Amount(unit[0], unit[1] * value, unit[1]) if unit else None
     return None
+
+
+def unit_of(text: str) -> tuple[str, Fraction] | None:
+    """Dimension of a unit and its factor to the dimension's base unit; None if `text` cannot be a unit.
+
+    >>> unit_of("cm"), unit_of("square meters")
+    (('length', Fraction(1, 100)), ('length^2', Fraction(1, 1)))
+    """
+    text = " ".join(text.replace("degrees ", "degree ").split()).rstrip(".")
+    above, per, below = _split_per(text)
+    if per:
+        top, bottom = unit_of(above), unit_of(below)
+        return None if top is None or bottom is None else (f"{top[0]} per {bottom[0]}", top[1] / bottom[1])
+    if unit := _in_table(text):
+        return unit
+    power, base = _power_of(text)
+    if power > 1 and (unit := _in_table(base)):
+        return f"{unit[0]}^{power}", unit[1] ** power
+    words = text.casefold()
+    if not _UNKNOWN.fullmatch(text) or _JOINING_WORDS & set(words.split()):
+        return None
+    return _singular(words), Fraction(1)
+
+
+def is_known_unit(text: str) -> bool:
+    """Whether `text` is a unit of the table, a power of one, an angle, a share of a hundred or a bare `units`."""
+    words = text.casefold().removeprefix("square ").removeprefix("cubic ").removeprefix("sq ")
+    if words in ("unit", "units", "percent", "°") or (words in CURRENCIES and len(words) > 1):
+        return True
+    return unit_of(text) is not None and (_in_table(text) or _in_table(_power_of(text)[1])) is not None
+
+
+def _in_table(text: str) -> tuple[str, Fraction] | None:
+    names = (text, text.casefold(), _singular(text.casefold()))
+    return next((_UNITS[name] for name in names if name in _UNITS), None)
+
+
+def _split_per(text: str) -> tuple[str, str, str]:
+    for mark in (" per ", " / ", "/"):
+        above, separator, below = text.partition(mark)
+        if separator and above and below:
+            return above.strip(), separator, below.strip()
+    return text, "", ""
+
+
+def _power_of(text: str) -> tuple[int, str]:
+    first, _, base = text.partition(" ")
+    if first.casefold() in _POWERS and base:
+        return _POWERS[first.casefold()], base
+    before, _, last = text.rpartition(" ")
+    if last.casefold() in _POWERS and before:
+        return _POWERS[last.casefold()], before
+    mark = _POWER_MARK.search(text)
+    if mark:
+        return int((mark[1] or mark[2] or mark[3]).translate({0xB2: "2", 0xB3: "3"})), text[: mark.start()]
+    return 1, text
+
+
+def _singular(word: str) -> str:
+    if word.endswith(("xes", "ches", "shes", "sses")):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word

@@ -99,8 +99,8 @@ def parse_clock(answer: str, question: Question) -> ParsedAnswer:
 
 def compare_clocks(answer: ParsedAnswer, gold: ParsedAnswer) -> Grade:
     """A time without am or pm is of the 24-hour clock, and twelve hours off `no_am_pm`."""
-    (hour, rest), (gold_hour, gold_rest) = ((side.value or "").split(":", 1) for side in (answer, gold))
-    is_half_a_day_off = rest == gold_rest and abs(int(hour) - int(gold_hour)) == 12
+    (hour, minutes), (gold_hour, gold_minutes) = ((side.value or "").split(":", 1) for side in (answer, gold))
+    is_half_a_day_off = minutes == gold_minutes and abs(int(hour) - int(gold_hour)) == 12
     if is_half_a_day_off and "bare" in (answer.written, gold.written):
         return Grade("cannot_tell", "no_am_pm")
     return DIFFERENT

@@ -65,11 +65,13 @@ class Body:
         """The body: as it came, or put together from events."""
         if self._unpacker is not None and not self._unpacker.eof:
             raise transient("malformed", "a packed reply that was cut off", billed=True)
-        if self._events is not None and not self._events.is_plain:
-            return self._events.whole()
-        return in_utf8(bytes(self._events.plain if self._events else self._raw), self._charset)
+        return self._events.whole() if self._events is not None else in_utf8(bytes(self._raw), self._charset)
 
     def _take(self, piece: bytes) -> None:
+        if self._events is not None and not self._events.has_begun:
+            piece = piece.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if piece.startswith((b"{", b"[")):  # one JSON text under the name of a stream
+                self._events = None
         if self._events is not None:
             self._events.feed(piece)
             return
@@ -141,19 +143,14 @@ class EventStream:
         self._calls: dict[Any, dict[str, Any]] = {}
         self._latest: dict[Any, Any] = {}
         """By number: under which key its latest call is held."""
-        self.is_plain = False
-        """Whether no event came, but one JSON text under the name of a stream."""
-        self.plain = bytearray()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event came, or the beginning of a line."""
+        return self._any or bool(self._line)
 
     def feed(self, chunk: bytes) -> None:
         """Take some more bytes; raises Failure or ErrorInside as soon as it is clear that no reply will come."""
-        if not self._any and not self.is_plain and not self._line:
-            start = chunk.removeprefix(b"\xef\xbb\xbf").lstrip()
-            chunk, self.is_plain = start, start.startswith((b"{", b"["))
-        if self.is_plain:
-            self.plain += chunk
-            self._grow(len(chunk))
-            return
         self._line += chunk
         if len(self._line) > self._limit:
             raise too_large(self._limit)

@@ -38,7 +38,7 @@ class Secret:
         A short key may be a word or a number of the reply, as `none` is; then it goes only where it stands as a key.
         """
         if len(self._value) >= _SURELY_NO_WORD:
-            text = self._without(text)
+            text = text if self._value == _DUMMY else text.replace(self._value, "[key]")
         elif self._value.isalpha() or self._value.isdigit():
             text = re.sub(rf"(?i:\bbearer\s+){re.escape(self._value)}(?!\w)", "Bearer [key]", text)
         else:
@@ -51,9 +51,6 @@ class Secret:
         plain = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in cleaned)
         line = " ".join(plain.split())
         return line if len(line) <= length else line[:length] + "..."
-
-    def _without(self, text: str) -> str:
-        return text if self._value == _DUMMY else text.replace(self._value, "[key]")
 
     def _without_word(self, text: str) -> str:
         if self._value == _DUMMY:

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from aot.config import RunConfig, load_saved
+from aot.config import ArmConfig, RunConfig, load_saved
 from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError
 from aot.evaluation.comparison import compare_answers
@@ -31,6 +32,7 @@ TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (
     "split", "kind", "n", "A %", "B %", "B - A, points", "lost", "won", "McNemar", "by cluster",
 )  # fmt: skip
+MODES_DIFFER = "the modes differ: A answered in {}, B in {}; name others with --arm NAME:MODE --arm-b NAME:MODE"
 DIFFERENT = "another text, gold answer, answer type or choices under the same id"
 
 
@@ -49,10 +51,8 @@ class _Answered:
         return {arm: [mode for name, mode in there if name == arm] for arm, _ in there}
 
 
-@dataclass(frozen=True)
-class _Side:
+class _Side(NamedTuple):
     facts: SideFacts
-    config: RunConfig
     questions: dict[str, Question]
     answers: dict[str, Prediction]
 
@@ -88,7 +88,7 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         raise SourceError(
             f"{before} and {after} have no question in common ({reasons}); compare runs over the same data"
         )
-    bootstrap = Bootstrap(first.config.evaluate.bootstrap_samples, first.config.seed)
+    bootstrap = Bootstrap(a.config.evaluate.bootstrap_samples, a.config.seed)
     sides = ([Graded(s.answers[q.id], score(s.answers[q.id], q)) for q in common] for s in (first, second))
     return RunComparison(
         before=first.facts,
@@ -96,7 +96,7 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         common=len(common),
         left_out=left_out,
         result=compare_answers(common, *sides, bootstrap=bootstrap),
-        note="" if same or itself or (mode_a and mode_b) else _modes_note(first.facts, second.facts),
+        note="" if same or itself or (mode_a and mode_b) else MODES_DIFFER.format(first.facts.mode, second.facts.mode),
     )
 
 
@@ -163,16 +163,9 @@ def _choose(side: _Answered, wanted: str | None, *, like: str) -> tuple[str, str
 def _side(side: _Answered, name: str, mode: str) -> _Side:
     questions = read_rows(side.run.questions, Question)
     return _Side(
-        facts=_facts(side.run, side.config, name, mode),
-        config=side.config,
+        facts=_facts(side.run, side.config.train.arms, name, mode),
         questions={q.id: q for q in questions if q.split in side.config.evaluate.splits},
         answers={row.question_id: row for row in side.predictions if (row.arm, row.mode) == (name, mode)},
-    )
-
-
-def _modes_note(a: SideFacts, b: SideFacts) -> str:
-    return (
-        f"the modes differ: A answered in {a.mode}, B in {b.mode}; name others with --arm NAME:MODE --arm-b NAME:MODE"
     )
 
 
@@ -196,8 +189,8 @@ def _wording(question: Question) -> tuple[str, str, str, tuple[str, ...]]:
     return question.text, question.right_answer, question.answer_type, question.choices
 
 
-def _facts(run: RunFolder, config: RunConfig, arm: str, mode: str) -> SideFacts:
-    trained, learning = training_facts(run, arm), read_learning(run, config.train.arms)
+def _facts(run: RunFolder, arms: tuple[ArmConfig, ...], arm: str, mode: str) -> SideFacts:
+    trained, learning = training_facts(run, arm), read_learning(run, arms)
     seen = learning.seen.get(arm)
     stage = read_run_json(run)["stages"].get("train", {}) if run.run_json.is_file() and trained else {}
     try:

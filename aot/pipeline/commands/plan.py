@@ -119,7 +119,7 @@ def video_plan(config: VideoRun, run: RunFolder) -> Plan:
     if source.refused:
         lines.append(refused_words(source.refused, most=3))
     lines.append(f"clips are read from {clips_root(config.data, run)}")
-    if knows_only_the_kitchen(config):
+    if knows_only_the_kitchen(config.teacher, config.data):
         lines.append(f"note: {KITCHEN_ONLY}")
     lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     first = [row for row in source.questions if row.split == "train"][:1]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from aot.answers import check_packages, stop_workers
 from aot.config import RunConfig
-from aot.display import counted
+from aot.display import counted, one_line
 from aot.errors import SourceError
 from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells, missing_prediction
 from aot.evaluation.intervals import weighted_proportion
@@ -24,7 +24,7 @@ from aot.evaluation.scoring import score
 from aot.files.jsonl import RefusedRow, refused_words
 from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.doors import door_of
-from aot.pipeline.prepare import usable_questions
+from aot.pipeline.prepare import refusals_of, usable_questions
 from aot.records import MetricRow, Prediction, Question, Refusal
 from aot.run_records import Scores
 
@@ -90,9 +90,9 @@ def score_lines(scores: Scores) -> list[str]:
             continue
         who = f"{row.arm} {row.mode:10} " if len(arms) > 1 else ""
         percent = f"{100 * row.value:6.2f}% [{100 * row.low:.2f}, {100 * row.high:.2f}]"
-        head = f"{who}{_clean(row.split):9} {_clean(row.kind):14} {row.metric:16}"
+        head = f"{who}{one_line(row.split):9} {one_line(row.kind):14} {row.metric:16}"
         lines.append(f"{head} {percent:24} n={row.n}, {counted(row.num_clusters, 'group')}")
-    return [_clean(line) for line in lines]
+    return [one_line(line) for line in lines]
 
 
 def _listed(path: Path) -> Questions:
@@ -110,12 +110,10 @@ def _listed(path: Path) -> Questions:
         if first and "answer_type" not in first.fields:
             plain = read_plain(path.parent, path.name, None, clips="not_needed")
             usable, refused = usable_questions(plain.questions, dataset="plain")
-            bad = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in plain.refused]
-            refused = [*bad, *refused]
+            refused = refusals_of(plain.refused) + refused
         else:
             usable = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
-            bad_lines = [line for line in lines if isinstance(line, RefusedRow)]
-            refused = [Refusal(item=r.item, boundary="source", reason=r.reason, detail=r.detail) for r in bad_lines]
+            refused = refusals_of(line for line in lines if isinstance(line, RefusedRow))
     except ValidationError as error:
         problem = error.errors()[0]
         raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None
@@ -220,8 +218,3 @@ def _no_match(path: Path, questions: Sequence[Question], said: Sequence[Said], u
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name[:80]) for name in names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
-
-
-def _clean(text: str) -> str:
-    """`text` without characters that a terminal obeys."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -31,6 +31,7 @@ _BUDGETS = (
     "A dashed line shows how many answers are right if each reply may have so many tokens at most: one that needed "
     "more counts as wrong."
 )
+_SENSES = {"exact": "numbers as they are", "template": "every number alike"}
 _QUALITY_KINDS = (ALL, NEXT, "when", "next_choice")
 """Of what a metric is looked up, in this order: not every one is measured on all questions."""
 
@@ -179,9 +180,6 @@ def _headline(data: RunData) -> list[Block]:
         *note(chance_sentence(data)),
         *sentences([*findings(data), *savings(data), *([(gap, "")] if gap else [])]),
     ]
-
-
-_SENSES = {"exact": "numbers as they are", "template": "every number alike"}
 
 
 def transfer_tables(data: RunData) -> list[Pivot]:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aot.config import dump_config
 from aot.reporting.charts import Drawing, line_chart
@@ -29,6 +29,12 @@ _TRAINED = {
     "max_steps": "steps",
     "packing": "rows",
 }
+
+SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
+"""Entries of teacher.json, and what the chat model does whose cost they hold."""
+HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
+"""Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
+_ODD = (("unusable_calls", "of them without a usable reply"), ("calls_without_usage", "without a count of tokens"))
 
 
 def stats_blocks(values: Mapping[str, Any]) -> list[Block]:
@@ -112,7 +118,7 @@ def _teacher(data: RunData) -> list[Block]:
     mended, hours = settings_sentence(data.teacher), data.teacher.get("gpu_hours_per_thousand_chains")
     return [
         *stats_blocks({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
-        *tables(spend_table(data.teacher)),
+        *tables(_stat_table("What the chat models cost", spend_rows(data.teacher))),
         *note("" if hours is None else f"{short(hours)} GPU-hours for a thousand chains."),
         *note(f"{mended}." if mended else ""),
     ]
@@ -148,57 +154,31 @@ def _settings(data: RunData) -> list[Block]:
     ]
 
 
-SPEND = {"spend": "plans and writes", "vision_spend": "looks"}
-"""Entries of teacher.json, and what the chat model does whose cost they hold."""
-HIDDEN = (*SPEND, "gpu_hours_per_thousand_chains", "failures", "chat_settings")
-"""Entries of teacher.json that the report shows here, or in `failed_traces`, and nowhere else."""
-
-_ODD = (("unusable_calls", "of them without a usable reply"), ("calls_without_usage", "without a count of tokens"))
-
-
-class SpendRow(NamedTuple):
-    """What one chat model cost."""
-
-    model: str
-    does: str
-    calls: str
-    prompt: str
-    completion: str
-    cost: str
-    gpu_hours: str
-
-
-def spend_rows(teacher: Mapping[str, Any]) -> list[SpendRow]:
-    """One row for each chat model whose calls were noted; a script and a local model note none."""
+def spend_rows(teacher: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Column to words for each chat model whose calls were noted; a script and a local model note none."""
     rows = []
     for spent, does in ((teacher.get(name) or {}, does) for name, does in SPEND.items()):
         if not spent.get("calls"):
             continue
         cost, hours = spent.get("cost"), spent.get("gpu_hours")
-        odd = [f", {spent[key]} {what}" for key, what in _ODD if spent.get(key)]
-        row = SpendRow(
-            model=str(spent.get("model", "")),
-            does=does,
-            calls="".join([str(spent["calls"]), *odd]),
-            prompt=_tokens(spent, "prompt_tokens", "cached_prompt_tokens", "cached"),
-            completion=_tokens(spent, "completion_tokens", "reasoning_tokens", "thinking"),
-            cost=f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}",
-            gpu_hours="" if hours is None else short(hours),
-        )
-        rows.append(row._replace(cost="unpriced") if cost is None else row)
+        dated = f"{short(cost)} {spent.get('currency', '')}, {spent.get('price_date', '')}"
+        odd = "".join(f", {spent[key]} {what}" for key, what in _ODD if spent.get(key))
+        row = {
+            "model": str(spent.get("model", "")),
+            "": does,
+            "calls": f"{spent['calls']}{odd}",
+            "prompt tokens": _tokens(spent, "prompt_tokens", "cached_prompt_tokens", "cached"),
+            "completion tokens": _tokens(spent, "completion_tokens", "reasoning_tokens", "thinking"),
+            "cost": "unpriced" if cost is None else dated,
+            "GPU-hours": "unknown" if hours is None else short(hours),
+        }
+        rows.append(row)
     return rows
 
 
 def _tokens(spent: Mapping[str, Any], name: str, part: str, what: str) -> str:
     usage = spent.get("usage") or {}
     return f"{usage.get(name, 0)}" + (f" ({usage[part]} {what})" if usage.get(part) else "")
-
-
-def spend_table(teacher: Mapping[str, Any]) -> list[Pivot]:
-    """What each chat model cost."""
-    rows = [row._replace(gpu_hours=row.gpu_hours or "unknown") for row in spend_rows(teacher)]
-    columns = ("model", "", "calls", "prompt tokens", "completion tokens", "cost", "GPU-hours")
-    return word_table("What the chat models cost", columns, rows)
 
 
 def settings_sentence(teacher: Mapping[str, Any]) -> str:

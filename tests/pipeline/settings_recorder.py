@@ -12,8 +12,9 @@ from pathlib import Path
 from aot import cli
 from aot.config import RunConfig, Section, read_settings
 
-FOR_OTHERS = ("steps_of",)
-SECTIONS = {"RunConfig.chat", "RunConfig.vision_chat", "RunConfig.judge_chat", "TeacherConfig.faults"}
+FOR_OTHERS = ("steps_of", "chat_jobs", "chat_for", "teacher_chats")
+"""Functions of aot.config that read for whoever calls them."""
+SECTIONS = {"chat", "vision_chat", "judge_chat", "faults"}
 """No values, though they may be None."""
 _noted: set[str] = set()
 
@@ -23,8 +24,9 @@ def _noting(section: Section, name: str) -> object:
     line = f"{type(section).__name__}.{name}"
     if name in type(section).__pydantic_fields__ and line not in _noted and not _holds_section(value):
         caller = sys._getframe(1)
-        from_config = caller.f_globals.get("__name__", "").startswith(("aot.config", "pydantic"))
-        if not from_config or caller.f_code.co_name in FOR_OTHERS:
+        while caller.f_code.co_name in FOR_OTHERS and caller.f_back:
+            caller = caller.f_back
+        if not caller.f_globals.get("__name__", "").startswith(("aot.config", "pydantic")):
             _noted.add(line)
             with open(os.environ["SETTINGS_READ"], "a") as file:
                 file.write(line + "\n")
@@ -44,7 +46,7 @@ def unless_given(defaults: tuple[str, ...], given: tuple[str, ...]) -> list[str]
 def unlike_the_table(config: RunConfig, noted: Path) -> tuple[list[str], list[str]]:
     """What a run should have read and nobody did, and what was read though the table says that nobody would."""
     seen, said = set(noted.read_text().split()), set(_values(read_settings(config), config))
-    return sorted(said - seen), sorted(seen - said - SECTIONS)
+    return sorted(said - seen), sorted(key for key in seen - said if key.partition(".")[2] not in SECTIONS)
 
 
 def _values(settings: object, section: object) -> Iterator[str]:

@@ -29,8 +29,8 @@ SETTINGS = (
     "teacher.faults={rate: 0.37}",
 )
 RECORDER = settings_recorder.__file__
-READ_IDLY = ["FilterConfig.leak_jaccard", "StudentConfig.think_tags", "ToolsConfig.subtitles"]
-"""Looked at, and of no effect: no question here is without a clip, no model takes text only, no rule plans the tool."""
+READ_IDLY = ["FilterConfig.leak_jaccard", "StudentConfig.think_tags"]
+"""Looked at, and of no effect: no question here is without a clip, and no model takes text only."""
 pytestmark = pytest.mark.slow
 
 

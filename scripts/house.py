@@ -36,6 +36,7 @@ MESSAGES_FILE = "aot/chat/messages.py"
 NAMES_FILES = ("aot/files/run_folder.py", "aot/student/model/folders.py")
 """Names in our run folders, and in model folders of strangers."""
 POOR_NAMES = frozenset(["told", "found", "known", "asked", "own", "rest", "met", "kit", "looking", "choosing", "draw"])
+WHOLE_CONFIGS = frozenset({"RunConfig", "AnyRun", "VideoRun", "TextRun"})
 DOOR_WORDS = frozenset({"door", "is_text", "is_agent_trace"})
 _FILE_NAME = re.compile(r"[\w.*/-]+\.jsonl?")
 _MACHINE_COMMENT = re.compile(r"#\s*(noqa|type:|fmt:|pragma|mypy|ruff|!)")
@@ -223,7 +224,7 @@ def _config_functions() -> Iterator[str]:
         if path.startswith(("aot/pipeline/", "aot/config/", "aot/cli.py")):
             continue
         for arg in (*node.args.args, *node.args.kwonlyargs):
-            if isinstance(arg.annotation, ast.Name) and arg.annotation.id == "RunConfig":
+            if isinstance(arg.annotation, ast.Name) and arg.annotation.id in WHOLE_CONFIGS:
                 yield f"{path}:{node.lineno} {node.name}"
 
 

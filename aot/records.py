@@ -131,8 +131,10 @@ class Question(Record):
                 "a question has no {lacking}, as earlier versions wrote it; run prepare again in a new run folder",
                 {"lacking": lacking},
             )
-        if lacks_scorer:
-            raise ValueError("a question whose answer is `scored` needs the item of its scorer")
+        if lacks_scorer or (self.scorer and (self.answer_type != "scored" or "answer" not in self.scorer.entry)):
+            raise ValueError(
+                "a question whose answer is `scored`, and no other, needs the item of its scorer, answer and all"
+            )
         return self
 
     @property

@@ -22,6 +22,23 @@ from aot.run_records import Funnel
 Row = TypeVar("Row", bound=BaseModel)
 Content = TypeVar("Content")
 Json = dict[str, Any]
+
+
+class _RunFacts(BaseModel, extra="allow"):
+    """What is taken for granted of run.json."""
+
+    stages: dict[str, Json] = {}
+
+
+class _TeacherFacts(BaseModel, extra="allow"):
+    """What is taken for granted of teacher.json."""
+
+    prompts: Json | None = None
+    spend: Json | None = None
+    vision_spend: Json | None = None
+    chat_settings: list[Json] = []
+
+
 Student = tuple[str, str]
 """Arm and mode."""
 
@@ -135,13 +152,13 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
     return RunData(
         run=run,
         config=config,
-        provenance=_file(run.run_json, Json, missing) or {},
+        provenance=_facts(run.run_json, _RunFacts, missing),
         questions=questions,
         annotations={row.uri: row for row in _rows(run.annotations, ClipAnnotation, unmissed)},
         predictions=[row for path in parts for row in read_rows(path, Prediction)],
         metrics=metrics or [],
         funnel=funnel,
-        teacher=_file(run.teacher_stats, Json, missing) or {},
+        teacher=_facts(run.teacher_stats, _TeacherFacts, missing),
         refusals=list(rows_or_none(run.refusals, Refusal)),
         curves=_curves(run),
         missing=tuple(missing),
@@ -172,6 +189,11 @@ def _file(path: Path, kind: type[Content], missing: list[str]) -> Content | None
         missing.append(path.name)
         return None
     return read_file(path, kind, remedy="delete it and run the stage that makes it again")
+
+
+def _facts(path: Path, kind: type[BaseModel], missing: list[str]) -> Json:
+    facts = _file(path, kind, missing)
+    return {} if facts is None else facts.model_dump(exclude_unset=True)
 
 
 def read_file(path: Path, kind: type[Content], *, remedy: str) -> Content:

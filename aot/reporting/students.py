@@ -146,7 +146,7 @@ def training_facts(run: RunFolder, arm: str) -> dict[str, Any]:
 def read_learning(run: RunFolder, arms: tuple[ArmConfig, ...]) -> Learning:
     """What each trained arm of a run saw, by its record."""
     seen = {}
-    for path in sorted((run.root / "student").glob(f"*/{TRAINING}")):
+    for path in sorted(run.arm("").glob(f"*/{TRAINING}")):
         facts = training_facts(run, path.parent.name)
         # A record of before the seen ones were counted tells those that there were.
         counts = (facts.get(f"{what}_seen", facts.get(what)) for what in ("questions", "rationales"))

@@ -217,7 +217,6 @@ def test_the_time_to_wait_is_read_wherever_a_server_tells_it(
         (b"", "malformed"), (b"[1]", "malformed"), (b'{"choices": null}', "malformed"), (b"1" * 5000, "malformed"),
         (body({"content": 5}), "malformed"), (body({"content": "a", "tool_calls": [{"id": 1}]}), "malformed"),
         (body({"content": "a"}, finish_reason="error"), "malformed"), (body({"content": " \n"}), "empty"),
-        (body({"content": "a"}, logprobs={"content": [{"token": "a", "logprob": "1e999x"}]}), "malformed"),
         (body({"content": "1, 2"}, finish_reason="length"), "truncated"),
         (body({"content": None, "refusal": "no"}), "content_filter"),
     ],
@@ -238,7 +237,14 @@ def test_unusable_bodies_are_classified(raw: bytes, reason: str) -> None:
 def test_log_probabilities_are_read_in_both_forms(told: dict[str, Any]) -> None:
     read_one = read({"content": "A."}, logprobs=told)
     assert [(one.token, one.logprob) for one in read_one.logprobs] == [("A", -0.1), (".", -2.0)]
-    assert read({"content": "A."}, logprobs={"content": None}).logprobs == ()
+    for odd in (
+        None,
+        [{"token": "A", "logprob": None}],
+        [{"token": "A", "logprob": "1e999x"}],
+        [{"token": None, "logprob": 0}],
+    ):
+        assert read({"content": "A."}, logprobs={"content": odd}).logprobs == ()
+    assert read({"content": "A."}, logprobs={"tokens": ["A", "."], "token_logprobs": [None, -2]}).logprobs == ()
 
 
 def test_log_probabilities_of_a_stream_are_put_together_and_never_spell_the_key() -> None:

@@ -11,6 +11,7 @@ from report_run import cut_replies, read_frames
 
 import aot.reporting.report as report_module
 from aot.config import RunConfig
+from aot.errors import SourceError
 from aot.files.run_folder import RunFolder, publish_json
 from aot.reporting.card import write_card
 from aot.reporting.report import write_report
@@ -98,6 +99,14 @@ def test_empty_run_folder_gives_a_page_that_says_what_is_missing(make_run: MakeR
     page = page_of(empty, config)
     assert "metrics.json" in page.text and page.text.count("Nothing to show") >= 7
     assert "Calibration (needs questions with options)" in page.text
+
+
+@pytest.mark.parametrize(("name", "damaged"), [("run_json", {"stages": None}), ("teacher_stats", {"chat_settings": 3})])
+def test_a_damaged_file_of_facts_is_told_with_what_to_do(make_run: MakeRun, name: str, damaged: object) -> None:
+    run, config = make_run()
+    publish_json(getattr(run, name), damaged)
+    with pytest.raises(SourceError, match="delete it and run the stage that makes it again"):
+        page_of(run, config)
 
 
 def test_planted_defects_are_marked_among_the_rejected_and_counted(make_run: MakeRun) -> None:

@@ -71,10 +71,10 @@ class ChatTeacher:
             said = self._model.reply(self._request(question, granularity=granularity, sample_index=sample_index))
             chain = read_reply(said.text, reasoning=said.reasoning, question=question)
         except (ChatError, UnreadableReply) as error:
-            message = storable(str(error))[:MAX_ERROR_CHARS]
+            words = storable(str(error))[:MAX_ERROR_CHARS]
             trace = Trace(
                 question_id=question.id, sample_index=sample_index, teacher=self.name, status="failed",
-                error=TraceError(boundary=error.boundary, message=message, reason=error.reason),
+                error=TraceError(boundary=error.boundary, message=words, reason=error.reason),
                 config_digest=self._digest,
             )  # fmt: skip
         else:

@@ -1,8 +1,8 @@
 """Reads what a container says of its video stream, without decoding: header facts, packet times, and what is missing.
 
 Every budget that can be checked here is checked here, before a picture is decoded. The packet times are a plan only:
-what comes out of the decoder decides (decode.py). The video stream is the one that FFmpeg ranks best, or the one asked
-for.
+what comes out of the decoder decides (decode/watch.py). The video stream is the one that FFmpeg ranks best, or the one
+asked for.
 """
 
 from collections.abc import Iterator

@@ -226,7 +226,7 @@ class DecoderPool:
             fps=sampling.fps, max_frames=sampling.max_stored_frames, max_side_px=sampling.max_side_px,
         )  # fmt: skip
         frames = frames_of(reply, data)
-        if len(frames.frames_crc32) != len(frames.times_s):
+        if not frames.sha256 or len(frames.frames_crc32) != len(frames.times_s):
             raise malformed()
         return frames
 

@@ -143,7 +143,7 @@ def _draw_all(
     performances: Sequence[Performance], *, root: Path, seed: int, workers: int
 ) -> Generator[int, None, None]:
     """Draw clips in worker processes; yields how many more are there."""
-    chunks = [performances[i : i + 8] for i in range(0, len(performances), 8)]
+    chunks = [performances[i : i + 2] for i in range(0, len(performances), 2)]  # Ctrl-C waits for those begun
     if not chunks:
         return
     # The fork server has nothing of the parent in memory, and ends with the last worker.

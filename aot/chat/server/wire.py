@@ -369,6 +369,8 @@ def _logprobs(logprobs: Any, clean: Clean) -> tuple[TokenLogprob, ...]:  # noqa:
         return ()
     pairs = zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=False)
     rows = logprobs.get("content") or [{"token": token, "logprob": logprob} for token, logprob in pairs]
+    if not all(isinstance(one["token"], str) and isinstance(one["logprob"], int | float) for one in rows):
+        return ()  # some give null for the first token, which takes nothing from a good reply
     spelled = "".join(one["token"] for one in rows)
     if clean(spelled) != storable(spelled):  # the key, in pieces that no longer look like it
         return ()

@@ -200,7 +200,7 @@ def _agree(
     if true.value == stated.value:
         return True
     if any(token.kind == "clock" for token in left):  # the difference of two times, in minutes or hours, on a dial
-        return any((true.value - reading) % (_HALF_DAY_MINUTES) == 0 for reading in (stated.value, stated.value * 60))
+        return any((true.value - reading) % _HALF_DAY_MINUTES == 0 for reading in (stated.value, stated.value * 60))
     if not is_single or not any(token.text.casefold() in _INEXACT for token in left):
         return False
     written = next(token.text for token in right if is_number(token))
@@ -246,7 +246,7 @@ def _is_time(true: Amount, stated: Amount, shown: tuple[Token, ...]) -> bool:
 
     They are read on a dial of twelve hours where no hour above 12 is stated, or only one of them says am or pm.
     """
-    half_days = (true.value - stated.value) / (_HALF_DAY_MINUTES)
+    half_days = (true.value - stated.value) / _HALF_DAY_MINUTES
     suffixes = {"m" in token.text.casefold() for token in shown if token.kind == "clock"}
     on_a_dial = len(suffixes) > 1 or (stated.value < 13 * 60 and suffixes == {False})
     return half_days.denominator == 1 and (half_days.numerator % 2 == 0 or on_a_dial)

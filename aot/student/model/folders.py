@@ -1,7 +1,7 @@
 """Model folders of strangers before any library opens them: what kind of folder it is, and whether its settings can be.
 
-The only module that spells the names of their files. Reads JSON and the headers of weights only. A folder of another
-kind (GGUF, an adapter, quantised weights) is told with what to do.
+The only module that spells the names of their JSON files. Reads JSON and the headers of weights only. A folder of
+another kind (GGUF, an adapter, quantised weights) is told with what to do.
 """
 
 import json

@@ -64,8 +64,8 @@ def find_steps(seen: SeenWindow, *, labels: Sequence[str], span: TimeSpan) -> li
     nothing = len(labels)
     padded_TS = np.concatenate([seen.scores_TS, np.full((len(seen.times_s), 1), NOTHING_SCORE)], axis=1)
     runs = _runs(_viterbi(SHARPNESS * padded_TS, SWITCH_COST))
+    # Where each frame's share of the window begins; one more than there are frames.
     edges_s = [span.start_s, *((a + b) / 2 for a, b in pairwise(seen.times_s)), span.end_s]
-    """Where each frame's share of the window begins; one more than there are frames."""
     pieces = _without_blips(runs, edges_s)
     return [
         FoundStep(

@@ -132,9 +132,7 @@ class Question(Record):
                 {"lacking": lacking},
             )
         if lacks_scorer or (self.scorer and (self.answer_type != "scored" or "answer" not in self.scorer.entry)):
-            raise ValueError(
-                "a question whose answer is `scored`, and no other, needs the item of its scorer, answer and all"
-            )
+            raise ValueError("a question whose answer is `scored`, and no other, needs its scorer's item, with answer")
         return self
 
     @property

@@ -191,7 +191,7 @@ def test_a_text_run_reads_workers_and_ray_and_with_a_chat_teacher_orders_of_opti
     ("raw", "told"),
     [
         (video(teacher={"planner": "given"}), "must be 'rules' or 'chat', got 'given', which is for text runs"),
-        ({"data": {"dataset": "gym"}}, "'procedural', 'given' or 'chat', got 'rules', which is for video runs"),
+        ({"data": {"dataset": "gym"}}, "teacher.planner: is needed here, and must be 'procedural', 'given' or 'chat'"),
         (text(planner="oracle"), "teacher.planner: must be 'procedural', 'given' or 'chat', got 'oracle'"),
         (
             video(train={"arms": [{"name": "a", "order": "last"}]}),
@@ -214,6 +214,31 @@ def test_a_key_of_another_kind_is_told_from_a_misspelt_one_and_from_a_bad_value(
     assert "data.limit: must be at least 1, got 0" in told
     assert "data.toy.train_clips is read by data.dataset: toy_kitchen only, not by this run; take it out" in told
     assert "unknown key data.rot; did you mean data.root?" in told and "unknown key data.toy.trian" in told
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"dta": {"dataset": "plain"}}, ("data: is needed", "did you mean data?")),
+        ({"data": {"datset": "plain"}}, ("data.dataset: is needed", "did you mean data.dataset?")),
+        ({"data": {"dataset": "toy_kichen", "rot": "x"}, "xyz": 3}, ("did you mean toy_kitchen?", "data.root?", "xyz")),
+        (
+            {"data": {"dataset": "gym"}, "teacher": {"plannr": "given"}},
+            ("is needed here, and must be 'procedural'", "teacher.planner?"),
+        ),
+        (video(teacher={"planner": "rule", "max_turnz": 3}), ("did you mean rules?", "teacher.max_turns?")),
+        (video(train={"arms": [{"name": "a", "order": "pree", "chian": 1}]}), ("did you mean pre?", "arms.chains?")),
+        ({"data": {"dataset": True}}, ("got true",)),
+    ],
+)
+def test_a_section_of_no_kind_hides_no_other_mistake(raw: Raw, told: tuple[str, ...]) -> None:
+    assert all(one in refusal(raw) for one in told), refusal(raw)
+
+
+def test_an_empty_section_of_another_kind_gives_no_setting() -> None:
+    assert refusal(text(frames={}, vision_chat=None)) == ""
+    assert "toy.train_clips" in refusal(video(data={"dataset": "plain", "toy": {"train_clips": 3}}))
+    assert refusal(video(data={"dataset": "plain", "toy": {}})) == ""
 
 
 def test_a_cost_limit_needs_a_server_that_counts() -> None:

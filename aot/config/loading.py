@@ -58,15 +58,7 @@ def load_saved(path: Path) -> RunConfig:
         ConfigError: it is missing or damaged.
     """
     raw = _read(path)
-    try:
-        config = _validated(raw)
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            *parents, name = parts = _parts(item["loc"])
-            if item["type"] == "extra_forbidden" and _bare(parts) in HOLDERS:
-                section: Any = reduce(lambda node, part: node[part], parents, cast(Any, raw))
-                section.pop(name, None)
-        config = _checked(raw, source=str(path))
+    config = _checked(_without_foreign(raw, lambda key, value: True), source=str(path))
     return _located(config, folder=path.parent, given=())
 
 
@@ -77,7 +69,10 @@ def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
         ConfigError: naming every bad key, with the nearest known key for unknown ones, and every key that the run would
             not read, with those who do (aot/config/readers.py).
     """
-    config = _checked(raw, source=source)
+    # What is empty gives no setting: a section of another data set can be emptied on the command line.
+    config = _checked(
+        _without_foreign(raw, lambda key, value: value == {} or (value is None and key in CHATS)), source=source
+    )
     if unread := unread_keys(config):
         raise ConfigError(f"{source}: " + "; ".join(unread_sentences(unread)))
     return config
@@ -109,6 +104,20 @@ def _validated(raw: dict[str, Any]) -> RunConfig:
     raise LookupError(f"no kind of run has the data set {dataset!r}")
 
 
+def _without_foreign(raw: dict[str, Any], is_left_out: Callable[[str, object], bool]) -> dict[str, Any]:
+    """`raw` without those keys of other kinds of run that may be left out."""
+    raw = copy.deepcopy(raw)
+    try:
+        _validated(raw)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            key = _bare(parts := _parts(item["loc"]))
+            if item["type"] == "extra_forbidden" and key in HOLDERS and is_left_out(key, item["input"]):
+                section: Any = reduce(lambda node, part: node[part], parts[:-1], cast(Any, raw))
+                section.pop(parts[-1], None)
+    return raw
+
+
 class _Which(Section):
     """Enough to say what is wrong with the data set of a run of no known kind."""
 
@@ -126,6 +135,10 @@ def _checked(raw: dict[str, Any], *, source: str) -> RunConfig:
                 lines += _of_strange_key(_parts(item["loc"]), item["input"], unread)
             elif item["type"] != _FOLLOWS:
                 lines.append(_explain(dict(item)))
+            if item["type"].startswith("union_tag"):  # nobody looked into a section of no known kind
+                lines += _strange_keys(_parts(item["loc"]), item["input"])
+        if error.title == _Which.__name__:
+            lines += _strange_keys([], raw)
         more = len(lines) - MOST_TOLD
         lines = [*lines[:MOST_TOLD], *([f"and {more} more"] if more > 0 else []), *unread_sentences(unread)]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
@@ -278,11 +291,15 @@ def _explain(item: dict[str, Any]) -> str:
     parts, value, context = _parts(item["loc"]), item.get("input"), item.get("ctx", {})
     key, kinds = ".".join(map(str, parts))[:200], KINDS.get(_bare(parts))
     if kinds and item["type"] == "union_tag_invalid":
-        listed = re.sub(r", ('[^']*')$", r" or \1", context["expected_tags"])
-        holders = HOLDERS[f"{_bare(parts)}.{kinds.by}"].items()
-        others = " or ".join(RUNS[run] for run, names in holders if context["tag"] in names)
-        others = f", which is for {others}" if others else ""
-        return f"{key}.{kinds.by}: must be {listed}, got {_SHORT.repr(context['tag'])}{others}"
+        listed, tag = re.sub(r", ('[^']*')$", r" or \1", context["expected_tags"]), context["tag"]
+        if isinstance(value, dict) and kinds.by not in value:  # the default is for another kind of run
+            return f"{key}.{kinds.by}: is needed here, and must be {listed}"
+        written = value[kinds.by] if isinstance(value, dict) else tag
+        holders = HOLDERS[f"{_bare(parts)}.{kinds.by}"]
+        others = " or ".join(RUNS[run] for run, names in holders.items() if tag in names)
+        near = difflib.get_close_matches(tag, [name for names in holders.values() for name in names], n=1, cutoff=0.75)
+        hint = f", which is for {others}" if others else f"; did you mean {near[0]}?" if near else ""
+        return f"{key}.{kinds.by}: must be {listed}, got {_AS_WRITTEN.get(repr(written)) or _SHORT.repr(written)}{hint}"
     if kinds and item["type"] == "union_tag_not_found" and isinstance(value, dict):
         return f"{key}.{kinds.by}: is needed"
     words = _WORDS.get(item["type"], "{msg}").format(**context, msg=item["msg"]).removeprefix("Value error, ")
@@ -291,6 +308,13 @@ def _explain(item: dict[str, Any]) -> str:
     if item["type"] == "missing" or ".extra_body" in key:  # whose values may be secrets
         return f"{key}: {words}"
     return f"{key}: {words}, got {_AS_WRITTEN.get(repr(value)) or _SHORT.repr(value)[:200]}"
+
+
+def _strange_keys(parts: list[int | str], section: object) -> Iterator[str]:
+    """What is wrong with the keys of a section that no kind of it has."""
+    for name, value in section.items() if isinstance(section, dict) else ():
+        if _bare([*parts, name]) not in HOLDERS:
+            yield from _of_strange_key([*parts, name], value, {})
 
 
 def _of_strange_key(parts: list[int | str], value: object, unread: dict[str, str]) -> Iterator[str]:

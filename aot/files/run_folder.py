@@ -362,8 +362,10 @@ StageState = Literal["running", "done", "stopped", "failed"]
 def start_stage(run: RunFolder, stage: str) -> None:
     """Record that a stage begins, or begins again; what an earlier attempt noted is forgotten."""
     data = read_run_json(run)
-    now = time.time()
-    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now, "files": {}}
+    now, sealed = time.time(), data["stages"].get(stage, {}).get("files") or {}
+    # Earlier versions noted here, and not beside it, the seal of a file that is used again.
+    files = {name: seal for name, seal in sealed.items() if seal.get("once") and (run.root / name).exists()}
+    data["stages"][stage] = {"state": "running", "started_s": now, "updated_s": now, "files": files}
     publish_json(run.run_json, data)
     run.done.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from aot.reporting import report as report_module
 from aot.reporting.load import load_run
 from aot.reporting.report import SECTIONS, write_report
 from aot.reporting.sections import accuracy, chains, errors, funnel, gallery, making
+from aot.reporting.sections.making import settings_sentence
 
 
 def joined_run(root: Path) -> RunFolder:
@@ -68,3 +69,14 @@ def test_a_section_applies_where_its_data_are_and_nowhere_else(tmp_path: Path) -
 def test_no_section_asks_for_the_door() -> None:
     for module in (report_module, accuracy, chains, errors, funnel, gallery, making):
         assert not re.search(r"\.door|is_text|is_agent_trace", inspect.getsource(module)), module.__name__
+
+
+def test_rows_of_an_earlier_version_had_a_later_setting_as_it_is_by_itself() -> None:
+    old, new = {"chat.temperature": 0.7}, {"chat.temperature": 0.7, "chat.logprobs": False}
+
+    def sentence(*settings: dict[str, object]) -> str:
+        return settings_sentence({"chat_settings": [{"rows": 5, "settings": one} for one in settings]})
+
+    assert sentence(old, new) == ""
+    asked = {**new, "chat.logprobs": True}
+    assert sentence(old, new, asked).endswith("10 rows with chat.logprobs=False; 5 rows with chat.logprobs=True")

@@ -1,10 +1,11 @@
 """How the run was made: what the teacher yielded and cost, how training went, refused inputs, and settings."""
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aot.config import dump_config
+from aot.config import ChatConfig, dump_config
 from aot.reporting.charts import Drawing, line_chart
 from aot.reporting.load import RunData
 from aot.reporting.pivot import Pivot, short, title, word_table
@@ -184,14 +185,23 @@ def _tokens(spent: Mapping[str, Any], name: str, part: str, what: str) -> str:
 def settings_sentence(teacher: Mapping[str, Any]) -> str:
     """How many rows were made under which chat settings, where these were mended on the way; else nothing."""
     groups = teacher.get("chat_settings") or ()
-    if len(groups) < 2:
+    stated = [group.get("settings") or {} for group in groups]
+    names = sorted({name for one in stated for name in one})
+    # Rows of an earlier version know nothing of a setting that came since: it was what it is by itself.
+    held = [one and {name: one.get(name, _default_of(name)) for name in names} for one in stated]
+    changed = [name for name in names if len({str(one[name]) for one in held if one}) > 1]
+    rows: Counter[str] = Counter()
+    for group, one in zip(groups, held, strict=True):
+        rows[", ".join(f"{name}={one[name]}" for name in changed) if one else ""] += group.get("rows") or 0
+    if len(rows) < 2:
         return ""
-    held = [group.get("settings") or {} for group in groups]
-    names = sorted({name for one in held for name in one})
-    changed = [name for name in names if any(one.get(name) != held[0].get(name) for one in held)]
-    values = [", ".join(f"{name}={one[name]}" for name in changed if name in one) for one in held]
-    rows = [f"{group.get('rows')} rows with {one or 'others'}" for group, one in zip(groups, values, strict=True)]
-    return f"chat settings were changed on the way: {'; '.join(rows)}"
+    listed = "; ".join(f"{count} rows with {one or 'others'}" for one, count in rows.items())
+    return f"chat settings were changed on the way: {listed}"
+
+
+def _default_of(name: str) -> object:
+    field = ChatConfig.model_fields.get(name.rpartition(".")[2])
+    return field.default if field else None
 
 
 def logprobs_sentence(teacher: Mapping[str, Any], *, wanted: bool) -> str:

@@ -17,11 +17,11 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from aot.config import RunConfig, differing_keys, load_saved
+from aot.config import RunConfig
 from aot.display import PlainFormatter
 from aot.errors import AotError, GuardStop, RunError
 from aot.files.lease import CHECK_S, Lease, check_lease, hold, in_use, look
-from aot.files.opening import fixed_settings
+from aot.files.opening import changed_settings
 from aot.files.run_folder import RunFolder, publish, read_run_json, run_root, stage_done, write_error
 from aot.files.seals import check_seals
 from aot.run_records import PieceState
@@ -95,10 +95,7 @@ def prepared_run(config: RunConfig, *, config_path: Path, stages: Sequence[str],
             f"a {piece} needs a run in which {', '.join(stages)} {'is' if len(stages) == 1 else 'are'} done, and "
             f"{run.root} is none; run `aot {missing[0]} {config_path}` first"
         )
-    different = fixed_settings(run, config, differing_keys(load_saved(run.config), config))
-    if different:
-        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
-        raise RunError(f"{run.root} was prepared with other settings ({changes}); use the same ones for every {piece}")
+    changed_settings(run, config, mending=f"use the same ones for every {piece}")
     check_seals(run, stages)
     return run
 

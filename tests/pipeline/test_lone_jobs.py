@@ -168,6 +168,20 @@ def test_a_job_needs_a_filtered_run_of_the_same_settings_and_a_name_that_there_i
     assert not (tmp_path / "empty").exists()
 
 
+def test_the_list_is_refused_with_other_settings_like_its_jobs_but_not_before_a_stage_left_a_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    path, refused = folder / "config.yaml", r"other settings .train\.max_steps: 8 there, 9 now.*for every job"
+    with pytest.raises(RunError, match=refused):
+        list_jobs(config_of(folder, "train.max_steps=9"), path)
+    with pytest.raises(RunError, match=refused):
+        done(folder, "train.max_steps=9", job="pre:lessons")
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(folder / "run" / "config.yaml", new)
+    assert list_jobs(config_of(folder, "train.max_steps=9", f"run.dir={new}"), path)
+
+
 def test_a_job_stops_at_the_gate_that_stops_the_stage_and_notes_nothing(folder: Path) -> None:
     before = papers(run := RunFolder(folder / "run"))
     with pytest.raises(GuardStop, match=r"filter\.min_kept is 5000"):

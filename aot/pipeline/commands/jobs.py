@@ -5,6 +5,7 @@ from pathlib import Path
 
 from aot.arms.jobs import job_facts, plan_jobs
 from aot.config import RunConfig
+from aot.files.opening import changed_settings
 from aot.files.run_folder import RunFolder, run_root, stage_done
 from aot.pipeline import BEFORE_TRAIN
 from aot.run_records import JobFacts
@@ -14,9 +15,10 @@ def list_jobs(config: RunConfig, config_path: Path) -> list[JobFacts]:
     """The jobs of the train stage in an order in which they can be done, with what each needs, makes, and its state.
 
     Raises:
-        RunError: the folder is none of a run.
+        RunError: the folder is none of a run, or was made with other settings.
     """
     run = RunFolder(run_root(config, config_path=config_path))
+    changed_settings(run, config, mending="use the same ones for every job")
     prepared = run.config.exists() and all(stage_done(run, stage) for stage in BEFORE_TRAIN)
     return job_facts(run, plan_jobs(run, config), prepared=prepared)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from settings_recorder import unless_given
 
+from aot import cli
 from aot.config import RunConfig, load_config
 from aot.errors import ConfigError, GuardStop, RunError
 from aot.files import pieces
@@ -187,6 +188,16 @@ def test_a_job_stops_at_the_gate_that_stops_the_stage_and_notes_nothing(folder: 
     with pytest.raises(GuardStop, match=r"filter\.min_kept is 5000"):
         done(folder, "filter.min_kept=5000", job="pre:lessons")
     assert papers(run) == before and not run.jobs.exists()
+
+
+def test_a_job_prints_no_summary_of_a_report_that_was_there_before(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(folder / "run")
+    run.report.write_text("<html></html>")
+    run.metrics.write_text("[]")
+    cli.train_command(folder / "config.yaml", [f"run.dir={run.root}"], job="pre:lessons")
+    assert states(folder)["pre:lessons"] == "done" and capsys.readouterr().out == ""
 
 
 def test_the_list_of_jobs_says_what_each_needs_and_makes_before_there_is_a_run(tmp_path: Path) -> None:

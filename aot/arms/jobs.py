@@ -150,6 +150,11 @@ def job_piece(run: RunFolder, job: Job) -> Piece:
     return Piece(run, run.jobs / job.student.name / job.work, f"job {job.name}")
 
 
+def job_folders(run: RunFolder, job: Job) -> set[Path]:
+    """Where the files of students lie that a job reads or goes on with; those of other arms are none of its matter."""
+    return {run.arm(job.arm.name), run.arm(job.student.name), *(path.parent for path in job.inputs)} - {run.root}
+
+
 def job_facts(run: RunFolder, jobs: Sequence[Job], *, prepared: bool) -> list[JobFacts]:
     """What each of `jobs` needs and makes, and how far it is; none can begin before the run is `prepared`.
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aot import STAGES
-from aot.arms.jobs import is_finished, job_named, job_piece, plan_jobs, require_needed
+from aot.arms.jobs import is_finished, job_folders, job_named, job_piece, plan_jobs, require_needed
 from aot.config import RunConfig
 from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError
@@ -168,7 +168,7 @@ def _run_job(config: RunConfig, *, config_path: Path, name: str) -> RunFolder:
     for stage in BEFORE_TRAIN:
         require_gate(run, config, stage)
     check_inputs(config, run)
-    check_seals(run, ("train",))
+    check_seals(run, ("train",), folders=job_folders(run, job))
     from aot.arms.train import train_job  # here, because it imports torch
 
     with working_on(job_piece(run, job)) as progress:

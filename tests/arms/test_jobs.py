@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aot.arms.jobs import Job, is_over, job_facts, job_named, job_piece, plan_jobs
+from aot.arms.jobs import Job, is_over, job_facts, job_folders, job_named, job_piece, plan_jobs
 from aot.config import RunConfig, parse_arm, parse_config
 from aot.errors import ConfigError, GuardStop, RunError
 from aot.files.lease import hold
@@ -108,6 +108,17 @@ def test_a_job_whose_process_is_gone_counts_as_stopped_and_a_failed_one_tells_it
     ]  # fmt: skip
     with hold(train.lease, root=run.root, command=["aot", "train"]):
         assert job_facts(run, made, prepared=True)[1].state == "running"
+
+
+def test_a_job_looks_at_the_folders_of_its_arm_its_student_and_its_inputs(tmp_path: Path) -> None:
+    run, made = RunFolder(tmp_path), jobs(tmp_path, SIMPLE, ADAPTIVE, OWN, own_chains={"rounds": 2})
+
+    def looked_at(name: str) -> list[str]:
+        return sorted(path.relative_to(run.arm("")).as_posix() for path in job_folders(run, job_named(made, name)))
+
+    assert looked_at("pre:train") == ["pre"]
+    assert looked_at("adaptive:lessons") == ["adaptive", "adaptive/fold0", "adaptive/fold1"]
+    assert looked_at("own/round1:sample") == ["own", "own/round1"]
 
 
 FULL = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1182720 vs 1182612")

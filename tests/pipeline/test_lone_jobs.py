@@ -200,6 +200,19 @@ def test_a_job_prints_no_summary_of_a_report_that_was_there_before(
     assert states(folder)["pre:lessons"] == "done" and capsys.readouterr().out == ""
 
 
+def test_damaged_files_of_one_arm_stop_its_own_jobs_only(folder: Path) -> None:
+    run = done(folder, job="self/round0:lessons")
+    (run.arm("self/round0") / "lessons.jsonl").write_text("{}\n")
+    done(folder, job="pre:lessons")
+    with pytest.raises(RunError, match=r"round0/lessons\.jsonl holds 1 line"):
+        done(folder, job="self/round0:train")
+    (run.arm("self/round0") / "lessons.seal").write_text("{")
+    (run.arm("pre") / "lessons.jsonl").unlink()
+    assert done(folder, job="pre:lessons").arm("pre").exists()
+    with pytest.raises(RunError, match=r"lessons\.seal is no seal"):
+        done(folder, job="self/round0:train")
+
+
 def test_the_list_of_jobs_says_what_each_needs_and_makes_before_there_is_a_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     lines = jobs_lines(config_of(tmp_path), tmp_path / "config.yaml")

@@ -135,7 +135,7 @@ def require_needed(run: RunFolder, jobs: Sequence[Job], job: Job, *, config_path
     missing = [one for one in needed_jobs(jobs, job) if not is_finished(run, one)]
     if missing:
         raise RunError(
-            f"job {job.name} reads what other jobs make, which are not done; run them first:",
+            f"job {job.name} reads what other jobs make, which are not done; run them first, with the same settings:",
             lines=[f"  aot train {config_path} --job {one.name}" for one in missing],
         )
 

@@ -95,7 +95,7 @@ def prepared_run(config: RunConfig, *, config_path: Path, stages: Sequence[str],
     if missing:
         raise RunError(
             f"a {piece} needs a run in which {', '.join(stages)} {'is' if len(stages) == 1 else 'are'} done, and "
-            f"{run.root} is none; run `aot {missing[0]} {config_path}` first"
+            f"{run.root} is none; run `aot {missing[0]} {config_path}` first, with the same settings"
         )
     changed_settings(run, config, mending=f"use the same ones for every {piece}")
     check_seals(run, stages)

@@ -164,9 +164,11 @@ def test_a_job_needs_a_filtered_run_of_the_same_settings_and_a_name_that_there_i
         done(folder, job="pre:teach")
     with pytest.raises(RunError, match=r"other settings .seed: 0 there, 5 now"):
         done(folder, "seed=5", job="pre:lessons")
-    with pytest.raises(RunError, match=r"run `aot prepare"):
+    with pytest.raises(RunError, match=r"run `aot prepare .*config\.yaml` first, with the same settings"):
         done(folder, f"run.dir={tmp_path / 'empty'}", job="pre:lessons")
     assert not (tmp_path / "empty").exists()
+    with pytest.raises(RunError, match="run them first, with the same settings:"):
+        done(folder, job="pre:train")
 
 
 def test_the_list_is_refused_with_other_settings_like_its_jobs_but_not_before_a_stage_left_a_file(

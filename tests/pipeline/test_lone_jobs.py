@@ -159,6 +159,14 @@ def test_a_job_is_done_once_at_a_time_and_not_beside_the_whole_stage(
     assert states(folder)["pre:lessons"] == "ready"
 
 
+def test_the_list_begins_with_who_works_on_the_whole_run(folder: Path) -> None:
+    run, command = RunFolder(folder / "run"), ["aot", "run", "x.yaml"]
+    with hold(run.lease, root=run.root, command=command):
+        first = jobs_lines(config_of(folder), folder / "config.yaml")[0]
+    assert first.startswith("no job can begin before this has ended: `aot run x.yaml` (pid")
+    assert not jobs_lines(config_of(folder), folder / "config.yaml")[0].startswith("no job")
+
+
 def test_a_job_needs_a_filtered_run_of_the_same_settings_and_a_name_that_there_is(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no job 'pre:teach'"):
         done(folder, job="pre:teach")

@@ -216,10 +216,13 @@ def train_command(
     ] = None,
 ) -> None:
     """Do the train stage of a run, or one job of it."""
+    if dry_run and job is not None:
+        raise ConfigError("--dry-run plans a whole run, --job does a part of one; leave one of them out")
     if work := _work(config, overrides, limit=limit, dry_run=dry_run):
         with _told_as_stop():
             ended = work(stages=("train",), job=job)
-        _tell_end(*ended)
+        if job is None:  # a report that is there was made before this job
+            _tell_end(*ended)
 
 
 def _stage_command(stage: str) -> Callable[..., None]:

@@ -69,6 +69,9 @@ def test_help_imports_no_heavy_library() -> None:
         (("score", "nowhere.json", "--config", "configs/video/nextqa.yaml"), "val.csv; set data.annotated.test"),
         (("train", "configs/text/tiny_math_tiny.yaml", "--job", "pre:teach"), "did you mean pre:train?"),
         (("train", "configs/text/tiny_math_tiny.yaml", "--job", "pre:train"), "prepare, generate, filter are done"),
+        (("train", "configs/text/tiny_math_tiny.yaml", "--job", "pre:teach", "--dry-run"), "leave one of them out"),
+        (("jobs", "configs/text/tiny_math_tiny.yaml", "run.dir=text.mp4"), "text.mp4 is a file, not the folder of"),
+        (("train", "configs/text/tiny_math_tiny.yaml", "run.dir=text.mp4"), "text.mp4 is a file, not the folder of"),
         (("walk",), "walk"),
     ],
 )

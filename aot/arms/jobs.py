@@ -135,7 +135,7 @@ def require_needed(run: RunFolder, jobs: Sequence[Job], job: Job, *, config_path
     missing = [one for one in needed_jobs(jobs, job) if not is_finished(run, one)]
     if missing:
         raise RunError(
-            f"job {job.name} reads what other jobs make, which are not done; run them first:",
+            f"job {job.name} reads what other jobs make, which are not done; run them first, with the same settings:",
             lines=[f"  aot train {config_path} --job {one.name}" for one in missing],
         )
 
@@ -148,6 +148,11 @@ def needed_jobs(jobs: Sequence[Job], job: Job) -> list[Job]:
 def job_piece(run: RunFolder, job: Job) -> Piece:
     """The files of a job that runs alone."""
     return Piece(run, run.jobs / job.student.name / job.work, f"job {job.name}")
+
+
+def job_folders(run: RunFolder, job: Job) -> set[Path]:
+    """Where the files of students lie that a job reads or goes on with; those of other arms are none of its matter."""
+    return {run.arm(job.arm.name), run.arm(job.student.name), *(path.parent for path in job.inputs)} - {run.root}
 
 
 def job_facts(run: RunFolder, jobs: Sequence[Job], *, prepared: bool) -> list[JobFacts]:

@@ -47,7 +47,9 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
     return run
 
 
-def changed_settings(run: RunFolder, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+def changed_settings(
+    run: RunFolder, config: RunConfig, *, mending: str = "give another folder with run.dir=, or delete that one"
+) -> dict[str, tuple[Any, Any]]:
     """Result-changing settings that differ from those of the folder and may: key to (old, new).
 
     A folder without a stage takes any; after that those of chat models may be mended until their work is done.
@@ -56,16 +58,13 @@ def changed_settings(run: RunFolder, config: RunConfig) -> dict[str, tuple[Any, 
         RunError: others differ from those that some stage worked with.
     """
     different = differing_keys(load_saved(run.config), config) if run.config.exists() else {}
-    if different and not _is_unused(run) and (fixed := fixed_settings(run, config, different)):
+    if different and not _is_unused(run) and (fixed := _fixed_settings(run, config, different)):
         changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in fixed.items())
-        raise RunError(
-            f"{run.root} was made with other settings ({changes}); "
-            "give another folder with run.dir=, or delete that one"
-        )
+        raise RunError(f"{run.root} was made with other settings ({changes}); {mending}")
     return different
 
 
-def fixed_settings(
+def _fixed_settings(
     run: RunFolder, config: RunConfig, different: Mapping[str, tuple[Any, Any]]
 ) -> dict[str, tuple[Any, Any]]:
     """Those of `different` that a folder with finished stages does not take any more."""

@@ -5,6 +5,7 @@ A piece writes what only it writes: its results, and a state, a log and a lease 
 puts all together. Nobody locks anything, because locks lie on cluster file systems.
 """
 
+import errno
 import logging
 import sys
 import time
@@ -17,11 +18,12 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from aot.config import RunConfig, differing_keys, load_saved
+from aot.config import RunConfig
 from aot.display import PlainFormatter
-from aot.errors import AotError, GuardStop, RunError
+from aot.errors import AotError, GuardStop, RunError, VideoError
+from aot.files.disk import DISK_FULL
 from aot.files.lease import CHECK_S, Lease, check_lease, hold, in_use, look
-from aot.files.opening import fixed_settings
+from aot.files.opening import changed_settings
 from aot.files.run_folder import RunFolder, publish, read_run_json, run_root, stage_done, write_error
 from aot.files.seals import check_seals
 from aot.run_records import PieceState
@@ -93,12 +95,9 @@ def prepared_run(config: RunConfig, *, config_path: Path, stages: Sequence[str],
     if missing:
         raise RunError(
             f"a {piece} needs a run in which {', '.join(stages)} {'is' if len(stages) == 1 else 'are'} done, and "
-            f"{run.root} is none; run `aot {missing[0]} {config_path}` first"
+            f"{run.root} is none; run `aot {missing[0]} {config_path}` first, with the same settings"
         )
-    different = fixed_settings(run, config, differing_keys(load_saved(run.config), config))
-    if different:
-        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
-        raise RunError(f"{run.root} was prepared with other settings ({changes}); use the same ones for every {piece}")
+    changed_settings(run, config, mending=f"use the same ones for every {piece}")
     check_seals(run, stages)
     return run
 
@@ -130,8 +129,42 @@ def working_on(piece: Piece) -> Iterator["PieceProgress"]:
     """
     with holding(piece.run, command=sys.argv, piece=piece) as lease:
         _require_no_whole_run(piece.run, lease)
-        with PieceProgress(piece) as progress:
+        # Within the progress, so that the state notes what the user is told.
+        with PieceProgress(piece) as progress, user_errors(piece.run.root, log_path=piece.log):
             yield progress
+
+
+@contextmanager
+def user_errors(root: Path, *, log_path: Path) -> Iterator[None]:
+    """A block whose errors of clips and of the disk a user is told as ours; anything else flies as it came."""
+    try:
+        yield
+    except VideoError as error:
+        if error.reason != "disk_full":
+            raise
+        raise GuardStop(str(error)) from error
+    except Exception as error:
+        if _is_disk_full(error):
+            path = Path(getattr(error, "filename", None) or root)
+            raise write_error(path, OSError(errno.ENOSPC, str(error))) from error
+        if not isinstance(error, OSError):
+            raise
+        where = error.filename or root
+        raise RunError(
+            f"{where}: {error.strerror or error}; mend that, or choose another folder with run.dir=, "
+            f"and run the same command again (see {log_path})"
+        ) from error
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Whether a file could take no more bytes; those who write tensors raise errors of their own then."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_FULL
+    if isinstance(error, AotError):
+        return False
+    text = str(error)
+    torch_save = "inline_container.cc" in text and "unexpected pos" in text
+    return torch_save or any(f"(os error {code})" in text for code in DISK_FULL)
 
 
 def require_idle(run: RunFolder, lease: Lease, pieces: Iterable[Piece]) -> None:
@@ -182,7 +215,10 @@ class PieceProgress:
     def __enter__(self) -> Self:
         """Mark the piece as running, and log to a file of its own."""
         self._write("running")
-        self._handler = logging.FileHandler(self._piece.log, encoding="utf-8")
+        try:
+            self._handler = logging.FileHandler(self._piece.log, encoding="utf-8")
+        except OSError as error:
+            raise write_error(self._piece.log, error) from error
         self._handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._handler)
         log.info("%s: starting: %s", self._piece.title, " ".join(sys.argv))

@@ -305,12 +305,14 @@ def run_root(config: RunConfig, *, config_path: Path) -> Path:
     """Where the run folder of a config lies: run.dir, or runs/<stem>.
 
     Raises:
-        RunError: its name is no UTF-8, which weights cannot be written under.
+        RunError: its name is no UTF-8, which weights cannot be written under; or a file lies there.
     """
     limit = f"-limit{config.data.limit}" if config.data.limit else ""
     root = Path(config.run.dir) if config.run.dir else Path("runs") / (config_path.stem + limit)
     if str(root) != str(root).encode("utf-8", "replace").decode():
         raise RunError(f"the name of the run folder {root} is no UTF-8; give another folder with run.dir=")
+    if root.exists() and not root.is_dir():
+        raise RunError(f"{root} is a file, not the folder of a run; give another folder with run.dir=")
     return root
 
 

@@ -10,7 +10,7 @@ manifests of their own, frames checksums in their index. Run folders of before s
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -62,8 +62,8 @@ def publish_once(path: Path, rows: Callable[[], Iterable[BaseModel]]) -> None:
     publish(_seal_path(path), seal_of(path).model_dump_json() + "\n")
 
 
-def check_seals(run: RunFolder, stages: Sequence[str]) -> None:
-    """Compare the files that `stages` published with their seals.
+def check_seals(run: RunFolder, stages: Sequence[str], *, folders: Container[Path] | None = None) -> None:
+    """Compare the files that `stages` published, or those of them that lie in `folders`, with their seals.
 
     Raises:
         RunError: some are not what they were; it names them, and what to do.
@@ -71,7 +71,7 @@ def check_seals(run: RunFolder, stages: Sequence[str]) -> None:
     broken = [
         f"{run.root / name} {problem}; the {stage} stage published {counted(seal.lines, 'line')}, {seal.bytes} bytes"
         for stage in stages
-        for name, seal in read_seals(run, stage).items()
+        for name, seal in read_seals(run, stage, folders=folders).items()
         if (problem := _problem(run.root / name, seal))
     ]
     if not broken:
@@ -90,8 +90,10 @@ def unsealed_stages(run: RunFolder, stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if "files" not in entries.get(stage, {})]
 
 
-def read_seals(run: RunFolder, stage: str) -> dict[str, Seal]:
+def read_seals(run: RunFolder, stage: str, *, folders: Container[Path] | None = None) -> dict[str, Seal]:
     """Path in the run folder to seal, those beside the files too; empty where none were made.
+
+    With `folders` only of files that lie in one of them, and not deeper.
 
     Raises:
         RunError: run.json holds something else there, or a seal beside a file cannot be read.
@@ -101,8 +103,10 @@ def read_seals(run: RunFolder, stage: str) -> dict[str, Seal]:
         noted = {name: Seal.model_validate(entry) for name, entry in entries.items()}
     except (ValidationError, AttributeError):
         raise RunError(f"{run.run_json}: files of stage {stage} are not noted as they should be; restore it") from None
-    beside = ((path.relative_to(run.root).as_posix(), _seal_beside(path)) for path in _files(run, stage))
-    return noted | {name: seal for name, seal in beside if seal}
+    beside = ((path.relative_to(run.root).as_posix(), _seal_beside(path)) for path in _files(run, stage)
+              if folders is None or path.parent in folders)  # fmt: skip
+    seals = noted | {name: seal for name, seal in beside if seal}
+    return {name: seal for name, seal in seals.items() if folders is None or (run.root / name).parent in folders}
 
 
 def _seal_path(path: Path) -> Path:

@@ -48,6 +48,7 @@ def require_shards(run: RunFolder, *, config_path: Path) -> None:
         return
     commands = [f"  aot generate {config_path} --shard {shard}" for shard in missing[:LISTED]]
     more = [f"  and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
-    sentence = f"{len(missing)} of {missing[0].count} shards of {run.root} are not done; run them first:"
+    number = f"{len(missing)} of {missing[0].count} shards"
+    sentence = f"{number} of {run.root} are not done; run them first, with the same settings:"
     hint = f"(or remove {run.shards}: then this command does what is left by itself)"
     raise RunError(sentence, lines=[*commands, *more, hint])

@@ -1,6 +1,5 @@
 """The stages, each a function from run folder to run folder; all of them resume, and a finished one is a no-op."""
 
-import errno
 import logging
 import os
 import time
@@ -9,14 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aot import STAGES
-from aot.arms.jobs import is_finished, job_named, job_piece, plan_jobs, require_needed
+from aot.arms.jobs import is_finished, job_folders, job_named, job_piece, plan_jobs, require_needed
 from aot.config import RunConfig
 from aot.display import PlainFormatter
-from aot.errors import AotError, ConfigError, GuardStop, RunError, VideoError
-from aot.files.disk import DISK_FULL
+from aot.errors import AotError, ConfigError, GuardStop, RunError
 from aot.files.lease import Lease
 from aot.files.opening import changed_settings, open_run
-from aot.files.pieces import LEASE, holding, prepared_run, require_idle, working_on
+from aot.files.pieces import LEASE, holding, prepared_run, require_idle, user_errors, working_on
 from aot.files.run_folder import (
     RunFolder,
     publish,
@@ -145,8 +143,7 @@ def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -
 
     run = prepared_run(config, config_path=config_path, stages=STAGES[:1], piece="shard")
     check_inputs(config, run)
-    with _user_errors(run):
-        generate_shard(run, config, stage_function("generate", config))
+    generate_shard(run, config, stage_function("generate", config))
     return run
 
 
@@ -171,10 +168,10 @@ def _run_job(config: RunConfig, *, config_path: Path, name: str) -> RunFolder:
     for stage in BEFORE_TRAIN:
         require_gate(run, config, stage)
     check_inputs(config, run)
-    check_seals(run, ("train",))
+    check_seals(run, ("train",), folders=job_folders(run, job))
     from aot.arms.train import train_job  # here, because it imports torch
 
-    with _user_errors(run), working_on(job_piece(run, job)) as progress:
+    with working_on(job_piece(run, job)) as progress:
         if not is_finished(run, job):  # by whoever held the lease before
             train_job(run, config, job, progress)
     return run
@@ -193,7 +190,7 @@ def _doing(run: RunFolder, stage: str) -> Iterator[tuple[StageProgress, dict[str
     started = time.monotonic()
     progress, facts = StageProgress(run, stage), dict[str, int]()
     try:
-        with _user_errors(run), progress:
+        with user_errors(run.root, log_path=run.log), progress:
             yield progress, facts
     except BaseException as error:
         _note_failure(run, stage, error, **progress.counts)
@@ -202,39 +199,6 @@ def _doing(run: RunFolder, stage: str) -> Iterator[tuple[StageProgress, dict[str
     seals = stage_seals(run, stage)
     set_stage(run, stage, "done", seconds=round(seconds, 2), **progress.counts, **facts, files=seals)
     log.info("%s: done in %.1f s (%s)", stage, seconds, ", ".join(f"{k} {v}" for k, v in facts.items()))
-
-
-@contextmanager
-def _user_errors(run: RunFolder) -> Iterator[None]:
-    """Tells a user the leaf's and the disk's errors as ours; anything else flies as it came."""
-    try:
-        yield
-    except VideoError as error:
-        if error.reason != "disk_full":
-            raise
-        raise GuardStop(str(error)) from error
-    except Exception as error:
-        if _is_disk_full(error):
-            path = Path(getattr(error, "filename", None) or run.root)
-            raise write_error(path, OSError(errno.ENOSPC, str(error))) from error
-        if not isinstance(error, OSError):
-            raise
-        where = error.filename or run.root
-        raise RunError(
-            f"{where}: {error.strerror or error}; mend that, or choose another folder with run.dir=, "
-            f"and run the same command again (see {run.log})"
-        ) from error
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    """Whether a file could take no more bytes; those who write tensors raise errors of their own then."""
-    if isinstance(error, OSError):
-        return error.errno in DISK_FULL
-    if isinstance(error, AotError):
-        return False
-    text = str(error)
-    torch_save = "inline_container.cc" in text and "unexpected pos" in text
-    return torch_save or any(f"(os error {code})" in text for code in DISK_FULL)
 
 
 def _require_earlier(run: RunFolder, stage: str) -> None:

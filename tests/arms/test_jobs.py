@@ -1,15 +1,16 @@
 """Training as a list of jobs: what each reads and leaves behind, and that done ones are left alone."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aot.arms.jobs import Job, is_over, job_facts, job_named, job_piece, plan_jobs
+from aot.arms.jobs import Job, is_over, job_facts, job_folders, job_named, job_piece, plan_jobs
 from aot.config import RunConfig, parse_arm, parse_config
-from aot.errors import ConfigError
+from aot.errors import ConfigError, GuardStop, RunError
 from aot.files.lease import hold
-from aot.files.pieces import write_state
+from aot.files.pieces import read_state, working_on, write_state
 from aot.files.run_folder import RunFolder, publish
 from aot.run_records import PieceState
 
@@ -107,6 +108,39 @@ def test_a_job_whose_process_is_gone_counts_as_stopped_and_a_failed_one_tells_it
     ]  # fmt: skip
     with hold(train.lease, root=run.root, command=["aot", "train"]):
         assert job_facts(run, made, prepared=True)[1].state == "running"
+
+
+def test_a_job_looks_at_the_folders_of_its_arm_its_student_and_its_inputs(tmp_path: Path) -> None:
+    run, made = RunFolder(tmp_path), jobs(tmp_path, SIMPLE, ADAPTIVE, OWN, own_chains={"rounds": 2})
+
+    def looked_at(name: str) -> list[str]:
+        return sorted(path.relative_to(run.arm("")).as_posix() for path in job_folders(run, job_named(made, name)))
+
+    assert looked_at("pre:train") == ["pre"]
+    assert looked_at("adaptive:lessons") == ["adaptive", "adaptive/fold0", "adaptive/fold1"]
+    assert looked_at("own/round1:sample") == ["own", "own/round1"]
+
+
+FULL = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1182720 vs 1182612")
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "state"),
+    [
+        (FULL, GuardStop, "stopped"),
+        (OSError(errno.ENOSPC, "No space left on device"), GuardStop, "stopped"),
+        (OSError(errno.EIO, "Input/output error"), RunError, "failed"),
+    ],
+)
+def test_the_state_of_a_job_notes_what_the_user_is_told_and_its_own_log(
+    error: Exception, told: type[Exception], state: str, tmp_path: Path
+) -> None:
+    piece = job_piece(RunFolder(tmp_path), jobs(tmp_path, SIMPLE)[1])
+    with pytest.raises(told) as caught, working_on(piece):
+        raise error
+    noted = read_state(piece)
+    assert noted and (noted.state, noted.error) == (state, str(caught.value))
+    assert told is GuardStop or str(tmp_path / "jobs" / "pre" / "train.log") in noted.error
 
 
 def test_an_unknown_job_is_told_with_the_nearest_name_and_all_of_them(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from settings_recorder import unless_given
 
+from aot import cli
 from aot.config import RunConfig, load_config
 from aot.errors import ConfigError, GuardStop, RunError
 from aot.files import pieces
@@ -158,14 +159,38 @@ def test_a_job_is_done_once_at_a_time_and_not_beside_the_whole_stage(
     assert states(folder)["pre:lessons"] == "ready"
 
 
+def test_the_list_begins_with_who_works_on_the_whole_run(folder: Path) -> None:
+    run, command = RunFolder(folder / "run"), ["aot", "run", "x.yaml"]
+    with hold(run.lease, root=run.root, command=command):
+        first = jobs_lines(config_of(folder), folder / "config.yaml")[0]
+    assert first.startswith("no job can begin before this has ended: `aot run x.yaml` (pid")
+    assert not jobs_lines(config_of(folder), folder / "config.yaml")[0].startswith("no job")
+
+
 def test_a_job_needs_a_filtered_run_of_the_same_settings_and_a_name_that_there_is(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no job 'pre:teach'"):
         done(folder, job="pre:teach")
     with pytest.raises(RunError, match=r"other settings .seed: 0 there, 5 now"):
         done(folder, "seed=5", job="pre:lessons")
-    with pytest.raises(RunError, match=r"run `aot prepare"):
+    with pytest.raises(RunError, match=r"run `aot prepare .*config\.yaml` first, with the same settings"):
         done(folder, f"run.dir={tmp_path / 'empty'}", job="pre:lessons")
     assert not (tmp_path / "empty").exists()
+    with pytest.raises(RunError, match="run them first, with the same settings:"):
+        done(folder, job="pre:train")
+
+
+def test_the_list_is_refused_with_other_settings_like_its_jobs_but_not_before_a_stage_left_a_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    path, refused = folder / "config.yaml", r"other settings .train\.max_steps: 8 there, 9 now.*for every job"
+    with pytest.raises(RunError, match=refused):
+        list_jobs(config_of(folder, "train.max_steps=9"), path)
+    with pytest.raises(RunError, match=refused):
+        done(folder, "train.max_steps=9", job="pre:lessons")
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(folder / "run" / "config.yaml", new)
+    assert list_jobs(config_of(folder, "train.max_steps=9", f"run.dir={new}"), path)
 
 
 def test_a_job_stops_at_the_gate_that_stops_the_stage_and_notes_nothing(folder: Path) -> None:
@@ -173,6 +198,29 @@ def test_a_job_stops_at_the_gate_that_stops_the_stage_and_notes_nothing(folder: 
     with pytest.raises(GuardStop, match=r"filter\.min_kept is 5000"):
         done(folder, "filter.min_kept=5000", job="pre:lessons")
     assert papers(run) == before and not run.jobs.exists()
+
+
+def test_a_job_prints_no_summary_of_a_report_that_was_there_before(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(folder / "run")
+    run.report.write_text("<html></html>")
+    run.metrics.write_text("[]")
+    cli.train_command(folder / "config.yaml", [f"run.dir={run.root}"], job="pre:lessons")
+    assert states(folder)["pre:lessons"] == "done" and capsys.readouterr().out == ""
+
+
+def test_damaged_files_of_one_arm_stop_its_own_jobs_only(folder: Path) -> None:
+    run = done(folder, job="self/round0:lessons")
+    (run.arm("self/round0") / "lessons.jsonl").write_text("{}\n")
+    done(folder, job="pre:lessons")
+    with pytest.raises(RunError, match=r"round0/lessons\.jsonl holds 1 line"):
+        done(folder, job="self/round0:train")
+    (run.arm("self/round0") / "lessons.seal").write_text("{")
+    (run.arm("pre") / "lessons.jsonl").unlink()
+    assert done(folder, job="pre:lessons").arm("pre").exists()
+    with pytest.raises(RunError, match=r"lessons\.seal is no seal"):
+        done(folder, job="self/round0:train")
 
 
 def test_the_list_of_jobs_says_what_each_needs_and_makes_before_there_is_a_run(tmp_path: Path) -> None:

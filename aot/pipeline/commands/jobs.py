@@ -1,10 +1,13 @@
 """`aot jobs`: the jobs of a run's train stage, so that a cluster can run each as its own; changes nothing."""
 
 import json
+import time
 from pathlib import Path
 
 from aot.arms.jobs import job_facts, plan_jobs
 from aot.config import RunConfig
+from aot.files.lease import look
+from aot.files.opening import changed_settings
 from aot.files.run_folder import RunFolder, run_root, stage_done
 from aot.pipeline import BEFORE_TRAIN
 from aot.run_records import JobFacts
@@ -14,9 +17,10 @@ def list_jobs(config: RunConfig, config_path: Path) -> list[JobFacts]:
     """The jobs of the train stage in an order in which they can be done, with what each needs, makes, and its state.
 
     Raises:
-        RunError: the folder is none of a run.
+        RunError: the folder is none of a run, or was made with other settings.
     """
     run = RunFolder(run_root(config, config_path=config_path))
+    changed_settings(run, config, mending="use the same ones for every job")
     prepared = run.config.exists() and all(stage_done(run, stage) for stage in BEFORE_TRAIN)
     return job_facts(run, plan_jobs(run, config), prepared=prepared)
 
@@ -26,7 +30,8 @@ def jobs_lines(config: RunConfig, config_path: Path) -> list[str]:
     jobs = list_jobs(config, config_path)
     width = max((len(job.name) for job in jobs), default=0)
     waits = any(job.state == "waits" and not job.needs for job in jobs)
-    lines = [f"no job can begin before these stages are done: {', '.join(BEFORE_TRAIN)}"] if waits else []
+    lines = _whole_run_lines(RunFolder(run_root(config, config_path=config_path)))
+    lines += [f"no job can begin before these stages are done: {', '.join(BEFORE_TRAIN)}"] if waits else []
     for job in jobs:
         steps = f", {job.steps} steps" if job.steps else ""
         needs = f"  needs {', '.join(job.needs)}" if job.needs else ""
@@ -34,6 +39,14 @@ def jobs_lines(config: RunConfig, config_path: Path) -> list[str]:
         lines += [f"  {job.state}: {job.error}"] if job.error else []
         lines.append(f"  reads {', '.join(job.reads)}; makes {', '.join(job.makes)}")
     return lines
+
+
+def _whole_run_lines(run: RunFolder) -> list[str]:
+    """Who works on the whole run now, which no job does beside it."""
+    seen = look(run.lease)
+    if seen is None or not seen.is_live(now_s=time.time()):
+        return []
+    return [f"no job can begin before this has ended: {seen.holder.line} works on the whole run"]
 
 
 def jobs_json(config: RunConfig, config_path: Path) -> str:

@@ -102,6 +102,7 @@ def figures() -> dict[str, Figure]:
         "file_names_spelled_elsewhere": _places(_file_names(), 0),
         "records_elsewhere": _places(_records(), 0),
         "functions_of_the_whole_config": _places(_config_functions(), 0),
+        "widest_door": _widest_door(),
     }
 
 
@@ -195,13 +196,7 @@ def _file_names() -> Iterator[str]:
 
 def _records() -> Iterator[str]:
     """Records that another room imports from outside the files of records; those of one room may stay with its code."""
-    imports = {
-        (_room(path), f"{node.module}.{name.name}")
-        for path, tree in trees().items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for name in node.names
-    }
+    imports = _imports()
     for path, tree in trees().items():
         if path in (*RECORD_FILES, MESSAGES_FILE):
             continue
@@ -211,6 +206,24 @@ def _records() -> Iterator[str]:
                 homes = {f"{module}.{node.name}", f"{module.rpartition('.')[0]}.{node.name}"}
                 if any(name in homes and room != _room(path) for room, name in imports):
                     yield f"{path}:{node.lineno} {node.name}"
+
+
+def _imports() -> set[tuple[str, str]]:
+    """The room that imports, and the full name of what it imports."""
+    return {
+        (_room(path), f"{node.module}.{name.name}")
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+
+
+def _widest_door() -> Figure:
+    """The names that other rooms import from the room that offers most."""
+    homes = {name: _room(name.replace(".", "/")) for _, name in _imports()}
+    offered = {name for room, name in _imports() if homes[name] != room and (ROOT / homes[name]).is_dir()}
+    return _largest(Counter(homes[name] for name in offered if name.startswith(PACKAGES)), 8)
 
 
 def _room(path: str) -> str:

@@ -87,7 +87,7 @@ def test_the_schema_asks_for_the_fields_in_the_order_of_thought() -> None:
     "piece", ["\\boxed{", "```json {", "<think>", "</think>", '{"steps": [', "Answer: ", "1. ", "\\"]
 )
 def test_a_hostile_reply_is_read_in_linear_time(piece: str) -> None:
-    started = time.perf_counter()
+    start_s = time.process_time()
     with contextlib.suppress(UnreadableReply):
         read_reply(piece * (400_000 // len(piece)), question=NUMBER)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - start_s < 10  # 0.1 s alone; where it is quadratic, minutes

@@ -190,7 +190,7 @@ def test_drawing_processes_die_with_a_killed_parent(tmp_path: Path) -> None:
         "draw_toy_kitchen(Path(sys.argv[1]), seed=0, counts=counts, workers=2, progress=say)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None and parent.stdout.readline() == "8\n"
+    assert parent.stdout is not None and parent.stdout.readline() == "2\n"
     children = descendants(parent.pid)
     assert len(children) == 4  # two workers, the fork server and the resource tracker
     parent.kill()

@@ -58,7 +58,7 @@ def load_saved(path: Path) -> RunConfig:
         ConfigError: it is missing or damaged.
     """
     raw = _read(path)
-    config = _checked(_without_foreign(raw, lambda key, value: True), source=str(path))
+    config = _checked(raw, source=str(path), is_left_out=lambda key, value: True)
     return _located(config, folder=path.parent, given=())
 
 
@@ -71,7 +71,7 @@ def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
     """
     # What is empty gives no setting: a section of another data set can be emptied on the command line.
     config = _checked(
-        _without_foreign(raw, lambda key, value: value == {} or (value is None and key in CHATS)), source=source
+        raw, source=source, is_left_out=lambda key, value: value == {} or (value is None and key in CHATS)
     )
     if unread := unread_keys(config):
         raise ConfigError(f"{source}: " + "; ".join(unread_sentences(unread)))
@@ -104,30 +104,26 @@ def _validated(raw: dict[str, Any]) -> RunConfig:
     raise LookupError(f"no kind of run has the data set {dataset!r}")
 
 
-def _without_foreign(raw: dict[str, Any], is_left_out: Callable[[str, object], bool]) -> dict[str, Any]:
-    """`raw` without those keys of other kinds of run that may be left out."""
-    raw = copy.deepcopy(raw)
-    try:
-        _validated(raw)
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            key = _bare(parts := _parts(item["loc"]))
-            if item["type"] == "extra_forbidden" and key in HOLDERS and is_left_out(key, item["input"]):
-                section: Any = reduce(lambda node, part: node[part], parts[:-1], cast(Any, raw))
-                section.pop(parts[-1], None)
-    return raw
-
-
 class _Which(Section):
     """Enough to say what is wrong with the data set of a run of no known kind."""
 
     data: Annotated[DataConfig, BY_DATASET]
 
 
-def _checked(raw: dict[str, Any], *, source: str) -> RunConfig:
+def _checked(raw: dict[str, Any], *, source: str, is_left_out: Callable[[str, object], bool]) -> RunConfig:
+    """`raw` as a run, without those keys of other kinds of run that may be left out."""
     try:
         return _validated(raw)
     except ValidationError as error:
+        foreign = [
+            parts
+            for item in error.errors(include_url=False)
+            if item["type"] == "extra_forbidden"
+            and (key := _bare(parts := _parts(item["loc"]))) in HOLDERS
+            and is_left_out(key, item["input"])
+        ]
+        if foreign:
+            return _checked(_without(raw, foreign), source=source, is_left_out=is_left_out)
         unread: dict[str, str] = {}
         lines: list[str] = []
         for item in error.errors(include_url=False):
@@ -142,6 +138,14 @@ def _checked(raw: dict[str, Any], *, source: str) -> RunConfig:
         more = len(lines) - MOST_TOLD
         lines = [*lines[:MOST_TOLD], *([f"and {more} more"] if more > 0 else []), *unread_sentences(unread)]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _without(raw: dict[str, Any], keys: list[list[int | str]]) -> dict[str, Any]:
+    raw = copy.deepcopy(raw)
+    for *parents, name in keys:
+        section: Any = reduce(lambda node, part: node[part], parents, cast(Any, raw))
+        del section[name]
+    return raw
 
 
 def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunConfig:

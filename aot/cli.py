@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -28,6 +28,9 @@ from aot.display import PlainFormatter, clean, clean_json, one_line
 from aot.errors import AotError, ConfigError, GuardStop, RunError, missing_package
 from aot.interrupts import Interrupted, watch_for_lost_interrupts
 from aot.threads import set_thread_waiting
+
+if TYPE_CHECKING:
+    from aot.config import RunConfig
 
 app = typer.Typer(
     name="aot",
@@ -254,11 +257,9 @@ def jobs(
     as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,
 ) -> None:
     """List the jobs of the train stage: what each needs and makes, and how far it is."""
-    from aot.config import load_config
     from aot.pipeline.commands.jobs import jobs_json, jobs_lines
 
-    settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
-    loaded = load_config(config, overrides=tuple(settings))
+    loaded = _loaded(config, overrides, limit=limit)
     if as_json:
         tell_json(jobs_json(loaded, config))
     else:
@@ -281,11 +282,9 @@ def baselines(
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Print what label-only baselines reach on the questions of a config; needs no clip."""
-    from aot.config import load_config
     from aot.pipeline.commands.baselines import baseline_lines, measure_baselines
 
-    settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
-    loaded = load_config(config, overrides=tuple(settings))
+    loaded = _loaded(config, overrides, limit=limit)
     if as_json:
         tell_json(measure_baselines(loaded, config).model_dump_json(indent=1))
     else:
@@ -414,20 +413,23 @@ def ask(
         raise typer.Exit(3)
 
 
+def _loaded(config_path: Path, overrides: list[str] | None, *, limit: int | None) -> "RunConfig":
+    from aot.config import load_config  # here, because the config takes its time
+
+    return load_config(config_path, overrides=(*(overrides or ()), *([f"data.limit={limit}"] if limit else [])))
+
+
 def _work(
     config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, max_cost: float | None = None
 ) -> Callable[..., tuple[Any, int]] | None:
     """What does stages of the run, and does not start yet; None once a dry run was told."""
-    from aot.config import load_config
-
     if not dry_run:
         _resumable.set()
-    settings = [*(overrides or []), *([f"data.limit={limit}"] if limit else [])]
-    config = load_config(config_path, overrides=tuple(settings))
+    config = _loaded(config_path, overrides, limit=limit)
     if max_cost is not None:
         if config.chat is None:
             raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
-        config = load_config(config_path, overrides=(*settings, f"chat.max_cost={max_cost}"))
+        config = _loaded(config_path, [*(overrides or []), f"chat.max_cost={max_cost}"], limit=limit)
     if dry_run:
         from aot.pipeline.commands.plan import plan_lines
 

@@ -195,8 +195,10 @@ def hold(path: Path, *, root: Path, command: Sequence[str], doing: Callable[[], 
                 path.unlink()
 
 
-def look(path: Path) -> Sighting | None:
-    """The lease at `path`; None if there is none. One that cannot be read counts as that of somebody unknown.
+def look(path: Path, *, live_at_s: float | None = None) -> Sighting | None:
+    """The lease at `path`; None if there is none, or nobody works under it at `live_at_s` where that is given.
+
+    One that cannot be read counts as that of somebody unknown.
 
     Raises:
         OSError: it cannot be looked at.
@@ -208,10 +210,11 @@ def look(path: Path) -> Sighting | None:
     except FileNotFoundError:
         return None
     try:
-        return Sighting(Holder.model_validate_json(data), touched_s)
+        seen = Sighting(Holder.model_validate_json(data), touched_s)
     except ValidationError:
         unknown = Holder(id="unreadable", host="?", space="?", pid=0, started="", command="unknown", since="unknown")
-        return Sighting(unknown, touched_s)
+        seen = Sighting(unknown, touched_s)
+    return seen if live_at_s is None or seen.is_live(now_s=live_at_s) else None
 
 
 def in_use(root: Path, seen: Sighting, *, silent_s: float, doing: str = "") -> RunError:

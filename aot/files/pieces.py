@@ -80,8 +80,7 @@ def read_state(piece: Piece) -> PieceState | None:
 
 def is_at_work(piece: Piece) -> bool:
     """Whether somebody works on a piece now, by what can be seen from here."""
-    seen = look(piece.lease)
-    return seen is not None and seen.is_live(now_s=time.time())
+    return look(piece.lease, live_at_s=time.time()) is not None
 
 
 def prepared_run(config: RunConfig, *, config_path: Path, stages: Sequence[str], piece: str) -> RunFolder:
@@ -174,8 +173,8 @@ def require_idle(run: RunFolder, lease: Lease, pieces: Iterable[Piece]) -> None:
         RunError: one is; the message says who.
     """
     for piece in pieces:
-        seen, now_s = look(piece.lease), lease.now_s()
-        if seen and seen.is_live(now_s=now_s):
+        now_s = lease.now_s()
+        if seen := look(piece.lease, live_at_s=now_s):
             raise in_use(run.root, seen, silent_s=now_s - seen.touched_s, doing=piece.title)
 
 
@@ -186,7 +185,7 @@ def _require_no_whole_run(run: RunFolder, lease: Lease) -> None:
         RunError: it goes on working.
     """
     until_s = time.monotonic() + WAIT_S
-    while (seen := look(run.lease)) and seen.is_live(now_s=lease.now_s()):
+    while seen := look(run.lease, live_at_s=lease.now_s()):
         if time.monotonic() > until_s:
             raise in_use(run.root, seen, silent_s=lease.now_s() - seen.touched_s, doing=_at(run))
         time.sleep(WAIT_S / 20)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from aot.config import RunConfig
 from aot.errors import ConfigError, RunError
-from aot.files.pieces import working_on
+from aot.files.pieces import read_state, working_on
 from aot.files.run_folder import RunFolder, stage_done
-from aot.files.shards import missing_shards, read_states, shard_of_run, shard_piece
+from aot.files.shards import missing_shards, shard_of_run, shard_piece
 
 log = logging.getLogger(__name__)
 Work = Callable[[RunFolder, RunConfig, Callable[[int, int], None]], object]
@@ -30,7 +30,8 @@ def generate_shard(run: RunFolder, config: RunConfig, work: Work) -> None:
     if stage_done(run, "generate"):
         log.info("generate: finished before for all questions, nothing to do")
         return
-    if shard not in missing_shards(run) and read_states(run):
+    state = read_state(shard_piece(run, shard))
+    if state and state.state == "done":
         log.info("shard %s: finished before, nothing to do", shard)
         return
     with working_on(shard_piece(run, shard)) as progress:

@@ -30,7 +30,8 @@ def jobs_lines(config: RunConfig, config_path: Path) -> list[str]:
     jobs = list_jobs(config, config_path)
     width = max((len(job.name) for job in jobs), default=0)
     waits = any(job.state == "waits" and not job.needs for job in jobs)
-    lines = _whole_run_lines(RunFolder(run_root(config, config_path=config_path)))
+    seen = look(RunFolder(run_root(config, config_path=config_path)).lease, live_at_s=time.time())
+    lines = [f"no job can begin before this has ended: {seen.holder.line} works on the whole run"] if seen else []
     lines += [f"no job can begin before these stages are done: {', '.join(BEFORE_TRAIN)}"] if waits else []
     for job in jobs:
         steps = f", {job.steps} steps" if job.steps else ""
@@ -39,14 +40,6 @@ def jobs_lines(config: RunConfig, config_path: Path) -> list[str]:
         lines += [f"  {job.state}: {job.error}"] if job.error else []
         lines.append(f"  reads {', '.join(job.reads)}; makes {', '.join(job.makes)}")
     return lines
-
-
-def _whole_run_lines(run: RunFolder) -> list[str]:
-    """Who works on the whole run now, which no job does beside it."""
-    seen = look(run.lease)
-    if seen is None or not seen.is_live(now_s=time.time()):
-        return []
-    return [f"no job can begin before this has ended: {seen.holder.line} works on the whole run"]
 
 
 def jobs_json(config: RunConfig, config_path: Path) -> str:

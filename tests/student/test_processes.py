@@ -18,7 +18,7 @@ from aot.files.run_folder import RunFolder, publish_rows, read_rows
 from aot.records import Question
 from aot.student.model.loading import load_student
 from aot.student.train.arm import train_arm
-from aot.student.train.launch import command
+from aot.student.train.launch import command, launch
 from aot.student.train.zero import ZERO
 
 REPOSITORY = Path(__file__).parents[2]
@@ -94,6 +94,37 @@ def test_error_of_a_process_is_told_as_our_error(bases: dict[str, Path], tmp_pat
     publish_rows(run.questions, [])
     with pytest.raises(SourceError, match="no question of the train split"):
         train_arm(run, config, config.train.arms[1])
+
+
+ONE_FAILS = """
+import os, signal, sys, time
+from aot.errors import SourceError
+from aot.interrupts import Interrupted
+from aot.student.train import worker
+def fail_or_wait(run, name):
+    if os.environ["RANK"] == "0":
+        time.sleep(60)
+    raise SourceError("the disk of the second process is empty")
+worker._train = fail_or_wait
+def stop(number, frame):
+    raise Interrupted(signal.Signals(number).name)
+signal.signal(signal.SIGTERM, stop)
+sys.exit(worker.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_reason_of_the_process_that_failed_first_is_told_whichever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_config(tmp_path, procs=2)
+    run = RunFolder(tmp_path / "run")
+    (tmp_path / "one_fails.py").write_text(ONE_FAILS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*torchrun, str(tmp_path / "one_fails.py"), str(run.root), "distilled"]
+    monkeypatch.setattr("aot.student.train.launch.command", lambda *_, **__: arguments)
+    with pytest.raises(SourceError, match="the disk of the second process is empty"):
+        launch(run, config, config.train.arms[1])
 
 
 def test_processes_of_a_training_work_under_the_lease_of_who_started_them(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Starts the processes of one arm through torchrun and turns their end back into our errors.
 
-Each process runs `aot.student.train.worker`, which reads what to train from the arm's folder; the first writes its
-numbers there too and, if it has to stop, the reason, which is raised again here.
+Each process runs `aot.student.train.worker`, which reads what to train from the arm's folder. The first writes its
+numbers there too; the one that fails first writes the reason, which is raised again here.
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,8 +36,8 @@ def launch(
     """Train `arm` in `train.procs` processes on this machine and wait for them.
 
     Raises:
-        AotError: what stopped the first process.
-        GuardStop: they ended without saying why; their output is in the arm's folder.
+        AotError: what stopped the process that failed first.
+        GuardStop: a signal stopped them, or they ended without saying why; their output is in the arm's folder.
     """
     folder = run.arm(arm.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,12 +51,13 @@ def launch(
             stderr=subprocess.STDOUT,
             env=environment(procs=config.train.procs, device=config.student.device),
         )
-        code = _wait(process, lambda: _report(folder, config.steps_of(arm), progress))
+        code, signal_name = _wait(process, lambda: _report(folder, config.steps_of(arm), progress))
     _report(folder, config.steps_of(arm), progress)
     if code == 0:
         return
+    end = f"was stopped by {signal_name}; the same command goes on" if signal_name else f"ended with code {code}"
     raise _failure(folder / FAILURE) or GuardStop(
-        f"training {arm.name} in {config.train.procs} processes ended with code {code}; see {log_path}"
+        f"training {arm.name} in {config.train.procs} processes {end}; see {log_path}"
     )
 
 
@@ -78,9 +80,13 @@ def environment(*, procs: int, device: str) -> dict[str, str]:
 
 
 def write_failure(folder: Path, error: AotError) -> None:
-    """Leave the reason of a failed process where the launcher finds it."""
+    """Leave the reason of a failed process where the launcher finds it; the first one stays.
+
+    torchrun ends the other processes once one has failed, so what they then say is no cause.
+    """
     text = json.dumps({"error": type(error).__name__, "message": str(error)})
-    (folder / FAILURE).write_text(text + "\n", encoding="utf-8")
+    with suppress(FileExistsError), (folder / FAILURE).open("x", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def _failure(path: Path) -> AotError | None:
@@ -94,8 +100,11 @@ def _failure(path: Path) -> AotError | None:
         return None
 
 
-def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int:
+def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> tuple[int, str]:
     """Wait for torchrun, hand signals on to it, and report now and then.
+
+    Returns:
+        Its exit code, and the name of the first signal that came meanwhile ("" for none).
 
     Raises:
         Interrupted: a signal came too late to stop it.
@@ -116,7 +125,7 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> int
                 code = process.wait(timeout=POLL_S)
                 if code == 0 and caught:
                     raise Interrupted(caught[0])
-                return code
+                return code, caught[0] if caught else ""
             except subprocess.TimeoutExpired:
                 report()
     finally:

@@ -33,13 +33,13 @@ def main(arguments: list[str]) -> int:
         lease = Lease(Path(arguments[2]), root=run.root, id=arguments[3]) if arguments[2:] else None
         with working_under(lease) if lease else nullcontext():
             _train(run, arguments[1])
-    except (AotError, KeyboardInterrupt) as caught:
-        stop = f"stopped by {caught}; the same command goes on from the newest checkpoint"
-        error = caught if isinstance(caught, AotError) else GuardStop(stop)
+    except AotError as error:
         sys.stderr.write(one_line(f"{type(error).__name__}: {error}") + "\n")
-        if os.environ.get("RANK", "0") == "0":
-            write_failure(run.arm(arguments[1]), error)
+        write_failure(run.arm(arguments[1]), error)
         return error.exit_code
+    except KeyboardInterrupt as caught:  # no reason of its own: who started it knows of the signal, or why it came
+        sys.stderr.write(f"stopped by {caught}; the same command goes on from the newest checkpoint\n")
+        return GuardStop.exit_code
     return 0
 
 

@@ -206,7 +206,7 @@ def test_a_job_prints_no_summary_of_a_report_that_was_there_before(
     run = RunFolder(folder / "run")
     run.report.write_text("<html></html>")
     run.metrics.write_text("[]")
-    cli.train_command(folder / "config.yaml", [f"run.dir={run.root}"], job="pre:lessons")
+    cli.runs.train_command(folder / "config.yaml", [f"run.dir={run.root}"], job="pre:lessons")
     assert states(folder)["pre:lessons"] == "done" and capsys.readouterr().out == ""
 
 

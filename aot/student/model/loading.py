@@ -94,7 +94,7 @@ def pad_id_of(model: Any, tokenizer: Any, end_ids: Sequence[int]) -> int:  # noq
     return int(pad_id)
 
 
-def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig) -> Student:
+def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig, date: str = "") -> Student:
     """The student `base`, and if `adapter` is given with what the arm in that folder learned.
 
     Args:
@@ -102,6 +102,7 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
             the model hub.
         adapter: folder of a trained arm; adapters are merged in, weights of full fine-tuning replace those of the base.
         config: dtype, device and the tags around rationales.
+        date: the day that the chat template is told; empty takes that of the adapter, or the fixed one.
 
     Raises:
         CheckpointError: a file is missing, altered or does not fit; the message names it.
@@ -111,7 +112,7 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
     device = pick_device(config)
     with_images = takes_images(folder)
     processor = load_processor(folder, with_images=with_images)
-    date = contract.template_date if contract and contract.template_date else TEMPLATE_DATE
+    date = date or (contract.template_date if contract else "") or TEMPLATE_DATE
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder), date=date)
     digest = base_digest(folder)
     tuning = tuning_of(adapter) if adapter else None

@@ -1,0 +1,115 @@
+"""The table of verbs. Each verb imports its work when it runs, so that `aot --help` stays quick.
+
+Exit codes: 0 everything asked for was published; 2 bad input or configuration, before any work; 3 finished, with
+refused items listed by reason, or a question asked in vain; 4 stopped by a guard or a signal, and the same command
+resumes.
+"""
+
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import typer
+
+from aot.cli import clips, runs, student
+from aot.cli.terminal import (
+    log_to_stderr,
+    mend_streams,
+    resumable,
+    stopped_by_signal,
+    tell_bug,
+    tell_error,
+    tell_failure,
+    write,
+)
+from aot.errors import AotError, GuardStop, RunError, missing_package
+from aot.interrupts import Interrupted, watch_for_lost_interrupts
+from aot.threads import set_thread_waiting
+
+VERBS: dict[str, Callable[..., None]] = {
+    "run": runs.run_command,
+    **runs.STAGE_COMMANDS,
+    "jobs": runs.jobs,
+    "status": runs.status,
+    "baselines": runs.baselines,
+    "score": student.score,
+    "compare": runs.compare,
+    "doctor": runs.doctor,
+    "probe": clips.probe,
+    "frames": clips.frames,
+    "ask": clips.ask,
+}
+ENDS_WITHIN_S = 20.0
+"""After a signal; what waits longer, such as for the reply of a server, is given up."""
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C outside of a stage."""
+
+app = typer.Typer(
+    name="aot",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Distil the reasoning of an agent teacher into small video and text models.",
+)
+for _name, _verb in VERBS.items():
+    app.command(_name)(_verb)
+
+
+def main() -> None:
+    """Run the command line; bad input is told in one line, never as a traceback."""
+    set_thread_waiting()
+    mend_streams()
+    log_to_stderr()
+    watch_for_lost_interrupts()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _interrupt)
+    resumable.clear()
+    try:
+        code = app(standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last boundary
+        code = _exit_code(error)
+    if code == _INTERRUPTED:
+        code = tell_failure(stopped_by_signal())
+    with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
+        write("")
+    tell_error()  # the same for what is left in the buffer of standard error
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(error: BaseException) -> int:
+    """The exit code after what went wrong was told."""
+    if isinstance(error, AotError):
+        return tell_failure(error)
+    if isinstance(error, ModuleNotFoundError):
+        missing = missing_package(error.name or "")
+        return tell_failure(missing) if missing else tell_bug()
+    if isinstance(error, OSError):
+        return tell_failure(RunError(f"{error.filename or 'a file or stream'}: {error.strerror or error}"))
+    if isinstance(error, KeyboardInterrupt):
+        return tell_failure(stopped_by_signal())
+    if not hasattr(error, "show"):  # the errors of typer have no public class
+        return tell_failure(stopped_by_signal()) if type(error).__name__ == "Abort" else tell_bug()
+    shown = io.StringIO()
+    error.show(file=shown)
+    tell_error(*shown.getvalue().splitlines())
+    return int(getattr(error, "exit_code", 2))
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    timer = threading.Timer(ENDS_WITHIN_S, _end_anyway)
+    timer.daemon = True
+    timer.start()
+    raise Interrupted(signal.Signals(signum).name)
+
+
+def _end_anyway() -> None:
+    """The end of a process that a signal did not end in time, because it waits for something that does not come."""
+    error = stopped_by_signal()
+    tell_error(f"aot: {error}")
+    os._exit(error.exit_code)

@@ -1,0 +1,208 @@
+"""The verbs of runs: all stages, one of them, its parts, and what is read from run folders."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aot import STAGES
+from aot.cli.terminal import done_anyway, resumable, tell, tell_error, tell_json, told_as_stop
+from aot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aot.config import RunConfig
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="YAML file of the run, for example configs/video/toy_kitchen.yaml")
+]
+OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Settings to change")]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most this many clips of each split.", min=1)]
+MaxCostOption = Annotated[
+    float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
+
+
+def run_command(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    max_cost: MaxCostOption = None,
+) -> None:
+    """Do all stages: prepare, generate, filter, train, evaluate, report."""
+    if work := _work(config, overrides, limit=limit, dry_run=dry_run, max_cost=max_cost):
+        with told_as_stop():
+            ended = work(stages=STAGES)
+        _tell_end(*ended)
+
+
+def generate_command(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    max_cost: MaxCostOption = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only this share of the questions, I from 0 to N-1.")
+    ] = None,
+) -> None:
+    """Do the generate stage of a run, or one shard of it."""
+    settings = [*(overrides or []), *([f"run.shard={shard}"] if shard else [])]
+    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
+        with told_as_stop():
+            ended = work(stages=("generate",))
+        _tell_end(*ended)
+
+
+def train_command(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="NAME", help="Only this job of those that `aot jobs CONFIG` lists.")
+    ] = None,
+) -> None:
+    """Do the train stage of a run, or one job of it."""
+    if dry_run and job is not None:
+        raise ConfigError("--dry-run plans a whole run, --job does a part of one; leave one of them out")
+    if work := _work(config, overrides, limit=limit, dry_run=dry_run):
+        with told_as_stop():
+            ended = work(stages=("train",), job=job)
+        if job is None:  # a report that is there was made before this job
+            _tell_end(*ended)
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    def command(
+        config: ConfigArgument,
+        overrides: OverridesArgument = None,
+        limit: LimitOption = None,
+        dry_run: DryRunOption = False,
+    ) -> None:
+        if work := _work(config, overrides, limit=limit, dry_run=dry_run):
+            with told_as_stop():
+                ended = work(stages=(stage,))
+            _tell_end(*ended)
+
+    command.__doc__ = f"Do the {stage} stage of a run."
+    return command
+
+
+_OF_ONE_PIECE: dict[str, Callable[..., None]] = {"generate": generate_command, "train": train_command}
+STAGE_COMMANDS = {stage: _OF_ONE_PIECE.get(stage) or _stage_command(stage) for stage in STAGES}
+
+
+def jobs(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,
+) -> None:
+    """List the jobs of the train stage: what each needs and makes, and how far it is."""
+    from aot.pipeline.commands.jobs import jobs_json, jobs_lines
+
+    loaded = _loaded(config, overrides, limit=limit)
+    if as_json:
+        tell_json(jobs_json(loaded, config))
+    else:
+        tell(jobs_lines(loaded, config))
+
+
+def status(run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")]) -> None:
+    """Show each stage: state, done/total, time left, last error."""
+    from aot.pipeline.commands.status import status_lines
+
+    tell(status_lines(run))
+
+
+def baselines(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Print what label-only baselines reach on the questions of a config; needs no clip."""
+    from aot.pipeline.commands.baselines import baseline_lines, measure_baselines
+
+    loaded = _loaded(config, overrides, limit=limit)
+    if as_json:
+        tell_json(measure_baselines(loaded, config).model_dump_json(indent=1))
+    else:
+        tell(baseline_lines(loaded, config))
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="A finished run folder")],
+    run_b: Annotated[Path, typer.Argument(help="Another one, or the same for two of its arms")],
+    arm: Annotated[
+        str | None, typer.Option("--arm", help="Arm of the first run, NAME or NAME:MODE; its main arm if not given.")
+    ] = None,
+    arm_b: Annotated[
+        str | None, typer.Option("--arm-b", help="Arm of the second run; the same arm if it has it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare two arms question by question: flips, kinds, paired tests, cost."""
+    from aot.pipeline.commands.compare import compare_runs, comparison_lines
+
+    comparison = compare_runs(run_a, run_b, arm=arm, arm_b=arm_b)
+    if as_json:
+        tell_json(comparison.model_dump_json(indent=1))
+    else:
+        tell(comparison_lines(comparison))
+
+
+def doctor() -> None:
+    """Look for trouble before a run does: one line for each, with the fix."""
+    from aot.pipeline.commands.doctor import troubles
+
+    trouble_lines = list(troubles())
+    tell(trouble_lines or ["no trouble found"])
+    if trouble_lines:
+        raise typer.Exit(2)
+
+
+def _loaded(config_path: Path, overrides: list[str] | None, *, limit: int | None) -> "RunConfig":
+    from aot.config import load_config  # here, because the config takes its time
+
+    return load_config(config_path, overrides=(*(overrides or ()), *([f"data.limit={limit}"] if limit else [])))
+
+
+def _work(
+    config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, max_cost: float | None = None
+) -> Callable[..., tuple[Any, int]] | None:
+    """What does stages of the run, and does not start yet; None once a dry run was told."""
+    if not dry_run:
+        resumable.set()
+    config = _loaded(config_path, overrides, limit=limit)
+    if max_cost is not None:
+        if config.chat is None:
+            raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
+        config = _loaded(config_path, [*(overrides or []), f"chat.max_cost={max_cost}"], limit=limit)
+    if dry_run:
+        from aot.pipeline.commands.plan import plan_lines
+
+        tell(plan_lines(config, config_path=config_path))
+        return None
+    from aot.pipeline import run_stages
+
+    return partial(run_stages, config, config_path=config_path, command=sys.argv)
+
+
+def _tell_end(run: Any, code: int) -> None:  # noqa: ANN401 - the class of run folders would be imported for it
+    """What came of a run, and what was refused on the way."""
+    if run.report.exists():
+        from aot.reporting.summary import summary_lines
+
+        with done_anyway():
+            tell(summary_lines(run))
+    if code:
+        from aot.pipeline.commands.status import refusal_lines
+
+        tell_error(*refusal_lines(run))
+        raise typer.Exit(code)

@@ -150,6 +150,10 @@ EXTRA_OF_PACKAGE = {
     "pyarrow": "text",
     "math_verify": "text",
     "reasoning_gym": "text",
+    "fastapi": "serving",
+    "uvicorn": "serving",
+    "prometheus_client": "serving",
+    "torchao": "quant",
 }
 """Importable packages that are optional, and the extra that brings each of them."""
 

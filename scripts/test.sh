@@ -3,7 +3,7 @@
 set -euo pipefail
 # shellcheck source=scripts/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-ensure_env all,ray,serving,dev
+ensure_env all,ray,serving,quant,dev
 cd "$ROOT"
 bin=$VENV/bin
 "$bin/ruff" check .

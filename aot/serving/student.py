@@ -12,16 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from aot.config import StudentConfig
-from aot.errors import CheckpointError, SourceError, VideoError
+from aot.errors import CheckpointError, RunError, SourceError, VideoError
 from aot.records import MediaRef, Prediction, Question
 from aot.run_records import ChatUsage
 from aot.served_records import Answer, AskMode, FrameRule, Seconds, StudentContract
 from aot.serving.contract import read_contract
+
+if TYPE_CHECKING:
+    from aot.student.answer.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class ServedStudent:
     def __init__(self, student: Any, contract: StudentContract) -> None:  # noqa: ANN401 - Student needs torch
         self.student, self.contract = student, contract
         self._lock = threading.Lock()
+        self._engine: Engine | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +96,27 @@ class ServedStudent:
     def close(self) -> None:
         """Let go of the model."""
         with self._lock:
-            self.student = None
+            self.student, engine, self._engine = None, self._engine, None
+        if engine is not None:
+            engine.close()
+
+    @property
+    def engine(self) -> "Engine":
+        """The student as a chat model: one, made at the first look; it and `ask` take turns at the model.
+
+        Raises:
+            RunError: the student was closed.
+        """
+        from aot.student.answer.engine import Engine
+        from aot.student.answer.speaker import speaker_of
+
+        with self._lock:
+            if self.student is None:
+                raise RunError(f"the student {self.contract.name} was closed; load it again")
+            if self._engine is None:
+                speaker = speaker_of(self.student, name=self.contract.name)
+                self._engine = Engine(speaker, max_prompt_tokens=self.contract.max_tokens, lock=self._lock)
+            return self._engine
 
     def ask(self, question: str, **about: Any) -> Answer:  # noqa: ANN401 - the fields of Ask
         """The answer to one question; keywords are the fields of `Ask`."""

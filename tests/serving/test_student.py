@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from aot import load_student
+from aot.chat.messages import ChatRequest, Sampling, message
+from aot.errors import ChatError, RunError
 
 
 def test_an_exported_text_student_answers(text_export: Path) -> None:
@@ -19,3 +22,17 @@ def test_choices_about_frames_are_decided_with_probabilities(video_export: Path)
         answer = student.ask("What is the next step?", frames=frames, choices=("wash rice", "cut onion"))
     assert answer.mode == "decide" and answer.answer in answer.choices
     assert abs(sum(answer.choice_probs) - 1) < 1e-9 and answer.confidence == max(answer.choice_probs)
+
+
+def test_the_student_is_a_chat_model_too_until_it_is_closed(text_export: Path) -> None:
+    request = ChatRequest(
+        messages=(message("user", "What is 3 + 4? Answer directly."),), sampling=Sampling(temperature=0, max_tokens=9)
+    )
+    with load_student(text_export) as student:
+        engine = student.engine
+        assert engine is student.engine and engine.name == "tiny-text"
+        assert engine.reply(request).text == student.ask("What is 3 + 4?", mode="direct").raw_text
+    with pytest.raises(ChatError, match="is closed"):
+        engine.reply(request)
+    with pytest.raises(RunError, match="was closed"):
+        _ = student.engine

@@ -5,33 +5,27 @@ about frames that were seen costs its own tokens only; all questions of one call
 behind it. The prompt is that of a direct answer, frames first, as in training. Knows no HTTP.
 """
 
-import hashlib
-import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aot.display import counted
-from aot.errors import RunError, SourceError
+from aot.errors import SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import Answer, Seconds
-from aot.serving.student import Ask, ServedStudent, _Frames, _held
+from aot.serving.frames import ShownFrames
+from aot.serving.questions import TypedQuestion
+from aot.serving.student import Ask, ServedStudent
 
 if TYPE_CHECKING:
     from aot.student.answer.decoding import Reading
 
-QuestionType = Literal["choice", "yes_no", "score"]
-MAX_CHOICES = 1000
-"""Of one question: more are a search, not a decision; ask in rounds, or about groups first."""
-MAX_LEVELS = 101
-"""Of a scale, such as 0 to 100."""
 SAME_PROBABILITY = 1e-3
 """A probability may differ by so much between one pass over a tree and whole prompts in float32, and by 50 times as
 much in shorter numbers; a model that differs by more is asked with whole prompts."""
@@ -45,81 +39,17 @@ class State:
 
     text: str = ""
     """Stands before the text of each question."""
-    frames: Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]] | None = None
-    """Each uint8 (height, width, 3), RGB; or what gives them where they were not seen yet."""
+    frames: Sequence[Any] | Callable[[], Sequence[Any]] | None = None
+    """As of an `Ask`; or what gives them, which is called where they were not seen yet."""
     times_s: Sequence[float] | None = None
     """Of the frames, ascending."""
     content: str = ""
     """Names the frames by what they show, such as a hash of their files; empty: their pixels are hashed."""
     clip: str | Path | None = None
     """A video file, instead of frames."""
-    start_s: float = 0.0
+    start_s: float | None = None
+    """Of the clip or the frames: nobody looks outside this window."""
     end_s: float | None = None
-
-
-@dataclass(frozen=True)
-class TypedQuestion:
-    """One question with a closed set of answers; made by `choice`, `yes_no` and `score`."""
-
-    text: str
-    choices: tuple[str, ...]
-    """What the student might say."""
-    type: QuestionType = "choice"
-    descriptions: tuple[str, ...] = ()
-    """What each of them means; shown behind it, where not empty."""
-    values: tuple[float, ...] = ()
-    """Of a score: what each level counts."""
-    kind: str = ""
-    """Of the student's training questions, which calibration goes by; empty: the general one."""
-
-
-def choice(text: str, choices: Sequence[str], *, descriptions: Sequence[str] = (), kind: str = "") -> TypedQuestion:
-    """A question with these answers.
-
-    Raises:
-        SourceError: there are none, too many, two are the same, or one says nothing.
-    """
-    _check_choices(choices)
-    if descriptions and len(descriptions) != len(choices):
-        raise SourceError(f"{len(choices)} choices came with {len(descriptions)} descriptions; give one for each")
-    return TypedQuestion(text, tuple(choices), "choice", tuple(descriptions), kind=kind)
-
-
-def yes_no(text: str, *, yes: str = "", no: str = "", kind: str = "") -> TypedQuestion:
-    """A question with the answers yes and no, and what these mean where it is said."""
-    return TypedQuestion(text, ("yes", "no"), "yes_no", (yes, no) if yes or no else (), kind=kind)
-
-
-def score(
-    text: str,
-    *,
-    low: float = 0,
-    high: float = 10,
-    step: float = 1,
-    levels: Sequence[str] = (),
-    kind: str = "",
-) -> TypedQuestion:
-    """A question with a number from `low` to `high` in equal steps, or with levels in words, the lowest first.
-
-    The student says the number of a level, from 0 on, and is shown what it means.
-
-    Raises:
-        SourceError: the scale has no end, too many levels, or steps that do not end at `high`.
-    """
-    if levels:
-        _check_choices([str(i) for i in range(len(levels))], most=MAX_LEVELS)
-        names, values = zip(*((str(i), float(i)) for i in range(len(levels))), strict=True)
-        return TypedQuestion(text, names, "score", tuple(levels), values, kind)
-    if not all(map(math.isfinite, (low, high, step))) or step <= 0 or high <= low:
-        raise SourceError(f"a scale from {low} to {high} in steps of {step}; low must be under high, the step over 0")
-    steps = (high - low) / step
-    if steps > MAX_LEVELS - 1 or abs(steps - round(steps)) > 1e-6:
-        raise SourceError(
-            f"a scale from {low} to {high} in steps of {step} has {steps + 1:.6g} levels; at most {MAX_LEVELS} can be "
-            "scored, and the last one must be the highest: take another step"
-        )
-    values = tuple(float(f"{low + i * step:.9g}") for i in range(round(steps) + 1))
-    return TypedQuestion(text, tuple(f"{value:.9g}" for value in values), "score", values=values, kind=kind)
 
 
 @dataclass
@@ -134,12 +64,8 @@ class _Seen:
     """Tokens that were read."""
     reading: "Reading | None" = None
 
-    @property
-    def num_bytes(self) -> int:
-        tensors = list(self.shown.values())
-        if self.reading is not None:
-            tensors += [one for layer in self.reading.cache.layers for one in (layer.keys, layer.values)]
-        return sum(one.numel() * one.element_size() for one in tensors)
+    num_bytes: int = 0
+    """As it was counted when it was kept."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +97,7 @@ class Decider:
     def __init__(self, served: ServedStudent, *, max_bytes: int = 256 << 20) -> None:
         self._served, self._max_bytes = served, max_bytes
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._num_bytes = 0
         self._books = threading.Lock()
         """Held for a moment, unlike the lock of the model."""
         self._bears: dict[bool, bool] = {}
@@ -183,25 +110,27 @@ class Decider:
             SourceError: it cannot be shown to this student.
             VideoError: its clip cannot be read.
         """
-        key = _key(state)
-        with self._books:
-            if key in self._seen:
-                self._seen.move_to_end(key)
-                return Ready(state, key, self._seen[key])
-        if state.frames is None and state.clip is None:
+        started_s = time.perf_counter()
+        key = repr((state.text, state.content, state.times_s, state.start_s, state.end_s)) if state.content else ""
+        if seen := self._seen_as(key):
+            return Ready(state, key, seen)
+        student = self._served.student
+        self._served._check_open()
+        rule, shelf = self._served.contract.frames, self._served._shelf
+        shown = ShownFrames(rule, shelf) if rule and shelf else None
+        frames = state.frames() if callable(state.frames) else state.frames
+        ask = Ask("", clip=state.clip, frames=frames, times_s=state.times_s, start_s=state.start_s, end_s=state.end_s)
+        media = self._served._media(ask, shown)
+        key = key or repr((state.text, media))
+        if seen := self._seen_as(key):
+            return Ready(state, key, seen, Seconds(decode=time.perf_counter() - started_s))
+        if media is None or shown is None or rule is None:
             return Ready(state, key, _Seen())
         from aot.student.rows.frames import FramePixels, choose_indices
 
-        rule, student = self._served.contract.frames, self._student()
-        if rule is None:
-            raise SourceError(f"{self._served.contract.name} is shown no frames; ask it in text alone")
-        started_s, store = time.perf_counter(), _Frames()
-        frames = state.frames() if callable(state.frames) else state.frames
-        ask = Ask("", clip=state.clip, frames=frames, times_s=state.times_s, start_s=state.start_s, end_s=state.end_s)
-        media = _held(ask, rule, store)
         decoded_s = time.perf_counter()
-        chosen = choose_indices(store, media, num_frames=rule.num_frames)
-        pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=0)
+        chosen = choose_indices(shown, media, num_frames=rule.num_frames)
+        pixels = FramePixels(shown, student.processor, model_type=student.model_type, max_bytes=0)
         seen = _Seen(chosen.times_s, chosen.size_hw, pixels.of([chosen]))
         seconds = Seconds(decode=decoded_s - started_s, vision=time.perf_counter() - decoded_s)
         return Ready(state, key, seen, seconds)
@@ -218,15 +147,14 @@ class Decider:
         rows: dict[int, _Row] = {}
         failed: dict[int, str] = {}
         with self._served._lock:
-            self._student()
-            with self._books:
-                seen = self._seen.get(ready.key, ready.seen)
+            self._served._check_open()
+            seen = self._seen_as(ready.key) or ready.seen
             for i, question in enumerate(questions):
                 try:
                     rows[i] = self._row(question, ready.state.text, seen)
                 except SourceError as error:
                     failed[i] = str(error)
-            started_s, cached = time.perf_counter(), len(seen.ids)
+            started_s, read = time.perf_counter(), seen.ids
             sums = dict(zip(rows, self._sums(seen, list(rows.values()), ready.state.text), strict=True)) if rows else {}
             self._keep(ready.key, seen)
             prefill_s = time.perf_counter() - started_s
@@ -235,27 +163,30 @@ class Decider:
             decode=ready.seconds.decode * each, vision=ready.seconds.vision * each, prefill=prefill_s * each
         )
         return [
-            self._answer(question, rows[i], sums[i], seen, shares, cached=cached)
+            self._answer(question, rows[i], sums[i], seen, shares, cached=_num_same(read, rows[i].ids))
             if i in rows
-            else self._abstained(failed[i])
+            else self._served._abstained("decide", "failed", failed[i])
             for i, question in enumerate(questions)
         ]
 
-    def _student(self) -> Any:  # noqa: ANN401 - Student needs torch
-        if self._served.student is None:
-            raise RunError(f"the student {self._served.contract.name} was closed; load it again")
-        return self._served.student
+    def _seen_as(self, key: str) -> _Seen | None:
+        with self._books:
+            if key not in self._seen:
+                return None
+            self._seen.move_to_end(key)
+            return self._seen[key]
 
     def _keep(self, key: str, seen: _Seen) -> None:
         if seen.reading is not None and self._bears.get(bool(seen.times_s)):
             seen.shown = {}  # they were read
-        if not key:
-            return
         with self._books:
+            before = self._seen.pop(key, None)
+            self._num_bytes -= before.num_bytes if before else 0
+            seen.num_bytes = _size(seen)
+            self._num_bytes += seen.num_bytes
             self._seen[key] = seen
-            self._seen.move_to_end(key)
-            while self._seen and sum(one.num_bytes for one in self._seen.values()) > self._max_bytes:
-                self._seen.popitem(last=False)
+            while self._num_bytes > self._max_bytes:
+                self._num_bytes -= self._seen.popitem(last=False)[1].num_bytes
 
     def _row(self, question: TypedQuestion, before: str, seen: _Seen) -> _Row:
         """A question as ids.
@@ -265,9 +196,9 @@ class Decider:
         """
         student = self._served.student
         renderer = student.renderer
-        _check_choices(question.choices)
+        question.check()
         text = " ".join(one for one in (before.strip(), question.text.strip()) if one)
-        shown = tuple(_shown(question))
+        shown = question.shown
         if not text:
             raise SourceError("a question without words; say what is to be decided")
         if mark := renderer.reserved_mark(" ".join((text, *shown))):
@@ -372,39 +303,18 @@ class Decider:
         return Answer(
             answer=question.choices[best], choices=question.choices, choice_probs=probs, confidence=probs[best],
             mode="decide", frame_times_s=seen.times_s,
-            usage=ChatUsage(prompt_tokens=len(row.ids), cached_prompt_tokens=min(cached, len(row.ids))),
-            seconds=seconds, model=contract.name, contract_version=contract.version, contract_digest=contract.digest(),
-        )  # fmt: skip
-
-    def _abstained(self, detail: str) -> Answer:
-        contract = self._served.contract
-        return Answer(
-            abstained="failed", detail=detail, mode="decide", model=contract.name, contract_version=contract.version,
-            contract_digest=contract.digest(),
+            usage=ChatUsage(prompt_tokens=len(row.ids), cached_prompt_tokens=cached),
+            seconds=seconds, model=contract.name, contract_version=contract.version,
+            contract_digest=self._served._digest,
         )  # fmt: skip
 
 
-def _key(state: State) -> str:
-    """Names a state by its content; empty where nothing does."""
-    times_s = None if state.times_s is None else tuple(state.times_s)
-    about: list[Any] = [state.text, times_s, state.start_s, state.end_s]
-    if state.clip is not None:
-        path = Path(state.clip).resolve()
-        facts = path.stat() if path.exists() else None
-        about += [str(path), facts and (facts.st_ino, facts.st_size, facts.st_mtime_ns)]
-    elif state.content:
-        about.append(state.content)
-    elif state.frames is not None:
-        if callable(state.frames):
-            return ""
-        digest = hashlib.sha256()
-        for frame in state.frames:
-            array = np.ascontiguousarray(frame)
-            if array.dtype.hasobject:  # its bytes are addresses
-                return ""
-            digest.update(f"{array.shape} {array.dtype} ".encode() + array.tobytes())
-        about.append(digest.hexdigest())
-    return repr(about)
+def _size(seen: _Seen) -> int:
+    """Bytes of pixels, keys and values."""
+    tensors = list(seen.shown.values())
+    if seen.reading is not None:
+        tensors += [one for layer in seen.reading.cache.layers for one in (layer.keys, layer.values)]
+    return sum(one.numel() * one.element_size() for one in tensors)
 
 
 def _question(text: str, shown: tuple[str, ...]) -> Question:
@@ -412,24 +322,6 @@ def _question(text: str, shown: tuple[str, ...]) -> Question:
         id="decision", dataset="", split="", kind="*", text=text, choices=shown, answer=shown[0] if shown else "",
         answer_type="text", group="",
     )  # fmt: skip
-
-
-def _shown(question: TypedQuestion) -> list[str]:
-    """The choices as a prompt shows them."""
-    meanings = question.descriptions or ("",) * len(question.choices)
-    return [f"{said}: {means}" if means else said for said, means in zip(question.choices, meanings, strict=True)]
-
-
-def _check_choices(choices: Sequence[str], *, most: int = MAX_CHOICES) -> None:
-    if not choices:
-        raise SourceError("a question without choices; give those that may be answered")
-    if len(choices) > most:
-        raise SourceError(f"{counted(len(choices), 'choice')}; at most {most} can be decided between: ask in rounds")
-    if blank := next((i for i, one in enumerate(choices, start=1) if not one.strip()), 0):
-        raise SourceError(f"choice {blank} of {len(choices)} is empty; say what it is")
-    if len(set(choices)) < len(choices):
-        twice = next(one for i, one in enumerate(choices) if one in choices[:i])
-        raise SourceError(f"{twice[:60]!r} is given twice; give each choice once")
 
 
 def _num_same(read: Sequence[int], ids: Sequence[int]) -> int:

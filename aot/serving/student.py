@@ -195,7 +195,7 @@ class ServedStudent:
             VideoError: its clip is refused.
         """
         choices = _choices(ask.choices)
-        text = _text(ask.question, "question")
+        text = text_of(ask.question, "question")
         if mark := renderer.reserved_mark(" ".join((text, *choices))):  # it would end a message and begin another
             raise SourceError(f"the text must not contain {mark!r}, which the model reserves; write it another way")
         mode = self._checked_mode(ask, choices)
@@ -212,7 +212,7 @@ class ServedStudent:
         ):
             note = "the frames came without times_s: they were shown as one second apart"
         question = Question(
-            id=str(index), dataset="", split="", kind=_text(ask.kind or "*", "kind"), text=text, choices=choices,
+            id=str(index), dataset="", split="", kind=text_of(ask.kind or "*", "kind"), text=text, choices=choices,
             answer=choices[0] if choices else "", answer_type="choice" if choices else "text", media=media, group="",
         )  # fmt: skip
         return _Ready(question, mode, mode == "explain" and bool(ask.with_rationale), decode_s, note)
@@ -247,7 +247,7 @@ class ServedStudent:
             raise SourceError("times_s came with a clip, which has times of its own; give start_s and end_s instead")
         if not isinstance(ask.clip, str | Path):
             raise SourceError(f"clip must be the path of a video file, got {type(ask.clip).__name__}")
-        return shown.add_clip(Path(_text(str(ask.clip), "clip")), window)
+        return shown.add_clip(Path(text_of(str(ask.clip), "clip")), window)
 
     def _made(self, rows: list[_Ready], shown: ShownFrames | None) -> list[_Made]:
         """What the model makes of questions of one mode; what ends a batch is tried again one by one."""
@@ -354,7 +354,12 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
     return ServedStudent(student, contract)
 
 
-def _text(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
+def text_of(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
+    """The text itself, after it was checked.
+
+    Raises:
+        SourceError: it is none, is empty or too long, or holds half a character; the message calls it `what`.
+    """
     if not isinstance(value, str):
         raise SourceError(f"the {what} must be text, got {type(value).__name__}")
     if not value.strip():
@@ -374,7 +379,7 @@ def _choices(choices: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever came
         return ()
     if len(choices) > MOST_CHOICES:
         raise SourceError(f"{len(choices):,} choices were given, at most {MOST_CHOICES:,} are fine")
-    listed = tuple(_text(one, f"choice {i}") for i, one in enumerate(choices))
+    listed = tuple(text_of(one, f"choice {i}") for i, one in enumerate(choices))
     if len(listed) < 2:
         raise SourceError("one choice was given; give at least two, or none for an open question")
     if twice := [one for i, one in enumerate(listed) if one in listed[:i]]:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from aot import load_student
-from aot.errors import RunError, SourceError
+from aot.errors import RunError, SourceError, VideoError
 from aot.records import Question
 from aot.served_records import KindTemperature, ServedCalibration
-from aot.serving.decide import MAX_CHOICES, Decider, State, TypedQuestion, choice, score, yes_no
-from aot.serving.student import Ask, ServedStudent
+from aot.serving.decide import Decider, State
+from aot.serving.questions import TypedQuestion, choice, score, yes_no
+from aot.serving.student import MOST_CHOICES, Ask, ServedStudent
 from aot.student.answer.decoding import Prompt
 from aot.student.answer.likelihood import Branch, log_sums, score_tree
 
@@ -168,8 +169,11 @@ def test_choices_in_a_tree_sum_up_as_in_rows(text: ServedStudent, choices: list[
     [
         (lambda: choice("Which?", ()), "without choices"),
         (lambda: choice("Which?", ("a", "b", "a")), "'a' is given twice"),
-        (lambda: choice("Which?", ("a", " ")), "choice 2 of 2 is empty"),
-        (lambda: choice("Which?", [str(i) for i in range(10_000)]), f"10,000 choices; at most {MAX_CHOICES}"),
+        (lambda: choice("Which?", ("a", " ")), "the choice 1 is empty"),
+        (
+            lambda: choice("Which?", [str(i) for i in range(10_000)]),
+            f"10,000 choices were given; at most {MOST_CHOICES:,}",
+        ),
         (lambda: choice("Which?", ("a", "b"), descriptions=("one",)), "2 choices came with 1 descriptions"),
         (lambda: score("How?", low=3, high=3), "low must be under high"),
         (lambda: score("How?", high=float("nan")), "low must be under high"),
@@ -206,18 +210,20 @@ def test_a_question_that_cannot_be_put_abstains_and_its_neighbours_are_answered(
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (State(frames=[], times_s=[]), "0 frames"),
+        (State(frames=[], times_s=[]), "frames is empty"),
         (State(frames=frames(), times_s=[0.0]), "1 times"),
+        (State(frames=frames(), times_s=[2.0, 1.0, 3.0, 4.0, 5.0, 6.0]), "must ascend"),
+        (State(frames=[np.full((96, 96, 3), np.nan)]), "NaN"),
         (State(clip="nowhere.mp4"), "nowhere.mp4"),
     ],
 )
 def test_a_state_that_cannot_be_shown_is_refused(video: ServedStudent, state: State, words: str) -> None:
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises((SourceError, VideoError), match=words):
         Decider(video).decide(state, [NEXT])
 
 
 def test_frames_for_a_student_of_text_are_refused(text: ServedStudent) -> None:
-    with pytest.raises(SourceError, match="is shown no frames"):
+    with pytest.raises(SourceError, match="sees no frames"):
         Decider(text).decide(seen(), [choice("What?", ("1", "2"))])
 
 

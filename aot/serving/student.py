@@ -91,7 +91,7 @@ class ServedStudent:
 
     def __init__(self, student: Any, contract: StudentContract) -> None:  # noqa: ANN401 - Student needs torch
         self.student, self.contract = student, contract
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the engine takes it again
         self._engine: Engine | None = None
         self._shelf = ClipShelf(contract.frames) if contract.frames else None
         self._pixels: Any = None

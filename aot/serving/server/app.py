@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from aot.serving.server import errors
+from aot.serving.server import completions, errors
 from aot.serving.server.served import Served, served_of
 
 __all__ = ["Served", "build_app", "served_of"]
@@ -22,6 +22,7 @@ def build_app(served: Served) -> FastAPI:
     app.add_api_route("/health", _health, methods=["GET"])
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response)
     app.add_api_route("/v1/models", _models, methods=["GET"])
+    app.include_router(completions.router)
     return app
 
 
@@ -33,7 +34,7 @@ async def _health(request: Request) -> dict[str, Any]:
         "status": "draining" if served.draining else "ready",
         "model": served.name,
         "contract_version": contract.version if contract else None,
-        "contract_digest": contract.digest() if contract else None,
+        "contract_digest": served.fingerprint,
     }
 
 

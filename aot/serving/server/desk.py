@@ -1,16 +1,16 @@
 """The desk: one thread at the model, to which every request goes; those that wait together are answered together.
 
-A desk is a `ChatModel`, so that a cascade can be made over it. Replies that are streamed take turns, token by token,
-with the batch. Continuous batching of transformers is not used: its manager takes token ids of text models only, wants
-paged attention on an accelerator, and knows no images and no log-probabilities of alternatives.
+A desk is a `ChatModel`, so that a cascade can be made over it. Streamed replies stand in the batches of the others, and
+decisions are made between two tokens of a batch. Continuous batching of transformers is not used: its manager takes
+token ids of text models only, wants paged attention on an accelerator, and knows no images and no log-probabilities.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,19 +23,22 @@ from aot.serving.server.metrics import Metrics
 from aot.serving.student import Ask, ServedStudent
 
 log = logging.getLogger(__name__)
+MOST_BATCHES = 4
+"""Written side by side, step by step, so that nobody waits for the end of somebody else's long reply."""
+_GATHER_SHARE, _GATHER_S = 0.1, 0.02
+"""Clients that were answered together ask again one after the other: the next batch waits for them, but no longer than
+this share of the time that the last one took."""
+_JOIN_S = (0.05, 2.0)
+"""How long new requests wait at least and at most for a running batch to end before they are written beside it."""
 
 
 class Batching(Protocol):
-    """A chat model that answers several requests at once, and piece by piece; `student.answer.engine.Engine` is one."""
+    """A model that writes several replies together; `student.answer.engine.Engine` is one."""
 
     name: str
 
-    def replies(self, requests: Sequence[ChatRequest]) -> list[ChatReply | ChatError]:
-        """The replies to several requests, or what went wrong with each."""
-        ...
-
-    def stream(self, request: ChatRequest) -> Iterator[Any]:
-        """The pieces of one reply."""
+    def writing(self, requests: Sequence[ChatRequest], *, shown: Collection[int]) -> Iterator[Any]:
+        """How the replies come along, step by step (see Engine.writing)."""
         ...
 
     def close(self) -> None:
@@ -47,13 +50,36 @@ class Batching(Protocol):
 class _Job:
     """Something that waits for the model."""
 
-    work: Any
-    """A ChatRequest, asks, or a function."""
+    work: ChatRequest | tuple[Ask, ...] | Callable[[], Any]
     future: Future[Any] = field(default_factory=Future)
-    on_piece: Callable[[Any], None] | None = None
-    """Of a streamed reply: hears every piece."""
+    on_text: Callable[[str], None] | None = None
+    """Of a streamed reply: hears all of its text so far, after each step that made it longer."""
+    gone: bool = False
+    """Whether nobody waits for it any more."""
     entered_s: float = field(default_factory=time.monotonic)
-    pieces: Iterator[Any] | None = None
+
+
+@dataclass
+class _Batch:
+    """Requests that are written together."""
+
+    running: Iterator[Any]
+    jobs: dict[int, _Job]
+    """Those still written, by number."""
+    size: int
+    began_s: float = field(default_factory=time.monotonic)
+
+
+class Ticket:
+    """A place at the desk: the result to come, and a way to leave."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job, self.future = job, job.future
+
+    def leave(self) -> None:
+        """Nobody waits any more: what has not begun is not begun, and a batch that nobody waits for ends."""
+        self._job.gone = True
+        self.future.cancel()
 
 
 class Desk:
@@ -63,7 +89,8 @@ class Desk:
         self.name, self._model, self._student = model.name, model, student
         self._limits, self._metrics = limits, metrics
         self._waiting: deque[_Job] = deque()
-        self._streams: list[_Job] = []
+        self._batches: list[_Batch] = []
+        self._last_s, self._expected, self._ended_s = 0.0, 0, 0.0
         self._change = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="aot-desk", daemon=True)
@@ -76,24 +103,24 @@ class Desk:
             ChatError: as for `Engine.reply`.
             ApiError: too many wait.
         """
-        reply: ChatReply = self.submit(request).result()
+        reply: ChatReply = self.submit(request).future.result()
         return reply
 
-    def submit(self, request: ChatRequest) -> "Future[ChatReply]":
-        """The reply to come; cancel it where nobody waits for it any more."""
-        return self._enter(_Job(request)).future
+    def submit(self, request: ChatRequest, *, on_text: Callable[[str], None] | None = None) -> Ticket:
+        """The place of a request whose reply will come; `on_text` hears its text so far, in the desk's thread.
 
-    def stream(self, request: ChatRequest, on_piece: Callable[[Any], None]) -> "Future[None]":
-        """Have the pieces of a reply handed to `on_piece`, in the desk's thread; cancelled, no more are written."""
-        return self._enter(_Job(request, on_piece=on_piece)).future
+        Raises:
+            ApiError: too many wait, or the desk is closing.
+        """
+        return self._enter(_Job(request, on_text=on_text))
 
-    def ask(self, asks: Sequence[Ask]) -> "Future[list[Answer]]":
-        """The student's answers to come, in the order of `asks`."""
-        return self._enter(_Job(tuple(asks))).future
+    def ask(self, asks: Sequence[Ask]) -> Ticket:
+        """The place of questions to the student, whose answers will come in their order; raises like `submit`."""
+        return self._enter(_Job(tuple(asks)))
 
-    def run(self, function: Callable[[], Any]) -> "Future[Any]":
-        """What `function` gives, called in the desk's thread: for other work with the same model."""
-        return self._enter(_Job(function)).future
+    def run(self, function: Callable[[], Any]) -> Ticket:
+        """The place of other work with the same model: called in the desk's thread; raises like `submit`."""
+        return self._enter(_Job(function))
 
     def close(self) -> None:
         """Finish what waits, then let go of the model."""
@@ -103,7 +130,7 @@ class Desk:
         self._thread.join()
         self._model.close()
 
-    def _enter(self, job: _Job) -> _Job:
+    def _enter(self, job: _Job) -> Ticket:
         with self._change:
             if self._closed:
                 raise ApiError(503, "the server is stopping")
@@ -112,38 +139,70 @@ class Desk:
             self._waiting.append(job)
             self._metrics.queue.set(len(self._waiting))
             self._change.notify()
-        return job
+        return Ticket(job)
 
     def _work(self) -> None:
         while True:
             with self._change:
-                while not self._waiting and not self._streams and not self._closed:
+                while not self._waiting and not self._batches:
+                    if self._closed:
+                        return
                     self._change.wait()
-                if self._closed and not self._waiting and not self._streams:
-                    return
-                jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._limits.max_batch))]
-                self._metrics.queue.set(len(self._waiting))
-            now_s = time.monotonic()
-            for job in jobs:
-                self._metrics.waited.observe(now_s - job.entered_s)
-            self._answer([job for job in jobs if job.future.set_running_or_notify_cancel()])
-            for job in list(self._streams):
-                self._step(job)
+                self._gather()
+                jobs = self._taken()
+            self._begin(jobs)
+            for batch in list(self._batches):
+                self._step(batch)
 
-    def _answer(self, jobs: Sequence[_Job]) -> None:
-        requests = [job for job in jobs if isinstance(job.work, ChatRequest) and job.on_piece is None]
+    def _gather(self) -> None:
+        """Wait a moment for those who were answered together a moment ago."""
+        until_s = self._ended_s + min(_GATHER_SHARE * self._last_s, _GATHER_S)
+        while not self._batches and not self._closed and len(self._waiting) < self._expected:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                break
+            self._change.wait(left_s)
+        if not self._batches:
+            self._expected = 0
+
+    def _taken(self) -> list[_Job]:
+        """Those whose turn it is now, taken from the queue: all decisions, and requests where a batch may begin."""
+        now_s = time.monotonic()
+        shortest_s, longest_s = _JOIN_S
+        patience_s = min(max(self._last_s, shortest_s), longest_s)
+        open_rows = sum(len(batch.jobs) for batch in self._batches)
+        room = 0 if len(self._batches) >= MOST_BATCHES else self._limits.max_batch - open_rows
+        if self._batches and not any(now_s - job.entered_s >= patience_s for job in self._waiting):
+            room = 0
+        jobs, kept = [], deque[_Job]()
+        for job in self._waiting:
+            if isinstance(job.work, ChatRequest) and room <= 0:
+                kept.append(job)
+                continue
+            room -= isinstance(job.work, ChatRequest)
+            if job.future.set_running_or_notify_cancel():
+                self._metrics.waited.observe(now_s - job.entered_s)
+                jobs.append(job)
+        self._waiting = kept
+        self._metrics.queue.set(len(kept))
+        return jobs
+
+    def _begin(self, jobs: Sequence[_Job]) -> None:
         asks = [job for job in jobs if isinstance(job.work, tuple)]
-        self._streams += [job for job in jobs if job.on_piece is not None]
-        if requests:
-            self._metrics.batch.observe(len(requests))
-            self._settle(requests, lambda: self._model.replies([job.work for job in requests]))
         if asks:
-            self._settle(asks, lambda: self._asked([job.work for job in asks]))
+            self._settle(asks, lambda: self._answers([job.work for job in asks]))
         for job in jobs:
             if callable(job.work):
                 self._settle([job], lambda job=job: [job.work()])  # type: ignore[misc]
+        writing = [job for job in jobs if isinstance(job.work, ChatRequest)]
+        if writing:
+            self._metrics.batch.observe(len(writing))
+            shown = [i for i, job in enumerate(writing) if job.on_text is not None]
+            requests = [job.work for job in writing if isinstance(job.work, ChatRequest)]
+            running = self._model.writing(requests, shown=shown)
+            self._batches.append(_Batch(running, dict(enumerate(writing)), len(writing)))
 
-    def _asked(self, groups: Sequence[tuple[Ask, ...]]) -> list[list[Answer]]:
+    def _answers(self, groups: Sequence[Any]) -> list[list[Answer]]:
         assert self._student is not None
         answers = iter(self._student.ask_many([one for group in groups for one in group]))
         return [[next(answers) for _ in group] for group in groups]
@@ -155,26 +214,36 @@ class Desk:
         except Exception as error:  # noqa: BLE001 - the thread must live on; each of them gets the error
             results = [error] * len(jobs)
         for job, result in zip(jobs, results, strict=True):
-            if isinstance(result, BaseException):
-                job.future.set_exception(result)
-            else:
-                job.future.set_result(result)
+            _hand_over(job, result)
 
-    def _step(self, job: _Job) -> None:
-        """Write one more piece of a streamed reply."""
-        assert job.on_piece is not None
+    def _step(self, batch: _Batch) -> None:
+        """One more token of each reply of a batch."""
         try:
-            if job.pieces is None:
-                job.pieces = self._model.stream(job.work)
-            piece = next(job.pieces, None)
-            if piece is not None:
-                job.on_piece(piece)
-                return
-            job.future.set_result(None)
-        except CancelledError:  # `on_piece` says that nobody listens
-            job.future.set_exception(CancelledError())
-        except Exception as error:  # noqa: BLE001 - one stream's failure ends that stream only
-            job.future.set_exception(error)
-        self._streams.remove(job)
-        if isinstance(job.pieces, Iterator) and hasattr(job.pieces, "close"):
-            job.pieces.close()
+            progress = next(batch.running)
+            for i, text in progress.texts.items():
+                job = batch.jobs[i]
+                if job.on_text is not None and not job.gone:
+                    job.on_text(text)
+            for i, result in progress.ended.items():
+                _hand_over(batch.jobs.pop(i), result)
+        except Exception as error:  # noqa: BLE001 - a batch may fail, the thread must live on
+            for job in batch.jobs.values():
+                _hand_over(job, error)
+            batch.jobs.clear()
+        if batch.jobs and not all(job.gone for job in batch.jobs.values()):
+            return
+        batch.running.close()  # type: ignore[attr-defined]
+        self._batches.remove(batch)
+        self._ended_s = time.monotonic()
+        self._last_s, self._expected = self._ended_s - batch.began_s, batch.size
+
+
+def _hand_over(job: _Job, result: Any) -> None:  # noqa: ANN401 - a reply, answers or an error
+    if job.gone:
+        return
+    if isinstance(result, BaseException):
+        if not isinstance(result, ChatError | ApiError):
+            log.error("the model failed on a request", exc_info=result)
+        job.future.set_exception(result)
+    else:
+        job.future.set_result(result)

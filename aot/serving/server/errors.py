@@ -72,20 +72,25 @@ def of_chat_error(error: ChatError) -> ApiError:
 
 def handle(request: Request, error: Exception) -> JSONResponse:
     """The answer to any exception of a route."""
+    return api_error(error).response()
+
+
+def api_error(error: Exception) -> ApiError:
+    """What a client is told of any exception; what is a mistake of this side goes to the log alone."""
     if isinstance(error, ApiError):
-        return error.response()
+        return error
     if isinstance(error, ChatError):
-        return of_chat_error(error).response()
+        return of_chat_error(error)
     if isinstance(error, RequestValidationError):
-        return _of_validation(error).response()
+        return _of_validation(error)
     if isinstance(error, HTTPException):
         words = {404: "there is nothing at this path", 405: "this path takes another method"}
-        return ApiError(error.status_code, words.get(error.status_code, str(error.detail))).response()
+        return ApiError(error.status_code, words.get(error.status_code, str(error.detail)))
     if isinstance(error, GuardStop):
         log.warning("%s", error.args[0])
-        return ApiError(503, "the server is stopping or has reached a limit; try again later").response()
+        return ApiError(503, "the server is stopping or has reached a limit; try again later")
     log.error("a request failed", exc_info=error)
-    return ApiError(500, "the server failed on this request; the next one may go well", code="internal").response()
+    return ApiError(500, "the server failed on this request; the next one may go well", code="internal")
 
 
 def _of_validation(error: RequestValidationError) -> ApiError:

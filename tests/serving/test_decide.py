@@ -11,8 +11,8 @@ from aot import load_student
 from aot.errors import RunError, SourceError, VideoError
 from aot.records import Question
 from aot.served_records import KindTemperature, ServedCalibration
-from aot.serving.decide import Decider, State
-from aot.serving.questions import TypedQuestion, choice, score, yes_no
+from aot.serving.decisions.decider import Decider, State
+from aot.serving.decisions.questions import TypedQuestion, choice, score, yes_no
 from aot.serving.student import MOST_CHOICES, Ask, ServedStudent
 from aot.student.answer.decoding import Prompt
 from aot.student.answer.likelihood import Branch, log_sums, score_tree

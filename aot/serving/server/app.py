@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from aot.serving.decisions.api import decide_router
 from aot.serving.server import completions, errors
 from aot.serving.server.served import Served, served_of
 
@@ -23,6 +24,7 @@ def build_app(served: Served) -> FastAPI:
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response)
     app.add_api_route("/v1/models", _models, methods=["GET"])
     app.include_router(completions.router)
+    app.include_router(decide_router(served))
     return app
 
 

@@ -19,9 +19,9 @@ from aot.errors import SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import Answer, Seconds
+from aot.serving.decisions.questions import TypedQuestion
 from aot.serving.frames import ShownFrames
-from aot.serving.questions import TypedQuestion
-from aot.serving.student import Ask, ServedStudent
+from aot.serving.student import Ask, ServedStudent, text_of
 
 if TYPE_CHECKING:
     from aot.student.answer.decoding import Reading
@@ -201,6 +201,7 @@ class Decider:
         shown = question.shown
         if not text:
             raise SourceError("a question without words; say what is to be decided")
+        text_of(text, "question")
         if mark := renderer.reserved_mark(" ".join((text, *shown))):
             raise SourceError(f"the text contains {mark!r}, which the model reserves; write it otherwise")
         prompt_ids = renderer.encode(

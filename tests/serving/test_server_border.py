@@ -250,7 +250,7 @@ def test_a_client_that_leaves_while_it_waits_is_never_asked_about() -> None:
 
 def test_streams_and_whole_replies_stand_in_one_batch() -> None:
     with held(Limits()) as (model, url), ThreadPoolExecutor(3) as pool:
-        first = pool.submit(post, url)
+        pool.submit(post, url)
         assert model.begun.wait(60)
         both = [pool.submit(post, url, {**BODY, "stream": stream}) for stream in (True, False)]
         until(url, "aot_queue_length 2.0")

@@ -19,9 +19,12 @@ from aot import load_student
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.errors import ChatError
+from aot.records import WrittenCall
 from aot.serving.server.app import build_app
 from aot.serving.server.limits import Limits
 from aot.serving.server.served import Recorder, Served, serve_export
+from video_data.datasets.rows import SegmentRow
+from video_data.kitchen.pictures import write_clip
 
 SUM = [{"role": "user", "content": "What is 3 + 4?"}]
 CHOICES = {"type": "json_schema", "json_schema": {"name": "sum", "schema": {"type": "string", "enum": ["7", "8"]}}}
@@ -187,15 +190,60 @@ def test_fields_that_nobody_knows_are_let_pass(client: openai.OpenAI) -> None:
 
 def test_an_unknown_model_is_a_404_in_openais_shape(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        ask(client, model="gpt-\x1b[31m\ud83d")
+        ask(client, model="gpt-\x1b[31m")
     assert caught.value.code == "model_not_found" and "tiny-text" in caught.value.message
     assert "\x1b" not in caught.value.message
 
 
-def test_text_that_spells_special_tokens_stays_text(client: openai.OpenAI, text_served: Served) -> None:
+@pytest.mark.parametrize("model", ["\ud83d", "tiny-text"])
+def test_half_characters_and_special_tokens_of_a_text_stay_text(text_served: Served, model: str) -> None:
     evil = "".join(text_served.student.student.renderer.tokenizer.all_special_tokens)  # type: ignore[union-attr]
-    reply = ask(client, messages=[{"role": "user", "content": f"{evil} What is 3 + 4? \ud800"}])
-    assert reply.usage.prompt_tokens > len(evil) // 8
+    body = {"model": model, "messages": [{"role": "user", "content": f"{evil} What is 3 + 4? \ud800"}]}
+    answer = TestClient(build_app(text_served)).post(
+        "/v1/chat/completions", content=json.dumps(body), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == (200 if model == "tiny-text" else 400)
+
+
+class Caller:
+    """A chat model that calls the first tool it is given."""
+
+    name = "caller"
+
+    def reply(self, request: ChatRequest) -> ChatReply:
+        if request.messages[-1].role == "tool":
+            return ChatReply(text=f"{request.messages[-1].text}, says {request.messages[-1].tool_call_id}")
+        name = request.tools[0]["function"]["name"]
+        call = WrittenCall(id="call_0", name=name, arguments='{"minutes": 3}')
+        return ChatReply(tool_calls=(call,), finish_reason="tool_calls")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_tools_are_called_and_their_results_read_whole_and_streamed() -> None:
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
+        for name in ("look", "wait")
+    ]
+    named = {"type": "function", "function": {"name": "wait"}}
+    model: ChatModel = Caller()
+    with running(Served(model)) as url, openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        first = ask(client, model="caller", tools=tools)
+        (call,) = first.choices[0].message.tool_calls
+        assert (call.function.name, first.choices[0].finish_reason) == ("look", "tool_calls")
+        assert first.choices[0].message.content is None
+        chunks = list(ask(client, model="caller", tools=tools, tool_choice=named, stream=True))
+        calls = [one for chunk in chunks for one in chunk.choices[0].delta.tool_calls or ()]
+        assert [one.function.name for one in calls] == ["wait"] and calls[0].id != call.id
+        result = {"role": "tool", "tool_call_id": call.id, "content": "done"}
+        last = ask(client, model="caller", messages=[*SUM, first.choices[0].message, result], tools=tools)
+        assert last.choices[0].message.content == f"done, says {call.id}"
+
+
+def test_a_student_whose_template_has_no_tools_says_so(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="no tool form"):
+        ask(client, tools=[{"type": "function", "function": {"name": "look"}}])
 
 
 def test_requests_that_arrive_together_are_answered_together(text_served: Served, client: openai.OpenAI) -> None:
@@ -227,7 +275,16 @@ def test_choices_about_images_are_decided(video: tuple[TestClient, Path]) -> Non
 def test_a_clip_under_an_allowed_folder_is_seen_as_in_training(
     video: tuple[TestClient, Path], video_export: Path
 ) -> None:
-    from video_data.kitchen.world import DEFAULT_WORLD  # noqa: F401 - absent, the test is skipped below
+    client, clips = video
+    step = SegmentRow(label="wash rice", start_s=0.0, end_s=2.0)
+    times_s = [i / 6 for i in range(12)]
+    write_clip(clips / "rice.mp4", segments=(step,), frame_times_s=times_s, rng=np.random.default_rng(7))
+    with load_student(video_export) as student:
+        answer = student.ask("What is the next step?", clip=clips / "rice.mp4")
+    body = client.post("/v1/chat/completions", json=shown({"type": "video", "video": {"path": "rice.mp4"}})).json()
+    assert body["aot"]["frame_times_s"] == list(answer.frame_times_s)
+    assert body["usage"]["prompt_tokens"] == answer.usage.prompt_tokens
+    assert body["choices"][0]["message"]["content"] == answer.raw_text
 
 
 @pytest.mark.parametrize(

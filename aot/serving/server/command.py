@@ -36,12 +36,11 @@ def serve_command(
     """
     if export is None and not back_ends:
         raise ConfigError("nothing to serve; give an exported folder (aot export RUN OUT), or --student URL")
-    folders = tuple(_folder(one) for one in allow)
-    key = read_key(key_env)
+    folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
+    contract = read_contract(export, check_files=False) if export else None
     with open_port(host, port, key=key) as listener:
         recorder = Recorder(record, with_text=record_text) if record else None
         if back_ends:
-            contract = read_contract(export, check_files=False) if export else None
             chat = open_back_ends(back_ends, model=model, key_env=back_end_key_env, limits=limits)
             served = Served(
                 chat, contract, limits=limits, metrics=Metrics(), allow=folders, model_name=chat.name, recorder=recorder

@@ -41,7 +41,7 @@ from aot.serving.decisions.systemone import (
 from aot.serving.server import media
 from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
 from aot.serving.server.chat_request import VideoPath
-from aot.serving.server.errors import ApiError, bad
+from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad
 from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
@@ -174,6 +174,18 @@ class Deciding:
             raise bad(words, param="clip" if state.clip is not None else "frames", code="invalid_frames") from None
 
 
+class DetailBody(BaseModel):
+    """The body of an error at `/v1/systemone`."""
+
+    detail: str | list[Any]
+
+
+_DETAILS: dict[int | str, dict[str, Any]] = {
+    status: {**row, "model": DetailBody if status == 422 else DetailBody | ErrorBody}
+    for status, row in RESPONSES.items()
+}
+
+
 def decide_router(served: Served) -> APIRouter:
     """The routes that decide."""
     router, deciding = APIRouter(), Deciding(served)
@@ -204,7 +216,7 @@ def decide_router(served: Served) -> APIRouter:
 
     systemone = APIRouter(route_class=_DetailRoute)
 
-    @systemone.post("/v1/systemone", response_model=SystemOneReply)
+    @systemone.post("/v1/systemone", response_model=SystemOneReply, responses=_DETAILS)
     async def answer(body: SystemOneRequest, request: Request) -> Response:
         """System One: the answers to named questions about a state, by one pass and without any text written."""
         began_s, served = time.monotonic(), served_of(request)

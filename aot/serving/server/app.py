@@ -16,7 +16,7 @@ __all__ = ["Served", "build_app", "served_of"]
 
 def build_app(served: Served) -> FastAPI:
     """The application over what is served, without a port."""
-    app = FastAPI(title="aot serve", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="aot serve", version="1", docs_url=None, redoc_url=None, responses=errors.RESPONSES)
     app.state.served = served
     for kind in (errors.ApiError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, errors.handle)

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from itertools import islice
 
 from aot.config import load_saved
-from aot.evaluation.groups import NEXT
+from aot.evaluation.groups import ALL, NEXT
 from aot.files.run_folder import RunFolder
 from aot.reporting.load import RunData, load_run
-from aot.reporting.pivot import plain, short, title
+from aot.reporting.pivot import percent, plain, short, title
 from aot.reporting.sections.accuracy import accuracy_table, findings, headline_kind, savings
 from aot.reporting.sections.funnel import check_sentences
 from aot.reporting.sections.making import logprobs_sentence, settings_sentence, spend_rows
+from aot.reporting.students import MODES
 
 MAX_STUDENTS = 12
 MAX_FINDINGS = 2
@@ -38,7 +39,22 @@ def _answers(data: RunData) -> Iterator[str]:
             yield f"  {row.label:<32} {numbers}{cost}"
         if len(table.rows) > MAX_STUDENTS:
             yield f"  and {len(table.rows) - len(lines[:MAX_STUDENTS])} more in the report"
+    yield from _decided(data)
     yield from (text for text, _ in (*islice(findings(data), MAX_FINDINGS), *savings(data)))
+
+
+def _decided(data: RunData) -> Iterator[str]:
+    """How often the main arm is right where it decides between choices, and where it writes its answer to the same."""
+    main, split = data.learning.main, data.first
+    if main is None:
+        return
+    decided = data.find((main, "likelihood"), split, "accuracy", "next_choice", ALL)
+    if decided is None:
+        return
+    ways = (data.find((main, mode), split, "accuracy", decided.kind) for mode in ("direct", "reason", "adaptive"))
+    written = [f"{percent(row)} {MODES[row.mode]}" for row in ways if row and row.n == decided.n]
+    beside = f"; written: {', '.join(written)}" if written else ""
+    yield f"closed choices on {split}, decided by {data.learning.shown(main)}: {percent(decided)}{beside}"
 
 
 def _teacher(data: RunData) -> Iterator[str]:

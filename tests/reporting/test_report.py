@@ -222,6 +222,14 @@ def test_the_share_of_cut_replies_stands_beside_accuracies_of_a_video_run(make_r
     assert all(told in text for text in (summary, card.replace("\\", ""), page))
 
 
+def test_summary_tells_decided_choices_beside_the_written_ones(make_run: MakeRun) -> None:
+    run, _ = make_run()
+    (line,) = [line for line in summary_lines(run) if line.startswith("closed choices")]
+    assert re.search(
+        r"decided by distilled: \d+\.\d% \[.*\] n=\d+; written: \d+\.\d% \[.*\] n=\d+ answer at once", line
+    )
+
+
 def test_summary_fits_a_terminal_and_names_yield_funnel_result_and_report(make_run: MakeRun) -> None:
     run, config = make_run()
     write_report(run, config, frames=read_frames)

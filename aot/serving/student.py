@@ -313,6 +313,10 @@ class ServedStudent:
             contract_digest=self._digest,
         )
 
+    def refusal(self, ask: Ask, detail: str) -> Answer:
+        """The answer to a question of which it is known already why it cannot be asked."""
+        return self._abstained(self._mode_of(ask), "failed", detail)
+
     def _abstained(self, mode: AskMode, reason: AbstainReason, detail: str) -> Answer:
         return Answer(
             abstained=reason, detail=storable(detail), mode=mode, model=self.contract.name,
@@ -331,9 +335,9 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
         CheckpointError: it is no export, its major version is unknown, a file was altered, or prompts would look
             different from those that the student learned.
     """
-    from aot.student.model import loading  # torch is imported once somebody loads a student
-
     contract = read_contract(Path(folder))
+    from aot.student.model import loading  # torch, after what needs none
+
     config = StudentConfig(
         base=str(folder),
         num_frames=contract.frames.num_frames if contract.frames else 1,

@@ -320,7 +320,10 @@ class TestMemory:
     def test_two_hundred_asks_leave_it_flat(self, sees: ServedStudent, clip: Path) -> None:
         def ask(times: int) -> int:
             for i in range(times):
-                asks = [Ask(NEXT, clip=clip, start_s=float(i % 4), choices=CHOICES), Ask(NEXT, frames=[RED + i % 5] * 8)]
+                asks = [
+                    Ask(NEXT, clip=clip, start_s=float(i % 4), choices=CHOICES),
+                    Ask(NEXT, frames=[RED + i % 5] * 8),
+                ]
                 assert all(one.answer for one in sees.ask_many([*asks, asks[0], asks[0]]))
             gc.collect()
             return _resident_bytes()

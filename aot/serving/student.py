@@ -21,7 +21,7 @@ import numpy as np
 
 from aot.config import StudentConfig
 from aot.display import storable
-from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError, VideoError
+from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
@@ -160,7 +160,7 @@ class ServedStudent:
         for i, ask in enumerate(asks):
             try:
                 ready = self._ready(i, ask, shown, renderer)
-            except (SourceError, VideoError) as error:
+            except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
                 answers[i] = self._abstained(self._mode_of(ask), "failed", str(error))
                 continue
             groups.setdefault((ready.mode, ready.explains), {})[i] = ready
@@ -184,7 +184,8 @@ class ServedStudent:
 
     def _mode_of(self, ask: Ask) -> AskMode:
         """The mode in which an answer stands; of a question in an unknown mode the one that it would have had."""
-        fallback: AskMode = "decide" if ask.choices else self.contract.modes[0]
+        has_choices = isinstance(ask.choices, list | tuple) and bool(ask.choices)
+        fallback: AskMode = "decide" if has_choices else self.contract.modes[0]
         return ask.mode if isinstance(ask.mode, str) and ask.mode in _MODES else fallback
 
     def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, renderer: "Renderer") -> _Ready:
@@ -372,7 +373,9 @@ def _text(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
 
 def _choices(choices: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever came
     """The choices after they were checked; none are fine."""
-    if isinstance(choices, str | bytes) or not isinstance(choices, Sequence):
+    if choices is None:
+        return ()
+    if not isinstance(choices, list | tuple):
         raise SourceError(f"choices must be a list of texts, got {type(choices).__name__}")
     if not len(choices):
         return ()
@@ -424,6 +427,8 @@ def _rationale(made: Prediction, mode: AskMode) -> str:
         return ""
     if made.answer is None:
         return text
+    if made.thought:  # its first line names the way that it chose
+        text = text.partition("\n")[2] or text
     before, _, _ = text.rpartition(_ANSWER_MARK if _ANSWER_MARK in text else "\n")
     return before.strip()
 
@@ -440,8 +445,9 @@ def _written_probability(made: Prediction, mode: AskMode, renderer: "Renderer") 
         return None
     ids = made.token_ids[-size:]
     if mode == "explain":
-        ends = next((k for k in range(1, size + 1) if "\n" in renderer.decode(ids[:k]).lstrip()), size)
-        return math.exp(sum(made.token_logprobs[:ends]))
+        texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
+        said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
+        return math.exp(sum(made.token_logprobs[: said[0] + 1 if said else size]))
     marks = renderer.decode(ids).count(_ANSWER_MARK)
     if not marks:
         return math.exp(sum(made.token_logprobs)) if mode == "direct" else None

@@ -74,15 +74,15 @@ class ClipShelf:
         from video_data.decode.sandbox import shared_pool
 
         try:
-            seen = path.stat()
-            key = (str(path.absolute()), seen.st_size, seen.st_mtime_ns)
+            seen, whole = path.stat(), path.absolute()  # the decoder may have been started in another folder
+            key = (str(whole), seen.st_size, seen.st_mtime_ns)
         except (OSError, ValueError):  # the decoder says what is wrong with it
             return shared_pool().sample_clip(path, self._sampling)
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-        decoded = shared_pool().sample_clip(path, self._sampling)
+        decoded = shared_pool().sample_clip(whole, self._sampling)
         with self._lock:
             self._held[key] = decoded
             while sum(one.frames_THWC.nbytes for one in self._held.values()) > self._max_bytes:

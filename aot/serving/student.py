@@ -11,7 +11,8 @@ student that was closed, an argument of a name that does not exist, something th
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -91,7 +92,7 @@ class ServedStudent:
 
     def __init__(self, student: Any, contract: StudentContract) -> None:  # noqa: ANN401 - Student needs torch
         self.student, self.contract = student, contract
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the engine takes it again
         self._engine: Engine | None = None
         self._shelf = ClipShelf(contract.frames) if contract.frames else None
         self._pixels: Any = None
@@ -113,6 +114,18 @@ class ServedStudent:
         if engine is not None:
             engine.close()
 
+    @contextmanager
+    def turn(self) -> Iterator[Any]:
+        """The loaded student for one piece of work; whoever else wants it waits meanwhile.
+
+        Raises:
+            RunError: the student was closed.
+        """
+        with self._lock:
+            if self.student is None:
+                raise RunError(f"the student {self.contract.name} was closed; load it again")
+            yield self.student
+
     @property
     def engine(self) -> "Engine":
         """The student as a chat model: one, made at the first look; it and `ask` take turns at the model.
@@ -123,10 +136,9 @@ class ServedStudent:
         from aot.student.answer.engine import Engine
         from aot.student.answer.speaker import speaker_of
 
-        with self._lock:
-            self._check_open()
+        with self.turn() as student:
             if self._engine is None:
-                speaker = speaker_of(self.student, name=self.contract.name)
+                speaker = speaker_of(student, name=self.contract.name)
                 self._engine = Engine(speaker, max_prompt_tokens=self.contract.max_tokens, lock=self._lock)
             return self._engine
 
@@ -152,9 +164,8 @@ class ServedStudent:
         """
         if strange := [ask for ask in asks if not isinstance(ask, Ask)]:
             raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")
-        with self._lock:
-            self._check_open()
-            renderer = self.student.renderer
+        with self.turn() as student:
+            renderer = student.renderer
         shown = ShownFrames(self.contract.frames, self._shelf) if self.contract.frames and self._shelf else None
         answers, groups = dict[int, Answer](), dict[tuple[AskMode, bool], dict[int, _Ready]]()
         for i, ask in enumerate(asks):
@@ -178,10 +189,6 @@ class ServedStudent:
         scaled = np.exp(logs - logs.max())
         return tuple((scaled / scaled.sum()).tolist())
 
-    def _check_open(self) -> None:
-        if self.student is None:
-            raise RunError(f"the student {self.contract.name} was closed; load it again")
-
     def _mode_of(self, ask: Ask) -> AskMode:
         """The mode in which an answer stands; of a question in an unknown mode the one that it would have had."""
         has_choices = isinstance(ask.choices, list | tuple) and bool(ask.choices)
@@ -196,7 +203,7 @@ class ServedStudent:
             VideoError: its clip is refused.
         """
         choices = _choices(ask.choices)
-        text = _text(ask.question, "question")
+        text = text_of(ask.question, "question")
         if mark := renderer.reserved_mark(" ".join((text, *choices))):  # it would end a message and begin another
             raise SourceError(f"the text must not contain {mark!r}, which the model reserves; write it another way")
         mode = self._checked_mode(ask, choices)
@@ -213,7 +220,7 @@ class ServedStudent:
         ):
             note = "the frames came without times_s: they were shown as one second apart"
         question = Question(
-            id=str(index), dataset="", split="", kind=_text(ask.kind or "*", "kind"), text=text, choices=choices,
+            id=str(index), dataset="", split="", kind=text_of(ask.kind or "*", "kind"), text=text, choices=choices,
             answer=choices[0] if choices else "", answer_type="choice" if choices else "text", media=media, group="",
         )  # fmt: skip
         return _Ready(question, mode, mode == "explain" and bool(ask.with_rationale), decode_s, note)
@@ -248,7 +255,7 @@ class ServedStudent:
             raise SourceError("times_s came with a clip, which has times of its own; give start_s and end_s instead")
         if not isinstance(ask.clip, str | Path):
             raise SourceError(f"clip must be the path of a video file, got {type(ask.clip).__name__}")
-        return shown.add_clip(Path(_text(str(ask.clip), "clip")), window)
+        return shown.add_clip(Path(text_of(str(ask.clip), "clip")), window)
 
     def _made(self, rows: list[_Ready], shown: ShownFrames | None) -> list[_Made]:
         """What the model makes of questions of one mode; what ends a batch is tried again one by one."""
@@ -256,9 +263,7 @@ class ServedStudent:
         from aot.student.rows.frames import FramePixels
 
         mode, explains = rows[0].mode, rows[0].explains
-        with self._lock:
-            self._check_open()
-            student = self.student
+        with self.turn() as student:
             if shown and self._pixels is None:
                 self._pixels = FramePixels(
                     shown, student.processor, model_type=student.model_type, max_bytes=PIXEL_CACHE_BYTES
@@ -359,7 +364,12 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
     return ServedStudent(student, contract)
 
 
-def _text(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
+def text_of(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
+    """The text itself, after it was checked.
+
+    Raises:
+        SourceError: it is none, is empty or too long, or holds half a character; the message calls it `what`.
+    """
     if not isinstance(value, str):
         raise SourceError(f"the {what} must be text, got {type(value).__name__}")
     if not value.strip():
@@ -381,7 +391,7 @@ def _choices(choices: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever came
         return ()
     if len(choices) > MOST_CHOICES:
         raise SourceError(f"{len(choices):,} choices were given, at most {MOST_CHOICES:,} are fine")
-    listed = tuple(_text(one, f"choice {i}") for i, one in enumerate(choices))
+    listed = tuple(text_of(one, f"choice {i}") for i, one in enumerate(choices))
     if len(listed) < 2:
         raise SourceError("one choice was given; give at least two, or none for an open question")
     if twice := [one for i, one in enumerate(listed) if one in listed[:i]]:

@@ -122,7 +122,7 @@ class ShownFrames:
         from video_data.datasets.plain import check_windows
         from video_data.datasets.rows import QuestionRow
 
-        start_s, name = window.start_s or 0.0, str(path)
+        start_s, name = window.start_s or 0.0, path.name  # no folder of a server goes into a reply
         decoded = self._shelf.frames(path)
         row = QuestionRow(
             id=name, split="", kind="", text="", choices=(), answer="", answer_type="text", uri=name,

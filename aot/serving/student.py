@@ -11,7 +11,8 @@ student that was closed, an argument of a name that does not exist, something th
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ import numpy as np
 
 from aot.config import StudentConfig
 from aot.display import storable
-from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError, VideoError
+from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
@@ -113,6 +114,18 @@ class ServedStudent:
         if engine is not None:
             engine.close()
 
+    @contextmanager
+    def turn(self) -> Iterator[Any]:
+        """The loaded student for one piece of work; whoever else wants it waits meanwhile.
+
+        Raises:
+            RunError: the student was closed.
+        """
+        with self._lock:
+            if self.student is None:
+                raise RunError(f"the student {self.contract.name} was closed; load it again")
+            yield self.student
+
     @property
     def engine(self) -> "Engine":
         """The student as a chat model: one, made at the first look; it and `ask` take turns at the model.
@@ -123,10 +136,9 @@ class ServedStudent:
         from aot.student.answer.engine import Engine
         from aot.student.answer.speaker import speaker_of
 
-        with self._lock:
-            self._check_open()
+        with self.turn() as student:
             if self._engine is None:
-                speaker = speaker_of(self.student, name=self.contract.name)
+                speaker = speaker_of(student, name=self.contract.name)
                 self._engine = Engine(speaker, max_prompt_tokens=self.contract.max_tokens, lock=self._lock)
             return self._engine
 
@@ -152,15 +164,14 @@ class ServedStudent:
         """
         if strange := [ask for ask in asks if not isinstance(ask, Ask)]:
             raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")
-        with self._lock:
-            self._check_open()
-            renderer = self.student.renderer
+        with self.turn() as student:
+            renderer = student.renderer
         shown = ShownFrames(self.contract.frames, self._shelf) if self.contract.frames and self._shelf else None
         answers, groups = dict[int, Answer](), dict[tuple[AskMode, bool], dict[int, _Ready]]()
         for i, ask in enumerate(asks):
             try:
                 ready = self._ready(i, ask, shown, renderer)
-            except (SourceError, VideoError) as error:
+            except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
                 answers[i] = self._abstained(self._mode_of(ask), "failed", str(error))
                 continue
             groups.setdefault((ready.mode, ready.explains), {})[i] = ready
@@ -178,13 +189,10 @@ class ServedStudent:
         scaled = np.exp(logs - logs.max())
         return tuple((scaled / scaled.sum()).tolist())
 
-    def _check_open(self) -> None:
-        if self.student is None:
-            raise RunError(f"the student {self.contract.name} was closed; load it again")
-
     def _mode_of(self, ask: Ask) -> AskMode:
         """The mode in which an answer stands; of a question in an unknown mode the one that it would have had."""
-        fallback: AskMode = "decide" if ask.choices else self.contract.modes[0]
+        has_choices = isinstance(ask.choices, list | tuple) and bool(ask.choices)
+        fallback: AskMode = "decide" if has_choices else self.contract.modes[0]
         return ask.mode if isinstance(ask.mode, str) and ask.mode in _MODES else fallback
 
     def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, renderer: "Renderer") -> _Ready:
@@ -255,9 +263,7 @@ class ServedStudent:
         from aot.student.rows.frames import FramePixels
 
         mode, explains = rows[0].mode, rows[0].explains
-        with self._lock:
-            self._check_open()
-            student = self.student
+        with self.turn() as student:
             if shown and self._pixels is None:
                 self._pixels = FramePixels(
                     shown, student.processor, model_type=student.model_type, max_bytes=PIXEL_CACHE_BYTES
@@ -313,6 +319,10 @@ class ServedStudent:
             contract_digest=self._digest,
         )
 
+    def refusal(self, ask: Ask, detail: str) -> Answer:
+        """The answer to a question of which it is known already why it cannot be asked."""
+        return self._abstained(self._mode_of(ask), "failed", detail)
+
     def _abstained(self, mode: AskMode, reason: AbstainReason, detail: str) -> Answer:
         return Answer(
             abstained=reason, detail=storable(detail), mode=mode, model=self.contract.name,
@@ -331,9 +341,9 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
         CheckpointError: it is no export, its major version is unknown, a file was altered, or prompts would look
             different from those that the student learned.
     """
-    from aot.student.model import loading  # torch is imported once somebody loads a student
-
     contract = read_contract(Path(folder))
+    from aot.student.model import loading  # torch, after what needs none
+
     config = StudentConfig(
         base=str(folder),
         num_frames=contract.frames.num_frames if contract.frames else 1,
@@ -373,7 +383,9 @@ def text_of(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
 
 def _choices(choices: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever came
     """The choices after they were checked; none are fine."""
-    if isinstance(choices, str | bytes) or not isinstance(choices, Sequence):
+    if choices is None:
+        return ()
+    if not isinstance(choices, list | tuple):
         raise SourceError(f"choices must be a list of texts, got {type(choices).__name__}")
     if not len(choices):
         return ()
@@ -425,6 +437,8 @@ def _rationale(made: Prediction, mode: AskMode) -> str:
         return ""
     if made.answer is None:
         return text
+    if made.thought:  # its first line names the way that it chose
+        text = text.partition("\n")[2] or text
     before, _, _ = text.rpartition(_ANSWER_MARK if _ANSWER_MARK in text else "\n")
     return before.strip()
 
@@ -441,8 +455,9 @@ def _written_probability(made: Prediction, mode: AskMode, renderer: "Renderer") 
         return None
     ids = made.token_ids[-size:]
     if mode == "explain":
-        ends = next((k for k in range(1, size + 1) if "\n" in renderer.decode(ids[:k]).lstrip()), size)
-        return math.exp(sum(made.token_logprobs[:ends]))
+        texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
+        said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
+        return math.exp(sum(made.token_logprobs[: said[0] + 1 if said else size]))
     marks = renderer.decode(ids).count(_ANSWER_MARK)
     if not marks:
         return math.exp(sum(made.token_logprobs)) if mode == "direct" else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aot.errors import SourceError
+from aot.errors import RunError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import Answer, Seconds
@@ -109,13 +109,14 @@ class Decider:
         Raises:
             SourceError: it cannot be shown to this student.
             VideoError: its clip cannot be read.
+            RunError: the student was closed.
         """
         started_s = time.perf_counter()
         key = repr((state.text, state.content, state.times_s, state.start_s, state.end_s)) if state.content else ""
         if seen := self._seen_as(key):
             return Ready(state, key, seen)
-        student = self._served.student
-        self._served._check_open()
+        if (student := self._served.student) is None:
+            raise RunError(f"the student {self._served.contract.name} was closed; load it again")
         rule, shelf = self._served.contract.frames, self._served._shelf
         shown = ShownFrames(rule, shelf) if rule and shelf else None
         frames = state.frames() if callable(state.frames) else state.frames
@@ -146,8 +147,7 @@ class Decider:
         ready = about if isinstance(about, Ready) else self.ready(about)
         rows: dict[int, _Row] = {}
         failed: dict[int, str] = {}
-        with self._served._lock:
-            self._served._check_open()
+        with self._served.turn():
             seen = self._seen_as(ready.key) or ready.seen
             for i, question in enumerate(questions):
                 try:

@@ -141,6 +141,11 @@ class ChatAsk:
     tool_choice: Literal["auto", "none", "required"] = "auto"
 
     @property
+    def has_media(self) -> bool:
+        """Whether images or clips have to be read."""
+        return any(part.type != "text" for one in self.body.messages for part in _parts(one))
+
+    @property
     def question(self) -> str:
         """The text of the last message of a user."""
         texts = (_text(one) for one in reversed(self.body.messages) if one.role == "user")

@@ -70,9 +70,12 @@ class _Turn:
     async def request(self) -> ChatRequest:
         """What the model is asked, its images and clips read."""
         served = self.served
-        request = await served.aside(
-            lambda: chat_request(self.ask, contract=served.contract, limits=served.limits, clip=self.frames)
-        )
+
+        def made() -> ChatRequest:
+            return chat_request(self.ask, contract=served.contract, limits=served.limits, clip=self.frames)
+
+        # Text alone is quicker read than handed to another thread.
+        request = await served.aside(made) if self.ask.has_media else made()
         images = [image for one in request.messages for image in images_of(one)]
         self.frame_times_s = [image.time_s for image in images if image.time_s is not None]
         return request
@@ -139,7 +142,7 @@ async def _decided(turn: _Turn) -> Response:
     assert served.desk is not None
     if len(ask.body.messages) > 1 or ask.body.messages[0].role != "user":
         raise bad("a choice is decided about one message of the user", param="messages")
-    question = await served.aside(lambda: _question(turn))
+    question = await served.aside(lambda: _question(turn)) if ask.has_media else _question(turn)
     ticket = served.desk.ask([question])
     answers = asyncio.wrap_future(ticket.future)
     (answer,) = await while_waited_for(answers, client=turn.client, leave=ticket.leave)

@@ -71,13 +71,16 @@ async def _measure(folder: Path, arguments: argparse.Namespace) -> bool:
         rates: dict[str, list[float]] = {"engine": [], "server": []}
         singles: dict[str, list[float]] = {"engine": [], "server": []}
         sizes: list[float] = []
+        cpu_s = {"engine": 0.0, "server": 0.0}
         for _ in range(arguments.rounds):
-            began_s = time.perf_counter()
+            began_s, spent_s = time.perf_counter(), time.process_time()
             for _ in range(arguments.requests):
                 engine.replies(requests)
             rates["engine"].append(arguments.requests * len(requests) / (time.perf_counter() - began_s))
-            before = await _batches(port)
+            cpu_s["engine"] += time.process_time() - spent_s
+            before, spent_s = await _batches(port), _cpu_s(server.pid)
             rates["server"].append(await _load(port, bodies, arguments.requests))
+            cpu_s["server"] += _cpu_s(server.pid) - spent_s
             sizes.append((arguments.requests * len(bodies)) / (await _batches(port) - before))
             for i in range(arguments.idle):
                 began_s = time.perf_counter()
@@ -85,6 +88,9 @@ async def _measure(folder: Path, arguments: argparse.Namespace) -> bool:
                 singles["engine"].append(time.perf_counter() - began_s)
             singles["server"] += await _one_by_one(port, bodies, arguments.idle)
         missed = _tell(rates, singles, arguments)
+        answers = arguments.rounds * arguments.requests * len(bodies)
+        each = ", ".join(f"{name} {1000 * spent_s / answers:.2f} ms" for name, spent_s in cpu_s.items())
+        print(f"CPU time of an answer under load: {each}; ratio {cpu_s['engine'] / cpu_s['server']:.3f}")
         print(f"requests in a batch of the server, by round: {', '.join(f'{size:.1f}' for size in sizes)}")
         if arguments.memory:
             await _memory(server.pid, port, bodies, arguments.memory)
@@ -148,6 +154,12 @@ async def _one_by_one(port: int, bodies: Sequence[bytes], count: int) -> list[fl
     return seconds
 
 
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def _batches(port: int) -> float:
     """How many batches the server has begun so far."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -184,7 +196,7 @@ def _start(folder: Path, clients: int) -> tuple[subprocess.Popen[str], int]:
 
 
 def _engine(folder: Path, *, most: int) -> Any:  # noqa: ANN401 - Engine needs torch
-    from aot import load_student
+    from aot.serving.student import load_student
     from aot.student.answer.engine import Engine
     from aot.student.answer.speaker import speaker_of
 

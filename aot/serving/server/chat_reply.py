@@ -1,8 +1,8 @@
 """Replies in the shape of OpenAI's chat completions, whole or as events; what this project adds stands in `aot`."""
 
 import json
+import random
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from aot.run_records import ChatUsage
 from aot.served_records import AbstainReason
 
 DONE = b"data: [DONE]\n\n"
+_NUMBERS = random.Random()
+"""Of its own, since seeding the common one would make ids repeat; a call of the system for each costs more than it."""
 
 
 class ChoiceProb(BaseModel):
@@ -54,7 +56,7 @@ class Completion:
     model: str
     """As the client named it."""
     fingerprint: str | None = None
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    id: str = field(default_factory=lambda: f"chatcmpl-{_NUMBERS.getrandbits(128):032x}")
     created: int = field(default_factory=lambda: int(time.time()))
     with_usage: bool = False
     """Whether a streamed reply ends with its count of tokens."""
@@ -78,10 +80,10 @@ class Completion:
         """An event with some more of the reply."""
         return self._event([{"index": 0, "delta": delta, "finish_reason": None, "logprobs": None}])
 
-    def end(self, reply: ChatReply, *, finish: str, rest: str | None, content: str | None, aot: AotOut) -> bytes:
+    def end(self, reply: ChatReply, *, finish: str, unsent: str | None, content: str | None, aot: AotOut) -> bytes:
         """The last events: what was not sent yet, why it ended, the count of tokens, and DONE."""
         logprobs = _logprobs(reply, content)
-        delta: dict[str, Any] = {"content": rest} if rest or logprobs else {}
+        delta: dict[str, Any] = {"content": unsent} if unsent or logprobs else {}
         if reply.tool_calls:
             delta["tool_calls"] = [{"index": k, **call} for k, call in enumerate(self._calls(reply))]
         if reply.reasoning:

@@ -141,6 +141,11 @@ class ChatAsk:
     tool_choice: Literal["auto", "none", "required"] = "auto"
 
     @property
+    def has_media(self) -> bool:
+        """Whether images or clips have to be read."""
+        return any(part.type != "text" for one in self.body.messages for part in _parts(one))
+
+    @property
     def question(self) -> str:
         """The text of the last message of a user."""
         texts = (_text(one) for one in reversed(self.body.messages) if one.role == "user")
@@ -246,8 +251,8 @@ def _choices(form: dict[str, Any] | None, *, limits: Limits) -> tuple[tuple[str,
     """The closed set that a response format names, and the property that holds the choice; empty for plain text."""
     if form is None or form.get("type") == "text":
         return (), ""
-    told = form.get("json_schema")
-    schema = told.get("schema") if form.get("type") == "json_schema" and isinstance(told, dict) else None
+    wanted = form.get("json_schema")
+    schema = wanted.get("schema") if form.get("type") == "json_schema" and isinstance(wanted, dict) else None
     key = ""
     if isinstance(schema, dict) and isinstance(schema.get("properties"), dict) and len(schema["properties"]) == 1:
         ((key, schema),) = schema["properties"].items()

@@ -70,9 +70,12 @@ class _Turn:
     async def request(self) -> ChatRequest:
         """What the model is asked, its images and clips read."""
         served = self.served
-        request = await served.aside(
-            lambda: chat_request(self.ask, contract=served.contract, limits=served.limits, clip=self.frames)
-        )
+
+        def made() -> ChatRequest:
+            return chat_request(self.ask, contract=served.contract, limits=served.limits, clip=self.frames)
+
+        # Text alone is quicker read than handed to another thread.
+        request = await served.aside(made) if self.ask.has_media else made()
         images = [image for one in request.messages for image in images_of(one)]
         self.frame_times_s = [image.time_s for image in images if image.time_s is not None]
         return request
@@ -81,7 +84,7 @@ class _Turn:
         """What this project tells of a reply; counted and noted on the way."""
         served, contract = self.served, self.served.contract
         seconds = time.monotonic() - self.began_s
-        told = AotOut(
+        aot = AotOut(
             model=reply.model or served.name,
             mode=more.pop("mode", self.ask.mode),
             frame_times_s=more.pop("frame_times_s", self.frame_times_s),
@@ -93,18 +96,18 @@ class _Turn:
         )
         row = ServedRow(
             id=self.completion.id, time_s=time.time(), route="/v1/chat/completions", kind=self.ask.body.aot.kind,
-            choices=len(told.choices), answer=told.answer or "" if told.choices else "", confidence=told.confidence,
-            abstained=told.abstained, finish=finish, status=200, model=told.model,
-            contract_digest=told.contract_digest or "", escalated=told.escalated, cost=told.cost,
-            usage=reply.usage or Answer.model_fields["usage"].default, seconds=told.seconds,
+            choices=len(aot.choices), answer=aot.answer or "" if aot.choices else "", confidence=aot.confidence,
+            abstained=aot.abstained, finish=finish, status=200, model=aot.model,
+            contract_digest=aot.contract_digest or "", escalated=aot.escalated, cost=aot.cost,
+            usage=reply.usage or Answer.model_fields["usage"].default, seconds=aot.seconds,
         )  # fmt: skip
         served.note(row, question=self.ask.question, text=content or "")
-        return told
+        return aot
 
 
 @router.post("/v1/chat/completions", response_model=None)
 async def create(body: ChatBody, request: Request) -> Response:
-    """A reply in OpenAI's shape: whole, or as events where `stream` is true; usage is always told."""
+    """A reply in OpenAI's shape: whole, or as events where `stream` is true; usage is always there."""
     served = served_of(request)
     ask = read_body(body, name=served.name, contract=served.contract, limits=served.limits)
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -139,7 +142,7 @@ async def _decided(turn: _Turn) -> Response:
     assert served.desk is not None
     if len(ask.body.messages) > 1 or ask.body.messages[0].role != "user":
         raise bad("a choice is decided about one message of the user", param="messages")
-    question = await served.aside(lambda: _question(turn))
+    question = await served.aside(lambda: _question(turn)) if ask.has_media else _question(turn)
     ticket = served.desk.ask([question])
     answers = asyncio.wrap_future(ticket.future)
     (answer,) = await while_waited_for(answers, client=turn.client, leave=ticket.leave)
@@ -225,11 +228,11 @@ def _last_events(turn: _Turn, future: Any, sent: str) -> bytes:  # noqa: ANN401 
         return error_event(ApiError(500, "the server failed on this request").body())
     content, aot, finish = _finished(turn, reply, finish)
     unsent = (content or "")[len(sent) :] if (content or "").startswith(sent) else ""
-    return turn.completion.end(reply, finish=finish, rest=unsent, content=content, aot=aot)
+    return turn.completion.end(reply, finish=finish, unsent=unsent, content=content, aot=aot)
 
 
 def _finished(turn: _Turn, reply: ChatReply, finish: str) -> tuple[str | None, AotOut, str]:
-    """The text that the client gets, what is told besides, and why the reply ended."""
+    """The text that the client gets, what stands besides, and why the reply ended."""
     text, stopped = until_stop(reply.text, turn.ask.stops)
     finish = "stop" if stopped else finish or ("tool_calls" if reply.tool_calls else "stop")
     if turn.ask.tool_choice == "required" and not reply.tool_calls:
@@ -257,7 +260,7 @@ def _sent(turn: _Turn, reply: ChatReply, *, finish: str, content: str | None, ao
     if not turn.ask.body.stream:
         return JSONResponse(completion.whole(reply, finish=finish, content=content, aot=aot))
     events = completion.piece(role="assistant", content="")
-    events += completion.end(reply, finish=finish, rest=content, content=content, aot=aot)
+    events += completion.end(reply, finish=finish, unsent=content, content=content, aot=aot)
     return Response(events, media_type="text/event-stream")
 
 

@@ -25,11 +25,12 @@ from aot.serving.student import Ask, ServedStudent
 log = logging.getLogger(__name__)
 MOST_BATCHES = 4
 """Written side by side, step by step, so that nobody waits for the end of somebody else's long reply."""
-_GATHER_SHARE, _GATHER_S = 0.1, 0.02
-"""Clients that were answered together ask again one after the other: the next batch waits for them, but no longer than
-this share of the time that the last one took."""
-_JOIN_S = (0.05, 2.0)
-"""How long new requests wait at least and at most for a running batch to end before they are written beside it."""
+_GATHER_SHARE, _GAP_SHARE, _GAP_S = 0.25, 0.05, 0.005
+"""Clients that were answered together ask again one after the other. The next batch waits for them as long as they keep
+coming: for a share of the time that the last one took, and no longer than a gap between two of them."""
+_JOIN_TIMES, _JOIN_S, _FORGET = 2.0, (0.1, 2.0), 0.9
+"""New requests wait for a running batch to end, but for so many times as long as batches took of late at most, and
+within these seconds; then they are written beside it. What a batch took is forgotten by this factor with each later."""
 
 
 class Batching(Protocol):
@@ -90,7 +91,7 @@ class Desk:
         self._limits, self._metrics = limits, metrics
         self._waiting: deque[_Job] = deque()
         self._batches: list[_Batch] = []
-        self._last_s, self._expected, self._ended_s = 0.0, 0, 0.0
+        self._last_s, self._usual_s, self._expected, self._ended_s = 0.0, 0.0, 0, 0.0
         self._change = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="aot-desk", daemon=True)
@@ -156,12 +157,12 @@ class Desk:
 
     def _gather(self) -> None:
         """Wait a moment for those who were answered together a moment ago."""
-        until_s = self._ended_s + min(_GATHER_SHARE * self._last_s, _GATHER_S)
+        until_s = self._ended_s + _GATHER_SHARE * self._last_s
+        gap_s = max(_GAP_S, _GAP_SHARE * self._last_s)
         while not self._batches and not self._closed and len(self._waiting) < self._expected:
-            left_s = until_s - time.monotonic()
-            if left_s <= 0:
+            number, left_s = len(self._waiting), min(gap_s, until_s - time.monotonic())
+            if left_s <= 0 or not self._change.wait(left_s) or len(self._waiting) == number:
                 break
-            self._change.wait(left_s)
         if not self._batches:
             self._expected = 0
 
@@ -169,7 +170,7 @@ class Desk:
         """Those whose turn it is now, taken from the queue: all decisions, and requests where a batch may begin."""
         now_s = time.monotonic()
         shortest_s, longest_s = _JOIN_S
-        patience_s = min(max(self._last_s, shortest_s), longest_s)
+        patience_s = min(max(_JOIN_TIMES * self._usual_s, shortest_s), longest_s)
         open_rows = sum(len(batch.jobs) for batch in self._batches)
         room = 0 if len(self._batches) >= MOST_BATCHES else self._limits.max_batch - open_rows
         if self._batches and not any(now_s - job.entered_s >= patience_s for job in self._waiting):
@@ -235,7 +236,10 @@ class Desk:
         batch.running.close()  # type: ignore[attr-defined]
         self._batches.remove(batch)
         self._ended_s = time.monotonic()
-        self._last_s, self._expected = self._ended_s - batch.began_s, batch.size
+        self._last_s = self._ended_s - batch.began_s
+        with self._change:  # or those who wait and those who come back would go on in batches apart
+            self._expected = min(batch.size + len(self._waiting), self._limits.max_batch)
+        self._usual_s = max(self._last_s, _FORGET * self._usual_s)
 
 
 def _hand_over(job: _Job, result: Any) -> None:  # noqa: ANN401 - a reply, answers or an error

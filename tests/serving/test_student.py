@@ -103,6 +103,7 @@ class TestFramesAreThoseOfTraining:
             NEXT, mode="direct", frames=store.frames("a.mp4"), times_s=whole.times_s, start_s=window[0],
             end_s=whole.duration_s if window[1] is None else window[1],
         )  # fmt: skip
+        _ = sees.student.habits  # tried with a text of its own
         for ask in (Ask(NEXT, mode="direct", clip=clip, start_s=window[0], end_s=window[1]), in_memory):
             seen: dict[str, Any] = {}
             hook = sees.student.model.register_forward_pre_hook(

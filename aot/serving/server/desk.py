@@ -25,9 +25,9 @@ from aot.serving.student import Ask, ServedStudent
 log = logging.getLogger(__name__)
 MOST_BATCHES = 4
 """Written side by side, step by step, so that nobody waits for the end of somebody else's long reply."""
-_GATHER_SHARE, _GAP_SHARE, _GAP_S = 0.25, 0.05, 0.005
+_GATHER_SHARE, _GATHER_S, _GAP_SHARE, _GAP_S = 0.25, 0.25, 0.05, (0.005, 0.02)
 """Clients that were answered together ask again one after the other. The next batch waits for them as long as they keep
-coming: for a share of the time that the last one took, and no longer than a gap between two of them."""
+coming: for a share of the time that the last one took, and no longer than a gap between two of them; both bounded."""
 _JOIN_TIMES, _JOIN_S, _FORGET = 2.0, (0.1, 2.0), 0.9
 """New requests wait for a running batch to end, but for so many times as long as batches took of late at most, and
 within these seconds; then they are written beside it. What a batch took is forgotten by this factor with each later."""
@@ -157,8 +157,8 @@ class Desk:
 
     def _gather(self) -> None:
         """Wait a moment for those who were answered together a moment ago."""
-        until_s = self._ended_s + _GATHER_SHARE * self._last_s
-        gap_s = max(_GAP_S, _GAP_SHARE * self._last_s)
+        until_s = self._ended_s + min(_GATHER_SHARE * self._last_s, _GATHER_S)
+        gap_s = min(max(_GAP_S[0], _GAP_SHARE * self._last_s), _GAP_S[1])
         while not self._batches and not self._closed and len(self._waiting) < self._expected:
             number, left_s = len(self._waiting), min(gap_s, until_s - time.monotonic())
             if left_s <= 0 or not self._change.wait(left_s) or len(self._waiting) == number:

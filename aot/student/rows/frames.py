@@ -85,7 +85,7 @@ class FramePixels:
     def __init__(self, store: FrameSource, processor: Any, *, model_type: str, max_bytes: int) -> None:  # noqa: ANN401
         self.store = store
         self._image_processor = processor.image_processor
-        self._keys = tuple(key for key in self._image_processor.model_input_names if key not in ("rows", "cols"))
+        self._keys = _pixel_keys(self._image_processor)
         self._dim = FRAME_DIM.get(model_type, 0)
         self._max_bytes = max_bytes
         self._num_bytes = 0
@@ -111,10 +111,7 @@ class FramePixels:
         return [tensors_of[index] for index in clip.indices]
 
     def _process(self, frames_THWC: np.ndarray) -> list[Tensors]:
-        made = self._image_processor(list(frames_THWC), return_tensors="pt")
-        tensors = {key: _compact(key, made[key]) for key in self._keys if key in made}
-        pieces = {key: value.chunk(len(frames_THWC), dim=self._dim) for key, value in tensors.items()}
-        return [{key: piece[i].clone() for key, piece in pieces.items()} for i in range(len(frames_THWC))]
+        return _tensors(self._image_processor, self._keys, frames_THWC, dim=self._dim)
 
     def _remember(self, key: tuple[str, int], tensors: Tensors) -> None:
         if key in self._cache:
@@ -125,6 +122,24 @@ class FramePixels:
         while self._num_bytes > self._max_bytes:
             _, oldest = self._cache.popitem(last=False)
             self._num_bytes -= _size(oldest)
+
+
+def frame_tensors(processor: Any, frames_THWC: np.ndarray, *, model_type: str) -> list[Tensors]:  # noqa: ANN401
+    """Pixel tensors of each of these frames, as the model takes them."""
+    image_processor = processor.image_processor
+    dim = FRAME_DIM.get(model_type, 0)
+    return _tensors(image_processor, _pixel_keys(image_processor), frames_THWC, dim=dim)
+
+
+def _pixel_keys(image_processor: Any) -> tuple[str, ...]:  # noqa: ANN401
+    return tuple(key for key in image_processor.model_input_names if key not in ("rows", "cols"))
+
+
+def _tensors(image_processor: Any, keys: Sequence[str], frames_THWC: np.ndarray, *, dim: int) -> list[Tensors]:  # noqa: ANN401
+    made = image_processor(list(frames_THWC), return_tensors="pt")
+    tensors = {key: _compact(key, made[key]) for key in keys if key in made}
+    pieces = {key: value.chunk(len(frames_THWC), dim=dim) for key, value in tensors.items()}
+    return [{key: piece[i].clone() for key, piece in pieces.items()} for i in range(len(frames_THWC))]
 
 
 def _size(tensors: Tensors) -> int:

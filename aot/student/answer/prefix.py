@@ -17,7 +17,7 @@ from aot.student.answer.likelihood import score, score_read
 from aot.student.model.caches import can_drop_tokens, fork, position_counter, same_logits
 from aot.student.model.hf_internals import FrameFeatures
 from aot.student.model.loading import Student
-from aot.student.rows.frames import FRAME_DIM, Tensors, frame_tensors
+from aot.student.rows.frames import FRAME_DIM, FramePixels, Tensors
 from aot.student.rows.prompts import PROBE
 
 TRIAL_SIZE_HW = (72, 96)
@@ -203,8 +203,8 @@ def prefix_frames(student: Student, frames_THWC: np.ndarray, keys: Sequence[Hash
         frames_THWC: uint8 (time, height, width, 3), RGB, scaled as in training.
         keys: one for each.
     """
-    tensors = frame_tensors(student.processor, frames_THWC, model_type=student.model_type)
-    return [PrefixFrame(key, one) for key, one in zip(keys, tensors, strict=True)]
+    pixels = FramePixels(None, student.processor, model_type=student.model_type, max_bytes=0)
+    return [PrefixFrame(key, one) for key, one in zip(keys, pixels.alone(frames_THWC), strict=True)]
 
 
 def _bears_appending(student: Student) -> bool:

@@ -82,10 +82,17 @@ def choose_indices(store: FrameSource, media: MediaRef, *, num_frames: int) -> C
 class FramePixels:
     """Processed pixel tensors of frames, cached frame by frame up to a number of bytes."""
 
-    def __init__(self, store: FrameSource, processor: Any, *, model_type: str, max_bytes: int) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        store: FrameSource | None,
+        processor: Any,  # noqa: ANN401
+        *,
+        model_type: str,
+        max_bytes: int,
+    ) -> None:
         self.store = store
         self._image_processor = processor.image_processor
-        self._keys = _pixel_keys(self._image_processor)
+        self._keys = tuple(key for key in self._image_processor.model_input_names if key not in ("rows", "cols"))
         self._dim = FRAME_DIM.get(model_type, 0)
         self._max_bytes = max_bytes
         self._num_bytes = 0
@@ -100,10 +107,15 @@ class FramePixels:
         """Pixel tensors of one grey frame of this height and width."""
         return self._process(np.full((1, *size_hw, 3), 90, dtype=np.uint8))[0]
 
+    def alone(self, frames_THWC: np.ndarray) -> list[Tensors]:
+        """Pixel tensors of each of these frames, of which none is kept; a store is not needed for them."""
+        return self._process(frames_THWC)
+
     def _frames(self, clip: ChosenFrames) -> list[Tensors]:
         tensors_of = {i: self._cache[clip.uri, i] for i in clip.indices if (clip.uri, i) in self._cache}
         missing = [i for i in clip.indices if i not in tensors_of]
         if missing:
+            assert self.store is not None
             fresh = self._process(self.store.frames(clip.uri, missing))
             tensors_of.update(zip(missing, fresh, strict=True))
         for index in clip.indices:
@@ -111,7 +123,10 @@ class FramePixels:
         return [tensors_of[index] for index in clip.indices]
 
     def _process(self, frames_THWC: np.ndarray) -> list[Tensors]:
-        return _tensors(self._image_processor, self._keys, frames_THWC, dim=self._dim)
+        made = self._image_processor(list(frames_THWC), return_tensors="pt")
+        tensors = {key: _compact(key, made[key]) for key in self._keys if key in made}
+        pieces = {key: value.chunk(len(frames_THWC), dim=self._dim) for key, value in tensors.items()}
+        return [{key: piece[i].clone() for key, piece in pieces.items()} for i in range(len(frames_THWC))]
 
     def _remember(self, key: tuple[str, int], tensors: Tensors) -> None:
         if key in self._cache:
@@ -122,24 +137,6 @@ class FramePixels:
         while self._num_bytes > self._max_bytes:
             _, oldest = self._cache.popitem(last=False)
             self._num_bytes -= _size(oldest)
-
-
-def frame_tensors(processor: Any, frames_THWC: np.ndarray, *, model_type: str) -> list[Tensors]:  # noqa: ANN401
-    """Pixel tensors of each of these frames, as the model takes them."""
-    image_processor = processor.image_processor
-    dim = FRAME_DIM.get(model_type, 0)
-    return _tensors(image_processor, _pixel_keys(image_processor), frames_THWC, dim=dim)
-
-
-def _pixel_keys(image_processor: Any) -> tuple[str, ...]:  # noqa: ANN401
-    return tuple(key for key in image_processor.model_input_names if key not in ("rows", "cols"))
-
-
-def _tensors(image_processor: Any, keys: Sequence[str], frames_THWC: np.ndarray, *, dim: int) -> list[Tensors]:  # noqa: ANN401
-    made = image_processor(list(frames_THWC), return_tensors="pt")
-    tensors = {key: _compact(key, made[key]) for key in keys if key in made}
-    pieces = {key: value.chunk(len(frames_THWC), dim=dim) for key, value in tensors.items()}
-    return [{key: piece[i].clone() for key, piece in pieces.items()} for i in range(len(frames_THWC))]
 
 
 def _size(tensors: Tensors) -> int:

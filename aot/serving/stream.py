@@ -287,7 +287,7 @@ class StudentStream:
                     words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                     answer = self._reader.abstained("failed", words)
                 self._put(answer, episode, shown)
-        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+        except BaseException as error:  # nobody else would hear of it
             log.error("the thread of a stream of %s has ended", self._name, exc_info=error)
             self._ended = f"{type(error).__name__}: {error}"
         finally:

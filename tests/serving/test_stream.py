@@ -95,6 +95,7 @@ def test_a_frozen_camera_leads_to_stale_within_the_limit(student: Gated) -> None
         stale = stream.answer()
         assert (stale.answer, stale.abstained, stale.choice_probs) == ("", "stale", ())
         assert "same picture" in stale.detail and stream.counts.frames == {"taken": 1, "identical": 11}
+        clock.now_s += 0.1
         stream.observe(picture(1))
         assert stream.answer(deadline_s=LONG_S).answer in STEPS
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from aot.errors import RunError, SourceError
 from aot.served_records import AbstainReason, Answer, AskMode
-from aot.serving.frame_ring import REFUSALS, FrameOutcome, FrameRing, HeldFrame, ShownFrames
+from aot.serving.frame_ring import REFUSALS, FrameOutcome, FrameRing, HeldFrame, PickedFrames
 from aot.serving.stream_reader import StreamReader
 from aot.serving.student import ServedStudent
 
@@ -295,7 +295,7 @@ class StudentStream:
                 self._ended = self._ended or "it was closed"
                 self._changed.notify_all()
 
-    def _next_job(self) -> tuple[int, ShownFrames] | None:
+    def _next_job(self) -> tuple[int, PickedFrames] | None:
         """The episode, and what is shown of it, once there is something new; None where the stream was closed."""
         with self._changed:
             while not self._closed:
@@ -309,7 +309,7 @@ class StudentStream:
                 self._changed.wait(wait_s)
         return None
 
-    def _put(self, answer: Answer, episode: int, shown: ShownFrames) -> None:
+    def _put(self, answer: Answer, episode: int, shown: PickedFrames) -> None:
         with self._changed:
             self._num_answers += 1
             self._num_failed += answer.abstained == "failed"

@@ -15,7 +15,7 @@ from aot.errors import SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import AbstainReason, Answer, AskMode, Seconds
-from aot.serving.frame_ring import HeldFrame, ShownFrames
+from aot.serving.frame_ring import HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
 from aot.student.answer.decoding import likeliest, steps
 from aot.student.answer.prefix import FramePrefix, PrefixFrame, ReadCounts, prefix_frames
@@ -103,7 +103,7 @@ class StreamReader:
         height, width = rule.max_side_px * 3 // 4, rule.max_side_px
         pixels_HWC = np.full((height, width, 3), 90, np.uint8) if frame is None else frame
         held = HeldFrame(0, 0.0, pixels_HWC, 0.0, np.empty(0), (pixels_HWC.shape[0], pixels_HWC.shape[1]))
-        self.answer(ShownFrames((held,), 1, 0.0))
+        self.answer(PickedFrames((held,), 1, 0.0))
         self.forget()
 
     def forget(self) -> None:
@@ -112,7 +112,7 @@ class StreamReader:
             self._pixels.clear()
             self._prefix.clear()
 
-    def answer(self, shown: ShownFrames) -> Answer:
+    def answer(self, shown: PickedFrames) -> Answer:
         """The answer about these frames, without its age."""
         with self._served.turn() as model:
             started_s = time.perf_counter()

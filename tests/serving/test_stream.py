@@ -16,7 +16,7 @@ from aot import load_student
 from aot.errors import RunError, SourceError
 from aot.records import Question
 from aot.served_records import FrameRule
-from aot.serving.frame_ring import FrameRing, ShownFrames
+from aot.serving.frame_ring import FrameRing, PickedFrames
 from aot.serving.stream import StudentStream
 from aot.serving.stream_reader import StreamReader
 from aot.serving.student import ServedStudent
@@ -215,7 +215,7 @@ def test_prompts_that_grow_get_the_probabilities_of_fresh_ones(student: Gated, w
     assert reader.appends and reader.counts.frames_seen == 40 and 0 < reader.counts.restarts < 20
 
 
-def fresh_probs(model: Any, shown: ShownFrames) -> tuple[float, ...]:
+def fresh_probs(model: Any, shown: PickedFrames) -> tuple[float, ...]:
     """The probabilities of a prompt over the same frames that is read from its start."""
     frames = prefix_frames(model, np.stack([one.pixels_HWC for one in shown.frames]), range(len(shown.frames)))
     times_s = [one.time_s - shown.start_s for one in shown.frames]

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ QUESTION, CHOICES = "What is the next step?", ("wash rice", "chop onion", "fry e
 SIZE_HW = (480, 640)
 WINDOW_S = 20.0
 NUM_FRAMES = 32
+PICK_S = 0.005
+"""Between the moment at which frames are picked and that at which the model is taken."""
 COMPARED = (
     "encoding the clip again (student.ask)", "the same on a stream that forgot", "frames already read",
     "frames already read, and a new one",
@@ -72,6 +75,10 @@ class Filmed:
     """Of the newest frame of each answer when it was ready."""
     over_s: list[float] = field(default_factory=list)
     """By so much more than its inference and one frame."""
+    observed_s: list[float] = field(default_factory=list)
+    """When `observe` had come back from each frame."""
+    missed: int = 0
+    """Answers whose inference began after a newer frame than theirs had been observed."""
     rss_mb: list[float] = field(default_factory=list)
     """Each second."""
     reasons: dict[str, int] = field(default_factory=dict)
@@ -112,6 +119,7 @@ def film(student: ServedStudent, *, seconds: float, fps: float, turn_s: float) -
             begun_s = time.perf_counter()
             stream.observe(frames[number % len(frames)])
             seen.observe_s.append(time.perf_counter() - begun_s)
+            seen.observed_s.append(time.monotonic())
         over.set()
         watching.join()
         counts = stream.counts
@@ -129,7 +137,9 @@ def _watch(stream: StudentStream, slow: SlowStudent, seen: Filmed, over: threadi
         if answer.frame_times_s and answer.frame_times_s != last:
             last, (begun_s, ended_s) = answer.frame_times_s, slow.turns[-1]
             seen.ages_s.append(ended_s - last[-1])
-            seen.over_s.append(ended_s - last[-1] - (ended_s - begun_s) - frame_s)
+            seen.over_s.append(begun_s - last[-1] - frame_s)
+            known = seen.observed_s[: bisect_left(seen.observed_s, begun_s - PICK_S)]
+            seen.missed += len(known) > bisect_left(seen.observed_s, last[-1]) + 1
         if rounds % 10 == 0:
             seen.rss_mb.append(_rss_mb())
         rounds += 1
@@ -144,7 +154,7 @@ def _print_film(seen: Filmed, counts: StreamCounts, *, seconds: float, fps: floa
         late, most_ms = sum(one > 0 for one in seen.over_s), 1e3 * max(seen.over_s)
         print(f"   newest frame of an answer when it was ready: p50 {statistics.median(seen.ages_s):.3f} s, most "
               f"{max(seen.ages_s):.3f} s (n={len(seen.ages_s)}); older than its inference and one frame: {late}, the "
-              f"oldest by {most_ms:+.1f} ms")  # fmt: skip
+              f"oldest by {most_ms:+.1f} ms; begun although a newer one was there: {seen.missed}")  # fmt: skip
     tenth = max(1, len(seen.rss_mb) // 10)
     early, later = (
         statistics.median(seen.rss_mb[tenth : 2 * tenth] or seen.rss_mb),

@@ -66,7 +66,8 @@ class FrameRing:
 
         Args:
             rule: of training.
-            window_s: only the last so many seconds are shown; None shows an episode from its beginning.
+            window_s: at most the last so many seconds are shown, and at least about three quarters of them; None shows
+                an episode from its beginning.
             near_duplicate: a frame is like another one where no part of the picture differs by more in its mean
                 colour, in levels of 255.
         """
@@ -86,10 +87,7 @@ class FrameRing:
         self.last_outcome: FrameOutcome | None = None
         """Of the last frame; None where none has come."""
         self._start_s, self._shown_from_s = 0.0, 0.0
-        self._step_s = 1 / self._fps
-        if self._window_s is not None:
-            self._step_s = max(self._step_s, self._window_s / (self.capacity // 2))
-        self._spacing_s = self._step_s
+        self._step_s = self._spacing_s = 1 / self._fps
         self._last_time_s = -math.inf
         self._last_HWC = self._last_cells = np.empty(0)
 
@@ -118,19 +116,16 @@ class FrameRing:
         newest = self.newest
         if newest is None:
             return None
-        start_s = self._start_s
-        if self._window_s is not None:
-            start_s = max(start_s, newest.time_s - self._window_s)
         if self._num_frames == 1:
-            return PickedFrames((newest,), 0, start_s)
+            return PickedFrames((newest,), 0, self._from_s(newest.time_s, share=1.0))
         for one in self._ring:
             # Cameras are not exact: of two moments of the grid the frames may be nearer than the moments.
             if not self._kept or one.time_s >= self._kept[-1].time_s + self._spacing_s - self._step_s / 2:
                 self._kept.append(one)
         most = self._num_frames - (not self._kept or self._kept[-1] is not newest)
-        is_old = bool(self._kept) and self._kept[0].time_s < start_s - self._spacing_s
-        if len(self._kept) > most or is_old:
-            self._pick_anew(start_s, newest.time_s)
+        span_s = newest.time_s - self._shown_from_s
+        if len(self._kept) > most or (self._window_s is not None and span_s > self._window_s):
+            self._pick_anew(newest.time_s)
         kept = self._kept
         frames = kept if kept and kept[-1] is newest else [*kept, newest]
         return PickedFrames(tuple(frames), len(kept), self._shown_from_s)
@@ -180,17 +175,24 @@ class FrameRing:
         if self._window_s is not None:
             oldest_s = time_s - self._window_s
             self._ring = [one for one in self._ring if one.time_s >= oldest_s]
-        if len(self._ring) > self.capacity:  # of an episode that goes on every second one is enough from now on
+        if len(self._ring) > self.capacity:  # every second one is enough from now on
             self._ring, self._step_s = self._ring[::2], 2 * self._step_s
 
-    def _pick_anew(self, start_s: float, end_s: float) -> None:
+    def _pick_anew(self, end_s: float) -> None:
         """Fewer frames, as training picks them from a window, so that some more have room before the next time."""
         count = max(1, self._num_frames - max(1, self._num_frames // 4))
-        self._shown_from_s = start_s
+        # A part of the window only, too, so that it is never longer than it may be when it has grown.
+        start_s = self._shown_from_s = self._from_s(end_s, share=count / self._num_frames)
         seen = [one for one in self._ring if one.time_s >= start_s]
-        times_s = [one.time_s for one in seen]
-        self._kept = [seen[i] for i in nearest_indices(times_s, uniform_times(start_s, end_s, count))] if seen else []
-        self._spacing_s = max(self._step_s, (end_s - start_s) / count)
+        self._kept, self._spacing_s = [], self._step_s
+        if seen and end_s > start_s:
+            times_s = [one.time_s for one in seen]
+            self._kept = [seen[i] for i in nearest_indices(times_s, uniform_times(start_s, end_s, count))]
+            self._spacing_s = max(self._step_s, (end_s - start_s) / count)
+
+    def _from_s(self, end_s: float, *, share: float) -> float:
+        """Where what is shown begins: with the episode, or this share of the window ago."""
+        return self._start_s if self._window_s is None else max(self._start_s, end_s - share * self._window_s)
 
 
 def _cells(frame_HWC: np.ndarray) -> np.ndarray:

@@ -91,7 +91,8 @@ class StudentStream:
             stale_s: an answer about a picture that was last seen so long ago is withheld.
             min_confidence: with a lower calibrated probability it is withheld; None gives every answer.
             min_interval_s: between the beginnings of two answers, to leave time to others.
-            window_s: only the last so many seconds are shown; None shows each episode from its beginning.
+            window_s: at most the last so many seconds are shown, and at least about three quarters of them; None shows
+                each episode from its beginning.
             near_duplicate: a frame in which no part of the picture differs from the newest one by more than so many
                 levels of 255 says that the scene still looks like this, and is not read; 0 reads every frame.
             clock: seconds that never run backwards; the times of frames are read from it.

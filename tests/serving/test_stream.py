@@ -228,8 +228,9 @@ def fresh_probs(model: Any, shown: PickedFrames) -> tuple[float, ...]:
     return score(model, [Prompt(ids, whole)], [[model.renderer.completion_ids(one) for one in STEPS]])[0]
 
 
-def test_an_episode_shows_every_stored_frame_while_they_are_few_as_training_does() -> None:
-    ring = FrameRing(RULE, window_s=None, near_duplicate=1.0)
+@pytest.mark.parametrize("window_s", [None, 20.0])
+def test_an_episode_shows_every_stored_frame_while_they_are_few_as_training_does(window_s: float | None) -> None:
+    ring = FrameRing(RULE, window_s=window_s, near_duplicate=1.0)
     for number in range(RULE.num_frames):
         ring.offer(picture(number), 50 + number / RULE.stored_fps, now_s=90.0)
         shown = ring.shown()
@@ -255,11 +256,12 @@ def test_a_long_episode_is_shown_evenly_up_to_the_newest_frame(window_s: float |
         repicked += now[: len(kept)] != kept
         kept = now
         if number > 50:
-            from_s = max(0.0, time_s - (window_s or 1e9))
-            gaps_s = np.diff([from_s, *(one.time_s for one in shown.frames)])
-            assert 6 <= len(shown.frames) <= RULE.num_frames
-            assert gaps_s.max() < 0.36 * (time_s - from_s) and ring.num_held <= 5 * RULE.num_frames + 4
-    assert repicked < (150 if window_s else 30)
+            gaps_s = np.diff([shown.start_s, *(one.time_s for one in shown.frames)])
+            assert 6 <= len(shown.frames) <= RULE.num_frames and ring.num_held <= 5 * RULE.num_frames + 4
+            assert gaps_s[1:].min() > 0 and gaps_s.max() < 0.3 * (time_s - shown.start_s)
+            if window_s is not None and time_s > window_s:
+                assert 0.74 * window_s <= time_s - shown.start_s <= window_s
+    assert repicked < (200 if window_s else 30)
 
 
 @pytest.mark.parametrize(

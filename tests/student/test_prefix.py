@@ -115,3 +115,32 @@ def test_the_model_looks_at_its_frames_itself_again_after_a_failed_reading(stude
         raise RuntimeError("the model failed")
     owner = student.model.base_model
     assert "get_image_features" not in vars(owner) and features.has(0)
+
+
+def test_a_reading_that_failed_leaves_what_was_read_as_it_was(
+    student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, prefix = _Asked(student), FramePrefix(student)
+    prefix.read(*asked.prompt([0, 1]))
+    with monkeypatch.context() as broken:
+
+        def fails(*args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("out of memory")
+
+        layers = student.model.model.get_decoder().layers if hasattr(student.model.model, "get_decoder") else None
+        broken.setattr((layers[-1] if layers is not None else student.model.lm_head), "forward", fails)
+        with pytest.raises(RuntimeError):
+            prefix.read(*asked.prompt([0, 1, 2]))
+    logits_BV = prefix.read(*asked.prompt([0, 1, 3])).logits_BV
+    torch.testing.assert_close(logits_BV, read_prompts(student, [asked.anew([0, 1, 3])]).logits_BV, atol=1e-4, rtol=0)
+
+
+def test_a_cache_that_cannot_drop_tokens_is_copied_instead(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("aot.student.answer.prefix", "aot.student.model.caches"):
+        monkeypatch.setattr(f"{module}.can_drop_tokens", lambda cache: False)
+    asked, prefix = _Asked(student), FramePrefix(student)
+    for shown, keep in (([0], 1), ([0, 1], 2), ([0, 1, 2], 2), ([0, 1, 3], 3), ([1, 3], 2)):
+        ids, frames = asked.prompt(shown)
+        logits_BV = prefix.read(ids, frames, keep=keep).logits_BV
+        torch.testing.assert_close(logits_BV, read_prompts(student, [asked.anew(shown)]).logits_BV, atol=1e-4, rtol=0)
+    assert prefix.counts.frames_seen == 4 and prefix.counts.restarts == 1

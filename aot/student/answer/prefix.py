@@ -86,6 +86,8 @@ class FramePrefix:
 
     def clear(self) -> None:
         """Forget every frame."""
+        self._can_drop = False
+        """Whether its cache can forget its last tokens; found out with the first one."""
         self._ids: tuple[int, ...] = ()
         self._keys: tuple[Hashable, ...] = ()
         self._reading: Reading | None = None
@@ -120,16 +122,23 @@ class FramePrefix:
         kept = len(frames) if keep is None else keep
         ends = self._ends(ids, len(frames))
         self._go_back(ids, frames[:kept], ends)
-        first = len(self._keys)
-        if first < kept:
-            self._reading = self._read_on(self._reading, ids, frames, ends, first=first, last=kept)
-            self._ids, self._keys = tuple(ids[: ends[kept]]), tuple(one.key for one in frames[:kept])
-        reading = self._reading and replace(self._reading, cache=fork(self._reading.cache))
-        if kept < len(frames) or reading is None:
-            reading = self._read_on(reading, ids, frames, ends, first=kept, last=len(frames))
-        self.counts.tokens_read += len(ids) - ends[-1]
-        reading.read_on(torch.tensor([ids[ends[-1] :]], device=self._student.device))
+        # What is kept is never read on in place: a model that fails in the middle leaves it as it was.
+        if len(self._keys) < kept and not self._can_drop:
+            self._keep(self._read_on(self._forked(), ids, frames, ends, last=kept, end=ends[kept]), ids, frames[:kept])
+        reading = self._read_on(self._forked(), ids, frames, ends, last=len(frames), end=len(ids))
+        self._can_drop = can_drop_tokens(reading.cache)
+        if len(self._keys) < kept and self._can_drop:
+            held = replace(reading, cache=fork(reading.cache))
+            held.forget(len(ids) - ends[kept])
+            self._keep(held, ids[: ends[kept]], frames[:kept])
         return reading
+
+    def _forked(self) -> Reading | None:
+        return self._reading and replace(self._reading, cache=fork(self._reading.cache))
+
+    def _keep(self, reading: Reading, ids: Sequence[int], frames: Sequence[PrefixFrame]) -> None:
+        self._reading, self._keys = reading, tuple(one.key for one in frames)
+        self._ids = tuple(ids[: reading.mask.shape[1]])
 
     def _ends(self, ids: Sequence[int], num_frames: int) -> list[int]:
         """Behind which token each number of frames ends, from none on."""
@@ -163,11 +172,12 @@ class FramePrefix:
         frames: Sequence[PrefixFrame],
         ends: Sequence[int],
         *,
-        first: int,
         last: int,
+        end: int,
     ) -> Reading:
-        """`reading` after the tokens of the frames from number `first` to before number `last`."""
-        student, start, end, new = self._student, ends[first], ends[last], frames[first:last]
+        """What is kept, or a whole prompt, read on up to token `end`, with the frames before number `last`."""
+        first = len(self._keys)
+        student, start, new = self._student, ends[first], frames[first:last]
         self.counts.tokens_read += end - start
         self.counts.frames_seen += sum(not self._features.has(one.key) for one in new)
         with self._features.shown([(one.key, one.pixels) for one in new], device=student.device):

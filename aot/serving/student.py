@@ -142,6 +142,17 @@ class ServedStudent:
                 self._engine = Engine(speaker, max_prompt_tokens=self.contract.max_tokens, lock=self._lock)
             return self._engine
 
+    @contextmanager
+    def turn(self) -> Iterator[Any]:
+        """The loaded student for one piece of work; whoever else wants it waits meanwhile.
+
+        Raises:
+            RunError: the student was closed.
+        """
+        with self._lock:
+            self._check_open()
+            yield self.student
+
     def ask(self, question: str, **about: Any) -> Answer:  # noqa: ANN401 - the fields of Ask
         """The answer to one question; keywords are the fields of `Ask`.
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from aot.student.answer.sampling import BatchSampling, Noted, NotedToken, Pick, likeliest, sampled_together
-from aot.student.model.caches import Habits, position_counter, run_on, take_rows, twin_of
+from aot.student.model.caches import Habits, fork, position_counter, run_on, take_rows
 from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
 
@@ -87,25 +87,35 @@ class Reading:
 
     def back_to(self, length: int) -> "Reading":
         """Another reading of the first `length` tokens of each row; this one, whose cache can drop tokens, stays."""
-        twin = replace(self, cache=twin_of(self.cache))
+        twin = replace(self, cache=fork(self.cache))
         twin.forget(self.mask.shape[1] - length)
         return twin
 
     @torch.inference_mode()
     def read_on(
-        self, ids: torch.Tensor, real: torch.Tensor | None = None, *, keep: int = 1, shown: Tensors | None = None
+        self,
+        ids: torch.Tensor,
+        real: torch.Tensor | None = None,
+        *,
+        keep: int = 1,
+        shown: Tensors | None = None,
+        places: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits [rows, keep, vocabulary] of the last of `ids` [rows, time], of which those that are `real` count."""
+        """Logits [rows, keep, vocabulary] of the last of `ids` [rows, time], of which those that are `real` count.
+
+        `places` [3, rows, time] are those of the tokens in a model where an image takes other ones than tokens.
+        """
         added = self.mask.new_ones(ids.shape) if real is None else real.to(self.mask.dtype)
         self.mask = torch.cat([self.mask, added], dim=1)
         positions = self.next_position[:, None]
         if ids.shape[1] > 1:
             positions = positions + torch.arange(ids.shape[1], device=ids.device)
         positions = positions.clamp(max=self.context - 1)  # of a row that is over and still in the batch
+        positions = positions if places is None else places
         logits, self.cache = run_on(
             self.model, ids, self.mask, positions, cache=self.cache, logits_to_keep=keep, **(shown or {})
         )
-        self.next_position = self.next_position + ids.shape[1]
+        self.next_position = self.next_position + ids.shape[1] if places is None else places.amax(dim=(0, 2)) + 1
         self.logits_BV = logits[:, -1]
         return logits
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from aot.student.answer.decoding import Prompt, Reading, Writer, alike, model_inputs, read_prompts
-from aot.student.model.caches import position_counter, run_on, twin_of
+from aot.student.model.caches import fork, position_counter, run_on
 
 Continuations = Sequence[Sequence[tuple[int, ...]]]
 """For each prompt the ids of what may follow; with an end token where nothing may come after it."""
@@ -35,7 +35,7 @@ class Branch:
 def score(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> list[tuple[float, ...]]:
     """Probability of each continuation of each prompt, given that it is one of them."""
     sums = log_sums(writer, prompts, choices)
-    return [tuple(torch.softmax(torch.tensor(row, dtype=torch.float64), dim=0).tolist()) for row in sums]
+    return [_softmax(row) for row in sums]
 
 
 @torch.inference_mode()
@@ -51,12 +51,25 @@ def log_sums(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) 
     return sums
 
 
+@torch.inference_mode()
+def score_read(reading: Reading, choices: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
+    """Probability of each continuation of the only text in `reading`, which is used up."""
+    return _softmax(_sums_behind(reading, [choices])[0])
+
+
+def _softmax(sums: list[float]) -> tuple[float, ...]:
+    return tuple(torch.softmax(torch.tensor(sums, dtype=torch.float64), dim=0).tolist())
+
+
 def _shared_sums(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> list[list[float]]:
     """Summed log-probabilities; the prompt's keys and values are computed once and repeated for its choices."""
-    reading = read_prompts(writer, prompts)
-    repeats = max(len(options) for options in choices)
-    reading.take(torch.arange(len(prompts), device=writer.device).repeat_interleave(repeats))
-    ids, real = _pad_choices(choices, repeats, device=writer.device)
+    return _sums_behind(read_prompts(writer, prompts), choices)
+
+
+def _sums_behind(reading: Reading, choices: Continuations) -> list[list[float]]:
+    device, repeats = reading.mask.device, max(len(options) for options in choices)
+    reading.take(torch.arange(len(choices), device=device).repeat_interleave(repeats))
+    ids, real = _pad_choices(choices, repeats, device=device)
     first = reading.logits_BV[:, None]
     later = reading.read_on(ids, real, keep=ids.shape[1])
     log_probs = torch.log_softmax(torch.cat([first, later[:, :-1]], dim=1).float(), dim=-1)
@@ -166,7 +179,7 @@ class _Tree:
         positions = reading.next_position[:, None] + torch.from_numpy(depths).to(device)
         first = min(way[0] for _, _, way, _ in self._wanted)
         logits, _ = run_on(
-            reading.model, torch.tensor([self.ids], device=device), mask, positions, cache=twin_of(reading.cache),
+            reading.model, torch.tensor([self.ids], device=device), mask, positions, cache=fork(reading.cache),
             logits_to_keep=size - first,
         )  # fmt: skip
         log_probs = torch.log_softmax(logits[0].float(), dim=-1)

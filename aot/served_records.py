@@ -48,10 +48,107 @@ class KindTemperature(Record):
     temperature: float = Field(gt=0)
     n: int
     """Questions that it was fitted on."""
+    mode: AskMode = "decide"
+    """Of a written reply, `decide` apart, the probability of the whole reply is made honest: p ** (1 / temperature)."""
+
+
+class CascadeThreshold(Record):
+    """How sure the student must be for its answer to stay, and what is promised of the answers that stay."""
+
+    mode: AskMode
+    loss: Literal["wrong", "disagrees"]
+    """An answer that stays costs 1 where it is not the gold answer, or is not what the big model answers; else 0."""
+    target: float = Field(gt=0, lt=1)
+    """Of the answers that stay at most this share is to be lost."""
+    confidence: float = Field(gt=0, lt=1)
+    """Probability, over calibration data, that the promise holds."""
+    threshold: float | None
+    """Answers with at least this calibrated confidence stay; None where nothing can be promised: all are escalated."""
+    n: int
+    """Calibration questions that the bound rests on, one of each group."""
+    kept: int
+    """Those that stay at the threshold; where there is none, at the one that was tried."""
+    errors: int
+    """Lost among the kept."""
+    upper: float
+    """Upper bound on the share that is lost among answers that stay (Clopper and Pearson), at `confidence`."""
+    base_risk: float
+    """Share of the n that would be lost if every answer stayed; without an answer counts as lost."""
+    must_escalate: float
+    """Least share that any threshold must escalate for the target: (base_risk - target) / (1 - target), at least 0."""
+    missing: int = 0
+    """So many more calibration questions are needed before any threshold could keep the promise; 0 where enough."""
+
+    @property
+    def share_kept(self) -> float:
+        """Of the calibration questions."""
+        return self.kept / self.n if self.n and self.threshold is not None else 0.0
+
+
+class ReliabilityRow(Record):
+    """Answers whose calibrated confidence lies in one tenth of [0, 1]."""
+
+    n: int
+    confidence: float
+    """Their mean."""
+    right: float
+    """Share of right answers."""
+
+
+class ModeCalibration(Record):
+    """What the temperatures did in one mode, measured on questions that they were not fitted on."""
+
+    mode: AskMode
+    n: int
+    ece_before: float
+    ece_after: float
+    brier_before: float
+    brier_after: float
+    bins_before: tuple[ReliabilityRow, ...]
+    bins_after: tuple[ReliabilityRow, ...]
+
+
+class WatchFeature(Record):
+    """How one measured feature of requests is spread over the calibration questions."""
+
+    name: str
+    edges: tuple[float, ...]
+    """Ascending; a value belongs to the bin of as many edges as lie below it."""
+    counts: tuple[int, ...]
+    """Calibration questions in each bin; one more than edges."""
+
+
+class WatchBaseline(Record):
+    """What requests look like as long as the promise holds (aot.serving.watch)."""
+
+    mode: AskMode
+    features: tuple[WatchFeature, ...]
+    words: tuple[str, ...]
+    """Words of training questions and of their choices, digits as #."""
+
+
+class WatchRun(Record):
+    """Bets against one feature that began at one request: log of the wealth of each way to bet."""
+
+    started: int
+    logs: tuple[float, ...]
+
+
+class WatchState(Record):
+    """How far a watch has come; enough to go on in another process."""
+
+    observed: int = 0
+    counts: tuple[tuple[int, ...], ...] = ()
+    """Requests in each bin of each feature."""
+    runs: tuple[tuple[WatchRun, ...], ...] = ()
+    void_at: int | None = None
+    """Number of the request at which the promise ended; None while it holds."""
+    void_by: str = ""
+    """The feature that ended it."""
 
 
 class ServedCalibration(Record):
-    """Temperatures and the data they come from."""
+    """Temperatures, thresholds and the data they come from."""
 
     temperatures: tuple[KindTemperature, ...]
     source: str
@@ -62,11 +159,27 @@ class ServedCalibration(Record):
     ece_after: float
     brier_before: float
     brier_after: float
+    """These four over all modes."""
+    modes: tuple[ModeCalibration, ...] = ()
+    thresholds: tuple[CascadeThreshold, ...] = ()
+    watches: tuple[WatchBaseline, ...] = ()
+    """One for each mode."""
 
-    def temperature(self, kind: str) -> float:
+    def temperature(self, kind: str, mode: AskMode = "decide") -> float:
         """Of a kind of question, or of every other one; 1 where nothing was fitted."""
-        by_kind = {one.kind: one.temperature for one in self.temperatures}
+        by_kind = {one.kind: one.temperature for one in self.temperatures if one.mode == mode}
         return by_kind.get(kind, by_kind.get("*", 1.0))
+
+    def threshold(
+        self, mode: AskMode, *, target: float, loss: Literal["wrong", "disagrees"] = "wrong"
+    ) -> CascadeThreshold | None:
+        """The row for a mode and a target; None where it was not calibrated for them."""
+        rows = (row for row in self.thresholds if row.mode == mode and row.loss == loss)
+        return next((row for row in rows if abs(row.target - target) < 1e-9), None)
+
+    def watch(self, mode: AskMode) -> WatchBaseline | None:
+        """What requests in a mode look like while the promise holds; None where it was not calibrated."""
+        return next((one for one in self.watches if one.mode == mode), None)
 
 
 class LatencyRow(Record):

@@ -2,67 +2,43 @@
 
 It stands where an exported student stands (`ask`, `ask_many`), and where a chat model does (`reply`, `stream`). A
 question goes to the big model once at most. Every answer says by its `routing` who was to give it and why, and every
-decision is a row in the ledger. Which threshold keeps which promise is decided elsewhere (aot.evaluation.risk).
+decision is a row in the ledger. The rule itself stands in `routing`, the limits of the big model in `escalation`.
 """
 
-import hashlib
 import logging
 import os
+import re
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
-
-import numpy as np
+from typing import Any, Self
 
 from aot.chat.client import ChatModel
-from aot.chat.factory import open_chat
-from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TextPart
+from aot.chat.factory import check_chat, open_chat
+from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.spend import Ledger
 from aot.config import CascadeSection, load_cascade_config
 from aot.errors import AotError, ChatError, ConfigError
 from aot.files.parts import Part
-from aot.files.run_folder import CASCADE_ROWS, RunFolder
-from aot.filtering.language import computed_as_one, has_loop
+from aot.files.run_folder import RunFolder
 from aot.run_records import ChatUsage
 from aot.seeds import share
-from aot.served_records import (
-    Answer,
-    CascadeCounts,
-    CascadeRow,
-    Fallback,
-    RouteReason,
-    Routing,
-    Seconds,
-    StudentContract,
-)
+from aot.served_records import Answer, CascadeCounts, CascadeRow, Routing, Seconds, StudentContract
+from aot.serving.contract import read_contract
 from aot.serving.escalation import Answering, BigModel, Fell, same_answer
-from aot.serving.student import Ask, ServedStudent, load_student
+from aot.serving.routing import Promises, ask_of, check_target, digest_of, reason_to_escalate
+from aot.serving.student import Ask, load_student
+from aot.student.answer import open_model
 
 log = logging.getLogger(__name__)
 MOST_AT_ONCE = 32
 """Questions of one batch that wait for the big model at the same time."""
-LONGEST_LOOP = 12
-"""Words of a stretch that is looked for again and again."""
-
-
-class Watch(Protocol):
-    """Who looks whether the questions are still those of the calibration."""
-
-    @property
-    def void_since_s(self) -> float | None:
-        """Seconds since 1970; None while the promise holds."""
-        ...
-
-    def observe(self, answer: Answer, *, kind: str) -> None:
-        """Take note of one answer of the small model."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -71,33 +47,32 @@ class _Outcome:
 
     answer: Answer
     routing: Routing
-    usage: ChatUsage = ChatUsage()
+    usage: ChatUsage
     """Of the big model."""
 
 
 class Cascade:
     """Two models in the place of one; may be asked from many threads."""
 
-    def __init__(
-        self, small: Answering, big: BigModel | ChatModel | Answering, section: CascadeSection, *,
-        watch: Watch | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, small: Answering, big: BigModel | ChatModel | Answering, section: CascadeSection) -> None:
         """Both models are closed with the cascade.
 
         Args:
             small: who is asked first.
             big: who is asked next; of a model that is no `BigModel`, `section` sets the limits.
             section: the rule.
-            watch: declares the promise void once questions drift.
 
         Raises:
+            ConfigError: the student was not calibrated for this target, and no threshold is set by hand.
             AotError: the ledger cannot be written.
         """
-        self.small, self.section, self._watch = small, section, watch
+        self.small, self.section = small, section
+        self._promises = Promises(small.contract, section)
+        check_target(small.contract, section, self._promises)
         self.big = big if isinstance(big, BigModel) else _limited(big, section)
         self.contract: StudentContract = small.contract
         self.name = f"{self.contract.name}+{self.big.name}"
-        self._rows = Part(Path(section.folder) / CASCADE_ROWS, _writer()) if section.folder else None
+        self._rows = Part(RunFolder(Path(section.folder)).routed, _writer()) if section.folder else None
         self._lock, self._counts, self._unwritten = threading.Lock(), Counter[str](), 0
         self._reasons, self._fallbacks = Counter[str](), Counter[str]()
 
@@ -124,9 +99,9 @@ class Cascade:
         began_s = time.monotonic()
         pairs = list(zip(asks, self.small.ask_many(asks), strict=True))
         if len(pairs) < 2:
-            return [self._settle(ask, answer, began_s) for ask, answer in pairs]
+            return [self._settle(ask, answer, began_s=began_s) for ask, answer in pairs]
         with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(pairs))) as pool:
-            return list(pool.map(lambda pair: self._settle(*pair, began_s), pairs))
+            return list(pool.map(lambda pair: self._settle(*pair, began_s=began_s), pairs))
 
     def reply(self, request: ChatRequest) -> ChatReply:
         """The reply to one request: of the cascade where it is one question, of the big model where it is more.
@@ -166,23 +141,9 @@ class Cascade:
                 cost=self.big.spent, tokens=self.big.ledger.tokens, unwritten=self._unwritten,
             )  # fmt: skip
 
-    @property
-    def promise(self) -> str:
-        """What is promised of local answers now, in words."""
-        since_s = self._watch.void_since_s if self._watch else None
-        if since_s is not None:
-            since = datetime.fromtimestamp(since_s, UTC).isoformat(timespec="seconds")
-            return f"void since {since}: the questions are no longer those of the calibration"
-        if self.section.threshold is not None:
-            return "none: the threshold was set by hand"
-        lost = "wrong" if self.section.loss == "wrong" else "not what the big model says"
-        sure = f"with confidence {self.section.confidence:g}"
-        return f"at most {self.section.target:.3g} of the local answers are {lost}, {sure}"
-
-    def _settle(self, ask: Ask, small: Answer, began_s: float) -> Answer:
+    def _settle(self, ask: Ask, small: Answer, *, began_s: float) -> Answer:
         """The answer that stands, once it is counted and written down."""
-        if self._watch is not None:
-            self._watch.observe(small, kind=ask.kind)
+        self._promises.observe(ask, small)
         question = digest_of(ask)
         outcome = self._outcome(ask, small, self._route(ask, small, question))
         self._record(question, ask.kind, small, outcome, seconds=time.monotonic() - began_s)
@@ -190,21 +151,17 @@ class Cascade:
 
     def _route(self, ask: Ask, small: Answer, question: str) -> Routing:
         """What the rule says."""
-        threshold, promise = self._threshold(ask, small), self.promise
+        threshold = self._promises.threshold(small.mode)
         reason = reason_to_escalate(ask, small, self.contract, threshold=threshold)
-        if not reason and promise.startswith("void") and self.section.on_void == "escalate":
+        if not reason and self._promises.is_void(small.mode) and self.section.on_void == "escalate":
             reason = "void"
         local = not reason
         shadow = self.section.shadow != "off"
         audited = local and not shadow and share(self.section.seed, "audit", question) < self.section.audit
         return Routing(
             decision="local" if local else "escalate", reason=reason or "confident", threshold=threshold,
-            promise=promise, audited=audited, shadow=shadow,
+            promise=self._promises.words(small.mode), audited=audited, shadow=shadow,
         )  # fmt: skip
-
-    def _threshold(self, ask: Ask, small: Answer) -> float | None:
-        """Of the confidence of an answer given so; None where none keeps the target."""
-        return self.section.threshold
 
     def _outcome(self, ask: Ask, small: Answer, routing: Routing) -> _Outcome:
         """Ask the big model where that is called for, and take the answer that stands.
@@ -212,12 +169,12 @@ class Cascade:
         An audited answer stays the small one's: what users get is what is audited.
         """
         if routing.decision == "local" and not routing.audited and not routing.shadow:
-            return _Outcome(small.model_copy(update={"cost": 0.0, "routing": routing}), routing)
+            return _Outcome(small.model_copy(update={"cost": 0.0, "routing": routing}), routing, ChatUsage())
         big = self.big.answer(ask, small, rule=self.contract.frames)
         if isinstance(big, Fell):
             log.info("the small model's answer stands: %s", big.detail)
             routing = routing.model_copy(update={"fallback": big.reason})
-            return _Outcome(small.model_copy(update={"cost": big.cost, "routing": routing}), routing)
+            return _Outcome(small.model_copy(update={"cost": big.cost, "routing": routing}), routing, ChatUsage())
         if not small.abstained:
             routing = routing.model_copy(update={"agreed": same_answer(small.answer, big.answer, ask)})
         serves_big = self.section.shadow == "big" if routing.shadow else routing.decision == "escalate"
@@ -229,20 +186,21 @@ class Cascade:
     def _conversation(self, request: ChatRequest) -> ChatReply:
         """A request that is more than one question: the big model's, or that of the small one's engine."""
         began_s = time.monotonic()
-        routing = Routing(decision="escalate", reason="conversation", promise=self.promise)
-        reply = self.big.reply(request)
-        usage, cost, error, fallback = ChatUsage(), None, None, Fallback_none
-        if isinstance(reply, Fell):
-            routing, cost = routing.model_copy(update={"fallback": reply.reason}), reply.cost
-            reply = self._small_reply(request, reply)
-        else:
-            usage, cost = reply.usage or usage, self.big.cost(reply.usage)
-        said = Answer(
-            mode="reason", escalated=not routing.fallback, cost=cost, routing=routing, model=reply.model or self.name
+        routing = Routing(
+            decision="escalate", reason="conversation", promise="none: a conversation was not calibrated for"
         )
-        digest = request.digest(model="", base_url="")
-        self._record(digest, "", said, _Outcome(said, routing, usage), seconds=time.monotonic() - began_s)
-        return reply
+        said = Answer(mode="reason", model=self.big.name, escalated=True)
+        reply, usage = self.big.reply(request), ChatUsage()
+        if isinstance(reply, Fell):
+            routing = routing.model_copy(update={"fallback": reply.reason})
+            said = said.model_copy(update={"escalated": False, "model": self.contract.name, "cost": reply.cost})
+        else:
+            usage = reply.usage or usage
+            said = said.model_copy(update={"model": reply.model, "cost": self.big.cost(usage)})
+        # Written first: nobody else may be able to reply, and that is an error.
+        digest, seconds = request.digest(model="", base_url=""), time.monotonic() - began_s
+        self._record(digest, "", said, _Outcome(said, routing, usage), seconds=seconds)
+        return self._small_reply(request, reply) if isinstance(reply, Fell) else reply
 
     def _small_reply(self, request: ChatRequest, why: Fell) -> ChatReply:
         engine = self.small if hasattr(self.small, "reply") else getattr(self.small, "engine", None)
@@ -277,7 +235,7 @@ class Cascade:
                 self._fallbacks[routing.fallback] += 1
 
 
-def load_cascade(config_path: Path, student: Answering | None = None, *, watch: Watch | None = None) -> Cascade:
+def load_cascade(config_path: Path, student: Answering | None = None) -> Cascade:
     """The cascade of a config file over `student`, or over the export that the config names.
 
     Raises:
@@ -290,12 +248,10 @@ def load_cascade(config_path: Path, student: Answering | None = None, *, watch: 
             raise ConfigError(f"{config_path}: student: is needed here, the folder of an exported student")
         student = load_student(section.student)
     elif section.student is not None:
-        from aot.serving.contract import read_contract
-
         named = read_contract(Path(section.student), check_files=False)
         if named.digest() != student.contract.digest():
-            raise ConfigError(f"{config_path}: student names another export ({named.name}) than the one that is served")
-    return Cascade(student, open_big(section), section, watch=watch)
+            raise ConfigError(f"{config_path}: student is another export ({named.name}) than the one that is served")
+    return Cascade(student, open_big(section), section)
 
 
 def open_big(section: CascadeSection) -> BigModel:
@@ -304,10 +260,27 @@ def open_big(section: CascadeSection) -> BigModel:
     Raises:
         ConfigError: it cannot, for want of a key, a script or a folder.
     """
-    from aot.student.answer import open_model
+    check_chat(section.big)
+    ledger = _ledger(section)
+    is_server = section.big.backend == "openai"
 
+    def open_it() -> ChatModel:
+        if is_server:
+            return open_chat(section.big, run=None, writer=_writer(), ledger=ledger)
+        return open_model(section.big, run=None, writer=_writer())
+
+    return BigModel(open_it, section.big, caps=section.caps, ledger=ledger, notes_spend=is_server)
+
+
+def _limited(big: ChatModel | Answering, section: CascadeSection) -> BigModel:
+    return BigModel(big, section.big, caps=section.caps, ledger=_ledger(section), notes_spend=False)
+
+
+def _ledger(section: CascadeSection) -> Ledger:
     spend = RunFolder(Path(section.folder)).chat_spend if section.folder else None
-    ledger = Ledger(section.big, spend, writer=_writer(), max_tokens=section.caps.max_tokens)
-    if section.big.backend == "openai":
-        ...
-    raise NotImplementedError
+    return Ledger(section.big, spend, writer=_writer(), max_tokens=section.caps.max_tokens)
+
+
+def _writer() -> str:
+    """Each process, on whatever machine, appends to files of its own."""
+    return f"{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())[:40]}-{os.getpid()}"

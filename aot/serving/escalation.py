@@ -20,7 +20,7 @@ from aot.chat.client import ChatModel
 from aot.chat.factory import sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, message
 from aot.chat.server.wire import TOKENS_PER_IMAGE
-from aot.chat.spend import Ledger, SpendRow, cost_of
+from aot.chat.spend import Ledger, cost_of
 from aot.config import CapsConfig, ChatConfig
 from aot.display import one_line, storable
 from aot.errors import AotError, ChatError, ChatReason, ConfigError, GuardStop, SourceError
@@ -103,7 +103,7 @@ class BigModel:
 
     def __init__(
         self,
-        open_model: Callable[[], ChatModel | Answering],
+        model: ChatModel | Answering | Callable[[], ChatModel],
         section: ChatConfig,
         *,
         caps: CapsConfig,
@@ -114,7 +114,7 @@ class BigModel:
         """Opens nothing before the first question.
 
         Args:
-            open_model: makes it, and makes it again after it gave up for good.
+            model: it, or what opens it; that opens it anew after it gave up for good.
             section: its settings; prices and max_cost hold whatever it is.
             caps: what asking may cost.
             ledger: of its calls.
@@ -122,10 +122,12 @@ class BigModel:
             clock: seconds, monotonic.
         """
         self.name, self.ledger, self._section, self._caps = section.model, ledger, section, caps
-        self._open_model, self._notes_spend = open_model, notes_spend
+        self._open_model = model if callable(model) else None
+        self._notes_spend = notes_spend
         self._health = _Health(caps.rest_s, clock)
         self._slots = threading.Semaphore(section.max_concurrency)
-        self._opening, self._opened = threading.Lock(), list[ChatModel | Answering]()
+        self._opening = threading.Lock()
+        self._opened: list[ChatModel | Answering] = [] if callable(model) else [model]
 
     def answer(self, ask: Ask, small: Answer, *, rule: FrameRule | None) -> Answer | Fell:
         """Its answer to a question that the small model has answered, about the frames that that one was shown."""
@@ -214,13 +216,10 @@ class BigModel:
         if self._notes_spend or is_free or isinstance(error, ConfigError):
             return
         usage = getattr(result, "usage", None)
-        self.ledger.note(
-            SpendRow(
-                model=self._section.model, base_url=self._section.base_url, purpose=PURPOSE,
-                outcome="ok" if error is None else getattr(error, "reason", type(error).__name__), started_s=epoch_s,
-                seconds=seconds, usage=usage, guess=None if usage else most, settings=self._section.digest(),
-            )
-        )  # fmt: skip
+        outcome = "ok" if error is None else str(getattr(error, "reason", type(error).__name__))
+        self.ledger.note_call(
+            purpose=PURPOSE, outcome=outcome, started_s=epoch_s, seconds=seconds, usage=usage, most=most
+        )
 
     def _fell(self, error: BaseException) -> Fell:
         """What an error says; one of the request itself says nothing against the model."""
@@ -243,16 +242,21 @@ class BigModel:
 
     def _model(self) -> ChatModel | Answering:
         with self._opening:
-            if not self._opened:
+            if not self._opened and self._open_model is not None:
                 self._opened = [self._open_model()]
             return self._opened[0]
 
     def _forget(self) -> None:
         """Let go of a model that has given up for good; it is opened anew when it is tried again."""
+        if self._open_model is None:
+            return
         with self._opening:
             gone, self._opened = self._opened, []
         for model in gone:
-            model.close()
+            try:
+                model.close()
+            except Exception as error:  # noqa: BLE001 - it has failed already, and the question is still to be answered
+                log.warning("%s could not be closed: %s", self.name, error)
 
 
 def request_of(ask: Ask, small: Answer, *, rule: FrameRule | None, section: ChatConfig) -> ChatRequest:
@@ -304,7 +308,7 @@ def _answered(model: ChatModel | Answering, ask: Ask, request: ChatRequest) -> A
     return Answer(
         answer=read_answer(reply.text, ask), choices=ask.choices, raw_text=reply.text, rationale=reply.text,
         tool_calls=reply.tool_calls, mode="reason", usage=reply.usage or ChatUsage(), model=reply.model or model.name,
-        frame_times_s=tuple(p.time_s for p in request.messages[0].parts if isinstance(p, ImagePart) and p.time_s is not None),
+        frame_times_s=tuple(part.time_s or 0.0 for part in request.messages[0].parts if isinstance(part, ImagePart)),
     )  # fmt: skip
 
 
@@ -337,8 +341,9 @@ def _without_images(one: Any) -> Any:  # noqa: ANN401 - a Message
 
 
 def _question(ask: Ask, answer_type: AnswerType) -> Question:
-    return Question(
-        id="", dataset="", split="", kind="*", text=ask.question, choices=ask.choices, group="",
+    # Nothing is checked: whatever was asked was asked, and readers of answers look at these fields only.
+    return Question.model_construct(
+        id="asked", dataset="", split="", kind="*", text=ask.question, choices=ask.choices, group="",
         answer=ask.choices[0] if ask.choices else "", answer_type=answer_type,
     )  # fmt: skip
 

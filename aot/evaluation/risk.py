@@ -47,6 +47,7 @@ class Judged:
     right: bool
     disagrees: bool | None = None
     """Whether the big model answers otherwise; None where it was not asked."""
+    question_id: str = ""
 
     def confidence(self, temperature: float) -> float:
         """Probability of the answer at a temperature; NO_CONFIDENCE without an answer."""
@@ -325,10 +326,11 @@ def _proposed(fit: Sample, n: int, *, target: float) -> list[float]:
 
 
 def _missing(test: Sample, threshold: float, *, target: float, confidence: float) -> int:
-    """How many more test questions there must be at least; 0 where more would not help."""
+    """How many more calibration questions it takes at least, those that fit among them; 0 where none would help."""
     n = len(test.lost)
     kept, errors = test.at(threshold)
     needed = questions_needed(target=target, confidence=confidence, error_rate=errors / kept if kept else 0.0)
     if needed is None:
         return 0
-    return max(1, math.ceil(needed * n / kept) - n) if kept else max(1, needed - n)
+    more = math.ceil(needed * n / kept) - n if kept else needed - n
+    return max(1, math.ceil(more / (1 - FIT_SHARE)))

@@ -159,6 +159,16 @@ class RunFolder:
         return self.root / "predictions"
 
     @property
+    def calibration(self) -> Path:
+        """A ServedCalibration: what the confidence of one arm means, and what is promised at which threshold."""
+        return self.root / "calibration.json"
+
+    @property
+    def calibrating(self) -> "RunFolder":
+        """Questions of its own that the calibration rests on, laid out like a run."""
+        return RunFolder(self.root / "calibrating")
+
+    @property
     def report(self) -> Path:
         """The self-contained report."""
         return self.root / "report.html"

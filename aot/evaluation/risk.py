@@ -58,15 +58,6 @@ class Judged:
         scaled = np.array(self.logs) / temperature
         return float(1 / np.exp(scaled - scaled.max()).sum())
 
-    def log_loss(self, temperature: float) -> float:
-        """Minus the log-probability of what is true: of the right choice, or of the reply being right or wrong."""
-        if self.gold is None:
-            p = math.exp(self.logs[0] / temperature)
-            return -math.log(max(_SMALLEST, p if self.right else 1 - p))
-        scaled = np.array(self.logs) / temperature
-        top = float(scaled.max())
-        return float(top + math.log(np.exp(scaled - top).sum()) - scaled[self.gold])
-
     def is_lost(self, loss: Literal["wrong", "disagrees"]) -> bool:
         """Whether keeping this answer costs anything."""
         return not self.right if loss == "wrong" else bool(self.disagrees)
@@ -125,8 +116,21 @@ def fit_temperatures(items: Sequence[Judged], *, mode: AskMode) -> tuple[KindTem
 
 
 def _fit(items: Sequence[Judged], *, around: float, sd: float) -> float:
+    """The log temperature of least log loss: of the right choice, or of a reply being right or wrong."""
+    closed = [item for item in items if item.gold is not None]
+    widest = max((len(item.logs) for item in closed), default=1)
+    logs_nK = np.array([[*item.logs, *[-np.inf] * (widest - len(item.logs))] for item in closed]).reshape(-1, widest)
+    gold_n = np.array([logs[item.gold] for logs, item in zip(logs_nK, closed, strict=True)])
+    replies = [item for item in items if item.gold is None]
+    sums = np.array([item.logs[0] for item in replies])
+    right = np.array([item.right for item in replies], dtype=bool)
+
     def cost(log_t: float) -> float:
-        return sum(item.log_loss(math.exp(log_t)) for item in items) + (log_t - around) ** 2 / (2 * sd**2)
+        t = math.exp(log_t)
+        chosen = np.logaddexp.reduce(logs_nK / t, axis=1) - gold_n / t
+        p = np.exp(sums / t)
+        written = -np.log(np.maximum(_SMALLEST, np.where(right, p, 1 - p)))
+        return float(chosen.sum() + written.sum()) + (log_t - around) ** 2 / (2 * sd**2)
 
     # Log loss is convex in 1/temperature, but with the prior nothing is: hence a grid before the search.
     grid = np.linspace(math.log(0.05), math.log(20), 25)

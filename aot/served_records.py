@@ -92,7 +92,7 @@ class CascadeThreshold(Record):
     must_escalate: float
     """Least share that any threshold must escalate for the target: (base_risk - target) / (1 - target), at least 0."""
     missing: int = 0
-    """So many more calibration questions are needed before any threshold could keep the promise; 0 where enough."""
+    """Where there is no threshold: so many more calibration questions, at least, may bring one; 0: more do not help."""
 
     @property
     def share_kept(self) -> float:
@@ -174,7 +174,7 @@ class ServedCalibration(Record):
     ece_after: float
     brier_before: float
     brier_after: float
-    """These four over all modes."""
+    """These four are means over the modes, by their questions."""
     modes: tuple[ModeCalibration, ...] = ()
     thresholds: tuple[CascadeThreshold, ...] = ()
     watches: tuple[WatchBaseline, ...] = ()

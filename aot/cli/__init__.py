@@ -38,6 +38,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "baselines": runs.baselines,
     "score": student.score,
     "compare": runs.compare,
+    "calibrate": student.calibrate,
     "doctor": runs.doctor,
     "probe": clips.probe,
     "frames": clips.frames,

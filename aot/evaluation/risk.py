@@ -47,6 +47,7 @@ class Judged:
     right: bool
     disagrees: bool | None = None
     """Whether the big model answers otherwise; None where it was not asked."""
+    question_id: str = ""
 
     def confidence(self, temperature: float) -> float:
         """Probability of the answer at a temperature; NO_CONFIDENCE without an answer."""
@@ -56,15 +57,6 @@ class Judged:
             return math.exp(self.logs[0] / temperature)
         scaled = np.array(self.logs) / temperature
         return float(1 / np.exp(scaled - scaled.max()).sum())
-
-    def log_loss(self, temperature: float) -> float:
-        """Minus the log-probability of what is true: of the right choice, or of the reply being right or wrong."""
-        if self.gold is None:
-            p = math.exp(self.logs[0] / temperature)
-            return -math.log(max(_SMALLEST, p if self.right else 1 - p))
-        scaled = np.array(self.logs) / temperature
-        top = float(scaled.max())
-        return float(top + math.log(np.exp(scaled - top).sum()) - scaled[self.gold])
 
     def is_lost(self, loss: Literal["wrong", "disagrees"]) -> bool:
         """Whether keeping this answer costs anything."""
@@ -124,8 +116,21 @@ def fit_temperatures(items: Sequence[Judged], *, mode: AskMode) -> tuple[KindTem
 
 
 def _fit(items: Sequence[Judged], *, around: float, sd: float) -> float:
+    """The log temperature of least log loss: of the right choice, or of a reply being right or wrong."""
+    closed = [item for item in items if item.gold is not None]
+    widest = max((len(item.logs) for item in closed), default=1)
+    logs_nK = np.array([[*item.logs, *[-np.inf] * (widest - len(item.logs))] for item in closed]).reshape(-1, widest)
+    gold_n = np.array([logs[item.gold] for logs, item in zip(logs_nK, closed, strict=True)])
+    replies = [item for item in items if item.gold is None]
+    sums = np.array([item.logs[0] for item in replies])
+    right = np.array([item.right for item in replies], dtype=bool)
+
     def cost(log_t: float) -> float:
-        return sum(item.log_loss(math.exp(log_t)) for item in items) + (log_t - around) ** 2 / (2 * sd**2)
+        t = math.exp(log_t)
+        chosen = np.logaddexp.reduce(logs_nK / t, axis=1) - gold_n / t
+        p = np.exp(sums / t)
+        written = -np.log(np.maximum(_SMALLEST, np.where(right, p, 1 - p)))
+        return float(chosen.sum() + written.sum()) + (log_t - around) ** 2 / (2 * sd**2)
 
     # Log loss is convex in 1/temperature, but with the prior nothing is: hence a grid before the search.
     grid = np.linspace(math.log(0.05), math.log(20), 25)
@@ -325,10 +330,11 @@ def _proposed(fit: Sample, n: int, *, target: float) -> list[float]:
 
 
 def _missing(test: Sample, threshold: float, *, target: float, confidence: float) -> int:
-    """How many more test questions there must be at least; 0 where more would not help."""
+    """How many more calibration questions it takes at least, those that fit among them; 0 where none would help."""
     n = len(test.lost)
     kept, errors = test.at(threshold)
     needed = questions_needed(target=target, confidence=confidence, error_rate=errors / kept if kept else 0.0)
     if needed is None:
         return 0
-    return max(1, math.ceil(needed * n / kept) - n) if kept else max(1, needed - n)
+    more = math.ceil(needed * n / kept) - n if kept else needed - n
+    return max(1, math.ceil(more / (1 - FIT_SHARE)))

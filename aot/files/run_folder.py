@@ -161,7 +161,17 @@ class RunFolder:
     @property
     def cascade_results(self) -> Path:
         """What a cascade of an arm and the teacher would have done; `aot calibrate` writes it."""
-        return self.root / "calibration" / "cascade.json"
+        return self.root / "cascade.json"
+
+    @property
+    def calibration(self) -> Path:
+        """A ServedCalibration: what the confidence of one arm means, and what is promised at which threshold."""
+        return self.root / "calibration.json"
+
+    @property
+    def calibrating(self) -> "RunFolder":
+        """Questions of its own that the calibration rests on, laid out like a run."""
+        return RunFolder(self.root / "calibrating")
 
     @property
     def report(self) -> Path:

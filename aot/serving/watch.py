@@ -104,9 +104,7 @@ class ContractWatch:
         """The state after one more request; `void_at` says whether the promise has ended."""
         measures = features_of(question, choices=choices, confidence=confidence, words=self._words)
         with self._lock:
-            self.state = next_state(
-                self.state, self.baseline, measures, alarm_rate=self.alarm_rate, seed=self.seed
-            )
+            self.state = next_state(self.state, self.baseline, measures, alarm_rate=self.alarm_rate, seed=self.seed)
             return self.state
 
 

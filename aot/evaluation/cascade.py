@@ -5,13 +5,14 @@ replays answers that both have given already, so nothing is asked. Shares have t
 aot.evaluation.intervals, costs and the difference to the big model bootstrap intervals over clusters.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from aot.evaluation.intervals import Bootstrap, proportion
+from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion
 from aot.evaluation.risk import must_escalate
-from aot.served_records import CascadeCurve, CascadePoint
+from aot.served_records import CascadeCurve, CascadePoint, CascadeRow
 
 STEPS = 20
 """Thresholds of a curve, at equal shares of the questions."""
@@ -41,6 +42,30 @@ class Replayed:
     def right(self, threshold: float | None) -> np.ndarray:
         """Whether the answer that stands is right."""
         return np.where(self.stays(threshold), self.student_right, self.big_right)
+
+
+def replayed_rows(rows: Iterable[CascadeRow]) -> Replayed:
+    """The questions of a cascade's ledger that both models have answered, such as all of one in shadow mode.
+
+    Nobody knows what is right there: an answer counts as right where it is that of the big model. What asking that one
+    costs is its cost, unless one of the rows is unpriced; the student costs nothing.
+
+    Raises:
+        ValueError: there is no such question.
+    """
+    both = [row for row in rows if row.agreed is not None]
+    if not both:
+        raise ValueError("no row of the ledger has the answers of both models; let the cascade run in shadow mode")
+    costs = [row.cost for row in both]
+    is_priced = all(cost is not None for cost in costs)
+    return Replayed(
+        confidence=np.array([-1.0 if row.confidence is None else row.confidence for row in both]),
+        student_right=np.array([bool(row.agreed) for row in both]),
+        big_right=np.ones(len(both), dtype=bool),
+        clusters=cluster_ids([row.question for row in both]),
+        student_cost=np.zeros(len(both)) if is_priced else None,
+        big_cost=np.array([cost or 0.0 for cost in costs]) if is_priced else None,
+    )
 
 
 def point_at(replayed: Replayed, threshold: float | None, bootstrap: Bootstrap) -> CascadePoint:

@@ -423,3 +423,34 @@ class Answer(Record):
     """Whether a bigger model gave this answer."""
     routing: Routing | None = None
     """How a cascade came to it; None without one."""
+
+
+class ServedRow(Record):
+    """One request that a server answered, as `aot serve --record` notes it; what watches for drift reads these."""
+
+    id: str
+    """As the response carries it."""
+    time_s: float
+    """Of its end, in seconds since 1970."""
+    route: str
+    kind: str = ""
+    """Of the question, where the client said it."""
+    question_sha256: str = ""
+    question: str = ""
+    """Empty unless the server was asked to note texts."""
+    choices: int = 0
+    """How many there were to decide between."""
+    answer: str = ""
+    """Of a decision the choice; of a written reply its text, empty unless texts are noted."""
+    confidence: float | None = None
+    abstained: AbstainReason = ""
+    finish: str = ""
+    """As told to the client: stop, length, tool_calls, or the reason of an error."""
+    status: int
+    model: str = ""
+    contract_digest: str = ""
+    escalated: bool = False
+    cost: float | None = None
+    usage: ChatUsage = ChatUsage()
+    seconds: float = 0.0
+    """From the whole request to the whole reply."""

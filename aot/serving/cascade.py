@@ -111,7 +111,7 @@ class Cascade:
         """
         ask = ask_of(request)
         if ask is None:
-            return self._conversation(request)
+            return self.converse(request)[0]
         answer = self.ask_many([ask])[0]
         if answer.abstained:
             words = f"{answer.model} has no answer ({answer.abstained}) {answer.detail}".strip()
@@ -183,8 +183,12 @@ class Cascade:
         seconds = Seconds(**{**small.seconds.model_dump(), "generate": small.seconds.generate + big.seconds.generate})
         return _Outcome(big.model_copy(update={"routing": routing, "seconds": seconds}), routing, big.usage)
 
-    def _conversation(self, request: ChatRequest) -> ChatReply:
-        """A request that is more than one question: the big model's, or that of the small one's engine."""
+    def converse(self, request: ChatRequest) -> tuple[ChatReply, Answer]:
+        """The big model's reply to a request of any form, or that of the small one's engine; and who gave it, and why.
+
+        Raises:
+            ChatError: neither gave one.
+        """
         began_s = time.monotonic()
         routing = Routing(
             decision="escalate", reason="conversation", promise="none: a conversation was not calibrated for"
@@ -200,7 +204,8 @@ class Cascade:
         # Written first: nobody else may be able to reply, and that is an error.
         digest, seconds = request.digest(model="", base_url=""), time.monotonic() - began_s
         self._record(digest, "", said, _Outcome(said, routing, usage), seconds=seconds)
-        return self._small_reply(request, reply) if isinstance(reply, Fell) else reply
+        said = said.model_copy(update={"routing": routing})
+        return (self._small_reply(request, reply) if isinstance(reply, Fell) else reply), said
 
     def _small_reply(self, request: ChatRequest, why: Fell) -> ChatReply:
         engine = self.small if hasattr(self.small, "reply") else getattr(self.small, "engine", None)

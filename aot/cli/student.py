@@ -96,6 +96,9 @@ def serve(
     student_key_env: Annotated[
         str, typer.Option("--student-key-env", help="Environment variable with the key that those servers want.")
     ] = "OPENAI_API_KEY",
+    cascade: Annotated[
+        Path | None, typer.Option("--cascade", help="YAML of a cascade: a bigger model is asked where it is not sure.")
+    ] = None,
     record: Annotated[Path | None, typer.Option("--record", help="JSONL file to note each request in.")] = None,
     record_text: Annotated[bool, typer.Option("--record-text", help="Note questions and replies there, too.")] = False,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = Limits.max_body_mb,
@@ -117,5 +120,6 @@ def serve(
     )  # fmt: skip
     serve_command(
         export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
-        back_end_key_env=student_key_env, record=record, record_text=record_text, limits=limits, say=tell,
+        back_end_key_env=student_key_env, record=record, record_text=record_text, limits=limits, cascade=cascade,
+        say=tell,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cascade_models import USAGE, Big, Small, cascade, contract, down, section, threshold
+from cascade_models import PRICES, USAGE, Big, Small, cascade, contract, down, section, threshold
 
 from aot import load_student
 from aot.chat.messages import ChatRequest, ImagePart, message
@@ -365,6 +365,22 @@ def test_a_second_student_may_be_the_big_model(text_export: Path) -> None:
     with cascade(big) as both:
         answer = both.ask("What is 3 + 4?")
     assert (answer.answer, answer.model, answer.escalated) == ("7", "tiny-text", True)
+
+
+def test_a_server_is_asked_over_http_and_every_call_is_paid_from_the_limit(text_url: str, tmp_path: Path) -> None:
+    config = tmp_path / "cascade.yaml"
+    big = {"model": "tiny-text", "base_url": text_url, "max_tokens": 9, "temperature": 0, "prices": PRICES,
+           "max_cost": 0.01, "max_attempts": 1, "raise_tokens": 1}  # fmt: skip
+    config.write_text(json.dumps({"big": big, "target": 0.05, "folder": str(tmp_path / "out")}))
+    with load_cascade(config, Small(contract(threshold(0.9)))) as both:
+        answers = [both.ask(f"What is 3 + {number}? 0.2") for number in range(30)]
+        spent, tokens = both.counts.cost, both.counts.tokens
+    escalated = [one for one in answers if one.escalated]
+    paid = {one.routing.fallback for one in answers if one.routing}
+    assert escalated and paid <= {"", "budget_spent", "big_model_unusable"}
+    assert spent is not None and sum(one.cost or 0 for one in escalated) <= spent + 1e-12 <= 0.01
+    assert tokens == pytest.approx(spent * 1e6)
+    assert RunFolder(tmp_path / "out").chat_spend.exists()
 
 
 def test_the_shipped_config_is_good_and_misspelt_keys_name_the_right_ones(tmp_path: Path) -> None:

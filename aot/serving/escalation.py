@@ -263,12 +263,15 @@ def request_of(ask: Ask, small: Answer, *, rule: FrameRule | None, section: Chat
     """A question as a chat model is asked it: each frame behind its time, the question, and the form of the answer.
 
     Raises:
-        SourceError: the frames that the small model was shown cannot be read.
+        SourceError: there is no question, or the frames that the small model was shown cannot be read.
         VideoError: the clip cannot be read.
     """
+    choices = ask.choices or ()
+    if not isinstance(ask.question, str) or not ask.question.strip() or not all(isinstance(c, str) for c in choices):
+        raise SourceError("the question has no text, or choices that are no texts")
     frames = _frames(ask, small, rule)
     shown = [part for frame in frames for part in (f"t={format_time(frame.time_s or 0.0)}", frame)]
-    options = "".join(f"\n- {choice}" for choice in ask.choices)
+    options = "".join(f"\n- {choice}" for choice in choices)
     what = "the text of one of the options" if options else "the answer alone"
     text = f"{ask.question}{options and f'{chr(10)}Options:{options}'}\n{_FORM.format(what=what)}"
     return ChatRequest(

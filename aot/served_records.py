@@ -334,7 +334,7 @@ class CascadeCounts(Record):
     disagreed: int = 0
     """Those of the audited ones that differ."""
     cost: float | None = None
-    """Of all calls of the big model, earlier processes on the same folder included; None: unpriced."""
+    """Of all calls of the big model; of other processes on the folder too where a limit is set. None: unpriced."""
     tokens: int = 0
     """Of the same calls."""
     unwritten: int = 0

@@ -176,9 +176,10 @@ def is_degenerate(answer: Answer) -> bool:
 
 
 def digest_of(ask: Ask) -> str:
-    """Thirty-two hex digits over a question and all that it is about; of a clip its path, size and time of change.
+    """Thirty-two hex digits over a question and all that it is about.
 
-    What cannot be read, such as frames that are none, has no part in it: there the student has no answer.
+    Of a clip these are its path, size and time of change, of frames every fourth pixel of every fourth row. What
+    cannot be read, such as frames that are none, has no part in it: there the student has no answer.
     """
     digest = hashlib.blake2b(digest_size=16)
     clip, stat = None if ask.clip is None else str(ask.clip), None
@@ -186,11 +187,11 @@ def digest_of(ask: Ask) -> str:
         stat = Path(clip).stat() if clip is not None else None
     facts = [ask.question, ask.choices, clip, stat and (stat.st_size, stat.st_mtime_ns), ask.start_s, ask.end_s]
     digest.update(json.dumps([*facts, ask.mode, ask.kind, str(ask.times_s)], default=repr).encode())
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, IndexError):
         for frame in ask.frames if ask.frames is not None else ():
-            shown = np.ascontiguousarray(frame)
+            shown = np.asarray(frame)
             digest.update(f"{shown.shape}{shown.dtype}".encode())
-            digest.update(shown.tobytes())
+            digest.update(shown[::4, ::4].tobytes())  # all of 32 frames would take longer than a decision
     return digest.hexdigest()
 
 

@@ -3,8 +3,9 @@
     python scripts/check_cascade.py --simulated
     python scripts/check_cascade.py runs/toy_kitchen runs/tiny_math [--count 2000] [--splits 200] [--work FOLDER]
 
-For each run it draws a pool of new questions, as `aot calibrate` draws them, asks the student and the teacher of the run
-once, which stands for the big model, and keeps both in the work folder. Then, for each of many random splits of the pool: temperatures and thresholds from one half, what became of the other half.
+For each run it draws a pool of new questions, as `aot calibrate` draws them, asks the student and the teacher of the
+run once, which stands for the big model, and keeps both in the work folder. Then, for each of many random splits of the
+pool: temperatures and thresholds from one half, what became of the other half.
 A promise is broken where more than the target is lost among the answers of the other half that stay. The naive
 threshold beside it is the loosest one whose share of lost answers on all calibration questions is within the target.
 Last, streams with out-of-domain questions mixed in: how often the watch declares the promise void within 200 requests.

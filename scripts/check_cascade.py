@@ -45,7 +45,7 @@ from aot.serving.calibrate import answer_all, judge
 from aot.serving.watch import features_of, next_state, watch_baseline
 from aot.wilson import wilson
 
-TARGETS = (0.01, 0.02, 0.05, 0.1, 0.2)
+TARGETS = (0.01, 0.02, 0.025, 0.05, 0.1)
 CONFIDENCE = 0.95
 SHARES = (0.1, 0.25, 0.5, 1.0)
 WITHIN = 200
@@ -199,7 +199,7 @@ def _count(
 def _tell(target: float, t: Tally, splits: int) -> None:
     accuracy, big = t.cascade / splits, t.big / splits
     print(
-        f"    target {100 * target:4.0f}%: broken {share(t.broken, splits)}, naive {share(t.naive_broken, splits)}; "
+        f"    target {100 * target:4.1f}%: broken {share(t.broken, splits)}, naive {share(t.naive_broken, splits)}; "
         f"no threshold in {t.none}; local {100 * t.local / splits:.1f}% (naive {100 * t.naive_local / splits:.1f}%), "
         f"accuracy {100 * accuracy:.2f}% = {accuracy / big:.4f} of the big model's "
         f"(naive {t.naive_cascade / t.big:.4f}); at least "

@@ -89,9 +89,13 @@ class ChatError(AotError):
 
     boundary = "chat"
 
-    def __init__(self, message: str, *, reason: "ChatReason", unproven: bool = False) -> None:
+    def __init__(
+        self, message: str, *, reason: "ChatReason", unproven: bool = False, so_far: object | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
+        self.so_far = so_far
+        """The ChatReply as far as it was written, where somebody may want a part of it."""
         self.unproven = unproven
         """Whether it may be for a setting: no request with the same settings has been answered yet."""
 

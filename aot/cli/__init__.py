@@ -37,6 +37,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "status": runs.status,
     "baselines": runs.baselines,
     "score": student.score,
+    "serve": student.serve,
     "compare": runs.compare,
     "calibrate": student.calibrate,
     "doctor": runs.doctor,

@@ -8,6 +8,7 @@ import typer
 from aot.cli.runs import OverridesArgument
 from aot.cli.terminal import tell, tell_json
 from aot.errors import ConfigError
+from aot.serving.server.limits import Limits
 
 
 def score(
@@ -74,3 +75,51 @@ def calibrate(
         tell(calibration_lines(made))
     if needs_more(made):
         raise typer.Exit(3)
+
+
+def serve(
+    export: Annotated[
+        Path | None, typer.Argument(help="An exported student; its contract alone with --student")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need --key-env.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    allow: Annotated[
+        list[Path] | None, typer.Option("--allow", help="Folder whose clips may be asked about; may be repeated.")
+    ] = None,
+    key_env: Annotated[
+        str | None, typer.Option("--key-env", help="Environment variable with the key that clients must send.")
+    ] = None,
+    student: Annotated[
+        list[str] | None, typer.Option("--student", help="Address of a server that replies instead; may be repeated.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of the model on those servers.")] = None,
+    student_key_env: Annotated[
+        str, typer.Option("--student-key-env", help="Environment variable with the key that those servers want.")
+    ] = "OPENAI_API_KEY",
+    cascade: Annotated[
+        Path | None, typer.Option("--cascade", help="YAML of a cascade: a bigger model is asked where it is not sure.")
+    ] = None,
+    record: Annotated[Path | None, typer.Option("--record", help="JSONL file to note each request in.")] = None,
+    record_text: Annotated[bool, typer.Option("--record-text", help="Note questions and replies there, too.")] = False,
+    max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = Limits.max_body_mb,
+    max_images: Annotated[int, typer.Option(min=1, help="In one request.")] = Limits.max_images,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of one image.")] = Limits.max_pixels,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of one reply.")] = Limits.max_new_tokens,
+    max_prompt_tokens: Annotated[int, typer.Option(min=1, help="Of one prompt.")] = Limits.max_prompt_tokens,
+    max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = Limits.max_queue,
+    max_batch: Annotated[int, typer.Option(min=1, help="Requests answered together.")] = Limits.max_batch,
+    drain_s: Annotated[float, typer.Option(min=0, help="After a signal, to finish what was taken.")] = Limits.drain_s,
+) -> None:
+    """Serve a student over HTTP, as OpenAI's clients ask; or servers behind this one, with its contract and figures."""
+    from aot.serving.server.command import serve_command
+
+    limits = Limits(
+        max_body_mb=max_body_mb, max_images=max_images, max_pixels=max_pixels, max_new_tokens=max_new_tokens,
+        max_prompt_tokens=max_prompt_tokens, max_queue=max_queue, max_batch=max_batch, drain_s=drain_s,
+        max_open=2 * max_queue,
+    )  # fmt: skip
+    serve_command(
+        export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
+        back_end_key_env=student_key_env, record=record, record_text=record_text, limits=limits, cascade=cascade,
+        say=tell,
+    )  # fmt: skip

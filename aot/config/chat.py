@@ -87,7 +87,8 @@ class ChatConfig(Section):
     temperature: float = Field(default=0.7, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=1024, ge=1)
-    """Of one reply, thinking included; a reply cut off there is asked for once more with `raise_tokens` times this."""
+    """Of one reply, thinking included; a reply cut off there is asked for once more with `raise_tokens` times this, or
+    not again where that is 1."""
     raise_tokens: float = Field(default=2.0, ge=1, le=1000)
     max_prompt_tokens: int = Field(default=100_000, ge=1)
     """A longer prompt (estimated at three characters a token) is refused before it is sent, never cut."""

@@ -1,8 +1,11 @@
 """Exported students, made once for all tests of this folder: the embedded bases, which need no training."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from aot.serving.server.served import Served
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,23 @@ def text_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serving_kit import export_base
 
     return export_base("tiny-text", tmp_path_factory.mktemp("exports") / "text")
+
+
+@pytest.fixture(scope="session")
+def text_served(text_export: Path) -> Iterator[Served]:
+    """The text student, served without a port."""
+    from aot.serving.server.limits import Limits
+    from aot.serving.server.served import serve_export
+
+    served = serve_export(text_export, limits=Limits())
+    yield served
+    served.close()
+
+
+@pytest.fixture(scope="session")
+def text_url(text_served: Served) -> Iterator[str]:
+    """The text student behind a port of this machine."""
+    from serving_kit import running
+
+    with running(text_served) as url:
+        yield url

@@ -1,10 +1,15 @@
 """What tests of the student at work share."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aot.config import StudentConfig
 from aot.served_records import FrameRule, StudentContract
 from aot.serving.export import write_export
+from aot.serving.server.listening import open_port, server_of
+from aot.serving.server.served import Served
 
 
 def export_base(base: str, out: Path, **changes: object) -> Path:
@@ -32,3 +37,18 @@ def export_base(base: str, out: Path, **changes: object) -> Path:
     )
     write_export(student, contract.model_copy(update=changes), out)
     return out
+
+
+@contextmanager
+def running(served: Served, *, key: object = None) -> Iterator[str]:
+    """A server in a thread of this process; gives the address of its API, which ends in /v1."""
+    listener = open_port("127.0.0.1", 0, key=key)  # type: ignore[arg-type]
+    port = listener.getsockname()[1]
+    server = server_of(served, key=key)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server")
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -41,6 +41,8 @@ class Failure(Exception):
     """What tells this refusal from others, where the server did not accept the request itself; else empty."""
     unready: bool = False
     """Whether the server says that it is only starting."""
+    so_far: object | None = None
+    """The ChatReply of one that was cut off or holds nothing."""
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"

@@ -81,7 +81,7 @@ class OpenAIChat:
         if isinstance(answered, ChatReply):
             return answered
         unproven = answered.reason in UNPROVEN and not self._breaker.settings_work(request.purpose)
-        raise ChatError(answered.message, reason=answered.reason, unproven=unproven)
+        raise ChatError(answered.message, reason=answered.reason, unproven=unproven, so_far=answered.so_far)
 
     def close(self) -> None:
         """End calls in flight, close connections, and stop the thread."""
@@ -169,7 +169,7 @@ class OpenAIChat:
             last = tried
             if tried.remedy == "more_tokens":
                 self._breaker.success(request.purpose)
-                if cut or "max_tokens" in self._section.omit:
+                if cut or "max_tokens" in self._section.omit or self._section.raise_tokens == 1:
                     return tried
                 cut, cap = tried, int(cap * self._section.raise_tokens)
             elif tried.remedy in OTHER_FORM and form.mended(tried.remedy) != form:

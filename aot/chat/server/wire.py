@@ -198,14 +198,7 @@ def _read_choice(
             "whole; it was not taken",
         ),
     }
-    if failure := failures.get("filtered" if refusal else meaning_of(finish)):
-        raise Failure(*failure, usage=usage, billed=True)
-    if not text.strip() and not calls and _states_answer(thought):
-        text, thought = thought, ""
-    if not text.strip() and not calls:
-        message = f"the reply holds {'thinking only' if thought else 'nothing'} ({_counted(usage)})"
-        raise Failure("empty", "more_tokens", message, usage=usage, billed=True)
-    return ChatReply(
+    reply = ChatReply(
         text=text,
         reasoning=thought,
         tool_calls=calls,
@@ -214,6 +207,14 @@ def _read_choice(
         usage=usage,
         logprobs=_logprobs(choice.get("logprobs"), clean),
     )
+    if failure := failures.get(meaning := "filtered" if refusal else meaning_of(finish)):
+        raise Failure(*failure, usage=usage, billed=True, so_far=reply if meaning == "cut" else None)
+    if not text.strip() and not calls and _states_answer(thought):
+        reply = reply.model_copy(update={"text": thought, "reasoning": ""})
+    if not reply.text.strip() and not calls:
+        message = f"the reply holds {'thinking only' if thought else 'nothing'} ({_counted(usage)})"
+        raise Failure("empty", "more_tokens", message, usage=usage, billed=True, so_far=reply)
+    return reply
 
 
 def meaning_of(finish: Any) -> str:  # noqa: ANN401 - whatever came

@@ -6,7 +6,7 @@ sets it takes training questions whose group taught no arm anything, or a file o
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from aot.errors import RunError, SourceError
 from aot.evaluation.risk import FIT_SHARE, questions_needed
 from aot.files.pieces import holding
 from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
+from aot.pipeline.commands.cascade import publish_cascade
 from aot.pipeline.commands.score import listed_questions
 from aot.pipeline.doors import stage_function
 from aot.pipeline.evaluate import MODES_OF_ORDER, learned_ids
-from aot.records import Prediction, Question
+from aot.records import Prediction, PromptMode, Question
 from aot.served_records import CascadeThreshold, ServedCalibration
 from aot.serving.calibrate import Answered, answer_all, calibrate
 from aot.serving.contract import publish_contract, read_contract
@@ -76,7 +77,9 @@ def calibrate_run(
         log.info("calibrate: %s, %s", counted(len(fresh.questions), "question"), fresh.source)
         check_packages(fresh.questions)
         try:
-            said = _answers(run, config, arm, fresh, export=export)
+            ask = _asking(run, config, arm, export=export)
+            said = ask(fresh.questions, fresh.frames)
+            _keep(run, arm, fresh.questions, said)
             big = {row.question_id: row for row in read_rows(wanted.against, Prediction)} if wanted.against else None
             made = calibrate(
                 said,
@@ -87,9 +90,12 @@ def calibrate_run(
                 source=fresh.source,
                 big=big,
             )
+            publish(run.calibration, made.model_dump_json(indent=1) + "\n")
+            publish_cascade(
+                run, config, made, arm=arm, mode=_mode_of(config, arm), ask=lambda rows: ask(rows, run.frames)
+            )
         finally:
             stop_workers()
-        publish(run.calibration, made.model_dump_json(indent=1) + "\n")
         if export:
             contract = read_contract(export)
             publish_contract(export, contract.model_copy(update={"calibration": made}))
@@ -219,8 +225,10 @@ def _check_export(export: Path | None, arm: str) -> None:
         raise RunError(f"{export} is an export of the arm {made.arm!r}, not of {arm!r}; name that arm, or its export")
 
 
-def _answers(run: RunFolder, config: RunConfig, arm: str, fresh: _Fresh, *, export: Path | None) -> Answered:
-    """What the arm, or its export as it will be served, says to the questions; kept in the folder of their own."""
+def _asking(
+    run: RunFolder, config: RunConfig, arm: str, *, export: Path | None
+) -> Callable[[Sequence[Question], Path | None], Answered]:
+    """What answers questions about clips of a frame store: the arm, or its export as it will be served."""
     from aot.serving.student import load_student as load_export
     from aot.student.model.loading import load_student
     from aot.student.rows.frames import FramePixels
@@ -229,23 +237,34 @@ def _answers(run: RunFolder, config: RunConfig, arm: str, fresh: _Fresh, *, expo
         student = load_export(export).student
     else:
         student = load_student(config.student.base, adapter=run.arm(arm), config=config.student)
-    pixels = None
-    if fresh.frames and any(question.media for question in fresh.questions):
-        from video_data.store.shards import FrameStore
 
-        megabytes = config.train.frame_cache_mb
-        pixels = FramePixels(
-            FrameStore(fresh.frames), student.processor, model_type=student.model_type, max_bytes=megabytes << 20
-        )
+    def ask(questions: Sequence[Question], frames: Path | None) -> Answered:
+        pixels = None
+        if frames and any(question.media for question in questions):
+            from video_data.store.shards import FrameStore
+
+            megabytes = config.train.frame_cache_mb
+            pixels = FramePixels(
+                FrameStore(frames), student.processor, model_type=student.model_type, max_bytes=megabytes << 20
+            )
+        mode, size = _mode_of(config, arm), config.evaluate.batch_size
+        return answer_all(student, questions, pixels=pixels, mode=mode, arm=arm, batch_size=size)
+
+    return ask
+
+
+def _mode_of(config: RunConfig, arm: str) -> PromptMode:
+    """How an arm answers open questions."""
     order = next(one.order for one in config.train.arms if one.name == arm)
-    mode = MODES_OF_ORDER[order][0]
-    said = answer_all(
-        student, fresh.questions, pixels=pixels, mode=mode, arm=arm, batch_size=config.evaluate.batch_size
-    )
-    publish_rows(run.calibrating.questions, fresh.questions)
+    mode: PromptMode = MODES_OF_ORDER[order][0]
+    return mode
+
+
+def _keep(run: RunFolder, arm: str, questions: Sequence[Question], said: Answered) -> None:
+    """Keep calibration questions and answers in the folder of their own."""
+    publish_rows(run.calibrating.questions, questions)
     for name, rows in said.items():
         publish_rows(run.calibrating.predictions_of(arm, name), (made for _, made in rows))
-    return said
 
 
 def calibration_lines(made: ServedCalibration) -> list[str]:

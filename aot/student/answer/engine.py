@@ -8,8 +8,8 @@ index. `json_schema` is not enforced.
 import io
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -51,6 +51,15 @@ class _Turn:
         return bool(self.request.tools) and self.request.tool_choice != "none"
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What one more step brought to a batch, by number of the request."""
+
+    ended: Mapping[int, ChatReply | ChatError]
+    texts: Mapping[int, str] = field(default_factory=dict)
+    """As far as they will stay, of those that are still written and shall be shown."""
+
+
 @dataclass
 class Memory:
     """What a conversation has read: ids and images, and the model's reading of them."""
@@ -82,7 +91,7 @@ class Engine:
                 second try would only write the same again.
             deadline_s: a reply that takes longer is given up.
         """
-        self.name, self._speaker, self._lock = speaker.name, speaker, threading.Lock()
+        self.name, self._speaker, self._lock = speaker.name, speaker, threading.RLock()
         self._max_prompt_tokens, self._raise_tokens, self._deadline_s = max_prompt_tokens, raise_tokens, deadline_s
 
     def reply(self, request: ChatRequest) -> ChatReply:
@@ -99,6 +108,19 @@ class Engine:
     def replies(self, requests: Sequence[ChatRequest]) -> list[ChatReply | ChatError]:
         """The replies to several requests, written together; one that gets none has its error in its place."""
         made: dict[int, ChatReply | ChatError] = {}
+        with self._lock:
+            for progress in self.writing(requests):
+                made.update(progress.ended)
+        return [made[i] for i in range(len(requests))]
+
+    def writing(self, requests: Sequence[ChatRequest], *, shown: Collection[int] = ()) -> Iterator["Progress"]:
+        """How the replies to several requests come along, after each step; others may be answered between two steps.
+
+        Args:
+            requests: which are written together.
+            shown: numbers of those whose text is told after each step.
+        """
+        made: dict[int, ChatReply | ChatError] = {}
         turns: dict[int, _Turn] = {}
         with self._lock:  # Tokenizers cannot be used by two threads at once either.
             for i, request in enumerate(requests):
@@ -106,9 +128,10 @@ class Engine:
                     turns[i] = self._turn(request)
                 except ChatError as error:
                     made[i] = error
-            for group in self._groups(turns):
-                made.update(zip(group, self._written([turns[i] for i in group]), strict=True))
-        return [made[i] for i in range(len(requests))]
+            groups = list(self._groups(turns))
+        yield Progress(made)
+        for group in groups:
+            yield from self._written({i: turns[i] for i in group}, shown)
 
     def stream(self, request: ChatRequest) -> Iterator[Piece]:
         """The reply piece by piece as it is written; other requests may be answered between two pieces.
@@ -193,20 +216,42 @@ class Engine:
             for group in alike(self._speaker, [turns[i].prompt for i in numbers]):
                 yield [numbers[k] for k in group]
 
-    def _written(self, turns: list[_Turn]) -> list[ChatReply | ChatError]:
-        notes = self._noted(turns)
-        try:
-            *_, replies = self._steps(turns, notes, Memory())
-        except ChatError as error:
-            # What one of them did, such as to fill the memory, is not the others' fault.
-            return [error] if len(turns) == 1 else [one for turn in turns for one in self._written([turn])]
-        made: list[ChatReply | ChatError] = []
-        for k, turn in enumerate(turns):
+    def _written(self, turns: Mapping[int, _Turn], shown: Collection[int]) -> Iterator["Progress"]:
+        group, left = list(turns.values()), dict(enumerate(turns))
+        with self._lock:
+            notes = self._noted(group)
+            running = self._steps(group, notes, Memory())
+        replies: list[list[int]] = [[] for _ in group]
+        while left:
             try:
-                made.append(self._reply(turn, replies[k], notes.of.get(k, ())))
+                with self._lock:
+                    step = next(running, None)
+                    replies = replies if step is None else step
+                    over = [k for k in left if step is None or self._is_over(group[k], replies[k])]
+                    ended = {left.pop(k): self._ended(group[k], replies[k], notes.of.get(k, ())) for k in over}
+                    texts = {
+                        i: _shown(self._text(replies[k]), with_tools=group[k].with_tools)
+                        for k, i in left.items()
+                        if i in shown
+                    }
             except ChatError as error:
-                made.append(error)
-        return made
+                # What one of them did, such as to fill the memory, is not the others' fault.
+                if len(group) == 1:
+                    yield Progress(dict.fromkeys(left.values(), error))
+                    return
+                for i in left.values():
+                    yield from self._written({i: turns[i]}, shown)
+                return
+            yield Progress(ended, texts)
+
+    def _is_over(self, turn: _Turn, ids: Sequence[int]) -> bool:
+        return bool(ids) and (ids[-1] in self._speaker.end_ids or len(ids) >= turn.most)
+
+    def _ended(self, turn: _Turn, ids: Sequence[int], notes: Sequence[NotedToken]) -> ChatReply | ChatError:
+        try:
+            return self._reply(turn, ids, notes)
+        except ChatError as error:
+            return error
 
     def resume(self, request: ChatRequest, memory: Memory) -> Iterator[Piece]:
         """The pieces of `stream`, read on from what a conversation remembers, which is then kept in it."""
@@ -305,17 +350,10 @@ class Engine:
         return FRAME_DIM.get(str(self._speaker.model.config.model_type), 0)
 
     def _reply(self, turn: _Turn, ids: Sequence[int], notes: Sequence[NotedToken], *, num_cached: int = 0) -> ChatReply:
-        if not ids or ids[-1] not in self._speaker.end_ids:
-            if len(ids) < turn.most:
-                limit = f"{self._deadline_s:.0f} s; raise chat.deadline_s"
-                raise ChatError(f"{self.name} wrote {len(ids)} tokens and no end within {limit}", reason="timeout")
-            raise ChatError(f"the reply was cut off after {len(ids)} tokens; raise chat.max_tokens", reason="truncated")
         text = self._text(ids)
         text, calls = read_calls(text) if turn.with_tools else (text, ())
-        if not text.strip() and not calls:
-            raise ChatError(f"the reply of {self.name} holds nothing ({len(ids)} tokens)", reason="empty")
         decode, wanted = self._speaker.tokenizer.decode, turn.request.sampling.top_logprobs
-        return ChatReply(
+        reply = ChatReply(
             text=text.strip(),
             tool_calls=calls,
             finish_reason="tool_calls" if calls else "stop",
@@ -333,6 +371,16 @@ class Engine:
                 for one in notes[: len(ids) if wanted is not None else 0]
             ),
         )
+        if not ids or ids[-1] not in self._speaker.end_ids:
+            words = f"the reply was cut off after {len(ids)} tokens; raise chat.max_tokens"
+            if len(ids) < turn.most:
+                limit = f"{self._deadline_s:.0f} s; raise chat.deadline_s"
+                words = f"{self.name} wrote {len(ids)} tokens and no end within {limit}"
+            raise ChatError(words, reason="timeout" if len(ids) < turn.most else "truncated", so_far=reply)
+        if not reply.text and not calls:
+            words = f"the reply of {self.name} holds nothing ({len(ids)} tokens)"
+            raise ChatError(words, reason="empty", so_far=reply)
+        return reply
 
     def _text(self, ids: Sequence[int]) -> str:
         """Only tokens that end or fill up are left out: think and tool tags are special tokens of some models."""

@@ -1,0 +1,66 @@
+"""`aot serve`: what a command line asks for, made into a server that runs until a signal."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from aot.errors import ConfigError
+from aot.serving.contract import read_contract
+from aot.serving.server.back_ends import open_back_ends
+from aot.serving.server.limits import Limits
+from aot.serving.server.listening import open_port, read_key, serve
+from aot.serving.server.metrics import Metrics
+from aot.serving.server.served import Recorder, Served, serve_export
+
+
+def serve_command(
+    export: Path | None,
+    *,
+    host: str,
+    port: int,
+    allow: Sequence[Path],
+    key_env: str | None,
+    back_ends: Sequence[str],
+    model: str | None,
+    back_end_key_env: str,
+    record: Path | None,
+    record_text: bool,
+    limits: Limits,
+    cascade: Path | None = None,
+    say: Callable[[Iterable[str]], None],
+) -> None:
+    """Serve until a signal; the port is opened first, since loading a model for a taken one would be in vain.
+
+    Raises:
+        ConfigError: there is nothing to serve, the port is taken, a folder is none, or a key is missing.
+        CheckpointError: the export cannot be loaded.
+        RunError: the file of notes cannot be written.
+    """
+    if export is None and not back_ends:
+        raise ConfigError("nothing to serve; give an exported folder (aot export RUN OUT), or --student URL")
+    if cascade is not None and back_ends:
+        raise ConfigError("--cascade stands over an exported student in this process; leave --student out")
+    folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
+    contract = read_contract(export, check_files=False) if export else None
+    with open_port(host, port, key=key) as listener:
+        recorder = Recorder(record, with_text=record_text) if record else None
+        if back_ends:
+            chat = open_back_ends(back_ends, model=model, key_env=back_end_key_env, limits=limits)
+            served = Served(
+                chat, contract, limits=limits, metrics=Metrics(), allow=folders, model_name=chat.name, recorder=recorder
+            )
+        else:
+            assert export is not None
+            served = serve_export(export, limits=limits, allow=folders, recorder=recorder, cascade=cascade)
+        address = listener.getsockname()
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        say([f"serving {served.name} at http://{shown}:{address[1]}/v1; Ctrl-C ends it"])
+        try:
+            serve(served, listener, key=key)
+        finally:
+            served.close()
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ConfigError(f"--allow {path} is no folder; give one that holds clips")
+    return path.resolve()

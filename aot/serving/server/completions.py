@@ -1,0 +1,303 @@
+"""`/v1/chat/completions`: asked as OpenAI's clients ask, answered by whoever replies; a choice is decided."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart
+from aot.errors import ChatError
+from aot.served_records import AbstainReason, Answer, AskMode, ServedRow
+from aot.serving.cascade import Cascade
+from aot.serving.server import errors, media
+from aot.serving.server.chat_reply import (
+    AotOut,
+    ChoiceProb,
+    Completion,
+    error_event,
+    safe_length,
+    until_stop,
+    usable,
+)
+from aot.serving.server.chat_request import (
+    ChatAsk,
+    ChatBody,
+    VideoPath,
+    chat_request,
+    clip_of,
+    images_of,
+    read_body,
+)
+from aot.serving.server.desk import Desk
+from aot.serving.server.errors import ApiError, bad
+from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
+from aot.serving.student import Ask
+
+log = logging.getLogger(__name__)
+router = APIRouter()
+
+
+@dataclass
+class _Turn:
+    """One request while it is answered."""
+
+    served: Served
+    ask: ChatAsk
+    client: Request
+    completion: Completion
+    began_s: float = field(default_factory=time.monotonic)
+    frame_times_s: list[float] = field(default_factory=list)
+
+    def find(self, video: VideoPath) -> media.ClipWindow:
+        """The clip of a content part."""
+        return media.find_clip(
+            video.path, allow=self.served.allow, limits=self.served.limits, start_s=video.start_s, end_s=video.end_s
+        )
+
+    def frames(self, video: VideoPath) -> list[ImagePart]:
+        """The frames of a content part's clip."""
+        window, contract = self.find(video), self.served.contract
+        if contract is None or contract.frames is None:
+            raise bad("this model is shown no clips", param="messages", code="no_clips")
+        return media.read_clip(window, contract.frames, limits=self.served.limits)
+
+    async def request(self) -> ChatRequest:
+        """What the model is asked, its images and clips read."""
+        served = self.served
+        request = await served.aside(
+            lambda: chat_request(self.ask, contract=served.contract, limits=served.limits, clip=self.frames)
+        )
+        images = [image for one in request.messages for image in images_of(one)]
+        self.frame_times_s = [image.time_s for image in images if image.time_s is not None]
+        return request
+
+    def outcome(self, reply: ChatReply, *, finish: str, content: str | None, **more: Any) -> AotOut:  # noqa: ANN401
+        """What this project tells of a reply; counted and noted on the way."""
+        served, contract = self.served, self.served.contract
+        seconds = time.monotonic() - self.began_s
+        told = AotOut(
+            model=reply.model or served.name,
+            mode=more.pop("mode", self.ask.mode),
+            frame_times_s=more.pop("frame_times_s", self.frame_times_s),
+            seconds=round(seconds, 6),
+            contract_version=contract.version if contract else None,
+            contract_digest=self.completion.fingerprint,
+            disclosure=served.disclosure,
+            **more,
+        )
+        row = ServedRow(
+            id=self.completion.id, time_s=time.time(), route="/v1/chat/completions", kind=self.ask.body.aot.kind,
+            choices=len(told.choices), answer=told.answer or "" if told.choices else "", confidence=told.confidence,
+            abstained=told.abstained, finish=finish, status=200, model=told.model,
+            contract_digest=told.contract_digest or "", escalated=told.escalated, cost=told.cost,
+            usage=reply.usage or Answer.model_fields["usage"].default, seconds=told.seconds,
+        )  # fmt: skip
+        if told.routing is not None:
+            served.metrics.routed.labels(told.routing.reason, told.routing.fallback).inc()
+            if told.routing.audited and told.routing.agreed is not None:
+                served.metrics.audits.labels(str(told.routing.agreed).lower()).inc()
+        served.note(row, question=self.ask.question, text=content or "")
+        return told
+
+
+@router.post("/v1/chat/completions", response_model=None)
+async def create(body: ChatBody, request: Request) -> Response:
+    """A reply in OpenAI's shape: whole, or as events where `stream` is true; usage is always told."""
+    served = served_of(request)
+    ask = read_body(body, name=served.name, contract=served.contract, limits=served.limits)
+    with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    completion = Completion(served.name, served.fingerprint, with_usage=with_usage)
+    turn = _Turn(served, ask, request, completion)
+    try:
+        if served.cascade is not None:
+            return await _routed(turn, served.cascade)
+        if ask.choices and served.decides:
+            return await _decided(turn)
+        prepared = await turn.request()
+        if body.stream and isinstance(served.chat, Desk):
+            return await _streamed(turn, prepared, served.chat)
+        return await _whole(turn, prepared)
+    except ClientLeftError:
+        return Response(status_code=GONE)
+
+
+async def _whole(turn: _Turn, request: ChatRequest) -> Response:
+    """The reply in one piece, once all of it is there; as events of one piece where events were asked for."""
+    try:
+        reply, finish = await turn.served.reply(request, client=turn.client), ""
+    except ChatError as error:
+        if (part := usable(error)) is None:
+            raise
+        reply, finish = part
+    content, aot, finish = _finished(turn, reply, finish)
+    return _sent(turn, reply, finish=finish, content=content, aot=aot)
+
+
+async def _decided(turn: _Turn) -> Response:
+    """One of the choices, by likelihood, with a probability for each; nothing is written."""
+    served, ask = turn.served, turn.ask
+    assert served.desk is not None
+    if len(ask.body.messages) > 1 or ask.body.messages[0].role != "user":
+        raise bad("a choice is decided about one message of the user", param="messages")
+    question = await served.aside(lambda: _question(turn))
+    ticket = served.desk.ask([question])
+    answers = asyncio.wrap_future(ticket.future)
+    (answer,) = await while_waited_for(answers, client=turn.client, leave=ticket.leave)
+    return _of_answer(turn, answer)
+
+
+async def _routed(turn: _Turn, cascade: Cascade) -> Response:
+    """What a cascade answers to one question; more than that is a conversation, which is the big model's."""
+    served, ask = turn.served, turn.ask
+    is_question = len(ask.body.messages) == 1 and ask.body.messages[0].role == "user" and not ask.tools
+    if is_question and (ask.choices or ask.mode != "none"):
+        question = await served.aside(lambda: _question(turn))
+        (answer,) = await served.beside(lambda: cascade.ask_many([question]), client=turn.client)
+        return _of_answer(turn, answer)
+    request = await turn.request()
+    reply, said = await served.beside(lambda: cascade.converse(request), client=turn.client)
+    finish = "tool_calls" if reply.tool_calls else "stop"
+    content, stopped = until_stop(reply.text, ask.stops)
+    aot = turn.outcome(
+        reply, finish=finish, content=content, escalated=said.escalated, cost=said.cost, routing=said.routing
+    )
+    return _sent(turn, reply, finish="stop" if stopped else finish, content=content or None, aot=aot)
+
+
+def _of_answer(turn: _Turn, answer: Answer) -> Response:
+    """An answer to one question: a choice with a probability for each, or what was written."""
+    ask = turn.ask
+    if answer.abstained == "failed":
+        raise bad("the question could not be put to the model; its frames or its length do not fit", param="messages")
+    said: Any = {ask.choice_key: answer.answer} if ask.choice_key else answer.answer
+    content = json.dumps(said, ensure_ascii=False) if ask.choices else answer.raw_text or answer.answer
+    finish = "length" if answer.abstained == "cut_off" else "stop"
+    pairs = zip(answer.choices, answer.choice_probs, strict=False)
+    reply = ChatReply(text=answer.answer, model=answer.model, usage=answer.usage)
+    aot = turn.outcome(
+        reply, finish=finish, content=content, mode=answer.mode, answer=answer.answer, confidence=answer.confidence,
+        choices=[ChoiceProb(choice=choice, probability=prob) for choice, prob in pairs], abstained=answer.abstained,
+        detail=answer.detail, frame_times_s=list(answer.frame_times_s), escalated=answer.escalated, cost=answer.cost,
+        routing=answer.routing,
+    )  # fmt: skip
+    return _sent(turn, reply, finish=finish, content=content, aot=aot)
+
+
+def _question(turn: _Turn) -> Ask:
+    """The one message of a user as a question, to be decided where it has choices."""
+    served, ask = turn.served, turn.ask
+    mode: AskMode | None = "decide" if ask.choices else None if ask.mode == "none" else ask.mode
+    kind, clip = ask.body.aot.kind, clip_of(ask, turn.find)
+    if clip is not None:
+        return Ask(
+            ask.question, ask.choices, clip=clip.path, start_s=clip.start_s, end_s=clip.end_s, mode=mode, kind=kind
+        )
+    request = chat_request(ask, contract=served.contract, limits=served.limits, clip=turn.frames)
+    images = images_of(request.messages[0])
+    if not images:
+        return Ask(ask.question, ask.choices, mode=mode, kind=kind)
+    frames = [media.pixels_of(image) for image in images]
+    if len({frame.shape for frame in frames}) > 1:
+        raise bad("the images of one question must have one size", param="messages")
+    timed = all(image.time_s is not None for image in images)
+    times_s = [image.time_s or 0.0 for image in images] if timed else [float(i) for i in range(len(images))]
+    if any(later <= earlier for earlier, later in pairwise(times_s)):
+        raise bad("the times of images must ascend", param="messages")
+    return Ask(ask.question, ask.choices, frames=frames, times_s=times_s, mode=mode, kind=kind)
+
+
+async def _streamed(turn: _Turn, request: ChatRequest, desk: Desk) -> Response:
+    """The reply as events while it is written; what fails before the first of them is an error with its status."""
+    loop, events = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+    ticket = desk.submit(request, on_text=lambda text: _tell(loop, events, text))
+    ticket.future.add_done_callback(lambda future: _tell(loop, events, None))
+    try:
+        first = await while_waited_for(asyncio.ensure_future(events.get()), client=turn.client, leave=ticket.leave)
+        if first is None and not ticket.future.cancelled():
+            error = ticket.future.exception()
+            if error is not None and not (isinstance(error, ChatError) and usable(error)):
+                raise error
+    except asyncio.CancelledError:
+        ticket.leave()
+        raise
+
+    async def written() -> AsyncIterator[bytes]:
+        sent, text = "", first
+        try:
+            yield turn.completion.piece(role="assistant", content="")
+            while text is not None:
+                shown, stopped = until_stop(text, turn.ask.stops)
+                new = shown[len(sent) : len(shown) if stopped else safe_length(shown, turn.ask.stops)]
+                if new:
+                    yield turn.completion.piece(content=new)
+                    sent += new
+                text = await events.get()
+            yield _last_events(turn, ticket.future, sent)
+        finally:
+            ticket.leave()
+
+    return StreamingResponse(written(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+def _last_events(turn: _Turn, future: Any, sent: str) -> bytes:  # noqa: ANN401 - a finished future
+    finish = ""
+    try:
+        reply = future.result()
+    except ChatError as error:
+        if (part := usable(error)) is None:
+            return error_event(errors.of_chat_error(error).body())
+        reply, finish = part
+    except Exception as error:
+        log.error("a streamed request failed", exc_info=error)
+        return error_event(ApiError(500, "the server failed on this request").body())
+    content, aot, finish = _finished(turn, reply, finish)
+    unsent = (content or "")[len(sent) :] if (content or "").startswith(sent) else ""
+    return turn.completion.end(reply, finish=finish, rest=unsent, content=content, aot=aot)
+
+
+def _finished(turn: _Turn, reply: ChatReply, finish: str) -> tuple[str | None, AotOut, str]:
+    """The text that the client gets, what is told besides, and why the reply ended."""
+    text, stopped = until_stop(reply.text, turn.ask.stops)
+    finish = "stop" if stopped else finish or ("tool_calls" if reply.tool_calls else "stop")
+    if turn.ask.tool_choice == "required" and not reply.tool_calls:
+        raise ApiError(422, "the model wrote no tool call, and tool_choice wants one", code="no_tool_call")
+    content = None if reply.tool_calls and not text else text
+    answer, abstained = _answer(turn, text, finish)
+    return content, turn.outcome(reply, finish=finish, content=content, answer=answer, abstained=abstained), finish
+
+
+def _answer(turn: _Turn, text: str, finish: str) -> tuple[str | None, AbstainReason]:
+    """The answer that a reply states, where the student was asked as in training."""
+    mode, student = turn.ask.mode, turn.served.student
+    if mode == "none" or student is None or turn.ask.stops:
+        return None, ""
+    if finish == "length":
+        return None, "cut_off"
+    from aot.student.rows.replies import answer_of
+
+    answer = answer_of(text, style=student.student.renderer.think_style, mode=mode)
+    return answer, "" if answer is not None else "unparsable"
+
+
+def _sent(turn: _Turn, reply: ChatReply, *, finish: str, content: str | None, aot: AotOut) -> Response:
+    completion = turn.completion
+    if not turn.ask.body.stream:
+        return JSONResponse(completion.whole(reply, finish=finish, content=content, aot=aot))
+    events = completion.piece(role="assistant", content="")
+    events += completion.end(reply, finish=finish, rest=content, content=content, aot=aot)
+    return Response(events, media_type="text/event-stream")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[str | None]", text: str | None) -> None:
+    """Hand text from the desk's thread to the event loop, which may have ended."""
+    try:
+        loop.call_soon_threadsafe(events.put_nowait, text)
+    except RuntimeError:
+        log.debug("a piece came after the loop had ended")

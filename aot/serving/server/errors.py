@@ -1,0 +1,101 @@
+"""Errors as clients of OpenAI's API expect them: a status, and a body `{"error": {message, type, param, code}}`.
+
+A message names what the client sent and what would be fine; never a path, an address or a traceback of this side.
+"""
+
+import logging
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from aot.errors import ChatError, ChatReason, GuardStop
+
+log = logging.getLogger(__name__)
+RETRY_AFTER_S = 1
+TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error",
+    405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 422: "invalid_request_error",
+    429: "rate_limit_error", 499: "client_closed_request", 500: "server_error", 502: "server_error",
+    503: "server_error", 504: "timeout_error",
+}  # fmt: skip
+_STATUS: dict[ChatReason, int] = {
+    "bad_request": 400, "content_filter": 400, "too_long": 400, "rate_limited": 429, "timeout": 504,
+    "quota": 502, "server_error": 502, "connection": 502, "malformed": 502, "setting": 502, "no_script": 500,
+    "truncated": 502, "empty": 502,
+}  # fmt: skip
+_OF_THE_BACK_END = "the model behind this server gave no usable reply ({reason}); try again"
+
+
+class ApiError(Exception):
+    """An answer with an error status; the message goes to the client as it is."""
+
+    def __init__(self, status: int, message: str, *, code: str = "", param: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """That go with the status."""
+        if self.status in (429, 503):
+            return {"Retry-After": str(RETRY_AFTER_S)}
+        return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+
+    def body(self) -> dict[str, Any]:
+        """As OpenAI words it."""
+        kind = TYPES.get(self.status, "server_error")
+        return {
+            "error": {"message": self.message, "type": kind, "param": self.param or None, "code": self.code or None}
+        }
+
+    def response(self) -> JSONResponse:
+        """The whole answer."""
+        return JSONResponse(self.body(), status_code=self.status, headers=self.headers)
+
+
+def bad(message: str, *, param: str = "", code: str = "") -> ApiError:
+    """A request that cannot be answered as it is: status 400."""
+    return ApiError(400, message, code=code, param=param)
+
+
+def of_chat_error(error: ChatError) -> ApiError:
+    """What a client is told of a reply that did not come."""
+    status = _STATUS[error.reason]
+    if status == 400:  # it is about the request, in words of our own
+        code = "context_length_exceeded" if error.reason == "too_long" else ""
+        return bad(str(error.args[0]), param="messages", code=code)
+    log.warning("no reply (%s): %s", error.reason, error.args[0])
+    return ApiError(status, _OF_THE_BACK_END.format(reason=error.reason), code=error.reason)
+
+
+def handle(request: Request, error: Exception) -> JSONResponse:
+    """The answer to any exception of a route."""
+    return api_error(error).response()
+
+
+def api_error(error: Exception) -> ApiError:
+    """What a client is told of any exception; what is a mistake of this side goes to the log alone."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ChatError):
+        return of_chat_error(error)
+    if isinstance(error, RequestValidationError):
+        return _of_validation(error)
+    if isinstance(error, HTTPException):
+        words = {404: "there is nothing at this path", 405: "this path takes another method"}
+        return ApiError(error.status_code, words.get(error.status_code, str(error.detail)))
+    if isinstance(error, GuardStop):
+        log.warning("%s", error.args[0])
+        return ApiError(503, "the server is stopping or has reached a limit; try again later")
+    log.error("a request failed", exc_info=error)
+    return ApiError(500, "the server failed on this request; the next one may go well", code="internal")
+
+
+def _of_validation(error: RequestValidationError) -> ApiError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
+    if first.get("type") == "json_invalid":
+        return bad("the body is no JSON; send one JSON object")
+    return bad(f"{place or 'the body'}: {first.get('msg', 'is not as it should be')}", param=place)

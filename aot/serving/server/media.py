@@ -1,0 +1,171 @@
+"""Images and clips of a request: data URLs and files under allowed folders. No address is ever opened.
+
+Sizes are looked at before anything is unpacked. What is wrong with a path is told in the client's words, and the same
+way whether the file is missing or lies elsewhere.
+"""
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from aot.chat.messages import ImagePart
+from aot.errors import SourceError, VideoError
+from aot.records import MediaRef
+from aot.served_records import FrameRule
+from aot.serving.server.errors import bad
+from aot.serving.server.limits import Limits
+
+_BEGINNINGS: dict[str, Literal["image/jpeg", "image/png"]] = {
+    "data:image/png;base64": "image/png", "data:image/jpeg;base64": "image/jpeg", "data:image/jpg;base64": "image/jpeg",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClipWindow:
+    """A clip under an allowed folder, and the part of it that is asked about."""
+
+    path: Path
+    """Resolved."""
+    start_s: float = 0.0
+    end_s: float | None = None
+
+
+@dataclass(frozen=True)
+class _OneClip:
+    """Frames of one clip, as `choose_indices` reads facts about them."""
+
+    times_s: tuple[float, ...]
+    duration_s: float
+    stored_width: int
+    stored_height: int
+
+    def clip(self, uri: str) -> "_OneClip":
+        """Itself."""
+        return self
+
+    def frames(self, uri: str, indices: Sequence[int] | None = None) -> np.ndarray:
+        """Not to be had here."""
+        raise NotImplementedError
+
+
+def read_image(url: str, *, limits: Limits, time_s: float | None = None) -> ImagePart:
+    """The picture in a data URL, still encoded.
+
+    Raises:
+        ApiError: it is no data URL of a PNG or JPEG, or has more pixels than are taken.
+    """
+    from PIL import Image
+
+    beginning, comma, text = url.partition(",")
+    mime = _BEGINNINGS.get(beginning.strip().lower().replace(" ", ""))
+    if mime is None or not comma:
+        raise bad(
+            "an image must come as data:image/png;base64,... or data:image/jpeg;base64,...; addresses are never opened",
+            param="messages", code="invalid_image_url",
+        )  # fmt: skip
+    try:
+        data = base64.b64decode(text, validate=True)
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:  # reads its head only
+            width, height, kind = *picture.size, picture.format
+    except (binascii.Error, ValueError, OSError, Image.DecompressionBombError, SyntaxError):
+        raise bad("an image could not be read: it is no base64 of a whole PNG or JPEG file", param="messages",
+                  code="invalid_image") from None  # fmt: skip
+    if width * height > limits.max_pixels:
+        raise bad(f"an image has {width} x {height} pixels; at most {limits.max_pixels:,} are taken", param="messages",
+                  code="image_too_large")  # fmt: skip
+    return ImagePart(data=data, mime="image/png" if kind == "PNG" else "image/jpeg", time_s=time_s)
+
+
+def pixels_of(image: ImagePart) -> np.ndarray:
+    """The picture unpacked: uint8 (height, width, 3), RGB.
+
+    Raises:
+        ApiError: it is damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image.data), formats=("PNG", "JPEG")) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (ValueError, OSError, Image.DecompressionBombError, SyntaxError):
+        raise bad("an image is damaged; send the whole file", param="messages", code="invalid_image") from None
+
+
+def find_clip(
+    path: str, *, allow: Sequence[Path], limits: Limits, start_s: float = 0.0, end_s: float | None = None
+) -> ClipWindow:
+    """The clip at a path under one of the allowed folders, links followed.
+
+    Raises:
+        ApiError: there is none, the path is an address, or the window is none.
+    """
+    if not allow:
+        raise bad("this server takes no clips; start it with --allow FOLDER", param="messages", code="no_clips")
+    if "://" in path or path.startswith("file:"):
+        raise bad("a clip is given by its path under an allowed folder; addresses are never opened", param="messages",
+                  code="invalid_path")  # fmt: skip
+    ends = [] if end_s is None else [end_s]
+    if not all(math.isfinite(one) for one in (start_s, *ends)) or start_s < 0 or any(one <= start_s for one in ends):
+        raise bad("the window of a clip must begin at 0 s or later and end after it begins", param="messages")
+    if ends and end_s is not None and end_s - start_s > limits.max_clip_s:
+        raise bad(
+            f"the window lasts {end_s - start_s:g} s; at most {limits.max_clip_s:g} s are taken", param="messages"
+        )
+    for folder in allow:
+        try:
+            whole = (folder / path).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            continue
+        if whole.is_relative_to(folder) and whole.is_file():
+            return ClipWindow(whole, start_s, end_s)
+    raise bad("there is no clip at this path under an allowed folder", param="messages", code="clip_missing")
+
+
+def read_clip(window: ClipWindow, rule: FrameRule, *, limits: Limits) -> list[ImagePart]:
+    """The frames of a clip that a prompt shows, by the rule of training, as lossless pictures with their times.
+
+    Raises:
+        ApiError: it cannot be decoded, or the window lies outside of it.
+    """
+    from aot.student.rows.frames import choose_indices
+    from video_data.decode.sampling import fps_times
+    from video_data.decode.sandbox import shared_pool
+
+    facts = shared_pool().probe(window.path)
+    if facts.reason:
+        raise bad(f"the clip cannot be used ({facts.reason})", param="messages", code="clip_unusable")
+    end_s = facts.duration_s if window.end_s is None else min(window.end_s, facts.duration_s)
+    if end_s <= window.start_s or end_s - window.start_s > limits.max_clip_s:
+        raise bad(
+            f"the clip lasts {facts.duration_s:.2f} s and windows up to {limits.max_clip_s:g} s are taken; "
+            "give start_s and end_s inside",
+            param="messages",
+        )
+    try:
+        wanted_s = fps_times(window.start_s, end_s, rule.stored_fps)
+        decoded = shared_pool().read_frames(window.path, times_s=wanted_s, max_side_px=rule.max_side_px)
+        height, width = decoded.frames_THWC.shape[1:3]
+        held = _OneClip(tuple(decoded.times_s), facts.duration_s, width, height)
+        media = MediaRef(uri="", start_s=window.start_s, end_s=window.end_s)
+        chosen = choose_indices(held, media, num_frames=rule.num_frames)
+    except VideoError as error:
+        raise bad(f"the clip cannot be used ({error.reason})", param="messages", code="clip_unusable") from None
+    except (SourceError, ValueError):
+        raise bad("no frame of the clip lies in this window", param="messages", code="clip_unusable") from None
+    pairs = zip(chosen.indices, chosen.times_s, strict=True)
+    return [_png(decoded.frames_THWC[index], time_s) for index, time_s in pairs]
+
+
+def _png(frame_HWC: np.ndarray, time_s: float) -> ImagePart:
+    from PIL import Image
+
+    packed = io.BytesIO()
+    Image.fromarray(frame_HWC).save(packed, "PNG", compress_level=1)
+    return ImagePart(data=packed.getvalue(), mime="image/png", time_s=time_s)

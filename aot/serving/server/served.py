@@ -1,0 +1,249 @@
+"""What one server serves: who replies, who decides, under which limits; routes find it in their request."""
+
+import asyncio
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from fastapi import Request
+
+from aot.chat.client import ChatModel
+from aot.chat.messages import ChatReply, ChatRequest
+from aot.display import storable
+from aot.errors import AotError
+from aot.files.run_folder import append_row, open_append
+from aot.served_records import Answer, ServedRow, StudentContract
+from aot.serving.cascade import Cascade, load_cascade
+from aot.serving.server.desk import Desk
+from aot.serving.server.limits import Limits
+from aot.serving.server.metrics import Metrics
+from aot.serving.student import Ask, ServedStudent
+
+log = logging.getLogger(__name__)
+Made = TypeVar("Made")
+GONE = 499
+"""Status of a request whose client left."""
+
+
+class ClientLeftError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Recorder:
+    """Appends a row for each answered request to a file; a full disk ends the notes and not the answers."""
+
+    def __init__(self, path: Path, *, with_text: bool) -> None:
+        self._file: IO[bytes] | None = open_append(path)
+        self._with_text, self._lock = with_text, threading.Lock()
+
+    def note(self, row: ServedRow, *, question: str, text: str) -> None:
+        """Append a row, with question and text of the reply where texts are noted, and their hash in any case."""
+        row = row.model_copy(update={"question_sha256": hashlib.sha256(storable(question).encode()).hexdigest()})
+        if self._with_text:
+            row = row.model_copy(update={"question": storable(question), "answer": storable(row.answer or text)})
+        with self._lock:
+            if self._file is None:
+                return
+            try:
+                append_row(self._file, row)
+            except AotError as error:
+                log.error("requests are no longer noted: %s", error.args[0])
+                self._file = None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+
+
+@dataclass
+class Served:
+    """What one server serves."""
+
+    chat: ChatModel
+    """Who replies: a desk, a cascade, or servers behind this one."""
+    contract: StudentContract | None = None
+    student: ServedStudent | None = None
+    """Who decides; asked through `desk` only, because its model is not for two threads at once."""
+    desk: Desk | None = None
+    """The thread at the student's model; None where no model runs in this process."""
+    cascade: Cascade | None = None
+    """Who replies, where that is a cascade over the desk."""
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+    allow: tuple[Path, ...] = ()
+    """Folders, resolved, whose clips may be asked about."""
+    model_name: str = ""
+    """As clients name it; empty takes the name of the contract, or of who replies."""
+    recorder: Recorder | None = None
+    started_s: float = field(default_factory=time.time)
+    draining: bool = False
+    """Whether a signal came: what was taken is finished, nothing new is."""
+
+    def __post_init__(self) -> None:
+        self._digest: str | None = None
+        self._pool = ThreadPoolExecutor(max_workers=self.limits.max_batch, thread_name_prefix="aot-chat")
+        self._media = ThreadPoolExecutor(max_workers=4, thread_name_prefix="aot-media")
+
+    @property
+    def name(self) -> str:
+        """Of the model, as clients name it."""
+        return self.model_name or (self.contract.name if self.contract else self.chat.name)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Digest of the contract, where there is one."""
+        if self._digest is None and self.contract is not None:
+            self._digest = self.contract.digest()
+        return self._digest
+
+    @property
+    def decides(self) -> bool:
+        """Whether choices are decided by the student here, and not asked of whoever replies."""
+        return self.student is not None and self.desk is not None and self.chat is self.desk
+
+    @property
+    def disclosure(self) -> str:
+        """One sentence that says what answers."""
+        if self.contract is None:
+            return f"Written by the language model {self.name}; it may be wrong."
+        return f"Written by {self.name}, a small model distilled on {self.contract.base}; it may be wrong."
+
+    async def aside(self, function: Callable[[], Made]) -> Made:
+        """What `function` gives, called beside the event loop: for images and clips."""
+        return await asyncio.get_running_loop().run_in_executor(self._media, function)
+
+    async def reply(self, request: ChatRequest, *, client: Request) -> ChatReply:
+        """The reply of whoever replies, as long as the client waits for it.
+
+        Raises:
+            ChatError: there is none.
+            ApiError: too many wait.
+            ClientLeftError: the client left first.
+        """
+        if isinstance(self.chat, Desk):
+            ticket = self.chat.submit(request)
+            return await while_waited_for(asyncio.wrap_future(ticket.future), client=client, leave=ticket.leave)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self.chat.reply, request)
+        return await while_waited_for(future, client=client)
+
+    async def beside(self, function: Callable[[], Made], *, client: Request) -> Made:
+        """What `function` gives, called in a thread of its own, as long as the client waits for it.
+
+        Raises:
+            ClientLeftError: the client left first.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function)
+        return await while_waited_for(future, client=client)
+
+    def note(self, row: ServedRow, *, question: str = "", text: str = "") -> None:
+        """Count one answered request in the figures, and note it where notes are kept."""
+        self.metrics.count_usage(row.usage)
+        if row.abstained:
+            self.metrics.abstentions.labels(row.abstained).inc()
+        if row.escalated:
+            self.metrics.escalations.inc()
+        if self.recorder is not None:
+            self.recorder.note(row, question=question, text=text)
+
+    def close(self) -> None:
+        """Let go of models, threads and files."""
+        self.chat.close()
+        if self.desk is not None and self.desk is not self.chat:
+            self.desk.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._media.shutdown(wait=False, cancel_futures=True)
+        if self.recorder is not None:
+            self.recorder.close()
+
+
+async def while_waited_for(
+    future: "asyncio.Future[Made]", *, client: Request, leave: Callable[[], None] = lambda: None
+) -> Made:
+    """The result of `future`, unless the client leaves first; then `leave` is called.
+
+    Raises:
+        ClientLeftError: it left.
+    """
+    gone = asyncio.ensure_future(_left(client))
+    both: list[asyncio.Future[Any]] = [future, gone]
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise ClientLeftError
+    finally:
+        gone.cancel()
+        if not future.done():
+            leave()
+            future.cancel()
+
+
+async def _left(client: Request) -> None:
+    while (await client.receive())["type"] != "http.disconnect":
+        pass
+
+
+class DeskStudent:
+    """A student as a cascade asks it: every question goes to the desk and takes its turn there."""
+
+    def __init__(self, desk: Desk, contract: StudentContract) -> None:
+        self.desk, self.contract = desk, contract
+
+    def ask_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        """The student's answers; raises as `Desk.ask`."""
+        answers: list[Answer] = self.desk.ask(asks).future.result()
+        return answers
+
+    def reply(self, request: ChatRequest) -> ChatReply:
+        """The student's reply; raises as `Desk.reply`."""
+        return self.desk.reply(request)
+
+    def close(self) -> None:
+        """Nothing: whoever opened the desk closes it."""
+
+
+def serve_export(
+    folder: Path,
+    *,
+    limits: Limits,
+    allow: tuple[Path, ...] = (),
+    recorder: Recorder | None = None,
+    cascade: Path | None = None,
+) -> Served:
+    """The student in an exported folder, loaded, with a desk of its own; a config file of a cascade puts it over that.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+        ConfigError: the cascade is unfit.
+    """
+    from aot.serving.student import load_student
+    from aot.student.answer.engine import Engine
+    from aot.student.answer.speaker import speaker_of
+
+    student, metrics = load_student(folder), Metrics()
+    contract = student.contract
+    engine = Engine(
+        speaker_of(student.student, name=contract.name),
+        max_prompt_tokens=min(contract.max_tokens, limits.max_prompt_tokens),
+        deadline_s=limits.reply_s,
+    )
+    desk = Desk(engine, student=student, limits=limits, metrics=metrics)
+    if cascade is not None:
+        both = load_cascade(cascade, DeskStudent(desk, contract))
+        return Served(both, contract, student, desk, both, limits, metrics, allow, recorder=recorder)
+    return Served(desk, contract, student, desk, None, limits, metrics, allow, recorder=recorder)
+
+
+def served_of(request: Request) -> Served:
+    """What the application of a request serves."""
+    served: Served = request.app.state.served
+    return served

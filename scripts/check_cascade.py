@@ -3,8 +3,9 @@
     python scripts/check_cascade.py --simulated
     python scripts/check_cascade.py runs/toy_kitchen runs/tiny_math [--count 2000] [--splits 200] [--work FOLDER]
 
-For each run it draws a pool of new questions, as `aot calibrate` draws them, asks the student and the teacher of the run
-once, which stands for the big model, and keeps both in the work folder. Then, for each of many random splits of the pool: temperatures and thresholds from one half, what became of the other half.
+For each run it draws a pool of new questions, as `aot calibrate` draws them, asks the student and the teacher of the
+run once, which stands for the big model, and keeps both in the work folder. Then, for each of many random splits of the
+pool: temperatures and thresholds from one half, what became of the other half.
 A promise is broken where more than the target is lost among the answers of the other half that stay. The naive
 threshold beside it is the loosest one whose share of lost answers on all calibration questions is within the target.
 Last, streams with out-of-domain questions mixed in: how often the watch declares the promise void within 200 requests.
@@ -44,7 +45,7 @@ from aot.serving.calibrate import answer_all, judge
 from aot.serving.watch import features_of, next_state, watch_baseline
 from aot.wilson import wilson
 
-TARGETS = (0.01, 0.02, 0.05, 0.1, 0.2)
+TARGETS = (0.01, 0.02, 0.025, 0.05, 0.1)
 CONFIDENCE = 0.95
 SHARES = (0.1, 0.25, 0.5, 1.0)
 WITHIN = 200
@@ -198,7 +199,7 @@ def _count(
 def _tell(target: float, t: Tally, splits: int) -> None:
     accuracy, big = t.cascade / splits, t.big / splits
     print(
-        f"    target {100 * target:4.0f}%: broken {share(t.broken, splits)}, naive {share(t.naive_broken, splits)}; "
+        f"    target {100 * target:4.1f}%: broken {share(t.broken, splits)}, naive {share(t.naive_broken, splits)}; "
         f"no threshold in {t.none}; local {100 * t.local / splits:.1f}% (naive {100 * t.naive_local / splits:.1f}%), "
         f"accuracy {100 * accuracy:.2f}% = {accuracy / big:.4f} of the big model's "
         f"(naive {t.naive_cascade / t.big:.4f}); at least "

@@ -14,6 +14,7 @@ questions of one group are not, so one is taken of each. Knows no model: arrays 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ NO_CONFIDENCE = -1.0
 _GENERAL_SD, _KIND_SD = 1.0, 0.3
 """Priors of log temperature: the general one around 0, that of a kind around the general one."""
 _SMALLEST = 1e-12
+_EXACT_UP_TO = 5_000
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ def fit_temperatures(items: Sequence[Judged], *, mode: AskMode) -> tuple[KindTem
     rows = [KindTemperature(kind=GENERAL, temperature=math.exp(general), n=len(answered), mode=mode)]
     for kind in sorted({item.kind for item in answered}):
         members = [item for item in answered if item.kind == kind]
-        own = _fit(members, around=general, sd=_KIND_SD)
-        rows.append(KindTemperature(kind=kind, temperature=math.exp(own), n=len(members), mode=mode))
+        near = _fit(members, around=general, sd=_KIND_SD)
+        rows.append(KindTemperature(kind=kind, temperature=math.exp(near), n=len(members), mode=mode))
     return tuple(rows)
 
 
@@ -222,7 +224,7 @@ def upper_bound(errors: int, n: int, *, confidence: float) -> float:
 def questions_needed(*, target: float, confidence: float, error_rate: float = 0.0) -> int | None:
     """How many answers must stay before the bound can reach the target at this rate of errors; None: never.
 
-    Without errors it is ln(1 - confidence) / ln(1 - target), rounded up.
+    Without errors it is ln(1 - confidence) / ln(1 - target), rounded up; large numbers are by the normal approximation.
 
     >>> questions_needed(target=0.05, confidence=0.95), questions_needed(target=0.01, confidence=0.95)
     (59, 299)
@@ -236,10 +238,12 @@ def questions_needed(*, target: float, confidence: float, error_rate: float = 0.
     def reaches(n: int) -> bool:
         return upper_bound(math.ceil(error_rate * n), n, confidence=confidence) <= target
 
+    z = NormalDist().inv_cdf(confidence)
+    near = math.ceil(target * (1 - target) * (z / (target - error_rate)) ** 2)
+    if near > _EXACT_UP_TO:
+        return near
     high = first
     while not reaches(high):
-        if high > 10_000_000:
-            return None
         high *= 2
     low = high // 2
     while high - low > 1:

@@ -21,7 +21,14 @@ import numpy as np
 
 from aot import seeds
 from aot.evaluation.calibration import NUM_BINS
-from aot.served_records import AskMode, CascadeThreshold, KindTemperature, ModeCalibration, ReliabilityRow
+from aot.served_records import (
+    AskMode,
+    CascadeThreshold,
+    KindTemperature,
+    ModeCalibration,
+    ReliabilityRow,
+    ServedCalibration,
+)
 
 FIT_SHARE = 0.25
 """Of the groups: those that fit temperatures and propose thresholds; the others test them."""
@@ -83,6 +90,15 @@ def reply_confidence(logprobs: Sequence[float], *, temperature: float = 1.0) -> 
     One wrong step spoils a reply, so its tokens are multiplied and no mean is taken.
     """
     return math.exp(min(0.0, math.fsum(logprobs)) / temperature)
+
+
+def calibrated_reply(
+    logprobs: Sequence[float], calibration: ServedCalibration, *, kind: str, mode: AskMode
+) -> float | None:
+    """The confidence of a written reply as thresholds are about it; None where its tokens or its mode have none."""
+    if not logprobs or not any(row.mode == mode for row in calibration.temperatures):
+        return None
+    return reply_confidence(logprobs, temperature=calibration.temperature(kind, mode))
 
 
 def one_of_each_group(items: Iterable[Judged], *, seed: int) -> list[Judged]:

@@ -312,7 +312,7 @@ def _answered(model: ChatModel | Answering, ask: Ask, request: ChatRequest) -> A
         return answer
     reply = model.reply(request)
     return Answer(
-        answer=read_answer(reply.text, ask), choices=ask.choices, raw_text=reply.text, rationale=reply.text,
+        answer=read_answer(reply.text, ask), choices=tuple(ask.choices), raw_text=reply.text, rationale=reply.text,
         tool_calls=reply.tool_calls, mode="reason", usage=reply.usage or ChatUsage(), model=reply.model or model.name,
         frame_times_s=tuple(part.time_s or 0.0 for part in request.messages[0].parts if isinstance(part, ImagePart)),
     )  # fmt: skip
@@ -349,7 +349,7 @@ def _without_images(one: Any) -> Any:  # noqa: ANN401 - a Message
 def _question(ask: Ask, answer_type: AnswerType) -> Question:
     # Nothing is checked: whatever was asked was asked, and readers of answers look at these fields only.
     return Question.model_construct(
-        id="asked", dataset="", split="", kind="*", text=ask.question, choices=ask.choices, group="",
+        id="asked", dataset="", split="", kind="*", text=ask.question, choices=tuple(ask.choices or ()), group="",
         answer=ask.choices[0] if ask.choices else "", answer_type=answer_type,
     )  # fmt: skip
 

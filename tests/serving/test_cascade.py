@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cascade_models import PRICES, USAGE, Big, Small, cascade, contract, down, section, threshold
+from serving_kit import export_base
 
 from aot import load_student
 from aot.chat.messages import ChatRequest, ImagePart, message
@@ -18,7 +19,7 @@ from aot.config import load_cascade_config
 from aot.errors import ChatError, ConfigError
 from aot.files.parts import parts_of
 from aot.files.run_folder import RunFolder, read_rows
-from aot.served_records import Answer, CascadeRow, WatchBaseline, WatchFeature
+from aot.served_records import Answer, CascadeRow, KindTemperature, WatchBaseline, WatchFeature
 from aot.serving.cascade import Cascade, load_cascade
 from aot.serving.routing import is_degenerate
 from aot.serving.student import Ask
@@ -374,6 +375,22 @@ def test_the_big_model_is_shown_the_frames_that_the_student_saw_with_their_times
     shown = [part.time_s for part in big.requests[0].messages[0].parts if isinstance(part, ImagePart)]
     assert answer.escalated and tuple(shown) == answer.frame_times_s and 0 < len(shown) <= 8
     assert "t=0.5s" in big.requests[0].messages[0].text
+
+
+def test_the_confidence_of_a_written_reply_is_the_one_that_was_calibrated(tmp_path: Path) -> None:
+    confidences = []
+    for temperature in (1.0, 2.0):
+        rows = (KindTemperature(kind="*", temperature=temperature, n=50, mode="direct"),)
+        terms = contract(threshold(0.001, mode="direct")).calibration
+        assert terms is not None
+        calibration = terms.model_copy(update={"temperatures": rows})
+        folder = export_base("tiny-text", tmp_path / f"{temperature}", calibration=calibration)
+        with Cascade(load_student(folder), Big(), section()) as both:
+            answers = [both.ask("What is 3 + 4?", mode=mode) for mode in ("direct", "reason")]
+        assert [one.routing and one.routing.reason for one in answers] == ["confident", "no_threshold"]
+        confidences.append(answers[0].confidence or 0.0)
+        assert answers[1].escalated
+    assert 0 < confidences[0] < 1 and confidences[1] == pytest.approx(confidences[0] ** 0.5)
 
 
 def test_a_second_student_may_be_the_big_model(text_export: Path) -> None:

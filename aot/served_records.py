@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import PromptMode, Record, WrittenCall
+from aot.records import Interval, PromptMode, Record, WrittenCall
 from aot.run_records import ChatUsage
 
 CONTRACT_VERSION = "1.0"
@@ -18,6 +18,21 @@ AskMode = PromptMode | Literal["decide"]
 """`decide` scores the choices and writes nothing; the others write a reply."""
 AbstainReason = Literal["", "uncertain", "stale", "deadline", "out_of_domain", "unparsable", "cut_off", "failed"]
 """Why there is no answer; empty where there is one."""
+
+
+RouteReason = Literal[
+    "confident", "uncertain", "no_confidence", "no_threshold", "degenerate", "unparsable", "cut_off", "failed",
+    "out_of_domain", "void", "conversation",
+]  # fmt: skip
+"""Why a cascade lets the small model answer (`confident`) or asks the big one. `degenerate`: a loop, or nothing;
+`no_threshold`: none keeps the target; `void`: the questions are no longer those of the calibration; `conversation`: not
+one question, but turns or tools."""
+Fallback = Literal[
+    "", "big_model_down", "big_model_late", "big_model_refused", "big_model_unusable", "budget_spent", "tokens_spent",
+    "not_to_be_shown",
+]  # fmt: skip
+"""Why a big model that was to be asked gave nothing, so that the small one answered; `not_to_be_shown`: the clip or
+frames of the question cannot be read."""
 
 
 class FileHash(Record):
@@ -50,10 +65,107 @@ class KindTemperature(Record):
     temperature: float = Field(gt=0)
     n: int
     """Questions that it was fitted on."""
+    mode: AskMode = "decide"
+    """Of a written reply, `decide` apart, the probability of the whole reply is made honest: p ** (1 / temperature)."""
+
+
+class CascadeThreshold(Record):
+    """How sure the student must be for its answer to stay, and what is promised of the answers that stay."""
+
+    mode: AskMode
+    loss: Literal["wrong", "disagrees"]
+    """An answer that stays costs 1 where it is not the gold answer, or is not what the big model answers; else 0."""
+    target: float = Field(gt=0, lt=1)
+    """Of the answers that stay at most this share is to be lost."""
+    confidence: float = Field(gt=0, lt=1)
+    """Probability, over calibration data, that the promise holds."""
+    threshold: float | None
+    """Answers with at least this calibrated confidence stay; None where nothing can be promised: all are escalated."""
+    n: int
+    """Calibration questions that the bound rests on, one of each group."""
+    kept: int
+    """Those that stay at the threshold; where there is none, at the one that was tried."""
+    errors: int
+    """Lost among the kept."""
+    upper: float
+    """Upper bound on the share that is lost among answers that stay (Clopper and Pearson), at `confidence`."""
+    base_risk: float
+    """Share of the n that would be lost if every answer stayed; without an answer counts as lost."""
+    must_escalate: float
+    """Least share that any threshold must escalate for the target: (base_risk - target) / (1 - target), at least 0."""
+    missing: int = 0
+    """Where there is no threshold: so many more calibration questions, at least, may bring one; 0: more do not help."""
+
+    @property
+    def share_kept(self) -> float:
+        """Of the calibration questions."""
+        return self.kept / self.n if self.n and self.threshold is not None else 0.0
+
+
+class ReliabilityRow(Record):
+    """Answers whose calibrated confidence lies in one tenth of [0, 1]."""
+
+    n: int
+    confidence: float
+    """Their mean."""
+    right: float
+    """Share of right answers."""
+
+
+class ModeCalibration(Record):
+    """What the temperatures did in one mode, measured on questions that they were not fitted on."""
+
+    mode: AskMode
+    n: int
+    ece_before: float
+    ece_after: float
+    brier_before: float
+    brier_after: float
+    bins_before: tuple[ReliabilityRow, ...]
+    bins_after: tuple[ReliabilityRow, ...]
+
+
+class WatchFeature(Record):
+    """How one measured feature of requests is spread over the calibration questions."""
+
+    name: str
+    edges: tuple[float, ...]
+    """Ascending; a value belongs to the bin of as many edges as lie below it."""
+    counts: tuple[int, ...]
+    """Calibration questions in each bin; one more than edges."""
+
+
+class WatchBaseline(Record):
+    """What requests look like as long as the promise holds (aot.serving.watch)."""
+
+    mode: AskMode
+    features: tuple[WatchFeature, ...]
+    words: tuple[str, ...]
+    """Words of training questions and of their choices, digits as #."""
+
+
+class WatchRun(Record):
+    """Bets against one feature that began at one request: log of the wealth of each way to bet."""
+
+    started: int
+    logs: tuple[float, ...]
+
+
+class WatchState(Record):
+    """How far a watch has come; enough to go on in another process."""
+
+    observed: int = 0
+    counts: tuple[tuple[int, ...], ...] = ()
+    """Requests in each bin of each feature."""
+    runs: tuple[tuple[WatchRun, ...], ...] = ()
+    void_at: int | None = None
+    """Number of the request at which the promise ended; None while it holds."""
+    void_by: str = ""
+    """The feature that ended it."""
 
 
 class ServedCalibration(Record):
-    """Temperatures and the data they come from."""
+    """Temperatures, thresholds and the data they come from."""
 
     temperatures: tuple[KindTemperature, ...]
     source: str
@@ -64,11 +176,27 @@ class ServedCalibration(Record):
     ece_after: float
     brier_before: float
     brier_after: float
+    """These four are means over the modes, by their questions."""
+    modes: tuple[ModeCalibration, ...] = ()
+    thresholds: tuple[CascadeThreshold, ...] = ()
+    watches: tuple[WatchBaseline, ...] = ()
+    """One for each mode."""
 
-    def temperature(self, kind: str) -> float:
+    def temperature(self, kind: str, mode: AskMode = "decide") -> float:
         """Of a kind of question, or of every other one; 1 where nothing was fitted."""
-        by_kind = {one.kind: one.temperature for one in self.temperatures}
+        by_kind = {one.kind: one.temperature for one in self.temperatures if one.mode == mode}
         return by_kind.get(kind, by_kind.get("*", 1.0))
+
+    def threshold(
+        self, mode: AskMode, *, target: float, loss: Literal["wrong", "disagrees"] = "wrong"
+    ) -> CascadeThreshold | None:
+        """The row for a mode and a target; None where it was not calibrated for them."""
+        rows = (row for row in self.thresholds if row.mode == mode and row.loss == loss)
+        return next((row for row in rows if abs(row.target - target) < 1e-9), None)
+
+    def watch(self, mode: AskMode) -> WatchBaseline | None:
+        """What requests in a mode look like while the promise holds; None where it was not calibrated."""
+        return next((one for one in self.watches if one.mode == mode), None)
 
 
 class LatencyRow(Record):
@@ -148,6 +276,124 @@ class Seconds(Record):
         return self.decode + self.vision + self.prefill + self.generate
 
 
+class Routing(Record):
+    """How a cascade came to an answer."""
+
+    decision: Literal["local", "escalate"]
+    """What its rule says; in shadow mode nothing follows from it."""
+    reason: RouteReason
+    fallback: Fallback = ""
+    """Why the small model answered all the same."""
+    threshold: float | None = None
+    """Of the confidence; None where no threshold keeps the target."""
+    promise: str
+    """What is promised of answers that stay local, or since when and why that is void."""
+    audited: bool = False
+    """Whether the big model was asked only to compare; the small one's answer stands."""
+    agreed: bool | None = None
+    """Whether both say the same; None where not both answered."""
+    shadow: bool = False
+
+
+class CascadeRow(Record):
+    """One question to a cascade, in its ledger."""
+
+    time_s: float
+    """Seconds since 1970."""
+    question: str
+    """Digest of the question with all that it is about."""
+    kind: str
+    mode: str
+    confidence: float | None
+    threshold: float | None
+    decision: Literal["local", "escalate"]
+    reason: RouteReason
+    fallback: Fallback = ""
+    model: str
+    """Who gave the answer."""
+    escalated: bool
+    """Whether that was the big one."""
+    audited: bool = False
+    shadow: bool = False
+    agreed: bool | None = None
+    cost: float | None
+    """Of asking the big model, 0 where it was not asked; None: unpriced."""
+    usage: ChatUsage = ChatUsage()
+    """Tokens of the big model."""
+    seconds: float
+    """Until the answer was there, the small model's part included."""
+
+
+class CascadeCounts(Record):
+    """What a cascade has done since it was opened."""
+
+    questions: int = 0
+    escalated: int = 0
+    """Answered by the big model."""
+    reasons: dict[str, int] = Field(default_factory=dict)
+    fallbacks: dict[str, int] = Field(default_factory=dict)
+    audited: int = 0
+    """Local answers that were compared with the big model's."""
+    disagreed: int = 0
+    """Those of the audited ones that differ."""
+    cost: float | None = None
+    """Of all calls of the big model; of other processes on the folder too where a limit is set. None: unpriced."""
+    tokens: int = 0
+    """Of the same calls."""
+    unwritten: int = 0
+    """Rows that the disk did not take."""
+
+
+class CascadePoint(Record):
+    """A cascade at one threshold."""
+
+    threshold: float | None
+    """Answers at least so sure stay local; None: none does."""
+    escalated: Interval
+    accuracy: Interval
+    local_error: Interval | None
+    """Share of wrong ones among the answers that stay local; None where none does."""
+    cost: Interval | None
+    """Of one question; None: unpriced."""
+
+
+class CascadeCurve(Record):
+    """Student alone, big model alone, and every share of questions between them, on one split."""
+
+    split: str
+    student: Interval
+    """Accuracy."""
+    big: Interval
+    points: tuple[CascadePoint, ...]
+    """From all local to all escalated."""
+    chosen: CascadePoint
+    """At the threshold that was chosen on the calibration split."""
+    versus_big: Interval
+    """Accuracy of the chosen point minus that of the big model alone, paired."""
+    least_escalated: float
+    """What must be escalated at least with this student, whatever the threshold: (error - target) / (1 - target), and 0
+    where its error is within the target."""
+
+
+class CascadeResults(Record):
+    """What a cascade would have done on the evaluated splits of a run."""
+
+    arm: str
+    mode: str
+    big: str
+    target: float
+    """Largest share of wrong answers among local ones that is wanted."""
+    confidence: float
+    """Of the bound behind the threshold."""
+    threshold: float | None
+    """Chosen on questions of its own; None: none keeps the target, so that everything is escalated."""
+    chosen_on: str
+    """Which questions, in words."""
+    cost_unit: str = ""
+    """Of the costs, such as USD; empty where nothing is priced."""
+    curves: tuple[CascadeCurve, ...]
+
+
 class Answer(Record):
     """What the student says to one question."""
 
@@ -179,6 +425,8 @@ class Answer(Record):
     """None: unpriced."""
     escalated: bool = False
     """Whether a bigger model gave this answer."""
+    routing: Routing | None = None
+    """How a cascade came to it; None without one."""
 
 
 class ServedRow(Record):

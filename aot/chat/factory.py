@@ -15,8 +15,10 @@ from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder
 
 
-def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str) -> ChatModel:
+def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str, ledger: Ledger | None = None) -> ChatModel:
     """The chat model of `section`, as `keep` hands it on; student.answer.open_model opens local ones too.
+
+    A server's calls are noted in `ledger`, or in one of the run folder.
 
     Raises:
         ConfigError: the model cannot be asked at all, for want of a key or a script.
@@ -25,7 +27,7 @@ def open_chat(section: ChatConfig, *, run: RunFolder | None, writer: str) -> Cha
         key = read_key(section)
         from aot.chat.server.openai import OpenAIChat  # its packages are optional and slow to import
 
-        ledger = Ledger(section, run.chat_spend if run else None, writer=writer)
+        ledger = ledger or Ledger(section, run.chat_spend if run else None, writer=writer)
         return keep(OpenAIChat(section, key=key, ledger=ledger), section, run=run, writer=writer)
     if section.script is None:
         raise ConfigError(f"chat.backend {section.backend} is no server and no script; open it with open_model")

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -102,15 +103,24 @@ def spend_summary(run: RunFolder, section: ChatConfig) -> SpendSummary:
 class Ledger:
     """Notes calls and stops at the limit; every method may be called from many threads."""
 
-    def __init__(self, section: ChatConfig, folder: Path | None, *, writer: str) -> None:
-        """Without a folder only this process's calls count, and nothing is written."""
+    def __init__(self, section: ChatConfig, folder: Path | None, *, writer: str, max_tokens: int | None = None) -> None:
+        """Without a folder only this process's calls count, and nothing is written.
+
+        `max_tokens` limits the tokens of all calls together, as `section.max_cost` limits their cost.
+        """
         self._section, self._folder, self._lock = section, folder, threading.Lock()
+        self._max_tokens = max_tokens
+        self._held_cost, self._held_tokens = 0.0, 0
+        self._writer = writer
         self._part = None if folder is None else Part(folder, writer)
+        self._mine = set() if self._part is None else {self._part.path}
         self._read_up_to: dict[Path, int] = {}
         self._looked_s = -_LOOK_EVERY_S
         self.spent = 0.0
         """By this model in this run, as far as known; calls without usage at their guess."""
-        if self._part is not None and section.max_cost is not None:
+        self.tokens = 0
+        """Of the same calls, prompts included."""
+        if self._part is not None and (section.max_cost is not None or max_tokens is not None):
             self._follow(self._part.path)
 
     def guard(self) -> None:
@@ -119,11 +129,7 @@ class Ledger:
         if limit is None:
             return
         with self._lock:
-            if self._folder is not None and time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
-                for path in parts_of(self._folder):
-                    if self._part is None or path != self._part.path:
-                        self._follow(path)
-                self._looked_s = time.monotonic()
+            self._follow_others()
             spent = self.spent
         if spent >= limit:
             currency = self._section.prices.currency if self._section.prices else ""
@@ -132,12 +138,50 @@ class Ledger:
                 "what is done is kept, and the same command with a higher --max-cost goes on from here"
             )
 
+    def reserve(self, most: ChatUsage) -> Literal["", "cost", "tokens"]:
+        """Set `most` aside for a call, so that no number of calls in flight goes over a limit; empty if there is room.
+
+        Otherwise the limit that it would break, and nothing is set aside. `release` it once the call is noted.
+        """
+        cost, tokens = cost_of(most, self._section.prices) or 0.0, most.prompt_tokens + most.completion_tokens
+        limit = self._section.max_cost
+        with self._lock:
+            self._follow_others()
+            # Sums of floats: ten calls at 0.1 may cost 1.0 in all.
+            if limit is not None and self.spent + self._held_cost + cost > limit + 1e-9 * max(1.0, limit):
+                return "cost"
+            if self._max_tokens is not None and self.tokens + self._held_tokens + tokens > self._max_tokens:
+                return "tokens"
+            self._held_cost, self._held_tokens = self._held_cost + cost, self._held_tokens + tokens
+        return ""
+
+    def release(self, most: ChatUsage) -> None:
+        """Give back what was set aside for a call that is over."""
+        with self._lock:
+            self._held_cost -= cost_of(most, self._section.prices) or 0.0
+            self._held_tokens -= most.prompt_tokens + most.completion_tokens
+
     def note(self, row: SpendRow) -> None:
         """Count a call and write it down."""
         with self._lock:
             self._count(row)
+            if self._part is None and self._folder is not None:
+                self._part = Part(self._folder, self._writer)
+                self._mine.add(self._part.path)
             if self._part is not None:
                 self._part.append(row)
+
+    def note_call(
+        self, *, purpose: str, outcome: str, started_s: float, seconds: float, usage: ChatUsage | None, most: ChatUsage
+    ) -> None:
+        """Note a call of a model that keeps no ledger itself; without `usage` it counts as `most` against a limit."""
+        self.note(
+            SpendRow(
+                model=self._section.model, base_url=self._section.base_url, purpose=purpose, outcome=outcome,
+                started_s=started_s, seconds=seconds, usage=usage, guess=None if usage else most,
+                settings=self._section.digest(),
+            )
+        )  # fmt: skip
 
     def answered(self, purpose: str) -> bool:
         """Whether a call of this purpose, with the settings that hold now, ever came to a reply in this run."""
@@ -154,7 +198,7 @@ class Ledger:
         return False
 
     def close(self) -> None:
-        """Close the file of this writer."""
+        """Close the file of this writer; a further row opens it again, as a chat model may that is opened anew."""
         with self._lock:
             if self._part is not None:
                 self._part.close()
@@ -162,7 +206,16 @@ class Ledger:
 
     def _count(self, row: SpendRow) -> None:
         if (row.model, row.base_url) == (self._section.model, self._section.base_url):
-            self.spent += cost_of(row.usage or row.guess or ChatUsage(), self._section.prices) or 0.0
+            usage = row.usage or row.guess or ChatUsage()
+            self.spent += cost_of(usage, self._section.prices) or 0.0
+            self.tokens += usage.prompt_tokens + usage.completion_tokens
+
+    def _follow_others(self) -> None:
+        if self._folder is not None and time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
+            for path in parts_of(self._folder):
+                if path not in self._mine:
+                    self._follow(path)
+            self._looked_s = time.monotonic()
 
     def _follow(self, path: Path) -> None:
         """Count the whole lines that a part has gained."""

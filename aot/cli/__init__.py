@@ -40,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "score": student.score,
     "serve": student.serve,
     "compare": runs.compare,
+    "calibrate": student.calibrate,
     "doctor": runs.doctor,
     "probe": clips.probe,
     "frames": clips.frames,

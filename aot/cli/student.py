@@ -36,6 +36,47 @@ def score(
         raise typer.Exit(scores.exit_code)
 
 
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")],
+    arm: Annotated[
+        str | None, typer.Argument(help="Of the run; the first that learns rationales if not given.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Its exported student: asked instead, and told in its contract.")
+    ] = None,
+    targets: Annotated[
+        list[float] | None,
+        typer.Option("--target", help="Most that may be wrong of the answers that stay [0.05]; may be repeated."),
+    ] = None,
+    confidence: Annotated[float, typer.Option("--confidence", help="Of the promise.")] = 0.95,
+    count: Annotated[
+        int, typer.Option("--count", help="Clips or problems to draw, where they are drawn.", min=1)
+    ] = 1000,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="Labelled questions of no split of the run, instead.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="The folder of their clips.")] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Predictions of the big model for them: promise agreement too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the calibration as JSON.")] = False,
+) -> None:
+    """Learn what an arm's confidence means, and above which one its answers may stay."""
+    from aot.pipeline.commands.calibrate import Wanted, calibrate_run, calibration_lines, needs_more
+
+    for name, value in [("--confidence", confidence), *(("--target", target) for target in targets or ())]:
+        if not 0 < value < 1:
+            raise ConfigError(f"{name} {value:g} must lie between 0 and 1, such as 0.05 for a target of 5%")
+    wanted = Wanted(tuple(targets or (0.05,)), confidence, count, questions, root, against)
+    made = calibrate_run(run, arm, wanted, export=export, command=["aot", "calibrate", str(run)])
+    if as_json:
+        tell_json(made.model_dump_json(indent=1))
+    else:
+        tell(calibration_lines(made))
+    if needs_more(made):
+        raise typer.Exit(3)
+
+
 def serve(
     export: Annotated[
         Path | None, typer.Argument(help="An exported student; its contract alone with --student")
@@ -55,6 +96,9 @@ def serve(
     student_key_env: Annotated[
         str, typer.Option("--student-key-env", help="Environment variable with the key that those servers want.")
     ] = "OPENAI_API_KEY",
+    cascade: Annotated[
+        Path | None, typer.Option("--cascade", help="YAML of a cascade: a bigger model is asked where it is not sure.")
+    ] = None,
     record: Annotated[Path | None, typer.Option("--record", help="JSONL file to note each request in.")] = None,
     record_text: Annotated[bool, typer.Option("--record-text", help="Note questions and replies there, too.")] = False,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = Limits.max_body_mb,
@@ -76,7 +120,8 @@ def serve(
     )  # fmt: skip
     serve_command(
         export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
-        back_end_key_env=student_key_env, record=record, record_text=record_text, limits=limits, say=tell,
+        back_end_key_env=student_key_env, record=record, record_text=record_text, limits=limits, cascade=cascade,
+        say=tell,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from aot.config.data import (
     TextData,
     ToyMathConfig,
 )
-from aot.config.loading import dump_config, load_config, load_saved, parse_config
+from aot.config.loading import dump_config, load_cascade_config, load_config, load_saved, parse_config
 from aot.config.readers import read_settings, unread_keys
 from aot.config.run import (
     RunConfig,
@@ -33,6 +33,7 @@ from aot.config.run import (
     may_change,
     teacher_chats,
 )
+from aot.config.serving import CapsConfig, CascadeSection
 from aot.config.teaching import (
     ClipTeacher,
     FilterConfig,
@@ -57,11 +58,11 @@ from aot.config.training import (
 )
 
 __all__ = [
-    "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "Chains", "ChatConfig", "ClipData", "ClipTeacher",
-    "EMBEDDED_STUDENTS", "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig", "GymData", "HfConfig",
-    "KitchenData", "LoraSection", "MathData", "NO_FRAMES", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
-    "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher", "StudentConfig", "TeacherConfig",
-    "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoRun", "chat_for", "chat_jobs", "chat_settings",
-    "differing_keys", "dump_config", "load_config", "load_saved", "may_change", "parse_arm", "parse_config",
-    "read_settings", "teacher_chats", "unread_keys",
+    "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "CapsConfig", "CascadeSection", "Chains", "ChatConfig",
+    "ClipData", "ClipTeacher", "EMBEDDED_STUDENTS", "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig",
+    "GymData", "HfConfig", "KitchenData", "LoraSection", "MathData", "NO_FRAMES", "Order", "PlainData",
+    "PlanningTeacher", "PricesConfig", "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher",
+    "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoRun", "chat_for",
+    "chat_jobs", "chat_settings", "differing_keys", "dump_config", "load_cascade_config", "load_config",
+    "load_saved", "may_change", "parse_arm", "parse_config", "read_settings", "teacher_chats", "unread_keys",
 ]  # fmt: skip

@@ -20,9 +20,11 @@ import yaml
 from pydantic import ValidationError
 
 from aot.config.base import Section
+from aot.config.chat import ChatConfig
 from aot.config.data import BY_DATASET, DataConfig
 from aot.config.readers import CHATS, HOLDERS, KINDS, RUNS, holders_of, read_settings, unread_keys, unread_sentences
 from aot.config.run import RunConfig
+from aot.config.serving import CapsConfig, CascadeSection
 from aot.config.strict_yaml import parse_yaml, read_yaml
 from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.config.training import EMBEDDED_STUDENTS
@@ -60,6 +62,41 @@ def load_saved(path: Path) -> RunConfig:
     raw = _read(path)
     config = _checked(raw, source=str(path), is_left_out=lambda key, value: True)
     return _located(config, folder=path.parent, given=())
+
+
+def load_cascade_config(path: Path) -> CascadeSection:
+    """The cascade that the YAML file at `path` describes, with absolute paths but for its own folder.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, a key unknown, or a value unfit.
+    """
+    try:
+        section = CascadeSection.model_validate(_read(path))
+    except ValidationError as error:
+        items = error.errors(include_url=False)
+        lines = [_of_cascade(dict(item)) for item in items[:MOST_TOLD]]
+        more = [f"and {len(items) - MOST_TOLD} more"] if len(items) > MOST_TOLD else []
+        raise ConfigError(f"{path}: " + "; ".join([*lines, *more])) from None
+    bases = list(_bases(path.parent))
+
+    def place(key: str, name: str) -> str:
+        is_hub_name = key == "big.model" and (section.big.backend != "local" or name in EMBEDDED_STUDENTS)
+        there = None if is_hub_name else next((base / name for base in bases if _exists(base / name)), None)
+        return name if there is None else str(there.resolve())
+
+    return _with_paths(section, dict.fromkeys(("student", "big.script", "big.model"), place))
+
+
+def _of_cascade(item: dict[str, Any]) -> str:
+    """What is wrong with one key of a cascade's file."""
+    if item["type"] != "extra_forbidden":
+        return _explain(item)
+    key = ".".join(map(str, item["loc"]))
+    keys = [*CascadeSection.model_fields, *(f"big.{one}" for one in ChatConfig.model_fields)]
+    keys += [f"caps.{one}" for one in CapsConfig.model_fields]
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    siblings = [one for one in keys if one.rpartition(".")[0] == key.rpartition(".")[0]]
+    return f"unknown key {key[:200]}; " + (f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}")
 
 
 def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:

@@ -159,6 +159,21 @@ class RunFolder:
         return self.root / "predictions"
 
     @property
+    def cascade_results(self) -> Path:
+        """What a cascade of an arm and the teacher would have done; `aot calibrate` writes it."""
+        return self.root / "cascade.json"
+
+    @property
+    def calibration(self) -> Path:
+        """A ServedCalibration: what the confidence of one arm means, and what is promised at which threshold."""
+        return self.root / "calibration.json"
+
+    @property
+    def calibrating(self) -> "RunFolder":
+        """Questions of its own that the calibration rests on, laid out like a run."""
+        return RunFolder(self.root / "calibrating")
+
+    @property
     def report(self) -> Path:
         """The self-contained report."""
         return self.root / "report.html"
@@ -176,6 +191,15 @@ class RunFolder:
     def arm(self, name: str) -> Path:
         """Folder of one trained student."""
         return self.root / "student" / name
+
+    @property
+    def routed(self) -> Path:
+        """Of a cascade's folder: CascadeRow parts, one for each process."""
+        return self.root / "routed"
+
+    def void(self, mode: str) -> Path:
+        """Of a cascade's folder: since when the promise of a mode is void."""
+        return self.root / f"void-{mode}.json"
 
     def predictions_of(self, arm: str, mode: str) -> Path:
         """Prediction rows of one arm in one mode."""

@@ -218,6 +218,33 @@ def token_chart(points: Mapping[str, TokenPoint], *, name: str) -> Drawing:
     return Drawing(980, 380, name, tuple(shapes))
 
 
+class EscalationLine(NamedTuple):
+    """One split: accuracy over the share that is escalated, and the points that were chosen."""
+
+    points: Sequence[tuple[float, Interval]]
+    chosen: Sequence[tuple[float, Interval, str]]
+    """With a tooltip."""
+    color: str
+
+
+def escalation_chart(lines: Mapping[str, EscalationLine], *, name: str) -> Drawing:
+    """Accuracy of a cascade over the share that goes to the big model, with whiskers; rings mark chosen points."""
+    axes = Axes(left=52, right=420, top=30, bottom=290, x=(0.0, 1.0))
+    shapes = axes.shapes(name, "share escalated (left: student alone, right: big model alone)", x_ticks=_QUARTERS,
+                         write="{:.0%}".format)  # fmt: skip
+    for place, (label, line) in enumerate(lines.items()):
+        shapes.append(word(axes.right + 18, axes.top + 16 + 18 * place, label[:24], 12, fill=line.color, bold=True))
+        shapes.append(axes.line([(x, accuracy.value) for x, accuracy in line.points], line.color, 1.6))
+        for x, accuracy in line.points:
+            tip = f"{label}: {x:.1%} escalated, {accuracy.value:.1%} right, n={accuracy.n}"
+            shapes.append(axes.line([(x, accuracy.low), (x, accuracy.high)], line.color, 0.6))
+            shapes.append(dot(axes.sx(x), axes.sy(accuracy.value), 2.2, line.color, tip))
+        for x, accuracy, tip in line.chosen:
+            shapes.append(dot(axes.sx(x), axes.sy(accuracy.value), 7, line.color, tip))
+            shapes.append(dot(axes.sx(x), axes.sy(accuracy.value), 3.5, "#ffffff", tip))
+    return Drawing(600, 332, name, tuple(shapes))
+
+
 def heat_map(counts: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], name: str) -> Drawing:
     """A table of counts as shades; each row is scaled by its own sum, the diagonal is green, errors are red."""
     cell, left, top = min(26.0, max(15.0, 420.0 / max(1, len(columns)))), 132.0, 118.0

@@ -18,6 +18,7 @@ from aot.files.traces import read_faults
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.reporting.students import MODES, Learning, read_learning
 from aot.run_records import Funnel
+from aot.served_records import CascadeResults
 
 Row = TypeVar("Row", bound=BaseModel)
 Content = TypeVar("Content")
@@ -62,6 +63,8 @@ class RunData:
     """Training log of each arm, one row a step."""
     missing: tuple[str, ...]
     """Names of files that are not there or cannot be read."""
+    cascade: tuple[CascadeResults, ...] = ()
+    """Empty for a run that was not calibrated."""
     learning: Learning = field(default_factory=Learning)
     planted: dict[tuple[str, int], str] = field(default_factory=dict)
     """Question id and sample of each trace with a planted defect, to the kind of defect."""
@@ -162,6 +165,7 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
         refusals=list(rows_or_none(run.refusals, Refusal)),
         curves=_curves(run),
         missing=tuple(missing),
+        cascade=tuple(_file(run.cascade_results, list[CascadeResults], []) or ()),
         learning=read_learning(run, config.train.arms),
         planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )

@@ -12,7 +12,7 @@ from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
-from aot.reporting.sections import Section, accuracy, chains, errors, funnel, making
+from aot.reporting.sections import Section, accuracy, cascade, chains, errors, funnel, making
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
 from aot.reporting.thumbs import ReadFrames, ThumbBook, no_frames
 
@@ -21,6 +21,7 @@ MAX_PICTURE_BYTES = 12 * 2**20
 GALLERY = Section("gallery", "Gallery", "Gallery", lambda data: [])
 SECTIONS: tuple[Section, ...] = (
     *accuracy.SECTIONS,
+    cascade.SECTION,
     *chains.SECTIONS,
     *funnel.SECTIONS,
     making.TEACHER,
@@ -51,7 +52,7 @@ def write_report(run: RunFolder, config: RunConfig, *, frames: ReadFrames = no_f
     heading = f"Gallery: {len(panels)} traces"
     gallery = replace(GALLERY, heading=heading, content=lambda data: gallery_blocks(data, panels))
     shown = [gallery if section is GALLERY else section for section in SECTIONS if section.applies(data)]
-    left_out = [section for section in SECTIONS if not section.applies(data)]
+    left_out = [section for section in SECTIONS if section.needs and not section.applies(data)]
     page = render(
         "report.html.j2",
         data=data,

@@ -9,6 +9,7 @@ from aot.files.run_folder import RunFolder
 from aot.reporting.load import RunData, load_run
 from aot.reporting.pivot import percent, plain, short, title
 from aot.reporting.sections.accuracy import accuracy_table, findings, headline_kind, savings
+from aot.reporting.sections.cascade import cascade_sentences
 from aot.reporting.sections.funnel import check_sentences
 from aot.reporting.sections.making import logprobs_sentence, settings_sentence, spend_rows
 from aot.reporting.students import MODES
@@ -21,7 +22,8 @@ MAX_SPLITS = 2
 def summary_lines(run: RunFolder) -> list[str]:
     """Teacher's yield, filter funnel, accuracies, what the comparison says, and where the report lies."""
     data = load_run(run, load_saved(run.config))
-    lines = [*_teacher(data), *_funnel(data), *_answers(data), *data.warnings()]
+    cascade = [f"cascade, {text}" for text, _ in cascade_sentences(data)]
+    lines = [*_teacher(data), *_funnel(data), *_answers(data), *cascade, *data.warnings()]
     return [*lines, f"report: {run.report if run.report.exists() else 'not written yet'}"]
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from aot.config import StudentConfig
 from aot.display import storable
 from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
+from aot.evaluation.risk import calibrated_reply
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
@@ -141,17 +142,6 @@ class ServedStudent:
                 speaker = speaker_of(student, name=self.contract.name)
                 self._engine = Engine(speaker, max_prompt_tokens=self.contract.max_tokens, lock=self._lock)
             return self._engine
-
-    @contextmanager
-    def turn(self) -> Iterator[Any]:
-        """The loaded student for one piece of work; whoever else wants it waits meanwhile.
-
-        Raises:
-            RunError: the student was closed.
-        """
-        with self._lock:
-            self._check_open()
-            yield self.student
 
     def ask(self, question: str, **about: Any) -> Answer:  # noqa: ANN401 - the fields of Ask
         """The answer to one question; keywords are the fields of `Ask`.
@@ -310,6 +300,11 @@ class ServedStudent:
 
             times_s = choose_indices(shown, question.media, num_frames=self.contract.frames.num_frames).times_s
         probs = self.calibrated(made.choice_probs, kind=question.kind)
+        confidence = outcome.confidence
+        if (calibration := self.contract.calibration) is not None:
+            # Thresholds are about the probability of a whole reply that was asked for as the calibration asked.
+            written = made.token_logprobs if made.answer is not None and not ready.explains else ()
+            confidence = calibrated_reply(written, calibration, kind=question.kind, mode=mode)
         calls = _calls(made.raw_text)
         reason, detail = _abstention(made, has_calls=bool(calls))
         return Answer(
@@ -318,7 +313,7 @@ class ServedStudent:
             detail=detail or ready.note,
             choices=question.choices,
             choice_probs=probs,
-            confidence=max(probs) if probs else outcome.confidence,
+            confidence=max(probs) if probs else confidence,
             rationale=_rationale(made, mode),
             raw_text=made.raw_text,
             tool_calls=calls,

@@ -7,7 +7,7 @@ problems of `train`, none of the family `order`.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -65,6 +65,21 @@ def draw_toy_math(config: ToyMathConfig, *, seed: int, limit: int | None = None)
                 train.append(problem)
             questions.append(to_question(problem, split=split, index=index))
     return questions
+
+
+def draw_more(count: int, *, like: str, seed: int, name: str, seen: Iterable[str]) -> list[Question]:
+    """`count` problems as in the split `like`, in a split called `name`; none has a text of `seen`.
+
+    Args:
+        count: how many.
+        like: `test` or one of OOD_SPLITS, but not `ood_numbers`, which takes problems of training.
+        seed: another than that of any run, or the problems are those of its split.
+        name: of the split that the questions say they are of.
+        seen: texts of questions that are there already.
+    """
+    texts = set(seen)
+    problems = [_new(like, index, seed=seed, seen=texts, train=[]) for index in range(count)]
+    return [to_question(problem, split=name, index=index) for index, problem in enumerate(problems)]
 
 
 def to_question(problem: Problem, *, split: str, index: int) -> Question:

@@ -46,7 +46,9 @@ def score_file(
     """
     if (config is None) == (questions is None):
         raise SourceError("give either --config CONFIG or --questions FILE: which questions the predictions are about")
-    source, refused = door_of(config).questions(config, config_path) if config else _listed(questions or Path())
+    source, refused = (
+        door_of(config).questions(config, config_path) if config else listed_questions(questions or Path())
+    )
     said, unreadable = read_predictions(predictions)
     index = _Index(source)
     matches = [(index.question(one.names), one) for one in said]
@@ -95,7 +97,7 @@ def score_lines(scores: Scores) -> list[str]:
     return [one_line(line) for line in lines]
 
 
-def _listed(path: Path) -> Questions:
+def listed_questions(path: Path) -> Questions:
     """The questions of a run folder's questions.jsonl, of a plain data set's, or of a file of text problems.
 
     Raises:

@@ -40,7 +40,7 @@ class Section:
     """Its first paragraph; where that depends on the data, it stands in the content."""
     applies: Callable[[RunData], bool] = lambda data: True
     needs: str = ""
-    """What the data must hold, for the sentence that names the sections left out."""
+    """What the data must hold, for the sentence that names the sections left out; empty: it names this one not."""
 
     def blocks(self, data: RunData) -> list[Block]:
         """All that it shows."""

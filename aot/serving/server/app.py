@@ -37,6 +37,7 @@ async def _health(request: Request) -> dict[str, Any]:
         "model": served.name,
         "contract_version": contract.version if contract else None,
         "contract_digest": served.fingerprint,
+        **({"cascade": served.cascade.counts.model_dump()} if served.cascade else {}),
     }
 
 

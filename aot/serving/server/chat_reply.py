@@ -13,7 +13,7 @@ from aot.chat.messages import ChatReply
 from aot.errors import ChatError
 from aot.records import TokenLogprob
 from aot.run_records import ChatUsage
-from aot.served_records import AbstainReason
+from aot.served_records import AbstainReason, Routing
 
 DONE = b"data: [DONE]\n\n"
 _NUMBERS = random.Random()
@@ -46,6 +46,8 @@ class AotOut(BaseModel):
     contract_digest: str | None = None
     escalated: bool = False
     cost: float | None = None
+    routing: Routing | None = None
+    """How a cascade came to the answer, and what it promises; None without one."""
     disclosure: str
 
 

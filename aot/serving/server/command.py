@@ -25,6 +25,7 @@ def serve_command(
     record: Path | None,
     record_text: bool,
     limits: Limits,
+    cascade: Path | None = None,
     say: Callable[[Iterable[str]], None],
 ) -> None:
     """Serve until a signal; the port is opened first, since loading a model for a taken one would be in vain.
@@ -36,6 +37,8 @@ def serve_command(
     """
     if export is None and not back_ends:
         raise ConfigError("nothing to serve; give an exported folder (aot export RUN OUT), or --student URL")
+    if cascade is not None and back_ends:
+        raise ConfigError("--cascade stands over an exported student in this process; leave --student out")
     folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
     contract = read_contract(export, check_files=False) if export else None
     with open_port(host, port, key=key) as listener:
@@ -47,7 +50,7 @@ def serve_command(
             )
         else:
             assert export is not None
-            served = serve_export(export, limits=limits, allow=folders, recorder=recorder)
+            served = serve_export(export, limits=limits, allow=folders, recorder=recorder, cascade=cascade)
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         say([f"serving {served.name} at http://{shown}:{address[1]}/v1; Ctrl-C ends it"])

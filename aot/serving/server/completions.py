@@ -14,7 +14,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
 from aot.errors import ChatError
-from aot.served_records import AbstainReason, Answer, ServedRow
+from aot.served_records import AbstainReason, Answer, AskMode, ServedRow
+from aot.serving.cascade import Cascade
 from aot.serving.server import errors, media
 from aot.serving.server.chat_reply import (
     AotOut,
@@ -101,6 +102,10 @@ class _Turn:
             contract_digest=aot.contract_digest or "", escalated=aot.escalated, cost=aot.cost,
             usage=reply.usage or Answer.model_fields["usage"].default, seconds=aot.seconds,
         )  # fmt: skip
+        if told.routing is not None:
+            served.metrics.routed.labels(told.routing.reason, told.routing.fallback).inc()
+            if told.routing.audited and told.routing.agreed is not None:
+                served.metrics.audits.labels(str(told.routing.agreed).lower()).inc()
         served.note(row, question=self.ask.question, text=content or "")
         return aot
 
@@ -114,6 +119,8 @@ async def create(body: ChatBody, request: Request) -> Response:
     completion = Completion(served.name, served.fingerprint, with_usage=with_usage)
     turn = _Turn(served, ask, request, completion)
     try:
+        if served.cascade is not None:
+            return await _routed(turn, served.cascade)
         if ask.choices and served.decides:
             return await _decided(turn)
         prepared = await turn.request()
@@ -146,32 +153,59 @@ async def _decided(turn: _Turn) -> Response:
     ticket = served.desk.ask([question])
     answers = asyncio.wrap_future(ticket.future)
     (answer,) = await while_waited_for(answers, client=turn.client, leave=ticket.leave)
+    return _of_answer(turn, answer)
+
+
+async def _routed(turn: _Turn, cascade: Cascade) -> Response:
+    """What a cascade answers to one question; more than that is a conversation, which is the big model's."""
+    served, ask = turn.served, turn.ask
+    is_question = len(ask.body.messages) == 1 and ask.body.messages[0].role == "user" and not ask.tools
+    if is_question and (ask.choices or ask.mode != "none"):
+        question = await served.aside(lambda: _question(turn))
+        (answer,) = await served.beside(lambda: cascade.ask_many([question]), client=turn.client)
+        return _of_answer(turn, answer)
+    request = await turn.request()
+    reply, said = await served.beside(lambda: cascade.converse(request), client=turn.client)
+    finish = "tool_calls" if reply.tool_calls else "stop"
+    content, stopped = until_stop(reply.text, ask.stops)
+    aot = turn.outcome(
+        reply, finish=finish, content=content, escalated=said.escalated, cost=said.cost, routing=said.routing
+    )
+    return _sent(turn, reply, finish="stop" if stopped else finish, content=content or None, aot=aot)
+
+
+def _of_answer(turn: _Turn, answer: Answer) -> Response:
+    """An answer to one question: a choice with a probability for each, or what was written."""
+    ask = turn.ask
     if answer.abstained == "failed":
         raise bad("the question could not be put to the model; its frames or its length do not fit", param="messages")
     said: Any = {ask.choice_key: answer.answer} if ask.choice_key else answer.answer
+    content = json.dumps(said, ensure_ascii=False) if ask.choices else answer.raw_text or answer.answer
+    finish = "length" if answer.abstained == "cut_off" else "stop"
     pairs = zip(answer.choices, answer.choice_probs, strict=False)
     reply = ChatReply(text=answer.answer, model=answer.model, usage=answer.usage)
-    content = json.dumps(said, ensure_ascii=False)
     aot = turn.outcome(
-        reply, finish="stop", content=content, mode=answer.mode, answer=answer.answer, confidence=answer.confidence,
+        reply, finish=finish, content=content, mode=answer.mode, answer=answer.answer, confidence=answer.confidence,
         choices=[ChoiceProb(choice=choice, probability=prob) for choice, prob in pairs], abstained=answer.abstained,
         detail=answer.detail, frame_times_s=list(answer.frame_times_s), escalated=answer.escalated, cost=answer.cost,
+        routing=answer.routing,
     )  # fmt: skip
-    return _sent(turn, reply, finish="stop", content=content, aot=aot)
+    return _sent(turn, reply, finish=finish, content=content, aot=aot)
 
 
 def _question(turn: _Turn) -> Ask:
-    """The one message of a user as a question with choices."""
+    """The one message of a user as a question, to be decided where it has choices."""
     served, ask = turn.served, turn.ask
+    mode: AskMode | None = "decide" if ask.choices else None if ask.mode == "none" else ask.mode
     kind, clip = ask.body.aot.kind, clip_of(ask, turn.find)
     if clip is not None:
         return Ask(
-            ask.question, ask.choices, clip=clip.path, start_s=clip.start_s, end_s=clip.end_s, mode="decide", kind=kind
+            ask.question, ask.choices, clip=clip.path, start_s=clip.start_s, end_s=clip.end_s, mode=mode, kind=kind
         )
     request = chat_request(ask, contract=served.contract, limits=served.limits, clip=turn.frames)
     images = images_of(request.messages[0])
     if not images:
-        return Ask(ask.question, ask.choices, mode="decide", kind=kind)
+        return Ask(ask.question, ask.choices, mode=mode, kind=kind)
     frames = [media.pixels_of(image) for image in images]
     if len({frame.shape for frame in frames}) > 1:
         raise bad("the images of one question must have one size", param="messages")
@@ -179,7 +213,7 @@ def _question(turn: _Turn) -> Ask:
     times_s = [image.time_s or 0.0 for image in images] if timed else [float(i) for i in range(len(images))]
     if any(later <= earlier for earlier, later in pairwise(times_s)):
         raise bad("the times of images must ascend", param="messages")
-    return Ask(ask.question, ask.choices, frames=frames, times_s=times_s, mode="decide", kind=kind)
+    return Ask(ask.question, ask.choices, frames=frames, times_s=times_s, mode=mode, kind=kind)
 
 
 async def _streamed(turn: _Turn, request: ChatRequest, desk: Desk) -> Response:

@@ -20,6 +20,10 @@ class Metrics:
                               registry=self.registry)  # fmt: skip
         self.latency = Histogram("aot_request_seconds", "From the first byte of a request to its last answer byte.",
                                  ["route"], buckets=BUCKETS_S, registry=self.registry)  # fmt: skip
+        self.routed = Counter("aot_routed", "Answers of the cascade by reason, and by why the big model gave nothing.",
+                              ["reason", "fallback"], registry=self.registry)  # fmt: skip
+        self.audits = Counter("aot_audits", "Local answers compared with the big model's.", ["agreed"],
+                              registry=self.registry)  # fmt: skip
         self.waited = Histogram("aot_queue_seconds", "How long requests waited for the model.", buckets=BUCKETS_S,
                                 registry=self.registry)  # fmt: skip
         self.batch = Histogram("aot_batch_requests", "Requests that were answered together.",

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,12 @@ from aot.chat.messages import ChatReply, ChatRequest
 from aot.display import storable
 from aot.errors import AotError
 from aot.files.run_folder import append_row, open_append
-from aot.served_records import ServedRow, StudentContract
+from aot.served_records import Answer, ServedRow, StudentContract
+from aot.serving.cascade import Cascade, load_cascade
 from aot.serving.server.desk import Desk
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics
-from aot.serving.student import ServedStudent
+from aot.serving.student import Ask, ServedStudent
 
 log = logging.getLogger(__name__)
 Made = TypeVar("Made")
@@ -74,6 +75,8 @@ class Served:
     """Who decides; asked through `desk` only, because its model is not for two threads at once."""
     desk: Desk | None = None
     """The thread at the student's model; None where no model runs in this process."""
+    cascade: Cascade | None = None
+    """Who replies, where that is a cascade over the desk."""
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=Metrics)
     allow: tuple[Path, ...] = ()
@@ -132,6 +135,15 @@ class Served:
         future = asyncio.get_running_loop().run_in_executor(self._pool, self.chat.reply, request)
         return await while_waited_for(future, client=client)
 
+    async def beside(self, function: Callable[[], Made], *, client: Request) -> Made:
+        """What `function` gives, called in a thread of its own, as long as the client waits for it.
+
+        Raises:
+            ClientLeftError: the client left first.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function)
+        return await while_waited_for(future, client=client)
+
     def note(self, row: ServedRow, *, question: str = "", text: str = "") -> None:
         """Count one answered request in the figures, and note it where notes are kept."""
         self.metrics.count_usage(row.usage)
@@ -180,13 +192,38 @@ async def _left(client: Request) -> None:
         pass
 
 
+class DeskStudent:
+    """A student as a cascade asks it: every question goes to the desk and takes its turn there."""
+
+    def __init__(self, desk: Desk, contract: StudentContract) -> None:
+        self.desk, self.contract = desk, contract
+
+    def ask_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        """The student's answers; raises as `Desk.ask`."""
+        answers: list[Answer] = self.desk.ask(asks).future.result()
+        return answers
+
+    def reply(self, request: ChatRequest) -> ChatReply:
+        """The student's reply; raises as `Desk.reply`."""
+        return self.desk.reply(request)
+
+    def close(self) -> None:
+        """Nothing: whoever opened the desk closes it."""
+
+
 def serve_export(
-    folder: Path, *, limits: Limits, allow: tuple[Path, ...] = (), recorder: Recorder | None = None
+    folder: Path,
+    *,
+    limits: Limits,
+    allow: tuple[Path, ...] = (),
+    recorder: Recorder | None = None,
+    cascade: Path | None = None,
 ) -> Served:
-    """The student in an exported folder, loaded, with a desk of its own.
+    """The student in an exported folder, loaded, with a desk of its own; a config file of a cascade puts it over that.
 
     Raises:
         CheckpointError: it cannot be loaded.
+        ConfigError: the cascade is unfit.
     """
     from aot.serving.student import load_student
     from aot.student.answer.engine import Engine
@@ -200,7 +237,10 @@ def serve_export(
         deadline_s=limits.reply_s,
     )
     desk = Desk(engine, student=student, limits=limits, metrics=metrics)
-    return Served(desk, contract, student, desk, limits, metrics, allow, recorder=recorder)
+    if cascade is not None:
+        both = load_cascade(cascade, DeskStudent(desk, contract))
+        return Served(both, contract, student, desk, both, limits, metrics, allow, recorder=recorder)
+    return Served(desk, contract, student, desk, None, limits, metrics, allow, recorder=recorder)
 
 
 def served_of(request: Request) -> Served:

@@ -1,0 +1,54 @@
+"""How a cascade works: a small model that answers what it is sure of, and a big one that is asked where it is not."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from aot.config.base import PathText, Section, Seed, YamlWord
+from aot.config.chat import ChatConfig
+
+
+class CapsConfig(Section):
+    """What asking the big model may cost; its money has a limit of its own, `big.max_cost`."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Of all its calls together, prompts included; None sets no limit."""
+    wait_s: float = Field(default=30.0, gt=0)
+    """For its answer to one question; after that the small model's stands."""
+    rest_s: float = Field(default=30.0, ge=0)
+    """For so long nobody asks it after it failed several times in a row; then one question tries."""
+
+
+class CascadeSection(Section):
+    """A cascade of a student and a bigger model."""
+
+    student: PathText | None = None
+    """Exported folder of the small model; None takes the one that is served."""
+    big: ChatConfig
+    """Who is asked where the small model is not sure."""
+    target: float = Field(gt=0, lt=1)
+    """Largest share of wrong answers among those that stay local; the contract has a threshold for each such target
+    that it was calibrated for."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """With which the bound behind the threshold holds."""
+    loss: Literal["wrong", "disagrees"] = "wrong"
+    """What is lost by keeping an answer: that it is wrong, or that the big model says something else."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Set by hand, with no promise; None takes that of the contract."""
+    on_void: Literal["escalate", "say"] = "escalate"
+    """Once the questions are no longer those of the calibration: escalate everything, or only say so."""
+    audit: float = Field(default=0.02, ge=0, le=1)
+    """Share of local answers that are compared with the big model's."""
+    shadow: YamlWord[Literal["off", "small", "big"]] = "off"
+    """Ask both, follow no rule and record everything; answers are those of the named one."""
+    caps: CapsConfig = CapsConfig()
+    folder: PathText | None = "cascade"
+    """Where every decision and every call is recorded; None records nothing, and limits end with the process."""
+    seed: Seed = 0
+    """Of the choice of audited answers."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.big.record is not None or self.big.hedge_after_s is not None:
+            raise ValueError("a cascade takes no big.record and no big.hedge_after_s: leave them out")
+        return self

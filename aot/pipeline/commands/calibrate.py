@@ -1,0 +1,303 @@
+"""`aot calibrate`: labelled questions of no split of the run, the student's answers to them, and what these promise.
+
+The drawn kitchen, the drawn maths problems and the procedural tasks give new questions by another seed. Of other data
+sets it takes training questions whose group taught no arm anything, or a file of the user's own.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aot import seeds
+from aot.answers import check_packages, stop_workers
+from aot.config import GymData, KitchenData, MathData, PlainData, RunConfig, VideoRun, load_saved
+from aot.display import counted
+from aot.errors import RunError, SourceError
+from aot.evaluation.risk import FIT_SHARE, questions_needed
+from aot.files.pieces import holding
+from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
+from aot.pipeline.commands.cascade import publish_cascade
+from aot.pipeline.commands.score import listed_questions
+from aot.pipeline.doors import stage_function
+from aot.pipeline.evaluate import MODES_OF_ORDER, learned_ids
+from aot.records import Prediction, PromptMode, Question
+from aot.served_records import CascadeThreshold, ServedCalibration
+from aot.serving.calibrate import Answered, answer_all, calibrate
+from aot.serving.contract import publish_contract, read_contract
+from aot.serving.watch import words_of
+
+log = logging.getLogger(__name__)
+SPLIT = "calibration"
+FEW = 20
+"""Below so many questions nothing is fitted."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to calibrate on, and what to promise."""
+
+    targets: tuple[float, ...] = (0.05,)
+    confidence: float = 0.95
+    count: int = 1000
+    """New questions, about, where they are drawn: as many clips or problems."""
+    questions: Path | None = None
+    """A file of labelled questions instead."""
+    clips: Path | None = None
+    """The folder of its clips."""
+    against: Path | None = None
+    """Predictions of the big model for the same questions."""
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    questions: list[Question]
+    frames: Path | None
+    source: str
+
+
+def calibrate_run(
+    root: Path, arm: str | None, wanted: Wanted, *, export: Path | None = None, command: Sequence[str]
+) -> ServedCalibration:
+    """Publish what the confidence of an arm means, in the run folder and in the contract of its export.
+
+    Raises:
+        AotError: there is no such arm or export, too few questions are left, or a file cannot be read.
+    """
+    run = RunFolder(root)
+    config = load_saved(run.config)
+    arm = arm or next((one.name for one in config.train.arms if one.rationale_weight > 0), config.train.arms[0].name)
+    if arm not in {one.name for one in config.train.arms}:
+        names = ", ".join(one.name for one in config.train.arms)
+        raise RunError(f"{root} has no arm {arm!r}; its arms are {names}")
+    _check_export(export, arm)
+    with holding(run, command=command):
+        fresh = calibration_questions(run, config, wanted)
+        log.info("calibrate: %s, %s", counted(len(fresh.questions), "question"), fresh.source)
+        check_packages(fresh.questions)
+        try:
+            ask = _asking(run, config, arm, export=export)
+            said = ask(fresh.questions, fresh.frames)
+            _keep(run, arm, fresh.questions, said)
+            big = {row.question_id: row for row in read_rows(wanted.against, Prediction)} if wanted.against else None
+            made = calibrate(
+                said,
+                words=training_words(run),
+                targets=wanted.targets,
+                confidence=wanted.confidence,
+                seed=config.seed,
+                source=fresh.source,
+                big=big,
+            )
+            publish(run.calibration, made.model_dump_json(indent=1) + "\n")
+            publish_cascade(
+                run, config, made, arm=arm, mode=_mode_of(config, arm), ask=lambda rows: ask(rows, run.frames)
+            )
+        finally:
+            stop_workers()
+        if export:
+            contract = read_contract(export)
+            publish_contract(export, contract.model_copy(update={"calibration": made}))
+    return made
+
+
+def training_words(run: RunFolder) -> set[str]:
+    """The words of a run's training questions and of their choices."""
+    return words_of(
+        text for question in read_rows(run.questions, Question) if question.split == "train"
+        for text in (question.text, *question.choices)
+    )  # fmt: skip
+
+
+def calibration_questions(run: RunFolder, config: RunConfig, wanted: Wanted) -> _Fresh:
+    """Labelled questions that are in no split of the run and taught no arm.
+
+    Raises:
+        SourceError: there are fewer than FEW.
+    """
+    if wanted.questions:
+        fresh = _of_file(run, config, wanted.questions, wanted.clips)
+    else:
+        fresh = fresh_questions(run.calibrating, run, config, count=wanted.count) or _held_out(run, config)
+    if len(fresh.questions) < FEW:
+        raise SourceError(
+            f"calibration has {counted(len(fresh.questions), 'question')} ({fresh.source}), at least {FEW} are needed, "
+            f"and for a promise of {wanted.targets[0]:g} with confidence {wanted.confidence:g} about "
+            f"{_enough(wanted)}; give labelled questions of no split with --questions FILE"
+        )
+    return fresh
+
+
+def _enough(wanted: Wanted) -> int:
+    least = questions_needed(target=min(wanted.targets), confidence=wanted.confidence) or 0
+    return math.ceil(least / (1 - FIT_SHARE))
+
+
+def fresh_questions(
+    out: RunFolder, run: RunFolder, config: RunConfig, *, count: int, like: str = "test"
+) -> _Fresh | None:
+    """New questions like those of a split, drawn by another seed into `out`; None of a data set that is not drawn."""
+    seed = seeds.hashed(config.seed, SPLIT, like) % 2**31
+    data = config.data
+    if isinstance(data, MathData):
+        texts = [question.text for question in read_rows(run.questions, Question)]
+        from text_cot.datasets.toy_math import draw_more
+
+        problems = draw_more(count, like=like, seed=seed, name=SPLIT, seen=texts)
+        return _Fresh(problems, None, f"new problems like those of split {like}, seed {seed}")
+    if isinstance(data, GymData):
+        from text_cot.prepare import read_source
+
+        gym = data.gym.model_copy(update={"train": 1, "test": max(1, count // len(data.gym.tasks))})
+        text = read_source(data.model_copy(update={"gym": gym, "limit": None}), seed=seed)
+        there = _keys(read_rows(run.questions, Question))
+        rows = [one for one in text.questions if one.split == like and _key(one) not in there]
+        return _Fresh(_renamed(rows), None, f"new problems of the tasks, seed {seed}")
+    if isinstance(data, KitchenData):
+        counts = {"train_clips": 1, "test_clips": 1, "test_ood_clips": 1, f"{like}_clips": count}
+        drawn = data.model_copy(update={"toy": data.toy.model_copy(update=counts), "root": None, "limit": None})
+        rows = _prepared(out, config, drawn, seed=seed)
+        source = f"new clips like those of split {like}, seed {seed}"
+        return _Fresh(_renamed([one for one in rows if one.split == like]), out.frames, source)
+    return None
+
+
+def _prepared(out: RunFolder, config: RunConfig, data: object, *, seed: int) -> list[Question]:
+    """The questions of a data set, prepared in `out` as the run's own were."""
+    evaluate = config.evaluate.model_copy(update={"splits": ()})
+    changed = config.model_copy(update={"seed": seed, "data": data, "evaluate": evaluate})
+    stage_function("prepare", changed)(out, changed, _no_progress)
+    return list(read_rows(out.questions, Question))
+
+
+def _no_progress(done: int, total: int) -> None:
+    """A calibration is one step for who waits."""
+
+
+def _renamed(rows: Sequence[Question]) -> list[Question]:
+    return [
+        one.model_copy(update={"id": f"{SPLIT}/{one.id}", "split": SPLIT, "group": f"{SPLIT}/{one.group}"})
+        for one in rows
+    ]
+
+
+def _of_file(run: RunFolder, config: RunConfig, path: Path, clips: Path | None) -> _Fresh:
+    """The questions of a file, without those that the run asks or teaches."""
+    if isinstance(config, VideoRun):
+        if clips is None:
+            raise SourceError(f"the questions of {path} are about clips; give their folder with --root CLIPS")
+        data = PlainData(dataset="plain", root=str(clips), questions=str(path.resolve()), stream=config.data.stream)
+        rows = _prepared(run.calibrating, config, data, seed=config.seed)
+    else:
+        rows, refused = listed_questions(path)
+        if refused:
+            log.warning("%s of %s cannot be used", counted(len(refused), "row"), path)
+    there = _keys(read_rows(run.questions, Question))
+    new = [one for one in rows if _key(one) not in there]
+    if len(new) < len(rows):
+        log.warning("left out %s of %s that the run has too", counted(len(rows) - len(new), "question"), path)
+    frames = run.calibrating.frames if clips and isinstance(config, VideoRun) else None
+    return _Fresh(_renamed(new), frames, f"questions of {path.name}")
+
+
+def _held_out(run: RunFolder, config: RunConfig) -> _Fresh:
+    """Training questions of groups from which no arm learned."""
+    questions = [one for one in read_rows(run.questions, Question) if one.split == "train"]
+    learned = set[str]().union(*learned_ids(run, config.train.arms).values())
+    taught = {one.group for one in questions if one.id in learned}
+    rows = [one for one in questions if one.group not in taught]
+    return _Fresh(rows, run.frames, "training questions of groups that taught no arm")
+
+
+def _key(question: Question) -> tuple[str, ...]:
+    media = question.media
+    return (question.text, *question.choices, f"{media.uri} {media.start_s} {media.end_s}" if media else "")
+
+
+def _keys(questions: Iterable[Question]) -> set[tuple[str, ...]]:
+    return {_key(one) for one in questions}
+
+
+def _check_export(export: Path | None, arm: str) -> None:
+    """Look before any work whether the export can take a calibration of this arm."""
+    if export and (made := read_contract(export)).arm != arm:
+        raise RunError(f"{export} is an export of the arm {made.arm!r}, not of {arm!r}; name that arm, or its export")
+
+
+def _asking(
+    run: RunFolder, config: RunConfig, arm: str, *, export: Path | None
+) -> Callable[[Sequence[Question], Path | None], Answered]:
+    """What answers questions about clips of a frame store: the arm, or its export as it will be served."""
+    from aot.serving.student import load_student as load_export
+    from aot.student.model.loading import load_student
+    from aot.student.rows.frames import FramePixels
+
+    if export:
+        student = load_export(export).student
+    else:
+        student = load_student(config.student.base, adapter=run.arm(arm), config=config.student)
+
+    def ask(questions: Sequence[Question], frames: Path | None) -> Answered:
+        pixels = None
+        if frames and any(question.media for question in questions):
+            from video_data.store.shards import FrameStore
+
+            megabytes = config.train.frame_cache_mb
+            pixels = FramePixels(
+                FrameStore(frames), student.processor, model_type=student.model_type, max_bytes=megabytes << 20
+            )
+        mode, size = _mode_of(config, arm), config.evaluate.batch_size
+        return answer_all(student, questions, pixels=pixels, mode=mode, arm=arm, batch_size=size)
+
+    return ask
+
+
+def _mode_of(config: RunConfig, arm: str) -> PromptMode:
+    """How an arm answers open questions."""
+    order = next(one.order for one in config.train.arms if one.name == arm)
+    mode: PromptMode = MODES_OF_ORDER[order][0]
+    return mode
+
+
+def _keep(run: RunFolder, arm: str, questions: Sequence[Question], said: Answered) -> None:
+    """Keep calibration questions and answers in the folder of their own."""
+    publish_rows(run.calibrating.questions, questions)
+    for name, rows in said.items():
+        publish_rows(run.calibrating.predictions_of(arm, name), (made for _, made in rows))
+
+
+def calibration_lines(made: ServedCalibration) -> list[str]:
+    """A calibration as text: temperatures, calibration error before and after, and each promise in a sentence."""
+    lines = [f"calibrated on {counted(made.n, 'question')}: {made.source}"]
+    for mode in made.modes:
+        rows = [row for row in made.temperatures if row.mode == mode.mode]
+        lines.append(f"{mode.mode}: temperature " + ", ".join(f"{r.kind} {r.temperature:.2f} (n={r.n})" for r in rows))
+        lines.append(
+            f"{mode.mode}: on n={mode.n} others: calibration error {mode.ece_before:.3f} before, {mode.ece_after:.3f} "
+            f"after; Brier {mode.brier_before:.3f} before, {mode.brier_after:.3f} after"
+        )
+    return lines + [threshold_line(row) for row in made.thresholds]
+
+
+def threshold_line(row: CascadeThreshold) -> str:
+    """What a threshold promises, or why there is none and what would help."""
+    what = "wrong" if row.loss == "wrong" else "not what the big model says"
+    goal = f"{row.mode}, at most {100 * row.target:g}% {what}"
+    base = f"all together {100 * row.base_risk:.1f}% are, so at least {100 * row.must_escalate:.1f}% must be escalated"
+    if row.threshold is not None:
+        return (
+            f"{goal}: answers with confidence {row.threshold:.4f} and more stay, {100 * row.share_kept:.1f}% of n="
+            f"{row.n}; {row.errors} of {row.kept} {what}, at most {100 * row.upper:.2f}% with confidence "
+            f"{row.confidence:g}; {base}"
+        )
+    seen = (
+        f"{row.errors} of {row.kept} {what} at best, at most {100 * row.upper:.1f}% with confidence {row.confidence:g}"
+    )
+    help_ = f"at least {row.missing} more calibration questions are needed" if row.missing else "more would not help"
+    return f"{goal}: nothing can be promised from n={row.n} ({seen}); {help_}; {base}"
+
+
+def needs_more(made: ServedCalibration) -> bool:
+    """Whether some promise could not be made."""
+    return any(row.threshold is None for row in made.thresholds)

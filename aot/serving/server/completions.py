@@ -102,10 +102,10 @@ class _Turn:
             contract_digest=aot.contract_digest or "", escalated=aot.escalated, cost=aot.cost,
             usage=reply.usage or Answer.model_fields["usage"].default, seconds=aot.seconds,
         )  # fmt: skip
-        if told.routing is not None:
-            served.metrics.routed.labels(told.routing.reason, told.routing.fallback).inc()
-            if told.routing.audited and told.routing.agreed is not None:
-                served.metrics.audits.labels(str(told.routing.agreed).lower()).inc()
+        if aot.routing is not None:
+            served.metrics.routed.labels(aot.routing.reason, aot.routing.fallback).inc()
+            if aot.routing.audited and aot.routing.agreed is not None:
+                served.metrics.audits.labels(str(aot.routing.agreed).lower()).inc()
         served.note(row, question=self.ask.question, text=content or "")
         return aot
 

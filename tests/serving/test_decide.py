@@ -1,6 +1,7 @@
 """Decisions are those of fresh prompts, cost little where the state was seen, and refuse what cannot be decided."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,3 +253,17 @@ def test_a_closed_student_decides_nothing(video_export: Path) -> None:
     student.close()
     with pytest.raises(RunError, match="was closed"):
         decider.decide(State(), [NEXT])
+
+
+def test_the_page_about_decisions_runs_as_written(
+    video_export: Path, kitchen_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    page = (Path(__file__).parents[2] / "docs" / "decide.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "kitchen").symlink_to(video_export, target_is_directory=True)
+    (tmp_path / "clip.mp4").symlink_to(next(kitchen_clips.rglob("*.mp4")))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/decide.md", "exec"), {})
+    assert "wash rice" in capsys.readouterr().out

@@ -167,7 +167,7 @@ def check_splits(pool: Pool, *, mode: AskMode, splits: int, calibration: int) ->
         naive_broken = sum(tally.naive_broken for tally in tallies)
         pairs = splits * len(TARGETS)
         in_pool = share(sum(tally.pool_broken for tally in tallies), pairs)
-        print(f"  loss {loss}: broken in {share(broken, pairs)} of {splits} splits x {len(TARGETS)} targets, by the risk "
+        print(f"  loss {loss}: broken in {share(broken, pairs)} of {splits} splits x {len(TARGETS)} targets, by risk "
               f"in the whole pool {in_pool}; naive {share(naive_broken, pairs)}")  # fmt: skip
         for target, tally in zip(TARGETS, tallies, strict=True):
             _tell(target, tally, splits)

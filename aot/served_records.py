@@ -53,6 +53,8 @@ class FrameRule(Record):
     """Frames are first taken so often in each second, then chosen from."""
     max_side_px: int
     """Frames are scaled down to this longest side."""
+    max_stored_frames: int = 512
+    """A clip that would give more is sampled evenly instead."""
 
 
 class KindTemperature(Record):
@@ -262,10 +264,11 @@ class Seconds(Record):
     decode: float = 0.0
     """Reading the clip."""
     vision: float = 0.0
-    """Making pixels of frames ready for the model."""
+    """Making pixels of frames ready for the model, and its vision tower."""
     prefill: float = 0.0
-    """Reading the prompt, images included, up to the first token."""
+    """Writing the prompt as tokens, and reading it, up to the first token."""
     generate: float = 0.0
+    """Writing the reply, or scoring the choices after the prompt was read."""
 
     @property
     def total(self) -> float:
@@ -334,7 +337,7 @@ class CascadeCounts(Record):
     disagreed: int = 0
     """Those of the audited ones that differ."""
     cost: float | None = None
-    """Of all calls of the big model, earlier processes on the same folder included; None: unpriced."""
+    """Of all calls of the big model; of other processes on the folder too where a limit is set. None: unpriced."""
     tokens: int = 0
     """Of the same calls."""
     unwritten: int = 0
@@ -398,12 +401,13 @@ class Answer(Record):
     """Empty where it abstained."""
     abstained: AbstainReason = ""
     detail: str = ""
-    """Of an abstention, in a sentence."""
+    """Of an abstention, in a sentence; or what an answer has to be read with."""
     choices: tuple[str, ...] = ()
     choice_probs: tuple[float, ...] = ()
     """Calibrated, in the order of `choices`; empty where nothing was decided."""
     confidence: float | None = None
-    """Calibrated probability of the answer; None where there is none to be had."""
+    """Calibrated probability of a decided answer. Of a written one the probability of its tokens given what was written
+    before them, not calibrated. None where there is none to be had."""
     rationale: str = ""
     raw_text: str = ""
     tool_calls: tuple[WrittenCall, ...] = ()

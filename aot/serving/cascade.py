@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aot.answers import stop_workers
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat, open_chat
 from aot.chat.messages import ChatReply, ChatRequest
@@ -83,8 +84,9 @@ class Cascade:
         self.close()
 
     def close(self) -> None:
-        """Close both models and the ledger."""
+        """Close both models, the ledger, and the processes that compared answers."""
         self.big.close()
+        stop_workers()
         self.small.close()
         if self._rows is not None:
             self._rows.close()
@@ -98,6 +100,8 @@ class Cascade:
         """The answers in the order of the questions; those that go to the big model wait for it together."""
         began_s = time.monotonic()
         pairs = list(zip(asks, self.small.ask_many(asks), strict=True))
+        for ask, small in pairs:  # in their order, whichever waits for the big model
+            self._promises.observe(ask, small)
         if len(pairs) < 2:
             return [self._settle(ask, answer, began_s=began_s) for ask, answer in pairs]
         with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(pairs))) as pool:
@@ -143,10 +147,9 @@ class Cascade:
 
     def _settle(self, ask: Ask, small: Answer, *, began_s: float) -> Answer:
         """The answer that stands, once it is counted and written down."""
-        self._promises.observe(ask, small)
         question = digest_of(ask)
         outcome = self._outcome(ask, small, self._route(ask, small, question))
-        self._record(question, ask.kind, small, outcome, seconds=time.monotonic() - began_s)
+        self._record(question, str(ask.kind or "")[:200], small, outcome, seconds=time.monotonic() - began_s)
         return outcome.answer
 
     def _route(self, ask: Ask, small: Answer, question: str) -> Routing:

@@ -159,7 +159,7 @@ class BigModel:
 
     @property
     def spent(self) -> float | None:
-        """By all calls so far, those of earlier processes on the same folder included; None: unpriced."""
+        """By all calls so far, those of other processes on the folder too where a limit is set; None: unpriced."""
         return None if self._section.prices is None else self.ledger.spent
 
     def close(self) -> None:
@@ -193,11 +193,15 @@ class BigModel:
         began_s, epoch_s = time.monotonic(), time.time()
         result: Result | None = None
         error: BaseException | None = None
+        model: ChatModel | Answering | None = None
         with self._slots:
             try:
-                result = work(self._model())
+                model = self._model()
+                result = work(model)
             except BaseException as raised:  # noqa: BLE001 - told to whoever waits; it is the end of this thread
                 error = raised
+        if error is not None and not isinstance(error, ChatError):
+            self._forget(model)
         try:
             self._note(result, error, most=most, epoch_s=epoch_s, seconds=time.monotonic() - began_s)
         except AotError as refused:
@@ -236,7 +240,6 @@ class BigModel:
             return Fell("budget_spent", detail)
         if not isinstance(error, AotError):
             log.error("%s failed", self.name, exc_info=error)
-        self._forget()
         self._health.note(failures=FAILURES)
         return Fell("big_model_down", detail)
 
@@ -246,29 +249,32 @@ class BigModel:
                 self._opened = [self._open_model()]
             return self._opened[0]
 
-    def _forget(self) -> None:
+    def _forget(self, model: ChatModel | Answering | None) -> None:
         """Let go of a model that has given up for good; it is opened anew when it is tried again."""
-        if self._open_model is None:
-            return
         with self._opening:
-            gone, self._opened = self._opened, []
-        for model in gone:
-            try:
-                model.close()
-            except Exception as error:  # noqa: BLE001 - it has failed already, and the question is still to be answered
-                log.warning("%s could not be closed: %s", self.name, error)
+            # Another thread may have opened the next one already.
+            if model is None or self._open_model is None or self._opened != [model]:
+                return
+            self._opened = []
+        try:
+            model.close()
+        except Exception as error:  # noqa: BLE001 - it has failed already, and the question is still to be answered
+            log.warning("%s could not be closed: %s", self.name, error)
 
 
 def request_of(ask: Ask, small: Answer, *, rule: FrameRule | None, section: ChatConfig) -> ChatRequest:
     """A question as a chat model is asked it: each frame behind its time, the question, and the form of the answer.
 
     Raises:
-        SourceError: the frames that the small model was shown cannot be read.
+        SourceError: there is no question, or the frames that the small model was shown cannot be read.
         VideoError: the clip cannot be read.
     """
+    choices = ask.choices or ()
+    if not isinstance(ask.question, str) or not ask.question.strip() or not all(isinstance(c, str) for c in choices):
+        raise SourceError("the question has no text, or choices that are no texts")
     frames = _frames(ask, small, rule)
     shown = [part for frame in frames for part in (f"t={format_time(frame.time_s or 0.0)}", frame)]
-    options = "".join(f"\n- {choice}" for choice in ask.choices)
+    options = "".join(f"\n- {choice}" for choice in choices)
     what = "the text of one of the options" if options else "the answer alone"
     text = f"{ask.question}{options and f'{chr(10)}Options:{options}'}\n{_FORM.format(what=what)}"
     return ChatRequest(

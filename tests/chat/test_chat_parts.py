@@ -17,7 +17,7 @@ from aot.chat.server.failures import ErrorInside, Failure, Server, of_status
 from aot.chat.server.gate import Gate, Knee
 from aot.chat.server.keys import Secret
 from aot.chat.server.wire import read_reply, read_usage
-from aot.chat.spend import SpendRow, cost_of, estimate, spend_summary
+from aot.chat.spend import Ledger, SpendRow, cost_of, estimate, spend_summary
 from aot.config import ChatConfig, PricesConfig
 from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, append_row, open_append
@@ -388,6 +388,28 @@ def test_cost_counts_cached_tokens_at_their_price_and_thinking_as_completion() -
 
 def test_estimate_is_calls_times_tokens() -> None:
     assert estimate(calls=1000, prompt_tokens=500, completion_tokens=100, prices=PRICES) == 2.0
+
+
+def test_what_is_set_aside_counts_until_it_is_given_back_and_a_closed_ledger_writes_on(tmp_path: Path) -> None:
+    section = ChatConfig(
+        model="m", prices=PricesConfig(date="2026-01-31", prompt=1, completion=1), max_cost=300e-6
+    )  # fmt: skip
+    call, small = ChatUsage(prompt_tokens=60, completion_tokens=40), ChatUsage(prompt_tokens=1)
+    ledger = Ledger(section, tmp_path, writer="a", max_tokens=250)
+    assert [ledger.reserve(call), ledger.reserve(call), ledger.reserve(call)] == ["", "", "tokens"]
+    ledger.release(call)
+    ledger.close()
+    for _ in range(2):
+        ledger.note_call(purpose="x", outcome="ok", started_s=0, seconds=0, usage=call, most=call)
+    ledger.release(call)
+    assert (ledger.tokens, round(ledger.spent * 1e6)) == (200, 200)
+    again = Ledger(section, tmp_path, writer="a", max_tokens=None)
+    assert again.reserve(call) == "" and again.reserve(small) == "cost", "an earlier process counts"
+    again.release(call)
+    again.note_call(purpose="x", outcome="timeout", started_s=0, seconds=0, usage=None, most=call)
+    assert (again.reserve(small), again.tokens) == ("cost", 300)
+    ledger.close()
+    again.close()
 
 
 def test_gpu_hours_count_overlapping_calls_once(tmp_path: Path) -> None:

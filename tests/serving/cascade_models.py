@@ -57,7 +57,7 @@ class Small:
         self.closed = True
 
     def _answer(self, ask: Ask) -> Answer:
-        words = ask.question.rpartition(" ")[2]
+        words = str(ask.question).rpartition(" ")[2]
         confidence = float(words) if words.replace(".", "").isdigit() else None
         said = {"answer": ask.choices[0] if ask.choices else "7", "confidence": confidence, "mode": "decide"}
         return Answer.model_validate({**said, "choices": ask.choices, "model": "small", **self.said})

@@ -25,6 +25,16 @@ def text_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def kitchen_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two drawn clips."""
+    from video_data.kitchen.dataset import draw_toy_kitchen
+
+    root = tmp_path_factory.mktemp("clips")
+    draw_toy_kitchen(root, seed=0, counts={"train": 1, "test": 1, "test_ood": 0}, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
 def text_served(text_export: Path) -> Iterator[Served]:
     """The text student, served without a port."""
     from aot.serving.server.limits import Limits

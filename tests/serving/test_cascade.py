@@ -80,6 +80,22 @@ def test_frames_for_a_student_of_text_are_out_of_its_domain_and_cannot_be_shown(
     assert (answer.routing.reason, answer.routing.fallback) == ("out_of_domain", "not_to_be_shown")
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Ask(""), Ask(None), Ask("How? 0.99", choices=(1, 2)), Ask("How? 0.99", frames=7), Ask("How? 0.99", clip="\0"),  # type: ignore[arg-type]
+        Ask("How? 0.99", frames=[None], times_s=[float("nan")], kind=None),  # type: ignore[arg-type,list-item]
+    ],
+)  # fmt: skip
+def test_what_is_no_question_is_not_sent_to_anybody(asked: Ask) -> None:
+    big = Big()
+    small = Small(contract(threshold(0.9), frames=True), answer="", abstained="failed", choices=(), confidence=None)
+    with cascade(big, small=small) as both:
+        (answer,) = both.ask_many([asked])
+    assert (answer.abstained, answer.cost, big.requests) == ("failed", 0.0, [])
+    assert answer.routing is not None and answer.routing.fallback == "not_to_be_shown"
+
+
 def test_the_big_model_is_asked_once_with_the_options_and_answers_in_their_words() -> None:
     big = Big("It washes rice first.\nAnswer: Cut onion.")
     with cascade(big) as both:

@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from aot.serving.decisions.api import decide_router
 from aot.serving.server import completions, errors
 from aot.serving.server.served import Served, served_of
 
@@ -15,7 +16,7 @@ __all__ = ["Served", "build_app", "served_of"]
 
 def build_app(served: Served) -> FastAPI:
     """The application over what is served, without a port."""
-    app = FastAPI(title="aot serve", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="aot serve", version="1", docs_url=None, redoc_url=None, responses=errors.RESPONSES)
     app.state.served = served
     for kind in (errors.ApiError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, errors.handle)
@@ -23,6 +24,7 @@ def build_app(served: Served) -> FastAPI:
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response)
     app.add_api_route("/v1/models", _models, methods=["GET"])
     app.include_router(completions.router)
+    app.include_router(decide_router(served))
     return app
 
 

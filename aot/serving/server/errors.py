@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from aot.errors import ChatError, ChatReason, GuardStop
@@ -27,6 +28,34 @@ _STATUS: dict[ChatReason, int] = {
     "truncated": 502, "empty": 502,
 }  # fmt: skip
 _OF_THE_BACK_END = "the model behind this server gave no usable reply ({reason}); try again"
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of an answer with an error status."""
+
+    error: ErrorDetail
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": words}
+    for status, words in {
+        400: "The request cannot be answered as it is", 401: "The key is missing or wrong",
+        404: "No such path or model", 405: "Another method is meant", 408: "The body came too slowly",
+        413: "The body is too large", 422: "The reply cannot be of the form that was asked for",
+        429: "Too many requests wait", 502: "The model behind this server gave no usable reply",
+        503: "The server is stopping", 504: "The reply took too long",
+    }.items()
+}  # fmt: skip
+"""Of every route, for the OpenAPI description."""
 
 
 class ApiError(Exception):

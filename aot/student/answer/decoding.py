@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from aot.student.answer.sampling import BatchSampling, Noted, NotedToken, Pick, likeliest, sampled_together
-from aot.student.model.caches import Habits, position_counter, run_on, take_rows
+from aot.student.model.caches import Habits, position_counter, run_on, take_rows, twin_of
 from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
 
@@ -84,6 +84,12 @@ class Reading:
         if count:
             self.cache.crop(-count)
             self.mask, self.next_position = self.mask[:, :-count], self.next_position - count
+
+    def back_to(self, length: int) -> "Reading":
+        """Another reading of the first `length` tokens of each row; this one, whose cache can drop tokens, stays."""
+        twin = replace(self, cache=twin_of(self.cache))
+        twin.forget(self.mask.shape[1] - length)
+        return twin
 
     @torch.inference_mode()
     def read_on(

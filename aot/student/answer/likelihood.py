@@ -3,30 +3,52 @@
 The score of a choice is the summed log-probability of its tokens and of the token that ends the turn, that is, of
 saying exactly this and then stopping. The softmax of these sums is the student's probability of each choice given
 that it says one of them, so sums are not divided by length.
+
+Behind a text that was read already, several questions and all their choices take one pass: a tree, in which each token
+sees the tokens on its own way only.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from aot.student.answer.decoding import Prompt, Writer, alike, model_inputs, read_prompts
-from aot.student.model.caches import position_counter
+from aot.student.answer.decoding import Prompt, Reading, Writer, alike, model_inputs, read_prompts
+from aot.student.model.caches import position_counter, run_on, twin_of
 
 Continuations = Sequence[Sequence[tuple[int, ...]]]
 """For each prompt the ids of what may follow; with an end token where nothing may come after it."""
 
+TREE_TOKENS = 256
+"""Of one pass over a tree, about; more branches or choices take several."""
 
-@torch.inference_mode()
+
+@dataclass(frozen=True)
+class Branch:
+    """What follows a text that was read: tokens that lead on, at least one, and the choices behind them."""
+
+    ids: tuple[int, ...]
+    choices: Sequence[tuple[int, ...]]
+
+
 def score(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> list[tuple[float, ...]]:
     """Probability of each continuation of each prompt, given that it is one of them."""
-    probs: list[tuple[float, ...]] = [()] * len(prompts)
+    sums = log_sums(writer, prompts, choices)
+    return [tuple(torch.softmax(torch.tensor(row, dtype=torch.float64), dim=0).tolist()) for row in sums]
+
+
+@torch.inference_mode()
+def log_sums(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> list[list[float]]:
+    """Summed log-probability of each continuation of each prompt."""
+    sums: list[list[float]] = [[] for _ in prompts]
     bears = writer.habits.gives_rows and writer.habits.takes_spans
     for group in alike(writer, prompts):
         sums_of = _shared_sums if bears else _full_sums
-        sums = sums_of(writer, [prompts[i] for i in group], [choices[i] for i in group])
-        for i, row in zip(group, sums, strict=True):
-            probs[i] = tuple(torch.softmax(torch.tensor(row, dtype=torch.float64), dim=0).tolist())
-    return probs
+        made = sums_of(writer, [prompts[i] for i in group], [choices[i] for i in group])
+        for i, row in zip(group, made, strict=True):
+            sums[i] = row
+    return sums
 
 
 def _shared_sums(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> list[list[float]]:
@@ -83,3 +105,73 @@ def _gather(
     picked = log_probs_BTV.gather(-1, ids[..., None])[..., 0].double()
     sums = torch.where(real, picked, torch.zeros_like(picked)).sum(dim=1).view(len(choices), repeats).tolist()
     return [row[: len(options)] for row, options in zip(sums, choices, strict=True)]
+
+
+@torch.inference_mode()
+def score_tree(reading: Reading, branches: Sequence[Branch]) -> list[list[float]]:
+    """Summed log-probability of each choice of each branch behind a text that was read, which is left as it was.
+
+    The text is one row, its cache one that can drop tokens, and the model takes a mask of our own.
+    """
+    sums: list[list[float]] = [[0.0] * len(branch.choices) for branch in branches]
+    tree = _Tree()
+    for number, branch in enumerate(branches):
+        for place, choice in enumerate(branch.choices):
+            if len(tree.ids) >= TREE_TOKENS:
+                tree.put_sums(reading, sums)
+                tree = _Tree()
+            tree.add(number, place, branch.ids, choice)
+    tree.put_sums(reading, sums)
+    return sums
+
+
+class _Tree:
+    """Tokens behind a text, once for each way that leads to them: what choices or questions begin with is shared."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self._parents: list[int] = []
+        self._nodes: dict[tuple[int, int], int] = {}
+        self._wanted: list[tuple[int, int, list[int], tuple[int, ...]]] = []
+        """Number of a branch and place of a choice in it, before which nodes its tokens come, and these tokens."""
+
+    def add(self, number: int, place: int, lead: Sequence[int], choice: tuple[int, ...]) -> None:
+        """Grow the way of one choice; its last token has nothing to lead to and stays away."""
+        way = self._grow(choice[:-1], self._grow(lead, -1)[-1])
+        self._wanted.append((number, place, way, choice))
+
+    def _grow(self, ids: Sequence[int], start: int) -> list[int]:
+        way = [start]
+        for token in ids:
+            key = (way[-1], token)
+            if key not in self._nodes:
+                self._nodes[key] = len(self.ids)
+                self.ids.append(token)
+                self._parents.append(way[-1])
+            way.append(self._nodes[key])
+        return way
+
+    def put_sums(self, reading: Reading, sums: list[list[float]]) -> None:
+        """Read all tokens in one pass, and write the sum of each choice to its place."""
+        device, num_read = reading.mask.device, reading.mask.shape[1]
+        size = len(self.ids)
+        sees, depths = np.zeros((size, num_read + size), dtype=bool), np.zeros(size, dtype=np.int64)
+        for i, parent in enumerate(self._parents):
+            if parent >= 0:
+                sees[i], depths[i] = sees[parent], depths[parent] + 1
+            sees[i, num_read + i] = True
+        sees[:, :num_read] = reading.mask[0].bool().cpu().numpy()
+        mask = torch.zeros((1, 1, *sees.shape), dtype=reading.model.dtype, device=device)
+        mask.masked_fill_(~torch.from_numpy(sees).to(device), torch.finfo(mask.dtype).min)
+        positions = reading.next_position[:, None] + torch.from_numpy(depths).to(device)
+        first = min(way[0] for _, _, way, _ in self._wanted)
+        logits, _ = run_on(
+            reading.model, torch.tensor([self.ids], device=device), mask, positions, cache=twin_of(reading.cache),
+            logits_to_keep=size - first,
+        )  # fmt: skip
+        log_probs = torch.log_softmax(logits[0].float(), dim=-1)
+        nodes = torch.tensor([node - first for _, _, way, _ in self._wanted for node in way], device=device)
+        tokens = torch.tensor([token for *_, choice in self._wanted for token in choice], device=device)
+        picked = iter(log_probs[nodes, tokens].tolist())
+        for number, place, _, choice in self._wanted:
+            sums[number][place] = sum(next(picked) for _ in choice)

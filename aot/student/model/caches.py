@@ -5,6 +5,7 @@ that leave and several tokens at once change what a model says is not looked up 
 model. Knows no questions.
 """
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +105,13 @@ def position_counter(model: Any) -> Any:  # noqa: ANN401
 def can_drop_tokens(cache: Any) -> bool:  # noqa: ANN401
     """Whether `cache.crop` forgets the last tokens and nothing else: states and windows have let older ones go."""
     return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def twin_of(cache: Any) -> Any:  # noqa: ANN401
+    """A cache of the same tokens, which may read on; this one, that can drop tokens, is left as it is."""
+    twin = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in cache.layers]  # a layer that reads on puts new tensors in its place
+    return twin
 
 
 def take_rows(cache: Any, rows: Any) -> None:  # noqa: ANN401 - a transformers Cache, and a tensor of row numbers

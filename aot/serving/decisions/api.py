@@ -1,0 +1,468 @@
+"""`/v1/decide` and `/v1/systemone`: typed questions, with a calibrated probability for each allowed answer.
+
+Both are answered by one decider, and nothing is written. At `/v1/decide` a question that cannot be put to the student
+has the reason in its place, and its neighbours are answered; System One has no place for reasons, so there it is an
+error of the whole request, in the shape that transformers gives errors (`{"detail": ...}`).
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from aot.chat.messages import ImagePart
+from aot.errors import SourceError, VideoError
+from aot.run_records import ChatUsage
+from aot.served_records import AbstainReason, Answer, ServedRow
+from aot.serving.decisions.decider import Decider, State
+from aot.serving.decisions.questions import MOST_LEVELS, QuestionType, TypedQuestion, choice, score, yes_no
+from aot.serving.decisions.systemone import (
+    MOST_QUESTIONS,
+    Extension,
+    Item,
+    SystemOneReply,
+    SystemOneRequest,
+    mentions,
+    parse_questions,
+    placed,
+    words_of,
+)
+from aot.serving.server import media
+from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
+from aot.serving.server.chat_request import VideoPath
+from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad
+from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
+
+_Text = Annotated[str, Field(max_length=1_000_000)]
+
+
+class Strict(BaseModel):
+    """A part of a body in which a field that nobody knows is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class DescribedChoice(Strict):
+    """An allowed answer, and what it means."""
+
+    answer: str
+    description: str = ""
+
+
+class ChoiceIn(Strict):
+    """One of a closed set."""
+
+    type: Literal["choice"]
+    name: str = ""
+    text: _Text = ""
+    choices: list[str | DescribedChoice] = Field(min_length=1)
+    kind: str = Field(default="", max_length=200)
+
+
+class YesNoIn(Strict):
+    """Yes or no."""
+
+    type: Literal["yes_no"]
+    name: str = ""
+    text: _Text = ""
+    yes: str = ""
+    """What yes means, where that needs saying."""
+    no: str = ""
+    kind: str = Field(default="", max_length=200)
+
+
+class ScoreIn(Strict):
+    """A number on a scale, or one of some levels in words, the lowest first."""
+
+    type: Literal["score"]
+    name: str = ""
+    text: _Text = ""
+    low: float = 0
+    high: float = 10
+    step: float = 1
+    levels: list[str] = Field(default=[], max_length=MOST_LEVELS)
+    kind: str = Field(default="", max_length=200)
+
+
+class DecideBody(Strict):
+    """Questions about one state."""
+
+    model: str = Field(default="", max_length=500)
+    """Empty: the one that is served."""
+    state: _Text = ""
+    """A text that stands before each question."""
+    frames: list[str] = []
+    """Data URLs of PNG or JPEG pictures, in the order of their times."""
+    times_s: list[float] | None = None
+    """Of the frames; without them one second apart."""
+    clip: VideoPath | None = None
+    """A file under an allowed folder, instead of frames."""
+    questions: list[Annotated[ChoiceIn | YesNoIn | ScoreIn, Field(discriminator="type")]] = Field(
+        min_length=1, max_length=MOST_QUESTIONS
+    )
+
+
+class DecisionOut(BaseModel):
+    """What was decided about one question."""
+
+    name: str
+    type: QuestionType
+    answer: str | None
+    """The likeliest; null where there is a reason for none."""
+    probabilities: list[ChoiceProb] = []
+    """Calibrated, of every allowed answer in the order of the request; they sum to 1."""
+    confidence: float | None = None
+    """Of the answer."""
+    score: float | None = None
+    """Of a score: what the levels count, each by its probability."""
+    abstained: AbstainReason = ""
+    detail: str = ""
+
+
+class DecideReply(BaseModel):
+    """The answers in the order of the questions."""
+
+    id: str
+    object: Literal["decision"] = "decision"
+    created: int
+    model: str
+    answers: list[DecisionOut]
+    usage: dict[str, Any]
+    aot: AotOut
+
+
+class Deciding:
+    """What both routes need: the decider with the states that it keeps between requests, and how a server is asked."""
+
+    def __init__(self, served: Served) -> None:
+        self._decider = Decider(served.student) if served.student is not None and served.desk is not None else None
+
+    async def answers(
+        self, state: State, questions: Sequence[TypedQuestion], *, client: Request
+    ) -> tuple[list[Answer], tuple[float, ...]]:
+        """An answer to each question about a state, and the times of the frames that were shown.
+
+        Raises:
+            ApiError: there is no student here, the state cannot be shown, or too many requests wait.
+            ClientLeftError: the client left first.
+        """
+        served, decider = served_of(client), self._decider
+        if decider is None or served.desk is None:
+            raise bad(
+                "this server passes requests on and has no student of its own; ask one that has", code="no_student"
+            )
+        try:
+            ready = await served.aside(lambda: decider.ready(state))
+            ticket = served.desk.run(lambda: decider.decide(ready, questions))
+            future = asyncio.wrap_future(ticket.future)
+            return await while_waited_for(future, client=client, leave=ticket.leave), ready.seen.times_s
+        except VideoError as error:
+            raise bad(f"the clip cannot be used ({error.reason})", param="clip", code="clip_unusable") from None
+        except SourceError as error:
+            words = "the clip or its window cannot be shown" if state.clip is not None else str(error)
+            raise bad(words, param="clip" if state.clip is not None else "frames", code="invalid_frames") from None
+
+
+class DetailBody(BaseModel):
+    """The body of an error at `/v1/systemone`."""
+
+    detail: str | list[Any]
+
+
+_DETAILS: dict[int | str, dict[str, Any]] = {
+    status: {**row, "model": DetailBody if status == 422 else DetailBody | ErrorBody}
+    for status, row in RESPONSES.items()
+}
+
+
+def decide_router(served: Served) -> APIRouter:
+    """The routes that decide."""
+    router, deciding = APIRouter(), Deciding(served)
+
+    @router.post("/v1/decide", response_model=DecideReply)
+    async def decide(body: DecideBody, request: Request) -> Response:
+        """A calibrated probability for each allowed answer to each question; nothing is written."""
+        began_s, served = time.monotonic(), served_of(request)
+        check_model(body.model, served)
+        good, faults = _typed(body.questions)
+        state = await served.aside(lambda: _state(body, served))
+        try:
+            made, times_s = await deciding.answers(state, list(good.values()), client=request)
+        except ClientLeftError:
+            return Response(status_code=GONE)
+        answers = dict(zip(good, made, strict=True))
+        rows = [
+            _decision(one, answers[i], good[i]) if i in answers else _refused(one, faults[i])
+            for i, one in enumerate(body.questions)
+        ]
+        seconds = round(time.monotonic() - began_s, 6)
+        reply = DecideReply(
+            id=f"decision-{uuid.uuid4().hex}", created=int(time.time()), model=served.name, answers=rows,
+            usage=usage_row(_note(served, "/v1/decide", list(good.values()), made, seconds=seconds)),
+            aot=_about(served, times_s, seconds),
+        )  # fmt: skip
+        return JSONResponse(reply.model_dump(mode="json"))
+
+    systemone = APIRouter(route_class=_DetailRoute)
+
+    @systemone.post("/v1/systemone", response_model=SystemOneReply, responses=_DETAILS)
+    async def answer(body: SystemOneRequest, request: Request) -> Response:
+        """System One: the answers to named questions about a state, by one pass and without any text written."""
+        began_s, served = time.monotonic(), served_of(request)
+        try:
+            items = parse_questions(body)
+            before = words_of(body.state)
+        except SourceError as error:
+            place: dict[str, Any] = {"loc": ("body", "questions"), "msg": str(error), "type": "value_error"}
+            return _detail(422, [place])
+        if body.model and body.model != served.name:
+            raise ApiError(400, f"Server is pinned to {served.name!r}; requested {body.model[:100]!r}.")
+        images = await served.aside(lambda: _assets(body, served))
+        answers, tokens = dict[str, Any](), 0
+        try:
+            for names, group in _by_images(before, items, images, body.aot or Extension()).items():
+                times_s = dict(names)
+                questions = [item.typed(times_s) for item in group]
+                state = _state_of(placed(before, times_s), times_s, images, body, served)
+                made, shown_s = await deciding.answers(state, questions, client=request)
+                _raise_refusals(group, made)
+                answers |= {item.name: item.answer(one.choice_probs) for item, one in zip(group, made, strict=True)}
+                seconds = round(time.monotonic() - began_s, 6)
+                tokens += _note(served, "/v1/systemone", questions, made, seconds=seconds).prompt_tokens
+        except ClientLeftError:
+            return Response(status_code=GONE)
+        row: dict[str, Any] = {
+            "model": body.model or served.name,
+            "answers": {item.name: answers[item.name] for item in items},
+            "usage": {"input_tokens": tokens, "output_tokens": 0},
+        }
+        if body.aot is not None:  # who uses the extension reads its answer, too
+            row["aot"] = _about(served, shown_s, seconds).model_dump()
+        return JSONResponse(row)
+
+    router.include_router(systemone)
+    return router
+
+
+def check_model(name: str, served: Served) -> None:
+    """Refuse another model than the one that is served.
+
+    Raises:
+        ApiError: it is another one.
+    """
+    if name and name != served.name:
+        words = f"there is no model {name[:100]!r} here; this server has {served.name!r}"
+        raise ApiError(404, words, code="model_not_found", param="model")
+
+
+def _typed(questions: Sequence[ChoiceIn | YesNoIn | ScoreIn]) -> tuple[dict[int, TypedQuestion], dict[int, str]]:
+    """The questions that may be put, and why the others may not be, by place."""
+    good, faults = dict[int, TypedQuestion](), dict[int, str]()
+    for i, one in enumerate(questions):
+        try:
+            good[i] = _one_typed(one)
+        except SourceError as error:
+            faults[i] = str(error)
+    return good, faults
+
+
+def _one_typed(one: ChoiceIn | YesNoIn | ScoreIn) -> TypedQuestion:
+    if isinstance(one, YesNoIn):
+        return yes_no(one.text, yes=one.yes, no=one.no, kind=one.kind)
+    if isinstance(one, ScoreIn):
+        return score(one.text, low=one.low, high=one.high, step=one.step, levels=one.levels, kind=one.kind)
+    described = [DescribedChoice(answer=choice) if isinstance(choice, str) else choice for choice in one.choices]
+    meanings = [choice.description for choice in described]
+    return choice(
+        one.text, [choice.answer for choice in described], descriptions=meanings if any(meanings) else (), kind=one.kind
+    )
+
+
+def _state(body: DecideBody, served: Served) -> State:
+    """What the questions are about; pictures stay packed until somebody has to look at them.
+
+    Raises:
+        ApiError: an image or a path cannot be used.
+    """
+    if body.frames and body.clip is not None:
+        raise bad("frames and a clip were given; give one of them", param="clip")
+    if body.times_s is not None and not body.frames:
+        raise bad("times_s belong to frames, and none were given", param="times_s")
+    if body.clip is not None:
+        window = media.find_clip(
+            body.clip.path, allow=served.allow, limits=served.limits, start_s=body.clip.start_s, end_s=body.clip.end_s
+        )
+        return State(body.state, clip=window.path, start_s=window.start_s, end_s=window.end_s)
+    if len(body.frames) > served.limits.max_images:
+        raise bad(f"{len(body.frames)} images; at most {served.limits.max_images} are taken", param="frames")
+    images = [media.read_image(url, limits=served.limits) for url in body.frames]
+    times_s = tuple(body.times_s) if body.times_s is not None else None
+    return _of_images(body.state, images, times_s)
+
+
+def _of_images(text: str, images: Sequence[ImagePart], times_s: Sequence[float] | None) -> State:
+    if not images:
+        return State(text)
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(hashlib.sha256(image.data).digest())
+
+    def unpacked() -> list[np.ndarray]:
+        return [media.pixels_of(image) for image in images]
+
+    return State(text, frames=unpacked, times_s=times_s, content=digest.hexdigest())
+
+
+def _assets(body: SystemOneRequest, served: Served) -> dict[str, ImagePart]:
+    """The images of a request by placeholder.
+
+    Raises:
+        ApiError: one of them cannot be used, or is named nowhere.
+    """
+    if body.assets and body.aot and body.aot.clip:
+        raise bad("assets and a clip were given; give one of them", param="assets")
+    images = {}
+    for name, asset in body.assets.items():
+        data = asset.get("data_base64")
+        if not name.strip() or not isinstance(data, str):
+            raise bad(
+                f"the asset {name[:60]!r} needs a name and data_base64, like "
+                '{"type": "image", "format": "png", "data_base64": ...}',
+                param="assets",
+            )
+        url = data if data.startswith("data:") else f"data:image/png;base64,{''.join(data.split())}"
+        images[name] = media.read_image(url, limits=served.limits)
+    return images
+
+
+def _by_images(
+    before: str, items: Sequence[Item], images: Mapping[str, ImagePart], extension: Extension
+) -> dict[tuple[tuple[str, float], ...], list[Item]]:
+    """Questions by the images that they and the state name, each with its time; in the order of times.
+
+    Raises:
+        ApiError: an image is named nowhere, so nobody would see it; or a time is that of none.
+    """
+    names = list(images)
+    if strange := sorted(extension.times_s.keys() - images.keys()):
+        raise bad(f"aot.times_s has a time of {strange[0][:60]!r}, which is no asset", param="aot.times_s")
+    groups: dict[tuple[tuple[str, float], ...], list[Item]] = {}
+    for item in items:
+        shown = list(dict.fromkeys([*mentions(before, names), *item.names_in(names)]))
+        if missing := [name for name in shown if extension.times_s and name not in extension.times_s]:
+            raise bad(f"aot.times_s has no time of {missing[0][:60]!r}; give all or none", param="aot.times_s")
+        times_s = {name: extension.times_s.get(name, float(i)) for i, name in enumerate(shown)}
+        groups.setdefault(tuple(sorted(times_s.items(), key=lambda pair: pair[1])), []).append(item)
+    unnamed = [name for name in names if not any(name in dict(group) for group in groups)]
+    if unnamed:
+        raise bad(
+            f"the asset {unnamed[0][:60]!r} is named nowhere; write its name in the state or in a question, where it "
+            "belongs",
+            param="assets",
+        )
+    return groups
+
+
+def _state_of(
+    text: str, times_s: Mapping[str, float], images: Mapping[str, ImagePart], body: SystemOneRequest, served: Served
+) -> State:
+    clip = body.aot.clip if body.aot else None
+    if clip is not None:
+        window = media.find_clip(
+            clip.path, allow=served.allow, limits=served.limits, start_s=clip.start_s, end_s=clip.end_s
+        )
+        return State(text, clip=window.path, start_s=window.start_s, end_s=window.end_s)
+    return _of_images(text, [images[name] for name in times_s], tuple(times_s.values()) or None)
+
+
+def _raise_refusals(items: Sequence[Item], answers: Sequence[Answer]) -> None:
+    """Fail the request for the questions that could not be put to the student."""
+    refused = [
+        f"Question {item.name!r}: {one.detail}" for item, one in zip(items, answers, strict=True) if one.abstained
+    ]
+    if refused:
+        raise bad("\n".join(refused), param="questions")
+
+
+def _decision(one: ChoiceIn | YesNoIn | ScoreIn, answer: Answer, question: TypedQuestion) -> DecisionOut:
+    if answer.abstained:
+        return _refused(one, answer.detail, abstained=answer.abstained)
+    probs = answer.choice_probs
+    pairs = zip(answer.choices, probs, strict=True)
+    total = sum(value * prob for value, prob in zip(question.values, probs, strict=True)) if question.values else None
+    return DecisionOut(
+        name=one.name, type=one.type, answer=answer.answer, confidence=answer.confidence, score=total,
+        probabilities=[ChoiceProb(choice=choice, probability=prob) for choice, prob in pairs],
+    )  # fmt: skip
+
+
+def _refused(one: ChoiceIn | YesNoIn | ScoreIn, detail: str, *, abstained: AbstainReason = "failed") -> DecisionOut:
+    return DecisionOut(name=one.name, type=one.type, answer=None, abstained=abstained, detail=detail)
+
+
+def _about(served: Served, frame_times_s: Sequence[float], seconds: float) -> AotOut:
+    contract = served.contract
+    return AotOut(
+        model=served.name, mode="decide", frame_times_s=list(frame_times_s), seconds=seconds,
+        contract_version=contract.version if contract else None, contract_digest=served.fingerprint,
+        disclosure=served.disclosure,
+    )  # fmt: skip
+
+
+def _note(
+    served: Served, route: str, questions: Sequence[TypedQuestion], answers: Sequence[Answer], *, seconds: float
+) -> ChatUsage:
+    """Count and note each question; gives what all of them took."""
+    for question, one in zip(questions, answers, strict=True):
+        row = ServedRow(
+            id=f"decision-{uuid.uuid4().hex}", time_s=time.time(), route=route, kind=question.kind,
+            choices=len(question.choices), answer=one.answer, confidence=one.confidence, abstained=one.abstained,
+            finish="stop", status=200, model=served.name, contract_digest=served.fingerprint or "", usage=one.usage,
+            seconds=seconds,
+        )  # fmt: skip
+        served.note(row, question=question.text, text=one.answer)
+    return ChatUsage(
+        prompt_tokens=sum(one.usage.prompt_tokens for one in answers),
+        cached_prompt_tokens=sum(one.usage.cached_prompt_tokens for one in answers),
+        completion_tokens=0,
+    )
+
+
+class _DetailRoute(APIRoute):
+    """A route whose errors have the shape that FastAPI and transformers give them: `{"detail": ...}`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                return _detail(422, [{k: v for k, v in one.items() if k != "url"} for one in error.errors()])
+            except ApiError as error:
+                return _detail(error.status, error.message, headers=error.headers)
+            except HTTPException as error:
+                return _detail(error.status_code, str(error.detail))
+
+        return handled
+
+
+def _detail(status: int, detail: Any, *, headers: Mapping[str, str] | None = None) -> Response:  # noqa: ANN401 - JSON
+    try:
+        content = json.dumps({"detail": detail}, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):  # it shows what came, which need not be JSON of today
+        content = json.dumps(
+            {"detail": [{"loc": one["loc"], "msg": one["msg"], "type": one["type"]} for one in detail]}
+        )
+    return Response(content, status, dict(headers or {}), media_type="application/json")

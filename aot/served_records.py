@@ -458,3 +458,33 @@ class ServedRow(Record):
     usage: ChatUsage = ChatUsage()
     seconds: float = 0.0
     """From the whole request to the whole reply."""
+
+
+class AnswerRow(Answer):
+    """The answer to one question of a file, as `aot predict` writes it."""
+
+    question_id: str
+    question_digest: str
+    """Of the row that was asked, and of how: another question of the same id is another row."""
+
+
+class PredictSummary(Record):
+    """What came of a file of questions."""
+
+    questions: int
+    """Rows of the file."""
+    answered: int
+    """Rows that this command wrote."""
+    kept: int
+    """Rows that were there already."""
+    abstained: dict[str, int]
+    """Questions without an answer, by reason."""
+    refused: dict[str, int]
+    """Rows that cannot be asked, by reason: those with an id have a row that says so, the others have none."""
+    examples: tuple[str, ...] = ()
+    """The first of them."""
+
+    @property
+    def exit_code(self) -> int:
+        """3 where a row could not be asked, else 0."""
+        return 3 if self.refused or "failed" in self.abstained else 0

@@ -21,12 +21,11 @@ import numpy as np
 import torch
 from check_openapi import export_embedded
 
-from aot import load_student
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Question
 from aot.serving.decisions.decider import Decider, State
 from aot.serving.decisions.questions import TypedQuestion, choice
-from aot.serving.student import Ask, ServedStudent
+from aot.serving.student import Ask, ServedStudent, load_student
 from aot.student.answer.decoding import steps
 from aot.student.answer.sampling import likeliest
 

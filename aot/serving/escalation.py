@@ -349,7 +349,7 @@ def _without_images(one: Any) -> Any:  # noqa: ANN401 - a Message
 def _question(ask: Ask, answer_type: AnswerType) -> Question:
     # Nothing is checked: whatever was asked was asked, and readers of answers look at these fields only.
     return Question.model_construct(
-        id="asked", dataset="", split="", kind="*", text=ask.question, choices=ask.choices, group="",
+        id="asked", dataset="", split="", kind="*", text=ask.question, choices=tuple(ask.choices), group="",
         answer=ask.choices[0] if ask.choices else "", answer_type=answer_type,
     )  # fmt: skip
 

@@ -6,7 +6,6 @@ model. Legend: T frames, H rows, W columns, C three colours in the order red, gr
 """
 
 import hashlib
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -27,6 +26,10 @@ CLIP_CACHE_BYTES = 256 << 20
 """Of decoded frames that are kept for the next question about the same clip."""
 _BUDGETS = Budgets()
 _TIME_LIMIT_S = 30.0
+_LATEST_S = 1e12
+"""Later ones cannot be told apart by a hundredth of a second."""
+_LEAST_SIDE_PX = 4
+"""Image processors take smaller ones for colours, in silence."""
 _ONE_FRAME_S = 1.0
 """How long a lone frame is shown; any length shows it."""
 
@@ -161,6 +164,8 @@ class ShownFrames:
         if end_s <= start_s:  # one frame of many
             end_s = start_s + _ONE_FRAME_S
         height, width = _fitted(pictures[0], self._rule.max_side_px)
+        if min(height, width) < _LEAST_SIDE_PX:
+            raise SourceError(f"frames of {_size(pictures[0])} pixels show nothing; give larger ones")
         facts = _Facts(times, max(times[-1], end_s), width, height)
         chosen = choose_indices(
             _One(facts), MediaRef(uri="", start_s=start_s, end_s=end_s), num_frames=self._rule.num_frames
@@ -189,6 +194,8 @@ class _One:
 
 def _pictures(frames: Any) -> list[np.ndarray]:  # noqa: ANN401
     """The frames as arrays, each checked."""
+    if getattr(frames, "ndim", 4) < 4 and getattr(frames, "dtype", None) == np.uint8:
+        raise SourceError(f"frames is one array of shape {frames.shape}; give a list of pictures, or frames[None]")
     try:
         listed = list(frames)
     except TypeError:
@@ -240,7 +247,7 @@ def _times(times_s: Sequence[float] | None, *, count: int) -> tuple[float, ...]:
         raise SourceError("times_s must be numbers, seconds of the frames") from None
     if len(times) != count:
         raise SourceError(f"{count} frames came with {len(times)} times; give one for each frame")
-    if wrong := [one for one in times if not math.isfinite(one) or one < 0]:
+    if wrong := [one for one in times if not 0 <= one <= _LATEST_S]:
         raise SourceError(f"times_s holds {wrong[0]}; times are seconds from the start, finite and not negative")
     for before, after in pairwise(times):
         if after <= before:

@@ -17,11 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-import numpy as np
-
 from aot.config import StudentConfig
 from aot.display import storable
-from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError, VideoError
+from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
+from aot.evaluation.risk import reply_confidence, tempered
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
@@ -83,7 +82,8 @@ class _Made:
 
     prediction: Prediction
     parts: Parts = field(default_factory=Parts)
-    confidence: float | None = None
+    logprob: float | None = None
+    """Of a written reply."""
 
 
 class ServedStudent:
@@ -160,7 +160,7 @@ class ServedStudent:
         for i, ask in enumerate(asks):
             try:
                 ready = self._ready(i, ask, shown, renderer)
-            except (SourceError, VideoError) as error:
+            except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
                 answers[i] = self._abstained(self._mode_of(ask), "failed", str(error))
                 continue
             groups.setdefault((ready.mode, ready.explains), {})[i] = ready
@@ -173,10 +173,14 @@ class ServedStudent:
         """Probabilities at the temperature of a kind of question; the likeliest choice stays the likeliest."""
         if not len(probs) or not self.contract.calibration:
             return tuple(probs)
-        logs = np.log(np.maximum(np.asarray(probs, dtype=np.float64), 1e-300))
-        logs /= self.contract.calibration.temperature(kind)
-        scaled = np.exp(logs - logs.max())
-        return tuple((scaled / scaled.sum()).tolist())
+        return tempered(probs, self.contract.calibration.temperature(kind))
+
+    def _written_confidence(self, outcome: _Made, kind: str, mode: AskMode) -> float | None:
+        if outcome.logprob is None:
+            return None
+        calibration = self.contract.calibration
+        temperature = calibration.temperature(kind, mode) if calibration else 1.0
+        return reply_confidence([outcome.logprob], temperature=temperature)
 
     def _check_open(self) -> None:
         if self.student is None:
@@ -184,7 +188,8 @@ class ServedStudent:
 
     def _mode_of(self, ask: Ask) -> AskMode:
         """The mode in which an answer stands; of a question in an unknown mode the one that it would have had."""
-        fallback: AskMode = "decide" if ask.choices else self.contract.modes[0]
+        has_choices = isinstance(ask.choices, list | tuple) and bool(ask.choices)
+        fallback: AskMode = "decide" if has_choices else self.contract.modes[0]
         return ask.mode if isinstance(ask.mode, str) and ask.mode in _MODES else fallback
 
     def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, renderer: "Renderer") -> _Ready:
@@ -274,7 +279,7 @@ class ServedStudent:
                         )
                     )  # fmt: skip
                 each = parts.share(len(rows))
-                return [_Made(one, each, _written_probability(one, mode, student.renderer)) for one in made]
+                return [_Made(one, each, _written_logprob(one, mode, student.renderer)) for one in made]
             except (RuntimeError, ValueError, IndexError, TypeError, AotError) as error:
                 failure = " ".join(str(error).split())[:300]
         if len(rows) > 1:
@@ -300,7 +305,7 @@ class ServedStudent:
             detail=detail or ready.note,
             choices=question.choices,
             choice_probs=probs,
-            confidence=max(probs) if probs else outcome.confidence,
+            confidence=max(probs) if probs else self._written_confidence(outcome, question.kind, mode),
             rationale=_rationale(made, mode),
             raw_text=made.raw_text,
             tool_calls=calls,
@@ -312,6 +317,10 @@ class ServedStudent:
             contract_version=self.contract.version,
             contract_digest=self._digest,
         )
+
+    def refusal(self, ask: Ask, detail: str) -> Answer:
+        """The answer to a question of which it is known already why it cannot be asked."""
+        return self._abstained(self._mode_of(ask), "failed", detail)
 
     def _abstained(self, mode: AskMode, reason: AbstainReason, detail: str) -> Answer:
         return Answer(
@@ -331,9 +340,9 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
         CheckpointError: it is no export, its major version is unknown, a file was altered, or prompts would look
             different from those that the student learned.
     """
-    from aot.student.model import loading  # torch is imported once somebody loads a student
-
     contract = read_contract(Path(folder))
+    from aot.student.model import loading  # torch, after what needs none
+
     config = StudentConfig(
         base=str(folder),
         num_frames=contract.frames.num_frames if contract.frames else 1,
@@ -373,7 +382,9 @@ def text_of(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
 
 def _choices(choices: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever came
     """The choices after they were checked; none are fine."""
-    if isinstance(choices, str | bytes) or not isinstance(choices, Sequence):
+    if choices is None:
+        return ()
+    if not isinstance(choices, list | tuple):
         raise SourceError(f"choices must be a list of texts, got {type(choices).__name__}")
     if not len(choices):
         return ()
@@ -425,26 +436,24 @@ def _rationale(made: Prediction, mode: AskMode) -> str:
         return ""
     if made.answer is None:
         return text
+    if made.thought:  # its first line names the way that it chose
+        text = text.partition("\n")[2] or text
     before, _, _ = text.rpartition(_ANSWER_MARK if _ANSWER_MARK in text else "\n")
     return before.strip()
 
 
-def _written_probability(made: Prediction, mode: AskMode, renderer: "Renderer") -> float | None:
-    """Probability with which the model wrote its answer, token by token, given what it wrote before.
+def _written_logprob(made: Prediction, mode: AskMode, renderer: "Renderer") -> float | None:
+    """Log of the probability with which the model wrote its reply, its reasoning too, the end of the turn included.
 
-    The product over the tokens from the last `Answer:` on (of a direct answer, over the whole reply), the end of the
-    turn included. Not calibrated, and blind to other wordings of the same answer. None where the answer was not
-    written by the model, or cannot be told from what is around it.
+    Blind to other wordings of the same answer. Of an answer with an explanation it is that of the first line, so that
+    asking for the explanation changes nothing. None where there is no answer, or where the model did not write it.
     """
     size = len(made.token_logprobs)
     if made.answer is None or not size:
         return None
+    if mode != "explain":
+        return math.fsum(made.token_logprobs)
     ids = made.token_ids[-size:]
-    if mode == "explain":
-        ends = next((k for k in range(1, size + 1) if "\n" in renderer.decode(ids[:k]).lstrip()), size)
-        return math.exp(sum(made.token_logprobs[:ends]))
-    marks = renderer.decode(ids).count(_ANSWER_MARK)
-    if not marks:
-        return math.exp(sum(made.token_logprobs)) if mode == "direct" else None
-    starts = next((k for k in range(1, size + 1) if renderer.decode(ids[:k]).count(_ANSWER_MARK) == marks), 0)
-    return math.exp(sum(made.token_logprobs[starts:]))
+    texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
+    said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
+    return math.fsum(made.token_logprobs[: said[0] + 1 if said else size])

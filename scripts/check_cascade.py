@@ -45,7 +45,7 @@ from aot.serving.calibrate import answer_all, judge
 from aot.serving.watch import features_of, next_state, watch_baseline
 from aot.wilson import wilson
 
-TARGETS = (0.01, 0.02, 0.025, 0.05, 0.1)
+TARGETS = (0.01, 0.015, 0.022, 0.05, 0.1)
 CONFIDENCE = 0.95
 SHARES = (0.1, 0.25, 0.5, 1.0)
 WITHIN = 200
@@ -130,6 +130,8 @@ class Tally:
     """What became of one target over the splits."""
 
     broken: int = 0
+    pool_broken: int = 0
+    """By the risk in the whole pool, of which the calibration is a random part: without the noise of the other half."""
     naive_broken: int = 0
     none: int = 0
     local: float = 0.0
@@ -157,13 +159,16 @@ def check_splits(pool: Pool, *, mode: AskMode, splits: int, calibration: int) ->
             for target, tally in zip(TARGETS, tallies, strict=True):
                 row = choose_threshold(*parts[:2], target=target, confidence=CONFIDENCE, mode=mode, loss=loss)
                 _count(tally, row.threshold, parts[2], target, right[later], pool.big_right[later], naive=False)
+                kept, lost = every.at(np.inf if row.threshold is None else row.threshold)
+                tally.pool_broken += lost > target * kept
                 naive = naive_threshold(parts[3], target)
                 _count(tally, naive, parts[2], target, right[later], pool.big_right[later], naive=True)
         broken = sum(tally.broken for tally in tallies)
         naive_broken = sum(tally.naive_broken for tally in tallies)
         pairs = splits * len(TARGETS)
-        print(f"  loss {loss}: broken in {share(broken, pairs)} of {splits} splits x {len(TARGETS)} targets; "
-              f"naive {share(naive_broken, pairs)}")  # fmt: skip
+        in_pool = share(sum(tally.pool_broken for tally in tallies), pairs)
+        print(f"  loss {loss}: broken in {share(broken, pairs)} of {splits} splits x {len(TARGETS)} targets, by risk "
+              f"in the whole pool {in_pool}; naive {share(naive_broken, pairs)}")  # fmt: skip
         for target, tally in zip(TARGETS, tallies, strict=True):
             _tell(target, tally, splits)
         total += wilson(hits=broken, n=pairs)[0] > 1 - CONFIDENCE
@@ -199,7 +204,8 @@ def _count(
 def _tell(target: float, t: Tally, splits: int) -> None:
     accuracy, big = t.cascade / splits, t.big / splits
     print(
-        f"    target {100 * target:4.1f}%: broken {share(t.broken, splits)}, naive {share(t.naive_broken, splits)}; "
+        f"    target {100 * target:4.1f}%: broken {share(t.broken, splits)}, in the pool {t.pool_broken}, "
+        f"naive {share(t.naive_broken, splits)}; "
         f"no threshold in {t.none}; local {100 * t.local / splits:.1f}% (naive {100 * t.naive_local / splits:.1f}%), "
         f"accuracy {100 * accuracy:.2f}% = {accuracy / big:.4f} of the big model's "
         f"(naive {t.naive_cascade / t.big:.4f}); at least "

@@ -18,12 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-import numpy as np
-
 from aot.config import StudentConfig
 from aot.display import storable
 from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
-from aot.evaluation.risk import calibrated_reply
+from aot.evaluation.risk import calibrated_reply, reply_confidence, tempered
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
@@ -85,7 +83,8 @@ class _Made:
 
     prediction: Prediction
     parts: Parts = field(default_factory=Parts)
-    confidence: float | None = None
+    logprob: float | None = None
+    """Of a written reply."""
 
 
 class ServedStudent:
@@ -185,10 +184,14 @@ class ServedStudent:
         """Probabilities at the temperature of a kind of question; the likeliest choice stays the likeliest."""
         if not len(probs) or not self.contract.calibration:
             return tuple(probs)
-        logs = np.log(np.maximum(np.asarray(probs, dtype=np.float64), 1e-300))
-        logs /= self.contract.calibration.temperature(kind)
-        scaled = np.exp(logs - logs.max())
-        return tuple((scaled / scaled.sum()).tolist())
+        return tempered(probs, self.contract.calibration.temperature(kind))
+
+    def _written_confidence(self, outcome: _Made, kind: str, mode: AskMode) -> float | None:
+        if outcome.logprob is None:
+            return None
+        if (calibration := self.contract.calibration) is None:
+            return reply_confidence([outcome.logprob])
+        return calibrated_reply([outcome.logprob], calibration, kind=kind, mode=mode)
 
     def _mode_of(self, ask: Ask) -> AskMode:
         """The mode in which an answer stands; of a question in an unknown mode the one that it would have had."""
@@ -282,7 +285,7 @@ class ServedStudent:
                         )
                     )  # fmt: skip
                 each = parts.share(len(rows))
-                return [_Made(one, each, _written_probability(one, mode, student.renderer)) for one in made]
+                return [_Made(one, each, _written_logprob(one, mode, student.renderer)) for one in made]
             except (RuntimeError, ValueError, IndexError, TypeError, AotError) as error:
                 failure = " ".join(str(error).split())[:300]
         if len(rows) > 1:
@@ -300,11 +303,6 @@ class ServedStudent:
 
             times_s = choose_indices(shown, question.media, num_frames=self.contract.frames.num_frames).times_s
         probs = self.calibrated(made.choice_probs, kind=question.kind)
-        confidence = outcome.confidence
-        if (calibration := self.contract.calibration) is not None:
-            # Thresholds are about the probability of a whole reply that was asked for as the calibration asked.
-            written = made.token_logprobs if made.answer is not None and not ready.explains else ()
-            confidence = calibrated_reply(written, calibration, kind=question.kind, mode=mode)
         calls = _calls(made.raw_text)
         reason, detail = _abstention(made, has_calls=bool(calls))
         return Answer(
@@ -313,7 +311,7 @@ class ServedStudent:
             detail=detail or ready.note,
             choices=question.choices,
             choice_probs=probs,
-            confidence=max(probs) if probs else confidence,
+            confidence=max(probs) if probs else self._written_confidence(outcome, question.kind, mode),
             rationale=_rationale(made, mode),
             raw_text=made.raw_text,
             tool_calls=calls,
@@ -450,23 +448,18 @@ def _rationale(made: Prediction, mode: AskMode) -> str:
     return before.strip()
 
 
-def _written_probability(made: Prediction, mode: AskMode, renderer: "Renderer") -> float | None:
-    """Probability with which the model wrote its answer, token by token, given what it wrote before.
+def _written_logprob(made: Prediction, mode: AskMode, renderer: "Renderer") -> float | None:
+    """Log of the probability with which the model wrote its reply, its reasoning too, the end of the turn included.
 
-    The product over the tokens from the last `Answer:` on (of a direct answer, over the whole reply), the end of the
-    turn included. Not calibrated, and blind to other wordings of the same answer. None where the answer was not
-    written by the model, or cannot be told from what is around it.
+    Blind to other wordings of the same answer. Of an answer with an explanation it is that of the first line, so that
+    asking for the explanation changes nothing. None where there is no answer, or where the model did not write it.
     """
     size = len(made.token_logprobs)
     if made.answer is None or not size:
         return None
+    if mode != "explain":
+        return math.fsum(made.token_logprobs)
     ids = made.token_ids[-size:]
-    if mode == "explain":
-        texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
-        said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
-        return math.exp(sum(made.token_logprobs[: said[0] + 1 if said else size]))
-    marks = renderer.decode(ids).count(_ANSWER_MARK)
-    if not marks:
-        return math.exp(sum(made.token_logprobs)) if mode == "direct" else None
-    starts = next((k for k in range(1, size + 1) if renderer.decode(ids[:k]).count(_ANSWER_MARK) == marks), 0)
-    return math.exp(sum(made.token_logprobs[starts:]))
+    texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
+    said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
+    return math.fsum(made.token_logprobs[: said[0] + 1 if said else size])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aot import load_student
 from aot.config import load_config
 from aot.errors import RunError, SourceError
 from aot.files.run_folder import RunFolder, read_rows
@@ -63,6 +64,12 @@ def test_a_trained_arm_is_calibrated_on_new_questions_and_its_export_told(
     assert [row.target for row in made.thresholds] == [0.05, 0.2] and made.watch("direct") is not None
     row = made.threshold("direct", target=0.05)
     assert row and row.threshold is None and row.n < 60
+    said = read_rows(trained.calibrating.predictions_of("quick", "direct"), Prediction)
+    with load_student(export) as student:  # what is served is what was calibrated
+        for one, before in zip(new[:8], said, strict=False):
+            served = student.ask(one.text, kind=one.kind, mode="direct")
+            confidence = judge(one, before).confidence(made.temperature(one.kind, "direct"))
+            assert served.answer == before.answer and served.confidence == pytest.approx(confidence, abs=1e-5)
     lines = calibration_lines(made)
     assert sum("nothing can be promised from n=" in line and "must be escalated" in line for line in lines) == 2
 

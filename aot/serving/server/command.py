@@ -1,5 +1,6 @@
 """`aot serve`: what a command line asks for, made into a server that runs until a signal."""
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def serve_command(
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         say([f"serving {served.name} at http://{shown}:{address[1]}/v1; Ctrl-C ends it"])
+        gc.collect()
+        gc.freeze()  # or each full collection walks through all that torch has loaded, while requests wait
         try:
             serve(served, listener, key=key)
         finally:

@@ -21,7 +21,9 @@ TEXT = (
     "data: {dataset: toy_math}\nteacher: {planner: procedural}\nstudent: {base: tiny-text}\n"
     "train: {arms: [{name: a, order: pre}]}\n"
 )
-SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml"))
+SHIPPED = sorted(
+    path for room in ("text", "video") for path in (Path(__file__).parents[1] / "configs" / room).glob("*.yaml")
+)
 
 
 def write(folder: Path, text: str) -> Path:

@@ -8,7 +8,8 @@ Frames are NumPy arrays at the border. A question that cannot be asked gives an 
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from aot.config import StudentConfig
-from aot.errors import CheckpointError, SourceError, VideoError
+from aot.errors import CheckpointError, RunError, SourceError, VideoError
 from aot.records import MediaRef, Prediction, Question
 from aot.run_records import ChatUsage
 from aot.served_records import Answer, AskMode, FrameRule, Seconds, StudentContract
@@ -93,6 +94,18 @@ class ServedStudent:
         """Let go of the model."""
         with self._lock:
             self.student = None
+
+    @contextmanager
+    def turn(self) -> Iterator[Any]:
+        """The loaded student for one piece of work; whoever else wants it waits meanwhile.
+
+        Raises:
+            RunError: the student was closed.
+        """
+        with self._lock:
+            if self.student is None:
+                raise RunError(f"the student {self.contract.name} was closed; load it again")
+            yield self.student
 
     def ask(self, question: str, **about: Any) -> Answer:  # noqa: ANN401 - the fields of Ask
         """The answer to one question; keywords are the fields of `Ask`."""

@@ -37,8 +37,11 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
+from aot.config import StudentConfig
 from aot.student.answer.batches import prompt_items
+from aot.student.answer.decoding import read_prompts
 from aot.student.answer.likelihood import _full_sums, score
+from aot.student.answer.prefix import FramePrefix, prefix_frames
 from aot.student.model.loading import load_student
 from aot.student.model.lora import add_lora
 from aot.student.rows.frames import FramePixels
@@ -259,3 +262,19 @@ def test_likelihood_of_an_adapter_that_is_not_merged_equals_full_passes(trained:
     for probs, sums in zip(made, full, strict=True):
         whole = torch.softmax(torch.tensor(sums, dtype=torch.float64), dim=0).tolist()
         assert probs == pytest.approx(whole, abs=0.03)  # bfloat16
+
+
+def test_frames_are_read_on_behind_those_before_with_the_logits_of_a_fresh_prompt(base: Path) -> None:
+    student = load_student(str(base), config=StudentConfig(base=str(base), device="cpu"))
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (4, *SIZE_HW, 3), dtype=np.uint8)
+    frames, prefix = prefix_frames(student, frames_THWC, range(4)), FramePrefix(student)
+    assert prefix.appends
+    for shown, keep in (([0], 1), ([0, 1], 2), ([0, 1, 2], 2), ([0, 1, 3], 3), ([1, 3], 2)):
+        times_s = [float(i) for i in shown]
+        ids = student.renderer.encode(make_question(0, uri="c"), times_s, "direct", frame_size_hw=SIZE_HW).prompt_ids
+        row = [frames[i] for i in shown]
+        reading = prefix.read(ids, row, keep=keep)
+        anew = read_prompts(student, [prefix._prompt(ids, row)])
+        torch.testing.assert_close(reading.logits_BV, anew.logits_BV, atol=1e-4, rtol=0)
+        assert reading.next_position.tolist() == anew.next_position.tolist()
+    assert prefix.counts.frames_seen == 4

@@ -87,19 +87,29 @@ class Reading:
 
     @torch.inference_mode()
     def read_on(
-        self, ids: torch.Tensor, real: torch.Tensor | None = None, *, keep: int = 1, shown: Tensors | None = None
+        self,
+        ids: torch.Tensor,
+        real: torch.Tensor | None = None,
+        *,
+        keep: int = 1,
+        shown: Tensors | None = None,
+        places: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits [rows, keep, vocabulary] of the last of `ids` [rows, time], of which those that are `real` count."""
+        """Logits [rows, keep, vocabulary] of the last of `ids` [rows, time], of which those that are `real` count.
+
+        `places` [3, rows, time] are those of the tokens in a model where an image takes other ones than tokens.
+        """
         added = self.mask.new_ones(ids.shape) if real is None else real.to(self.mask.dtype)
         self.mask = torch.cat([self.mask, added], dim=1)
         positions = self.next_position[:, None]
         if ids.shape[1] > 1:
             positions = positions + torch.arange(ids.shape[1], device=ids.device)
         positions = positions.clamp(max=self.context - 1)  # of a row that is over and still in the batch
+        positions = positions if places is None else places
         logits, self.cache = run_on(
             self.model, ids, self.mask, positions, cache=self.cache, logits_to_keep=keep, **(shown or {})
         )
-        self.next_position = self.next_position + ids.shape[1]
+        self.next_position = self.next_position + ids.shape[1] if places is None else places.amax(dim=(0, 2)) + 1
         self.logits_BV = logits[:, -1]
         return logits
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from aot.student.answer.decoding import Prompt, Writer, alike, model_inputs, read_prompts
+from aot.student.answer.decoding import Prompt, Reading, Writer, alike, model_inputs, read_prompts
 from aot.student.model.caches import position_counter
 
 Continuations = Sequence[Sequence[tuple[int, ...]]]
@@ -25,16 +25,29 @@ def score(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> 
         sums_of = _shared_sums if bears else _full_sums
         sums = sums_of(writer, [prompts[i] for i in group], [choices[i] for i in group])
         for i, row in zip(group, sums, strict=True):
-            probs[i] = tuple(torch.softmax(torch.tensor(row, dtype=torch.float64), dim=0).tolist())
+            probs[i] = _softmax(row)
     return probs
+
+
+@torch.inference_mode()
+def score_read(reading: Reading, choices: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
+    """Probability of each continuation of the only prompt in `reading`, which is used up."""
+    return _softmax(_sums_behind(reading, [choices])[0])
+
+
+def _softmax(sums: list[float]) -> tuple[float, ...]:
+    return tuple(torch.softmax(torch.tensor(sums, dtype=torch.float64), dim=0).tolist())
 
 
 def _shared_sums(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> list[list[float]]:
     """Summed log-probabilities; the prompt's keys and values are computed once and repeated for its choices."""
-    reading = read_prompts(writer, prompts)
-    repeats = max(len(options) for options in choices)
-    reading.take(torch.arange(len(prompts), device=writer.device).repeat_interleave(repeats))
-    ids, real = _pad_choices(choices, repeats, device=writer.device)
+    return _sums_behind(read_prompts(writer, prompts), choices)
+
+
+def _sums_behind(reading: Reading, choices: Continuations) -> list[list[float]]:
+    device, repeats = reading.mask.device, max(len(options) for options in choices)
+    reading.take(torch.arange(len(choices), device=device).repeat_interleave(repeats))
+    ids, real = _pad_choices(choices, repeats, device=device)
     first = reading.logits_BV[:, None]
     later = reading.read_on(ids, real, keep=ids.shape[1])
     log_probs = torch.log_softmax(torch.cat([first, later[:, :-1]], dim=1).float(), dim=-1)

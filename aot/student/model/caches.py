@@ -5,6 +5,7 @@ that leave and several tokens at once change what a model says is not looked up 
 model. Knows no questions.
 """
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,6 +106,23 @@ def can_drop_tokens(cache: Any) -> bool:  # noqa: ANN401
     return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
+def fork(cache: Any) -> Any:  # noqa: ANN401 - a transformers Cache
+    """A cache that goes on by itself from here; what both have read is shared where nothing changes it in place."""
+    if not can_drop_tokens(cache):
+        return copy.deepcopy(cache)
+    made = copy.copy(cache)
+    made.layers = [copy.copy(layer) for layer in cache.layers]  # these grow by new tensors
+    return made
+
+
+def same_logits(logits: torch.Tensor, right: torch.Tensor, *, dtype: torch.dtype, doubt: int = 1) -> bool:
+    """Whether logits are right up to the noise of a model that reckons in `dtype`; `doubt` times the noise is right."""
+    limit = doubt * (NOISE if dtype == torch.float32 else COARSE_NOISE)
+    counted = torch.isfinite(right)  # whoever gives no numbers at all is told so elsewhere
+    logits, right = logits[counted].float(), right[counted].float()
+    return not counted.any() or bool((logits - right).pow(2).mean().sqrt() <= limit * right.std())
+
+
 def take_rows(cache: Any, rows: Any) -> None:  # noqa: ANN401 - a transformers Cache, and a tensor of row numbers
     """Let `cache` hold these of its rows, in this order; a row may come several times."""
     if type(cache) is DynamicCache:
@@ -194,10 +212,7 @@ class _Trial:
 
     def _same(self, cached_logits: torch.Tensor, right: torch.Tensor, *, doubt: int) -> bool:
         # The model's own numbers count: some give logits in float32 whatever they reckon in.
-        limit = doubt * (NOISE if self._model.dtype == torch.float32 else COARSE_NOISE)
-        counted = torch.isfinite(right)  # whoever gives no numbers at all is told so elsewhere
-        cached_logits, right = cached_logits[counted].float(), right[counted].float()
-        return not counted.any() or bool((cached_logits - right).pow(2).mean().sqrt() <= limit * right.std())
+        return same_logits(cached_logits, right, dtype=self._model.dtype, doubt=doubt)
 
 
 def _taken(model: Any) -> frozenset[str]:  # noqa: ANN401

@@ -5,6 +5,9 @@ an upgrade fails there, by name, and not in the middle of a training.
 """
 
 import inspect
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +120,81 @@ class SharedVision:
         return output
 
 
+class FrameFeatures:
+    """What the vision tower of a model makes of frames, made once for each and handed to the model when it reads them.
+
+    Works like SharedVision. Where a model has no `get_image_features` that takes the pixels of one frame, nothing is
+    kept and the model looks at its frames itself.
+    """
+
+    def __init__(self, model: Any, *, max_frames: int) -> None:  # noqa: ANN401 - a PreTrainedModel
+        has_own = hasattr(model.base_model, "get_image_features")
+        self._owner = model.base_model if has_own else model
+        self._max_frames = max_frames
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def has(self, key: Hashable) -> bool:
+        """Whether the tower need not look at this frame again."""
+        return key in self._kept
+
+    def clear(self) -> None:
+        """Let go of all of them."""
+        self._kept.clear()
+
+    @contextmanager
+    def shown(
+        self, frames: Sequence[tuple[Hashable, dict[str, torch.Tensor]]], *, device: torch.device
+    ) -> Iterator[None]:
+        """While this is open the model, which reads these frames by key and pixels, takes what was kept of them."""
+        original = getattr(self._owner, "get_image_features", None)
+        taken = frozenset(inspect.signature(original).parameters) if original else frozenset()
+        if not frames or original is None or any(set(pixels) - taken for _, pixels in frames):
+            yield
+            return
+        made = []
+        for key, pixels in frames:
+            if key not in self._kept:
+                moved = {name: value.to(device) for name, value in pixels.items()}
+                moved["pixel_values"] = moved["pixel_values"].to(self._owner.dtype)
+                self._kept[key] = _kept_output(original(**moved, return_dict=True))
+            self._kept.move_to_end(key)
+            made.append(self._kept[key])
+        while len(self._kept) > self._max_frames:
+            self._kept.popitem(last=False)
+        whole = _joined(made)
+        replaced = vars(self._owner).get("get_image_features")
+        self._owner.get_image_features = lambda *args, **kwargs: whole
+        try:
+            yield
+        finally:
+            del self._owner.get_image_features  # the method of its class shows again
+            if replaced is not None:
+                self._owner.get_image_features = replaced
+
+
+def _kept_output(output: Any) -> Any:  # noqa: ANN401 - a ModelOutput
+    """The parts of an output that are read, as [tokens, width]."""
+    parts: dict[str, Any] = {"pooler_output": [_flat(output.pooler_output)]}
+    if (levels := getattr(output, "deepstack_features", None)) is not None:
+        parts["deepstack_features"] = [[_flat(level)] for level in levels]
+    return type(output)(**parts)
+
+
+def _joined(outputs: Sequence[Any]) -> Any:  # noqa: ANN401
+    """One output for the frames of several."""
+    parts: dict[str, Any] = {"pooler_output": [torch.cat([one.pooler_output[0] for one in outputs])]}
+    if getattr(outputs[0], "deepstack_features", None) is not None:
+        levels = zip(*(one.deepstack_features for one in outputs), strict=True)
+        parts["deepstack_features"] = [[torch.cat([one[0] for one in level])] for level in levels]
+    return type(outputs[0])(**parts)
+
+
+def _flat(features: Any) -> torch.Tensor:  # noqa: ANN401 - a tensor, or a list of them
+    whole = features if isinstance(features, torch.Tensor) else torch.cat([one.flatten(0, -2) for one in features])
+    return whole.flatten(0, -2)
+
+
 def _select(features: Any, plan: ClipPlan) -> torch.Tensor:  # noqa: ANN401 - a tensor, or a list of them
     """[tokens of all rows, width] from features of each clip."""
-    whole = features if isinstance(features, torch.Tensor) else torch.cat([f.flatten(0, -2) for f in features])
-    clips = whole.flatten(0, -2).split(list(plan.tokens_per_clip))
+    clips = _flat(features).split(list(plan.tokens_per_clip))
     return torch.cat([clips[clip] for clip in plan.clip_of_row])

@@ -82,7 +82,14 @@ def choose_indices(store: FrameSource, media: MediaRef, *, num_frames: int) -> C
 class FramePixels:
     """Processed pixel tensors of frames, cached frame by frame up to a number of bytes."""
 
-    def __init__(self, store: FrameSource, processor: Any, *, model_type: str, max_bytes: int) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        store: FrameSource | None,
+        processor: Any,  # noqa: ANN401
+        *,
+        model_type: str,
+        max_bytes: int,
+    ) -> None:
         self.store = store
         self._image_processor = processor.image_processor
         self._keys = tuple(key for key in self._image_processor.model_input_names if key not in ("rows", "cols"))
@@ -100,10 +107,15 @@ class FramePixels:
         """Pixel tensors of one grey frame of this height and width."""
         return self._process(np.full((1, *size_hw, 3), 90, dtype=np.uint8))[0]
 
+    def alone(self, frames_THWC: np.ndarray) -> list[Tensors]:
+        """Pixel tensors of each of these frames, of which none is kept; a store is not needed for them."""
+        return self._process(frames_THWC)
+
     def _frames(self, clip: ChosenFrames) -> list[Tensors]:
         tensors_of = {i: self._cache[clip.uri, i] for i in clip.indices if (clip.uri, i) in self._cache}
         missing = [i for i in clip.indices if i not in tensors_of]
         if missing:
+            assert self.store is not None
             fresh = self._process(self.store.frames(clip.uri, missing))
             tensors_of.update(zip(missing, fresh, strict=True))
         for index in clip.indices:

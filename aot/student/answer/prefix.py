@@ -1,0 +1,224 @@
+"""Frames that a model has read once: questions are read on behind them and forgotten, new frames behind the old ones.
+
+A prompt shows its frames first and asks at its end, so what has been read of the frames serves every question about
+them, and a new frame needs no other to be read again. Whether a model bears that is tried, once for each model; one
+that does not is given whole prompts. One thread at a time; knows no clips and no clocks.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from aot.student.answer.decoding import Prompt, Reading, read_prompts
+from aot.student.answer.likelihood import score, score_read
+from aot.student.model.caches import can_drop_tokens, fork, position_counter, same_logits
+from aot.student.model.hf_internals import FrameFeatures
+from aot.student.model.loading import Student
+from aot.student.rows.frames import FRAME_DIM, FramePixels, Tensors
+from aot.student.rows.prompts import PROBE
+
+TRIAL_SIZE_HW = (72, 96)
+TRIAL_TIMES_S = (0.5, 1.5, 2.5)
+
+
+@dataclass(frozen=True)
+class PrefixFrame:
+    """One frame of a prompt."""
+
+    key: Hashable
+    """The same for the same picture, and for no other one."""
+    pixels: Tensors
+    """As the student's processor makes them of this frame alone."""
+
+
+@dataclass
+class ReadCounts:
+    """What was read since the prefix was made."""
+
+    frames_seen: int = 0
+    """That went through the vision tower."""
+    tokens_read: int = 0
+    restarts: int = 0
+    """How often what was read had to be given up, in part or whole, because other frames were wanted."""
+
+
+class FramePrefix:
+    """What a student has read of a row of frames."""
+
+    def __init__(self, student: Student, *, max_features: int = 64) -> None:
+        """Takes a loaded student.
+
+        Args:
+            student: who reads.
+            max_features: of so many frames what the vision tower made is kept, for when frames are read again.
+        """
+        self.counts = ReadCounts()
+        self._student = student
+        self._features = FrameFeatures(student.model, max_frames=max_features)
+        self.clear()
+
+    @cached_property
+    def appends(self) -> bool:
+        """Whether frames and questions are read on behind what was read; else every prompt is read from its start."""
+        if not self._student.habits.takes_spans or not self._student.renderer.takes_images:
+            return False
+        counter = position_counter(self._student.model)
+        if counter is not None and not hasattr(counter, "get_rope_index"):
+            return False
+        return _bears_appending(self._student)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that need not be read again."""
+        return len(self._keys)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the keys and values that are kept, as far as they can be counted."""
+        cache = self._reading.cache if self._reading else None
+        layers = getattr(cache, "layers", None) or ()
+        kept = (getattr(layer, name, None) for layer in layers for name in ("keys", "values"))
+        return sum(one.numel() * one.element_size() for one in kept if isinstance(one, torch.Tensor))
+
+    def clear(self) -> None:
+        """Forget every frame."""
+        self._ids: tuple[int, ...] = ()
+        self._keys: tuple[Hashable, ...] = ()
+        self._reading: Reading | None = None
+        self._features.clear()
+
+    def score(
+        self,
+        ids: Sequence[int],
+        frames: Sequence[PrefixFrame],
+        continuations: Sequence[tuple[int, ...]],
+        *,
+        keep: int | None = None,
+    ) -> tuple[float, ...]:
+        """Probability of each continuation of a prompt, given that it is one of them; arguments as for `read`."""
+        if self.appends and self._student.habits.gives_rows:
+            return score_read(self.read(ids, frames, keep=keep), continuations)
+        self._count_whole(ids, frames)
+        return score(self._student, [self._prompt(ids, frames)], [continuations])[0]
+
+    @torch.inference_mode()
+    def read(self, ids: Sequence[int], frames: Sequence[PrefixFrame], *, keep: int | None = None) -> Reading:
+        """A prompt as the model has read it, for the caller to go on with; what is read of its frames is kept here.
+
+        Args:
+            ids: of the whole prompt, with one placeholder for each visual token.
+            frames: those of the prompt, in its order, all of one size.
+            keep: so many of the first ones are kept for the next prompt; None keeps all.
+        """
+        if not frames or not self.appends:
+            self._count_whole(ids, frames)
+            return read_prompts(self._student, [self._prompt(ids, frames)])
+        kept = len(frames) if keep is None else keep
+        ends = self._ends(ids, len(frames))
+        self._go_back(ids, frames[:kept], ends)
+        first = len(self._keys)
+        if first < kept:
+            self._reading = self._read_on(self._reading, ids, frames, ends, first=first, last=kept, end=ends[kept])
+            self._ids, self._keys = tuple(ids[: ends[kept]]), tuple(one.key for one in frames[:kept])
+        reading = self._reading and replace(self._reading, cache=fork(self._reading.cache))
+        return self._read_on(reading, ids, frames, ends, first=kept, last=len(frames), end=len(ids))
+
+    def _ends(self, ids: Sequence[int], num_frames: int) -> list[int]:
+        """Behind which token each number of frames ends, from none on."""
+        at = [i for i, one in enumerate(ids) if one == self._student.renderer.image_token_id]
+        each = len(at) // num_frames
+        return [0, *(at[each * (k + 1) - 1] + 1 for k in range(num_frames))]
+
+    def _go_back(self, ids: Sequence[int], frames: Sequence[PrefixFrame], ends: Sequence[int]) -> None:
+        """Forget what these frames do not begin with."""
+        pairs = zip(self._keys, frames, strict=False)
+        num_alike = next((i for i, (key, one) in enumerate(pairs) if key != one.key), min(len(self._keys), len(frames)))
+        while num_alike and self._ids[: ends[num_alike]] != tuple(ids[: ends[num_alike]]):
+            num_alike -= 1
+        if num_alike == len(self._keys):
+            return
+        self.counts.restarts += 1
+        if num_alike and self._reading and can_drop_tokens(self._reading.cache) and not self._counts_positions:
+            self._reading.forget(len(self._ids) - ends[num_alike])
+            self._ids, self._keys = self._ids[: ends[num_alike]], self._keys[:num_alike]
+        else:
+            self._ids, self._keys, self._reading = (), (), None
+
+    @property
+    def _counts_positions(self) -> bool:
+        return position_counter(self._student.model) is not None
+
+    def _read_on(
+        self, reading: Reading | None, ids: Sequence[int], frames: Sequence[PrefixFrame], ends: Sequence[int],
+        *, first: int, last: int, end: int,
+    ) -> Reading:  # fmt: skip
+        """`reading` after the tokens from behind frame `first` on up to `end`, which show the frames up to `last`."""
+        student, start, new = self._student, ends[first], frames[first:last]
+        self.counts.tokens_read += end - start
+        self.counts.frames_seen += sum(not self._features.has(one.key) for one in new)
+        with self._features.shown([(one.key, one.pixels) for one in new], device=student.device):
+            if reading is None:
+                return read_prompts(student, [self._prompt(ids[:end], new)])
+            shown = self._shown(ids[start:end], new)
+            shown = {key: value.to(student.device) for key, value in shown.items()}
+            if "pixel_values" in shown:
+                shown["pixel_values"] = shown["pixel_values"].to(student.model.dtype)
+            places = self._places(ids[:end], frames[:last])[:, :, start:] if new and self._counts_positions else None
+            reading.read_on(torch.tensor([ids[start:end]], device=student.device), shown=shown, places=places)
+        return reading
+
+    def _places(self, ids: Sequence[int], frames: Sequence[PrefixFrame]) -> torch.Tensor:
+        """Places [3, 1, time] of the tokens of a prompt, in a model that counts them from the grids of its images."""
+        counter = position_counter(self._student.model)
+        shown = {key: value for key, value in self._shown(ids, frames).items() if key != "pixel_values"}
+        places, _ = counter.get_rope_index(torch.tensor([ids]), **shown)
+        return torch.as_tensor(places, device=self._student.device)
+
+    def _prompt(self, ids: Sequence[int], frames: Sequence[PrefixFrame]) -> Prompt:
+        return Prompt(tuple(ids), self._shown(ids, frames))
+
+    def _shown(self, ids: Sequence[int], frames: Sequence[PrefixFrame]) -> Tensors:
+        if not frames:
+            return {}
+        dim = FRAME_DIM.get(self._student.model_type, 0)
+        pixels = [one.pixels for one in frames]
+        shown = {key: torch.cat([one[key] for one in pixels], dim=dim) for key in pixels[0]}
+        if self._student.renderer.needs_token_types:
+            shown["mm_token_type_ids"] = (torch.tensor([ids]) == self._student.renderer.image_token_id).long()
+        return shown
+
+    def _count_whole(self, ids: Sequence[int], frames: Sequence[PrefixFrame]) -> None:
+        self.counts.tokens_read += len(ids)
+        self.counts.frames_seen += len(frames)
+
+
+def prefix_frames(student: Student, frames_THWC: np.ndarray, keys: Sequence[Hashable]) -> list[PrefixFrame]:
+    """Frames as a prefix takes them.
+
+    Args:
+        student: whose processor makes the pixels.
+        frames_THWC: uint8 (time, height, width, 3), RGB, scaled as in training.
+        keys: one for each.
+    """
+    pixels = FramePixels(None, student.processor, model_type=student.model_type, max_bytes=0)
+    return [PrefixFrame(key, one) for key, one in zip(keys, pixels.alone(frames_THWC), strict=True)]
+
+
+def _bears_appending(student: Student) -> bool:
+    """Whether a prompt read frame by frame gives the logits of the same prompt read at once."""
+    try:
+        rng = np.random.default_rng(0)
+        frames_THWC = rng.integers(0, 256, (len(TRIAL_TIMES_S), *TRIAL_SIZE_HW, 3), dtype=np.uint8)
+        ids = student.renderer.encode(PROBE, TRIAL_TIMES_S, "direct", frame_size_hw=TRIAL_SIZE_HW).prompt_ids
+        frames = prefix_frames(student, frames_THWC, keys=range(len(TRIAL_TIMES_S)))
+        trial = FramePrefix(student)
+        trial.__dict__["appends"] = True  # this is what is tried
+        for keep in (1, 2):
+            piecemeal = trial.read(ids, frames, keep=keep)
+        at_once = read_prompts(student, [trial._prompt(ids, frames)])
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    return same_logits(piecemeal.logits_BV, at_once.logits_BV, dtype=student.model.dtype)

@@ -71,7 +71,7 @@ class SubtaskWriter:
             max_frames: of an episode, spread over it; each takes height x width x 3 bytes.
             frame_gap_s: the student's sampling rule: frames of one clip were taken so far apart.
             deadline_s: how long a stream may take to answer; None takes the freshest answer at once.
-            clock: for batches without `timestamp`.
+            clock: of a stream, and for batches without `timestamp`.
         """
         self._student, self._subtasks, self._question, self._camera = student, tuple(subtasks), question, camera
         self._min_confidence, self._deadline_s, self._clock = min_confidence, deadline_s, clock
@@ -95,11 +95,12 @@ class SubtaskWriter:
             SubtaskError: the batch holds no usable picture; the reason is `bad_batch`.
         """
         frame, time_s = frame_of(batch, self._camera), scalar(batch.get("timestamp"), "timestamp")
+        if hasattr(self._student, "observe"):
+            # A stream tells by its clock what is stale; a batch counts from the beginning of its episode.
+            self._student.observe(frame, self._clock())
+            return
         with self._lock:
-            now_s = self._clock() if time_s is None else time_s
-            self._ring.add(now_s, frame)
-            if hasattr(self._student, "observe"):
-                self._student.observe(frame, now_s)
+            self._ring.add(self._clock() if time_s is None else time_s, frame)
 
     def generate_text(self, batch: Mapping[str, Any]) -> str:
         """The next subtask, one non-empty line, of closed subtasks one of them; or the answer to a `vqa` batch.

@@ -17,7 +17,7 @@ import yaml
 
 from aot.errors import ConfigError, RunError
 from aot.served_records import Answer, Seconds
-from aot.serving.ros2 import Ros2Config, RclpyAdapter, StudentNode, answer_text, frame_of, main, read_config, serve
+from aot.serving.ros2 import RclpyAdapter, Ros2Config, StudentNode, answer_text, frame_of, main, read_config, serve
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "configs/serving/ros2.yaml"
@@ -68,7 +68,7 @@ class Stream:
     """A student that says what it is given."""
 
     def __init__(self, answer: Answer | Exception | None = None) -> None:
-        self.says: Any = answer or Answer(answer="cut onion", mode="decide", age_s=0.3, confidence=0.9)
+        self.says: Any = answer or Answer(answer="chop onion", mode="decide", age_s=0.3, confidence=0.9)
         self.frames, self.resets, self.closed = [], 0, 0
 
     def observe(self, frame: np.ndarray, time_s: float) -> None:
@@ -116,7 +116,7 @@ def test_ten_answers_a_second_by_default_with_age_and_confidence() -> None:
     bench.run_for(1.0)
     answers = bench.of("aot/answer")
     assert len(answers) == 10
-    assert (answers[0]["answer"], answers[0]["age_s"], answers[0]["confidence"]) == ("cut onion", 0.3, 0.9)
+    assert (answers[0]["answer"], answers[0]["age_s"], answers[0]["confidence"]) == ("chop onion", 0.3, 0.9)
     assert answers[0]["abstained"] == ""
 
 
@@ -313,13 +313,14 @@ def test_without_ros_the_command_says_where_it_comes_from(capsys: pytest.Capture
 
 
 class FakeRos:
-    """Stands for the modules of ROS, with the signatures that its documentation gives; plays one timer and one topic."""
+    """Stands for the modules of ROS, with the signatures of its documentation; plays timers and a topic."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[Any] = []
         self.callbacks: list[Callable[..., None]] = []
-        names = ("rclpy", "rclpy.executors", "rclpy.signals", "rclpy.qos", "rclpy.callback_groups")
-        modules = {name: ModuleType(name) for name in (*names, "sensor_msgs", "sensor_msgs.msg", "std_msgs", "std_msgs.msg")}
+        names = ["rclpy", *(f"rclpy.{one}" for one in ("executors", "signals", "qos", "callback_groups"))]
+        names += ["sensor_msgs", "sensor_msgs.msg", "std_msgs", "std_msgs.msg"]
+        modules = {name: ModuleType(name) for name in names}
         modules["rclpy"].__dict__.update(init=self.init, create_node=self.create_node, ok=lambda: True)
         modules["rclpy"].__dict__.update(try_shutdown=lambda: self.log.append("context closed"))
         modules["rclpy.executors"].MultiThreadedExecutor = lambda num_threads: self
@@ -373,7 +374,7 @@ def test_the_adapter_of_ros_sends_the_last_heartbeat_before_the_context_closes(m
     assert ros.log[0] == ("init", ["--ros-args", "-r", "a:=b"], "no")
     assert ros.log[1:3] == [("Image", "camera/image_raw", (1, "best effort")), ("Empty", "aot/reset", (10, None))]
     said = [(topic, fields.get("state", fields.get("answer"))) for topic, fields in ros.log[3:6]]
-    assert said == [("aot/heartbeat", "running"), ("aot/answer", "cut onion"), ("aot/heartbeat", "stopped")]
+    assert said == [("aot/heartbeat", "running"), ("aot/answer", "chop onion"), ("aot/heartbeat", "stopped")]
     assert ros.log[6:] == ["executor closed", "node closed", "context closed"]
     assert len(stream.frames) == stream.closed == 1
 
@@ -382,7 +383,7 @@ def test_the_node_runs_on_a_stream_of_an_exported_student(video_export: Path) ->
     from aot import load_student
     from aot.serving.stream import StudentStream
 
-    choices = ("wash rice", "cut onion")
+    choices = ("wash rice", "chop onion")
     with load_student(video_export) as student:
         bench = Bench()
         stream = StudentStream(student, question="What is the next step?", choices=choices, clock=bench.now_s)

@@ -23,7 +23,7 @@ from aot.serving.lerobot.frames import EpisodeFrames, picture
 from aot.serving.lerobot.policy import one_subtask
 from aot.serving.lerobot.remote import png
 
-STEPS = ("wash rice", "cut onion", "fry egg")
+STEPS = ("wash rice", "chop onion", "fry egg")
 FRAME = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
 
 
@@ -109,7 +109,7 @@ def test_an_abstention_is_raised_with_its_reason(reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "empty"), (" \n", "empty"), ("wash rice\ncut onion", "several"), ("dance", "not_a_choice")],
+    [("", "empty"), (" \n", "empty"), ("wash rice\nchop onion", "several"), ("dance", "not_a_choice")],
 )
 def test_what_is_not_exactly_one_subtask_is_raised(text: str, reason: str) -> None:
     with pytest.raises(SubtaskError) as told:
@@ -160,6 +160,21 @@ def test_a_ring_is_bounded_over_a_long_episode_and_spread_evenly() -> None:
     assert np.ptp(np.diff(times_s[:-1])) < 1e-6
 
 
+def test_a_stream_of_an_exported_student_gives_a_subtask_or_says_why_not(video_export: Path) -> None:
+    from aot.serving.stream import StudentStream
+
+    with (
+        load_student(video_export) as student,
+        StudentStream(student, question="What is the next step?", choices=STEPS) as stream,
+    ):
+        writer = SubtaskWriter(stream, deadline_s=60)
+        assert writer.generate_text(batch(timestamp=0.5)) in STEPS
+        writer.reset()
+        with pytest.raises(SubtaskError) as told:
+            SubtaskWriter(stream, clock=lambda: 1e9).generate_text(batch())  # from the future: no frame is taken
+    assert told.value.reason == "stale"
+
+
 def test_a_stream_answers_within_its_deadline() -> None:
     class Stream(Scripted):
         seen: list[float] = []
@@ -173,8 +188,8 @@ def test_a_stream_answers_within_its_deadline() -> None:
             return self.answer_is
 
     stream = Stream(answer="wash rice")
-    assert SubtaskWriter(stream, deadline_s=0.5).generate_text(batch(timestamp=1.5)) == "wash rice"
-    assert (stream.seen, stream.asked_within) == ([1.5], [0.5])
+    assert SubtaskWriter(stream, deadline_s=0.5, clock=lambda: 7.0).generate_text(batch(timestamp=1.5)) == "wash rice"
+    assert (stream.seen, stream.asked_within) == ([7.0], [0.5])
 
 
 @contextmanager
@@ -216,12 +231,12 @@ def test_over_http_a_subtask_comes_back_and_the_server_sees_the_same_pixels(monk
 
     def reply(body: dict[str, Any], headers: Any) -> tuple[int, bytes]:
         seen.append({**body, "key": headers["Authorization"]})
-        return 200, completion('"cut onion"')
+        return 200, completion('"chop onion"')
 
     monkeypatch.setenv("AOT_API_KEY", "s3cret")
     with server(reply) as url:
         writer = SubtaskWriter(RemoteStudent(url, model="m"), subtasks=STEPS)
-        assert writer.generate_text(batch()) == "cut onion"
+        assert writer.generate_text(batch()) == "chop onion"
     (body,) = seen
     assert (body["path"], body["key"], body["model"]) == ("/v1/chat/completions", "Bearer s3cret", "m")
     assert body["response_format"]["json_schema"]["schema"]["enum"] == list(STEPS)

@@ -9,6 +9,7 @@ One thread of its own asks the student about the newest state again and again. W
 answer abstains with a reason instead of guessing: `stale`, `deadline`, `uncertain`, `out_of_domain` or `failed`.
 """
 
+import logging
 import math
 import threading
 import time
@@ -25,6 +26,7 @@ from aot.serving.frame_ring import REFUSALS, FrameOutcome, FrameRing, HeldFrame,
 from aot.serving.stream_reader import StreamReader
 from aot.serving.student import ServedStudent
 
+log = logging.getLogger(__name__)
 JOIN_S = 30.0
 """So long `close` waits for an answer that is being made."""
 
@@ -119,7 +121,8 @@ class StudentStream:
         """Number of the newest frame of the last prompt."""
         self._begun_s = -math.inf
         self._num_answers = self._num_failed = self._num_dropped = 0
-        self._thread = threading.Thread(target=self._work, name=f"stream of {student.contract.name}", daemon=True)
+        self._name = student.contract.name
+        self._thread = threading.Thread(target=self._work, name=f"stream of {self._name}", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -284,10 +287,9 @@ class StudentStream:
                     words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                     answer = self._reader.abstained("failed", words)
                 self._put(answer, episode, shown)
-        except BaseException as error:
-            with self._changed:
-                self._ended = f"{type(error).__name__}: {error}"
-            raise
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            log.error("the thread of a stream of %s has ended", self._name, exc_info=error)
+            self._ended = f"{type(error).__name__}: {error}"
         finally:
             with self._changed:
                 self._ended = self._ended or "it was closed"

@@ -55,7 +55,7 @@ class SubtaskWriter:
         question: str = QUESTION,
         camera: str = "",
         min_confidence: float = 0.0,
-        max_frames: int = 32,
+        max_frames: int = 16,
         frame_gap_s: float = 1 / 3,
         deadline_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -68,7 +68,7 @@ class SubtaskWriter:
             question: as the student was trained; `{task}` stands for the goal.
             camera: such as `front`; the first by name if not given.
             min_confidence: below it there is no subtask, for the reason `uncertain`.
-            max_frames: of an episode, spread over it; each takes height x width x 3 bytes.
+            max_frames: of an episode, spread over it; a student looks at `contract.frames.num_frames` of them.
             frame_gap_s: the student's sampling rule: frames of one clip were taken so far apart.
             deadline_s: how long a stream may take to answer; None takes the freshest answer at once.
             clock: of a stream, and for batches without `timestamp`.

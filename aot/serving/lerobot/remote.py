@@ -1,8 +1,8 @@
 """A student behind HTTP, for a robot's environment: the standard library and numpy, no torch and no client package.
 
-It speaks OpenAI's chat completions, so any such server will do; ours adds its own facts in the object `aot` of a reply,
-and those are read where they stand. Frames travel as PNG, which loses nothing: a server sees what a student in this
-process would see. No redirect is followed.
+It speaks OpenAI's chat completions, so any such server will do; ours is told the time of each frame and adds its own
+facts in the object `aot` of a reply, which are read where they stand. Frames travel as PNG, which loses nothing: a
+server sees what a student in this process would see. No redirect is followed.
 """
 
 import base64
@@ -59,7 +59,7 @@ class RemoteStudent:
             raise ConfigError(f"{url!r} has no usable port; http://127.0.0.1:8000 would be fine") from None
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, port
         path = parts.path.rstrip("/")
-        self._path = (path if path.endswith("/v1") else path + "/v1") + "/chat/completions"
+        self._path = path if path.endswith("/v1") else path + "/v1"
         self._model, self._key_env, self._timeout_s, self._max_tokens = model, key_env, timeout_s, max_tokens
 
     def ask(
@@ -75,30 +75,41 @@ class RemoteStudent:
         Raises:
             SubtaskError: no answer came, or none that can be read; `reason` says which.
         """
-        content: list[JsonDict] = [{"type": "image_url", "image_url": {"url": data_url(one)}} for one in frames]
+        content: list[JsonDict] = [
+            {"type": "image_url", "image_url": {"url": data_url(frame)}, "time_s": float(time_s)}
+            for frame, time_s in zip(frames, times_s, strict=True)
+        ]
         body: JsonDict = {
+            "model": self._model or self._first_model(),
             "messages": [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
             "max_tokens": self._max_tokens,
             "temperature": 0,
         }
-        if self._model:
-            body["model"] = self._model
         if choices:
             schema = {"name": "choice", "schema": {"type": "string", "enum": list(choices)}}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if frames:
-            body["aot"] = {"times_s": [float(one) for one in times_s]}
-        return self._answer(self._post(body), tuple(choices), tuple(map(float, times_s)))
+        return self._answer(self._sent("/chat/completions", body), tuple(choices), tuple(map(float, times_s)))
 
-    def _post(self, body: JsonDict) -> JsonDict:
+    def _first_model(self) -> str:
+        """What the server calls its model, or its first one; asked once."""
+        rows = self._sent("/models").get("data")
+        name = _first(rows).get("id")
+        if not isinstance(name, str) or not name:
+            raise SubtaskError("the server names no model; give model=NAME", "malformed")
+        self._model = name
+        return name
+
+    def _sent(self, route: str, body: JsonDict | None = None) -> JsonDict:
+        """The reply to one request: a POST where there is a body."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key := os.environ.get(self._key_env):
             headers["Authorization"] = f"Bearer {key}"
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=self._timeout_s)
-        where = f"{self._host}:{connection.port}{self._path}"
+        where = f"{self._host}:{connection.port}{self._path}{route}"
         try:
-            connection.request("POST", self._path, body=json.dumps(body).encode(), headers=headers)
+            data = json.dumps(body).encode() if body is not None else None
+            connection.request("POST" if data else "GET", self._path + route, body=data, headers=headers)
             reply = connection.getresponse()
             raw = reply.read(MAX_REPLY_BYTES + 1)
         except TimeoutError:

@@ -197,9 +197,14 @@ def server(reply: Callable[[dict[str, Any], Any], tuple[int, bytes]]) -> Iterato
     """A server of OpenAI's shape on a free port, which answers as `reply` says from body and headers."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200, json.dumps({"object": "list", "data": [{"id": "first"}]}).encode())
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, raw = reply({"path": self.path, **body}, self.headers)
+            self.answer(*reply({"path": self.path, **body}, self.headers))
+
+        def answer(self, status: int, raw: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
@@ -235,14 +240,16 @@ def test_over_http_a_subtask_comes_back_and_the_server_sees_the_same_pixels(monk
 
     monkeypatch.setenv("AOT_API_KEY", "s3cret")
     with server(reply) as url:
-        writer = SubtaskWriter(RemoteStudent(url, model="m"), subtasks=STEPS)
-        assert writer.generate_text(batch()) == "chop onion"
-    (body,) = seen
+        for model in ("m", ""):
+            writer = SubtaskWriter(RemoteStudent(url, model=model), subtasks=STEPS)
+            assert writer.generate_text(batch()) == "chop onion"
+    body, other = seen
     assert (body["path"], body["key"], body["model"]) == ("/v1/chat/completions", "Bearer s3cret", "m")
     assert body["response_format"]["json_schema"]["schema"]["enum"] == list(STEPS)
     image, text = body["messages"][0]["content"]
     raw = base64.b64decode(image["image_url"]["url"].removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(raw))), FRAME)
+    assert image["time_s"] == 0 and other["model"] == "first"
     assert text == {"type": "text", "text": "What is the next step?"}
 
 

@@ -95,6 +95,8 @@ def log_to_stderr() -> None:
     logging.captureWarnings(True)
     for noisy in ("httpx", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("torchao", "torch.utils._pytree"):  # kernels of other machines, at each import of transformers
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 @contextmanager

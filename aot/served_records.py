@@ -38,6 +38,8 @@ class FrameRule(Record):
     """Frames are first taken so often in each second, then chosen from."""
     max_side_px: int
     """Frames are scaled down to this longest side."""
+    max_stored_frames: int = 512
+    """A clip that would give more is sampled evenly instead."""
 
 
 class KindTemperature(Record):
@@ -134,10 +136,11 @@ class Seconds(Record):
     decode: float = 0.0
     """Reading the clip."""
     vision: float = 0.0
-    """Making pixels of frames ready for the model."""
+    """Making pixels of frames ready for the model, and its vision tower."""
     prefill: float = 0.0
-    """Reading the prompt, images included, up to the first token."""
+    """Writing the prompt as tokens, and reading it, up to the first token."""
     generate: float = 0.0
+    """Writing the reply, or scoring the choices after the prompt was read."""
 
     @property
     def total(self) -> float:
@@ -152,12 +155,13 @@ class Answer(Record):
     """Empty where it abstained."""
     abstained: AbstainReason = ""
     detail: str = ""
-    """Of an abstention, in a sentence."""
+    """Of an abstention, in a sentence; or what an answer has to be read with."""
     choices: tuple[str, ...] = ()
     choice_probs: tuple[float, ...] = ()
     """Calibrated, in the order of `choices`; empty where nothing was decided."""
     confidence: float | None = None
-    """Calibrated probability of the answer; None where there is none to be had."""
+    """Calibrated probability of a decided answer. Of a written one the probability of its tokens given what was written
+    before them, not calibrated. None where there is none to be had."""
     rationale: str = ""
     raw_text: str = ""
     tool_calls: tuple[WrittenCall, ...] = ()
@@ -175,3 +179,33 @@ class Answer(Record):
     """None: unpriced."""
     escalated: bool = False
     """Whether a bigger model gave this answer."""
+
+
+class AnswerRow(Answer):
+    """The answer to one question of a file, as `aot predict` writes it."""
+
+    question_id: str
+    question_digest: str
+    """Of the row that was asked, and of how: another question of the same id is another row."""
+
+
+class PredictSummary(Record):
+    """What came of a file of questions."""
+
+    questions: int
+    """Rows of the file."""
+    answered: int
+    """Rows that this command wrote."""
+    kept: int
+    """Rows that were there already."""
+    abstained: dict[str, int]
+    """Questions without an answer, by reason."""
+    refused: dict[str, int]
+    """Rows that cannot be asked, by reason: those with an id have a row that says so, the others have none."""
+    examples: tuple[str, ...] = ()
+    """The first of them."""
+
+    @property
+    def exit_code(self) -> int:
+        """3 where a row could not be asked, else 0."""
+        return 3 if self.refused or "failed" in self.abstained else 0

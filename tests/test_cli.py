@@ -12,7 +12,13 @@ from aot import STAGES
 from aot.errors import missing_package
 
 ROOT = Path(__file__).parents[1]
-VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
+VERBS = (
+    set(STAGES)
+    | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
+    | {
+        "predict",
+    }
+)
 
 
 def aot(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -63,6 +69,11 @@ def test_help_imports_no_heavy_library() -> None:
         (("train", "run.yaml", "data.dataset=toy_kitchen"), "prepare, generate, filter"),
         (("run", "configs/video/toy_kitchen.yaml", "--max-cost", "20"), "this run asks no chat model"),
         (("run", "configs/video/toy_kitchen.yaml", "--limit", "2", "data.limit=3"), "data.limit is given twice"),
+        (("predict", "out"), "either a QUESTION, or --in"),
+        (("predict", "out", "What?", "--out", "a.jsonl"), "--in, --out and --root belong together"),
+        (("predict", "out", "--in", "p.json", "--out", "a.jsonl", "--choice", "x"), "rows of a file name their own"),
+        (("predict", "out", "--in", "p.json", "--out", "p.json"), "p.json holds the questions"),
+        (("predict", "nowhere", "What?"), "nowhere holds no exported student; make one with aot export"),
         (("score", "p.json"), "either --config CONFIG or --questions FILE"),
         (("score", "p.json", "--questions", "nowhere.jsonl"), "no file nowhere.jsonl"),
         (("score", "p.json", "seed=1", "--questions", "p.json"), "seed=1 changes a setting of --config"),

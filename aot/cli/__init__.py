@@ -36,6 +36,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "jobs": runs.jobs,
     "status": runs.status,
     "baselines": runs.baselines,
+    "predict": student.predict,
     "score": student.score,
     "compare": runs.compare,
     "doctor": runs.doctor,

@@ -41,6 +41,7 @@ def export_arm(run: RunFolder, arm_name: str, out: Path) -> StudentContract:
             num_frames=config.student.num_frames,
             stored_fps=config.frames.fps,
             max_side_px=config.frames.max_side_px,
+            max_stored_frames=config.frames.max_stored_frames,
         )
     order = next((arm.order for arm in config.train.arms if arm.name == arm_name), "both")
     contract = StudentContract(

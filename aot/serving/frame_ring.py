@@ -47,7 +47,7 @@ class HeldFrame:
 
 
 @dataclass(frozen=True)
-class ShownFrames:
+class PickedFrames:
     """What a prompt shows of a stream."""
 
     frames: tuple[HeldFrame, ...]
@@ -113,7 +113,7 @@ class FrameRing:
             self.last_came_s = now_s
         return outcome
 
-    def shown(self) -> ShownFrames | None:
+    def shown(self) -> PickedFrames | None:
         """What a prompt shows now; None where no frame has come."""
         newest = self.newest
         if newest is None:
@@ -122,7 +122,7 @@ class FrameRing:
         if self._window_s is not None:
             start_s = max(start_s, newest.time_s - self._window_s)
         if self._num_frames == 1:
-            return ShownFrames((newest,), 0, start_s)
+            return PickedFrames((newest,), 0, start_s)
         for one in self._ring:
             # Cameras are not exact: of two moments of the grid the frames may be nearer than the moments.
             if not self._kept or one.time_s >= self._kept[-1].time_s + self._spacing_s - self._step_s / 2:
@@ -133,7 +133,7 @@ class FrameRing:
             self._pick_anew(start_s, newest.time_s)
         kept = self._kept
         frames = kept if kept and kept[-1] is newest else [*kept, newest]
-        return ShownFrames(tuple(frames), len(kept), self._shown_from_s)
+        return PickedFrames(tuple(frames), len(kept), self._shown_from_s)
 
     def _refusal(self, frame: Any, time_s: Any, now_s: float) -> Refusal | None:  # noqa: ANN401
         if not isinstance(frame, np.ndarray):

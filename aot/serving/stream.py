@@ -22,7 +22,7 @@ import numpy as np
 
 from aot.errors import RunError, SourceError
 from aot.served_records import AbstainReason, Answer, AskMode
-from aot.serving.frame_ring import REFUSALS, FrameOutcome, FrameRing, HeldFrame, ShownFrames
+from aot.serving.frame_ring import REFUSALS, FrameOutcome, FrameRing, HeldFrame, PickedFrames
 from aot.serving.stream_reader import StreamReader
 from aot.serving.student import ServedStudent
 
@@ -287,7 +287,7 @@ class StudentStream:
                     words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                     answer = self._reader.abstained("failed", words)
                 self._put(answer, episode, shown)
-        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+        except BaseException as error:  # nobody else would hear of it
             log.error("the thread of a stream of %s has ended", self._name, exc_info=error)
             self._ended = f"{type(error).__name__}: {error}"
         finally:
@@ -295,7 +295,7 @@ class StudentStream:
                 self._ended = self._ended or "it was closed"
                 self._changed.notify_all()
 
-    def _next_job(self) -> tuple[int, ShownFrames] | None:
+    def _next_job(self) -> tuple[int, PickedFrames] | None:
         """The episode, and what is shown of it, once there is something new; None where the stream was closed."""
         with self._changed:
             while not self._closed:
@@ -309,7 +309,7 @@ class StudentStream:
                 self._changed.wait(wait_s)
         return None
 
-    def _put(self, answer: Answer, episode: int, shown: ShownFrames) -> None:
+    def _put(self, answer: Answer, episode: int, shown: PickedFrames) -> None:
         with self._changed:
             self._num_answers += 1
             self._num_failed += answer.abstained == "failed"

@@ -15,7 +15,7 @@ from aot.errors import SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import AbstainReason, Answer, AskMode, Seconds
-from aot.serving.frame_ring import HeldFrame, ShownFrames
+from aot.serving.frame_ring import HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
 from aot.student.answer.decoding import likeliest, steps
 from aot.student.answer.prefix import FramePrefix, PrefixFrame, ReadCounts, prefix_frames
@@ -75,6 +75,10 @@ class StreamReader:
             )  # fmt: skip
         except ValidationError as error:
             raise SourceError(f"this cannot be asked: {error.errors()[0]['msg']}") from None
+        self._blank = Answer(
+            mode=self.mode, choices=tuple(choices), model=contract.name, contract_version=contract.version,
+            contract_digest=contract.digest(),
+        )  # fmt: skip
         with student.turn() as model:
             model.renderer.encode(self._question, (0.0,), self._prompt_mode, frame_size_hw=_TRIAL_SIZE_HW)
             self._choices = [model.renderer.completion_ids(text) for text in self._question.option_answers]
@@ -99,12 +103,16 @@ class StreamReader:
         height, width = rule.max_side_px * 3 // 4, rule.max_side_px
         pixels_HWC = np.full((height, width, 3), 90, np.uint8) if frame is None else frame
         held = HeldFrame(0, 0.0, pixels_HWC, 0.0, np.empty(0), (pixels_HWC.shape[0], pixels_HWC.shape[1]))
-        self.answer(ShownFrames((held,), 1, 0.0))
+        self.answer(PickedFrames((held,), 1, 0.0))
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of all that was read."""
         with self._served.turn():
             self._pixels.clear()
             self._prefix.clear()
 
-    def answer(self, shown: ShownFrames) -> Answer:
+    def answer(self, shown: PickedFrames) -> Answer:
         """The answer about these frames, without its age."""
         with self._served.turn() as model:
             started_s = time.perf_counter()
@@ -137,11 +145,7 @@ class StreamReader:
 
     def abstained(self, reason: AbstainReason, detail: str) -> Answer:
         """No answer, for a reason."""
-        contract = self._served.contract
-        return Answer(
-            abstained=reason, detail=detail, mode=self.mode, choices=self._question.choices, model=contract.name,
-            contract_version=contract.version, contract_digest=contract.digest(),
-        )  # fmt: skip
+        return self._blank.model_copy(update={"abstained": reason, "detail": detail})
 
     @property
     def _prompt_mode(self) -> Any:  # noqa: ANN401 - a PromptMode

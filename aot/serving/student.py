@@ -3,26 +3,45 @@
     student = load_student("exports/kitchen")
     answer = student.ask("What is the next step?", clip="clip.mp4", choices=("stir the soup", "peel the onion"))
 
-Frames are NumPy arrays at the border. A question that cannot be asked gives an answer that abstained, with the reason.
+Frames are NumPy arrays at the border. Whatever is wrong with one question gives an answer that abstained, with the
+reason `failed` and a sentence, and its neighbours are answered. Only what is wrong with the call itself is an error: a
+student that was closed, an argument of a name that does not exist, something that is no `Ask`.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
 from aot.config import StudentConfig
-from aot.errors import CheckpointError, RunError, SourceError, VideoError
-from aot.records import MediaRef, Prediction, Question
+from aot.display import storable
+from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
+from aot.files.jsonl import MAX_QUESTION_CHARS
+from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
-from aot.served_records import Answer, AskMode, FrameRule, Seconds, StudentContract
+from aot.served_records import AbstainReason, Answer, AskMode, Seconds, StudentContract
 from aot.serving.contract import read_contract
+from aot.serving.frames import ClipShelf, ShownFrames, Window
+from aot.serving.timing import Parts, measured
+
+if TYPE_CHECKING:
+    from aot.student.answer.engine import Engine
+    from aot.student.rows.tokens import Renderer
+
+BATCH = 16
+"""Questions that the model reads at once."""
+MOST_CHOICES = 1_000
+PIXEL_CACHE_BYTES = 64 << 20
+"""Of pixels that are kept for the next question about the same frames."""
+_MODES = (*get_args(PromptMode), "decide")
+_ANSWER_MARK = "Answer:"
 
 
 @dataclass(frozen=True)
@@ -30,59 +49,54 @@ class Ask:
     """One question, with what it is about."""
 
     question: str
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     clip: str | Path | None = None
     """A video file; or frames."""
-    frames: Sequence[np.ndarray] | None = None
-    """Each uint8 (height, width, 3), RGB."""
+    frames: Sequence[Any] | None = None
+    """Each uint8 (height, width, 3), RGB, or what NumPy makes one of, such as an image of Pillow; all of one size."""
     times_s: Sequence[float] | None = None
-    """Of the frames, ascending."""
-    start_s: float = 0.0
+    """Of the frames, ascending; None where they have none, which counts as one second apart."""
+    start_s: float | None = None
+    """Of the clip or the frames: nobody looks outside this window. None: from the beginning, to the end."""
     end_s: float | None = None
-    """Of a clip: nobody looks outside this window."""
     mode: AskMode | None = None
     """None: decide where there are choices, else as the student was taught first."""
     kind: str = ""
     """Of the question, which its calibration goes by; empty: the general one."""
+    with_rationale: bool = True
+    """False: in mode `explain` stop behind the answer."""
 
 
 @dataclass(frozen=True)
-class _Clip:
-    times_s: tuple[float, ...]
-    duration_s: float
-    stored_width: int
-    stored_height: int
+class _Ready:
+    """A question that can be put to the model."""
+
+    question: Question
+    mode: AskMode
+    explains: bool
+    decode_s: float
+    note: str
 
 
-class _Frames:
-    """Frames in memory, as the student reads them from a store."""
+@dataclass(frozen=True)
+class _Made:
+    """What the model made of a question."""
 
-    def __init__(self) -> None:
-        self._held: dict[str, tuple[_Clip, np.ndarray]] = {}
-
-    def add(self, frames_THWC: np.ndarray, times_s: Sequence[float], *, duration_s: float) -> str:
-        """Hold frames; returns the uri under which they are read."""
-        uri = f"frames/{len(self._held)}"
-        height, width = frames_THWC.shape[1:3]
-        self._held[uri] = (_Clip(tuple(times_s), duration_s, width, height), frames_THWC)
-        return uri
-
-    def clip(self, uri: str) -> _Clip:
-        """Facts of the frames."""
-        return self._held[uri][0]
-
-    def frames(self, uri: str, indices: Sequence[int] | None = None) -> np.ndarray:
-        """The frames themselves, uint8 (time, height, width, 3)."""
-        every = self._held[uri][1]
-        return every if indices is None else every[list(indices)]
+    prediction: Prediction
+    parts: Parts = field(default_factory=Parts)
+    confidence: float | None = None
 
 
 class ServedStudent:
-    """An exported student in this process; may be asked from many threads, which take turns."""
+    """An exported student in this process; may be asked from many threads, which take turns at the model."""
 
     def __init__(self, student: Any, contract: StudentContract) -> None:  # noqa: ANN401 - Student needs torch
         self.student, self.contract = student, contract
         self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._shelf = ClipShelf(contract.frames) if contract.frames else None
+        self._pixels: Any = None
+        self._digest = contract.digest()
 
     def __enter__(self) -> Self:
         return self
@@ -91,9 +105,31 @@ class ServedStudent:
         self.close()
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Let go of the model and of all frames; may be called twice."""
         with self._lock:
-            self.student = None
+            self.student, self._pixels = None, None
+            engine, self._engine = self._engine, None
+        if self._shelf:
+            self._shelf.clear()
+        if engine is not None:
+            engine.close()
+
+    @property
+    def engine(self) -> "Engine":
+        """The student as a chat model: one, made at the first look; it and `ask` take turns at the model.
+
+        Raises:
+            RunError: the student was closed.
+        """
+        from aot.student.answer.engine import Engine
+        from aot.student.answer.speaker import speaker_of
+
+        with self._lock:
+            self._check_open()
+            if self._engine is None:
+                speaker = speaker_of(self.student, name=self.contract.name)
+                self._engine = Engine(speaker, max_prompt_tokens=self.contract.max_tokens, lock=self._lock)
+            return self._engine
 
     @contextmanager
     def turn(self) -> Iterator[Any]:
@@ -103,105 +139,201 @@ class ServedStudent:
             RunError: the student was closed.
         """
         with self._lock:
-            if self.student is None:
-                raise RunError(f"the student {self.contract.name} was closed; load it again")
+            self._check_open()
             yield self.student
 
     def ask(self, question: str, **about: Any) -> Answer:  # noqa: ANN401 - the fields of Ask
-        """The answer to one question; keywords are the fields of `Ask`."""
+        """The answer to one question; keywords are the fields of `Ask`.
+
+        Raises:
+            ConfigError: there is no argument of such a name.
+            RunError: the student was closed.
+        """
+        names = [field.name for field in fields(Ask)][1:]
+        if unknown := sorted(about.keys() - set(names)):
+            raise ConfigError(f"ask() knows no argument {unknown[0]!r}; it takes {', '.join(names)}")
         (answer,) = self.ask_many([Ask(question, **about)])
         return answer
 
     def ask_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        """The answers to several questions, those of one mode in one batch."""
-        store, answers = _Frames(), dict[int, Answer]()
-        rows: dict[AskMode, list[tuple[int, Question, float]]] = {}
-        for i, ask in enumerate(asks):
-            mode = ask.mode or ("decide" if ask.choices else self.contract.modes[0])
-            started_s = time.perf_counter()
-            try:
-                question = self._question(i, ask, store)
-            except (SourceError, VideoError) as error:
-                answers[i] = self._abstained(mode, str(error))
-                continue
-            rows.setdefault(mode, []).append((i, question, time.perf_counter() - started_s))
-        for mode, group in rows.items():
-            for (i, question, decode_s), made in zip(group, self._predict(group, mode, store), strict=True):
-                answers[i] = self._answer(question, made, mode, store, decode_s)
-        return [answers[i] for i in range(len(asks))]
+        """The answers to several questions in their order, those of one mode in batches.
 
-    def _predict(self, rows: Sequence[tuple[int, Question, float]], mode: AskMode, store: _Frames) -> list[Prediction]:
-        from aot.student.answer.predict import predict
-        from aot.student.rows.frames import FramePixels
-
+        Raises:
+            ConfigError: one of them is no `Ask`.
+            RunError: the student was closed.
+        """
+        if strange := [ask for ask in asks if not isinstance(ask, Ask)]:
+            raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")
         with self._lock:
-            pixels = None
-            if self.contract.frames:
-                pixels = FramePixels(
-                    store, self.student.processor, model_type=self.student.model_type, max_bytes=256 << 20
-                )
-            return list(
-                predict(
-                    self.student,
-                    [question for _, question, _ in rows],
-                    pixels=pixels,
-                    arm=self.contract.name,
-                    mode="likelihood" if mode == "decide" else mode,
-                    batch_size=16,
-                )
-            )
-
-    def _question(self, index: int, ask: Ask, store: _Frames) -> Question:
-        media = None
-        rule = self.contract.frames
-        if rule and (ask.clip is not None or ask.frames is not None):
-            media = _held(ask, rule, store)
-        return Question(
-            id=str(index), dataset="", split="", kind=ask.kind or "*", text=ask.question, choices=ask.choices,
-            answer=ask.choices[0] if ask.choices else "", answer_type="choice" if ask.choices else "text",
-            media=media, group="",
-        )  # fmt: skip
-
-    def _answer(self, question: Question, made: Prediction, mode: AskMode, store: _Frames, decode_s: float) -> Answer:
-        if made.error:
-            return self._abstained(mode, made.error)
-        probs = self.calibrated(made.choice_probs, kind=question.kind)
-        times_s: tuple[float, ...] = ()
-        if question.media and self.contract.frames:
-            from aot.student.rows.frames import choose_indices
-
-            times_s = choose_indices(store, question.media, num_frames=self.contract.frames.num_frames).times_s
-        cut = made.finish_reason == "length"
-        return Answer(
-            answer=made.answer or "",
-            abstained="" if made.answer is not None else "cut_off" if cut else "unparsable",
-            choices=question.choices,
-            choice_probs=probs,
-            confidence=max(probs) if probs else None,
-            rationale=made.raw_text if mode in ("reason", "explain", "adaptive") else "",
-            raw_text=made.raw_text,
-            mode=mode,
-            frame_times_s=times_s,
-            usage=ChatUsage(prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens),
-            seconds=Seconds(decode=decode_s, generate=made.latency_s),
-            model=self.contract.name,
-            contract_version=self.contract.version,
-            contract_digest=self.contract.digest(),
-        )
+            self._check_open()
+            renderer = self.student.renderer
+        shown = ShownFrames(self.contract.frames, self._shelf) if self.contract.frames and self._shelf else None
+        answers, groups = dict[int, Answer](), dict[tuple[AskMode, bool], dict[int, _Ready]]()
+        for i, ask in enumerate(asks):
+            try:
+                ready = self._ready(i, ask, shown, renderer)
+            except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
+                answers[i] = self._abstained(self._mode_of(ask), "failed", str(error))
+                continue
+            groups.setdefault((ready.mode, ready.explains), {})[i] = ready
+        for group in groups.values():
+            for (i, ready), made in zip(group.items(), self._made(list(group.values()), shown), strict=True):
+                answers[i] = self._answer(ready, made, shown)
+        return [answers[i] for i in range(len(asks))]
 
     def calibrated(self, probs: Sequence[float], *, kind: str) -> tuple[float, ...]:
         """Probabilities at the temperature of a kind of question; the likeliest choice stays the likeliest."""
-        if not probs or not self.contract.calibration:
+        if not len(probs) or not self.contract.calibration:
             return tuple(probs)
         logs = np.log(np.maximum(np.asarray(probs, dtype=np.float64), 1e-300))
         logs /= self.contract.calibration.temperature(kind)
         scaled = np.exp(logs - logs.max())
         return tuple((scaled / scaled.sum()).tolist())
 
-    def _abstained(self, mode: AskMode, detail: str) -> Answer:
+    def _check_open(self) -> None:
+        if self.student is None:
+            raise RunError(f"the student {self.contract.name} was closed; load it again")
+
+    def _mode_of(self, ask: Ask) -> AskMode:
+        """The mode in which an answer stands; of a question in an unknown mode the one that it would have had."""
+        has_choices = isinstance(ask.choices, list | tuple) and bool(ask.choices)
+        fallback: AskMode = "decide" if has_choices else self.contract.modes[0]
+        return ask.mode if isinstance(ask.mode, str) and ask.mode in _MODES else fallback
+
+    def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, renderer: "Renderer") -> _Ready:
+        """A question after everything about it was checked.
+
+        Raises:
+            SourceError: it cannot be asked; the message says why.
+            VideoError: its clip is refused.
+        """
+        choices = _choices(ask.choices)
+        text = _text(ask.question, "question")
+        if mark := renderer.reserved_mark(" ".join((text, *choices))):  # it would end a message and begin another
+            raise SourceError(f"the text must not contain {mark!r}, which the model reserves; write it another way")
+        mode = self._checked_mode(ask, choices)
+        started_s = time.perf_counter()
+        media = self._media(ask, shown)
+        decode_s = time.perf_counter() - started_s
+        note = ""
+        if (
+            ask.frames is not None
+            and ask.times_s is None
+            and media
+            and shown
+            and len(shown.clip(media.uri).times_s) > 1
+        ):
+            note = "the frames came without times_s: they were shown as one second apart"
+        question = Question(
+            id=str(index), dataset="", split="", kind=_text(ask.kind or "*", "kind"), text=text, choices=choices,
+            answer=choices[0] if choices else "", answer_type="choice" if choices else "text", media=media, group="",
+        )  # fmt: skip
+        return _Ready(question, mode, mode == "explain" and bool(ask.with_rationale), decode_s, note)
+
+    def _checked_mode(self, ask: Ask, choices: tuple[str, ...]) -> AskMode:
+        mode = self._mode_of(ask)
+        taught = ", ".join((*self.contract.modes, "decide"))
+        if ask.mode is not None and ask.mode != mode:
+            raise SourceError(f"there is no mode {str(ask.mode)[:40]!r}; {self.contract.name} has {taught}")
+        if mode != "decide" and mode not in self.contract.modes:
+            raise SourceError(f"{self.contract.name} was not taught the mode {mode}; it has {taught}")
+        if mode == "decide" and not choices:
+            raise SourceError("mode decide picks among choices, and none were given; give choices, or another mode")
+        return mode
+
+    def _media(self, ask: Ask, shown: ShownFrames | None) -> MediaRef | None:
+        """What the question shows; None where it shows nothing."""
+        window = Window(_seconds(ask.start_s, "start_s"), _seconds(ask.end_s, "end_s"))
+        if ask.clip is None and ask.frames is None:
+            if ask.times_s is not None or window != Window():
+                raise SourceError("times_s, start_s and end_s belong to frames or a clip, and none was given")
+            return None
+        if ask.clip is not None and ask.frames is not None:
+            raise SourceError("a clip and frames were given; give one of them")
+        if shown is None:
+            raise SourceError(f"{self.contract.name} is a student of text and sees no frames; ask without them")
+        if window.end_s is not None and window.end_s <= (window.start_s or 0.0):
+            raise SourceError(f"the window {window.start_s or 0.0:g}-{window.end_s:g} s must end after it starts")
+        if ask.frames is not None:
+            return shown.add_frames(ask.frames, ask.times_s, window)
+        if ask.times_s is not None:
+            raise SourceError("times_s came with a clip, which has times of its own; give start_s and end_s instead")
+        if not isinstance(ask.clip, str | Path):
+            raise SourceError(f"clip must be the path of a video file, got {type(ask.clip).__name__}")
+        return shown.add_clip(Path(_text(str(ask.clip), "clip")), window)
+
+    def _made(self, rows: list[_Ready], shown: ShownFrames | None) -> list[_Made]:
+        """What the model makes of questions of one mode; what ends a batch is tried again one by one."""
+        from aot.student.answer.predict import predict
+        from aot.student.rows.frames import FramePixels
+
+        mode, explains = rows[0].mode, rows[0].explains
+        with self._lock:
+            self._check_open()
+            student = self.student
+            if shown and self._pixels is None:
+                self._pixels = FramePixels(
+                    shown, student.processor, model_type=student.model_type, max_bytes=PIXEL_CACHE_BYTES
+                )
+            if shown:
+                self._pixels.store = shown
+            try:
+                with measured(student, self._pixels) as parts:
+                    made = list(
+                        predict(
+                            student, [row.question for row in rows], pixels=self._pixels, arm=self.contract.name,
+                            mode="likelihood" if mode == "decide" else mode, batch_size=BATCH,
+                            with_tokens=mode != "decide", with_explanation=explains,
+                        )
+                    )  # fmt: skip
+                each = parts.share(len(rows))
+                return [_Made(one, each, _written_probability(one, mode, student.renderer)) for one in made]
+            except (RuntimeError, ValueError, IndexError, TypeError, AotError) as error:
+                failure = " ".join(str(error).split())[:300]
+        if len(rows) > 1:
+            return [one for row in rows for one in self._made([row], shown)]
+        words = f"the model failed on this question: {failure}"
+        return [_Made(Prediction(question_id="", arm="", mode="none", raw_text="", answer=None, error=words))]
+
+    def _answer(self, ready: _Ready, outcome: _Made, shown: ShownFrames | None) -> Answer:
+        question, mode, made, parts = ready.question, ready.mode, outcome.prediction, outcome.parts
+        if made.error:
+            return self._abstained(mode, "failed", made.error.removeprefix(f"question {question.id}: "))
+        times_s: tuple[float, ...] = ()
+        if question.media and shown and self.contract.frames:
+            from aot.student.rows.frames import choose_indices
+
+            times_s = choose_indices(shown, question.media, num_frames=self.contract.frames.num_frames).times_s
+        probs = self.calibrated(made.choice_probs, kind=question.kind)
+        calls = _calls(made.raw_text)
+        reason, detail = _abstention(made, has_calls=bool(calls))
         return Answer(
-            abstained="failed", detail=detail, mode=mode, model=self.contract.name,
-            contract_version=self.contract.version, contract_digest=self.contract.digest(),
+            answer=made.answer or "",
+            abstained=reason,
+            detail=detail or ready.note,
+            choices=question.choices,
+            choice_probs=probs,
+            confidence=max(probs) if probs else outcome.confidence,
+            rationale=_rationale(made, mode),
+            raw_text=made.raw_text,
+            tool_calls=calls,
+            mode=mode,
+            frame_times_s=times_s,
+            usage=ChatUsage(prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens),
+            seconds=Seconds(decode=ready.decode_s, vision=parts.vision, prefill=parts.prefill, generate=parts.generate),
+            model=self.contract.name,
+            contract_version=self.contract.version,
+            contract_digest=self._digest,
+        )
+
+    def refusal(self, ask: Ask, detail: str) -> Answer:
+        """The answer to a question of which it is known already why it cannot be asked."""
+        return self._abstained(self._mode_of(ask), "failed", detail)
+
+    def _abstained(self, mode: AskMode, reason: AbstainReason, detail: str) -> Answer:
+        return Answer(
+            abstained=reason, detail=storable(detail), mode=mode, model=self.contract.name,
+            contract_version=self.contract.version, contract_digest=self._digest,
         )  # fmt: skip
 
 
@@ -216,9 +348,9 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
         CheckpointError: it is no export, its major version is unknown, a file was altered, or prompts would look
             different from those that the student learned.
     """
-    from aot.student.model import loading  # torch is imported once somebody loads a student
-
     contract = read_contract(Path(folder))
+    from aot.student.model import loading  # torch, after what needs none
+
     config = StudentConfig(
         base=str(folder),
         num_frames=contract.frames.num_frames if contract.frames else 1,
@@ -239,23 +371,97 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
     return ServedStudent(student, contract)
 
 
-def _held(ask: Ask, rule: FrameRule, store: _Frames) -> MediaRef:
-    """The frames of a question in `store`, and the window that it shows of them."""
-    if ask.frames is not None:
-        times_s = tuple(float(one) for one in ask.times_s or range(len(ask.frames)))
-        if len(ask.frames) == 0 or len(times_s) != len(ask.frames):
-            raise SourceError(f"{len(ask.frames)} frames came with {len(times_s)} times; give one for each frame")
-        uri = store.add(np.stack([np.asarray(one) for one in ask.frames]), times_s, duration_s=times_s[-1])
-        return MediaRef(uri=uri, start_s=times_s[0])
-    from video_data.decode.sampling import fps_times
-    from video_data.decode.sandbox import shared_pool
+def _text(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
+    if not isinstance(value, str):
+        raise SourceError(f"the {what} must be text, got {type(value).__name__}")
+    if not value.strip():
+        raise SourceError(f"the {what} is empty")
+    if len(value) > MAX_QUESTION_CHARS:
+        raise SourceError(f"the {what} has {len(value):,} characters, at most {MAX_QUESTION_CHARS:,} are fine")
+    if value != storable(value):
+        raise SourceError(f"the {what} holds half a character (a lone surrogate), which no model reads; mend its text")
+    return value
 
-    path = Path(str(ask.clip))
-    facts = shared_pool().probe(path)
-    if facts.reason:
-        raise SourceError(f"{path}: {facts.note or facts.reason}")
-    end_s = min(ask.end_s or facts.duration_s, facts.duration_s)
-    wanted_s = fps_times(ask.start_s, end_s, rule.stored_fps)
-    decoded = shared_pool().read_frames(path, times_s=wanted_s, max_side_px=rule.max_side_px)
-    uri = store.add(decoded.frames_THWC, decoded.times_s, duration_s=facts.duration_s)
-    return MediaRef(uri=uri, start_s=ask.start_s, end_s=ask.end_s)
+
+def _choices(choices: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever came
+    """The choices after they were checked; none are fine."""
+    if choices is None:
+        return ()
+    if not isinstance(choices, list | tuple):
+        raise SourceError(f"choices must be a list of texts, got {type(choices).__name__}")
+    if not len(choices):
+        return ()
+    if len(choices) > MOST_CHOICES:
+        raise SourceError(f"{len(choices):,} choices were given, at most {MOST_CHOICES:,} are fine")
+    listed = tuple(_text(one, f"choice {i}") for i, one in enumerate(choices))
+    if len(listed) < 2:
+        raise SourceError("one choice was given; give at least two, or none for an open question")
+    if twice := [one for i, one in enumerate(listed) if one in listed[:i]]:
+        raise SourceError(f"the choice {twice[0][:80]!r} stands twice; give different ones")
+    return listed
+
+
+def _seconds(value: Any, what: str) -> float | None:  # noqa: ANN401 - whatever came
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise SourceError(f"{what} must be seconds, finite and not negative, got {str(value)[:40]}")
+    return number
+
+
+def _abstention(made: Prediction, *, has_calls: bool) -> tuple[AbstainReason, str]:
+    """Why a reply gives no answer, as a word and in a sentence; both empty where it gives one."""
+    if made.answer is not None:
+        return "", ""
+    if made.finish_reason == "length":
+        return "cut_off", f"the reply was cut off after {made.completion_tokens} tokens, before it came to an answer"
+    if has_calls:
+        return "unparsable", "the reply calls tools and gives no answer; run them and go on with student.engine"
+    return "unparsable", "no answer could be read from the reply; see raw_text"
+
+
+def _calls(text: str) -> tuple[WrittenCall, ...]:
+    from aot.student.rows.prompts import read_calls
+
+    return read_calls(text)[1]
+
+
+def _rationale(made: Prediction, mode: AskMode) -> str:
+    """What a reply says besides its answer."""
+    text = made.raw_text
+    if mode == "explain":
+        return text.partition("\n")[2].strip()
+    if mode not in ("reason", "adaptive"):
+        return ""
+    if made.answer is None:
+        return text
+    if made.thought:  # its first line names the way that it chose
+        text = text.partition("\n")[2] or text
+    before, _, _ = text.rpartition(_ANSWER_MARK if _ANSWER_MARK in text else "\n")
+    return before.strip()
+
+
+def _written_probability(made: Prediction, mode: AskMode, renderer: "Renderer") -> float | None:
+    """Probability with which the model wrote its answer, token by token, given what it wrote before.
+
+    The product over the tokens from the last `Answer:` on (of a direct answer, over the whole reply), the end of the
+    turn included. Not calibrated, and blind to other wordings of the same answer. None where the answer was not
+    written by the model, or cannot be told from what is around it.
+    """
+    size = len(made.token_logprobs)
+    if made.answer is None or not size:
+        return None
+    ids = made.token_ids[-size:]
+    if mode == "explain":
+        texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
+        said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
+        return math.exp(sum(made.token_logprobs[: said[0] + 1 if said else size]))
+    marks = renderer.decode(ids).count(_ANSWER_MARK)
+    if not marks:
+        return math.exp(sum(made.token_logprobs)) if mode == "direct" else None
+    starts = next((k for k in range(1, size + 1) if renderer.decode(ids[:k]).count(_ANSWER_MARK) == marks), 0)
+    return math.exp(sum(made.token_logprobs[starts:]))

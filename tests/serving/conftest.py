@@ -19,3 +19,13 @@ def text_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serving_kit import export_base
 
     return export_base("tiny-text", tmp_path_factory.mktemp("exports") / "text")
+
+
+@pytest.fixture(scope="session")
+def kitchen_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two drawn clips."""
+    from video_data.kitchen.dataset import draw_toy_kitchen
+
+    root = tmp_path_factory.mktemp("clips")
+    draw_toy_kitchen(root, seed=0, counts={"train": 1, "test": 1, "test_ood": 0}, workers=1)
+    return root

@@ -1,6 +1,8 @@
 """A student on a stream: it never waits for the model, gives no old answer, and says why it gives none."""
 
+import itertools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from aot import load_student
 from aot.errors import RunError, SourceError
 from aot.records import Question
 from aot.served_records import FrameRule
-from aot.serving.frame_ring import FrameRing, ShownFrames
+from aot.serving.frame_ring import FrameRing, PickedFrames
 from aot.serving.stream import StudentStream
 from aot.serving.stream_reader import StreamReader
 from aot.serving.student import ServedStudent
@@ -95,6 +97,7 @@ def test_a_frozen_camera_leads_to_stale_within_the_limit(student: Gated) -> None
         stale = stream.answer()
         assert (stale.answer, stale.abstained, stale.choice_probs) == ("", "stale", ())
         assert "same picture" in stale.detail and stream.counts.frames == {"taken": 1, "identical": 11}
+        clock.now_s += 0.1
         stream.observe(picture(1))
         assert stream.answer(deadline_s=LONG_S).answer in STEPS
 
@@ -212,7 +215,7 @@ def test_prompts_that_grow_get_the_probabilities_of_fresh_ones(student: Gated, w
     assert reader.appends and reader.counts.frames_seen == 40 and 0 < reader.counts.restarts < 20
 
 
-def fresh_probs(model: Any, shown: ShownFrames) -> tuple[float, ...]:
+def fresh_probs(model: Any, shown: PickedFrames) -> tuple[float, ...]:
     """The probabilities of a prompt over the same frames that is read from its start."""
     frames = prefix_frames(model, np.stack([one.pixels_HWC for one in shown.frames]), range(len(shown.frames)))
     times_s = [one.time_s - shown.start_s for one in shown.frames]
@@ -447,3 +450,20 @@ def test_a_student_that_was_closed_under_its_stream_is_told(whole: ServedStudent
         stream.observe(picture(0))
         answered = stream.answer(deadline_s=LONG_S)
         assert answered.abstained == "failed" and "closed" in answered.detail
+
+
+def test_the_ten_lines_of_the_page_about_robots_run_as_printed(video_export: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/robots.md").read_text()
+    lines = page.partition("```python\n")[2].partition("```")[0]
+    acted: list[tuple[str, float, float]] = []
+
+    def camera() -> Iterator[np.ndarray]:
+        until_s = time.monotonic() + LONG_S
+        for number in itertools.count():
+            if acted or time.monotonic() > until_s:
+                return
+            yield picture(number)
+
+    names = {"EXPORT": video_export, "STEPS": STEPS, "camera": camera(), "act": lambda *said: acted.append(said)}
+    exec(compile(lines.replace("min_confidence=0.6", "min_confidence=0.0"), "docs/robots.md", "exec"), names)
+    assert len(lines.splitlines()) <= 14 and acted[0][0] in STEPS and acted[0][2] < 2.0

@@ -14,6 +14,7 @@ from aot.student.answer.likelihood import score
 from aot.student.answer.prefix import FramePrefix, prefix_frames
 from aot.student.model.hf_internals import FrameFeatures
 from aot.student.model.loading import Student, load_student
+from aot.student.rows.frames import FRAME_DIM
 
 SIZE_HW = (24, 32)
 
@@ -108,7 +109,7 @@ def test_a_model_that_cannot_read_on_is_given_whole_prompts(student: Student) ->
 
 
 def test_the_model_looks_at_its_frames_itself_again_after_a_failed_reading(student: Student) -> None:
-    features = FrameFeatures(student.model, max_frames=4)
+    features = FrameFeatures(student.model, max_frames=4, dim=FRAME_DIM.get(student.model_type, 0))
     asked = _Asked(student)
     with pytest.raises(RuntimeError), features.shown([(0, asked.frames[0].pixels)], device=student.device):
         raise RuntimeError("the model failed")

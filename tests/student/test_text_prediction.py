@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from aot.evaluation.scoring import score
 from aot.records import THOUGHT_MODES, Prediction
+from aot.served_records import StudentContract
+from aot.serving.student import Ask, ServedStudent
 from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
 from aot.student.answer.predict import predict, sample
 from aot.student.model.loading import Student, load_student
@@ -57,6 +59,28 @@ def test_explain_stops_after_the_first_line(student: Student) -> None:
     assert line_marks(student.renderer.tokenizer).newline
     assert not LineMarks(frozenset({1}), frozenset({1, 2})).ends_line([2, 1])
     assert LineMarks(frozenset({1}), frozenset({1, 2})).ends_line([2, 3, 1])
+
+
+def test_a_served_student_gives_rationale_answer_and_how_likely_it_wrote_that(student: Student) -> None:
+    contract = StudentContract(
+        name="x", arm="all", base="", base_digest="", config_digest="", model_type=student.model_type, dtype="float32",
+        template_hash="", kinds=("sum",), modes=("direct", "reason", "explain", "adaptive"), max_tokens=100,
+        max_answer_tokens=12, max_rationale_tokens=60,
+    )  # fmt: skip
+    served, questions = ServedStudent(student, contract), sums()
+    for mode in contract.modes:
+        answers = served.ask_many([Ask(q.text, mode=mode) for q in questions])
+        right = [(a, q) for a, q in zip(answers, questions, strict=True) if a.answer == q.answer]
+        assert len(right) >= 8 and all(0 < (a.confidence or 0) <= 1 for a, _ in right), mode
+        steps = sum(steps_of(q) in a.rationale and "Answer" not in a.rationale for a, q in right)
+        assert steps == 0 if mode == "direct" else steps >= 8, mode
+        assert mode != "direct" or not any(a.rationale for a in answers)
+    whole = served.ask_many([Ask(q.text, mode="explain") for q in questions])
+    short = served.ask_many([Ask(q.text, mode="explain", with_rationale=False) for q in questions])
+    assert [a.answer for a in short] == [a.answer for a in whole]
+    assert [a.confidence for a in short] == pytest.approx([a.confidence for a in whole], abs=1e-4)
+    assert not any(a.rationale for a in short)
+    assert all(a.usage.completion_tokens < b.usage.completion_tokens for a, b in zip(short, whole, strict=True))
 
 
 def test_adaptive_tells_its_choice_with_probabilities(student: Student) -> None:

@@ -6,7 +6,7 @@ it would be graded wrong in silence. Whether a number or a yes can be read is fo
 
 import difflib
 import re
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +33,28 @@ class QuestionFields(_Fields):
     group: str = ""
     """Empty means the clip."""
     split: str = Field(default="test", min_length=1)
+
+
+class AskFields(_Fields):
+    """One line of a file of questions that are only asked; what a grader needs besides is let stand, and not read."""
+
+    id: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    choices: list[str] = []
+    clip: str = ""
+    """Path of the clip inside the folder; empty where the question is about none."""
+    video: str = ""
+    """The same, as the plain data set names it."""
+    start_s: float | None = Field(default=None, ge=0)
+    end_s: float | None = None
+    kind: str = ""
+    mode: Literal["direct", "reason", "explain", "adaptive", "decide"] | None = None
+    answer: str | int | float = ""
+    answer_type: str = ""
+    rationale: str = ""
+    reading: str = ""
+    group: str = ""
+    split: str = ""
 
 
 class SegmentFields(_Fields):

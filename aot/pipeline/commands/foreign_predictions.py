@@ -1,8 +1,8 @@
 """Reads predictions that anybody's model made, in the forms that people have: JSON, JSON lines, CSV or Parquet.
 
-An object of answers by id, rows with an id and a prediction, the result files of NExT-QA, or our own Prediction rows.
-An answer among options is the place of one, counted from 0, its letter, or its text. A row that cannot be used becomes
-a refused row; its neighbours stay. Nothing here knows what is right.
+An object of answers by id, rows with an id and a prediction, the result files of NExT-QA, our own Prediction rows, or
+those of `aot predict`. An answer among options is the place of one, counted from 0, its letter, or its text. A row that
+cannot be used becomes a refused row; its neighbours stay. Nothing here knows what is right.
 """
 
 import math
@@ -19,6 +19,7 @@ from aot.answers import find_answer, parse_answer
 from aot.errors import SourceError
 from aot.files.jsonl import RefusedRow, RowProblem
 from aot.records import Prediction, Question
+from aot.served_records import AnswerRow
 from text_cot.datasets.rows import TextRow, read_rows
 from video_data.datasets.official import read_json
 
@@ -34,6 +35,7 @@ _CUT_WORDS = {"length", "max_tokens", "max_new_tokens", "max_output_tokens", "mo
 _END_WORDS = {"stop", "end_turn", "eos", "eos_token", "stop_sequence", "stop_str", "completed", "complete", "finished"}
 _WRAPPERS = ("predictions", "results", "data")
 _OWN = {"question_id", "arm", "mode", "raw_text", "answer"}
+_SERVED = {"question_id", "abstained", "mode", "raw_text", "answer"}
 FINE = f'an object {{"id": answer}}, or rows with an id ({", ".join(IDS)}) and a prediction ({", ".join(SAYS[:-1])})'
 
 
@@ -116,6 +118,8 @@ def _said(place: str, key: str, row: Any) -> Said:  # noqa: ANN401 - any JSON va
         raise RowProblem("no_prediction", f"a row must be an object, got {type(row).__name__}; predictions are {FINE}")
     if row.keys() >= _OWN:
         return _ours(place, row)
+    if row.keys() >= _SERVED:
+        return _served(place, row)
     fields = {str(name).strip().casefold(): value for name, value in row.items()}
     if len(fields) < len(row):
         raise RowProblem("duplicate_key", f"two of its keys differ only in case or spaces: {', '.join(row)}"[:200])
@@ -141,6 +145,28 @@ def _names(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _name(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _served(place: str, row: Mapping[str, Any]) -> Said:
+    """A row of `aot predict`; all of its modes are one predictor, which chooses by itself how to answer."""
+    try:
+        answer = AnswerRow.model_validate(row)
+    except ValidationError as error:
+        raise RowProblem("bad_value", f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+    ours = Prediction(
+        question_id=answer.question_id,
+        arm=answer.model or "student",
+        mode="none",
+        raw_text=answer.raw_text,
+        answer=None if answer.abstained else answer.answer,
+        choice_probs=answer.choice_probs,
+        prompt_tokens=answer.usage.prompt_tokens,
+        completion_tokens=answer.usage.completion_tokens,
+        latency_s=answer.seconds.total,
+        error=answer.detail if answer.abstained == "failed" else "",
+        finish_reason="length" if answer.abstained == "cut_off" else "stop",
+    )
+    return Said(place, (ours.question_id,), ours.answer, ours=ours)
 
 
 def _ours(place: str, row: Mapping[str, Any]) -> Said:

@@ -96,18 +96,22 @@ def score_lines(scores: Scores) -> list[str]:
 
 
 def _listed(path: Path) -> Questions:
-    """The questions of a run folder's questions.jsonl, or of a plain data set's.
+    """The questions of a run folder's questions.jsonl, of a plain data set's, or of a file of text problems.
 
     Raises:
         SourceError: the file is missing or has none.
     """
     from aot.files.jsonl import JsonLine, read_json_lines
+    from text_cot.datasets.files import read_text_files
     from video_data.datasets.plain import read_plain
 
     try:
         lines = list(read_json_lines(path))
         first = next((line for line in lines if isinstance(line, JsonLine)), None)
-        if first and "answer_type" not in first.fields:
+        if first and "question" in first.fields and "video" not in first.fields:
+            text = read_text_files("text_jsonl", train=path, test=None, test_share=0.0, seed=0, limit=None)
+            usable, refused = list(text.questions), list(text.refusals)
+        elif first and "answer_type" not in first.fields:
             plain = read_plain(path.parent, path.name, None, clips="not_needed")
             usable, refused = usable_questions(plain.questions, dataset="plain")
             refused = refusals_of(plain.refused) + refused
@@ -119,7 +123,8 @@ def _listed(path: Path) -> Questions:
         raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None
     if not usable:
         raise SourceError(
-            f"{path} holds no usable question; give a run's questions.jsonl, or one of docs/plain_data.md"
+            f"{path} holds no usable question; give a run's questions.jsonl, or one of docs/plain_data.md or "
+            "docs/text_data.md"
         )
     return usable, refused
 

@@ -9,6 +9,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,7 @@ class Engine:
         max_prompt_tokens: int = 100_000,
         raise_tokens: float = 1.0,
         deadline_s: float = 600.0,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         """Takes a loaded model.
 
@@ -81,8 +83,10 @@ class Engine:
             raise_tokens: a reply may have so many times the tokens that were asked for: since it is drawn by seed, a
                 second try would only write the same again.
             deadline_s: a reply that takes longer is given up.
+            lock: held while the model works, where others use it too.
         """
-        self.name, self._speaker, self._lock = speaker.name, speaker, threading.Lock()
+        self.name, self._lock = speaker.name, lock or threading.Lock()
+        self._held: Speaker | None = speaker
         self._max_prompt_tokens, self._raise_tokens, self._deadline_s = max_prompt_tokens, raise_tokens, deadline_s
 
     def reply(self, request: ChatRequest) -> ChatReply:
@@ -131,9 +135,15 @@ class Engine:
         return self._turn(request).prompt
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Let go of the model; a reply that is being written ends with an error."""
         with self._lock:
-            del self._speaker
+            self._held = None
+
+    @property
+    def _speaker(self) -> Speaker:
+        if self._held is None:
+            raise ChatError(f"{self.name} is closed; load it again", reason="bad_request")
+        return self._held
 
     def _turn(self, request: ChatRequest) -> _Turn:
         speaker, with_tools = self._speaker, bool(request.tools) and request.tool_choice != "none"

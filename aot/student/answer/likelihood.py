@@ -31,7 +31,7 @@ def score(writer: Writer, prompts: Sequence[Prompt], choices: Continuations) -> 
 
 @torch.inference_mode()
 def score_read(reading: Reading, choices: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
-    """Probability of each continuation of the only prompt in `reading`, which is used up."""
+    """Probability of each continuation of the only text in `reading`, which is used up."""
     return _softmax(_sums_behind(reading, [choices])[0])
 
 

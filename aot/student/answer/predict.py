@@ -38,6 +38,7 @@ def predict(
     with_frames: bool = True,
     thought: ThoughtMode | None = None,
     with_tokens: bool = False,
+    with_explanation: bool = False,
 ) -> Iterator[Prediction]:
     """Greedy predictions in the order of `questions`.
 
@@ -54,8 +55,9 @@ def predict(
         with_frames: False is the control in which the student sees the question only.
         thought: in mode `adaptive`, begin this way instead of choosing.
         with_tokens: keep token ids and log-probabilities too.
+        with_explanation: in mode `explain`, let the reply go on behind its first line.
     """
-    asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens)
+    asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens, with_explanation=with_explanation)
     askable_questions = [q for q in questions if q.choices] if mode == "likelihood" else questions
     store = pixels.store if pixels else None
     items = prompt_items(
@@ -137,6 +139,7 @@ class _Asker:
     mode: PredictMode
     first_line: LineMarks | None
     with_tokens: bool
+    with_explanation: bool
 
     @property
     def prompt_mode(self) -> PromptMode:
@@ -214,7 +217,8 @@ class _Asker:
         self, prompts: Sequence[Prompt], sampling: BatchSampling | None
     ) -> tuple[list[list[int]], dict[int, list[NotedToken]]]:
         config = self.student.config
-        short, notes = self.mode in ("direct", "explain"), dict[int, list[NotedToken]]()
+        short = self.mode == "direct" or (self.mode == "explain" and not self.with_explanation)
+        notes = dict[int, list[NotedToken]]()
         replies = write_replies(
             self.student,
             prompts,
@@ -232,15 +236,21 @@ class _Asker:
         ended = bool(reply) and reply[-1] in renderer.end_ids
         is_whole = ended or (self.first_line is not None and self.first_line.ends_line(reply))
         text = renderer.decode(reply[:-1] if ended else reply)
+        said, has_answer = text, is_whole
         if self.mode == "explain":
-            text = text.partition("\n")[0].rstrip()
+            said, newline, _ = text.partition("\n")
+            said = said.rstrip()
+            if self.with_explanation:  # which may be cut off where the answer before it is whole
+                has_answer = is_whole or bool(newline)
+            else:
+                text = said
         plain = plain_reply(text) if renderer.think_style != "none" else text
         return Prediction(
             question_id=item.question.id,
             arm=self.arm,
             mode=self.mode,
             raw_text=plain,
-            answer=answer_of(text, style=renderer.think_style, mode=self.prompt_mode) if is_whole else None,
+            answer=answer_of(said, style=renderer.think_style, mode=self.prompt_mode) if has_answer else None,
             finish_reason="stop" if is_whole else "length",
             thought=_thought_of(plain, renderer) if self.mode == "adaptive" else "",
             prompt_tokens=item.row.num_tokens,
@@ -251,9 +261,18 @@ class _Asker:
         )
 
 
-def _asker(student: Student, pixels: FramePixels | None, arm: str, mode: PredictMode, *, with_tokens: bool) -> _Asker:
-    marks = line_marks(student.renderer.tokenizer) if mode == "explain" else None
-    return _Asker(student, pixels, arm, mode, marks, with_tokens)
+def _asker(
+    student: Student,
+    pixels: FramePixels | None,
+    arm: str,
+    mode: PredictMode,
+    *,
+    with_tokens: bool,
+    with_explanation: bool = False,
+) -> _Asker:
+    stops = mode == "explain" and not with_explanation
+    marks = line_marks(student.renderer.tokenizer) if stops else None
+    return _Asker(student, pixels, arm, mode, marks, with_tokens, with_explanation)
 
 
 def _begun(prompt: Prompt, line: tuple[int, ...]) -> Prompt:

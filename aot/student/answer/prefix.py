@@ -57,7 +57,8 @@ class FramePrefix:
         """
         self.counts = ReadCounts()
         self._student = student
-        self._features = FrameFeatures(student.model, max_frames=max_features)
+        dim = FRAME_DIM.get(student.model_type, 0)
+        self._features = FrameFeatures(student.model, max_frames=max_features, dim=dim)
         self.clear()
 
     @cached_property
@@ -99,7 +100,7 @@ class FramePrefix:
         keep: int | None = None,
     ) -> tuple[float, ...]:
         """Probability of each continuation of a prompt, given that it is one of them; arguments as for `read`."""
-        if self.appends and self._student.habits.gives_rows:
+        if frames and self.appends and self._student.habits.gives_rows:
             return score_read(self.read(ids, frames, keep=keep), continuations)
         self._count_whole(ids, frames)
         return score(self._student, [self._prompt(ids, frames)], [continuations])[0]
@@ -121,10 +122,14 @@ class FramePrefix:
         self._go_back(ids, frames[:kept], ends)
         first = len(self._keys)
         if first < kept:
-            self._reading = self._read_on(self._reading, ids, frames, ends, first=first, last=kept, end=ends[kept])
+            self._reading = self._read_on(self._reading, ids, frames, ends, first=first, last=kept)
             self._ids, self._keys = tuple(ids[: ends[kept]]), tuple(one.key for one in frames[:kept])
         reading = self._reading and replace(self._reading, cache=fork(self._reading.cache))
-        return self._read_on(reading, ids, frames, ends, first=kept, last=len(frames), end=len(ids))
+        if kept < len(frames) or reading is None:
+            reading = self._read_on(reading, ids, frames, ends, first=kept, last=len(frames))
+        self.counts.tokens_read += len(ids) - ends[-1]
+        reading.read_on(torch.tensor([ids[ends[-1] :]], device=self._student.device))
+        return reading
 
     def _ends(self, ids: Sequence[int], num_frames: int) -> list[int]:
         """Behind which token each number of frames ends, from none on."""
@@ -152,11 +157,17 @@ class FramePrefix:
         return position_counter(self._student.model) is not None
 
     def _read_on(
-        self, reading: Reading | None, ids: Sequence[int], frames: Sequence[PrefixFrame], ends: Sequence[int],
-        *, first: int, last: int, end: int,
-    ) -> Reading:  # fmt: skip
-        """`reading` after the tokens from behind frame `first` on up to `end`, which show the frames up to `last`."""
-        student, start, new = self._student, ends[first], frames[first:last]
+        self,
+        reading: Reading | None,
+        ids: Sequence[int],
+        frames: Sequence[PrefixFrame],
+        ends: Sequence[int],
+        *,
+        first: int,
+        last: int,
+    ) -> Reading:
+        """`reading` after the tokens of the frames from number `first` to before number `last`."""
+        student, start, end, new = self._student, ends[first], ends[last], frames[first:last]
         self.counts.tokens_read += end - start
         self.counts.frames_seen += sum(not self._features.has(one.key) for one in new)
         with self._features.shown([(one.key, one.pixels) for one in new], device=student.device):
@@ -166,7 +177,7 @@ class FramePrefix:
             shown = {key: value.to(student.device) for key, value in shown.items()}
             if "pixel_values" in shown:
                 shown["pixel_values"] = shown["pixel_values"].to(student.model.dtype)
-            places = self._places(ids[:end], frames[:last])[:, :, start:] if new and self._counts_positions else None
+            places = self._places(ids[:end], frames[:last])[:, :, start:] if self._counts_positions else None
             reading.read_on(torch.tensor([ids[start:end]], device=student.device), shown=shown, places=places)
         return reading
 

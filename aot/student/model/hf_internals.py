@@ -127,10 +127,11 @@ class FrameFeatures:
     kept and the model looks at its frames itself.
     """
 
-    def __init__(self, model: Any, *, max_frames: int) -> None:  # noqa: ANN401 - a PreTrainedModel
+    def __init__(self, model: Any, *, max_frames: int, dim: int = 0) -> None:  # noqa: ANN401 - a PreTrainedModel
+        """Takes a model; `dim` is that along which its pixel tensors count images."""
         has_own = hasattr(model.base_model, "get_image_features")
         self._owner = model.base_model if has_own else model
-        self._max_frames = max_frames
+        self._max_frames, self._dim = max_frames, dim
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
 
     def has(self, key: Hashable) -> bool:
@@ -151,17 +152,18 @@ class FrameFeatures:
         if not frames or original is None or any(set(pixels) - taken for _, pixels in frames):
             yield
             return
-        made = []
-        for key, pixels in frames:
-            if key not in self._kept:
-                moved = {name: value.to(device) for name, value in pixels.items()}
-                moved["pixel_values"] = moved["pixel_values"].to(self._owner.dtype)
-                self._kept[key] = _kept_output(original(**moved, return_dict=True))
+        if new := {key: pixels for key, pixels in frames if key not in self._kept}:
+            pixels = {
+                name: torch.cat([one[name] for one in new.values()], dim=self._dim).to(device)
+                for name in next(iter(new.values()))
+            }
+            pixels["pixel_values"] = pixels["pixel_values"].to(self._owner.dtype)
+            self._kept.update(zip(new, _each(original(**pixels, return_dict=True), len(new)), strict=True))
+        for key, _ in frames:
             self._kept.move_to_end(key)
-            made.append(self._kept[key])
+        whole = _joined([self._kept[key] for key, _ in frames])
         while len(self._kept) > self._max_frames:
             self._kept.popitem(last=False)
-        whole = _joined(made)
         replaced = vars(self._owner).get("get_image_features")
         self._owner.get_image_features = lambda *args, **kwargs: whole
         try:
@@ -172,12 +174,17 @@ class FrameFeatures:
                 self._owner.get_image_features = replaced
 
 
-def _kept_output(output: Any) -> Any:  # noqa: ANN401 - a ModelOutput
-    """The parts of an output that are read, as [tokens, width]."""
-    parts: dict[str, Any] = {"pooler_output": [_flat(output.pooler_output)]}
-    if (levels := getattr(output, "deepstack_features", None)) is not None:
-        parts["deepstack_features"] = [[_flat(level)] for level in levels]
-    return type(output)(**parts)
+def _each(output: Any, count: int) -> list[Any]:  # noqa: ANN401 - a ModelOutput
+    """Of each of so many frames of one size the parts that are read, as [tokens, width]."""
+    pooled = _flat(output.pooler_output).chunk(count)
+    levels = getattr(output, "deepstack_features", None)
+    if levels is None:
+        return [type(output)(pooler_output=[one.clone()]) for one in pooled]
+    split = [_flat(level).chunk(count) for level in levels]
+    return [
+        type(output)(pooler_output=[one.clone()], deepstack_features=[[level[i].clone()] for level in split])
+        for i, one in enumerate(pooled)
+    ]
 
 
 def _joined(outputs: Sequence[Any]) -> Any:  # noqa: ANN401

@@ -4,6 +4,7 @@ Frames are picked by their true times and only inside the question's window. Pro
 is bounded by bytes, so that training reads each frame from its shard once as long as there is room.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class FramePixels:
         self._dim = FRAME_DIM.get(model_type, 0)
         self._max_bytes = max_bytes
         self._num_bytes = 0
+        self.seconds = 0.0
+        """That the processor worked, in all."""
         self._cache: OrderedDict[tuple[str, int], Tensors] = OrderedDict()
 
     def of(self, clips: Sequence[ChosenFrames]) -> Tensors:
@@ -123,10 +126,13 @@ class FramePixels:
         return [tensors_of[index] for index in clip.indices]
 
     def _process(self, frames_THWC: np.ndarray) -> list[Tensors]:
+        started_s = time.perf_counter()
         made = self._image_processor(list(frames_THWC), return_tensors="pt")
         tensors = {key: _compact(key, made[key]) for key in self._keys if key in made}
         pieces = {key: value.chunk(len(frames_THWC), dim=self._dim) for key, value in tensors.items()}
-        return [{key: piece[i].clone() for key, piece in pieces.items()} for i in range(len(frames_THWC))]
+        frames = [{key: piece[i].clone() for key, piece in pieces.items()} for i in range(len(frames_THWC))]
+        self.seconds += time.perf_counter() - started_s
+        return frames
 
     def _remember(self, key: tuple[str, int], tensors: Tensors) -> None:
         if key in self._cache:

@@ -1,0 +1,59 @@
+"""What the documents show of the student in Python runs as it is printed there."""
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shop(video_export: Path, text_export: Path, kitchen_clips: Path, tmp_path: Path) -> Path:
+    """A folder with what the documents name."""
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "kitchen").symlink_to(video_export)
+    (tmp_path / "exports" / "maths").symlink_to(text_export)
+    shutil.copy(next(kitchen_clips.glob("test_*.mp4")), tmp_path / "clip.mp4")
+    return tmp_path
+
+
+def test_every_block_of_python_runs(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/python.md").read_text(), re.M | re.S)
+    program = shop / "program.py"
+    program.write_text("\n".join(blocks))
+    monkeypatch.chdir(shop)
+    runpy.run_path(str(program))
+    printed = capsys.readouterr().out
+    assert len(blocks) >= 6 and re.search(r"^(wash rice|cut onion) 0\.\d+ \(", printed), printed
+    assert "['5', '6', '7', '8', '7']" in printed and printed.endswith("7\n")
+
+
+def test_the_line_of_python_in_the_readme_runs(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Use the student")[2].partition("##")[0]
+    lines = section.partition("```\n")[2].partition("```")[0].splitlines()
+    assert len(lines) == 5
+    (program,) = re.findall(r"python -c '(.*)'", section)
+    (shop / "line.py").write_text(program)
+    monkeypatch.chdir(shop)
+    runpy.run_path(str(shop / "line.py"))
+    assert capsys.readouterr().out.startswith("answer='")
+
+
+def test_the_embedded_student_speaks_while_a_clip_plays(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = ROOT / "examples/embed_student.py"
+    choices = ["--choice", "wash rice", "--choice", "cut onion"]
+    monkeypatch.chdir(shop)
+    monkeypatch.setattr("sys.argv", [str(program), "exports/kitchen", "clip.mp4", *choices])
+    runpy.run_path(str(program), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 3 and all(re.fullmatch(r" *\d+\.\d\d s  .+  \[\d+ ms\]", line) for line in lines)
+    assert len(program.read_text().splitlines()) < 60

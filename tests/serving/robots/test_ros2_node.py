@@ -17,7 +17,8 @@ import yaml
 
 from aot.errors import ConfigError, RunError
 from aot.served_records import Answer, Seconds
-from aot.serving.ros2 import RclpyAdapter, Ros2Config, StudentNode, answer_text, frame_of, main, read_config, serve
+from aot.serving.ros2 import RclpyAdapter, Ros2Config, StudentNode, answer_text, frame_of, read_config, serve
+from aot.serving.ros2.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "configs/serving/ros2.yaml"

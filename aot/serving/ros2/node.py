@@ -1,20 +1,17 @@
-"""A ROS 2 node that says the student's next step on a topic at a fixed rate: `python -m aot.serving.ros2 CONFIG`.
+"""The node's whole logic, without ROS: frames in, answers and heartbeats out at a fixed rate.
 
-`StudentNode` is the whole logic and knows no ROS: an adapter gives it topics, timers and a clock, so that it is tested
-without. `RclpyAdapter` is that of ROS and imports rclpy when it is made. Heartbeat, frames and answers have a topic and
-a timer each, and none waits for another: a slow model delays its answers and nothing else. No answer is a guess: where
-there is none, the message says `abstained` and why.
+An adapter gives it topics, timers and a clock, so that it is tested without ROS. Heartbeat, frames and answers have a
+topic and a timer each, and none waits for another: a slow model delays its answers and nothing else. No answer is a
+guess: where there is none, the message says `abstained` and why.
 """
 
-import argparse
 import json
 import logging
 import math
 import signal
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol
@@ -24,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from aot.config.base import PathText, Section
 from aot.config.strict_yaml import read_yaml
-from aot.errors import AotError, ConfigError, MissingPackageError, SourceError
+from aot.errors import AotError, ConfigError, SourceError
 from aot.served_records import Answer
 
 log = logging.getLogger(__name__)
@@ -302,124 +299,3 @@ class _Signals:
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-class RclpyAdapter:
-    """The adapter of ROS 2: a callback group for each timer and topic, so that none waits for another."""
-
-    POLL_S = 0.1
-    """So long a signal may wait: rclpy waits in C, where Python hears none."""
-
-    def __init__(self, node_name: str, args: Sequence[str] = ()) -> None:
-        try:
-            import rclpy
-            from rclpy.executors import MultiThreadedExecutor
-            from rclpy.signals import SignalHandlerOptions
-        except ImportError as error:
-            raise MissingPackageError(
-                f"{error}; rclpy comes with ROS 2 and not from PyPI: source /opt/ros/<distribution>/setup.bash first, "
-                "with the Python that this distribution was made for"
-            ) from None
-        self._rclpy = rclpy
-        # With its own handlers rclpy closes everything at a signal, before the last heartbeat could be sent.
-        rclpy.init(args=list(args) or None, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node(node_name)
-        self._executor = MultiThreadedExecutor(num_threads=4)
-        self._executor.add_node(self._node)
-        self._publishers: dict[str, Any] = {}
-        self._ends: list[Callable[[], None]] = []
-        self._stopping = False
-
-    def subscribe(self, topic: str, kind: Topic, callback: Callable[[Any], None]) -> None:
-        """Call back with each message; of pictures only the newest one waits."""
-        from rclpy.qos import QoSProfile, ReliabilityPolicy
-        from sensor_msgs.msg import Image
-        from std_msgs.msg import Empty
-
-        image = kind == "image"
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT) if image else QoSProfile(depth=10)
-        self._node.create_subscription(Image if image else Empty, topic, callback, qos, callback_group=self._group())
-
-    def publish(self, topic: str, text: str) -> None:
-        """Send a std_msgs/String."""
-        from std_msgs.msg import String
-
-        if topic not in self._publishers:
-            self._publishers[topic] = self._node.create_publisher(String, topic, 10)
-        self._publishers[topic].publish(String(data=text))
-
-    def now_s(self) -> float:
-        """Seconds of the monotonic clock, as the stream reads it: ROS time may be simulated, or be set."""
-        import time
-
-        return time.monotonic()
-
-    def timer(self, rate_hz: float, callback: Callable[[], None]) -> None:
-        """Call back so often."""
-        self._node.create_timer(1 / rate_hz, callback, callback_group=self._group())
-
-    def on_shutdown(self, callback: Callable[[], None]) -> None:
-        """Call back before the context closes."""
-        self._ends.append(callback)
-
-    def run(self) -> None:
-        """Work until `stop`, then send what the ends have to say and close."""
-        try:
-            while not self._stopping and self._rclpy.ok():
-                self._executor.spin_once(timeout_sec=self.POLL_S)
-        finally:
-            for end in self._ends:
-                end()
-            self._executor.shutdown()
-            self._node.destroy_node()
-            self._rclpy.try_shutdown()
-
-    def stop(self) -> None:
-        """Ask for the end."""
-        self._stopping = True
-
-    def _group(self) -> Any:  # noqa: ANN401 - a callback group of rclpy
-        from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-
-        return MutuallyExclusiveCallbackGroup()
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of the node: 0 after a clean end, else that of the error, which is told in one line."""
-    parser = argparse.ArgumentParser(prog="python -m aot.serving.ros2", description="A student as a ROS 2 node.")
-    parser.add_argument("config", type=Path, help="YAML file, such as configs/serving/ros2.yaml")
-    parser.add_argument(
-        "--ros-args", nargs=argparse.REMAINDER, default=None, help="what ROS 2 is given, such as remaps"
-    )
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        config = read_config(options.config)
-        ros_args = [] if options.ros_args is None else ["--ros-args", *options.ros_args]
-        adapter = RclpyAdapter(config.node, ros_args)
-        serve(_stream(config), config, adapter)
-    except AotError as error:
-        sys.stderr.write(f"aot: {error}\n")
-        return error.exit_code
-    return 0
-
-
-def _stream(config: Ros2Config) -> Streamed:
-    from aot.serving.stream import StudentStream
-    from aot.serving.student import load_student
-
-    student = load_student(config.student, device=config.device)
-    stream = StudentStream(
-        student,
-        question=config.question,
-        choices=config.choices,
-        stale_s=config.stale_s,
-        deadline_s=config.deadline_s,
-        min_confidence=config.min_confidence,
-    )
-    log.info("%s is warm after %.1f s", student.contract.name, stream.warm_up())
-    return stream
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -44,6 +44,7 @@ from aot.config.teaching import (
 )
 from aot.config.training import (
     EMBEDDED_STUDENTS,
+    MODES_OF_ORDER,
     NO_FRAMES,
     RESERVED_ARMS,
     ArmConfig,
@@ -59,9 +60,9 @@ from aot.config.training import (
 __all__ = [
     "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "Chains", "ChatConfig", "ClipData", "ClipTeacher",
     "EMBEDDED_STUDENTS", "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig", "GymData", "HfConfig",
-    "KitchenData", "LoraSection", "MathData", "NO_FRAMES", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
-    "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher", "StudentConfig", "TeacherConfig",
-    "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoRun", "chat_for", "chat_jobs", "chat_settings",
-    "differing_keys", "dump_config", "load_config", "load_saved", "may_change", "parse_arm", "parse_config",
-    "read_settings", "teacher_chats", "unread_keys",
+    "KitchenData", "LoraSection", "MODES_OF_ORDER", "MathData", "NO_FRAMES", "Order", "PlainData", "PlanningTeacher",
+    "PricesConfig", "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher", "StudentConfig",
+    "TeacherConfig", "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoRun", "chat_for", "chat_jobs",
+    "chat_settings", "differing_keys", "dump_config", "load_config", "load_saved", "may_change", "parse_arm",
+    "parse_config", "read_settings", "teacher_chats", "unread_keys",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import PromptMode, Record, WrittenCall
+from aot.records import Interval, PromptMode, Record, WrittenCall
 from aot.run_records import ChatUsage
 
 CONTRACT_VERSION = "1.0"
@@ -80,6 +80,37 @@ class LatencyRow(Record):
     machine: str
 
 
+class ExportProof(Record):
+    """How a fresh process that had nothing but the folder answered, beside the student in the run."""
+
+    questions: int
+    replies: int
+    """Greedy ones, over all modes."""
+    same_replies: int
+    decided: int
+    """Questions whose choices were scored."""
+    largest_gap: float
+    """Between two probabilities of one choice."""
+    cast_same_replies: int | None = None
+    """Of the stored weights, cast or quantised, beside those of the run in float32; None where they are those."""
+    cast_largest_gap: float | None = None
+
+
+class VariantRow(Record):
+    """One form of a student's weights, measured on the run's own test questions."""
+
+    variant: str
+    """Such as float32 or int8."""
+    mode: str
+    size_bytes: int
+    """Of the weight files."""
+    seconds: float
+    """For one answer in a batch."""
+    accuracy: Interval
+    ece: Interval | None = None
+    """Expected calibration error of choice probabilities; None where nothing was decided."""
+
+
 class StudentContract(Record):
     """What an exported student was trained to be shown, what it can do, and what it is made of."""
 
@@ -117,6 +148,10 @@ class StudentContract(Record):
     """Of the base, the data and this folder; `unknown` where no file says."""
     limits: tuple[str, ...] = ()
     """Sentences a user should read first."""
+    proof: ExportProof | None = None
+    """None for a folder that was written without one."""
+    variants: tuple[VariantRow, ...] = ()
+    """Of a quantised student, beside the one that it was made from."""
     files: tuple[FileHash, ...] = ()
     """Everything in the folder but the contract itself."""
 
@@ -124,8 +159,10 @@ class StudentContract(Record):
         """Sixteen hex digits over all that shapes an answer: a changed label set, template or budget changes it."""
         import hashlib
 
-        left_out = {"latency", "licences", "limits", "name"}
-        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()[:16]
+        left_out = {"latency", "licences", "limits", "name", "proof", "variants"}
+        # Without defaults, so that a field which a later minor version adds changes no digest of an earlier export.
+        text = self.version + self.model_dump_json(exclude=left_out, exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Seconds(Record):

@@ -37,6 +37,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "status": runs.status,
     "baselines": runs.baselines,
     "score": student.score,
+    "export": student.export,
     "compare": runs.compare,
     "doctor": runs.doctor,
     "probe": clips.probe,

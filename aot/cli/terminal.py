@@ -95,6 +95,8 @@ def log_to_stderr() -> None:
     logging.captureWarnings(True)
     for noisy in ("httpx", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("torchao", "torch.utils._pytree"):  # of kernels for GPUs that are not there, wherever it is installed
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 @contextmanager

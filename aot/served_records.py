@@ -90,7 +90,9 @@ class ExportProof(Record):
     decided: int
     """Questions whose choices were scored."""
     largest_gap: float
-    """Between two probabilities of one choice."""
+    """Between two probabilities of one choice, or of one way to begin a reply."""
+    largest_token_gap: float
+    """Between two probabilities of one written token."""
     cast_same_replies: int | None = None
     """Of the stored weights, cast or quantised, beside those of the run in float32; None where they are those."""
     cast_largest_gap: float | None = None

@@ -150,7 +150,7 @@ def prove(
     """How alike the answers are of the student in the run, of its stored weights, and of a fresh process.
 
     Args:
-        before: what the arm says in the run, adapter and base apart, in float32.
+        before: what the arm says in the run, adapter beside base, in float32.
         stored: what the weights say that were stored; the same list where nothing was cast.
         fresh: what a fresh process says that has the export alone.
         bounded: whether a cast to half precision must keep within CAST_SHARE and CAST_GAP.
@@ -158,8 +158,10 @@ def prove(
     Raises:
         CheckpointError: they differ by more than is allowed.
     """
+    if all(row.error for row in before):
+        raise CheckpointError(f"no export was made: no question of the run can be asked ({before[0].error})")
     alike = likeness(stored, fresh)
-    if not alike.within():
+    if not alike.is_proof:
         raise CheckpointError(_failed("a fresh process answers otherwise", alike, "99%, 0.001"))
     cast_alike = None if stored is before else likeness(before, stored)
     if bounded and cast_alike and not cast_alike.within(share=CAST_SHARE, gap=CAST_GAP):
@@ -171,6 +173,7 @@ def prove(
         same_replies=alike.same,
         decided=alike.decided,
         largest_gap=alike.largest_gap,
+        largest_token_gap=alike.largest_token_gap,
         cast_same_replies=cast_alike.same if cast_alike else None,
         cast_largest_gap=cast_alike.largest_gap if cast_alike else None,
     )

@@ -117,8 +117,8 @@ def export_card(contract: StudentContract, *, head: str = "") -> str:
         proof = contract.proof
         sections.append(
             f"- A fresh process with this folder alone gave {proof.same_replies} of {proof.replies} greedy replies as "
-            f"the student in its run; largest gap between choice probabilities {proof.largest_gap:.2g} "
-            f"(n={proof.decided})."
+            f"the student in its run; largest gap between probabilities of choices {proof.largest_gap:.2g} "
+            f"(n={proof.decided}), of written tokens {proof.largest_token_gap:.2g}."
         )
     if contract.variants:
         sections += [

@@ -42,18 +42,27 @@ class Likeness:
     same: int
     decided: int
     largest_gap: float
+    """Between probabilities of one choice, or of one way to begin."""
+    largest_token_gap: float
+    """Between probabilities of one token, over replies that are the same."""
     differs: str
     """The first question whose replies differ, with both."""
 
-    def within(self, *, share: float = SAME_SHARE, gap: float = PROBABILITY_GAP) -> bool:
-        """Whether at least this share of replies is the same, and no two probabilities are further apart than `gap`."""
-        return self.same >= share * self.replies and self.largest_gap <= gap
+    def within(self, *, share: float, gap: float, token_gap: float = 1.0) -> bool:
+        """Whether at least this share of replies is the same, and no probabilities are further apart than allowed."""
+        return self.same >= share * self.replies and self.largest_gap <= gap and self.largest_token_gap <= token_gap
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether one may stand for the other."""
+        return self.within(share=SAME_SHARE, gap=PROBABILITY_GAP, token_gap=PROBABILITY_GAP)
 
     def __str__(self) -> str:
         """One line."""
-        words = f"{self.same} of {self.replies} greedy replies are the same"
-        gap = f", the largest gap between choice probabilities is {self.largest_gap:.2g} (n={self.decided})"
-        return words + (gap if self.decided else "")
+        words = f"{self.same} of {self.replies} greedy replies are the same token by token"
+        gap = f", largest gap between choice probabilities {self.largest_gap:.2g} (n={self.decided})"
+        tokens = f", between those of written tokens {self.largest_token_gap:.2g}"
+        return words + (gap if self.decided else "") + tokens
 
 
 def probe_questions(questions: Sequence[Question], *, most: int) -> list[Question]:
@@ -100,7 +109,7 @@ def answers(
         )
     made: list[Prediction] = []
     for mode in modes:
-        made += predict(student, questions, pixels=pixels, arm=_ARM, mode=mode, batch_size=batch_size)
+        made += predict(student, questions, pixels=pixels, arm=_ARM, mode=mode, batch_size=batch_size, with_tokens=True)
     return made
 
 
@@ -129,27 +138,34 @@ def fresh_answers(folder: Path, questions: Sequence[Question], *, frames: Path |
 def likeness(before: Sequence[Prediction], after: Sequence[Prediction]) -> Likeness:
     """How alike the answers of two students are, question by question and mode by mode."""
     others = {(row.question_id, row.mode): row for row in after}
-    same, gaps, differs, replies = 0, [0.0], "", 0
-    decided = [row for row in before if row.mode == LIKELIHOOD]
+    same, replies, differs, gaps, token_gaps = 0, 0, "", [0.0], [0.0]
     for row in before:
         other = others.get((row.question_id, row.mode))
+        if row.mode == LIKELIHOOD or row.thought_probs:
+            ours, theirs = (one.choice_probs or one.thought_probs if one else () for one in (row, other))
+            gaps.append(_gap(ours, theirs))
         if row.mode == LIKELIHOOD:
-            gaps.append(_gap(row, other))
             continue
         replies += 1
-        alike = other is not None and (row.raw_text, row.error) == (other.raw_text, other.error)
-        same += alike
-        if not alike and not differs:
+        if other is not None and _said(row) == _said(other):
+            same += 1
+            token_gaps.append(_gap(*(np.exp(one.token_logprobs).tolist() for one in (row, other))))
+        elif not differs:
             now = other.error or other.raw_text if other else "nothing"
             differs = one_line(f"{row.question_id} ({row.mode}): {row.raw_text[:100]!r}, now {now[:100]!r}")
-    return Likeness(replies, same, len(decided), max(gaps), differs)
+    decided = sum(row.mode == LIKELIHOOD for row in before)
+    return Likeness(replies, same, decided, max(gaps), max(token_gaps), differs)
 
 
-def _gap(before: Prediction, after: Prediction | None) -> float:
-    if after is None or len(before.choice_probs) != len(after.choice_probs) or before.error != after.error:
+def _said(row: Prediction) -> tuple[object, ...]:
+    return row.token_ids, row.raw_text, row.error
+
+
+def _gap(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    if len(ours) != len(theirs):
         return 1.0
-    gaps = [abs(a - b) for a, b in zip(before.choice_probs, after.choice_probs, strict=True)]
-    return max(gaps, default=0.0) if all(gap == gap for gap in gaps) else 1.0
+    gaps = np.abs(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float))
+    return 1.0 if np.isnan(gaps).any() else float(gaps.max(initial=0.0))
 
 
 def latency_rows(predictions: Sequence[Prediction]) -> tuple[LatencyRow, ...]:

@@ -78,16 +78,19 @@ def export_lines(contract: StudentContract, root: Path, out: Path, *, was_there:
     again = "lies there already, whole; nothing was done" if was_there else "done"
     yield f"{contract.arm} of {root}: {out} ({form_of(contract)}, {size:.2f} MB, contract {contract.digest()}): {again}"
     if proof := contract.proof:
-        gap = f", largest gap between choice probabilities {proof.largest_gap:.2g} (n={proof.decided})"
+        gap = f"of choices {proof.largest_gap:.2g} (n={proof.decided}), " if proof.decided else ""
         yield (
             f"proof: a fresh process gave {proof.same_replies} of {proof.replies} greedy replies to {proof.questions} "
-            f"questions{gap if proof.decided else ''}; bounds {SAME_SHARE:.0%} and {PROBABILITY_GAP:g}"
+            f"questions; largest gap between probabilities {gap}of written tokens {proof.largest_token_gap:.2g}; "
+            f"bounds {SAME_SHARE:.0%} and {PROBABILITY_GAP:g}"
         )
         if proof.cast_same_replies is not None:
-            cast_gap = f", largest gap {proof.cast_largest_gap:.2g}" if proof.decided else ""
+            gap = (
+                f", largest gap between probabilities of choices {proof.cast_largest_gap:.2g}" if proof.decided else ""
+            )
             yield (
-                f"{form_of(contract)} beside float32: {proof.cast_same_replies} of {proof.replies} replies are the same"
-                f"{cast_gap}"
+                f"{form_of(contract)} beside the run in float32: {proof.cast_same_replies} of {proof.replies} replies "
+                f"are the same{gap}"
             )
     for row in contract.latency:
         yield (

@@ -39,12 +39,12 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run folder whose train stage is done")],
     places: Annotated[list[str], typer.Argument(metavar="[ARM] OUT", help="An arm of the run, or base; a new folder")],
     dtype: Annotated[
-        Literal["", "float32", "bfloat16", "float16", "base"],
+        Literal["float32", "bfloat16", "float16", "base"] | None,
         typer.Option(help="Of the stored weights; base: as the base stores them; else as the run was graded."),
-    ] = "",
+    ] = None,
     quantise: Annotated[
-        Literal["", "int8", "int4"], typer.Option(help="Smaller weights of the language model, and what they cost.")
-    ] = "",
+        Literal["int8", "int4"] | None, typer.Option(help="Smaller weights of the language model, and what they cost.")
+    ] = None,
     vision: Annotated[bool, typer.Option("--vision", help="Quantise what shows images too.")] = False,
     adapter_only: Annotated[
         bool, typer.Option("--adapter-only", help="Write the adapter alone, as peft reads it.")
@@ -72,7 +72,7 @@ def export(
     if adapter_only:
         tell(work.export_adapter_of(run, arm, out))
         return
-    options = ExportOptions(name=name, dtype=dtype, quantise=quantise, vision=vision, probes=probes)
+    options = ExportOptions(name=name, dtype=dtype or "", quantise=quantise or "", vision=vision, probes=probes)
     with told_as_stop():
         contract, was_there = work.export_run(run, arm, out, options)
     if as_json:

@@ -34,6 +34,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         GuardStop: the disk is full.
     """
     check_free(out)
+    out = out.resolve()  # which has a name also where `.` was given
     temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from export_kit import proof_questions, trained_text_run, trained_video_run
+from export_kit import in_this_process, proof_questions, trained_text_run, trained_video_run
 from safetensors.torch import load_file, save_file
 
 from aot import load_student
 from aot.config import load_saved
 from aot.errors import CheckpointError, GuardStop, RunError
-from aot.files.run_folder import RunFolder, publish_rows, read_rows
+from aot.files.run_folder import RunFolder
 from aot.records import Prediction
 from aot.served_records import StudentContract
 from aot.serving import export, probe
@@ -53,15 +53,6 @@ def said(run: RunFolder, student: loading.Student, modes: Any = ("direct", "reas
     questions = proof_questions(run)
     frames = run.frames if run.frames.exists() else None
     return answers(student, questions, modes=probe_modes(modes, questions), frames=frames, batch_size=4)
-
-
-def in_this_process(folder: Path, questions: Any, *, frames: Path | None, device: str) -> list[Prediction]:
-    """What the probe's program does, without the seconds that a process takes to begin."""
-    place = folder.with_name(folder.name + "-probe")
-    asked_at = RunFolder(place)
-    publish_rows(asked_at.questions, questions)
-    probe.main([str(folder), str(place), device, *([str(frames)] if frames else [])])
-    return list(read_rows(asked_at.predictions_of("probe", "none"), Prediction))
 
 
 def test_a_fresh_process_answers_as_the_arm_and_not_as_its_base(
@@ -276,6 +267,29 @@ def test_the_adapter_alone_is_one_that_peft_reads(text_run: RunFolder, tmp_path:
     ids = torch.tensor([[5, 6, 7, 8]])
     ours = arm_student(text_run, "all").model(input_ids=ids).logits
     assert count == 2 * 14 and torch.allclose(peft(input_ids=ids).logits, ours, atol=1e-5)
+
+
+def test_a_student_that_was_fine_tuned_as_a_whole_is_exported_and_has_no_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "fresh_answers", in_this_process)
+    run = trained_text_run(tmp_path, tuning="full", learning_rate=0.01)
+    contract = export_arm(run, "all", tmp_path / "out" / "sums")
+    assert contract.proof is not None and contract.proof.same_replies == 6
+    with pytest.raises(RunError, match="was fine-tuned as a whole and has no adapter"):
+        export_adapter(run.arm("all"), tmp_path / "adapter")
+
+
+def test_the_untrained_base_is_exported_too_and_half_precision_is_compared_with_floats(
+    text_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "fresh_answers", in_this_process)
+    monkeypatch.chdir(tmp_path)
+    contract = export_arm(text_run, "base", Path(), ExportOptions(dtype="float16", name="plain"))
+    assert (contract.dtype, contract.adapter_digest, contract.name) == ("float16", "", "plain")
+    assert contract.proof is not None and contract.proof.cast_same_replies is not None
+    assert "It was not trained." in contract.limits
+    assert {value.dtype for value in load_file(tmp_path / "model.safetensors").values()} == {torch.float16}
 
 
 @pytest.mark.parametrize("bits", ["int8", "int4"])

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_kit import proof_questions, trained_text_run, trained_video_run
-from test_export import in_this_process
+from export_kit import in_this_process, proof_questions, trained_text_run, trained_video_run
 
 from aot.cli import app
 from aot.errors import AotError

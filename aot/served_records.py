@@ -95,6 +95,7 @@ class ExportProof(Record):
     """Between two probabilities of one written token."""
     cast_same_replies: int | None = None
     """Of the stored weights, cast or quantised, beside those of the run in float32; None where they are those."""
+    cast_same_answers: int | None = None
     cast_largest_gap: float | None = None
 
 
@@ -153,7 +154,7 @@ class StudentContract(Record):
     proof: ExportProof | None = None
     """None for a folder that was written without one."""
     variants: tuple[VariantRow, ...] = ()
-    """Of a quantised student, beside the one that it was made from."""
+    """Of a student in half precision or quantised, beside itself in float32."""
     files: tuple[FileHash, ...] = ()
     """Everything in the folder but the contract itself."""
 

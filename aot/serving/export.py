@@ -18,9 +18,9 @@ from aot.config import MODES_OF_ORDER, VideoRun, load_saved
 from aot.errors import AotError, CheckpointError, RunError
 from aot.files.run_folder import CONTRACT, RunFolder, read_rows
 from aot.records import Prediction, PromptMode, Question
-from aot.served_records import ExportProof, FrameRule, StudentContract, VariantRow
+from aot.served_records import ExportProof, FrameRule, StudentContract
 from aot.serving.contract import publish_contract, read_contract
-from aot.serving.folder import CARD, check_free, export_card, weight_bytes, whole_folder
+from aot.serving.folder import CARD, check_free, export_card, form_of, weight_bytes, whole_folder
 from aot.serving.probe import Likeness, answers, fresh_answers, latency_rows, likeness, probe_modes, probe_questions
 from aot.serving.quantise import Bits, Grader, quantised
 from aot.student.model import contract as arm_contract
@@ -28,6 +28,7 @@ from aot.student.model.base import resolve_base, stored_dtype
 from aot.student.model.folders import WEIGHT_INDEX
 from aot.student.model.licence import licences_of
 from aot.student.model.loading import Student, load_student
+from aot.student.model.lora import size_of
 from aot.student.train.checkpoints import read_manifest
 
 BASE = "base"
@@ -35,7 +36,7 @@ BASE = "base"
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoredAs = Dtype | Literal["base", ""]
 CAST_SHARE = 0.9
-"""Of greedy replies that stay the same when weights are cast to half precision, at least."""
+"""Of greedy replies whose answer stays the same when weights are cast to half precision, at least."""
 CAST_GAP = 0.05
 """Between choice probabilities before and after that cast, at most."""
 MOST_LABELS = 1000
@@ -60,12 +61,7 @@ class ExportOptions:
     """What is known of the student, in Markdown; a section on the export is added."""
 
 
-def export_arm(
-    run: RunFolder,
-    arm_name: str,
-    out: Path,
-    options: ExportOptions = ExportOptions(),
-) -> StudentContract:
+def export_arm(run: RunFolder, arm_name: str, out: Path, options: ExportOptions = ExportOptions()) -> StudentContract:
     """Write an arm of a run to the new folder `out`, after a fresh process proved it; returns its contract.
 
     Raises:
@@ -88,24 +84,20 @@ def export_arm(
     student = _loaded(run, arm_name, merge=True)
     dtype = _dtype(run, options)
     contract = _contract(run, arm_name, student, options, dtype=dtype)
+    is_cast = form_of(contract) != "float32"
+    grader = Grader(tests, frames, modes, config.evaluate.bootstrap_samples, config.seed)
+    variants = grader.rows(student, variant="float32", size_bytes=4 * size_of(student.model)) if is_cast else ()
     cast(student.model, getattr(torch, dtype))
     with whole_folder(out) as folder:
         _write(student, folder)
-        student = _as_served(student, dtype)
-        variants: tuple[VariantRow, ...] = ()
-        if options.quantise:
-            grader = Grader(tests, frames, modes, config.evaluate.bootstrap_samples, config.seed)
-            variants = grader.rows(student, variant=dtype, size_bytes=weight_bytes(folder))
-            student = _quantised(student, folder, options)
-            variants += grader.rows(student, variant=options.quantise, size_bytes=weight_bytes(folder))
+        student = _quantised(_as_served(student, dtype), folder, options)
+        if is_cast:
+            variants += grader.rows(student, variant=form_of(contract), size_bytes=weight_bytes(folder))
         publish_contract(folder, contract)
-        is_cast = dtype != "float32" or bool(options.quantise)
         stored = answers(student, asked_of, modes=modes, frames=frames, batch_size=1) if is_cast else before
         fresh = fresh_answers(folder, asked_of, frames=frames, device=student.device.type)
-        proof = prove(before, stored, fresh, bounded=is_cast and not options.quantise)
-        contract = contract.model_copy(
-            update={"proof": proof, "variants": variants, "latency": latency_rows(fresh), "files": ()}
-        )
+        proof = prove(before, stored, fresh, bounded=not options.quantise)
+        contract = contract.model_copy(update={"proof": proof, "variants": variants, "latency": latency_rows(fresh)})
         (folder / CARD).write_text(export_card(contract, head=options.card), encoding="utf-8")
         return publish_contract(folder, contract)
 
@@ -153,7 +145,7 @@ def prove(
         before: what the arm says in the run, adapter beside base, in float32.
         stored: what the weights say that were stored; the same list where nothing was cast.
         fresh: what a fresh process says that has the export alone.
-        bounded: whether a cast to half precision must keep within CAST_SHARE and CAST_GAP.
+        bounded: whether a cast must keep within CAST_SHARE of answers and CAST_GAP.
 
     Raises:
         CheckpointError: they differ by more than is allowed.
@@ -163,10 +155,10 @@ def prove(
     alike = likeness(stored, fresh)
     if not alike.is_proof:
         raise CheckpointError(_failed("a fresh process answers otherwise", alike, "99%, 0.001"))
-    cast_alike = None if stored is before else likeness(before, stored)
-    if bounded and cast_alike and not cast_alike.within(share=CAST_SHARE, gap=CAST_GAP):
-        bounds = f"{CAST_SHARE:.0%}, {CAST_GAP}"
-        raise CheckpointError(_failed("weights in half precision answer otherwise", cast_alike, bounds, "float32"))
+    beside = None if stored is before else likeness(before, stored)
+    if bounded and beside and (beside.same_answers < CAST_SHARE * beside.replies or beside.largest_gap > CAST_GAP):
+        bounds = f"{CAST_SHARE:.0%} of answers, {CAST_GAP}"
+        raise CheckpointError(_failed("weights in half precision answer otherwise", beside, bounds, "float32"))
     return ExportProof(
         questions=len({row.question_id for row in before}),
         replies=alike.replies,
@@ -174,8 +166,9 @@ def prove(
         decided=alike.decided,
         largest_gap=alike.largest_gap,
         largest_token_gap=alike.largest_token_gap,
-        cast_same_replies=cast_alike.same if cast_alike else None,
-        cast_largest_gap=cast_alike.largest_gap if cast_alike else None,
+        cast_same_replies=beside.same if beside else None,
+        cast_same_answers=beside.same_answers if beside else None,
+        cast_largest_gap=beside.largest_gap if beside else None,
     )
 
 

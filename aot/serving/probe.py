@@ -40,6 +40,8 @@ class Likeness:
 
     replies: int
     same: int
+    same_answers: int
+    """Replies that give the same answer, or none both."""
     decided: int
     largest_gap: float
     """Between probabilities of one choice, or of one way to begin."""
@@ -48,18 +50,15 @@ class Likeness:
     differs: str
     """The first question whose replies differ, with both."""
 
-    def within(self, *, share: float, gap: float, token_gap: float = 1.0) -> bool:
-        """Whether at least this share of replies is the same, and no probabilities are further apart than allowed."""
-        return self.same >= share * self.replies and self.largest_gap <= gap and self.largest_token_gap <= token_gap
-
     @property
     def is_proof(self) -> bool:
         """Whether one may stand for the other."""
-        return self.within(share=SAME_SHARE, gap=PROBABILITY_GAP, token_gap=PROBABILITY_GAP)
+        gap = max(self.largest_gap, self.largest_token_gap)
+        return self.same >= SAME_SHARE * self.replies and gap <= PROBABILITY_GAP
 
     def __str__(self) -> str:
         """One line."""
-        words = f"{self.same} of {self.replies} greedy replies are the same token by token"
+        words = f"{self.same} of {self.replies} greedy replies are the same token by token, {self.same_answers} answers"
         gap = f", largest gap between choice probabilities {self.largest_gap:.2g} (n={self.decided})"
         tokens = f", between those of written tokens {self.largest_token_gap:.2g}"
         return words + (gap if self.decided else "") + tokens
@@ -138,7 +137,7 @@ def fresh_answers(folder: Path, questions: Sequence[Question], *, frames: Path |
 def likeness(before: Sequence[Prediction], after: Sequence[Prediction]) -> Likeness:
     """How alike the answers of two students are, question by question and mode by mode."""
     others = {(row.question_id, row.mode): row for row in after}
-    same, replies, differs, gaps, token_gaps = 0, 0, "", [0.0], [0.0]
+    same, same_answers, replies, differs, gaps, token_gaps = 0, 0, 0, "", [0.0], [0.0]
     for row in before:
         other = others.get((row.question_id, row.mode))
         if row.mode == LIKELIHOOD or row.thought_probs:
@@ -147,6 +146,7 @@ def likeness(before: Sequence[Prediction], after: Sequence[Prediction]) -> Liken
         if row.mode == LIKELIHOOD:
             continue
         replies += 1
+        same_answers += other is not None and row.answer == other.answer
         if other is not None and _said(row) == _said(other):
             same += 1
             token_gaps.append(_gap(*(np.exp(one.token_logprobs).tolist() for one in (row, other))))
@@ -154,7 +154,7 @@ def likeness(before: Sequence[Prediction], after: Sequence[Prediction]) -> Liken
             now = other.error or other.raw_text if other else "nothing"
             differs = one_line(f"{row.question_id} ({row.mode}): {row.raw_text[:100]!r}, now {now[:100]!r}")
     decided = sum(row.mode == LIKELIHOOD for row in before)
-    return Likeness(replies, same, decided, max(gaps), max(token_gaps), differs)
+    return Likeness(replies, same, same_answers, decided, max(gaps), max(token_gaps), differs)
 
 
 def _said(row: Prediction) -> tuple[object, ...]:

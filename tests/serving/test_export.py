@@ -287,7 +287,8 @@ def test_the_untrained_base_is_exported_too_and_half_precision_is_compared_with_
     monkeypatch.chdir(tmp_path)
     contract = export_arm(text_run, "base", Path(), ExportOptions(dtype="float16", name="plain"))
     assert (contract.dtype, contract.adapter_digest, contract.name) == ("float16", "", "plain")
-    assert contract.proof is not None and contract.proof.cast_same_replies is not None
+    assert contract.proof is not None and contract.proof.cast_same_answers == 12
+    assert [row.variant for row in contract.variants] == ["float32", "float16"]
     assert "It was not trained." in contract.limits
     assert {value.dtype for value in load_file(tmp_path / "model.safetensors").values()} == {torch.float16}
 

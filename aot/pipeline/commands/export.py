@@ -90,7 +90,7 @@ def export_lines(contract: StudentContract, root: Path, out: Path, *, was_there:
             )
             yield (
                 f"{form_of(contract)} beside the run in float32: {proof.cast_same_replies} of {proof.replies} replies "
-                f"are the same{gap}"
+                f"are the same, {proof.cast_same_answers} answers{gap}"
             )
     for row in contract.latency:
         yield (

@@ -95,7 +95,7 @@ def log_to_stderr() -> None:
     logging.captureWarnings(True)
     for noisy in ("httpx", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    for noisy in ("torchao", "torch.utils._pytree"):  # of kernels for GPUs that are not there, wherever it is installed
+    for noisy in ("torchao", "torch.utils._pytree"):  # kernels of other machines, at each import of transformers
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

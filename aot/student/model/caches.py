@@ -18,8 +18,8 @@ from transformers.cache_utils import DynamicLayer
 
 from aot.errors import CheckpointError
 
-CACHES = ("past_key_values", "cache_params")
-"""Under these names models take and give what they keep; the second one is that of models without any attention."""
+CACHES = ("past_key_values", "cache", "cache_params")
+"""Names under which models take and give what they keep: before transformers 5.24, since then, without attention."""
 NOISE, COARSE_NOISE = 1e-3, 0.1
 """Logits that differ by less, as a share of their spread, are the same: in float32, and in shorter numbers."""
 DOUBT = 3
@@ -79,14 +79,15 @@ def run_on(
     taken = _taken(model)
     name = next((name for name in CACHES if name in taken), CACHES[0])
     # Models without attention look back at no mask: they lay it over the new tokens.
-    own_mask = mask if name == CACHES[0] else mask[:, -ids.shape[1] :]
+    attends = name == CACHES[0] or getattr(model.config.get_text_config(), "num_attention_heads", None) is not None
+    own_mask = mask if attends else mask[:, -ids.shape[1] :]
     output = model(
         input_ids=ids, attention_mask=own_mask, position_ids=positions, use_cache=True, logits_to_keep=logits_to_keep,
         **{name: cache}, **shown,
     )  # fmt: skip
     kept = getattr(output, name, None)
     kept = cache if kept is None else kept
-    if kept is None and name == CACHES[0]:  # some fill a cache that they are given, and give none themselves
+    if kept is None and attends:  # some fill a cache that they are given, and give none themselves
         cache = DynamicCache(config=model.config)
         return run_on(model, ids, mask, positions, cache=cache, logits_to_keep=logits_to_keep, **shown)
     if kept is None:

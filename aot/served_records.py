@@ -130,6 +130,8 @@ class StudentContract(Record):
     model_type: str
     dtype: Literal["float32", "bfloat16", "float16"]
     quantised: Literal["", "int8", "int4"] = ""
+    vision_quantised: bool = False
+    """Whether layers outside the language model are quantised too."""
     template_hash: str
     template_date: str = ""
     think_tags: Literal["auto", "none"] = "auto"

@@ -129,9 +129,10 @@ def same_export(run: RunFolder, arm_name: str, out: Path, options: ExportOptions
     except AotError:
         return None
     config = load_saved(run.config)
-    learned = (arm_name, _adapter_digest(run, arm_name), options.quantise)
+    wanted = (arm_name, _adapter_digest(run, arm_name), options.quantise, options.vision)
     same_form = _dtype(run, options) == there.dtype and options.name in ("", there.name)
-    if (there.arm, there.adapter_digest, there.quantised) != learned or not same_form:
+    form = (there.arm, there.adapter_digest, there.quantised, there.vision_quantised)
+    if form != wanted or not same_form:
         return None
     return read_contract(out) if there.base == config.student.base else None
 
@@ -262,6 +263,7 @@ def _contract(
         model_type=student.model_type,
         dtype=dtype,
         quantised=options.quantise,
+        vision_quantised=options.vision,
         template_hash=student.renderer.template_hash(),
         template_date=student.renderer.date,
         think_tags=section.think_tags,

@@ -69,7 +69,7 @@ def export_adapter_of(root: Path, arm: str, out: Path) -> list[str]:
     if arm == BASE:
         raise RunError("the base has no adapter; name an arm that was trained, or leave --adapter-only out")
     count = export_adapter(RunFolder(root).arm(arm), out)
-    return [f"adapter of {arm} of {root}: {out}, {count} tensors, all of the language model; serve it on the base"]
+    return [f"adapter of {arm} of {root}: {out}, {count} tensors; it goes with the base that its card names"]
 
 
 def export_lines(contract: StudentContract, root: Path, out: Path, *, was_there: bool) -> Iterator[str]:

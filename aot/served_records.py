@@ -210,6 +210,40 @@ class LatencyRow(Record):
     machine: str
 
 
+class ExportProof(Record):
+    """How a fresh process that had nothing but the folder answered, beside the student in the run."""
+
+    questions: int
+    replies: int
+    """Greedy ones, over all modes."""
+    same_replies: int
+    decided: int
+    """Questions whose choices were scored."""
+    largest_gap: float
+    """Between two probabilities of one choice, or of one way to begin a reply."""
+    largest_token_gap: float
+    """Between two probabilities of one written token."""
+    cast_same_replies: int | None = None
+    """Of the stored weights, cast or quantised, beside those of the run in float32; None where they are those."""
+    cast_same_answers: int | None = None
+    cast_largest_gap: float | None = None
+
+
+class VariantRow(Record):
+    """One form of a student's weights, measured on the run's own test questions."""
+
+    variant: str
+    """Such as float32 or int8."""
+    mode: str
+    size_bytes: int
+    """Of the weight files."""
+    seconds: float
+    """For one answer in a batch."""
+    accuracy: Interval
+    ece: Interval | None = None
+    """Expected calibration error of choice probabilities; None where nothing was decided."""
+
+
 class StudentContract(Record):
     """What an exported student was trained to be shown, what it can do, and what it is made of."""
 
@@ -226,6 +260,8 @@ class StudentContract(Record):
     model_type: str
     dtype: Literal["float32", "bfloat16", "float16"]
     quantised: Literal["", "int8", "int4"] = ""
+    vision_quantised: bool = False
+    """Whether layers outside the language model are quantised too."""
     template_hash: str
     template_date: str = ""
     think_tags: Literal["auto", "none"] = "auto"
@@ -247,6 +283,10 @@ class StudentContract(Record):
     """Of the base, the data and this folder; `unknown` where no file says."""
     limits: tuple[str, ...] = ()
     """Sentences a user should read first."""
+    proof: ExportProof | None = None
+    """None for a folder that was written without one."""
+    variants: tuple[VariantRow, ...] = ()
+    """Of a student in half precision or quantised, beside itself in float32."""
     files: tuple[FileHash, ...] = ()
     """Everything in the folder but the contract itself."""
 
@@ -254,8 +294,10 @@ class StudentContract(Record):
         """Sixteen hex digits over all that shapes an answer: a changed label set, template or budget changes it."""
         import hashlib
 
-        left_out = {"latency", "licences", "limits", "name"}
-        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()[:16]
+        left_out = {"latency", "licences", "limits", "name", "proof", "variants"}
+        # Without defaults, so that a field which a later minor version adds changes no digest of an earlier export.
+        text = self.version + self.model_dump_json(exclude=left_out, exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Seconds(Record):

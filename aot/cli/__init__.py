@@ -39,6 +39,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": student.predict,
     "score": student.score,
     "serve": student.serve,
+    "export": student.export,
     "compare": runs.compare,
     "calibrate": student.calibrate,
     "doctor": runs.doctor,

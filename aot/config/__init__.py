@@ -45,6 +45,7 @@ from aot.config.teaching import (
 )
 from aot.config.training import (
     EMBEDDED_STUDENTS,
+    MODES_OF_ORDER,
     NO_FRAMES,
     RESERVED_ARMS,
     ArmConfig,
@@ -60,9 +61,10 @@ from aot.config.training import (
 __all__ = [
     "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "CapsConfig", "CascadeSection", "Chains", "ChatConfig",
     "ClipData", "ClipTeacher", "EMBEDDED_STUDENTS", "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig",
-    "GymData", "HfConfig", "KitchenData", "LoraSection", "MathData", "NO_FRAMES", "Order", "PlainData",
-    "PlanningTeacher", "PricesConfig", "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section", "SolvingTeacher",
-    "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToyMathConfig", "TrainConfig", "VideoRun", "chat_for",
-    "chat_jobs", "chat_settings", "differing_keys", "dump_config", "load_cascade_config", "load_config",
-    "load_saved", "may_change", "parse_arm", "parse_config", "read_settings", "teacher_chats", "unread_keys",
+    "GymData", "HfConfig", "KitchenData", "LoraSection", "MODES_OF_ORDER", "MathData", "NO_FRAMES", "Order",
+    "PlainData", "PlanningTeacher", "PricesConfig", "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section",
+    "SolvingTeacher", "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToyMathConfig", "TrainConfig",
+    "VideoRun", "chat_for", "chat_jobs", "chat_settings", "differing_keys", "dump_config", "load_cascade_config",
+    "load_config", "load_saved", "may_change", "parse_arm", "parse_config", "read_settings", "teacher_chats",
+    "unread_keys",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from aot.config.base import Kinds, PathText, Section, Seed, SplitName
+from aot.records import PromptMode
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
 """Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
@@ -74,6 +75,14 @@ NO_FRAMES = "_no_frames"
 
 MAX_ARM_NAME = 100
 Order = Literal["both", "answers_only", "pre", "post", "adaptive"]
+MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
+    "both": ("direct", "reason"),
+    "answers_only": ("direct",),
+    "pre": ("reason",),
+    "post": ("explain",),
+    "adaptive": ("adaptive",),
+}
+"""How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
 Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
 
 

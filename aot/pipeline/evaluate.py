@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from aot.config import NO_FRAMES, ArmConfig, Order, RunConfig
+from aot.config import MODES_OF_ORDER, NO_FRAMES, ArmConfig, RunConfig
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
@@ -25,14 +25,6 @@ from aot.records import ClipAnnotation, Lesson, Prediction, PromptMode, Question
 
 log = logging.getLogger(__name__)
 Mode = PromptMode | Literal["likelihood"]
-MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
-    "both": ("direct", "reason"),
-    "answers_only": ("direct",),
-    "pre": ("reason",),
-    "post": ("explain",),
-    "adaptive": ("adaptive",),
-}
-"""How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
 
 
 @dataclass(frozen=True)

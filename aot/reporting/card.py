@@ -1,16 +1,9 @@
-"""MODEL_CARD.md, filled from the run: what the student is, how it was made, how good it is, and where it ends.
+"""MODEL_CARD.md, filled from the run: what the student is, how it was made, how good it is, and where it ends."""
 
-Under which licence a student may be passed on is a claim about somebody else's work, so nothing is guessed: what no
-file of its base names is unknown.
-"""
-
-import json
-import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
-from aot.config import EMBEDDED_STUDENTS, RunConfig
+from aot.config import RunConfig
 from aot.display import counted
 from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder, publish
@@ -27,21 +20,8 @@ from aot.reporting.sections.accuracy import (
     transfer_tables,
 )
 from aot.reporting.sections.making import settings_sentence, spend_rows
-from aot.student.model.folders import CONFIG
+from aot.student.model.licence import licence_of
 
-SYNTHETIC = ("toy_kitchen", "toy_math")
-"""Data sets that come with this project."""
-OWN = "Apache-2.0"
-UNKNOWN = "unknown"
-_NAME = r"[\"']?([A-Za-z0-9][A-Za-z0-9.+_-]{0,60})[\"']?[ \t]*(?:\n|$)"
-_FIELDS = [re.compile(rf"^{key}:[ \t]*(?:\n[ \t]*-[ \t]*)?{_NAME}", re.M) for key in ("license", "license_name")]
-_FILES = re.compile(r"(?:licen[cs]e|copying)(?:[.-].*)?", re.IGNORECASE)
-_TEXTS = (
-    ("apache-2.0", re.compile(r"Apache License\s+Version 2\.0")),
-    ("mit", re.compile(r"Permission is hereby granted, free of charge, to any person obtaining a copy")),
-)
-"""Licences that are known by their own words."""
-_READ_BYTES = 1 << 16
 DISCLOSURE = (
     "Answers of this model come from {what}. They can be wrong while sounding sure; any high-stakes use needs review "
     "by a person."
@@ -89,7 +69,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         findings=[*findings(data), *savings(data)],
         more=[*quality, *transfer],
         ood=f"the results on {others} tell how it does elsewhere." if others else "nothing is known about other data.",
-        limits=_limits(data),
+        limits=measured_limits(data),
     )
     publish(run.model_card, page)
 
@@ -117,7 +97,7 @@ def _teacher(data: RunData) -> Ready:
     return Ready(f"{code(name)}{markdown_text(f' ({words})') if facts else ''}")
 
 
-def _limits(data: RunData) -> list[str]:
+def measured_limits(data: RunData) -> list[str]:
     """What was measured about where the main arm ends."""
     limits = []
     if data.has_frames:
@@ -131,45 +111,3 @@ def _limits(data: RunData) -> list[str]:
             number = plain(row) if metric == "ece" else percent(row)
             limits.append(sentence.format(f"{number} on {data.first} ({row.kind}, {row.mode})"))
     return limits
-
-
-def licence_of(base: str, dataset: str) -> tuple[str, str]:
-    """The licence of the students of a run, for the metadata, and what the card says about it."""
-    is_synthetic = dataset in SYNTHETIC
-    if base in EMBEDDED_STUDENTS:
-        if is_synthetic:
-            return OWN, f"{OWN}."
-        return UNKNOWN, "unknown: the licence of the training data decides; fill it in before you pass the model on."
-    terms = "" if is_synthetic else " The training data may add terms of their own."
-    name = base_licence(Path(base)) if Path(base).is_dir() else ""
-    if not name:
-        return UNKNOWN, f"unknown: see the base's licence, and fill it in before you pass the model on.{terms}"
-    return name, f"{name}: the licence that the base gives itself.{terms}"
-
-
-def base_licence(folder: Path) -> str:
-    """The name of the licence that a model folder gives itself; `other` for a licence file that is not known.
-
-    Asked in turn: the metadata of README.md, config.json, a licence file. Empty where none of them says anything.
-    """
-    head = re.match(r"---\r?\n(.*?)\r?\n---", _text(folder / "README.md"), re.DOTALL)
-    named = [match[1] for field in _FIELDS if head and (match := field.search(head[1]))]
-    if named:
-        return named[0] if named[0] != "other" else named[-1]
-    try:
-        value = json.loads(_text(folder / CONFIG))["license"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        value = None
-    if isinstance(value, str) and re.fullmatch(_NAME, value):
-        return value
-    files = [path for path in sorted(folder.iterdir()) if _FILES.fullmatch(path.name) and path.is_file()]
-    by_words = (name for name, words in _TEXTS for path in files[:1] if words.search(_text(path)))
-    return next(by_words, "other" if files else "")
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(_READ_BYTES).decode(errors="replace")
-    except OSError:
-        return ""

@@ -1,7 +1,11 @@
-"""The contract of an exported student: read and checked before any weight is loaded; knows no torch."""
+"""The contract of an exported student: read and checked before any weight is loaded; knows no torch.
+
+Its JSON schema, for readers in other languages: `python -m aot.serving.contract > docs/student_contract.schema.json`.
+"""
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +55,15 @@ def publish_contract(folder: Path, contract: StudentContract) -> StudentContract
     return whole
 
 
+def contract_schema() -> str:
+    """The JSON schema of a contract, as published; it lets newer minor versions say more."""
+    schema = StudentContract.model_json_schema()
+    # A reader of this version knows nothing of fields that later ones add, and need not.
+    schema["additionalProperties"] = True
+    schema["title"] = f"Contract of an exported student, version {CONTRACT_VERSION.partition('.')[0]}.x"
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
 def _check_files(folder: Path, contract: StudentContract) -> None:
     there = {one.name: one for one in _hashes(folder)}
     for listed in contract.files:
@@ -64,7 +77,22 @@ def _check_files(folder: Path, contract: StudentContract) -> None:
 
 
 def _hashes(folder: Path) -> Iterator[FileHash]:
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / CONTRACT):
+    """Every file but the contract.
+
+    Raises:
+        CheckpointError: one is a link out of the folder, or no file at all.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{path} is a link out of the export; put the file itself there")
+        if path == folder / CONTRACT or (path.is_dir() and not path.is_symlink()):
+            continue
+        if not path.is_file():
+            raise CheckpointError(f"{path} is no plain file and does not belong to the export; move it elsewhere")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         yield FileHash(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(contract_schema())

@@ -360,7 +360,9 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
         dtype="bfloat16" if contract.dtype == "bfloat16" else "float32",
         device=device,
     )
-    student = loading.load_student(str(folder), config=config, date=contract.template_date)
+    student = loading.load_student(
+        str(folder), config=config, date=contract.template_date, quantised=bool(contract.quantised)
+    )
     now = student.renderer.template_hash()
     if now != contract.template_hash:
         raise CheckpointError(

@@ -4,11 +4,14 @@ Only safetensors count as weights, and code of a folder is never run.
 """
 
 import hashlib
+import math
 import re
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -27,6 +30,7 @@ from aot.student.model.folders import (
 )
 
 _SAMPLE_BYTES = 1 << 20
+_FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 def resolve_base(base: str, *, key: str = "student.base", quantised: bool = False) -> str:
@@ -85,6 +89,27 @@ def base_digest(folder: str) -> str:
             handle.seek(max(0, size - _SAMPLE_BYTES))
             digest.update(handle.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:16]
+
+
+def stored_dtype(folder: str) -> str:
+    """The type that most weights of a folder are stored in: float32, bfloat16 or float16; float32 for any other.
+
+    Raises:
+        CheckpointError: the weights cannot be read.
+    """
+    if not Path(folder).is_dir():
+        kind = str(getattr(AutoConfig.from_pretrained(folder, trust_remote_code=False), "dtype", "")).rpartition(".")[2]
+        return kind if kind in _FLOATS.values() else "float32"
+    counts: Counter[str] = Counter()
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np") as file:
+                for name in file.keys():  # noqa: SIM118 - no dict
+                    part = file.get_slice(name)
+                    counts[part.get_dtype()] += math.prod(part.get_shape())
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return _FLOATS.get(max(counts, key=lambda kind: counts[kind], default=""), "float32")
 
 
 def takes_images(folder: str) -> bool:

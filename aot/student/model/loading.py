@@ -32,7 +32,7 @@ from aot.student.rows.templates import TEMPLATE_DATE
 from aot.student.rows.tokens import EncodedRow, Renderer
 
 log = logging.getLogger(__name__)
-_PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": ""}
+_PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": "", "torchao": ""}
 """What model folders may need, and nothing of ours does."""
 TRIAL_TEXT = "12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"
 PROBE_SIZE_HW = (72, 96)
@@ -94,7 +94,15 @@ def pad_id_of(model: Any, tokenizer: Any, end_ids: Sequence[int]) -> int:  # noq
     return int(pad_id)
 
 
-def load_student(base: str, *, adapter: Path | None = None, config: StudentConfig, date: str = "") -> Student:
+def load_student(
+    base: str,
+    *,
+    adapter: Path | None = None,
+    config: StudentConfig,
+    date: str = "",
+    merge: bool | None = None,
+    quantised: bool = False,
+) -> Student:
     """The student `base`, and if `adapter` is given with what the arm in that folder learned.
 
     Args:
@@ -103,12 +111,14 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
         adapter: folder of a trained arm; adapters are merged in, weights of full fine-tuning replace those of the base.
         config: dtype, device and the tags around rationales.
         date: the day that the chat template is told; empty takes that of the adapter, or the fixed one.
+        merge: whether adapters are merged into the weights; None merges them in float32 and nowhere else.
+        quantised: whether the base may hold quantised weights, which can be asked and not trained.
 
     Raises:
         CheckpointError: a file is missing, altered or does not fit; the message names it.
     """
     contract = read_contract(adapter) if adapter else None
-    folder = resolve_base(base)
+    folder = resolve_base(base, quantised=quantised)
     device = pick_device(config)
     with_images = takes_images(folder)
     processor = load_processor(folder, with_images=with_images)
@@ -121,7 +131,7 @@ def load_student(base: str, *, adapter: Path | None = None, config: StudentConfi
     if contract and adapter:
         check_contract(contract, base_digest=digest, renderer=renderer, adapter=adapter)
     if adapter and tuning == "lora":
-        model = _with_adapter(model, adapter, merge=config.dtype == "float32")
+        model = _with_adapter(model, adapter, merge=config.dtype == "float32" if merge is None else merge)
     model.to(device)
     model.eval()
     model.requires_grad_(False)
@@ -318,6 +328,7 @@ def load_model(
     with_images: bool = False,
     kind: Any = None,  # noqa: ANN401
     device_map: str | None = None,
+    quantisation: Any = None,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401
     """A model with all its weights.
 
@@ -327,6 +338,7 @@ def load_model(
         with_images: whether it is an image-text model or a causal language model.
         kind: another automatic class of transformers to load it by.
         device_map: `meta` leaves the weights out.
+        quantisation: a config of transformers by which weights are made smaller; None leaves them as they are stored.
 
     Raises:
         CheckpointError: it cannot be loaded; the message says why.
@@ -345,6 +357,7 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named, below
             device_map=device_map,
+            **({"quantization_config": quantisation} if quantisation else {}),
         )
     model, info = loaded
     if info["missing_keys"] or info.get("mismatched_keys"):

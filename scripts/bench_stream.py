@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from aot.serving.frame_ring import FrameRing, PickedFrames
-from aot.serving.stream import StreamCounts, StudentStream
-from aot.serving.stream_reader import StreamReader
+from aot.serving.stream.loop import StreamCounts, StudentStream
+from aot.serving.stream.reader import StreamReader
+from aot.serving.stream.ring import FrameRing, PickedFrames
 from aot.serving.student import ServedStudent, load_student
 from aot.student.answer.decoding import Prompt, read_prompts
 from aot.student.rows.prompts import PROBE

@@ -36,13 +36,13 @@ from aot.evaluation.risk import (
 )
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, publish_rows, read_rows
-from aot.pipeline.commands.calibrate import fresh_questions, training_words
 from aot.pipeline.doors import door_of
 from aot.pipeline.evaluate import MODES_OF_ORDER, teacher_prediction
+from aot.pipeline.student.calibrate import fresh_questions, training_words
 from aot.records import ClipAnnotation, Prediction, PromptMode, Question
 from aot.served_records import AskMode, KindTemperature, WatchState
-from aot.serving.calibrate import answer_all, judge
-from aot.serving.watch import features_of, next_state, watch_baseline
+from aot.serving.cascade.calibrate import answer_all, judge
+from aot.serving.cascade.watch import features_of, next_state, watch_baseline
 from aot.wilson import wilson
 
 TARGETS = (0.01, 0.015, 0.022, 0.05, 0.1)

@@ -59,7 +59,7 @@ def _running(export: Path) -> Iterator[str]:
 def export_embedded(out: Path) -> Path:
     """The embedded base of the kitchen, untrained, as an exported student."""
     from aot.served_records import FrameRule, StudentContract
-    from aot.serving.export import write_export
+    from aot.serving.export.arm import write_export
     from aot.student.model.loading import load_student
 
     student = load_student("tiny-video", config=StudentConfig(base="tiny-video", device="cpu"))

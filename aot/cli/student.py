@@ -59,8 +59,8 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the contract as JSON.")] = False,
 ) -> None:
     """Write a trained student as one folder that is used alone, proved by a fresh process."""
-    from aot.pipeline.commands import export as work
-    from aot.serving.export import ExportOptions
+    from aot.pipeline.student import export as work
+    from aot.serving.export.arm import ExportOptions
 
     if len(places) > 2:
         raise ConfigError(f"aot export takes RUN [ARM] OUT, and {len(places) + 1} names came")
@@ -114,7 +114,7 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the calibration as JSON.")] = False,
 ) -> None:
     """Learn what an arm's confidence means, and above which one its answers may stay."""
-    from aot.pipeline.commands.calibrate import Wanted, calibrate_run, calibration_lines, needs_more
+    from aot.pipeline.student.calibrate import Wanted, calibrate_run, calibration_lines, needs_more
 
     for name, value in [("--confidence", confidence), *(("--target", target) for target in targets or ())]:
         if not 0 < value < 1:
@@ -206,7 +206,7 @@ def predict(
         raise ConfigError("--in, --out and --root belong together: --in QUESTIONS.jsonl --out ANSWERS.jsonl")
     if questions and (clip or choice):
         raise ConfigError("--clip and --choice belong to one QUESTION; rows of a file name their own")
-    from aot.pipeline.commands.predict import answer_lines, predict_file, predict_one, summary_lines
+    from aot.pipeline.student.predict import answer_lines, predict_file, predict_one, summary_lines
     from aot.serving.student import Ask
 
     if questions and out:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aot.answer_records import CascadeCurve, CascadePoint, CascadeRow
 from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion
 from aot.evaluation.risk import must_escalate
-from aot.served_records import CascadeCurve, CascadePoint, CascadeRow
 
 STEPS = 20
 """Thresholds of a curve, at equal shares of the questions."""

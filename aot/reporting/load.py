@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from aot.answer_records import CascadeResults
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.evaluation.groups import ALL
@@ -18,7 +19,6 @@ from aot.files.traces import read_faults
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.reporting.students import MODES, Learning, read_learning
 from aot.run_records import Funnel
-from aot.served_records import CascadeResults
 
 Row = TypeVar("Row", bound=BaseModel)
 Content = TypeVar("Content")

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from aot.answer_records import AbstainReason, Answer, Seconds
 from aot.config import StudentConfig
 from aot.display import storable
 from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
@@ -25,7 +26,7 @@ from aot.evaluation.risk import calibrated_reply, reply_confidence, tempered
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
-from aot.served_records import AbstainReason, Answer, AskMode, Seconds, StudentContract
+from aot.served_records import AskMode, StudentContract
 from aot.serving.contract import read_contract
 from aot.serving.frames import ClipShelf, ShownFrames, Window
 from aot.serving.timing import Parts, measured

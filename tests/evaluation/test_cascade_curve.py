@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from aot.answer_records import CascadeRow
 from aot.evaluation.cascade import Replayed, cascade_curve, point_at, replayed_rows, thresholds_of
 from aot.evaluation.intervals import Bootstrap, proportion
 from aot.run_records import ChatUsage
-from aot.served_records import CascadeRow
 
 BOOTSTRAP = Bootstrap(200, 0)
 LOG = Replayed(

@@ -8,7 +8,7 @@ from test_report import HOSTILE, Page
 
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder, publish_rows, read_rows
-from aot.pipeline.commands.cascade import publish_cascade
+from aot.pipeline.student.cascade import publish_cascade
 from aot.records import Prediction, Question
 from aot.reporting.report import write_report
 from aot.reporting.summary import summary_lines

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from aot.answer_records import Answer
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.config import CascadeSection
 from aot.errors import ChatError
 from aot.run_records import ChatUsage
-from aot.served_records import Answer, CascadeThreshold, FrameRule, ServedCalibration, StudentContract, WatchBaseline
-from aot.serving.cascade import Cascade
+from aot.served_records import CascadeThreshold, FrameRule, ServedCalibration, StudentContract, WatchBaseline
+from aot.serving.cascade.model import Cascade
 from aot.serving.student import Ask
 
 PRICES = {"date": "2026-11-01", "prompt": 1.0, "completion": 1.0}

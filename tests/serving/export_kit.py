@@ -12,7 +12,7 @@ from student_kit import make_question, make_run, run_config, save_idefics3
 from aot.config import load_saved
 from aot.files.run_folder import RunFolder, publish_rows, read_rows
 from aot.records import Prediction, Question
-from aot.serving import probe
+from aot.serving.export import probe
 from aot.student.train.arm import train_arm
 
 

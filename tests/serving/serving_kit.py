@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aot.config import StudentConfig
 from aot.served_records import FrameRule, StudentContract
-from aot.serving.export import write_export
+from aot.serving.export.arm import write_export
 from aot.serving.server.listening import open_port, server_of
 from aot.serving.server.served import Served
 

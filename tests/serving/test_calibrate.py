@@ -10,10 +10,10 @@ from aot.config import load_config
 from aot.errors import RunError, SourceError
 from aot.files.run_folder import RunFolder, read_rows
 from aot.pipeline import run_stages
-from aot.pipeline.commands.calibrate import Wanted, calibrate_run, calibration_lines
+from aot.pipeline.student.calibrate import Wanted, calibrate_run, calibration_lines
 from aot.records import Prediction, Question
 from aot.served_records import ServedCalibration, StudentContract
-from aot.serving.calibrate import calibrate, judge
+from aot.serving.cascade.calibrate import calibrate, judge
 from aot.serving.contract import publish_contract, read_contract
 
 ROOT = Path(__file__).parents[2]

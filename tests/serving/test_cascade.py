@@ -13,15 +13,16 @@ from cascade_models import PRICES, USAGE, Big, Small, cascade, contract, down, s
 from serving_kit import export_base
 
 from aot import load_student
+from aot.answer_records import Answer, CascadeRow
 from aot.chat.messages import ChatRequest, ImagePart, message
 from aot.chat.spend import cost_of
 from aot.config import load_cascade_config
 from aot.errors import ChatError, ConfigError
 from aot.files.parts import parts_of
 from aot.files.run_folder import RunFolder, read_rows
-from aot.served_records import Answer, CascadeRow, KindTemperature, WatchBaseline, WatchFeature
-from aot.serving.cascade import Cascade, load_cascade
-from aot.serving.routing import is_degenerate
+from aot.served_records import KindTemperature, WatchBaseline, WatchFeature
+from aot.serving.cascade.model import Cascade, load_cascade
+from aot.serving.cascade.routing import is_degenerate
 from aot.serving.student import Ask
 
 ROOT = Path(__file__).parents[2]

@@ -18,11 +18,11 @@ from aot.errors import CheckpointError, GuardStop, RunError
 from aot.files.run_folder import RunFolder
 from aot.records import Prediction
 from aot.served_records import StudentContract
-from aot.serving import export, probe
 from aot.serving.contract import publish_contract, read_contract
-from aot.serving.export import ExportOptions, cast, export_arm, prove
-from aot.serving.folder import export_adapter
-from aot.serving.probe import answers, likeness, probe_modes
+from aot.serving.export import arm, probe
+from aot.serving.export.arm import ExportOptions, cast, export_arm, prove
+from aot.serving.export.folder import export_adapter
+from aot.serving.export.probe import answers, likeness, probe_modes
 from aot.student.model import loading
 from aot.student.model.base import stored_dtype
 
@@ -180,7 +180,7 @@ def test_where_the_proof_fails_nothing_is_left(
             Path(shutil.copytree(folder, tmp_path / "read")), questions, frames=frames, device=device
         )
 
-    monkeypatch.setattr(export, "fresh_answers", damaged)
+    monkeypatch.setattr(arm, "fresh_answers", damaged)
     (tmp_path / "out").mkdir()
     with pytest.raises(CheckpointError, match="no export was made: a fresh process answers otherwise"):
         export_arm(text_run, "all", tmp_path / "out" / "sums")
@@ -219,7 +219,7 @@ def test_a_signal_leaves_no_half_export_and_what_a_kill_left_is_cleared(
     def interrupted(*arguments: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "fresh_answers", interrupted)
+    monkeypatch.setattr(arm, "fresh_answers", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_arm(text_run, "all", tmp_path / "sums")
     assert not list(tmp_path.iterdir())
@@ -272,7 +272,7 @@ def test_the_adapter_alone_is_one_that_peft_reads(text_run: RunFolder, tmp_path:
 def test_a_student_that_was_fine_tuned_as_a_whole_is_exported_and_has_no_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "fresh_answers", in_this_process)
+    monkeypatch.setattr(arm, "fresh_answers", in_this_process)
     run = trained_text_run(tmp_path, tuning="full", learning_rate=0.01)
     contract = export_arm(run, "all", tmp_path / "out" / "sums")
     assert contract.proof is not None and contract.proof.same_replies == 6
@@ -283,7 +283,7 @@ def test_a_student_that_was_fine_tuned_as_a_whole_is_exported_and_has_no_adapter
 def test_the_untrained_base_is_exported_too_and_half_precision_is_compared_with_floats(
     text_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "fresh_answers", in_this_process)
+    monkeypatch.setattr(arm, "fresh_answers", in_this_process)
     monkeypatch.chdir(tmp_path)
     contract = export_arm(text_run, "base", Path(), ExportOptions(dtype="float16", name="plain"))
     assert (contract.dtype, contract.adapter_digest, contract.name) == ("float16", "", "plain")
@@ -299,7 +299,7 @@ def test_a_quantised_export_loads_in_a_fresh_process_and_says_what_it_costs(
 ) -> None:
     pytest.importorskip("torchao")
     if bits == "int4":  # one process of its own is enough
-        monkeypatch.setattr(export, "fresh_answers", in_this_process)
+        monkeypatch.setattr(arm, "fresh_answers", in_this_process)
     out = tmp_path / "out" / "sums"
     contract = export_arm(text_run, "all", out, ExportOptions(quantise=bits))
     assert [row.variant for row in contract.variants] == ["float32", bits] and contract.quantised == bits
@@ -314,7 +314,7 @@ def test_a_quantised_export_loads_in_a_fresh_process_and_says_what_it_costs(
 
 def test_a_vision_tower_is_quantised_only_where_that_is_asked_for(video: tuple[Path, StudentContract]) -> None:
     pytest.importorskip("torchao")
-    from aot.serving.quantise import quantised
+    from aot.serving.export.quantise import quantised
 
     make = {"bits": "int8", "dtype": torch.float32, "with_images": True, "device": torch.device("cpu")}
     plain, whole = (quantised(video[0], vision=vision, **make) for vision in (False, True))

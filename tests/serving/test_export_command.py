@@ -14,7 +14,7 @@ from export_kit import in_this_process, proof_questions, trained_text_run, train
 from aot.cli import app
 from aot.errors import AotError
 from aot.files.run_folder import RunFolder, publish
-from aot.serving import export
+from aot.serving.export import arm
 
 MARK = "How an export is proved stands elsewhere."
 
@@ -32,7 +32,7 @@ def sums(text_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The main arm of that run, exported in this process."""
     out = tmp_path_factory.mktemp("sums") / "export"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "fresh_answers", in_this_process)
+        patch.setattr(arm, "fresh_answers", in_this_process)
         run_aot("export", text_run.root, out)
     return out
 
@@ -107,7 +107,7 @@ def test_an_arm_that_was_never_trained_is_told(tmp_path: Path, text_run: RunFold
 def server(sums: Path, text_run: RunFolder) -> Iterator[tuple[str, dict[str, str], list[Any]]]:
     """A server on this machine that says what the export says, but for texts that a test puts into `other`."""
     from aot import load_student
-    from aot.serving.probe import answers
+    from aot.serving.export.probe import answers
 
     with load_student(sums, device="cpu") as served:
         questions = proof_questions(text_run)
@@ -147,7 +147,7 @@ def test_a_server_is_compared_with_the_export_reply_by_reply(
     server: tuple[str, dict[str, str], list[Any]], sums: Path, text_run: RunFolder, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from aot.serving import server_probe
+    from aot.serving.export import server_probe
 
     def whole(*arguments: Any, **more: Any) -> Any:
         """Replies of six steps of training are cut off, which leaves nothing to compare."""
@@ -168,7 +168,7 @@ def test_a_server_is_compared_with_the_export_reply_by_reply(
 
 
 def test_a_server_is_shown_the_frames_behind_their_times(tmp_path: Path) -> None:
-    from aot.serving.server_probe import _pictures, _store
+    from aot.serving.export.server_probe import _pictures, _store
 
     run = trained_video_run(tmp_path)
     question, store = proof_questions(run)[0], _store(run.frames)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from aot.answer_records import AnswerRow
 from aot.errors import RunError, SourceError
 from aot.files.run_folder import read_rows
-from aot.pipeline.commands.predict import answer_lines, predict_file, predict_one, summary_lines
 from aot.pipeline.commands.score import score_file
+from aot.pipeline.student.predict import answer_lines, predict_file, predict_one, summary_lines
 from aot.records import MediaRef, Question
-from aot.served_records import AnswerRow
 from aot.serving.student import Ask
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def test_the_same_command_goes_on_behind_a_half_written_line_and_then_does_nothi
     again = answers(out)
     assert {id_: row.answer for id_, row in again.items()} == {id_: row.answer for id_, row in whole.items()}
     before = out.read_bytes()
-    monkeypatch.setattr("aot.pipeline.commands.predict.load_student", None)  # nothing is loaded where nothing is asked
+    monkeypatch.setattr("aot.pipeline.student.predict.load_student", None)  # nothing is loaded where nothing is asked
     summary = predict_file(text_export, questions, out)
     assert (summary.kept, summary.answered, summary.exit_code) == (20, 0, 0) and out.read_bytes() == before
 

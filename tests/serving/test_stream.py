@@ -16,9 +16,9 @@ from aot import load_student
 from aot.errors import RunError, SourceError
 from aot.records import Question
 from aot.served_records import FrameRule
-from aot.serving.frame_ring import FrameRing, PickedFrames
-from aot.serving.stream import StudentStream
-from aot.serving.stream_reader import StreamReader
+from aot.serving.stream.loop import StudentStream
+from aot.serving.stream.reader import StreamReader
+from aot.serving.stream.ring import FrameRing, PickedFrames
 from aot.serving.student import ServedStudent
 from aot.student.answer.decoding import Prompt
 from aot.student.answer.likelihood import score

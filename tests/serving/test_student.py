@@ -14,10 +14,11 @@ from PIL import Image
 from serving_kit import export_base
 
 from aot import Ask, load_student
+from aot.answer_records import Answer
 from aot.chat.messages import ChatRequest, Sampling, message
 from aot.errors import ChatError, ConfigError, RunError
 from aot.records import MediaRef, Question
-from aot.served_records import Answer, KindTemperature, ServedCalibration
+from aot.served_records import KindTemperature, ServedCalibration
 from aot.serving.frames import ClipShelf, ShownFrames, Window
 from aot.serving.student import ServedStudent
 

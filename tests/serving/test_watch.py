@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aot.served_records import WatchBaseline, WatchState
-from aot.serving.watch import ContractWatch, features_of, next_state, watch_baseline, words_of
+from aot.serving.cascade.watch import ContractWatch, features_of, next_state, watch_baseline, words_of
 
 WORDS = frozenset(words_of(["What is the next step ?", "stir rice cut onion wash", "12 and 345"]))
 

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from aot.answer_records import AnswerRow
 from aot.answers import find_answer, parse_answer
 from aot.errors import SourceError
 from aot.files.jsonl import RefusedRow, RowProblem
 from aot.records import Prediction, Question
-from aot.served_records import AnswerRow
 from text_cot.datasets.rows import TextRow, read_rows
 from video_data.datasets.official import read_json
 

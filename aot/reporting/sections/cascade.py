@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
+from aot.answer_records import CascadeCurve, CascadeResults
 from aot.records import Interval
 from aot.reporting.charts import Drawing, EscalationLine, escalation_chart
 from aot.reporting.load import RunData
 from aot.reporting.pivot import Cell, Pivot, percent, short, word_table
 from aot.reporting.sections import Block, Section, charts, note, open_tables, sentences, words
-from aot.served_records import CascadeCurve, CascadeResults
 
 COLORS = ("#1d4ed8", "#b45309", "#047857", "#be185d", "#6d28d9", "#0e7490")
 _COLUMNS = (

@@ -21,10 +21,10 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ImagePart
 from aot.errors import SourceError, VideoError
 from aot.run_records import ChatUsage
-from aot.served_records import AbstainReason, Answer, ServedRow
 from aot.serving.decisions.decider import Decider, State
 from aot.serving.decisions.questions import MOST_LEVELS, QuestionType, TypedQuestion, choice, score, yes_no
 from aot.serving.decisions.systemone import (

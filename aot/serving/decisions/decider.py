@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aot.answer_records import Answer, Seconds
 from aot.errors import RunError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
-from aot.served_records import Answer, Seconds
 from aot.serving.decisions.questions import TypedQuestion
 from aot.serving.frames import ShownFrames
 from aot.serving.student import Ask, ServedStudent, text_of

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from aot.answer_records import Answer
 from aot.errors import AotError
-from aot.served_records import Answer
 from aot.serving.lerobot.frames import EpisodeFrames, SubtaskError, frame_of, scalar, text_of
 
 QUESTION = "What is the next step?"

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from aot.answer_records import Answer
 from aot.errors import ConfigError
 from aot.records import JsonDict
 from aot.run_records import ChatUsage
-from aot.served_records import Answer
 from aot.serving.lerobot.frames import SubtaskError
 
 MAX_REPLY_BYTES = 4 << 20

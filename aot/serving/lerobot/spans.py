@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aot.answer_records import Answer
 from aot.errors import SourceError
 from aot.files.disk import whole_file
 from aot.files.jsonl import RefusedRow
 from aot.records import ClipAnnotation, JsonDict, Refusal, Segment
-from aot.served_records import Answer
 from aot.serving.lerobot.checks import LanguageRow
 from aot.serving.lerobot.columns import Episode, VideoSpan, read_episodes
 from video_data.datasets.next_steps import NextRule, next_questions

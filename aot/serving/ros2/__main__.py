@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stream(config: Ros2Config) -> Streamed:
-    from aot.serving.stream import StudentStream
+    from aot.serving.stream.loop import StudentStream
     from aot.serving.student import load_student
 
     student = load_student(config.student, device=config.device)

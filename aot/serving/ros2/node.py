@@ -19,10 +19,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from pydantic import Field, ValidationError
 
+from aot.answer_records import Answer
 from aot.config.base import PathText, Section
 from aot.config.strict_yaml import read_yaml
 from aot.errors import AotError, ConfigError, SourceError
-from aot.served_records import Answer
 
 log = logging.getLogger(__name__)
 Topic = Literal["image", "empty"]

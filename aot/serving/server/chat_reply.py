@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from aot.answer_records import AbstainReason, Routing
 from aot.chat.messages import ChatReply
 from aot.errors import ChatError
 from aot.records import TokenLogprob
 from aot.run_records import ChatUsage
-from aot.served_records import AbstainReason, Routing
 
 DONE = b"data: [DONE]\n\n"
 _NUMBERS = random.Random()

@@ -12,10 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
 from aot.errors import ChatError
-from aot.served_records import AbstainReason, Answer, AskMode, ServedRow
-from aot.serving.cascade import Cascade
+from aot.served_records import AskMode
+from aot.serving.cascade.model import Cascade
 from aot.serving.server import errors, media
 from aot.serving.server.chat_reply import (
     AotOut,

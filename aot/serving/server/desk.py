@@ -14,9 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from aot.answer_records import Answer
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.errors import ChatError
-from aot.served_records import Answer
 from aot.serving.server.errors import ApiError
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics

@@ -13,13 +13,14 @@ from typing import IO, Any, TypeVar
 
 from fastapi import Request
 
+from aot.answer_records import Answer, ServedRow
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest
 from aot.display import storable
 from aot.errors import AotError
 from aot.files.run_folder import append_row, open_append
-from aot.served_records import Answer, ServedRow, StudentContract
-from aot.serving.cascade import Cascade, load_cascade
+from aot.served_records import StudentContract
+from aot.serving.cascade.model import Cascade, load_cascade
 from aot.serving.server.desk import Desk
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics

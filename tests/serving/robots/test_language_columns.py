@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from robot_data import CAMERA, LENGTHS, STEPS, frames_table, times_of, write_data_set
 
+from aot.answer_records import Answer
 from aot.errors import SourceError
 from aot.records import Segment
-from aot.served_records import Answer
 from aot.serving.lerobot import (
     LanguageRow,
     check_rows,

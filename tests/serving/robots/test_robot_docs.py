@@ -9,7 +9,7 @@ import pytest
 from robot_data import CAMERA, STEPS, write_data_set
 from test_subtask_writer import batch, completion, server
 
-from aot.served_records import AbstainReason, Answer
+from aot.answer_records import AbstainReason, Answer
 from aot.serving.lerobot import LanguageRow, read_episodes, write_language
 from aot.serving.ros2 import Topics
 

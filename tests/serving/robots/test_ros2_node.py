@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
+from aot.answer_records import Answer, Seconds
 from aot.errors import ConfigError, RunError
-from aot.served_records import Answer, Seconds
 from aot.serving.ros2 import RclpyAdapter, Ros2Config, StudentNode, answer_text, frame_of, read_config, serve
 from aot.serving.ros2.__main__ import main
 
@@ -241,7 +241,7 @@ def test_the_end_is_a_last_heartbeat_and_nothing_after_it() -> None:
 PROGRAM = """
 import json, sys, time
 import numpy as np
-from aot.served_records import Answer
+from aot.answer_records import Answer
 from aot.serving.ros2 import Ros2Config, serve
 
 class Plain:
@@ -382,7 +382,7 @@ def test_the_adapter_of_ros_sends_the_last_heartbeat_before_the_context_closes(m
 
 def test_the_node_runs_on_a_stream_of_an_exported_student(video_export: Path) -> None:
     from aot import load_student
-    from aot.serving.stream import StudentStream
+    from aot.serving.stream.loop import StudentStream
 
     choices = ("wash rice", "chop onion")
     with load_student(video_export) as student:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from aot import load_student
+from aot.answer_records import Answer
 from aot.errors import ConfigError
-from aot.served_records import Answer
 from aot.serving.lerobot import RemoteStudent, SubtaskError, SubtaskWriter
 from aot.serving.lerobot.frames import EpisodeFrames, picture
 from aot.serving.lerobot.policy import one_subtask
@@ -161,7 +161,7 @@ def test_a_ring_is_bounded_over_a_long_episode_and_spread_evenly() -> None:
 
 
 def test_a_stream_of_an_exported_student_gives_a_subtask_or_says_why_not(video_export: Path) -> None:
-    from aot.serving.stream import StudentStream
+    from aot.serving.stream.loop import StudentStream
 
     with (
         load_student(video_export) as student,

@@ -31,7 +31,7 @@ from aot.served_records import (
     ServedCalibration,
     WatchBaseline,
 )
-from aot.serving.watch import features_of, watch_baseline
+from aot.serving.cascade.watch import features_of, watch_baseline
 
 if TYPE_CHECKING:
     from aot.student.model.loading import Student
@@ -105,7 +105,7 @@ def calibrate(
 
     Args:
         said: answers of the student to labelled questions of no split of its run.
-        words: those of its training questions (aot.serving.watch.words_of).
+        words: those of its training questions (aot.serving.cascade.watch.words_of).
         targets: for each, a row of thresholds; each row is a promise of its own.
         confidence: of each promise.
         seed: of the split into groups that fit and groups that test.

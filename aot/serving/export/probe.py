@@ -1,6 +1,6 @@
 """Proves an exported folder: a fresh process that has it alone answers as the student in the run does.
 
-    python -m aot.serving.probe EXPORT PROBE DEVICE [FRAMES]
+    python -m aot.serving.export.probe EXPORT PROBE DEVICE [FRAMES]
 
 asks the exported student the questions in the folder PROBE, one at a time, and writes its predictions there. Frames are
 read from the store of the run. Knows nothing of how an export is made.
@@ -122,7 +122,7 @@ def fresh_answers(folder: Path, questions: Sequence[Question], *, frames: Path |
         probe = RunFolder(Path(place))
         publish_rows(probe.questions, questions)
         shown = [] if frames is None else [str(frames.resolve())]
-        command = [sys.executable, "-m", "aot.serving.probe", str(folder.resolve()), place, device, *shown]
+        command = [sys.executable, "-m", "aot.serving.export.probe", str(folder.resolve()), place, device, *shown]
         packages = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH", "")]))
         # Away from here, where no file of the run or of the base can be reached by a relative name; and no network.

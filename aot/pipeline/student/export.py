@@ -14,10 +14,10 @@ from aot.reporting.card import measured_limits
 from aot.reporting.load import load_run
 from aot.reporting.students import read_learning
 from aot.served_records import StudentContract
-from aot.serving.export import BASE, ExportOptions, export_arm, same_export
-from aot.serving.folder import VARIANT_COLUMNS, export_adapter, form_of, variant_cells
-from aot.serving.probe import PROBABILITY_GAP, SAME_SHARE, probe_questions
-from aot.serving.server_probe import server_likeness
+from aot.serving.export.arm import BASE, ExportOptions, export_arm, same_export
+from aot.serving.export.folder import VARIANT_COLUMNS, export_adapter, form_of, variant_cells
+from aot.serving.export.probe import PROBABILITY_GAP, SAME_SHARE, probe_questions
+from aot.serving.export.server_probe import server_likeness
 
 
 def arm_of(root: Path, name: str | None) -> str:

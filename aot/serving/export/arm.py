@@ -20,9 +20,17 @@ from aot.files.run_folder import CONTRACT, RunFolder, read_rows
 from aot.records import Prediction, PromptMode, Question
 from aot.served_records import ExportProof, FrameRule, StudentContract
 from aot.serving.contract import publish_contract, read_contract
-from aot.serving.folder import CARD, check_free, export_card, form_of, weight_bytes, whole_folder
-from aot.serving.probe import Likeness, answers, fresh_answers, latency_rows, likeness, probe_modes, probe_questions
-from aot.serving.quantise import Bits, Grader, quantised
+from aot.serving.export.folder import CARD, check_free, export_card, form_of, weight_bytes, whole_folder
+from aot.serving.export.probe import (
+    Likeness,
+    answers,
+    fresh_answers,
+    latency_rows,
+    likeness,
+    probe_modes,
+    probe_questions,
+)
+from aot.serving.export.quantise import Bits, Grader, quantised
 from aot.student.model import contract as arm_contract
 from aot.student.model.base import resolve_base, stored_dtype
 from aot.student.model.folders import WEIGHT_INDEX

@@ -12,21 +12,21 @@ from pathlib import Path
 
 from aot import seeds
 from aot.answers import check_packages, stop_workers
-from aot.config import GymData, KitchenData, MathData, PlainData, RunConfig, VideoRun, load_saved
+from aot.config import MODES_OF_ORDER, GymData, KitchenData, MathData, PlainData, RunConfig, VideoRun, load_saved
 from aot.display import counted
 from aot.errors import RunError, SourceError
 from aot.evaluation.risk import FIT_SHARE, questions_needed
 from aot.files.pieces import holding
 from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
-from aot.pipeline.commands.cascade import publish_cascade
 from aot.pipeline.commands.score import listed_questions
 from aot.pipeline.doors import stage_function
-from aot.pipeline.evaluate import MODES_OF_ORDER, learned_ids
+from aot.pipeline.evaluate import learned_ids
+from aot.pipeline.student.cascade import publish_cascade
 from aot.records import Prediction, PromptMode, Question
 from aot.served_records import CascadeThreshold, ServedCalibration
-from aot.serving.calibrate import Answered, answer_all, calibrate
+from aot.serving.cascade.calibrate import Answered, answer_all, calibrate
+from aot.serving.cascade.watch import words_of
 from aot.serving.contract import publish_contract, read_contract
-from aot.serving.watch import words_of
 
 log = logging.getLogger(__name__)
 SPLIT = "calibration"

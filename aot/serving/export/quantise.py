@@ -20,7 +20,7 @@ from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion
 from aot.evaluation.scoring import score
 from aot.records import Question
 from aot.served_records import VariantRow
-from aot.serving.probe import LIKELIHOOD, answers
+from aot.serving.export.probe import LIKELIHOOD, answers
 from aot.student.answer.predict import PredictMode
 from aot.student.model.loading import Student, load_model
 from aot.student.model.lora import language_model_name

@@ -20,10 +20,11 @@ from typing import Self
 
 import numpy as np
 
+from aot.answer_records import AbstainReason, Answer
 from aot.errors import RunError, SourceError
-from aot.served_records import AbstainReason, Answer, AskMode
-from aot.serving.frame_ring import REFUSALS, FrameOutcome, FrameRing, HeldFrame, PickedFrames
-from aot.serving.stream_reader import StreamReader
+from aot.served_records import AskMode
+from aot.serving.stream.reader import StreamReader
+from aot.serving.stream.ring import REFUSALS, FrameOutcome, FrameRing, HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
 
 log = logging.getLogger(__name__)

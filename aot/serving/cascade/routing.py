@@ -20,15 +20,16 @@ from typing import Literal
 import numpy as np
 from pydantic import ValidationError
 
+from aot.answer_records import AbstainReason, Answer, RouteReason
 from aot.chat.messages import ChatRequest, ImagePart, TextPart
 from aot.config import CascadeSection
 from aot.errors import AotError, ChatError, ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.filtering.language import computed_as_one, has_loop
 from aot.records import Record
-from aot.served_records import AbstainReason, Answer, AskMode, CascadeThreshold, RouteReason, StudentContract
+from aot.served_records import AskMode, CascadeThreshold, StudentContract
+from aot.serving.cascade.watch import ContractWatch
 from aot.serving.student import Ask
-from aot.serving.watch import ContractWatch
 
 log = logging.getLogger(__name__)
 LONGEST_LOOP = 40

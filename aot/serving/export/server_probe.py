@@ -18,7 +18,7 @@ from aot.config import ChatConfig
 from aot.display import one_line
 from aot.errors import ChatError
 from aot.records import MediaRef, Prediction, PromptMode, Question
-from aot.serving.probe import SAME_SHARE, answers
+from aot.serving.export.probe import SAME_SHARE, answers
 from aot.serving.student import load_student
 from aot.student.model.loading import Student
 from aot.student.rows.frames import FrameSource, choose_indices

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from aot.answer_records import Answer, Fallback, Seconds
 from aot.answers import compare_answers, find_answer, parse_answer
 from aot.chat.client import ChatModel
 from aot.chat.factory import sampling_of
@@ -27,7 +28,7 @@ from aot.errors import AotError, ChatError, ChatReason, ConfigError, GuardStop, 
 from aot.rationales.notation import format_time
 from aot.records import AnswerType, Question
 from aot.run_records import ChatUsage
-from aot.served_records import Answer, Fallback, FrameRule, Seconds, StudentContract
+from aot.served_records import FrameRule, StudentContract
 from aot.serving.student import Ask
 
 log = logging.getLogger(__name__)

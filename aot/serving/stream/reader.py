@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from aot.answer_records import AbstainReason, Answer, Seconds
 from aot.errors import SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
-from aot.served_records import AbstainReason, Answer, AskMode, Seconds
-from aot.serving.frame_ring import HeldFrame, PickedFrames
+from aot.served_records import AskMode
+from aot.serving.stream.ring import HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
 from aot.student.answer.decoding import likeliest, steps
 from aot.student.answer.prefix import FramePrefix, PrefixFrame, ReadCounts, prefix_frames

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aot.answer_records import CascadeResults
 from aot.chat.spend import cost_of
 from aot.config import PricesConfig, RunConfig
 from aot.evaluation.cascade import Replayed, cascade_curve
@@ -18,8 +19,8 @@ from aot.files.run_folder import RunFolder, publish_json, read_rows
 from aot.files.traces import first_traces
 from aot.records import Prediction, Question
 from aot.run_records import ChatUsage
-from aot.served_records import AskMode, CascadeResults, ServedCalibration
-from aot.serving.calibrate import Answered, judge
+from aot.served_records import AskMode, ServedCalibration
+from aot.serving.cascade.calibrate import Answered, judge
 
 TEACHER = "teacher"
 Pairs = Sequence[tuple[Question, Prediction]]

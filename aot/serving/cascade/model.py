@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aot.answer_records import Answer, CascadeCounts, CascadeRow, Routing, Seconds
 from aot.answers import stop_workers
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat, open_chat
@@ -30,10 +31,10 @@ from aot.files.parts import Part
 from aot.files.run_folder import RunFolder
 from aot.run_records import ChatUsage
 from aot.seeds import share
-from aot.served_records import Answer, CascadeCounts, CascadeRow, Routing, Seconds, StudentContract
+from aot.served_records import StudentContract
+from aot.serving.cascade.escalation import Answering, BigModel, Fell, same_answer
+from aot.serving.cascade.routing import Promises, ask_of, check_target, digest_of, reason_to_escalate
 from aot.serving.contract import read_contract
-from aot.serving.escalation import Answering, BigModel, Fell, same_answer
-from aot.serving.routing import Promises, ask_of, check_target, digest_of, reason_to_escalate
 from aot.serving.student import Ask, load_student
 from aot.student.answer import open_model
 

@@ -1,0 +1,260 @@
+"""Records of answers: what a student says, which of two models said it, and what servers and commands note of it.
+
+They stand at the border: plain numbers and text, no arrays.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from aot.records import Interval, Record, WrittenCall
+from aot.run_records import ChatUsage
+from aot.served_records import CONTRACT_VERSION, AskMode
+
+AbstainReason = Literal["", "uncertain", "stale", "deadline", "out_of_domain", "unparsable", "cut_off", "failed"]
+"""Why there is no answer; empty where there is one."""
+RouteReason = Literal[
+    "confident", "uncertain", "no_confidence", "no_threshold", "degenerate", "unparsable", "cut_off", "failed",
+    "out_of_domain", "void", "conversation",
+]  # fmt: skip
+"""Why a cascade lets the small model answer (`confident`) or asks the big one. `degenerate`: a loop, or nothing;
+`no_threshold`: none keeps the target; `void`: the questions are no longer those of the calibration; `conversation`: not
+one question, but turns or tools."""
+Fallback = Literal[
+    "", "big_model_down", "big_model_late", "big_model_refused", "big_model_unusable", "budget_spent", "tokens_spent",
+    "not_to_be_shown",
+]  # fmt: skip
+"""Why a big model that was to be asked gave nothing, so that the small one answered; `not_to_be_shown`: the clip or
+frames of the question cannot be read."""
+
+
+class Seconds(Record):
+    """Wall time of one answer by part; of answers made in one batch an equal share each."""
+
+    decode: float = 0.0
+    """Reading the clip."""
+    vision: float = 0.0
+    """Making pixels of frames ready for the model, and its vision tower."""
+    prefill: float = 0.0
+    """Writing the prompt as tokens, and reading it, up to the first token."""
+    generate: float = 0.0
+    """Writing the reply, or scoring the choices after the prompt was read."""
+
+    @property
+    def total(self) -> float:
+        """All parts."""
+        return self.decode + self.vision + self.prefill + self.generate
+
+
+class Routing(Record):
+    """How a cascade came to an answer."""
+
+    decision: Literal["local", "escalate"]
+    """What its rule says; in shadow mode nothing follows from it."""
+    reason: RouteReason
+    fallback: Fallback = ""
+    """Why the small model answered all the same."""
+    threshold: float | None = None
+    """Of the confidence; None where no threshold keeps the target."""
+    promise: str
+    """What is promised of answers that stay local, or since when and why that is void."""
+    audited: bool = False
+    """Whether the big model was asked only to compare; the small one's answer stands."""
+    agreed: bool | None = None
+    """Whether both say the same; None where not both answered."""
+    shadow: bool = False
+
+
+class CascadeRow(Record):
+    """One question to a cascade, in its ledger."""
+
+    time_s: float
+    """Seconds since 1970."""
+    question: str
+    """Digest of the question with all that it is about."""
+    kind: str
+    mode: str
+    confidence: float | None
+    threshold: float | None
+    decision: Literal["local", "escalate"]
+    reason: RouteReason
+    fallback: Fallback = ""
+    model: str
+    """Who gave the answer."""
+    escalated: bool
+    """Whether that was the big one."""
+    audited: bool = False
+    shadow: bool = False
+    agreed: bool | None = None
+    cost: float | None
+    """Of asking the big model, 0 where it was not asked; None: unpriced."""
+    usage: ChatUsage = ChatUsage()
+    """Tokens of the big model."""
+    seconds: float
+    """Until the answer was there, the small model's part included."""
+
+
+class CascadeCounts(Record):
+    """What a cascade has done since it was opened."""
+
+    questions: int = 0
+    escalated: int = 0
+    """Answered by the big model."""
+    reasons: dict[str, int] = Field(default_factory=dict)
+    fallbacks: dict[str, int] = Field(default_factory=dict)
+    audited: int = 0
+    """Local answers that were compared with the big model's."""
+    disagreed: int = 0
+    """Those of the audited ones that differ."""
+    cost: float | None = None
+    """Of all calls of the big model; of other processes on the folder too where a limit is set. None: unpriced."""
+    tokens: int = 0
+    """Of the same calls."""
+    unwritten: int = 0
+    """Rows that the disk did not take."""
+
+
+class CascadePoint(Record):
+    """A cascade at one threshold."""
+
+    threshold: float | None
+    """Answers at least so sure stay local; None: none does."""
+    escalated: Interval
+    accuracy: Interval
+    local_error: Interval | None
+    """Share of wrong ones among the answers that stay local; None where none does."""
+    cost: Interval | None
+    """Of one question; None: unpriced."""
+
+
+class CascadeCurve(Record):
+    """Student alone, big model alone, and every share of questions between them, on one split."""
+
+    split: str
+    student: Interval
+    """Accuracy."""
+    big: Interval
+    points: tuple[CascadePoint, ...]
+    """From all local to all escalated."""
+    chosen: CascadePoint
+    """At the threshold that was chosen on the calibration split."""
+    versus_big: Interval
+    """Accuracy of the chosen point minus that of the big model alone, paired."""
+    least_escalated: float
+    """What must be escalated at least with this student, whatever the threshold: (error - target) / (1 - target), and 0
+    where its error is within the target."""
+
+
+class CascadeResults(Record):
+    """What a cascade would have done on the evaluated splits of a run."""
+
+    arm: str
+    mode: str
+    big: str
+    target: float
+    """Largest share of wrong answers among local ones that is wanted."""
+    confidence: float
+    """Of the bound behind the threshold."""
+    threshold: float | None
+    """Chosen on questions of its own; None: none keeps the target, so that everything is escalated."""
+    chosen_on: str
+    """Which questions, in words."""
+    cost_unit: str = ""
+    """Of the costs, such as USD; empty where nothing is priced."""
+    curves: tuple[CascadeCurve, ...]
+
+
+class Answer(Record):
+    """What the student says to one question."""
+
+    answer: str = ""
+    """Empty where it abstained."""
+    abstained: AbstainReason = ""
+    detail: str = ""
+    """Of an abstention, in a sentence; or what an answer has to be read with."""
+    choices: tuple[str, ...] = ()
+    choice_probs: tuple[float, ...] = ()
+    """Calibrated, in the order of `choices`; empty where nothing was decided."""
+    confidence: float | None = None
+    """Calibrated probability of a decided answer. Of a written one the probability of its tokens given what was written
+    before them, not calibrated. None where there is none to be had."""
+    rationale: str = ""
+    raw_text: str = ""
+    tool_calls: tuple[WrittenCall, ...] = ()
+    mode: AskMode
+    frame_times_s: tuple[float, ...] = ()
+    """Of the frames that it was shown."""
+    age_s: float | None = None
+    """Of a stream: how old the newest frame of the answer is."""
+    usage: ChatUsage = ChatUsage()
+    seconds: Seconds = Seconds()
+    model: str = ""
+    contract_version: str = CONTRACT_VERSION
+    contract_digest: str = ""
+    cost: float | None = None
+    """None: unpriced."""
+    escalated: bool = False
+    """Whether a bigger model gave this answer."""
+    routing: Routing | None = None
+    """How a cascade came to it; None without one."""
+
+
+class ServedRow(Record):
+    """One request that a server answered, as `aot serve --record` notes it; what watches for drift reads these."""
+
+    id: str
+    """As the response carries it."""
+    time_s: float
+    """Of its end, in seconds since 1970."""
+    route: str
+    kind: str = ""
+    """Of the question, where the client said it."""
+    question_sha256: str = ""
+    question: str = ""
+    """Empty unless the server was asked to note texts."""
+    choices: int = 0
+    """How many there were to decide between."""
+    answer: str = ""
+    """Of a decision the choice; of a written reply its text, empty unless texts are noted."""
+    confidence: float | None = None
+    abstained: AbstainReason = ""
+    finish: str = ""
+    """As told to the client: stop, length, tool_calls, or the reason of an error."""
+    status: int
+    model: str = ""
+    contract_digest: str = ""
+    escalated: bool = False
+    cost: float | None = None
+    usage: ChatUsage = ChatUsage()
+    seconds: float = 0.0
+    """From the whole request to the whole reply."""
+
+
+class AnswerRow(Answer):
+    """The answer to one question of a file, as `aot predict` writes it."""
+
+    question_id: str
+    question_digest: str
+    """Of the row that was asked, and of how: another question of the same id is another row."""
+
+
+class PredictSummary(Record):
+    """What came of a file of questions."""
+
+    questions: int
+    """Rows of the file."""
+    answered: int
+    """Rows that this command wrote."""
+    kept: int
+    """Rows that were there already."""
+    abstained: dict[str, int]
+    """Questions without an answer, by reason."""
+    refused: dict[str, int]
+    """Rows that cannot be asked, by reason: those with an id have a row that says so, the others have none."""
+    examples: tuple[str, ...] = ()
+    """The first of them."""
+
+    @property
+    def exit_code(self) -> int:
+        """3 where a row could not be asked, else 0."""
+        return 3 if self.refused or "failed" in self.abstained else 0

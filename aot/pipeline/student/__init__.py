@@ -1,0 +1,1 @@
+"""What commands do with a trained student: export, predictions, calibration, and a cascade replayed."""

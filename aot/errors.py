@@ -50,6 +50,10 @@ class SourceError(AotError):
     boundary = "source"
 
 
+class DomainError(SourceError):
+    """A question is outside of what a student can read, such as a time that its tokenizer cannot write."""
+
+
 class DecodeError(AotError):
     """A clip could not be decoded."""
 

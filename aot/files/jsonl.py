@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
@@ -25,19 +25,28 @@ _MOST_DIGITS = 300
 """Of a whole number: more of them fit into no arithmetic with floats."""
 
 
-def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
+def parse_json(text: str | bytes, *, keys: Literal["last", "unique"] = "last") -> Any:  # noqa: ANN401 - any JSON
     """The value that `text` holds.
 
     >>> parse_json('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
 
+    Args:
+        text: the JSON.
+        keys: which value counts of a key that stands twice; `unique` refuses it.
+
     Raises:
         ValueError: it is no JSON, nested too deeply, or holds a number that nothing can be computed with.
     """
+    pairs = _unique if keys == "unique" else None
     try:
-        return json.loads(text, parse_constant=_own_constant, parse_float=_own_float, parse_int=_own_int)
+        return json.loads(
+            text, object_pairs_hook=pairs, parse_constant=_own_constant, parse_float=_own_float, parse_int=_own_int
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except RowProblem as problem:
+        raise ValueError(problem.detail) from None
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
@@ -231,7 +240,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise RowProblem("duplicate_key", f"the key {twice!r} stands twice")
+        raise RowProblem("duplicate_key", f"the key {twice[:100]!r} stands twice")
     return fields
 
 

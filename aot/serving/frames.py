@@ -154,7 +154,11 @@ class ShownFrames:
         from aot.student.rows.frames import choose_indices
 
         pictures = _pictures(frames)
-        times = _times(times_s, count=len(pictures))
+        times = (
+            tuple(float(i) for i in range(len(pictures)))
+            if times_s is None
+            else checked_times(times_s, count=len(pictures))
+        )
         start_s = times[0] if window.start_s is None else window.start_s
         end_s = window.end_s if window.end_s is not None else max(times[-1], start_s + _ONE_FRAME_S * (len(times) < 2))
         if not any(start_s <= time_s <= end_s for time_s in times):
@@ -238,9 +242,12 @@ def _picture(frame: Any, *, place: int) -> np.ndarray:  # noqa: ANN401
     return array
 
 
-def _times(times_s: Sequence[float] | None, *, count: int) -> tuple[float, ...]:
-    if times_s is None:
-        return tuple(float(i) for i in range(count))
+def checked_times(times_s: Sequence[float], *, count: int) -> tuple[float, ...]:
+    """The times of so many frames, in seconds.
+
+    Raises:
+        SourceError: they are not as many, no seconds from a start, or do not ascend.
+    """
     try:
         times = tuple(float(one) for one in times_s)
     except (TypeError, ValueError):

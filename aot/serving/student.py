@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from aot.answer_records import AbstainReason, Answer, Seconds
 from aot.config import StudentConfig
 from aot.display import storable
-from aot.errors import AotError, CheckpointError, ConfigError, RunError, SourceError
+from aot.errors import AotError, CheckpointError, ConfigError, DomainError, RunError, SourceError
 from aot.evaluation.risk import calibrated_reply, reply_confidence, tempered
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 BATCH = 16
 """Questions that the model reads at once."""
 MOST_CHOICES = 1_000
+MODEL_FAILED = "the model failed on this question"
+"""Begins the detail of an answer that the model's own mistake prevented; the question is not at fault."""
 PIXEL_CACHE_BYTES = 64 << 20
 """Of pixels that are kept for the next question about the same frames."""
 _MODES = (*get_args(PromptMode), "decide")
@@ -172,6 +174,9 @@ class ServedStudent:
         for i, ask in enumerate(asks):
             try:
                 ready = self._ready(i, ask, shown, renderer)
+            except DomainError as error:
+                answers[i] = self._abstained(self._mode_of(ask), "out_of_domain", str(error))
+                continue
             except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
                 answers[i] = self._abstained(self._mode_of(ask), "failed", str(error))
                 continue
@@ -204,6 +209,7 @@ class ServedStudent:
         """A question after everything about it was checked.
 
         Raises:
+            DomainError: its frames have a time that the student cannot read.
             SourceError: it cannot be asked; the message says why.
             VideoError: its clip is refused.
         """
@@ -215,6 +221,7 @@ class ServedStudent:
         started_s = time.perf_counter()
         media = self._media(ask, shown)
         decode_s = time.perf_counter() - started_s
+        renderer.check_times(self._times_shown(media, shown))
         note = ""
         if (
             ask.frames is not None
@@ -229,6 +236,14 @@ class ServedStudent:
             answer=choices[0] if choices else "", answer_type="choice" if choices else "text", media=media, group="",
         )  # fmt: skip
         return _Ready(question, mode, mode == "explain" and bool(ask.with_rationale), decode_s, note)
+
+    def _times_shown(self, media: MediaRef | None, shown: ShownFrames | None) -> tuple[float, ...]:
+        """When the frames that a prompt shows were seen."""
+        if media is None or shown is None or self.contract.frames is None:
+            return ()
+        from aot.student.rows.frames import choose_indices
+
+        return choose_indices(shown, media, num_frames=self.contract.frames.num_frames).times_s
 
     def _checked_mode(self, ask: Ask, choices: tuple[str, ...]) -> AskMode:
         mode = self._mode_of(ask)
@@ -291,18 +306,13 @@ class ServedStudent:
                 failure = " ".join(str(error).split())[:300]
         if len(rows) > 1:
             return [one for row in rows for one in self._made([row], shown)]
-        words = f"the model failed on this question: {failure}"
+        words = f"{MODEL_FAILED}: {failure}"
         return [_Made(Prediction(question_id="", arm="", mode="none", raw_text="", answer=None, error=words))]
 
     def _answer(self, ready: _Ready, outcome: _Made, shown: ShownFrames | None) -> Answer:
         question, mode, made, parts = ready.question, ready.mode, outcome.prediction, outcome.parts
         if made.error:
             return self._abstained(mode, "failed", made.error.removeprefix(f"question {question.id}: "))
-        times_s: tuple[float, ...] = ()
-        if question.media and shown and self.contract.frames:
-            from aot.student.rows.frames import choose_indices
-
-            times_s = choose_indices(shown, question.media, num_frames=self.contract.frames.num_frames).times_s
         probs = self.calibrated(made.choice_probs, kind=question.kind)
         calls = _calls(made.raw_text)
         reason, detail = _abstention(made, has_calls=bool(calls))
@@ -317,7 +327,7 @@ class ServedStudent:
             raw_text=made.raw_text,
             tool_calls=calls,
             mode=mode,
-            frame_times_s=times_s,
+            frame_times_s=self._times_shown(question.media, shown),
             usage=ChatUsage(prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens),
             seconds=Seconds(decode=ready.decode_s, vision=parts.vision, prefill=parts.prefill, generate=parts.generate),
             model=self.contract.name,
@@ -325,9 +335,9 @@ class ServedStudent:
             contract_digest=self._digest,
         )
 
-    def refusal(self, ask: Ask, detail: str) -> Answer:
+    def refusal(self, ask: Ask, detail: str, *, reason: AbstainReason = "failed") -> Answer:
         """The answer to a question of which it is known already why it cannot be asked."""
-        return self._abstained(self._mode_of(ask), "failed", detail)
+        return self._abstained(self._mode_of(ask), reason, detail)
 
     def _abstained(self, mode: AskMode, reason: AbstainReason, detail: str) -> Answer:
         return Answer(

@@ -7,7 +7,6 @@ error of the whole request, in the shape that transformers gives errors (`{"deta
 
 import asyncio
 import hashlib
-import json
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,7 +16,6 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -33,6 +31,7 @@ from aot.serving.decisions.systemone import (
     Item,
     SystemOneReply,
     SystemOneRequest,
+    Window,
     mentions,
     parse_questions,
     placed,
@@ -41,7 +40,8 @@ from aot.serving.decisions.systemone import (
 from aot.serving.server import media
 from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
 from aot.serving.server.chat_request import VideoPath
-from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad
+from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad, naming, places_of
+from aot.serving.server.json_body import JsonRoute
 from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
@@ -104,7 +104,7 @@ class DecideBody(Strict):
     """A text that stands before each question."""
     frames: list[str] = []
     """Data URLs of PNG or JPEG pictures, in the order of their times."""
-    times_s: list[float] | None = None
+    times_s: list[Annotated[float, Field(strict=True)]] | None = None
     """Of the frames; without them one second apart."""
     clip: VideoPath | None = None
     """A file under an allowed folder, instead of frames."""
@@ -188,7 +188,7 @@ _DETAILS: dict[int | str, dict[str, Any]] = {
 
 def decide_router(served: Served) -> APIRouter:
     """The routes that decide."""
-    router, deciding = APIRouter(), Deciding(served)
+    router, deciding = APIRouter(route_class=JsonRoute), Deciding(served)
 
     @router.post("/v1/decide", response_model=DecideReply)
     async def decide(body: DecideBody, request: Request) -> Response:
@@ -224,7 +224,7 @@ def decide_router(served: Served) -> APIRouter:
             items = parse_questions(body)
             before = words_of(body.state)
         except SourceError as error:
-            place: dict[str, Any] = {"loc": ("body", "questions"), "msg": str(error), "type": "value_error"}
+            place: dict[str, Any] = {"loc": ("body", "questions"), "msg": str(error)[:10_000], "type": "value_error"}
             return _detail(422, [place])
         if body.model and body.model != served.name:
             raise ApiError(400, f"Server is pinned to {served.name!r}; requested {body.model[:100]!r}.")
@@ -300,15 +300,21 @@ def _state(body: DecideBody, served: Served) -> State:
     if body.times_s is not None and not body.frames:
         raise bad("times_s belong to frames, and none were given", param="times_s")
     if body.clip is not None:
-        window = media.find_clip(
-            body.clip.path, allow=served.allow, limits=served.limits, start_s=body.clip.start_s, end_s=body.clip.end_s
-        )
-        return State(body.state, clip=window.path, start_s=window.start_s, end_s=window.end_s)
+        return _of_clip(body.state, body.clip, served)
     if len(body.frames) > served.limits.max_images:
         raise bad(f"{len(body.frames)} images; at most {served.limits.max_images} are taken", param="frames")
-    images = [media.read_image(url, limits=served.limits) for url in body.frames]
+    with naming("frames"):
+        images = [media.read_image(url, limits=served.limits) for url in body.frames]
     times_s = tuple(body.times_s) if body.times_s is not None else None
     return _of_images(body.state, images, times_s)
+
+
+def _of_clip(text: str, clip: VideoPath | Window, served: Served) -> State:
+    with naming("clip"):
+        window = media.find_clip(
+            clip.path, allow=served.allow, limits=served.limits, start_s=clip.start_s, end_s=clip.end_s
+        )
+    return State(text, clip=window.path, start_s=window.start_s, end_s=window.end_s)
 
 
 def _of_images(text: str, images: Sequence[ImagePart], times_s: Sequence[float] | None) -> State:
@@ -319,7 +325,8 @@ def _of_images(text: str, images: Sequence[ImagePart], times_s: Sequence[float] 
         digest.update(hashlib.sha256(image.data).digest())
 
     def unpacked() -> list[np.ndarray]:
-        return [media.pixels_of(image) for image in images]
+        with naming("frames"):
+            return [media.pixels_of(image) for image in images]
 
     return State(text, frames=unpacked, times_s=times_s, content=digest.hexdigest())
 
@@ -379,17 +386,14 @@ def _state_of(
 ) -> State:
     clip = body.aot.clip if body.aot else None
     if clip is not None:
-        window = media.find_clip(
-            clip.path, allow=served.allow, limits=served.limits, start_s=clip.start_s, end_s=clip.end_s
-        )
-        return State(text, clip=window.path, start_s=window.start_s, end_s=window.end_s)
+        return _of_clip(text, clip, served)
     return _of_images(text, [images[name] for name in times_s], tuple(times_s.values()) or None)
 
 
 def _raise_refusals(items: Sequence[Item], answers: Sequence[Answer]) -> None:
     """Fail the request for the questions that could not be put to the student."""
     refused = [
-        f"Question {item.name!r}: {one.detail}" for item, one in zip(items, answers, strict=True) if one.abstained
+        f"Question {item.name[:60]!r}: {one.detail}" for item, one in zip(items, answers, strict=True) if one.abstained
     ]
     if refused:
         raise bad("\n".join(refused), param="questions")
@@ -439,7 +443,7 @@ def _note(
     )
 
 
-class _DetailRoute(APIRoute):
+class _DetailRoute(JsonRoute):
     """A route whose errors have the shape that FastAPI and transformers give them: `{"detail": ...}`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -449,7 +453,7 @@ class _DetailRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError as error:
-                return _detail(422, [{k: v for k, v in one.items() if k != "url"} for one in error.errors()])
+                return _detail(422, places_of(error))
             except ApiError as error:
                 return _detail(error.status, error.message, headers=error.headers)
             except HTTPException as error:
@@ -459,10 +463,4 @@ class _DetailRoute(APIRoute):
 
 
 def _detail(status: int, detail: Any, *, headers: Mapping[str, str] | None = None) -> Response:  # noqa: ANN401 - JSON
-    try:
-        content = json.dumps({"detail": detail}, allow_nan=False)
-    except (ValueError, TypeError, RecursionError):  # it shows what came, which need not be JSON of today
-        content = json.dumps(
-            {"detail": [{"loc": one["loc"], "msg": one["msg"], "type": one["type"]} for one in detail]}
-        )
-    return Response(content, status, dict(headers or {}), media_type="application/json")
+    return JSONResponse({"detail": detail}, status, dict(headers or {}))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aot.answer_records import Answer, Seconds
-from aot.errors import RunError, SourceError
+from aot.answer_records import AbstainReason, Answer, Seconds
+from aot.errors import DomainError, RunError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.serving.decisions.questions import TypedQuestion
@@ -146,14 +146,16 @@ class Decider:
         """
         ready = about if isinstance(about, Ready) else self.ready(about)
         rows: dict[int, _Row] = {}
-        failed: dict[int, str] = {}
+        refused: dict[int, Answer] = {}
         with self._served.turn():
             seen = self._seen_as(ready.key) or ready.seen
             for i, question in enumerate(questions):
                 try:
+                    self._served.student.renderer.check_times(seen.times_s)
                     rows[i] = self._row(question, ready.state.text, seen)
                 except SourceError as error:
-                    failed[i] = str(error)
+                    reason: AbstainReason = "out_of_domain" if isinstance(error, DomainError) else "failed"
+                    refused[i] = self._served._abstained("decide", reason, str(error))
             started_s, read = time.perf_counter(), seen.ids
             sums = dict(zip(rows, self._sums(seen, list(rows.values()), ready.state.text), strict=True)) if rows else {}
             self._keep(ready.key, seen)
@@ -165,7 +167,7 @@ class Decider:
         return [
             self._answer(question, rows[i], sums[i], seen, shares, cached=_num_same(read, rows[i].ids))
             if i in rows
-            else self._served._abstained("decide", "failed", failed[i])
+            else refused[i]
             for i, question in enumerate(questions)
         ]
 
@@ -214,10 +216,9 @@ class Decider:
     def _check(self, row: _Row, question: TypedQuestion) -> None:
         """Refuse what this student cannot read, or cannot tell apart."""
         student = self._served.student
-        unknown = student.renderer.tokenizer.unk_token_id
         places: dict[tuple[int, ...], str] = {}
         for ids, said in zip(row.choices, question.choices, strict=True):
-            if unknown is not None and unknown not in student.end_ids and unknown in ids:
+            if student.renderer.has_unknown(ids):
                 raise SourceError(f"{said[:60]!r} has words that this student does not know; word the choice otherwise")
             if ids in places:
                 raise SourceError(f"{said[:60]!r} and {places[ids][:60]!r} are the same to this student; give one")

@@ -9,6 +9,7 @@ options are taken.
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -142,7 +143,7 @@ def parse_questions(request: SystemOneRequest) -> list[Item]:
         try:
             items.append(_item(name, row, kind=kinds.get(name, "")))
         except SourceError as error:
-            faults.append(f"Question {name!r}: {error}")
+            faults.append(f"Question {name[:60]!r}: {error}")
     if faults:
         raise SourceError("\n".join(faults))
     return items
@@ -151,16 +152,16 @@ def parse_questions(request: SystemOneRequest) -> list[Item]:
 def _item(name: str, row: Mapping[str, Any], *, kind: str) -> Item:
     type_ = row.get("type")
     if not isinstance(type_, str) or type_ not in EXAMPLES:
-        raise SourceError(f"`type` must be one of {', '.join(EXAMPLES)}, got {type_!r}.")
+        raise SourceError(f"`type` must be one of {', '.join(EXAMPLES)}, got {_brief(type_)}.")
     like = f"(a {type_} question looks like {EXAMPLES[type_]})"
     if strange := sorted(row.keys() - {"type", "instructions", "criteria"}):
-        raise SourceError(f"there is no field {strange[0]!r} {like}")
+        raise SourceError(f"there is no field {strange[0][:60]!r} {like}")
     instructions, criteria = row.get("instructions"), row.get("criteria")
     if not isinstance(instructions, str | dict | list | None):
-        raise SourceError(f"`instructions` must be a text, an object or a list, got {instructions!r} {like}")
+        raise SourceError(f"`instructions` must be a text, an object or a list, got {_brief(instructions)} {like}")
     if type_ == "noul":
         if not isinstance(criteria, dict | None) or set(criteria or ()) - {"true", "false"}:
-            raise SourceError(f"`criteria` may say what true and false mean, got {criteria!r} {like}")
+            raise SourceError(f"`criteria` may say what true and false mean, got {_brief(criteria)} {like}")
         criteria = {option: (criteria or {}).get(option) for option in ("true", "false")}
     elif not isinstance(criteria, dict if type_ == "choice" else list):
         raise SourceError(f"`criteria` must be {'an object' if type_ == 'choice' else 'a list'} {like}")
@@ -173,11 +174,16 @@ def _item(name: str, row: Mapping[str, Any], *, kind: str) -> Item:
     legend = tuple(criteria) if isinstance(criteria, list) else tuple(criteria.values())
     for option, means in zip(options, legend, strict=True):
         if not isinstance(means, str | dict | list) and not (means is None and type_ != "score"):
-            raise SourceError(f"the description of {option!r} must be a text, got {means!r} {like}")
+            raise SourceError(f"the description of {option[:60]!r} must be a text, got {_brief(means)} {like}")
     words = tuple(words_of(one) for one in legend)
     item = Item(name, type_, words_of(instructions), options, words, legend, kind)  # type: ignore[arg-type]
     item.typed({})
     return item
+
+
+def _brief(value: Any) -> str:  # noqa: ANN401 - JSON
+    """What came, cut short: it may be the whole body."""
+    return reprlib.repr(value)[:120]
 
 
 def words_of(content: Any) -> str:  # noqa: ANN401 - JSON

@@ -13,12 +13,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from aot.chat.messages import ChatRequest, ImagePart, Message, Sampling, TextPart, WrittenCall
+from aot.errors import SourceError
 from aot.rationales.notation import format_time
 from aot.records import PromptMode
 from aot.served_records import StudentContract
+from aot.serving.frames import checked_times
 from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.limits import Limits
-from aot.serving.server.media import ClipWindow, read_image
+from aot.serving.server.media import ClipWindow, read_image, size_of
 from aot.student.rows.prompts import MODE_SUFFIX
 
 SpokenMode = PromptMode | Literal["none"]
@@ -42,8 +44,8 @@ class VideoPath(Loose):
     """A clip under an allowed folder, and the window that is asked about."""
 
     path: str = Field(max_length=4096)
-    start_s: float = Field(default=0.0, ge=0)
-    end_s: float | None = None
+    start_s: float = Field(default=0.0, ge=0, strict=True)
+    end_s: float | None = Field(default=None, strict=True)
 
 
 class ContentPart(Loose):
@@ -53,7 +55,7 @@ class ContentPart(Loose):
     text: str | None = None
     image_url: ImageUrl | str | None = None
     video: VideoPath | None = None
-    time_s: float | None = None
+    time_s: float | None = Field(default=None, strict=True)
     """Of an image: when it was seen, in seconds; told to the model as in training."""
 
 
@@ -89,7 +91,7 @@ class StreamOptions(Loose):
 class AotIn(Loose):
     """What this project adds to a request."""
 
-    mode: SpokenMode | None = None
+    mode: str | None = Field(default=None, max_length=40)
     """How the student is asked, as in training; `none` sends the messages as they are."""
     kind: str = Field(default="", max_length=200)
     """Of the question, which its calibration goes by."""
@@ -100,17 +102,17 @@ class ChatBody(Loose):
 
     model: str = Field(max_length=500)
     messages: list[MessageIn] = Field(min_length=1, max_length=1000)
-    stream: bool | None = False
+    stream: bool | None = Field(default=False, strict=True)
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    n: int | None = None
+    max_tokens: int | None = Field(default=None, ge=1, strict=True)  # or `true` would be one token
+    max_completion_tokens: int | None = Field(default=None, ge=1, strict=True)
+    temperature: float | None = Field(default=None, ge=0, le=2, strict=True)
+    top_p: float | None = Field(default=None, gt=0, le=1, strict=True)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63, strict=True)
+    n: int | None = Field(default=None, strict=True)
     stop: str | list[str] | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    logprobs: bool | None = Field(default=None, strict=True)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20, strict=True)
     tools: list[dict[str, Any]] | None = Field(default=None, max_length=_MOST_TOOLS)
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
@@ -175,10 +177,12 @@ def read_body(body: ChatBody, *, name: str, contract: StudentContract | None, li
     alone = len(body.messages) == 1 and body.messages[0].role == "user" and not tools
     mode: SpokenMode = contract.modes[0] if contract and alone else "none"
     if body.aot.mode is not None:
-        mode = body.aot.mode
-        if mode != "none" and (contract is None or mode not in contract.modes):
-            taught = ", ".join((*contract.modes, "none")) if contract else "none"
-            raise bad(f"aot.mode is {mode!r}; this model was taught: {taught}", param="aot.mode")
+        taught: list[SpokenMode] = [*contract.modes, "none"] if contract else ["none"]
+        if body.aot.mode not in taught:
+            words = f"aot.mode is {body.aot.mode!r}; this model was taught: {', '.join(taught)}"
+            raise bad(words, param="aot.mode")
+        mode = taught[taught.index(body.aot.mode)]
+    _check_messages(body.messages, needs_user=contract is not None)
     return ChatAsk(body, choices, key, stops, mode, tools, tool_choice)
 
 
@@ -196,7 +200,9 @@ def chat_request(
     """
     body = ask.body
     messages = [_message(one, limits=limits, clip=clip) for one in body.messages]
-    images = sum(isinstance(part, ImagePart) for one in messages for part in one.parts)
+    for one in messages:
+        _check_images(images_of(one), of_one_size=contract is not None)
+    images = sum(len(images_of(one)) for one in messages)
     if images > limits.max_images:
         raise bad(f"{images} images; at most {limits.max_images} are taken", param="messages")
     if ask.mode != "none":
@@ -247,6 +253,34 @@ def _refuse_unsupported(body: ChatBody) -> None:
         raise bad("modalities must be ['text']", param="modalities")
 
 
+def _check_messages(messages: Sequence[MessageIn], *, needs_user: bool) -> None:
+    said = [one for one in messages if one.role == "user"]
+    if needs_user and not said:
+        raise bad("a message of the user is needed; its text is the question", param="messages")
+    for one in said:
+        if not _text(one).strip() and all(part.type in ("text", "input_text") for part in _parts(one)):
+            raise bad("a message of the user is empty; write the question in its content", param="messages")
+
+
+def _check_images(images: Sequence[ImagePart], *, of_one_size: bool) -> None:
+    """Refuse what Python's `ask` would refuse, however the reply is to be made."""
+    times_s = [image.time_s for image in images if image.time_s is not None]
+    if times_s and len(times_s) < len(images):
+        raise bad(
+            f"{len(times_s)} of {len(images)} images have a time_s; give one to each of them, or to none",
+            param="messages",
+        )
+    try:
+        checked_times(times_s, count=len(times_s))
+    except SourceError as error:
+        raise bad(f"the times of images: {error.args[0]}", param="messages") from None
+    sizes = list(dict.fromkeys(map(size_of, images))) if of_one_size and len(images) > 1 else []
+    if len(sizes) > 1:
+        (width, height), (other_width, other_height) = sizes[:2]
+        words = f"one image has {width}x{height} pixels and another {other_width}x{other_height}"
+        raise bad(f"the images of one question must have one size; {words}", param="messages")
+
+
 def _choices(form: dict[str, Any] | None, *, limits: Limits) -> tuple[tuple[str, ...], str]:
     """The closed set that a response format names, and the property that holds the choice; empty for plain text."""
     if form is None or form.get("type") == "text":
@@ -265,6 +299,9 @@ def _choices(form: dict[str, Any] | None, *, limits: Limits) -> tuple[tuple[str,
         )
     if len(listed) > limits.max_choices:
         raise bad(f"{len(listed)} choices; at most {limits.max_choices} are taken", param="response_format")
+    if len(listed) < 2:
+        words = "an enum of one text leaves nothing to decide; give two or more, or leave response_format out"
+        raise bad(words, param="response_format")
     if len(set(listed)) < len(listed):
         raise bad("a choice stands twice in the enum; name each once", param="response_format")
     return tuple(listed), str(key)

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -14,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
-from aot.errors import ChatError
+from aot.errors import ChatError, DomainError
 from aot.served_records import AskMode
 from aot.serving.cascade.model import Cascade
 from aot.serving.server import errors, media
@@ -38,11 +37,12 @@ from aot.serving.server.chat_request import (
 )
 from aot.serving.server.desk import Desk
 from aot.serving.server.errors import ApiError, bad
+from aot.serving.server.json_body import JsonRoute
 from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
-from aot.serving.student import Ask
+from aot.serving.student import MODEL_FAILED, Ask
 
 log = logging.getLogger(__name__)
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @dataclass
@@ -81,6 +81,17 @@ class _Turn:
         images = [image for one in request.messages for image in images_of(one)]
         self.frame_times_s = [image.time_s for image in images if image.time_s is not None]
         return request
+
+    def outside(self) -> Answer | None:
+        """An answer that abstains, where the student here cannot read the times of the images."""
+        student = self.served.student
+        if student is None or not self.frame_times_s:
+            return None
+        try:
+            student.student.renderer.check_times(self.frame_times_s)
+        except DomainError as error:
+            return student.refusal(Ask(self.ask.question), str(error), reason="out_of_domain")
+        return None
 
     def outcome(self, reply: ChatReply, *, finish: str, content: str | None, **more: Any) -> AotOut:  # noqa: ANN401
         """What this project tells of a reply; counted and noted on the way."""
@@ -125,6 +136,8 @@ async def create(body: ChatBody, request: Request) -> Response:
         if ask.choices and served.decides:
             return await _decided(turn)
         prepared = await turn.request()
+        if (outside := turn.outside()) is not None:
+            return _of_answer(turn, outside)
         if body.stream and isinstance(served.chat, Desk):
             return await _streamed(turn, prepared, served.chat)
         return await _whole(turn, prepared)
@@ -179,9 +192,14 @@ def _of_answer(turn: _Turn, answer: Answer) -> Response:
     """An answer to one question: a choice with a probability for each, or what was written."""
     ask = turn.ask
     if answer.abstained == "failed":
-        raise bad("the question could not be put to the model; its frames or its length do not fit", param="messages")
+        if answer.detail.startswith(MODEL_FAILED):  # what follows are words of this side
+            log.error("%s", answer.detail)
+            raise ApiError(500, f"{MODEL_FAILED}; the next one may go well", code="internal")
+        raise bad(answer.detail, param="messages")
     said: Any = {ask.choice_key: answer.answer} if ask.choice_key else answer.answer
     content = json.dumps(said, ensure_ascii=False) if ask.choices else answer.raw_text or answer.answer
+    if answer.abstained == "out_of_domain":
+        content = ""  # which is none of the choices
     finish = "length" if answer.abstained == "cut_off" else "stop"
     pairs = zip(answer.choices, answer.choice_probs, strict=False)
     reply = ChatReply(text=answer.answer, model=answer.model, usage=answer.usage)
@@ -208,12 +226,7 @@ def _question(turn: _Turn) -> Ask:
     if not images:
         return Ask(ask.question, ask.choices, mode=mode, kind=kind)
     frames = [media.pixels_of(image) for image in images]
-    if len({frame.shape for frame in frames}) > 1:
-        raise bad("the images of one question must have one size", param="messages")
-    timed = all(image.time_s is not None for image in images)
-    times_s = [image.time_s or 0.0 for image in images] if timed else [float(i) for i in range(len(images))]
-    if any(later <= earlier for earlier, later in pairwise(times_s)):
-        raise bad("the times of images must ascend", param="messages")
+    times_s = [float(i) if image.time_s is None else image.time_s for i, image in enumerate(images)]
     return Ask(ask.question, ask.choices, frames=frames, times_s=times_s, mode=mode, kind=kind)
 
 

@@ -4,6 +4,8 @@ A message names what the client sent and what would be fine; never a path, an ad
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import Request
@@ -12,10 +14,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from aot.display import storable
 from aot.errors import ChatError, ChatReason, GuardStop
 
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = 1
+_MOST_PLACES, _MOST_CHARS = 100, 300
+"""That an error tells of a body."""
 TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error",
     405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 422: "invalid_request_error",
@@ -122,9 +127,33 @@ def api_error(error: Exception) -> ApiError:
     return ApiError(500, "the server failed on this request; the next one may go well", code="internal")
 
 
+@contextmanager
+def naming(param: str) -> Iterator[None]:
+    """Errors that leave the block name this field of the body."""
+    try:
+        yield
+    except ApiError as error:
+        error.param = param
+        raise
+
+
+def places_of(error: RequestValidationError) -> list[dict[str, Any]]:
+    """What is wrong where: type, loc and msg, without the body that came, which may be large or a secret."""
+    return [
+        {"type": one["type"], "loc": [_short(part) for part in one["loc"]], "msg": _short(one["msg"])}
+        for one in error.errors()[:_MOST_PLACES]
+    ]
+
+
+def _short(part: str | int) -> str | int:
+    return storable(part)[:_MOST_CHARS] if isinstance(part, str) else part
+
+
 def _of_validation(error: RequestValidationError) -> ApiError:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
+    # Of a field that may have several forms the form that came nearest, which is the one looked into deepest.
+    first = max(places_of(error), key=lambda one: len(one["loc"]))
+    parts = [str(part) for part in first["loc"] if part != "body" and "[" not in str(part)]
+    place = ".".join(parts)[:_MOST_CHARS]
     if first.get("type") == "json_invalid":
         return bad("the body is no JSON; send one JSON object")
-    return bad(f"{place or 'the body'}: {first.get('msg', 'is not as it should be')}", param=place)
+    return bad(f"{place or 'the body'}: {first['msg']}", param=place)

@@ -74,13 +74,24 @@ def read_image(url: str, *, limits: Limits, time_s: float | None = None) -> Imag
         data = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:  # reads its head only
             width, height, kind = *picture.size, picture.format
-    except (binascii.Error, ValueError, OSError, Image.DecompressionBombError, SyntaxError):
+    except Image.DecompressionBombError:
+        words = f"an image has far more pixels than the {limits.max_pixels:,} that are taken at most"
+        raise bad(words, param="messages", code="image_too_large") from None
+    except (binascii.Error, ValueError, OSError, SyntaxError):
         raise bad("an image could not be read: it is no base64 of a whole PNG or JPEG file", param="messages",
                   code="invalid_image") from None  # fmt: skip
     if width * height > limits.max_pixels:
         raise bad(f"an image has {width} x {height} pixels; at most {limits.max_pixels:,} are taken", param="messages",
                   code="image_too_large")  # fmt: skip
     return ImagePart(data=data, mime="image/png" if kind == "PNG" else "image/jpeg", time_s=time_s)
+
+
+def size_of(image: ImagePart) -> tuple[int, int]:
+    """Width and height in pixels, as the picture's head says."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(image.data), formats=("PNG", "JPEG")) as picture:
+        return picture.size
 
 
 def pixels_of(image: ImagePart) -> np.ndarray:

@@ -189,8 +189,7 @@ class StreamReader:
             return self.abstained(
                 "failed", f"the prompt has {len(ids)} tokens, {limit} are allowed; use smaller frames"
             )
-        unknown_id = model.renderer.tokenizer.unk_token_id
-        if unknown_id is not None and unknown_id not in model.end_ids and unknown_id in ids:
+        if model.renderer.has_unknown(ids):
             words = (
                 f"the student's tokenizer does not know a word of the question, or of a time up to {times_s[-1]:.1f} s"
             )

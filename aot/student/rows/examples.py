@@ -126,10 +126,7 @@ def _usable_row(
         return "nothing_to_learn"
     if row.num_tokens > max_tokens:
         return "row_too_long"
-    unknown_id = renderer.tokenizer.unk_token_id
-    # Some tokenizers name their end token as the unknown one too, and never make it from a word.
-    unknown = unknown_id is not None and unknown_id not in renderer.end_ids and unknown_id in row.completion_ids
-    return "unknown_token" if unknown else row
+    return "unknown_token" if renderer.has_unknown(row.completion_ids) else row
 
 
 def explains(lesson: Lesson) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from aot.chat.messages import ImagePart
-from aot.errors import CheckpointError, SourceError
+from aot.errors import CheckpointError, DomainError, SourceError
 from aot.rationales.notation import format_time
 from aot.records import Question
 from aot.student.rows.prompts import (
@@ -263,6 +263,29 @@ class Renderer:
                 "token, and its tokenizer has no eos_token; mend its files, or take a chat model"
             )
         return tuple(dict.fromkeys(ids))
+
+    def has_unknown(self, ids: Sequence[int]) -> bool:
+        """Whether the tokenizer wrote something as its unknown token.
+
+        Some tokenizers name their end token as the unknown one too, and never make it from a word.
+        """
+        unknown_id = self.tokenizer.unk_token_id
+        return unknown_id is not None and unknown_id not in self.end_ids and unknown_id in ids
+
+    def check_times(self, times_s: Sequence[float]) -> None:
+        """Refuse times that this tokenizer cannot write.
+
+        Raises:
+            DomainError: there is one, so the student was trained on none like it.
+        """
+        marks = {time_s: f"t={format_time(time_s)}" for time_s in times_s}
+        if not times_s or not self.has_unknown(self._tokens(" ".join(marks.values()))["input_ids"]):
+            return
+        strange = [time_s for time_s, mark in marks.items() if self.has_unknown(self._tokens(mark)["input_ids"])]
+        if strange:
+            raise DomainError(
+                f"the student's tokenizer cannot write the time {strange[0]:g} s; give times from the start of the clip"
+            )
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a reply, without special tokens."""

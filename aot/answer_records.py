@@ -15,11 +15,11 @@ AbstainReason = Literal["", "uncertain", "stale", "deadline", "out_of_domain", "
 """Why there is no answer; empty where there is one."""
 RouteReason = Literal[
     "confident", "uncertain", "no_confidence", "no_threshold", "degenerate", "unparsable", "cut_off", "failed",
-    "out_of_domain", "void", "conversation",
+    "out_of_domain", "void", "conversation", "student_only",
 ]  # fmt: skip
 """Why a cascade lets the small model answer (`confident`) or asks the big one. `degenerate`: a loop, or nothing;
 `no_threshold`: none keeps the target; `void`: the questions are no longer those of the calibration; `conversation`: not
-one question, but turns or tools."""
+one question, but turns or tools; `student_only`: asked where no cascade decides, of the student alone."""
 Fallback = Literal[
     "", "big_model_down", "big_model_late", "big_model_refused", "big_model_unusable", "budget_spent", "tokens_spent",
     "not_to_be_shown",

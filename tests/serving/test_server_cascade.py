@@ -1,6 +1,7 @@
 """A server over a cascade says in every reply who gave it, why, and at what cost."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from fastapi.testclient import TestClient
 from serving_kit import export_base
 from typer.testing import CliRunner
 
+from aot.chat.server.keys import Secret
 from aot.cli import app
 from aot.errors import ConfigError
 from aot.serving.contract import read_contract
+from aot.serving.server import command
 from aot.serving.server.app import build_app
 from aot.serving.server.limits import Limits
+from aot.serving.server.listening import is_address_of, open_port
 from aot.serving.server.served import serve_export
 
 CHOICES = ("wash rice", "cut onion")
@@ -95,6 +99,42 @@ def test_a_cascade_of_another_export_is_refused(tmp_path: Path, text_export: Pat
     assert read_contract(other).digest() != read_contract(text_export).digest()
     with pytest.raises(ConfigError, match="student is another export"):
         serve_export(text_export, limits=Limits(), cascade=config)
+
+
+def test_decisions_say_that_no_cascade_routes_them(server: TestClient) -> None:
+    question = {"type": "choice", "name": "sum", "text": "What is 3 + 4?", "choices": ["7", "8"]}
+    routing = server.post("/v1/decide", json={"questions": [question]}).json()["aot"]["routing"]
+    assert routing["reason"] == "student_only" and routing["promise"].startswith("none: ")
+    body = {"state": "", "questions": {"a": {"type": "choice", "instructions": "What is 3 + 4?",
+            "criteria": {"7": None, "8": None}}}, "aot": {}}  # fmt: skip
+    assert server.post("/v1/systemone", json=body).json()["aot"]["routing"] == routing
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("which", ["cascade", "student"])
+def test_a_server_that_would_ask_itself_is_refused(
+    tmp_path: Path, text_export: Path, monkeypatch: pytest.MonkeyPatch, host: str, which: str
+) -> None:
+    with open_port("127.0.0.1", 0, key=None) as listener:
+        url = f"http://{host}:{listener.getsockname()[1]}/v1"
+        config = tmp_path / "cascade.yaml"
+        config.write_text(json.dumps({"big": {"model": "x", "base_url": url}, "target": 0.05, "threshold": 1.0}))
+        monkeypatch.setattr(command, "open_port", lambda host, port, *, key: listener)
+        arguments = ["--cascade", str(config)] if which == "cascade" else ["--student", url, "--model", "x"]
+        done = CliRunner().invoke(app, ["serve", str(text_export), *arguments, "--port", "0"])
+    assert isinstance(done.exception, ConfigError) and "is this server itself" in str(done.exception)
+
+
+def test_only_the_address_of_a_listener_is_its_own() -> None:
+    with open_port("127.0.0.1", 0, key=None) as one, open_port("0.0.0.0", 0, key=Secret("x")) as wide:
+        port, wide_port = one.getsockname()[1], wide.getsockname()[1]
+        assert is_address_of(one, f"http://127.0.0.1:{port}/v1") and is_address_of(
+            wide, f"http://127.0.0.1:{wide_port}"
+        )
+        assert is_address_of(wide, f"http://{socket.gethostbyname('localhost')}:{wide_port}/v1")
+        others = [f"http://127.0.0.1:{wide_port}/v1", f"http://127.0.0.2:{port}", "http://127.0.0.1/v1", "no address",
+                  f"http://no-such-host.invalid:{port}", "http://127.0.0.1:99999/v1", "http://[::1"]  # fmt: skip
+        assert not any(is_address_of(one, url) for url in others)
 
 
 def test_the_verb_refuses_a_cascade_over_servers() -> None:

@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from aot.answer_records import AbstainReason, Answer, ServedRow
+from aot.answer_records import AbstainReason, Answer, Routing, ServedRow
 from aot.chat.messages import ImagePart
 from aot.errors import SourceError, VideoError
 from aot.run_records import ChatUsage
@@ -172,6 +172,12 @@ class Deciding:
         except SourceError as error:
             words = "the clip or its window cannot be shown" if state.clip is not None else str(error)
             raise bad(words, param="clip" if state.clip is not None else "frames", code="invalid_frames") from None
+
+
+_STUDENT_ONLY = Routing(
+    decision="local", reason="student_only", promise="none: typed questions are decided by the student, never escalated"
+)
+"""A big model writes answers and has no probability for each choice."""
 
 
 class DetailBody(BaseModel):
@@ -420,7 +426,7 @@ def _about(served: Served, frame_times_s: Sequence[float], seconds: float) -> Ao
     return AotOut(
         model=served.name, mode="decide", frame_times_s=list(frame_times_s), seconds=seconds,
         contract_version=contract.version if contract else None, contract_digest=served.fingerprint,
-        disclosure=served.disclosure,
+        disclosure=served.disclosure, routing=_STUDENT_ONLY if served.cascade is not None else None,
     )  # fmt: skip
 
 

@@ -4,11 +4,12 @@ import gc
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from aot.config import load_cascade_config
 from aot.errors import ConfigError
 from aot.serving.contract import read_contract
 from aot.serving.server.back_ends import open_back_ends
 from aot.serving.server.limits import Limits
-from aot.serving.server.listening import open_port, read_key, serve
+from aot.serving.server.listening import is_address_of, open_port, read_key, serve
 from aot.serving.server.metrics import Metrics
 from aot.serving.server.served import Recorder, Served, serve_export
 
@@ -42,7 +43,13 @@ def serve_command(
         raise ConfigError("--cascade stands over an exported student in this process; leave --student out")
     folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
     contract = read_contract(export, check_files=False) if export else None
+    section = load_cascade_config(cascade) if cascade else None
+    urls = [section.big.base_url] if section and section.big.backend == "openai" else back_ends
     with open_port(host, port, key=key) as listener:
+        if circular := [url for url in urls if is_address_of(listener, url)]:
+            raise ConfigError(
+                f"{circular[0]} is this server itself; it would wait for its own replies: give another --port"
+            )
         recorder = Recorder(record, with_text=record_text) if record else None
         if back_ends:
             chat = open_back_ends(back_ends, model=model, key_env=back_end_key_env, limits=limits)

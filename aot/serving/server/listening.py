@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import h11
 import uvicorn
@@ -55,6 +56,29 @@ def open_port(host: str, port: int, *, key: Secret | None) -> socket.socket:
         raise ConfigError(words) from None
     except (OverflowError, UnicodeError):
         raise ConfigError(f"--host {host!r} and --port {port} are no address; try 127.0.0.1 and 8000") from None
+
+
+def is_address_of(listener: socket.socket, url: str) -> bool:
+    """Whether a URL leads to this listening socket, so that a server which asks it asks itself."""
+    bound, port = ipaddress.ip_address(listener.getsockname()[0]), listener.getsockname()[1]
+    try:
+        parts = urlsplit(url)
+        if not parts.hostname or (parts.port or (443 if parts.scheme == "https" else 80)) != port:
+            return False
+        rows = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):  # whoever asks it will say what is wrong with it
+        return False
+    there = {str(row[4][0]).partition("%")[0] for row in rows}
+    return any(_is_here(one) if bound.is_unspecified else ipaddress.ip_address(one) == bound for one in there)
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address is one of this machine: a socket can be bound to no other."""
+    try:
+        socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
+    except OSError:
+        return False
+    return True
 
 
 def read_key(name: str | None, environment: Mapping[str, str] = os.environ) -> Secret | None:

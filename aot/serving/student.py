@@ -28,11 +28,13 @@ from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode, StudentContract
 from aot.serving.contract import read_contract
+from aot.serving.domain import OutOfDomainError, check_choices, kind_problem
 from aot.serving.frames import ClipShelf, ShownFrames, Window
 from aot.serving.timing import Parts, measured
 
 if TYPE_CHECKING:
     from aot.student.answer.engine import Engine
+    from aot.student.model.loading import Student
     from aot.student.rows.tokens import Renderer
 
 BATCH = 16
@@ -165,15 +167,16 @@ class ServedStudent:
         """
         if strange := [ask for ask in asks if not isinstance(ask, Ask)]:
             raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")
-        with self.turn() as student:
-            renderer = student.renderer
+        with self.turn() as model:
+            student = model
         shown = ShownFrames(self.contract.frames, self._shelf) if self.contract.frames and self._shelf else None
         answers, groups = dict[int, Answer](), dict[tuple[AskMode, bool], dict[int, _Ready]]()
         for i, ask in enumerate(asks):
             try:
-                ready = self._ready(i, ask, shown, renderer)
+                ready = self._ready(i, ask, shown, student)
             except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
-                answers[i] = self._abstained(self._mode_of(ask), "failed", str(error))
+                reason: AbstainReason = "out_of_domain" if isinstance(error, OutOfDomainError) else "failed"
+                answers[i] = self._abstained(self._mode_of(ask), reason, str(error))
                 continue
             groups.setdefault((ready.mode, ready.explains), {})[i] = ready
         for group in groups.values():
@@ -182,8 +185,11 @@ class ServedStudent:
         return [answers[i] for i in range(len(asks))]
 
     def calibrated(self, probs: Sequence[float], *, kind: str) -> tuple[float, ...]:
-        """Probabilities at the temperature of a kind of question; the likeliest choice stays the likeliest."""
-        if not len(probs) or not self.contract.calibration:
+        """Probabilities at the temperature of a kind of question; the likeliest choice stays the likeliest.
+
+        Of a kind that the contract does not name they stay those of the model.
+        """
+        if not len(probs) or not self.contract.calibration or kind_problem(self.contract, kind):
             return tuple(probs)
         return tempered(probs, self.contract.calibration.temperature(kind))
 
@@ -200,18 +206,21 @@ class ServedStudent:
         fallback: AskMode = "decide" if has_choices else self.contract.modes[0]
         return ask.mode if isinstance(ask.mode, str) and ask.mode in _MODES else fallback
 
-    def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, renderer: "Renderer") -> _Ready:
+    def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, student: "Student") -> _Ready:
         """A question after everything about it was checked.
 
         Raises:
             SourceError: it cannot be asked; the message says why.
+            OutOfDomainError: its choices are none that the student can tell apart.
             VideoError: its clip is refused.
         """
+        renderer = student.renderer
         choices = _choices(ask.choices)
         text = text_of(ask.question, "question")
         if mark := renderer.reserved_mark(" ".join((text, *choices))):  # it would end a message and begin another
             raise SourceError(f"the text must not contain {mark!r}, which the model reserves; write it another way")
         mode = self._checked_mode(ask, choices)
+        check_choices(student, choices)
         started_s = time.perf_counter()
         media = self._media(ask, shown)
         decode_s = time.perf_counter() - started_s
@@ -306,13 +315,15 @@ class ServedStudent:
         probs = self.calibrated(made.choice_probs, kind=question.kind)
         calls = _calls(made.raw_text)
         reason, detail = _abstention(made, has_calls=bool(calls))
+        strange = kind_problem(self.contract, question.kind)
+        sure = max(probs) if probs else self._written_confidence(outcome, question.kind, mode)
         return Answer(
             answer=made.answer or "",
             abstained=reason,
-            detail=detail or ready.note,
+            detail=detail or "; ".join(filter(None, (ready.note, strange))),
             choices=question.choices,
             choice_probs=probs,
-            confidence=max(probs) if probs else self._written_confidence(outcome, question.kind, mode),
+            confidence=None if strange else sure,
             rationale=_rationale(made, mode),
             raw_text=made.raw_text,
             tool_calls=calls,

@@ -26,7 +26,7 @@ from aot.serving.cascade.routing import is_degenerate
 from aot.serving.student import Ask
 
 ROOT = Path(__file__).parents[2]
-CHOICES = ("wash rice", "cut onion")
+CHOICES = ("wash rice", "chop onion")
 COST = cost_of(USAGE, section().big.prices)
 
 
@@ -99,12 +99,12 @@ def test_what_is_no_question_is_not_sent_to_anybody(asked: Ask) -> None:
 
 
 def test_the_big_model_is_asked_once_with_the_options_and_answers_in_their_words() -> None:
-    big = Big("It washes rice first.\nAnswer: Cut onion.")
+    big = Big("It washes rice first.\nAnswer: Chop onion.")
     with cascade(big) as both:
         answer = both.ask("What is next? 0.1", choices=CHOICES)
-    assert (answer.answer, answer.rationale) == ("cut onion", "It washes rice first.\nAnswer: Cut onion.")
+    assert (answer.answer, answer.rationale) == ("chop onion", "It washes rice first.\nAnswer: Chop onion.")
     (request,) = big.requests
-    assert "Options:\n- wash rice\n- cut onion\n" in request.messages[0].text
+    assert "Options:\n- wash rice\n- chop onion\n" in request.messages[0].text
     assert answer.routing is not None and answer.routing.agreed is False
 
 
@@ -312,7 +312,7 @@ def test_normal_answers_are_not_degenerate(text: str) -> None:
 
 def test_it_is_a_chat_model_whose_replies_say_who_gave_them() -> None:
     schema = {"enum": list(CHOICES)}
-    with cascade(Big("Answer: cut onion")) as both:
+    with cascade(Big("Answer: chop onion")) as both:
         sure, unsure = (
             both.reply(ChatRequest(messages=(message("user", text),), json_schema=schema))
             for text in ("What is next? 0.95", "What is next? 0.1")
@@ -320,7 +320,7 @@ def test_it_is_a_chat_model_whose_replies_say_who_gave_them() -> None:
         (piece,) = both.stream(ChatRequest(messages=(message("user", "What is next? 0.95"),), json_schema=schema))
         assert both.name == "small+big"
     assert (sure.text, sure.model) == ("wash rice", "small")
-    assert (unsure.text, unsure.model, unsure.usage) == ("Answer: cut onion", "big-1", USAGE)
+    assert (unsure.text, unsure.model, unsure.usage) == ("Answer: chop onion", "big-1", USAGE)
     assert (piece.text, piece.reply) == ("wash rice", sure)
 
 
@@ -369,7 +369,7 @@ def test_an_exported_student_and_a_scripted_model_make_a_cascade(text_export: Pa
 def test_the_big_model_is_shown_the_frames_that_the_student_saw_with_their_times(video_export: Path) -> None:
     frames = [np.full((96, 96, 3), 9 * i, dtype=np.uint8) for i in range(20)]
     times_s = [0.5 * i for i in range(20)]
-    big = Big("Answer: cut onion")
+    big = Big("Answer: chop onion")
     rule = section(threshold=1.0)
     with Cascade(load_student(video_export), big, rule) as both:
         answer = both.ask("What is the next step?", frames=frames, times_s=times_s, choices=CHOICES)

@@ -29,7 +29,7 @@ def test_every_block_of_python_runs(
     monkeypatch.chdir(shop)
     runpy.run_path(str(program))
     printed = capsys.readouterr().out
-    assert len(blocks) >= 6 and re.search(r"^(wash rice|cut onion) 0\.\d+ \(", printed), printed
+    assert len(blocks) >= 6 and re.search(r"^(wash rice|chop onion) 0\.\d+ \(", printed), printed
     assert "['5', '6', '7', '8', '7']" in printed and printed.endswith("7\n")
 
 
@@ -51,7 +51,7 @@ def test_the_embedded_student_speaks_while_a_clip_plays(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = ROOT / "examples/embed_student.py"
-    choices = ["--choice", "wash rice", "--choice", "cut onion"]
+    choices = ["--choice", "wash rice", "--choice", "chop onion"]
     monkeypatch.chdir(shop)
     monkeypatch.setattr("sys.argv", [str(program), "exports/kitchen", "clip.mp4", *choices])
     runpy.run_path(str(program), run_name="__main__")

@@ -181,7 +181,8 @@ def _of_answer(turn: _Turn, answer: Answer) -> Response:
     if answer.abstained == "failed":
         raise bad("the question could not be put to the model; its frames or its length do not fit", param="messages")
     said: Any = {ask.choice_key: answer.answer} if ask.choice_key else answer.answer
-    content = json.dumps(said, ensure_ascii=False) if ask.choices else answer.raw_text or answer.answer
+    is_choice = bool(ask.choices) and not answer.abstained  # no client is to read an empty text as one of its choices
+    content = json.dumps(said, ensure_ascii=False) if is_choice else answer.raw_text or answer.answer
     finish = "length" if answer.abstained == "cut_off" else "stop"
     pairs = zip(answer.choices, answer.choice_probs, strict=False)
     reply = ChatReply(text=answer.answer, model=answer.model, usage=answer.usage)

@@ -87,13 +87,13 @@ def _contract_of(row: Any, *, is_newer: bool) -> StudentContract:  # noqa: ANN40
         unknown = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
         if not is_newer or not unknown:
             raise
-    known = json.loads(json.dumps(row))
+    kept = json.loads(json.dumps(row))
     for *places, name in unknown:
-        record = known
+        record = kept
         for place in places:
             record = record[place]
         del record[name]
-    return StudentContract.model_validate_json(json.dumps(known))
+    return StudentContract.model_validate_json(json.dumps(kept))
 
 
 def _check_files(folder: Path, contract: StudentContract) -> None:

@@ -428,3 +428,26 @@ def test_the_shipped_config_is_good_and_misspelt_keys_name_the_right_ones(tmp_pa
     path.write_text("big: {model: x}\ntarget: 5\n")
     with pytest.raises(ConfigError, match="target: must be less than 1"):
         load_cascade_config(path)
+    path.write_text("big: {model: x}\n")
+    with pytest.raises(ConfigError, match=r"target: is needed, such as 0\.05; or set threshold by hand"):
+        load_cascade_config(path)
+
+
+def test_a_threshold_by_hand_needs_no_target(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("big: {model: x}\nthreshold: 0.5\n")
+    assert load_cascade_config(path).target is None
+    with cascade(threshold=0.5, target=None) as both:
+        answer = both.ask("How many? 0.6")
+    assert not answer.escalated and answer.routing and answer.routing.promise == "none: the threshold was set by hand"
+
+
+def test_a_cascade_that_is_refused_leaves_no_folder(text_export: Path, tmp_path: Path) -> None:
+    script, config = tmp_path / "replies.jsonl", tmp_path / "c.yaml"
+    script.write_text(json.dumps({"match": "x", "replies": [{"text": "y"}]}) + "\n")
+    big = {"backend": "scripted", "model": "script", "script": str(script)}
+    row = {"student": str(text_export), "big": big, "target": 0.05, "folder": str(tmp_path / "out")}
+    config.write_text(json.dumps(row))
+    with pytest.raises(ConfigError, match="it was not calibrated; run aot calibrate"):
+        load_cascade(config)
+    assert not (tmp_path / "out").exists()

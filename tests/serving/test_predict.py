@@ -117,6 +117,13 @@ def test_bad_rows_are_counted_with_their_reasons_and_the_others_are_answered(
     assert "q.jsonl:1: broken_json" in told and "path_outside 2" in told
 
 
+def test_questions_that_are_a_folder_or_nowhere_are_told_as_that(text_export: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is a folder; name a file in it"):
+        predict_file(text_export, tmp_path, tmp_path / "a.jsonl")
+    with pytest.raises(SourceError, match=r"there is no file .*nofile; check its path$"):
+        predict_file(text_export, tmp_path / "nofile", tmp_path / "a.jsonl")
+
+
 def test_the_same_command_goes_on_behind_a_half_written_line_and_then_does_nothing(
     text_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,8 +50,8 @@ class SourceError(AotError):
     boundary = "source"
 
 
-class DomainError(SourceError):
-    """A question is outside of what a student can read, such as a time that its tokenizer cannot write."""
+class OutOfDomainError(SourceError):
+    """A question has words, choices or times that a student cannot read, or cannot tell apart."""
 
 
 class DecodeError(AotError):

@@ -176,6 +176,11 @@ class ServedCalibration(Record):
         rows = (row for row in self.thresholds if row.mode == mode and row.loss == loss)
         return next((row for row in rows if abs(row.target - target) < 1e-9), None)
 
+    def strictest(self, mode: AskMode) -> CascadeThreshold | None:
+        """The row of a mode with the least share of wrong answers that could be promised; None where none could."""
+        rows = [row for row in self.thresholds if (row.mode, row.loss) == (mode, "wrong") and row.threshold is not None]
+        return min(rows, key=lambda row: row.target, default=None)
+
     def watch(self, mode: AskMode) -> WatchBaseline | None:
         """What requests in a mode look like while the promise holds; None where it was not calibrated."""
         return next((one for one in self.watches if one.mode == mode), None)

@@ -90,9 +90,7 @@ def export(
 
 def calibrate(
     run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")],
-    arm: Annotated[
-        str | None, typer.Argument(help="Of the run; the first that learns rationales if not given.")
-    ] = None,
+    arm: Annotated[str | None, typer.Argument(help="Of the run; its main one if not given.")] = None,
     export: Annotated[
         Path | None, typer.Option("--export", help="Its exported student: asked instead, and told in its contract.")
     ] = None,
@@ -118,7 +116,8 @@ def calibrate(
 
     for name, value in [("--confidence", confidence), *(("--target", target) for target in targets or ())]:
         if not 0 < value < 1:
-            raise ConfigError(f"{name} {value:g} must lie between 0 and 1, such as 0.05 for a target of 5%")
+            example = "0.95 for one that holds 95 times in 100" if name == "--confidence" else "0.05 for a target of 5%"
+            raise ConfigError(f"{name} {value:g} must lie between 0 and 1, such as {example}")
     wanted = Wanted(tuple(targets or (0.05,)), confidence, count, questions, root, against)
     made = calibrate_run(run, arm, wanted, export=export, command=["aot", "calibrate", str(run)])
     if as_json:

@@ -26,9 +26,9 @@ class CascadeSection(Section):
     """Exported folder of the small model; None takes the one that is served."""
     big: ChatConfig
     """Who is asked where the small model is not sure."""
-    target: float = Field(gt=0, lt=1)
+    target: float | None = Field(default=None, gt=0, lt=1)
     """Largest share of wrong answers among those that stay local; the contract has a threshold for each such target
-    that it was calibrated for."""
+    that it was calibrated for. None where threshold is set by hand."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """With which the bound behind the threshold holds."""
     loss: Literal["wrong", "disagrees"] = "wrong"
@@ -51,4 +51,6 @@ class CascadeSection(Section):
     def _fits(self) -> Self:
         if self.big.record is not None or self.big.hedge_after_s is not None:
             raise ValueError("a cascade takes no big.record and no big.hedge_after_s: leave them out")
+        if self.target is None and self.threshold is None:
+            raise ValueError("target: is needed, such as 0.05; or set threshold by hand, without a promise")
         return self

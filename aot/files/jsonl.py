@@ -159,7 +159,9 @@ def read_json_lines(path: Path) -> Iterator[JsonLine | RefusedRow]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise SourceError(f"there is no file {path}; check the path in the config") from None
+        raise SourceError(f"there is no file {path}; check its path") from None
+    except IsADirectoryError:
+        raise SourceError(f"{path} is a folder; name a file in it, of one JSON object a line") from None
     except (OSError, ValueError):
         raise SourceError(f"the file {path} cannot be read; check its rights") from None
     with file:

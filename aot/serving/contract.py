@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -37,9 +38,8 @@ def read_contract(folder: Path, *, check_files: bool = True) -> StudentContract:
         raise CheckpointError(
             f"{path} has contract version {version!r}, {readable} can be read here; update aot-distill"
         )
-    fields = StudentContract.model_fields
-    try:  # a newer minor version may say more
-        contract = StudentContract.model_validate_json(json.dumps({k: v for k, v in row.items() if k in fields}))
+    try:
+        contract = _contract_of(row, is_newer=_minor(version) > _minor(CONTRACT_VERSION))
     except ValidationError as error:
         problem = error.errors()[0]
         raise CheckpointError(f"{path}: {problem['msg']} at {problem['loc']}; export the student again") from None
@@ -49,8 +49,11 @@ def read_contract(folder: Path, *, check_files: bool = True) -> StudentContract:
 
 
 def publish_contract(folder: Path, contract: StudentContract) -> StudentContract:
-    """Write the contract over the files that lie in `folder` now; returns it with their hashes."""
-    whole = contract.model_copy(update={"files": tuple(_hashes(folder))})
+    """Write the contract over the files that lie in `folder` now; returns it with their hashes.
+
+    Its version becomes the one of this reader, who knows no more fields than that.
+    """
+    whole = contract.model_copy(update={"version": CONTRACT_VERSION, "files": tuple(_hashes(folder))})
     publish(folder / CONTRACT, whole.model_dump_json(indent=1) + "\n")
     return whole
 
@@ -59,9 +62,38 @@ def contract_schema() -> str:
     """The JSON schema of a contract, as published; it lets newer minor versions say more."""
     schema = StudentContract.model_json_schema()
     # A reader of this version knows nothing of fields that later ones add, and need not.
-    schema["additionalProperties"] = True
+    for record in (schema, *schema["$defs"].values()):
+        if record.get("type") == "object":
+            record["additionalProperties"] = True
     schema["title"] = f"Contract of an exported student, version {CONTRACT_VERSION.partition('.')[0]}.x"
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+def _minor(version: str) -> int:
+    """The minor number of a version; 0 where there is none."""
+    minor = version.partition(".")[2]
+    return int(minor) if minor.isdecimal() and len(minor) < 10 else 0
+
+
+def _contract_of(row: Any, *, is_newer: bool) -> StudentContract:  # noqa: ANN401 - whatever JSON holds
+    """The contract in a row; what a newer minor version says besides is left out, in records within records too.
+
+    Raises:
+        ValidationError: a field is missing or wrong, or unknown in a version whose fields are all known.
+    """
+    try:
+        return StudentContract.model_validate_json(json.dumps(row))
+    except ValidationError as error:
+        unknown = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
+        if not is_newer or not unknown:
+            raise
+    kept = json.loads(json.dumps(row))
+    for *places, name in unknown:
+        record = kept
+        for place in places:
+            record = record[place]
+        del record[name]
+    return StudentContract.model_validate_json(json.dumps(kept))
 
 
 def _check_files(folder: Path, contract: StudentContract) -> None:

@@ -21,18 +21,20 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from aot.answer_records import AbstainReason, Answer, Seconds
 from aot.config import StudentConfig
 from aot.display import storable
-from aot.errors import AotError, CheckpointError, ConfigError, DomainError, RunError, SourceError
+from aot.errors import AotError, CheckpointError, ConfigError, OutOfDomainError, RunError, SourceError
 from aot.evaluation.risk import calibrated_reply, reply_confidence, tempered
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode, StudentContract
 from aot.serving.contract import read_contract
+from aot.serving.domain import check_choices, kind_problem
 from aot.serving.frames import ClipShelf, ShownFrames, Window
 from aot.serving.timing import Parts, measured
 
 if TYPE_CHECKING:
     from aot.student.answer.engine import Engine
+    from aot.student.model.loading import Student
     from aot.student.rows.tokens import Renderer
 
 BATCH = 16
@@ -167,18 +169,16 @@ class ServedStudent:
         """
         if strange := [ask for ask in asks if not isinstance(ask, Ask)]:
             raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")
-        with self.turn() as student:
-            renderer = student.renderer
+        with self.turn() as model:
+            student = model
         shown = ShownFrames(self.contract.frames, self._shelf) if self.contract.frames and self._shelf else None
         answers, groups = dict[int, Answer](), dict[tuple[AskMode, bool], dict[int, _Ready]]()
         for i, ask in enumerate(asks):
             try:
-                ready = self._ready(i, ask, shown, renderer)
-            except DomainError as error:
-                answers[i] = self._abstained(self._mode_of(ask), "out_of_domain", str(error))
-                continue
+                ready = self._ready(i, ask, shown, student)
             except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
-                answers[i] = self._abstained(self._mode_of(ask), "failed", str(error))
+                reason: AbstainReason = "out_of_domain" if isinstance(error, OutOfDomainError) else "failed"
+                answers[i] = self._abstained(self._mode_of(ask), reason, str(error))
                 continue
             groups.setdefault((ready.mode, ready.explains), {})[i] = ready
         for group in groups.values():
@@ -187,8 +187,11 @@ class ServedStudent:
         return [answers[i] for i in range(len(asks))]
 
     def calibrated(self, probs: Sequence[float], *, kind: str) -> tuple[float, ...]:
-        """Probabilities at the temperature of a kind of question; the likeliest choice stays the likeliest."""
-        if not len(probs) or not self.contract.calibration:
+        """Probabilities at the temperature of a kind of question; the likeliest choice stays the likeliest.
+
+        Of a kind that the contract does not name they stay those of the model.
+        """
+        if not len(probs) or not self.contract.calibration or kind_problem(self.contract, kind):
             return tuple(probs)
         return tempered(probs, self.contract.calibration.temperature(kind))
 
@@ -205,19 +208,21 @@ class ServedStudent:
         fallback: AskMode = "decide" if has_choices else self.contract.modes[0]
         return ask.mode if isinstance(ask.mode, str) and ask.mode in _MODES else fallback
 
-    def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, renderer: "Renderer") -> _Ready:
+    def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, student: "Student") -> _Ready:
         """A question after everything about it was checked.
 
         Raises:
-            DomainError: its frames have a time that the student cannot read.
             SourceError: it cannot be asked; the message says why.
+            OutOfDomainError: it cannot read the times of the frames, or tell the choices apart.
             VideoError: its clip is refused.
         """
+        renderer = student.renderer
         choices = _choices(ask.choices)
         text = text_of(ask.question, "question")
         if mark := renderer.reserved_mark(" ".join((text, *choices))):  # it would end a message and begin another
             raise SourceError(f"the text must not contain {mark!r}, which the model reserves; write it another way")
         mode = self._checked_mode(ask, choices)
+        check_choices(student, choices)
         started_s = time.perf_counter()
         media = self._media(ask, shown)
         decode_s = time.perf_counter() - started_s
@@ -316,13 +321,15 @@ class ServedStudent:
         probs = self.calibrated(made.choice_probs, kind=question.kind)
         calls = _calls(made.raw_text)
         reason, detail = _abstention(made, has_calls=bool(calls))
+        strange = kind_problem(self.contract, question.kind)
+        sure = max(probs) if probs else self._written_confidence(outcome, question.kind, mode)
         return Answer(
             answer=made.answer or "",
             abstained=reason,
-            detail=detail or ready.note,
+            detail=detail or "; ".join(filter(None, (ready.note, strange))),
             choices=question.choices,
             choice_probs=probs,
-            confidence=max(probs) if probs else self._written_confidence(outcome, question.kind, mode),
+            confidence=None if strange else sure,
             rationale=_rationale(made, mode),
             raw_text=made.raw_text,
             tool_calls=calls,

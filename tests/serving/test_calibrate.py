@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from aot import load_student
+from aot.cli import app
 from aot.config import load_config
-from aot.errors import RunError, SourceError
+from aot.errors import ConfigError, RunError, SourceError
 from aot.files.run_folder import RunFolder, read_rows
 from aot.pipeline import run_stages
 from aot.pipeline.student.calibrate import Wanted, calibrate_run, calibration_lines
+from aot.pipeline.student.export import arm_of
 from aot.records import Prediction, Question
 from aot.served_records import ServedCalibration, StudentContract
 from aot.serving.cascade.calibrate import calibrate, judge
@@ -77,8 +79,23 @@ def test_a_trained_arm_is_calibrated_on_new_questions_and_its_export_told(
 def test_an_export_of_another_arm_is_refused_before_any_work(trained: RunFolder, text_export: Path) -> None:
     with pytest.raises(RunError, match="is an export of the arm 'base', not of 'quick'"):
         calibrate_run(trained.root, "quick", Wanted(), export=text_export, command=COMMAND)
-    with pytest.raises(RunError, match="has no arm 'slow'; its arms are quick"):
+    with pytest.raises(ConfigError, match="has no arm 'slow'; it has quick, base"):
         calibrate_run(trained.root, "slow", Wanted(), command=COMMAND)
+    with pytest.raises(RunError, match="name one that was"):
+        calibrate_run(trained.root, "base", Wanted(), command=COMMAND)
+
+
+def test_without_an_arm_the_one_is_taken_that_an_export_would_take(
+    trained: RunFolder, text_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aot.pipeline.student import calibrate as work
+
+    chosen = arm_of(trained.root, None)
+    asked: list[str | None] = []
+    monkeypatch.setattr(work, "arm_of", lambda root, name: asked.append(name) or arm_of(root, name))
+    with pytest.raises(RunError, match=f"not of '{chosen}'"):
+        calibrate_run(trained.root, None, Wanted(), export=text_export, command=COMMAND)
+    assert asked == [None]
 
 
 def test_too_few_questions_are_refused_with_the_number_that_it_takes(trained: RunFolder, tmp_path: Path) -> None:
@@ -86,6 +103,33 @@ def test_too_few_questions_are_refused_with_the_number_that_it_takes(trained: Ru
     path.write_text("".join(question(i).model_dump_json() + "\n" for i in range(5)))
     with pytest.raises(SourceError, match=r"5 questions \(questions of few.jsonl\), at least 20 are needed.*about 79"):
         calibrate_run(trained.root, "quick", Wanted(questions=path), command=COMMAND)
+
+
+def test_rows_that_cannot_be_used_are_counted_by_their_reasons(trained: RunFolder, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    row = '{"id": "a", "question": "What is 3 + 4?", "answer": ""}'
+    path.write_text(f"{row}\n{{broken\n{row}\n")
+    wanted = Wanted(questions=path)
+    with pytest.raises(SourceError, match=r"none of the 3 rows can be used: empty 2, broken_json 1; first bad.jsonl:1"):
+        calibrate_run(trained.root, "quick", wanted, command=COMMAND)
+    path.write_text("{broken\n[]\n")
+    with pytest.raises(SourceError, match=r"no usable question among 2 rows .*broken_json 2.*bad.jsonl:1"):
+        calibrate_run(trained.root, "quick", wanted, command=COMMAND)
+    good = "".join(question(i).model_dump_json() + "\n" for i in range(5))
+    path.write_text(good + "{broken\n")
+    with pytest.raises(SourceError, match=r"has 5 questions .*broken_json 1.*give a file of more questions"):
+        calibrate_run(trained.root, "quick", wanted, command=COMMAND)
+
+
+def test_too_few_drawn_questions_are_mended_by_drawing_more(trained: RunFolder) -> None:
+    with pytest.raises(SourceError, match=r"has 5 questions .* are needed.*about 79; raise --count"):
+        calibrate_run(trained.root, "quick", Wanted(count=5), command=COMMAND)
+
+
+@pytest.mark.parametrize(("option", "example"), [("--confidence", "such as 0.95"), ("--target", "such as 0.05")])
+def test_a_number_out_of_range_is_told_with_an_example_of_its_option(option: str, example: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option} 1 must lie between 0 and 1, {example}"):
+        app(["calibrate", "RUN", option, "1"], standalone_mode=False)
 
 
 def test_questions_that_the_run_has_too_are_left_out(trained: RunFolder, tmp_path: Path) -> None:

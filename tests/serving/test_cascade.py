@@ -26,7 +26,7 @@ from aot.serving.cascade.routing import is_degenerate
 from aot.serving.student import Ask
 
 ROOT = Path(__file__).parents[2]
-CHOICES = ("wash rice", "cut onion")
+CHOICES = ("wash rice", "chop onion")
 COST = cost_of(USAGE, section().big.prices)
 
 
@@ -99,12 +99,12 @@ def test_what_is_no_question_is_not_sent_to_anybody(asked: Ask) -> None:
 
 
 def test_the_big_model_is_asked_once_with_the_options_and_answers_in_their_words() -> None:
-    big = Big("It washes rice first.\nAnswer: Cut onion.")
+    big = Big("It washes rice first.\nAnswer: Chop onion.")
     with cascade(big) as both:
         answer = both.ask("What is next? 0.1", choices=CHOICES)
-    assert (answer.answer, answer.rationale) == ("cut onion", "It washes rice first.\nAnswer: Cut onion.")
+    assert (answer.answer, answer.rationale) == ("chop onion", "It washes rice first.\nAnswer: Chop onion.")
     (request,) = big.requests
-    assert "Options:\n- wash rice\n- cut onion\n" in request.messages[0].text
+    assert "Options:\n- wash rice\n- chop onion\n" in request.messages[0].text
     assert answer.routing is not None and answer.routing.agreed is False
 
 
@@ -312,7 +312,7 @@ def test_normal_answers_are_not_degenerate(text: str) -> None:
 
 def test_it_is_a_chat_model_whose_replies_say_who_gave_them() -> None:
     schema = {"enum": list(CHOICES)}
-    with cascade(Big("Answer: cut onion")) as both:
+    with cascade(Big("Answer: chop onion")) as both:
         sure, unsure = (
             both.reply(ChatRequest(messages=(message("user", text),), json_schema=schema))
             for text in ("What is next? 0.95", "What is next? 0.1")
@@ -320,7 +320,7 @@ def test_it_is_a_chat_model_whose_replies_say_who_gave_them() -> None:
         (piece,) = both.stream(ChatRequest(messages=(message("user", "What is next? 0.95"),), json_schema=schema))
         assert both.name == "small+big"
     assert (sure.text, sure.model) == ("wash rice", "small")
-    assert (unsure.text, unsure.model, unsure.usage) == ("Answer: cut onion", "big-1", USAGE)
+    assert (unsure.text, unsure.model, unsure.usage) == ("Answer: chop onion", "big-1", USAGE)
     assert (piece.text, piece.reply) == ("wash rice", sure)
 
 
@@ -369,7 +369,7 @@ def test_an_exported_student_and_a_scripted_model_make_a_cascade(text_export: Pa
 def test_the_big_model_is_shown_the_frames_that_the_student_saw_with_their_times(video_export: Path) -> None:
     frames = [np.full((96, 96, 3), 9 * i, dtype=np.uint8) for i in range(20)]
     times_s = [0.5 * i for i in range(20)]
-    big = Big("Answer: cut onion")
+    big = Big("Answer: chop onion")
     rule = section(threshold=1.0)
     with Cascade(load_student(video_export), big, rule) as both:
         answer = both.ask("What is the next step?", frames=frames, times_s=times_s, choices=CHOICES)
@@ -428,3 +428,26 @@ def test_the_shipped_config_is_good_and_misspelt_keys_name_the_right_ones(tmp_pa
     path.write_text("big: {model: x}\ntarget: 5\n")
     with pytest.raises(ConfigError, match="target: must be less than 1"):
         load_cascade_config(path)
+    path.write_text("big: {model: x}\n")
+    with pytest.raises(ConfigError, match=r"target: is needed, such as 0\.05; or set threshold by hand"):
+        load_cascade_config(path)
+
+
+def test_a_threshold_by_hand_needs_no_target(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("big: {model: x}\nthreshold: 0.5\n")
+    assert load_cascade_config(path).target is None
+    with cascade(threshold=0.5, target=None) as both:
+        answer = both.ask("How many? 0.6")
+    assert not answer.escalated and answer.routing and answer.routing.promise == "none: the threshold was set by hand"
+
+
+def test_a_cascade_that_is_refused_leaves_no_folder(text_export: Path, tmp_path: Path) -> None:
+    script, config = tmp_path / "replies.jsonl", tmp_path / "c.yaml"
+    script.write_text(json.dumps({"match": "x", "replies": [{"text": "y"}]}) + "\n")
+    big = {"backend": "scripted", "model": "script", "script": str(script)}
+    row = {"student": str(text_export), "big": big, "target": 0.05, "folder": str(tmp_path / "out")}
+    config.write_text(json.dumps(row))
+    with pytest.raises(ConfigError, match="it was not calibrated; run aot calibrate"):
+        load_cascade(config)
+    assert not (tmp_path / "out").exists()

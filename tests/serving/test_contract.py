@@ -34,6 +34,7 @@ def test_contracts_of_exports_fit_the_published_schema(text_export: Path, video_
         row = json.loads((export / "contract.json").read_text())
         validator.validate(row)
         assert not validator.is_valid({**row, "max_tokens": "many"})
+        validator.validate({**row, **NESTED, "version": "1.1", "later": 1})
 
 
 def test_an_unknown_major_version_is_refused(folder: Path) -> None:
@@ -47,6 +48,50 @@ def test_newer_and_older_minor_versions_are_read(folder: Path) -> None:
     rewrite(folder, version="1.9", new_in_1_9={"anything": 1}, latency=..., proof=..., variants=..., labels=...)
     contract = read_contract(folder)
     assert (contract.version, contract.labels, contract.proof) == ("1.9", (), None)
+
+
+NESTED: dict[str, Any] = {
+    "frames": {"num_frames": 8, "stored_fps": 3.0, "max_side_px": 480, "later": 1},
+    "latency": [{"mode": "direct", "p50_s": 1, "p95_s": 1, "p99_s": 1, "n": 1, "machine": "m", "later": {"a": [1]}}],
+    "proof": {"questions": 1, "replies": 1, "same_replies": 1, "decided": 0, "largest_gap": 0.0,
+              "largest_token_gap": 0.0, "later": None},
+    "calibration": {
+        "temperatures": [{"kind": "*", "temperature": 2.0, "n": 9, "later": 1}], "source": "s", "questions_digest": "d",
+        "n": 9, "ece_before": 0, "ece_after": 0, "brier_before": 0, "brier_after": 0, "later": "x",
+        "watches": [{"mode": "decide", "words": [], "features": [
+            {"name": "length", "edges": [], "counts": [1], "later": 1}, {"name": "w", "edges": [], "counts": [2]}]}],
+    },
+}  # fmt: skip
+
+
+def with_new_fields(folder: Path, version: str) -> None:
+    """Give a contract fields that nobody knows yet, in every kind of record that it holds."""
+    files = [{**one, "later": True} for one in json.loads((folder / "contract.json").read_text())["files"]]
+    rewrite(folder, version=version, files=files, later=1, **NESTED)
+
+
+def test_a_newer_minor_version_may_say_more_in_every_record(folder: Path) -> None:
+    with_new_fields(folder, "1.1")
+    contract = read_contract(folder)
+    assert contract.version == "1.1" and contract.frames and contract.frames.num_frames == 8
+    assert contract.calibration and contract.calibration.temperature("sum") == 2.0
+    assert [one.counts for one in contract.calibration.watches[0].features] == [(1,), (2,)]
+    written = publish_contract(folder, contract)
+    assert read_contract(folder) == written and written.version == "1.0"  # as much as it says now
+
+
+@pytest.mark.parametrize("place", ["later", "frames", "latency", "proof", "calibration"])
+def test_an_unknown_field_of_a_version_that_is_known_is_refused(place: str, folder: Path) -> None:
+    rewrite(folder, version="1.0", **{place: NESTED.get(place, 1)})
+    with pytest.raises(CheckpointError, match=r"Extra inputs are not permitted at \(.*'later'"):
+        read_contract(folder)
+
+
+def test_a_newer_version_must_still_be_right_in_what_is_known(folder: Path) -> None:
+    with_new_fields(folder, "1.1")
+    rewrite(folder, max_tokens="many")
+    with pytest.raises(CheckpointError, match="max_tokens"):
+        read_contract(folder)
 
 
 def test_a_missing_an_altered_and_a_stray_file_are_refused_by_name(folder: Path) -> None:

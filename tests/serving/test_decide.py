@@ -4,9 +4,11 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from aot import load_student
 from aot.errors import RunError, SourceError, VideoError
@@ -14,6 +16,10 @@ from aot.records import Question
 from aot.served_records import KindTemperature, ServedCalibration
 from aot.serving.decisions.decider import Decider, State
 from aot.serving.decisions.questions import TypedQuestion, choice, score, yes_no
+from aot.serving.server.app import build_app
+from aot.serving.server.limits import Limits
+from aot.serving.server.served import serve_export
+from aot.serving.stream.loop import StudentStream
 from aot.serving.student import MOST_CHOICES, Ask, ServedStudent
 from aot.student.answer.decoding import Prompt
 from aot.student.answer.likelihood import Branch, log_sums, score_tree
@@ -34,6 +40,14 @@ def video(video_export: Path) -> Iterator[ServedStudent]:
 def text(text_export: Path) -> Iterator[ServedStudent]:
     with load_student(text_export) as student:
         yield student
+
+
+@pytest.fixture(scope="module")
+def video_client(video_export: Path) -> Iterator[TestClient]:
+    served = serve_export(video_export, limits=Limits())
+    with TestClient(build_app(served), raise_server_exceptions=False) as client:
+        yield client
+    served.close()
 
 
 def frames(seed: int = 0, count: int = 6) -> list[np.ndarray]:
@@ -193,8 +207,6 @@ def test_a_question_that_cannot_be_decided_is_refused_with_what_would_be_fine(ma
     [
         (choice("What <end_of_utterance> is it?", STEPS), "which the model reserves"),
         (choice("What is it?", ("wash rice", "<image>")), "which the model reserves"),
-        (choice("What is it?", ("wash rice", "wash  rice")), "are the same to this student"),
-        (choice("What is it?", ("wash rice", "entropy")), "'entropy' has words that this student does not know"),
         (choice(" ", STEPS), "without words"),
         (choice("What is the next step?" * 400, STEPS), "tokens"),
         (TypedQuestion("What is it?", ()), "without choices"),
@@ -206,6 +218,61 @@ def test_a_question_that_cannot_be_put_abstains_and_its_neighbours_are_answered(
     first, middle, last = Decider(video).decide(seen(5), [NEXT, question, ONION])
     assert middle.abstained == "failed" and words in middle.detail and not middle.answer
     assert first.answer in STEPS and last.answer in ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        (("wash rice", "wash  rice"), "'wash  rice' and 'wash rice' are the same to this student"),
+        (("wash rice", "entropy"), "'entropy' has words that this student does not know"),
+        (("dance", "sing"), "'dance' has words that this student does not know"),
+    ],
+)
+class TestChoicesThatCannotBeToldApart:
+    """One rule and one sentence, however they are asked about."""
+
+    def test_in_decisions(self, video: ServedStudent, choices: tuple[str, ...], words: str) -> None:
+        first, middle, last = Decider(video).decide(seen(5), [NEXT, choice("What is it?", choices), ONION])
+        assert (middle.abstained, middle.answer) == ("out_of_domain", "") and words in middle.detail
+        assert first.answer in STEPS and last.answer in ("yes", "no")
+
+    @pytest.mark.parametrize("mode", ["decide", "direct"])
+    def test_in_python(self, video: ServedStudent, choices: tuple[str, ...], words: str, mode: Any) -> None:
+        strange, fine = video.ask_many([Ask("What is it?", choices, mode=mode), Ask("What is it?", STEPS)])
+        assert (strange.abstained, strange.answer) == ("out_of_domain", "") and words in strange.detail
+        assert strange.choice_probs == () and fine.answer in STEPS
+
+    def test_on_a_stream(self, video: ServedStudent, choices: tuple[str, ...], words: str) -> None:
+        with StudentStream(video, question="What is it?", choices=choices) as stream:
+            stream.observe(frames()[0])
+            answer = stream.answer()
+        assert answer.abstained == "out_of_domain" and words in answer.detail
+
+    def test_as_the_format_of_a_reply(self, video_client: TestClient, choices: tuple[str, ...], words: str) -> None:
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": list(choices)}}}
+        messages = [{"role": "user", "content": "What is it?"}]
+        body = {"model": "tiny-video", "messages": messages, "response_format": form}
+        row = video_client.post("/v1/chat/completions", json=body).json()
+        assert row["aot"]["abstained"] == "out_of_domain" and words in row["aot"]["detail"]
+        assert row["choices"][0]["message"]["content"] == "" and not row["aot"]["choices"]
+
+
+def test_no_confidence_is_claimed_for_a_kind_that_the_contract_does_not_name(video: ServedStudent) -> None:
+    cold = KindTemperature(kind="*", temperature=0.2, n=9)
+    calibration = ServedCalibration(
+        temperatures=(cold,), source="s", questions_digest="0", n=9, ece_before=0, ece_after=0, brier_before=0,
+        brier_after=0,
+    )  # fmt: skip
+    warm = ServedStudent(video.student, video.contract.model_copy(update={"calibration": calibration}))
+    plain, strange = (dataclasses.replace(NEXT, kind=kind) for kind in ("next_choice", "zzz"))
+    for sure, unsure in (
+        Decider(warm).decide(seen(6), [plain, strange]),
+        warm.ask_many([Ask(one.text, STEPS, kind=one.kind, frames=frames()) for one in (plain, strange)]),
+    ):
+        assert sure.confidence == max(sure.choice_probs) and "not calibrated" not in sure.detail
+        assert unsure.answer == sure.answer and unsure.confidence is None and not unsure.abstained
+        assert "trained on questions of kind next_choice, not 'zzz'" in unsure.detail
+        assert max(unsure.choice_probs) < max(sure.choice_probs)  # the model's, without the temperature
 
 
 @pytest.mark.parametrize(

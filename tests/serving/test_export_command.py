@@ -81,7 +81,11 @@ def test_the_same_command_finds_an_export_that_was_damaged_since(
         (("RUN", "out", "--adapter-only", "--quantise", "int8"), "leave the other options out"),
         (("RUN", "base", "out", "--adapter-only"), "the base has no adapter"),
         (("RUN", "all", "RUN/config.yaml"), "is no folder"),
-        (("RUN", "all", "RUN/config.yaml/out"), "cannot write"),
+        (("RUN", "all", "RUN/config.yaml/out"), "lies in the run folder"),
+        (("RUN", "all", "RUN/out"), "lies in the run folder .*give a folder outside of it"),
+        (("RUN", "all", "RUN"), "lies in the run folder"),
+        (("RUN", "all", "RUN/out", "--adapter-only"), "lies in the run folder"),
+        (("RUN", "all", "FILE/out"), "cannot write"),
     ],
 )
 def test_bad_input_is_told_and_nothing_is_written(
@@ -89,8 +93,8 @@ def test_bad_input_is_told_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    names = {"RUN": str(text_run.root), "EXPORT": str(sums)}
-    given = [names.get(one, one.replace("RUN/", f"{text_run.root}/")) for one in arguments]
+    names = {"RUN": text_run.root, "EXPORT": sums, "FILE": sums / "contract.json"}
+    given = [str(Path(str(names.get(first, first)), *rest)) for first, *rest in (one.split("/") for one in arguments)]
     with pytest.raises(AotError, match=words):
         run_aot("export", *given)
     assert not list(tmp_path.iterdir())

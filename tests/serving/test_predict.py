@@ -77,8 +77,8 @@ def test_plain_rows_of_both_doors_are_answered_and_graded(
 ) -> None:
     clip = next(kitchen_clips.glob("test_*.mp4"))
     (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
-    row = {"id": "1", "video": "a.mp4", "question": "What is the next step?", "answer": "cut onion", "end_s": 4.0}
-    row |= {"kind": "next_choice", "choices": ["cut onion", "wash rice"]}
+    row = {"id": "1", "video": "a.mp4", "question": "What is the next step?", "answer": "chop onion", "end_s": 4.0}
+    row |= {"kind": "next_choice", "choices": ["chop onion", "wash rice"]}
     asked = written(tmp_path / "video.jsonl", [json.dumps(row)])
     assert predict_file(video_export, asked, tmp_path / "v.jsonl").exit_code == 0
     assert score_file(tmp_path / "v.jsonl", questions=asked).exit_code == 0
@@ -93,7 +93,7 @@ def test_bad_rows_are_counted_with_their_reasons_and_the_others_are_answered(
     video_export: Path, kitchen_clips: Path, tmp_path: Path
 ) -> None:
     clip = next(kitchen_clips.glob("test_*.mp4")).name
-    good = {"id": "good", "question": "What is the next step?", "choices": ["wash rice", "cut onion"], "clip": clip}
+    good = {"id": "good", "question": "What is the next step?", "choices": ["wash rice", "chop onion"], "clip": clip}
     rows = {
         "no clip": {**good, "id": "no clip", "clip": "nowhere.mp4"},
         "outside": {**good, "id": "outside", "clip": "../a.mp4"},
@@ -115,6 +115,13 @@ def test_bad_rows_are_counted_with_their_reasons_and_the_others_are_answered(
     assert "did you mean 'choices'" in made["field"].detail and "window_outside" in made["window"].detail
     told = "\n".join(summary_lines(summary, out))
     assert "q.jsonl:1: broken_json" in told and "path_outside 2" in told
+
+
+def test_questions_that_are_a_folder_or_nowhere_are_told_as_that(text_export: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is a folder; name a file in it"):
+        predict_file(text_export, tmp_path, tmp_path / "a.jsonl")
+    with pytest.raises(SourceError, match=r"there is no file .*nofile; check its path$"):
+        predict_file(text_export, tmp_path / "nofile", tmp_path / "a.jsonl")
 
 
 def test_the_same_command_goes_on_behind_a_half_written_line_and_then_does_nothing(
@@ -184,7 +191,7 @@ def test_a_question_of_a_run_whose_clips_lie_beside_it_needs_no_root(
     (tmp_path / "clips").symlink_to(kitchen_clips, target_is_directory=True)
     clip = MediaRef(uri=next(kitchen_clips.glob("test_*.mp4")).name, end_s=5.0)
     question = Question(
-        id="q", dataset="kitchen", split="test", kind="next_open", text="What is the next step?", answer="cut onion",
+        id="q", dataset="kitchen", split="test", kind="next_open", text="What is the next step?", answer="chop onion",
         answer_type="text", media=clip, group="g",
     )  # fmt: skip
     questions = written(tmp_path / "questions.jsonl", [question.model_dump_json()])

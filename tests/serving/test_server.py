@@ -267,7 +267,7 @@ def test_images_come_as_data_urls_and_their_times_reach_the_prompt(video: tuple[
 def test_choices_about_images_are_decided(video: tuple[TestClient, Path]) -> None:
     client, _ = video
     parts = [{"type": "image_url", "image_url": {"url": picture(i)}, "time_s": i / 3} for i in range(1, 5)]
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["wash rice", "cut onion"]}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["wash rice", "chop onion"]}}}
     body = client.post("/v1/chat/completions", json={**shown(*parts), "response_format": form}).json()
     assert body["aot"]["mode"] == "decide" and len(body["aot"]["frame_times_s"]) == 4
 

@@ -20,7 +20,7 @@ from aot.serving.server.limits import Limits
 from aot.serving.server.served import serve_export
 
 CHAT = "/v1/chat/completions"
-STEPS = ["wash rice", "cut onion"]
+STEPS = ["wash rice", "chop onion"]
 ONION = {"type": "yes_no", "name": "onion", "text": "Is there any onion in the clip?"}
 NOUL = {"type": "noul", "instructions": "Is there any onion in the clip?"}
 

@@ -15,7 +15,7 @@ import torch
 from aot import load_student
 from aot.errors import RunError, SourceError
 from aot.records import Question
-from aot.served_records import FrameRule
+from aot.served_records import CascadeThreshold, FrameRule, ServedCalibration
 from aot.serving.stream.loop import StudentStream
 from aot.serving.stream.reader import StreamReader
 from aot.serving.stream.ring import FrameRing, PickedFrames
@@ -315,6 +315,45 @@ def test_an_unsure_answer_is_withheld_and_its_probabilities_are_told(student: Ga
         unsure = stream.answer(deadline_s=LONG_S)
     assert (unsure.answer, unsure.abstained) == ("", "uncertain")
     assert unsure.confidence == max(unsure.choice_probs) and "1.1 is needed" in unsure.detail
+
+
+def calibrated(*rows: tuple[str, float, float | None], mode: str = "decide") -> ServedCalibration:
+    """A calibration with a threshold for each row of loss, target and threshold."""
+    thresholds = tuple(
+        CascadeThreshold(
+            mode=mode, loss=loss, target=target, confidence=0.95, threshold=value, n=100, kept=90, errors=0, upper=0.03,
+            base_risk=0.1, must_escalate=0.05,
+        )
+        for loss, target, value in rows
+    )  # fmt: skip
+    return ServedCalibration(
+        temperatures=(), source="s", questions_digest="0", n=100, ece_before=0, ece_after=0, brier_before=0,
+        brier_after=0, thresholds=thresholds,
+    )  # fmt: skip
+
+
+ROWS = (("wrong", 0.01, None), ("disagrees", 0.01, 0.5), ("wrong", 0.1, 0.7), ("wrong", 0.05, 0.9999))
+
+
+def test_what_was_calibrated_is_how_sure_an_answer_must_be_if_nothing_else_is_said(whole: ServedStudent) -> None:
+    student = Gated(whole, calibration=calibrated(*ROWS))
+    with StudentStream(student, **ASKED, clock=Clock()) as stream:
+        assert stream.min_confidence == 0.9999
+        stream.observe(picture(0))
+        unsure = stream.answer(deadline_s=LONG_S)
+        assert unsure.abstained == "uncertain" and "0.9999 is needed" in unsure.detail
+    for given in (None, 0.25):
+        with StudentStream(student, **ASKED, min_confidence=given, clock=Clock()) as stream:
+            assert stream.min_confidence == given
+
+
+def test_where_nothing_was_calibrated_for_decisions_every_answer_is_given(whole: ServedStudent) -> None:
+    for calibration in (None, calibrated(("wrong", 0.05, None)), calibrated(*ROWS, mode="direct")):
+        with StudentStream(Gated(whole, calibration=calibration), **ASKED, clock=Clock()) as stream:
+            assert stream.min_confidence is None
+    written = Gated(whole, calibration=calibrated(*ROWS))
+    with StudentStream(written, question=ASKED["question"], mode="direct", clock=Clock()) as stream:
+        assert stream.min_confidence is None
 
 
 @pytest.mark.parametrize("asked", [{"choices": ("wash rice", "fold towel")}, {"kind": "sum"}])

@@ -22,7 +22,7 @@ from aot.served_records import KindTemperature, ServedCalibration
 from aot.serving.frames import ClipShelf, ShownFrames, Window
 from aot.serving.student import ServedStudent
 
-CHOICES = ("wash rice", "cut onion")
+CHOICES = ("wash rice", "chop onion")
 NEXT = "What is the next step?"
 RED = np.full((96, 96, 3), (200, 30, 30), dtype=np.uint8)
 
@@ -167,7 +167,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a choice that is no text": ({"choices": ("a", 3)}, "must be text"),
     "choices in one text": ({"choices": "a, b"}, "list of texts"),
     "ten thousand choices": ({"choices": tuple(map(str, range(10_000)))}, "10,000 choices"),
-    "more choices than fit": ({"choices": tuple(f"choice {i}" for i in range(900))}, "tokens"),
+    "more choices than fit": ({"choices": tuple("rice " * i for i in range(1, 70))}, "tokens"),
     "no question": ({"question": " "}, "empty"),
     "a question that is no text": ({"question": None}, "must be text"),
     "half a character": ({"question": "What \ud83d?"}, "half a character"),

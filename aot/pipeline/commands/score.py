@@ -124,9 +124,10 @@ def listed_questions(path: Path) -> Questions:
         problem = error.errors()[0]
         raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None
     if not usable:
+        why = f" ({refused_words(refused)})" if refused else ""
         raise SourceError(
-            f"{path} holds no usable question; give a run's questions.jsonl, or one of docs/plain_data.md or "
-            "docs/text_data.md"
+            f"{path} holds no usable question among {counted(len(lines), 'row')}{why}; give a run's questions.jsonl, "
+            "or one of docs/plain_data.md or docs/text_data.md"
         )
     return usable, refused
 

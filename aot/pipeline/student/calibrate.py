@@ -16,20 +16,24 @@ from aot.config import MODES_OF_ORDER, GymData, KitchenData, MathData, PlainData
 from aot.display import counted
 from aot.errors import RunError, SourceError
 from aot.evaluation.risk import FIT_SHARE, questions_needed
+from aot.files.jsonl import refused_words
 from aot.files.pieces import holding
 from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
 from aot.pipeline.commands.score import listed_questions
 from aot.pipeline.doors import stage_function
 from aot.pipeline.evaluate import learned_ids
 from aot.pipeline.student.cascade import publish_cascade
-from aot.records import Prediction, PromptMode, Question
+from aot.pipeline.student.export import arm_of
+from aot.records import Prediction, PromptMode, Question, Refusal
 from aot.served_records import CascadeThreshold, ServedCalibration
 from aot.serving.cascade.calibrate import Answered, answer_all, calibrate
 from aot.serving.cascade.watch import words_of
 from aot.serving.contract import publish_contract, read_contract
+from aot.serving.export.arm import BASE
 
 log = logging.getLogger(__name__)
 SPLIT = "calibration"
+RAISE_COUNT = "raise --count"
 FEW = 20
 """Below so many questions nothing is fitted."""
 
@@ -55,6 +59,8 @@ class _Fresh:
     questions: list[Question]
     frames: Path | None
     source: str
+    more: str
+    """How to get more of them."""
 
 
 def calibrate_run(
@@ -67,10 +73,9 @@ def calibrate_run(
     """
     run = RunFolder(root)
     config = load_saved(run.config)
-    arm = arm or next((one.name for one in config.train.arms if one.rationale_weight > 0), config.train.arms[0].name)
-    if arm not in {one.name for one in config.train.arms}:
-        names = ", ".join(one.name for one in config.train.arms)
-        raise RunError(f"{root} has no arm {arm!r}; its arms are {names}")
+    arm = arm_of(root, arm)
+    if arm == BASE:
+        raise RunError(f"the base of {root} was trained by no arm; name one that was")
     _check_export(export, arm)
     with holding(run, command=command):
         fresh = calibration_questions(run, config, wanted)
@@ -124,7 +129,7 @@ def calibration_questions(run: RunFolder, config: RunConfig, wanted: Wanted) -> 
         raise SourceError(
             f"calibration has {counted(len(fresh.questions), 'question')} ({fresh.source}), at least {FEW} are needed, "
             f"and for a promise of {wanted.targets[0]:g} with confidence {wanted.confidence:g} about "
-            f"{_enough(wanted)}; give labelled questions of no split with --questions FILE"
+            f"{_enough(wanted)}; {fresh.more}"
         )
     return fresh
 
@@ -145,7 +150,7 @@ def fresh_questions(
         from text_cot.datasets.toy_math import draw_more
 
         problems = draw_more(count, like=like, seed=seed, name=SPLIT, seen=texts)
-        return _Fresh(problems, None, f"new problems like those of split {like}, seed {seed}")
+        return _Fresh(problems, None, f"new problems like those of split {like}, seed {seed}", RAISE_COUNT)
     if isinstance(data, GymData):
         from text_cot.prepare import read_source
 
@@ -153,13 +158,13 @@ def fresh_questions(
         text = read_source(data.model_copy(update={"gym": gym, "limit": None}), seed=seed)
         there = _keys(read_rows(run.questions, Question))
         rows = [one for one in text.questions if one.split == like and _key(one) not in there]
-        return _Fresh(_renamed(rows), None, f"new problems of the tasks, seed {seed}")
+        return _Fresh(_renamed(rows), None, f"new problems of the tasks, seed {seed}", RAISE_COUNT)
     if isinstance(data, KitchenData):
         counts = {"train_clips": 1, "test_clips": 1, "test_ood_clips": 1, f"{like}_clips": count}
         drawn = data.model_copy(update={"toy": data.toy.model_copy(update=counts), "root": None, "limit": None})
         rows = _prepared(out, config, drawn, seed=seed)
         source = f"new clips like those of split {like}, seed {seed}"
-        return _Fresh(_renamed([one for one in rows if one.split == like]), out.frames, source)
+        return _Fresh(_renamed([one for one in rows if one.split == like]), out.frames, source, RAISE_COUNT)
     return None
 
 
@@ -189,16 +194,18 @@ def _of_file(run: RunFolder, config: RunConfig, path: Path, clips: Path | None) 
             raise SourceError(f"the questions of {path} are about clips; give their folder with --root CLIPS")
         data = PlainData(dataset="plain", root=str(clips), questions=str(path.resolve()), stream=config.data.stream)
         rows = _prepared(run.calibrating, config, data, seed=config.seed)
+        refused = list(read_rows(run.calibrating.refusals, Refusal))
     else:
         rows, refused = listed_questions(path)
-        if refused:
-            log.warning("%s of %s cannot be used", counted(len(refused), "row"), path)
+    if refused:
+        log.warning("%s of %s cannot be used; %s", counted(len(refused), "row"), path, refused_words(refused))
     there = _keys(read_rows(run.questions, Question))
     new = [one for one in rows if _key(one) not in there]
     if len(new) < len(rows):
         log.warning("left out %s of %s that the run has too", counted(len(rows) - len(new), "question"), path)
     frames = run.calibrating.frames if clips and isinstance(config, VideoRun) else None
-    return _Fresh(_renamed(new), frames, f"questions of {path.name}")
+    why = f"; {refused_words(refused)}" if refused else ""
+    return _Fresh(_renamed(new), frames, f"questions of {path.name}{why}", "give a file of more questions")
 
 
 def _held_out(run: RunFolder, config: RunConfig) -> _Fresh:
@@ -207,7 +214,8 @@ def _held_out(run: RunFolder, config: RunConfig) -> _Fresh:
     learned = set[str]().union(*learned_ids(run, config.train.arms).values())
     taught = {one.group for one in questions if one.id in learned}
     rows = [one for one in questions if one.group not in taught]
-    return _Fresh(rows, run.frames, "training questions of groups that taught no arm")
+    more = "give labelled questions of no split with --questions FILE"
+    return _Fresh(rows, run.frames, "training questions of groups that taught no arm", more)
 
 
 def _key(question: Question) -> tuple[str, ...]:

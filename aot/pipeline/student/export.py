@@ -45,11 +45,12 @@ def export_run(root: Path, arm: str, out: Path, options: ExportOptions) -> tuple
     """The contract of the exported arm, and whether the same export lay at `out` before, so that nothing was done.
 
     Raises:
-        RunError: something else lies at `out`, or it cannot be written.
+        RunError: something else lies at `out`, it lies in the run folder, or it cannot be written.
         CheckpointError: the arm cannot be loaded, or the export does not answer as it does.
         GuardStop: the disk is full.
     """
     run = RunFolder(root)
+    _check_outside(root, out)
     if there := same_export(run, arm, out, options):
         return there, True
     data = load_run(run, load_saved(run.config))
@@ -63,13 +64,20 @@ def export_adapter_of(root: Path, arm: str, out: Path) -> list[str]:
     """Write the adapter of an arm alone, as peft and servers of adapters read it; returns what to print.
 
     Raises:
-        RunError: the arm has no adapter, something lies at `out`, or it cannot be written.
+        RunError: the arm has no adapter, something lies at `out`, it lies in the run folder, or it cannot be written.
         CheckpointError: the arm cannot be read.
     """
     if arm == BASE:
         raise RunError("the base has no adapter; name an arm that was trained, or leave --adapter-only out")
+    _check_outside(root, out)
     count = export_adapter(RunFolder(root).arm(arm), out)
     return [f"adapter of {arm} of {root}: {out}, {count} tensors; it goes with the base that its card names"]
+
+
+def _check_outside(root: Path, out: Path) -> None:
+    """Keep exports out of the run folder, whose content is the run's alone."""
+    if out.resolve().is_relative_to(root.resolve()) and not out.is_file():
+        raise RunError(f"{out} lies in the run folder {root}; give a folder outside of it, such as exports/{root.name}")
 
 
 def export_lines(contract: StudentContract, root: Path, out: Path, *, was_there: bool) -> Iterator[str]:

@@ -260,6 +260,7 @@ def load_cascade(config_path: Path, student: Answering | None = None) -> Cascade
         named = read_contract(Path(section.student), check_files=False)
         if named.digest() != student.contract.digest():
             raise ConfigError(f"{config_path}: student is another export ({named.name}) than the one that is served")
+    check_target(student.contract, section, Promises(student.contract, section))  # before a folder is made
     return Cascade(student, open_big(section), section)
 
 

@@ -83,7 +83,9 @@ class Promises:
     def row(self, mode: AskMode) -> CascadeThreshold | None:
         """The threshold that the contract has for a mode and the wanted target; None where there is no such row."""
         calibration, section = self._contract.calibration, self._section
-        row = calibration.threshold(mode, target=section.target, loss=section.loss) if calibration else None
+        if calibration is None or section.target is None:
+            return None
+        row = calibration.threshold(mode, target=section.target, loss=section.loss)
         return row if row and row.confidence >= section.confidence - 1e-9 else None
 
     def threshold(self, mode: AskMode) -> float | None:
@@ -230,7 +232,7 @@ def _pixels(picture: ImagePart) -> np.ndarray:
 def check_target(contract: StudentContract, section: CascadeSection, promises: Promises) -> None:
     """Raises ConfigError where a contract can say of no mode whether an answer may stay."""
     modes: tuple[AskMode, ...] = ("decide", *contract.modes)
-    if section.threshold is not None or any(promises.row(mode) for mode in modes):
+    if section.target is None or section.threshold is not None or any(promises.row(mode) for mode in modes):
         return
     rows = contract.calibration.thresholds if contract.calibration else ()
     there = sorted({f"{row.target:g} ({row.loss}, confidence {row.confidence:g})" for row in rows})

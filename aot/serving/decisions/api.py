@@ -123,7 +123,8 @@ class DecisionOut(BaseModel):
     probabilities: list[ChoiceProb] = []
     """Calibrated, of every allowed answer in the order of the request; they sum to 1."""
     confidence: float | None = None
-    """Of the answer."""
+    """Of the answer; null for a kind of question that the contract does not name, whose probabilities are the model's
+    own."""
     score: float | None = None
     """Of a score: what the levels count, each by its probability."""
     abstained: AbstainReason = ""
@@ -413,6 +414,7 @@ def _decision(one: ChoiceIn | YesNoIn | ScoreIn, answer: Answer, question: Typed
     total = sum(value * prob for value, prob in zip(question.values, probs, strict=True)) if question.values else None
     return DecisionOut(
         name=one.name, type=one.type, answer=answer.answer, confidence=answer.confidence, score=total,
+        detail=answer.detail,
         probabilities=[ChoiceProb(choice=choice, probability=prob) for choice, prob in pairs],
     )  # fmt: skip
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aot.answer_records import AbstainReason, Answer, Seconds
-from aot.errors import DomainError, RunError, SourceError
+from aot.errors import OutOfDomainError, RunError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.serving.decisions.questions import TypedQuestion
+from aot.serving.domain import check_choices, kind_problem
 from aot.serving.frames import ShownFrames
 from aot.serving.student import Ask, ServedStudent, text_of
 
@@ -146,7 +147,7 @@ class Decider:
         """
         ready = about if isinstance(about, Ready) else self.ready(about)
         rows: dict[int, _Row] = {}
-        refused: dict[int, Answer] = {}
+        failed: dict[int, tuple[AbstainReason, str]] = {}
         with self._served.turn():
             seen = self._seen_as(ready.key) or ready.seen
             for i, question in enumerate(questions):
@@ -154,8 +155,7 @@ class Decider:
                     self._served.student.renderer.check_times(seen.times_s)
                     rows[i] = self._row(question, ready.state.text, seen)
                 except SourceError as error:
-                    reason: AbstainReason = "out_of_domain" if isinstance(error, DomainError) else "failed"
-                    refused[i] = self._served._abstained("decide", reason, str(error))
+                    failed[i] = ("out_of_domain" if isinstance(error, OutOfDomainError) else "failed", str(error))
             started_s, read = time.perf_counter(), seen.ids
             sums = dict(zip(rows, self._sums(seen, list(rows.values()), ready.state.text), strict=True)) if rows else {}
             self._keep(ready.key, seen)
@@ -167,7 +167,7 @@ class Decider:
         return [
             self._answer(question, rows[i], sums[i], seen, shares, cached=_num_same(read, rows[i].ids))
             if i in rows
-            else refused[i]
+            else self._served._abstained("decide", *failed[i])
             for i, question in enumerate(questions)
         ]
 
@@ -210,25 +210,14 @@ class Decider:
             _question(text, shown), seen.times_s, "direct", frame_size_hw=seen.size_hw
         ).prompt_ids
         row = _Row(prompt_ids, [renderer.completion_ids(said) for said in question.choices])
-        self._check(row, question)
-        return row
-
-    def _check(self, row: _Row, question: TypedQuestion) -> None:
-        """Refuse what this student cannot read, or cannot tell apart."""
-        student = self._served.student
-        places: dict[tuple[int, ...], str] = {}
-        for ids, said in zip(row.choices, question.choices, strict=True):
-            if student.renderer.has_unknown(ids):
-                raise SourceError(f"{said[:60]!r} has words that this student does not know; word the choice otherwise")
-            if ids in places:
-                raise SourceError(f"{said[:60]!r} and {places[ids][:60]!r} are the same to this student; give one")
-            places[ids] = said
+        check_choices(student, question.choices)
         longest, most = max(map(len, row.choices)), student.most_tokens
         if len(row.ids) + longest > most:
             raise SourceError(
                 f"the question has {len(row.ids)} tokens, its longest choice {longest}, and {most} can be read "
                 "together; shorten them, or give fewer choices"
             )
+        return row
 
     def _sums(self, seen: _Seen, rows: list[_Row], before: str) -> list[list[float]]:
         """Summed log-probabilities of the choices of each row, by one pass over a tree where the model bears it."""
@@ -302,9 +291,10 @@ class Decider:
         shares = np.exp(logs - logs.max())
         probs = self._served.calibrated((shares / shares.sum()).tolist(), kind=question.kind or "*")
         best = max(range(len(probs)), key=lambda i: (probs[i], -i))
+        strange = kind_problem(contract, question.kind)
         return Answer(
-            answer=question.choices[best], choices=question.choices, choice_probs=probs, confidence=probs[best],
-            mode="decide", frame_times_s=seen.times_s,
+            answer=question.choices[best], choices=question.choices, choice_probs=probs,
+            confidence=None if strange else probs[best], detail=strange, mode="decide", frame_times_s=seen.times_s,
             usage=ChatUsage(prompt_tokens=len(row.ids), cached_prompt_tokens=cached),
             seconds=seconds, model=contract.name, contract_version=contract.version,
             contract_digest=self._served._digest,

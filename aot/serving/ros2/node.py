@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -62,8 +62,8 @@ class Ros2Config(Section):
     """An answer about a picture that was last seen so long ago is withheld."""
     deadline_s: float | None = Field(default=None, gt=0)
     """An answer that is ready so long after its picture was taken is withheld; none: no limit."""
-    min_confidence: float | None = Field(default=None, ge=0, le=1)
-    """A less probable choice is withheld; none: every choice is given."""
+    min_confidence: Annotated[float, Field(ge=0, le=1)] | Literal["calibrated"] | None = "calibrated"
+    """A less probable choice is withheld; `calibrated`: see StudentStream; none: every choice is given."""
     warn_every_s: float = Field(default=5.0, ge=0)
     """Slow answers are told at most so often."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
-from aot.errors import ChatError, DomainError
+from aot.errors import ChatError, OutOfDomainError
 from aot.served_records import AskMode
 from aot.serving.cascade.model import Cascade
 from aot.serving.server import errors, media
@@ -89,7 +89,7 @@ class _Turn:
             return None
         try:
             student.student.renderer.check_times(self.frame_times_s)
-        except DomainError as error:
+        except OutOfDomainError as error:
             return student.refusal(Ask(self.ask.question), str(error), reason="out_of_domain")
         return None
 
@@ -197,9 +197,8 @@ def _of_answer(turn: _Turn, answer: Answer) -> Response:
             raise ApiError(500, f"{MODEL_FAILED}; the next one may go well", code="internal")
         raise bad(answer.detail, param="messages")
     said: Any = {ask.choice_key: answer.answer} if ask.choice_key else answer.answer
-    content = json.dumps(said, ensure_ascii=False) if ask.choices else answer.raw_text or answer.answer
-    if answer.abstained == "out_of_domain":
-        content = ""  # which is none of the choices
+    is_choice = bool(ask.choices) and not answer.abstained  # no client is to read an empty text as one of its choices
+    content = json.dumps(said, ensure_ascii=False) if is_choice else answer.raw_text or answer.answer
     finish = "length" if answer.abstained == "cut_off" else "stop"
     pairs = zip(answer.choices, answer.choice_probs, strict=False)
     reply = ChatReply(text=answer.answer, model=answer.model, usage=answer.usage)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class StudentStream:
         mode: AskMode | None = None,
         deadline_s: float | None = None,
         stale_s: float = 2.0,
-        min_confidence: float | None = None,
+        min_confidence: float | Literal["calibrated"] | None = "calibrated",
         min_interval_s: float = 0.0,
         window_s: float | None = None,
         near_duplicate: float = 1.0,
@@ -90,7 +90,9 @@ class StudentStream:
             deadline_s: an answer that is ready so long after its newest frame was taken comes too late, and is
                 withheld; None sets no limit.
             stale_s: an answer about a picture that was last seen so long ago is withheld.
-            min_confidence: with a lower calibrated probability it is withheld; None gives every answer.
+            min_confidence: with a lower calibrated probability it is withheld; None gives every answer. `calibrated`
+                takes the threshold of the student's calibration for decided answers that promises the least share of
+                wrong ones, and withholds nothing where there is none.
             min_interval_s: between the beginnings of two answers, to leave time to others.
             window_s: at most the last so many seconds are shown, and at least about three quarters of them; None shows
                 each episode from its beginning.
@@ -104,17 +106,24 @@ class StudentStream:
         rule = student.contract.frames
         if rule is None:
             raise SourceError(f"{student.contract.name} is shown no frames; a stream needs a student that sees")
+        limit = None if min_confidence == "calibrated" else min_confidence
         _check_numbers(
-            deadline_s=deadline_s, stale_s=stale_s, min_confidence=min_confidence, min_interval_s=min_interval_s,
+            deadline_s=deadline_s, stale_s=stale_s, min_confidence=limit, min_interval_s=min_interval_s,
             window_s=window_s, near_duplicate=near_duplicate,
         )  # fmt: skip
         self._ring = FrameRing(rule, window_s=window_s, near_duplicate=near_duplicate)
         self._reader = StreamReader(
             student, question=question, choices=choices, kind=kind, mode=mode, max_features=2 * self._ring.capacity
         )
-        if min_confidence is not None and self._reader.mode != "decide":
+        if limit is not None and self._reader.mode != "decide":
             raise SourceError("min_confidence needs choices and mode decide: written answers have no probability")
-        self._deadline_s, self._stale_s, self._min_confidence = deadline_s, stale_s, min_confidence
+        calibration = student.contract.calibration
+        if min_confidence == "calibrated" and calibration and self._reader.mode == "decide":
+            row = calibration.strictest("decide")
+            limit = row.threshold if row else None
+        self.min_confidence = limit
+        """Answers with a lower calibrated probability are withheld; None: every answer is given."""
+        self._deadline_s, self._stale_s = deadline_s, stale_s
         self._min_interval_s, self._clock = min_interval_s, clock
         self._changed = threading.Condition(threading.Lock())
         self._episode, self._closed, self._ended = 0, False, ""
@@ -252,8 +261,8 @@ class StudentStream:
             return self._abstained("deadline", words, age_s=age_s)
         made = done.answer.model_copy(update={"age_s": age_s})
         confidence = made.confidence
-        if not made.abstained and self._min_confidence is not None and (confidence or 0.0) < self._min_confidence:
-            words = f"{made.answer!r} has a probability of {confidence or 0.0:.3f}, {self._min_confidence:g} is needed"
+        if not made.abstained and self.min_confidence is not None and (confidence or 0.0) < self.min_confidence:
+            words = f"{made.answer!r} has a probability of {confidence or 0.0:.3f}, {self.min_confidence:g} is needed"
             made = made.model_copy(update={"answer": "", "abstained": "uncertain", "detail": words})
         return made
 

@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from aot.answer_records import AbstainReason, Answer, Seconds
-from aot.errors import SourceError
+from aot.errors import OutOfDomainError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode
+from aot.serving.domain import check_choices, kind_problem
 from aot.serving.stream.ring import HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
 from aot.student.answer.decoding import likeliest, steps
@@ -83,6 +84,10 @@ class StreamReader:
         with student.turn() as model:
             model.renderer.encode(self._question, (0.0,), self._prompt_mode, frame_size_hw=_TRIAL_SIZE_HW)
             self._choices = [model.renderer.completion_ids(text) for text in self._question.option_answers]
+            try:
+                check_choices(model, self._question.option_answers)
+            except OutOfDomainError as error:
+                self.outside = self.outside or str(error)
             self._prefix = FramePrefix(model, max_features=max_features)
         self._pixels: dict[int, PrefixFrame] = {}
 
@@ -158,9 +163,7 @@ class StreamReader:
         if strange:
             labels = f"{len(contract.labels)} labels"
             return f"{contract.name} never learned to say {strange[0]!r}, which is none of its {labels}"
-        if kind and kind not in contract.kinds:
-            return f"{contract.name} was trained on questions of kind {', '.join(contract.kinds)}, not {kind!r}"
-        return ""
+        return kind_problem(contract, kind)
 
     def _scale(self, frames: Sequence[HeldFrame]) -> None:
         """Bring frames to the size of the training store, in place: what is kept of them becomes smaller, too."""

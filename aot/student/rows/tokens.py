@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from aot.chat.messages import ImagePart
-from aot.errors import CheckpointError, DomainError, SourceError
+from aot.errors import CheckpointError, OutOfDomainError, SourceError
 from aot.rationales.notation import format_time
 from aot.records import Question
 from aot.student.rows.prompts import (
@@ -276,14 +276,14 @@ class Renderer:
         """Refuse times that this tokenizer cannot write.
 
         Raises:
-            DomainError: there is one, so the student was trained on none like it.
+            OutOfDomainError: there is one, so the student was trained on none like it.
         """
         marks = {time_s: f"t={format_time(time_s)}" for time_s in times_s}
         if not times_s or not self.has_unknown(self._tokens(" ".join(marks.values()))["input_ids"]):
             return
         strange = [time_s for time_s, mark in marks.items() if self.has_unknown(self._tokens(mark)["input_ids"])]
         if strange:
-            raise DomainError(
+            raise OutOfDomainError(
                 f"the student's tokenizer cannot write the time {strange[0]:g} s; give times from the start of the clip"
             )
 

@@ -285,6 +285,7 @@ def test_a_signal_ends_the_process_cleanly_with_a_last_heartbeat(number: signal.
 def test_the_shipped_config_is_read() -> None:
     config = read_config(SHIPPED)
     assert (config.rate_hz, config.topics.heartbeat, config.choices) == (10, "aot/heartbeat", ())
+    assert config.min_confidence == "calibrated"
 
 
 @pytest.mark.parametrize(
@@ -292,6 +293,7 @@ def test_the_shipped_config_is_read() -> None:
     [
         ("", "holds no settings"), ("[1]", "holds no settings"), ("rate_hz: 5", "student: Field required"),
         ("{student: x, rate: 5}", "rate: Extra inputs"), ("{student: x, rate_hz: 0}", "rate_hz: Input"),
+        ("{student: x, min_confidence: 2}", "min_confidence"),
         ("{student: x, rate_hz: true}", "must be a number"), ("{student: x, topics: {image: ''}}", "topics.image"),
         ("{student: x, node: 9}", "node"),
         ("a: !!python/object:os.system x", "node.yaml"),

@@ -17,24 +17,29 @@ if TYPE_CHECKING:
 _SHOWN = 60
 
 
-def check_choices(student: "Student", choices: Sequence[str]) -> None:
+def check_choices(student: "Student", choices: Sequence[str], *, ids: Sequence[tuple[int, ...]] | None = None) -> None:
     """Refuse choices that have the same tokens for a student, or words that it does not know.
+
+    Args:
+        student: who is asked.
+        choices: what it may say.
+        ids: their tokens, where somebody has them already.
 
     Raises:
         OutOfDomainError: there is such a choice; the message names it.
     """
     places: dict[tuple[int, ...], str] = {}
-    for said in choices:
-        ids = student.renderer.completion_ids(said)
-        if student.renderer.has_unknown(ids):
+    tokens = map(student.renderer.completion_ids, choices) if ids is None else ids
+    for said, said_ids in zip(choices, tokens, strict=True):
+        if student.renderer.has_unknown(said_ids):
             raise OutOfDomainError(
                 f"{said[:_SHOWN]!r} has words that this student does not know; word the choice otherwise"
             )
-        if ids in places:
+        if said_ids in places:
             raise OutOfDomainError(
-                f"{said[:_SHOWN]!r} and {places[ids][:_SHOWN]!r} are the same to this student; give one"
+                f"{said[:_SHOWN]!r} and {places[said_ids][:_SHOWN]!r} are the same to this student; give one"
             )
-        places[ids] = said
+        places[said_ids] = said
 
 
 def kind_problem(contract: StudentContract, kind: str) -> str:

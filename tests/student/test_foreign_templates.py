@@ -294,3 +294,16 @@ def test_a_template_that_loops_is_ended_in_any_thread(monkeypatch: pytest.Monkey
         pool.submit(templates.render_chat, text_tokenizer(endless), said, prompt=True).result()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(templates.render_chat, text_tokenizer(), said, prompt=True).result() == "<user>x<assistant>"
+
+
+def test_of_several_threads_only_those_whose_template_loops_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setattr(templates, "RENDER_LIMIT_S", 2.0)
+    endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+    said = [{"role": "user", "content": "x"}]
+    tokenizers = [text_tokenizer(*[endless][: i % 2]) for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(templates.render_chat, one, said, prompt=True) for one in tokenizers]
+        assert [made[i].result() for i in (0, 2)] == ["<user>x<assistant>"] * 2
+        assert all("takes longer than 2 s" in str(made[i].exception()) for i in (1, 3))

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ SAME_PROBABILITY = 1e-3
 much in shorter numbers; a model that differs by more is asked with whole prompts."""
 _CHUNK = 32
 """Choices of one pass over whole prompts, each of which holds the prompt again."""
+_CHOICES = 4096
+"""Whose tokens are kept, the latest: the same ones are mostly asked about again."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Decider:
         """Held for a moment, unlike the lock of the model."""
         self._bears: dict[bool, bool] = {}
         """Whether one pass over a tree gives what whole prompts give, with frames and without; tried once."""
+        self._choice_ids = lru_cache(_CHOICES)(self._tokenised)
 
     def ready(self, state: State) -> Ready:
         """The state as it was seen, or else decoded; waits for no model, so another thread may do it beforehand.
@@ -209,8 +213,8 @@ class Decider:
         prompt_ids = renderer.encode(
             _question(text, shown), seen.times_s, "direct", frame_size_hw=seen.size_hw
         ).prompt_ids
-        row = _Row(prompt_ids, [renderer.completion_ids(said) for said in question.choices])
-        check_choices(student, question.choices)
+        row = _Row(prompt_ids, [self._choice_ids(said) for said in question.choices])
+        check_choices(student, question.choices, ids=row.choices)
         longest, most = max(map(len, row.choices)), student.most_tokens
         if len(row.ids) + longest > most:
             raise SourceError(
@@ -218,6 +222,9 @@ class Decider:
                 "together; shorten them, or give fewer choices"
             )
         return row
+
+    def _tokenised(self, choice: str) -> tuple[int, ...]:
+        return self._served.student.renderer.completion_ids(choice)
 
     def _sums(self, seen: _Seen, rows: list[_Row], before: str) -> list[list[float]]:
         """Summed log-probabilities of the choices of each row, by one pass over a tree where the model bears it."""

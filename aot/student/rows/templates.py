@@ -9,6 +9,8 @@ import datetime
 import re
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -235,25 +237,74 @@ class _Expired(Exception):
     """Put into a thread from outside."""
 
 
+class _Limit:
+    """The time that one prompt may take in a thread."""
+
+    def __init__(self) -> None:
+        self.until_s = time.monotonic() + RENDER_LIMIT_S
+        self._ident, self._lock, self._over = threading.get_ident(), threading.Lock(), False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the prompt is made, or its thread was interrupted."""
+        return self._over
+
+    def end(self) -> None:
+        """Nothing is put into the thread from here on."""
+        with self._lock:
+            self._over = True
+
+    def expire(self) -> None:
+        """Interrupt the thread, unless it has ended its prompt."""
+        with self._lock:
+            if not self._over:
+                self._over = True
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), ctypes.py_object(_Expired))
+
+
+class _Watcher:
+    """One thread that interrupts others; a timer for each prompt would be a thread for each of them."""
+
+    def __init__(self) -> None:
+        self._limits: deque[_Limit] = deque()
+        """By the time at which they expire; those that are over leave at that time."""
+        self._new = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._start = threading.Lock()
+
+    def watch(self, limit: _Limit) -> None:
+        """See to it that `limit` expires."""
+        self._limits.append(limit)
+        if not self._new.is_set():
+            self._new.set()
+        with self._start:
+            if self._thread is None or not self._thread.is_alive():  # after a fork it is not
+                self._thread = threading.Thread(target=self._work, name="aot-limits", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while self._new.wait():
+            self._new.clear()
+            while self._limits:
+                left_s = self._limits[0].until_s - time.monotonic()
+                if left_s > 0 and not self._limits[0].is_over:
+                    time.sleep(left_s)
+                    continue
+                self._limits.popleft().expire()
+
+
+_WATCHER = _Watcher()
+
+
 @contextmanager
 def _thread_limit(message: str) -> Iterator[None]:
-    ident, lock, ended = threading.get_ident(), threading.Lock(), threading.Event()
-
-    def expire() -> None:
-        with lock:
-            if not ended.is_set():
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(_Expired))
-
-    timer = threading.Timer(RENDER_LIMIT_S, expire)
-    timer.daemon = True
-    timer.start()
+    limit = _Limit()
+    _WATCHER.watch(limit)
     try:
         try:
             yield
         finally:
-            with lock:  # so that nothing is put in once this is over
-                ended.set()
-            timer.cancel()
+            limit.end()
     except _Expired:
         raise CheckpointError(message) from None
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
 from aot.errors import ChatError, OutOfDomainError
-from aot.files.jsonl import parse_json
 from aot.served_records import AskMode
 from aot.serving.cascade.model import Cascade
 from aot.serving.server import errors, media
@@ -38,26 +39,27 @@ from aot.serving.server.chat_request import (
 )
 from aot.serving.server.desk import Desk
 from aot.serving.server.errors import ApiError, bad
-from aot.serving.server.json_body import JsonRoute
+from aot.serving.server.json_body import JsonRequest
 from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
 from aot.serving.student import MODEL_FAILED, Ask
 
 log = logging.getLogger(__name__)
 
 
-class _BodyRoute(JsonRoute):
+class _BodyRoute(APIRoute):
     """Reads a sound body in one step; any other one is FastAPI's, which says what is wrong with it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler around that of the library."""
         usual = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
+        async def handle(plain_request: Request) -> Response:
+            request = JsonRequest(plain_request.scope, plain_request.receive)
             if request.headers.get("content-type") != "application/json":
                 return await usual(request)
             try:
-                body = ChatBody.model_validate(parse_json(await request.body(), keys="unique"))
-            except ValueError:
+                body = ChatBody.model_validate(await request.json())
+            except (ValueError, HTTPException):
                 return await usual(request)
             return await create(body, request)
 

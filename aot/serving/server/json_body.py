@@ -20,13 +20,21 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
-            return await handle(_JsonRequest(request.scope, request.receive))
+            return await handle(JsonRequest(request.scope, request.receive))
 
         return handled
 
 
-class _JsonRequest(Request):
+class JsonRequest(Request):
+    """A request whose body is read so; read once, however often it is looked at."""
+
     async def json(self) -> Any:  # noqa: ANN401 - whatever JSON holds
+        """The value of the body.
+
+        Raises:
+            JSONDecodeError: it is no JSON.
+            HTTPException: it is none that can be used.
+        """
         if not hasattr(self, "_value"):
             try:
                 self._value = parse_json(await self.body(), keys="unique")

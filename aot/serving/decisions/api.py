@@ -23,6 +23,7 @@ from aot.answer_records import AbstainReason, Answer, Routing, ServedRow
 from aot.chat.messages import ImagePart
 from aot.errors import SourceError, VideoError
 from aot.run_records import ChatUsage
+from aot.serving import media
 from aot.serving.decisions.decider import Decider, State
 from aot.serving.decisions.questions import MOST_LEVELS, QuestionType, TypedQuestion, choice, score, yes_no
 from aot.serving.decisions.systemone import (
@@ -37,7 +38,6 @@ from aot.serving.decisions.systemone import (
     placed,
     words_of,
 )
-from aot.serving.server import media
 from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
 from aot.serving.server.chat_request import VideoPath
 from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad, naming, places_of

@@ -18,9 +18,9 @@ from aot.rationales.notation import format_time
 from aot.records import PromptMode
 from aot.served_records import StudentContract
 from aot.serving.frames import checked_times
+from aot.serving.media import ClipWindow, read_image, size_of
 from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.limits import Limits
-from aot.serving.server.media import ClipWindow, read_image, size_of
 from aot.student.rows.prompts import MODE_SUFFIX
 
 SpokenMode = PromptMode | Literal["none"]

@@ -17,8 +17,9 @@ from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
 from aot.errors import ChatError, OutOfDomainError
 from aot.served_records import AskMode
+from aot.serving import media
 from aot.serving.cascade.model import Cascade
-from aot.serving.server import errors, media
+from aot.serving.server import errors
 from aot.serving.server.chat_reply import (
     AotOut,
     ChoiceProb,

@@ -176,7 +176,9 @@ class _Tree:
         sees[:, :num_read] = reading.mask[0].bool().cpu().numpy()
         mask = torch.zeros((1, 1, *sees.shape), dtype=reading.model.dtype, device=device)
         mask.masked_fill_(~torch.from_numpy(sees).to(device), torch.finfo(mask.dtype).min)
+        # A token's place is its depth: in the row it may stand far behind its parent.
         positions = reading.next_position[:, None] + torch.from_numpy(depths).to(device)
+        # Logits over the vocabulary cost a small model more than its layers, so none are made for what only leads on.
         first = min(way[0] for _, _, way, _ in self._wanted)
         logits, _ = run_on(
             reading.model, torch.tensor([self.ids], device=device), mask, positions, cache=fork(reading.cache),

@@ -128,6 +128,7 @@ class FramePrefix:
         reading = self._read_on(self._forked(), ids, frames, ends, last=len(frames), end=len(ids))
         self._can_drop = can_drop_tokens(reading.cache)
         if len(self._keys) < kept and self._can_drop:
+            # Cut out of what was read with the question behind it, which spares a pass over the new frames alone.
             held = replace(reading, cache=fork(reading.cache))
             held.forget(len(ids) - ends[kept])
             self._keep(held, ids[: ends[kept]], frames[:kept])

@@ -281,14 +281,9 @@ class Decider:
         return sums
 
     def _marked(self, seen: _Seen, ids: Sequence[int]) -> dict[str, Any]:
-        """What the model takes besides ids: pixels, and which tokens stand for them where it wants that."""
-        import torch
+        from aot.student.answer.batches import with_marks
 
-        renderer = self._served.student.renderer
-        if not seen.shown or not renderer.needs_token_types:
-            return seen.shown
-        marks = (torch.tensor([list(ids)]) == renderer.image_token_id).long()
-        return {**seen.shown, "mm_token_type_ids": marks}
+        return with_marks(self._served.student.renderer, ids, seen.shown)
 
     def _answer(
         self, question: TypedQuestion, row: _Row, sums: Sequence[float], seen: _Seen, seconds: Seconds, *, cached: int
@@ -310,10 +305,10 @@ class Decider:
 
 def _size(seen: _Seen) -> int:
     """Bytes of pixels, keys and values."""
-    tensors = list(seen.shown.values())
-    if seen.reading is not None:
-        tensors += [one for layer in seen.reading.cache.layers for one in (layer.keys, layer.values)]
-    return sum(one.numel() * one.element_size() for one in tensors)
+    from aot.student.model.caches import num_bytes
+
+    pixels = sum(one.numel() * one.element_size() for one in seen.shown.values())
+    return pixels + (num_bytes(seen.reading.cache) if seen.reading is not None else 0)
 
 
 def _question(text: str, shown: tuple[str, ...]) -> Question:
@@ -325,8 +320,9 @@ def _question(text: str, shown: tuple[str, ...]) -> Question:
 
 def _num_same(read: Sequence[int], ids: Sequence[int]) -> int:
     """How many leading ids of a prompt were read, leaving it at least one."""
-    pairs = enumerate(zip(read, ids[:-1], strict=False))
-    return next((i for i, (one, two) in pairs if one != two), min(len(read), len(ids) - 1))
+    from aot.student.rows.tokens import num_alike
+
+    return num_alike(read, ids[:-1])
 
 
 def _agree(tree: list[list[float]], whole: list[list[float]], *, model: Any) -> bool:  # noqa: ANN401

@@ -13,7 +13,7 @@ from aot.records import Question
 from aot.student.answer.decoding import Prompt
 from aot.student.model.loading import Student
 from aot.student.rows.examples import encode_row
-from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, choose_indices
+from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, Tensors, choose_indices
 from aot.student.rows.prompts import Mode
 from aot.student.rows.tokens import EncodedRow, Renderer
 
@@ -35,11 +35,14 @@ class PromptItem:
         """What a model reads: the ids, and the pixels of the frames where there are any."""
         if self.frames is None or pixels is None:
             return Prompt(self.row.prompt_ids)
-        shown = pixels.of([self.frames])
-        if renderer.needs_token_types:
-            ids = torch.tensor([self.row.prompt_ids])
-            shown = {**shown, "mm_token_type_ids": (ids == renderer.image_token_id).long()}
-        return Prompt(self.row.prompt_ids, shown)
+        return Prompt(self.row.prompt_ids, with_marks(renderer, self.row.prompt_ids, pixels.of([self.frames])))
+
+
+def with_marks(renderer: Renderer, ids: Sequence[int], shown: Tensors) -> Tensors:
+    """Pixels, and which of a prompt's tokens stand for them where the model wants to be told."""
+    if not shown or not renderer.needs_token_types:
+        return shown
+    return {**shown, "mm_token_type_ids": (torch.tensor([list(ids)]) == renderer.image_token_id).long()}
 
 
 def prompt_items(

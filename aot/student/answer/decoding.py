@@ -85,9 +85,13 @@ class Reading:
             self.cache.crop(-count)
             self.mask, self.next_position = self.mask[:, :-count], self.next_position - count
 
+    def fork(self) -> "Reading":
+        """Another reading of the same tokens, which goes on by itself."""
+        return replace(self, cache=fork(self.cache))
+
     def back_to(self, length: int) -> "Reading":
         """Another reading of the first `length` tokens of each row; this one, whose cache can drop tokens, stays."""
-        twin = replace(self, cache=fork(self.cache))
+        twin = self.fork()
         twin.forget(self.mask.shape[1] - length)
         return twin
 
@@ -143,7 +147,12 @@ def model_inputs(writer: Writer, prompts: Sequence[Prompt]) -> dict[str, Any]:
         else:
             pixels = [prompt.shown[key] for prompt in prompts if key in prompt.shown]
             inputs[key] = torch.cat(pixels, dim=FRAME_DIM.get(str(writer.model.config.model_type), 0))
-    moved = {key: value.to(writer.device) for key, value in inputs.items()}
+    return on_device(writer, inputs)
+
+
+def on_device(writer: Writer, tensors: Tensors) -> Tensors:
+    """Model inputs where the model is, pixels in its numbers."""
+    moved = {key: value.to(writer.device) for key, value in tensors.items()}
     if "pixel_values" in moved:
         moved["pixel_values"] = moved["pixel_values"].to(writer.model.dtype)
     return moved

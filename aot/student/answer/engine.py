@@ -19,7 +19,7 @@ from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TokenLogprob
 from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
 from aot.run_records import ChatUsage
-from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, read_prompts, steps
+from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, on_device, read_prompts, steps
 from aot.student.answer.sampling import Noted, NotedToken, SampledAlone, each_alone
 from aot.student.answer.speaker import Speaker, load_speaker
 from aot.student.model.caches import can_drop_tokens, position_counter
@@ -27,6 +27,7 @@ from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
 from aot.student.rows.prompts import OPENED, has_tool_form, knows_system, read_calls, template_messages
 from aot.student.rows.templates import template_settings, within_limits
+from aot.student.rows.tokens import num_alike
 
 
 @dataclass(frozen=True)
@@ -335,10 +336,8 @@ class Engine:
             return read_prompts(self._speaker, [turn.prompt for turn in turns])
         memory.num_cached, reading = start, memory.reading
         reading.forget(len(memory.ids) - start)
-        shown = {key: value.to(self._speaker.device) for key, value in new.items()}
-        if "pixel_values" in shown:
-            shown["pixel_values"] = shown["pixel_values"].to(reading.model.dtype)
-        reading.read_on(torch.tensor([prompt.ids[start:]], device=self._speaker.device), shown=shown)
+        ids = torch.tensor([prompt.ids[start:]], device=self._speaker.device)
+        reading.read_on(ids, shown=on_device(self._speaker, new))
         return reading
 
     def _start(self, turn: _Turn, memory: Memory) -> int:
@@ -348,8 +347,7 @@ class Engine:
         if turn.images and position_counter(self._speaker.model) is not None:  # it counts them from the whole prompt
             return 0
         new = turn.prompt.ids[:-1]  # the last one is read in any case, for what may come after it
-        pairs = enumerate(zip(memory.ids, new, strict=False))
-        start = next((i for i, (one, two) in pairs if one != two), min(len(memory.ids), len(new)))
+        start = num_alike(memory.ids, new)
         image = self._speaker.image_token_id
         if memory.images != turn.images[: len(memory.images)] or image in memory.ids[start:]:
             return 0

@@ -6,19 +6,21 @@ that does not is given whole prompts. One thread at a time; knows no clips and n
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from aot.student.answer.decoding import Prompt, Reading, read_prompts
+from aot.student.answer.batches import with_marks
+from aot.student.answer.decoding import Prompt, Reading, on_device, read_prompts
 from aot.student.answer.likelihood import score, score_read
-from aot.student.model.caches import can_drop_tokens, fork, position_counter, same_logits
+from aot.student.model.caches import can_drop_tokens, num_bytes, position_counter, same_logits
 from aot.student.model.hf_internals import FrameFeatures
 from aot.student.model.loading import Student
 from aot.student.rows.frames import FRAME_DIM, FramePixels, Tensors
 from aot.student.rows.prompts import PROBE
+from aot.student.rows.tokens import num_alike
 
 TRIAL_SIZE_HW = (72, 96)
 TRIAL_TIMES_S = (0.5, 1.5, 2.5)
@@ -79,10 +81,7 @@ class FramePrefix:
     @property
     def num_bytes(self) -> int:
         """Of the keys and values that are kept, as far as they can be counted."""
-        cache = self._reading.cache if self._reading else None
-        layers = getattr(cache, "layers", None) or ()
-        kept = (getattr(layer, name, None) for layer in layers for name in ("keys", "values"))
-        return sum(one.numel() * one.element_size() for one in kept if isinstance(one, torch.Tensor))
+        return num_bytes(self._reading.cache) if self._reading else 0
 
     def clear(self) -> None:
         """Forget every frame."""
@@ -129,13 +128,11 @@ class FramePrefix:
         self._can_drop = can_drop_tokens(reading.cache)
         if len(self._keys) < kept and self._can_drop:
             # Cut out of what was read with the question behind it, which spares a pass over the new frames alone.
-            held = replace(reading, cache=fork(reading.cache))
-            held.forget(len(ids) - ends[kept])
-            self._keep(held, ids[: ends[kept]], frames[:kept])
+            self._keep(reading.back_to(ends[kept]), ids[: ends[kept]], frames[:kept])
         return reading
 
     def _forked(self) -> Reading | None:
-        return self._reading and replace(self._reading, cache=fork(self._reading.cache))
+        return self._reading and self._reading.fork()
 
     def _keep(self, reading: Reading, ids: Sequence[int], frames: Sequence[PrefixFrame]) -> None:
         self._reading, self._keys = reading, tuple(one.key for one in frames)
@@ -149,16 +146,15 @@ class FramePrefix:
 
     def _go_back(self, ids: Sequence[int], frames: Sequence[PrefixFrame], ends: Sequence[int]) -> None:
         """Forget what these frames do not begin with."""
-        pairs = zip(self._keys, frames, strict=False)
-        num_alike = next((i for i, (key, one) in enumerate(pairs) if key != one.key), min(len(self._keys), len(frames)))
-        while num_alike and self._ids[: ends[num_alike]] != tuple(ids[: ends[num_alike]]):
-            num_alike -= 1
-        if num_alike == len(self._keys):
+        same = num_alike(self._keys, [one.key for one in frames])
+        while same and self._ids[: ends[same]] != tuple(ids[: ends[same]]):
+            same -= 1
+        if same == len(self._keys):
             return
         self.counts.restarts += 1
-        if num_alike and self._reading and can_drop_tokens(self._reading.cache) and not self._counts_positions:
-            self._reading.forget(len(self._ids) - ends[num_alike])
-            self._ids, self._keys = self._ids[: ends[num_alike]], self._keys[:num_alike]
+        if same and self._reading and can_drop_tokens(self._reading.cache) and not self._counts_positions:
+            self._reading.forget(len(self._ids) - ends[same])
+            self._ids, self._keys = self._ids[: ends[same]], self._keys[:same]
         else:
             self._ids, self._keys, self._reading = (), (), None
 
@@ -184,10 +180,7 @@ class FramePrefix:
         with self._features.shown([(one.key, one.pixels) for one in new], device=student.device):
             if reading is None:
                 return read_prompts(student, [self._prompt(ids[:end], new)])
-            shown = self._shown(ids[start:end], new)
-            shown = {key: value.to(student.device) for key, value in shown.items()}
-            if "pixel_values" in shown:
-                shown["pixel_values"] = shown["pixel_values"].to(student.model.dtype)
+            shown = on_device(student, self._shown(ids[start:end], new))
             places = self._places(ids[:end], frames[:last])[:, :, start:] if self._counts_positions else None
             reading.read_on(torch.tensor([ids[start:end]], device=student.device), shown=shown, places=places)
         return reading
@@ -208,9 +201,7 @@ class FramePrefix:
         dim = FRAME_DIM.get(self._student.model_type, 0)
         pixels = [one.pixels for one in frames]
         shown = {key: torch.cat([one[key] for one in pixels], dim=dim) for key in pixels[0]}
-        if self._student.renderer.needs_token_types:
-            shown["mm_token_type_ids"] = (torch.tensor([ids]) == self._student.renderer.image_token_id).long()
-        return shown
+        return with_marks(self._student.renderer, ids, shown)
 
     def _count_whole(self, ids: Sequence[int], frames: Sequence[PrefixFrame]) -> None:
         self.counts.tokens_read += len(ids)

@@ -124,6 +124,13 @@ def same_logits(logits: torch.Tensor, right: torch.Tensor, *, dtype: torch.dtype
     return not counted.any() or bool((logits - right).pow(2).mean().sqrt() <= limit * right.std())
 
 
+def num_bytes(cache: Any) -> int:  # noqa: ANN401 - a transformers Cache
+    """Of the keys and values that it holds, as far as they can be counted."""
+    layers = getattr(cache, "layers", None) or ()
+    held = (getattr(layer, name, None) for layer in layers for name in ("keys", "values"))
+    return sum(one.numel() * one.element_size() for one in held if isinstance(one, torch.Tensor))
+
+
 def take_rows(cache: Any, rows: Any) -> None:  # noqa: ANN401 - a transformers Cache, and a tensor of row numbers
     """Let `cache` hold these of its rows, in this order; a row may come several times."""
     if type(cache) is DynamicCache:

@@ -12,7 +12,7 @@ from aot.answers import find_answer
 from aot.errors import CheckpointError
 from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question, ThoughtMode
 from aot.student.rows.prompts import CLOSE_THINK, MODE_LINES, MODES, OPEN_THINK, TEXT_MODES, ThinkStyle, asked_text
-from aot.student.rows.tokens import EncodedRow, Renderer
+from aot.student.rows.tokens import EncodedRow, Renderer, num_alike
 
 PLAIN_LINES: dict[ThoughtMode, str] = {
     "direct": "Answer directly.", "short": "Reason, then answer.", "full": "Reason each step, then answer.",
@@ -159,7 +159,7 @@ def check_prompts(renderer: Renderer) -> None:
             )
     ours, whole = renderer.library_ids(_ASKED, "direct"), renderer.library_ids(_ASKED, "direct", _ANSWER)
     end = renderer.completion_ids(_ANSWER)[-1]
-    if renderer.ends_turns and whole and end not in whole[_same(ours, whole) :]:
+    if renderer.ends_turns and whole and end not in whole[num_alike(ours, whole) :]:
         raise CheckpointError(
             f"the token {end} that ends a reply is not in the conversation that transformers makes, with the tokenizer "
             f"of {name}; mend its files, or use another model"
@@ -168,14 +168,8 @@ def check_prompts(renderer: Renderer) -> None:
 
 def _part(ids: tuple[int, ...], other: tuple[int, ...]) -> str:
     """Some ids from where two rows part."""
-    at = _same(ids, other)
+    at = num_alike(ids, other)
     return f"{list(ids[at : at + 5])} at token {at} of {len(ids)}"
-
-
-def _same(ids: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """How many ids two rows have in common before they part."""
-    pairs = enumerate(zip(ids, other, strict=False))
-    return next((i for i, (one, two) in pairs if one != two), min(len(ids), len(other)))
 
 
 def check_round_trip(renderer: Renderer) -> None:

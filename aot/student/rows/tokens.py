@@ -470,3 +470,9 @@ class Renderer:
 
 def _splice(ids: Sequence[int], placeholder: int, expansion: Sequence[int]) -> list[int]:
     return [new for old in ids for new in (expansion if old == placeholder else (old,))]
+
+
+def num_alike(ids: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many ids, or whatever else can be compared, two rows have in common before they part."""
+    pairs = enumerate(zip(ids, other, strict=False))
+    return next((i for i, (one, two) in pairs if one != two), min(len(ids), len(other)))

@@ -412,6 +412,15 @@ class SideFacts(Record):
     """The name for a reader, which says so where the arm was to learn rationales and saw none."""
 
 
+class FileEntry(Record):
+    """One file of a folder whose files are checked before they are used: a checkpoint, a trained arm, an export."""
+
+    name: str
+    """Path relative to the folder."""
+    size: int
+    sha256: str
+
+
 class LeftOut(Record):
     """Questions that are not in common."""
 

@@ -9,21 +9,13 @@ from typing import Literal
 from pydantic import Field
 
 from aot.records import Interval, PromptMode, Record
+from aot.run_records import FileEntry
 
 CONTRACT_VERSION = "1.0"
 """Of the contract, as major.minor: the major number is raised when an old reader would go wrong."""
 
 AskMode = PromptMode | Literal["decide"]
 """`decide` scores the choices and writes nothing; the others write a reply."""
-
-
-class FileHash(Record):
-    """One file of an exported folder."""
-
-    name: str
-    """Path relative to the folder."""
-    size: int
-    sha256: str
 
 
 class FrameRule(Record):
@@ -274,7 +266,7 @@ class StudentContract(Record):
     """None for a folder that was written without one."""
     variants: tuple[VariantRow, ...] = ()
     """Of a student in half precision or quantised, beside itself in float32."""
-    files: tuple[FileHash, ...] = ()
+    files: tuple[FileEntry, ...] = ()
     """Everything in the folder but the contract itself."""
 
     def digest(self) -> str:

@@ -3,7 +3,6 @@
 Its JSON schema, for readers in other languages: `python -m aot.serving.contract > docs/student_contract.schema.json`.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from pydantic import ValidationError
 
 from aot.errors import CheckpointError
 from aot.files.run_folder import CONTRACT, publish
-from aot.served_records import CONTRACT_VERSION, FileHash, StudentContract
+from aot.run_records import FileEntry
+from aot.served_records import CONTRACT_VERSION, StudentContract
+from aot.student.train.checkpoints import file_entry
 
 
 def read_contract(folder: Path, *, check_files: bool = True) -> StudentContract:
@@ -108,7 +109,7 @@ def _check_files(folder: Path, contract: StudentContract) -> None:
         raise CheckpointError(f"{folder / stray[0]} does not belong to the export; move it elsewhere")
 
 
-def _hashes(folder: Path) -> Iterator[FileHash]:
+def _hashes(folder: Path) -> Iterator[FileEntry]:
     """Every file but the contract.
 
     Raises:
@@ -121,9 +122,7 @@ def _hashes(folder: Path) -> Iterator[FileHash]:
             continue
         if not path.is_file():
             raise CheckpointError(f"{path} is no plain file and does not belong to the export; move it elsewhere")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        yield FileHash(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest)
+        yield file_entry(path, folder=folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Every file appears by rename, and a reader trusts nothing that the manifest does not describe.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +15,7 @@ from aot.errors import CheckpointError
 from aot.files.run_folder import ARM_MARKER, CONTRACT, MANIFEST, publish, publishing
 from aot.student.model.contract import SETTINGS, WEIGHTS, Contract, Tuning, arm_files
 from aot.student.model.loading import stored_state
-from aot.student.train.checkpoints import FileEntry, Manifest, read_json
+from aot.student.train.checkpoints import Manifest, file_entry, read_json
 
 
 def publish_arm(
@@ -51,7 +50,7 @@ def publish_arm(
     if not stored or (wrong := wrong_tensors(stored, memory)):
         problem = f"{len(wrong)} tensors are not those in memory, first {wrong[0]}" if stored else "it holds no tensor"
         raise CheckpointError(f"{folder / WEIGHTS[tuning]}: {problem}; save again")
-    files = tuple(_entry(folder / name) for name in arm_files(tuning))
+    files = tuple(file_entry(folder / name, folder=folder) for name in arm_files(tuning))
     manifest = Manifest(step=_step(checkpoint), files=files)
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     publish(folder / ARM_MARKER, json.dumps({"config_digest": contract.config_digest, "arm": contract.arm}) + "\n")
@@ -96,12 +95,6 @@ def _plain_settings(config: PeftConfig, *, base: str) -> dict[str, Any]:
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as there, publishing(target) as here:
         shutil.copyfileobj(there, here)
-
-
-def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileEntry(name=path.name, size=path.stat().st_size, sha256=digest)
 
 
 def _step(checkpoint: Path) -> int:

@@ -16,21 +16,13 @@ from aot.files import jsonl
 from aot.files.disk import sync_folder
 from aot.files.run_folder import MANIFEST, publish
 from aot.records import Record
+from aot.run_records import FileEntry
 
 log = logging.getLogger(__name__)
 
 PREFIX = "checkpoint-"
 SAVED = "SAVED"
 """Lies beside checkpoints once one was finished: then a folder without manifest is damage, not a first save."""
-
-
-class FileEntry(Record):
-    """One file of a checkpoint."""
-
-    name: str
-    """Path relative to the checkpoint folder."""
-    size: int
-    sha256: str
 
 
 class Manifest(Record):
@@ -44,16 +36,21 @@ class Manifest(Record):
 
 def write_manifest(folder: Path, *, step: int, world_size: int = 1, zero_stage: int = 0) -> Manifest:
     """Describe every file of `folder` in its manifest, which is published last."""
-    files = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        files.append(FileEntry(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest))
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = [file_entry(path, folder=folder, sync=True) for path in paths]
     sync_folder(folder)
     manifest = Manifest(step=step, world_size=world_size, zero_stage=zero_stage, files=tuple(files))
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest
+
+
+def file_entry(path: Path, *, folder: Path, sync: bool = False) -> FileEntry:
+    """The name of a file in `folder`, its size and its hash; `sync` has it on the disk before."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if sync:
+            os.fsync(file.fileno())
+    return FileEntry(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest)
 
 
 def note_saved(root: Path) -> None:

@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 
 from aot.chat.messages import ImagePart
-from aot.errors import SourceError, VideoError
+from aot.chat.pictures import png, unpacked
+from aot.errors import ChatError, SourceError, VideoError
 from aot.records import MediaRef
 from aot.served_records import FrameRule
 from aot.serving.server.errors import bad
@@ -100,12 +101,9 @@ def pixels_of(image: ImagePart) -> np.ndarray:
     Raises:
         ApiError: it is damaged.
     """
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(image.data), formats=("PNG", "JPEG")) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (ValueError, OSError, Image.DecompressionBombError, SyntaxError):
+        return np.asarray(unpacked(image.data))
+    except ChatError:
         raise bad("an image is damaged; send the whole file", param="messages", code="invalid_image") from None
 
 
@@ -171,12 +169,4 @@ def read_clip(window: ClipWindow, rule: FrameRule, *, limits: Limits) -> list[Im
     except (SourceError, ValueError):
         raise bad("no frame of the clip lies in this window", param="messages", code="clip_unusable") from None
     pairs = zip(chosen.indices, chosen.times_s, strict=True)
-    return [_png(decoded.frames_THWC[index], time_s) for index, time_s in pairs]
-
-
-def _png(frame_HWC: np.ndarray, time_s: float) -> ImagePart:
-    from PIL import Image
-
-    packed = io.BytesIO()
-    Image.fromarray(frame_HWC).save(packed, "PNG", compress_level=1)
-    return ImagePart(data=packed.getvalue(), mime="image/png", time_s=time_s)
+    return [ImagePart(data=png(decoded.frames_THWC[index]), mime="image/png", time_s=time_s) for index, time_s in pairs]

@@ -6,7 +6,6 @@ functions but for the watch, which counts. Knows no big model.
 """
 
 import hashlib
-import io
 import json
 import logging
 import re
@@ -22,8 +21,9 @@ from pydantic import ValidationError
 
 from aot.answer_records import AbstainReason, Answer, RouteReason
 from aot.chat.messages import ChatRequest, ImagePart, TextPart
+from aot.chat.pictures import unpacked
 from aot.config import CascadeSection
-from aot.errors import AotError, ChatError, ConfigError
+from aot.errors import AotError, ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.filtering.language import computed_as_one, has_loop
 from aot.records import Record
@@ -214,19 +214,9 @@ def ask_of(request: ChatRequest) -> Ask | None:
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed) or not listed:
             return None
         choices = tuple(str(one) for one in listed)
-    frames = [_pixels(picture) for picture in pictures] or None
+    frames = [np.asarray(unpacked(picture.data)) for picture in pictures] or None
     times_s = [float(i) if one.time_s is None else one.time_s for i, one in enumerate(pictures)] or None
     return Ask("\n".join(texts), choices=choices, frames=frames, times_s=times_s)
-
-
-def _pixels(picture: ImagePart) -> np.ndarray:
-    from PIL import Image  # an extra that text students need none of
-
-    try:
-        return np.asarray(Image.open(io.BytesIO(picture.data)).convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        words = f"an image of {len(picture.data)} bytes cannot be read: {error}"
-        raise ChatError(words, reason="bad_request") from error
 
 
 def check_target(contract: StudentContract, section: CascadeSection, promises: Promises) -> None:

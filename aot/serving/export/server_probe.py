@@ -4,16 +4,14 @@ For any OpenAI-compatible server, such as llama.cpp's on a GGUF made from the ex
 the prompt by its own copy of the chat template, so this is where another template shows.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from aot.chat.client import ChatModel
 from aot.chat.factory import open_chat
 from aot.chat.messages import ChatRequest, ImagePart, Sampling
+from aot.chat.pictures import png
 from aot.config import ChatConfig
 from aot.display import one_line
 from aot.errors import ChatError
@@ -117,15 +115,7 @@ def _pictures(store: FrameSource, media: MediaRef, num_frames: int) -> list[Imag
     chosen = choose_indices(store, media, num_frames=num_frames)
     frames = store.frames(media.uri, chosen.indices)
     pairs = zip(frames, chosen.times_s, strict=True)
-    return [ImagePart(data=_png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
-
-
-def _png(frame_HWC: np.ndarray) -> bytes:
-    from PIL import Image  # an optional package, which text needs not
-
-    held = io.BytesIO()
-    Image.fromarray(frame_HWC).save(held, format="PNG")
-    return held.getvalue()
+    return [ImagePart(data=png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
 
 
 def _store(frames: Path | None) -> FrameSource | None:

@@ -5,7 +5,6 @@ model has read. A reply depends on its request alone: tokens are drawn by a gene
 index. `json_schema` is not enforced.
 """
 
-import io
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TokenLogprob
+from aot.chat.pictures import unpacked
 from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
 from aot.run_records import ChatUsage
@@ -180,7 +180,7 @@ class Engine:
         images = tuple(part.data for one in request.messages for part in one.parts if isinstance(part, ImagePart))
         if images and not speaker.sees:
             raise ChatError(f"{self.name} takes no images; name an image-text model", reason="bad_request")
-        prompt = self._encoded(request, [_picture(data) for data in images], with_tools=with_tools)
+        prompt = self._encoded(request, list(map(unpacked, images)), with_tools=with_tools)
         context, size = context_of(speaker.model), len(prompt.ids)
         longest = min(context - 1, self._max_prompt_tokens)
         if size > longest:
@@ -465,12 +465,3 @@ def _shown(text: str, *, with_tools: bool) -> str:
         size = next((n for n in range(len(OPENED) - 1, 0, -1) if text.endswith(OPENED[:n])), 0)
         text = text[: len(text) - size]
     return text.rstrip("\ufffd").strip()  # half a character is another one in the end
-
-
-def _picture(data: bytes) -> Any:  # noqa: ANN401
-    from PIL import Image  # Here, because text models need no image package.
-
-    try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ChatError(f"an image of {len(data)} bytes cannot be read: {error}", reason="bad_request") from error

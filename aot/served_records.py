@@ -4,6 +4,7 @@ They stand at the border: plain numbers and text, no arrays. A folder of another
 refused; a newer minor version may have fields that this one does not know.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -31,6 +32,10 @@ class FrameRule(Record):
     """A clip that would give more is sampled evenly instead."""
 
 
+GENERAL = "*"
+"""The kind of a temperature that holds for every other one."""
+
+
 class KindTemperature(Record):
     """How the choice probabilities of one kind of question are made honest: softmax(log p / temperature)."""
 
@@ -41,6 +46,12 @@ class KindTemperature(Record):
     """Questions that it was fitted on."""
     mode: AskMode = "decide"
     """Of a written reply, `decide` apart, the probability of the whole reply is made honest: p ** (1 / temperature)."""
+
+
+def temperature_of(kind: str, temperatures: Sequence[KindTemperature]) -> float:
+    """Of a kind of question among those of one mode, or the general one; 1 where there is none."""
+    by_kind = {row.kind: row.temperature for row in temperatures}
+    return by_kind.get(kind, by_kind.get(GENERAL, 1.0))
 
 
 class CascadeThreshold(Record):
@@ -158,8 +169,7 @@ class ServedCalibration(Record):
 
     def temperature(self, kind: str, mode: AskMode = "decide") -> float:
         """Of a kind of question, or of every other one; 1 where nothing was fitted."""
-        by_kind = {one.kind: one.temperature for one in self.temperatures if one.mode == mode}
-        return by_kind.get(kind, by_kind.get("*", 1.0))
+        return temperature_of(kind, [one for one in self.temperatures if one.mode == mode])
 
     def threshold(
         self, mode: AskMode, *, target: float, loss: Literal["wrong", "disagrees"] = "wrong"

@@ -20,21 +20,22 @@ from typing import Literal
 import numpy as np
 
 from aot import seeds
-from aot.evaluation.calibration import NUM_BINS
+from aot.evaluation.calibration import NUM_BINS, bins_of, calibration_error
 from aot.served_records import (
+    GENERAL,
     AskMode,
     CascadeThreshold,
     KindTemperature,
     ModeCalibration,
     ReliabilityRow,
     ServedCalibration,
+    temperature_of,
 )
 
 FIT_SHARE = 0.25
 """Of the groups: those that fit temperatures and propose thresholds; the others test them."""
 GRID = 50
 """Thresholds proposed at most: a longer sequence fails by chance earlier, a shorter one takes larger strides."""
-GENERAL = "*"
 NO_CONFIDENCE = -1.0
 """Of a question without an answer: it never stays."""
 _GENERAL_SD, _KIND_SD = 1.0, 0.3
@@ -171,34 +172,23 @@ def measure(items: Sequence[Judged], temperatures: Sequence[KindTemperature], *,
     right = np.array([item.right for item in answered], dtype=float)
     before = np.array([item.confidence(1.0) for item in answered])
     after = np.array([item.confidence(temperature_of(item.kind, temperatures)) for item in answered])
-    bins_before, bins_after = reliability(before, right), reliability(after, right)
     return ModeCalibration(
-        mode=mode, n=len(answered), ece_before=ece(bins_before), ece_after=ece(bins_after),
+        mode=mode, n=len(answered),
+        ece_before=calibration_error(before, right), ece_after=calibration_error(after, right),
         brier_before=brier(before, right), brier_after=brier(after, right),
-        bins_before=tuple(bins_before), bins_after=tuple(bins_after),
+        bins_before=tuple(reliability(before, right)), bins_after=tuple(reliability(after, right)),
     )  # fmt: skip
-
-
-def temperature_of(kind: str, temperatures: Sequence[KindTemperature]) -> float:
-    """Of a kind, or the general one; 1 where there is none."""
-    by_kind = {row.kind: row.temperature for row in temperatures}
-    return by_kind.get(kind, by_kind.get(GENERAL, 1.0))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[ReliabilityRow]:
     """The non-empty tenths of confidence (n,), each with its share of right answers."""
-    index = np.clip((confidence * NUM_BINS).astype(int), 0, NUM_BINS - 1)
+    index = bins_of(confidence)
     inside = [index == i for i in range(NUM_BINS)]
     return [
         ReliabilityRow(n=int(one.sum()), confidence=float(confidence[one].mean()), right=float(right[one].mean()))
         for one in inside
         if one.any()
     ]
-
-
-def ece(bins: Sequence[ReliabilityRow]) -> float:
-    """Expected calibration error over bins (Guo et al. 2017, arXiv 1706.04599); 0 without any."""
-    return sum(one.n * abs(one.confidence - one.right) for one in bins) / max(1, sum(one.n for one in bins))
 
 
 def brier(confidence: np.ndarray, right: np.ndarray) -> float:

@@ -9,6 +9,7 @@ student that was closed, an argument of a name that does not exist, something th
 """
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,18 +25,19 @@ from aot.display import storable
 from aot.errors import AotError, CheckpointError, ConfigError, OutOfDomainError, RunError, SourceError
 from aot.evaluation.risk import calibrated_reply, reply_confidence, tempered
 from aot.files.jsonl import MAX_QUESTION_CHARS
-from aot.records import MediaRef, Prediction, PromptMode, Question, WrittenCall
+from aot.records import MediaRef, Prediction, PromptMode, Question
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode, StudentContract
 from aot.serving.contract import read_contract
 from aot.serving.domain import check_choices, kind_problem
 from aot.serving.frames import ClipShelf, ShownFrames, Window
+from aot.serving.replies import abstention, rationale_of, written_logprob
 from aot.serving.timing import Parts, measured
+from aot.student.rows.prompts import read_calls
 
 if TYPE_CHECKING:
     from aot.student.answer.engine import Engine
     from aot.student.model.loading import Student
-    from aot.student.rows.tokens import Renderer
 
 BATCH = 16
 """Questions that the model reads at once."""
@@ -45,7 +47,6 @@ MODEL_FAILED = "the model failed on this question"
 PIXEL_CACHE_BYTES = 64 << 20
 """Of pixels that are kept for the next question about the same frames."""
 _MODES = (*get_args(PromptMode), "decide")
-_ANSWER_MARK = "Answer:"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class ServedStudent:
         self._engine: Engine | None = None
         self._shelf = ClipShelf(contract.frames) if contract.frames else None
         self._pixels: Any = None
-        self._digest = contract.digest()
+        self.digest = contract.digest()
 
     def __enter__(self) -> Self:
         return self
@@ -127,9 +128,19 @@ class ServedStudent:
             RunError: the student was closed.
         """
         with self._lock:
-            if self.student is None:
-                raise RunError(f"the student {self.contract.name} was closed; load it again")
-            yield self.student
+            yield self.loaded
+
+    @property
+    def loaded(self) -> Any:  # noqa: ANN401 - Student needs torch
+        """The loaded student, for what needs no turn at the model.
+
+        Raises:
+            RunError: the student was closed.
+        """
+        student = self.student
+        if student is None:
+            raise RunError(f"the student {self.contract.name} was closed; load it again")
+        return student
 
     @property
     def engine(self) -> "Engine":
@@ -138,14 +149,27 @@ class ServedStudent:
         Raises:
             RunError: the student was closed.
         """
+        with self.turn():
+            if self._engine is None:
+                self._engine = self.open_engine()
+            return self._engine
+
+    def open_engine(self, *, max_prompt_tokens: int = sys.maxsize, **limits: Any) -> "Engine":  # noqa: ANN401
+        """The student as a chat model within limits of its caller's, as `Engine` takes them, and the contract's own.
+
+        Raises:
+            RunError: the student was closed.
+        """
         from aot.student.answer.engine import Engine
         from aot.student.answer.speaker import speaker_of
 
-        with self.turn() as student:
-            if self._engine is None:
-                speaker = speaker_of(student, name=self.contract.name)
-                self._engine = Engine(speaker, max_prompt_tokens=self.contract.max_tokens, lock=self._lock)
-            return self._engine
+        speaker = speaker_of(self.loaded, name=self.contract.name)
+        most = min(self.contract.max_tokens, max_prompt_tokens)
+        return Engine(speaker, max_prompt_tokens=most, lock=self._lock, **limits)
+
+    def frames_to_show(self) -> ShownFrames | None:
+        """What holds frames for questions that are asked together; None of a student that sees none."""
+        return ShownFrames(self.contract.frames, self._shelf) if self.contract.frames and self._shelf else None
 
     def ask(self, question: str, **about: Any) -> Answer:  # noqa: ANN401 - the fields of Ask
         """The answer to one question; keywords are the fields of `Ask`.
@@ -171,14 +195,14 @@ class ServedStudent:
             raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")
         with self.turn() as model:
             student = model
-        shown = ShownFrames(self.contract.frames, self._shelf) if self.contract.frames and self._shelf else None
+        shown = self.frames_to_show()
         answers, groups = dict[int, Answer](), dict[tuple[AskMode, bool], dict[int, _Ready]]()
         for i, ask in enumerate(asks):
             try:
                 ready = self._ready(i, ask, shown, student)
             except (AotError, OSError, TypeError, ValueError) as error:  # its neighbours go on, whatever it is
                 reason: AbstainReason = "out_of_domain" if isinstance(error, OutOfDomainError) else "failed"
-                answers[i] = self._abstained(self._mode_of(ask), reason, str(error))
+                answers[i] = self.abstained(self._mode_of(ask), reason, str(error))
                 continue
             groups.setdefault((ready.mode, ready.explains), {})[i] = ready
         for group in groups.values():
@@ -224,7 +248,7 @@ class ServedStudent:
         mode = self._checked_mode(ask, choices)
         check_choices(student, choices)
         started_s = time.perf_counter()
-        media = self._media(ask, shown)
+        media = self.media_of(ask, shown)
         decode_s = time.perf_counter() - started_s
         renderer.check_times(self._times_shown(media, shown))
         note = ""
@@ -261,7 +285,7 @@ class ServedStudent:
             raise SourceError("mode decide picks among choices, and none were given; give choices, or another mode")
         return mode
 
-    def _media(self, ask: Ask, shown: ShownFrames | None) -> MediaRef | None:
+    def media_of(self, ask: Ask, shown: ShownFrames | None) -> MediaRef | None:
         """What the question shows; None where it shows nothing."""
         window = Window(_seconds(ask.start_s, "start_s"), _seconds(ask.end_s, "end_s"))
         if ask.clip is None and ask.frames is None:
@@ -306,7 +330,7 @@ class ServedStudent:
                         )
                     )  # fmt: skip
                 each = parts.share(len(rows))
-                return [_Made(one, each, _written_logprob(one, mode, student.renderer)) for one in made]
+                return [_Made(one, each, written_logprob(one, mode, student.renderer)) for one in made]
             except (RuntimeError, ValueError, IndexError, TypeError, AotError) as error:
                 failure = " ".join(str(error).split())[:300]
         if len(rows) > 1:
@@ -317,10 +341,10 @@ class ServedStudent:
     def _answer(self, ready: _Ready, outcome: _Made, shown: ShownFrames | None) -> Answer:
         question, mode, made, parts = ready.question, ready.mode, outcome.prediction, outcome.parts
         if made.error:
-            return self._abstained(mode, "failed", made.error.removeprefix(f"question {question.id}: "))
+            return self.abstained(mode, "failed", made.error.removeprefix(f"question {question.id}: "))
         probs = self.calibrated(made.choice_probs, kind=question.kind)
-        calls = _calls(made.raw_text)
-        reason, detail = _abstention(made, has_calls=bool(calls))
+        calls = read_calls(made.raw_text)[1]
+        reason, detail = abstention(made, has_calls=bool(calls))
         strange = kind_problem(self.contract, question.kind)
         sure = max(probs) if probs else self._written_confidence(outcome, question.kind, mode)
         return Answer(
@@ -330,7 +354,7 @@ class ServedStudent:
             choices=question.choices,
             choice_probs=probs,
             confidence=None if strange else sure,
-            rationale=_rationale(made, mode),
+            rationale=rationale_of(made, mode),
             raw_text=made.raw_text,
             tool_calls=calls,
             mode=mode,
@@ -339,17 +363,18 @@ class ServedStudent:
             seconds=Seconds(decode=ready.decode_s, vision=parts.vision, prefill=parts.prefill, generate=parts.generate),
             model=self.contract.name,
             contract_version=self.contract.version,
-            contract_digest=self._digest,
+            contract_digest=self.digest,
         )
 
     def refusal(self, ask: Ask, detail: str, *, reason: AbstainReason = "failed") -> Answer:
         """The answer to a question of which it is known already why it cannot be asked."""
-        return self._abstained(self._mode_of(ask), reason, detail)
+        return self.abstained(self._mode_of(ask), reason, detail)
 
-    def _abstained(self, mode: AskMode, reason: AbstainReason, detail: str) -> Answer:
+    def abstained(self, mode: AskMode, reason: AbstainReason, detail: str) -> Answer:
+        """No answer, with the reason as a word and in a sentence."""
         return Answer(
             abstained=reason, detail=storable(detail), mode=mode, model=self.contract.name,
-            contract_version=self.contract.version, contract_digest=self._digest,
+            contract_version=self.contract.version, contract_digest=self.digest,
         )  # fmt: skip
 
 
@@ -434,52 +459,3 @@ def _seconds(value: Any, what: str) -> float | None:  # noqa: ANN401 - whatever 
     if not math.isfinite(number) or number < 0:
         raise SourceError(f"{what} must be seconds, finite and not negative, got {str(value)[:40]}")
     return number
-
-
-def _abstention(made: Prediction, *, has_calls: bool) -> tuple[AbstainReason, str]:
-    """Why a reply gives no answer, as a word and in a sentence; both empty where it gives one."""
-    if made.answer is not None:
-        return "", ""
-    if made.finish_reason == "length":
-        return "cut_off", f"the reply was cut off after {made.completion_tokens} tokens, before it came to an answer"
-    if has_calls:
-        return "unparsable", "the reply calls tools and gives no answer; run them and go on with student.engine"
-    return "unparsable", "no answer could be read from the reply; see raw_text"
-
-
-def _calls(text: str) -> tuple[WrittenCall, ...]:
-    from aot.student.rows.prompts import read_calls
-
-    return read_calls(text)[1]
-
-
-def _rationale(made: Prediction, mode: AskMode) -> str:
-    """What a reply says besides its answer."""
-    text = made.raw_text
-    if mode == "explain":
-        return text.partition("\n")[2].strip()
-    if mode not in ("reason", "adaptive"):
-        return ""
-    if made.answer is None:
-        return text
-    if made.thought:  # its first line names the way that it chose
-        text = text.partition("\n")[2] or text
-    before, _, _ = text.rpartition(_ANSWER_MARK if _ANSWER_MARK in text else "\n")
-    return before.strip()
-
-
-def _written_logprob(made: Prediction, mode: AskMode, renderer: "Renderer") -> float | None:
-    """Log of the probability with which the model wrote its reply, its reasoning too, the end of the turn included.
-
-    Blind to other wordings of the same answer. Of an answer with an explanation it is that of the first line, so that
-    asking for the explanation changes nothing. None where there is no answer, or where the model did not write it.
-    """
-    size = len(made.token_logprobs)
-    if made.answer is None or not size:
-        return None
-    if mode != "explain":
-        return math.fsum(made.token_logprobs)
-    ids = made.token_ids[-size:]
-    texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
-    said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
-    return math.fsum(made.token_logprobs[: said[0] + 1 if said else size])

@@ -6,7 +6,7 @@ that a part pays for its own work.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class Parts:
 @contextmanager
 def measured(student: "Student", pixels: "FramePixels | None") -> Iterator[Parts]:
     """The parts of the block's time, whole once it has ended; nobody else may use the model meanwhile."""
+    from aot.student.model.vision import features_from, vision_owner  # torch
+
     parts = Parts()
     watch = _Watch(parts, student, pixels)
     model = student.model
@@ -41,20 +43,15 @@ def measured(student: "Student", pixels: "FramePixels | None") -> Iterator[Parts
         model.register_forward_pre_hook(watch.before, with_kwargs=True),
         model.register_forward_hook(watch.after, with_kwargs=True),
     ]
-    owner, name = _vision_of(model), "get_image_features"
-    before = vars(owner).get(name) if owner is not None else None
-    if owner is not None:
-        setattr(owner, name, watch.timed(getattr(owner, name)))
+    owner = vision_owner(model)
+    tower = getattr(owner, "get_image_features", None)
     try:
-        yield parts
+        with features_from(owner, watch.timed(tower)) if tower else nullcontext():
+            yield parts
     finally:
         watch.mark("generate" if watch.has_read else "prefill")
         for hook in hooks:
             hook.remove()
-        if owner is not None:
-            delattr(owner, name)  # that of the class is seen again
-        if before is not None:
-            setattr(owner, name, before)
 
 
 class _Watch:
@@ -106,9 +103,3 @@ class _Watch:
             return made
 
         return look
-
-
-def _vision_of(model: Any) -> Any:  # noqa: ANN401
-    """The part of a model that calls its vision tower; None where it has none."""
-    base = getattr(model, "base_model", model)
-    return next((one for one in (base, model) if hasattr(type(one), "get_image_features")), None)

@@ -12,8 +12,8 @@ from aot.config import StudentConfig
 from aot.student.answer.decoding import Prompt, likeliest, read_prompts, steps
 from aot.student.answer.likelihood import score
 from aot.student.answer.prefix import FramePrefix, prefix_frames
-from aot.student.model.hf_internals import FrameFeatures
 from aot.student.model.loading import Student, load_student
+from aot.student.model.vision import FrameFeatures
 from aot.student.rows.frames import FRAME_DIM
 
 SIZE_HW = (24, 32)

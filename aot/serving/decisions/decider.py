@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aot.answer_records import AbstainReason, Answer, Seconds
-from aot.errors import OutOfDomainError, RunError, SourceError
+from aot.errors import OutOfDomainError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.serving.decisions.questions import TypedQuestion
 from aot.serving.domain import check_choices, kind_problem
-from aot.serving.frames import ShownFrames
 from aot.serving.student import Ask, ServedStudent, text_of
 
 if TYPE_CHECKING:
@@ -120,13 +119,10 @@ class Decider:
         key = repr((state.text, state.content, state.times_s, state.start_s, state.end_s)) if state.content else ""
         if seen := self._seen_as(key):
             return Ready(state, key, seen)
-        if (student := self._served.student) is None:
-            raise RunError(f"the student {self._served.contract.name} was closed; load it again")
-        rule, shelf = self._served.contract.frames, self._served._shelf
-        shown = ShownFrames(rule, shelf) if rule and shelf else None
+        student, rule, shown = self._served.loaded, self._served.contract.frames, self._served.frames_to_show()
         frames = state.frames() if callable(state.frames) else state.frames
         ask = Ask("", clip=state.clip, frames=frames, times_s=state.times_s, start_s=state.start_s, end_s=state.end_s)
-        media = self._served._media(ask, shown)
+        media = self._served.media_of(ask, shown)
         key = key or repr((state.text, media))
         if seen := self._seen_as(key):
             return Ready(state, key, seen, Seconds(decode=time.perf_counter() - started_s))
@@ -171,7 +167,7 @@ class Decider:
         return [
             self._answer(question, rows[i], sums[i], seen, shares, cached=_num_same(read, rows[i].ids))
             if i in rows
-            else self._served._abstained("decide", *failed[i])
+            else self._served.abstained("decide", *failed[i])
             for i, question in enumerate(questions)
         ]
 
@@ -299,7 +295,7 @@ class Decider:
             confidence=None if strange else probs[best], detail=strange, mode="decide", frame_times_s=seen.times_s,
             usage=ChatUsage(prompt_tokens=len(row.ids), cached_prompt_tokens=cached),
             seconds=seconds, model=contract.name, contract_version=contract.version,
-            contract_digest=self._served._digest,
+            contract_digest=self._served.digest,
         )  # fmt: skip
 
 

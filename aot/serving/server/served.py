@@ -227,16 +227,10 @@ def serve_export(
         ConfigError: the cascade is unfit.
     """
     from aot.serving.student import load_student
-    from aot.student.answer.engine import Engine
-    from aot.student.answer.speaker import speaker_of
 
     student, metrics = load_student(folder), Metrics()
     contract = student.contract
-    engine = Engine(
-        speaker_of(student.student, name=contract.name),
-        max_prompt_tokens=min(contract.max_tokens, limits.max_prompt_tokens),
-        deadline_s=limits.reply_s,
-    )
+    engine = student.open_engine(max_prompt_tokens=limits.max_prompt_tokens, deadline_s=limits.reply_s)
     desk = Desk(engine, student=student, limits=limits, metrics=metrics)
     if cascade is not None:
         both = load_cascade(cascade, DeskStudent(desk, contract))

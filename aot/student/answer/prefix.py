@@ -16,8 +16,8 @@ from aot.student.answer.batches import with_marks
 from aot.student.answer.decoding import Prompt, Reading, on_device, read_prompts
 from aot.student.answer.likelihood import score, score_read
 from aot.student.model.caches import can_drop_tokens, num_bytes, position_counter, same_logits
-from aot.student.model.hf_internals import FrameFeatures
 from aot.student.model.loading import Student
+from aot.student.model.vision import FrameFeatures
 from aot.student.rows.frames import FRAME_DIM, FramePixels, Tensors
 from aot.student.rows.prompts import PROBE
 from aot.student.rows.tokens import num_alike

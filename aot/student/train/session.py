@@ -21,9 +21,9 @@ from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publish_json, read_rows
 from aot.records import Lesson, Question
 from aot.student.model.contract import Contract
-from aot.student.model.hf_internals import SharedVision
 from aot.student.model.loading import Student, load_student
 from aot.student.model.lora import AdaptedModel, add_lora, unfreeze
+from aot.student.model.vision import SharedVision
 from aot.student.rows.examples import Example, ExampleSet, Schedule, make_examples
 from aot.student.rows.frames import FrameSource
 from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE

@@ -18,9 +18,10 @@ from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
 from aot.student.model.adapter import wrong_tensors
 from aot.student.model.contract import WEIGHTS, Tuning
-from aot.student.model.hf_internals import HookedTrainer, SharedVision
+from aot.student.model.hf_internals import HookedTrainer
 from aot.student.model.loading import stored_state
 from aot.student.model.lora import size_of, trained_state
+from aot.student.model.vision import SharedVision
 from aot.student.train.arguments import rate_of
 from aot.student.train.checkpoints import keep_newest, note_saved, write_manifest
 from aot.student.train.guards import GradientCheck, StopFlag

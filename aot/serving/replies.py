@@ -1,0 +1,56 @@
+"""What is read of a written reply besides its answer: calls, rationale, how likely it was, and why there is none."""
+
+import math
+from typing import TYPE_CHECKING
+
+from aot.answer_records import AbstainReason
+from aot.records import Prediction
+from aot.served_records import AskMode
+
+if TYPE_CHECKING:
+    from aot.student.rows.tokens import Renderer
+
+_ANSWER_MARK = "Answer:"
+
+
+def abstention(made: Prediction, *, has_calls: bool) -> tuple[AbstainReason, str]:
+    """Why a reply gives no answer, as a word and in a sentence; both empty where it gives one."""
+    if made.answer is not None:
+        return "", ""
+    if made.finish_reason == "length":
+        return "cut_off", f"the reply was cut off after {made.completion_tokens} tokens, before it came to an answer"
+    if has_calls:
+        return "unparsable", "the reply calls tools and gives no answer; run them and go on with student.engine"
+    return "unparsable", "no answer could be read from the reply; see raw_text"
+
+
+def rationale_of(made: Prediction, mode: AskMode) -> str:
+    """What a reply says besides its answer."""
+    text = made.raw_text
+    if mode == "explain":
+        return text.partition("\n")[2].strip()
+    if mode not in ("reason", "adaptive"):
+        return ""
+    if made.answer is None:
+        return text
+    if made.thought:  # its first line names the way that it chose
+        text = text.partition("\n")[2] or text
+    before, _, _ = text.rpartition(_ANSWER_MARK if _ANSWER_MARK in text else "\n")
+    return before.strip()
+
+
+def written_logprob(made: Prediction, mode: AskMode, renderer: "Renderer") -> float | None:
+    """Log of the probability with which the model wrote its reply, its reasoning too, the end of the turn included.
+
+    Blind to other wordings of the same answer. Of an answer with an explanation it is that of the first line, so that
+    asking for the explanation changes nothing. None where there is no answer, or where the model did not write it.
+    """
+    size = len(made.token_logprobs)
+    if made.answer is None or not size:
+        return None
+    if mode != "explain":
+        return math.fsum(made.token_logprobs)
+    ids = made.token_ids[-size:]
+    texts = [renderer.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in ids]
+    said = [k for k, text in enumerate(texts) if "\n" in text and "".join(texts[: k + 1]).strip()]
+    return math.fsum(made.token_logprobs[: said[0] + 1 if said else size])

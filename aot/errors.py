@@ -159,7 +159,9 @@ EXTRA_OF_PACKAGE = {
     "math_verify": "text",
     "reasoning_gym": "text",
     "fastapi": "serving",
+    "starlette": "serving",
     "uvicorn": "serving",
+    "h11": "serving",
     "prometheus_client": "serving",
     "torchao": "quant",
 }

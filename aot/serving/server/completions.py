@@ -288,17 +288,16 @@ async def _streamed(turn: _Turn, request: ChatRequest, desk: Desk) -> Response:
 
 
 def _last_events(turn: _Turn, future: Any, sent: str) -> bytes:  # noqa: ANN401 - a finished future
-    finish = ""
     try:
-        reply = future.result()
-    except ChatError as error:
-        if (part := usable(error)) is None:
-            return error_event(errors.of_chat_error(error).body())
-        reply, finish = part
-    except Exception as error:
-        log.error("a streamed request failed", exc_info=error)
-        return error_event(ApiError(500, "the server failed on this request").body())
-    content, aot, finish = _finished(turn, reply, finish)
+        try:
+            reply, finish = future.result(), ""
+        except ChatError as error:
+            if (part := usable(error)) is None:
+                raise
+            reply, finish = part
+        content, aot, finish = _finished(turn, reply, finish)
+    except Exception as error:  # noqa: BLE001 - the head is sent: whatever it is, it has to be told as an event
+        return error_event(errors.api_error(error).body())
     unsent = (content or "")[len(sent) :] if (content or "").startswith(sent) else ""
     return turn.completion.end(reply, finish=finish, unsent=unsent, content=content, aot=aot)
 

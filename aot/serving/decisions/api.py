@@ -169,7 +169,7 @@ class Deciding:
             future = asyncio.wrap_future(ticket.future)
             return await while_waited_for(future, client=client, leave=ticket.leave), ready.seen.times_s
         except VideoError as error:
-            raise bad(f"the clip cannot be used ({error.reason})", param="clip", code="clip_unusable") from None
+            raise media.unusable(error, param="clip") from None
         except SourceError as error:
             words = "the clip or its window cannot be shown" if state.clip is not None else str(error)
             raise bad(words, param="clip" if state.clip is not None else "frames", code="invalid_frames") from None
@@ -318,9 +318,7 @@ def _state(body: DecideBody, served: Served) -> State:
 
 def _of_clip(text: str, clip: VideoPath | Window, served: Served) -> State:
     with naming("clip"):
-        window = media.find_clip(
-            clip.path, allow=served.allow, limits=served.limits, start_s=clip.start_s, end_s=clip.end_s
-        )
+        window = served.find_clip(clip.path, start_s=clip.start_s, end_s=clip.end_s)
     return State(text, clip=window.path, start_s=window.start_s, end_s=window.end_s)
 
 

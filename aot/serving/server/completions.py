@@ -83,16 +83,14 @@ class _Turn:
 
     def find(self, video: VideoPath) -> media.ClipWindow:
         """The clip of a content part."""
-        return media.find_clip(
-            video.path, allow=self.served.allow, limits=self.served.limits, start_s=video.start_s, end_s=video.end_s
-        )
+        return self.served.find_clip(video.path, start_s=video.start_s, end_s=video.end_s)
 
     def frames(self, video: VideoPath) -> list[ImagePart]:
         """The frames of a content part's clip."""
-        window, contract = self.find(video), self.served.contract
-        if contract is None or contract.frames is None:
+        window, contract, shelf = self.find(video), self.served.contract, self.served.shelf
+        if contract is None or contract.frames is None or shelf is None:
             raise bad("this model is shown no clips", param="messages", code="no_clips")
-        return media.read_clip(window, contract.frames, limits=self.served.limits)
+        return media.read_clip(window, contract.frames, shelf)
 
     async def request(self) -> ChatRequest:
         """What the model is asked, its images and clips read."""

@@ -20,7 +20,9 @@ from aot.display import storable
 from aot.errors import AotError
 from aot.files.run_folder import append_row, open_append
 from aot.served_records import StudentContract
+from aot.serving import media
 from aot.serving.cascade.model import Cascade, load_cascade
+from aot.serving.frames import ClipShelf
 from aot.serving.server.desk import Desk
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics
@@ -91,6 +93,9 @@ class Served:
 
     def __post_init__(self) -> None:
         self._digest: str | None = None
+        rule = self.contract.frames if self.contract else None
+        self.shelf = self.student._shelf if self.student else ClipShelf(rule) if rule else None
+        """Decoded clips; those of the student, where it is here."""
         self._pool = ThreadPoolExecutor(max_workers=self.limits.max_batch, thread_name_prefix="aot-chat")
         self._media = ThreadPoolExecutor(max_workers=4, thread_name_prefix="aot-media")
 
@@ -117,6 +122,16 @@ class Served:
         if self.contract is None:
             return f"Written by the language model {self.name}; it may be wrong."
         return f"Written by {self.name}, a small model distilled on {self.contract.base}; it may be wrong."
+
+    def find_clip(self, path: str, *, start_s: float, end_s: float | None) -> media.ClipWindow:
+        """The clip at a path that a client gave, in a window that is taken; it may have to be decoded for that.
+
+        Raises:
+            ApiError: as for `media.find_clip`.
+        """
+        return media.find_clip(
+            path, allow=self.allow, limits=self.limits, shelf=self.shelf, start_s=start_s, end_s=end_s
+        )
 
     async def aside(self, function: Callable[[], Made]) -> Made:
         """What `function` gives, called beside the event loop: for images and clips."""

@@ -38,6 +38,12 @@ class ClipWindow:
     end_s: float | None = None
 
 
+def check_count(number: int, *, limits: Limits, param: str = "messages") -> None:
+    """Raises ApiError where a request shows so many images that it is refused."""
+    if number > limits.max_images:
+        raise bad(f"{number} images; at most {limits.max_images} are taken", param=param)
+
+
 def read_image(url: str, *, limits: Limits, time_s: float | None = None) -> ImagePart:
     """The picture in a data URL, still encoded.
 

@@ -33,7 +33,7 @@ def client(video_export: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "note.mp4").write_text("no clip\n" * 50)
     step, rng = SegmentRow(label="wash rice", start_s=0.0, end_s=3.0), np.random.default_rng(7)
     write_clip(folder / "long.mp4", segments=(step,), frame_times_s=[i / 6 for i in range(18)], rng=rng)
-    served = serve_export(video_export, limits=Limits(max_clip_s=2.0), allow=(folder,))
+    served = serve_export(video_export, limits=Limits(max_clip_s=2.0, max_images=8), allow=(folder,))
     with TestClient(build_app(served), raise_server_exceptions=False) as one:
         yield one
     served.close()
@@ -120,6 +120,20 @@ def test_a_clip_that_cannot_be_decided_about_says_why_and_shows_no_folder(client
     answer = post(client, clip, response_format=one_of(*STEPS))
     assert answer.status_code == 400 and "no known video container" in answer.json()["error"]["message"]
     assert "/" not in answer.json()["error"]["message"].replace("MP4/MOV", "").replace("Matroska/WebM", "")
+
+
+def test_more_images_than_are_taken_are_refused_at_every_door(client: TestClient) -> None:
+    asset = {"type": "image", "format": "png", "data_base64": url().partition(",")[2]}
+    for number, status in ((8, 200), (9, 400)):
+        names = [f"<{i}>" for i in range(number)]
+        system_one = {"state": "".join(names), "questions": {"onion": NOUL}, "assets": dict.fromkeys(names, asset)}
+        answers = [
+            post(client, *[image(float(i)) for i in range(number)]),
+            client.post("/v1/decide", json={"frames": [url()] * number, "questions": [ONION]}),
+            client.post("/v1/systemone", json=system_one),
+        ]
+        assert [one.status_code for one in answers] == [status] * 3, answers[-1].text
+    assert all("9 images; at most 8 are taken" in one.text for one in answers)
 
 
 @pytest.mark.parametrize("door", ["written", "chosen", "/v1/decide", "/v1/systemone"])

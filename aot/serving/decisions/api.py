@@ -308,8 +308,7 @@ def _state(body: DecideBody, served: Served) -> State:
         raise bad("times_s belong to frames, and none were given", param="times_s")
     if body.clip is not None:
         return _of_clip(body.state, body.clip, served)
-    if len(body.frames) > served.limits.max_images:
-        raise bad(f"{len(body.frames)} images; at most {served.limits.max_images} are taken", param="frames")
+    media.check_count(len(body.frames), limits=served.limits, param="frames")
     with naming("frames"):
         images = [media.read_image(url, limits=served.limits) for url in body.frames]
     times_s = tuple(body.times_s) if body.times_s is not None else None
@@ -340,10 +339,11 @@ def _assets(body: SystemOneRequest, served: Served) -> dict[str, ImagePart]:
     """The images of a request by placeholder.
 
     Raises:
-        ApiError: one of them cannot be used, or is named nowhere.
+        ApiError: there are too many, or one of them cannot be used.
     """
     if body.assets and body.aot and body.aot.clip:
         raise bad("assets and a clip were given; give one of them", param="assets")
+    media.check_count(len(body.assets), limits=served.limits, param="assets")
     images = {}
     for name, asset in body.assets.items():
         data = asset.get("data_base64")

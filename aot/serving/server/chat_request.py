@@ -18,7 +18,7 @@ from aot.rationales.notation import format_time
 from aot.records import PromptMode
 from aot.served_records import StudentContract
 from aot.serving.frames import checked_times
-from aot.serving.media import ClipWindow, read_image, size_of
+from aot.serving.media import ClipWindow, check_count, read_image, size_of
 from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.limits import Limits
 from aot.student.rows.prompts import MODE_SUFFIX
@@ -202,9 +202,7 @@ def chat_request(
     messages = [_message(one, limits=limits, clip=clip) for one in body.messages]
     for one in messages:
         _check_images(images_of(one), of_one_size=contract is not None)
-    images = sum(len(images_of(one)) for one in messages)
-    if images > limits.max_images:
-        raise bad(f"{images} images; at most {limits.max_images} are taken", param="messages")
+    check_count(sum(len(images_of(one)) for one in messages), limits=limits)
     if ask.mode != "none":
         messages = _in_mode(messages, MODE_SUFFIX[ask.mode])
     most = limits.max_new_tokens

@@ -235,14 +235,12 @@ def decide_router(served: Served) -> APIRouter:
             return _detail(422, [place])
         if body.model and body.model != served.name:
             raise ApiError(400, f"Server is pinned to {served.name!r}; requested {body.model[:100]!r}.")
-        images = await served.aside(lambda: _assets(body, served))
-        answers, tokens = dict[str, Any](), 0
+        groups = await served.aside(lambda: _groups(before, items, body, served))
+        answers, tokens, times_s = dict[str, Any](), 0, set[float]()
         try:
-            for names, group in _by_images(before, items, images, body.aot or Extension()).items():
-                times_s = dict(names)
-                questions = [item.typed(times_s) for item in group]
-                state = _state_of(placed(before, times_s), times_s, images, body, served)
+            for state, group, questions in groups:
                 made, shown_s = await deciding.answers(state, questions, client=request)
+                times_s.update(shown_s)
                 _raise_refusals(group, made)
                 answers |= {item.name: item.answer(one.choice_probs) for item, one in zip(group, made, strict=True)}
                 seconds = round(time.monotonic() - began_s, 6)
@@ -255,7 +253,7 @@ def decide_router(served: Served) -> APIRouter:
             "usage": {"input_tokens": tokens, "output_tokens": 0},
         }
         if body.aot is not None:  # who uses the extension reads its answer, too
-            row["aot"] = _about(served, shown_s, seconds).model_dump()
+            row["aot"] = _about(served, sorted(times_s), seconds).model_dump()
         return JSONResponse(row)
 
     router.include_router(systemone)
@@ -356,6 +354,23 @@ def _assets(body: SystemOneRequest, served: Served) -> dict[str, ImagePart]:
         url = data if data.startswith("data:") else f"data:image/png;base64,{''.join(data.split())}"
         images[name] = media.read_image(url, limits=served.limits)
     return images
+
+
+def _groups(
+    before: str, items: Sequence[Item], body: SystemOneRequest, served: Served
+) -> list[tuple[State, list[Item], list[TypedQuestion]]]:
+    """The questions about each of the states that a request shows: one for each set of images.
+
+    Raises:
+        ApiError: an image or a clip cannot be used.
+    """
+    images = _assets(body, served)
+    groups = []
+    for names, group in _by_images(before, items, images, body.aot or Extension()).items():
+        times_s = dict(names)
+        state = _state_of(placed(before, times_s), times_s, images, body, served)
+        groups.append((state, group, [item.typed(times_s) for item in group]))
+    return groups
 
 
 def _by_images(

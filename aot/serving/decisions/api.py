@@ -5,7 +5,6 @@ has the reason in its place, and its neighbours are answered; System One has no 
 error of the whole request, in the shape that transformers gives errors (`{"detail": ...}`).
 """
 
-import asyncio
 import hashlib
 import time
 import uuid
@@ -42,7 +41,7 @@ from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
 from aot.serving.server.chat_request import VideoPath
 from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad, naming, places_of
 from aot.serving.server.json_body import JsonRoute
-from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
+from aot.serving.server.served import GONE, ClientLeftError, Served, result_of, served_of
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
 
@@ -166,8 +165,7 @@ class Deciding:
         try:
             ready = await served.aside(lambda: decider.ready(state))
             ticket = served.desk.run(lambda: decider.decide(ready, questions))
-            future = asyncio.wrap_future(ticket.future)
-            return await while_waited_for(future, client=client, leave=ticket.leave), ready.seen.times_s
+            return await result_of(ticket, client=client), ready.seen.times_s
         except VideoError as error:
             raise media.unusable(error, param="clip") from None
         except SourceError as error:

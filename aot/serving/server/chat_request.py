@@ -127,6 +127,11 @@ class ChatBody(Loose):
     web_search_options: Any = None
     aot: AotIn = Field(default_factory=AotIn)
 
+    @property
+    def is_question(self) -> bool:
+        """Whether this is one message of a user without tools, as questions of training are."""
+        return len(self.messages) == 1 and self.messages[0].role == "user" and not self.tools
+
 
 @dataclass(frozen=True)
 class ChatAsk:
@@ -174,8 +179,7 @@ def read_body(body: ChatBody, *, name: str, contract: StudentContract | None, li
     tools, tool_choice = _tools(body)
     if choices and (tools or body.logprobs or stops):
         raise bad("a choice is decided, not written; leave out tools, logprobs and stop", param="response_format")
-    alone = len(body.messages) == 1 and body.messages[0].role == "user" and not tools
-    mode: SpokenMode = contract.modes[0] if contract and alone else "none"
+    mode: SpokenMode = contract.modes[0] if contract and body.is_question else "none"
     if body.aot.mode is not None:
         taught: list[SpokenMode] = [*contract.modes, "none"] if contract else ["none"]
         if body.aot.mode not in taught:

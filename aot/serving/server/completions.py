@@ -41,7 +41,7 @@ from aot.serving.server.chat_request import (
 from aot.serving.server.desk import Desk
 from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.json_body import JsonRequest
-from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
+from aot.serving.server.served import GONE, ClientLeftError, Served, result_of, served_of, while_waited_for
 from aot.serving.student import MODEL_FAILED, Ask
 
 log = logging.getLogger(__name__)
@@ -184,20 +184,17 @@ async def _decided(turn: _Turn) -> Response:
     """One of the choices, by likelihood, with a probability for each; nothing is written."""
     served, ask = turn.served, turn.ask
     assert served.desk is not None
-    if len(ask.body.messages) > 1 or ask.body.messages[0].role != "user":
+    if not ask.body.is_question:
         raise bad("a choice is decided about one message of the user", param="messages")
     question = await served.aside(lambda: _question(turn)) if ask.has_media else _question(turn)
-    ticket = served.desk.ask([question])
-    answers = asyncio.wrap_future(ticket.future)
-    (answer,) = await while_waited_for(answers, client=turn.client, leave=ticket.leave)
+    (answer,) = await result_of(served.desk.ask([question]), client=turn.client)
     return _of_answer(turn, answer)
 
 
 async def _routed(turn: _Turn, cascade: Cascade) -> Response:
     """What a cascade answers to one question; more than that is a conversation, which is the big model's."""
     served, ask = turn.served, turn.ask
-    is_question = len(ask.body.messages) == 1 and ask.body.messages[0].role == "user" and not ask.tools
-    if is_question and (ask.choices or ask.mode != "none"):
+    if ask.body.is_question and (ask.choices or ask.mode != "none"):
         question = await served.aside(lambda: _question(turn))
         (answer,) = await served.beside(lambda: cascade.ask_many([question]), client=turn.client)
         return _of_answer(turn, answer)

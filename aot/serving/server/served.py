@@ -23,7 +23,7 @@ from aot.served_records import StudentContract
 from aot.serving import media
 from aot.serving.cascade.model import Cascade, load_cascade
 from aot.serving.frames import ClipShelf
-from aot.serving.server.desk import Desk
+from aot.serving.server.desk import Desk, Ticket
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics
 from aot.serving.student import Ask, ServedStudent
@@ -146,10 +146,9 @@ class Served:
             ClientLeftError: the client left first.
         """
         if isinstance(self.chat, Desk):
-            ticket = self.chat.submit(request)
-            return await while_waited_for(asyncio.wrap_future(ticket.future), client=client, leave=ticket.leave)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self.chat.reply, request)
-        return await while_waited_for(future, client=client)
+            reply: ChatReply = await result_of(self.chat.submit(request), client=client)
+            return reply
+        return await self.beside(lambda: self.chat.reply(request), client=client)
 
     async def beside(self, function: Callable[[], Made], *, client: Request) -> Made:
         """What `function` gives, called in a thread of its own, as long as the client waits for it.
@@ -179,6 +178,15 @@ class Served:
         self._media.shutdown(wait=False, cancel_futures=True)
         if self.recorder is not None:
             self.recorder.close()
+
+
+async def result_of(ticket: Ticket, *, client: Request) -> Any:  # noqa: ANN401 - a reply, answers, or what work gives
+    """The result of a place at the desk, which is given up where the client leaves first.
+
+    Raises:
+        ClientLeftError: it left; and whatever the work raises.
+    """
+    return await while_waited_for(asyncio.wrap_future(ticket.future), client=client, leave=ticket.leave)
 
 
 async def while_waited_for(

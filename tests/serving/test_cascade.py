@@ -234,6 +234,14 @@ def test_without_prices_a_cost_is_unpriced_and_not_zero() -> None:
     assert (escalated.cost, local.cost) == (None, 0.0)
 
 
+def test_a_call_without_a_count_of_tokens_has_no_cost_and_is_charged_at_its_most() -> None:
+    with cascade(Big(usage=None)) as both:
+        answer = both.ask("How many? 0.2")
+        reply, said = both.converse(ChatRequest(messages=(message("user", "Hi."),)))
+        assert both.counts.cost is not None and both.counts.cost > 100e-6 and both.counts.tokens > 100
+    assert answer.escalated and said.escalated and answer.cost is said.cost is reply.usage is None
+
+
 def test_the_same_questions_are_audited_every_time_and_about_so_many(tmp_path: Path) -> None:
     asks = [Ask(f"Of {i}: how many? 0.95") for i in range(1000)]
     audited: list[set[str]] = []

@@ -204,7 +204,7 @@ class Cascade:
             said = said.model_copy(update={"escalated": False, "model": self.contract.name, "cost": reply.cost})
         else:
             usage = reply.usage or usage
-            said = said.model_copy(update={"model": reply.model, "cost": self.big.cost(usage)})
+            said = said.model_copy(update={"model": reply.model, "cost": self.big.cost(reply.usage)})
         # Written first: nobody else may be able to reply, and that is an error.
         digest, seconds = request.digest(model="", base_url=""), time.monotonic() - began_s
         self._record(digest, "", said, _Outcome(said, routing, usage), seconds=seconds)

@@ -181,16 +181,24 @@ class BigModel:
         self.ledger.close()
 
     def _run(self, work: Callable[[ChatModel | Answering], Result], most: ChatUsage) -> Result | Fell:
-        """What `work` gives, or why there is nothing; after `wait_s` a call goes on alone, and is paid for."""
+        """What `work` gives, or why there is nothing; after `wait_s` a call goes on alone, and is paid for.
+
+        One that has not begun by then, since `max_concurrency` others run, is never made.
+        """
         if not self._health.may_ask():
             return Fell("big_model_down", f"{self.name} failed several times in a row and is left alone for a while")
         if limit := self.ledger.reserve(most):
             words = {"cost": "big.max_cost is reached", "tokens": "caps.max_tokens is reached"}[limit]
             return Fell("budget_spent" if limit == "cost" else "tokens_spent", f"{words}; raise it to ask {self.name}")
+        until_s = time.monotonic() + self._caps.wait_s
+        if not self._slots.acquire(timeout=self._caps.wait_s):
+            self.ledger.release(most)
+            self._health.note(failures=1)
+            return Fell("big_model_late", f"{self.name} was busy with other questions for {self._caps.wait_s:g} s")
         future: Future[Result] = Future()
         # A thread of its own, and no pool: one that hangs must neither keep others waiting nor the process alive.
         threading.Thread(target=self._work, args=(future, work, most), name="aot-escalate", daemon=True).start()
-        if not wait([future], timeout=self._caps.wait_s).done:
+        if not wait([future], timeout=max(0.0, until_s - time.monotonic())).done:
             self._health.note(failures=1)
             return Fell("big_model_late", f"{self.name} gave no answer within {self._caps.wait_s:g} s", None)
         error = future.exception()
@@ -200,16 +208,18 @@ class BigModel:
         return self._fell(error)
 
     def _work(self, future: "Future[Result]", work: Callable[[Any], Result], most: ChatUsage) -> None:
+        """Make a call whose slot is taken and whose most is set aside; gives both back."""
         began_s, epoch_s = time.monotonic(), time.time()
         result: Result | None = None
         error: BaseException | None = None
         model: ChatModel | Answering | None = None
-        with self._slots:
-            try:
-                model = self._model()
-                result = work(model)
-            except BaseException as raised:  # noqa: BLE001 - told to whoever waits; it is the end of this thread
-                error = raised
+        try:
+            model = self._model()
+            result = work(model)
+        except BaseException as raised:  # noqa: BLE001 - told to whoever waits; it is the end of this thread
+            error = raised
+        finally:
+            self._slots.release()
         if error is not None and not isinstance(error, ChatError):
             self._forget(model)
         try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -92,7 +93,6 @@ class Served:
     """Whether a signal came: what was taken is finished, nothing new is."""
 
     def __post_init__(self) -> None:
-        self._digest: str | None = None
         rule = self.contract.frames if self.contract else None
         self.shelf = self.student._shelf if self.student else ClipShelf(rule) if rule else None
         """Decoded clips; those of the student, where it is here."""
@@ -104,12 +104,10 @@ class Served:
         """Of the model, as clients name it."""
         return self.model_name or (self.contract.name if self.contract else self.chat.name)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str | None:
         """Digest of the contract, where there is one."""
-        if self._digest is None and self.contract is not None:
-            self._digest = self.contract.digest()
-        return self._digest
+        return self.contract.digest() if self.contract else None
 
     @property
     def decides(self) -> bool:

@@ -126,7 +126,7 @@ class WatchBaseline(Record):
     mode: AskMode
     features: tuple[WatchFeature, ...]
     words: tuple[str, ...]
-    """Words of training questions and of their choices, digits as #."""
+    """Words of training questions and of their choices, each digit as 0."""
 
 
 class WatchRun(Record):

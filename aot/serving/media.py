@@ -18,9 +18,9 @@ import numpy as np
 from aot.chat.messages import ImagePart
 from aot.chat.pictures import png, unpacked
 from aot.errors import ChatError, SourceError, VideoError
-from aot.records import MediaRef
 from aot.served_records import FrameRule
-from aot.serving.server.errors import bad
+from aot.serving.frames import ClipShelf, ShownFrames, Window
+from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.limits import Limits
 
 _BEGINNINGS: dict[str, Literal["image/jpeg", "image/png"]] = {
@@ -38,22 +38,10 @@ class ClipWindow:
     end_s: float | None = None
 
 
-@dataclass(frozen=True)
-class _OneClip:
-    """Frames of one clip, as `choose_indices` reads facts about them."""
-
-    times_s: tuple[float, ...]
-    duration_s: float
-    stored_width: int
-    stored_height: int
-
-    def clip(self, uri: str) -> "_OneClip":
-        """Itself."""
-        return self
-
-    def frames(self, uri: str, indices: Sequence[int] | None = None) -> np.ndarray:
-        """Not to be had here."""
-        raise NotImplementedError
+def check_count(number: int, *, limits: Limits, param: str = "messages") -> None:
+    """Raises ApiError where a request shows so many images that it is refused."""
+    if number > limits.max_images:
+        raise bad(f"{number} images; at most {limits.max_images} are taken", param=param)
 
 
 def read_image(url: str, *, limits: Limits, time_s: float | None = None) -> ImagePart:
@@ -108,12 +96,20 @@ def pixels_of(image: ImagePart) -> np.ndarray:
 
 
 def find_clip(
-    path: str, *, allow: Sequence[Path], limits: Limits, start_s: float = 0.0, end_s: float | None = None
+    path: str,
+    *,
+    allow: Sequence[Path],
+    limits: Limits,
+    shelf: ClipShelf | None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
 ) -> ClipWindow:
     """The clip at a path under one of the allowed folders, links followed.
 
+    Only its frames tell how long a clip is: without `end_s` they lie on the shelf afterwards.
+
     Raises:
-        ApiError: there is none, the path is an address, or the window is none.
+        ApiError: there is none, the path is an address, or the window is none, too long, or of a clip that is unusable.
     """
     if not allow:
         raise bad("this server takes no clips; start it with --allow FOLDER", param="messages", code="no_clips")
@@ -127,46 +123,56 @@ def find_clip(
         raise bad(
             f"the window lasts {end_s - start_s:g} s; at most {limits.max_clip_s:g} s are taken", param="messages"
         )
+    window = ClipWindow(_resolved(path, allow), start_s, end_s)
+    if end_s is None and shelf is not None:
+        _check_length(window, shelf, limits=limits)
+    return window
+
+
+def _resolved(path: str, allow: Sequence[Path]) -> Path:
     for folder in allow:
         try:
             whole = (folder / path).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):
             continue
         if whole.is_relative_to(folder) and whole.is_file():
-            return ClipWindow(whole, start_s, end_s)
+            return whole
     raise bad("there is no clip at this path under an allowed folder", param="messages", code="clip_missing")
 
 
-def read_clip(window: ClipWindow, rule: FrameRule, *, limits: Limits) -> list[ImagePart]:
-    """The frames of a clip that a prompt shows, by the rule of training, as lossless pictures with their times.
+def _check_length(window: ClipWindow, shelf: ClipShelf, *, limits: Limits) -> None:
+    try:
+        duration_s = shelf.frames(window.path).duration_s
+    except VideoError as error:
+        raise unusable(error) from None
+    if duration_s - window.start_s > limits.max_clip_s:
+        raise bad(
+            f"the clip lasts {duration_s:.2f} s and windows up to {limits.max_clip_s:g} s are taken; "
+            "give start_s and end_s inside",
+            param="messages",
+        )
+
+
+def read_clip(window: ClipWindow, rule: FrameRule, shelf: ClipShelf) -> list[ImagePart]:
+    """The frames of a clip that `ask` would show, as lossless pictures with their times.
 
     Raises:
         ApiError: it cannot be decoded, or the window lies outside of it.
     """
     from aot.student.rows.frames import choose_indices
-    from video_data.decode.sampling import fps_times
-    from video_data.decode.sandbox import shared_pool
 
-    facts = shared_pool().probe(window.path)
-    if facts.reason:
-        raise bad(f"the clip cannot be used ({facts.reason})", param="messages", code="clip_unusable")
-    end_s = facts.duration_s if window.end_s is None else min(window.end_s, facts.duration_s)
-    if end_s <= window.start_s or end_s - window.start_s > limits.max_clip_s:
-        raise bad(
-            f"the clip lasts {facts.duration_s:.2f} s and windows up to {limits.max_clip_s:g} s are taken; "
-            "give start_s and end_s inside",
-            param="messages",
-        )
+    shown = ShownFrames(rule, shelf)
     try:
-        wanted_s = fps_times(window.start_s, end_s, rule.stored_fps)
-        decoded = shared_pool().read_frames(window.path, times_s=wanted_s, max_side_px=rule.max_side_px)
-        height, width = decoded.frames_THWC.shape[1:3]
-        held = _OneClip(tuple(decoded.times_s), facts.duration_s, width, height)
-        media = MediaRef(uri="", start_s=window.start_s, end_s=window.end_s)
-        chosen = choose_indices(held, media, num_frames=rule.num_frames)
+        held = shown.add_clip(window.path, Window(window.start_s, window.end_s))
+        chosen = choose_indices(shown, held, num_frames=rule.num_frames)
     except VideoError as error:
-        raise bad(f"the clip cannot be used ({error.reason})", param="messages", code="clip_unusable") from None
-    except (SourceError, ValueError):
-        raise bad("no frame of the clip lies in this window", param="messages", code="clip_unusable") from None
-    pairs = zip(chosen.indices, chosen.times_s, strict=True)
-    return [ImagePart(data=png(decoded.frames_THWC[index]), mime="image/png", time_s=time_s) for index, time_s in pairs]
+        raise unusable(error) from None
+    except SourceError as error:
+        raise bad(f"the window of the clip cannot be shown ({error})", param="messages", code="clip_unusable") from None
+    pairs = zip(shown.frames(held.uri, chosen.indices), chosen.times_s, strict=True)
+    return [ImagePart(data=png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
+
+
+def unusable(error: VideoError, *, param: str = "messages") -> ApiError:
+    """What a client is told of a clip that was refused."""
+    return bad(f"the clip cannot be used ({error.reason}): {error.message}", param=param, code="clip_unusable")

@@ -161,6 +161,28 @@ def test_a_model_that_hangs_is_waited_for_only_so_long_and_paid_when_it_comes_to
     assert both.counts.cost == COST
 
 
+def test_a_question_that_waited_behind_others_until_it_was_given_up_is_never_asked_nor_paid() -> None:
+    asked, released = threading.Event(), threading.Event()
+
+    def slow(request: ChatRequest) -> str:
+        asked.set()
+        released.wait(60)
+        return "Answer: 8"
+
+    big = Big(slow)
+    both = cascade(big, caps={"wait_s": 0.05}, of_big={"max_concurrency": 1})
+    first = both.ask("How many? 0.2")
+    assert asked.wait(60)
+    second = both.ask("How many? 0.3")
+    released.set()
+    for thread in threading.enumerate():
+        if thread.name == "aot-escalate":
+            thread.join(60)
+    assert [one.routing and one.routing.fallback for one in (first, second)] == ["big_model_late"] * 2
+    assert (first.cost, second.cost, len(big.requests), both.counts.cost) == (None, 0.0, 1, COST)
+    assert both.big.ledger._held_tokens == 0
+
+
 def test_a_model_that_is_down_is_left_alone_and_tried_again_after_a_rest() -> None:
     big = Big(down("server_error"))
     with cascade(big, caps={"rest_s": 1000}) as both:
@@ -232,6 +254,14 @@ def test_without_prices_a_cost_is_unpriced_and_not_zero() -> None:
         escalated, local = both.ask("How many? 0.2"), both.ask("How many? 0.95")
         assert both.counts.cost is None
     assert (escalated.cost, local.cost) == (None, 0.0)
+
+
+def test_a_call_without_a_count_of_tokens_has_no_cost_and_is_charged_at_its_most() -> None:
+    with cascade(Big(usage=None)) as both:
+        answer = both.ask("How many? 0.2")
+        reply, said = both.converse(ChatRequest(messages=(message("user", "Hi."),)))
+        assert both.counts.cost is not None and both.counts.cost > 100e-6 and both.counts.tokens > 100
+    assert answer.escalated and said.escalated and answer.cost is said.cost is reply.usage is None
 
 
 def test_the_same_questions_are_audited_every_time_and_about_so_many(tmp_path: Path) -> None:

@@ -196,6 +196,12 @@ def test_an_image_that_one_question_names_is_shown_to_that_one_only(client: Test
     assert abs(row["two"]["noul"] - row["one"]["noul"]) > 1e-9
 
 
+def test_the_times_of_all_images_are_named_where_questions_show_different_ones(client: TestClient) -> None:
+    about = {name: {"type": "noul", "instructions": f"Is there any onion in {name}?"} for name in ("a1", "b1")}
+    body = {"state": "", "questions": about, "assets": assets(["a1", "b1"]), "aot": {"times_s": {"a1": 2.5, "b1": 0.5}}}
+    assert client.post("/v1/systemone", json=body).json()["aot"]["frame_times_s"] == [0.5, 2.5]
+
+
 INVALID: list[tuple[dict[str, Any], list[tuple[str, tuple[str, ...]]]]] = [
     ({}, [("missing", ("body", "state")), ("missing", ("body", "questions"))]),
     ({"state": "s", "questions": {}}, [("too_short", ("body", "questions"))]),

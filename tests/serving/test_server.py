@@ -287,6 +287,23 @@ def test_a_clip_under_an_allowed_folder_is_seen_as_in_training(
     assert body["choices"][0]["message"]["content"] == answer.raw_text
 
 
+def test_a_window_that_begins_between_stored_frames_shows_those_of_ask(
+    video: tuple[TestClient, Path], video_export: Path
+) -> None:
+    client, clips = video
+    step = SegmentRow(label="wash rice", start_s=0.0, end_s=4.0)
+    write_clip(
+        clips / "smooth.mp4", segments=(step,), frame_times_s=[i / 24 for i in range(96)], rng=np.random.default_rng(7)
+    )
+    window = {"start_s": 0.46, "end_s": 1.9}
+    with load_student(video_export) as student:
+        answer = student.ask("What is the next step?", clip=clips / "smooth.mp4", **window)
+    part = {"type": "video", "video": {"path": "smooth.mp4", **window}}
+    body = client.post("/v1/chat/completions", json=shown(part)).json()
+    assert body["aot"]["frame_times_s"] == list(answer.frame_times_s) and len(answer.frame_times_s) > 2
+    assert body["usage"]["prompt_tokens"] == answer.usage.prompt_tokens
+
+
 @pytest.mark.parametrize(
     ("part", "words"),
     [

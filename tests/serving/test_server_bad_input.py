@@ -18,6 +18,8 @@ from aot import load_student
 from aot.serving.server.app import build_app
 from aot.serving.server.limits import Limits
 from aot.serving.server.served import serve_export
+from video_data.datasets.rows import SegmentRow
+from video_data.kitchen.pictures import write_clip
 
 CHAT = "/v1/chat/completions"
 STEPS = ["wash rice", "chop onion"]
@@ -29,7 +31,9 @@ NOUL = {"type": "noul", "instructions": "Is there any onion in the clip?"}
 def client(video_export: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("clips").resolve()
     (folder / "note.mp4").write_text("no clip\n" * 50)
-    served = serve_export(video_export, limits=Limits(), allow=(folder,))
+    step, rng = SegmentRow(label="wash rice", start_s=0.0, end_s=3.0), np.random.default_rng(7)
+    write_clip(folder / "long.mp4", segments=(step,), frame_times_s=[i / 6 for i in range(18)], rng=rng)
+    served = serve_export(video_export, limits=Limits(max_clip_s=2.0, max_images=8), allow=(folder,))
     with TestClient(build_app(served), raise_server_exceptions=False) as one:
         yield one
     served.close()
@@ -116,6 +120,36 @@ def test_a_clip_that_cannot_be_decided_about_says_why_and_shows_no_folder(client
     answer = post(client, clip, response_format=one_of(*STEPS))
     assert answer.status_code == 400 and "no known video container" in answer.json()["error"]["message"]
     assert "/" not in answer.json()["error"]["message"].replace("MP4/MOV", "").replace("Matroska/WebM", "")
+
+
+def test_more_images_than_are_taken_are_refused_at_every_door(client: TestClient) -> None:
+    asset = {"type": "image", "format": "png", "data_base64": url().partition(",")[2]}
+    for number, status in ((8, 200), (9, 400)):
+        names = [f"<{i}>" for i in range(number)]
+        system_one = {"state": "".join(names), "questions": {"onion": NOUL}, "assets": dict.fromkeys(names, asset)}
+        answers = [
+            post(client, *[image(float(i)) for i in range(number)]),
+            client.post("/v1/decide", json={"frames": [url()] * number, "questions": [ONION]}),
+            client.post("/v1/systemone", json=system_one),
+        ]
+        assert [one.status_code for one in answers] == [status] * 3, answers[-1].text
+    assert all("9 images; at most 8 are taken" in one.text for one in answers)
+
+
+@pytest.mark.parametrize("door", ["written", "chosen", "/v1/decide", "/v1/systemone"])
+def test_a_clip_that_lasts_too_long_is_refused_at_every_door(client: TestClient, door: str) -> None:
+    def answer(**window: float) -> Any:
+        clip = {"path": "long.mp4", **window}
+        if door == "/v1/decide":
+            return client.post(door, json={"clip": clip, "questions": [ONION]})
+        if door == "/v1/systemone":
+            return client.post(door, json={"state": "", "questions": {"onion": NOUL}, "aot": {"clip": clip}})
+        more = {"response_format": one_of(*STEPS)} if door == "chosen" else {}
+        return post(client, {"type": "video", "video": clip}, **more)
+
+    for window in ({}, {"start_s": 0.5}):
+        assert answer(**window).status_code == 400 and "windows up to 2 s are taken" in answer(**window).text
+    assert answer(start_s=1.5).status_code == answer(end_s=1.5).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,17 @@ def test_streams_and_whole_replies_stand_in_one_batch() -> None:
         assert [one.result().status_code for one in both] == [200, 200] and model.batches[1:] == [2]
 
 
+def test_a_reply_without_the_call_that_is_required_is_an_error_whole_and_streamed() -> None:
+    look = {"type": "function", "function": {"name": "look"}}
+    body = {**BODY, "tools": [look], "tool_choice": "required"}
+    with held(Limits()) as (model, url):
+        model.may.release(1000)
+        whole, streamed = post(url, body), post(url, {**body, "stream": True})
+    assert whole.status_code == 422 and error_of(whole)["code"] == "no_tool_call"
+    *_, last, done = streamed.text.strip().split("\n\n")
+    assert json.loads(last.removeprefix("data: ")) == whole.json() and done == "data: [DONE]"
+
+
 def test_control_characters_of_a_path_never_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
     import logging
 

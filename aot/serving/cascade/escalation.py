@@ -75,6 +75,15 @@ class Fell:
     """Of the attempt; None: not known."""
 
 
+@dataclass(frozen=True)
+class _Said:
+    """An answer, and the tokens that it took."""
+
+    answer: Answer
+    usage: ChatUsage | None
+    """None: nobody counted them."""
+
+
 class _Health:
     """Whether a model is worth asking; after several failures in a row one question at a time tries it."""
 
@@ -140,12 +149,12 @@ class BigModel:
         said = self._run(lambda model: _answered(model, ask, request), _most(request, self._section))
         if isinstance(said, Fell):
             return said
-        cost = cost_of(said.usage, self._section.prices)
-        if said.abstained or (ask.choices and said.answer not in ask.choices):
-            shown = storable(said.raw_text)[-200:]
+        answer, cost = said.answer, self.cost(said.usage)
+        if answer.abstained or (ask.choices and answer.answer not in ask.choices):
+            shown = storable(answer.raw_text)[-200:]
             return Fell("big_model_unusable", f"{self.name} gave no answer that can be read: {shown!r}", cost)
         seconds = Seconds(generate=time.monotonic() - began_s)
-        return said.model_copy(update={"escalated": True, "cost": cost, "seconds": seconds})
+        return answer.model_copy(update={"escalated": True, "cost": cost, "seconds": seconds})
 
     def reply(self, request: ChatRequest) -> ChatReply | Fell:
         """Its reply to a whole request, which may be a conversation with tools."""
@@ -155,8 +164,8 @@ class BigModel:
         return self._run(lambda model: _chat(model, self.name).reply(request), _most(request, self._section))
 
     def cost(self, usage: ChatUsage | None) -> float | None:
-        """Of tokens, by the prices; None: unpriced."""
-        return cost_of(usage or ChatUsage(), self._section.prices)
+        """Of tokens, by the prices; None: unpriced, or nobody counted them."""
+        return None if usage is None else cost_of(usage, self._section.prices)
 
     @property
     def spent(self) -> float | None:
@@ -172,16 +181,24 @@ class BigModel:
         self.ledger.close()
 
     def _run(self, work: Callable[[ChatModel | Answering], Result], most: ChatUsage) -> Result | Fell:
-        """What `work` gives, or why there is nothing; after `wait_s` a call goes on alone, and is paid for."""
+        """What `work` gives, or why there is nothing; after `wait_s` a call goes on alone, and is paid for.
+
+        One that has not begun by then, since `max_concurrency` others run, is never made.
+        """
         if not self._health.may_ask():
             return Fell("big_model_down", f"{self.name} failed several times in a row and is left alone for a while")
         if limit := self.ledger.reserve(most):
             words = {"cost": "big.max_cost is reached", "tokens": "caps.max_tokens is reached"}[limit]
             return Fell("budget_spent" if limit == "cost" else "tokens_spent", f"{words}; raise it to ask {self.name}")
+        until_s = time.monotonic() + self._caps.wait_s
+        if not self._slots.acquire(timeout=self._caps.wait_s):
+            self.ledger.release(most)
+            self._health.note(failures=1)
+            return Fell("big_model_late", f"{self.name} was busy with other questions for {self._caps.wait_s:g} s")
         future: Future[Result] = Future()
         # A thread of its own, and no pool: one that hangs must neither keep others waiting nor the process alive.
         threading.Thread(target=self._work, args=(future, work, most), name="aot-escalate", daemon=True).start()
-        if not wait([future], timeout=self._caps.wait_s).done:
+        if not wait([future], timeout=max(0.0, until_s - time.monotonic())).done:
             self._health.note(failures=1)
             return Fell("big_model_late", f"{self.name} gave no answer within {self._caps.wait_s:g} s", None)
         error = future.exception()
@@ -191,16 +208,18 @@ class BigModel:
         return self._fell(error)
 
     def _work(self, future: "Future[Result]", work: Callable[[Any], Result], most: ChatUsage) -> None:
+        """Make a call whose slot is taken and whose most is set aside; gives both back."""
         began_s, epoch_s = time.monotonic(), time.time()
         result: Result | None = None
         error: BaseException | None = None
         model: ChatModel | Answering | None = None
-        with self._slots:
-            try:
-                model = self._model()
-                result = work(model)
-            except BaseException as raised:  # noqa: BLE001 - told to whoever waits; it is the end of this thread
-                error = raised
+        try:
+            model = self._model()
+            result = work(model)
+        except BaseException as raised:  # noqa: BLE001 - told to whoever waits; it is the end of this thread
+            error = raised
+        finally:
+            self._slots.release()
         if error is not None and not isinstance(error, ChatError):
             self._forget(model)
         try:
@@ -307,16 +326,17 @@ def same_answer(one: str, other: str, ask: Ask) -> bool:
     return compare_answers(one, other, _question(ask, "text")).verdict == "right"
 
 
-def _answered(model: ChatModel | Answering, ask: Ask, request: ChatRequest) -> Answer:
+def _answered(model: ChatModel | Answering, ask: Ask, request: ChatRequest) -> _Said:
     if isinstance(model, Answering):
         (answer,) = model.ask_many([ask])
-        return answer
+        return _Said(answer, answer.usage)
     reply = model.reply(request)
-    return Answer(
+    answer = Answer(
         answer=read_answer(reply.text, ask), choices=tuple(ask.choices), raw_text=reply.text, rationale=reply.text,
         tool_calls=reply.tool_calls, mode="reason", usage=reply.usage or ChatUsage(), model=reply.model or model.name,
         frame_times_s=tuple(part.time_s or 0.0 for part in request.messages[0].parts if isinstance(part, ImagePart)),
     )  # fmt: skip
+    return _Said(answer, reply.usage)
 
 
 def _chat(model: ChatModel | Answering, name: str) -> ChatModel:

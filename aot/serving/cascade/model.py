@@ -69,8 +69,8 @@ class Cascade:
             AotError: the ledger cannot be written.
         """
         self.small, self.section = small, section
+        check_target(small.contract, section)
         self._promises = Promises(small.contract, section)
-        check_target(small.contract, section, self._promises)
         self.big = big if isinstance(big, BigModel) else _limited(big, section)
         self.contract: StudentContract = small.contract
         self.name = f"{self.contract.name}+{self.big.name}"
@@ -204,7 +204,7 @@ class Cascade:
             said = said.model_copy(update={"escalated": False, "model": self.contract.name, "cost": reply.cost})
         else:
             usage = reply.usage or usage
-            said = said.model_copy(update={"model": reply.model, "cost": self.big.cost(usage)})
+            said = said.model_copy(update={"model": reply.model, "cost": self.big.cost(reply.usage)})
         # Written first: nobody else may be able to reply, and that is an error.
         digest, seconds = request.digest(model="", base_url=""), time.monotonic() - began_s
         self._record(digest, "", said, _Outcome(said, routing, usage), seconds=seconds)
@@ -260,7 +260,7 @@ def load_cascade(config_path: Path, student: Answering | None = None) -> Cascade
         named = read_contract(Path(section.student), check_files=False)
         if named.digest() != student.contract.digest():
             raise ConfigError(f"{config_path}: student is another export ({named.name}) than the one that is served")
-    check_target(student.contract, section, Promises(student.contract, section))  # before a folder is made
+    check_target(student.contract, section)  # before a folder is made
     return Cascade(student, open_big(section), section)
 
 

@@ -56,6 +56,7 @@ class Promises:
 
     def __init__(self, contract: StudentContract, section: CascadeSection) -> None:
         self._contract, self._section, self._lock = contract, section, threading.Lock()
+        self._digest = contract.digest()
         calibration = contract.calibration if section.threshold is None else None
         self._watches = (
             {one.mode: ContractWatch(one, seed=section.seed) for one in calibration.watches} if calibration else {}
@@ -71,7 +72,7 @@ class Promises:
         with self._lock:
             if state.void_at is None or small.mode in self._void:
                 return
-            void = _Void(contract_digest=self._contract.digest(), since_s=round(time.time(), 3), by=state.void_by)
+            void = _Void(contract_digest=self._digest, since_s=round(time.time(), 3), by=state.void_by)
             self._void[small.mode] = void
         log.warning("the promise of mode %s is void: %s of requests has changed", small.mode, state.void_by)
         if self._section.folder:
@@ -80,19 +81,11 @@ class Promises:
             except AotError as error:
                 log.error("the end of the promise could not be written: %s", error)
 
-    def row(self, mode: AskMode) -> CascadeThreshold | None:
-        """The threshold that the contract has for a mode and the wanted target; None where there is no such row."""
-        calibration, section = self._contract.calibration, self._section
-        if calibration is None or section.target is None:
-            return None
-        row = calibration.threshold(mode, target=section.target, loss=section.loss)
-        return row if row and row.confidence >= section.confidence - 1e-9 else None
-
     def threshold(self, mode: AskMode) -> float | None:
         """That an answer must reach to stay local; None where none keeps the target."""
         if self._section.threshold is not None:
             return self._section.threshold
-        row = self.row(mode)
+        row = row_of(self._contract, self._section, mode)
         return row.threshold if row else None
 
     def is_void(self, mode: AskMode) -> bool:
@@ -106,7 +99,7 @@ class Promises:
         if void := self._void.get(mode):
             since = datetime.fromtimestamp(void.since_s, UTC).isoformat(timespec="seconds")
             return f"void since {since}: {void.by} of the questions is no longer that of the calibration"
-        row = self.row(mode)
+        row = row_of(self._contract, self._section, mode)
         if row is None:
             return f"none: the student was not calibrated for this target in mode {mode}"
         if row.threshold is None:
@@ -128,7 +121,15 @@ class Promises:
             raise ConfigError(
                 f"{self._path(mode)} cannot be read ({type(error).__name__}); delete it to watch anew"
             ) from None
-        return void if void.contract_digest == self._contract.digest() else None
+        return void if void.contract_digest == self._digest else None
+
+
+def row_of(contract: StudentContract, section: CascadeSection, mode: AskMode) -> CascadeThreshold | None:
+    """The threshold that a contract has for a mode and the wanted target; None where there is no such row."""
+    if contract.calibration is None or section.target is None:
+        return None
+    row = contract.calibration.threshold(mode, target=section.target, loss=section.loss)
+    return row if row and row.confidence >= section.confidence - 1e-9 else None
 
 
 def reason_to_escalate(
@@ -219,10 +220,10 @@ def ask_of(request: ChatRequest) -> Ask | None:
     return Ask("\n".join(texts), choices=choices, frames=frames, times_s=times_s)
 
 
-def check_target(contract: StudentContract, section: CascadeSection, promises: Promises) -> None:
+def check_target(contract: StudentContract, section: CascadeSection) -> None:
     """Raises ConfigError where a contract can say of no mode whether an answer may stay."""
     modes: tuple[AskMode, ...] = ("decide", *contract.modes)
-    if section.target is None or section.threshold is not None or any(promises.row(mode) for mode in modes):
+    if section.target is None or section.threshold is not None or any(row_of(contract, section, one) for one in modes):
         return
     rows = contract.calibration.thresholds if contract.calibration else ()
     there = sorted({f"{row.target:g} ({row.loss}, confidence {row.confidence:g})" for row in rows})

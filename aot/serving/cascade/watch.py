@@ -29,16 +29,17 @@ POWERS = (0.2, 0.5, 0.8)
 """Bets of density e * p ** (e - 1): the smaller e, the more is put on p-values near 0; as many on those near 1."""
 _LEVELS = (0.0, 0.005, 0.01, 0.02, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.98, 0.99, 0.995, 1.0)
 _WORD = re.compile(r"[^\W_]+|[^\w\s]")
+_DIGIT = re.compile(r"[\d#]")
 _FRESH = WatchRun(started=0, logs=(0.0,) * (2 * len(POWERS)))
 
 
 def words_of(texts: Iterable[str]) -> set[str]:
-    """The words of texts in lower case, each digit as `#`: numbers are told apart by their length only."""
+    """The words of texts in lower case, each digit, and `#`, as `0`: numbers are told apart by their length only."""
     return {word for text in texts for word in _words(text)}
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(re.sub(r"\d", "#", text.lower()).replace("#", "0"))
+    return _WORD.findall(_DIGIT.sub("0", text.lower()))
 
 
 def features_of(

@@ -5,7 +5,6 @@ has the reason in its place, and its neighbours are answered; System One has no 
 error of the whole request, in the shape that transformers gives errors (`{"detail": ...}`).
 """
 
-import asyncio
 import hashlib
 import time
 import uuid
@@ -42,7 +41,7 @@ from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
 from aot.serving.server.chat_request import VideoPath
 from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad, naming, places_of
 from aot.serving.server.json_body import JsonRoute
-from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
+from aot.serving.server.served import GONE, ClientLeftError, Served, result_of, served_of
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
 
@@ -166,10 +165,9 @@ class Deciding:
         try:
             ready = await served.aside(lambda: decider.ready(state))
             ticket = served.desk.run(lambda: decider.decide(ready, questions))
-            future = asyncio.wrap_future(ticket.future)
-            return await while_waited_for(future, client=client, leave=ticket.leave), ready.seen.times_s
+            return await result_of(ticket, client=client), ready.seen.times_s
         except VideoError as error:
-            raise bad(f"the clip cannot be used ({error.reason})", param="clip", code="clip_unusable") from None
+            raise media.unusable(error, param="clip") from None
         except SourceError as error:
             words = "the clip or its window cannot be shown" if state.clip is not None else str(error)
             raise bad(words, param="clip" if state.clip is not None else "frames", code="invalid_frames") from None
@@ -235,14 +233,12 @@ def decide_router(served: Served) -> APIRouter:
             return _detail(422, [place])
         if body.model and body.model != served.name:
             raise ApiError(400, f"Server is pinned to {served.name!r}; requested {body.model[:100]!r}.")
-        images = await served.aside(lambda: _assets(body, served))
-        answers, tokens = dict[str, Any](), 0
+        groups = await served.aside(lambda: _groups(before, items, body, served))
+        answers, tokens, times_s = dict[str, Any](), 0, set[float]()
         try:
-            for names, group in _by_images(before, items, images, body.aot or Extension()).items():
-                times_s = dict(names)
-                questions = [item.typed(times_s) for item in group]
-                state = _state_of(placed(before, times_s), times_s, images, body, served)
+            for state, group, questions in groups:
                 made, shown_s = await deciding.answers(state, questions, client=request)
+                times_s.update(shown_s)
                 _raise_refusals(group, made)
                 answers |= {item.name: item.answer(one.choice_probs) for item, one in zip(group, made, strict=True)}
                 seconds = round(time.monotonic() - began_s, 6)
@@ -255,7 +251,7 @@ def decide_router(served: Served) -> APIRouter:
             "usage": {"input_tokens": tokens, "output_tokens": 0},
         }
         if body.aot is not None:  # who uses the extension reads its answer, too
-            row["aot"] = _about(served, shown_s, seconds).model_dump()
+            row["aot"] = _about(served, sorted(times_s), seconds).model_dump()
         return JSONResponse(row)
 
     router.include_router(systemone)
@@ -308,8 +304,7 @@ def _state(body: DecideBody, served: Served) -> State:
         raise bad("times_s belong to frames, and none were given", param="times_s")
     if body.clip is not None:
         return _of_clip(body.state, body.clip, served)
-    if len(body.frames) > served.limits.max_images:
-        raise bad(f"{len(body.frames)} images; at most {served.limits.max_images} are taken", param="frames")
+    media.check_count(len(body.frames), limits=served.limits, param="frames")
     with naming("frames"):
         images = [media.read_image(url, limits=served.limits) for url in body.frames]
     times_s = tuple(body.times_s) if body.times_s is not None else None
@@ -318,9 +313,7 @@ def _state(body: DecideBody, served: Served) -> State:
 
 def _of_clip(text: str, clip: VideoPath | Window, served: Served) -> State:
     with naming("clip"):
-        window = media.find_clip(
-            clip.path, allow=served.allow, limits=served.limits, start_s=clip.start_s, end_s=clip.end_s
-        )
+        window = served.find_clip(clip.path, start_s=clip.start_s, end_s=clip.end_s)
     return State(text, clip=window.path, start_s=window.start_s, end_s=window.end_s)
 
 
@@ -342,10 +335,11 @@ def _assets(body: SystemOneRequest, served: Served) -> dict[str, ImagePart]:
     """The images of a request by placeholder.
 
     Raises:
-        ApiError: one of them cannot be used, or is named nowhere.
+        ApiError: there are too many, or one of them cannot be used.
     """
     if body.assets and body.aot and body.aot.clip:
         raise bad("assets and a clip were given; give one of them", param="assets")
+    media.check_count(len(body.assets), limits=served.limits, param="assets")
     images = {}
     for name, asset in body.assets.items():
         data = asset.get("data_base64")
@@ -358,6 +352,23 @@ def _assets(body: SystemOneRequest, served: Served) -> dict[str, ImagePart]:
         url = data if data.startswith("data:") else f"data:image/png;base64,{''.join(data.split())}"
         images[name] = media.read_image(url, limits=served.limits)
     return images
+
+
+def _groups(
+    before: str, items: Sequence[Item], body: SystemOneRequest, served: Served
+) -> list[tuple[State, list[Item], list[TypedQuestion]]]:
+    """The questions about each of the states that a request shows: one for each set of images.
+
+    Raises:
+        ApiError: an image or a clip cannot be used.
+    """
+    images = _assets(body, served)
+    groups = []
+    for names, group in _by_images(before, items, images, body.aot or Extension()).items():
+        times_s = dict(names)
+        state = _state_of(placed(before, times_s), times_s, images, body, served)
+        groups.append((state, group, [item.typed(times_s) for item in group]))
+    return groups
 
 
 def _by_images(

@@ -18,7 +18,7 @@ from aot.rationales.notation import format_time
 from aot.records import PromptMode
 from aot.served_records import StudentContract
 from aot.serving.frames import checked_times
-from aot.serving.media import ClipWindow, read_image, size_of
+from aot.serving.media import ClipWindow, check_count, read_image, size_of
 from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.limits import Limits
 from aot.student.rows.prompts import MODE_SUFFIX
@@ -127,6 +127,11 @@ class ChatBody(Loose):
     web_search_options: Any = None
     aot: AotIn = Field(default_factory=AotIn)
 
+    @property
+    def is_question(self) -> bool:
+        """Whether this is one message of a user without tools, as questions of training are."""
+        return len(self.messages) == 1 and self.messages[0].role == "user" and not self.tools
+
 
 @dataclass(frozen=True)
 class ChatAsk:
@@ -174,8 +179,7 @@ def read_body(body: ChatBody, *, name: str, contract: StudentContract | None, li
     tools, tool_choice = _tools(body)
     if choices and (tools or body.logprobs or stops):
         raise bad("a choice is decided, not written; leave out tools, logprobs and stop", param="response_format")
-    alone = len(body.messages) == 1 and body.messages[0].role == "user" and not tools
-    mode: SpokenMode = contract.modes[0] if contract and alone else "none"
+    mode: SpokenMode = contract.modes[0] if contract and body.is_question else "none"
     if body.aot.mode is not None:
         taught: list[SpokenMode] = [*contract.modes, "none"] if contract else ["none"]
         if body.aot.mode not in taught:
@@ -202,9 +206,7 @@ def chat_request(
     messages = [_message(one, limits=limits, clip=clip) for one in body.messages]
     for one in messages:
         _check_images(images_of(one), of_one_size=contract is not None)
-    images = sum(len(images_of(one)) for one in messages)
-    if images > limits.max_images:
-        raise bad(f"{images} images; at most {limits.max_images} are taken", param="messages")
+    check_count(sum(len(images_of(one)) for one in messages), limits=limits)
     if ask.mode != "none":
         messages = _in_mode(messages, MODE_SUFFIX[ask.mode])
     most = limits.max_new_tokens

@@ -41,7 +41,7 @@ from aot.serving.server.chat_request import (
 from aot.serving.server.desk import Desk
 from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.json_body import JsonRequest
-from aot.serving.server.served import GONE, ClientLeftError, Served, served_of, while_waited_for
+from aot.serving.server.served import GONE, ClientLeftError, Served, result_of, served_of, while_waited_for
 from aot.serving.student import MODEL_FAILED, Ask
 
 log = logging.getLogger(__name__)
@@ -83,16 +83,14 @@ class _Turn:
 
     def find(self, video: VideoPath) -> media.ClipWindow:
         """The clip of a content part."""
-        return media.find_clip(
-            video.path, allow=self.served.allow, limits=self.served.limits, start_s=video.start_s, end_s=video.end_s
-        )
+        return self.served.find_clip(video.path, start_s=video.start_s, end_s=video.end_s)
 
     def frames(self, video: VideoPath) -> list[ImagePart]:
         """The frames of a content part's clip."""
-        window, contract = self.find(video), self.served.contract
-        if contract is None or contract.frames is None:
+        window, contract, shelf = self.find(video), self.served.contract, self.served.shelf
+        if contract is None or contract.frames is None or shelf is None:
             raise bad("this model is shown no clips", param="messages", code="no_clips")
-        return media.read_clip(window, contract.frames, limits=self.served.limits)
+        return media.read_clip(window, contract.frames, shelf)
 
     async def request(self) -> ChatRequest:
         """What the model is asked, its images and clips read."""
@@ -186,20 +184,17 @@ async def _decided(turn: _Turn) -> Response:
     """One of the choices, by likelihood, with a probability for each; nothing is written."""
     served, ask = turn.served, turn.ask
     assert served.desk is not None
-    if len(ask.body.messages) > 1 or ask.body.messages[0].role != "user":
+    if not ask.body.is_question:
         raise bad("a choice is decided about one message of the user", param="messages")
     question = await served.aside(lambda: _question(turn)) if ask.has_media else _question(turn)
-    ticket = served.desk.ask([question])
-    answers = asyncio.wrap_future(ticket.future)
-    (answer,) = await while_waited_for(answers, client=turn.client, leave=ticket.leave)
+    (answer,) = await result_of(served.desk.ask([question]), client=turn.client)
     return _of_answer(turn, answer)
 
 
 async def _routed(turn: _Turn, cascade: Cascade) -> Response:
     """What a cascade answers to one question; more than that is a conversation, which is the big model's."""
     served, ask = turn.served, turn.ask
-    is_question = len(ask.body.messages) == 1 and ask.body.messages[0].role == "user" and not ask.tools
-    if is_question and (ask.choices or ask.mode != "none"):
+    if ask.body.is_question and (ask.choices or ask.mode != "none"):
         question = await served.aside(lambda: _question(turn))
         (answer,) = await served.beside(lambda: cascade.ask_many([question]), client=turn.client)
         return _of_answer(turn, answer)
@@ -288,17 +283,16 @@ async def _streamed(turn: _Turn, request: ChatRequest, desk: Desk) -> Response:
 
 
 def _last_events(turn: _Turn, future: Any, sent: str) -> bytes:  # noqa: ANN401 - a finished future
-    finish = ""
     try:
-        reply = future.result()
-    except ChatError as error:
-        if (part := usable(error)) is None:
-            return error_event(errors.of_chat_error(error).body())
-        reply, finish = part
-    except Exception as error:
-        log.error("a streamed request failed", exc_info=error)
-        return error_event(ApiError(500, "the server failed on this request").body())
-    content, aot, finish = _finished(turn, reply, finish)
+        try:
+            reply, finish = future.result(), ""
+        except ChatError as error:
+            if (part := usable(error)) is None:
+                raise
+            reply, finish = part
+        content, aot, finish = _finished(turn, reply, finish)
+    except Exception as error:  # noqa: BLE001 - the head is sent: whatever it is, it has to be told as an event
+        return error_event(errors.api_error(error).body())
     unsent = (content or "")[len(sent) :] if (content or "").startswith(sent) else ""
     return turn.completion.end(reply, finish=finish, unsent=unsent, content=content, aot=aot)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -20,8 +21,10 @@ from aot.display import storable
 from aot.errors import AotError
 from aot.files.run_folder import append_row, open_append
 from aot.served_records import StudentContract
+from aot.serving import media
 from aot.serving.cascade.model import Cascade, load_cascade
-from aot.serving.server.desk import Desk
+from aot.serving.frames import ClipShelf
+from aot.serving.server.desk import Desk, Ticket
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics
 from aot.serving.student import Ask, ServedStudent
@@ -90,7 +93,9 @@ class Served:
     """Whether a signal came: what was taken is finished, nothing new is."""
 
     def __post_init__(self) -> None:
-        self._digest: str | None = None
+        rule = self.contract.frames if self.contract else None
+        self.shelf = self.student._shelf if self.student else ClipShelf(rule) if rule else None
+        """Decoded clips; those of the student, where it is here."""
         self._pool = ThreadPoolExecutor(max_workers=self.limits.max_batch, thread_name_prefix="aot-chat")
         self._media = ThreadPoolExecutor(max_workers=4, thread_name_prefix="aot-media")
 
@@ -99,12 +104,10 @@ class Served:
         """Of the model, as clients name it."""
         return self.model_name or (self.contract.name if self.contract else self.chat.name)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str | None:
         """Digest of the contract, where there is one."""
-        if self._digest is None and self.contract is not None:
-            self._digest = self.contract.digest()
-        return self._digest
+        return self.contract.digest() if self.contract else None
 
     @property
     def decides(self) -> bool:
@@ -117,6 +120,16 @@ class Served:
         if self.contract is None:
             return f"Written by the language model {self.name}; it may be wrong."
         return f"Written by {self.name}, a small model distilled on {self.contract.base}; it may be wrong."
+
+    def find_clip(self, path: str, *, start_s: float, end_s: float | None) -> media.ClipWindow:
+        """The clip at a path that a client gave, in a window that is taken; it may have to be decoded for that.
+
+        Raises:
+            ApiError: as for `media.find_clip`.
+        """
+        return media.find_clip(
+            path, allow=self.allow, limits=self.limits, shelf=self.shelf, start_s=start_s, end_s=end_s
+        )
 
     async def aside(self, function: Callable[[], Made]) -> Made:
         """What `function` gives, called beside the event loop: for images and clips."""
@@ -131,10 +144,9 @@ class Served:
             ClientLeftError: the client left first.
         """
         if isinstance(self.chat, Desk):
-            ticket = self.chat.submit(request)
-            return await while_waited_for(asyncio.wrap_future(ticket.future), client=client, leave=ticket.leave)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self.chat.reply, request)
-        return await while_waited_for(future, client=client)
+            reply: ChatReply = await result_of(self.chat.submit(request), client=client)
+            return reply
+        return await self.beside(lambda: self.chat.reply(request), client=client)
 
     async def beside(self, function: Callable[[], Made], *, client: Request) -> Made:
         """What `function` gives, called in a thread of its own, as long as the client waits for it.
@@ -164,6 +176,15 @@ class Served:
         self._media.shutdown(wait=False, cancel_futures=True)
         if self.recorder is not None:
             self.recorder.close()
+
+
+async def result_of(ticket: Ticket, *, client: Request) -> Any:  # noqa: ANN401 - a reply, answers, or what work gives
+    """The result of a place at the desk, which is given up where the client leaves first.
+
+    Raises:
+        ClientLeftError: it left; and whatever the work raises.
+    """
+    return await while_waited_for(asyncio.wrap_future(ticket.future), client=client, leave=ticket.leave)
 
 
 async def while_waited_for(

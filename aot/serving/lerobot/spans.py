@@ -56,7 +56,8 @@ def rows_of_segments(
         raise SourceError(f"{len(rationales)} rationales and {len(segments)} segments; give one for each, or none")
     rows: list[LanguageRow] = []
     taken: dict[float, str] = {}
-    for i, segment in enumerate(sorted(segments, key=lambda one: one.start_s)):
+    pairs = zip(segments, rationales or [""] * len(segments), strict=True)
+    for segment, rationale in sorted(pairs, key=lambda pair: pair[0].start_s):
         at_s = snap_to_frame(segment.start_s, frame_times_s)
         if not segment.label.strip():
             raise SourceError(f"the segment from {segment.start_s} s has no label")
@@ -66,8 +67,8 @@ def rows_of_segments(
             )
         taken[at_s] = segment.label
         rows.append(LanguageRow(style="subtask", content=segment.label.strip(), timestamp=at_s))
-        if rationales and rationales[i].strip():
-            rows.append(LanguageRow(style="memory", content=rationales[i].strip(), timestamp=at_s))
+        if rationale.strip():
+            rows.append(LanguageRow(style="memory", content=rationale.strip(), timestamp=at_s))
     return tuple(rows)
 
 
@@ -91,11 +92,13 @@ def rows_of_answers(
         rationales.append("")
     for at_s, answer in sorted(answers, key=lambda one: one[0]):
         label = answer.answer.strip()
-        if answer.abstained or not label or (segments and segments[-1].label == label):
+        if answer.abstained or not label:
             continue
         start_s = snap_to_frame(at_s, frame_times_s)
-        if segments and segments[-1].start_s == start_s:  # what came last about a frame counts
-            segments.pop(), rationales.pop()
+        if segments and segments[-1].start_s == start_s and segments[-1].label != label:
+            segments.pop(), rationales.pop()  # what came last about a frame counts
+        if segments and segments[-1].label == label:
+            continue
         segments.append(Segment(start_s=start_s, end_s=frame_times_s[-1], label=label))
         rationales.append(answer.rationale)
     if not segments or segments[0].start_s > frame_times_s[0]:

@@ -118,6 +118,10 @@ def read_annotations(
         split: the name of the split that all of it belongs to.
     """
     clips, refused = _clips(root, camera, split)
+    return _annotations(clips, split), refused
+
+
+def _annotations(clips: Sequence[tuple[VideoSpan, StepClip]], split: str) -> list[ClipAnnotation]:
     by_uri: dict[str, list[tuple[VideoSpan, StepClip]]] = {}
     for span, clip in clips:
         by_uri.setdefault(span.uri, []).append((span, clip))
@@ -133,7 +137,7 @@ def read_annotations(
             ),
         )
         for uri, parts in by_uri.items()
-    ], refused
+    ]
 
 
 def plain_rows(
@@ -148,12 +152,11 @@ def plain_rows(
     wanted = Wanted(train=None, test=None, per_clip=None, gap_s=0.0, seed=seed)
     questions, left_out = next_questions([clip for _, clip in clips], wanted=wanted, rule=NextRule())
     refused += [_refusal(row) for row in left_out]
-    annotations, _ = read_annotations(root, camera=camera, split=split)
     return (
         [_question_line(one, spans[one.uri].uri) for one in questions],
         [
             {"video": row.uri, **row.model_dump(include={"task", "duration_s", "split", "segments"})}
-            for row in annotations
+            for row in _annotations(clips, split)
         ],
         refused,
     )

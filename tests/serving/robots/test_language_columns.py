@@ -230,6 +230,26 @@ def test_an_episode_without_frames_is_counted(root: Path) -> None:
     assert [(one.item, one.reason) for one in read_episodes(root)[1]] == [("episode 3", "no_frames")]
 
 
+def test_a_place_without_an_episode_is_refused_and_is_not_that_of_the_first(root: Path) -> None:
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    before = read_episodes(root)[0]
+    nobody = table.slice(2, 1).set_column(0, "episode_index", pa.array([None], pa.int64()))
+    pq.write_table(pa.concat_tables([table, nobody]), path)
+    episodes, refused = read_episodes(root)
+    assert episodes == before and [(one.reason, one.detail) for one in refused] == [("bad_value", "no episode_index")]
+    pq.write_table(table.drop_columns("episode_index"), path)
+    episodes, refused = read_episodes(root)
+    assert [one.reason for one in refused] == ["missing_field"] and not any(one.videos for one in episodes)
+    column = f"videos/{CAMERA}/file_index"
+    for values, reasons in (([None] * 3, []), (["a"] * 3, ["bad_value"]), ([0.0, np.nan, 0.0], [])):
+        place = table.column_names.index(column)
+        pq.write_table(table.set_column(place, column, pa.array(values)), path)
+        episodes, refused = read_episodes(root)
+        assert [one.reason for one in refused] == reasons
+        assert [bool(one.videos) for one in episodes] == [value == 0 for value in values]
+
+
 @pytest.mark.parametrize(
     ("info", "sentence"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aot import load_student
+from aot.answer_records import AnswerRow
 from aot.cli import app
 from aot.config import load_config
 from aot.errors import ConfigError, RunError, SourceError
@@ -172,3 +173,38 @@ def test_thresholds_for_disagreement_come_with_the_answers_of_the_big_model() ->
     assert other.loss == "disagrees" and other.errors > 0 and other.upper <= 0.1
     assert made.threshold("direct", target=0.1, loss="disagrees") == other
     assert json.loads(made.model_dump_json())["n"] == 400
+
+
+def test_a_file_of_the_big_models_answers_gives_thresholds_for_disagreement(
+    trained: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, big = tmp_path / "asked.jsonl", tmp_path / "big.jsonl"
+    asked.write_text("".join(question(i).model_dump_json() + "\n" for i in range(40)))
+    wanted = Wanted(targets=(0.2,), questions=asked, against=big)
+    big.write_text("".join(json.dumps({"id": f"q{i}", "prediction": "7"}) + "\n" for i in range(38)))
+    by_file = calibrate_run(trained.root, "quick", wanted, command=COMMAND)
+    assert [row.loss for row in by_file.thresholds] == ["wrong", "disagrees"]
+    assert by_file.thresholds[1].n <= by_file.thresholds[0].n
+    assert "has no answer to 2 questions" in caplog.text
+    served = [AnswerRow(question_id=f"q{i}", question_digest="", mode="direct", answer="7") for i in range(40)]
+    big.write_text("".join(row.model_dump_json() + "\n" for row in served))
+    by_student = calibrate_run(trained.root, "quick", wanted, command=COMMAND)
+    kept = [row.id for row in read_rows(trained.calibrating.questions, Question)]
+    big.write_text("".join(json.dumps({"id": name, "prediction": "7"}) + "\n" for name in kept))
+    by_folder = calibrate_run(trained.root, "quick", wanted, command=COMMAND)
+    assert by_student.thresholds == by_folder.thresholds
+    wrong, disagrees = by_student.thresholds  # every gold answer is 7, so both mean the same here
+    assert (wrong.n, wrong.base_risk) == (disagrees.n, disagrees.base_risk)
+
+
+def test_answers_to_other_questions_are_refused_before_the_student_is_asked(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aot.pipeline.student import calibrate as work
+
+    asked, big = tmp_path / "asked.jsonl", tmp_path / "big.jsonl"
+    asked.write_text("".join(question(i).model_dump_json() + "\n" for i in range(40)))
+    big.write_text('{"id": "elsewhere", "prediction": "7"}\n')
+    monkeypatch.setattr(work, "answer_all", lambda *_, **__: pytest.fail("the student was asked"))
+    with pytest.raises(SourceError, match=r"no prediction in .*big\.jsonl is about a question of d: its ids are 'else"):
+        calibrate_run(trained.root, "quick", Wanted(questions=asked, against=big), command=COMMAND)

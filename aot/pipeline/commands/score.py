@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from aot.answers import check_packages, stop_workers
+from aot.answers import check_packages, parse_answer, stop_workers
 from aot.config import RunConfig
 from aot.display import counted, one_line
 from aot.errors import SourceError
@@ -76,6 +76,29 @@ def score_file(
         notes=tuple(notes),
         rows=metrics,
     )
+
+
+def predictions_about(path: Path, questions: Sequence[Question]) -> tuple[dict[str, Prediction], list[RefusedRow]]:
+    """The first prediction of a file about each of the questions, by question id, and rows that cannot be used.
+
+    An answer is in the words of its question: an option instead of its letter, and None where it cannot be read.
+
+    Raises:
+        SourceError: the file is missing or unreadable, or no prediction is about any of the questions.
+    """
+    said, unreadable = read_predictions(path)
+    index = _Index(questions)
+    matches = [(question, one) for one in said if (question := index.question(one.names))]
+    if not matches:
+        raise SourceError(_no_match(path, questions, said, unreadable))
+    as_places = are_places(one.value for question, one in matches if question.choices and not one.ours)
+    made: dict[str, Prediction] = {}
+    for question, one in matches:
+        row = one.ours or _prediction(question, one.value, as_places=as_places)
+        read = parse_answer(row.answer, question).value
+        answer = read if question.choices or read is None else row.answer
+        made.setdefault(question.id, row.model_copy(update={"question_id": question.id, "answer": answer}))
+    return made, unreadable
 
 
 def score_lines(scores: Scores) -> list[str]:

@@ -6,8 +6,8 @@ sets it takes training questions whose group taught no arm anything, or a file o
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aot import seeds
@@ -19,7 +19,7 @@ from aot.evaluation.risk import FIT_SHARE, questions_needed
 from aot.files.jsonl import refused_words
 from aot.files.pieces import holding
 from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
-from aot.pipeline.commands.score import listed_questions
+from aot.pipeline.commands.score import listed_questions, predictions_about
 from aot.pipeline.doors import stage_function
 from aot.pipeline.evaluate import learned_ids
 from aot.pipeline.student.cascade import publish_cascade
@@ -51,7 +51,7 @@ class Wanted:
     clips: Path | None = None
     """The folder of its clips."""
     against: Path | None = None
-    """Predictions of the big model for the same questions."""
+    """Predictions of the big model for the same questions, in any form that `aot score` reads."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class _Fresh:
     source: str
     more: str
     """How to get more of them."""
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """Where they came under other ids: the new id by the old one."""
 
 
 def calibrate_run(
@@ -82,10 +84,10 @@ def calibrate_run(
         log.info("calibrate: %s, %s", counted(len(fresh.questions), "question"), fresh.source)
         check_packages(fresh.questions)
         try:
+            big = _big_answers(wanted.against, fresh) if wanted.against else None
             ask = _asking(run, config, arm, export=export)
             said = ask(fresh.questions, fresh.frames)
             _keep(run, arm, fresh.questions, said)
-            big = {row.question_id: row for row in read_rows(wanted.against, Prediction)} if wanted.against else None
             made = calibrate(
                 said,
                 words=training_words(run),
@@ -102,7 +104,7 @@ def calibrate_run(
         finally:
             stop_workers()
         if export:
-            contract = read_contract(export)
+            contract = read_contract(export, check_files=False)  # its files were compared when it was loaded
             publish_contract(export, contract.model_copy(update={"calibration": made}))
     return made
 
@@ -158,13 +160,13 @@ def fresh_questions(
         text = read_source(data.model_copy(update={"gym": gym, "limit": None}), seed=seed)
         there = _keys(read_rows(run.questions, Question))
         rows = [one for one in text.questions if one.split == like and _key(one) not in there]
-        return _Fresh(_renamed(rows), None, f"new problems of the tasks, seed {seed}", RAISE_COUNT)
+        return _renamed(rows, None, f"new problems of the tasks, seed {seed}", RAISE_COUNT)
     if isinstance(data, KitchenData):
         counts = {"train_clips": 1, "test_clips": 1, "test_ood_clips": 1, f"{like}_clips": count}
         drawn = data.model_copy(update={"toy": data.toy.model_copy(update=counts), "root": None, "limit": None})
         rows = _prepared(out, config, drawn, seed=seed)
         source = f"new clips like those of split {like}, seed {seed}"
-        return _Fresh(_renamed([one for one in rows if one.split == like]), out.frames, source, RAISE_COUNT)
+        return _renamed([one for one in rows if one.split == like], out.frames, source, RAISE_COUNT)
     return None
 
 
@@ -180,11 +182,30 @@ def _no_progress(done: int, total: int) -> None:
     """A calibration is one step for who waits."""
 
 
-def _renamed(rows: Sequence[Question]) -> list[Question]:
-    return [
+def _renamed(rows: Sequence[Question], frames: Path | None, source: str, more: str) -> _Fresh:
+    """Questions of another split as those of this one."""
+    questions = [
         one.model_copy(update={"id": f"{SPLIT}/{one.id}", "split": SPLIT, "group": f"{SPLIT}/{one.group}"})
         for one in rows
     ]
+    return _Fresh(questions, frames, source, more, {old.id: new.id for old, new in zip(rows, questions, strict=True)})
+
+
+def _big_answers(path: Path, fresh: _Fresh) -> dict[str, Prediction]:
+    """What the big model says to the questions, which its file names as their source did, or as the run folder does.
+
+    Raises:
+        SourceError: the file cannot be read, or none of its rows is about any of the questions.
+    """
+    olds = {new: old for old, new in fresh.ids.items()}
+    named = [one.model_copy(update={"id": olds.get(one.id, one.id)}) for one in fresh.questions]
+    said, unreadable = predictions_about(path, [*named, *(one for one in fresh.questions if one.id in olds)])
+    if unreadable:
+        log.warning("%s of %s cannot be used; %s", counted(len(unreadable), "row"), path, refused_words(unreadable))
+    made = {fresh.ids.get(name, name): row for name, row in said.items()}
+    if silent := len(fresh.questions) - len(made):
+        log.warning("%s has no answer to %s; agreement is promised from the others", path, counted(silent, "question"))
+    return made
 
 
 def _of_file(run: RunFolder, config: RunConfig, path: Path, clips: Path | None) -> _Fresh:
@@ -205,7 +226,7 @@ def _of_file(run: RunFolder, config: RunConfig, path: Path, clips: Path | None) 
         log.warning("left out %s of %s that the run has too", counted(len(rows) - len(new), "question"), path)
     frames = run.calibrating.frames if clips and isinstance(config, VideoRun) else None
     why = f"; {refused_words(refused)}" if refused else ""
-    return _Fresh(_renamed(new), frames, f"questions of {path.name}{why}", "give a file of more questions")
+    return _renamed(new, frames, f"questions of {path.name}{why}", "give a file of more questions")
 
 
 def _held_out(run: RunFolder, config: RunConfig) -> _Fresh:

@@ -9,8 +9,9 @@ LeRobot cuts them, needs a few times that in memory.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from aot.errors import SourceError, missing_package
 from aot.files.disk import whole_file
 from aot.records import Record, Refusal
 from aot.serving.lerobot.checks import LanguageRow, check_rows
+from aot.serving.lerobot.frames import IMAGES
 
 INFO = "meta/info.json"
 PERSISTENT, EVENTS = "language_persistent", "language_events"
-IMAGES = "observation.images."
 _FIELDS = ("role", "content", "style", "timestamp", "camera", "tool_calls")
 MAX_PROBLEMS = 20
 """So many are listed in one message."""
@@ -74,7 +75,7 @@ def read_episodes(root: Path) -> tuple[list[Episode], list[Refusal]]:
     for path in sorted((root / "data").rglob("*.parquet")):
         name = path.relative_to(root).as_posix()
         try:
-            table = _table(path, wanted=True)
+            table = _table(path, _wanted_columns)
             starts = _bounds(table)
         except _Unusable as problem:
             refused.append(_refusal(name, problem))
@@ -179,14 +180,14 @@ def _info(root: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def _table(path: Path, *, wanted: bool = False) -> Any:  # noqa: ANN401 - a pyarrow table
-    """A Parquet file, or of a data file the columns that are wanted here; _Unusable where it cannot be read."""
+def _table(path: Path, wanted: Callable[[Any], list[str]] | None = None) -> Any:  # noqa: ANN401 - a pyarrow table
+    """A Parquet file, or the columns of its schema that are wanted; _Unusable where it cannot be read."""
     parquet = _parquet()
     import pyarrow as pa
 
     try:
         file = parquet.ParquetFile(path)
-        return file.read(columns=_wanted_columns(file.schema_arrow) if wanted else None)
+        return file.read(columns=wanted(file.schema_arrow) if wanted else None)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise _Unusable("not_parquet", str(error).splitlines()[0][:200]) from None
 
@@ -194,11 +195,8 @@ def _table(path: Path, *, wanted: bool = False) -> Any:  # noqa: ANN401 - a pyar
 def _wanted_columns(schema: Any) -> list[str]:  # noqa: ANN401 - a pyarrow schema
     import pyarrow as pa
 
-    for name, fits in (("episode_index", pa.types.is_integer), ("timestamp", pa.types.is_floating)):
-        if name not in schema.names:
-            raise _Unusable("missing_field", f"no column {name}")
-        if not fits(schema.field(name).type):
-            raise _Unusable("bad_value", f"column {name} is {schema.field(name).type}")
+    _require(schema, "episode_index", pa.types.is_integer)
+    _require(schema, "timestamp", pa.types.is_floating)
     for name in (PERSISTENT, EVENTS):
         if name in schema.names:
             kind = schema.field(name).type
@@ -207,6 +205,13 @@ def _wanted_columns(schema: Any) -> list[str]:  # noqa: ANN401 - a pyarrow schem
             if not (rows or pa.types.is_null(kind)):
                 raise _Unusable("bad_value", f"column {name} is {kind}; a list of structs is fine")
     return [name for name in ("episode_index", "timestamp", "task_index", PERSISTENT, EVENTS) if name in schema.names]
+
+
+def _require(schema: Any, name: str, fits: Callable[[Any], bool]) -> None:  # noqa: ANN401 - a pyarrow schema
+    if name not in schema.names:
+        raise _Unusable("missing_field", f"no column {name}")
+    if not fits(schema.field(name).type):
+        raise _Unusable("bad_value", f"column {name} is {schema.field(name).type}")
 
 
 def _bounds(table: Any) -> list[tuple[int, int, int]]:  # noqa: ANN401 - a pyarrow table
@@ -287,22 +292,49 @@ def _tasks(root: Path, refused: list[Refusal]) -> dict[int, str]:
 def _videos(root: Path, info: dict[str, Any], refused: list[Refusal]) -> dict[int, dict[str, VideoSpan]]:
     """By episode and camera where its frames lie, from `meta/episodes`; episodes of image data sets have none."""
     spans: dict[int, dict[str, VideoSpan]] = {}
+    cameras = cameras_of(info)
     for path in sorted((root / "meta" / "episodes").rglob("*.parquet")):
+        name = path.relative_to(root).as_posix()
         try:
-            rows = _table(path).to_pylist()
+            rows = _table(path, partial(_place_columns, cameras)).to_pylist()
         except _Unusable as problem:
-            refused.append(_refusal(path.relative_to(root).as_posix(), problem))
+            refused.append(_refusal(name, problem))
             continue
-        for row in rows:
-            by_camera = spans.setdefault(int(row.get("episode_index") or 0), {})
-            for camera in cameras_of(info):
-                place = [row.get(f"videos/{camera}/{name}") for name in ("chunk_index", "file_index")]
-                times = [row.get(f"videos/{camera}/{name}_timestamp") for name in ("from", "to")]
-                if None not in (*place, *times):
+        for i, row in enumerate(rows):
+            if row["episode_index"] is None:
+                refused.append(_refusal(f"{name} row {i}", _Unusable("bad_value", "no episode_index")))
+                continue
+            by_camera = spans.setdefault(row["episode_index"], {})
+            for camera in cameras:
+                place = [row.get(column) for column in _places_of(camera)]
+                if all(number is not None and math.isfinite(number) for number in place):
+                    chunk, file, start_s, end_s = place
                     # The template in info.json is somebody else's text, and is not filled in; v3 has this one layout.
-                    uri = f"videos/{camera}/chunk-{int(place[0]):03d}/file-{int(place[1]):03d}.mp4"
-                    by_camera[camera] = VideoSpan(uri=uri, start_s=float(times[0]), end_s=float(times[1]))
+                    uri = f"videos/{camera}/chunk-{int(chunk):03d}/file-{int(file):03d}.mp4"
+                    by_camera[camera] = VideoSpan(uri=uri, start_s=float(start_s), end_s=float(end_s))
     return spans
+
+
+def _places_of(camera: str) -> tuple[str, ...]:
+    """The columns of `meta/episodes` that say where an episode lies in the videos of a camera."""
+    return tuple(f"videos/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp"))
+
+
+def _place_columns(cameras: Sequence[str], schema: Any) -> list[str]:  # noqa: ANN401 - a pyarrow schema
+    import pyarrow as pa
+
+    _require(schema, "episode_index", pa.types.is_integer)
+    wanted = [column for camera in cameras for column in _places_of(camera) if column in schema.names]
+    for column in wanted:
+        _require(schema, column, _is_number)
+    return ["episode_index", *wanted]
+
+
+def _is_number(kind: Any) -> bool:  # noqa: ANN401 - a pyarrow type
+    """Whether a column of this type holds numbers, or nothing at all, as that of an episode without a video may."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind))
 
 
 def _rewrite(path: Path, wanted: Mapping[int, tuple[LanguageRow, ...]], stamp: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ batch but copies of frames, no random number is drawn.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Askable(Protocol):
         """The answer to one question about frames."""
 
 
+@runtime_checkable
 class Streamed(Protocol):
     """A student that watches all the time (`StudentStream`); its question stands already."""
 
@@ -85,7 +86,7 @@ class SubtaskWriter:
         """Forget the frames, at the start of an episode."""
         with self._lock:
             self._ring.reset()
-            if hasattr(self._student, "reset"):
+            if isinstance(self._student, Streamed):
                 self._student.reset()
 
     def observe(self, batch: Mapping[str, Any]) -> None:
@@ -95,7 +96,7 @@ class SubtaskWriter:
             SubtaskError: the batch holds no usable picture; the reason is `bad_batch`.
         """
         frame, time_s = frame_of(batch, self._camera), scalar(batch.get("timestamp"), "timestamp")
-        if hasattr(self._student, "observe"):
+        if isinstance(self._student, Streamed):
             # A stream tells by its clock what is stale; a batch counts from the beginning of its episode.
             self._student.observe(frame, self._clock())
             return
@@ -112,6 +113,12 @@ class SubtaskWriter:
         kind, text = text_of(batch.get("query_kind")), text_of(batch.get("query_text"))
         goal = text or text_of(batch.get("task"))
         asks_scene = kind == "vqa" and bool(text)
+        if asks_scene and isinstance(self._student, Streamed):
+            raise SubtaskError(
+                f"a stream answers its own question only, not {text[:80]!r}; give SubtaskWriter a student of "
+                "load_student, or a RemoteStudent",
+                "bad_batch",
+            )
         question = text if asks_scene else self._question.replace("{task}", goal)
         answer = self._ask(question, () if asks_scene else self._subtasks)
         if answer.abstained:
@@ -126,7 +133,7 @@ class SubtaskWriter:
     def _ask(self, question: str, choices: tuple[str, ...]) -> Answer:
         student = self._student
         try:
-            if hasattr(student, "answer"):
+            if isinstance(student, Streamed):
                 return student.answer() if self._deadline_s is None else student.answer(deadline_s=self._deadline_s)
             with self._lock:
                 times_s, frames = self._ring.all()

@@ -56,7 +56,8 @@ def rows_of_segments(
         raise SourceError(f"{len(rationales)} rationales and {len(segments)} segments; give one for each, or none")
     rows: list[LanguageRow] = []
     taken: dict[float, str] = {}
-    for i, segment in enumerate(sorted(segments, key=lambda one: one.start_s)):
+    pairs = zip(segments, rationales or [""] * len(segments), strict=True)
+    for segment, rationale in sorted(pairs, key=lambda pair: pair[0].start_s):
         at_s = snap_to_frame(segment.start_s, frame_times_s)
         if not segment.label.strip():
             raise SourceError(f"the segment from {segment.start_s} s has no label")
@@ -66,8 +67,8 @@ def rows_of_segments(
             )
         taken[at_s] = segment.label
         rows.append(LanguageRow(style="subtask", content=segment.label.strip(), timestamp=at_s))
-        if rationales and rationales[i].strip():
-            rows.append(LanguageRow(style="memory", content=rationales[i].strip(), timestamp=at_s))
+        if rationale.strip():
+            rows.append(LanguageRow(style="memory", content=rationale.strip(), timestamp=at_s))
     return tuple(rows)
 
 
@@ -91,11 +92,13 @@ def rows_of_answers(
         rationales.append("")
     for at_s, answer in sorted(answers, key=lambda one: one[0]):
         label = answer.answer.strip()
-        if answer.abstained or not label or (segments and segments[-1].label == label):
+        if answer.abstained or not label:
             continue
         start_s = snap_to_frame(at_s, frame_times_s)
-        if segments and segments[-1].start_s == start_s:  # what came last about a frame counts
-            segments.pop(), rationales.pop()
+        if segments and segments[-1].start_s == start_s and segments[-1].label != label:
+            segments.pop(), rationales.pop()  # what came last about a frame counts
+        if segments and segments[-1].label == label:
+            continue
         segments.append(Segment(start_s=start_s, end_s=frame_times_s[-1], label=label))
         rationales.append(answer.rationale)
     if not segments or segments[0].start_s > frame_times_s[0]:
@@ -115,6 +118,10 @@ def read_annotations(
         split: the name of the split that all of it belongs to.
     """
     clips, refused = _clips(root, camera, split)
+    return _annotations(clips, split), refused
+
+
+def _annotations(clips: Sequence[tuple[VideoSpan, StepClip]], split: str) -> list[ClipAnnotation]:
     by_uri: dict[str, list[tuple[VideoSpan, StepClip]]] = {}
     for span, clip in clips:
         by_uri.setdefault(span.uri, []).append((span, clip))
@@ -130,7 +137,7 @@ def read_annotations(
             ),
         )
         for uri, parts in by_uri.items()
-    ], refused
+    ]
 
 
 def plain_rows(
@@ -145,12 +152,11 @@ def plain_rows(
     wanted = Wanted(train=None, test=None, per_clip=None, gap_s=0.0, seed=seed)
     questions, left_out = next_questions([clip for _, clip in clips], wanted=wanted, rule=NextRule())
     refused += [_refusal(row) for row in left_out]
-    annotations, _ = read_annotations(root, camera=camera, split=split)
     return (
         [_question_line(one, spans[one.uri].uri) for one in questions],
         [
             {"video": row.uri, **row.model_dump(include={"task", "duration_s", "split", "segments"})}
-            for row in annotations
+            for row in _annotations(clips, split)
         ],
         refused,
     )

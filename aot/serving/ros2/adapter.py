@@ -1,5 +1,6 @@
 """The adapter of ROS 2, over rclpy, which is imported when an adapter is made: it comes with ROS and not from PyPI."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,12 +19,13 @@ class RclpyAdapter:
             import rclpy
             from rclpy.executors import MultiThreadedExecutor
             from rclpy.signals import SignalHandlerOptions
+            from std_msgs.msg import String
         except ImportError as error:
             raise MissingPackageError(
                 f"{error}; rclpy comes with ROS 2 and not from PyPI: source /opt/ros/<distribution>/setup.bash first, "
                 "with the Python that this distribution was made for"
             ) from None
-        self._rclpy = rclpy
+        self._rclpy, self._text = rclpy, String
         # With its own handlers rclpy closes everything at a signal, before the last heartbeat could be sent.
         rclpy.init(args=list(args) or None, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(node_name)
@@ -45,16 +47,12 @@ class RclpyAdapter:
 
     def publish(self, topic: str, text: str) -> None:
         """Send a std_msgs/String."""
-        from std_msgs.msg import String
-
         if topic not in self._publishers:
-            self._publishers[topic] = self._node.create_publisher(String, topic, 10)
-        self._publishers[topic].publish(String(data=text))
+            self._publishers[topic] = self._node.create_publisher(self._text, topic, 10)
+        self._publishers[topic].publish(self._text(data=text))
 
     def now_s(self) -> float:
         """Seconds of the monotonic clock, as the stream reads it: ROS time may be simulated, or be set."""
-        import time
-
         return time.monotonic()
 
     def timer(self, rate_hz: float, callback: Callable[[], None]) -> None:

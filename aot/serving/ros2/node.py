@@ -27,7 +27,10 @@ from aot.errors import AotError, ConfigError, SourceError
 log = logging.getLogger(__name__)
 Topic = Literal["image", "empty"]
 """Kinds of messages that the node listens to: sensor_msgs/Image and std_msgs/Empty."""
-CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
+_FORWARD, _BACKWARD = slice(0, 3), slice(2, None, -1)
+CHANNELS: dict[str, slice | list[int]] = {
+    "rgb8": _FORWARD, "bgr8": _BACKWARD, "rgba8": _FORWARD, "bgra8": _BACKWARD, "mono8": [0, 0, 0],
+}  # fmt: skip
 """Encodings of pictures (sensor_msgs/image_encodings.hpp) that are read, and where red, green and blue stand."""
 _PIXEL_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 
@@ -115,7 +118,7 @@ class StudentNode:
 
     def __init__(self, stream: Streamed, config: Ros2Config, adapter: Adapter) -> None:
         self._stream, self._config, self._adapter = stream, config, adapter
-        self._lock = threading.Lock()
+        self._lock, self._sending = threading.Lock(), threading.Lock()
         self._counts: Counter[str] = Counter()
         self._abstained: Counter[str] = Counter()
         self._frame_s = self._stamp_s = self._warned_s = -math.inf
@@ -170,21 +173,27 @@ class StudentNode:
             if answer.abstained:
                 self._abstained[answer.abstained] += 1
         self._watch_latency(answer)
-        self._adapter.publish(self._config.topics.answer, answer_text(answer))
+        self._publish(self._config.topics.answer, answer_text(answer))
 
     def beat(self) -> None:
         """Publish a heartbeat; asks neither the student nor the camera."""
-        if self._state == "running":
-            self._adapter.publish(self._config.topics.heartbeat, self._heartbeat())
+        self._publish(self._config.topics.heartbeat, self._heartbeat())
 
     def stop(self) -> None:
         """End: the last heartbeat says `stopped`, and nothing is published after it; a second call does nothing."""
-        with self._lock:
-            if self._state == "stopped":
-                return
-            self._state = "stopped"
-        self._adapter.publish(self._config.topics.heartbeat, self._heartbeat())
+        with self._sending:
+            with self._lock:
+                if self._state == "stopped":
+                    return
+                self._state = "stopped"
+            self._adapter.publish(self._config.topics.heartbeat, self._heartbeat())
         self._stream.close()
+
+    def _publish(self, topic: str, text: str) -> None:
+        """Send a text, unless the last heartbeat was sent meanwhile."""
+        with self._sending:
+            if self._state == "running":
+                self._adapter.publish(topic, text)
 
     def _watch_latency(self, answer: Answer) -> None:
         """Say that an answer took longer than a cycle: once for each answer, and not too often."""
@@ -244,7 +253,7 @@ def frame_of(message: Any) -> np.ndarray:  # noqa: ANN401 - sensor_msgs/Image
             f"a picture of {width}x{height} {encoding} with rows of {step} bytes holds {data.size} bytes; it is cut off"
         )
     rows = data[: height * step].reshape(height, step)[:, : width * depth]
-    return np.ascontiguousarray(rows.reshape(height, width, depth)[:, :, CHANNELS[encoding]])
+    return rows.reshape(height, width, depth)[:, :, CHANNELS[encoding]].copy()
 
 
 def stamp_of(message: Any) -> float:  # noqa: ANN401 - sensor_msgs/Image

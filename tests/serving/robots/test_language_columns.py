@@ -230,6 +230,26 @@ def test_an_episode_without_frames_is_counted(root: Path) -> None:
     assert [(one.item, one.reason) for one in read_episodes(root)[1]] == [("episode 3", "no_frames")]
 
 
+def test_a_place_without_an_episode_is_refused_and_is_not_that_of_the_first(root: Path) -> None:
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    before = read_episodes(root)[0]
+    nobody = table.slice(2, 1).set_column(0, "episode_index", pa.array([None], pa.int64()))
+    pq.write_table(pa.concat_tables([table, nobody]), path)
+    episodes, refused = read_episodes(root)
+    assert episodes == before and [(one.reason, one.detail) for one in refused] == [("bad_value", "no episode_index")]
+    pq.write_table(table.drop_columns("episode_index"), path)
+    episodes, refused = read_episodes(root)
+    assert [one.reason for one in refused] == ["missing_field"] and not any(one.videos for one in episodes)
+    column = f"videos/{CAMERA}/file_index"
+    for values, reasons in (([None] * 3, []), (["a"] * 3, ["bad_value"]), ([0.0, np.nan, 0.0], [])):
+        place = table.column_names.index(column)
+        pq.write_table(table.set_column(place, column, pa.array(values)), path)
+        episodes, refused = read_episodes(root)
+        assert [one.reason for one in refused] == reasons
+        assert [bool(one.videos) for one in episodes] == [value == 0 for value in values]
+
+
 @pytest.mark.parametrize(
     ("info", "sentence"),
     [
@@ -261,6 +281,12 @@ def test_segments_and_rows_are_each_other_again(root: Path) -> None:
     )
 
 
+def test_a_rationale_stays_with_its_segment_where_these_are_in_no_order() -> None:
+    later = [Segment(start_s=1.0, end_s=2.0, label="b"), Segment(start_s=0.0, end_s=1.0, label="a")]
+    made = rows_of_segments(later, TIMES, rationales=("because of b", "because of a"))
+    assert [row.content for row in made] == ["a", "because of a", "b", "because of b"] and not check_rows(made, TIMES)
+
+
 def test_two_segments_on_one_frame_are_refused() -> None:
     close = [Segment(start_s=0.0, end_s=0.01, label="a"), Segment(start_s=0.01, end_s=1.0, label="b")]
     with pytest.raises(SourceError, match="both begin on the frame at"):
@@ -277,6 +303,12 @@ def test_answers_along_an_episode_become_one_subtask_for_every_frame() -> None:
     assert not check_rows(made, TIMES)
     assert [(row.content, row.timestamp) for row in made if row.style == "subtask"] == [("a", 0.0), ("b", TIMES[12])]
     assert [row.content for row in made if row.style == "memory"] == ["because 0", "because 3"]
+
+
+def test_an_answer_that_is_taken_back_within_a_frame_leaves_the_subtask_before_it_as_it_was() -> None:
+    said = [(0.0, "a"), (1.0, "b"), (1.01, "a"), (1.5, "c")]
+    made = rows_of_answers([(at_s, Answer(answer=text, mode="direct")) for at_s, text in said], TIMES)
+    assert [(row.content, row.timestamp) for row in made] == [("a", 0.0), ("c", TIMES[15])]
 
 
 def test_first_frames_without_an_answer_need_a_word_from_the_caller() -> None:

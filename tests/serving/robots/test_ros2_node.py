@@ -165,6 +165,7 @@ def test_every_encoding_becomes_the_same_kind_of_frame(encoding: str, pad: int) 
     message = picture(encoding=encoding, pad=pad)
     frame = frame_of(message)
     assert frame.shape == (2, 3, 3) and frame.dtype == np.uint8
+    assert frame.flags.c_contiguous and not np.shares_memory(frame, np.frombuffer(message.data, np.uint8))
     first = {"rgb8": [0, 1, 2], "rgba8": [0, 1, 2], "bgr8": [2, 1, 0], "bgra8": [2, 1, 0], "mono8": [0, 0, 0]}
     assert frame[0, 0].tolist() == first[encoding]
     assert frame[1, 0].min() == message.step  # the second row begins after the padding
@@ -236,6 +237,18 @@ def test_the_end_is_a_last_heartbeat_and_nothing_after_it() -> None:
     bench.run_for(1.0)
     assert len(bench.sent) == count and bench.sent[-1][1]["state"] == "stopped"
     assert stream.closed == 1 and not stream.frames
+
+
+def test_an_answer_that_is_ready_after_the_end_is_not_published() -> None:
+    class Late(Stream):
+        def answer(self) -> Answer:
+            made.stop()  # as another thread would, while this one waits for the student
+            return super().answer()
+
+    made, _, bench = node(Late())
+    made.tick()
+    made.beat()
+    assert [(topic, fields["state"]) for topic, fields in bench.sent] == [("aot/heartbeat", "stopped")]
 
 
 PROGRAM = """

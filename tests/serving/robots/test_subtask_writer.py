@@ -175,19 +175,35 @@ def test_a_stream_of_an_exported_student_gives_a_subtask_or_says_why_not(video_e
     assert told.value.reason == "stale"
 
 
+class ScriptedStream(Scripted):
+    """A stream that says what it is given, and notes its frames and deadlines."""
+
+    def __init__(self, **answer: Any) -> None:
+        super().__init__(**answer)
+        self.seen, self.asked_within = list[float](), list[float | None]()
+
+    def observe(self, frame: np.ndarray, time_s: float) -> None:
+        self.seen.append(time_s)
+
+    def answer(self, deadline_s: float | None = None) -> Answer:
+        self.asked_within.append(deadline_s)
+        return self.answer_is
+
+    def reset(self) -> None:
+        self.seen.clear()
+
+
+def test_a_question_about_the_scene_is_refused_where_the_question_of_a_stream_stands() -> None:
+    stream = ScriptedStream(answer="wash rice")
+    writer = SubtaskWriter(stream)
+    with pytest.raises(SubtaskError, match="a stream answers its own question only, not 'Which cup") as told:
+        writer.generate_text(batch(query_kind="vqa", query_text="Which cup?"))
+    assert told.value.reason == "bad_batch" and not stream.asked_within and len(stream.seen) == 1
+    assert writer.generate_text(batch()) == "wash rice"
+
+
 def test_a_stream_answers_within_its_deadline() -> None:
-    class Stream(Scripted):
-        seen: list[float] = []
-        asked_within: list[float | None] = []
-
-        def observe(self, frame: np.ndarray, time_s: float) -> None:
-            self.seen.append(time_s)
-
-        def answer(self, deadline_s: float | None = None) -> Answer:
-            self.asked_within.append(deadline_s)
-            return self.answer_is
-
-    stream = Stream(answer="wash rice")
+    stream = ScriptedStream(answer="wash rice")
     assert SubtaskWriter(stream, deadline_s=0.5, clock=lambda: 7.0).generate_text(batch(timestamp=1.5)) == "wash rice"
     assert (stream.seen, stream.asked_within) == ([7.0], [0.5])
 

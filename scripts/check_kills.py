@@ -105,7 +105,9 @@ def main() -> None:
     print(f"uninterrupted: {whole_s:.1f} s", flush=True)
     # With what is done again, the last kill comes late in the job, seldom after its end.
     longest_s = max(1.0, 1.7 * whole_s / options.kills)
-    rng, hit, different = random.Random(options.seed), [], []
+    rng = random.Random(options.seed)
+    hit: list[str] = []
+    different: list[str] = []
     for number in range(options.kills):
         killed = out / f"killed-{number}"
         hit += kill_at_random(

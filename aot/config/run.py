@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -30,9 +31,14 @@ class AnyRun(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
 
-    def steps_of(self, arm: ArmConfig) -> int:
-        """Optimiser steps that an arm is trained for."""
-        return arm.max_steps or self.train.max_steps
+    def steps_of(self, arm: ArmConfig, *, lessons: int = 0) -> int:
+        """Optimiser steps that an arm is trained for at most; with train.epochs they follow from its `lessons`.
+
+        0 where these are not known yet. Lessons about the frames of one question count as one.
+        """
+        if arm.max_steps or self.train.epochs is None:
+            return arm.max_steps or self.train.max_steps
+        return ceil(self.train.epochs * lessons / self.train.questions_per_step)
 
     def digest(self) -> str:
         """Twelve hex digits over everything that can change a result."""
@@ -124,7 +130,7 @@ def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> ValueError
 NOT_IN_RESULTS = (
     "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
     "teacher.gpus_per_worker", "teacher.unanswered", "teacher.max_failed_share", "filter.min_kept",
-    "train.frame_cache_mb",
+    "train.frame_cache_mb", "train.trackers",
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip
 """Settings that may change between a run and its resumption."""

@@ -29,10 +29,14 @@ def train_rows(run: RunFolder, config: Any) -> list[dict[str, Any]]:
     return read_lines(run.arm("distilled") / "metrics.jsonl")
 
 
-@pytest.mark.parametrize("stage", [2, 3])
-def test_shipped_json_is_what_is_used(stage: int) -> None:
-    shipped = json.loads((REPOSITORY / "configs" / "deepspeed" / f"zero{stage}.json").read_text())
-    assert shipped == ZERO[stage]
+@pytest.mark.parametrize("name", ZERO)
+def test_shipped_json_is_what_is_used(name: str) -> None:
+    shipped = json.loads((REPOSITORY / "configs" / "deepspeed" / f"{name}.json").read_text())
+    assert shipped == ZERO[name]
+
+
+def test_every_shipped_json_is_used() -> None:
+    assert {path.stem for path in (REPOSITORY / "configs" / "deepspeed").glob("*.json")} == set(ZERO)
 
 
 @pytest.mark.slow

@@ -16,7 +16,8 @@ from transformers import GenerationConfig
 
 from aot.config import MODES_OF_ORDER, VideoRun, load_saved
 from aot.errors import AotError, CheckpointError, RunError
-from aot.files.run_folder import CONTRACT, RunFolder, read_rows
+from aot.files.jsonl import read_json
+from aot.files.run_folder import CONTRACT, TRAINING, RunFolder, read_rows
 from aot.records import Prediction, PromptMode, Question
 from aot.served_records import ExportProof, FrameRule, StudentContract
 from aot.serving.contract import publish_contract, read_contract
@@ -35,7 +36,7 @@ from aot.student.model import contract as arm_contract
 from aot.student.model.base import resolve_base, stored_dtype
 from aot.student.model.folders import WEIGHT_INDEX
 from aot.student.model.licence import licences_of
-from aot.student.model.loading import Student, load_student
+from aot.student.model.loading import Student, load_student, pick_dtype
 from aot.student.model.lora import size_of
 from aot.student.train.checkpoints import read_manifest
 
@@ -90,7 +91,7 @@ def export_arm(run: RunFolder, arm_name: str, out: Path, options: ExportOptions 
     modes = probe_modes(_modes(run, arm_name), asked_of)
     before = answers(_loaded(run, arm_name, merge=False), asked_of, modes=modes, frames=frames, batch_size=16)
     student = _loaded(run, arm_name, merge=True)
-    dtype = _dtype(run, options)
+    dtype = _dtype(run, arm_name, options)
     contract = _contract(run, arm_name, student, options, dtype=dtype)
     is_cast = form_of(contract) != "float32"
     grader = Grader(tests, frames, modes, config.evaluate.bootstrap_samples, config.seed)
@@ -138,7 +139,7 @@ def same_export(run: RunFolder, arm_name: str, out: Path, options: ExportOptions
         return None
     config = load_saved(run.config)
     wanted = (arm_name, _adapter_digest(run, arm_name), options.quantise, options.vision)
-    same_form = _dtype(run, options) == there.dtype and options.name in ("", there.name)
+    same_form = _dtype(run, arm_name, options) == there.dtype and options.name in ("", there.name)
     form = (there.arm, there.adapter_digest, there.quantised, there.vision_quantised)
     if form != wanted or not same_form:
         return None
@@ -199,10 +200,13 @@ def _modes(run: RunFolder, arm_name: str) -> tuple[PromptMode, ...]:
     return MODES_OF_ORDER[arms.get(arm_name, "both")]
 
 
-def _dtype(run: RunFolder, options: ExportOptions) -> Dtype:
-    section = load_saved(run.config).student
+def _dtype(run: RunFolder, arm_name: str, options: ExportOptions) -> Dtype:
+    """The type that is asked for, or that in which the arm was trained and graded, maybe on another machine."""
+    section, trained = load_saved(run.config).student, run.arm(arm_name) / TRAINING
     kind: Any = stored_dtype(resolve_base(section.base)) if options.dtype == "base" else options.dtype
-    return kind or section.dtype
+    if not kind and section.dtype == "auto" and trained.exists():
+        kind = read_json(trained).get("dtype")
+    return kind or ("bfloat16" if pick_dtype(section) == torch.bfloat16 else "float32")
 
 
 def _loaded(run: RunFolder, arm_name: str, *, merge: bool) -> Student:

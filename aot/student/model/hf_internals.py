@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -20,6 +22,7 @@ SIGNATURES = {
     "_get_train_sampler": ("self", "train_dataset"),
     "_save_checkpoint": ("self", "model", "trial"),
     "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
+    "_prepare_for_training": ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
 }
 """Private methods of Trainer that are overridden here, each with the parameters it is called with."""
 
@@ -60,6 +63,27 @@ class HookedTrainer(Trainer):
     def load_weights(self, folder: Path) -> bool:
         """Take up the weights of a checkpoint; False leaves that to the Trainer."""
         raise NotImplementedError
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Also takes FSDP up on a CPU, where accelerate leaves it out without a word."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            state = self.accelerator.state
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
+    def on_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """A batch where the model is, and of the type that it calculates in."""
+        return dict(self._prepare_inputs(inputs))
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:  # noqa: ANN401
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        if self.model and self.is_fsdp_enabled and self.args.device.type == "cpu":
+            for module in self.model.modules():
+                if isinstance(module, FSDPModule):
+                    module.set_force_sum_reduction_for_comms(True)  # gloo knows no mean
+        return prepared
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor | None:
         return self.count_supervised(batch_samples, device) if batch_samples else None

@@ -8,23 +8,45 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import torch
+from transformers import TrainerState
 
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, CheckpointError, GuardStop
-from aot.files.run_folder import CHECKPOINTS, STEPS, RunFolder, append_row, open_append, publish_rows, read_rows
+from aot.files.run_folder import (
+    CHECKPOINTS,
+    SPLIT,
+    STEPS,
+    TRAINING,
+    RunFolder,
+    append_row,
+    open_append,
+    publish_json,
+    publish_rows,
+    read_rows,
+)
 from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
-from aot.student.model.lora import trained_state
+from aot.student.model.lora import gathered, trained_state
 from aot.student.rows.collate import Collator
 from aot.student.rows.frames import FramePixels
-from aot.student.train.checkpoints import PREFIX, checkpoint_step, newest_intact, read_manifest, remove_newer
+from aot.student.train.checkpoints import (
+    PREFIX,
+    check_folder,
+    checkpoint_step,
+    newest_intact,
+    read_manifest,
+    remove_newer,
+)
 from aot.student.train.guards import StopFlag
+from aot.student.train.held_out import EarlyStop, Look, is_over, state_of
 from aot.student.train.launch import launch
-from aot.student.train.session import Session, contract_of, open_session, padded_because
+from aot.student.train.options import require_options, take_options, tracking
+from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
 from aot.student.train.trainer import StepMetrics, TwoTermTrainer
 
 log = logging.getLogger(__name__)
@@ -49,7 +71,8 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
     if is_done(run.arm(arm.name), config_digest=config.digest()):
         log.info("arm %s is trained already", arm.name)
         return
-    if (config.train.procs > 1 or config.train.zero_stage > 0) and "WORLD_SIZE" not in os.environ:
+    require_options(config.student, config.train)
+    if (config.train.procs > 1 or config.train.zero_stage) and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
         return
     stop = StopFlag()
@@ -57,32 +80,61 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
         session = open_session(run, config, arm)
         checkpoint = _agreed_checkpoint(session)
         first_step = checkpoint_step(checkpoint) if checkpoint else 0
-        with _steps_written(session, first_step=first_step, progress=progress) as on_step:
+        with (
+            _steps_written(session, first_step=first_step, progress=progress) as on_step,
+            tracking(config.train.trackers, session.folder / "trackers"),
+        ):
             trainer = make_trainer(session, stop=stop, on_step=on_step)
-            if first_step < session.train.max_steps:
+            earlier = _trained_before(session, checkpoint)
+            if earlier is None:
                 with _told_if_unreadable(checkpoint, trainer):
                     # Called from here and not from a helper of ours, so that the way down to a step stays short.
                     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        _finish(session, trainer, first_step=first_step, stop=stop)
+        _finish(session, trainer, earlier=earlier, stop=stop)
     if stop.name:  # it came with the last step or after it: this arm is done, and the next one is not begun
         raise Interrupted(stop.name)
 
 
 def make_trainer(session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None]) -> TwoTermTrainer:
     """The Trainer of a session, ready to train."""
-    train = session.train
-    return TwoTermTrainer(
+    train, collator = session.train, _collator(session)
+    take_options(session, collator)
+    trainer = TwoTermTrainer(
         adapted=session.adapted.model,
         args=session.trainer_args,
         train_dataset=session.schedule(),
-        data_collator=_collator(session),
+        data_collator=collator,
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,
         stop=stop,
         on_step=on_step,
         keep_checkpoints=train.keep_checkpoints,
         zero_stage=train.zero_stage,
+        scheduler=train.scheduler,
     )
+    if train.early_stop:
+        trainer.add_callback(
+            EarlyStop(
+                trainer, session.held_out, train.early_stop, vision=session.vision,
+                rationale_weight=session.arm.rationale_weight, on_look=partial(_note_look, session),
+            )
+        )  # fmt: skip
+    return trainer
+
+
+def _note_look(session: Session, look: Look) -> None:
+    """Keep it beside the steps; one of a step that is taken again replaces those of the life before."""
+    path = session.folder / SPLIT.format("held_out")
+    before = [row for row in read_rows(path, Look) if row.step < look.step] if path.exists() else []
+    publish_rows(path, [*before, look])
+
+
+def _trained_before(session: Session, checkpoint: Path | None) -> TrainerState | None:
+    """The last state of a training that an earlier life took to its end, or that early stopping ended; or None."""
+    state = state_of(checkpoint) if checkpoint else None
+    if state and (state.global_step >= session.train.max_steps or is_over(state, session.train.early_stop)):
+        return state
+    return None
 
 
 def _collator(session: Session) -> Collator:
@@ -137,17 +189,29 @@ def _told_if_unreadable(checkpoint: Path | None, trainer: TwoTermTrainer) -> Ite
         ) from error
 
 
-def _finish(session: Session, trainer: TwoTermTrainer, *, first_step: int, stop: StopFlag) -> None:
-    """Publish a student that took all its steps.
+def _finish(session: Session, trainer: TwoTermTrainer, *, earlier: TrainerState | None, stop: StopFlag) -> None:
+    """Publish a student that took all its steps, or the best one of a training with early stopping.
 
     Raises:
         GuardStop: it did not.
     """
-    max_steps, last_step = session.train.max_steps, max(first_step, trainer.state.global_step)
-    if last_step < max_steps:
-        raise GuardStop(f"{stop.name or 'something'} stopped training at step {last_step} of {max_steps}; it was saved")
-    if session.trainer_args.process_index == 0:
-        _publish(session, trained=first_step < max_steps)
+    state, max_steps = earlier or trainer.state, session.train.max_steps
+    if state.global_step < max_steps and not is_over(state, session.train.early_stop):
+        at = f"at step {state.global_step} of {max_steps}"
+        raise GuardStop(f"{stop.name or 'something'} stopped training {at}; it was saved")
+    step = state.best_global_step or state.global_step
+    first = session.trainer_args.process_index == 0
+    memory: dict[str, torch.Tensor] | None = None
+    if earlier is None and step == state.global_step and session.config.train.zero_stage < 3:
+        model = session.adapted.model
+        memory = trained_state(model)
+        if trainer.is_fsdp_enabled:
+            memory = gathered(memory, keep=first)
+    if first:
+        if session.train.early_stop:
+            ended = {"published_step": step, "last_step": state.global_step, "held_out_loss": state.best_metric}
+            publish_json(session.folder / TRAINING, {**training_facts(session), **ended})
+        _publish(session, step=step, memory=memory)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -176,12 +240,14 @@ def _agreed_checkpoint(session: Session) -> Path | None:
         log.info("%s: no checkpoint yet, starting from scratch", session.arm.name)
         return None
     manifest = read_manifest(root / f"{PREFIX}{int(step)}")
-    there = (manifest.world_size, manifest.zero_stage)
-    here = (session.plan.processes, session.config.train.zero_stage)
+    train = session.config.train
+    there = (manifest.world_size, manifest.zero_stage, manifest.sharding)
+    here = (session.plan.processes, train.zero_stage, train.sharding)
     if there != here:
         raise CheckpointError(
-            f"{session.folder}: its checkpoints were written by {there[0]} processes with ZeRO stage {there[1]}, "
-            f"now there are {here[0]} with stage {here[1]}; use the same set-up, or delete the checkpoints"
+            f"{session.folder}: its checkpoints were written by {there[0]} processes with ZeRO stage {there[1]} and "
+            f"sharding {there[2]}, now there are {here[0]} with stage {here[1]} and {here[2]}; use the same set-up, or "
+            "delete the checkpoints"
         )
     log.info("%s: resumed from step %d of %d", session.arm.name, manifest.step, session.train.max_steps)
     return root / f"{PREFIX}{int(step)}"
@@ -194,18 +260,21 @@ def _open_metrics(path: Path, *, step: int) -> IO[bytes]:
     return open_append(path)
 
 
-def _publish(session: Session, *, trained: bool) -> None:
-    newest = newest_intact(session.folder / CHECKPOINTS)
-    if not newest or newest.step != session.train.max_steps:
+def _publish(session: Session, *, step: int, memory: dict[str, torch.Tensor] | None) -> None:
+    """Publish the checkpoint of `step`, compared with what memory holds of it, if anything."""
+    folder = session.folder / CHECKPOINTS / f"{PREFIX}{step}"
+    try:
+        check_folder(folder)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{session.folder} holds no intact checkpoint of the last step; run the same command again"
-        )
-    whole = trained and session.config.train.zero_stage < 3
+            f"the checkpoint of step {step}, which is to be published, is not intact ({error}); run the same command "
+            "again, and if that says the same, delete the folder of checkpoints to train this arm from the start"
+        ) from error
     model = session.adapted.model
     publish_arm(
         session.folder,
-        checkpoint=session.folder / CHECKPOINTS / f"{PREFIX}{newest.step}",
-        memory=trained_state(model) if whole else None,
+        checkpoint=folder,
+        memory=memory,
         adapter_config=model.peft_config["default"] if session.arm.tuning == "lora" else None,
         contract=contract_of(session),
     )

@@ -7,13 +7,14 @@ at the same step.
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from aot.errors import GuardStop
 from aot.interrupts import Interrupted
@@ -96,6 +97,21 @@ class GradientCheck:
         self._handles = [
             p.register_hook(self._hook(name)) for name, p in model.named_parameters() if p.requires_grad
         ]  # fmt: skip
+
+    def see_parts(self, model: nn.Module, *, reduced: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Look at what fully_shard left in `model` instead: it puts gradients beside the weights, past all hooks.
+
+        Args:
+            model: with the gradients of one step; each process holds a part of every tensor, which may be empty.
+            reduced: the sum of a tensor over all processes.
+        """
+        if not self._handles:
+            return
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+        parts = [value.to_local() if isinstance(value, DTensor) else value for value in gradients.values()]
+        flags = [(float(not torch.isfinite(part).all()), float(part.any())) for part in parts]
+        broken, nonzero = reduced(torch.tensor(flags or [(0.0, 0.0)])).T.tolist()
+        self._seen = {name: (not b, bool(n)) for name, b, n in zip(gradients, broken, nonzero, strict=False)}
 
     def finish(self) -> None:
         """Judge what was seen and stop watching; later calls do nothing.

@@ -21,7 +21,7 @@ from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, GuardStop
 from aot.files.jsonl import parse_json, read_json
 from aot.files.lease import lease_over
-from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, RunFolder, publish
+from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, TRAINING, RunFolder, publish
 from aot.interrupts import Interrupted
 from aot.threads import thread_settings
 
@@ -139,6 +139,8 @@ def _wait(process: "subprocess.Popen[bytes]", report: Callable[[], None]) -> tup
 def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] | None) -> None:
     path = folder / STEPS
     if progress and path.exists():
+        if not max_steps:  # they follow from the lessons, which the first process counted
+            max_steps = int(str(read_json(folder / TRAINING)["max_steps"]))
         lines = path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines[-2:] if line.endswith(b"\n")]
         if whole:

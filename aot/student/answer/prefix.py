@@ -19,10 +19,9 @@ from aot.student.model.caches import can_drop_tokens, num_bytes, position_counte
 from aot.student.model.loading import Student
 from aot.student.model.vision import FrameFeatures
 from aot.student.rows.frames import FRAME_DIM, FramePixels, Tensors
-from aot.student.rows.prompts import PROBE
+from aot.student.rows.prompts import PROBE, PROBE_SIZE_HW
 from aot.student.rows.tokens import num_alike
 
-TRIAL_SIZE_HW = (72, 96)
 TRIAL_TIMES_S = (0.5, 1.5, 2.5)
 
 
@@ -224,8 +223,8 @@ def _bears_appending(student: Student) -> bool:
     """Whether a prompt read frame by frame gives the logits of the same prompt read at once."""
     try:
         rng = np.random.default_rng(0)
-        frames_THWC = rng.integers(0, 256, (len(TRIAL_TIMES_S), *TRIAL_SIZE_HW, 3), dtype=np.uint8)
-        ids = student.renderer.encode(PROBE, TRIAL_TIMES_S, "direct", frame_size_hw=TRIAL_SIZE_HW).prompt_ids
+        frames_THWC = rng.integers(0, 256, (len(TRIAL_TIMES_S), *PROBE_SIZE_HW, 3), dtype=np.uint8)
+        ids = student.renderer.encode(PROBE, TRIAL_TIMES_S, "direct", frame_size_hw=PROBE_SIZE_HW).prompt_ids
         frames = prefix_frames(student, frames_THWC, keys=range(len(TRIAL_TIMES_S)))
         trial = FramePrefix(student)
         trial.__dict__["appends"] = True  # this is what is tried

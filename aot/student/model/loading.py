@@ -26,7 +26,7 @@ from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
 from aot.student.model.folders import CONFIG, damage
 from aot.student.model.lora import add_lora, attach, matched_layers
-from aot.student.rows.prompts import MODES, PROBE
+from aot.student.rows.prompts import MODES, PROBE, PROBE_SIZE_HW
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
 from aot.student.rows.templates import TEMPLATE_DATE
 from aot.student.rows.tokens import EncodedRow, Renderer
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": "", "torchao": ""}
 """What model folders may need, and nothing of ours does."""
 TRIAL_TEXT = "12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"
-PROBE_SIZE_HW = (72, 96)
-"""Of a frame that is only counted in tokens."""
 
 
 @dataclass(frozen=True)

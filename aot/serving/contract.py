@@ -59,6 +59,13 @@ def publish_contract(folder: Path, contract: StudentContract) -> StudentContract
     return whole
 
 
+def replace_contract(folder: Path, contract: StudentContract) -> None:
+    """Write a contract over one of the same files, which were compared when the export was loaded."""
+    publish(
+        folder / CONTRACT, contract.model_copy(update={"version": CONTRACT_VERSION}).model_dump_json(indent=1) + "\n"
+    )
+
+
 def contract_schema() -> str:
     """The JSON schema of a contract, as published; it lets newer minor versions say more."""
     schema = StudentContract.model_json_schema()

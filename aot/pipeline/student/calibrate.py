@@ -28,7 +28,7 @@ from aot.records import Prediction, PromptMode, Question, Refusal
 from aot.served_records import CascadeThreshold, ServedCalibration
 from aot.serving.cascade.calibrate import Answered, answer_all, calibrate
 from aot.serving.cascade.watch import words_of
-from aot.serving.contract import publish_contract, read_contract
+from aot.serving.contract import read_contract, replace_contract
 from aot.serving.export.arm import BASE
 
 log = logging.getLogger(__name__)
@@ -80,12 +80,12 @@ def calibrate_run(
         raise RunError(f"the base of {root} was trained by no arm; name one that was")
     _check_export(export, arm)
     with holding(run, command=command):
+        ask = _asking(run, config, arm, export=export)  # before any work, because loading compares all files
         fresh = calibration_questions(run, config, wanted)
         log.info("calibrate: %s, %s", counted(len(fresh.questions), "question"), fresh.source)
         check_packages(fresh.questions)
         try:
             big = _big_answers(wanted.against, fresh) if wanted.against else None
-            ask = _asking(run, config, arm, export=export)
             said = ask(fresh.questions, fresh.frames)
             _keep(run, arm, fresh.questions, said)
             made = calibrate(
@@ -104,8 +104,8 @@ def calibrate_run(
         finally:
             stop_workers()
         if export:
-            contract = read_contract(export, check_files=False)  # its files were compared when it was loaded
-            publish_contract(export, contract.model_copy(update={"calibration": made}))
+            contract = read_contract(export, check_files=False)
+            replace_contract(export, contract.model_copy(update={"calibration": made}))
     return made
 
 
@@ -250,7 +250,7 @@ def _keys(questions: Iterable[Question]) -> set[tuple[str, ...]]:
 
 def _check_export(export: Path | None, arm: str) -> None:
     """Look before any work whether the export can take a calibration of this arm."""
-    if export and (made := read_contract(export)).arm != arm:
+    if export and (made := read_contract(export, check_files=False)).arm != arm:
         raise RunError(f"{export} is an export of the arm {made.arm!r}, not of {arm!r}; name that arm, or its export")
 
 

@@ -260,7 +260,6 @@ def _asking(
     """What answers questions about clips of a frame store: the arm, or its export as it will be served."""
     from aot.serving.student import load_student as load_export
     from aot.student.model.loading import load_student
-    from aot.student.rows.frames import FramePixels
 
     if export:
         student = load_export(export).student
@@ -268,14 +267,8 @@ def _asking(
         student = load_student(config.student.base, adapter=run.arm(arm), config=config.student)
 
     def ask(questions: Sequence[Question], frames: Path | None) -> Answered:
-        pixels = None
-        if frames and any(question.media for question in questions):
-            from video_data.store.shards import FrameStore
-
-            megabytes = config.train.frame_cache_mb
-            pixels = FramePixels(
-                FrameStore(frames), student.processor, model_type=student.model_type, max_bytes=megabytes << 20
-            )
+        shows = frames if any(question.media for question in questions) else None
+        pixels = student.pixels(shows, max_bytes=config.train.frame_cache_mb << 20) if shows else None
         mode, size = _mode_of(config, arm), config.evaluate.batch_size
         return answer_all(student, questions, pixels=pixels, mode=mode, arm=arm, batch_size=size)
 

@@ -18,7 +18,7 @@ from aot.student.answer.likelihood import score, score_read
 from aot.student.model.caches import can_drop_tokens, num_bytes, position_counter, same_logits
 from aot.student.model.loading import Student
 from aot.student.model.vision import FrameFeatures
-from aot.student.rows.frames import FRAME_DIM, FramePixels, Tensors
+from aot.student.rows.frames import FRAME_DIM, Tensors
 from aot.student.rows.prompts import PROBE, PROBE_SIZE_HW
 from aot.student.rows.tokens import num_alike
 
@@ -215,7 +215,7 @@ def prefix_frames(student: Student, frames_THWC: np.ndarray, keys: Sequence[Hash
         frames_THWC: uint8 (time, height, width, 3), RGB, scaled as in training.
         keys: one for each.
     """
-    pixels = FramePixels(None, student.processor, model_type=student.model_type, max_bytes=0)
+    pixels = student.pixels(None, max_bytes=0)
     return [PrefixFrame(key, one) for key, one in zip(keys, pixels.alone(frames_THWC), strict=True)]
 
 

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
@@ -170,6 +170,11 @@ class AdaptiveArm(AnyArm):
 ArmConfig = ChainsArm | AnswersArm | AdaptiveArm
 BY_ORDER = Kinds("order", default="both")
 _ARM: TypeAdapter[ArmConfig] = TypeAdapter(Annotated[ArmConfig, BY_ORDER])
+
+
+def modes_of(arms: Iterable[ArmConfig], name: str) -> tuple[PromptMode, ...]:
+    """How the arm of this name answers, its first mode first; the base, which is none of them, as one of `both`."""
+    return MODES_OF_ORDER[next((arm.order for arm in arms if arm.name == name), "both")]
 
 
 def parse_arm(raw: dict[str, Any]) -> ArmConfig:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aot import seeds
 from aot.answers import check_packages, stop_workers
-from aot.config import MODES_OF_ORDER, GymData, KitchenData, MathData, PlainData, RunConfig, VideoRun, load_saved
+from aot.config import GymData, KitchenData, MathData, PlainData, RunConfig, VideoRun, load_saved, modes_of
 from aot.display import counted
 from aot.errors import RunError, SourceError
 from aot.evaluation.risk import FIT_SHARE, questions_needed
@@ -24,7 +24,7 @@ from aot.pipeline.doors import stage_function
 from aot.pipeline.evaluate import learned_ids
 from aot.pipeline.student.cascade import publish_cascade
 from aot.pipeline.student.export import arm_of
-from aot.records import Prediction, PromptMode, Question, Refusal
+from aot.records import Prediction, Question, Refusal
 from aot.served_records import CascadeThreshold, ServedCalibration
 from aot.serving.cascade.calibrate import Answered, answer_all, calibrate
 from aot.serving.cascade.watch import words_of
@@ -98,9 +98,8 @@ def calibrate_run(
                 big=big,
             )
             publish(run.calibration, made.model_dump_json(indent=1) + "\n")
-            publish_cascade(
-                run, config, made, arm=arm, mode=_mode_of(config, arm), ask=lambda rows: ask(rows, run.frames)
-            )
+            mode = modes_of(config.train.arms, arm)[0]
+            publish_cascade(run, config, made, arm=arm, mode=mode, ask=lambda rows: ask(rows, run.frames))
         finally:
             stop_workers()
         if export:
@@ -269,17 +268,10 @@ def _asking(
     def ask(questions: Sequence[Question], frames: Path | None) -> Answered:
         shows = frames if any(question.media for question in questions) else None
         pixels = student.pixels(shows, max_bytes=config.train.frame_cache_mb << 20) if shows else None
-        mode, size = _mode_of(config, arm), config.evaluate.batch_size
-        return answer_all(student, questions, pixels=pixels, mode=mode, arm=arm, batch_size=size)
+        mode = modes_of(config.train.arms, arm)[0]
+        return answer_all(student, questions, pixels=pixels, mode=mode, arm=arm, batch_size=config.evaluate.batch_size)
 
     return ask
-
-
-def _mode_of(config: RunConfig, arm: str) -> PromptMode:
-    """How an arm answers open questions."""
-    order = next(one.order for one in config.train.arms if one.name == arm)
-    mode: PromptMode = MODES_OF_ORDER[order][0]
-    return mode
 
 
 def _keep(run: RunFolder, arm: str, questions: Sequence[Question], said: Answered) -> None:

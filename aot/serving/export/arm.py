@@ -5,6 +5,7 @@ folder beside the wanted one, proved there by a process of its own, and gets its
 failed proof leaves no export.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from aot.student.model.loading import Student, load_student
 from aot.student.model.lora import size_of
 from aot.student.train.checkpoints import read_manifest
 
+log = logging.getLogger(__name__)
 BASE = "base"
 """As an arm: the student before any training."""
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -253,6 +255,12 @@ def _quantised(student: Student, folder: Path, options: ExportOptions) -> Studen
     )  # fmt: skip
     for path in (*folder.glob("*.safetensors"), folder / WEIGHT_INDEX):
         path.unlink(missing_ok=True)
+    if made.left:
+        log.warning(
+            "%d layers stay as they are, whose width no group of weights divides, first %s",
+            len(made.left),
+            made.left[0],
+        )
     made.model.save_pretrained(folder, safe_serialization=True)
     return replace(student, model=made.model)
 

@@ -16,7 +16,7 @@ from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import STEPS, RunFolder, read_rows, row_files
 from aot.files.traces import read_faults
-from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
+from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal, first_problem
 from aot.reporting.students import MODES, Learning, read_learning
 from aot.run_records import Funnel
 
@@ -209,8 +209,7 @@ def read_file(path: Path, kind: type[Content], *, remedy: str) -> Content:
     try:
         return TypeAdapter(kind).validate_python(read_json(path))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise SourceError(f"{path}: {problem['msg']} at {problem['loc']}; {remedy}") from None
+        raise SourceError(f"{path}: {first_problem(error)}; {remedy}") from None
     except ValueError as error:
         raise SourceError(f"{path} is not JSON ({error}); {remedy}") from error
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from aot.errors import CheckpointError
 from aot.files.run_folder import CONTRACT, publish
+from aot.records import first_problem
 from aot.run_records import FileEntry
 from aot.served_records import CONTRACT_VERSION, StudentContract
 from aot.student.train.checkpoints import file_entry
@@ -42,8 +43,7 @@ def read_contract(folder: Path, *, check_files: bool = True) -> StudentContract:
     try:
         contract = _contract_of(row, is_newer=_minor(version) > _minor(CONTRACT_VERSION))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise CheckpointError(f"{path}: {problem['msg']} at {problem['loc']}; export the student again") from None
+        raise CheckpointError(f"{path}: {first_problem(error)}; export the student again") from None
     if check_files:
         _check_files(folder, contract)
     return contract

@@ -24,7 +24,7 @@ from aot.evaluation.scoring import score
 from aot.files.run_folder import TRAINING, RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
-from aot.records import Interval, Prediction, Question
+from aot.records import Interval, Prediction, Question, first_problem
 from aot.reporting.students import read_learning, training_facts
 from aot.run_records import Flip, GroupResult, LeftOut, RunComparison, SideFacts
 
@@ -200,8 +200,8 @@ def _facts(run: RunFolder, arms: tuple[ArmConfig, ...], arm: str, mode: str) -> 
             rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm),
         )  # fmt: skip
     except ValidationError as error:
-        problem = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"
-        raise RunError(f"{run.arm(arm) / TRAINING} or run.json is damaged ({problem}); restore it") from None
+        words = f"{run.arm(arm) / TRAINING} or run.json is damaged ({first_problem(error)}); restore it"
+        raise RunError(words) from None
 
 
 def _named(side: SideFacts) -> str:

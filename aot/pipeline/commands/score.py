@@ -25,7 +25,7 @@ from aot.files.jsonl import RefusedRow, refused_words
 from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.doors import door_of
 from aot.pipeline.prepare import refusals_of, usable_questions
-from aot.records import MetricRow, Prediction, Question, Refusal
+from aot.records import MetricRow, Prediction, Question, Refusal, first_problem
 from aot.run_records import Scores
 
 ARM, MODE = "predictions", "none"
@@ -144,8 +144,7 @@ def listed_questions(path: Path) -> Questions:
             usable = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
             refused = refusals_of(line for line in lines if isinstance(line, RefusedRow))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None
+        raise SourceError(f"{path} is no file of questions: {first_problem(error)}") from None
     if not usable:
         why = f" ({refused_words(refused)})" if refused else ""
         raise SourceError(

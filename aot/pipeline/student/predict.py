@@ -21,7 +21,7 @@ from aot.display import counted
 from aot.errors import RunError, SourceError
 from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, read_json_lines
 from aot.files.run_folder import RunFolder, append_row, open_append, read_rows
-from aot.records import Question
+from aot.records import Question, first_problem
 from aot.served_records import AskMode
 from aot.serving.contract import read_contract
 from aot.serving.student import Ask, ServedStudent, load_student
@@ -210,8 +210,7 @@ def _ask(line: JsonLine, clips: "_Clips", mode: AskMode | None) -> Ask:
         try:
             question = Question.model_validate(line.fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise RowProblem("bad_value", f"{first['msg']} at {first['loc']}") from None
+            raise RowProblem("bad_value", first_problem(error)) from None
         media = question.media
         return Ask(
             question.text, choices=question.shown_choices, kind=question.kind, mode=mode,

@@ -7,7 +7,7 @@ model, no decoder and no file name. Times are seconds from the start of the clip
 from string import ascii_uppercase
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 JsonDict = dict[str, Any]
@@ -32,12 +32,6 @@ THOUGHT_MODES: tuple[ThoughtMode, ...] = ("direct", "short", "full")
 
 PromptMode = Literal["direct", "reason", "explain", "adaptive"]
 """What a student is asked for: the answer alone; to reason, then answer; to answer, then explain; or to choose."""
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first of what is wrong with a row, and at which of its fields, for a message."""
-    problem = error.errors()[0]
-    return f"{problem['msg']} at {problem['loc']}"
 
 
 class Record(BaseModel):

@@ -12,9 +12,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.files.run_folder import append_row, open_append, row_files, whole_lines
-from aot.records import first_problem
 
 _KEY = re.compile(rb'\{"key":"([0-9a-f]{32})"')
 _OFFSET_BITS = 48

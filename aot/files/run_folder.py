@@ -18,11 +18,10 @@ from typing import IO, Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, TextRun, VideoRun, load_saved
-from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.errors import AotError, GuardStop, RunError, SourceError, first_problem
 from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
 from aot.files.lease import check_lease
-from aot.records import first_problem
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=BaseModel)

@@ -10,13 +10,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aot.answer_records import CascadeResults
 from aot.config import ArmConfig, RunConfig
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.evaluation.groups import ALL
 from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import STEPS, RunFolder, read_rows, row_files
 from aot.files.traces import read_faults
-from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal, first_problem
+from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.reporting.students import MODES, Learning, read_learning
 from aot.run_records import Funnel
 

@@ -11,9 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aot.errors import CheckpointError
+from aot.errors import CheckpointError, first_problem
 from aot.files.run_folder import CONTRACT, publish
-from aot.records import first_problem
 from aot.run_records import FileEntry
 from aot.served_records import CONTRACT_VERSION, StudentContract
 from aot.student.train.checkpoints import file_entry

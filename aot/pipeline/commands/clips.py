@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from aot.display import counted
-from aot.errors import ConfigError, DecodeError, SourceError
+from aot.errors import ConfigError, DecodeError, SourceError, first_problem
 from aot.files.jsonl import MAX_QUESTION_CHARS
-from aot.records import ClipAnnotation, Segment, Trace, first_problem
+from aot.records import ClipAnnotation, Segment, Trace
 from video_data.decode.facts import ClipFacts
 
 log = logging.getLogger(__name__)

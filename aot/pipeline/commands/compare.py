@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from aot.config import ArmConfig, RunConfig, load_saved
 from aot.display import one_line
-from aot.errors import ConfigError, RunError, SourceError
+from aot.errors import ConfigError, RunError, SourceError, first_problem
 from aot.evaluation.comparison import compare_answers
 from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
@@ -24,7 +24,7 @@ from aot.evaluation.scoring import score
 from aot.files.run_folder import TRAINING, RunFolder, read_rows, read_run_json
 from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
-from aot.records import Interval, Prediction, Question, first_problem
+from aot.records import Interval, Prediction, Question
 from aot.reporting.students import read_learning, training_facts
 from aot.run_records import Flip, GroupResult, LeftOut, RunComparison, SideFacts
 

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from aot.answer_records import AnswerRow
 from aot.answers import find_answer, parse_answer
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.files.jsonl import RefusedRow, RowProblem
-from aot.records import Prediction, Question, first_problem
+from aot.records import Prediction, Question
 from text_cot.datasets.rows import TextRow, read_rows
 from video_data.datasets.official import read_json
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from aot.answers import check_packages, parse_answer, stop_workers
 from aot.config import RunConfig
 from aot.display import counted, one_line
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells, missing_prediction
 from aot.evaluation.intervals import weighted_proportion
 from aot.evaluation.scoring import score
@@ -25,7 +25,7 @@ from aot.files.jsonl import RefusedRow, refused_words
 from aot.pipeline.commands.foreign_predictions import FINE, Said, answer_of, are_places, place_in, read_predictions
 from aot.pipeline.doors import door_of
 from aot.pipeline.prepare import refusals_of, usable_questions
-from aot.records import MetricRow, Prediction, Question, Refusal, first_problem
+from aot.records import MetricRow, Prediction, Question, Refusal
 from aot.run_records import Scores
 
 ARM, MODE = "predictions", "none"

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from aot.answer_records import Answer, AnswerRow, PredictSummary
 from aot.display import counted
-from aot.errors import RunError, SourceError
+from aot.errors import RunError, SourceError, first_problem
 from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, read_json_lines
 from aot.files.run_folder import RunFolder, append_row, open_append, read_rows
-from aot.records import Question, first_problem
+from aot.records import Question
 from aot.served_records import AskMode
 from aot.serving.contract import read_contract
 from aot.serving.student import Ask, ServedStudent, load_student

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from aot.errors import SourceError, missing_package
+from aot.errors import SourceError, first_problem, missing_package
 from aot.files.disk import whole_file
-from aot.records import Record, Refusal, first_problem
+from aot.records import Record, Refusal
 from aot.serving.lerobot.checks import LanguageRow, check_rows
 from aot.serving.lerobot.frames import IMAGES
 

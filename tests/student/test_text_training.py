@@ -171,12 +171,30 @@ def test_adapters_that_take_their_inputs_as_they_are_change_no_number_under_auto
     assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
 
 
-def test_lessons_are_packed_whole_and_a_long_one_stands_alone() -> None:
-    rows = [EncodedRow((1,) * size, (2,)) for size in (3, 40, 9, 5, 6)]
+def test_lessons_are_packed_whole() -> None:
+    rows = [EncodedRow((1,) * size, (2,)) for size in (3, 9, 5, 6)]
     packs = packed_rows(rows, pack_tokens=16)
-    assert [len(pack.ids) for pack in packs] == [41, 16, 11]
-    assert packs[1].positions == (*range(10), *range(6))
+    assert [len(pack.ids) for pack in packs] == [16, 11]
+    assert packs[0].positions == (*range(10), *range(6))
     assert packed_rows(rows, pack_tokens=16) == packs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "packed"),
+    [
+        ((40, 30, 20, 10), [50, 50]),  # beside the longest, and no wider than that needs
+        ((40, 8, 8, 8), [64]),  # one pack of 64 positions, and not two of 40
+        ((40, 39, 38), [40, 39, 38]),  # a wider one would be half empty
+        ((40,), [40]),
+    ],
+)
+def test_where_a_lesson_is_longer_than_a_pack_fewest_positions_are_padded(
+    sizes: tuple[int, ...], packed: list[int]
+) -> None:
+    rows = [EncodedRow((1,) * (size - 1), (2,)) for size in sizes]
+    packs = packed_rows(rows, pack_tokens=16)
+    assert sorted((len(pack.ids) for pack in packs), reverse=True) == packed
+    assert sorted(pack.segments.count(i) for pack in packs for i in set(pack.segments)) == sorted(sizes)
 
 
 def test_text_arm_learns_and_says_how_it_was_packed(base: Path, tmp_path: Path) -> None:

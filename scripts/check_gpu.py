@@ -61,7 +61,7 @@ PARTS = (
     Part("ours", "ours", 90),
     Part("plain", "plain", 80),
     Part("trl", "trl", 90, package="trl"),
-    Part("resume", "resume", 110),
+    Part("resume", "resume", 130),
     Part("flash", "ours", 60, {"student.attention": "flash_attention_2"}, "flash-attn"),
     Part("compile", "ours", 100, {"train.compile": True}),
     Part("asked", "asked", 60, trains=False),
@@ -119,13 +119,18 @@ class Bench:
         if code != 0:
             words = " ".join(err.strip().splitlines()[-1:])[:300]
             return {"state": "failed", "why": words or f"exit code {code}", "log": err[-4000:], **took}
-        return {"state": "done", **took, **json.loads(out.strip().splitlines()[-1])}
+        line = next(line for line in reversed(out.splitlines()) if line.startswith("{"))  # others may print, too
+        return {"state": "done", **took, **json.loads(line)}
 
 
 def _run(command: list[str], *, limit_s: float) -> tuple[int | None, str, str]:
     """Exit code, output and errors of a command; no code where it took too long, and was killed with all it started."""
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    environment = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+        # One of several: trainers would spread a batch over all that they see.
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0],
+    }  # fmt: skip
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment, start_new_session=True)
         code: int | None

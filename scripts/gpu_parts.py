@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -64,28 +65,26 @@ Settings = dict[str, Any]
 class Clock(TrainerCallback):
     """Ends of steps, each after the GPU has come as far, and the losses that the trainer logs."""
 
-    def __init__(self, *, operations: Operations | None = None, count_at: int = -1) -> None:
+    def __init__(self, *, operations: Sequence[Operations] = (), count_at: int = -1) -> None:
         self.ends_s: list[float] = []
         self.losses: list[float] = []
         self._operations, self._count_at = operations, count_at
-        self._counting: Any = None
+        self._counting = ExitStack()
         self.num_tokens = 0.0
         """Read so far, by the count of a trainer that keeps one."""
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """In one step, not a measured one, count what it does."""
-        if self._operations and len(self.ends_s) == self._count_at:
-            self._counting = self._operations.counted()
-            self._counting.__enter__()
+        if len(self.ends_s) == self._count_at:
+            for operations in self._operations:
+                self._counting.enter_context(operations.counted())
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Note the time."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends_s.append(time.perf_counter())
-        if self._counting:
-            self._counting.__exit__(None, None, None)
-            self._counting = None
+        self._counting.close()
 
     def on_log(self, *args: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         """Note the loss."""
@@ -144,16 +143,19 @@ def ours(folder: Path, shape: Shape, settings: Settings) -> Measured:
     session = open_session(run, config, config.train.arms[0])
     rows: list[StepMetrics] = []
     trainer = make_trainer(session, stop=StopFlag(), on_step=rows.append)
-    operations = Operations(session.adapted.model)
-    clock = Clock(operations=operations, count_at=shape.warm_up - 1)
+    whole, decoder = Operations(session.adapted.model), Operations(session.student.model.get_decoder())
+    clock = Clock(operations=(whole, decoder), count_at=shape.warm_up - 1)
     trainer.add_callback(clock)
     trainer.train()
     text_config = session.adapted.model.config.get_text_config()
-    lengths = [row.num_tokens for example in _step_examples(session, shape) for row in example.rows]
+    examples = _step_examples(session, shape)
+    lengths = [row.num_tokens for example in examples for row in example.rows]
+    padding = _padding(trainer.data_collator, examples, each=session.plan.per_device)
     made = _timing(clock, shape, tokens=sum(lengths))
     made["losses"] = [row.loss for row in rows]
     made["tokens"] = [row.label_tokens + row.rationale_tokens for row in rows]
-    made["operations"] = operations.total + attention_operations(text_config, lengths)
+    made["operations"] = whole.total - padding * decoder.total + attention_operations(text_config, lengths)
+    made["padding"] = padding
     made["row_tokens"] = max(lengths)
     made["trainable"] = session.adapted.num_trainable
     shutil.rmtree(session.folder / CHECKPOINTS, ignore_errors=True)
@@ -164,6 +166,13 @@ def _step_examples(session: Session, shape: Shape) -> list[Example]:
     """Those of the step whose operations are counted."""
     schedule, each = session.schedule(), shape.questions_per_step
     return [schedule[i] for i in range((shape.warm_up - 1) * each, shape.warm_up * each)]
+
+
+def _padding(collate: Any, examples: list[Example], *, each: int) -> float:  # noqa: ANN401
+    """Share of the positions of a step's batches that hold no token."""
+    masks = [collate(examples[i : i + each])["attention_mask"] for i in range(0, len(examples), each)]
+    padded = [mask for mask in masks if mask.dim() == 2]  # the others say for each token what it may look at
+    return 1.0 - sum(int(mask.sum()) for mask in padded) / sum(mask.numel() for mask in padded) if padded else 0.0
 
 
 def _timing(clock: Clock, shape: Shape, *, tokens: int) -> Measured:
@@ -323,7 +332,7 @@ def asked(folder: Path, shape: Shape, settings: Settings) -> Measured:
     """How many tokens a second our prediction writes, each question with its frames."""
     student, questions, store = _student_and_questions(folder, shape, settings)
     pixels = student.pixels(store, max_bytes=1 << 29)
-    about: dict[str, Any] = {"pixels": pixels, "arm": "base", "mode": "reason", "batch_size": 16}
+    about: dict[str, Any] = {"pixels": pixels, "arm": "base", "mode": "reason", "batch_size": 8}
     list(predict(student, questions[:2], **about))
     _synchronise()
     began_s = time.perf_counter()

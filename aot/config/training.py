@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
@@ -172,6 +172,11 @@ BY_ORDER = Kinds("order", default="both")
 _ARM: TypeAdapter[ArmConfig] = TypeAdapter(Annotated[ArmConfig, BY_ORDER])
 
 
+def modes_of(arms: Iterable[ArmConfig], name: str) -> tuple[PromptMode, ...]:
+    """How the arm of this name answers, its first mode first; the base, which is none of them, as one of `both`."""
+    return MODES_OF_ORDER[next((arm.order for arm in arms if arm.name == name), "both")]
+
+
 def parse_arm(raw: dict[str, Any]) -> ArmConfig:
     """The arm that `raw` describes; raises ValidationError where it is none."""
     return _ARM.validate_python(raw)
@@ -218,7 +223,8 @@ class TrainConfig(Section):
     keep_checkpoints: int = Field(default=2, ge=1)
     lora: LoraSection = LoraSection()
     pack_tokens: int = Field(default=256, ge=0)
-    """Text rows are packed into rows of about this many tokens, without sight of each other; 0 pads each instead."""
+    """Text rows are packed into rows of this many tokens, without sight of each other, and where one is longer into
+    rows of up to twice its length; 0 pads each instead."""
     own_chains: OwnChainsConfig = OwnChainsConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     frame_cache_mb: int = Field(default=512, ge=0)

@@ -18,7 +18,7 @@ from typing import IO, Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, TextRun, VideoRun, load_saved
-from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.errors import AotError, GuardStop, RunError, SourceError, first_problem
 from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
 from aot.files.lease import check_lease
@@ -303,8 +303,7 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
         try:
             yield model.model_validate_json(line)
         except ValidationError as error:
-            problem = error.errors()[0]
-            raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
+            raise SourceError(f"{path}:{number}: {first_problem(error)}") from None
 
 
 def whole_lines(path: Path, *, start: int = 0) -> Iterator[bytes]:

@@ -69,11 +69,19 @@ def is_local(base_url: str) -> bool:
     >>> is_local("http://127.0.0.1:8000/v1"), is_local("https://api.example.com/v1")
     (True, False)
     """
-    host = urlsplit(base_url).hostname or ""
+    return is_loopback(urlsplit(base_url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine, which no other one reaches under it.
+
+    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")  # RFC 6761, 6.3
 
 
 def read_key(section: ChatConfig, environment: Mapping[str, str] = os.environ) -> Secret:

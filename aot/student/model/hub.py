@@ -8,6 +8,7 @@ file, so that a branch means the same commit another time, and a second look nee
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,7 +135,10 @@ def fetch(hub: HubModel, listing: Listing, into: Path | None, *, endpoint: str |
         AotError: the disk refuses.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():  # a log of a job would be full of them
+        disable_progress_bars()
     if into is not None:
         # Before the first byte: a folder without a lock is somebody's own and never written into.
         write_lock(into, HubLock(name=hub.name, revision=hub.revision, commit=listing.commit))

@@ -155,6 +155,8 @@ EXTRA_OF_PACKAGE = {
     "peft": "train",
     "accelerate": "train",
     "deepspeed": "train",
+    "datasets": "train",
+    "huggingface_hub": "train",
     "jinja2": "report",
     "PIL": "report",
     "pyarrow": "text",

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import typer
 
-from aot.cli import clips, runs, student
+from aot.cli import clips, data, runs, student
 from aot.cli.terminal import (
     log_to_stderr,
     mend_streams,
@@ -43,6 +43,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "compare": runs.compare,
     "calibrate": student.calibrate,
     "doctor": runs.doctor,
+    "prefetch": data.prefetch,
     "probe": clips.probe,
     "frames": clips.frames,
     "ask": clips.ask,
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
+app.add_typer(data.data_verbs, name="data")
 
 
 def main() -> None:

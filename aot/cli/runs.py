@@ -157,10 +157,26 @@ def compare(
         tell(comparison_lines(comparison))
 
 
-def doctor() -> None:
+def doctor(
+    overrides: OverridesArgument = None,
+    offline: Annotated[
+        Path | None,
+        typer.Option("--offline", metavar="CONFIG", help="Try this config, or run folder, where no network is."),
+    ] = None,
+) -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
     from aot.pipeline.commands.doctor import troubles
 
+    if offline is not None:
+        from aot.pipeline.data.offline import offline_lines
+
+        lines, went_well = offline_lines(offline, tuple(overrides or ()))
+        tell(lines)
+        if not went_well:
+            raise typer.Exit(2)
+        return
+    if overrides:
+        raise ConfigError(f"{overrides[0]} changes a setting of --offline CONFIG, and none is given")
     trouble_lines = list(troubles())
     tell(trouble_lines or ["no trouble found"])
     if trouble_lines:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from aot.config.base import PathText, Section
+from aot.config.base import HubModel, PathText, Section
 
 
 def _day(text: str) -> str:
@@ -77,6 +77,8 @@ class ChatConfig(Section):
     `scripted`: replies from a file."""
     model: PathText
     """The name that the server knows, the folder of a local model, or a name for the script."""
+    hub: HubModel | None = None
+    """Where `aot prefetch` gets the folder of a local model from."""
     base_url: str = "http://127.0.0.1:8000/v1"
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; a server on this machine needs none."""
@@ -141,7 +143,7 @@ class ChatConfig(Section):
 
 CHAT_NOT_IN_RESULTS = (
     "record", "max_concurrency", "attempt_timeout_s", "deadline_s", "max_attempts", "hedge_after_s", "prices",
-    "max_cost", "gpus", "api_key_env", "stream",
+    "max_cost", "gpus", "api_key_env", "stream", "hub",
 )  # fmt: skip
 """Settings of a chat model that do not change what it is asked."""
 CHAT_MAY_CHANGE = (

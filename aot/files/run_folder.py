@@ -197,6 +197,11 @@ class RunFolder:
         """Of a cascade's folder: CascadeRow parts, one for each process."""
         return self.root / "routed"
 
+    @property
+    def factory_info(self) -> Path:
+        """Of an exported data set: what LLaMA-Factory needs to know of it."""
+        return self.root / "dataset_info.json"
+
     def void(self, mode: str) -> Path:
         """Of a cascade's folder: since when the promise of a mode is void."""
         return self.root / f"void-{mode}.json"

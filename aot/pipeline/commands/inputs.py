@@ -11,6 +11,7 @@ from aot.config import (
     EMBEDDED_STUDENTS,
     AnnotatedData,
     FilesData,
+    HfData,
     KitchenData,
     PlainData,
     RunConfig,
@@ -66,6 +67,11 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
         return []
     from aot.student.model.preflight import preflight
 
+    if (hub := config.student.hub) and not Path(config.student.base).is_dir():
+        raise CheckpointError(
+            f"there is no folder {config.student.base}; run `aot prefetch CONFIG` where there is a network, which puts "
+            f"{hub.name} there"
+        )
     if not Path(resolve_base(config.student.base)).is_dir():
         _check_hub_name(config.student.base)
     seen = preflight(config.student, config.train, question, with_frames=door_of(config).shows_frames)
@@ -89,10 +95,10 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
 
 def check_text(config: TextRun, ahead: set[str]) -> None:
     """Look over what only runs of text need."""
-    from text_cot.prepare import check_files
+    from text_cot.prepare import check_data
 
-    if "prepare" in ahead and isinstance(config.data, FilesData):
-        check_files(config.data)
+    if "prepare" in ahead and isinstance(config.data, FilesData | HfData):
+        check_data(config.data)
     if "generate" in ahead and config.teacher.planner == "chat" and config.chat:
         from text_cot.teacher.chat import check_teacher
 

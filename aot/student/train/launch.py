@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -76,7 +76,26 @@ def environment(*, procs: int, device: str) -> dict[str, str]:
         extra["CUDA_VISIBLE_DEVICES"] = ""
     here = Path(__file__).resolve().parents[3]
     paths = [str(here), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, **thread_settings(), **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return {
+        **os.environ,
+        **compile_caches(os.environ),
+        **thread_settings(),
+        **extra,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+    }
+
+
+def compile_caches(given: Mapping[str, str]) -> dict[str, str]:
+    """Where compiled kernels go in a Slurm job: its local scratch, for a shared home is slow and its locks may lie.
+
+    What the environment names already stays as it is; elsewhere the usual places are kept, so that nothing is built
+    again.
+    """
+    scratch = given.get("SLURM_TMPDIR") or (given.get("TMPDIR") if given.get("SLURM_JOB_ID") else None)
+    if not scratch or not os.access(scratch, os.W_OK):
+        return {}
+    places = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "TORCH_EXTENSIONS_DIR": "extensions"}
+    return {name: str(Path(scratch, "aot-compiled", place)) for name, place in places.items() if name not in given}
 
 
 def write_failure(folder: Path, error: AotError) -> None:

@@ -39,6 +39,7 @@ RUNS: dict[str, Raw] = {
     "video with two that look": video(teacher={**LOOKS, "planner": "chat"}, chat=SCRIPTED, vision_chat=PRICED),
     "video looked at by a script": video(teacher=LOOKS, vision_chat=SCRIPTED),
     "video looked at by a local model": video(teacher=LOOKS, vision_chat={"model": "m", "backend": "local"}),
+    "video asked behind a server": video(evaluate={"engine": "server"}),
     "video judged by a server": video(filter={"judge": True}, judge_chat=PRICED),
     "maths": text(),
     "maths, no shared steps": text(train={"arms": [{"name": "a", "order": "pre", "max_steps": 2, "learning_rate": 1}]}),
@@ -63,6 +64,8 @@ VALUES: dict[str, Any] = {
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
     "omit": ["seed"], "extra_body": {"top_k": 3},
     **{f"{hub}.name": "a/b" for hub in ("hub", "detector_hub", "similarity_hub")},
+    "evaluate.server.models": {"base": "m"},
+    "evaluate.server.base_urls": {"base": "http://127.0.0.1:1/v1"},
 }  # fmt: skip
 """Settings whose other value must have a form of its own, or would make another run."""
 

@@ -1,5 +1,6 @@
 """The verbs of runs: all stages, one of them, its parts, and what is read from run folders."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,12 @@ OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most this many clips of each split.", min=1)]
 MaxCostOption = Annotated[
     float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only this share of the work, I from 0 to N-1; `rank`: that of this process."
+    ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
 
@@ -46,13 +53,10 @@ def generate_command(
     limit: LimitOption = None,
     dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
-    shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Only this share of the questions, I from 0 to N-1.")
-    ] = None,
+    shard: ShardOption = None,
 ) -> None:
     """Do the generate stage of a run, or one shard of it."""
-    settings = [*(overrides or []), *([f"run.shard={shard}"] if shard else [])]
-    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
+    if work := _work(config, with_shard(overrides, shard), limit=limit, dry_run=dry_run, max_cost=max_cost):
         with told_as_stop():
             ended = work(stages=("generate",))
         _tell_end(*ended)
@@ -93,8 +97,45 @@ def _stage_command(stage: str) -> Callable[..., None]:
     return command
 
 
-_OF_ONE_PIECE: dict[str, Callable[..., None]] = {"generate": generate_command, "train": train_command}
+def _split_command(stage: str) -> Callable[..., None]:
+    def command(
+        config: ConfigArgument,
+        overrides: OverridesArgument = None,
+        limit: LimitOption = None,
+        dry_run: DryRunOption = False,
+        shard: ShardOption = None,
+    ) -> None:
+        if work := _work(config, with_shard(overrides, shard), limit=limit, dry_run=dry_run):
+            with told_as_stop():
+                ended = work(stages=(stage,))
+            _tell_end(*ended)
+
+    command.__doc__ = f"Do the {stage} stage of a run, or one shard of it."
+    return command
+
+
+_OF_ONE_PIECE: dict[str, Callable[..., None]] = {
+    "prepare": _split_command("prepare"), "generate": generate_command, "train": train_command,
+    "evaluate": _split_command("evaluate"),
+}  # fmt: skip
 STAGE_COMMANDS = {stage: _OF_ONE_PIECE.get(stage) or _stage_command(stage) for stage in STAGES}
+RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+"""Environment variables in which torchrun and srun tell a process its number, and how many there are."""
+
+
+def with_shard(overrides: list[str] | None, shard: str | None) -> list[str]:
+    """The settings with that of `--shard`.
+
+    Raises:
+        ConfigError: `rank` was given, and nobody told this process its rank.
+    """
+    if shard == "rank":
+        told_by = next((names for names in RANKS if all(name in os.environ for name in names)), None)
+        if told_by is None:
+            words = " nor ".join("/".join(names) for names in RANKS)
+            raise ConfigError(f"--shard rank: neither {words} is set; start it by torchrun or srun, or give I/N")
+        shard = "/".join(os.environ[name] for name in told_by)
+    return [*(overrides or []), *([f"run.shard={shard}"] if shard else [])]
 
 
 def jobs(

@@ -15,7 +15,7 @@ class RunSection(Section):
     reuse: PathText | None = None
     """Another run folder: its prepare, generate and filter stages are taken over as far as the settings agree."""
     shard: str | None = Field(default=None, pattern=r"^\d{1,6}/[1-9]\d{0,5}$")
-    """`i/N`: generate traces for this share of the questions only, i from 0 to N-1 (the --shard option)."""
+    """`i/N`: do this share of prepare, generate or evaluate only, i from 0 to N-1 (the --shard option)."""
 
     @field_validator("shard")
     @classmethod

@@ -133,6 +133,8 @@ _CONDITIONS: dict[str, Reader] = {
                           lambda run, hub: run.student.base not in EMBEDDED_STUDENTS),
     "student.num_frames train.frame_cache_mb filter.time_tolerance_s": VIDEO,
     "student.think_tags train.pack_tokens filter.strict_flow filter.flow_constants filter.leak_jaccard": TEXT,
+    "evaluate.server": Reader("runs with evaluate.engine: server", lambda run, _: run.evaluate.engine == "server"),
+    "evaluate.procs": Reader("runs with evaluate.engine: local", lambda run, _: run.evaluate.engine == "local"),
     "student.thought_confidence train.adaptive": ADAPTIVE,
     "train.max_steps": Reader(
         "runs with an arm without max_steps of its own",

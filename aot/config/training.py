@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from aot.config.base import HubModel, Kinds, PathText, Section, Seed, SplitName
+from aot.config.chat import ServerSection
 from aot.records import PromptMode
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
@@ -253,6 +254,11 @@ class EvaluateConfig(Section):
     splits: tuple[SplitName, ...] = Field(default=("test", "test_ood"), min_length=1, max_length=100)
     """Each must have questions; of the default two, one is enough."""
     batch_size: int = Field(default=32, ge=1, le=100_000)
+    procs: int = Field(default=1, ge=1, le=1000)
+    """Processes on this machine that share the predictions, each on a GPU of its own where there are several."""
+    engine: Literal["local", "server"] = "local"
+    """`local`: the students in this process; `server`: an OpenAI-compatible server, first proved to reply alike."""
+    server: ServerSection = ServerSection()
     bootstrap_samples: int = Field(default=2000, ge=100, le=100_000)
 
 

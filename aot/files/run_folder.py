@@ -113,10 +113,9 @@ class RunFolder:
         """Folder of what each paid call of a chat model cost, one file for each writer."""
         return self.root / "chat_spend"
 
-    @property
-    def shards(self) -> Path:
-        """Folder of the states of generation shards, one file for each."""
-        return self.root / "shards"
+    def shards_of(self, stage: str) -> Path:
+        """Folder of the states of the shards of a stage, three files for each."""
+        return self.root / "shards" / stage
 
     @property
     def jobs(self) -> Path:
@@ -157,6 +156,11 @@ class RunFolder:
     def predictions(self) -> Path:
         """Folder of Prediction rows, one file for each arm and mode."""
         return self.root / "predictions"
+
+    @property
+    def prediction_parts(self) -> Path:
+        """Folder of predictions as they come, one part for each writer; gone once they are put together."""
+        return self.predictions / "parts"
 
     @property
     def cascade_results(self) -> Path:
@@ -209,6 +213,10 @@ class RunFolder:
     def predictions_of(self, arm: str, mode: str) -> Path:
         """Prediction rows of one arm in one mode."""
         return self.predictions / f"{arm}-{mode}.jsonl"
+
+    def server_proofs(self, writer: str) -> Path:
+        """ServerProofs of the models that one process of the evaluation asked behind a server."""
+        return self.predictions / f"server-{writer}.json"
 
 
 PUBLISHED: dict[str, tuple[str, ...]] = {

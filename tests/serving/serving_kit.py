@@ -12,6 +12,7 @@ from aot.served_records import FrameRule, StudentContract
 from aot.serving.export.arm import write_export
 from aot.serving.server.listening import open_port, server_of
 from aot.serving.server.served import Served
+from aot.student.model.loading import Student
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,11 @@ def export_base(base: str, out: Path, **changes: object) -> Path:
     """An embedded base as an exported folder, with changes to its contract."""
     from aot.student.model.loading import load_student
 
-    student = load_student(base, config=StudentConfig(base=base, device="cpu"))
+    return export_student(load_student(base, config=StudentConfig(base=base, device="cpu")), base, out, **changes)
+
+
+def export_student(student: Student, base: str, out: Path, **changes: object) -> Path:
+    """A loaded student as an exported folder, with changes to its contract; unproved."""
     sees = student.renderer.takes_images
     contract = StudentContract(
         name=base,

@@ -57,9 +57,10 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     Raises:
         CheckpointError: the base is missing or incomplete, or no arm can be trained on it.
     """
-    done = stage_done(run, "train") and stage_done(run, "evaluate")
+    trained = stage_done(run, "train")
+    done = trained and stage_done(run, "evaluate")
     is_embedded = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
-    if done or is_embedded or config.run.shard is not None:  # a shard only generates
+    if done or is_embedded or (config.run.shard is not None and not trained):  # a shard before that needs no student
         return []
     try:
         from aot.student.model.base import resolve_base

@@ -11,6 +11,7 @@ from aot.config import RunConfig, Section
 Raw = dict[str, Any]
 SCRIPTED = {"model": "m", "backend": "scripted", "script": "-"}
 PRICED = {"model": "m", "prices": {"date": "2026-01-31", "prompt": 1, "completion": 2}}
+HUB = {"name": "a/b", "revision": "main"}
 NO_FILE = {"test_share": 0.3}
 
 
@@ -60,6 +61,7 @@ VALUES: dict[str, Any] = {
     "run.shard": "0/2", "prices.date": "2026-01-30", "train.arms.chains": "shuffled", "filter.judge": False,
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
     "omit": ["seed"], "extra_body": {"top_k": 3},
+    **{f"{hub}.name": "a/b" for hub in ("hub", "detector_hub", "similarity_hub")},
 }  # fmt: skip
 """Settings whose other value must have a form of its own, or would make another run."""
 
@@ -89,6 +91,7 @@ def with_setting(raw: Raw, key: str, value: Any) -> Raw:
     node: Any = raw
     for name in parents:
         made = {"model": "m"} if name.endswith("chat") else {"date": "2026-01-31"} if name == "prices" else {}
+        made = HUB if name.endswith("hub") else made
         node = node.setdefault(name, deepcopy(made) if name != "arms" else [{"name": "a"}])
         node = node[0] if name == "arms" else node
     node.setdefault(last, value)

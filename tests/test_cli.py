@@ -12,7 +12,19 @@ from aot import STAGES
 from aot.errors import missing_package
 
 ROOT = Path(__file__).parents[1]
-VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
+VERBS = set(STAGES) | {
+    "run",
+    "jobs",
+    "plan",
+    "status",
+    "baselines",
+    "score",
+    "compare",
+    "doctor",
+    "probe",
+    "frames",
+    "ask",
+}
 VERBS |= {"calibrate", "export", "predict", "serve"}
 
 

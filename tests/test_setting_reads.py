@@ -52,6 +52,7 @@ BY_OTHER_MEANS = {
         f"data.annotated.{name}": "aot.pipeline.source makes a Wanted of them"
         for name in Wanted.__dataclass_fields__.keys() - {"train", "test"}
     },
+    **{f"student.hub.{name}": "aot prefetch reads it, before any stage" for name in ("name", "revision")},
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
 }
 BACKENDS = {
@@ -173,5 +174,7 @@ def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> No
 
 def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
     beside = {"aot.pipeline.commands.plan", "aot.serving.export.arm"}  # one only estimates, one tells what a run did
+    beside |= {f"aot.pipeline.planning.{name}" for name in ("lines", "reckon", "shapes", "volume")}
+    beside |= {"aot.pipeline.commands.inputs"}  # tells that a folder was not fetched
     plain = {key for key, _, _ in leaves() if readers_of(key) - beside}
     assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

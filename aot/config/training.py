@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
-from aot.config.base import Kinds, PathText, Section, Seed, SplitName
+from aot.config.base import HubModel, Kinds, PathText, Section, Seed, SplitName
 from aot.records import PromptMode
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
@@ -25,7 +25,12 @@ class StudentConfig(Section):
     base: PathText = "tiny-video"
     """`tiny-video` or `tiny-text` (embedded), or the folder of a transformers model: an image-text one with its
     processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
+    hub: HubModel | None = None
+    """Where `aot prefetch` gets the folder from, where it is not there yet."""
     num_frames: int = Field(default=8, ge=1, le=10_000)
+    frame_view: Literal["saved", "whole"] = "saved"
+    """How a frame is shown: `saved`, as the processor of the base is set; `whole`, not cut into tiles besides, which
+    SmolVLM and LLaVA-NeXT do to frames of any size, and which costs many times the tokens."""
     max_tokens: int = Field(default=2048, ge=32)
     """Rows longer than this, prompt and answer together, or than the model's context, are dropped and counted, never
     cut."""

@@ -33,6 +33,7 @@ from aot.threads import set_thread_waiting
 VERBS: dict[str, Callable[..., None]] = {
     "run": runs.run_command,
     **runs.STAGE_COMMANDS,
+    "plan": runs.plan,
     "jobs": runs.jobs,
     "status": runs.status,
     "baselines": runs.baselines,

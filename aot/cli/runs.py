@@ -154,6 +154,21 @@ def jobs(
         tell(jobs_lines(loaded, config))
 
 
+def plan(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="Such as a100-80gb, h100 or cpu.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Print parameters, memory, steps, hours and disk of a run by its config alone; needs no data and no weights."""
+    from aot.pipeline.commands.plan import config_plan_lines
+
+    tell(config_plan_lines(_loaded(config, overrides, limit=limit), device=device, as_json=as_json))
+
+
 def status(run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")]) -> None:
     """Show each stage: state, done/total, time left, last error."""
     from aot.pipeline.commands.status import status_lines
@@ -242,9 +257,12 @@ def _work(
             raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
         config = _loaded(config_path, [*(overrides or []), f"chat.max_cost={max_cost}"], limit=limit)
     if dry_run:
-        from aot.pipeline.commands.plan import plan_lines
+        from aot.pipeline.commands.plan import told_plan
 
-        tell(plan_lines(config, config_path=config_path))
+        lines, error = told_plan(config, config_path=config_path)
+        tell(lines)
+        if error:
+            raise error
         return None
     from aot.pipeline import run_stages
 

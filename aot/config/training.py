@@ -29,6 +29,9 @@ class StudentConfig(Section):
     hub: HubModel | None = None
     """Where `aot prefetch` gets the folder `base` from."""
     num_frames: int = Field(default=8, ge=1, le=10_000)
+    frame_view: Literal["saved", "whole"] = "saved"
+    """How a frame is shown: `saved`, as the processor of the base is set; `whole`, not cut into tiles besides, which
+    SmolVLM and LLaVA-NeXT do to frames of any size, and which costs many times the tokens."""
     max_tokens: int = Field(default=2048, ge=32)
     """Rows longer than this, prompt and answer together, or than the model's context, are dropped and counted, never
     cut."""

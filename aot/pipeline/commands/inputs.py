@@ -19,7 +19,7 @@ from aot.config import (
     VideoRun,
     chat_jobs,
 )
-from aot.errors import CheckpointError, SourceError
+from aot.errors import AotError, CheckpointError, SourceError
 from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline.doors import door_of
 from aot.records import Question
@@ -49,6 +49,22 @@ def check_paths(config: RunConfig, run: RunFolder) -> None:
         _check_local_chat(config)
 
 
+def missing_inputs(config: RunConfig, run: RunFolder) -> list[AotError]:
+    """Everything that stops a run before any work, where `check_inputs` tells the first of it."""
+    ahead = {stage for stage in STAGES if not stage_done(run, stage)}
+    stopping: list[AotError] = []
+    for check in (
+        lambda: door_of(config).check(config, run, ahead),
+        lambda: _check_local_chat(config),
+        lambda: look_at_student(config, run),
+    ):
+        try:
+            check()
+        except AotError as error:
+            stopping.append(error)
+    return stopping
+
+
 def look_at_student(config: RunConfig, run: RunFolder, question: Question | None = None) -> list[str]:
     """What the base student is, in lines for a plan; none where no stage needs it, or where nothing of it is unknown.
 
@@ -62,6 +78,12 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     is_embedded = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
     if done or is_embedded or (config.run.shard is not None and not trained):  # a shard before that needs no student
         return []
+    hub = config.student.hub
+    if hub and not Path(config.student.base).is_dir():
+        raise CheckpointError(
+            f"student.base {config.student.base} is not there; `aot prefetch CONFIG` fetches {hub.name} at "
+            f"{hub.revision[:12]} into it, or give the folder of another model"
+        )
     try:
         from aot.student.model.base import resolve_base
     except ImportError:

@@ -134,12 +134,15 @@ def load_student(
     device = pick_device(config)
     with_images = takes_images(folder)
     processor = load_processor(folder, with_images=with_images)
+    view = contract.frame_view if contract else config.frame_view
+    show_frames(processor, view)
     date = date or (contract.template_date if contract else "") or TEMPLATE_DATE
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder), date=date)
     digest = base_digest(folder)
     tuning = tuning_of(adapter) if adapter else None
     weights = str(adapter) if tuning == "full" else folder
     model = load_model(weights, dtype=getattr(torch, config.dtype), with_images=with_images)
+    show_frames(model, view)
     if contract and adapter:
         check_contract(contract, base_digest=digest, renderer=renderer, adapter=adapter)
     if adapter and tuning == "lora":
@@ -250,6 +253,7 @@ def look_over(
     with _library_errors(CONFIG, folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
     processor = load_processor(folder, with_images=with_images)
+    show_frames(processor, config.frame_view)
     step("chat template")
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder))
     if with_images and not renderer.takes_images:
@@ -313,6 +317,24 @@ def _check_ids(model: Any, renderer: Renderer, base: str) -> None:  # noqa: ANN4
             f"the tokenizer of {base} makes token {most} ({token!r}), but its model knows {rows} tokens only; take the "
             "tokenizer that belongs to the model"
         )
+
+
+def show_frames(part: Any, view: Literal["saved", "whole"]) -> None:  # noqa: ANN401
+    """Set a processor, or the model that it works for, to show frames in this view; others have nothing to set."""
+    if view == "saved":
+        return
+    images: Any = getattr(part, "image_processor", None)
+    settings: Any = getattr(part, "config", None)
+    for name in ("do_image_splitting", "do_pan_and_scan", "crop_to_patches"):
+        if getattr(images, name, False):
+            setattr(images, name, False)
+    # LLaVA-NeXT reckons the tiles in its model once more, from the sizes in its config; it has one besides the whole.
+    if getattr(images, "image_grid_pinpoints", None):
+        size = images.crop_size or images.size
+        side = size["height"] if size["height"] else size["shortest_edge"]
+        images.image_grid_pinpoints = [[side, side]]
+    if getattr(settings, "image_grid_pinpoints", None):
+        settings.image_grid_pinpoints = [[settings.vision_config.image_size] * 2]
 
 
 def load_processor(folder: str, *, with_images: bool = True) -> Any:  # noqa: ANN401

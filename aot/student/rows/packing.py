@@ -3,13 +3,11 @@
 Rows that show frames share a prefix: the prompts of one question differ in their last words only, so frames and
 question are run once for all replies to it. Rows without frames are packed whole, one after another, whatever they are
 about. No segment sees another one and each counts positions on from the prefix, or from 0, so every supervised token
-has the logits it would have in a row of its own, at less work.
+has the logits it would have in a row of its own, at less work. Imports no torch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
 
 from aot.student.rows.tokens import EncodedRow
 
@@ -119,12 +117,3 @@ def common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """
     longest = min(len(a), len(b)) - 1
     return next((i for i in range(longest) if a[i] != b[i]), longest)
-
-
-def visible(segments_BT: torch.Tensor) -> torch.Tensor:
-    """[rows, 1, query, key]: what a token may look at: earlier tokens of the prefix and its own segment, and itself."""
-    query, key = segments_BT[:, :, None], segments_BT[:, None, :]
-    width = segments_BT.shape[1]
-    causal = torch.ones((width, width), dtype=torch.bool).tril()
-    allowed = causal & (key != PADDING) & ((key == PREFIX) | (key == query))
-    return (allowed | torch.eye(width, dtype=torch.bool))[:, None]

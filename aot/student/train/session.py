@@ -236,6 +236,7 @@ def contract_of(session: Session) -> Contract:
         base_digest=session.student.base_digest,
         template_hash=session.student.renderer.template_hash(),
         num_frames=config.student.num_frames,
+        frame_view=config.student.frame_view,
         modes=TEXT_MODES if session.store is None else MODES,
         rationale_weight=session.arm.rationale_weight,
         seed=session.trainer_args.seed,

@@ -78,6 +78,7 @@ class ChatConfig(Section):
     model: PathText
     """The name that the server knows, the folder of a local model, or a name for the script."""
     base_url: str = "http://127.0.0.1:8000/v1"
+    """With `{port}` in the place of the port, a server that is started beside each job (docs/cluster.md)."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; a server on this machine needs none."""
     script: PathText | None = None

@@ -162,7 +162,7 @@ else
       *:lessons | *:reach) kind=cpu ;;
       *) kind=gpu ;;
     esac
-    submit "${name//\//-}" "$kind" "$after" -- --job "$name" train
+    submit "$(tr /: -. <<<"$name")" "$kind" "$after" -- --job "$name" train
     job_id[$name]=$ids
     trained+=$ids
   done <<<"$rows"

@@ -42,6 +42,7 @@ RUNS: dict[str, Raw] = {
     "video asked behind a server": video(evaluate={"engine": "server"}),
     "video judged by a server": video(filter={"judge": True}, judge_chat=PRICED),
     "maths": text(),
+    "maths on two machines": text(train={"nodes": 2}),
     "maths, no shared steps": text(train={"arms": [{"name": "a", "order": "pre", "max_steps": 2, "learning_rate": 1}]}),
     "maths, full only": text(train={"arms": [{"name": "a", "order": "post", "tuning": "full"}]}),
     "maths, answers only": text(train={"arms": [{"name": "a", "order": "answers_only"}]}),
@@ -60,7 +61,8 @@ RUNS: dict[str, Raw] = {
 DECIDES = {"data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name"}
 """What makes a run the kind of run it is; another value would make another run, or none."""
 VALUES: dict[str, Any] = {
-    "run.shard": "0/2", "prices.date": "2026-01-30", "train.arms.chains": "shuffled", "filter.judge": False,
+    "run.shard": "0/2", "run.rendezvous": "node1:29500", "prices.date": "2026-01-30",
+    "train.arms.chains": "shuffled", "filter.judge": False,
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
     "omit": ["seed"], "extra_body": {"top_k": 3},
     **{f"{hub}.name": "a/b" for hub in ("hub", "detector_hub", "similarity_hub")},

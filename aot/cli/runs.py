@@ -20,6 +20,10 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help="YAML file of the run, for example configs/video/toy_kitchen.yaml")
 ]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Settings to change")]
+StagesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[STAGE]... [KEY.SUB=VALUE]...", help="Stages to do, if not all; settings to change"),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most this many clips of each split.", min=1)]
 MaxCostOption = Annotated[
     float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
@@ -35,15 +39,19 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, cou
 
 def run_command(
     config: ConfigArgument,
-    overrides: OverridesArgument = None,
+    overrides: StagesArgument = None,
     limit: LimitOption = None,
     dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
 ) -> None:
-    """Do all stages: prepare, generate, filter, train, evaluate, report."""
-    if work := _work(config, overrides, limit=limit, dry_run=dry_run, max_cost=max_cost):
+    """Do all stages, or those named: prepare, generate, filter, train, evaluate, report."""
+    stages = [word for word in overrides or () if word in STAGES]
+    settings = [word for word in overrides or () if word not in STAGES]
+    if stages and tuple(stages) != STAGES[STAGES.index(stages[0]) :][: len(stages)]:
+        raise ConfigError(f"stages are done in this order, without gaps: {', '.join(STAGES)}; got {', '.join(stages)}")
+    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
         with told_as_stop():
-            ended = work(stages=STAGES)
+            ended = work(stages=tuple(stages) or STAGES)
         _tell_end(*ended)
 
 

@@ -80,21 +80,6 @@ class Section(BaseModel):
         return value
 
 
-class HubModel(Section):
-    """A model on the hub, and which state of it; `aot prefetch` puts it where the run reads it."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-    revision: str = Field(pattern=r"^[\w][\w./-]{0,99}$")
-    """A commit of 40 hex digits; a branch or tag is pinned by the first prefetch."""
-
-
-def sections_in(annotation: object) -> list[type[Section]]:
-    """The kinds of section that may stand in a value so annotated, those of a tuple included."""
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        return [annotation] if issubclass(annotation, Section) else []
-    return [kind for part in get_args(annotation) for kind in sections_in(part)]
-
-
 class Kinds:
     """Marks a union of sections that the values of one key tell apart.
 

@@ -80,6 +80,7 @@ class ChatConfig(Section):
     hub: HubModel | None = None
     """Where `aot prefetch` gets the folder of a local model from."""
     base_url: str = "http://127.0.0.1:8000/v1"
+    """With `{port}` in the place of the port, a server that is started beside each job (docs/cluster.md)."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; a server on this machine needs none."""
     script: PathText | None = None

@@ -131,6 +131,7 @@ _CONDITIONS: dict[str, Reader] = {
         lambda run, hub: any(chat.backend == "local" for chat in _chats(run) if chat.hub is hub)),
     "student.hub": Reader("runs whose student.base is the folder of a model",
                           lambda run, hub: run.student.base not in EMBEDDED_STUDENTS),
+    "run.node_rank run.rendezvous": Reader("runs with train.nodes: 2 or more", lambda run, _: run.train.nodes > 1),
     "student.num_frames student.frame_view train.frame_cache_mb filter.time_tolerance_s": VIDEO,
     "student.think_tags train.pack_tokens filter.strict_flow filter.flow_constants filter.leak_jaccard": TEXT,
     "evaluate.server": Reader("runs with evaluate.engine: server", lambda run, _: run.evaluate.engine == "server"),

@@ -236,6 +236,8 @@ class TrainConfig(Section):
     frame_cache_mb: int = Field(default=512, ge=0)
     procs: int = Field(default=1, ge=1, le=1000)
     """Processes on this machine; more than one starts torchrun."""
+    nodes: int = Field(default=1, ge=1, le=10_000)
+    """Machines that train together, each with `procs` processes; more than one need run.rendezvous."""
     zero_stage: Literal[0, 2, 3] = 0
     """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process."""
 

@@ -49,7 +49,8 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
     if is_done(run.arm(arm.name), config_digest=config.digest()):
         log.info("arm %s is trained already", arm.name)
         return
-    if (config.train.procs > 1 or config.train.zero_stage > 0) and "WORLD_SIZE" not in os.environ:
+    several = config.train.procs > 1 or config.train.nodes > 1 or config.train.zero_stage > 0
+    if several and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
         return
     stop = StopFlag()

@@ -64,7 +64,8 @@ def session_of(run: RunFolder, config: RunConfig, *, arm: int = 1) -> Session:
 @pytest.fixture(scope="module", params=FAMILIES)
 def usual(request: pytest.FixtureRequest, bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A base, and the losses of its first steps where the tower looks at the frames of each step."""
-    root, config = tmp_path_factory.mktemp("usual") / "run", run_config(bases[request.param], **SHORT)
+    root = tmp_path_factory.mktemp("usual") / "run"
+    config = run_config(bases[request.param], **SHORT, vision_cache="off")
     run = make_run(root, config)
     train_arm(run, config, config.train.arms[1])
     return bases[request.param], read_lines(run.arm("distilled") / "metrics.jsonl")
@@ -88,7 +89,7 @@ def test_the_losses_are_those_of_a_tower_that_looks_at_every_step(
         for key in ("loss", "label_loss", "rationale_loss", "grad_norm"):
             assert row[key] == pytest.approx(other[key], abs=1e-4)
     assert sum(looks) == len(frames_seen(session))
-    train_arm(run, config, config.train.arms[0])
+    frame_inputs(session_of(run, config, arm=0))
     assert sum(looks) == len(frames_seen(session)) * (1 if where == "disk" else 2)
 
 
@@ -113,8 +114,8 @@ def test_the_dummy_frame_of_batches_without_frames_changes_no_gradient(
     bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients = []
-    for name, more in (("dummy", {}), ("none", {}), ("features", {"vision_cache": "memory"})):
-        config = run_config(bases["idefics3"], questions_per_device=1, **more)
+    for name, where in (("dummy", "off"), ("none", "off"), ("features", "memory")):
+        config = run_config(bases["idefics3"], questions_per_device=1, vision_cache=where)
         trainer = trainer_of(half_blind(session_of(make_run(tmp_path / name, config), config)))
         if name == "none":
             trainer.data_collator = replace(trainer.data_collator, dummy_size_hw=None)

@@ -80,6 +80,13 @@ class Section(BaseModel):
         return value
 
 
+def sections_in(annotation: object) -> list[type[Section]]:
+    """The kinds of section that may stand in a value so annotated, those of a tuple included."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return [annotation] if issubclass(annotation, Section) else []
+    return [kind for part in get_args(annotation) for kind in sections_in(part)]
+
+
 class Kinds:
     """Marks a union of sections that the values of one key tell apart.
 

@@ -56,6 +56,8 @@ class Step:
     """What one step took."""
 
     seconds: float
+    cpu_s: float
+    """Of all threads; on a busy machine it tells more."""
     tokens: int
     """Supervised ones."""
 
@@ -87,11 +89,14 @@ def main() -> int:
     load = f"load {os.getloadavg()[0]:.1f}, {options.threads} threads, n={len(ours)} steps of {options.batch} rows"
     print(f"supervised tokens/s (median): ours {statistics.median(step.rate for step in ours):.0f}; {load}")
     for variant, steps in others.items():
-        ratios = sorted(mine.rate / other.rate for mine, other in zip(ours, steps, strict=True))
+        pairs = list(zip(ours, steps, strict=True))
+        ratios = sorted(mine.rate / other.rate for mine, other in pairs)
+        of_cpu = statistics.median(mine.tokens / mine.cpu_s * other.cpu_s / other.tokens for mine, other in pairs)
         rate = statistics.median(step.rate for step in steps)
         print(
             f"{VARIANTS[variant]}: {rate:.0f}, ours is {statistics.median(ratios):.2f} times as fast "
-            f"[{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+            f"[{ratios[0]:.2f}, {ratios[-1]:.2f}], by CPU seconds {of_cpu:.2f} times; supervised tokens of all steps: "
+            f"{sum(step.tokens for step in steps)}, ours {sum(step.tokens for step in ours)}"
         )
     return 0
 
@@ -177,14 +182,15 @@ def _in_turns(
     others: dict[str, list[Step]] = {variant: [] for variant in options.variants}
     with ExitStack() as stack:
         sides = {variant: stack.enter_context(_trl(options, run.root, variant)) for variant in options.variants}
-        resumed_s = time.perf_counter()
+        resumed_s, resumed_cpu_s = time.perf_counter(), time.process_time()
 
         def on_step(row: StepMetrics) -> None:
-            nonlocal resumed_s
-            ours.append(Step(time.perf_counter() - resumed_s, row.label_tokens + row.rationale_tokens))
+            nonlocal resumed_s, resumed_cpu_s
+            took_s, cpu_s = time.perf_counter() - resumed_s, time.process_time() - resumed_cpu_s
+            ours.append(Step(took_s, cpu_s, row.label_tokens + row.rationale_tokens))
             for variant, side in sides.items():
                 others[variant].append(_turn(side, variant, stderr=run.root / variant))
-            resumed_s = time.perf_counter()
+            resumed_s, resumed_cpu_s = time.perf_counter(), time.process_time()
 
         make_trainer(session, stop=StopFlag(), on_step=on_step).train()
         for side in sides.values():

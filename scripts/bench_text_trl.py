@@ -63,7 +63,7 @@ class Turns(TrainerCallback):
     def __init__(self) -> None:
         self.tokens: list[int] = []
         """Supervised ones of each batch, which are made before their step."""
-        self._steps, self._started_s = 0, 0.0
+        self._steps, self._started_s, self._started_cpu_s = 0, 0.0, 0.0
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Wait for the first turn."""
@@ -71,14 +71,14 @@ class Turns(TrainerCallback):
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Tell of the step that ends, and wait for the next turn."""
-        seconds = time.perf_counter() - self._started_s
-        print(json.dumps({"seconds": seconds, "tokens": self.tokens[self._steps]}), flush=True)
+        took = {"seconds": time.perf_counter() - self._started_s, "cpu_s": time.process_time() - self._started_cpu_s}
+        print(json.dumps({**took, "tokens": self.tokens[self._steps]}), flush=True)
         self._steps += 1
         self._wait()
 
     def _wait(self) -> None:
         sys.stdin.readline()
-        self._started_s = time.perf_counter()
+        self._started_s, self._started_cpu_s = time.perf_counter(), time.process_time()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from text_cot.datasets.chats import pick_layout
 from text_cot.datasets.hf import open_splits, read_hf
 from text_cot.datasets.source import TextSource
 
+CASES = Path(__file__).parents[2].parent / "shared" / "cases" / "text" / "data"
 USER = {"role": "user", "content": "What is 2 + 3?"}
 REPLY = {"role": "assistant", "content": "I add: 2 + 3 = 5.\nThe answer is 5."}
 
@@ -50,6 +51,8 @@ def read(path: Path, **settings: Any) -> TextSource:
         (chat({"role": "user", "content": [{"type": "text", "text": "2 + 3?"}]}, REPLY), "2 + 3?", "5", None),
         (chat({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, USER, REPLY),
          "User: Hi\nAssistant: Hello\nUser: What is 2 + 3?", "5", None),
+        ({"messages": {"role": ["user", "assistant"], "content": ["2 + 3?", "Two and three.\nAnswer: 5"]}}, "2 + 3?",
+         "5", "Two and three.\nAnswer: 5"),
         ({"messages": json.dumps([USER, REPLY])}, "What is 2 + 3?", "5", None),
         ({**chat(USER, {"role": "assistant", "content": "It is\nhard to say"}), "answer": "5"}, None, "5", ""),
         ({**chat(USER, {"role": "assistant", "content": "I say:\nAnswer: 6"}), "answer": "5"}, None, "5",
@@ -141,6 +144,23 @@ def test_named_columns_go_before_those_of_usual_names() -> None:
     usual = pick_layout(columns, HfSection())
     named = pick_layout(columns, HfSection(columns=HfColumns(messages="messages")))
     assert usual and named and (usual.wanted, named.wanted) == (("problem", "answer"), ("messages",))
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
+@pytest.mark.parametrize("name", ["messages.jsonl", "sharegpt.json"])
+def test_chats_of_the_shared_cases_are_read_whole(name: str) -> None:
+    source = read(CASES / name)
+    assert len(source.questions) == len(source.rationales) == 4 and not source.refusals
+    assert {question.answer_type for question in source.questions} == {"integer"}
+
+
+def test_a_gold_that_may_be_two_numbers_is_refused(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"How much is {n}?", "completion": f"So\n#### {n}"} for n in ("2,50", "1,234", "1.000.000", "2.50")
+    ]
+    source = read(lines_of(tmp_path / "rows.jsonl", rows))
+    assert [question.answer for question in source.questions] == ["1,234", "2.50"]
+    assert [row.reason for row in source.refusals] == ["gold_unparsable"] * 2
 
 
 def many(count: int) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ _THINKS = re.compile(r"<(/?)thinking>|<\|(?:begin|(end))_of_thought\|>")
 """Other ways to write `<think>` and `</think>`."""
 _TAGS = re.compile(r"</?(?:think|answer|reasoning)>|<\|(?:begin|end)_of_solution\|>")
 _NOTE = re.compile(r"<<[^<>]*>>")
+_DIGITS = re.compile(r"[-+]?[0-9][0-9.,' ]*")
 _NUMBER = re.compile(r"-?[0-9]+(?:[,.][0-9]+)*")
 
 
@@ -101,6 +102,9 @@ def read_turns(value: object) -> list[Turn]:
             value = parse_json(value)
         except ValueError as error:
             raise RowProblem("not_a_chat", f"a chat is written as JSON, and is none: {error}") from None
+    if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
+        # As tables of earlier versions of `datasets` hold a list of objects: a list for each field.
+        value = [dict(zip(value, fields, strict=False)) for fields in zip(*value.values(), strict=False)]
     if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
         got = "an empty one" if value == [] else type(value).__name__
         raise RowProblem("not_a_chat", f"a chat must be a list of objects with role and content, got {got}")
@@ -232,6 +236,12 @@ def _graded(
     answer = plain_math(answer) if is_math else answer
     choices = choice_texts(fields.get(names.get("choices", "")), answer)
     form = math_form(answer) if is_math else form_of(answer)
+    if form == "text" and _DIGITS.fullmatch(answer):
+        raise RowProblem(
+            "gold_unparsable",
+            f"the answer {answer!r} looks like a number and is none that can be read in one way only; a comma parts "
+            "thousands, a point the decimals: 1,234 or 2.50",
+        )
     types: tuple[AnswerType, ...] = (form, "expression", "text") if is_math else (form, "text")
     reading: Reading = "contest" if is_math else "strict"
     if form in ("integer", "number", "fraction") and not is_math:

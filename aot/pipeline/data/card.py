@@ -57,7 +57,13 @@ def card_of(
     config: RunConfig, parts: Sequence[Part], *, title: str, teachers: Sequence[str], funnel: Funnel | None, images: int
 ) -> str:
     """The whole card."""
-    lines = [_head(config, parts, title), "", f"# {markdown_text(title)}", "", *_what(parts, images)]
+    lines = [
+        _head(config, parts, title),
+        "",
+        f"# {markdown_text(title)}",
+        "",
+        *_what(parts, _first_of(config, parts), images),
+    ]
     lines += ["", "## Rows", "", "| configuration | split | rows | left out |", "|---|---|---|---|"]
     for part in parts:
         left = ", ".join(f"{reason} {count}" for reason, count in part.refused.items()) or "none"
@@ -109,9 +115,8 @@ def _head(config: RunConfig, parts: Sequence[Part], title: str) -> str:
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---"
 
 
-def _what(parts: Sequence[Part], images: int) -> list[str]:
+def _what(parts: Sequence[Part], first: str, images: int) -> list[str]:
     names = ", ".join(code(part.name) for part in parts)
-    first = next((part.name for part in parts if part.kind == LESSONS), parts[0].name)
     lines = [
         "Kept traces of a teacher, and the lessons that students of one run were taught from them. Configurations: "
         f"{names}.", "", "```python", "from datasets import load_dataset", "",
@@ -127,6 +132,13 @@ def _what(parts: Sequence[Part], images: int) -> list[str]:
     if not any(part.kind == QUESTIONS for part in parts):
         lines.append("Only the train split was written: no question or answer of a test split is in here.")
     return lines
+
+
+def _first_of(config: RunConfig, parts: Sequence[Part]) -> str:
+    """The configuration that a reader is shown first: lessons of the first arm that learns rationales."""
+    arms = {f"lessons-{arm.name}" for arm in config.train.arms if arm.learns_rationales}
+    lessons = [part.name for part in parts if part.kind == LESSONS]
+    return next((name for name in lessons if name in arms), (lessons or [parts[0].name])[0])
 
 
 def _funnel(funnel: Funnel | None) -> list[str]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from aot.config import RunConfig, load_saved
 from aot.display import counted
-from aot.errors import ConfigError, RunError, SourceError
+from aot.errors import ConfigError, MissingPackageError, RunError, SourceError
 from aot.faults.damage import DAMAGES
 from aot.files.run_folder import (
     LESSONS,
@@ -193,7 +193,9 @@ class _Exporter:
         try:
             from pyarrow.parquet import ParquetWriter
         except ModuleNotFoundError:
-            raise ConfigError("a data set is written by pyarrow; pip install 'aot-distill[text]' or [train]") from None
+            raise MissingPackageError(
+                "a data set is written by the package pyarrow; pip install 'aot-distill[text]', or [train]"
+            ) from None
         import pyarrow as pa
 
         schema = schema_of(kind, shows=self._shows, images=self._wanted.images)
@@ -244,7 +246,11 @@ class _Exporter:
                 shown = self._frames.shown(question, images=self._wanted.images)
             except SourceError:
                 return "no_frames"
-        return unfit(question, texts, shown) or make(shown)
+        if reason := unfit(question, texts, shown):
+            return reason
+        if self._frames is not None and shown is not None:
+            self._frames.note(shown)
+        return make(shown)
 
 
 class _Frames:
@@ -254,8 +260,8 @@ class _Frames:
         from video_data.store.shards import FrameStore
 
         self._store, self._count = FrameStore(run.frames), config.student.num_frames
-        self._wanted: dict[str, set[int]] = {}
-        """Clip to the frames of it that rows show."""
+        self._wanted: dict[str, set[float]] = {}
+        """Clip to the times of the frames of it that rows show."""
 
     def shown(self, question: Question, *, images: bool) -> Shown | None:
         """The frames that a student is shown with a question; None for one without a clip.
@@ -269,18 +275,21 @@ class _Frames:
             raise SourceError(f"{question.id} shows no clip, and other questions of the run do")
         chosen = choose_indices(self._store, question.media, num_frames=self._count)
         names = tuple(_image_name(chosen.uri, time_s) for time_s in chosen.times_s) if images else ()
-        self._wanted.setdefault(chosen.uri, set()).update(chosen.indices)
         media = question.media
         return Shown(names, chosen.times_s, media.uri, media.start_s, media.end_s)
+
+    def note(self, shown: Shown) -> None:
+        """Remember that a row shows these frames."""
+        self._wanted.setdefault(shown.clip, set()).update(shown.times_s)
 
     def write(self, folder: Path) -> int:
         """Write the frames that rows show as JPEG; returns how many."""
         from PIL import Image
 
         count = 0
-        for uri, indices in self._wanted.items():
-            wanted = sorted(indices)
+        for uri, shown_s in self._wanted.items():
             times_s = self._store.clip(uri).times_s
+            wanted = [index for index, time_s in enumerate(times_s) if time_s in shown_s]
             for index, frame in zip(wanted, self._store.frames(uri, wanted), strict=True):
                 path = folder / _image_name(uri, times_s[index])
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,9 @@ RUNS: dict[str, Raw] = {
     **{name: text(name, "given") for name in ("gsm8k", "math", "cot_collection", "text_jsonl")},
 }
 """At least one run for every reader in aot/config/readers.py."""
-DECIDES = {"data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name"}
+DECIDES = {
+    "data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name", "evaluate.engine",
+}  # fmt: skip
 """What makes a run the kind of run it is; another value would make another run, or none."""
 VALUES: dict[str, Any] = {
     "run.shard": "0/2", "prices.date": "2026-01-30", "train.arms.chains": "shuffled", "filter.judge": False,

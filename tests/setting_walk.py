@@ -58,7 +58,9 @@ RUNS: dict[str, Raw] = {
     "maths on a base of its own": text(student={"base": "models/m"}),
 }
 """At least one run for every reader in aot/config/readers.py."""
-DECIDES = {"data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name"}
+DECIDES = {
+    "data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name", "evaluate.engine",
+}  # fmt: skip
 """What makes a run the kind of run it is; another value would make another run, or none."""
 VALUES: dict[str, Any] = {
     "run.shard": "0/2", "run.rendezvous": "node1:29500", "prices.date": "2026-01-30",

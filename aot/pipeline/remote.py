@@ -23,7 +23,7 @@ from aot.records import Prediction, PromptMode, Question
 from aot.served_records import ServerProof, ServerProofs
 from aot.serving.export.probe import answers, probe_questions
 from aot.serving.export.server_probe import likeness_to
-from aot.student.answer.remote import RemoteStudent
+from aot.student.answer.remote import StudentOfServer
 from aot.student.model.loading import load_student
 from aot.student.rows.frames import FrameSource
 
@@ -58,7 +58,7 @@ class StudentsThere:
 
             self._store = FrameStore(run.frames)
         self._chats: list[ChatModel] = []
-        self._students: dict[Path | None, RemoteStudent] = {}
+        self._students: dict[Path | None, StudentOfServer] = {}
         try:
             proofs = [self._prove(plan, adapter) for adapter in dict.fromkeys(one.adapter for one in plan)]
         except BaseException:
@@ -109,7 +109,7 @@ class StudentsThere:
         chat = open_chat(section, run=None, writer="evaluate")
         self._chats.append(chat)
         student = load_student(config.student.base, adapter=adapter, config=config.student)
-        remote = RemoteStudent(chat, student.config, student.renderer, self._store, engine=f"server:{section.model}")
+        remote = StudentOfServer(chat, student.config, student.renderer, self._store, engine=f"server:{section.model}")
         questions = probe_questions(self._questions, most=server.probe_questions)
         frames = self._run.frames if self._store is not None else None
         made = answers(student, questions, modes=modes, frames=frames, batch_size=config.evaluate.batch_size)
@@ -129,7 +129,7 @@ class StudentsThere:
         return proof
 
 
-def _ask(student: RemoteStudent, predictor: Predictor, question: Question) -> Prediction | ChatError:
+def _ask(student: StudentOfServer, predictor: Predictor, question: Question) -> Prediction | ChatError:
     """The prediction; an error where nobody answered, which says nothing about the question."""
     assert predictor.mode != "likelihood"
     try:

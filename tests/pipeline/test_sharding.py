@@ -22,6 +22,7 @@ from aot.files.shards import Shard, read_states, shard_piece, shard_states
 from aot.files.todo import pending_questions
 from aot.files.traces import read_traces
 from aot.pipeline import run_stages
+from aot.pipeline.commands.plan import plan_lines
 from aot.pipeline.commands.status import status_lines
 from aot.records import Question
 from aot.run_records import PieceState
@@ -157,6 +158,8 @@ def test_another_number_of_shards_is_refused(folder: Path) -> None:
     write_state(shard_piece(RunFolder(folder / "run"), "generate", Shard(0, 4)), PieceState(state="done"))
     with pytest.raises(RunError, match="split in 4 shards"):
         settings(folder, "generate", "run.shard=0/2")
+    config = load_config(folder / "config.yaml", overrides=[f"run.dir={folder / 'run'}"])
+    assert any("note: 1 of 4 shards of generate are done" in line for line in plan_lines(config, config_path=folder))
 
 
 def test_a_shard_needs_a_prepared_run_of_the_same_settings(folder: Path, tmp_path: Path) -> None:

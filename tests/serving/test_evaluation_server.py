@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from export_kit import trained_text_run
+from export_kit import trained_text_run, trained_video_run
 from serving_kit import export_student, running
 
 from aot.config import RunConfig, load_saved, parse_config
@@ -71,6 +72,36 @@ def test_a_server_gives_the_predictions_of_the_engine_here_and_they_name_it(
     assert [(one.arm, one.model, one.same, one.replies) for one in proofs] == [
         ("base", "base", 8, 8), ("all", "all", 4, 4),
     ]  # fmt: skip
+
+
+def test_frames_and_choices_are_shown_to_a_server_and_what_it_cannot_do_is_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = trained_video_run(tmp_path / "made")
+    config = load_saved(run.config)
+    one_arm = config.train.arms[1].model_dump(mode="json", exclude_unset=True)
+    settings = {"splits": ["test"], "bootstrap_samples": 100}
+    raw = {**config.model_dump(mode="json", exclude_unset=True), "train": {"arms": [one_arm]}}
+    exports = {"base": None, "distilled": run.arm("distilled")}
+    urls = {}
+    with ExitStack() as stack:
+        for name, adapter in exports.items():
+            student = load_student(config.student.base, adapter=adapter, config=config.student)
+            folder = export_student(student, config.student.base, tmp_path / name, name=name)
+            urls[name] = stack.enter_context(running(serve_export(folder, limits=Limits())))
+        there = RunFolder(Path(shutil.copytree(run.root, tmp_path / "there")))
+        behind = {**settings, "engine": "server", "server": {"base_urls": urls, "probe_questions": 4}}
+        evaluate(there, parse_config({**raw, "evaluate": behind}, source="t"), lambda done, total: None)
+    assert "mode likelihood is left out of: base, distilled" in caplog.text
+    evaluate(run, parse_config({**raw, "evaluate": settings}, source="t"), lambda done, total: None)
+    names = {path.name for path in there.predictions.glob("*.jsonl") if path.name.startswith(("base-", "distilled"))}
+    assert len(names) == 5
+    for name in names:
+        ours, theirs = (list(read_rows(one / name, Prediction)) for one in (run.predictions, there.predictions))
+        assert [(row.raw_text.split(), row.answer) for row in ours] == [
+            (row.raw_text.split(), row.answer) for row in theirs
+        ]
+        assert [row.prompt_tokens for row in ours] == [row.prompt_tokens for row in theirs]
 
 
 def test_a_server_that_serves_the_base_under_the_name_of_an_arm_is_refused(

@@ -15,7 +15,7 @@ from aot.errors import ChatError
 from aot.records import Prediction, PromptMode, Question
 from aot.serving.export.probe import SAME_SHARE, answers
 from aot.serving.student import load_student
-from aot.student.answer.remote import RemoteStudent
+from aot.student.answer.remote import StudentOfServer
 from aot.student.rows.frames import FrameSource
 
 
@@ -62,14 +62,14 @@ def server_likeness(
         )
         chat = open_chat(section, run=None, writer="probe")
         try:
-            remote = RemoteStudent(chat, student.config, student.renderer, store)
+            remote = StudentOfServer(chat, student.config, student.renderer, store)
             return likeness_to(remote, questions, made, modes=contract.modes)
         finally:
             chat.close()
 
 
 def likeness_to(
-    remote: RemoteStudent, questions: Sequence[Question], made: Sequence[Prediction], *, modes: Sequence[PromptMode]
+    remote: StudentOfServer, questions: Sequence[Question], made: Sequence[Prediction], *, modes: Sequence[PromptMode]
 ) -> ServerLikeness:
     """How many replies of a server are those in `made`, which answer the questions mode by mode.
 
@@ -89,8 +89,9 @@ def likeness_to(
         except ChatError as error:
             refused.append(error.reason)
             continue
-        said = theirs.error or theirs.raw_text.strip()
-        is_same = said == ours.raw_text.strip() and theirs.finish_reason == ours.finish_reason
+        said = theirs.error or theirs.raw_text
+        # By words: where a server spells out special tokens, what is left around them may differ in blanks.
+        is_same = said.split() == ours.raw_text.split() and theirs.finish_reason == ours.finish_reason
         same += is_same
         if not is_same and not differs:
             differs = one_line(f"{question.id} ({mode}): {ours.raw_text[:100]!r}, there {said[:100]!r}")

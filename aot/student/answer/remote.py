@@ -21,7 +21,7 @@ from aot.student.rows.tokens import Renderer
 
 
 @dataclass(frozen=True)
-class RemoteStudent:
+class StudentOfServer:
     """Asks one model of a server greedily, under the caps of a student."""
 
     chat: ChatModel

@@ -298,8 +298,8 @@ class Renderer:
     def shown(self, text: str) -> str:
         """What a server told of a reply, without special tokens, as `decode` leaves them out."""
         tags = () if self.think_style == "none" else (OPEN_THINK.strip(), CLOSE_THINK.strip())
-        for token in self._specials:
-            text = text if token in tags else text.replace(token, "")
+        for token in (token for token in self._specials if token not in tags):
+            text = text.replace(f" {token} ", " ").replace(token, "")  # some tokenizers set blanks between all tokens
         return text.strip()
 
     def template_hash(self) -> str:

@@ -41,8 +41,9 @@ fail() {
 }
 
 config="" procs="" nodes="" zero="" limit="" dir="" rank=${AOT_NODE_RANK:-} rendezvous="" job="" shards="" first_shard=0
-dry="" refused_ok="" stages=() arguments=()
+dry="" refused_ok="" stages=() arguments=() given=()
 while [ $# -gt 0 ]; do
+  case $1 in --* | -h) ;; *) given+=("$1") ;; esac
   case $1 in
     --config | --procs | --nodes | --zero | --limit | --node-rank | --rendezvous | --job | --shards | --first-shard)
       [ $# -ge 2 ] || fail "$1 needs a value"
@@ -58,17 +59,18 @@ while [ $# -gt 0 ]; do
         --shards) shards=$2 ;;
         --first-shard) first_shard=$2 ;;
       esac
+      [ "$1" = --nodes ] || given+=("$1" "$2")
       shift 2
       ;;
     --dry-run) dry=1; shift ;;
-    --no-server) export AOT_SERVER_PORT=9; shift ;; # where nobody listens: who asks after all is told so
-    --refused-ok) refused_ok=1; shift ;;
+    --no-server) export AOT_SERVER_PORT=9; given+=("$1"); shift ;; # where nobody listens: who asks after all is told so
+    --refused-ok) refused_ok=1; given+=("$1"); shift ;;
     -h | --help) usage; exit 0 ;;
     prepare | generate | filter | train | evaluate | report) stages+=("$1"); shift ;;
     run.dir=*) [ -z "$dir" ] || fail "run.dir is given twice"; dir=${1#run.dir=}; shift ;;
     data.limit=*) [ -z "$limit" ] || fail "data.limit is given twice"; limit=${1#data.limit=}; shift ;;
     *=*) arguments+=("$1"); shift ;;
-    --) shift; arguments+=("$@"); break ;;
+    --) given+=("$@"); shift; arguments+=("$@"); break ;;
     *) fail "unknown argument $1" ;;
   esac
 done
@@ -235,10 +237,9 @@ command_of() {
     words+=("${aot[@]}" run "$config" "$@")
   fi
   words+=(${arguments[@]+"${arguments[@]}"})
-  if [ "$how" = all ] || [ "$where" = machines ]; then
-    words+=("train.nodes=$nodes" "run.rendezvous=$rendezvous")
-    [ "$where" != machines ] || words+=("run.node_rank=$rank")
-  fi
+  [ "$nodes" -eq 1 ] || words+=("train.nodes=$nodes") # of all stages, so that what cannot be shared is told before any
+  if [ "$how" = all ] || [ "$where" = machines ]; then words+=("run.rendezvous=$rendezvous"); fi
+  [ "$where" != machines ] || words+=("run.node_rank=$rank")
 }
 
 # Neighbouring stages that run in the same way are done by one command.
@@ -261,8 +262,10 @@ facts() {
       echo "job: $SLURM_JOB_ID on ${hosts[*]:0:$nodes}, restart ${SLURM_RESTART_COUNT:-0} of at most ${AOT_MAX_RESTARTS:-20}"
       ;;
     preview)
-      echo "job: none yet. $(show sbatch "--nodes=$nodes" "$scripts/distill_video.sh") ... asks for what the #SBATCH lines say:"
-      sed -n 's/^#SBATCH /  /p' "${BASH_SOURCE[0]}"
+      echo "job: none yet; this submits it, with what the #SBATCH lines and SBATCH_ variables ask for:"
+      echo "  $(show sbatch "--nodes=$nodes" "$scripts/distill_video.sh" ${given[@]+"${given[@]}"})"
+      sed -n "s/^#SBATCH /  #SBATCH /; s/--nodes=1/--nodes=$nodes/; /^  #SBATCH/p" "${BASH_SOURCE[0]}"
+      env | sed -n 's/^SBATCH_/  SBATCH_/p' | sort
       echo "  FIRST_NODE is the first of \`scontrol show hostnames\`, PORT is 10000 + SLURM_JOB_ID % 20000"
       ;;
     machines) echo "machine: $rank of $nodes, which meet at $rendezvous" ;;
@@ -299,7 +302,7 @@ if [ -n "$dry" ]; then
     echo "nothing was started"
     exit 0
   fi
-  exec "${aot[@]}" run "$config" --dry-run ${arguments[@]+"${arguments[@]}"}
+  exec "${aot[@]}" run "$config" --dry-run ${arguments[@]+"${arguments[@]}"} "train.nodes=$nodes"
 fi
 
 child="" signalled=""
@@ -325,8 +328,8 @@ requeue() {
   local most=${AOT_MAX_RESTARTS:-20} restarts=${SLURM_RESTART_COUNT:-0} shortest_s=${AOT_SHORTEST_LIFE_S:-60}
   if [ "${AOT_REQUEUE:-1}" = 0 ]; then
     say "not requeued, as AOT_REQUEUE is 0; the same sbatch goes on"
-  elif [ -n "$dir" ] && [ -e "$dir/STOP" ]; then
-    say "not requeued, as there is a file $dir/STOP; remove it, and the same sbatch goes on"
+  elif [ -n "$dir" ] && [ "$(stat -c %Y "$dir/STOP" 2>/dev/null || echo 0)" -ge "$began_s" ]; then
+    say "not requeued, as $dir/STOP was touched; the same sbatch goes on"
   elif [ "$restarts" -ge "$most" ]; then
     say "not requeued: it was $restarts times already (AOT_MAX_RESTARTS is $most); the same sbatch goes on"
   elif [ "$SECONDS" -lt "$shortest_s" ]; then
@@ -345,7 +348,7 @@ if [ "$where" != job ] && [ ${#groups[@]} -eq 1 ]; then
 fi
 trap hand_on TERM INT HUP USR1 USR2
 [ "$where" != job ] || facts >&2
-end=0
+end=0 began_s=$(date +%s)
 for group in "${groups[@]}"; do
   read -ra parts <<<"$group"
   command_of "${parts[@]}"

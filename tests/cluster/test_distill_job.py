@@ -1,5 +1,7 @@
 """scripts/distill_video.sh as a job of Slurm, and on machines without one."""
 
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -122,9 +124,14 @@ def test_a_job_is_not_requeued_without_end_nor_to_no_purpose(
 def test_a_file_that_asks_to_stop_keeps_a_job_from_being_requeued(slurm: Slurm) -> None:
     slurm.job()
     (slurm.folder / "run").mkdir()
-    (slurm.folder / "run" / "STOP").touch()
+    stop = slurm.folder / "run" / "STOP"
+    stop.touch()
+    os.utime(stop, (2_000_000_000, 2_000_000_000))
     done = slurm.run("--config", "own.yaml", "run.dir=run", "train", FAKE_CODES='{"train": 4}')
-    assert done.returncode == 4 and "run/STOP" in done.stderr and not slurm.calls("scontrol")
+    assert done.returncode == 4 and "run/STOP was touched" in done.stderr and not slurm.calls("scontrol")
+    os.utime(stop, (1, 1))  # one that was there before this life
+    slurm.run("--config", "own.yaml", "run.dir=run", "train", FAKE_CODES='{"train": 4}')
+    assert slurm.calls("scontrol")
 
 
 def test_refused_inputs_stop_no_stage_and_with_refused_ok_no_job_that_waits(slurm: Slurm) -> None:
@@ -161,9 +168,7 @@ def test_a_dry_run_in_a_job_prints_what_the_run_then_does_and_starts_nothing(slu
     slurm.job(nodes=nodes)
     dry = slurm.run("--config", "own.yaml", "--zero", "2", "--limit", "5", "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert not slurm.calls("srun") and [call["words"][-1] for call in slurm.calls("aot")] == [
-        f"run.dir={ROOT}/runs/own-limit5-zero2"
-    ]
+    assert not slurm.calls("srun") and [call["words"][2] for call in slurm.calls("aot")] == ["--dry-run"]
     slurm.log.unlink()
     slurm.run("--config", "own.yaml", "--zero", "2", "--limit", "5")
     steps = slurm.calls("srun")
@@ -233,3 +238,22 @@ def test_a_script_that_srun_starts_many_times_is_refused(slurm: Slurm) -> None:
     slurm.job(nodes=2, SLURM_STEP_NUM_TASKS="2")
     done = slurm.run("--config", "own.yaml")
     assert done.returncode == 2 and "not with srun" in done.stderr
+
+
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_the_dry_runs_in_the_docs_are_what_the_script_prints(slurm: Slurm, nodes: int) -> None:
+    shown = (
+        (ROOT / "docs/cluster.md").read_text().partition(f"<!-- dry run: {nodes} -->\n```text\n")[2].partition("```")[0]
+    )
+    command, _, expected = shown.partition("\n")
+    slurm.environment["AOT_VENV"] = f"{ROOT}/no-environment"
+    dry = subprocess.run(
+        shlex.split(command.removeprefix("$ ")),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=slurm.environment,
+    )
+    printed = dry.stdout.replace(str(ROOT), "/shared/me/aot-distill").replace("no-environment", ".venv")
+    assert printed == expected

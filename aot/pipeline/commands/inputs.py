@@ -19,7 +19,7 @@ from aot.config import (
     VideoRun,
     chat_jobs,
 )
-from aot.errors import AotError, CheckpointError, SourceError
+from aot.errors import AotError, CheckpointError, ConfigError, SourceError
 from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline.doors import door_of
 from aot.records import Question
@@ -44,6 +44,12 @@ def check_paths(config: RunConfig, run: RunFolder) -> None:
         AotError: as there.
     """
     ahead = {stage for stage in STAGES if not stage_done(run, stage)}
+    processes = config.train.procs * config.train.nodes
+    if "train" in ahead and config.train.questions_per_step % processes:
+        raise ConfigError(
+            f"train.questions_per_step={config.train.questions_per_step} cannot be shared by {processes} processes; "
+            f"use a multiple of {processes}, or another number of train.procs on each of {config.train.nodes} machines"
+        )
     door_of(config).check(config, run, ahead)
     if "generate" in ahead:
         _check_local_chat(config)

@@ -16,6 +16,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -74,6 +75,16 @@ class Place:
     rendezvous: str
     """`HOST:PORT` of the first; empty where there is only one."""
 
+    @property
+    def address(self) -> str:
+        """Where the others reach this machine: as they call the first, or by the network that leads to it."""
+        host, _, port = self.rendezvous.rpartition(":")
+        if self.rank == 0:
+            return host
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+            way.connect((host, int(port)))  # sends nothing
+            return str(way.getsockname()[0])
+
     @classmethod
     def of(cls, nodes: int, rank: int, rendezvous: str | None) -> Self:
         """The place that the settings `train.nodes`, `run.node_rank` and `run.rendezvous` give this machine.
@@ -125,7 +136,7 @@ def launch(
     try:
         code, signal_name = _run(
             command(run, arm, procs=config.train.procs, place=place, call=call, lease=lease),
-            environment(procs=config.train.procs, device=config.student.device),
+            environment(procs=config.train.procs, device=config.student.device, place=place),
             log_path=log_path,
             report=lambda: _report(folder, config.steps_of(arm), progress),
             others=others,
@@ -157,7 +168,7 @@ def join(
     others = Others({"the first node": first}, mine=mine)
     code, signal_name = _run(
         command(run, arm, procs=procs, place=place, call=call, lease=Lease(first, root=run.root, id=call.lease_id)),
-        environment(procs=procs, device=device),
+        environment(procs=procs, device=device, place=place),
         log_path=log_path,
         report=lambda: None,
         others=others,
@@ -234,19 +245,23 @@ def command(run: RunFolder, arm: ArmConfig, *, procs: int, place: Place, call: C
     else:
         conf = {"is_host": int(place.rank == 0), "join_timeout": MEETING_S, "read_timeout": MEETING_S}
         torchrun += ["--nnodes", str(place.nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", place.rendezvous]
+        # Else machines call each other by the names they give themselves, which others may not know.
+        torchrun += ["--local-addr", place.address]
         torchrun += ["--rdzv-id", call.id, "--rdzv-conf", ",".join(f"{key}={value}" for key, value in conf.items())]
     under = [str(lease.path), lease.id] if lease else []
     return [*torchrun, "-m", "aot.student.train.worker", str(run.root), arm.name, *under]
 
 
-def environment(*, procs: int, device: str) -> dict[str, str]:
-    """Environment of the processes: the machine's cores shared out, and DeepSpeed told about a CPU."""
+def environment(*, procs: int, device: str, place: Place | None = None) -> dict[str, str]:
+    """Environment of the processes: this machine's cores shared out, DeepSpeed told of a CPU, gloo of the network."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # of this job
     cores = max(1, here // procs)
     extra = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)), "TOKENIZERS_PARALLELISM": "false"}
     extra["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SAVING_S)
     if device == "cpu":
         extra["CUDA_VISIBLE_DEVICES"] = ""
+    if place and place.nodes > 1 and "GLOO_SOCKET_IFNAME" not in os.environ and (card := _network_card(place)):
+        extra["GLOO_SOCKET_IFNAME"] = card
     root = Path(__file__).resolve().parents[3]
     paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
@@ -269,6 +284,21 @@ def compile_caches(given: Mapping[str, str]) -> dict[str, str]:
         return {}
     places = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "TORCH_EXTENSIONS_DIR": "extensions"}
     return {name: str(Path(scratch, "aot-compiled", place)) for name, place in places.items() if name not in given}
+
+
+def _network_card(place: Place) -> str:
+    """The network card by which the others reach this machine; empty where that cannot be seen.
+
+    gloo would take that of the machine's own name, which many systems give the address 127.0.1.1.
+    """
+    import psutil  # comes with accelerate
+
+    with suppress(OSError):
+        address = socket.gethostbyname(place.address)
+        for card, addresses in psutil.net_if_addrs().items():
+            if address in {one.address for one in addresses}:
+                return str(card)
+    return ""
 
 
 def write_failure(folder: Path, error: AotError) -> None:
@@ -314,6 +344,8 @@ def _run(
         caught.append(signal.Signals(number).name)
         if len(caught) == 1 and process:
             process.send_signal(STOP)
+        elif len(caught) > 1 and number == signal.SIGINT:  # of a person who does not want to wait
+            raise Interrupted(caught[0])
 
     old: dict[int, Any] = {number: signal.signal(number, forward) for number in numbers}
     try:

@@ -119,7 +119,7 @@ _CONDITIONS: dict[str, Reader] = {
         "a chat model with backend: openai that plans, writes or looks",
         lambda run, chat: chat.backend == "openai" and _has_job("thinks", "looks")(run, chat)),
     "CHAT.script": _backend("scripted"),
-    "student.num_frames train.frame_cache_mb filter.time_tolerance_s": VIDEO,
+    "student.num_frames train.frame_cache_mb train.vision_cache train.vision_cache_mb filter.time_tolerance_s": VIDEO,
     "student.think_tags train.pack_tokens filter.strict_flow filter.flow_constants filter.leak_jaccard": TEXT,
     "student.thought_confidence train.adaptive": ADAPTIVE,
     "train.max_steps": Reader(

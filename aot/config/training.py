@@ -222,6 +222,12 @@ class TrainConfig(Section):
     own_chains: OwnChainsConfig = OwnChainsConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     frame_cache_mb: int = Field(default=512, ge=0)
+    """Memory for pixels of frames that are ready for the model."""
+    vision_cache: Literal["memory", "disk", "off"] = "memory"
+    """Where a frozen vision tower leaves what it made of each frame, so that it looks at each once: `memory` of each
+    process, or `disk`, in the run folder, for all arms and processes; `off` looks at the frames of each step."""
+    vision_cache_mb: int = Field(default=2048, ge=0)
+    """Where the features of all frames need more than this, the tower looks at the frames of each step after all."""
     procs: int = Field(default=1, ge=1, le=1000)
     """Processes on this machine; more than one starts torchrun."""
     zero_stage: Literal[0, 2, 3] = 0

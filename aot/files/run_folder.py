@@ -79,6 +79,11 @@ class RunFolder:
         return self.root / "frames"
 
     @property
+    def vision_features(self) -> Path:
+        """Folder of what frozen vision towers made of stored frames, one folder for each tower."""
+        return self.root / "vision_features"
+
+    @property
     def refusals(self) -> Path:
         """Refusal rows of the prepare stage."""
         return self.root / "refusals.jsonl"

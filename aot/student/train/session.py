@@ -51,6 +51,8 @@ class Session:
     data: ExampleSet
     trainer_args: transformers.TrainingArguments
     plan: BatchPlan
+    features: Path
+    """Folder of what vision towers made of frames of this run."""
 
     @property
     def pack_tokens(self) -> int:
@@ -116,7 +118,9 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     adapted = unfreeze(student.model) if arm.tuning == "full" else add_lora(student.model, train.lora)
     if vision:
         vision.frozen = not adapted.trains_vision
-    session = Session(folder, config, arm, train, student, adapted, vision, store, data, args, plan)
+    session = Session(
+        folder, config, arm, train, student, adapted, vision, store, data, args, plan, run.vision_features
+    )  # fmt: skip
     _require_rationales(session)
     if args.process_index == 0:
         publish_json(folder / TRAINING, training_facts(session))

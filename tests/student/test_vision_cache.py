@@ -21,9 +21,21 @@ from student_kit import (
 
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder
-from aot.student.model.features import LOOKS_ALONE, tower_key, why_not_kept
+from aot.student.model.features import (
+    LOOKS_ALONE,
+    Block,
+    KeptFeatures,
+    batches,
+    joined,
+    read_block,
+    sound_blocks,
+    tower_key,
+    why_not_kept,
+    write_block,
+)
 from aot.student.model.vision import SharedVision
 from aot.student.rows.collate import ClipPlan
+from aot.student.rows.frames import ChosenFrames
 from aot.student.train.arm import make_trainer, train_arm
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import Session, open_session
@@ -165,6 +177,32 @@ def made_again(run: RunFolder, config: RunConfig, monkeypatch: pytest.MonkeyPatc
     now = session.vision.look(pixels.of(clips), count=count).flatten(0, 1)
     torch.testing.assert_close(inputs.of(clips)["pixel_values"], now, rtol=1e-5, atol=1e-6)
     return sum(looks)
+
+
+def test_blocks_come_back_from_disk_with_frames_of_two_sizes_and_their_grids(tmp_path: Path) -> None:
+    sizes_hw = {("a", 0): (24, 32), ("b", 0): (48, 32), ("a", 1): (24, 32), ("a", 4): (24, 32)}
+    cut_up = [[(clip.uri, clip.indices) for clip in batch] for batch in batches(sizes_hw, num_frames=2)]
+    assert cut_up == [[("a", (0, 1))], [("a", (4,))], [("b", (0,))]]
+
+    def block(*frames: tuple[str, int], tokens: int) -> Block:
+        rows = [torch.full((tokens, 2), 10.0 * ord(uri) + index) for uri, index in frames]
+        return Block(frames, torch.stack(rows), torch.tensor([[1, 2, tokens]] * len(frames)))
+
+    small, more, large = block(("a", 0), ("a", 1), tokens=2), block(("a", 4), tokens=2), block(("b", 0), tokens=4)
+    whole = list(joined([small, more, large], num_bytes=1000))
+    assert [one.frames for one in whole] == [(("a", 0), ("a", 1), ("a", 4)), (("b", 0),)]
+    assert [len(one.frames) for one in joined([small, more, large], num_bytes=1)] == [2, 1, 1]
+    names = [write_block(tmp_path, one, key="k", id_of=str.upper) for one in whole]
+    assert set(sound_blocks(tmp_path, key="k")) == set(names) and sound_blocks(tmp_path, key="other") == ()
+    kept = KeptFeatures(lambda clips: block(*((clip.uri, i) for clip in clips for i in clip.indices), tokens=2))
+    for name in names:
+        kept.add(read_block(tmp_path / name, id_of=lambda uri: "A" if uri == "a" else "of what is stored now"))
+    assert ("a", 4) in kept and ("b", 0) not in kept
+    clips = [ChosenFrames("a", (4, 0), (), (24, 32)), ChosenFrames("c", (1,), (), (24, 32))]
+    shown = kept.of(clips)  # the last one is looked at now
+    assert shown["pixel_values"][:, 0].tolist() == [974.0, 974.0, 970.0, 970.0, 991.0, 991.0]
+    assert shown["image_grid_thw"].tolist() == [[1, 2, 2]] * 3
+    assert kept.of([]) == {} and ("c", 1) in kept
 
 
 def files_of(run: RunFolder) -> list[Path]:

@@ -84,42 +84,46 @@ os._exit(code)
 """
 
 
-def mixed_processes(run: RunFolder, *, dummy: str) -> "subprocess.Popen[bytes]":
-    """Two processes under ZeRO-3, of which one is given frames and the other text only."""
+def mixed_ends_well(run: RunFolder, *, dummy: str, limit_s: float) -> bool:
+    """Whether two processes under ZeRO-3, of which one is given frames and the other text only, take all steps.
+
+    They have `limit_s` from their first batches on.
+    """
     script = run.root / "mixed.py"
     script.write_text(MIXED)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*torchrun, str(script), str(run.root), "distilled", dummy], env=environment(procs=2, device="cpu"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
+    try:
+        while not all((run.root / f"batch-of-{rank}").exists() for rank in (0, 1)):
+            assert process.poll() is None
+            time.sleep(0.1)
+        return process.wait(limit_s) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_zero_3_does_not_hang_when_one_process_has_no_frames(bases: dict[str, Path], tmp_path: Path) -> None:
     # With features that were made before, nobody would call the tower.
     config = run_config(bases["idefics3"], max_steps=3, questions_per_step=2, procs=2, zero_stage=3, vision_cache="off")
     runs = {dummy: make_run(tmp_path / dummy, config) for dummy in ("dummy", "none")}
-    mixed = mixed_processes(runs["dummy"], dummy="dummy")
-    assert mixed.wait(200) == 0
+    began_s = time.monotonic()
+    assert mixed_ends_well(runs["dummy"], dummy="dummy", limit_s=200)
     rows = read_lines(runs["dummy"].arm("distilled") / "metrics.jsonl")
     assert len(rows) == 3 and all(row["label_tokens"] > 0 for row in rows)
-    began_s = min((runs["dummy"].root / f"batch-of-{rank}").stat().st_mtime for rank in (0, 1))
-    took_s = (runs["dummy"].arm("distilled") / "metrics.jsonl").stat().st_mtime - began_s
-    # The control: without the dummy frame the processes wait for one another for ever.
-    control = mixed_processes(runs["none"], dummy="none")
-    try:
-        while not all((runs["none"].root / f"batch-of-{rank}").exists() for rank in (0, 1)):
-            assert control.poll() is None
-            time.sleep(0.1)
-        with pytest.raises(subprocess.TimeoutExpired):
-            control.wait(max(4, 5 * took_s))
-        assert not read_lines(runs["none"].arm("distilled") / "metrics.jsonl")
-    finally:
-        if control.poll() is None:
-            os.killpg(control.pid, signal.SIGKILL)
-        control.wait()
+    # The control: without the dummy frame one process waits for the other for ever, or gloo tells them that they do
+    # not talk about the same weights.
+    took_s = time.monotonic() - began_s
+    assert not mixed_ends_well(runs["none"], dummy="none", limit_s=max(5, took_s))
+    assert not read_lines(runs["none"].arm("distilled") / "metrics.jsonl")
 
 
 @pytest.mark.slow

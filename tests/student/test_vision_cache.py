@@ -21,13 +21,25 @@ from student_kit import (
 
 from aot.config import RunConfig
 from aot.files.run_folder import RunFolder
-from aot.student.model.features import LOOKS_ALONE, tower_key, why_not_kept
+from aot.student.model.features import (
+    LOOKS_ALONE,
+    Block,
+    KeptFeatures,
+    batches,
+    joined,
+    read_block,
+    sound_blocks,
+    tower_key,
+    why_not_kept,
+    write_block,
+)
 from aot.student.model.vision import SharedVision
 from aot.student.rows.collate import ClipPlan
+from aot.student.rows.frames import ChosenFrames
 from aot.student.train.arm import make_trainer, train_arm
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import Session, open_session
-from aot.student.train.vision_cache import LOOKS_AGAIN, frame_inputs, frames_seen, needed_bytes
+from aot.student.train.vision_cache import LOOKS_AGAIN, frame_inputs, frames_seen, needed
 
 FAMILIES = ("idefics3", "llava")
 SHORT = {"max_steps": 3, "save_steps": 3}
@@ -129,6 +141,15 @@ def test_the_dummy_frame_of_batches_without_frames_changes_no_gradient(
     assert_same_gradients(gradients[0], gradients[2])
 
 
+def test_the_dummy_frame_is_one_of_few_tokens(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = run_config(bases["idefics3"], vision_cache="off")
+    session = session_of(make_run(tmp_path / "run", config), config)
+    assert trainer_of(session).data_collator.dummy_size_hw == (24, 32)
+    renderer = session.student.renderer
+    renderer._expansions[24, 32] = (renderer.image_token_id,) * 99
+    assert trainer_of(session).data_collator.dummy_size_hw == (56, 56)
+
+
 @pytest.fixture
 def on_disk(bases: dict[str, Path], tmp_path: Path) -> tuple[RunFolder, RunConfig]:
     """A run whose features lie on disk."""
@@ -158,6 +179,32 @@ def made_again(run: RunFolder, config: RunConfig, monkeypatch: pytest.MonkeyPatc
     return sum(looks)
 
 
+def test_blocks_come_back_from_disk_with_frames_of_two_sizes_and_their_grids(tmp_path: Path) -> None:
+    sizes_hw = {("a", 0): (24, 32), ("b", 0): (48, 32), ("a", 1): (24, 32), ("a", 4): (24, 32)}
+    cut_up = [[(clip.uri, clip.indices) for clip in batch] for batch in batches(sizes_hw, num_frames=2)]
+    assert cut_up == [[("a", (0, 1))], [("a", (4,))], [("b", (0,))]]
+
+    def block(*frames: tuple[str, int], tokens: int) -> Block:
+        rows = [torch.full((tokens, 2), 10.0 * ord(uri) + index) for uri, index in frames]
+        return Block(frames, torch.stack(rows), torch.tensor([[1, 2, tokens]] * len(frames)))
+
+    small, more, large = block(("a", 0), ("a", 1), tokens=2), block(("a", 4), tokens=2), block(("b", 0), tokens=4)
+    whole = list(joined([small, more, large], num_bytes=1000))
+    assert [one.frames for one in whole] == [(("a", 0), ("a", 1), ("a", 4)), (("b", 0),)]
+    assert [len(one.frames) for one in joined([small, more, large], num_bytes=1)] == [2, 1, 1]
+    names = [write_block(tmp_path, one, key="k", id_of=str.upper) for one in whole]
+    assert set(sound_blocks(tmp_path, key="k")) == set(names) and sound_blocks(tmp_path, key="other") == ()
+    kept = KeptFeatures(lambda clips: block(*((clip.uri, i) for clip in clips for i in clip.indices), tokens=2))
+    for name in names:
+        kept.add(read_block(tmp_path / name, id_of=lambda uri: "A" if uri == "a" else "of what is stored now"))
+    assert ("a", 4) in kept and ("b", 0) not in kept
+    clips = [ChosenFrames("a", (4, 0), (), (24, 32)), ChosenFrames("c", (1,), (), (24, 32))]
+    shown = kept.of(clips)  # the last one is looked at now
+    assert shown["pixel_values"][:, 0].tolist() == [974.0, 974.0, 970.0, 970.0, 991.0, 991.0]
+    assert shown["image_grid_thw"].tolist() == [[1, 2, 2]] * 3
+    assert kept.of([]) == {} and ("c", 1) in kept
+
+
 def files_of(run: RunFolder) -> list[Path]:
     return sorted(run.vision_features.rglob("*.safetensors"))
 
@@ -167,9 +214,10 @@ def test_features_on_disk_are_read_again_and_need_the_bytes_that_were_said(
 ) -> None:
     run, config = on_disk
     session = session_of(run, config)
-    need = needed_bytes(session, frames_seen(session))
+    need = needed(session, frames_seen(session))
     (file,) = files_of(run)
-    assert need <= file.stat().st_size <= need + 2000
+    assert need.num_bytes <= file.stat().st_size <= need.num_bytes + 2000
+    assert str(need) == f"{need.frames} frames: {4 * need.frames} tokens x 32 numbers x 4 bytes = 0.0 MB"
     assert made_again(run, config, monkeypatch) == 0
 
 
@@ -276,7 +324,7 @@ def test_more_features_than_the_budget_are_not_kept_and_a_sentence_says_so(
     session = session_of(make_run(tmp_path / "run", config), config)
     with caplog.at_level(logging.INFO):
         assert not frame_inputs(session).made
-    assert "MB in memory, more than train.vision_cache_mb=0; raise it if there is room" in caplog.text
+    assert "MB in memory are more than train.vision_cache_mb=0; raise it if there is room" in caplog.text
     assert LOOKS_AGAIN in caplog.text
 
 

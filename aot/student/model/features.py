@@ -71,6 +71,7 @@ class KeptFeatures:
     def add(self, block: Block) -> None:
         """Keep these too; a frame that is there already stays as it is."""
         self._blocks.append(block)
+        # Jobs that ran at the same time may both have made a frame; they made the same of it.
         for row, frame in enumerate(block.frames):
             self._places.setdefault(frame, (len(self._blocks) - 1, row))
 
@@ -110,6 +111,7 @@ def why_not_kept(model: Any, *, trains_vision: bool) -> str:  # noqa: ANN401 - a
 def tower_tensors(model: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401 - a PreTrainedModel
     """Weights and buffers of all that makes features of frames, by name: the model without its language model."""
     text = language_model_name(model) + "."
+    # By identity, because an output layer whose weights are tied to the embedding shows under the name of either.
     layers = [part for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None]
     of_text = {id(tensor) for layer in layers for tensor in layer.parameters()}
     named = chain(model.named_parameters(), model.named_buffers())
@@ -141,6 +143,7 @@ def tower_key(model: Any, image_processor: Any, *, autocast: bool) -> str:  # no
         "processor": image_processor.to_dict(),
         "autocast": autocast,
         "device": str(model.device.type),
+        # A release may make other features of the same weights.
         "transformers": transformers.__version__,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
@@ -170,6 +173,7 @@ def clip_id(clip: Any) -> str:  # noqa: ANN401 - a StoredClip
 
 def batches(sizes_hw: dict[FrameId, tuple[int, int]], *, num_frames: int) -> list[list[ChosenFrames]]:
     """The frames in batches of at most `num_frames`, all of one size in pixels, in their order."""
+    # A processor pads frames of several sizes to the largest, and then a frame is not seen by itself.
     by_size: dict[tuple[int, int], list[FrameId]] = {}
     for frame, size_hw in sizes_hw.items():
         by_size.setdefault(size_hw, []).append(frame)
@@ -238,6 +242,7 @@ def sound_blocks(folder: Path, *, key: str) -> tuple[str, ...]:
 def _is_sound(path: Path, *, key: str) -> bool:
     match = _NAME.fullmatch(path.name)
     try:
+        # All of a file once, before the first step; a checksum at each reading would cost every step.
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         if match and match["digest"] != digest:

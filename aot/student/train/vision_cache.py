@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,27 @@ log = logging.getLogger(__name__)
 LOOKS_AGAIN = "the vision tower looks at the frames of each step"
 
 
+@dataclass(frozen=True)
+class Need:
+    """Room for the features of some frames."""
+
+    frames: int
+    tokens: int
+    """Of all of them."""
+    width: int
+    """Numbers of a token, on all levels that the model reads."""
+    number_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all features."""
+        return self.tokens * self.width * self.number_bytes
+
+    def __str__(self) -> str:
+        product = f"{self.tokens:,} tokens x {self.width} numbers x {self.number_bytes} bytes"
+        return f"{self.frames:,} frames: {product} = {_mb(self.num_bytes)}"
+
+
 def frame_inputs(session: Session) -> FramePixels | KeptFeatures:
     """What stands for frames in batches: features where train.vision_cache asks for them and they can be had."""
     train, student = session.train, session.student
@@ -44,21 +66,23 @@ def frame_inputs(session: Session) -> FramePixels | KeptFeatures:
     if train.vision_cache == "off":
         return pixels
     if why := why_not_kept(student.model, trains_vision=session.adapted.trains_vision):
-        log.info("%s: train.vision_cache=%s: %s; %s", session.arm.name, train.vision_cache, why, LOOKS_AGAIN)
+        _say(session, f"train.vision_cache={train.vision_cache}: {why}; {LOOKS_AGAIN}")
         return pixels
     sizes_hw = frames_seen(session)
-    need = needed_bytes(session, sizes_hw)
+    need = needed(session, sizes_hw)
     place = f"on disk in {session.features}" if train.vision_cache == "disk" else "in memory"
-    words = f"features of {len(sizes_hw):,} frames need {_mb(need)} {place}"
-    if need > train.vision_cache_mb << 20:
-        log.info(
-            "%s: %s, more than train.vision_cache_mb=%d; raise it if there is room; %s",
-            session.arm.name, words, train.vision_cache_mb, LOOKS_AGAIN,
-        )  # fmt: skip
+    if need.num_bytes > train.vision_cache_mb << 20:
+        most = f"train.vision_cache_mb={train.vision_cache_mb}; raise it if there is room"
+        _say(session, f"features of {need} {place} are more than {most}; {LOOKS_AGAIN}")
         return pixels
-    log.info("%s: %s", session.arm.name, words)
+    _say(session, f"features of {need} {place}")
+    # Around all of it: processes look at unequal numbers of batches, and gathering waits for all of them.
     with whole_tower(student.model):
-        return _on_disk(session, sizes_hw, need=need) if train.vision_cache == "disk" else _in_memory(session, sizes_hw)
+        return (
+            _on_disk(session, sizes_hw, need=need.num_bytes)
+            if train.vision_cache == "disk"
+            else _in_memory(session, sizes_hw)
+        )
 
 
 def frames_seen(session: Session) -> dict[FrameId, tuple[int, int]]:
@@ -68,13 +92,19 @@ def frames_seen(session: Session) -> dict[FrameId, tuple[int, int]]:
     return dict(sorted(frames.items()))
 
 
-def needed_bytes(session: Session, sizes_hw: dict[FrameId, tuple[int, int]]) -> int:
-    """Of the features of these frames: tokens of each x width x bytes of a number, for each level that is read."""
+def needed(session: Session, sizes_hw: dict[FrameId, tuple[int, int]]) -> Need:
+    """What the features of these frames take."""
     student = session.student
     renderer, config = student.renderer, student.model.config
     tokens = sum(renderer.expansion(size_hw).count(renderer.image_token_id) for size_hw in sizes_hw.values())
     levels = 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", None) or ())
-    return tokens * int(config.get_text_config().hidden_size) * levels * int(student.model.dtype.itemsize)
+    width = int(config.get_text_config().hidden_size) * levels
+    return Need(len(sizes_hw), tokens, width, int(student.model.dtype.itemsize))
+
+
+def _say(session: Session, words: str) -> None:
+    if session.trainer_args.process_index == 0:
+        log.info("%s: %s", session.arm.name, words)
 
 
 def _pixels(session: Session, *, max_bytes: int) -> FramePixels:
@@ -92,10 +122,11 @@ def _in_memory(session: Session, sizes_hw: dict[FrameId, tuple[int, int]]) -> Ke
     kept, todo = KeptFeatures(look), _batches(session, sizes_hw)
     for first in range(0, len(todo), processes):
         number = first + session.trainer_args.process_index
+        # Exchanged batch by batch, because what is exchanged passes through the memory of the GPU whole.
         made = [look(batch) for batch in todo[number : number + 1]]
         for block in gather_object(made) if processes > 1 else made:
             kept.add(block)
-    log.info("%s: looked at %d frames in %.1f s", session.arm.name, len(sizes_hw), time.monotonic() - started_s)
+    _say(session, f"looked at {len(sizes_hw):,} frames in {time.monotonic() - started_s:.1f} s")
     return kept
 
 
@@ -126,10 +157,8 @@ def _on_disk(session: Session, sizes_hw: dict[FrameId, tuple[int, int]], *, need
     names = [write_block(folder, block, key=key, id_of=id_of) for block in made]
     for name in gather_object(names) if processes > 1 else names:
         kept.add(read_block(folder / name, id_of=id_of))
-    if rank == 0:
-        took_s = time.monotonic() - started_s
-        log.info("%s: looked at %d frames, %d were there, %.1f s", session.arm.name, len(missing),
-                 len(sizes_hw) - len(missing), took_s)  # fmt: skip
+    took_s, there_already = time.monotonic() - started_s, len(sizes_hw) - len(missing)
+    _say(session, f"looked at {len(missing):,} frames, {there_already:,} were there already, {took_s:.1f} s")
     return kept
 
 
@@ -158,6 +187,7 @@ def _looker(session: Session) -> Callable[[list[ChosenFrames]], Block]:
     def look(clips: list[ChosenFrames]) -> Block:
         frames = tuple((clip.uri, index) for clip in clips for index in clip.indices)
         shown = {key: value.to(device) for key, value in pixels.of(clips).items()}
+        # As the Trainer has it in a step, or the features would not be those of a step.
         with whole_tower(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             features = vision.look(shown, count=len(frames))
         grids = shown.get("image_grid_thw")

@@ -193,6 +193,11 @@ class RunFolder:
         return self.root / "MODEL_CARD.md"
 
     @property
+    def stop(self) -> Path:
+        """Who puts or touches this file has running trainings save and stop."""
+        return self.root / "STOP"
+
+    @property
     def done(self) -> Path:
         """Written last, when every stage is done."""
         return self.root / "DONE"
@@ -236,7 +241,9 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 ONE_KIND = {"frames": VideoRun, "rationales": TextRun}
 """What runs of one kind only have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
-TRAINING, CHECKPOINTS, STEPS = "training.json", "checkpoints", "metrics.jsonl"
+TRAINING, CHECKPOINTS, STEPS, SKIPPED = "training.json", "checkpoints", "metrics.jsonl", "skipped.jsonl"
+RANK_NOTE = "ranks/{}.json"
+"""Of an arm that several processes train: what the one with this number is at."""
 CONTRACT, MANIFEST = "contract.json", "manifest.json"
 ARM_SETTINGS, FAILURE = "arm.json", "failure.json"
 """For the processes that train an arm: its settings, as helpers stand in no config; and back, what ended the first."""

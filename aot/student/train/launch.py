@@ -38,6 +38,7 @@ from aot.files.lease import Lease, lease_over, look
 from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, RunFolder, publish
 from aot.interrupts import Interrupted
 from aot.records import Record
+from aot.student.train.ranks import clear_notes, lost_ranks
 from aot.threads import thread_settings
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ def launch(
     place = Place.of(config.train.nodes, config.run.node_rank, config.run.rendezvous)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
+    clear_notes(folder)
     publish(folder / ARM_SETTINGS, arm.model_dump_json() + "\n")
     call = Call(arm=arm.name, id=secrets.token_hex(8), lease_id=lease.id if lease else "")
     others = Others(
@@ -151,7 +153,9 @@ def launch(
     if reason and not others.missing():
         raise reason
     end = f"was stopped by {signal_name}; the same command goes on" if signal_name else f"ended with code {code}"
-    words = [f"{place.nodes * config.train.procs} processes {end}", *others.missing(), *others.never_came()]
+    processes = place.nodes * config.train.procs
+    words = [f"{processes} processes {end}", lost_ranks(folder, processes=processes, ended=True)]
+    words = [one for one in (*words, *others.missing(), *others.never_came()) if one]
     raise GuardStop(f"training {arm.name} in {'; '.join(words)}; see {log_path}" + (f" ({reason})" if reason else ""))
 
 

@@ -116,7 +116,8 @@ def _split_command(stage: str) -> Callable[..., None]:
         if work := _work(config, with_shard(overrides, shard), limit=limit, dry_run=dry_run):
             with told_as_stop():
                 ended = work(stages=(stage,))
-            _tell_end(*ended)
+            if shard is None:  # a report that is there was made before this shard
+                _tell_end(*ended)
 
     command.__doc__ = f"Do the {stage} stage of a run, or one shard of it."
     return command

@@ -42,26 +42,19 @@ def whole_file(path: Path, *, before_rename: Callable[[], None] | None = None) -
 
 
 def first_file(path: Path, data: bytes) -> bool:
-    """Write `path` whole unless it is there; whether it was this call that did, of all that try at the same time.
+    """Write `path` whole unless it is there; whether this call did it, of all that try at the same time.
 
     Raises:
         OSError: the disk refuses.
     """
-    if path.exists():
-        return False
-    # A name that `whole_file` does not take for one of its own: others write here now.
     temporary = path.with_name(f".{path.name}.first-{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole_file(temporary) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        is_first = linked(temporary, path)
-        sync_folder(path.parent)
+        return not path.exists() and linked(temporary, path)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return is_first
+        temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def linked(source: Path, target: Path) -> bool:

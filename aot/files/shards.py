@@ -110,11 +110,7 @@ class ShardState(NamedTuple):
 
 
 def shard_states(run: RunFolder, stage: str) -> list[ShardState]:
-    """Every shard of a stage, those that never began among them; none of a stage that was never split.
-
-    Raises:
-        RunError: a state file cannot be read, or the stage was split in two ways.
-    """
+    """Every shard of a stage, those that never began among them; none of a stage that was never split."""
     states = read_states(run, stage)
     count = max((shard.count for shard in states), default=0)
     shards = (Shard(index, count) for index in range(count))
@@ -136,12 +132,11 @@ def require_shards(run: RunFolder, stage: str, *, config_path: Path) -> None:
     missing = [one.shard for one in shard_states(run, stage) if not one.is_done]
     if not missing:
         return
-    commands = [f"  aot {stage} {config_path} --shard {shard}" for shard in missing[:LISTED]]
-    more = [f"  and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
+    lines = [f"  aot {stage} {config_path} --shard {shard}" for shard in missing[:LISTED]]
+    lines += [f"  and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
+    lines.append(f"(or remove {run.shards_of(stage)}: then this command does what is left by itself)")
     number = f"{len(missing)} of {missing[0].count} shards of {stage}"
-    sentence = f"{number} in {run.root} are not done; run them first, with the same settings:"
-    hint = f"(or remove {run.shards_of(stage)}: then this command does what is left by itself)"
-    raise RunError(sentence, lines=[*commands, *more, hint])
+    raise RunError(f"{number} in {run.root} are not done; run them first, with the same settings:", lines=lines)
 
 
 def do_shard(run: RunFolder, stage: str, shard: str, work: Callable[[Callable[[int, int], None]], object]) -> None:

@@ -1,13 +1,12 @@
 """Chats of somebody else through a whole run, and the run's traces and lessons as a data set for others."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aot.cli import app
 from aot.config import load_config
 from aot.errors import ConfigError, RunError
 from aot.files.run_folder import RunFolder, read_rows
@@ -155,7 +154,9 @@ def test_an_exported_data_set_is_read_again_by_a_run(exported: tuple[Path, DataE
     assert len(source.rationales) == len(source.questions) > 10
 
 
-def test_the_export_command_says_what_it_wrote(finished: RunFolder, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "aot", "data", "export", str(finished.root), "--to", str(tmp_path / "data")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
-    assert done.returncode == 0 and "lessons-pre" in done.stdout and "datasets.load_dataset" in done.stdout
+def test_the_export_command_says_what_it_wrote(
+    finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app(["data", "export", str(finished.root), "--to", str(tmp_path / "data")], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "lessons-pre" in said and "datasets.load_dataset" in said and (tmp_path / "data" / "README.md").is_file()

@@ -1,9 +1,6 @@
 """What `aot prefetch` does with a hub: what it fetches, checks and keeps, and what it tells where that fails."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,13 +184,14 @@ def test_a_folder_of_another_model_and_a_file_are_never_written_into(hub: Hub, t
         told(config_of(tmp_path), hub)
 
 
-def test_the_command_tells_in_one_sentence_that_nobody_answers(tmp_path: Path) -> None:
-    config_of(tmp_path)
-    for setting in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}):
-        command = [sys.executable, "-m", "aot", "prefetch", str(tmp_path / "run.yaml")]
-        env = {**os.environ, **setting, "HF_HOME": str(tmp_path / "home")}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
-        assert done.returncode == 2 and "cannot be fetched" in done.stderr and len(done.stderr.splitlines()) == 1
+def test_a_hub_that_nobody_answers_for_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(tmp_path)
+    with pytest.raises(SourceError, match=r"cannot be fetched: .*is there a network") as error:
+        list(prefetch(config, endpoint="http://127.0.0.1:9"))
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set"):
+        list(prefetch(config))
 
 
 def test_a_run_whose_base_was_not_fetched_says_how_to(tmp_path: Path) -> None:

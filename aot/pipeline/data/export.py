@@ -203,13 +203,12 @@ class _Exporter:
         refused: Counter[str] = Counter()
         (folder / name).mkdir()
         for split in splits:
-            counts[split] = 0
-            with closing(
-                ParquetWriter(folder / name / f"{_file_word(split)}-00000-of-00001.parquet", schema)
-            ) as writer:
+            word = _split_word(split)
+            counts[word] = 0
+            with closing(ParquetWriter(folder / name / f"{word}-00000-of-00001.parquet", schema)) as writer:
                 for batch in _batches(rows(split), refused):
                     writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                    counts[split] += len(batch)
+                    counts[word] += len(batch)
         return card.Part(name, kind, counts, dict(refused), tuple(schema.names))
 
     def _traces(self, split: str) -> Iterator[Fields | str]:
@@ -305,8 +304,9 @@ def _image_name(uri: str, time_s: float) -> str:
     return f"images/{key[:2]}/{stem}-{key}-{round(time_s * 1000):08d}ms.jpg"
 
 
-def _file_word(split: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", split)
+def _split_word(split: str) -> str:
+    """A name that `datasets` takes for a split."""
+    return re.sub(r"\W+", "_", split)
 
 
 def _batches(rows: Iterable[Fields | str], refused: Counter[str]) -> Iterator[list[Fields]]:

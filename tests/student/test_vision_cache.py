@@ -1,5 +1,6 @@
 """Features of frames that are made once: the numbers of a training do not change, and wrong features are never read."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import TINY_TOWERS, frames_of
+from safetensors.torch import save
 from student_kit import (
     assert_same_gradients,
     first_gradient,
@@ -249,6 +251,16 @@ def test_a_damaged_file_of_features_is_noticed_and_made_again(
         assert made_again(run, config, monkeypatch) > 0
     assert damage == "gone" or "is damaged; its features are made again" in caplog.text
     assert made_again(run, config, monkeypatch) == 0
+
+
+@pytest.mark.parametrize("clips", ["[]", "{", "[1]", '[["c0.mp4", "0", [0, 1]]]', None])
+def test_a_file_whose_list_of_frames_is_none_is_not_read(
+    clips: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = save({"features": torch.ones(1, 2, 3)}, {"key": "k", **({} if clips is None else {"clips": clips})})
+    (tmp_path / f"{hashlib.sha256(data).hexdigest()[:32]}-00000000.safetensors").write_bytes(data)
+    assert sound_blocks(tmp_path, key="k") == ()
+    assert "is left alone" in caplog.text
 
 
 def test_a_file_that_is_not_ours_is_left_alone_and_not_read(

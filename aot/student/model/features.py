@@ -248,20 +248,29 @@ def _is_sound(path: Path, *, key: str) -> bool:
         if match and match["digest"] != digest:
             log.warning("%s is damaged; its features are made again", path)
             path.unlink()
-        elif match and _opened(path).metadata().get("key") == key:
+        elif match and _opened(path).metadata().get("key") == key and _listed(_opened(path)):
             return True
         else:
             log.warning("%s holds no features of this tower and is left alone", path)
-    except (OSError, SafetensorError) as error:
-        log.warning("%s cannot be read (%s); its features are made again", path, error)
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        log.warning("%s cannot be read (%s) and is left alone", path, error)
     return False
+
+
+def _listed(file: Any) -> list[tuple[str, str, list[int]]]:  # noqa: ANN401
+    """Uri, `clip_id` and frames of each clip in a file, or a ValueError where that is no list of its features."""
+    clips = [(str(uri), str(kept_id), list(indices)) for uri, kept_id, indices in json.loads(file.metadata()["clips"])]
+    count, there = sum(len(indices) for _, _, indices in clips), file.get_slice("features").get_shape()[0]
+    if count != there:
+        raise ValueError(f"it lists {count} frames and holds features of {there}")
+    return clips
 
 
 def read_block(path: Path, *, id_of: Callable[[str], str]) -> Block:
     """The block in a sound file, of whose clips only those count that are stored as they were then."""
     file = _opened(path)
     frames: list[FrameId] = []
-    for uri, kept_id, indices in json.loads(file.metadata()["clips"]):
+    for uri, kept_id, indices in _listed(file):
         # The name of nothing holds the place of a frame that is stored no more.
         name = uri if _id_or_none(id_of, uri) == kept_id else ""
         frames += [(name, index) for index in indices]

@@ -178,6 +178,11 @@ if [ -z "$dir" ] && ! grep -q '^run:' "$config"; then
   dir=$ROOT/runs/${stem%.*}$suffix
 fi
 [ -z "$dir" ] || arguments+=("run.dir=$dir")
+finished=""
+if [ -n "$dir" ] && [ -e "$dir/DONE" ]; then # a requeued job of it says so once, and ends
+  finished=", which is finished"
+  [ "$where" = machines ] || nodes=1
+fi
 
 if [ -n "${AOT_COMMAND:-}" ]; then # such as that of a container, which needs no environment
   read -ra aot <<<"$AOT_COMMAND"
@@ -271,7 +276,7 @@ facts() {
     machines) echo "machine: $rank of $nodes, which meet at $rendezvous" ;;
     here) echo "machine: this one alone" ;;
   esac
-  echo "training: on $nodes node(s) with ${procs:-train.procs} process(es) each"
+  echo "training: on $nodes node(s) with ${procs:-as many as train.procs says} process(es) each"
   if slurm; then
     echo "resources of a node: ${gpus:-0} GPU(s), ${cpus:-all} CPU(s)"
     echo "site settings: $SITE"
@@ -279,7 +284,7 @@ facts() {
   ready="is there"
   [ -x "${aot[0]}" ] || command -v "${aot[0]}" >/dev/null || ready="would be made first (a few minutes, once)"
   echo "environment: ${aot[*]} $ready"
-  echo "run folder: ${dir:-as the config says}"
+  echo "run folder: ${dir:-as the config says}$finished"
 }
 
 if [ -n "$dry" ]; then

@@ -13,24 +13,20 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SRUN = """
-import concurrent.futures, os, subprocess
+import subprocess
 words = sys.argv[1:]
 options = [word for word in words if word.startswith("-")]
 command = words[next(i for i, word in enumerate(words) if not word.startswith("-")):]
 given = dict(word.lstrip("-").split("=", 1) for word in options if "=" in word)
 note("srun", options=given, flags=[word for word in options if "=" not in word], command=command)
-hosts = given["nodelist"].split(",")
-def on(number):
+hosts, children = given["nodelist"].split(","), []
+signal.signal(signal.SIGTERM, lambda *_: [child.send_signal(signal.SIGTERM) for child in children])
+for number in range(int(given["ntasks"])):
     step = {"SLURM_NODEID": str(number), "SLURM_PROCID": str(number), "SLURMD_NODENAME": hosts[number],
             "SLURM_STEP_NUM_TASKS": given["ntasks"]}
-    child = subprocess.Popen(command, env={**os.environ, **step})
-    signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)) if given["ntasks"] == "1" else None
-    code = child.wait()
-    return code if code >= 0 else 128 - code
-if given["ntasks"] == "1":
-    sys.exit(on(0))
-with concurrent.futures.ThreadPoolExecutor(64) as pool:
-    sys.exit(max(pool.map(on, range(int(given["ntasks"])))))
+    children.append(subprocess.Popen(command, env={**os.environ, **step}))
+codes = [child.wait() for child in children]
+sys.exit(max(code if code >= 0 else 128 - code for code in codes))
 """
 SBATCH = """
 words = sys.argv[1:]

@@ -163,6 +163,15 @@ def test_a_task_of_an_array_does_its_share_and_a_job_of_the_list_its_own(slurm: 
     assert job[:4] == ["train", "own.yaml", "--job", "distilled:lessons"] and "seed=1" in job
 
 
+def test_a_job_of_a_finished_run_asks_once_whether_it_is_and_ends(slurm: Slurm) -> None:
+    slurm.job(nodes=4, SLURM_RESTART_COUNT="1")
+    (slurm.folder / "run").mkdir()
+    (slurm.folder / "run" / "DONE").touch()
+    done = slurm.run("--config", "own.yaml", "run.dir=run")
+    assert done.returncode == 0 and "which is finished" in done.stderr
+    assert [call["words"][:2] for call in slurm.calls("aot")] == [["run", "own.yaml"]]
+
+
 @pytest.mark.parametrize("nodes", [1, 4])
 def test_a_dry_run_in_a_job_prints_what_the_run_then_does_and_starts_nothing(slurm: Slurm, nodes: int) -> None:
     slurm.job(nodes=nodes)

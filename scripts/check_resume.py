@@ -112,22 +112,21 @@ def _row(lives: Lives, run: RunFolder, arm: str, setup: Setup, *, kind: str, fau
     return Row(f"{setup.procs} process{'es' * (setup.procs > 1)}, ZeRO {setup.zero_stage}", kind, hits, seconds, digest)
 
 
-def check(source: Path, arm: str, out: Path, setups: list[Setup], *, kills: int, seed: int) -> list[str]:
+def check(lives: Lives, source: Path, arm: str, out: Path, setups: list[Setup], *, kills: int, seed: int) -> list[str]:
     """Print the table; returns what is wrong."""
     rng, problems = random.Random(seed), []
     print("| set-up | signal | hits | seconds | SHA-256 of the weights |\n|---|---|---|---|---|")
-    with Lives() as lives:
-        for setup in setups:
-            place = out / f"{setup.procs}x{setup.zero_stage}"
-            rows = [undisturbed(lives, copy_run(source, arm, place / "calm", setup), arm, setup)]
-            within_s = rows[0].seconds / steps_of(RunFolder(source), arm)
-            for number, kind in enumerate(KINDS):
-                run = copy_run(source, arm, place / str(number), setup)
-                rows.append(disturbed(lives, run, arm, setup, kind=kind, kills=kills, within_s=within_s, rng=rng))
-            for row in rows:
-                print(f"| {row.setup} | {row.kind} | {row.hits} | {row.seconds:.1f} | {row.digest[:16]} |", flush=True)
-            problems += [f"{row.setup}, {row.kind}: other weights" for row in rows if row.digest != rows[0].digest]
-            problems += [f"{row.setup}, {row.kind}: {row.hits} hits" for row in rows[1:] if row.hits < kills]
+    for setup in setups:
+        place = out / f"{setup.procs}x{setup.zero_stage}"
+        rows = [undisturbed(lives, copy_run(source, arm, place / "calm", setup), arm, setup)]
+        within_s = rows[0].seconds / steps_of(RunFolder(source), arm)
+        for number, kind in enumerate(KINDS):
+            run = copy_run(source, arm, place / str(number), setup)
+            rows.append(disturbed(lives, run, arm, setup, kind=kind, kills=kills, within_s=within_s, rng=rng))
+        for row in rows:
+            print(f"| {row.setup} | {row.kind} | {row.hits} | {row.seconds:.1f} | {row.digest[:16]} |", flush=True)
+        problems += [f"{row.setup}, {row.kind}: other weights" for row in rows if row.digest != rows[0].digest]
+        problems += [f"{row.setup}, {row.kind}: {row.hits} hits" for row in rows[1:] if row.hits < kills]
     return problems
 
 
@@ -143,7 +142,8 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or Path(tempfile.mkdtemp(prefix="aot-resume-"))
     setups = [Setup.parse(text) for text in options.setups.split(",")]
-    problems = check(options.run, options.arm, out, setups, kills=options.kills, seed=options.seed)
+    with Lives() as lives:
+        problems = check(lives, options.run, options.arm, out, setups, kills=options.kills, seed=options.seed)
     print("\n".join(problems) if problems else "every training ended with the weights of the undisturbed one")
     sys.exit(bool(problems))
 

@@ -241,9 +241,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 ONE_KIND = {"frames": VideoRun, "rationales": TextRun}
 """What runs of one kind only have."""
 ARM_MARKER, LESSONS, LABELS, ROUNDS = "DONE", "lessons.jsonl", "labels.jsonl", "rounds.json"
-TRAINING, CHECKPOINTS, STEPS, SKIPPED = "training.json", "checkpoints", "metrics.jsonl", "skipped.jsonl"
-RANK_NOTE = "ranks/{}.json"
-"""Of an arm that several processes train: what the one with this number is at."""
+TRAINING, CHECKPOINTS, STEPS = "training.json", "checkpoints", "metrics.jsonl"
 CONTRACT, MANIFEST = "contract.json", "manifest.json"
 ARM_SETTINGS, FAILURE = "arm.json", "failure.json"
 """For the processes that train an arm: its settings, as helpers stand in no config; and back, what ended the first."""

@@ -6,11 +6,10 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from lives import Fault, Lives
 from student_kit import make_run, read_lines, run_config
 
 from aot.errors import CheckpointError, GuardStop
@@ -28,20 +27,6 @@ from aot.student.train.checkpoints import (
 )
 
 PUBLISHED = ("adapter_model.safetensors", "adapter_config.json", "contract.json", "metrics.jsonl", "manifest.json")
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-from aot.config import load_config
-from aot.files.run_folder import RunFolder
-from aot.student.train.arm import train_arm
-run = RunFolder(Path(sys.argv[1]))
-config = load_config(run.config)
-kill = getattr(signal, sys.argv[2])
-def progress(done, total):
-    if done == int(sys.argv[3]):
-        os.kill(os.getpid(), kill)
-train_arm(run, config, config.train.arms[1], progress=progress)
-"""
 
 
 def digests(run: RunFolder) -> dict[str, str]:
@@ -63,13 +48,12 @@ def whole(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.mark.parametrize("at_step", [1, 3, 6])
 def test_kill_9_and_rerun_end_with_the_same_bytes(
-    at_step: int, whole: dict[str, str], bases: dict[str, Path], tmp_path: Path
+    at_step: int, whole: dict[str, str], bases: dict[str, Path], lives: Lives, tmp_path: Path
 ) -> None:
     config = config_with_dropout(bases["idefics3"])
     run = make_run(tmp_path / "run", config)
-    arguments = [sys.executable, "-c", SCRIPT, str(run.root), "SIGKILL", str(at_step)]
-    killed = subprocess.run(arguments, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = lives.live(run.root, "distilled", faults=(Fault(at_step, "SIGKILL"),))
+    assert killed.codes == (-signal.SIGKILL,), killed.log
     train_arm(run, config, config.train.arms[1])
     assert digests(run) == whole
     assert [row["step"] for row in read_lines(run.arm("distilled") / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]

@@ -3,14 +3,14 @@
 import json
 import resource
 import signal
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from check_resume import Setup, check
+from lives import Fault, Lives
 from safetensors.torch import load_file
 from student_kit import first_gradient, read_lines
 from text_kit import save_text_base, text_config, text_run
@@ -26,10 +26,6 @@ from aot.student.train.ranks import lost_ranks
 from aot.student.train.session import open_session
 from aot.student.train.trainer import TwoTermTrainer
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-from lives import Fault, Lives
-
 STEPS, BROKEN = 6, 5
 """Steps of each training here, and the one whose loss is no number."""
 PUBLISHED = "adapter_model.safetensors"
@@ -38,12 +34,6 @@ PUBLISHED = "adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_text_base(tmp_path_factory.mktemp("survival") / "base")
-
-
-@pytest.fixture(scope="module")
-def lives() -> Iterator[Lives]:
-    with Lives() as warm:
-        yield warm
 
 
 def config_of(base: Path, **train: Any) -> RunConfig:
@@ -199,6 +189,16 @@ def assert_damage_is_passed_by(folder: Path) -> None:
             taken = newest_intact(folder.parent)
             assert taken and taken.step == 2, name
             path.write_bytes(intact)
+
+
+@pytest.mark.slow
+def test_term_and_kill_9_at_random_steps_end_with_the_same_weights(
+    lives: Lives, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = text_run(tmp_path / "run", config_of(base, max_steps=4))
+    assert not check(lives, run.root, "all", tmp_path / "out", [Setup(1, 0), Setup(2, 2)], kills=1, seed=0)
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1:3] for row in rows] == [["-", "0"], ["TERM", "1"], ["kill -9", "1"]] * 2
 
 
 def test_dropout_inside_the_attention_of_a_base_keeps_the_number_of_processes(base: Path, tmp_path: Path) -> None:

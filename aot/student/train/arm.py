@@ -17,7 +17,7 @@ from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, CheckpointError, GuardStop
 from aot.files.run_folder import (
     CHECKPOINTS,
-    SKIPPED,
+    SPLIT,
     STEPS,
     TRAINING,
     RunFolder,
@@ -42,13 +42,15 @@ from aot.student.train.checkpoints import (
 )
 from aot.student.train.guards import StopFlag, end_of_time
 from aot.student.train.launch import launch
-from aot.student.train.ranks import Notes
+from aot.student.train.ranks import Notes, is_of_exchange
 from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
 from aot.student.train.trainer import SkippedStep, StepMetrics, TwoTermTrainer, Watchers
 from aot.student.train.vision_cache import frame_inputs
 
 log = logging.getLogger(__name__)
 
+SKIPPED = SPLIT.format("skipped")
+"""Rows of steps that were not taken."""
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
 SMALL_HW = (56, 56)
@@ -75,7 +77,7 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
     if several and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
         return
-    stop = _stop_flag(run, config)
+    stop = _stop_flag(run, limit_s=config.train.stop_after_s)
     notes = Notes(run.arm(arm.name), rank=_number("RANK", 0), processes=_number("WORLD_SIZE", 1))
     with notes.kept(), stop.listening():
         session = open_session(run, config, arm)
@@ -97,12 +99,12 @@ def _number(variable: str, default: int) -> int:
     return int(os.environ.get(variable, default))
 
 
-def _stop_flag(run: RunFolder, config: RunConfig) -> StopFlag:
+def _stop_flag(run: RunFolder, *, limit_s: float | None) -> StopFlag:
     """What may stop this process; of several, the first looks for the file."""
     is_first = _number("RANK", 0) == 0
     if is_first and run.stop.exists():
         log.info("%s was there before and stops nothing; touch it to stop the training that begins now", run.stop)
-    return StopFlag(end_s=end_of_time(config.train.stop_after_s), file=run.stop if is_first else None)
+    return StopFlag(end_s=end_of_time(limit_s), file=run.stop if is_first else None)
 
 
 def make_trainer(
@@ -177,7 +179,7 @@ def _told_if_unreadable(checkpoint: Path | None, trainer: TwoTermTrainer) -> Ite
     except AotError:
         raise
     except Exception as error:
-        if checkpoint is None or trainer.began:
+        if checkpoint is None or trainer.began or is_of_exchange(error):
             raise
         words = " ".join(str(error).split())[:300]
         raise CheckpointError(

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from aot.errors import AotError, CheckpointError, GuardStop
 from aot.files import jsonl
-from aot.files.disk import DISK_FULL, sync_folder
-from aot.files.run_folder import MANIFEST, publish
+from aot.files.disk import sync_folder
+from aot.files.run_folder import MANIFEST, publish, write_error
 from aot.records import Record
 from aot.run_records import FileEntry
 
@@ -81,7 +81,8 @@ def telling_full_disk(root: Path) -> Iterator[None]:
         raise
     except Exception as error:
         words = " ".join(str(error).split())[:200]
-        if getattr(error, "errno", None) not in DISK_FULL and not any(mark in words.lower() for mark in _FULL):
+        by_number = isinstance(error, OSError) and isinstance(write_error(root, error), GuardStop)
+        if not by_number and not any(mark in words.lower() for mark in _FULL):
             raise
         shutil.rmtree(root / UNFINISHED, ignore_errors=True)
         steps = sorted(map(checkpoint_step, checkpoint_folders(root)))

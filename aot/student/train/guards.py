@@ -112,8 +112,8 @@ class StopFlag:
 
 def end_of_time(limit_s: float | None) -> float | None:
     """When this process must be over, in seconds since 1970: by Slurm, or so long after now; None if nobody says."""
-    told = os.environ.get(JOB_END, "")
-    ends = [float(told)] if told.isdigit() and int(told) > 0 else []
+    by_slurm = os.environ.get(JOB_END, "")
+    ends = [float(by_slurm)] if by_slurm.isdigit() and int(by_slurm) > 0 else []
     return min([*ends, *([time.time() + limit_s] if limit_s else [])], default=None)
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aot.errors import AotError, GuardStop
-from aot.files.run_folder import RANK_NOTE
 from aot.records import Record
 
+RANKS = "ranks"
+"""Folder of the notes beside what is trained, each named by its rank."""
 HEARTBEAT_S = 1.0
 STALE_S = 5.0
 """A note that was not touched for so long belongs to a process that is gone, or stands still."""
@@ -66,7 +67,7 @@ class Notes:
         try:
             yield self
         except Exception as error:
-            if isinstance(error, AotError) or not _is_of_exchange(error):
+            if isinstance(error, AotError) or not is_of_exchange(error):
                 raise
             self._write()
             lost = wait_for_lost(self._folder, processes=self._processes, rank=self._note.rank)
@@ -80,7 +81,7 @@ class Notes:
                 self._path(self._note.rank).unlink()
 
     def _path(self, rank: int) -> Path:
-        return self._folder / RANK_NOTE.format(rank)
+        return self._folder / RANKS / str(rank)
 
     def _write(self) -> None:
         path = self._path(self._note.rank)
@@ -114,19 +115,19 @@ def lost_ranks(folder: Path, *, processes: int, but: int | None = None, ended: b
         ended: whether all have ended, so that whoever left a note is lost.
     """
     notes = _read(folder, processes=processes, but=but)
-    return "; ".join(_told(note, path) for note, path in notes if ended or _is_lost(note, path))
+    return "; ".join(_sentence(note, path) for note, path in notes if ended or _is_lost(note, path))
 
 
 def clear_notes(folder: Path) -> None:
     """Take away what processes of an earlier life left."""
-    for path in (folder / RANK_NOTE).parent.glob("*"):
+    for path in (folder / RANKS).glob("*"):
         path.unlink(missing_ok=True)
 
 
 def _read(folder: Path, *, processes: int, but: int | None) -> list[tuple[RankNote, Path]]:
     notes = []
     for rank in range(processes):
-        path = folder / RANK_NOTE.format(rank)
+        path = folder / RANKS / str(rank)
         with suppress(OSError, ValidationError):  # gone since, or half-written by a process that was killed
             if rank != but:
                 notes.append((RankNote.model_validate_json(path.read_bytes()), path))
@@ -151,7 +152,7 @@ def _state(pid: int) -> str:
         return "?"
 
 
-def _told(note: RankNote, path: Path) -> str:
+def _sentence(note: RankNote, path: Path) -> str:
     names = f"{', '.join(note.question_ids[:REPORTED_IDS])}{' ...' if len(note.question_ids) > REPORTED_IDS else ''}"
     at = f"at step {note.step} with the questions {names}" if note.step else "before its first step"
     return f"rank {note.rank} ({note.host}, process {note.pid}) ended or stands still {at}"
@@ -164,7 +165,7 @@ def _all_there(folder: Path, *, processes: int, but: int) -> str:
     return f"all that left a note are still there ({steps or 'no other did'})"
 
 
-def _is_of_exchange(error: Exception) -> bool:
+def is_of_exchange(error: Exception) -> bool:
     """Whether the other processes are the reason: torch has classes for that, gloo throws plain errors."""
     import torch
 

@@ -124,7 +124,7 @@ def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> ValueError
 NOT_IN_RESULTS = (
     "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
     "teacher.gpus_per_worker", "teacher.unanswered", "teacher.max_failed_share", "filter.min_kept",
-    "train.frame_cache_mb",
+    "train.frame_cache_mb", "train.procs", "train.stop_after_s", "train.exchange_timeout_s",
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip
 """Settings that may change between a run and its resumption."""

@@ -226,6 +226,12 @@ class TrainConfig(Section):
     """Processes on this machine; more than one starts torchrun."""
     zero_stage: Literal[0, 2, 3] = 0
     """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process."""
+    stop_after_s: float | None = Field(default=None, gt=0)
+    """Each arm saves and stops (exit code 4) so that it is over this many seconds after it began, as it does before the
+    end of a Slurm job; a margin of twice one step and one save is kept."""
+    exchange_timeout_s: float = Field(default=1800, ge=1)
+    """Several processes end when an exchange among them takes longer: one has died or hangs. It must be more than one
+    save takes."""
 
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:

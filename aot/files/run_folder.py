@@ -184,6 +184,11 @@ class RunFolder:
         return self.root / "MODEL_CARD.md"
 
     @property
+    def stop(self) -> Path:
+        """Who puts or touches this file has running trainings save and stop."""
+        return self.root / "STOP"
+
+    @property
     def done(self) -> Path:
         """Written last, when every stage is done."""
         return self.root / "DONE"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Fault, Lives
 from student_kit import assert_same_gradients, first_gradient, read_lines
 from text_kit import SIZES, lessons_of, save_text_base, sums, text_config, text_run, text_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
@@ -32,9 +33,9 @@ from aot.student.train.trainer import TwoTermTrainer
 
 BLOCKED = ("cv2", "decord", "av", "torchvision", "PIL")
 SCRIPT = """
-import os, signal, sys
+import sys
 from pathlib import Path
-for name in sys.argv[3].split():
+for name in sys.argv[2].split():
     sys.modules[name] = None
 from aot.config import load_config
 from aot.files.run_folder import RunFolder
@@ -43,11 +44,8 @@ from aot.student.answer.predict import predict
 from aot.student.train.arm import train_arm
 run = RunFolder(Path(sys.argv[1]))
 config = load_config(run.config)
-def progress(done, total):
-    if done == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
 arm = config.train.arms[0]
-train_arm(run, config, arm, progress=progress)
+train_arm(run, config, arm)
 load_student(config.student.base, adapter=run.arm(arm.name), config=config.student)
 loaded = [name for name in ("video_data.store.shards", "cv2", "decord", "av", "torchvision") if sys.modules.get(name)]
 assert not loaded, loaded
@@ -74,11 +72,6 @@ def digests(run: RunFolder) -> dict[str, str]:
 
 def facts(run: RunFolder) -> dict[str, Any]:
     return dict(json.loads((run.arm("all") / "training.json").read_text()))
-
-
-def subprocess_run(run: RunFolder, *, kill_at: int, blocked: str = "") -> "subprocess.CompletedProcess[str]":
-    arguments = [sys.executable, "-c", SCRIPT, str(run.root), str(kill_at), blocked]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
 def test_packed_rows_give_the_gradient_of_padded_ones(
@@ -204,12 +197,14 @@ def test_missing_and_useless_lessons_are_errors_that_say_so(base: Path, tmp_path
 
 
 @pytest.mark.parametrize("arm", [{}, FULL], ids=["lora", "full"])
-def test_kill_9_and_rerun_end_with_the_same_bytes(arm: dict[str, Any], base: Path, tmp_path: Path) -> None:
+def test_kill_9_and_rerun_end_with_the_same_bytes(
+    arm: dict[str, Any], base: Path, lives: Lives, tmp_path: Path
+) -> None:
     config = text_config(base, arm=arm)
     runs = [text_run(tmp_path / name, config) for name in ("whole", "killed")]
     train_arm(runs[0], config, config.train.arms[0])
-    killed = subprocess_run(runs[1], kill_at=3)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = lives.live(runs[1].root, "all", faults=(Fault(4, "SIGKILL"),))
+    assert killed.codes == (-signal.SIGKILL,), killed.log
     train_arm(runs[1], config, config.train.arms[0])
     assert digests(runs[1]) == digests(runs[0])
 
@@ -250,7 +245,9 @@ def test_the_planned_disk_is_what_training_takes(tuning: str, save_steps: int, t
 
 def test_text_student_needs_no_video_package(base: Path, tmp_path: Path) -> None:
     config = text_config(base, max_steps=2)
-    done = subprocess_run(text_run(tmp_path / "run", config), kill_at=-1, blocked=" ".join(BLOCKED))
+    run = text_run(tmp_path / "run", config)
+    arguments = [sys.executable, "-c", SCRIPT, str(run.root), " ".join(BLOCKED)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -23,6 +23,7 @@ from aot.files.jsonl import parse_json, read_json
 from aot.files.lease import lease_over
 from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, RunFolder, publish
 from aot.interrupts import Interrupted
+from aot.student.train.ranks import clear_notes, lost_ranks
 from aot.threads import thread_settings
 
 POLL_S = 2.0
@@ -42,6 +43,7 @@ def launch(
     folder = run.arm(arm.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
+    clear_notes(folder)
     publish(folder / ARM_SETTINGS, arm.model_dump_json() + "\n")
     log_path = folder / "processes.log"
     with log_path.open("ab") as log_file:
@@ -56,8 +58,9 @@ def launch(
     if code == 0:
         return
     end = f"was stopped by {signal_name}; the same command goes on" if signal_name else f"ended with code {code}"
+    lost = lost_ranks(folder, processes=config.train.procs, ended=True)
     raise _failure(folder / FAILURE) or GuardStop(
-        f"training {arm.name} in {config.train.procs} processes {end}; see {log_path}"
+        f"training {arm.name} in {config.train.procs} processes {end}{f' ({lost})' if lost else ''}; see {log_path}"
     )
 
 

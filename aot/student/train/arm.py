@@ -42,7 +42,7 @@ from aot.student.train.checkpoints import (
 )
 from aot.student.train.guards import StopFlag, end_of_time
 from aot.student.train.launch import launch
-from aot.student.train.ranks import Notes
+from aot.student.train.ranks import Notes, is_of_exchange
 from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
 from aot.student.train.trainer import SkippedStep, StepMetrics, TwoTermTrainer, Watchers
 
@@ -164,7 +164,7 @@ def _told_if_unreadable(checkpoint: Path | None, trainer: TwoTermTrainer) -> Ite
     except AotError:
         raise
     except Exception as error:
-        if checkpoint is None or trainer.began:
+        if checkpoint is None or trainer.began or is_of_exchange(error):
             raise
         words = " ".join(str(error).split())[:300]
         raise CheckpointError(

@@ -67,7 +67,7 @@ class Notes:
         try:
             yield self
         except Exception as error:
-            if isinstance(error, AotError) or not _is_of_exchange(error):
+            if isinstance(error, AotError) or not is_of_exchange(error):
                 raise
             self._write()
             lost = wait_for_lost(self._folder, processes=self._processes, rank=self._note.rank)
@@ -165,7 +165,7 @@ def _all_there(folder: Path, *, processes: int, but: int) -> str:
     return f"all that left a note are still there ({steps or 'no other did'})"
 
 
-def _is_of_exchange(error: Exception) -> bool:
+def is_of_exchange(error: Exception) -> bool:
     """Whether the other processes are the reason: torch has classes for that, gloo throws plain errors."""
     import torch
 

@@ -115,7 +115,8 @@ class TwoTermTrainer(HookedTrainer):
         self._sums = torch.zeros(2)
         self._totals = torch.zeros(2)
         self._recent_ids: list[str] = []
-        self._broken_ids: list[str] = []
+        self._looked_at: list[tuple[torch.Tensor, list[str]]] = []
+        """Of each micro-batch of the step, whether its loss is finite, and its questions."""
         self._skipped_in_row = 0
         self._last_losses = (0.0, 0.0)
         self._draws = False
@@ -145,10 +146,10 @@ class TwoTermTrainer(HookedTrainer):
         loss, outputs = self._loss(model, inputs, num_items_in_batch)
         self._draws = self._draws or not torch.equal(before, random_state(self.args.device))
         self._sums = self._sums.to(loss.sums.device) + loss.sums
-        total = loss.total * self.accelerator.num_processes
-        if not torch.isfinite(loss.sums).all():
-            self._broken_ids += ids
-            total = total * float("nan")  # DeepSpeed steps inside backward, and skips a step by its gradient alone
+        # DeepSpeed steps inside backward, and skips a step by its gradient alone; a loss may be infinite without one.
+        finite = torch.isfinite(loss.sums).all()
+        self._looked_at.append((finite, ids))
+        total = loss.total * self.accelerator.num_processes * torch.where(finite, 1.0, float("nan"))
         return (total, outputs) if return_outputs else total
 
     def _loss(
@@ -174,7 +175,7 @@ class TwoTermTrainer(HookedTrainer):
         """[2]: label and rationale tokens of the accumulated batch over all processes."""
         self._sums = torch.zeros(2, device=device)
         self._recent_ids = [one for batch in batches for one in batch["question_ids"]]
-        self._broken_ids = []
+        self._looked_at = []
         self._watchers.on_begin(self.state.global_step + 1, self._recent_ids)
         local = torch.stack([batch["num_supervised"] for batch in batches]).sum(dim=0).to(device)
         self._totals = self._reduced(local)
@@ -200,7 +201,8 @@ class TwoTermTrainer(HookedTrainer):
     def _skip(self, numbers: str, *, by_deepspeed: bool) -> None:
         """Go on without the step: weights and moments stay as they are, the schedule and the order of questions not."""
         step, why = self.state.global_step + 1, f"loss or gradient is not finite ({numbers})"
-        ids = self._gathered(self._broken_ids) or self._gathered(self._recent_ids)
+        broken = [one for finite, ids in self._looked_at if not finite for one in ids]
+        ids = self._gathered(broken) or self._gathered(self._recent_ids)
         shown = f"{', '.join(ids[:REPORTED_IDS])}{' ...' if len(ids) > REPORTED_IDS else ''}"
         if self.is_deepspeed_enabled and not by_deepspeed:
             raise GuardStop(f"step {step}: {why}, and DeepSpeed took the step; nothing was saved. Questions: {shown}")

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from aot.arms.jobs import planned_students
 from aot.chat.spend import estimate
 from aot.config import (
     EMBEDDED_STUDENTS,
@@ -36,7 +35,7 @@ from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.planning.costs import DEVICES
 from aot.pipeline.planning.lines import planned_json, planned_lines
-from aot.pipeline.planning.reckon import Planned, reckon
+from aot.pipeline.planning.reckon import Planned, planned_steps, reckon
 from aot.pipeline.planning.shapes import shape_of
 from aot.pipeline.planning.volume import Volume, volume_of
 from text_cot.datasets.toy_math import OOD_SPLITS
@@ -203,11 +202,11 @@ def students_mb(config: RunConfig) -> float | None:
         return None
     train = config.train
     optimised = {"lora": shape.trainable(train.lora), "full": shape.speaking}
-    total, largest = 0.0, 0.0
+    total, largest, questions = 0.0, 0.0, volume_of(config).train
     for arm in train.arms:
         stored = TRAINED_BYTES * (shape.parameters if arm.tuning == "full" else optimised["lora"])
         state = (ADAM_BYTES + (MASTER_BYTES if train.zero_stage else 0)) * optimised[arm.tuning]
-        for steps in planned_students(arm, config):
+        for steps in planned_steps(arm, config, questions=questions):
             saves = ceil(steps / train.save_steps)
             total += stored + min(saves, train.keep_checkpoints) * (stored + state)
             if saves > train.keep_checkpoints:  # one is whole before the oldest goes

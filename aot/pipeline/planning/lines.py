@@ -186,9 +186,9 @@ def _assumptions(planned: Planned, config: RunConfig) -> list[str]:
         f"{lengths.chain:g} for a chain; {KEPT:.0%} of the training questions have a kept chain",
     ]
     if planned.num_frames and planned.frame:
-        lines.append(
-            "assumed: frames of 16:9 at frames.max_side_px, unless drawn; a frozen vision tower sees each clip once"
-        )
+        kept = getattr(config.train, "vision_cache", "off") != "off"
+        sees = "looked at each frame before training, which is not counted" if kept else "sees each clip once a step"
+        lines.append(f"assumed: frames of 16:9 at frames.max_side_px, unless drawn; a frozen vision tower {sees}")
     if chat_jobs(config):
         lines.append(f"assumed: a server of the chat model reaches {SERVED_MFU:.0%} of the peak")
     return lines

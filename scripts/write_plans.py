@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from aot.config import load_config
-from aot.pipeline.commands.plan import chain_calls
+from aot.config import RunConfig, load_config
+from aot.pipeline.commands.plan import chain_calls, frames_mb
 from aot.pipeline.planning.lines import thousand_chains_hours
 from aot.pipeline.planning.reckon import Planned, reckon
 
@@ -47,19 +47,18 @@ def config_paths() -> dict[Path, str]:
     return texts
 
 
-def planned_of(path: Path, include: str) -> tuple[Planned, float | None, str, str]:
-    """The plan of a config that may not be written yet, GPU-hours of 1,000 chains, names of student and teacher."""
+def planned_of(path: Path, include: str) -> tuple[Planned, RunConfig]:
+    """A config that may not be written yet, and its plan."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=ROOT / path.parent) as file:
         file.write(include)
         file.flush()
         config = load_config(Path(file.name))
     planned = reckon(config)
-    assert planned and config.student.hub and config.chat
-    hours = thousand_chains_hours(planned, config, chain_calls(config))
-    return planned, hours, config.student.hub.name.split("/")[1], config.chat.model.split("/")[1]
+    assert planned
+    return planned, config
 
 
-def head(path: Path, planned: Planned, chains_h: float | None, student: str, teacher: str) -> str:
+def head(path: Path, planned: Planned, chains_h: float | None, student: str, teacher: str, *, frames_gb: float) -> str:
     """The comments with which a config begins."""
     data = path.stem.partition("_")[0]
     what = f"Next steps of {VIDEO_DATA[data]}" if data in VIDEO_DATA else f"The problems of {TEXT_DATA[data]}"
@@ -67,6 +66,7 @@ def head(path: Path, planned: Planned, chains_h: float | None, student: str, tea
     given = f"data.annotated.train={ANNOTATIONS[data]} data.root=FOLDER" if data in VIDEO_DATA else "data.root=FOLDER"
     largest = max(arm.memory.total for arm in planned.arms) / 1e9
     gpu, count = planned.device.name, planned.processes
+    disk = f" Disk: {frames_gb:,.0f} GB of frames." if frames_gb else ""
     chains = "unknown" if chains_h is None else f"{chains_h:.1f}"
     return (
         f"# {what} for {student}, told by {teacher} behind a server of your own (parts/teachers/).\n"
@@ -74,7 +74,7 @@ def head(path: Path, planned: Planned, chains_h: float | None, student: str, tea
         f"#   aot plan {path}            (these figures, and what they assume)\n"
         f"#   sbatch scripts/{script} --config {path} {given}\n"
         f"# Hardware: {count} x {gpu} to train, {largest:.0f} GB of each; one to evaluate, "
-        f"{planned.answering.total / 1e9:.0f} GB; the teacher's server besides, two of them.\n"
+        f"{planned.answering.total / 1e9:.0f} GB; the teacher's server besides, two of them.{disk}\n"
         f"# Time: training {planned.training_s / 3600:.1f} h, evaluation {planned.answering_s / 3600:.1f} h, "
         f"1,000 chains {chains} GPU-hours. Planned, not measured: no such GPU was at hand.\n"
         f"# Expected: not known; compare with the arm that learns answers only, and with `aot baselines`.\n"
@@ -101,8 +101,12 @@ def written() -> dict[Path, str]:
     texts: dict[Path, str] = {}
     rows: list[str] = []
     for path, include in config_paths().items():
-        planned, chains_h, student, teacher = planned_of(path, include)
-        texts[path] = head(path, planned, chains_h, student, teacher) + include
+        planned, config = planned_of(path, include)
+        assert config.student.hub and config.chat
+        student, teacher = (name.split("/")[1] for name in (config.student.hub.name, config.chat.model))
+        chains_h = thousand_chains_hours(planned, config, chain_calls(config))
+        frames_gb = frames_mb(config, planned.volume) / 1000
+        texts[path] = head(path, planned, chains_h, student, teacher, frames_gb=frames_gb) + include
         rows.append(table_row(path, planned, chains_h))
     page = Path("docs/cluster.md")
     before, _, rest = (ROOT / page).read_text().partition(TABLE_BEGINS)

@@ -216,6 +216,25 @@ def test_a_student_whose_shape_is_known_nowhere_is_not_guessed() -> None:
     assert json.loads("\n".join(config_plan_lines(run_of("someone/some-model"), as_json=True)))["known"] is False
 
 
+def test_of_another_family_the_headers_of_its_weights_tell_the_parameters_and_nothing_more(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    weights = {f"h.{i}.attn.weight": np.zeros((4, 12), dtype=np.float32) for i in range(3)}
+    save_file({**weights, "wte.weight": np.zeros((10, 4), dtype=np.float32)}, str(tmp_path / "model.safetensors"))
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    lines = config_plan_lines(run_of(str(tmp_path), lora={"rank": 2}))
+    assert "gpt2 (headers of its weights), 184 parameters; adapters have 96" in lines[0]
+    assert lines[1].startswith(
+        "plan: memory and hours unknown, because gpt2 is none of the types reckoned here (llama,"
+    )
+
+
+def test_a_plan_tells_what_stored_frames_take_before_any_is_decoded() -> None:
+    lines = config_plan_lines(load_config(ROOT / "configs/video/coin_smolvlm2_2b.yaml"))
+    clips, frames, pixels = 9030 + 2797, 142, 384 * 216
+    assert any(f"disk: stored frames {clips * frames * pixels * 3 / 1e9:,.2f} GB, students" in line for line in lines)
+
+
 def test_rows_that_would_be_dropped_and_gpus_that_are_too_small_are_told() -> None:
     config = load_config(ROOT / "configs/video/coin_llavanextvideo_7b.yaml", overrides=("student.num_frames=8",))
     assert any("longer than the 4,096 tokens that are allowed" in line for line in config_plan_lines(config))
@@ -256,5 +275,5 @@ def test_the_verb_plans_without_torch_and_without_data(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout)
-    assert numbers["parameters"] == 8_292_166_656 and numbers["frame"]["tokens"] == 170
+    assert numbers["parameters"] == 8_292_166_656 and numbers["frame"]["tokens"] == 112
     assert numbers["arms"][1]["trainable"] == 80_740_352 and list(tmp_path.iterdir()) == []

@@ -12,7 +12,6 @@ from math import ceil
 from pathlib import Path
 
 from aot import STAGES
-from aot.arms.jobs import planned_students
 from aot.chat.spend import estimate
 from aot.config import (
     EMBEDDED_STUDENTS,
@@ -38,7 +37,7 @@ from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.planning.costs import DEVICES
 from aot.pipeline.planning.lines import planned_json, planned_lines
-from aot.pipeline.planning.reckon import Planned, reckon
+from aot.pipeline.planning.reckon import planned_steps, reckon
 from aot.pipeline.planning.shapes import shape_of
 from aot.pipeline.planning.volume import Volume, volume_of
 from text_cot.datasets.toy_math import OOD_SPLITS
@@ -92,15 +91,11 @@ def config_plan_lines(config: RunConfig, *, device: str | None = None, as_json: 
     lines = planned_lines(planned, config, chain_calls=chain_calls(config))
     if volume.train:
         lines += _chat_lines(config, questions=volume.train + volume.test, training=volume.train)
-    trained_mb = students_mb(config)
-    if trained_mb is not None:
-        lines.append(f"disk: students and their checkpoints {trained_mb:,.0f} MB" + _base_words(planned))
+    sizes = {"stored frames": frames_mb(config, volume), "students and their checkpoints": students_mb(config) or 0.0}
+    if planned and config.student.base not in EMBEDDED_STUDENTS:
+        sizes["the base in bfloat16"] = planned.shape.parameters * 2 / 1e6
+    lines.append("disk: " + ", ".join(f"{what} {mb / 1000:,.2f} GB" for what, mb in sizes.items() if mb))
     return [*lines, "nothing was started"]
-
-
-def _base_words(planned: Planned | None) -> str:
-    """Of the base itself, whose weights are stored in half of float32 as a rule."""
-    return f", the base itself about {planned.shape.parameters * 2 / 1e9:.1f} GB" if planned else ""
 
 
 def told_plan(config: RunConfig, *, config_path: Path) -> tuple[list[str], AotError | None]:
@@ -214,11 +209,11 @@ def students_mb(config: RunConfig) -> float | None:
         return None
     train = config.train
     optimised = {"lora": shape.trainable(train.lora), "full": shape.speaking}
-    total, largest = 0.0, 0.0
+    total, largest, questions = 0.0, 0.0, volume_of(config).train
     for arm in train.arms:
         stored = TRAINED_BYTES * (shape.parameters if arm.tuning == "full" else optimised["lora"])
         state = (ADAM_BYTES + (MASTER_BYTES if train.zero_stage else 0)) * optimised[arm.tuning]
-        for steps in planned_students(arm, config):
+        for steps in planned_steps(arm, config, questions=questions):
             saves = ceil(steps / train.save_steps)
             total += stored + min(saves, train.keep_checkpoints) * (stored + state)
             if saves > train.keep_checkpoints:  # one is whole before the oldest goes
@@ -253,13 +248,28 @@ def _counted(splits: Iterable[str], times: dict[str, float]) -> Counter[str]:
 
 def _disk_mb(config: VideoRun, clips: tuple[tuple[str, Path], ...], annotations: tuple[AnnotationRow, ...]) -> float:
     durations_s = {row.uri: row.duration_s for row in annotations}
-    pixels = 96 * 72 if isinstance(config.data, KitchenData) else min(UNKNOWN_PIXELS, config.frames.max_side_px**2)
     frames = sum(
         min(durations_s.get(uri, UNKNOWN_CLIP_S) * config.frames.fps, config.frames.max_stored_frames)
         for uri, _ in clips
     )
     drawn_mb = 0.25 * len(clips) if isinstance(config.data, KitchenData) else 0.0
-    return frames * pixels * 3 / 1e6 + drawn_mb
+    return frames * _frame_mb(config) + drawn_mb
+
+
+def _frame_mb(config: VideoRun) -> float:
+    """Of one stored frame: three bytes a pixel."""
+    pixels = (
+        96 * 72 if isinstance(config.data, KitchenData) else min(UNKNOWN_PIXELS, config.frames.max_side_px**2 * 9 / 16)
+    )
+    return pixels * 3 / 1e6
+
+
+def frames_mb(config: RunConfig, volume: Volume) -> float:
+    """What the stored frames of so many clips take; 0 without clips."""
+    if not isinstance(config, VideoRun):
+        return 0.0
+    stored = min(volume.clip_s * config.frames.fps, config.frames.max_stored_frames)
+    return volume.clips * stored * _frame_mb(config)
 
 
 def _existing(path: Path) -> Path:

@@ -201,11 +201,18 @@ def step_seconds(shape: ModelShape, flops: float, *, checkpointing: bool, device
     return flops / (device.tflops * 1e12 * device.train_mfu) + layers * device.layer_s * passes
 
 
-def writing_seconds(shape: ModelShape, *, tokens: float, weight_bytes: int, device: Device) -> float:
-    """Of a batch whose longest reply has so many tokens, behind its prompts."""
+def writing_seconds(
+    shape: ModelShape, *, rows: float, mean: float, longest: float, weight_bytes: int, device: Device
+) -> float:
+    """Of a batch of replies behind their prompts, of so many tokens in the mean and at most.
+
+    Each token reads all weights and takes its way through all layers, for all rows at once; and each row multiplies.
+    """
     assert shape.decoder
-    reading_weights = weight_bytes * (shape.speaking) / (device.bandwidth_gbs * 1e9)
-    return tokens * max(reading_weights, shape.decoder.layers * device.decode_layer_s)
+    reading_weights = weight_bytes * shape.speaking / (device.bandwidth_gbs * 1e9)
+    step_s = max(reading_weights, shape.decoder.layers * device.decode_layer_s)
+    work = 2 * (_linear(shape, shape.decoder) + shape.output) * rows * mean
+    return longest * step_s + work / (device.tflops * 1e12 * device.train_mfu)
 
 
 def served_gpu_hours(shape: ModelShape, *, tokens: float, device: Device) -> float:

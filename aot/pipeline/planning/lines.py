@@ -2,14 +2,13 @@
 
 import json
 from dataclasses import asdict
-from math import prod
 from typing import Any
 
 from aot.config import RunConfig, chat_jobs
 from aot.display import counted
 from aot.pipeline.planning.costs import DEVICES, GB, SERVED_MFU, Memory, served_gpu_hours
 from aot.pipeline.planning.reckon import KEPT, Planned, fits
-from aot.pipeline.planning.shapes import published, published_shape
+from aot.pipeline.planning.shapes import FAMILIES, published, published_shape, shape_of
 
 UNKNOWN = (
     "plan: unknown, because the shape of {base} is known nowhere: its folder is not there, and no facts of it come "
@@ -30,7 +29,15 @@ def planned_lines(planned: Planned | None, config: RunConfig, *, chain_calls: tu
         chain_calls: calls of the chat teacher, and tokens read and written in one; zeros where there is none.
     """
     if planned is None:
-        return [UNKNOWN.format(base=config.student.base, names=", ".join(published()))]
+        stored = shape_of(config.student)
+        if stored is None:
+            return [UNKNOWN.format(base=config.student.base, names=", ".join(published()))]
+        return [
+            f"student: {config.student.base}, {stored.model_type} ({stored.source}), {stored.parameters:,} parameters; "
+            f"adapters have {stored.trainable(config.train.lora):,}",
+            f"plan: memory and hours unknown, because {stored.model_type} is none of the types reckoned here "
+            f"({', '.join(FAMILIES)}); run with --limit 8 first and scale up",
+        ]
     return [
         *_student_lines(planned, config),
         *_memory_lines(planned),
@@ -186,9 +193,9 @@ def _assumptions(planned: Planned, config: RunConfig) -> list[str]:
         f"{lengths.chain:g} for a chain; {KEPT:.0%} of the training questions have a kept chain",
     ]
     if planned.num_frames and planned.frame:
-        lines.append(
-            "assumed: frames of 16:9 at frames.max_side_px, unless drawn; a frozen vision tower sees each clip once"
-        )
+        kept = getattr(config.train, "vision_cache", "off") != "off"
+        sees = "looked at each frame before training, which is not counted" if kept else "sees each clip once a step"
+        lines.append(f"assumed: frames of 16:9 at frames.max_side_px, unless drawn; a frozen vision tower {sees}")
     if chat_jobs(config):
         lines.append(f"assumed: a server of the chat model reaches {SERVED_MFU:.0%} of the peak")
     return lines
@@ -206,7 +213,7 @@ def planned_json(planned: Planned | None, config: RunConfig) -> str:
         "source": shape.source,
         "parameters": shape.parameters,
         "vision_parameters": shape.seeing,
-        "layers_bytes": sum(map(prod, shape.weights.values())) * planned.weight_bytes,
+        "weight_bytes": planned.weight_bytes,
         "device": asdict(planned.device),
         "processes": planned.processes,
         "zero_stage": planned.stage,

@@ -48,8 +48,10 @@ KEPT = 0.63
 """Share of training questions whose chain is kept, as in both embedded jobs; their planted faults take the others."""
 TAIL = 4
 """Last words of a prompt, which say how to reply, where its beginning is shared."""
-LOCAL_WORK_S = 12.0
-"""To start a process, load its libraries and open a student, on any device."""
+OPEN_S, GRADE_S = 1.0, 0.0003
+"""To open a student, and to grade one answer, on two cores."""
+LONGEST_REPLY = 1.6
+"""How much longer the longest reply of a batch is than the mean."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def reckon(config: RunConfig, *, device: Device | None = None, volume: Volume | 
     device = device or usual_device(config.student)
     frames = config.frames if isinstance(config, VideoRun) else None
     view = _View(shape, config.student, config.train, frames, volume or volume_of(config), device, config.data)
-    arms = tuple(view.arm(arm, planned_students(arm, config)) for arm in config.train.arms)
+    arms = tuple(view.arm(arm, planned_steps(arm, config, questions=view.volume.train)) for arm in config.train.arms)
     largest = max(config.train.arms, key=lambda arm: view.arm(arm, [1]).memory.total)
     counts = sorted({1, 2, 4, 8, view.processes})
     by_stage = {
@@ -130,6 +132,17 @@ def reckon(config: RunConfig, *, device: Device | None = None, volume: Volume | 
         volume=view.volume, arms=arms, by_stage=by_stage, answering=answering, answering_s=seconds, replies=replies,
         processes=view.processes, stage=view.stage,
     )  # fmt: skip
+
+
+def planned_steps(arm: ArmConfig, config: RunConfig, *, questions: int) -> list[int]:
+    """Optimiser steps of each student that an arm trains, at most: its helpers, then itself.
+
+    Where the config counts epochs, they are those over so many training questions.
+    """
+    steps, epochs = planned_students(arm, config), getattr(config.train, "epochs", None)
+    if not epochs or arm.max_steps:
+        return steps
+    return [ceil(epochs * questions / config.train.questions_per_step)] * max(1, len(steps))
 
 
 def usual_device(student: StudentConfig) -> Device:
@@ -169,6 +182,11 @@ class _View:
         return self.student.num_frames if self.frames else 0
 
     @property
+    def looks(self) -> int:
+        """Frames that the vision tower looks at for a question and step: none where their features are kept."""
+        return self.num_frames if getattr(self.train, "vision_cache", "off") == "off" else 0
+
+    @property
     def frame(self) -> FrameCost | None:
         if self.frames is None:
             return None
@@ -202,11 +220,11 @@ class _View:
         replies = lengths.answer + chains * (lengths.chain + TAIL)
         if self.shape.model_type in PACKABLE:
             width = (self.prompt + replies) * (1.0 if questions == 1 else 1.05)
-            return Batch(questions, width, questions * (replies + TAIL), questions * self.num_frames, masked=True)
+            return Batch(questions, width, questions * (replies + TAIL), questions * self.looks, masked=True)
         width = self.prompt + (lengths.chain if chains else lengths.answer)
         rows = questions * (1 + chains)
         kept = rows * (width - self.prompt + RAGGED)
-        return Batch(rows, width, kept, questions * self.num_frames, masked=False)
+        return Batch(rows, width, kept, questions * self.looks, masked=False)
 
     def _text_batch(self, arm: ArmConfig, questions: int, lengths: RowLengths) -> Batch:
         reply = lengths.answer if arm.order == "answers_only" else lengths.chain
@@ -253,21 +271,23 @@ class _View:
         seconds, replies = 0.0, 0
         for modes in (MODES_OF_ORDER["both"], *(MODES_OF_ORDER[arm.order] for arm in arms)):
             for mode in modes:
-                longest = lengths.answer * 2 if mode == "direct" else lengths.chain * 1.5
-                seconds += self._reply_s(self.volume.test, size, longest)
+                seconds += self._reply_s(self.volume.test, size, lengths.answer if mode == "direct" else lengths.chain)
                 replies += self.volume.test
             if self.volume.choices:
                 of_choices = round(self.volume.test * self.volume.choices)
-                seconds += self._reply_s(of_choices, size, 4 * lengths.answer)
+                seconds += self._reply_s(of_choices, size, 2 * lengths.answer)
                 replies += of_choices
-        return memory, seconds, replies
+        return memory, seconds + OPEN_S * (1 + len(arms)) + GRADE_S * replies, replies
 
     def _reply_s(self, questions: int, size: int, tokens: float) -> float:
         flops = reading_flops(self.shape, rows=questions, width=self.prompt)
         flops += questions * self.num_frames * tower_flops(self.shape, self.frame)
         reading = flops / (self.device.tflops * 1e12 * self.device.train_mfu)
-        writing = writing_seconds(self.shape, tokens=tokens, weight_bytes=self.weight_bytes, device=self.device)
-        return reading + ceil(questions / size) * writing
+        writing = writing_seconds(
+            self.shape, rows=min(size, questions), mean=tokens, longest=LONGEST_REPLY * tokens,
+            weight_bytes=self.weight_bytes, device=self.device,
+        )  # fmt: skip
+        return reading + questions / size * writing
 
 
 def fits(planned: Planned) -> list[tuple[int, int]]:

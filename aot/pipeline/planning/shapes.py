@@ -195,7 +195,7 @@ def shape_from(settings: dict[str, Any], *, source: str, processor: dict[str, An
     nested = settings.get("text_config")
     text = nested if isinstance(nested, dict) else settings
     vision = settings.get("vision_config")
-    family = _FAMILIES.get(kind)
+    family = FAMILIES.get(kind)
     if family is None:
         return None
     language, make = family
@@ -360,7 +360,7 @@ def _qwen(vision: dict[str, Any], settings: dict[str, Any], decoder: Decoder) ->
     return tower, weights
 
 
-_FAMILIES: dict[str, tuple[str, Any]] = {
+FAMILIES: dict[str, tuple[str, Any]] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), ("model", None)),
     **dict.fromkeys(("idefics3", "smolvlm"), ("model.text_model", _siglip)),
     **dict.fromkeys(("llava", "llava_next", "llava_next_video"), ("model.language_model", _clip)),

@@ -106,9 +106,10 @@ def training_arguments(
         "run_name": name,
         "project": "aot",
         "remove_unused_columns": False,
-        "dataloader_num_workers": 0,
+        "dataloader_num_workers": 0,  # so there are no workers whom a signal to the whole job could end
         "dataloader_pin_memory": not on_cpu,
         "ddp_find_unused_parameters": False,
+        "ddp_timeout": int(train.exchange_timeout_s),
         "log_level": "error",
         checkpointing: train.gradient_checkpointing,
         f"{checkpointing}_kwargs": {"use_reentrant": False},

@@ -7,7 +7,7 @@ Several processes are started through torchrun, unless this process already is o
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -33,26 +33,33 @@ from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
 from aot.student.model.lora import gathered, trained_state
 from aot.student.rows.collate import Collator
-from aot.student.rows.frames import FramePixels
+from aot.student.rows.frames import FrameInputs
 from aot.student.train.checkpoints import (
     PREFIX,
+    Manifest,
     check_folder,
     checkpoint_step,
     newest_intact,
     read_manifest,
     remove_newer,
 )
-from aot.student.train.guards import StopFlag
+from aot.student.train.guards import StopFlag, end_of_time
 from aot.student.train.held_out import EarlyStop, Look, is_over, state_of
 from aot.student.train.launch import launch
 from aot.student.train.options import require_options, take_options, tracking
+from aot.student.train.ranks import Notes, is_of_exchange
 from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
-from aot.student.train.trainer import StepMetrics, TwoTermTrainer
+from aot.student.train.trainer import SkippedStep, StepMetrics, TwoTermTrainer, Watchers
+from aot.student.train.vision_cache import frame_inputs
 
 log = logging.getLogger(__name__)
 
+SKIPPED = SPLIT.format("skipped")
+"""Rows of steps that were not taken."""
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
+SMALL_HW = (56, 56)
+"""Of a frame, in pixels, that processors which keep sizes turn into their fewest tokens."""
 NO_USE = -1
 """Told in place of a step when all checkpoints are damaged."""
 
@@ -72,19 +79,21 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
         log.info("arm %s is trained already", arm.name)
         return
     require_options(config.student, config.train)
-    if (config.train.procs > 1 or config.train.zero_stage) and "WORLD_SIZE" not in os.environ:
+    several = config.train.procs > 1 or config.train.nodes > 1 or config.train.zero_stage > 0
+    if several and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
         return
-    stop = StopFlag()
-    with stop.listening():
+    stop = _stop_flag(run, limit_s=config.train.stop_after_s)
+    notes = Notes(run.arm(arm.name), rank=_number("RANK", 0), processes=_number("WORLD_SIZE", 1))
+    with notes.kept(), stop.listening():
         session = open_session(run, config, arm)
         checkpoint = _agreed_checkpoint(session)
         first_step = checkpoint_step(checkpoint) if checkpoint else 0
         with (
-            _steps_written(session, first_step=first_step, progress=progress) as on_step,
+            _steps_written(session, first_step=first_step, progress=progress, notes=notes) as watchers,
             tracking(config.train.trackers, session.folder / "trackers"),
         ):
-            trainer = make_trainer(session, stop=stop, on_step=on_step)
+            trainer = make_trainer(session, stop=stop, on_step=watchers.on_step, watchers=watchers)
             earlier = _trained_before(session, checkpoint)
             if earlier is None:
                 with _told_if_unreadable(checkpoint, trainer):
@@ -95,8 +104,23 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
         raise Interrupted(stop.name)
 
 
-def make_trainer(session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None]) -> TwoTermTrainer:
-    """The Trainer of a session, ready to train."""
+def _number(variable: str, default: int) -> int:
+    """What whoever started several processes says of this one."""
+    return int(os.environ.get(variable, default))
+
+
+def _stop_flag(run: RunFolder, *, limit_s: float | None) -> StopFlag:
+    """What may stop this process; of several, the first looks for the file."""
+    is_first = _number("RANK", 0) == 0
+    if is_first and run.stop.exists():
+        log.info("%s was there before and stops nothing; touch it to stop the training that begins now", run.stop)
+    return StopFlag(end_s=end_of_time(limit_s), file=run.stop if is_first else None)
+
+
+def make_trainer(
+    session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None], watchers: Watchers | None = None
+) -> TwoTermTrainer:
+    """The Trainer of a session, ready to train; `watchers` are told of more than of steps that were taken."""
     train, collator = session.train, _collator(session)
     take_options(session, collator)
     trainer = TwoTermTrainer(
@@ -107,7 +131,7 @@ def make_trainer(session: Session, *, stop: StopFlag, on_step: Callable[[StepMet
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,
         stop=stop,
-        on_step=on_step,
+        watchers=watchers or Watchers(on_step=on_step),
         keep_checkpoints=train.keep_checkpoints,
         zero_stage=train.zero_stage,
         scheduler=train.scheduler,
@@ -138,34 +162,44 @@ def _trained_before(session: Session, checkpoint: Path | None) -> TrainerState |
 
 
 def _collator(session: Session) -> Collator:
-    student, store = session.student, session.store
-    pixels, size_hw = None, None
-    if store is not None:
-        max_bytes = session.train.frame_cache_mb << 20
-        pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes)
-        # That of the first frame there is, so that batches without frames match.
-        size_hw = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    student = session.student
+    pixels: FrameInputs | None = None
+    size_hw = None
+    if session.store is not None:
+        pixels = frame_inputs(session)
+        size_hw = None if pixels.made else _dummy_size(session)
     packed = not padded_because(session)
     return Collator(student.renderer, student.pad_id, packed, session.pack_tokens, pixels, size_hw)
 
 
-@contextmanager
-def _steps_written(
-    session: Session, *, first_step: int, progress: Progress | None
-) -> Iterator[Callable[[StepMetrics], None]]:
-    """What to call after each step; the first process writes its numbers to metrics.jsonl."""
-    is_writer = session.trainer_args.process_index == 0
-    metrics = _open_metrics(session.folder / STEPS, step=first_step) if is_writer else None
+def _dummy_size(session: Session) -> tuple[int, int] | None:
+    """Height and width of the frame that batches without frames show, one of few tokens; None if no batch has any."""
+    renderer = session.student.renderer
+    stored = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    if stored is None:
+        return None
+    tokens = {stored: renderer.expansion(stored).count(renderer.image_token_id)}
+    with suppress(CheckpointError, ValueError):  # of a processor that takes none so small
+        tokens[SMALL_HW] = renderer.expansion(SMALL_HW).count(renderer.image_token_id)
+    return min(tokens, key=lambda size_hw: tokens[size_hw])
 
-    def on_step(row: StepMetrics) -> None:
-        if metrics:
-            append_row(metrics, row)
+
+@contextmanager
+def _steps_written(session: Session, *, first_step: int, progress: Progress | None, notes: Notes) -> Iterator[Watchers]:
+    """Who is told of steps; the first process writes their numbers to metrics.jsonl, or why they were skipped."""
+    is_writer = session.trainer_args.process_index == 0
+    paths = (session.folder / STEPS, StepMetrics), (session.folder / SKIPPED, SkippedStep)
+    files = [_open_rows(*path, step=first_step) for path in paths] if is_writer else []
+
+    def write(row: StepMetrics | SkippedStep) -> None:
+        if files:
+            append_row(files[isinstance(row, SkippedStep)], row)
         if progress:
             progress(row.step, session.train.max_steps)
 
-    yield on_step
-    if metrics:
-        metrics.close()
+    yield Watchers(on_step=write, on_skip=write, on_begin=notes.begin)
+    for file in files:
+        file.close()
 
 
 @contextmanager
@@ -180,7 +214,7 @@ def _told_if_unreadable(checkpoint: Path | None, trainer: TwoTermTrainer) -> Ite
     except AotError:
         raise
     except Exception as error:
-        if checkpoint is None or trainer.began:
+        if checkpoint is None or trainer.began or is_of_exchange(error):
             raise
         words = " ".join(str(error).split())[:300]
         raise CheckpointError(
@@ -208,9 +242,7 @@ def _finish(session: Session, trainer: TwoTermTrainer, *, earlier: TrainerState 
         if trainer.is_fsdp_enabled:
             memory = gathered(memory, keep=first)
     if first:
-        if session.train.early_stop:
-            ended = {"published_step": step, "last_step": state.global_step, "held_out_loss": state.best_metric}
-            publish_json(session.folder / TRAINING, {**training_facts(session), **ended})
+        _note_end(session, state)
         _publish(session, step=step, memory=memory)
     trainer.accelerator.wait_for_everyone()
 
@@ -219,7 +251,7 @@ def _agreed_checkpoint(session: Session) -> Path | None:
     """The checkpoint to resume from; the first process looks, the others take its word.
 
     Raises:
-        CheckpointError: it was written by another number of processes or another ZeRO stage.
+        CheckpointError: it does not fit how training is done now.
         GuardStop: there are checkpoints, and all of them are damaged.
     """
     root = session.folder / CHECKPOINTS
@@ -240,24 +272,61 @@ def _agreed_checkpoint(session: Session) -> Path | None:
         log.info("%s: no checkpoint yet, starting from scratch", session.arm.name)
         return None
     manifest = read_manifest(root / f"{PREFIX}{int(step)}")
-    train = session.config.train
-    there = (manifest.world_size, manifest.zero_stage, manifest.sharding)
-    here = (session.plan.processes, train.zero_stage, train.sharding)
-    if there != here:
-        raise CheckpointError(
-            f"{session.folder}: its checkpoints were written by {there[0]} processes with ZeRO stage {there[1]} and "
-            f"sharding {there[2]}, now there are {here[0]} with stage {here[1]} and {here[2]}; use the same set-up, or "
-            "delete the checkpoints"
-        )
-    log.info("%s: resumed from step %d of %d", session.arm.name, manifest.step, session.train.max_steps)
+    _require_fitting(manifest, session)
+    restarts = _number("SLURM_RESTART_COUNT", 0)
+    life = f" (restart {restarts} of job {os.environ.get('SLURM_JOB_ID', '?')})" if restarts else ""
+    log.info("%s: resumed from step %d of %d%s", session.arm.name, manifest.step, session.train.max_steps, life)
+    if manifest.world_size != session.plan.processes:
+        log.info(
+            "%s: %d processes go on with what %d wrote: the same questions in each step, in other shares",
+            session.arm.name, session.plan.processes, manifest.world_size,
+        )  # fmt: skip
     return root / f"{PREFIX}{int(step)}"
 
 
-def _open_metrics(path: Path, *, step: int) -> IO[bytes]:
-    """metrics.jsonl open for appending, without rows of steps that will be taken again."""
-    rows = read_rows(path, StepMetrics) if path.exists() else ()
+def _require_fitting(manifest: Manifest, session: Session) -> None:
+    """Refuse to go on where the same results would not come out.
+
+    Raises:
+        CheckpointError: another ZeRO stage or sharding wrote it; or another number of processes, and that matters.
+    """
+    way_on = f"use the same set-up, or delete {session.folder / CHECKPOINTS} to train this arm from the start"
+    stage, processes = session.config.train.zero_stage, session.plan.processes
+    if manifest.sharding != session.config.train.sharding:
+        raise CheckpointError(
+            f"{session.folder}: its checkpoints were written with train.sharding: {manifest.sharding}, now it is "
+            f"{session.config.train.sharding}; {way_on}"
+        )
+    if manifest.zero_stage != stage:
+        raise CheckpointError(
+            f"{session.folder}: its checkpoints were written with ZeRO stage {manifest.zero_stage}, now it is {stage}; "
+            f"{way_on}"
+        )
+    if manifest.world_size != processes and not manifest.any_processes:
+        raise CheckpointError(
+            f"{session.folder}: its checkpoints were written by {manifest.world_size} processes, now there are "
+            f"{processes}, and its random numbers depend on that (dropout inside the attention of the base, or an "
+            f"earlier version); {way_on}"
+        )
+
+
+def _open_rows(path: Path, model: type[StepMetrics | SkippedStep], *, step: int) -> IO[bytes]:
+    """A file of rows open for appending, without those of steps that will be taken again."""
+    rows = read_rows(path, model) if path.exists() else ()
     publish_rows(path, [row for row in rows if row.step <= step])
     return open_append(path)
+
+
+def _note_end(session: Session, state: TrainerState) -> None:
+    """Put into the record of the arm how many of its steps were not taken, and which one is published."""
+    skipped = sum(1 for _ in read_rows(session.folder / SKIPPED, SkippedStep))
+    if skipped:
+        log.warning("%s: %d of its steps were skipped, see %s", session.arm.name, skipped, session.folder / SKIPPED)
+    facts = {**training_facts(session), "skipped_steps": skipped}
+    if session.train.early_stop:
+        facts |= {"published_step": state.best_global_step, "last_step": state.global_step}
+        facts["held_out_loss"] = state.best_metric
+    publish_json(session.folder / TRAINING, facts)
 
 
 def _publish(session: Session, *, step: int, memory: dict[str, torch.Tensor] | None) -> None:

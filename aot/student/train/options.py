@@ -42,7 +42,7 @@ def require_options(student: StudentConfig, train: TrainConfig) -> None:
     Raises:
         ConfigError: one is missing, or is for GPUs and the CPU is asked for; or one process is to share its model.
     """
-    if train.sharding == "fsdp2" and train.procs * getattr(train, "nodes", 1) == 1:
+    if train.sharding == "fsdp2" and train.procs * train.nodes == 1:
         raise ConfigError(
             "train.sharding: fsdp2 spreads a model over processes, and there is one; use train.procs=2 or more, or "
             "take it out"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from aot.files.lease import hold
 from aot.files.run_folder import RunFolder, publish_rows
 from aot.student.model.loading import load_student
 from aot.student.train.arm import train_arm
-from aot.student.train.launch import command, environment, launch
+from aot.student.train.launch import Call, Place, command, environment, launch
 from aot.student.train.zero import ZERO
 
 REPOSITORY = Path(__file__).parents[2]
@@ -187,9 +188,11 @@ def test_reason_of_the_process_that_failed_first_is_told_whichever_it_is(
 
 def test_processes_of_a_training_work_under_the_lease_of_who_started_them(tmp_path: Path) -> None:
     run, arm = RunFolder(tmp_path), run_config(tmp_path).train.arms[0]
-    assert command(run, arm, procs=2)[-3:] == ["aot.student.train.worker", str(tmp_path), arm.name]
+    call = Call(arm=arm.name, id="a", lease_id="")
+    alone = partial(command, run, arm, procs=2, place=Place.of(1, 0, None), call=call)
+    assert alone(lease=None)[-3:] == ["aot.student.train.worker", str(tmp_path), arm.name]
     with hold(run.lease, root=run.root, command=["aot", "train"]) as lease:
-        assert command(run, arm, procs=2)[-3:] == [arm.name, str(lease.path), lease.id]
+        assert alone(lease=lease)[-3:] == [arm.name, str(lease.path), lease.id]
 
 
 def test_worker_without_arguments_says_how_to_call_it() -> None:

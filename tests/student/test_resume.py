@@ -206,7 +206,7 @@ def test_a_file_in_place_of_a_checkpoint_or_of_their_folder_is_damage_and_named(
 
 
 @pytest.mark.parametrize("name", ["latest", "global_step/states.pt"])
-def test_files_that_only_deepspeed_writes_are_watched_too(name: str, tmp_path: Path) -> None:
+def test_files_of_any_name_and_in_folders_are_watched(name: str, tmp_path: Path) -> None:
     fake_checkpoint(tmp_path, 2)
     (fake_checkpoint(tmp_path, 4) / name).unlink()
     found = newest_intact(tmp_path)
@@ -270,5 +270,9 @@ def test_checkpoints_of_another_set_up_are_not_resumed(bases: dict[str, Path], t
     manifest = run.arm("distilled") / "checkpoints" / "checkpoint-5" / MANIFEST
     manifest.write_text(manifest.read_text().replace('"world_size": 1', '"world_size": 2'))
     config = config_with_dropout(bases["idefics3"])
-    with pytest.raises(CheckpointError, match="written by 2 processes"):
+    train_arm(run, config, config.train.arms[1])  # by another number of processes: which may go on
+    run = stopped_run(bases, tmp_path / "other")
+    manifest = run.arm("distilled") / "checkpoints" / "checkpoint-5" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"zero_stage": 0', '"zero_stage": 2'))
+    with pytest.raises(CheckpointError, match="written with ZeRO stage 2, now it is 0; use the same set-up"):
         train_arm(run, config, config.train.arms[1])

@@ -23,7 +23,6 @@ from aot.student.rows.packing import (
     packed_rows,
     segment_row,
     sharing_row,
-    visible,
 )
 from aot.student.rows.tokens import Renderer
 
@@ -126,3 +125,12 @@ def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, render
 def _padded(rows: Sequence[tuple[int, ...]] | Sequence[tuple[bool, ...]], fill: int | bool) -> torch.Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([row + (fill,) * (width - len(row)) for row in rows])
+
+
+def visible(segments_BT: torch.Tensor) -> torch.Tensor:
+    """[rows, 1, query, key]: what a token may look at: earlier tokens of the prefix and its own segment, and itself."""
+    query, key = segments_BT[:, :, None], segments_BT[:, None, :]
+    width = segments_BT.shape[1]
+    causal = torch.ones((width, width), dtype=torch.bool).tril()
+    allowed = causal & (key != PADDING) & ((key == PREFIX) | (key == query))
+    return (allowed | torch.eye(width, dtype=torch.bool))[:, None]

@@ -22,6 +22,7 @@ from aot.files.run_folder import RunFolder
 from aot.pipeline.commands.plan import students_mb
 from aot.records import Lesson
 from aot.student.model.loading import load_student
+from aot.student.model.lora import add_lora, leave_inputs
 from aot.student.rows.collate import Collator
 from aot.student.rows.examples import Example, make_examples
 from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE, packed_rows
@@ -138,12 +139,55 @@ def test_a_packed_neighbour_changes_nothing_for_the_others(base: Path) -> None:
     assert not torch.allclose(logits[0][6:], logits[1][6:])
 
 
-def test_lessons_are_packed_whole_and_a_long_one_stands_alone() -> None:
-    rows = [EncodedRow((1,) * size, (2,)) for size in (3, 40, 9, 5, 6)]
+def test_adapters_that_take_their_inputs_as_they_are_change_no_number_under_autocast(base: Path) -> None:
+    ids = torch.arange(5, 21).reshape(2, 8)
+    made = []
+    for as_they_are in (False, True):
+        config = text_config(base)
+        torch.manual_seed(0)
+        section = config.student.model_copy(update={"dtype": "bfloat16"})
+        model = add_lora(load_student(str(base), config=section).model, config.train.lora).model
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(0, 0.1)
+        if as_they_are:
+            leave_inputs(model)
+            layer = model.get_submodule("base_model.model.model.layers.0.mlp.down_proj")
+            given = torch.ones(2, dtype=torch.bfloat16)
+            assert layer._cast_input_dtype(given, torch.float32) is given
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(input_ids=ids).logits
+        logits.float().square().mean().backward()
+        made.append([logits, *(p.grad for _, p in sorted(model.named_parameters()) if p.requires_grad)])
+    assert len(made[0]) == 1 + 2 * 2 * 7
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
+
+
+def test_lessons_are_packed_whole() -> None:
+    rows = [EncodedRow((1,) * size, (2,)) for size in (3, 9, 5, 6)]
     packs = packed_rows(rows, pack_tokens=16)
-    assert [len(pack.ids) for pack in packs] == [41, 16, 11]
-    assert packs[1].positions == (*range(10), *range(6))
+    assert [len(pack.ids) for pack in packs] == [16, 11]
+    assert packs[0].positions == (*range(10), *range(6))
     assert packed_rows(rows, pack_tokens=16) == packs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "packed"),
+    [
+        ((40, 30, 20, 10), [50, 50]),  # beside the longest, and no wider than that needs
+        ((40, 8, 8, 8), [64]),  # one pack of 64 positions, and not two of 40
+        ((40, 39, 38), [40, 39, 38]),  # a wider one would be half empty
+        ((40,), [40]),
+    ],
+)
+def test_where_a_lesson_is_longer_than_a_pack_fewest_positions_are_padded(
+    sizes: tuple[int, ...], packed: list[int]
+) -> None:
+    rows = [EncodedRow((1,) * (size - 1), (2,)) for size in sizes]
+    packs = packed_rows(rows, pack_tokens=16)
+    assert sorted((len(pack.ids) for pack in packs), reverse=True) == packed
+    assert sorted(pack.segments.count(i) for pack in packs for i in set(pack.segments)) == sorted(sizes)
 
 
 def test_text_arm_learns_and_says_how_it_was_packed(base: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Several processes are started through torchrun, unless this process already is o
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +31,7 @@ from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
 from aot.student.model.lora import trained_state
 from aot.student.rows.collate import Collator
-from aot.student.rows.frames import FramePixels
+from aot.student.rows.frames import FrameInputs
 from aot.student.train.checkpoints import (
     PREFIX,
     Manifest,
@@ -45,6 +45,7 @@ from aot.student.train.launch import launch
 from aot.student.train.ranks import Notes, is_of_exchange
 from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
 from aot.student.train.trainer import SkippedStep, StepMetrics, TwoTermTrainer, Watchers
+from aot.student.train.vision_cache import frame_inputs
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ SKIPPED = SPLIT.format("skipped")
 """Rows of steps that were not taken."""
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
+SMALL_HW = (56, 56)
+"""Of a frame, in pixels, that processors which keep sizes turn into their fewest tokens."""
 NO_USE = -1
 """Told in place of a step when all checkpoints are damaged."""
 
@@ -70,7 +73,8 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
     if is_done(run.arm(arm.name), config_digest=config.digest()):
         log.info("arm %s is trained already", arm.name)
         return
-    if (config.train.procs > 1 or config.train.zero_stage > 0) and "WORLD_SIZE" not in os.environ:
+    several = config.train.procs > 1 or config.train.nodes > 1 or config.train.zero_stage > 0
+    if several and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
         return
     stop = _stop_flag(run, limit_s=config.train.stop_after_s)
@@ -123,15 +127,26 @@ def make_trainer(
 
 
 def _collator(session: Session) -> Collator:
-    student, store = session.student, session.store
-    pixels, size_hw = None, None
-    if store is not None:
-        max_bytes = session.train.frame_cache_mb << 20
-        pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes)
-        # That of the first frame there is, so that batches without frames match.
-        size_hw = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    student = session.student
+    pixels: FrameInputs | None = None
+    size_hw = None
+    if session.store is not None:
+        pixels = frame_inputs(session)
+        size_hw = None if pixels.made else _dummy_size(session)
     packed = not padded_because(session)
     return Collator(student.renderer, student.pad_id, packed, session.pack_tokens, pixels, size_hw)
+
+
+def _dummy_size(session: Session) -> tuple[int, int] | None:
+    """Height and width of the frame that batches without frames show, one of few tokens; None if no batch has any."""
+    renderer = session.student.renderer
+    stored = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    if stored is None:
+        return None
+    tokens = {stored: renderer.expansion(stored).count(renderer.image_token_id)}
+    with suppress(CheckpointError, ValueError):  # of a processor that takes none so small
+        tokens[SMALL_HW] = renderer.expansion(SMALL_HW).count(renderer.image_token_id)
+    return min(tokens, key=lambda size_hw: tokens[size_hw])
 
 
 @contextmanager

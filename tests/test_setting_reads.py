@@ -20,6 +20,7 @@ from mypy.types import Instance, Type, UnionType, get_proper_type
 from setting_walk import DECIDES, RUNS, leaves, other_value, with_setting
 
 from aot.config import HfSection, VideoRun, parse_config
+from aot.config.chat import ServerSection
 from aot.errors import ConfigError
 from video_data.datasets.official import Wanted
 from video_data.decode.budgets import Budgets
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
 SHARED = (
     "aot.arms.train",
-    "aot.generate.sharding",
+    "aot.files.shards",
     "aot.files.pieces",
     "aot.generate.run",
     *(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")),
@@ -51,6 +52,10 @@ BY_OTHER_MEANS = {
     **{
         f"data.annotated.{name}": "aot.pipeline.source makes a Wanted of them"
         for name in Wanted.__dataclass_fields__.keys() - {"train", "test"}
+    },
+    **{
+        f"evaluate.server.{name}": "aot.config.chat.ServerSection.chat_of"
+        for name in ServerSection.model_fields.keys() - {"max_concurrency", "probe_questions"}
     },
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
     **{
@@ -188,8 +193,9 @@ def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> No
 
 
 def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
-    # One only estimates, one tells what a run did, and the others fetch before any run, or say that it was not done.
+    # Some only estimate, one tells what a run did, and the others fetch before any run, or say that it was not done.
     beside = {"aot.pipeline.commands.plan", "aot.serving.export.arm", "aot.pipeline.data.prefetch"}
+    beside |= {f"aot.pipeline.planning.{name}" for name in ("lines", "reckon", "shapes", "volume")}
     beside |= {"aot.student.model.hub", "aot.pipeline.commands.inputs"}
     plain = {key for key, _, _ in leaves() if readers_of(key) - beside}
     assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

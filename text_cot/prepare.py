@@ -1,5 +1,6 @@
 """The prepare stage of a text run: questions, the solutions that came with them, and what was refused."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +14,19 @@ from aot.records import ClipAnnotation
 from text_cot.datasets.source import TextSource
 from text_cot.datasets.toy_math import draw_toy_math
 
+log = logging.getLogger(__name__)
 TRAIN = "train"
 
 
 def prepare(run: RunFolder, config: TextRun, progress: Callable[[int, int], None]) -> dict[str, int]:
-    """Publish questions, given rationales and refusals; returns their counts."""
+    """Publish questions, given rationales and refusals; returns their counts.
+
+    A shard has nothing to do: a text run reads its questions in seconds, and the command without a shard does that.
+    """
+    if config.run.shard is not None:
+        log.info("shard %s: nothing to do: a text run has no clips to decode, and `aot prepare` without --shard reads "
+                 "all questions", config.run.shard)  # fmt: skip
+        return {"questions": 0}
     source = usable_source(config.data, seed=config.seed, splits=config.evaluate.splits)
     publish_rows(run.rationales, source.rationales)
     publish_rows(run.annotations, list[ClipAnnotation]())

@@ -33,6 +33,7 @@ from aot.threads import set_thread_waiting
 VERBS: dict[str, Callable[..., None]] = {
     "run": runs.run_command,
     **runs.STAGE_COMMANDS,
+    "plan": runs.plan,
     "jobs": runs.jobs,
     "status": runs.status,
     "baselines": runs.baselines,
@@ -72,7 +73,7 @@ def main() -> None:
     mend_streams()
     log_to_stderr()
     watch_for_lost_interrupts()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _interrupt)
     resumable.clear()

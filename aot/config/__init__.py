@@ -57,6 +57,7 @@ from aot.config.training import (
     Order,
     StudentConfig,
     TrainConfig,
+    modes_of,
     parse_arm,
 )
 
@@ -68,6 +69,6 @@ __all__ = [
     "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section",
     "SolvingTeacher", "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToyMathConfig", "TrainConfig",
     "VideoRun", "chat_for", "chat_jobs", "chat_settings", "differing_keys", "dump_config", "load_cascade_config",
-    "load_config", "load_saved", "may_change", "parse_arm", "parse_config", "read_settings", "teacher_chats",
-    "unread_keys",
+    "load_config", "load_saved", "may_change", "modes_of", "parse_arm", "parse_config", "read_settings",
+    "teacher_chats", "unread_keys",
 ]  # fmt: skip

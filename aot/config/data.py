@@ -15,7 +15,11 @@ class RunSection(Section):
     reuse: PathText | None = None
     """Another run folder: its prepare, generate and filter stages are taken over as far as the settings agree."""
     shard: str | None = Field(default=None, pattern=r"^\d{1,6}/[1-9]\d{0,5}$")
-    """`i/N`: generate traces for this share of the questions only, i from 0 to N-1 (the --shard option)."""
+    """`i/N`: do this share of prepare, generate or evaluate only, i from 0 to N-1 (the --shard option)."""
+    node_rank: int = Field(default=0, ge=0)
+    """Which of `train.nodes` machines this is; the first, 0, does all stages, the others take part in training."""
+    rendezvous: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]+:[0-9]{1,5}$")
+    """`HOST:PORT` of the first of several machines, where they find each other; the same for all of them."""
 
     @field_validator("shard")
     @classmethod

@@ -32,8 +32,7 @@ def arm_of(root: Path, name: str | None) -> str:
     arms = load_saved(run.config).train.arms
     names = [*(arm.name for arm in arms), BASE]
     if name is None:
-        learning = read_learning(run, arms)
-        return learning.main or learning.control or names[0]
+        return read_learning(run, arms).lead or names[0]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
@@ -126,7 +125,7 @@ def check_server(root: Path, out: Path, *, url: str, model: str, probes: int) ->
     share = f" ({alike.same / alike.replies:.1%})" if alike.replies else ""
     lines = [f"server {url}: {alike.same} of {alike.replies} greedy replies{share} are those of the export"]
     if alike.left_out:
-        lines.append(f"  {alike.left_out} replies were not compared: the export itself cut them off or gave none")
+        lines.append(f"  {alike.left_out} questions were not compared: they cannot be put to the export")
     lines += [f"  {count} requests got no reply: {reason}" for reason, count in Counter(alike.refused).items()]
     lines += [f"  first that differs: {alike.differs}"] if alike.differs else []
     return lines, 0 if alike.is_enough else 3

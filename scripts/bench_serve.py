@@ -2,7 +2,7 @@
 
     python scripts/bench_serve.py                          # the embedded text student, exported first
     python scripts/bench_serve.py --export exports/kitchen --question "What is the next step?"
-    python scripts/bench_serve.py --memory 20000           # and RSS over so many requests
+    python scripts/bench_serve.py --memory-minutes 60      # and RSS over an hour of requests
 
 The server runs as a process of its own, the engine in this one; both answer the same questions, in turns, so that what
 else the machine does falls on both. Throughput is answers a second: of the server under --clients that ask again as
@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from embedded_export import export_embedded
+
 from aot.chat.messages import ChatRequest, Sampling, message
 from aot.serving.contract import read_contract
 from aot.threads import set_thread_waiting
@@ -40,11 +42,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of server and engine")
     parser.add_argument("--requests", type=int, default=20, help="of each client in a round")
     parser.add_argument("--idle", type=int, default=50, help="single requests in a round")
-    parser.add_argument("--memory", type=int, default=0, help="further requests over which RSS is watched")
+    parser.add_argument("--memory-minutes", type=float, default=0.0, help="of further requests, RSS watched")
     arguments = parser.parse_args()
     set_thread_waiting()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.export or _embedded(Path(scratch) / "text")
+        folder = arguments.export or export_embedded("tiny-text", Path(scratch) / "text")
         missed = asyncio.run(_measure(folder, arguments))
     sys.exit(1 if missed else 0)
 
@@ -89,8 +91,8 @@ async def _measure(folder: Path, arguments: argparse.Namespace) -> bool:
         each = ", ".join(f"{name} {1000 * spent_s / answers:.2f} ms" for name, spent_s in cpu_s.items())
         print(f"CPU time of an answer under load: {each}; ratio {cpu_s['engine'] / cpu_s['server']:.3f}")
         print(f"requests in a batch of the server, by round: {', '.join(f'{size:.1f}' for size in sizes)}")
-        if arguments.memory:
-            await _memory(server.pid, port, bodies, arguments.memory)
+        if arguments.memory_minutes:
+            await _memory(server.pid, port, bodies, arguments.memory_minutes)
     finally:
         server.send_signal(signal.SIGTERM)
         print(f"exit code of the server after SIGTERM: {server.wait(60)}")
@@ -115,16 +117,18 @@ def _tell(rates: dict[str, list[float]], singles: dict[str, list[float]], argume
     return ratio < 0.8 or overhead_ms >= 5
 
 
-async def _memory(pid: int, port: int, bodies: Sequence[bytes], total: int) -> None:
-    """RSS of the server after each tenth of so many requests."""
-    sizes = []
-    each = max(1, total // 10 // len(bodies))
-    for _ in range(10):
-        await _load(port, bodies, each)
+async def _memory(pid: int, port: int, bodies: Sequence[bytes], minutes: float) -> None:
+    """RSS of the server after each tenth of so many minutes under all clients."""
+    sizes_mb: list[float] = []
+    count, began_s = 0, time.monotonic()
+    for tenth in range(1, 11):
+        while time.monotonic() < began_s + 60 * minutes * tenth / 10:
+            await _load(port, bodies, 1)
+            count += len(bodies)
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        sizes.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
-    print(f"RSS over n = {10 * each * len(bodies)} requests, MB: {', '.join(f'{size:.0f}' for size in sizes)}")
-    print(f"  growth over the second half: {100 * (sizes[-1] / sizes[4] - 1):.2f}%")
+        sizes_mb.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+    print(f"RSS over {minutes:g} min, n = {count} requests, MB: {', '.join(f'{size:.0f}' for size in sizes_mb)}")
+    print(f"  growth over the second half: {100 * (sizes_mb[-1] / sizes_mb[4] - 1):.2f}%")
 
 
 async def _load(port: int, bodies: Sequence[bytes], each: int) -> float:
@@ -217,13 +221,6 @@ def _suffix(mode: str) -> str:
     from aot.student.rows.prompts import MODE_SUFFIX
 
     return "" if mode == "none" else MODE_SUFFIX[mode]  # type: ignore[index]
-
-
-def _embedded(folder: Path) -> Path:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "serving"))
-    from serving_kit import export_base
-
-    return Path(export_base("tiny-text", folder))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aot.answers import check_packages
-from aot.config import FilesData, GymData, MathData, TextData, TextRun
+from aot.config import FilesData, GymData, HfData, MathData, TextData, TextRun
 from aot.errors import ConfigError, SourceError
 from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, publish_rows
@@ -50,11 +50,30 @@ def read_source(data: TextData, *, seed: int) -> TextSource:
 
         gym = data.gym
         return gym_source(gym.tasks, gym.unseen_tasks, train=gym.train, test=gym.test, seed=seed, limit=data.limit)
+    if isinstance(data, HfData):
+        from text_cot.datasets.hf import read_hf
+
+        return read_hf(data.hf, seed=seed, limit=data.limit)
     from text_cot.datasets.files import read_text_files
 
     train, test = check_files(data)
     share = data.files.test_share
     return read_text_files(data.dataset, train=train, test=test, test_share=share, seed=seed, limit=data.limit)
+
+
+def check_data(data: FilesData | HfData) -> None:
+    """Look whether the files of a data set are there; no row is read.
+
+    Raises:
+        ConfigError: it needs files and none is named, or a split is not there.
+        SourceError: a file is missing, or a folder is none of a data set.
+    """
+    if isinstance(data, FilesData):
+        check_files(data)
+    else:
+        from text_cot.datasets.hf import open_splits
+
+        open_splits(data.hf)
 
 
 def check_files(data: FilesData) -> tuple[Path, Path | None]:

@@ -20,6 +20,10 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help="YAML file of the run, for example configs/video/toy_kitchen.yaml")
 ]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Settings to change")]
+StagesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[STAGE]... [KEY.SUB=VALUE]...", help="Stages to do, if not all; settings to change"),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most this many clips of each split.", min=1)]
 MaxCostOption = Annotated[
     float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
@@ -35,15 +39,19 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, cou
 
 def run_command(
     config: ConfigArgument,
-    overrides: OverridesArgument = None,
+    overrides: StagesArgument = None,
     limit: LimitOption = None,
     dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
 ) -> None:
-    """Do all stages: prepare, generate, filter, train, evaluate, report."""
-    if work := _work(config, overrides, limit=limit, dry_run=dry_run, max_cost=max_cost):
+    """Do all stages, or those named: prepare, generate, filter, train, evaluate, report."""
+    stages = [word for word in overrides or () if word in STAGES]
+    settings = [word for word in overrides or () if word not in STAGES]
+    if stages and tuple(stages) != STAGES[STAGES.index(stages[0]) :][: len(stages)]:
+        raise ConfigError(f"stages are done in this order, without gaps: {', '.join(STAGES)}; got {', '.join(stages)}")
+    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
         with told_as_stop():
-            ended = work(stages=STAGES)
+            ended = work(stages=tuple(stages) or STAGES)
         _tell_end(*ended)
 
 
@@ -155,6 +163,21 @@ def jobs(
         tell(jobs_lines(loaded, config))
 
 
+def plan(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    limit: LimitOption = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="Such as a100-80gb, h100 or cpu.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Print parameters, memory, steps, hours and disk of a run by its config alone; needs no data and no weights."""
+    from aot.pipeline.commands.plan import config_plan_lines
+
+    tell(config_plan_lines(_loaded(config, overrides, limit=limit), device=device, as_json=as_json))
+
+
 def status(run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")]) -> None:
     """Show each stage: state, done/total, time left, last error."""
     from aot.pipeline.commands.status import status_lines
@@ -199,10 +222,26 @@ def compare(
         tell(comparison_lines(comparison))
 
 
-def doctor() -> None:
+def doctor(
+    overrides: OverridesArgument = None,
+    offline: Annotated[
+        Path | None,
+        typer.Option("--offline", metavar="CONFIG", help="Try this config, or run folder, where no network is."),
+    ] = None,
+) -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
     from aot.pipeline.commands.doctor import troubles
 
+    if offline is not None:
+        from aot.pipeline.data.offline import offline_lines
+
+        lines, went_well = offline_lines(offline, tuple(overrides or ()))
+        tell(lines)
+        if not went_well:
+            raise typer.Exit(2)
+        return
+    if overrides:
+        raise ConfigError(f"{overrides[0]} changes a setting of --offline CONFIG, and none is given")
     trouble_lines = list(troubles())
     tell(trouble_lines or ["no trouble found"])
     if trouble_lines:
@@ -227,9 +266,12 @@ def _work(
             raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
         config = _loaded(config_path, [*(overrides or []), f"chat.max_cost={max_cost}"], limit=limit)
     if dry_run:
-        from aot.pipeline.commands.plan import plan_lines
+        from aot.pipeline.commands.plan import told_plan
 
-        tell(plan_lines(config, config_path=config_path))
+        lines, error = told_plan(config, config_path=config_path)
+        tell(lines)
+        if error:
+            raise error
         return None
     from aot.pipeline import run_stages
 

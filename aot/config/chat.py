@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from aot.config.base import PathText, Section
+from aot.config.base import HubModel, PathText, Section
 
 
 def _day(text: str) -> str:
@@ -77,7 +77,10 @@ class ChatConfig(Section):
     `scripted`: replies from a file."""
     model: PathText
     """The name that the server knows, the folder of a local model, or a name for the script."""
+    hub: HubModel | None = None
+    """Where `aot prefetch` gets the folder of a local model from."""
     base_url: str = "http://127.0.0.1:8000/v1"
+    """With `{port}` in the place of the port, a server that is started beside each job (docs/cluster.md)."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; a server on this machine needs none."""
     script: PathText | None = None
@@ -175,7 +178,7 @@ SERVER_NOT_IN_RESULTS = ("max_concurrency", "attempt_timeout_s", "deadline_s", "
 """Settings of a server of students that do not change what it is asked."""
 CHAT_NOT_IN_RESULTS = (
     "record", "max_concurrency", "attempt_timeout_s", "deadline_s", "max_attempts", "hedge_after_s", "prices",
-    "max_cost", "gpus", "api_key_env", "stream",
+    "max_cost", "gpus", "api_key_env", "stream", "hub",
 )  # fmt: skip
 """Settings of a chat model that do not change what it is asked."""
 CHAT_MAY_CHANGE = (

@@ -5,6 +5,9 @@ the working folder too if it is there; if not, from the nearest folder that hold
 file, so that a shipped config works from anywhere. `data.questions`, `data.annotations`, `data.files` and
 `data.annotated` are looked for in `data.root` before all that. `load_config` makes them absolute, so that a run resumes
 from any folder; `run.dir` and `run.reuse` are always relative to the working folder.
+
+A config file may begin with `include: [FILE, ...]`, relative to its own folder: their settings come first, each file
+over those before it, and those of the file itself over all.
 """
 
 import copy
@@ -45,7 +48,7 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
         ConfigError: the file is missing or no YAML, an override is malformed, a key unknown or one that the run would
             not read, or a value unfit.
     """
-    raw = _read(path)
+    raw = _whole(path)
     given = tuple(override.partition("=")[0] for override in overrides)
     _apply_overrides(raw, overrides)
     return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
@@ -128,6 +131,34 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
+INCLUDE = "include"
+"""Key of a config file that names others; no setting of a run."""
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """What a config file says, over what it includes; a file that is included must not include others."""
+    raw = _read(path)
+    names = raw.pop(INCLUDE, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ConfigError(f"{path}: {INCLUDE} must be a list of files, such as [coin.yaml], got {_SHORT.repr(names)}")
+    whole: dict[str, Any] = {}
+    for name in names:
+        part = _read(path.parent / name)
+        if INCLUDE in part:
+            raise ConfigError(f"{path}: {name[:200]} includes others itself; name them all in {path.name}")
+        whole = _over(whole, part)
+    return _over(whole, raw)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The settings of both; where both give one, that of `above`. Lists are replaced, sections are joined."""
+    joined = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        joined[key] = _over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return joined
+
+
 _RUN_OF = {dataset: run for run in RUNS for dataset in HOLDERS["data.dataset"][run]}
 
 
@@ -204,15 +235,28 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         return str(inside) if _exists(inside) else locate(key, name) or str(inside)
 
     def model(key: str, name: str) -> str:
-        """The folder of a model; a name that is no folder is one on the hub, or of an embedded student."""
-        return name if name in EMBEDDED_STUDENTS else locate(key, name) or name
+        """The folder of a model; a name that is no folder is one on the hub, or of an embedded student.
+
+        One that `aot prefetch` makes has the same name before it is there.
+        """
+        there = None if name in EMBEDDED_STUDENTS else locate(key, name)
+        return there or (absolute(key, name) if key in fetched else name)
 
     root: str | None = getattr(config.data, "root", None)
+    hf = getattr(config.teacher, "hf", None)
+    hubs = {
+        "student.base": config.student.hub,
+        "teacher.hf.detector": hf and hf.detector_hub,
+        "teacher.hf.similarity": hf and hf.similarity_hub,
+        **{f"{chat}.model": section and section.hub for chat in CHATS for section in (getattr(config, chat, None),)},
+    }
+    fetched = {key for key, hub in hubs.items() if hub}
     places: dict[str, Callable[[str, str], str]] = {
         "data.root": absolute,
         "teacher.appearance": absolute,
         "teacher.prompts": lambda key, name: name if name in BUILT_IN_PROMPTS else absolute(key, name),
-        **dict.fromkeys(("student.base", "teacher.hf.detector", "teacher.hf.similarity"), model),
+        **dict.fromkeys(("student.base", "teacher.hf.detector", "teacher.hf.similarity", "data.hf.path"), model),
+        "data.hf.test_file": absolute,
         **{f"data.{key}": beside for key in ("questions", "annotations")},
         **{f"data.{files}.{key}": beside for files in ("files", "annotated") for key in ("train", "test")},
         **{f"{chat}.{key}": absolute for chat in CHATS for key in ("script", "record")},

@@ -148,9 +148,12 @@ def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> ValueError
 
 
 NOT_IN_RESULTS = (
-    "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
-    "teacher.gpus_per_worker", "teacher.unanswered", "teacher.max_failed_share", "filter.min_kept",
-    "train.frame_cache_mb", "evaluate.procs", *(f"evaluate.server.{name}" for name in SERVER_NOT_IN_RESULTS),
+    "run.dir", "run.reuse", "run.shard", "run.node_rank", "run.rendezvous", "train.nodes", "frames.workers",
+    "teacher.workers", "teacher.engine", "teacher.ray_address", "teacher.gpus_per_worker", "teacher.unanswered",
+    "teacher.max_failed_share", "teacher.hf.detector_hub", "teacher.hf.similarity_hub", "filter.min_kept",
+    "student.hub", "train.procs", "train.stop_after_s", "train.exchange_timeout_s", "train.frame_cache_mb",
+    "train.vision_cache", "train.vision_cache_mb", "evaluate.procs",
+    *(f"evaluate.server.{name}" for name in SERVER_NOT_IN_RESULTS),
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip
 """Settings that may change between a run and its resumption."""

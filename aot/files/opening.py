@@ -138,7 +138,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
 def _is_unused(run: RunFolder) -> bool:
     """Whether the folder holds no file but its own papers."""
     papers = {run.config, run.run_json, run.log, run.lease}
-    return all(path in papers or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
+    return all(path in papers or path.is_dir() or path.suffix in (".tmp", ".lease") for path in run.root.rglob("*"))
 
 
 def git_revision() -> str:

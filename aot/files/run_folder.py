@@ -18,7 +18,7 @@ from typing import IO, Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, TextRun, VideoRun, load_saved
-from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.errors import AotError, GuardStop, RunError, SourceError, first_problem
 from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
 from aot.files.lease import check_lease
@@ -77,6 +77,11 @@ class RunFolder:
     def frames(self) -> Path:
         """Folder of frame shards with index.jsonl."""
         return self.root / "frames"
+
+    @property
+    def vision_features(self) -> Path:
+        """Folder of what frozen vision towers made of stored frames, one folder for each tower."""
+        return self.root / "vision_features"
 
     @property
     def refusals(self) -> Path:
@@ -188,6 +193,11 @@ class RunFolder:
         return self.root / "MODEL_CARD.md"
 
     @property
+    def stop(self) -> Path:
+        """Who puts or touches this file has running trainings save and stop."""
+        return self.root / "STOP"
+
+    @property
     def done(self) -> Path:
         """Written last, when every stage is done."""
         return self.root / "DONE"
@@ -200,6 +210,11 @@ class RunFolder:
     def routed(self) -> Path:
         """Of a cascade's folder: CascadeRow parts, one for each process."""
         return self.root / "routed"
+
+    @property
+    def factory_info(self) -> Path:
+        """Of an exported data set: what LLaMA-Factory needs to know of it."""
+        return self.root / "dataset_info.json"
 
     def void(self, mode: str) -> Path:
         """Of a cascade's folder: since when the promise of a mode is void."""
@@ -311,8 +326,7 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
         try:
             yield model.model_validate_json(line)
         except ValidationError as error:
-            problem = error.errors()[0]
-            raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
+            raise SourceError(f"{path}:{number}: {first_problem(error)}") from None
 
 
 def whole_lines(path: Path, *, start: int = 0) -> Iterator[bytes]:

@@ -30,8 +30,10 @@ from aot.files.seals import check_seals, stage_seals, unsealed_stages
 from aot.files.shards import do_shard, leased_shards, require_shards
 from aot.pipeline.commands.status import ODD_PREDICTIONS
 from aot.pipeline.doors import stage_function
+from aot.pipeline.follow import follow
 from aot.pipeline.gates import check_gate, require_gate
 from aot.pipeline.progress import StageProgress
+from aot.student.train.launch import Place
 
 log = logging.getLogger(__name__)
 BEFORE_TRAIN = STAGES[: STAGES.index("train")]
@@ -52,6 +54,13 @@ def run_stages(
     Raises:
         AotError: with the stage marked as failed and everything finished so far kept.
     """
+    if "train" in stages:
+        Place.of(config.train.nodes, config.run.node_rank, config.run.rendezvous)  # else told after hours
+    if config.run.node_rank:
+        run = RunFolder(run_root(config, config_path=config_path))
+        if "train" in stages:
+            follow(run, config, name=job)
+        return run, 0
     if config.run.shard is not None:
         return _run_shard(config, config.run.shard, config_path=config_path, stages=stages), 0
     if job is not None:

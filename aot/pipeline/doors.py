@@ -5,6 +5,7 @@ differs between runs (frames, tool steps, choices, chains of equations) is read 
 they are needed: some bring torch along, some OpenCV.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,9 @@ class Plan:
     lines: list[str]
     disk_mb: float
     seconds: float
-    """With an embedded student on 2 cores."""
+    """Of prepare and generate on 2 cores, where no chat model is asked."""
+    splits: Counter[str]
+    """Questions of each split."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def measured_limits(data: RunData) -> list[str]:
             f"It looks at {data.config.student.num_frames} frames of a window and can miss what happens between them."
         )
     for metric, sentence in LIMITS.items():
-        arm = data.learning.main or data.learning.control
+        arm = data.learning.lead
         rows = (r for r in data.metrics if (r.arm, r.split, r.metric) == (arm, data.first, metric))
         if row := next(rows, None):
             number = plain(row) if metric == "ece" else percent(row)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from aot.config import RunConfig, parse_config
-from aot.files.run_folder import RunFolder
-from aot.pipeline.commands.plan import plan_lines, students_mb, video_plan
+from aot.pipeline.commands.plan import plan_lines, students_mb
+from aot.pipeline.planning.reckon import reckon
 
 
 def config(base: str, *arms: dict[str, Any], **train: Any) -> RunConfig:
@@ -68,12 +68,14 @@ def test_the_disk_counts_kept_checkpoints_rank_and_helpers() -> None:
     assert mb(pre, zero_stage=2) > one
 
 
-def test_the_time_of_a_run_about_clips_counts_helper_students(tmp_path: Path) -> None:
+def test_the_time_of_a_run_about_clips_counts_helper_students() -> None:
     def seconds(max_steps: int, train: dict[str, Any] | None = None, **arm: Any) -> float:
         raw = {"data": {"dataset": "toy_kitchen", "toy": {"train_clips": 4, "test_clips": 2, "test_ood_clips": 2}},
                "train": {"arms": [{"name": "a", "order": "pre", **arm}], "max_steps": max_steps, **(train or {})},
                }  # fmt: skip
-        return video_plan(parse_config(raw, source="test"), RunFolder(tmp_path)).seconds
+        planned = reckon(parse_config(raw, source="test"))
+        assert planned
+        return planned.training_s
 
     own = seconds(10, {"own_chains": {"rounds": 2}}, chains="self", chain_share=0.5)
     assert own == pytest.approx(seconds(30)) and own > seconds(10), "two rounds and the arm"

@@ -1,8 +1,28 @@
 """Folders of tiny students, made once for all tests of this folder."""
 
+import importlib.util
+import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
+
+if (
+    importlib.util.find_spec("torchvision")
+    and "+cpu" in torch.__version__
+    and "+cpu" not in metadata.version("torchvision")
+):
+    # The package registry has no CPU build of torchvision. The usual one, installed without its dependencies, imports
+    # beside CPU torch once two of its operators are declared; no test calls them.
+    OPERATORS = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from lives import Lives
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +35,10 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_idefics3(root / "idefics3")
     save_llava(root / "llava")
     return {name: root / name for name in ("idefics3", "llava")}
+
+
+@pytest.fixture(scope="session")
+def lives() -> Iterator[Lives]:
+    """A warm process that begins, and ends, the lives of trainings."""
+    with Lives() as warm:
+        yield warm

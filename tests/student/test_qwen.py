@@ -183,7 +183,7 @@ def test_one_batch_of_four_and_four_of_one_give_the_same_gradient(
 
 
 def test_rows_that_share_a_clip_get_the_logits_of_rows_on_their_own(base: Path, tmp_path: Path) -> None:
-    session, trainer = trainer_of(tmp_path / "run", run_config(base))
+    session, trainer = trainer_of(tmp_path / "run", run_config(base, vision_cache="off"))
     model, collator = session.student.model.eval(), trainer.data_collator
     examples = [session.data.examples[i] for i in (2, 0, 5)]
     batch = collator(examples)  # type: ignore[operator]
@@ -194,7 +194,7 @@ def test_rows_that_share_a_clip_get_the_logits_of_rows_on_their_own(base: Path, 
         session.vision.plan = None
         row = 0
         for example in examples:
-            for alone in filter(None, (example.direct, example.reason)):
+            for alone in example.rows:
                 ids = torch.tensor([alone.prompt_ids + alone.completion_ids])
                 inputs = {
                     "input_ids": ids,
@@ -211,10 +211,11 @@ def test_rows_that_share_a_clip_get_the_logits_of_rows_on_their_own(base: Path, 
 def test_batch_without_frames_gets_a_dummy_clip(base: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    session, trainer = trainer_of(tmp_path / "run", run_config(base), arm=0)
+    session, trainer = trainer_of(tmp_path / "run", run_config(base, vision_cache="off"), arm=0)
     example = session.data.examples[0]
-    ids = tuple(i for i in example.direct.prompt_ids if i != session.student.renderer.image_token_id)
-    blind = replace(example, frames=None, direct=replace(example.direct, prompt_ids=ids))
+    first = example.rows[0]
+    ids = tuple(i for i in first.prompt_ids if i != session.student.renderer.image_token_id)
+    blind = replace(example, frames=None, rows=(replace(first, prompt_ids=ids),))
     batch = trainer.data_collator([blind])  # type: ignore[operator]
     assert batch["image_grid_thw"].shape == (1, 3)
     assert torch.isfinite(trainer.compute_loss(trainer.model, batch, num_items_in_batch=batch["num_supervised"]))

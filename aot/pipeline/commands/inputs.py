@@ -11,6 +11,7 @@ from aot.config import (
     EMBEDDED_STUDENTS,
     AnnotatedData,
     FilesData,
+    HfData,
     KitchenData,
     PlainData,
     RunConfig,
@@ -18,7 +19,7 @@ from aot.config import (
     VideoRun,
     chat_jobs,
 )
-from aot.errors import CheckpointError, SourceError
+from aot.errors import AotError, CheckpointError, ConfigError, SourceError
 from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline.doors import door_of
 from aot.records import Question
@@ -43,9 +44,31 @@ def check_paths(config: RunConfig, run: RunFolder) -> None:
         AotError: as there.
     """
     ahead = {stage for stage in STAGES if not stage_done(run, stage)}
+    processes = config.train.procs * config.train.nodes
+    if "train" in ahead and config.train.questions_per_step % processes:
+        raise ConfigError(
+            f"train.questions_per_step={config.train.questions_per_step} cannot be shared by {processes} processes; "
+            f"use a multiple of {processes}, or another number of train.procs on each of {config.train.nodes} machines"
+        )
     door_of(config).check(config, run, ahead)
     if "generate" in ahead:
         _check_local_chat(config)
+
+
+def missing_inputs(config: RunConfig, run: RunFolder) -> list[AotError]:
+    """Everything that stops a run before any work, where `check_inputs` tells the first of it."""
+    ahead = {stage for stage in STAGES if not stage_done(run, stage)}
+    stopping: list[AotError] = []
+    for check in (
+        lambda: door_of(config).check(config, run, ahead),
+        lambda: _check_local_chat(config),
+        lambda: look_at_student(config, run),
+    ):
+        try:
+            check()
+        except AotError as error:
+            stopping.append(error)
+    return stopping
 
 
 def look_at_student(config: RunConfig, run: RunFolder, question: Question | None = None) -> list[str]:
@@ -61,12 +84,23 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     is_embedded = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
     if done or is_embedded or (config.run.shard is not None and not trained):  # a shard before that needs no student
         return []
+    hub = config.student.hub
+    if hub and not Path(config.student.base).is_dir():
+        raise CheckpointError(
+            f"student.base {config.student.base} is not there; `aot prefetch CONFIG` fetches {hub.name} at "
+            f"{hub.revision[:12]} into it, or give the folder of another model"
+        )
     try:
         from aot.student.model.base import resolve_base
     except ImportError:
         return []
     from aot.student.model.preflight import preflight
 
+    if (hub := config.student.hub) and not Path(config.student.base).is_dir():
+        raise CheckpointError(
+            f"there is no folder {config.student.base}; run `aot prefetch CONFIG` where there is a network, which puts "
+            f"{hub.name} there"
+        )
     if not Path(resolve_base(config.student.base)).is_dir():
         _check_hub_name(config.student.base)
     seen = preflight(config.student, config.train, question, with_frames=door_of(config).shows_frames)
@@ -90,10 +124,10 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
 
 def check_text(config: TextRun, ahead: set[str]) -> None:
     """Look over what only runs of text need."""
-    from text_cot.prepare import check_files
+    from text_cot.prepare import check_data
 
-    if "prepare" in ahead and isinstance(config.data, FilesData):
-        check_files(config.data)
+    if "prepare" in ahead and isinstance(config.data, FilesData | HfData):
+        check_data(config.data)
     if "generate" in ahead and config.teacher.planner == "chat" and config.chat:
         from text_cot.teacher.chat import check_teacher
 

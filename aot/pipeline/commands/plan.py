@@ -1,19 +1,17 @@
-"""What a run would do (`--dry-run`): resolved config, counts, and estimates of time, disk and calls of chat models.
+"""What a run would do: by its config alone (`aot plan`), or with its data looked over and counted (`--dry-run`).
 
-Starts nothing. The actual use of chat models stands in the run folder afterwards.
+Starts nothing. The actual use of chat models stands in the run folder afterwards. Memory, steps and hours are reckoned
+in aot.pipeline.planning.
 """
 
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from importlib import resources
-from math import ceil, prod
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from aot import STAGES
-from aot.arms.jobs import planned_students
 from aot.chat.spend import estimate
 from aot.config import (
     EMBEDDED_STUDENTS,
@@ -21,7 +19,6 @@ from aot.config import (
     ClipTeacher,
     GymData,
     KitchenData,
-    LoraSection,
     PlanningTeacher,
     RunConfig,
     SolvingTeacher,
@@ -31,23 +28,24 @@ from aot.config import (
     dump_config,
 )
 from aot.display import counted
-from aot.files.jsonl import read_json, refused_words
+from aot.errors import AotError, ConfigError
+from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, run_root, stage_done
 from aot.files.shards import shard_states
-from aot.pipeline.commands.inputs import check_paths, look_at_student
+from aot.pipeline.commands.inputs import check_paths, look_at_student, missing_inputs
 from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
-from aot.student.model.folders import WEIGHT_INDEX
+from aot.pipeline.planning.costs import DEVICES
+from aot.pipeline.planning.lines import planned_json, planned_lines
+from aot.pipeline.planning.reckon import planned_steps, reckon
+from aot.pipeline.planning.shapes import shape_of
+from aot.pipeline.planning.volume import Volume, volume_of
 from text_cot.datasets.toy_math import OOD_SPLITS
 from video_data.datasets.rows import AnnotationRow
 
-# Seconds on 2 cores for the tiny student, from docs/measurements.md; larger students and faster machines differ.
+# Seconds on 2 cores, from docs/measurements.md.
 DRAW_AND_DECODE_S_PER_CLIP = 0.03
 GENERATE_S_PER_QUESTION = 0.003
-TRAIN_S_PER_ROW = 0.0115
-PREDICT_S_PER_ROW = 0.007
-TRAIN_S_PER_LESSON = 0.005
-WRITE_S_PER_REPLY = 0.005
 KB_PER_QUESTION, KB_PER_TRACE = 2.0, 2.0
 """Of a text run: a question with its verdicts and lessons, and a trace wherever it is written."""
 REPLY_KB, KB_PER_TOKEN = 0.5, 0.004
@@ -57,9 +55,6 @@ PAGE_MB = 5.0
 VIDEO_REST_MB = 40.0
 TRAINED_BYTES, ADAM_BYTES, MASTER_BYTES = 4, 8, 4
 """Of one trained weight: float32, the two moments of AdamW in a checkpoint, and the copy that ZeRO keeps besides."""
-_NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", ".experts.")
-_SEES = ("vision", "visual", "connector", "projector", "image")
-"""Parts of names of weights that are no linear layers of the language model."""
 PLANNER_TURNS = 4
 """Turns of a chat planner until it answers, if it answers at its first try."""
 PLAN_TOKENS, TEXT_TOKENS, REWRITE_TOKENS, JUDGE_TOKENS = (2500, 200), (700, 350), (1200, 250), (1500, 150)
@@ -76,6 +71,43 @@ DRAWN: dict[str, tuple[str, dict[str, str]]] = {
 """Drawn data sets to their section of `data`, and to the key that says how large each split is (of gym, each task)."""
 
 
+def config_plan_lines(config: RunConfig, *, device: str | None = None, as_json: bool = False) -> list[str]:
+    """What a run takes by its config alone: no data, no weights and no network are needed.
+
+    Args:
+        config: of the run.
+        device: that it would run on, one of `DEVICES`; None takes the usual one.
+        as_json: one line of JSON in place of words.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device is not None and device not in DEVICES:
+        raise ConfigError(f"--device {device[:60]!r} is none of those known: {', '.join(DEVICES)}")
+    planned = reckon(config, device=DEVICES[device] if device else None)
+    if as_json:
+        return planned_json(planned, config).splitlines()
+    volume = planned.volume if planned else volume_of(config)
+    lines = planned_lines(planned, config, chain_calls=chain_calls(config))
+    if volume.train:
+        lines += _chat_lines(config, questions=volume.train + volume.test, training=volume.train)
+    sizes = {"stored frames": frames_mb(config, volume), "students and their checkpoints": students_mb(config) or 0.0}
+    if planned and config.student.base not in EMBEDDED_STUDENTS:
+        sizes["the base in bfloat16"] = planned.shape.parameters * 2 / 1e6
+    lines.append("disk: " + ", ".join(f"{what} {mb / 1000:,.2f} GB" for what, mb in sizes.items() if mb))
+    return [*lines, "nothing was started"]
+
+
+def told_plan(config: RunConfig, *, config_path: Path) -> tuple[list[str], AotError | None]:
+    """The plan of a run, and what stops it; where something is missing, what the config alone says and all that is."""
+    run = RunFolder(run_root(config, config_path=config_path))
+    try:
+        return plan_lines(config, config_path=config_path), None
+    except AotError as error:
+        missing = [f"missing: {one}" for one in missing_inputs(config, run)]
+        return [*dump_config(config).splitlines(), "", *config_plan_lines(config)[:-1], *missing], error
+
+
 def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     """The plan of a run, line by line.
 
@@ -86,20 +118,23 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     check_paths(config, run)
     head = [*dump_config(config).splitlines(), "", f"run folder: {run.root}"]
     plan = door_of(config).plan(config, run)
+    planned = reckon(config, volume=_counted_volume(config, plan))
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
     trained_mb = students_mb(config)
     disk_mb = plan.disk_mb + (trained_mb or 0)
     students = "without students, as the weights of the base are not here to be measured"
     students = students if trained_mb is None else f"students and their checkpoints {trained_mb:.0f} MB"
-    lines = [*head, *plan.lines, f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({students})"]
+    lines = [*head, *plan.lines, *planned_lines(planned, config, chain_calls=chain_calls(config))]
+    lines.append(f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({students})")
     if disk_mb > free_mb:
         lines.append(
             "note: that is more than there is; train fewer arms, let LoRA train them, or lower train.keep_checkpoints"
         )
-    if config.student.base in EMBEDDED_STUDENTS:
-        lines.append(f"estimated time: {plan.seconds / 60:.1f} min on 2 cores")
+    if planned and config.student.base in EMBEDDED_STUDENTS:
+        seconds = plan.seconds + planned.training_s + planned.answering_s
+        lines.append(f"estimated time: {seconds / 60:.1f} min on 2 cores")
     else:
-        lines.append("estimated time: unknown for this student; run with --limit 8 first and scale up")
+        lines.append("estimated time: as assumed above; run with --limit 8 first and scale up")
     return [*lines, *_shard_notes(run), "nothing was started"]
 
 
@@ -110,6 +145,12 @@ def _shard_notes(run: RunFolder) -> Iterator[str]:
         done = sum(one.is_done for one in shards)
         if done < len(shards) and not stage_done(run, stage):
             yield f"note: {done} of {len(shards)} shards of {stage} are done; a run stops there (aot status)"
+
+
+def _counted_volume(config: RunConfig, plan: Plan) -> Volume:
+    """The questions that were counted, with the lengths that are assumed of them."""
+    test = sum(plan.splits[split] for split in config.evaluate.splits)
+    return replace(volume_of(config), train=plan.splits["train"], test=test, source="counted")
 
 
 def video_plan(config: VideoRun, run: RunFolder) -> Plan:
@@ -137,7 +178,8 @@ def video_plan(config: VideoRun, run: RunFolder) -> Plan:
     lines += look_at_student(config, run, *usable_questions(first, dataset=config.data.dataset)[0])
     num_clips = len(source.clips) if small is config else sum(clips.values())
     disk_mb = _disk_mb(config, source.clips, source.annotations) * num_clips / max(1, len(source.clips))
-    return Plan(lines, disk_mb + VIDEO_REST_MB, _seconds(config, splits, num_clips))
+    seconds = num_clips * DRAW_AND_DECODE_S_PER_CLIP + sum(splits.values()) * GENERATE_S_PER_QUESTION
+    return Plan(lines, disk_mb + VIDEO_REST_MB, seconds, splits)
 
 
 def text_plan(config: TextRun, run: RunFolder) -> Plan:
@@ -153,67 +195,30 @@ def text_plan(config: TextRun, run: RunFolder) -> Plan:
         lines.append(refused_words(source.refusals, most=3))
     lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     lines += look_at_student(config, run, *[row for row in source.questions if row.split == "train"][:1])
-    rows = sum(sum(planned_students(arm, config)) for arm in config.train.arms) * config.train.questions_per_step
     replies = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)
-    seconds = rows * TRAIN_S_PER_LESSON + replies * WRITE_S_PER_REPLY
     reply_kb = REPLY_KB + KB_PER_TOKEN * config.student.max_rationale_tokens
     traces = config.teacher.candidates if config.teacher.planner == "chat" else 2
     rows_kb = (KB_PER_QUESTION + KB_PER_TRACE * traces) * sum(splits.values()) + reply_kb * replies
-    return Plan(lines, PAGE_MB + rows_kb / 1000, seconds)
+    return Plan(lines, PAGE_MB + rows_kb / 1000, sum(splits.values()) * GENERATE_S_PER_QUESTION, splits)
 
 
 def students_mb(config: RunConfig) -> float | None:
-    """What trained students and their checkpoints take at most; None where the weights of the base are not here."""
-    shapes = _weight_shapes(config.student.base)
-    if shapes is None:
+    """What trained students and their checkpoints take at most; None where the shape of the base is known nowhere."""
+    shape = shape_of(config.student)
+    if shape is None:
         return None
     train = config.train
-    language = {name: shape for name, shape in shapes.items() if not any(part in name for part in _SEES)}
-    whole = sum(map(prod, shapes.values()))
-    optimised = {"lora": _num_adapted(language, train.lora), "full": sum(map(prod, language.values()))}
-    total, largest = 0.0, 0.0
+    optimised = {"lora": shape.trainable(train.lora), "full": shape.speaking}
+    total, largest, questions = 0.0, 0.0, volume_of(config).train
     for arm in train.arms:
-        stored = TRAINED_BYTES * (whole if arm.tuning == "full" else optimised["lora"])
+        stored = TRAINED_BYTES * (shape.parameters if arm.tuning == "full" else optimised["lora"])
         state = (ADAM_BYTES + (MASTER_BYTES if train.zero_stage else 0)) * optimised[arm.tuning]
-        for steps in planned_students(arm, config):
+        for steps in planned_steps(arm, config, questions=questions):
             saves = ceil(steps / train.save_steps)
             total += stored + min(saves, train.keep_checkpoints) * (stored + state)
             if saves > train.keep_checkpoints:  # one is whole before the oldest goes
                 largest = max(largest, stored + state)
     return (total + largest) / 1e6
-
-
-def _num_adapted(shapes: dict[str, tuple[int, ...]], lora: LoraSection) -> int:
-    """Weights of fresh adapters on the linear layers of the language model, or on those of the pattern."""
-    linear = {
-        name.removesuffix(".weight"): shape
-        for name, shape in shapes.items()
-        if len(shape) == 2 and name.endswith(".weight") and not any(part in name for part in _NOT_ADAPTED)
-    }
-    wanted = {name for name in linear if lora.target_pattern and re.fullmatch(lora.target_pattern, name)}
-    # A model may be stored under other names than those it has in memory, which the pattern is about.
-    return lora.rank * sum(sum(linear[name]) for name in wanted or linear)
-
-
-def _weight_shapes(base: str) -> dict[str, tuple[int, ...]] | None:
-    """Name to shape of every stored weight of a base, from the headers of its files; None where they are not here."""
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        return None
-    embedded = EMBEDDED_STUDENTS.get(base)
-    folder = Path(str(resources.files("aot.student"))) / embedded if embedded else Path(base)
-    index = folder / WEIGHT_INDEX
-    shapes: dict[str, tuple[int, ...]] = {}
-    try:
-        whole = (folder / "model.safetensors").is_file()  # which transformers takes first
-        names = {"model.safetensors"} if whole else set(read_json(index)["weight_map"].values())
-        for name in sorted(names):
-            with safe_open(folder / name, framework="np") as file:
-                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
-        return None
-    return shapes
 
 
 def _drawn_small(config: Run) -> tuple[Run, dict[str, float]]:
@@ -241,29 +246,30 @@ def _counted(splits: Iterable[str], times: dict[str, float]) -> Counter[str]:
     return Counter({split: round(count * times.get(split, 1)) for split, count in Counter(splits).items()})
 
 
-def _seconds(config: RunConfig, splits: Counter[str], num_clips: int) -> float:
-    train, evaluate = config.train, config.evaluate
-    steps = sum((2 if arm.rationale_weight > 0 else 1) * sum(planned_students(arm, config)) for arm in train.arms)
-    rows = steps * train.questions_per_step
-    questions = sum(splits[split] for split in evaluate.splits)
-    modes = 3 * (len(train.arms) + 1) + 1
-    return (
-        num_clips * DRAW_AND_DECODE_S_PER_CLIP
-        + sum(splits.values()) * GENERATE_S_PER_QUESTION
-        + rows * TRAIN_S_PER_ROW
-        + questions * modes * PREDICT_S_PER_ROW
-    )
-
-
 def _disk_mb(config: VideoRun, clips: tuple[tuple[str, Path], ...], annotations: tuple[AnnotationRow, ...]) -> float:
     durations_s = {row.uri: row.duration_s for row in annotations}
-    pixels = 96 * 72 if isinstance(config.data, KitchenData) else min(UNKNOWN_PIXELS, config.frames.max_side_px**2)
     frames = sum(
         min(durations_s.get(uri, UNKNOWN_CLIP_S) * config.frames.fps, config.frames.max_stored_frames)
         for uri, _ in clips
     )
     drawn_mb = 0.25 * len(clips) if isinstance(config.data, KitchenData) else 0.0
-    return frames * pixels * 3 / 1e6 + drawn_mb
+    return frames * _frame_mb(config) + drawn_mb
+
+
+def _frame_mb(config: VideoRun) -> float:
+    """Of one stored frame: three bytes a pixel."""
+    pixels = (
+        96 * 72 if isinstance(config.data, KitchenData) else min(UNKNOWN_PIXELS, config.frames.max_side_px**2 * 9 / 16)
+    )
+    return pixels * 3 / 1e6
+
+
+def frames_mb(config: RunConfig, volume: Volume) -> float:
+    """What the stored frames of so many clips take; 0 without clips."""
+    if not isinstance(config, VideoRun):
+        return 0.0
+    stored = min(volume.clip_s * config.frames.fps, config.frames.max_stored_frames)
+    return volume.clips * stored * _frame_mb(config)
 
 
 def _existing(path: Path) -> Path:
@@ -281,6 +287,16 @@ class _Share:
     likely: int
     at_most: int
     tokens: tuple[int, int]
+
+
+def chain_calls(config: RunConfig) -> tuple[int, int, int]:
+    """Calls of a chat model for a kept chain, and tokens read and written in one; zeros where none thinks."""
+    teacher = config.teacher
+    if isinstance(teacher, SolvingTeacher):
+        return (teacher.candidates, *TEXT_TOKENS)
+    if isinstance(teacher, PlanningTeacher):
+        return (min(PLANNER_TURNS, teacher.max_turns), *PLAN_TOKENS)
+    return (1, *REWRITE_TOKENS) if isinstance(teacher, ClipTeacher) and teacher.rationale == "chat" else (0, 0, 0)
 
 
 def _chat_lines(config: RunConfig, *, questions: int, training: int) -> list[str]:

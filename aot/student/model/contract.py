@@ -37,6 +37,8 @@ class Contract(Record):
     config_digest: str
     max_answer_tokens: int
     max_rationale_tokens: int
+    frame_view: Literal["saved", "whole"] = "saved"
+    """How frames were shown to it; later students see them so too."""
     template_date: str = ""
     """The day that the chat template was told, where it writes one; later students are told the same."""
 

@@ -26,7 +26,8 @@ from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
 from aot.student.model.folders import CONFIG, damage
 from aot.student.model.lora import add_lora, attach, matched_layers
-from aot.student.rows.prompts import MODES, PROBE
+from aot.student.rows.frames import FramePixels, FrameSource
+from aot.student.rows.prompts import MODES, PROBE, PROBE_SIZE_HW
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
 from aot.student.rows.templates import TEMPLATE_DATE
 from aot.student.rows.tokens import EncodedRow, Renderer
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": "", "torchao": ""}
 """What model folders may need, and nothing of ours does."""
 TRIAL_TEXT = "12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"
-PROBE_SIZE_HW = (72, 96)
-"""Of a frame that is only counted in tokens."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,19 @@ class Student:
     def most_tokens(self) -> int:
         """Tokens that a row may have."""
         return min(self.config.max_tokens, self.context)
+
+    def pixels(self, frames: Path | FrameSource | None, *, max_bytes: int) -> FramePixels:
+        """Frames as the model's processor makes them.
+
+        Args:
+            frames: the folder of a frame store, or a source of them; None where single frames are given only.
+            max_bytes: of processed frames that are kept.
+        """
+        if isinstance(frames, Path):
+            from video_data.store.shards import FrameStore  # here, because text needs none of the video packages
+
+            frames = FrameStore(frames)
+        return FramePixels(frames, self.processor, model_type=self.model_type, max_bytes=max_bytes)
 
     @cached_property
     def habits(self) -> Habits:
@@ -122,12 +134,15 @@ def load_student(
     device = pick_device(config)
     with_images = takes_images(folder)
     processor = load_processor(folder, with_images=with_images)
+    view = contract.frame_view if contract else config.frame_view
+    show_frames(processor, view)
     date = date or (contract.template_date if contract else "") or TEMPLATE_DATE
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder), date=date)
     digest = base_digest(folder)
     tuning = tuning_of(adapter) if adapter else None
     weights = str(adapter) if tuning == "full" else folder
     model = load_model(weights, dtype=getattr(torch, config.dtype), with_images=with_images)
+    show_frames(model, view)
     if contract and adapter:
         check_contract(contract, base_digest=digest, renderer=renderer, adapter=adapter)
     if adapter and tuning == "lora":
@@ -238,6 +253,7 @@ def look_over(
     with _library_errors(CONFIG, folder):
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
     processor = load_processor(folder, with_images=with_images)
+    show_frames(processor, config.frame_view)
     step("chat template")
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder))
     if with_images and not renderer.takes_images:
@@ -301,6 +317,24 @@ def _check_ids(model: Any, renderer: Renderer, base: str) -> None:  # noqa: ANN4
             f"the tokenizer of {base} makes token {most} ({token!r}), but its model knows {rows} tokens only; take the "
             "tokenizer that belongs to the model"
         )
+
+
+def show_frames(part: Any, view: Literal["saved", "whole"]) -> None:  # noqa: ANN401
+    """Set a processor, or the model that it works for, to show frames in this view; others have nothing to set."""
+    if view == "saved":
+        return
+    images: Any = getattr(part, "image_processor", None)
+    settings: Any = getattr(part, "config", None)
+    for name in ("do_image_splitting", "do_pan_and_scan", "crop_to_patches"):
+        if getattr(images, name, False):
+            setattr(images, name, False)
+    # LLaVA-NeXT reckons the tiles in its model once more, from the sizes in its config; it has one besides the whole.
+    if getattr(images, "image_grid_pinpoints", None):
+        size = images.crop_size or images.size
+        side = size["height"] if size["height"] else size["shortest_edge"]
+        images.image_grid_pinpoints = [[side, side]]
+    if getattr(settings, "image_grid_pinpoints", None):
+        settings.image_grid_pinpoints = [[settings.vision_config.image_size] * 2]
 
 
 def load_processor(folder: str, *, with_images: bool = True) -> Any:  # noqa: ANN401

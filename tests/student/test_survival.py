@@ -26,6 +26,7 @@ from aot.student.train.ranks import lost_ranks
 from aot.student.train.session import open_session
 from aot.student.train.trainer import TwoTermTrainer
 
+pytestmark = pytest.mark.timeout(600)  # many processes take turns on a busy machine
 STEPS, BROKEN = 6, 5
 """Steps of each training here, and the one whose loss is no number."""
 PUBLISHED = "adapter_model.safetensors"

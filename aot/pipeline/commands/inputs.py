@@ -101,11 +101,6 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
         return []
     from aot.student.model.preflight import preflight
 
-    if (hub := config.student.hub) and not Path(config.student.base).is_dir():
-        raise CheckpointError(
-            f"there is no folder {config.student.base}; run `aot prefetch CONFIG` where there is a network, which puts "
-            f"{hub.name} there"
-        )
     if not Path(resolve_base(config.student.base)).is_dir():
         _check_hub_name(config.student.base)
     seen = preflight(config.student, config.train, question, with_frames=door_of(config).shows_frames)

@@ -287,7 +287,9 @@ def compile_caches(given: Mapping[str, str]) -> dict[str, str]:
     if not scratch or not os.access(scratch, os.W_OK):
         return {}
     places = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "TORCH_EXTENSIONS_DIR": "extensions"}
-    return {name: str(Path(scratch, "aot-compiled", place)) for name, place in places.items() if name not in given}
+    return {
+        name: str(Path(scratch, f"aot-{os.getuid()}", place)) for name, place in places.items() if name not in given
+    }
 
 
 def _network_card(place: Place) -> str:

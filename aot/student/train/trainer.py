@@ -40,7 +40,7 @@ from aot.student.train.checkpoints import (
 )
 from aot.student.train.dropout import key_dropout, random_state, token_keys
 from aot.student.train.guards import GradientCheck, StopFlag
-from aot.student.train.loss import batch_loss, take_out
+from aot.student.train.loss import TwoTermLoss, batch_loss, take_out
 from aot.student.train.optimizer_state import load_sharded, save_sharded
 from aot.student.train.ranks import REPORTED_IDS
 
@@ -143,9 +143,7 @@ class TwoTermTrainer(HookedTrainer):
         if self._dropout:
             self._dropout.keys_BT = token_keys(inputs, seed=self.args.seed, step=self.state.global_step)
         before = random_state(self.args.device)
-        loss, outputs = batch_loss(
-            model, inputs, num_supervised=num_items_in_batch, rationale_weight=self._rationale_weight
-        )
+        loss, outputs = self._loss(model, inputs, num_items_in_batch)
         self._draws = self._draws or not torch.equal(before, random_state(self.args.device))
         self._sums = self._sums.to(loss.sums.device) + loss.sums
         # DeepSpeed steps inside backward, and skips a step by its gradient alone; a loss may be infinite without one.
@@ -153,6 +151,11 @@ class TwoTermTrainer(HookedTrainer):
         self._looked_at.append((finite, ids))
         total = loss.total * self.accelerator.num_processes * torch.where(finite, 1.0, float("nan"))
         return (total, outputs) if return_outputs else total
+
+    def _loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_supervised: torch.Tensor
+    ) -> tuple[TwoTermLoss, Any]:
+        return batch_loss(model, inputs, num_supervised=num_supervised, rationale_weight=self._rationale_weight)
 
     def count_supervised(self, batches: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
         """[2]: label and rationale tokens of the accumulated batch over all processes."""

@@ -6,7 +6,7 @@ import signal
 
 def main() -> None:
     """Run the command line; a signal during the imports ends in one line and exit code 4, as later ones do."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _end)
     from aot.cli import main as run

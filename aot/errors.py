@@ -7,6 +7,8 @@ failed row stores, so that failures can be counted.
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from pydantic import ValidationError
+
 ChatReason = Literal[
     "bad_request", "content_filter", "too_long", "quota", "truncated", "empty",
     "rate_limited", "server_error", "timeout", "connection", "malformed", "setting", "no_script",
@@ -153,6 +155,8 @@ EXTRA_OF_PACKAGE = {
     "peft": "train",
     "accelerate": "train",
     "deepspeed": "train",
+    "datasets": "train",
+    "huggingface_hub": "train",
     "jinja2": "report",
     "PIL": "report",
     "pyarrow": "text",
@@ -181,3 +185,9 @@ def missing_package(module: str) -> MissingPackageError | None:
     return MissingPackageError(
         f"the package {package} is not installed; pip install 'aot-distill[{extra}]', and see `aot doctor` for more"
     )
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of what is wrong with a row, and at which of its fields, for a message."""
+    problem = error.errors()[0]
+    return f"{problem['msg']} at {problem['loc']}"

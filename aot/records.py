@@ -101,9 +101,7 @@ class Question(Record):
     """For an answer of the type `scored`, and for no other."""
     tags: dict[str, str | int] = Field(default_factory=dict, exclude_if=lambda tags: not tags)
     """What results are grouped by besides the kind, such as `category` and `steps`; written by the data set."""
-    answer_index: int | None = Field(
-        default=None, ge=0, lt=len(ascii_uppercase), exclude_if=lambda index: index is None
-    )
+    answer_index: int | None = Field(default=None, ge=0, lt=len(ascii_uppercase), exclude_if=lambda at: at is None)
     """Place of the right option, counted from 0, where a benchmark's options cannot be told apart by their texts: then
     options are shown with letters, and an answer counts by its letter. None everywhere else."""
 
@@ -442,6 +440,8 @@ class Prediction(Record):
     finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)
     """How a generated reply ended: `stop` by itself; `length` cut off by a cap on its tokens, so that nobody knows what
     it would have answered. Empty where nothing was generated, or nobody noted it."""
+    engine: str = Field(default="", exclude_if=lambda engine: not engine)
+    """`server:` and the name that a server has for who said it; empty for a model in the process of the evaluation."""
 
 
 class Score(Record):

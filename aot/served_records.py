@@ -233,6 +233,29 @@ class VariantRow(Record):
     """Expected calibration error of choice probabilities; None where nothing was decided."""
 
 
+class ServerProof(Record):
+    """How far a server replied as the engine of an evaluation does, before it was asked in its place."""
+
+    base_url: str
+    model: str
+    """As the server names it."""
+    arm: str
+    modes: tuple[PromptMode, ...]
+    replies: int
+    """Compared; greedy ones, of the same questions in each mode."""
+    same: int
+    refused: tuple[str, ...] = ()
+    """Reasons of requests without a reply, which count as different."""
+    differs: str = ""
+    """The first question whose replies differ, with both."""
+
+
+class ServerProofs(Record):
+    """Those of every model that an evaluation asked."""
+
+    proofs: tuple[ServerProof, ...]
+
+
 class StudentContract(Record):
     """What an exported student was trained to be shown, what it can do, and what it is made of."""
 

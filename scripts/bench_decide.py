@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from check_openapi import export_embedded
+from embedded_export import export_embedded
 
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import PromptMode, Question
@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        student = load_student(options.export or export_embedded(Path(work) / "export"))
+        student = load_student(options.export or export_embedded("tiny-video", Path(work) / "export"))
         cases = of_run(options.run) if options.run else noise(options.questions + WARM_UP)
         taken_ms, cpu_ms, tokens = measure(student, cases, most=options.questions)
         student.close()

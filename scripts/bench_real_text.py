@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from bench_text_train import running_sums
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import RunConfig, StudentConfig, parse_config
@@ -39,6 +39,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PER_STEP, PER_DEVICE, PROMPTS, RANK = 8, 4, 8, 16
+VOCABULARY = 49152
 
 
 def main() -> int:
@@ -49,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        base = _save_base(Path(name) / "base")
+        base = save_base(Path(name) / "base")
         print("training, tokens of rows a CPU second: " + _told(*_training(Path(name), base, rounds=options.rounds)))
         print("generation, tokens a CPU second: " + _told(*_generation(base, options.rounds, tokens=options.tokens)))
     return 0
@@ -60,20 +61,25 @@ def _told(ours: Sequence[float], bare: Sequence[float]) -> str:
     return f"ours {mine:.1f}, bare {other:.1f}, ratio {mine / other:.2f} (median of {len(ours) - 1} rounds)"
 
 
-def _save_base(folder: Path) -> Path:
-    """A folder with the random model, and a tokenizer that has a token for each byte."""
+def save_base(folder: Path, *, texts: Sequence[str] = ()) -> Path:
+    """A folder with the random model, and a tokenizer of the words of `texts`; without any, of single bytes."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE({token: i for i, token in enumerate([*special, *alphabet])}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
+    if texts:
+        learner = trainers.BpeTrainer(
+            vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+        made.train_from_iterator(texts, learner)
     PreTrainedTokenizerFast(
         tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE,
         additional_special_tokens=["<|im_start|>"],
     ).save_pretrained(folder)  # fmt: skip
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        vocab_size=VOCABULARY, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
         num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1,
         eos_token_id=2,
     )  # fmt: skip

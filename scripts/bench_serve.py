@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from embedded_export import export_embedded
+
 from aot.chat.messages import ChatRequest, Sampling, message
 from aot.serving.contract import read_contract
 from aot.threads import set_thread_waiting
@@ -44,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_thread_waiting()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.export or _embedded(Path(scratch) / "text")
+        folder = arguments.export or export_embedded("tiny-text", Path(scratch) / "text")
         missed = asyncio.run(_measure(folder, arguments))
     sys.exit(1 if missed else 0)
 
@@ -219,13 +221,6 @@ def _suffix(mode: str) -> str:
     from aot.student.rows.prompts import MODE_SUFFIX
 
     return "" if mode == "none" else MODE_SUFFIX[mode]  # type: ignore[index]
-
-
-def _embedded(folder: Path) -> Path:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "serving"))
-    from serving_kit import export_base
-
-    return Path(export_base("tiny-text", folder))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Three parts in one run, with the embedded video base or an export of yours:
 
 import argparse
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedded_export import export_embedded
 
 from aot.serving.stream.loop import StreamCounts, StudentStream
 from aot.serving.stream.reader import StreamReader
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        student = load_student(args.export or _embedded(Path(folder) / "video"))
+        student = load_student(args.export or export_embedded("tiny-video", Path(folder) / "video"))
     seconds = args.seconds if args.seconds is not None else 60 * args.minutes
     film(student, seconds=seconds, fps=args.fps, turn_s=args.turn_s)
     compare(student, rounds=args.rounds)
@@ -239,13 +239,6 @@ def _shown(ring: FrameRing) -> PickedFrames:
 def _rss_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
-
-
-def _embedded(folder: Path) -> Path:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "serving"))
-    from serving_kit import export_base
-
-    return export_base("tiny-video", folder)
 
 
 if __name__ == "__main__":

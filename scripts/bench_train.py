@@ -50,10 +50,7 @@ def main() -> None:
 
 def _session(root: Path, options: argparse.Namespace) -> Session:
     run = RunFolder(root)
-    _write_frames(run.frames)
-    questions = [_question(i) for i in range(NUM_CLIPS * 8)]
-    publish_rows(run.questions, questions)
-    publish_rows(run.kept, [_trace(question) for question in questions])
+    write_material(run, clips=NUM_CLIPS, frames=FRAMES_EACH, size_hw=SIZE_HW)
     raw = {
         "data": {"dataset": "plain"},
         "student": {"base": options.base},
@@ -124,29 +121,33 @@ def _bare_step(
 _BOOKKEEPING = ("labels", "is_rationale", "num_supervised", "clip_plan", "question_ids")
 
 
-def _write_frames(folder: Path) -> None:
-    folder.mkdir(parents=True)
+def write_material(run: RunFolder, *, clips: int, frames: int, size_hw: tuple[int, int], fps: int = 3) -> None:
+    """Clips of noise in the frame store of a run, eight questions about each, and a kept trace of every question."""
     rng = np.random.default_rng(0)
-    shape = (FRAMES_EACH, *SIZE_HW, 3)
-    clips = {f"clip{i}.mp4": rng.integers(0, 256, shape, dtype=np.uint8) for i in range(NUM_CLIPS)}
-    header = shard_header(dict.fromkeys(clips, shape), room=header_room(clips))
-    (folder / "shard-00000.safetensors").write_bytes(header + b"".join(f.tobytes() for f in clips.values()))
-    lines = [clip_line(_stored(uri, frames)) for uri, frames in clips.items()]
-    (folder / "index.jsonl").write_text("".join(lines))
+    drawn = {f"clip{i}.mp4": rng.integers(0, 256, (frames, *size_hw, 3), dtype=np.uint8) for i in range(clips)}
+    run.frames.mkdir(parents=True)
+    header = shard_header({uri: value.shape for uri, value in drawn.items()}, room=header_room(drawn))
+    (run.frames / "shard-00000.safetensors").write_bytes(header + b"".join(f.tobytes() for f in drawn.values()))
+    (run.frames / "index.jsonl").write_text(
+        "".join(clip_line(_stored(uri, value, fps)) for uri, value in drawn.items())
+    )
+    questions = [_question(i, clips=clips) for i in range(clips * 8)]
+    publish_rows(run.questions, questions)
+    publish_rows(run.kept, [_trace(question) for question in questions])
 
 
-def _stored(uri: str, frames: np.ndarray) -> StoredClip:
+def _stored(uri: str, frames_THWC: np.ndarray, fps: int) -> StoredClip:
+    count, height, width, _ = frames_THWC.shape
     return StoredClip(
-        uri=uri, sha256="0" * 64, duration_s=FRAMES_EACH / 3, true_width=SIZE_HW[1], true_height=SIZE_HW[0],
-        stored_width=SIZE_HW[1], stored_height=SIZE_HW[0], times_s=tuple(i / 3 for i in range(FRAMES_EACH)),
-        backend="pyav", verdict="complete", note="", shard="shard-00000.safetensors",
-        frames_crc32=tuple(zlib.crc32(frame.tobytes()) for frame in frames),
+        uri=uri, sha256="0" * 64, duration_s=count / fps, true_width=width, true_height=height, stored_width=width,
+        stored_height=height, times_s=tuple(i / fps for i in range(count)), backend="pyav", verdict="complete", note="",
+        shard="shard-00000.safetensors", frames_crc32=tuple(zlib.crc32(frame.tobytes()) for frame in frames_THWC),
     )  # fmt: skip
 
 
-def _question(index: int) -> Question:
+def _question(index: int, *, clips: int) -> Question:
     choices = ("fry onion", "pour egg", "chop cheese", "wash tomato")
-    media = MediaRef(uri=f"clip{index % NUM_CLIPS}.mp4", end_s=4.0 + index % 4)
+    media = MediaRef(uri=f"clip{index % clips}.mp4", end_s=4.0 + index % 4)
     return Question(
         id=f"q{index}", dataset="bench", split="train", kind="next_choice", text="What is the next step?",
         choices=choices, answer="pour egg", answer_type="choice", media=media, group=media.uri,

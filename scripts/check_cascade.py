@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aot.config import RunConfig, load_saved
+from aot.config import MODES_OF_ORDER, RunConfig, load_saved
 from aot.evaluation.risk import (
     FIT_SHARE,
     Judged,
@@ -37,7 +37,7 @@ from aot.evaluation.risk import (
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, publish_rows, read_rows
 from aot.pipeline.doors import door_of
-from aot.pipeline.evaluate import MODES_OF_ORDER, teacher_prediction
+from aot.pipeline.evaluate import teacher_prediction
 from aot.pipeline.student.calibrate import fresh_questions, training_words
 from aot.records import ClipAnnotation, Prediction, PromptMode, Question
 from aot.served_records import AskMode, KindTemperature, WatchState

@@ -1,6 +1,6 @@
 """Installs each light extra alone in a clean environment and uses it: does what an extra declares suffice for its room?
 
-    python scripts/check_extras.py                    # core, video, teacher, text, report; and whether train resolves
+    python scripts/check_extras.py                    # core and every light extra; and whether train resolves
     python scripts/check_extras.py video --newest     # newest versions instead of those in constraints.txt
     python scripts/check_extras.py video --python python3.12
 
@@ -104,8 +104,39 @@ def use_report(work: Path) -> None:
     importlib.import_module("PIL.Image")
 
 
+def use_serving(work: Path) -> None:
+    """One reply over HTTP of whoever replies behind the server, which needs no model of ours in this process."""
+    from urllib.request import Request, urlopen
+
+    from aot.chat.messages import ChatReply, ChatRequest
+    from aot.serving.server.listening import open_port, server_of
+    from aot.serving.server.served import Served
+
+    class Chat:
+        name = "somebody"
+
+        def reply(self, request: ChatRequest) -> ChatReply:
+            return ChatReply(text="Hello.")
+
+        def close(self) -> None:
+            pass
+
+    listener, server = open_port("127.0.0.1", 0, key=None), server_of(Served(chat=Chat()))
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/chat/completions"
+    asked = json.dumps({"model": "somebody", "messages": [{"role": "user", "content": "Hello?"}]}).encode()
+    try:
+        with urlopen(Request(url, asked, {"Content-Type": "application/json"}), timeout=60) as reply:
+            assert json.load(reply)["choices"][0]["message"]["content"] == "Hello."
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 USES: dict[str, Callable[[Path], None]] = {
     "core": use_core, "video": use_video, "teacher": use_teacher, "text": use_text, "report": use_report,
+    "serving": use_serving,
 }  # fmt: skip
 """Extra to what is done with it; `core` is no extra at all."""
 

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aot.config import StudentConfig
+from embedded_export import export_embedded
+
 from aot.serving.server.limits import Limits
 from aot.serving.server.listening import open_port, server_of
 from aot.serving.server.served import serve_export
@@ -56,23 +57,6 @@ def _running(export: Path) -> Iterator[str]:
         served.close()
 
 
-def export_embedded(out: Path) -> Path:
-    """The embedded base of the kitchen, untrained, as an exported student."""
-    from aot.served_records import FrameRule, StudentContract
-    from aot.serving.export.arm import write_export
-    from aot.student.model.loading import load_student
-
-    student = load_student("tiny-video", config=StudentConfig(base="tiny-video", device="cpu"))
-    contract = StudentContract(
-        name="tiny-video", arm="base", base="tiny-video", base_digest=student.base_digest, config_digest="0" * 12,
-        model_type=student.model_type, dtype="float32", template_hash=student.renderer.template_hash(),
-        frames=FrameRule(num_frames=8, stored_fps=3.0, max_side_px=480), kinds=("next_choice",),
-        modes=("direct", "reason"), max_tokens=2048, max_answer_tokens=24, max_rationale_tokens=160,
-    )  # fmt: skip
-    write_export(student, contract, out)
-    return out
-
-
 def main() -> int:
     """Check what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,7 +64,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=30, help="requests to each route in the last phase, at most")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        return check(options.export or export_embedded(Path(work) / "export"), examples=options.examples)
+        return check(options.export or export_embedded("tiny-video", Path(work) / "export"), examples=options.examples)
 
 
 if __name__ == "__main__":

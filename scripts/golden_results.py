@@ -30,6 +30,7 @@ LEFT_OUT = {
     "*DONE": "markers",
     "clips/*": "drawn videos; the index of the frames has a checksum of each",
     "frames/shard-*": "pixels; the index of the frames has a checksum of each",
+    "vision_features/*": "of frozen towers; the weights that were trained on them are artifacts",
     "tool_cache/*": "in the order of the workers; the traces hold the results",
     "student/*/checkpoints/*": "steps on the way to the adapter",
     "*.seal": "hashes of files that are artifacts themselves",

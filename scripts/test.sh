@@ -11,4 +11,5 @@ bin=$VENV/bin
 "$bin/mypy"
 "$bin/lint-imports"
 "$bin/shellcheck" -x scripts/*.sh .ci/run
+"$bin/hadolint" Dockerfile
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$bin/python" -m pytest -n 2 "$@"

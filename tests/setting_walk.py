@@ -39,8 +39,10 @@ RUNS: dict[str, Raw] = {
     "video with two that look": video(teacher={**LOOKS, "planner": "chat"}, chat=SCRIPTED, vision_chat=PRICED),
     "video looked at by a script": video(teacher=LOOKS, vision_chat=SCRIPTED),
     "video looked at by a local model": video(teacher=LOOKS, vision_chat={"model": "m", "backend": "local"}),
+    "video asked behind a server": video(evaluate={"engine": "server"}),
     "video judged by a server": video(filter={"judge": True}, judge_chat=PRICED),
     "maths": text(),
+    "maths on two machines": text(train={"nodes": 2}),
     "maths, no shared steps": text(train={"arms": [{"name": "a", "order": "pre", "max_steps": 2, "learning_rate": 1}]}),
     "maths, full only": text(train={"arms": [{"name": "a", "order": "post", "tuning": "full"}]}),
     "maths, answers only": text(train={"arms": [{"name": "a", "order": "answers_only"}]}),
@@ -52,16 +54,22 @@ RUNS: dict[str, Raw] = {
     "maths judged by a script": text(filter={"judge": True}, judge_chat=SCRIPTED),
     "maths judged by a local model": text(filter={"judge": True}, judge_chat={"model": "m", "backend": "local"}),
     "gym": text("gym", "given"),
-    **{name: text(name, "given") for name in ("gsm8k", "math", "cot_collection", "text_jsonl")},
+    **{name: text(name, "given") for name in ("gsm8k", "math", "cot_collection", "text_jsonl", "hf")},
+    "maths on a base of its own": text(student={"base": "models/m"}),
 }
 """At least one run for every reader in aot/config/readers.py."""
-DECIDES = {"data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name"}
+DECIDES = {
+    "data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name", "evaluate.engine",
+}  # fmt: skip
 """What makes a run the kind of run it is; another value would make another run, or none."""
 VALUES: dict[str, Any] = {
-    "run.shard": "0/2", "prices.date": "2026-01-30", "train.arms.chains": "shuffled", "filter.judge": False,
+    "run.shard": "0/2", "run.rendezvous": "node1:29500", "prices.date": "2026-01-30",
+    "train.arms.chains": "shuffled", "filter.judge": False,
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
     "omit": ["seed"], "extra_body": {"top_k": 3},
     **{f"{hub}.name": "a/b" for hub in ("hub", "detector_hub", "similarity_hub")},
+    "evaluate.server.models": {"base": "m"},
+    "evaluate.server.base_urls": {"base": "http://127.0.0.1:1/v1"},
 }  # fmt: skip
 """Settings whose other value must have a form of its own, or would make another run."""
 

@@ -12,20 +12,8 @@ from aot import STAGES
 from aot.errors import missing_package
 
 ROOT = Path(__file__).parents[1]
-VERBS = set(STAGES) | {
-    "run",
-    "jobs",
-    "plan",
-    "status",
-    "baselines",
-    "score",
-    "compare",
-    "doctor",
-    "probe",
-    "frames",
-    "ask",
-}
-VERBS |= {"calibrate", "export", "predict", "serve"}
+VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
+VERBS |= {"calibrate", "export", "predict", "serve", "prefetch", "data", "plan"}
 
 
 def aot(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -53,6 +41,11 @@ def test_help_imports_no_heavy_library() -> None:
         (("run", "nowhere.yaml"), "nowhere.yaml"),
         (("run", "configs/video/toy_kitchen.yaml", "train.max_step=3"), "did you mean train.max_steps?"),
         (("run", "configs/video/toy_kitchen.yaml", "rubbish"), "key.sub=value"),
+        (
+            ("run", "configs/video/toy_kitchen.yaml", "prepare", "train"),
+            "in this order, without gaps: prepare, generate",
+        ),
+        (("run", "configs/video/toy_kitchen.yaml", "train.nodes=2"), "give run.rendezvous=HOST:PORT of the first one"),
         (("run", "configs/video/toy_kitchen.yaml", "--limit", "0"), "limit"),
         (("status", "tests"), "run folder"),
         (("probe", "README.md"), "README.md"),

@@ -1,5 +1,6 @@
 """Leases: one holder at a time, whoever starts when; and what becomes of those whose holder is gone, silent or late."""
 
+import errno
 import json
 import os
 import shutil
@@ -208,7 +209,7 @@ def test_the_holder_touches_its_lease_and_changes_nothing_else(path: Path, monke
 
 def test_a_file_system_without_links_has_one_holder_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*names: object) -> None:
-        raise PermissionError(lease.errno.EPERM, "Operation not permitted")
+        raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
     left_by(path, pid=dead_pid())

@@ -19,7 +19,8 @@ from mypy.traverser import NameAndMemberCollector
 from mypy.types import Instance, Type, UnionType, get_proper_type
 from setting_walk import DECIDES, RUNS, leaves, other_value, with_setting
 
-from aot.config import VideoRun, parse_config
+from aot.config import HfSection, VideoRun, parse_config
+from aot.config.chat import ServerSection
 from aot.errors import ConfigError
 from video_data.datasets.official import Wanted
 from video_data.decode.budgets import Budgets
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
 SHARED = (
     "aot.arms.train",
-    "aot.generate.sharding",
+    "aot.files.shards",
     "aot.files.pieces",
     "aot.generate.run",
     *(f"aot.pipeline.{name}" for name in ("stages", "gates", "evaluate", "reuse")),
@@ -52,8 +53,27 @@ BY_OTHER_MEANS = {
         f"data.annotated.{name}": "aot.pipeline.source makes a Wanted of them"
         for name in Wanted.__dataclass_fields__.keys() - {"train", "test"}
     },
-    **{f"student.hub.{name}": "aot prefetch reads it, before any stage" for name in ("name", "revision")},
+    **{
+        f"evaluate.server.{name}": "aot.config.chat.ServerSection.chat_of"
+        for name in ServerSection.model_fields.keys() - {"max_concurrency", "probe_questions"}
+    },
     "data.root": "aot.config.loading makes the files of a text data set absolute with it",
+    **{
+        f"data.hf.columns.{name}": "text_cot.datasets.chats.pick_layout goes through them"
+        for name in type(HfSection().columns).model_fields
+    },
+    **{
+        f"{key}.{name}": "aot.pipeline.data.prefetch reads it, before any stage"
+        for key in (
+            "student.hub",
+            "chat.hub",
+            "vision_chat.hub",
+            "judge_chat.hub",
+            "teacher.hf.detector_hub",
+            "teacher.hf.similarity_hub",
+        )
+        for name in ("name", "revision")
+    },
 }
 BACKENDS = {
     "openai": ("aot.chat.server.openai", "aot.chat.server.keys"),
@@ -155,7 +175,7 @@ def test_code_of_one_door_reads_no_key_that_this_door_refuses(
     assert len(own) > 10
     refused = {key for key, _, _ in leaves() if key not in accepted[door] and (door, key) not in MAY_READ}
     read = [(key, sorted(own & readers_of(key))) for key in refused]
-    shared_class = [key for key, _ in read if key.startswith(("vision_chat", "judge_chat"))]
+    shared_class = [key for key, _ in read if key.startswith(("vision_chat", "judge_chat")) or "_hub." in key]
     assert not [one for one in read if one[1] and one[0] not in shared_class]
 
 
@@ -173,8 +193,9 @@ def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> No
 
 
 def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
-    beside = {"aot.pipeline.commands.plan", "aot.serving.export.arm"}  # one only estimates, one tells what a run did
+    # Some only estimate, one tells what a run did, and the others fetch before any run, or say that it was not done.
+    beside = {"aot.pipeline.commands.plan", "aot.serving.export.arm", "aot.pipeline.data.prefetch"}
     beside |= {f"aot.pipeline.planning.{name}" for name in ("lines", "reckon", "shapes", "volume")}
-    beside |= {"aot.pipeline.commands.inputs"}  # tells that a folder was not fetched
+    beside |= {"aot.student.hub", "aot.pipeline.commands.inputs"}
     plain = {key for key, _, _ in leaves() if readers_of(key) - beside}
     assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

@@ -1,11 +1,12 @@
 """The prepare stage of a text run: questions, the solutions that came with them, and what was refused."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aot.answers import check_packages
-from aot.config import FilesData, GymData, MathData, TextData, TextRun
+from aot.config import FilesData, GymData, HfData, MathData, TextData, TextRun
 from aot.errors import ConfigError, SourceError
 from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, publish_rows
@@ -13,11 +14,19 @@ from aot.records import ClipAnnotation
 from text_cot.datasets.source import TextSource
 from text_cot.datasets.toy_math import draw_toy_math
 
+log = logging.getLogger(__name__)
 TRAIN = "train"
 
 
 def prepare(run: RunFolder, config: TextRun, progress: Callable[[int, int], None]) -> dict[str, int]:
-    """Publish questions, given rationales and refusals; returns their counts."""
+    """Publish questions, given rationales and refusals; returns their counts.
+
+    A shard has nothing to do: a text run reads its questions in seconds, and the command without a shard does that.
+    """
+    if config.run.shard is not None:
+        log.info("shard %s: nothing to do: a text run has no clips to decode, and `aot prepare` without --shard reads "
+                 "all questions", config.run.shard)  # fmt: skip
+        return {"questions": 0}
     source = usable_source(config.data, seed=config.seed, splits=config.evaluate.splits)
     publish_rows(run.rationales, source.rationales)
     publish_rows(run.annotations, list[ClipAnnotation]())
@@ -41,11 +50,30 @@ def read_source(data: TextData, *, seed: int) -> TextSource:
 
         gym = data.gym
         return gym_source(gym.tasks, gym.unseen_tasks, train=gym.train, test=gym.test, seed=seed, limit=data.limit)
+    if isinstance(data, HfData):
+        from text_cot.datasets.hf import read_hf
+
+        return read_hf(data.hf, seed=seed, limit=data.limit)
     from text_cot.datasets.files import read_text_files
 
     train, test = check_files(data)
     share = data.files.test_share
     return read_text_files(data.dataset, train=train, test=test, test_share=share, seed=seed, limit=data.limit)
+
+
+def check_data(data: FilesData | HfData) -> None:
+    """Look whether the files of a data set are there; no row is read.
+
+    Raises:
+        ConfigError: it needs files and none is named, or a split is not there.
+        SourceError: a file is missing, or a folder is none of a data set.
+    """
+    if isinstance(data, FilesData):
+        check_files(data)
+    else:
+        from text_cot.datasets.hf import open_splits
+
+        open_splits(data.hf)
 
 
 def check_files(data: FilesData) -> tuple[Path, Path | None]:

@@ -7,7 +7,16 @@ that hold math-verify and reasoning-gym. `python -m aot.answers` prints the erro
 from aot.answers.exact import NUMBER_WORDS
 from aot.answers.finding import find_answer
 from aot.answers.forms import FoundAnswer, Grade, ParsedAnswer
-from aot.answers.grading import check_packages, compare_answers, grade, is_right, mixed_options, parse_answer, verifies
+from aot.answers.grading import (
+    check_packages,
+    compare_answers,
+    grade,
+    is_right,
+    mixed_options,
+    parse_answer,
+    same_answer,
+    verifies,
+)
 from aot.answers.kinds.choices import RIGHT_IOU, iou
 from aot.answers.workers import stop_workers
 
@@ -25,6 +34,7 @@ __all__ = [
     "iou",
     "mixed_options",
     "parse_answer",
+    "same_answer",
     "stop_workers",
     "verifies",
 ]

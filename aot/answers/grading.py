@@ -7,7 +7,7 @@ can be the same without being equal.
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from itertools import zip_longest
 from string import ascii_uppercase
@@ -137,6 +137,24 @@ def compare_answers(answer: str | None, other: str | None, question: Question) -
     if parsed_other.value is None:
         return Grade("cannot_tell", parsed_other.reason)
     return _compared(answer, parse_answer(answer, question), other or "", parsed_other, question)
+
+
+def same_answer(answer: str | None, other: str | None, question: Question, *, kinds: Sequence[AnswerType] = ()) -> bool:
+    """Whether two answers to `question` say the same; an answer that is none, or cannot be read, is no other's equal.
+
+    Args:
+        answer: of the one.
+        other: of the other.
+        question: an option that is said word for word is that option and no other.
+        kinds: types to compare by, of which the first that can tell does; without any that of the question.
+    """
+    if answer in question.option_answers and other in question.option_answers:
+        return answer == other
+    for kind in kinds or (question.answer_type,):
+        verdict = compare_answers(answer, other, question.model_copy(update={"answer_type": kind})).verdict
+        if verdict != "cannot_tell":
+            return verdict == "right"
+    return False
 
 
 def mixed_options(question: Question) -> str:

@@ -18,10 +18,7 @@ def open_student(
     student = load_student(config.base, adapter=adapter, config=config)
     if not any(question.media for question in questions):
         return student, None
-    from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
-
-    store = FrameStore(run.frames)
-    return student, FramePixels(store, student.processor, model_type=student.model_type, max_bytes=cache_mb << 20)
+    return student, student.pixels(run.frames, max_bytes=cache_mb << 20)
 
 
 def timeless_answers(

@@ -7,7 +7,7 @@ from aot.chat.cache import CachedChat, CachedReply
 from aot.chat.client import ChatModel
 from aot.chat.messages import Sampling
 from aot.chat.scripted import RecordingChat, ScriptedChat
-from aot.chat.server.keys import read_key
+from aot.chat.server.keys import PORT, read_key
 from aot.chat.spend import Ledger
 from aot.config import ChatConfig
 from aot.errors import ConfigError
@@ -55,7 +55,8 @@ def check_chat(section: ChatConfig) -> None:
         ConfigError: it cannot, for want of a key or a script.
     """
     if section.backend != "local":  # which would be loaded twice
-        open_chat(section.model_copy(update={"record": None}), run=None, writer="check").close()
+        address = section.base_url.replace(PORT, "8000")  # of a server that is started beside a later command
+        open_chat(section.model_copy(update={"record": None, "base_url": address}), run=None, writer="check").close()
 
 
 def sampling_of(section: ChatConfig, *, seed: int) -> Sampling:

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import typer
 
-from aot.cli import clips, runs, student
+from aot.cli import clips, data, runs, student
 from aot.cli.terminal import (
     log_to_stderr,
     mend_streams,
@@ -44,6 +44,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "compare": runs.compare,
     "calibrate": student.calibrate,
     "doctor": runs.doctor,
+    "prefetch": data.prefetch,
     "probe": clips.probe,
     "frames": clips.frames,
     "ask": clips.ask,
@@ -63,6 +64,7 @@ app = typer.Typer(
 )
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
+app.add_typer(data.data_verbs, name="data")
 
 
 def main() -> None:
@@ -71,7 +73,7 @@ def main() -> None:
     mend_streams()
     log_to_stderr()
     watch_for_lost_interrupts()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _interrupt)
     resumable.clear()

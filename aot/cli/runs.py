@@ -1,5 +1,6 @@
 """The verbs of runs: all stages, one of them, its parts, and what is read from run folders."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -19,24 +20,38 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help="YAML file of the run, for example configs/video/toy_kitchen.yaml")
 ]
 OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Settings to change")]
+StagesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[STAGE]... [KEY.SUB=VALUE]...", help="Stages to do, if not all; settings to change"),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most this many clips of each split.", min=1)]
 MaxCostOption = Annotated[
     float | None, typer.Option("--max-cost", help="Stop, resumable, when chat models have cost this much.", min=0)
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only this share of the work, I from 0 to N-1; `rank`: that of this process."
+    ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
 
 
 def run_command(
     config: ConfigArgument,
-    overrides: OverridesArgument = None,
+    overrides: StagesArgument = None,
     limit: LimitOption = None,
     dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
 ) -> None:
-    """Do all stages: prepare, generate, filter, train, evaluate, report."""
-    if work := _work(config, overrides, limit=limit, dry_run=dry_run, max_cost=max_cost):
+    """Do all stages, or those named: prepare, generate, filter, train, evaluate, report."""
+    stages = [word for word in overrides or () if word in STAGES]
+    settings = [word for word in overrides or () if word not in STAGES]
+    if stages and tuple(stages) != STAGES[STAGES.index(stages[0]) :][: len(stages)]:
+        raise ConfigError(f"stages are done in this order, without gaps: {', '.join(STAGES)}; got {', '.join(stages)}")
+    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
         with told_as_stop():
-            ended = work(stages=STAGES)
+            ended = work(stages=tuple(stages) or STAGES)
         _tell_end(*ended)
 
 
@@ -46,13 +61,10 @@ def generate_command(
     limit: LimitOption = None,
     dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
-    shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Only this share of the questions, I from 0 to N-1.")
-    ] = None,
+    shard: ShardOption = None,
 ) -> None:
     """Do the generate stage of a run, or one shard of it."""
-    settings = [*(overrides or []), *([f"run.shard={shard}"] if shard else [])]
-    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
+    if work := _work(config, with_shard(overrides, shard), limit=limit, dry_run=dry_run, max_cost=max_cost):
         with told_as_stop():
             ended = work(stages=("generate",))
         _tell_end(*ended)
@@ -93,8 +105,46 @@ def _stage_command(stage: str) -> Callable[..., None]:
     return command
 
 
-_OF_ONE_PIECE: dict[str, Callable[..., None]] = {"generate": generate_command, "train": train_command}
+def _split_command(stage: str) -> Callable[..., None]:
+    def command(
+        config: ConfigArgument,
+        overrides: OverridesArgument = None,
+        limit: LimitOption = None,
+        dry_run: DryRunOption = False,
+        shard: ShardOption = None,
+    ) -> None:
+        if work := _work(config, with_shard(overrides, shard), limit=limit, dry_run=dry_run):
+            with told_as_stop():
+                ended = work(stages=(stage,))
+            if shard is None:  # a report that is there was made before this shard
+                _tell_end(*ended)
+
+    command.__doc__ = f"Do the {stage} stage of a run, or one shard of it."
+    return command
+
+
+_OF_ONE_PIECE: dict[str, Callable[..., None]] = {
+    "prepare": _split_command("prepare"), "generate": generate_command, "train": train_command,
+    "evaluate": _split_command("evaluate"),
+}  # fmt: skip
 STAGE_COMMANDS = {stage: _OF_ONE_PIECE.get(stage) or _stage_command(stage) for stage in STAGES}
+RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+"""Environment variables in which torchrun and srun tell a process its number, and how many there are."""
+
+
+def with_shard(overrides: list[str] | None, shard: str | None) -> list[str]:
+    """The settings with that of `--shard`.
+
+    Raises:
+        ConfigError: `rank` was given, and nobody told this process its rank.
+    """
+    if shard == "rank":
+        told_by = next((names for names in RANKS if all(name in os.environ for name in names)), None)
+        if told_by is None:
+            words = " nor ".join("/".join(names) for names in RANKS)
+            raise ConfigError(f"--shard rank: neither {words} is set; start it by torchrun or srun, or give I/N")
+        shard = "/".join(os.environ[name] for name in told_by)
+    return [*(overrides or []), *([f"run.shard={shard}"] if shard else [])]
 
 
 def jobs(
@@ -172,10 +222,26 @@ def compare(
         tell(comparison_lines(comparison))
 
 
-def doctor() -> None:
+def doctor(
+    overrides: OverridesArgument = None,
+    offline: Annotated[
+        Path | None,
+        typer.Option("--offline", metavar="CONFIG", help="Try this config, or run folder, where no network is."),
+    ] = None,
+) -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
     from aot.pipeline.commands.doctor import troubles
 
+    if offline is not None:
+        from aot.pipeline.data.offline import offline_lines
+
+        lines, went_well = offline_lines(offline, tuple(overrides or ()))
+        tell(lines)
+        if not went_well:
+            raise typer.Exit(2)
+        return
+    if overrides:
+        raise ConfigError(f"{overrides[0]} changes a setting of --offline CONFIG, and none is given")
     trouble_lines = list(troubles())
     tell(trouble_lines or ["no trouble found"])
     if trouble_lines:

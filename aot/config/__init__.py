@@ -5,7 +5,7 @@ do. `data`, `teaching`, `chat` and `training` hold the sections, `run` puts them
 key, `loading` and `strict_yaml` read files. This package knows no stage.
 """
 
-from aot.config.base import Section
+from aot.config.base import HubModel, Section
 from aot.config.chat import ChatConfig, PricesConfig
 from aot.config.data import (
     ANNOTATED_DATASETS,
@@ -14,6 +14,8 @@ from aot.config.data import (
     FilesData,
     FramesConfig,
     GymData,
+    HfData,
+    HfSection,
     KitchenData,
     MathData,
     PlainData,
@@ -55,16 +57,18 @@ from aot.config.training import (
     Order,
     StudentConfig,
     TrainConfig,
+    modes_of,
     parse_arm,
 )
 
 __all__ = [
     "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "CapsConfig", "CascadeSection", "Chains", "ChatConfig",
     "ClipData", "ClipTeacher", "EMBEDDED_STUDENTS", "EvaluateConfig", "FilesData", "FilterConfig", "FramesConfig",
-    "GymData", "HfConfig", "KitchenData", "LoraSection", "MODES_OF_ORDER", "MathData", "NO_FRAMES", "Order",
-    "PlainData", "PlanningTeacher", "PricesConfig", "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section",
+    "GymData", "HfConfig", "HfData", "HfSection", "HubModel", "KitchenData", "LoraSection", "MODES_OF_ORDER",
+    "MathData", "NO_FRAMES", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
+    "RESERVED_ARMS", "RulesTeacher", "RunConfig", "Section",
     "SolvingTeacher", "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToyMathConfig", "TrainConfig",
     "VideoRun", "chat_for", "chat_jobs", "chat_settings", "differing_keys", "dump_config", "load_cascade_config",
-    "load_config", "load_saved", "may_change", "parse_arm", "parse_config", "read_settings", "teacher_chats",
-    "unread_keys",
+    "load_config", "load_saved", "may_change", "modes_of", "parse_arm", "parse_config", "read_settings",
+    "teacher_chats", "unread_keys",
 ]  # fmt: skip

@@ -80,14 +80,6 @@ class Section(BaseModel):
         return value
 
 
-class HubModel(Section):
-    """A model on the hub, and which state of it; `aot prefetch` puts it where the run reads it."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-    revision: str = Field(pattern=r"^[\w][\w./-]{0,99}$")
-    """A commit of 40 hex digits; a branch or tag is pinned by the first prefetch."""
-
-
 def sections_in(annotation: object) -> list[type[Section]]:
     """The kinds of section that may stand in a value so annotated, those of a tuple included."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
@@ -116,3 +108,11 @@ class Kinds:
     def _name(self, value: Any) -> str | None:  # noqa: ANN401 - whatever was written, or a section
         name = value.get(self.by, self._default) if isinstance(value, dict) else getattr(value, self.by, None)
         return None if name is None else str(name)
+
+
+class HubModel(Section):
+    """A model on the hub, and which state of it; `aot prefetch` puts it into the folder that the run reads."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+    revision: str = Field(pattern=r"^\w[\w./-]{0,99}$")
+    """A commit of 40 hex digits; what a branch or tag stands for is pinned by the first prefetch."""

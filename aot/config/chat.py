@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from aot.config.base import PathText, Section
+from aot.config.base import HubModel, PathText, Section
 
 
 def _day(text: str) -> str:
@@ -77,7 +77,10 @@ class ChatConfig(Section):
     `scripted`: replies from a file."""
     model: PathText
     """The name that the server knows, the folder of a local model, or a name for the script."""
+    hub: HubModel | None = None
+    """Where `aot prefetch` gets the folder of a local model from."""
     base_url: str = "http://127.0.0.1:8000/v1"
+    """With `{port}` in the place of the port, a server that is started beside each job (docs/cluster.md)."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; a server on this machine needs none."""
     script: PathText | None = None
@@ -139,9 +142,43 @@ class ChatConfig(Section):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
+class ServerSection(Section):
+    """A server that holds the base and the arms of a run, for an evaluation with engine `server`."""
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    base_urls: dict[str, str] = Field(default_factory=dict)
+    """Arm, or `base`, to the address of its own server, where that is not base_url."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Arm, or `base`, to the name that its server knows; an arm that is not here goes by its own name."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a server on this machine needs none."""
+    max_concurrency: int = Field(default=64, ge=1, le=10_000)
+    attempt_timeout_s: float = Field(default=120.0, gt=0)
+    deadline_s: float = Field(default=600.0, gt=0)
+    max_attempts: int = Field(default=6, ge=1)
+    omit: tuple[Omittable, ...] = ()
+    """Parameters that are not sent, for a server that does not take them."""
+    extra_body: Annotated[dict[str, JsonValue], AfterValidator(_no_secrets)] = Field(default_factory=dict)
+    """Sent besides, such as {chat_template_kwargs: {enable_thinking: false}}."""
+    probe_questions: int = Field(default=32, ge=1, le=1000)
+    """Asked of the server and of the engine here, in every mode of every arm, before anything is evaluated."""
+
+    def chat_of(self, arm: str) -> ChatConfig:
+        """How the model of an arm, or the base, is asked: greedily, and once where its reply is cut off."""
+        same = ("api_key_env", "max_concurrency", "attempt_timeout_s", "deadline_s", "max_attempts", "omit",
+                "extra_body")  # fmt: skip
+        return ChatConfig(
+            model=self.models.get(arm, arm), base_url=self.base_urls.get(arm, self.base_url), temperature=0.0,
+            raise_tokens=1.0, **{name: getattr(self, name) for name in same},
+        )  # fmt: skip
+
+
+SERVER_NOT_IN_RESULTS = ("max_concurrency", "attempt_timeout_s", "deadline_s", "max_attempts", "api_key_env",
+                         "base_url", "base_urls", "probe_questions")  # fmt: skip
+"""Settings of a server of students that do not change what it is asked."""
 CHAT_NOT_IN_RESULTS = (
     "record", "max_concurrency", "attempt_timeout_s", "deadline_s", "max_attempts", "hedge_after_s", "prices",
-    "max_cost", "gpus", "api_key_env", "stream",
+    "max_cost", "gpus", "api_key_env", "stream", "hub",
 )  # fmt: skip
 """Settings of a chat model that do not change what it is asked."""
 CHAT_MAY_CHANGE = (

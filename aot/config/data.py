@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
-from aot.config.base import Kinds, PathText, Section
+from aot.config.base import Kinds, PathText, Section, SplitName
 
 
 class RunSection(Section):
@@ -15,7 +15,11 @@ class RunSection(Section):
     reuse: PathText | None = None
     """Another run folder: its prepare, generate and filter stages are taken over as far as the settings agree."""
     shard: str | None = Field(default=None, pattern=r"^\d{1,6}/[1-9]\d{0,5}$")
-    """`i/N`: generate traces for this share of the questions only, i from 0 to N-1 (the --shard option)."""
+    """`i/N`: do this share of prepare, generate or evaluate only, i from 0 to N-1 (the --shard option)."""
+    node_rank: int = Field(default=0, ge=0)
+    """Which of `train.nodes` machines this is; the first, 0, does all stages, the others take part in training."""
+    rendezvous: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]+:[0-9]{1,5}$")
+    """`HOST:PORT` of the first of several machines, where they find each other; the same for all of them."""
 
     @field_validator("shard")
     @classmethod
@@ -191,9 +195,59 @@ class FilesData(DataSection):
     files: TextFilesConfig = TextFilesConfig()
 
 
+class HfColumns(Section):
+    """Which column holds what; None takes the usual names of what it holds (docs/text_data.md)."""
+
+    question: str | None = None
+    answer: str | None = None
+    """The final answer; None, and without a column of a usual name, finds it in the reply."""
+    rationale: str | None = None
+    choices: str | None = None
+    messages: str | None = None
+    """A chat: a list of turns, as `role` and `content` or as `from` and `value`."""
+    prompt: str | None = None
+    completion: str | None = None
+    id: str | None = None
+    kind: str | None = None
+    group: str | None = None
+
+
+class HfSection(Section):
+    """Where a data set lies that `datasets` reads, and how its rows become questions and traces."""
+
+    path: PathText | None = None
+    """A folder (of `save_to_disk`, or of data files with their card), a .parquet, .jsonl, .json or .csv file, or a name
+    on the hub, which `aot prefetch` fetches before."""
+    revision: str | None = Field(default=None, pattern=r"^\w[\w./-]{0,99}$")
+    """Of a hub name: a commit of 40 hex digits; what a branch or tag stands for is pinned by the first prefetch."""
+    subset: str | None = Field(default=None, min_length=1, max_length=200)
+    """One of several configurations of a data set; None takes its default."""
+    train: SplitName = "train"
+    """Its split that is trained on; a file is one split."""
+    test: SplitName | None = None
+    """Its split that is tested on; None holds `test_share` of the other one out, whole groups at a time."""
+    test_file: PathText | None = None
+    """Where `path` is a file: another one, that is tested on."""
+    test_share: float = Field(default=0.1, gt=0, lt=1)
+    first_rows: int | None = Field(default=None, ge=1)
+    """Read so many rows of each split and no further; data.limit takes a sample of all that are read."""
+    system: Literal["keep", "drop"] = "keep"
+    """Whether a system message is put before the question."""
+    turns: Literal["context", "refuse"] = "context"
+    """Chats of several turns: the earlier ones are put before the last question, or the row is refused."""
+    columns: HfColumns = HfColumns()
+
+
+class HfData(DataSection):
+    """Questions, or chains of somebody else, in a data set of the `datasets` library."""
+
+    dataset: Literal["hf"]
+    hf: HfSection = HfSection()
+
+
 AnnotatedData = QuestionData | EgoplanData | StepData | EpicData
 VideoData = KitchenData | PlainData | AnnotatedData
-TextData = MathData | GymData | FilesData
+TextData = MathData | GymData | FilesData | HfData
 DataConfig = VideoData | TextData
 BY_DATASET = Kinds("dataset")
 ANNOTATED_DATASETS = tuple(name for kind in get_args(AnnotatedData) for name in BY_DATASET.names(kind))

@@ -235,17 +235,28 @@ def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunC
         return str(inside) if _exists(inside) else locate(key, name) or str(inside)
 
     def model(key: str, name: str) -> str:
-        """The folder of a model; a name that is no folder is one on the hub, or of an embedded student."""
-        if key == "student.base" and config.student.hub:  # the same place before it was fetched and afterwards
-            return absolute(key, name)
-        return name if name in EMBEDDED_STUDENTS else locate(key, name) or name
+        """The folder of a model; a name that is no folder is one on the hub, or of an embedded student.
+
+        One that `aot prefetch` makes has the same name before it is there.
+        """
+        there = None if name in EMBEDDED_STUDENTS else locate(key, name)
+        return there or (absolute(key, name) if key in fetched else name)
 
     root: str | None = getattr(config.data, "root", None)
+    hf = getattr(config.teacher, "hf", None)
+    hubs = {
+        "student.base": config.student.hub,
+        "teacher.hf.detector": hf and hf.detector_hub,
+        "teacher.hf.similarity": hf and hf.similarity_hub,
+        **{f"{chat}.model": section and section.hub for chat in CHATS for section in (getattr(config, chat, None),)},
+    }
+    fetched = {key for key, hub in hubs.items() if hub}
     places: dict[str, Callable[[str, str], str]] = {
         "data.root": absolute,
         "teacher.appearance": absolute,
         "teacher.prompts": lambda key, name: name if name in BUILT_IN_PROMPTS else absolute(key, name),
-        **dict.fromkeys(("student.base", "teacher.hf.detector", "teacher.hf.similarity"), model),
+        **dict.fromkeys(("student.base", "teacher.hf.detector", "teacher.hf.similarity", "data.hf.path"), model),
+        "data.hf.test_file": absolute,
         **{f"data.{key}": beside for key in ("questions", "annotations")},
         **{f"data.{files}.{key}": beside for files in ("files", "annotated") for key in ("train", "test")},
         **{f"{chat}.{key}": absolute for chat in CHATS for key in ("script", "record")},

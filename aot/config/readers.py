@@ -15,7 +15,7 @@ from aot.config.chat import ChatConfig
 from aot.config.data import BY_DATASET, EgoplanData
 from aot.config.run import RunConfig, TextRun, VideoRun, chat_jobs
 from aot.config.teaching import BY_PLANNER
-from aot.config.training import BY_ORDER
+from aot.config.training import BY_ORDER, EMBEDDED_STUDENTS
 
 CHATS = ("chat", "vision_chat", "judge_chat")
 Kind = type[VideoRun] | type[TextRun]
@@ -72,6 +72,11 @@ def _backend(*names: str) -> Reader:
     return Reader(f"a chat model with backend: {' or '.join(names)}", lambda run, chat: chat.backend in names)
 
 
+def _chats(run: RunConfig) -> list[ChatConfig]:
+    """The sections of chat models that a run gives."""
+    return [section for name in CHATS if (section := getattr(run, name, None))]
+
+
 def _has_job(*jobs: str) -> Callable[[RunConfig, ChatConfig], bool]:
     """Whether a section of a chat model is there for one of these jobs in a run."""
     return lambda run, chat: any(job in jobs and section is chat for job, (_, section) in chat_jobs(run).items())
@@ -83,6 +88,8 @@ ADAPTIVE = Reader("runs with an arm of order: adaptive", _any_arm(order="adaptiv
 _CONDITIONS: dict[str, Reader] = {
     "data.files.test_share data.annotated.test_share": Reader(
         "runs whose data set is given without a test file", lambda run, files: files.test is None),
+    "data.hf.test_share": Reader(
+        "runs whose data set is given without a test split or file", lambda run, hf: not (hf.test or hf.test_file)),
     "data.annotated.num_choices": Reader(
         "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
         lambda run, files: isinstance(run.data, EgoplanData) or "next_choice" in files.kinds),
@@ -102,9 +109,9 @@ _CONDITIONS: dict[str, Reader] = {
         lambda run, _: run.chat is not None and run.chat.backend != "local"),
     "teacher.hf": Reader(
         "video runs with hf behind a tool of teacher.tools", lambda run, _: bool(run.teacher.tools.behind("hf"))),
-    "teacher.hf.detector": Reader(
+    "teacher.hf.detector teacher.hf.detector_hub": Reader(
         "teacher.tools.detect_objects: hf", lambda run, _: run.teacher.tools.detect_objects == "hf"),
-    "teacher.hf.similarity": Reader(
+    "teacher.hf.similarity teacher.hf.similarity_hub": Reader(
         "teacher.tools.find_moments: hf", lambda run, _: run.teacher.tools.find_moments == "hf"),
     "CHAT": Reader(
         "runs whose planner, rationale, looking tools or judge ask this chat model",
@@ -119,8 +126,17 @@ _CONDITIONS: dict[str, Reader] = {
         "a chat model with backend: openai that plans, writes or looks",
         lambda run, chat: chat.backend == "openai" and _has_job("thinks", "looks")(run, chat)),
     "CHAT.script": _backend("scripted"),
-    "student.num_frames student.frame_view train.frame_cache_mb filter.time_tolerance_s": VIDEO,
+    "CHAT.hub": Reader(
+        "a chat model with backend: local",
+        lambda run, hub: any(chat.backend == "local" for chat in _chats(run) if chat.hub is hub)),
+    "student.hub": Reader("runs whose student.base is the folder of a model",
+                          lambda run, hub: run.student.base not in EMBEDDED_STUDENTS),
+    "run.node_rank run.rendezvous": Reader("runs with train.nodes: 2 or more", lambda run, _: run.train.nodes > 1),
+    "student.num_frames student.frame_view filter.time_tolerance_s": VIDEO,
+    "train.frame_cache_mb train.vision_cache train.vision_cache_mb": VIDEO,
     "student.think_tags train.pack_tokens filter.strict_flow filter.flow_constants filter.leak_jaccard": TEXT,
+    "evaluate.server": Reader("runs with evaluate.engine: server", lambda run, _: run.evaluate.engine == "server"),
+    "evaluate.procs": Reader("runs with evaluate.engine: local", lambda run, _: run.evaluate.engine == "local"),
     "student.thought_confidence train.adaptive": ADAPTIVE,
     "train.max_steps": Reader(
         "runs with an arm without max_steps of its own",

@@ -7,7 +7,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from aot.config.base import Section, Seed
-from aot.config.chat import CHAT_BEFORE_ROWS, CHAT_MAY_CHANGE, CHAT_NOT_IN_RESULTS, ChatConfig
+from aot.config.chat import (
+    CHAT_BEFORE_ROWS,
+    CHAT_MAY_CHANGE,
+    CHAT_NOT_IN_RESULTS,
+    SERVER_NOT_IN_RESULTS,
+    ChatConfig,
+)
 from aot.config.data import BY_DATASET, DataConfig, FramesConfig, MathData, RunSection, TextData, VideoData
 from aot.config.teaching import BY_PLANNER, FilterConfig, RulesTeacher, TeacherConfig, TextTeacher, VideoTeacher
 from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, StudentConfig, TrainConfig
@@ -55,6 +61,7 @@ class VideoRun(AnyRun):
             takes = "a video run takes student.base tiny-video or a model folder"
             raise _unfit("student.base", self.student.base, self.data, takes)
         _need_chats(self)
+        _check_server(self)
         return self
 
 
@@ -78,6 +85,7 @@ class TextRun(AnyRun):
             if arm.order == "both":
                 raise _unfit(f"order of arm {arm.name}", arm.order, self.data, takes)
         _need_chats(self)
+        _check_server(self)
         return self
 
 
@@ -117,14 +125,35 @@ def _need_chats(run: RunConfig) -> None:
             raise ValueError(f"{setting} needs a section `chat` with a model (docs/chat.md)")
 
 
+def _check_server(run: AnyRun) -> None:
+    """Look whether a server can stand for every student, and whether its names are those of students."""
+    if run.evaluate.engine != "server":
+        return
+    arms = ("base", *(arm.name for arm in run.train.arms))
+    for setting in ("models", "base_urls"):
+        if unknown := [name for name in getattr(run.evaluate.server, setting) if name not in arms]:
+            raise ValueError(
+                f"evaluate.server.{setting} names {unknown[0]!r}, which is no student here; there are: "
+                f"{', '.join(arms)}"
+            )
+    if adaptive := [arm.name for arm in run.train.arms if arm.order == "adaptive"]:
+        raise ValueError(
+            f"evaluate.engine: server cannot ask the arm {adaptive[0]!r} of order adaptive, whose first line is "
+            "weighed by its probability and not written; evaluate it with engine local"
+        )
+
+
 def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> ValueError:
     return ValueError(f"{setting} is {value!r}, but data.dataset is {data.dataset!r}: {takes}")
 
 
 NOT_IN_RESULTS = (
-    "run.dir", "run.reuse", "run.shard", "frames.workers", "teacher.workers", "teacher.engine", "teacher.ray_address",
-    "teacher.gpus_per_worker", "teacher.unanswered", "teacher.max_failed_share", "filter.min_kept",
-    "train.frame_cache_mb", "student.hub",
+    "run.dir", "run.reuse", "run.shard", "run.node_rank", "run.rendezvous", "train.nodes", "frames.workers",
+    "teacher.workers", "teacher.engine", "teacher.ray_address", "teacher.gpus_per_worker", "teacher.unanswered",
+    "teacher.max_failed_share", "teacher.hf.detector_hub", "teacher.hf.similarity_hub", "filter.min_kept",
+    "student.hub", "train.procs", "train.stop_after_s", "train.exchange_timeout_s", "train.frame_cache_mb",
+    "train.vision_cache", "train.vision_cache_mb", "evaluate.procs",
+    *(f"evaluate.server.{name}" for name in SERVER_NOT_IN_RESULTS),
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip
 """Settings that may change between a run and its resumption."""

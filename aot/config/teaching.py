@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from aot.config.base import Kinds, PathText, Section, YamlWord
+from aot.config.base import HubModel, Kinds, PathText, Section, YamlWord
 
 
 class FaultsConfig(Section):
@@ -41,8 +41,12 @@ class HfConfig(Section):
 
     detector: PathText | None = None
     """Folder or hub name of an OWLv2 or Grounding DINO model."""
+    detector_hub: HubModel | None = None
+    """Where `aot prefetch` gets the folder `detector` from."""
     similarity: PathText | None = None
     """Folder or hub name of a SigLIP or CLIP model, for finding moments."""
+    similarity_hub: HubModel | None = None
+    """Where `aot prefetch` gets the folder `similarity` from."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_frames: int = Field(default=8, ge=1, le=10_000)
     max_frames: int = Field(default=64, ge=1)

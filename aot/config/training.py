@@ -2,12 +2,13 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from aot.config.base import HubModel, Kinds, PathText, Section, Seed, SplitName
+from aot.config.chat import ServerSection
 from aot.records import PromptMode
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
@@ -26,7 +27,7 @@ class StudentConfig(Section):
     """`tiny-video` or `tiny-text` (embedded), or the folder of a transformers model: an image-text one with its
     processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
     hub: HubModel | None = None
-    """Where `aot prefetch` gets the folder from, where it is not there yet."""
+    """Where `aot prefetch` gets the folder `base` from."""
     num_frames: int = Field(default=8, ge=1, le=10_000)
     frame_view: Literal["saved", "whole"] = "saved"
     """How a frame is shown: `saved`, as the processor of the base is set; `whole`, not cut into tiles besides, which
@@ -177,6 +178,11 @@ BY_ORDER = Kinds("order", default="both")
 _ARM: TypeAdapter[ArmConfig] = TypeAdapter(Annotated[ArmConfig, BY_ORDER])
 
 
+def modes_of(arms: Iterable[ArmConfig], name: str) -> tuple[PromptMode, ...]:
+    """How the arm of this name answers, its first mode first; the base, which is none of them, as one of `both`."""
+    return MODES_OF_ORDER[next((arm.order for arm in arms if arm.name == name), "both")]
+
+
 def parse_arm(raw: dict[str, Any]) -> ArmConfig:
     """The arm that `raw` describes; raises ValidationError where it is none."""
     return _ARM.validate_python(raw)
@@ -223,14 +229,29 @@ class TrainConfig(Section):
     keep_checkpoints: int = Field(default=2, ge=1)
     lora: LoraSection = LoraSection()
     pack_tokens: int = Field(default=256, ge=0)
-    """Text rows are packed into rows of about this many tokens, without sight of each other; 0 pads each instead."""
+    """Text rows are packed into rows of this many tokens, without sight of each other, and where one is longer into
+    rows of up to twice its length; 0 pads each instead."""
     own_chains: OwnChainsConfig = OwnChainsConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     frame_cache_mb: int = Field(default=512, ge=0)
+    """Memory for pixels of frames that are ready for the model."""
+    vision_cache: Literal["memory", "disk", "off"] = "memory"
+    """Where a frozen vision tower leaves what it made of each frame, so that it looks at each once: `memory` of each
+    process, or `disk`, in the run folder, for all arms and processes; `off` looks at the frames of each step."""
+    vision_cache_mb: int = Field(default=2048, ge=0)
+    """Where the features of all frames need more than this, the tower looks at the frames of each step after all."""
     procs: int = Field(default=1, ge=1, le=1000)
     """Processes on this machine; more than one starts torchrun."""
+    nodes: int = Field(default=1, ge=1, le=10_000)
+    """Machines that train together, each with `procs` processes; more than one need run.rendezvous."""
     zero_stage: Literal[0, 2, 3] = 0
     """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process."""
+    stop_after_s: float | None = Field(default=None, gt=0)
+    """Each arm saves and stops (exit code 4) so that it is over this many seconds after it began, as it does before the
+    end of a Slurm job; a margin of twice one step and one save is kept."""
+    exchange_timeout_s: float = Field(default=1800, ge=1)
+    """Several processes end when an exchange among them takes longer: one has died or hangs. It must be more than one
+    save takes."""
 
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
@@ -250,6 +271,11 @@ class EvaluateConfig(Section):
     splits: tuple[SplitName, ...] = Field(default=("test", "test_ood"), min_length=1, max_length=100)
     """Each must have questions; of the default two, one is enough."""
     batch_size: int = Field(default=32, ge=1, le=100_000)
+    procs: int = Field(default=1, ge=1, le=1000)
+    """Processes on this machine that share the predictions, each on a GPU of its own where there are several."""
+    engine: Literal["local", "server"] = "local"
+    """`local`: the students in this process; `server`: an OpenAI-compatible server, first proved to reply alike."""
+    server: ServerSection = ServerSection()
     bootstrap_samples: int = Field(default=2000, ge=100, le=100_000)
 
 

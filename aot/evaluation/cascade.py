@@ -103,21 +103,32 @@ def thresholds_of(replayed: Replayed) -> list[float | None]:
     return [*map(float, levels), None]
 
 
-def cascade_curve(
-    replayed: Replayed, *, split: str, threshold: float | None, target: float, bootstrap: Bootstrap
-) -> CascadeCurve:
-    """The curve of one split, with the point of a threshold that was chosen on other questions.
+def curve_points(replayed: Replayed, bootstrap: Bootstrap) -> tuple[CascadePoint, ...]:
+    """The cascade at every threshold, which no target changes.
 
     Raises:
         ValueError: there are no questions.
     """
+    return tuple(point_at(replayed, one, bootstrap) for one in thresholds_of(replayed))
+
+
+def cascade_curve(
+    replayed: Replayed,
+    points: tuple[CascadePoint, ...],
+    *,
+    split: str,
+    threshold: float | None,
+    target: float,
+    bootstrap: Bootstrap,
+) -> CascadeCurve:
+    """The curve of one split through `points`, with that of a threshold which was chosen on other questions."""
     student, big = (right.astype(bool) for right in (replayed.student_right, replayed.big_right))
     difference = replayed.right(threshold).astype(float) - big.astype(float)
     return CascadeCurve(
         split=split,
         student=proportion(student, replayed.clusters),
         big=proportion(big, replayed.clusters),
-        points=tuple(point_at(replayed, one, bootstrap) for one in thresholds_of(replayed)),
+        points=points,
         chosen=point_at(replayed, threshold, bootstrap),
         versus_big=bootstrap.mean(difference, replayed.clusters, bounds=(-1.0, 1.0)),
         least_escalated=must_escalate(1.0 - float(student.mean()), target),

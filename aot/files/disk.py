@@ -6,12 +6,14 @@ Raises what the disk raises; who calls tells the user in the words of its room. 
 import errno
 import glob
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextmanager
@@ -37,6 +39,53 @@ def whole_file(path: Path, *, before_rename: Callable[[], None] | None = None) -
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def first_file(path: Path, data: bytes) -> bool:
+    """Write `path` whole unless it is there; whether this call did it, of all that try at the same time.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.first-{secrets.token_hex(8)}.tmp")
+    try:
+        with whole_file(temporary) as file:
+            file.write(data)
+        return not path.exists() and linked(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def linked(source: Path, target: Path) -> bool:
+    """Whether `target` is now `source`; False if somebody else was there before.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        # NFS may lose the reply to a link that it made, and finds its own one when it asks again.
+        return source.stat().st_nlink > 1 and target.exists() and source.samefile(target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _copied(source, target)
+    return True
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """As `linked`, on a file system without links."""
+    try:
+        handle = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "wb") as file:
+        file.write(source.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    return True
 
 
 def publish_file(temporary: Path, path: Path) -> None:

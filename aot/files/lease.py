@@ -10,7 +10,6 @@ From a holder that is gone one command takes over: the one that links its own le
 wakes up and finds the lease taken over stops before it publishes anything.
 """
 
-import errno
 import logging
 import os
 import secrets
@@ -28,6 +27,7 @@ from typing import Self
 from pydantic import Field, ValidationError
 
 from aot.errors import GuardStop, RunError
+from aot.files.disk import linked
 from aot.records import Record
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,6 @@ STALE_S = 60.0
 WATCH_S = 10.0
 """So long a silent lease is watched at least before it is taken over: a clock that jumped makes it look old."""
 CHECK_S = 1.0
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _HIDDEN = "hidden"
 """Of a process that is there, and whose beginning this user may not see."""
 
@@ -232,12 +231,12 @@ def _take(path: Path, *, mine: Path, me: Holder, root: Path, doing: Callable[[],
         now_s = _write(mine, me)
         chain = _chain(path)
         if not chain:
-            if _linked(mine, path):
+            if linked(mine, path):
                 break
             continue
         _require_gone(path, chain[-1], now_s=now_s, root=root, doing=doing)
         marker = _marker(path, chain[-1])
-        if not _linked(mine, marker):
+        if not linked(mine, marker):
             continue
         # If somebody finished taking over since the chain was read, a marker after the old one means nothing any more.
         if [seen.holder.id for seen in _chain(path)][-1:] == [me.id]:
@@ -318,33 +317,6 @@ def _marker(path: Path, seen: Sighting) -> Path:
     """Where the lease of who takes over from that holder appears first."""
     name = "".join(c for c in seen.holder.id if c.isalnum())[:32]
     return path.with_name(f".{path.name}.after-{name}.tmp")
-
-
-def _linked(source: Path, target: Path) -> bool:
-    """Whether `target` is now `source`; False if somebody else was there before."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        # NFS may lose the reply to a link that it made, and finds its own one when it asks again.
-        return source.stat().st_nlink > 1 and target.exists() and source.samefile(target)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return _copied(source, target)
-    return True
-
-
-def _copied(source: Path, target: Path) -> bool:
-    """As `_linked`, on a file system without links."""
-    try:
-        handle = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except FileExistsError:
-        return False
-    with os.fdopen(handle, "wb") as file:
-        file.write(source.read_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    return True
 
 
 def _space() -> str:

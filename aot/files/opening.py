@@ -13,7 +13,17 @@ from typing import Any
 
 from aot.config import RunConfig, chat_settings, differing_keys, dump_config, load_saved, may_change
 from aot.errors import RunError
-from aot.files.run_folder import RunFolder, publish, publish_json, read_run_json, row_files, run_root, stage_done
+from aot.files.disk import first_file
+from aot.files.run_folder import (
+    RunFolder,
+    publish,
+    publish_json,
+    read_run_json,
+    row_files,
+    run_root,
+    stage_done,
+    write_error,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +57,28 @@ def open_run(config: RunConfig, *, config_path: Path, command: list[str]) -> Run
     return run
 
 
+def claim_run(config: RunConfig, *, config_path: Path) -> RunFolder:
+    """The run folder that shards of prepare open beside each other: the first one saves the config, once and for all.
+
+    What else is noted of a run is written by the command that puts the shards together.
+
+    Raises:
+        RunError: the folder cannot be written, or was made with other settings (they are named).
+    """
+    run = RunFolder(run_root(config, config_path=config_path))
+    whole = config.model_copy(update={"run": config.run.model_copy(update={"shard": None})})
+    try:
+        run.root.mkdir(parents=True, exist_ok=True)
+        first_file(run.config, dump_config(whole).encode())
+    except OSError as error:
+        raise write_error(run.config, error) from error
+    # A folder in which nothing was done yet takes other settings, but not while shards of it begin.
+    mending = "use the same ones for every shard, give another folder with run.dir=, or delete that one"
+    if different := changed_settings(run, config, mending=mending):
+        raise _other_settings(run, different, mending)
+    return run
+
+
 def changed_settings(
     run: RunFolder, config: RunConfig, *, mending: str = "give another folder with run.dir=, or delete that one"
 ) -> dict[str, tuple[Any, Any]]:
@@ -59,9 +91,13 @@ def changed_settings(
     """
     different = differing_keys(load_saved(run.config), config) if run.config.exists() else {}
     if different and not _is_unused(run) and (fixed := _fixed_settings(run, config, different)):
-        changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in fixed.items())
-        raise RunError(f"{run.root} was made with other settings ({changes}); {mending}")
+        raise _other_settings(run, fixed, mending)
     return different
+
+
+def _other_settings(run: RunFolder, different: Mapping[str, tuple[Any, Any]], mending: str) -> RunError:
+    changes = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in different.items())
+    return RunError(f"{run.root} was made with other settings ({changes}); {mending}")
 
 
 def _fixed_settings(
@@ -102,7 +138,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
 def _is_unused(run: RunFolder) -> bool:
     """Whether the folder holds no file but its own papers."""
     papers = {run.config, run.run_json, run.log, run.lease}
-    return all(path in papers or path.is_dir() or path.suffix == ".tmp" for path in run.root.rglob("*"))
+    return all(path in papers or path.is_dir() or path.suffix in (".tmp", ".lease") for path in run.root.rglob("*"))
 
 
 def git_revision() -> str:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.files.run_folder import append_row, open_append, row_files, whole_lines
 
 _KEY = re.compile(rb'\{"key":"([0-9a-f]{32})"')
@@ -62,7 +62,7 @@ def row_at(path: Path, offset: int, model: type[Row], *, mend: str = "") -> Row:
         problem = error.errors()[0]
         if problem["type"] == "earlier_version":  # which says itself what to do
             raise SourceError(f"{path}: {problem['msg']}") from None
-        raise SourceError(f"{path}, byte {offset}: {problem['msg']} at {problem['loc']}{mend}") from None
+        raise SourceError(f"{path}, byte {offset}: {first_problem(error)}{mend}") from None
 
 
 class Part:

@@ -23,7 +23,7 @@ from aot.display import PlainFormatter
 from aot.errors import AotError, GuardStop, RunError, VideoError
 from aot.files.disk import DISK_FULL
 from aot.files.lease import CHECK_S, Lease, check_lease, hold, in_use, look
-from aot.files.opening import changed_settings
+from aot.files.opening import changed_settings, claim_run
 from aot.files.run_folder import RunFolder, publish, read_run_json, run_root, stage_done, write_error
 from aot.files.seals import check_seals
 from aot.run_records import PieceState
@@ -86,9 +86,13 @@ def is_at_work(piece: Piece) -> bool:
 def prepared_run(config: RunConfig, *, config_path: Path, stages: Sequence[str], piece: str) -> RunFolder:
     """The run folder that a piece works in, in which `stages` are done; nothing of it is changed.
 
+    Without any it may be new: pieces of the first stage open it beside each other.
+
     Raises:
         RunError: they are not, or were done with other settings, or files of theirs are damaged.
     """
+    if not stages:
+        return claim_run(config, config_path=config_path)
     run = RunFolder(run_root(config, config_path=config_path))
     missing = [stage for stage in stages if not (run.config.exists() and stage_done(run, stage))]
     if missing:

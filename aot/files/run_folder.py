@@ -18,7 +18,7 @@ from typing import IO, Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from aot.config import RunConfig, TextRun, VideoRun, load_saved
-from aot.errors import AotError, GuardStop, RunError, SourceError
+from aot.errors import AotError, GuardStop, RunError, SourceError, first_problem
 from aot.files.disk import DISK_FULL, cut_half_line, whole_file
 from aot.files.jsonl import read_json
 from aot.files.lease import check_lease
@@ -79,6 +79,11 @@ class RunFolder:
         return self.root / "frames"
 
     @property
+    def vision_features(self) -> Path:
+        """Folder of what frozen vision towers made of stored frames, one folder for each tower."""
+        return self.root / "vision_features"
+
+    @property
     def refusals(self) -> Path:
         """Refusal rows of the prepare stage."""
         return self.root / "refusals.jsonl"
@@ -113,10 +118,9 @@ class RunFolder:
         """Folder of what each paid call of a chat model cost, one file for each writer."""
         return self.root / "chat_spend"
 
-    @property
-    def shards(self) -> Path:
-        """Folder of the states of generation shards, one file for each."""
-        return self.root / "shards"
+    def shards_of(self, stage: str) -> Path:
+        """Folder of the states of the shards of a stage, three files for each."""
+        return self.root / "shards" / stage
 
     @property
     def jobs(self) -> Path:
@@ -159,6 +163,11 @@ class RunFolder:
         return self.root / "predictions"
 
     @property
+    def prediction_parts(self) -> Path:
+        """Folder of predictions as they come, one part for each writer; gone once they are put together."""
+        return self.predictions / "parts"
+
+    @property
     def cascade_results(self) -> Path:
         """What a cascade of an arm and the teacher would have done; `aot calibrate` writes it."""
         return self.root / "cascade.json"
@@ -184,6 +193,11 @@ class RunFolder:
         return self.root / "MODEL_CARD.md"
 
     @property
+    def stop(self) -> Path:
+        """Who puts or touches this file has running trainings save and stop."""
+        return self.root / "STOP"
+
+    @property
     def done(self) -> Path:
         """Written last, when every stage is done."""
         return self.root / "DONE"
@@ -197,6 +211,11 @@ class RunFolder:
         """Of a cascade's folder: CascadeRow parts, one for each process."""
         return self.root / "routed"
 
+    @property
+    def factory_info(self) -> Path:
+        """Of an exported data set: what LLaMA-Factory needs to know of it."""
+        return self.root / "dataset_info.json"
+
     def void(self, mode: str) -> Path:
         """Of a cascade's folder: since when the promise of a mode is void."""
         return self.root / f"void-{mode}.json"
@@ -204,6 +223,10 @@ class RunFolder:
     def predictions_of(self, arm: str, mode: str) -> Path:
         """Prediction rows of one arm in one mode."""
         return self.predictions / f"{arm}-{mode}.jsonl"
+
+    def server_proofs(self, writer: str) -> Path:
+        """ServerProofs of the models that one process of the evaluation asked behind a server."""
+        return self.predictions / f"server-{writer}.json"
 
 
 PUBLISHED: dict[str, tuple[str, ...]] = {
@@ -303,8 +326,7 @@ def read_rows(path: Path, model: type[Row]) -> Iterator[Row]:
         try:
             yield model.model_validate_json(line)
         except ValidationError as error:
-            problem = error.errors()[0]
-            raise SourceError(f"{path}:{number}: {problem['msg']} at {problem['loc']}") from None
+            raise SourceError(f"{path}:{number}: {first_problem(error)}") from None
 
 
 def whole_lines(path: Path, *, start: int = 0) -> Iterator[bytes]:

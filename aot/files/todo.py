@@ -23,7 +23,7 @@ class Place(NamedTuple):
     """Where a question lies."""
 
     key: str
-    """Its clip, or its id where it has none: what decides on the shard, see aot.files.shards.share_key."""
+    """Its clip, or its id where it has none: what decides on the shard, so that frames are read in one place."""
     offset: int
     """Byte offset of its line in the questions file."""
     samples: tuple[int, ...]

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from aot import STAGES
@@ -14,7 +15,7 @@ from aot.display import PlainFormatter
 from aot.errors import AotError, ConfigError, GuardStop, RunError
 from aot.files.lease import Lease
 from aot.files.opening import changed_settings, open_run
-from aot.files.pieces import LEASE, holding, prepared_run, require_idle, user_errors, working_on
+from aot.files.pieces import holding, prepared_run, require_idle, user_errors, working_on
 from aot.files.run_folder import (
     RunFolder,
     publish,
@@ -26,15 +27,18 @@ from aot.files.run_folder import (
     write_error,
 )
 from aot.files.seals import check_seals, stage_seals, unsealed_stages
-from aot.files.shards import begun_shards, shard_piece
-from aot.generate.sharding import generate_shard, require_shards
+from aot.files.shards import do_shard, leased_shards, require_shards
 from aot.pipeline.commands.status import ODD_PREDICTIONS
 from aot.pipeline.doors import stage_function
+from aot.pipeline.follow import follow
 from aot.pipeline.gates import check_gate, require_gate
 from aot.pipeline.progress import StageProgress
+from aot.student.train.launch import Place
 
 log = logging.getLogger(__name__)
 BEFORE_TRAIN = STAGES[: STAGES.index("train")]
+SPLIT = ("prepare", "generate", "evaluate")
+"""Stages that several machines may do at once, a shard each."""
 GOES_ON = ("generate", "train", "evaluate")
 """Stages that use what an earlier attempt left behind; the others write everything anew."""
 
@@ -50,8 +54,15 @@ def run_stages(
     Raises:
         AotError: with the stage marked as failed and everything finished so far kept.
     """
+    if "train" in stages:
+        Place.of(config.train.nodes, config.run.node_rank, config.run.rendezvous)  # else told after hours
+    if config.run.node_rank:
+        run = RunFolder(run_root(config, config_path=config_path))
+        if "train" in stages:
+            follow(run, config, name=job)
+        return run, 0
     if config.run.shard is not None:
-        return _run_shard(config, config_path=config_path, stages=stages), 0
+        return _run_shard(config, config.run.shard, config_path=config_path, stages=stages), 0
     if job is not None:
         return _run_job(config, config_path=config_path, name=job), 0
     run = RunFolder(run_root(config, config_path=config_path))
@@ -100,12 +111,10 @@ def _require_ready(
     run: RunFolder, config: RunConfig, stage: str, lease: Lease, *, config_path: Path, stages: Sequence[str]
 ) -> None:
     """Look whether nobody is at work on what a stage needs, and whether that is enough."""
-    if stage in ("prepare", "generate"):
-        require_idle(run, lease, (shard_piece(run, shard) for shard in begun_shards(run, end=LEASE)))
+    require_idle(run, lease, leased_shards(run))
     if stage in (*BEFORE_TRAIN, "train"):
         require_idle(run, lease, (job_piece(run, job) for job in plan_jobs(run, config)))
-    if stage == "generate":
-        require_shards(run, config_path=config_path)
+    require_shards(run, stage, config_path=config_path)
     if stage == "train":
         earlier = [one for one in STAGES[: STAGES.index(stage)] if one not in stages]
         check_seals(run, earlier)
@@ -131,19 +140,26 @@ def num_refused(run: RunFolder) -> int:
     return odd + sum(int(stages.get(stage, {}).get("refused", 0)) for stage in ("prepare", "generate"))
 
 
-def _run_shard(config: RunConfig, *, config_path: Path, stages: Sequence[str]) -> RunFolder:
-    """The run folder in which one shard of the generate stage is now done.
+def _run_shard(config: RunConfig, shard: str, *, config_path: Path, stages: Sequence[str]) -> RunFolder:
+    """The run folder in which one shard of a stage is now done.
 
     Refused rows are told by the command that puts the shards together: a shard that ends with another code than 0
     would count as failed, and hold up jobs that wait for it.
+
+    Raises:
+        ConfigError: the stage cannot be split, or would be taken over from another run.
+        RunError: the stages before are not done, or with other settings; or somebody works on the same.
     """
-    if tuple(stages) != ("generate",):
-        raise ConfigError("run.shard is for `aot generate` only; leave it out for every other stage")
+    (stage, *more) = stages
+    if more or stage not in SPLIT:
+        raise ConfigError(f"run.shard is for one of {', '.join(SPLIT)} at a time; leave it out for everything else")
     from aot.pipeline.commands.inputs import check_inputs
 
-    run = prepared_run(config, config_path=config_path, stages=STAGES[:1], piece="shard")
-    check_inputs(config, run)
-    generate_shard(run, config, stage_function("generate", config))
+    if stage == "prepare" and config.run.reuse:
+        raise ConfigError("run.reuse takes over what another run prepared, which needs no shards; leave --shard out")
+    check_inputs(config, RunFolder(run_root(config, config_path=config_path)))
+    run = prepared_run(config, config_path=config_path, stages=STAGES[: STAGES.index(stage)], piece=f"shard of {stage}")
+    do_shard(run, stage, shard, partial(stage_function(stage, config), run, config))
     return run
 
 

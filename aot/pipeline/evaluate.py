@@ -1,59 +1,73 @@
 """The evaluate stage: predictions of every student, the teacher and the baselines, then one grader for all.
 
-Each predictor publishes its own file, so a stopped evaluation goes on with the next predictor. Nothing of video
-is imported where no question shows frames.
+What students say is kept row by row, so a stopped evaluation goes on where it stopped (aot.pipeline.predictors).
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import groupby
-from pathlib import Path
-from typing import Literal
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 
-from aot.config import MODES_OF_ORDER, NO_FRAMES, ArmConfig, RunConfig
+from aot.config import ArmConfig, RunConfig
+from aot.errors import AotError, GuardStop
 from aot.evaluation.baselines import baseline_predictions
 from aot.evaluation.groups import odd_rows
 from aot.evaluation.metrics import compute_metrics
 from aot.evaluation.spending import cut_sentences
+from aot.files.children import die_with_parent, starting_children
 from aot.files.run_folder import LESSONS, RunFolder, publish_json, publish_rows, read_rows, row_files
-from aot.files.seals import publish_once
+from aot.files.shards import Shard
 from aot.files.traces import first_traces
+from aot.generate.processes import Failure
 from aot.pipeline.commands.status import odd_line
-from aot.records import ClipAnnotation, Lesson, Prediction, PromptMode, Question, Trace
+from aot.pipeline.predictors import (
+    Predictor,
+    Progress,
+    Students,
+    StudentsHere,
+    answer_share,
+    is_all_there,
+    plan_predictors,
+    unite_shares,
+)
+from aot.records import ClipAnnotation, Lesson, Prediction, Question, Trace
 
 log = logging.getLogger(__name__)
-Mode = PromptMode | Literal["likelihood"]
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """One student in one mode."""
+def evaluate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
+    """Publish predictions and metrics; returns how many there are.
 
-    arm: str
-    adapter: Path | None
-    mode: Mode
-    with_frames: bool = True
-
-
-def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], None]) -> dict[str, int]:
-    """Publish predictions and metrics; returns how many there are."""
+    A run that is one shard of many makes its share of the students' predictions, and publishes nothing.
+    """
     every = list(read_rows(run.questions, Question))
     questions = [q for q in every if q.split in config.evaluate.splits]
+    predictors, left_out = _predictors(run, config, questions)
+    if left_out:
+        log.warning(
+            "evaluate.engine server tells no probability of a given choice, so mode likelihood is left out of: %s",
+            ", ".join(one.arm for one in left_out),
+        )
+    shard = Shard.of(config.run.shard)
+    writer = "0" if config.run.shard is None else shard.writer
+    if config.evaluate.engine == "local" and config.evaluate.procs > 1:
+        if not is_all_there(run, predictors, questions):
+            _answer_beside(run, config, shard=shard, writer=writer, progress=progress)
+    else:
+        _answer(run, config, questions, shard=shard, writer=writer, progress=progress)
+    if config.run.shard is not None:
+        return {}
+    unite_shares(run, predictors, questions)
     traces = first_traces(run)
     publish_rows(run.predictions_of("teacher", "none"), (teacher_prediction(traces.get(q.id), q) for q in questions))
     annotations = list(read_rows(run.annotations, ClipAnnotation)) if run.annotations.exists() else []
     if annotations:
         baselines = baseline_predictions(questions=questions, annotations=annotations, traces=traces)
         publish_rows(run.predictions_of("baselines", "none"), baselines)
-    predictors = plan_predictors(run, config.train.arms, questions)
-    missing = [p for p in predictors if not run.predictions_of(p.arm, p.mode).exists()]
-    progress(len(predictors) - len(missing), len(predictors))
-    for done in _predict(run, config, missing, questions):
-        progress(len(predictors) - len(missing) + done, len(predictors))
     predictions = list(read_predictions(run))
-    odd = odd_rows(predictions, due={(p.arm, p.mode): _asked_of(p, questions) for p in predictors})
+    odd = odd_rows(predictions, due={(p.arm, p.mode): {q.id for q in p.asked_of(questions)} for p in predictors})
     if odd:
         log.warning("%s", odd_line(odd, run))
     metrics = compute_metrics(
@@ -73,24 +87,98 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Callable[[int, int], N
     return {"predictions": len(predictions), "metrics": len(metrics), **odd}
 
 
-def _asked_of(predictor: Predictor, questions: Iterable[Question]) -> set[str]:
-    return {question.id for question in questions if predictor.mode != "likelihood" or question.choices}
+def _predictors(
+    run: RunFolder, config: RunConfig, questions: Sequence[Question]
+) -> tuple[list[Predictor], list[Predictor]]:
+    """Who answers, and who is left out: a server tells no probability of a text that it is given."""
+    plan = plan_predictors(run, config.train.arms, questions)
+    if config.evaluate.engine == "local":
+        return plan, []
+    return [p for p in plan if p.mode != "likelihood"], [p for p in plan if p.mode == "likelihood"]
 
 
-def plan_predictors(run: RunFolder, arms: Sequence[ArmConfig], questions: Sequence[Question]) -> list[Predictor]:
-    """Who answers how: the base and every arm, and where questions have choices, how likely each of them finds those.
+def _answer(
+    run: RunFolder, config: RunConfig, questions: Sequence[Question], *, shard: Shard, writer: str, progress: Progress
+) -> None:
+    """Answer a share in this process."""
+    predictors, _ = _predictors(run, config, questions)
+    students: Callable[[], Students] = partial(StudentsHere, run, config, questions)
+    if config.evaluate.engine == "server":
+        from aot.pipeline.remote import StudentsThere  # here, because it imports torch
 
-    Where questions show frames, the first arm that learns rationales also answers without seeing them.
+        students = partial(StudentsThere, run, config, questions, predictors, writer=writer)
+    answer_share(run, predictors, questions, shard=shard, writer=writer, students=students, progress=progress)
+
+
+def _answer_beside(run: RunFolder, config: RunConfig, *, shard: Shard, writer: str, progress: Progress) -> None:
+    """Answer a share in `evaluate.procs` processes, each with a share of it and a part of its own.
+
+    Raises:
+        AotError: what one of them raised.
+        GuardStop: one was killed.
     """
-    closed: tuple[Mode, ...] = ("likelihood",) if any(q.choices for q in questions) else ()
-    students: list[tuple[str, Path | None, tuple[Mode, ...]]] = [("base", None, MODES_OF_ORDER["both"])]
-    students += [(arm.name, run.arm(arm.name), MODES_OF_ORDER[arm.order]) for arm in arms]
-    plan = [Predictor(name, adapter, mode) for name, adapter, modes in students for mode in (*modes, *closed)]
-    if any(q.media for q in questions):
-        blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
-        mode = MODES_OF_ORDER[blind.order][0]
-        plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), mode, with_frames=False))
-    return plan
+    spawn, procs = multiprocessing.get_context("spawn"), config.evaluate.procs
+    children: dict[Connection, SpawnProcess] = {}
+    with starting_children():
+        for number in range(procs):
+            receiver, sender = spawn.Pipe(duplex=False)
+            of_it = Shard(shard.index + shard.count * number, shard.count * procs)
+            child = spawn.Process(
+                target=_answer_as_child, args=(run, config, of_it, f"{writer}-{number}", number, sender), daemon=True
+            )
+            child.start()
+            sender.close()
+            children[receiver] = child
+    counts = dict.fromkeys(children, (0, 0))
+    running = list(children)
+    try:
+        while running:
+            for pipe in wait(running):
+                assert isinstance(pipe, Connection)
+                try:
+                    message = pipe.recv()
+                except (EOFError, OSError):
+                    running.remove(pipe)
+                    _require_done(children[pipe])
+                    continue
+                if isinstance(message, Failure):
+                    raise message.error()
+                counts[pipe] = message
+                progress(*map(sum, zip(*counts.values(), strict=True)))
+    finally:
+        for child in children.values():
+            child.terminate()
+        for child in children.values():
+            child.join()
+
+
+def _require_done(child: SpawnProcess) -> None:
+    child.join()
+    if child.exitcode != 0:
+        raise GuardStop(
+            f"a process that evaluates ended with code {child.exitcode}; run the same command again to go on: "
+            "finished predictions are kept"
+        )
+
+
+def _answer_as_child(
+    run: RunFolder, config: RunConfig, shard: Shard, writer: str, number: int, sender: Connection
+) -> None:
+    """The life of one of several processes; it tells how far it is, and what stopped it."""
+    die_with_parent()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+    try:
+        questions = [q for q in read_rows(run.questions, Question) if q.split in config.evaluate.splits]
+        _answer(
+            run, config, questions, shard=shard, writer=writer, progress=lambda done, total: sender.send((done, total))
+        )
+    except AotError as error:
+        sender.send(Failure.of(error))
+    finally:
+        sender.close()
 
 
 def teacher_prediction(trace: Trace | None, question: Question) -> Prediction:
@@ -123,41 +211,3 @@ def read_predictions(run: RunFolder) -> Iterable[Prediction]:
     """Every prediction of a run, file by file in name order."""
     for path in row_files(run.predictions):
         yield from read_rows(path, Prediction)
-
-
-def _predict(
-    run: RunFolder, config: RunConfig, predictors: list[Predictor], questions: list[Question]
-) -> Iterator[int]:
-    """Publish the predictions of each predictor; yields how many are done. All share one cache of processed frames."""
-    # Imported here: torch is needed by this stage's work, not by the command line.
-    from aot.student.answer.predict import predict
-    from aot.student.model.loading import load_student
-    from aot.student.rows.frames import FramePixels, FrameSource
-
-    store: FrameSource | None = None
-    if any(question.media for question in questions):
-        from video_data.store.shards import FrameStore
-
-        store = FrameStore(run.frames)
-    pixels: FramePixels | None = None
-    done = 0
-    for adapter, same_adapter in groupby(predictors, key=lambda predictor: predictor.adapter):
-        student = load_student(config.student.base, adapter=adapter, config=config.student)
-        if store is not None and pixels is None:
-            pixels = FramePixels(
-                store, student.processor, model_type=student.model_type, max_bytes=config.train.frame_cache_mb << 20
-            )
-        for predictor in same_adapter:
-            rows = partial(
-                predict,
-                student,
-                questions,
-                pixels=pixels,
-                arm=predictor.arm,
-                mode=predictor.mode,
-                batch_size=config.evaluate.batch_size,
-                with_frames=predictor.with_frames,
-            )
-            publish_once(run.predictions_of(predictor.arm, predictor.mode), rows)
-            done += 1
-            yield done

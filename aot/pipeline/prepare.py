@@ -4,7 +4,7 @@ A clip or question that cannot be used becomes a Refusal row; the rest goes on.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from string import ascii_uppercase
@@ -15,8 +15,9 @@ from aot.answers import is_right, mixed_options, parse_answer
 from aot.config import ANNOTATED_DATASETS, KitchenData, VideoRun
 from aot.display import counted
 from aot.errors import SourceError
-from aot.files.jsonl import MAX_QUESTION_CHARS, Refused, RowProblem
+from aot.files.jsonl import MAX_QUESTION_CHARS, Refused, RefusedRow, RowProblem
 from aot.files.run_folder import RunFolder, publish_rows, run_root
+from aot.files.shards import Shard
 from aot.pipeline.source import clips_root, labels_source, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from video_data.datasets.rows import AnnotationRow, QuestionRow
@@ -25,29 +26,26 @@ from video_data.store.shards import FrameStore
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
+Clip = tuple[str, Path]
+"""A clip's uri and file."""
 NEAR_DUPLICATE_BITS = 0.06
 """Share of differing fingerprint bits below which two clips count as one; unrelated clips differ in about half."""
 
 
 def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, int]:
-    """Publish questions, annotations, refusals and frame shards; returns their counts."""
+    """Publish questions, annotations, refusals and frame shards; returns their counts.
+
+    A run that is one shard of many makes its share of the frame shards, and publishes nothing else: what needs sight of
+    all clips, such as the look for near duplicates, is left to the command that puts the shards together.
+    """
     from video_data.datasets.plain import check_windows
-    from video_data.store.prepare import decode_clips
 
     source = usable_source(config, run)
     for note in source.notes:
         log.info("%s", note)
-    if isinstance(config.data, KitchenData):
-        _draw_kitchen_clips(config, config.data, run, progress)
-    frames = config.frames
-    refused = decode_clips(
-        source.clips,
-        out=run.frames,
-        sampling=Sampling.of(frames, stream=config.data.stream),
-        shard_clips=frames.shard_clips,
-        workers=frames.workers,
-        progress=progress,
-    )
+    refused = _decode(run, config, source.clips, progress)
+    if config.run.shard is not None:
+        return {"refused": len(refused)}
     store = FrameStore(run.frames)
     refusals = refusals_of(source.refused) + refusals_of(refused, boundary="decode")
     clips = {uri: store.clip(uri) for uri in store.uris()}
@@ -76,7 +74,35 @@ def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, i
     return {**counts, "cut_windows": checked.num_cut} if checked.num_cut else counts
 
 
-def _draw_kitchen_clips(config: VideoRun, data: KitchenData, run: RunFolder, progress: Progress) -> None:
+def _decode(run: RunFolder, config: VideoRun, clips: Sequence[Clip], progress: Progress) -> list[RefusedRow]:
+    """The clips that could not be stored; all others of this run, or of its shard, are in the frame store now."""
+    from video_data.store.prepare import decode_clips, shard_groups
+
+    frames, shard = config.frames, Shard.of(config.run.shard)
+    only = None if config.run.shard is None else shard.owns_number
+    groups = shard_groups(clips, shard_clips=frames.shard_clips)
+    mine = {uri for number, group in enumerate(groups) if shard.owns_number(number) for uri, _ in group}
+    if isinstance(config.data, KitchenData):
+        _draw_kitchen_clips(config, config.data, run, progress, only=mine)
+    refused = decode_clips(
+        clips,
+        out=run.frames,
+        sampling=Sampling.of(frames, stream=config.data.stream),
+        shard_clips=frames.shard_clips,
+        workers=frames.workers,
+        progress=progress,
+        only=only,
+    )
+    if only and not mine:
+        files = counted(len(groups), "file")
+        log.info("shard %s: nothing to do: %d clips go into %s of frames (frames.shard_clips: %d), and none of them is "
+                 "of this shard", shard, len(clips), files, frames.shard_clips)  # fmt: skip
+    return refused
+
+
+def _draw_kitchen_clips(
+    config: VideoRun, data: KitchenData, run: RunFolder, progress: Progress, *, only: Container[str]
+) -> None:
     from video_data.kitchen.dataset import draw_toy_kitchen
 
     draw_toy_kitchen(
@@ -85,6 +111,7 @@ def _draw_kitchen_clips(config: VideoRun, data: KitchenData, run: RunFolder, pro
         counts=toy_counts(data),
         workers=config.frames.workers,
         progress=progress,
+        only=only,
     )
 
 

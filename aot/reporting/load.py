@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aot.answer_records import CascadeResults
 from aot.config import ArmConfig, RunConfig
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.evaluation.groups import ALL
 from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
@@ -209,8 +209,7 @@ def read_file(path: Path, kind: type[Content], *, remedy: str) -> Content:
     try:
         return TypeAdapter(kind).validate_python(read_json(path))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise SourceError(f"{path}: {problem['msg']} at {problem['loc']}; {remedy}") from None
+        raise SourceError(f"{path}: {first_problem(error)}; {remedy}") from None
     except ValueError as error:
         raise SourceError(f"{path} is not JSON ({error}); {remedy}") from error
 

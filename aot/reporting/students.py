@@ -80,6 +80,11 @@ class Learning:
         """The first arm that learned answers only."""
         return next((arm.name for arm in self.arms if arm not in self._distilled), None)
 
+    @property
+    def lead(self) -> str | None:
+        """The arm that stands for the run where one must: the main one, or where nothing was distilled the control."""
+        return self.main or self.control
+
     @cached_property
     def _distilled(self) -> list[ArmConfig]:
         return [arm for arm in self.arms if arm.learns_rationales and not self.saw_none(arm)]

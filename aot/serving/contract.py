@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aot.errors import CheckpointError
+from aot.errors import CheckpointError, first_problem
 from aot.files.run_folder import CONTRACT, publish
 from aot.run_records import FileEntry
 from aot.served_records import CONTRACT_VERSION, StudentContract
@@ -42,8 +42,7 @@ def read_contract(folder: Path, *, check_files: bool = True) -> StudentContract:
     try:
         contract = _contract_of(row, is_newer=_minor(version) > _minor(CONTRACT_VERSION))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise CheckpointError(f"{path}: {problem['msg']} at {problem['loc']}; export the student again") from None
+        raise CheckpointError(f"{path}: {first_problem(error)}; export the student again") from None
     if check_files:
         _check_files(folder, contract)
     return contract
@@ -57,6 +56,13 @@ def publish_contract(folder: Path, contract: StudentContract) -> StudentContract
     whole = contract.model_copy(update={"version": CONTRACT_VERSION, "files": tuple(_hashes(folder))})
     publish(folder / CONTRACT, whole.model_dump_json(indent=1) + "\n")
     return whole
+
+
+def replace_contract(folder: Path, contract: StudentContract) -> None:
+    """Write a contract over one of the same files, which were compared when the export was loaded."""
+    publish(
+        folder / CONTRACT, contract.model_copy(update={"version": CONTRACT_VERSION}).model_dump_json(indent=1) + "\n"
+    )
 
 
 def contract_schema() -> str:

@@ -42,6 +42,19 @@ def check_choices(student: "Student", choices: Sequence[str], *, ids: Sequence[t
         places[said_ids] = said
 
 
+def label_problem(contract: StudentContract, choices: Sequence[str]) -> str:
+    """Why choices lie outside of what a student learned to say, in a sentence; empty where they do not.
+
+    A student of an open set of labels, of which the contract lists none, may be given any.
+    """
+    strange = next((one for one in choices if contract.labels and one not in contract.labels), None)
+    if strange is None:
+        return ""
+    return (
+        f"{contract.name} never learned to say {strange[:_SHOWN]!r}, which is none of its {len(contract.labels)} labels"
+    )
+
+
 def kind_problem(contract: StudentContract, kind: str) -> str:
     """Why no confidence can be claimed for a kind of question, in a sentence; empty where the contract names it.
 

@@ -309,14 +309,11 @@ class ServedStudent:
     def _made(self, rows: list[_Ready], shown: ShownFrames | None) -> list[_Made]:
         """What the model makes of questions of one mode; what ends a batch is tried again one by one."""
         from aot.student.answer.predict import predict
-        from aot.student.rows.frames import FramePixels
 
         mode, explains = rows[0].mode, rows[0].explains
         with self.turn() as student:
             if shown and self._pixels is None:
-                self._pixels = FramePixels(
-                    shown, student.processor, model_type=student.model_type, max_bytes=PIXEL_CACHE_BYTES
-                )
+                self._pixels = student.pixels(shown, max_bytes=PIXEL_CACHE_BYTES)
             if shown:
                 self._pixels.store = shown
             try:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aot.answer_records import CascadeRow
-from aot.evaluation.cascade import Replayed, cascade_curve, point_at, replayed_rows, thresholds_of
+from aot.evaluation.cascade import Replayed, cascade_curve, curve_points, point_at, replayed_rows, thresholds_of
 from aot.evaluation.intervals import Bootstrap, proportion
 from aot.run_records import ChatUsage
 
@@ -43,7 +43,8 @@ def test_a_threshold_keeps_what_reaches_it_and_pays_for_the_others(
 
 def test_a_curve_begins_with_the_student_alone_and_ends_with_the_big_model_alone() -> None:
     whole = Replayed(LOG.confidence[:5], LOG.student_right[:5], LOG.big_right[:5], np.arange(5))
-    curve = cascade_curve(whole, split="test", threshold=0.8, target=0.1, bootstrap=BOOTSTRAP)
+    points = curve_points(whole, BOOTSTRAP)
+    curve = cascade_curve(whole, points, split="test", threshold=0.8, target=0.1, bootstrap=BOOTSTRAP)
     assert thresholds_of(whole) == [0.5, 0.6, 0.7, 0.8, 0.9, None]
     first, *_, last = curve.points
     assert (first.escalated.value, first.accuracy) == (0.0, curve.student)
@@ -55,7 +56,8 @@ def test_a_curve_begins_with_the_student_alone_and_ends_with_the_big_model_alone
 
 
 def test_nothing_stays_where_no_threshold_was_proved() -> None:
-    curve = cascade_curve(LOG, split="test", threshold=None, target=0.01, bootstrap=BOOTSTRAP)
+    points = curve_points(LOG, BOOTSTRAP)
+    curve = cascade_curve(LOG, points, split="test", threshold=None, target=0.01, bootstrap=BOOTSTRAP)
     assert (curve.chosen.escalated.value, curve.chosen.accuracy, curve.versus_big.value) == (1.0, curve.big, 0.0)
 
 

@@ -1,22 +1,45 @@
 """What tests of the student at work share."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from aot.config import StudentConfig
 from aot.served_records import FrameRule, StudentContract
 from aot.serving.export.arm import write_export
 from aot.serving.server.listening import open_port, server_of
 from aot.serving.server.served import Served
+from aot.student.model.loading import Student
+
+ROOT = Path(__file__).parents[2]
+
+
+def python_blocks(page: str, *, section: str = "") -> list[str]:
+    """The Python in a page of docs/, or in its section under this heading, block by block."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    if section:
+        text = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def run_block(block: str, **names: Any) -> dict[str, Any]:
+    """The names that there are after a block of Python has run, to which these were known before."""
+    exec(compile(block, "docs", "exec"), names)
+    return names
 
 
 def export_base(base: str, out: Path, **changes: object) -> Path:
     """An embedded base as an exported folder, with changes to its contract."""
     from aot.student.model.loading import load_student
 
-    student = load_student(base, config=StudentConfig(base=base, device="cpu"))
+    return export_student(load_student(base, config=StudentConfig(base=base, device="cpu")), base, out, **changes)
+
+
+def export_student(student: Student, base: str, out: Path, **changes: object) -> Path:
+    """A loaded student as an exported folder, with changes to its contract; unproved."""
     sees = student.renderer.takes_images
     contract = StudentContract(
         name=base,

@@ -162,6 +162,7 @@ def test_the_big_model_is_agreed_with_by_value_and_never_where_it_is_silent() ->
     assert judge(question(0), said, prediction(0, "8")).disagrees is True
     assert judge(question(0), said, prediction(0, None)).disagrees is True
     assert judge(question(0), said).disagrees is None
+    assert judge(question(0), said, prediction(0, "about a dozen")).disagrees is True  # which is no integer
 
 
 def test_thresholds_for_disagreement_come_with_the_answers_of_the_big_model() -> None:

@@ -1,7 +1,6 @@
 """Decisions are those of fresh prompts, cost little where the state was seen, and refuse what cannot be decided."""
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from serving_kit import python_blocks, run_block
 
 from aot import load_student
 from aot.errors import RunError, SourceError, VideoError
@@ -326,11 +326,10 @@ def test_the_page_about_decisions_runs_as_written(
     video_export: Path, kitchen_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    page = (Path(__file__).parents[2] / "docs" / "decide.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (block,) = python_blocks("decide.md")
     (tmp_path / "exports").mkdir()
     (tmp_path / "exports" / "kitchen").symlink_to(video_export, target_is_directory=True)
     (tmp_path / "clip.mp4").symlink_to(next(kitchen_clips.rglob("*.mp4")))
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "docs/decide.md", "exec"), {})
+    run_block(block)
     assert "wash rice" in capsys.readouterr().out

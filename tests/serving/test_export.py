@@ -19,7 +19,7 @@ from aot.files.run_folder import RunFolder
 from aot.records import Prediction
 from aot.served_records import StudentContract
 from aot.serving.contract import publish_contract, read_contract
-from aot.serving.export import arm, probe
+from aot.serving.export import arm, probe, quantise
 from aot.serving.export.arm import ExportOptions, cast, export_arm, prove
 from aot.serving.export.folder import export_adapter
 from aot.serving.export.probe import answers, likeness, probe_modes
@@ -310,6 +310,21 @@ def test_a_quantised_export_loads_in_a_fresh_process_and_says_what_it_costs(
         assert (
             type(weight).__module__.startswith("torchao") and served.ask("What is 1 + 2 + 2?").usage.completion_tokens
         )
+
+
+def test_layers_whose_width_no_group_divides_keep_their_weights_and_are_named(
+    text_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("torchao")
+    monkeypatch.setattr(quantise, "GROUP", 64)  # the student is 32 wide, and 64 between its two layers of a block
+    monkeypatch.setattr(arm, "fresh_answers", in_this_process)
+    export_arm(text_run, "all", tmp_path / "out", ExportOptions(quantise="int4", probes=2))
+    (line,) = [one.getMessage() for one in caplog.records if "stay as they are" in one.getMessage()]
+    assert line.startswith("12 layers") and "q_proj" in line
+    with load_student(tmp_path / "out", device="cpu") as served:
+        block = served.student.model.model.layers[0]
+        assert not type(block.self_attn.q_proj.weight).__module__.startswith("torchao")
+        assert type(block.mlp.down_proj.weight).__module__.startswith("torchao")
 
 
 def test_a_vision_tower_is_quantised_only_where_that_is_asked_for(video: tuple[Path, StudentContract]) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from serving_kit import python_blocks
 
 from aot.cli import app
 from aot.files.run_folder import RunFolder, publish_rows
@@ -31,7 +32,7 @@ def shop(video_export: Path, text_export: Path, kitchen_clips: Path, tmp_path: P
 def test_every_block_of_python_runs(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/python.md").read_text(), re.M | re.S)
+    blocks = python_blocks("python.md")
     program = shop / "program.py"
     program.write_text("\n".join(blocks))
     monkeypatch.chdir(shop)

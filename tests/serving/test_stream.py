@@ -1,8 +1,6 @@
 """A student on a stream: it never waits for the model, gives no old answer, and says why it gives none."""
 
-import itertools
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -491,20 +489,3 @@ def test_a_student_that_was_closed_under_its_stream_is_told(whole: ServedStudent
         stream.observe(picture(0))
         answered = stream.answer(deadline_s=LONG_S)
         assert answered.abstained == "failed" and "closed" in answered.detail
-
-
-def test_the_ten_lines_of_the_page_about_robots_run_as_printed(video_export: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/robots.md").read_text()
-    lines = page.partition("```python\n")[2].partition("```")[0]
-    acted: list[tuple[str, float, float]] = []
-
-    def camera() -> Iterator[np.ndarray]:
-        until_s = time.monotonic() + LONG_S
-        for number in itertools.count():
-            if acted or time.monotonic() > until_s:
-                return
-            yield picture(number)
-
-    names = {"EXPORT": video_export, "STEPS": STEPS, "camera": camera(), "act": lambda *said: acted.append(said)}
-    exec(compile(lines.replace("min_confidence=0.6", "min_confidence=0.0"), "docs/robots.md", "exec"), names)
-    assert len(lines.splitlines()) <= 14 and acted[0][0] in STEPS and acted[0][2] < 2.0

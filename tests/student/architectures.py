@@ -1,13 +1,20 @@
 """Tiny random bases of many model types, each saved as a folder with the exact tokenizer of the text tests."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from text_kit import TEMPLATE, text_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 SMALL: dict[str, Any] = {
     # widths and depths, under every name that a configuration may have for them
@@ -98,3 +105,78 @@ def save_base(folder: Path, model_type: str, **more: Any) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+# Image-text models
+
+
+_VISION: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8,
+    "image_size": 32,
+}  # fmt: skip
+_TEXT: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "vocab_size": 64, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2,
+}  # fmt: skip
+_QWEN_VISION: dict[str, Any] = {
+    "depth": 2, "intermediate_size": 64, "num_heads": 2, "patch_size": 8, "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}  # fmt: skip
+_QWEN: dict[str, Any] = {
+    "image_token_id": 5, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8,
+}  # fmt: skip
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+_LLAMA, _CLIP = {**_TEXT, "model_type": "llama"}, {**_VISION, "model_type": "clip_vision_model", "projection_dim": 32}
+
+
+def _image_text(model_type: str, **settings: Any) -> Callable[[], Any]:
+    return lambda: AutoModelForImageTextToText.from_config(AutoConfig.for_model(model_type, **settings))
+
+
+TINY_TOWERS: dict[str, Callable[[], Any]] = {
+    "idefics3": _image_text("idefics3", vision_config=_VISION, text_config=_LLAMA, scale_factor=2, image_token_id=5),
+    "smolvlm": _image_text("smolvlm", vision_config=_VISION, text_config=_LLAMA, scale_factor=2, image_token_id=5),
+    "llava": _image_text("llava", vision_config=_CLIP, text_config=_LLAMA, image_token_id=5),
+    "llava_next": _image_text(
+        "llava_next", vision_config=_CLIP, text_config=_LLAMA, image_token_id=5, image_grid_pinpoints=[[32, 64]],
+    ),
+    "llava_next_video": _image_text(
+        "llava_next_video", vision_config=_CLIP, text_config=_LLAMA, image_token_id=5, video_token_id=6,
+        image_grid_pinpoints=[[32, 64]],
+    ),
+    "qwen2_vl": _image_text(
+        "qwen2_vl", vision_config={**_QWEN_VISION, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2},
+        text_config={**_TEXT, "rope_parameters": _ROPE}, **_QWEN,
+    ),
+    "qwen2_5_vl": _image_text(
+        "qwen2_5_vl", **_QWEN, text_config={**_TEXT, "rope_parameters": _ROPE},
+        vision_config={
+            **_QWEN_VISION, "hidden_size": 32, "out_hidden_size": 32, "window_size": 32, "fullatt_block_indexes": [1],
+        },
+    ),
+    "qwen3_vl": _image_text(
+        "qwen3_vl", **_QWEN,
+        text_config={**_TEXT, "head_dim": 16, "rope_parameters": {**_ROPE, "mrope_interleaved": True}},
+        vision_config={
+            **_QWEN_VISION, "hidden_size": 32, "out_hidden_size": 32, "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0, 1],
+        },
+    ),
+}  # fmt: skip
+"""Random image-text models, by model type."""
+
+
+def frames_of(model_type: str, count: int) -> Callable[[int, int], dict[str, torch.Tensor]]:
+    """So many frames of noise, as a model of this type takes those from one number up to another."""
+    if model_type.startswith("qwen"):  # 4 x 8 patches of 2 x 8 x 8 pixels of three colours
+        pixels, grids = torch.randn(count, 32, 3 * 2 * 8 * 8), torch.tensor([[1, 4, 8]] * count)
+        return lambda start, end: {
+            "pixel_values": pixels[start:end].flatten(0, 1), "image_grid_thw": grids[start:end],
+        }  # fmt: skip
+    pixels = torch.randn(count, 3, 32, 32)
+    if model_type in ("idefics3", "smolvlm"):
+        return lambda start, end: {"pixel_values": pixels[None, start:end]}
+    if model_type.startswith("llava_next"):
+        tiles, sizes = torch.randn(count, 3, 3, 32, 32), torch.tensor([[24, 40]] * count)
+        return lambda start, end: {"pixel_values": tiles[start:end], "image_sizes": sizes[start:end]}
+    return lambda start, end: {"pixel_values": pixels[start:end]}

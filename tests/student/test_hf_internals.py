@@ -19,11 +19,11 @@ def test_nothing_private_of_the_trainer_is_overridden_that_no_one_looks_at() -> 
 
 def test_a_method_that_is_gone_or_takes_something_else_is_told_by_name() -> None:
     class Later(Trainer):
-        _clip_grad_norm = None  # type: ignore[assignment]
+        _get_grad_norm = None  # type: ignore[assignment]
 
         def _save_checkpoint(self, model: object) -> None:  # type: ignore[override]
             """Of a later release."""
 
     gone, other = moved_signatures(Later)
-    assert gone == "Trainer._clip_grad_norm is gone, but (self, model) is overridden; see what replaced it"
+    assert gone == "Trainer._get_grad_norm is gone, but (self, model, grad_norm) is overridden; see what replaced it"
     assert other.startswith("Trainer._save_checkpoint takes (self, model), but (self, model, trial) is overridden")

@@ -183,7 +183,7 @@ def test_one_batch_of_four_and_four_of_one_give_the_same_gradient(
 
 
 def test_rows_that_share_a_clip_get_the_logits_of_rows_on_their_own(base: Path, tmp_path: Path) -> None:
-    session, trainer = trainer_of(tmp_path / "run", run_config(base))
+    session, trainer = trainer_of(tmp_path / "run", run_config(base, vision_cache="off"))
     model, collator = session.student.model.eval(), trainer.data_collator
     examples = [session.data.examples[i] for i in (2, 0, 5)]
     batch = collator(examples)  # type: ignore[operator]
@@ -211,7 +211,7 @@ def test_rows_that_share_a_clip_get_the_logits_of_rows_on_their_own(base: Path, 
 def test_batch_without_frames_gets_a_dummy_clip(base: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    session, trainer = trainer_of(tmp_path / "run", run_config(base), arm=0)
+    session, trainer = trainer_of(tmp_path / "run", run_config(base, vision_cache="off"), arm=0)
     example = session.data.examples[0]
     first = example.rows[0]
     ids = tuple(i for i in first.prompt_ids if i != session.student.renderer.image_token_id)

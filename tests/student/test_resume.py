@@ -6,11 +6,10 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from lives import Fault, Lives
 from student_kit import make_run, read_lines, run_config
 
 from aot.errors import CheckpointError, GuardStop
@@ -28,20 +27,6 @@ from aot.student.train.checkpoints import (
 )
 
 PUBLISHED = ("adapter_model.safetensors", "adapter_config.json", "contract.json", "metrics.jsonl", "manifest.json")
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-from aot.config import load_config
-from aot.files.run_folder import RunFolder
-from aot.student.train.arm import train_arm
-run = RunFolder(Path(sys.argv[1]))
-config = load_config(run.config)
-kill = getattr(signal, sys.argv[2])
-def progress(done, total):
-    if done == int(sys.argv[3]):
-        os.kill(os.getpid(), kill)
-train_arm(run, config, config.train.arms[1], progress=progress)
-"""
 
 
 def digests(run: RunFolder) -> dict[str, str]:
@@ -63,13 +48,12 @@ def whole(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.mark.parametrize("at_step", [1, 3, 6])
 def test_kill_9_and_rerun_end_with_the_same_bytes(
-    at_step: int, whole: dict[str, str], bases: dict[str, Path], tmp_path: Path
+    at_step: int, whole: dict[str, str], bases: dict[str, Path], lives: Lives, tmp_path: Path
 ) -> None:
     config = config_with_dropout(bases["idefics3"])
     run = make_run(tmp_path / "run", config)
-    arguments = [sys.executable, "-c", SCRIPT, str(run.root), "SIGKILL", str(at_step)]
-    killed = subprocess.run(arguments, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = lives.live(run.root, "distilled", faults=(Fault(at_step, "SIGKILL"),))
+    assert killed.codes == (-signal.SIGKILL,), killed.log
     train_arm(run, config, config.train.arms[1])
     assert digests(run) == whole
     assert [row["step"] for row in read_lines(run.arm("distilled") / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
@@ -206,7 +190,7 @@ def test_a_file_in_place_of_a_checkpoint_or_of_their_folder_is_damage_and_named(
 
 
 @pytest.mark.parametrize("name", ["latest", "global_step/states.pt"])
-def test_files_that_only_deepspeed_writes_are_watched_too(name: str, tmp_path: Path) -> None:
+def test_files_of_any_name_and_in_folders_are_watched(name: str, tmp_path: Path) -> None:
     fake_checkpoint(tmp_path, 2)
     (fake_checkpoint(tmp_path, 4) / name).unlink()
     found = newest_intact(tmp_path)
@@ -270,5 +254,9 @@ def test_checkpoints_of_another_set_up_are_not_resumed(bases: dict[str, Path], t
     manifest = run.arm("distilled") / "checkpoints" / "checkpoint-5" / MANIFEST
     manifest.write_text(manifest.read_text().replace('"world_size": 1', '"world_size": 2'))
     config = config_with_dropout(bases["idefics3"])
-    with pytest.raises(CheckpointError, match="written by 2 processes"):
+    train_arm(run, config, config.train.arms[1])  # by another number of processes: which may go on
+    run = stopped_run(bases, tmp_path / "other")
+    manifest = run.arm("distilled") / "checkpoints" / "checkpoint-5" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"zero_stage": 0', '"zero_stage": 2'))
+    with pytest.raises(CheckpointError, match="written with ZeRO stage 2, now it is 0; use the same set-up"):
         train_arm(run, config, config.train.arms[1])

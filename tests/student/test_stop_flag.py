@@ -3,13 +3,14 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from aot.student.train import guards
 from aot.student.train.guards import StopFlag
 
-ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def raise_here(number: int) -> None:
@@ -81,3 +82,30 @@ def test_what_nohup_ignores_stays_ignored() -> None:
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_the_clock_keeps_twice_a_step_and_a_save_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(guards.JOB_END, raising=False)
+    assert guards.end_of_time(None) is None
+    monkeypatch.setenv(guards.JOB_END, "5000000000")
+    assert guards.end_of_time(None) == 5e9
+    assert guards.end_of_time(60) == pytest.approx(time.time() + 60, abs=30)  # the earlier one
+    stop = StopFlag(end_s=time.time() + 2 * guards.LEAST_MARGIN_S + 3600)
+    assert not stop.reason() and stop.margin_s == guards.LEAST_MARGIN_S
+    stop.saved(1000)
+    stop.saved(900)
+    assert stop.margin_s == 2000 and not stop.reason()
+    stop.saved(3000)
+    assert stop.reason().startswith("the clock")
+
+
+def test_a_file_that_was_there_before_stops_nothing_until_it_is_touched(tmp_path: Path) -> None:
+    file = tmp_path / "STOP"
+    stop = StopFlag(file=file)
+    assert not stop.reason()
+    file.touch()
+    assert str(file) in stop.reason()
+    later = StopFlag(file=file)
+    assert not later.reason()
+    os.utime(file, (1, 1))
+    assert str(file) in later.reason()

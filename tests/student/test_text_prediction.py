@@ -13,7 +13,7 @@ from aot.records import THOUGHT_MODES, Prediction
 from aot.served_records import StudentContract
 from aot.serving.student import Ask, ServedStudent
 from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
-from aot.student.answer.predict import predict, sample
+from aot.student.answer.predict import predict, predict_batches, sample
 from aot.student.model.loading import Student, load_student
 from aot.student.train.arm import train_arm
 
@@ -187,3 +187,19 @@ def test_choices_are_scored_without_frames(student: Student) -> None:
     made = list(predict(student, [question], arm="x", mode="likelihood", batch_size=2))
     assert sum(made[0].choice_probs) == pytest.approx(1)
     assert made[0].answer in ("7", "8")
+
+
+def test_batches_that_two_processes_share_out_give_the_predictions_of_one_to_the_last_digit(student: Student) -> None:
+    questions = [sums()[0].model_copy(update={"id": "bad", "text": "What is <end>?"}), *sums()]
+    closed = {"choices": ("7", "8", "3"), "answer": "7", "answer_type": "choice"}
+    questions = [one.model_copy(update=closed) for one in questions]
+    for mode in ("direct", "explain", "adaptive", "likelihood"):
+        together = list(predict(student, questions, arm="x", mode=mode, batch_size=3))
+        shares: list[Prediction] = []
+        for share in (0, 1):
+            of_it = predict_batches(student, questions, arm="x", mode=mode, batch_size=3,
+                                    wanted=lambda number, ids, share=share: number % 2 == share)  # fmt: skip
+            shares += [row for batch in of_it for row in batch]
+        by_id = {row.question_id: row.model_copy(update={"latency_s": 0.0}) for row in shares}
+        assert len(shares) == len(by_id) == len(questions)
+        assert [by_id[q.id] for q in questions] == [row.model_copy(update={"latency_s": 0.0}) for row in together]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Fault, Lives
 from student_kit import assert_same_gradients, first_gradient, read_lines
 from text_kit import SIZES, lessons_of, save_text_base, sums, text_config, text_run, text_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
@@ -21,6 +22,7 @@ from aot.files.run_folder import RunFolder
 from aot.pipeline.commands.plan import students_mb
 from aot.records import Lesson
 from aot.student.model.loading import load_student
+from aot.student.model.lora import add_lora, leave_inputs
 from aot.student.rows.collate import Collator
 from aot.student.rows.examples import Example, make_examples
 from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE, packed_rows
@@ -32,9 +34,9 @@ from aot.student.train.trainer import TwoTermTrainer
 
 BLOCKED = ("cv2", "decord", "av", "torchvision", "PIL")
 SCRIPT = """
-import os, signal, sys
+import sys
 from pathlib import Path
-for name in sys.argv[3].split():
+for name in sys.argv[2].split():
     sys.modules[name] = None
 from aot.config import load_config
 from aot.files.run_folder import RunFolder
@@ -43,11 +45,8 @@ from aot.student.answer.predict import predict
 from aot.student.train.arm import train_arm
 run = RunFolder(Path(sys.argv[1]))
 config = load_config(run.config)
-def progress(done, total):
-    if done == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
 arm = config.train.arms[0]
-train_arm(run, config, arm, progress=progress)
+train_arm(run, config, arm)
 load_student(config.student.base, adapter=run.arm(arm.name), config=config.student)
 loaded = [name for name in ("video_data.store.shards", "cv2", "decord", "av", "torchvision") if sys.modules.get(name)]
 assert not loaded, loaded
@@ -74,11 +73,6 @@ def digests(run: RunFolder) -> dict[str, str]:
 
 def facts(run: RunFolder) -> dict[str, Any]:
     return dict(json.loads((run.arm("all") / "training.json").read_text()))
-
-
-def subprocess_run(run: RunFolder, *, kill_at: int, blocked: str = "") -> "subprocess.CompletedProcess[str]":
-    arguments = [sys.executable, "-c", SCRIPT, str(run.root), str(kill_at), blocked]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
 def test_packed_rows_give_the_gradient_of_padded_ones(
@@ -145,12 +139,55 @@ def test_a_packed_neighbour_changes_nothing_for_the_others(base: Path) -> None:
     assert not torch.allclose(logits[0][6:], logits[1][6:])
 
 
-def test_lessons_are_packed_whole_and_a_long_one_stands_alone() -> None:
-    rows = [EncodedRow((1,) * size, (2,)) for size in (3, 40, 9, 5, 6)]
+def test_adapters_that_take_their_inputs_as_they_are_change_no_number_under_autocast(base: Path) -> None:
+    ids = torch.arange(5, 21).reshape(2, 8)
+    made = []
+    for as_they_are in (False, True):
+        config = text_config(base)
+        torch.manual_seed(0)
+        section = config.student.model_copy(update={"dtype": "bfloat16"})
+        model = add_lora(load_student(str(base), config=section).model, config.train.lora).model
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(0, 0.1)
+        if as_they_are:
+            leave_inputs(model)
+            layer = model.get_submodule("base_model.model.model.layers.0.mlp.down_proj")
+            given = torch.ones(2, dtype=torch.bfloat16)
+            assert layer._cast_input_dtype(given, torch.float32) is given
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(input_ids=ids).logits
+        logits.float().square().mean().backward()
+        made.append([logits, *(p.grad for _, p in sorted(model.named_parameters()) if p.requires_grad)])
+    assert len(made[0]) == 1 + 2 * 2 * 7
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
+
+
+def test_lessons_are_packed_whole() -> None:
+    rows = [EncodedRow((1,) * size, (2,)) for size in (3, 9, 5, 6)]
     packs = packed_rows(rows, pack_tokens=16)
-    assert [len(pack.ids) for pack in packs] == [41, 16, 11]
-    assert packs[1].positions == (*range(10), *range(6))
+    assert [len(pack.ids) for pack in packs] == [16, 11]
+    assert packs[0].positions == (*range(10), *range(6))
     assert packed_rows(rows, pack_tokens=16) == packs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "packed"),
+    [
+        ((40, 30, 20, 10), [50, 50]),  # beside the longest, and no wider than that needs
+        ((40, 8, 8, 8), [64]),  # one pack of 64 positions, and not two of 40
+        ((40, 39, 38), [40, 39, 38]),  # a wider one would be half empty
+        ((40,), [40]),
+    ],
+)
+def test_where_a_lesson_is_longer_than_a_pack_fewest_positions_are_padded(
+    sizes: tuple[int, ...], packed: list[int]
+) -> None:
+    rows = [EncodedRow((1,) * (size - 1), (2,)) for size in sizes]
+    packs = packed_rows(rows, pack_tokens=16)
+    assert sorted((len(pack.ids) for pack in packs), reverse=True) == packed
+    assert sorted(pack.segments.count(i) for pack in packs for i in set(pack.segments)) == sorted(sizes)
 
 
 def test_text_arm_learns_and_says_how_it_was_packed(base: Path, tmp_path: Path) -> None:
@@ -204,12 +241,14 @@ def test_missing_and_useless_lessons_are_errors_that_say_so(base: Path, tmp_path
 
 
 @pytest.mark.parametrize("arm", [{}, FULL], ids=["lora", "full"])
-def test_kill_9_and_rerun_end_with_the_same_bytes(arm: dict[str, Any], base: Path, tmp_path: Path) -> None:
+def test_kill_9_and_rerun_end_with_the_same_bytes(
+    arm: dict[str, Any], base: Path, lives: Lives, tmp_path: Path
+) -> None:
     config = text_config(base, arm=arm)
     runs = [text_run(tmp_path / name, config) for name in ("whole", "killed")]
     train_arm(runs[0], config, config.train.arms[0])
-    killed = subprocess_run(runs[1], kill_at=3)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = lives.live(runs[1].root, "all", faults=(Fault(4, "SIGKILL"),))
+    assert killed.codes == (-signal.SIGKILL,), killed.log
     train_arm(runs[1], config, config.train.arms[0])
     assert digests(runs[1]) == digests(runs[0])
 
@@ -250,7 +289,9 @@ def test_the_planned_disk_is_what_training_takes(tuning: str, save_steps: int, t
 
 def test_text_student_needs_no_video_package(base: Path, tmp_path: Path) -> None:
     config = text_config(base, max_steps=2)
-    done = subprocess_run(text_run(tmp_path / "run", config), kill_at=-1, blocked=" ".join(BLOCKED))
+    run = text_run(tmp_path / "run", config)
+    arguments = [sys.executable, "-c", SCRIPT, str(run.root), " ".join(BLOCKED)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

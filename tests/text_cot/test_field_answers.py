@@ -68,8 +68,10 @@ def test_forms_of_gsm8k_solutions_are_read_or_refused_with_the_form_that_fits() 
 @needs_cases
 @pytest.mark.parametrize(("name", "column"), [("sharegpt.json", "conversations"), ("messages.jsonl", "messages")])
 @pytest.mark.parametrize("kind", ["text_jsonl", "gsm8k", "math"])
-def test_a_file_of_chats_is_refused_with_the_rows_that_would_be_read(name: str, column: str, kind: FileKind) -> None:
-    with pytest.raises(SourceError, match=rf"chats in the column '{column}'.*write rows with question.*text_jsonl"):
+def test_a_file_of_chats_is_refused_with_the_kind_of_data_set_that_reads_it(
+    name: str, column: str, kind: FileKind
+) -> None:
+    with pytest.raises(SourceError, match=rf"chats in the column '{column}'; data\.dataset hf reads those"):
         read(kind, CASES / "data" / name)
 
 

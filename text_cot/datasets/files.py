@@ -5,6 +5,7 @@ student; the files are the user's own, nothing is downloaded.
 """
 
 import heapq
+from collections.abc import Iterable
 from pathlib import Path
 
 from aot.answers import mixed_options
@@ -12,7 +13,7 @@ from aot.errors import SourceError
 from aot.files.jsonl import RefusedRow, RowProblem, Splits, refused_words
 from aot.records import GivenRationale, Question, Refusal
 from aot.seeds import share
-from text_cot.datasets.layouts import LAYOUTS, FileKind, Problem, wrong_columns
+from text_cot.datasets.layouts import LAYOUTS, FileKind, Layout, Problem, wrong_columns
 from text_cot.datasets.rows import TextRow, read_rows
 from text_cot.datasets.source import TextSource, gold_problem, same_template, same_text, short_hash
 
@@ -39,63 +40,73 @@ def read_text_files(
         SourceError: a file is missing or broken, has other columns, or has no usable row.
         MissingPackageError: a .parquet file is given and `pyarrow` is not installed.
     """
-    reader = _Reader(kind, test_share=0.0 if test else test_share, seed=seed, limit=limit)
-    if test:
-        reader.read(test, "test")
-    reader.read(train, "train")
+    layout = LAYOUTS[kind]
+    reader = SplitReader(kind, test_share=0.0 if test else test_share, seed=seed, limit=limit)
+    for path, role in ((test, "test"), (train, "train")):
+        if path is None:
+            continue
+        if kind == "text_jsonl" and role == "train" and not test:
+            reader.splits_named = any(isinstance(row, TextRow) and row.fields.get("split") for row in read_rows(path))
+        reader.read(read_rows(path), layout, role=role, place=str(path))
     return reader.source()
 
 
-class _Reader:
+class SplitReader:
     """Turns rows into questions and remembers which ids, texts and groups earlier rows used."""
 
-    def __init__(self, kind: FileKind, *, test_share: float, seed: int, limit: int | None) -> None:
-        self.kind, self.test_share, self.seed = kind, test_share, seed
+    def __init__(self, dataset: str, *, test_share: float, seed: int, limit: int | None) -> None:
+        self.dataset, self.test_share, self.seed = dataset, test_share, seed
         self.kept = _Sample(limit, seed)
         self.refusals: list[Refusal] = []
+        self.splits_named = False
+        """Whether rows say themselves in which split they are, so that none is held out."""
         self._ids: set[str] = set()
         self._splits = Splits()
-        self._splits_named = False
 
     def source(self) -> TextSource:
+        """All that was read."""
         pairs = self.kept.pairs()
         rationales = (GivenRationale(question_id=question.id, text=chain) for question, chain in pairs if chain)
         return TextSource(tuple(question for question, _ in pairs), tuple(rationales), tuple(self.refusals))
 
-    def read(self, path: Path, role: str) -> None:
-        """Take the rows of one file in.
+    def read(self, rows: Iterable[TextRow | RefusedRow], layout: Layout, *, role: str, place: str) -> None:
+        """Take the rows of one split in.
+
+        Args:
+            rows: good and refused ones.
+            layout: how a row becomes a problem.
+            role: `train` or `test`.
+            place: where they come from, for messages.
 
         Raises:
             SourceError: as `read_text_files`.
         """
-        if self.kind == "text_jsonl" and role == "train" and self.test_share:
-            self._splits_named = any(isinstance(row, TextRow) and row.fields.get("split") for row in read_rows(path))
-        wanted = set(LAYOUTS[self.kind].wanted)
+        wanted = set(layout.wanted)
         columns: dict[str, None] = {}
         before, num_rows, num_good, num_fit = len(self.refusals), 0, 0, 0
-        for row in read_rows(path):
+        for row in rows:
             num_rows += 1
             if isinstance(row, TextRow):
                 columns.update(dict.fromkeys(map(str, row.fields)))
                 num_fit += wanted <= row.fields.keys()
-            num_good += self._take(row, role)
+            num_good += self._take(row, layout, role)
             if num_rows == LOOK_AHEAD and columns and not num_fit:
                 break
         if not num_rows:
-            raise SourceError(f"{path} has no rows; a {self.kind} file has one problem a row")
+            raise SourceError(f"{place} has no rows; a {self.dataset} file has one problem a row")
         if columns and not num_fit:
-            raise SourceError(f"{path}: {wrong_columns(self.kind, tuple(columns))}")
+            raise SourceError(f"{place}: {wrong_columns(self.dataset, layout, tuple(columns))}")
         if not num_good:
             why = refused_words(self.refusals[before:], most=1).removeprefix("refused: ")
-            raise SourceError(f"{path}: none of the {num_rows} rows can be used: {why}")
+            raise SourceError(f"{place}: none of the {num_rows} rows can be used: {why}")
 
-    def _take(self, row: TextRow | RefusedRow, role: str) -> bool:
+    def _take(self, row: TextRow | RefusedRow, layout: Layout, role: str) -> bool:
         """Whether the row became a question; if not, it is one more refusal."""
         refused = row
         if isinstance(row, TextRow):
             try:
-                problem = LAYOUTS[self.kind].read(row.fields)
-                self.kept.add(self._question(problem, f"{self.kind}/{role}/{row.name}", role), problem.rationale)
+                problem = layout.read(row.fields)
+                self.kept.add(self._question(problem, f"{self.dataset}/{role}/{row.name}", role), problem.rationale)
             except RowProblem as rejection:
                 refused = rejection.row(row.place)
             else:
@@ -117,15 +128,15 @@ class _Reader:
             raise RowProblem("duplicate_id", f"the id {id_!r} was used by an earlier row")
         text_key = short_hash("text", same_text(problem.text))
         template_key = short_hash("template", same_template(problem.text))
-        group = problem.group or (text_key if self.kind == "text_jsonl" else template_key)
+        group = problem.group or (text_key if self.dataset == "text_jsonl" else template_key)
         split = problem.split or self._split_of(group, role)
-        question = gradable(problem, id=id_, dataset=self.kind, split=split, group=group)
+        question = gradable(problem, id=id_, dataset=self.dataset, split=split, group=group)
         self._splits.claim({f"group {group}": f"the group {group!r}", f"text {text_key}": "the same question"}, split)
         self._ids.add(id_)
         return question
 
     def _split_of(self, group: str, role: str) -> str:
-        if role == "train" and not self._splits_named and share(self.seed, group) < self.test_share:
+        if role == "train" and not self.splits_named and share(self.seed, group) < self.test_share:
             return "test"
         return role
 

@@ -44,14 +44,14 @@ class Problem:
 
 
 def _gsm8k(fields: Mapping[str, Any]) -> Problem:
-    text, solution = _text(fields, "question"), _text(fields, "answer")
+    text, solution = text_of(fields, "question"), text_of(fields, "answer")
     chain, mark, gold = solution.rpartition("####")
     if not mark or not gold.strip():
         raise RowProblem(
             "no_answer",
             "the field 'answer' has nothing after ####; a worked solution that ends with `#### 72` would be read",
         )
-    written = _short(gold.strip()).removeprefix("$").removesuffix(".")
+    written = short_answer(gold.strip()).removeprefix("$").removesuffix(".")
     if not _GSM8K_NUMBER.fullmatch(written):
         raise RowProblem(
             "gold_unparsable",
@@ -65,7 +65,7 @@ def _gsm8k(fields: Mapping[str, Any]) -> Problem:
 
 
 def _math(fields: Mapping[str, Any]) -> Problem:
-    text, solution = _text(fields, "problem"), _text(fields, "solution")
+    text, solution = text_of(fields, "problem"), text_of(fields, "solution")
     boxed = last_boxed(solution) or _named_answer(fields)
     if not boxed:
         raise RowProblem(
@@ -73,12 +73,12 @@ def _math(fields: Mapping[str, Any]) -> Problem:
             "the field 'solution' has no \\boxed{...}, and there is no field 'answer' with the final answer; either "
             "would be read",
         )
-    answer = _short(plain_math(boxed))
+    answer = short_answer(plain_math(boxed))
     if not answer:
         raise RowProblem("no_answer", f"nothing is left of the boxed answer {boxed!r}")
-    kind = next(filter(None, (_optional(fields, name) for name in ("type", "subject", "problem_type"))), "math")
+    kind = next(filter(None, (optional_text(fields, name) for name in ("type", "subject", "problem_type"))), "math")
     chain = with_answer_line(solution, answer)
-    return Problem(text, answer, (math_form(answer), "expression"), _slug(kind), chain, reading="contest")
+    return Problem(text, answer, (math_form(answer), "expression"), slug(kind), chain, reading="contest")
 
 
 def _named_answer(fields: Mapping[str, Any]) -> str:
@@ -86,14 +86,14 @@ def _named_answer(fields: Mapping[str, Any]) -> str:
     answer = fields.get("answer")
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         return str(answer)
-    text = _optional(fields, "answer")
+    text = optional_text(fields, "answer")
     return "" if text.casefold() in _NO_ANSWER else text
 
 
 def _cot_collection(fields: Mapping[str, Any]) -> Problem:
-    answer = _short(_text(fields, "target"))
-    text, kind = _text(fields, "source"), _slug(_optional(fields, "task") or "cot_collection")
-    chain = with_answer_line(_optional(fields, "rationale"), answer)
+    answer = short_answer(text_of(fields, "target"))
+    text, kind = text_of(fields, "source"), slug(optional_text(fields, "task") or "cot_collection")
+    chain = with_answer_line(optional_text(fields, "rationale"), answer)
     return Problem(text, answer, (form_of(answer), "text"), kind, chain)
 
 
@@ -104,28 +104,28 @@ def _text_jsonl(fields: Mapping[str, Any]) -> Problem:
     answer = fields.get("answer")
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         fields = {**fields, "answer": str(answer)}
-    answer = _short(_text(fields, "answer"))
-    choices = _choices(fields.get("choices"), answer)
-    wanted = _optional(fields, "answer_type")
+    answer = short_answer(text_of(fields, "answer"))
+    choices = choice_texts(fields.get("choices"), answer)
+    wanted = optional_text(fields, "answer_type")
     if wanted and wanted not in OWN_TYPES:
         raise RowProblem("bad_answer_type", f"there is no answer_type {wanted!r}; known: {', '.join(OWN_TYPES)}")
     if wanted == "choice" and not choices:
         raise RowProblem("bad_choices", "answer_type 'choice' needs the field 'choices'")
-    reading = _optional(fields, "reading") or "strict"
+    reading = optional_text(fields, "reading") or "strict"
     if reading not in get_args(Reading):
         readings = ", ".join(get_args(Reading))
         raise RowProblem("bad_reading", f"there is no reading {reading!r} of answers; known: {readings}")
     guessed: tuple[AnswerType, ...] = ("choice",) if choices else (form_of(answer), "text")
     return Problem(
-        text=_text(fields, "question"),
+        text=text_of(fields, "question"),
         answer=answer,
         types=tuple(name for name in OWN_TYPES if name == wanted) or guessed,
-        kind=_optional(fields, "kind") or "text",
-        rationale=with_answer_line(_optional(fields, "rationale"), answer),
+        kind=optional_text(fields, "kind") or "text",
+        rationale=with_answer_line(optional_text(fields, "rationale"), answer),
         choices=choices,
-        id=_optional(fields, "id"),
-        group=_optional(fields, "group"),
-        split=_optional(fields, "split"),
+        id=optional_text(fields, "id"),
+        group=optional_text(fields, "group"),
+        split=optional_text(fields, "split"),
         reading=next(name for name in get_args(Reading) if name == reading),
     )
 
@@ -147,16 +147,12 @@ LAYOUTS: dict[FileKind, Layout] = {
 }
 
 
-def wrong_columns(kind: FileKind, columns: tuple[str, ...]) -> str:
-    """What to tell about a file none of whose rows has the columns of `kind`."""
-    wanted = LAYOUTS[kind].wanted
+def wrong_columns(dataset: str, layout: Layout, columns: tuple[str, ...]) -> str:
+    """What to tell about a file none of whose rows has the columns that a layout wants."""
+    wanted = layout.wanted
     chat = next((name for name in ("messages", "conversations", "conversation", "dialog") if name in columns), "")
     if chat:
-        return (
-            f"the rows are chats in the column {chat!r}, which are not read: nothing tells which part of a turn is the "
-            "final answer; write rows with question (the user's turn), answer (the final answer) and rationale (the "
-            "steps), and give data.dataset text_jsonl"
-        )
+        return f"the rows are chats in the column {chat!r}; data.dataset hf reads those (docs/text_data.md)"
     near = [
         f"{close[0]!r} for {name!r}"
         for name in wanted
@@ -165,10 +161,10 @@ def wrong_columns(kind: FileKind, columns: tuple[str, ...]) -> str:
     others = [other for other, layout in LAYOUTS.items() if set(layout.wanted) <= set(columns)]
     advice = f"; did you mean {', '.join(near)}?" if near else ""
     advice += f"; these columns fit data.dataset {' or '.join(others)}" if others else ""
-    return f"a {kind} file has the columns {', '.join(wanted)}, found: {', '.join(columns) or 'none'}{advice}"
+    return f"a {dataset} file has the columns {', '.join(wanted)}, found: {', '.join(columns) or 'none'}{advice}"
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def text_of(fields: Mapping[str, Any], name: str) -> str:
     """The text of a column that must be there.
 
     Raises:
@@ -195,19 +191,21 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     return value.replace("\r\n", "\n").strip()
 
 
-def _optional(fields: Mapping[str, Any], name: str) -> str:
+def optional_text(fields: Mapping[str, Any], name: str) -> str:
     """The text of a column that need not be there; empty if it is not, or null, or blank."""
     value = fields.get(name)
-    return "" if value is None or (isinstance(value, str) and not value.strip()) else _text(fields, name)
+    return "" if value is None or (isinstance(value, str) and not value.strip()) else text_of(fields, name)
 
 
-def _short(answer: str) -> str:
+def short_answer(answer: str) -> str:
+    """`answer`; raises RowProblem where it is too long to be one."""
     if len(answer) > MAX_ANSWER_CHARS:
         raise RowProblem("too_long", f"the answer has {len(answer)} characters, at most {MAX_ANSWER_CHARS} are fine")
     return answer
 
 
-def _choices(value: object, answer: str) -> tuple[str, ...]:
+def choice_texts(value: object, answer: str) -> tuple[str, ...]:
+    """The options of a row, none where it has none; raises RowProblem where no answer can be picked from them."""
     if value is None or value == []:
         return ()
     if not isinstance(value, list) or not all(isinstance(choice, str) and choice.strip() for choice in value):
@@ -217,5 +215,6 @@ def _choices(value: object, answer: str) -> tuple[str, ...]:
     return choices
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A word in small letters by which results are reported."""
     return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_") or "other"

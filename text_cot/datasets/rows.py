@@ -160,7 +160,7 @@ def _parquet(path: Path) -> Iterator[TextRow | RefusedRow]:
         names = file.schema_arrow.names
         if twice := [name for name in names if names.count(name) > 1]:
             raise SourceError(f"{path} names the column {twice[0]!r} twice; rename or delete one")
-        rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+        rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             yield TextRow(f"{path.name}:{number}", str(number), row)
     except (OSError, ValueError) as error:  # the errors of pyarrow are these

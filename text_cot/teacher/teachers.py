@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aot.answers import find_answer
-from aot.config import TeacherConfig, TextRun
+from aot.config import HfData, TeacherConfig, TextRun
 from aot.errors import ParseError, SourceError
 from aot.faults.text_edits import TEXT_EDITS
 from aot.files.run_folder import RunFolder, read_rows
@@ -16,6 +16,8 @@ from text_cot.teacher.chat_prompts import teacher_prompts
 from text_cot.teacher.granularity import resolve_granularity
 from text_cot.teacher.procedural import chain_trace
 
+GIVEN, FOREIGN = "given", "foreign"
+"""Who wrote the solutions that came with the data: its makers, or the teacher of somebody else."""
 FEW_QUESTIONS = 10_000
 """So many are solved in one process: starting workers would take longer."""
 
@@ -62,10 +64,12 @@ def open_teacher(run: RunFolder, config: TextRun, *, writer: str) -> "TextTeache
         return TextTeacher(procedural.TEACHER, solve)
     solutions = {row.question_id: row.text for row in read_rows(run.rationales, GivenRationale)}
 
-    def give(question: Question, sample: int) -> Trace:
-        return take(question, solutions.get(question.id, ""), config_digest=digest)
+    name = FOREIGN if isinstance(config.data, HfData) else GIVEN
 
-    return TextTeacher("given", give)
+    def give(question: Question, sample: int) -> Trace:
+        return take(question, solutions.get(question.id, ""), teacher=name, config_digest=digest)
+
+    return TextTeacher(name, give)
 
 
 class TextTeacher:
@@ -79,18 +83,18 @@ class TextTeacher:
         self.close = self.give_up = close
 
 
-def take(question: Question, solution: str, *, config_digest: str) -> Trace:
+def take(question: Question, solution: str, *, config_digest: str, teacher: str = GIVEN) -> Trace:
     """The given solution of `question` as a trace; a failed one where there is none, or none with a readable answer."""
     *lines, last = solution.strip().split("\n")
     answer = find_answer(last).answer
     if lines and answer is not None:
         return chain_trace(
-            question.id, tuple(lines), answer, teacher="given", sample_index=0, config_digest=config_digest
+            question.id, tuple(lines), answer, teacher=teacher, sample_index=0, config_digest=config_digest
         )
     boundary, message = ParseError.boundary, "the solution states no answer in its last line"
     if not solution.strip():
         boundary, message = SourceError.boundary, "the data set gives no solution"
     return Trace(
-        question_id=question.id, sample_index=0, teacher="given", status="failed",
+        question_id=question.id, sample_index=0, teacher=teacher, status="failed",
         error=TraceError(boundary=boundary, message=message), config_digest=config_digest,
     )  # fmt: skip

@@ -7,7 +7,7 @@ belongs to one split only. Making it again writes nothing that is already there;
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from aot import seeds
 from aot.errors import VideoError
 from aot.files.children import die_with_parent, starting_children
-from aot.files.disk import whole_file
+from aot.files.disk import first_file, whole_file
 from video_data.datasets.rows import AnnotationRow, BoxRow, VideoData
 from video_data.disk import disk_errors
 from video_data.kitchen.stories import Performance, make_performances, make_questions
@@ -63,9 +63,17 @@ def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> VideoD
 
 
 def draw_toy_kitchen(
-    root: Path, *, seed: int, counts: dict[str, int], workers: int, progress: Callable[[int, int], None] | None = None
+    root: Path,
+    *,
+    seed: int,
+    counts: dict[str, int],
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+    only: Container[str] | None = None,
 ) -> None:
     """Write the clips that are not there yet, in `workers` processes; with the same seed, counts may grow.
+
+    With `only`, the clips of these uris, while other processes may draw others.
 
     Raises:
         VideoError: `other_kitchen` where the folder holds clips of another seed or of other stories (nothing is drawn);
@@ -75,7 +83,7 @@ def draw_toy_kitchen(
     with disk_errors(root, kept="drawn clips"):
         root.mkdir(parents=True, exist_ok=True)
         _claim(root, kitchen_stamp(seed))
-    performances = _performances(seed, counts)
+    performances = [p for p in _performances(seed, counts) if only is None or p.uri in only]
     missing = [p for p in performances if not (root / p.uri).exists()]
     done = len(performances) - len(missing)
     with closing(_draw_all(missing, root=root, seed=seed, workers=workers)) as drawn:
@@ -107,10 +115,7 @@ def kitchen_stamp(seed: int) -> KitchenStamp:
 def _claim(root: Path, stamp: KitchenStamp) -> None:
     """Put `stamp` into a folder that holds no drawn clips, or check that its clips have the same one."""
     path = root / STAMP_NAME
-    try:
-        there = _STAMP.validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        there = None
+    there = _stamp_of(path)
     if there == stamp:
         return
     if any(next(root.glob(f"{split}_*.mp4"), None) for split in SPLITS):
@@ -124,8 +129,19 @@ def _claim(root: Path, stamp: KitchenStamp) -> None:
             f"the clips in {root} {origin}, so what they show is not what seed {stamp.seed} asks about; "
             "choose another folder, or delete these clips",
         )
-    with whole_file(path) as file:
-        file.write((json.dumps(asdict(stamp)) + "\n").encode())
+    written = (json.dumps(asdict(stamp)) + "\n").encode()
+    if there is None and first_file(path, written):
+        return
+    if _stamp_of(path) != stamp:  # else another process that draws clips of this folder was first
+        with whole_file(path) as file:
+            file.write(written)
+
+
+def _stamp_of(path: Path) -> KitchenStamp | None:
+    try:
+        return _STAMP.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def frame_times_s(performance: Performance, *, seed: int) -> list[float]:

@@ -1,7 +1,8 @@
 """Decodes every clip once and stores its sampled frames in shards; bad clips are set aside with a reason.
 
 The shard is the unit of resume: shard number i always holds clips i*n to (i+1)*n of the list, so a killed and repeated
-run gives the same bytes. The index is published last. At most a few clips are in memory at a time.
+run gives the same bytes, and so do several processes that each make some of the shards. The index is published last, by
+who makes all of them, which then are there. At most a few clips are in memory at a time.
 """
 
 import hashlib
@@ -39,6 +40,7 @@ def decode_clips(
     shard_clips: int,
     workers: int,
     progress: Progress | None = None,
+    only: Callable[[int], bool] | None = None,
 ) -> list[RefusedRow]:
     """Clips that could not be stored, with reasons; all others are in the frame store at `out` afterwards.
 
@@ -49,6 +51,7 @@ def decode_clips(
         shard_clips: clips for each shard.
         workers: decoding processes.
         progress: told the number of clips done, and of all.
+        only: by number, which shards to make, while others make the others; then there is no index.
 
     Raises:
         ValueError: two clips share a uri, a uri cannot be written as UTF-8, or a setting is not above 0.
@@ -59,19 +62,20 @@ def decode_clips(
     _check_settings(sampling, shard_clips=shard_clips, workers=workers)
     facts = {**asdict(sampling), "out": None, "format": 2}  # raise it when the bytes of a shard change
     settings = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    groups = [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
+    every = shard_groups(clips, shard_clips=shard_clips)
+    groups = {number: group for number, group in enumerate(every) if only is None or only(number)}
     with disk_errors(out, kept="finished shards"):
         out.mkdir(parents=True, exist_ok=True)
-        shards.sweep(out, num_shards=len(groups))
-    notes = {i: note for i, group in enumerate(groups) if (note := shards.kept_note(out, i, group, settings=settings))}
-    missing = [number for number in range(len(groups)) if number not in notes]
-    done = sum(len(groups[number]) for number in notes)
+        shards.sweep(out, num_shards=len(every), only=only)
+    notes = {i: note for i, group in groups.items() if (note := shards.kept_note(out, i, group, settings=settings))}
+    missing = [number for number in groups if number not in notes]
+    done, total = sum(len(groups[number]) for number in notes), sum(map(len, groups.values()))
 
     def count(more: int) -> None:
         nonlocal done
         done += more
         if progress:
-            progress(done, len(clips))
+            progress(done, total)
 
     count(0)
     if missing:
@@ -84,10 +88,17 @@ def decode_clips(
             outcomes = _outcomes(wanted, sample=sample, threads=threads, ahead=workers + 1)  # bounds the memory
             write = partial(_write_shard, out, outcomes=outcomes, settings=settings, count=count)
             notes |= {number: write(number, groups[number]) for number in missing}
-    in_order = [notes[number] for number in range(len(groups))]
-    with disk_errors(out, kept="finished shards"), whole_file(out / shards.INDEX_NAME) as file:
-        file.writelines(shards.clip_line(clip).encode() for note in in_order for clip in note.clips)
+    in_order = [notes[number] for number in groups]
+    # An index tells readers that all is there, which one of several processes cannot know.
+    if only is None:
+        with disk_errors(out, kept="finished shards"), whole_file(out / shards.INDEX_NAME) as file:
+            file.writelines(shards.clip_line(clip).encode() for note in in_order for clip in note.clips)
     return [row for note in in_order for row in note.refused]
+
+
+def shard_groups(clips: Sequence[Clip], *, shard_clips: int) -> list[Sequence[Clip]]:
+    """The clips of each shard, by its number."""
+    return [clips[start : start + shard_clips] for start in range(0, len(clips), shard_clips)]
 
 
 def _outcomes(

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from aot.files.jsonl import RefusedRow
 from video_data.decode.facts import Backend, Spans
 
 INDEX_NAME = "index.jsonl"
-SHARD_NAME = re.compile(r"shard-\d{5}\.(safetensors|json)")
+SHARD_NAME = re.compile(r"shard-(\d{5})\.(?:safetensors|json)")
 PASSING_REASONS = ("timeout", "crashed")
 """A busy machine or one short of memory refuses clips for these; another attempt may well succeed."""
 _HALF_WRITTEN = re.compile(rf"\.(?:{SHARD_NAME.pattern}|{re.escape(INDEX_NAME)})(?:\.\d+)?\.tmp")
@@ -284,10 +284,13 @@ def kept_note(out: Path, number: int, group: Sequence[tuple[str, Path]], *, sett
     return note if is_good else None
 
 
-def sweep(out: Path, *, num_shards: int) -> None:
-    """Remove what a killed run or a longer list of clips left behind."""
+def sweep(out: Path, *, num_shards: int, only: Callable[[int], bool] | None = None) -> None:
+    """Remove what a killed run or a longer list of clips left behind; with `only`, of some shards, by number."""
     for path in sorted(out.iterdir()):
-        is_ours = SHARD_NAME.fullmatch(path.name) and int(path.name[6:11]) >= num_shards
+        name = SHARD_NAME.search(path.name)
+        if only is not None and not (name and only(int(name[1]))):
+            continue  # others may be writing it
+        is_ours = SHARD_NAME.fullmatch(path.name) and name and int(name[1]) >= num_shards
         if is_ours or _HALF_WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
 

@@ -19,6 +19,9 @@ _DUMMY = "none-needed"
 _SURELY_NO_WORD = 6
 _QUIET_LOGGERS = ("httpcore2", "httpcore", "httpx2", "httpx", "openai")
 
+PORT, PORT_VARIABLE = "{port}", "AOT_SERVER_PORT"
+"""In an address: the port of a server that was started beside this process, and the variable that holds it."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -69,11 +72,38 @@ def is_local(base_url: str) -> bool:
     >>> is_local("http://127.0.0.1:8000/v1"), is_local("https://api.example.com/v1")
     (True, False)
     """
-    host = urlsplit(base_url).hostname or ""
+    return is_loopback(urlsplit(base_url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine, which no other one reaches under it.
+
+    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")  # RFC 6761, 6.3
+
+
+def address_of(section: ChatConfig, environment: Mapping[str, str] = os.environ) -> str:
+    """The address of the server of `section`, with the port of the one beside this process where it asks for that.
+
+    Rows, cached replies and digests keep `{port}`: another job has another port, and asks the same model.
+
+    Raises:
+        ConfigError: no server was started beside this process.
+    """
+    if PORT not in section.base_url:
+        return section.base_url
+    port = environment.get(PORT_VARIABLE, "")
+    if not port.isdigit():
+        raise ConfigError(
+            f"chat.base_url {section.base_url!r} is that of a server beside this command, and {PORT_VARIABLE} holds no "
+            "port; scripts/distill_video.sh starts one in a job (docs/cluster.md), or set the variable yourself"
+        )
+    return section.base_url.replace(PORT, port)
 
 
 def read_key(section: ChatConfig, environment: Mapping[str, str] = os.environ) -> Secret:
@@ -83,7 +113,7 @@ def read_key(section: ChatConfig, environment: Mapping[str, str] = os.environ) -
         ConfigError: the address cannot be one, holds a password, or the key is missing.
     """
     try:
-        parts = urlsplit(section.base_url)
+        parts = urlsplit(address_of(section, environment))
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         sound = False

@@ -21,7 +21,7 @@ from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.server.bodies import Body, unpacked
 from aot.chat.server.failures import OTHER_FORM, ErrorInside, Failure, Remedy, Server, of_status, transient
 from aot.chat.server.gate import Gate, Outcome
-from aot.chat.server.keys import Secret, is_local, quiet_transport_logs
+from aot.chat.server.keys import Secret, address_of, is_local, quiet_transport_logs
 from aot.chat.server.retries import STARTING_ATTEMPTS, Breaker, wait_s
 from aot.chat.server.wire import Form, prompt_tokens, read_reply, request_body
 from aot.chat.spend import Ledger, SpendRow
@@ -48,9 +48,10 @@ class OpenAIChat:
 
     def __init__(self, section: ChatConfig, *, key: Secret, ledger: Ledger) -> None:
         self.name, self._section, self._key, self._ledger = section.model, section, key, ledger
-        self._server = Server(section.model, section.base_url, section.api_key_env, key.excerpt)
+        self._address = address_of(section)
+        self._server = Server(section.model, self._address, section.api_key_env, key.excerpt)
         self._settings = section.digest()
-        self._breaker = Breaker(section.base_url, answered_before=ledger.answered)
+        self._breaker = Breaker(self._address, answered_before=ledger.answered)
         self._stop: AotError | None = None
         """What ended all work with this server."""
         self._form, self._schema_worked = Form(), False
@@ -116,12 +117,12 @@ class OpenAIChat:
             timeout=httpx2.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None),
             limits=httpx2.Limits(max_connections=2 * most, max_keepalive_connections=2 * most),
             follow_redirects=False,  # a key goes to the address that the user wrote, and nowhere else
-            trust_env=not is_local(self._section.base_url),  # no proxy between this machine and itself
+            trust_env=not is_local(self._address),  # no proxy between this machine and itself
             event_hooks={"response": [_raise_refusal]},
         )
         self._client = AsyncOpenAI(
             api_key=self._key.reveal(),
-            base_url=self._section.base_url,
+            base_url=self._address,
             organization="",
             project="",
             max_retries=0,
@@ -220,7 +221,7 @@ class OpenAIChat:
             return mended
         if mended.and_of(self._form) != self._form:
             self._form = mended.and_of(self._form)
-            log.info("%s: from here on %s (%s)", self._section.base_url, _IN_WORDS[failure.remedy], failure.message)
+            log.info("%s: from here on %s (%s)", self._address, _IN_WORDS[failure.remedy], failure.message)
         return mended.and_of(self._form)
 
     def _wait_for_start(self, failure: Failure, pause_s: float) -> None:
@@ -234,7 +235,7 @@ class OpenAIChat:
         """The failure of a whole request, which may be the one that ends all work."""
         if failure.refused_connection and not self._breaker.worked:
             self._stop = ConfigError(
-                f"no server answers at {self._section.base_url} ({failure.message}); "
+                f"no server answers at {self._address} ({failure.message}); "
                 "start it and wait until it is ready, or correct chat.base_url"
             )
             raise self._stop
@@ -298,7 +299,7 @@ class OpenAIChat:
         Nothing is raised here: an error raised while one of the SDK's is handled would carry that one, with whatever
         the server said, as its context.
         """
-        server = self._section.base_url
+        server = self._address
         body = request_body(request, section=self._section, max_tokens=cap, form=form)
         try:
             async with asyncio.timeout(timeout_s):

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from aot.display import counted
-from aot.errors import ConfigError, DecodeError, SourceError
+from aot.errors import ConfigError, DecodeError, SourceError, first_problem
 from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import ClipAnnotation, Segment, Trace
 from video_data.decode.facts import ClipFacts
@@ -119,7 +119,7 @@ def read_annotations(path: Path) -> Iterator[ClipAnnotation]:
         except RowProblem as problem:
             raise SourceError(f"{line.place}: {problem.reason}: {problem.detail}") from None
         except ValidationError as error:
-            raise SourceError(f"{line.place}: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+            raise SourceError(f"{line.place}: {first_problem(error)}") from None
 
 
 def _annotation(row: dict[str, Any]) -> ClipAnnotation:

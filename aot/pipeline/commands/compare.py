@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from aot.config import ArmConfig, RunConfig, load_saved
 from aot.display import one_line
-from aot.errors import ConfigError, RunError, SourceError
+from aot.errors import ConfigError, RunError, SourceError, first_problem
 from aot.evaluation.comparison import compare_answers
 from aot.evaluation.groups import MODES, Graded
 from aot.evaluation.intervals import Bootstrap
@@ -200,8 +200,8 @@ def _facts(run: RunFolder, arms: tuple[ArmConfig, ...], arm: str, mode: str) -> 
             rationales_seen=seen.rationales if seen else None, shown=learning.shown(arm),
         )  # fmt: skip
     except ValidationError as error:
-        problem = f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}"
-        raise RunError(f"{run.arm(arm) / TRAINING} or run.json is damaged ({problem}); restore it") from None
+        words = f"{run.arm(arm) / TRAINING} or run.json is damaged ({first_problem(error)}); restore it"
+        raise RunError(words) from None
 
 
 def _named(side: SideFacts) -> str:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from aot.answer_records import AnswerRow
 from aot.answers import find_answer, parse_answer
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.files.jsonl import RefusedRow, RowProblem
 from aot.records import Prediction, Question
 from text_cot.datasets.rows import TextRow, read_rows
@@ -152,7 +152,7 @@ def _served(place: str, row: Mapping[str, Any]) -> Said:
     try:
         answer = AnswerRow.model_validate(row)
     except ValidationError as error:
-        raise RowProblem("bad_value", f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+        raise RowProblem("bad_value", first_problem(error)) from None
     ours = Prediction(
         question_id=answer.question_id,
         arm=answer.model or "student",
@@ -173,7 +173,7 @@ def _ours(place: str, row: Mapping[str, Any]) -> Said:
     try:
         ours = Prediction.model_validate(row)
     except ValidationError as error:
-        raise RowProblem("bad_value", f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+        raise RowProblem("bad_value", first_problem(error)) from None
     return Said(place, (ours.question_id,), ours.answer, ours=ours)
 
 

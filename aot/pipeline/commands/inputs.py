@@ -11,6 +11,7 @@ from aot.config import (
     EMBEDDED_STUDENTS,
     AnnotatedData,
     FilesData,
+    HfData,
     KitchenData,
     PlainData,
     RunConfig,
@@ -18,7 +19,7 @@ from aot.config import (
     VideoRun,
     chat_jobs,
 )
-from aot.errors import AotError, CheckpointError, SourceError
+from aot.errors import AotError, CheckpointError, ConfigError, SourceError
 from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline.doors import door_of
 from aot.records import Question
@@ -43,6 +44,12 @@ def check_paths(config: RunConfig, run: RunFolder) -> None:
         AotError: as there.
     """
     ahead = {stage for stage in STAGES if not stage_done(run, stage)}
+    processes = config.train.procs * config.train.nodes
+    if "train" in ahead and config.train.questions_per_step % processes:
+        raise ConfigError(
+            f"train.questions_per_step={config.train.questions_per_step} cannot be shared by {processes} processes; "
+            f"use a multiple of {processes}, or another number of train.procs on each of {config.train.nodes} machines"
+        )
     door_of(config).check(config, run, ahead)
     if "generate" in ahead:
         _check_local_chat(config)
@@ -72,9 +79,10 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     Raises:
         CheckpointError: the base is missing or incomplete, or no arm can be trained on it.
     """
-    done = stage_done(run, "train") and stage_done(run, "evaluate")
+    trained = stage_done(run, "train")
+    done = trained and stage_done(run, "evaluate")
     is_embedded = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
-    if done or is_embedded or config.run.shard is not None:  # a shard only generates
+    if done or is_embedded or (config.run.shard is not None and not trained):  # a shard before that needs no student
         return []
     hub = config.student.hub
     if hub and not Path(config.student.base).is_dir():
@@ -111,10 +119,10 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
 
 def check_text(config: TextRun, ahead: set[str]) -> None:
     """Look over what only runs of text need."""
-    from text_cot.prepare import check_files
+    from text_cot.prepare import check_data
 
-    if "prepare" in ahead and isinstance(config.data, FilesData):
-        check_files(config.data)
+    if "prepare" in ahead and isinstance(config.data, FilesData | HfData):
+        check_data(config.data)
     if "generate" in ahead and config.teacher.planner == "chat" and config.chat:
         from text_cot.teacher.chat import check_teacher
 

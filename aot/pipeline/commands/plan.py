@@ -6,11 +6,12 @@ in aot.pipeline.planning.
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
+from aot import STAGES
 from aot.chat.spend import estimate
 from aot.config import (
     EMBEDDED_STUDENTS,
@@ -29,7 +30,8 @@ from aot.config import (
 from aot.display import counted
 from aot.errors import AotError, ConfigError
 from aot.files.jsonl import refused_words
-from aot.files.run_folder import RunFolder, run_root
+from aot.files.run_folder import RunFolder, run_root, stage_done
+from aot.files.shards import shard_states
 from aot.pipeline.commands.inputs import check_paths, look_at_student, missing_inputs
 from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
@@ -133,7 +135,16 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
         lines.append(f"estimated time: {seconds / 60:.1f} min on 2 cores")
     else:
         lines.append("estimated time: as assumed above; run with --limit 8 first and scale up")
-    return [*lines, "nothing was started"]
+    return [*lines, *_shard_notes(run), "nothing was started"]
+
+
+def _shard_notes(run: RunFolder) -> Iterator[str]:
+    """Where a run would stop, because shards of one of its stages are missing."""
+    for stage in STAGES:
+        shards = shard_states(run, stage)
+        done = sum(one.is_done for one in shards)
+        if done < len(shards) and not stage_done(run, stage):
+            yield f"note: {done} of {len(shards)} shards of {stage} are done; a run stops there (aot status)"
 
 
 def _counted_volume(config: RunConfig, plan: Plan) -> Volume:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from aot.answers import check_packages, parse_answer, stop_workers
 from aot.config import RunConfig
 from aot.display import counted, one_line
-from aot.errors import SourceError
+from aot.errors import SourceError, first_problem
 from aot.evaluation.groups import Cell, answer_rows, grade_all, make_cells, missing_prediction
 from aot.evaluation.intervals import weighted_proportion
 from aot.evaluation.scoring import score
@@ -144,8 +144,7 @@ def listed_questions(path: Path) -> Questions:
             usable = [Question.model_validate(line.fields) for line in lines if isinstance(line, JsonLine)]
             refused = refusals_of(line for line in lines if isinstance(line, RefusedRow))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise SourceError(f"{path} is no file of questions: {problem['msg']} at {problem['loc']}") from None
+        raise SourceError(f"{path} is no file of questions: {first_problem(error)}") from None
     if not usable:
         why = f" ({refused_words(refused)})" if refused else ""
         raise SourceError(

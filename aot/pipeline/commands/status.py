@@ -13,7 +13,7 @@ from aot.display import counted
 from aot.files.lease import look
 from aot.files.pieces import Piece, read_state
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
-from aot.files.shards import missing_shards, read_states, shard_piece
+from aot.files.shards import shard_states
 from aot.files.traces import read_traces
 from aot.records import Refusal
 from aot.run_records import PieceState
@@ -31,13 +31,14 @@ ODD_PREDICTIONS = {"missing": "count as wrong", "doubled": "the last one of each
 def status_lines(root: Path) -> list[str]:
     """One line for each stage: state, done/total, time, and the last error."""
     run = RunFolder(root)
-    stages = read_run_json(run)["stages"]
+    # While only shards of prepare have begun there is none: it is left to the command that puts them together.
+    stages = {} if shard_states(run, STAGES[0]) and not run.run_json.exists() else read_run_json(run)["stages"]
     logged_s = run.log.stat().st_mtime if run.log.exists() else 0.0
     lines = []
     for stage in STAGES:
         lines.append(_line(stage, stages.get(stage, {}), logged_s=logged_s))
-        if stage == "generate" and stages.get(stage, {}).get("state") != "done":
-            lines += shard_lines(run)
+        if stages.get(stage, {}).get("state") != "done":
+            lines += shard_lines(run, stage)
         if stage == "train" and stages.get(stage, {}).get("state") != "done":
             lines += job_lines(run)
     return [*lines, *_holder_lines(run.lease)]
@@ -58,18 +59,17 @@ def _holder_lines(path: Path) -> list[str]:
     return [f"{'in use' if seen.is_live(now_s=now_s) else 'was in use'} by {seen.holder.line}, {silent}"]
 
 
-def shard_lines(run: RunFolder) -> list[str]:
-    """How far the shards of a run are; nothing for a run that was never split."""
-    states = read_states(run)
-    missing = missing_shards(run)
-    begun = [shard for shard in missing if shard in states]
-    waiting = [str(shard) for shard in missing if shard not in states]
-    if not states:
+def shard_lines(run: RunFolder, stage: str) -> list[str]:
+    """How far the shards of a stage are; nothing for a stage that was never split."""
+    shards = shard_states(run, stage)
+    if not shards:
         return []
-    count = next(iter(states)).count
-    lines = [f"  shards: {count - len(missing)} of {count} done, {len(begun)} begun, {len(waiting)} missing"]
-    for shard in begun:
-        lines += _piece_lines(str(shard), shard_piece(run, shard), states[shard])
+    begun = [(one.shard, one.piece, one.state) for one in shards if one.state and not one.is_done]
+    waiting = [str(one.shard) for one in shards if one.state is None]
+    done = len(shards) - len(begun) - len(waiting)
+    lines = [f"  shards: {done} of {len(shards)} done, {len(begun)} begun, {len(waiting)} missing"]
+    for shard, piece, state in begun:
+        lines += _piece_lines(str(shard), piece, state)
     if waiting:
         lines.append(f"  missing: {', '.join(waiting[:LISTED])}{', ...' if len(waiting) > LISTED else ''}")
     return lines

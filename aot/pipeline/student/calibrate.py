@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aot import seeds
 from aot.answers import check_packages, stop_workers
-from aot.config import MODES_OF_ORDER, GymData, KitchenData, MathData, PlainData, RunConfig, VideoRun, load_saved
+from aot.config import GymData, KitchenData, MathData, PlainData, RunConfig, VideoRun, load_saved, modes_of
 from aot.display import counted
 from aot.errors import RunError, SourceError
 from aot.evaluation.risk import FIT_SHARE, questions_needed
@@ -24,11 +24,11 @@ from aot.pipeline.doors import stage_function
 from aot.pipeline.evaluate import learned_ids
 from aot.pipeline.student.cascade import publish_cascade
 from aot.pipeline.student.export import arm_of
-from aot.records import Prediction, PromptMode, Question, Refusal
+from aot.records import Prediction, Question, Refusal
 from aot.served_records import CascadeThreshold, ServedCalibration
 from aot.serving.cascade.calibrate import Answered, answer_all, calibrate
 from aot.serving.cascade.watch import words_of
-from aot.serving.contract import publish_contract, read_contract
+from aot.serving.contract import read_contract, replace_contract
 from aot.serving.export.arm import BASE
 
 log = logging.getLogger(__name__)
@@ -80,12 +80,12 @@ def calibrate_run(
         raise RunError(f"the base of {root} was trained by no arm; name one that was")
     _check_export(export, arm)
     with holding(run, command=command):
+        ask = _asking(run, config, arm, export=export)  # before any work, because loading compares all files
         fresh = calibration_questions(run, config, wanted)
         log.info("calibrate: %s, %s", counted(len(fresh.questions), "question"), fresh.source)
         check_packages(fresh.questions)
         try:
             big = _big_answers(wanted.against, fresh) if wanted.against else None
-            ask = _asking(run, config, arm, export=export)
             said = ask(fresh.questions, fresh.frames)
             _keep(run, arm, fresh.questions, said)
             made = calibrate(
@@ -98,14 +98,13 @@ def calibrate_run(
                 big=big,
             )
             publish(run.calibration, made.model_dump_json(indent=1) + "\n")
-            publish_cascade(
-                run, config, made, arm=arm, mode=_mode_of(config, arm), ask=lambda rows: ask(rows, run.frames)
-            )
+            mode = modes_of(config.train.arms, arm)[0]
+            publish_cascade(run, config, made, arm=arm, mode=mode, ask=lambda rows: ask(rows, run.frames))
         finally:
             stop_workers()
         if export:
-            contract = read_contract(export, check_files=False)  # its files were compared when it was loaded
-            publish_contract(export, contract.model_copy(update={"calibration": made}))
+            contract = read_contract(export, check_files=False)
+            replace_contract(export, contract.model_copy(update={"calibration": made}))
     return made
 
 
@@ -250,7 +249,7 @@ def _keys(questions: Iterable[Question]) -> set[tuple[str, ...]]:
 
 def _check_export(export: Path | None, arm: str) -> None:
     """Look before any work whether the export can take a calibration of this arm."""
-    if export and (made := read_contract(export)).arm != arm:
+    if export and (made := read_contract(export, check_files=False)).arm != arm:
         raise RunError(f"{export} is an export of the arm {made.arm!r}, not of {arm!r}; name that arm, or its export")
 
 
@@ -260,7 +259,6 @@ def _asking(
     """What answers questions about clips of a frame store: the arm, or its export as it will be served."""
     from aot.serving.student import load_student as load_export
     from aot.student.model.loading import load_student
-    from aot.student.rows.frames import FramePixels
 
     if export:
         student = load_export(export).student
@@ -268,25 +266,12 @@ def _asking(
         student = load_student(config.student.base, adapter=run.arm(arm), config=config.student)
 
     def ask(questions: Sequence[Question], frames: Path | None) -> Answered:
-        pixels = None
-        if frames and any(question.media for question in questions):
-            from video_data.store.shards import FrameStore
-
-            megabytes = config.train.frame_cache_mb
-            pixels = FramePixels(
-                FrameStore(frames), student.processor, model_type=student.model_type, max_bytes=megabytes << 20
-            )
-        mode, size = _mode_of(config, arm), config.evaluate.batch_size
-        return answer_all(student, questions, pixels=pixels, mode=mode, arm=arm, batch_size=size)
+        shows = frames if any(question.media for question in questions) else None
+        pixels = student.pixels(shows, max_bytes=config.train.frame_cache_mb << 20) if shows else None
+        mode = modes_of(config.train.arms, arm)[0]
+        return answer_all(student, questions, pixels=pixels, mode=mode, arm=arm, batch_size=config.evaluate.batch_size)
 
     return ask
-
-
-def _mode_of(config: RunConfig, arm: str) -> PromptMode:
-    """How an arm answers open questions."""
-    order = next(one.order for one in config.train.arms if one.name == arm)
-    mode: PromptMode = MODES_OF_ORDER[order][0]
-    return mode
 
 
 def _keep(run: RunFolder, arm: str, questions: Sequence[Question], said: Answered) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aot.answer_records import CascadeResults
+from aot.answer_records import CascadePoint, CascadeResults
 from aot.chat.spend import cost_of
 from aot.config import PricesConfig, RunConfig
-from aot.evaluation.cascade import Replayed, cascade_curve
+from aot.evaluation.cascade import Replayed, cascade_curve, curve_points
 from aot.evaluation.intervals import Bootstrap, cluster_ids
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, publish_json, read_rows
@@ -58,17 +58,22 @@ def publish_cascade(
     big = _Big(said, *_costs(run, questions, prices=config.chat.prices if config.chat else None))
     bootstrap = Bootstrap(config.evaluate.bootstrap_samples, config.seed)
     answers = _answers(run, questions, made, arm=arm, mode=mode, ask=ask)
+    splits = config.evaluate.splits
+    played = {
+        mode: {
+            split: _played(members, made, big, mode=mode, bootstrap=bootstrap)
+            for split in splits if (members := [one for one in pairs if one[0].split == split])
+        }
+        for mode, pairs in answers.items()
+    }  # fmt: skip
     results = []
-    for row in made.thresholds:
-        pairs = answers.get(row.mode, ()) if row.loss == "wrong" else ()
-        splits = {split: [one for one in pairs if one[0].split == split] for split in config.evaluate.splits}
+    for row in (one for one in made.thresholds if one.loss == "wrong"):
         curves = [
             cascade_curve(
-                _replayed(members, made, big, mode=row.mode), split=split, threshold=row.threshold, target=row.target,
-                bootstrap=bootstrap,
+                replayed, points, split=split, threshold=row.threshold, target=row.target, bootstrap=bootstrap
             )
-            for split, members in splits.items() if members
-        ]  # fmt: skip
+            for split, (replayed, points) in played.get(row.mode, {}).items()
+        ]
         if curves:
             results.append(
                 CascadeResults(
@@ -96,6 +101,14 @@ def _answers(
             pairs = ask(asked_about).get(one, [])  # type: ignore[call-overload]
         answers[one] = pairs  # type: ignore[index]
     return answers
+
+
+def _played(
+    pairs: Pairs, made: ServedCalibration, big: _Big, *, mode: AskMode, bootstrap: Bootstrap
+) -> tuple[Replayed, tuple[CascadePoint, ...]]:
+    """The questions of a split, and the points of their curve, which is the same for every target."""
+    replayed = _replayed(pairs, made, big, mode=mode)
+    return replayed, curve_points(replayed, bootstrap)
 
 
 def _replayed(pairs: Pairs, made: ServedCalibration, big: _Big, *, mode: AskMode) -> Replayed:

@@ -32,8 +32,7 @@ def arm_of(root: Path, name: str | None) -> str:
     arms = load_saved(run.config).train.arms
     names = [*(arm.name for arm in arms), BASE]
     if name is None:
-        learning = read_learning(run, arms)
-        return learning.main or learning.control or names[0]
+        return read_learning(run, arms).lead or names[0]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"

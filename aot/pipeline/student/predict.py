@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from aot.answer_records import Answer, AnswerRow, PredictSummary
 from aot.display import counted
-from aot.errors import RunError, SourceError
+from aot.errors import RunError, SourceError, first_problem
 from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, read_json_lines
 from aot.files.run_folder import RunFolder, append_row, open_append, read_rows
 from aot.records import Question
@@ -210,8 +210,7 @@ def _ask(line: JsonLine, clips: "_Clips", mode: AskMode | None) -> Ask:
         try:
             question = Question.model_validate(line.fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise RowProblem("bad_value", f"{first['msg']} at {first['loc']}") from None
+            raise RowProblem("bad_value", first_problem(error)) from None
         media = question.media
         return Ask(
             question.text, choices=question.shown_choices, kind=question.kind, mode=mode,

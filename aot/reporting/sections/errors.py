@@ -57,7 +57,7 @@ def confusion(
 
 def confusion_blocks(data: RunData) -> list[Block]:
     """Next steps that the main arm took for others, in its first mode, for each split."""
-    student = data.student(data.learning.main or data.learning.control)
+    student = data.student(data.learning.lead)
     steps = sorted({s.label for annotation in data.annotations.values() for s in annotation.segments})
     said = [p for p in data.predictions if (p.arm, p.mode) == student]
     blocks = []

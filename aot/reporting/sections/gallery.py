@@ -53,7 +53,7 @@ class Box(NamedTuple):
 
 def trace_states(data: RunData) -> dict[Key, str]:
     """What became of each trace: kept, rejected, held out (student right or wrong), or not filtered."""
-    student = data.student(data.learning.main or data.learning.control)
+    student = data.student(data.learning.lead)
     said = [p for p in data.predictions if (p.arm, p.mode) == student and p.question_id in data.questions]
     right = {p.question_id: score(p, data.questions[p.question_id]).correct for p in said}
     held = {True: "held out, student right", False: "held out, student wrong", None: "not filtered"}

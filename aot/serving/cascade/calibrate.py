@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from aot.answers import is_right
+from aot.answers import same_answer
 from aot.evaluation.risk import (
     Judged,
     choose_threshold,
@@ -78,17 +78,9 @@ def judge(question: Question, prediction: Prediction, big: Prediction | None = N
         logs = (min(0.0, math.fsum(prediction.token_logprobs)),)
     return Judged(
         kind=question.kind, group=question.group, logs=logs, gold=gold, right=graded.correct,
-        disagrees=None if big is None else _disagrees(question, prediction, big), question_id=question.id,
+        disagrees=None if big is None else not same_answer(prediction.answer, big.answer, question),
+        question_id=question.id,
     )  # fmt: skip
-
-
-def _disagrees(question: Question, prediction: Prediction, big: Prediction) -> bool:
-    """Whether an answer is not the big model's; nothing agrees with a big model that has no answer."""
-    if prediction.answer is None or big.answer is None:
-        return True
-    if question.answer_index is not None:
-        return prediction.answer != big.answer
-    return not is_right(prediction.answer, question.model_copy(update={"answer": big.answer}))
 
 
 def calibrate(

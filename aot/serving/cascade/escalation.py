@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from aot.answer_records import Answer, Fallback, Seconds
-from aot.answers import compare_answers, find_answer, parse_answer
+from aot.answers import find_answer, parse_answer, same_answer
 from aot.chat.client import ChatModel
 from aot.chat.factory import sampling_of
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, message
@@ -316,14 +316,11 @@ def read_answer(text: str, ask: Ask) -> str:
     return options.get(meant, "") if meant is not None else ""
 
 
-def same_answer(one: str, other: str, ask: Ask) -> bool:
+def agree(one: str, other: str, ask: Ask) -> bool:
     """Whether two answers to a question say the same: the same option, number or words."""
     if ask.choices:
-        return one == other
-    by_number = compare_answers(one, other, _question(ask, "number")).verdict
-    if by_number != "cannot_tell":
-        return by_number == "right"
-    return compare_answers(one, other, _question(ask, "text")).verdict == "right"
+        return same_answer(one, other, _question(ask, "choice"))
+    return same_answer(one, other, _question(ask, "text"), kinds=("number", "text"))
 
 
 def _answered(model: ChatModel | Answering, ask: Ask, request: ChatRequest) -> _Said:

@@ -32,7 +32,7 @@ from aot.files.run_folder import RunFolder
 from aot.run_records import ChatUsage
 from aot.seeds import share
 from aot.served_records import StudentContract
-from aot.serving.cascade.escalation import Answering, BigModel, Fell, same_answer
+from aot.serving.cascade.escalation import Answering, BigModel, Fell, agree
 from aot.serving.cascade.routing import Promises, ask_of, check_target, digest_of, reason_to_escalate
 from aot.serving.contract import read_contract
 from aot.serving.student import Ask, load_student
@@ -180,7 +180,7 @@ class Cascade:
             routing = routing.model_copy(update={"fallback": big.reason})
             return _Outcome(small.model_copy(update={"cost": big.cost, "routing": routing}), routing, ChatUsage())
         if not small.abstained:
-            routing = routing.model_copy(update={"agreed": same_answer(small.answer, big.answer, ask)})
+            routing = routing.model_copy(update={"agreed": agree(small.answer, big.answer, ask)})
         serves_big = self.section.shadow == "big" if routing.shadow else routing.decision == "escalate"
         if not serves_big:
             return _Outcome(small.model_copy(update={"cost": big.cost, "routing": routing}), routing, big.usage)

@@ -29,6 +29,7 @@ from aot.filtering.language import computed_as_one, has_loop
 from aot.records import Record
 from aot.served_records import AskMode, CascadeThreshold, StudentContract
 from aot.serving.cascade.watch import ContractWatch
+from aot.serving.domain import kind_problem, label_problem
 from aot.serving.student import Ask
 
 log = logging.getLogger(__name__)
@@ -164,11 +165,11 @@ def in_domain(ask: Ask, small: Answer, contract: StudentContract) -> bool:
     shows_frames = ask.clip is not None or ask.frames is not None
     if shows_frames != (contract.frames is not None):
         return False
-    if (ask.kind or "*") not in ("*", *contract.kinds):
+    if kind_problem(contract, str(ask.kind or "")):
         return False
     if small.mode != "decide" and small.mode not in contract.modes:
         return False
-    return not contract.labels or all(choice in contract.labels for choice in ask.choices or ())
+    return not label_problem(contract, ask.choices or ())
 
 
 def is_degenerate(answer: Answer) -> bool:

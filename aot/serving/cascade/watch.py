@@ -23,6 +23,7 @@ import numpy as np
 from aot import seeds
 from aot.served_records import AskMode, WatchBaseline, WatchFeature, WatchRun, WatchState
 
+ALARM_RATE = 0.05
 STRIDE = 25
 MOST_RUNS = 16
 POWERS = (0.2, 0.5, 0.8)
@@ -92,11 +93,9 @@ class ContractWatch:
     Its `state` is a record; another process goes on with it.
     """
 
-    def __init__(
-        self, baseline: WatchBaseline, *, alarm_rate: float = 0.05, seed: int = 0, state: WatchState | None = None
-    ) -> None:
-        """A watch that cries wolf with probability `alarm_rate` at most, over any number of requests."""
-        self.baseline, self.alarm_rate, self.seed = baseline, alarm_rate, seed
+    def __init__(self, baseline: WatchBaseline, *, seed: int = 0, state: WatchState | None = None) -> None:
+        """A watch that cries wolf with probability ALARM_RATE at most, over any number of requests."""
+        self.baseline, self.seed = baseline, seed
         self.state = state or WatchState()
         self._words = frozenset(baseline.words)
         self._lock = threading.Lock()
@@ -105,7 +104,7 @@ class ContractWatch:
         """The state after one more request; `void_at` says whether the promise has ended."""
         measures = features_of(question, choices=choices, confidence=confidence, words=self._words)
         with self._lock:
-            self.state = next_state(self.state, self.baseline, measures, alarm_rate=self.alarm_rate, seed=self.seed)
+            self.state = next_state(self.state, self.baseline, measures, alarm_rate=ALARM_RATE, seed=self.seed)
             return self.state
 
 

@@ -128,12 +128,11 @@ class Decider:
             return Ready(state, key, seen, Seconds(decode=time.perf_counter() - started_s))
         if media is None or shown is None or rule is None:
             return Ready(state, key, _Seen())
-        from aot.student.rows.frames import FramePixels, choose_indices
+        from aot.student.rows.frames import choose_indices
 
         decoded_s = time.perf_counter()
         chosen = choose_indices(shown, media, num_frames=rule.num_frames)
-        pixels = FramePixels(shown, student.processor, model_type=student.model_type, max_bytes=0)
-        seen = _Seen(chosen.times_s, chosen.size_hw, pixels.of([chosen]))
+        seen = _Seen(chosen.times_s, chosen.size_hw, student.pixels(shown, max_bytes=0).of([chosen]))
         seconds = Seconds(decode=decoded_s - started_s, vision=time.perf_counter() - decoded_s)
         return Ready(state, key, seen, seconds)
 

@@ -5,16 +5,18 @@ folder beside the wanted one, proved there by a process of its own, and gets its
 failed proof leaves no export.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers import GenerationConfig
 
-from aot.config import MODES_OF_ORDER, VideoRun, load_saved
+from aot.config import RunConfig, VideoRun, load_saved, modes_of
 from aot.errors import AotError, CheckpointError, RunError
 from aot.files.run_folder import CONTRACT, RunFolder, read_rows
 from aot.records import Prediction, PromptMode, Question
@@ -39,6 +41,7 @@ from aot.student.model.loading import Student, load_student
 from aot.student.model.lora import size_of
 from aot.student.train.checkpoints import read_manifest
 
+log = logging.getLogger(__name__)
 BASE = "base"
 """As an arm: the student before any training."""
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -69,6 +72,46 @@ class ExportOptions:
     """What is known of the student, in Markdown; a section on the export is added."""
 
 
+@dataclass(frozen=True)
+class _Arm:
+    """An arm of a run, or its base, with what the run's config says of it."""
+
+    run: RunFolder
+    name: str
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """As it was saved."""
+        return load_saved(self.run.config)
+
+    @property
+    def modes(self) -> tuple[PromptMode, ...]:
+        """How it answers."""
+        return modes_of(self.config.train.arms, self.name)
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hex digits of the SHA-256 of what it learned, whose files were compared; empty of the base."""
+        if self.name == BASE:
+            return ""
+        adapter = self.run.arm(self.name)
+        arm_contract.read_contract(adapter)
+        weights = arm_contract.WEIGHTS[arm_contract.tuning_of(adapter)]
+        return next(entry.sha256[:16] for entry in read_manifest(adapter).files if entry.name == weights)
+
+    def dtype(self, stored_as: StoredAs) -> Dtype:
+        """Of the weights that are written."""
+        section = self.config.student
+        kind: Any = stored_dtype(resolve_base(section.base)) if stored_as == "base" else stored_as
+        return kind or section.dtype
+
+    def loaded(self, *, merge: bool) -> Student:
+        """The student in float32."""
+        section = self.config.student.model_copy(update={"dtype": "float32"})
+        adapter = None if self.name == BASE else self.run.arm(self.name)
+        return load_student(section.base, adapter=adapter, config=section, merge=merge)
+
+
 def export_arm(run: RunFolder, arm_name: str, out: Path, options: ExportOptions = ExportOptions()) -> StudentContract:
     """Write an arm of a run to the new folder `out`, after a fresh process proved it; returns its contract.
 
@@ -78,8 +121,8 @@ def export_arm(run: RunFolder, arm_name: str, out: Path, options: ExportOptions 
         GuardStop: the disk is full.
     """
     check_free(out)
-    config = load_saved(run.config)
-    split = config.evaluate.splits[0]
+    arm = _Arm(run, arm_name)
+    config, split = arm.config, arm.config.evaluate.splits[0]
     tests = [q for q in read_rows(run.questions, Question) if q.split == split]
     if not tests:
         raise RunError(
@@ -87,11 +130,11 @@ def export_arm(run: RunFolder, arm_name: str, out: Path, options: ExportOptions 
         )
     asked_of = probe_questions(tests, most=options.probes)
     frames = run.frames if any(q.media for q in tests) else None
-    modes = probe_modes(_modes(run, arm_name), asked_of)
-    before = answers(_loaded(run, arm_name, merge=False), asked_of, modes=modes, frames=frames, batch_size=16)
-    student = _loaded(run, arm_name, merge=True)
-    dtype = _dtype(run, options)
-    contract = _contract(run, arm_name, student, options, dtype=dtype)
+    modes = probe_modes(arm.modes, asked_of)
+    before = answers(arm.loaded(merge=False), asked_of, modes=modes, frames=frames, batch_size=16)
+    student = arm.loaded(merge=True)
+    dtype = arm.dtype(options.dtype)
+    contract = _contract(arm, student, options, dtype=dtype)
     is_cast = form_of(contract) != "float32"
     grader = Grader(tests, frames, modes, config.evaluate.bootstrap_samples, config.seed)
     variants = grader.rows(student, variant="float32", size_bytes=4 * size_of(student.model)) if is_cast else ()
@@ -136,13 +179,13 @@ def same_export(run: RunFolder, arm_name: str, out: Path, options: ExportOptions
         there = read_contract(out, check_files=False)
     except AotError:
         return None
-    config = load_saved(run.config)
-    wanted = (arm_name, _adapter_digest(run, arm_name), options.quantise, options.vision)
-    same_form = _dtype(run, options) == there.dtype and options.name in ("", there.name)
+    arm = _Arm(run, arm_name)
+    wanted = (arm_name, arm.digest, options.quantise, options.vision)
+    same_form = arm.dtype(options.dtype) == there.dtype and options.name in ("", there.name)
     form = (there.arm, there.adapter_digest, there.quantised, there.vision_quantised)
     if form != wanted or not same_form:
         return None
-    return read_contract(out) if there.base == config.student.base else None
+    return read_contract(out) if there.base == arm.config.student.base else None
 
 
 def prove(
@@ -194,24 +237,6 @@ def cast(model: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
             tensor.data = tensor.data.to(dtype)
 
 
-def _modes(run: RunFolder, arm_name: str) -> tuple[PromptMode, ...]:
-    arms = {arm.name: arm.order for arm in load_saved(run.config).train.arms}
-    return MODES_OF_ORDER[arms.get(arm_name, "both")]
-
-
-def _dtype(run: RunFolder, options: ExportOptions) -> Dtype:
-    section = load_saved(run.config).student
-    kind: Any = stored_dtype(resolve_base(section.base)) if options.dtype == "base" else options.dtype
-    return kind or section.dtype
-
-
-def _loaded(run: RunFolder, arm_name: str, *, merge: bool) -> Student:
-    config = load_saved(run.config)
-    section = config.student.model_copy(update={"dtype": "float32"})
-    adapter = None if arm_name == BASE else run.arm(arm_name)
-    return load_student(section.base, adapter=adapter, config=section, merge=merge)
-
-
 def _as_served(student: Student, dtype: Dtype) -> Student:
     """The student with its weights in the type that it calculates in once it is loaded from the export."""
     if dtype == "float16":  # stored so, and never calculated in
@@ -230,6 +255,12 @@ def _quantised(student: Student, folder: Path, options: ExportOptions) -> Studen
     )  # fmt: skip
     for path in (*folder.glob("*.safetensors"), folder / WEIGHT_INDEX):
         path.unlink(missing_ok=True)
+    if made.left:
+        log.warning(
+            "%d layers stay as they are, whose width no group of weights divides, first %s",
+            len(made.left),
+            made.left[0],
+        )
     made.model.save_pretrained(folder, safe_serialization=True)
     return replace(student, model=made.model)
 
@@ -242,11 +273,8 @@ def _write(student: Student, folder: Path) -> None:
     student.processor.save_pretrained(folder)
 
 
-def _contract(
-    run: RunFolder, arm_name: str, student: Student, options: ExportOptions, *, dtype: Dtype
-) -> StudentContract:
-    config = load_saved(run.config)
-    section = config.student
+def _contract(arm: _Arm, student: Student, options: ExportOptions, *, dtype: Dtype) -> StudentContract:
+    run, config, section = arm.run, arm.config, arm.config.student
     training = [q for q in read_rows(run.questions, Question) if q.split == "train"]
     frames = None
     if isinstance(config, VideoRun):
@@ -257,7 +285,7 @@ def _contract(
             max_stored_frames=config.frames.max_stored_frames,
         )
     kinds = tuple(sorted({q.kind for q in training}))
-    learned = None if arm_name == BASE else arm_contract.read_contract(run.arm(arm_name))
+    learned = None if arm.name == BASE else arm_contract.read_contract(run.arm(arm.name))
     run_name = re.sub(r"[^\w.-]+", "-", run.root.resolve().name)
     limits = [
         *([f"It looks at no more than {frames.num_frames} frames of a clip."] if frames else []),
@@ -265,11 +293,11 @@ def _contract(
         *options.limits,
     ]
     return StudentContract(
-        name=options.name or f"{run_name}-{arm_name}",
-        arm=arm_name,
+        name=options.name or f"{run_name}-{arm.name}",
+        arm=arm.name,
         base=section.base,
         base_digest=student.base_digest,
-        adapter_digest=_adapter_digest(run, arm_name),
+        adapter_digest=arm.digest,
         config_digest=learned.config_digest if learned else config.digest(),
         model_type=student.model_type,
         dtype=dtype,
@@ -281,7 +309,7 @@ def _contract(
         frames=frames,
         labels=closed_labels(training),
         kinds=kinds,
-        modes=_modes(run, arm_name),
+        modes=arm.modes,
         max_tokens=section.max_tokens,
         max_answer_tokens=section.max_answer_tokens,
         max_rationale_tokens=section.max_rationale_tokens,
@@ -299,12 +327,3 @@ def closed_labels(questions: Sequence[Question]) -> tuple[str, ...]:
     offered = [choice for q in questions if q.answer_index is None for choice in q.choices]
     labels = sorted(set(offered))
     return tuple(labels) if len(labels) <= min(MOST_LABELS, len(offered) // 2) else ()
-
-
-def _adapter_digest(run: RunFolder, arm_name: str) -> str:
-    if arm_name == BASE:
-        return ""
-    adapter = run.arm(arm_name)
-    arm_contract.read_contract(adapter)
-    weights = arm_contract.WEIGHTS[arm_contract.tuning_of(adapter)]
-    return next(entry.sha256[:16] for entry in read_manifest(adapter).files if entry.name == weights)

@@ -24,7 +24,6 @@ from aot.records import Prediction, PromptMode, Question
 from aot.served_records import LatencyRow
 from aot.student.answer.predict import PredictMode, predict
 from aot.student.model.loading import Student
-from aot.student.rows.frames import FramePixels
 
 SAME_SHARE = 0.99
 """Of greedy replies, at least."""
@@ -99,13 +98,7 @@ def answers(
         batch_size: questions answered together.
         cache_bytes: of processed frames that are kept for the next mode; 0 makes each answer process its own.
     """
-    pixels = None
-    if frames is not None:
-        from video_data.store.shards import FrameStore  # text needs no video package
-
-        pixels = FramePixels(
-            FrameStore(frames), student.processor, model_type=student.model_type, max_bytes=cache_bytes
-        )
+    pixels = student.pixels(frames, max_bytes=cache_bytes) if frames is not None else None
     made: list[Prediction] = []
     for mode in modes:
         made += predict(student, questions, pixels=pixels, arm=_ARM, mode=mode, batch_size=batch_size, with_tokens=True)

@@ -4,24 +4,19 @@ For any OpenAI-compatible server, such as llama.cpp's on a GGUF made from the ex
 the prompt by its own copy of the chat template, so this is where another template shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aot.chat.client import ChatModel
 from aot.chat.factory import open_chat
-from aot.chat.messages import ChatRequest, ImagePart, Sampling
-from aot.chat.pictures import png
 from aot.config import ChatConfig
 from aot.display import one_line
 from aot.errors import ChatError
-from aot.records import MediaRef, Prediction, PromptMode, Question
+from aot.records import Prediction, PromptMode, Question
 from aot.serving.export.probe import SAME_SHARE, answers
 from aot.serving.student import load_student
-from aot.student.model.loading import Student
-from aot.student.rows.frames import FrameSource, choose_indices
-from aot.student.rows.prompts import question_message
-from aot.student.rows.replies import plain_reply
+from aot.student.answer.remote import StudentOfServer
+from aot.student.rows.frames import FrameSource
 
 
 @dataclass(frozen=True)
@@ -62,60 +57,56 @@ def server_likeness(
         student, contract = served.student, served.contract
         made = answers(student, questions, modes=contract.modes, frames=frames, batch_size=16)
         store = _store(frames)
-        section = ChatConfig(model=model or contract.name, base_url=url, temperature=0.0, max_attempts=2)
+        section = ChatConfig(
+            model=model or contract.name, base_url=url, temperature=0.0, max_attempts=2, raise_tokens=1
+        )
         chat = open_chat(section, run=None, writer="probe")
         try:
-            return _compared(student, chat, questions, made, contract.modes, store)
+            remote = StudentOfServer(chat, student.config, student.renderer, store)
+            # What another server calls the end of a reply that was cut off here says nothing about the model.
+            return likeness_to(
+                remote, questions, made, modes=contract.modes,
+                compares=lambda ours: not ours.error and ours.finish_reason != "length",
+            )  # fmt: skip
         finally:
             chat.close()
 
 
-def _compared(
-    student: Student,
-    chat: ChatModel,
+def likeness_to(
+    remote: StudentOfServer,
     questions: Sequence[Question],
     made: Sequence[Prediction],
+    *,
     modes: Sequence[PromptMode],
-    store: FrameSource | None,
+    compares: Callable[[Prediction], bool] = lambda ours: not ours.error,
 ) -> ServerLikeness:
+    """How many replies of a server are those in `made`, which answer the questions mode by mode.
+
+    `compares` tells which of those say enough to compare another reply with.
+
+    Raises:
+        ConfigError: the server cannot be asked at all.
+        GuardStop: it stopped answering.
+    """
     same, replies, left_out, refused, differs = 0, 0, 0, list[str](), ""
     asked_of = [(question, mode) for mode in modes for question in questions]
     for (question, mode), ours in zip(asked_of, made, strict=True):
-        if ours.error or ours.finish_reason == "length":
+        if not compares(ours):
             left_out += 1
             continue
         replies += 1
         try:
-            theirs = _reply(student, chat, question, mode, store)
+            theirs = remote.predict(question, mode, arm=ours.arm)
         except ChatError as error:
             refused.append(error.reason)
             continue
-        same += theirs == ours.raw_text.strip()
-        if theirs != ours.raw_text.strip() and not differs:
-            differs = one_line(f"{question.id} ({mode}): {ours.raw_text[:100]!r}, there {theirs[:100]!r}")
+        said = theirs.error or theirs.raw_text
+        # By words: where a server spells out special tokens, what is left around them may differ in blanks.
+        is_same = said.split() == ours.raw_text.split() and theirs.finish_reason == ours.finish_reason
+        same += is_same
+        if not is_same and not differs:
+            differs = one_line(f"{question.id} ({mode}): {ours.raw_text[:100]!r}, there {said[:100]!r}")
     return ServerLikeness(replies, same, tuple(refused), left_out, differs)
-
-
-def _reply(student: Student, chat: ChatModel, question: Question, mode: PromptMode, store: FrameSource | None) -> str:
-    shown = _pictures(store, question.media, student.config.num_frames) if store and question.media else []
-    short = mode in ("direct", "explain")
-    most = student.config.max_answer_tokens if short else student.config.max_rationale_tokens
-    if mode == "explain":  # its first line alone counts, and nothing ends a reply there but its end
-        most = student.config.max_rationale_tokens
-    request = ChatRequest(
-        messages=(question_message(question, shown, mode),), sampling=Sampling(temperature=0.0, max_tokens=most)
-    )
-    reply = chat.reply(request)
-    text = f"<think>\n{reply.reasoning}\n</think>\n\n{reply.text}" if reply.reasoning else reply.text
-    text = plain_reply(text) if student.renderer.think_style != "none" else text
-    return text.partition("\n")[0].strip() if mode == "explain" else text.strip()
-
-
-def _pictures(store: FrameSource, media: MediaRef, num_frames: int) -> list[ImagePart]:
-    chosen = choose_indices(store, media, num_frames=num_frames)
-    frames = store.frames(media.uri, chosen.indices)
-    pairs = zip(frames, chosen.times_s, strict=True)
-    return [ImagePart(data=png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
 
 
 def _store(frames: Path | None) -> FrameSource | None:

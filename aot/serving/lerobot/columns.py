@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from aot.errors import SourceError, missing_package
+from aot.errors import SourceError, first_problem, missing_package
 from aot.files.disk import whole_file
 from aot.records import Record, Refusal
 from aot.serving.lerobot.checks import LanguageRow, check_rows
@@ -243,10 +243,8 @@ def _episode(
             fields["tool_calls"] = _tool_calls(fields["tool_calls"])
             rows.append(LanguageRow.model_validate(fields))
         except (ValidationError, ValueError, RecursionError) as error:
-            problem = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
-            refused.append(
-                Refusal(item=item, boundary="source", reason="bad_row", detail=f"{problem['msg']} at {problem['loc']}")
-            )
+            detail = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            refused.append(Refusal(item=item, boundary="source", reason="bad_row", detail=detail))
     task = tasks.get(table.column("task_index")[0].as_py(), "") if "task_index" in table.column_names else ""
     return Episode(index, path, task, times_s, tuple(sorted(rows, key=LanguageRow.in_order)))
 

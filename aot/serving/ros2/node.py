@@ -11,7 +11,8 @@ import math
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, Protocol
@@ -151,14 +152,18 @@ class StudentNode:
                 return
             self._stamp_s, self._frame_s = stamp_s, now_s
             self._counts["frames"] += 1
-        self._stream.observe(frame, now_s)
+        with self._until_stopped():
+            self._stream.observe(frame, now_s)
 
     def on_reset(self, _message: object = None) -> None:
         """Begin a new episode, whose stamps may start again."""
         with self._lock:
+            if self._state == "stopped":
+                return
             self._stamp_s = -math.inf
             self._counts["resets"] += 1
-        self._stream.reset()
+        with self._until_stopped():
+            self._stream.reset()
 
     def tick(self) -> None:
         """Publish the freshest answer, once a cycle."""
@@ -169,6 +174,8 @@ class StudentNode:
         except AotError as error:
             answer = Answer(mode="decide", abstained="failed", detail=str(error))
         with self._lock:
+            if self._state == "stopped":  # meanwhile: it is no failure that the stream was closed then
+                return
             self._counts["answers"] += 1
             if answer.abstained:
                 self._abstained[answer.abstained] += 1
@@ -186,8 +193,19 @@ class StudentNode:
                 if self._state == "stopped":
                     return
                 self._state = "stopped"
-            self._adapter.publish(self._config.topics.heartbeat, self._heartbeat())
-        self._stream.close()
+            try:
+                self._adapter.publish(self._config.topics.heartbeat, self._heartbeat())
+            finally:
+                self._stream.close()
+
+    @contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        """Bear that the stream is closed by another thread while this one uses it."""
+        try:
+            yield
+        except AotError:
+            if self._state == "running":
+                raise
 
     def _publish(self, topic: str, text: str) -> None:
         """Send a text, unless the last heartbeat was sent meanwhile."""

@@ -64,11 +64,6 @@ class BackEnds:
         assert last is not None
         raise last
 
-    @property
-    def up(self) -> int:
-        """How many of them have not failed of late."""
-        return sum(one.down_until_s <= time.monotonic() for one in self._all)
-
     def close(self) -> None:
         """Close the connections to all."""
         for one in self._all:

@@ -179,7 +179,7 @@ def read_body(body: ChatBody, *, name: str, contract: StudentContract | None, li
     tools, tool_choice = _tools(body)
     if choices and (tools or body.logprobs or stops):
         raise bad("a choice is decided, not written; leave out tools, logprobs and stop", param="response_format")
-    mode: SpokenMode = contract.modes[0] if contract and body.is_question else "none"
+    mode = _default_mode(body, contract)
     if body.aot.mode is not None:
         taught: list[SpokenMode] = [*contract.modes, "none"] if contract else ["none"]
         if body.aot.mode not in taught:
@@ -188,6 +188,14 @@ def read_body(body: ChatBody, *, name: str, contract: StudentContract | None, li
         mode = taught[taught.index(body.aot.mode)]
     _check_messages(body.messages, needs_user=contract is not None)
     return ChatAsk(body, choices, key, stops, mode, tools, tool_choice)
+
+
+def _default_mode(body: ChatBody, contract: StudentContract | None) -> SpokenMode:
+    """How a question asks to be answered by its last words, as those of training do; else as the student was taught."""
+    if contract is None or not body.is_question:
+        return "none"
+    text = _text(body.messages[-1]).rstrip()
+    return next((mode for mode in contract.modes if text.endswith(MODE_SUFFIX[mode])), contract.modes[0])
 
 
 def chat_request(

@@ -24,8 +24,6 @@ class Limits:
     """Requests that wait for the model; one more gets 429."""
     max_batch: int = 64
     """Requests that are answered together."""
-    max_streams: int = 32
-    """Replies that are streamed at once; further ones wait."""
     max_open: int = 512
     """Requests in this server, read or answered; one more gets 429 before its body is read."""
     header_s: float = 10.0

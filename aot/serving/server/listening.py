@@ -18,7 +18,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from aot.chat.server.keys import Secret
+from aot.chat.server.keys import Secret, is_loopback
 from aot.errors import ConfigError
 from aot.serving.server.app import build_app
 from aot.serving.server.border import Border
@@ -39,7 +39,7 @@ def open_port(host: str, port: int, *, key: Secret | None) -> socket.socket:
     Raises:
         ConfigError: the port is taken or the address is none; or others could reach it, and there is no key.
     """
-    if key is None and not _is_loopback(host):
+    if key is None and not is_loopback(host):
         raise ConfigError(
             f"--host {host} lets other machines in and no key is asked for; put a key into an environment variable and "
             "name it with --key-env, or listen on 127.0.0.1"
@@ -204,12 +204,3 @@ def _slow_head() -> bytes:
     body = ApiError(408, "the head of a request did not come in time").response().body
     head = f"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return f"{head}connection: close\r\n\r\n".encode() + bytes(body)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -16,15 +16,15 @@ from aot.errors import OutOfDomainError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode
-from aot.serving.domain import check_choices, kind_problem
+from aot.serving.domain import check_choices, kind_problem, label_problem
 from aot.serving.stream.ring import HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
 from aot.student.answer.decoding import likeliest, steps
 from aot.student.answer.prefix import FramePrefix, PrefixFrame, ReadCounts, prefix_frames
+from aot.student.rows.prompts import PROBE_SIZE_HW
 from aot.student.rows.replies import answer_of
 
 MODES: tuple[AskMode, ...] = ("decide", "direct", "reason", "explain")
-_TRIAL_SIZE_HW = (72, 96)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class StreamReader:
             raise SourceError(f"a stream cannot be asked in mode {self.mode}; use one of {', '.join(MODES)}")
         if self.mode == "decide" and not choices:
             raise SourceError("mode decide needs choices")
-        self.outside = self._domain_problem(tuple(choices), kind)
+        self.outside = label_problem(contract, choices) or kind_problem(contract, kind)
         """Why the question lies outside what the student was trained on; empty where it does not."""
         try:
             self._question = Question(
@@ -82,7 +82,7 @@ class StreamReader:
             contract_digest=contract.digest(),
         )  # fmt: skip
         with student.turn() as model:
-            model.renderer.encode(self._question, (0.0,), self._prompt_mode, frame_size_hw=_TRIAL_SIZE_HW)
+            model.renderer.encode(self._question, (0.0,), self._prompt_mode, frame_size_hw=PROBE_SIZE_HW)
             self._choices = [model.renderer.completion_ids(text) for text in self._question.option_answers]
             try:
                 check_choices(model, self._question.option_answers)
@@ -156,14 +156,6 @@ class StreamReader:
     @property
     def _prompt_mode(self) -> Any:  # noqa: ANN401 - a PromptMode
         return "direct" if self.mode == "decide" else self.mode
-
-    def _domain_problem(self, choices: tuple[str, ...], kind: str) -> str:
-        contract = self._served.contract
-        strange = [one for one in choices if contract.labels and one not in contract.labels]
-        if strange:
-            labels = f"{len(contract.labels)} labels"
-            return f"{contract.name} never learned to say {strange[0]!r}, which is none of its {labels}"
-        return kind_problem(contract, kind)
 
     def _scale(self, frames: Sequence[HeldFrame]) -> None:
         """Bring frames to the size of the training store, in place: what is kept of them becomes smaller, too."""

@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from typing import Literal, TypeVar
 
@@ -58,18 +58,56 @@ def predict(
         with_explanation: in mode `explain`, let the reply go on behind its first line.
     """
     asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens, with_explanation=with_explanation)
-    askable_questions = [q for q in questions if q.choices] if mode == "likelihood" else questions
-    store = pixels.store if pixels else None
-    items = prompt_items(
-        student, askable_questions, store=store, mode=asker.prompt_mode, with_frames=with_frames, given=asker.given
+    items = _items(asker, questions, with_frames=with_frames)
+    yield from _in_order(items, partial(asker.answer, thought=thought), asker.failed, batch_size=batch_size)
+
+
+def predict_batches(
+    student: Student,
+    questions: Sequence[Question],
+    *,
+    pixels: FramePixels | None = None,
+    arm: str,
+    mode: PredictMode,
+    batch_size: int,
+    with_frames: bool = True,
+    wanted: Callable[[int, Sequence[str]], bool],
+) -> Iterator[list[Prediction]]:
+    """The predictions of `predict`, batch by batch, of those batches that are wanted.
+
+    A batch holds the same questions whoever else is asked, so that processes which each make some of the batches give
+    together what one of them gives alone, to the last digit on machines that calculate alike.
+
+    Args:
+        student: who answers.
+        questions: all that is asked, by this process and the others.
+        pixels: as for `predict`.
+        arm: name under which the predictions are stored.
+        mode: as for `predict`.
+        batch_size: prompts run at once.
+        with_frames: as for `predict`.
+        wanted: tells by the number of a batch, and the ids of its questions, whether to make it.
+    """
+    asker = _asker(student, pixels, arm, mode, with_tokens=False)
+    # Lengths decide what stands in a batch, so every process encodes every prompt, whoever then answers it.
+    items, numbers = _items(asker, questions, with_frames=with_frames), count()
+    for window in windows(items, batch_size=batch_size):
+        failed = [item for item in window if item.error]
+        if failed and wanted(next(numbers), [item.question.id for item in failed]):
+            yield [asker.failed(item) for item in failed]
+        for positions in batches(window, batch_size=batch_size):
+            chosen = [window[i] for i in positions]
+            if wanted(next(numbers), [item.question.id for item in chosen]):
+                yield asker.answer(chosen)
+
+
+def _items(asker: "_Asker", questions: Sequence[Question], *, with_frames: bool) -> Iterator[PromptItem]:
+    """What an asker can be asked of `questions`: where it scores choices, those that have some."""
+    of_mode = [q for q in questions if q.choices] if asker.mode == "likelihood" else questions
+    store = asker.pixels.store if asker.pixels else None
+    return prompt_items(
+        asker.student, of_mode, store=store, mode=asker.prompt_mode, with_frames=with_frames, given=asker.given
     )
-
-    def answer(chosen: Sequence[PromptItem]) -> list[Prediction]:
-        if mode == "likelihood":
-            return asker.choose(chosen)
-        return asker.adaptive(chosen, thought) if mode == "adaptive" else asker.plain(chosen)
-
-    yield from _in_order(items, answer, asker.failed, batch_size=batch_size)
 
 
 def sample(
@@ -164,6 +202,12 @@ class _Asker:
         return Prediction(
             question_id=item.question.id, arm=self.arm, mode=self.mode, raw_text="", answer=None, error=item.error
         )
+
+    def answer(self, items: Sequence[PromptItem], thought: ThoughtMode | None = None) -> list[Prediction]:
+        """A greedy prediction for each item, or the likeliest choice, as the mode wants it."""
+        if self.mode == "likelihood":
+            return self.choose(items)
+        return self.adaptive(items, thought) if self.mode == "adaptive" else self.plain(items)
 
     def plain(self, items: Sequence[PromptItem], sampling: BatchSampling | None = None) -> list[Prediction]:
         """One reply to each item, or `sampling.samples` one after the other."""

@@ -18,11 +18,10 @@ from aot.student.answer.likelihood import score, score_read
 from aot.student.model.caches import can_drop_tokens, num_bytes, position_counter, same_logits
 from aot.student.model.loading import Student
 from aot.student.model.vision import FrameFeatures
-from aot.student.rows.frames import FRAME_DIM, FramePixels, Tensors
-from aot.student.rows.prompts import PROBE
+from aot.student.rows.frames import FRAME_DIM, Tensors
+from aot.student.rows.prompts import PROBE, PROBE_SIZE_HW
 from aot.student.rows.tokens import num_alike
 
-TRIAL_SIZE_HW = (72, 96)
 TRIAL_TIMES_S = (0.5, 1.5, 2.5)
 
 
@@ -216,7 +215,7 @@ def prefix_frames(student: Student, frames_THWC: np.ndarray, keys: Sequence[Hash
         frames_THWC: uint8 (time, height, width, 3), RGB, scaled as in training.
         keys: one for each.
     """
-    pixels = FramePixels(None, student.processor, model_type=student.model_type, max_bytes=0)
+    pixels = student.pixels(None, max_bytes=0)
     return [PrefixFrame(key, one) for key, one in zip(keys, pixels.alone(frames_THWC), strict=True)]
 
 
@@ -224,8 +223,8 @@ def _bears_appending(student: Student) -> bool:
     """Whether a prompt read frame by frame gives the logits of the same prompt read at once."""
     try:
         rng = np.random.default_rng(0)
-        frames_THWC = rng.integers(0, 256, (len(TRIAL_TIMES_S), *TRIAL_SIZE_HW, 3), dtype=np.uint8)
-        ids = student.renderer.encode(PROBE, TRIAL_TIMES_S, "direct", frame_size_hw=TRIAL_SIZE_HW).prompt_ids
+        frames_THWC = rng.integers(0, 256, (len(TRIAL_TIMES_S), *PROBE_SIZE_HW, 3), dtype=np.uint8)
+        ids = student.renderer.encode(PROBE, TRIAL_TIMES_S, "direct", frame_size_hw=PROBE_SIZE_HW).prompt_ids
         frames = prefix_frames(student, frames_THWC, keys=range(len(TRIAL_TIMES_S)))
         trial = FramePrefix(student)
         trial.__dict__["appends"] = True  # this is what is tried

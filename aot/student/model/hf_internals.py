@@ -5,20 +5,22 @@ an upgrade fails there, by name, and not in the middle of a training.
 """
 
 import inspect
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer import SCHEDULER_NAME
 
 SIGNATURES = {
     "_get_num_items_in_batch": ("self", "batch_samples", "device"),
-    "_clip_grad_norm": ("self", "model"),
     "_get_grad_norm": ("self", "model", "grad_norm"),
     "_get_train_sampler": ("self", "train_dataset"),
     "_save_checkpoint": ("self", "model", "trial"),
+    "_save_optimizer_and_scheduler": ("self", "output_dir"),
+    "_prepare_for_training": ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
     "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
 }
 """Private methods of Trainer that are overridden here, each with the parameters it is called with."""
@@ -45,16 +47,20 @@ class HookedTrainer(Trainer):
         """What the loss of an accumulated batch is divided by."""
         raise NotImplementedError
 
-    def before_clipping(self) -> None:
-        """Gradients are whole, and not clipped yet."""
-        raise NotImplementedError
-
     def before_step(self, grad_norm: float) -> None:
         """The norm is known, and the optimiser has not moved."""
         raise NotImplementedError
 
-    def checkpoint_written(self, folder: Path) -> None:
-        """The Trainer has left all its files in `folder`."""
+    def saving(self) -> AbstractContextManager[Path]:
+        """A folder in which the Trainer may make one for the checkpoint; all of it is there when the block ends."""
+        raise NotImplementedError
+
+    def save_optimizer(self, folder: Path) -> None:
+        """Leave the state of a sharded optimiser there; every process calls it."""
+        raise NotImplementedError
+
+    def load_optimizer(self, folder: Path) -> None:
+        """Take up what `save_optimizer` left, weights included; every process calls it."""
         raise NotImplementedError
 
     def load_weights(self, folder: Path) -> bool:
@@ -63,10 +69,6 @@ class HookedTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor | None:
         return self.count_supervised(batch_samples, device) if batch_samples else None
-
-    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:  # noqa: ANN401
-        self.before_clipping()
-        return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float:  # noqa: ANN401
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
@@ -78,8 +80,39 @@ class HookedTrainer(Trainer):
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:  # noqa: ANN401
-        super()._save_checkpoint(model, trial)
-        self.checkpoint_written(Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        home = self.args.output_dir
+        with self.saving() as folder:
+            self.args.output_dir = str(folder)
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self.args.output_dir = home
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        self.save_optimizer(Path(output_dir))
+        if self.args.should_save:
+            assert self.lr_scheduler is not None
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _prepare_for_training(
+        self,
+        max_steps: int,
+        train_dataloader: Any,  # noqa: ANN401
+        resume_from_checkpoint: str | None,
+    ) -> Any:  # noqa: ANN401
+        if not (resume_from_checkpoint and self.is_deepspeed_enabled):
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        # Not what DeepSpeed saves, which only as many processes as wrote it can read.
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self.load_optimizer(Path(resume_from_checkpoint))
+        self._load_optimizer_and_scheduler(resume_from_checkpoint)  # under DeepSpeed, of the schedule alone
+        assert self.lr_scheduler is not None and self.optimizer is not None
+        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+        return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if not self.load_weights(Path(resume_from_checkpoint)):

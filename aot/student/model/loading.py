@@ -26,7 +26,8 @@ from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
 from aot.student.model.folders import CONFIG, damage
 from aot.student.model.lora import add_lora, attach, matched_layers
-from aot.student.rows.prompts import MODES, PROBE
+from aot.student.rows.frames import FramePixels, FrameSource
+from aot.student.rows.prompts import MODES, PROBE, PROBE_SIZE_HW
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
 from aot.student.rows.templates import TEMPLATE_DATE
 from aot.student.rows.tokens import EncodedRow, Renderer
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": "", "torchao": ""}
 """What model folders may need, and nothing of ours does."""
 TRIAL_TEXT = "12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"
-PROBE_SIZE_HW = (72, 96)
-"""Of a frame that is only counted in tokens."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,19 @@ class Student:
     def most_tokens(self) -> int:
         """Tokens that a row may have."""
         return min(self.config.max_tokens, self.context)
+
+    def pixels(self, frames: Path | FrameSource | None, *, max_bytes: int) -> FramePixels:
+        """Frames as the model's processor makes them.
+
+        Args:
+            frames: the folder of a frame store, or a source of them; None where single frames are given only.
+            max_bytes: of processed frames that are kept.
+        """
+        if isinstance(frames, Path):
+            from video_data.store.shards import FrameStore  # here, because text needs none of the video packages
+
+            frames = FrameStore(frames)
+        return FramePixels(frames, self.processor, model_type=self.model_type, max_bytes=max_bytes)
 
     @cached_property
     def habits(self) -> Habits:

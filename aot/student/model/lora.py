@@ -118,6 +118,17 @@ def attach(model: Any, config: LoraConfig) -> PeftModel:  # noqa: ANN401
         return get_peft_model(model, config)
 
 
+def leave_inputs(adapted: Any) -> None:  # noqa: ANN401 - a PeftModel
+    """Let adapters read what their layer reads as it comes, for a training under autocast.
+
+    peft makes a copy of every input in the type of the adapters, which autocast turns back: the same numbers, at the
+    price of the memory traffic of the layer itself.
+    """
+    for module in adapted.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False
+
+
 def language_model_name(model: Any) -> str:  # noqa: ANN401
     """Full module name of the text decoder inside `model`.
 

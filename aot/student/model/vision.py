@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from aot.student.rows.collate import ClipPlan
+from aot.student.rows.frames import Tensors
 
 
 def vision_owner(model: Any) -> Any:  # noqa: ANN401 - a PreTrainedModel
@@ -43,21 +45,41 @@ class SharedVision:
     def __init__(self, model: Any, *, frozen: bool = True) -> None:  # noqa: ANN401 - a PreTrainedModel
         owner = vision_owner(model)
         self._original = owner.get_image_features
+        self._taken = frozenset(inspect.signature(self._original).parameters)
+        self._width = int(model.config.get_text_config().hidden_size)
         self.frozen = frozen
         """Whether the tower runs without autograd."""
         self.plan: ClipPlan | None = None
         """Which features each row takes; None hands them on as they come."""
         owner.get_image_features = self._features
 
+    @torch.no_grad()
+    def look(self, shown: Tensors, *, count: int) -> torch.Tensor:
+        """What the tower makes of so many frames of one size: [frames, tokens, width], its levels side by side."""
+        output = self._original(**{key: value for key, value in shown.items() if key in self._taken}, return_dict=True)
+        levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        return torch.cat([_flat(level) for level in levels], dim=-1).unflatten(0, (count, -1))
+
     def _features(self, pixel_values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        if self.plan is not None and self.plan.grids_thw is not None:
-            args, kwargs = (), {**kwargs, "image_grid_thw": self.plan.grids_thw.to(pixel_values.device)}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            output = self._original(pixel_values, *args, **kwargs)
+        if self.plan is not None and self.plan.made:
+            output = self._made_before(pixel_values)
+        else:
+            if self.plan is not None and self.plan.grids_thw is not None:
+                args, kwargs = (), {**kwargs, "image_grid_thw": self.plan.grids_thw.to(pixel_values.device)}
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                output = self._original(pixel_values, *args, **kwargs)
         if self.plan is not None:
             output.pooler_output = [_select(output.pooler_output, self.plan)]
             if getattr(output, "deepstack_features", None) is not None:
                 output.deepstack_features = [[_select(level, self.plan)] for level in output.deepstack_features]
+        return output
+
+    def _made_before(self, features: torch.Tensor) -> Any:  # noqa: ANN401 - a ModelOutput
+        """What the tower would give, from what `look` gave for each frame [tokens, width of all levels]."""
+        pooled, *levels = features.split(self._width, dim=-1)
+        output: Any = BaseModelOutputWithPooling(pooler_output=pooled)
+        if levels:
+            output.deepstack_features = levels
         return output
 
 

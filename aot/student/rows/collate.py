@@ -1,7 +1,8 @@
 """Puts examples into one batch, packed or padded on the right, with the frames of each clip once.
 
 A batch without any frame gets a dummy row with one grey frame when other batches have frames, so that every process
-runs the vision tower equally often; the dummy row supervises nothing.
+runs the vision tower equally often; the dummy row supervises nothing. Where features of frames were made before, no
+process runs the tower, and no dummy is needed.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from aot.student.rows.examples import Example
-from aot.student.rows.frames import ChosenFrames, FramePixels, Tensors
+from aot.student.rows.frames import ChosenFrames, FrameInputs, Tensors
 from aot.student.rows.packing import (
     IGNORED,
     PADDING,
@@ -36,6 +37,8 @@ class ClipPlan:
     grids_thw: torch.Tensor | None
     """[frames of all clips, 3]: what the tower takes as `image_grid_thw` where a model has it; the batch repeats these
     for each row, because the model also counts the positions of each row from them."""
+    made: bool = False
+    """Whether the tower has looked at these clips already, so that `pixel_values` are its features [tokens, width]."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ class Collator:
     """Whether rows share a longer one (see packing.py)."""
     pack_tokens: int = 0
     """About how long a packed row without frames is."""
-    pixels: FramePixels | None = None
+    pixels: FrameInputs | None = None
     """None when the whole run shows no frames."""
     dummy_size_hw: tuple[int, int] | None = None
-    """Size of the dummy frame."""
+    """Size of the dummy frame; None where batches without frames need none."""
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """A batch: model inputs, `labels` [rows, time], and bookkeeping that the trainer takes out again.
@@ -74,7 +77,7 @@ class Collator:
     def _text(self, rows: Sequence[TrainRow]) -> Tensors:
         return text_inputs(rows, pad_id=self.pad_id, own_mask=self.packed, renderer=self.renderer)
 
-    def _images(self, pixels: FramePixels, shown: Sequence[tuple[ChosenFrames, int]]) -> dict[str, Any]:
+    def _images(self, pixels: FrameInputs, shown: Sequence[tuple[ChosenFrames, int]]) -> dict[str, Any]:
         """Pixels of the clips shown, each by so many rows, or of a dummy frame; and how rows share them."""
         images, sizes = pixels.of([clip for clip, _ in shown]), [(clip.size_hw, len(clip.indices)) for clip, _ in shown]
         clip_of_row = [number for number, (_, count) in enumerate(shown) for _ in range(count)]
@@ -85,7 +88,8 @@ class Collator:
         if grids_thw is not None:
             of_clip = grids_thw.split([count for _, count in sizes])
             images["image_grid_thw"] = torch.cat([of_clip[clip] for clip in clip_of_row])
-        return {**images, "clip_plan": ClipPlan(tokens_per_clip, tuple(clip_of_row), grids_thw) if images else None}
+        plan = ClipPlan(tokens_per_clip, tuple(clip_of_row), grids_thw, pixels.made) if images else None
+        return {**images, "clip_plan": plan}
 
     def _dummy_row(self, size_hw: tuple[int, int]) -> TrainRow:
         ids = self.renderer.expansion(size_hw)

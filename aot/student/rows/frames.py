@@ -36,6 +36,19 @@ class StoredClipLike(Protocol):
     def stored_height(self) -> int: ...  # noqa: D102
 
 
+class FrameInputs(Protocol):
+    """What stands for frames in a batch: their pixels, or what a vision tower made of them."""
+
+    made: bool
+    """Whether `pixel_values` are features already, which no tower has to look at."""
+
+    def of(self, clips: Sequence["ChosenFrames"]) -> Tensors:
+        """Tensors of all frames of `clips`, one after the other; an empty dict for no clips."""
+
+    def blank(self, size_hw: tuple[int, int]) -> Tensors:
+        """Tensors of one grey frame of this height and width."""
+
+
 class FrameSource(Protocol):
     """Where frames come from; `video_data.store.shards.FrameStore` is the one in use."""
 
@@ -82,6 +95,8 @@ def choose_indices(store: FrameSource, media: MediaRef, *, num_frames: int) -> C
 
 class FramePixels:
     """Processed pixel tensors of frames, cached frame by frame up to a number of bytes."""
+
+    made = False
 
     def __init__(
         self,

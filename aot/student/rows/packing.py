@@ -17,6 +17,8 @@ PACKABLE = frozenset({"idefics3", "smolvlm", "llava"})
 """Image-text model types whose decoder takes plain positions and a mask of our own."""
 TEXT_PACKABLE = PACKABLE | {"llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "olmo2", "granite"}
 """The same among all model types that may learn text; a test compares each of them with padded rows."""
+WIDTHS = 32
+"""How many widths of packs are tried where a row is longer than they should be."""
 PADDING = -1
 PREFIX = 0
 """Segment of what all others may look at; they count from 1."""
@@ -65,17 +67,36 @@ def sharing_row(rows: Sequence[EncodedRow]) -> TrainRow:
 
 
 def packed_rows(rows: Sequence[EncodedRow], *, pack_tokens: int) -> list[TrainRow]:
-    """Rows packed into ones of at most `pack_tokens` tokens by first-fit decreasing; a longer one stands alone."""
+    """Rows packed into ones of at most `pack_tokens` tokens.
+
+    All are padded to the longest of them, so where a row is longer than that itself, packs may be up to twice as long
+    as it, and are as wide as makes fewest positions in all.
+    """
+    longest = max(row.num_tokens for row in rows)
+    widths: Sequence[int] = [pack_tokens]
+    if longest > pack_tokens:
+        widths = range(longest, 2 * longest + 1, max(1, longest // WIDTHS))
+    packs = min((_first_fit(rows, width) for width in widths), key=_num_positions)
+    return [_joined([segment_row(row, segment=i) for i, row in enumerate(pack, start=1)]) for pack in packs]
+
+
+def _first_fit(rows: Sequence[EncodedRow], width: int) -> list[list[EncodedRow]]:
+    """Packs of at most so many tokens, by first-fit decreasing."""
     packs: list[list[EncodedRow]] = []
     room: list[int] = []
     for row in sorted(rows, key=lambda row: -row.num_tokens):
         place = next((i for i, free in enumerate(room) if row.num_tokens <= free), len(packs))
         if place == len(packs):
             packs.append([])
-            room.append(pack_tokens)
+            room.append(width)
         packs[place].append(row)
         room[place] -= row.num_tokens
-    return [_joined([segment_row(row, segment=i) for i, row in enumerate(pack, start=1)]) for pack in packs]
+    return packs
+
+
+def _num_positions(packs: Sequence[Sequence[EncodedRow]]) -> int:
+    """Those of a batch of packs, the padded ones too."""
+    return len(packs) * max(sum(row.num_tokens for row in pack) for pack in packs)
 
 
 def _joined(rows: Sequence[TrainRow]) -> TrainRow:

@@ -34,6 +34,8 @@ PROBE = Question(
     id="probe", dataset="probe", split="probe", kind="probe", text="What is the next step?",
     choices=("one", "two"), answer="one", answer_type="choice", group="probe",
 )  # fmt: skip
+PROBE_SIZE_HW = (72, 96)
+"""Of a frame that is only tried, or counted in tokens, in pixels."""
 OPENED, CLOSED = "<tool_call>", "</tool_call>"
 
 

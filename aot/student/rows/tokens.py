@@ -295,6 +295,13 @@ class Renderer:
         hidden = set(self.tokenizer.convert_tokens_to_ids(list(self._specials))) - set(tags)
         return str(self.tokenizer.decode([i for i in ids if i not in hidden], skip_special_tokens=False)).strip()
 
+    def shown(self, text: str) -> str:
+        """What a server told of a reply, without special tokens, as `decode` leaves them out."""
+        tags = () if self.think_style == "none" else (OPEN_THINK.strip(), CLOSE_THINK.strip())
+        for token in (token for token in self._specials if token not in tags):
+            text = text.replace(f" {token} ", " ").replace(token, "")  # some tokenizers set blanks between all tokens
+        return text.strip()
+
     def template_hash(self) -> str:
         """Sixteen hex digits over everything that shapes a prompt; stored with an adapter and checked on load."""
         if not self.takes_images:

@@ -84,9 +84,10 @@ def training_arguments(
         "disable_tqdm": True,
         "report_to": "none",
         "remove_unused_columns": False,
-        "dataloader_num_workers": 0,
+        "dataloader_num_workers": 0,  # so there are no workers whom a signal to the whole job could end
         "dataloader_pin_memory": not on_cpu,
         "ddp_find_unused_parameters": False,
+        "ddp_timeout": int(train.exchange_timeout_s),
         "log_level": "error",
         checkpointing: train.gradient_checkpointing,
         f"{checkpointing}_kwargs": {"use_reentrant": False},

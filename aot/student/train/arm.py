@@ -7,7 +7,7 @@ Several processes are started through torchrun, unless this process already is o
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -15,22 +15,46 @@ import torch
 
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, CheckpointError, GuardStop
-from aot.files.run_folder import CHECKPOINTS, STEPS, RunFolder, append_row, open_append, publish_rows, read_rows
+from aot.files.run_folder import (
+    CHECKPOINTS,
+    SPLIT,
+    STEPS,
+    TRAINING,
+    RunFolder,
+    append_row,
+    open_append,
+    publish_json,
+    publish_rows,
+    read_rows,
+)
 from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
 from aot.student.model.lora import trained_state
 from aot.student.rows.collate import Collator
-from aot.student.rows.frames import FramePixels
-from aot.student.train.checkpoints import PREFIX, checkpoint_step, newest_intact, read_manifest, remove_newer
-from aot.student.train.guards import StopFlag
+from aot.student.rows.frames import FrameInputs
+from aot.student.train.checkpoints import (
+    PREFIX,
+    Manifest,
+    checkpoint_step,
+    newest_intact,
+    read_manifest,
+    remove_newer,
+)
+from aot.student.train.guards import StopFlag, end_of_time
 from aot.student.train.launch import launch
-from aot.student.train.session import Session, contract_of, open_session, padded_because
-from aot.student.train.trainer import StepMetrics, TwoTermTrainer
+from aot.student.train.ranks import Notes, is_of_exchange
+from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
+from aot.student.train.trainer import SkippedStep, StepMetrics, TwoTermTrainer, Watchers
+from aot.student.train.vision_cache import frame_inputs
 
 log = logging.getLogger(__name__)
 
+SKIPPED = SPLIT.format("skipped")
+"""Rows of steps that were not taken."""
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
+SMALL_HW = (56, 56)
+"""Of a frame, in pixels, that processors which keep sizes turn into their fewest tokens."""
 NO_USE = -1
 """Told in place of a step when all checkpoints are damaged."""
 
@@ -49,16 +73,18 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
     if is_done(run.arm(arm.name), config_digest=config.digest()):
         log.info("arm %s is trained already", arm.name)
         return
-    if (config.train.procs > 1 or config.train.zero_stage > 0) and "WORLD_SIZE" not in os.environ:
+    several = config.train.procs > 1 or config.train.nodes > 1 or config.train.zero_stage > 0
+    if several and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
         return
-    stop = StopFlag()
-    with stop.listening():
+    stop = _stop_flag(run, limit_s=config.train.stop_after_s)
+    notes = Notes(run.arm(arm.name), rank=_number("RANK", 0), processes=_number("WORLD_SIZE", 1))
+    with notes.kept(), stop.listening():
         session = open_session(run, config, arm)
         checkpoint = _agreed_checkpoint(session)
         first_step = checkpoint_step(checkpoint) if checkpoint else 0
-        with _steps_written(session, first_step=first_step, progress=progress) as on_step:
-            trainer = make_trainer(session, stop=stop, on_step=on_step)
+        with _steps_written(session, first_step=first_step, progress=progress, notes=notes) as watchers:
+            trainer = make_trainer(session, stop=stop, on_step=watchers.on_step, watchers=watchers)
             if first_step < session.train.max_steps:
                 with _told_if_unreadable(checkpoint, trainer):
                     # Called from here and not from a helper of ours, so that the way down to a step stays short.
@@ -68,8 +94,23 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
         raise Interrupted(stop.name)
 
 
-def make_trainer(session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None]) -> TwoTermTrainer:
-    """The Trainer of a session, ready to train."""
+def _number(variable: str, default: int) -> int:
+    """What whoever started several processes says of this one."""
+    return int(os.environ.get(variable, default))
+
+
+def _stop_flag(run: RunFolder, *, limit_s: float | None) -> StopFlag:
+    """What may stop this process; of several, the first looks for the file."""
+    is_first = _number("RANK", 0) == 0
+    if is_first and run.stop.exists():
+        log.info("%s was there before and stops nothing; touch it to stop the training that begins now", run.stop)
+    return StopFlag(end_s=end_of_time(limit_s), file=run.stop if is_first else None)
+
+
+def make_trainer(
+    session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None], watchers: Watchers | None = None
+) -> TwoTermTrainer:
+    """The Trainer of a session, ready to train; `watchers` are told of more than of steps that were taken."""
     train = session.train
     return TwoTermTrainer(
         adapted=session.adapted.model,
@@ -79,41 +120,51 @@ def make_trainer(session: Session, *, stop: StopFlag, on_step: Callable[[StepMet
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,
         stop=stop,
-        on_step=on_step,
+        watchers=watchers or Watchers(on_step=on_step),
         keep_checkpoints=train.keep_checkpoints,
         zero_stage=train.zero_stage,
     )
 
 
 def _collator(session: Session) -> Collator:
-    student, store = session.student, session.store
-    pixels, size_hw = None, None
-    if store is not None:
-        max_bytes = session.train.frame_cache_mb << 20
-        pixels = FramePixels(store, student.processor, model_type=student.model_type, max_bytes=max_bytes)
-        # That of the first frame there is, so that batches without frames match.
-        size_hw = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    student = session.student
+    pixels: FrameInputs | None = None
+    size_hw = None
+    if session.store is not None:
+        pixels = frame_inputs(session)
+        size_hw = None if pixels.made else _dummy_size(session)
     packed = not padded_because(session)
     return Collator(student.renderer, student.pad_id, packed, session.pack_tokens, pixels, size_hw)
 
 
-@contextmanager
-def _steps_written(
-    session: Session, *, first_step: int, progress: Progress | None
-) -> Iterator[Callable[[StepMetrics], None]]:
-    """What to call after each step; the first process writes its numbers to metrics.jsonl."""
-    is_writer = session.trainer_args.process_index == 0
-    metrics = _open_metrics(session.folder / STEPS, step=first_step) if is_writer else None
+def _dummy_size(session: Session) -> tuple[int, int] | None:
+    """Height and width of the frame that batches without frames show, one of few tokens; None if no batch has any."""
+    renderer = session.student.renderer
+    stored = next((example.frames.size_hw for example in session.data.examples if example.frames), None)
+    if stored is None:
+        return None
+    tokens = {stored: renderer.expansion(stored).count(renderer.image_token_id)}
+    with suppress(CheckpointError, ValueError):  # of a processor that takes none so small
+        tokens[SMALL_HW] = renderer.expansion(SMALL_HW).count(renderer.image_token_id)
+    return min(tokens, key=lambda size_hw: tokens[size_hw])
 
-    def on_step(row: StepMetrics) -> None:
-        if metrics:
-            append_row(metrics, row)
+
+@contextmanager
+def _steps_written(session: Session, *, first_step: int, progress: Progress | None, notes: Notes) -> Iterator[Watchers]:
+    """Who is told of steps; the first process writes their numbers to metrics.jsonl, or why they were skipped."""
+    is_writer = session.trainer_args.process_index == 0
+    paths = (session.folder / STEPS, StepMetrics), (session.folder / SKIPPED, SkippedStep)
+    files = [_open_rows(*path, step=first_step) for path in paths] if is_writer else []
+
+    def write(row: StepMetrics | SkippedStep) -> None:
+        if files:
+            append_row(files[isinstance(row, SkippedStep)], row)
         if progress:
             progress(row.step, session.train.max_steps)
 
-    yield on_step
-    if metrics:
-        metrics.close()
+    yield Watchers(on_step=write, on_skip=write, on_begin=notes.begin)
+    for file in files:
+        file.close()
 
 
 @contextmanager
@@ -128,7 +179,7 @@ def _told_if_unreadable(checkpoint: Path | None, trainer: TwoTermTrainer) -> Ite
     except AotError:
         raise
     except Exception as error:
-        if checkpoint is None or trainer.began:
+        if checkpoint is None or trainer.began or is_of_exchange(error):
             raise
         words = " ".join(str(error).split())[:300]
         raise CheckpointError(
@@ -155,7 +206,7 @@ def _agreed_checkpoint(session: Session) -> Path | None:
     """The checkpoint to resume from; the first process looks, the others take its word.
 
     Raises:
-        CheckpointError: it was written by another number of processes or another ZeRO stage.
+        CheckpointError: it does not fit how training is done now.
         GuardStop: there are checkpoints, and all of them are damaged.
     """
     root = session.folder / CHECKPOINTS
@@ -176,22 +227,52 @@ def _agreed_checkpoint(session: Session) -> Path | None:
         log.info("%s: no checkpoint yet, starting from scratch", session.arm.name)
         return None
     manifest = read_manifest(root / f"{PREFIX}{int(step)}")
-    there = (manifest.world_size, manifest.zero_stage)
-    here = (session.plan.processes, session.config.train.zero_stage)
-    if there != here:
-        raise CheckpointError(
-            f"{session.folder}: its checkpoints were written by {there[0]} processes with ZeRO stage {there[1]}, "
-            f"now there are {here[0]} with stage {here[1]}; use the same set-up, or delete the checkpoints"
-        )
-    log.info("%s: resumed from step %d of %d", session.arm.name, manifest.step, session.train.max_steps)
+    _require_fitting(manifest, session)
+    restarts = _number("SLURM_RESTART_COUNT", 0)
+    life = f" (restart {restarts} of job {os.environ.get('SLURM_JOB_ID', '?')})" if restarts else ""
+    log.info("%s: resumed from step %d of %d%s", session.arm.name, manifest.step, session.train.max_steps, life)
+    if manifest.world_size != session.plan.processes:
+        log.info(
+            "%s: %d processes go on with what %d wrote: the same questions in each step, in other shares",
+            session.arm.name, session.plan.processes, manifest.world_size,
+        )  # fmt: skip
     return root / f"{PREFIX}{int(step)}"
 
 
-def _open_metrics(path: Path, *, step: int) -> IO[bytes]:
-    """metrics.jsonl open for appending, without rows of steps that will be taken again."""
-    rows = read_rows(path, StepMetrics) if path.exists() else ()
+def _require_fitting(manifest: Manifest, session: Session) -> None:
+    """Refuse to go on where the same results would not come out.
+
+    Raises:
+        CheckpointError: another ZeRO stage wrote it; or another number of processes, and that matters.
+    """
+    way_on = f"use the same set-up, or delete {session.folder / CHECKPOINTS} to train this arm from the start"
+    stage, processes = session.config.train.zero_stage, session.plan.processes
+    if manifest.zero_stage != stage:
+        raise CheckpointError(
+            f"{session.folder}: its checkpoints were written with ZeRO stage {manifest.zero_stage}, now it is {stage}; "
+            f"{way_on}"
+        )
+    if manifest.world_size != processes and not manifest.any_processes:
+        raise CheckpointError(
+            f"{session.folder}: its checkpoints were written by {manifest.world_size} processes, now there are "
+            f"{processes}, and its random numbers depend on that (dropout inside the attention of the base, or an "
+            f"earlier version); {way_on}"
+        )
+
+
+def _open_rows(path: Path, model: type[StepMetrics | SkippedStep], *, step: int) -> IO[bytes]:
+    """A file of rows open for appending, without those of steps that will be taken again."""
+    rows = read_rows(path, model) if path.exists() else ()
     publish_rows(path, [row for row in rows if row.step <= step])
     return open_append(path)
+
+
+def _note_skipped(session: Session) -> None:
+    """Put into the record of the arm how many of its steps were not taken."""
+    skipped = sum(1 for _ in read_rows(session.folder / SKIPPED, SkippedStep))
+    if skipped:
+        log.warning("%s: %d of its steps were skipped, see %s", session.arm.name, skipped, session.folder / SKIPPED)
+    publish_json(session.folder / TRAINING, {**training_facts(session), "skipped_steps": skipped})
 
 
 def _publish(session: Session, *, trained: bool) -> None:
@@ -200,6 +281,7 @@ def _publish(session: Session, *, trained: bool) -> None:
         raise CheckpointError(
             f"{session.folder} holds no intact checkpoint of the last step; run the same command again"
         )
+    _note_skipped(session)
     whole = trained and session.config.train.zero_stage < 3
     model = session.adapted.model
     publish_arm(

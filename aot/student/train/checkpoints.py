@@ -1,28 +1,36 @@
 """Checkpoint folders with a manifest: size and SHA-256 of every file, written last, so that half a save is no save.
 
-The newest intact checkpoint wins; a damaged one is skipped and named. Nothing here knows what the files mean.
+One is written under another name and renamed when it is whole. The newest intact checkpoint wins; a damaged one is
+skipped and named. Nothing here knows what the files mean.
 """
 
 import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from aot.errors import CheckpointError, GuardStop
+from aot.errors import AotError, CheckpointError, GuardStop
 from aot.files import jsonl
 from aot.files.disk import sync_folder
-from aot.files.run_folder import MANIFEST, publish
+from aot.files.run_folder import MANIFEST, publish, write_error
 from aot.records import Record
 from aot.run_records import FileEntry
 
 log = logging.getLogger(__name__)
 
 PREFIX = "checkpoint-"
+UNFINISHED = "unfinished"
+"""Folder beside the checkpoints in which one is written."""
 SAVED = "SAVED"
 """Lies beside checkpoints once one was finished: then a folder without manifest is damage, not a first save."""
+
+_FULL = ("no space left", "file too large", "quota exceeded", "file write failed", "failed writing", "unexpected pos")
+"""How torch and safetensors put it, which keep the number of the error to themselves."""
 
 
 class Manifest(Record):
@@ -31,17 +39,58 @@ class Manifest(Record):
     step: int
     world_size: int = 1
     zero_stage: int = 0
+    any_processes: bool = False
+    """Whether another number of processes may go on: no random number was taken that depends on how many there are."""
     files: tuple[FileEntry, ...]
 
 
-def write_manifest(folder: Path, *, step: int, world_size: int = 1, zero_stage: int = 0) -> Manifest:
+def write_manifest(
+    folder: Path, *, step: int, world_size: int = 1, zero_stage: int = 0, any_processes: bool = False
+) -> Manifest:
     """Describe every file of `folder` in its manifest, which is published last."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     files = [file_entry(path, folder=folder, sync=True) for path in paths]
     sync_folder(folder)
-    manifest = Manifest(step=step, world_size=world_size, zero_stage=zero_stage, files=tuple(files))
+    manifest = Manifest(
+        step=step, world_size=world_size, zero_stage=zero_stage, any_processes=any_processes, files=tuple(files)
+    )
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest
+
+
+def publish_checkpoint(folder: Path, *, root: Path) -> None:
+    """Give a checkpoint that has its manifest the name under which it counts."""
+    final = root / folder.name
+    if os.path.lexists(final):  # of the same step, and damaged: or training would have begun after it
+        _remove(final)
+    folder.rename(final)
+    folder.parent.rmdir()
+    sync_folder(root)
+
+
+@contextmanager
+def telling_full_disk(root: Path) -> Iterator[None]:
+    """Turn what libraries throw when the disk of `root` is full into one sentence; half a checkpoint is taken away.
+
+    Raises:
+        GuardStop: the disk is full; the checkpoints that were there are intact.
+    """
+    try:
+        yield
+    except AotError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:200]
+        by_number = isinstance(error, OSError) and isinstance(write_error(root, error), GuardStop)
+        if not by_number and not any(mark in words.lower() for mark in _FULL):
+            raise
+        shutil.rmtree(root / UNFINISHED, ignore_errors=True)
+        steps = sorted(map(checkpoint_step, checkpoint_folders(root)))
+        left = f"the checkpoint of step {steps[-1]} is untouched" if steps else "there is none before it"
+        raise GuardStop(
+            f"no_space: a checkpoint could not be written to {root} ({words}); {left}. Free space, then run the same "
+            "command again: it goes on from there"
+        ) from error
 
 
 def file_entry(path: Path, *, folder: Path, sync: bool = False) -> FileEntry:
@@ -141,7 +190,8 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def remove_newer(root: Path, *, step: int) -> None:
-    """Delete checkpoints after `step`: they are damaged, and will be written again."""
+    """Delete checkpoints after `step`, which are damaged, and an unfinished one: they will be written again."""
+    shutil.rmtree(root / UNFINISHED, ignore_errors=True)
     for folder in checkpoint_folders(root):
         if checkpoint_step(folder) > step:
             _remove(folder)

@@ -22,7 +22,7 @@ from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publ
 from aot.records import Lesson, Question
 from aot.student.model.contract import Contract
 from aot.student.model.loading import Student, load_student
-from aot.student.model.lora import AdaptedModel, add_lora, unfreeze
+from aot.student.model.lora import AdaptedModel, add_lora, leave_inputs, unfreeze
 from aot.student.model.vision import SharedVision
 from aot.student.rows.examples import Example, ExampleSet, Schedule, make_examples
 from aot.student.rows.frames import FrameSource
@@ -51,6 +51,8 @@ class Session:
     data: ExampleSet
     trainer_args: transformers.TrainingArguments
     plan: BatchPlan
+    features: Path
+    """Folder of what vision towers made of frames of this run."""
 
     @property
     def pack_tokens(self) -> int:
@@ -114,9 +116,13 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     transformers.set_seed(args.seed)
     vision = SharedVision(student.model) if store is not None else None
     adapted = unfreeze(student.model) if arm.tuning == "full" else add_lora(student.model, train.lora)
+    if args.bf16:
+        leave_inputs(adapted.model)
     if vision:
         vision.frozen = not adapted.trains_vision
-    session = Session(folder, config, arm, train, student, adapted, vision, store, data, args, plan)
+    session = Session(
+        folder, config, arm, train, student, adapted, vision, store, data, args, plan, run.vision_features
+    )  # fmt: skip
     _require_rationales(session)
     if args.process_index == 0:
         publish_json(folder / TRAINING, training_facts(session))

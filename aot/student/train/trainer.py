@@ -4,8 +4,12 @@ Everything about schedules, precision, DeepSpeed and data loading stays the Trai
 folder and no questions beyond their ids.
 """
 
+import logging
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +27,25 @@ from aot.student.model.loading import stored_state
 from aot.student.model.lora import size_of, trained_state
 from aot.student.model.vision import SharedVision
 from aot.student.train.arguments import rate_of
-from aot.student.train.checkpoints import keep_newest, note_saved, write_manifest
+from aot.student.train.checkpoints import (
+    PREFIX,
+    UNFINISHED,
+    keep_newest,
+    note_saved,
+    publish_checkpoint,
+    telling_full_disk,
+    write_manifest,
+)
+from aot.student.train.dropout import key_dropout, random_state, token_keys
 from aot.student.train.guards import GradientCheck, StopFlag
 from aot.student.train.loss import TwoTermLoss, picked_loss, two_term_loss
+from aot.student.train.optimizer_state import load_sharded, save_sharded
+from aot.student.train.ranks import REPORTED_IDS
 
-REPORTED_IDS = 16
-"""How many question ids an error names at most."""
+log = logging.getLogger(__name__)
+
+MOST_SKIPPED = 3
+"""So many steps in a row without finite numbers end a training: it will not mend itself."""
 
 
 class StepMetrics(Record):
@@ -46,8 +63,29 @@ class StepMetrics(Record):
     rationale_tokens: int
 
 
+class SkippedStep(Record):
+    """One line of skipped.jsonl: a step that was not taken, because its loss or gradient is not finite."""
+
+    step: int
+    why: str
+    question_ids: tuple[str, ...]
+    """Of the micro-batches with such a loss; of the whole step where each loss is finite."""
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who is told what while steps are taken."""
+
+    on_step: Callable[[StepMetrics], None]
+    """In the first process, after each step that was taken."""
+    on_skip: Callable[[SkippedStep], None] = lambda row: None
+    """In the first process, in place of a step."""
+    on_begin: Callable[[int, list[str]], None] = lambda step, question_ids: None
+    """In each process: the step, and the questions that it has of it."""
+
+
 class TwoTermTrainer(HookedTrainer):
-    """Trains with label + lambda * rationale and stops rather than going on with broken numbers."""
+    """Trains with label + lambda * rationale, skips steps with broken numbers, and stops when they come in a row."""
 
     def __init__(
         self,
@@ -56,7 +94,7 @@ class TwoTermTrainer(HookedTrainer):
         rationale_weight: float,
         vision: SharedVision | None,
         stop: StopFlag,
-        on_step: Callable[[StepMetrics], None],
+        watchers: Watchers,
         keep_checkpoints: int,
         zero_stage: int,
         **kwargs: Any,  # noqa: ANN401
@@ -66,16 +104,23 @@ class TwoTermTrainer(HookedTrainer):
         self._root = Path(str(self.args.output_dir))
         self._rationale_weight = rationale_weight
         self._vision = vision
-        self._on_step = on_step
+        self._watchers = watchers
+        self._stop = stop
         self._keep = keep_checkpoints
         self._zero_stage = zero_stage
         if zero_stage and not self.is_deepspeed_enabled:
             raise ConfigError(f"train.zero_stage={zero_stage} was asked for, but accelerate did not take DeepSpeed up")
         self._gradients = GradientCheck(adapted)
+        self._dropout = key_dropout(adapted)
         self._sums = torch.zeros(2)
         self._totals = torch.zeros(2)
         self._recent_ids: list[str] = []
+        self._looked_at: list[tuple[torch.Tensor, list[str]]] = []
+        """Of each micro-batch of the step, whether its loss is finite, and its questions."""
+        self._skipped_in_row = 0
         self._last_losses = (0.0, 0.0)
+        self._draws = False
+        """Whether a forward pass took random numbers that depend on how the batch is cut."""
         self.began = False
         """Whether a step was begun: by then, all of the checkpoint was read."""
         self.remove_callback(PrinterCallback)
@@ -89,17 +134,22 @@ class TwoTermTrainer(HookedTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401
         """The micro-batch's share of the global loss, scaled for the averaging over processes that follows."""
-        self._recent_ids += inputs.pop("question_ids")
+        ids = inputs.pop("question_ids")
         plan = inputs.pop("clip_plan", None)
         if self._vision:
             self._vision.plan = plan
         inputs.pop("num_supervised")
         assert isinstance(num_items_in_batch, torch.Tensor)
+        if self._dropout:
+            self._dropout.keys_BT = token_keys(inputs, seed=self.args.seed, step=self.state.global_step)
+        before = random_state(self.args.device)
         loss, outputs = self._loss(model, inputs, num_items_in_batch)
+        self._draws = self._draws or not torch.equal(before, random_state(self.args.device))
         self._sums = self._sums.to(loss.sums.device) + loss.sums
-        if self.is_deepspeed_enabled:  # DeepSpeed steps inside backward, so this is the last moment to stop
-            self._refuse_broken(self._reduced(loss.sums), grad_norm=0.0)
-        total = loss.total * self.accelerator.num_processes
+        # DeepSpeed steps inside backward, and skips a step by its gradient alone; a loss may be infinite without one.
+        finite = torch.isfinite(loss.sums).all()
+        self._looked_at.append((finite, ids))
+        total = loss.total * self.accelerator.num_processes * torch.where(finite, 1.0, float("nan"))
         return (total, outputs) if return_outputs else total
 
     def _loss(
@@ -124,39 +174,58 @@ class TwoTermTrainer(HookedTrainer):
     def count_supervised(self, batches: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
         """[2]: label and rationale tokens of the accumulated batch over all processes."""
         self._sums = torch.zeros(2, device=device)
-        self._recent_ids = []
+        self._recent_ids = [one for batch in batches for one in batch["question_ids"]]
+        self._looked_at = []
+        self._watchers.on_begin(self.state.global_step + 1, self._recent_ids)
         local = torch.stack([batch["num_supervised"] for batch in batches]).sum(dim=0).to(device)
         self._totals = self._reduced(local)
         return self._totals
 
-    def before_clipping(self) -> None:
-        """In the first step, judge what every trained tensor got."""
-        self._gradients.finish()
-
     def before_step(self, grad_norm: float) -> None:
-        """Stop rather than take a step with broken numbers; note the means that the step is logged with."""
+        """Skip a step with broken numbers, on every process alike; of another, note the means that it is logged with.
+
+        Raises:
+            GuardStop: so many were skipped in a row; or in the first step, something trainable is dead.
+        """
         sums = self._reduced(self._sums)
-        self._refuse_broken(sums, grad_norm=grad_norm)
+        label, rationale = sums.tolist()
+        skipped = self.is_deepspeed_enabled and self.accelerator.optimizer_step_was_skipped
+        if skipped or not all(math.isfinite(value) for value in (label, rationale, grad_norm)):
+            self._skip(f"label {label}, rationale {rationale}, gradient norm {grad_norm}", by_deepspeed=skipped)
+            return
+        self._gradients.finish()
+        self._skipped_in_row = 0
         means = (sums / self._totals.clamp(min=1)).tolist()
         self._last_losses = (means[0], means[1])
 
-    def _refuse_broken(self, sums: torch.Tensor, *, grad_norm: float) -> None:
-        """Stop on every process alike if a loss or the gradient norm is not finite."""
-        label, rationale = sums.tolist()
-        if all(math.isfinite(value) for value in (label, rationale, grad_norm)):
-            return
-        ids = self._gather_ids()
-        raise GuardStop(
-            f"step {self.state.global_step + 1}: loss or gradient is not finite (label {label}, rationale {rationale}, "
-            f"gradient norm {grad_norm}); the step was not taken. Questions in the batch: "
-            f"{', '.join(ids[:REPORTED_IDS])}{' ...' if len(ids) > REPORTED_IDS else ''}. "
-            "Look at these rows, or lower train.learning_rate"
-        )
+    def _skip(self, numbers: str, *, by_deepspeed: bool) -> None:
+        """Go on without the step: weights and moments stay as they are, the schedule and the order of questions not."""
+        step, why = self.state.global_step + 1, f"loss or gradient is not finite ({numbers})"
+        broken = [one for finite, ids in self._looked_at if not finite for one in ids]
+        ids = self._gathered(broken) or self._gathered(self._recent_ids)
+        shown = f"{', '.join(ids[:REPORTED_IDS])}{' ...' if len(ids) > REPORTED_IDS else ''}"
+        if self.is_deepspeed_enabled and not by_deepspeed:
+            raise GuardStop(f"step {step}: {why}, and DeepSpeed took the step; nothing was saved. Questions: {shown}")
+        self._skipped_in_row += 1
+        if self.is_world_process_zero():
+            log.warning("skipped step %d: %s. Questions in the batch: %s", step, why, shown)
+            self._watchers.on_skip(SkippedStep(step=step, why=why, question_ids=tuple(ids)))
+        if self._skipped_in_row == MOST_SKIPPED:
+            raise GuardStop(
+                f"step {step}: {why}, for the {MOST_SKIPPED}rd step in a row; none of them was taken. Questions in the "
+                f"batch: {shown}. Look at these rows, or lower train.learning_rate"
+            )
+        self._gradients.forget()
+        self._tr_loss = torch.zeros_like(self._tr_loss)  # a sum, which would never be a number again
+        if by_deepspeed:
+            assert self.lr_scheduler is not None
+            self.lr_scheduler.step()  # which the Trainer leaves out then
+        else:
+            self._adapted.zero_grad(set_to_none=True)  # AdamW passes by what has no gradient
 
-    def _gather_ids(self) -> list[str]:
-        if self.accelerator.num_processes == 1:
-            return self._recent_ids
-        return list(gather_object(self._recent_ids))
+    def _gathered(self, ids: list[str]) -> list[str]:
+        """Those of all processes."""
+        return ids if self.accelerator.num_processes == 1 else list(gather_object(ids))
 
     def _reduced(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over processes."""
@@ -168,11 +237,11 @@ class TwoTermTrainer(HookedTrainer):
         """Hand the numbers of one step on; the Trainer's closing summary is not kept."""
         super().log(logs, start_time)
         self.state.log_history.clear()
-        if "grad_norm" not in logs or not self.is_world_process_zero():
+        if "grad_norm" not in logs or not self.is_world_process_zero() or self._skipped_in_row:
             return
         label, rationale = self._last_losses
         tokens = [int(t) for t in self._totals.tolist()]
-        self._on_step(
+        self._watchers.on_step(
             StepMetrics(
                 step=self.state.global_step,
                 loss=label + self._rationale_weight * rationale,
@@ -202,22 +271,43 @@ class TwoTermTrainer(HookedTrainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def checkpoint_written(self, folder: Path) -> None:
-        """Compare it with memory, and only then describe it in its manifest and delete what is too old."""
-        self._check_saved(folder)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            for name in ("training_args.bin", "README.md"):
-                (folder / name).unlink(missing_ok=True)
-            write_manifest(
-                folder,
-                step=self.state.global_step,
-                world_size=self.accelerator.num_processes,
-                zero_stage=self._zero_stage,
-            )
-            note_saved(self._root)
-            keep_newest(self._root, count=self._keep)
-        self.accelerator.wait_for_everyone()
+    @contextmanager
+    def saving(self) -> Iterator[Path]:
+        """Where a checkpoint is written; then compare it with memory, describe it, and let it count.
+
+        Raises:
+            GuardStop: the disk is full.
+            CheckpointError: what was stored is not what is in memory.
+        """
+        began_s = time.monotonic()
+        with telling_full_disk(self._root):
+            yield self._root / UNFINISHED
+            folder = self._root / UNFINISHED / f"{PREFIX}{self.state.global_step}"
+            self._check_saved(folder)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                for name in ("training_args.bin", "README.md"):
+                    (folder / name).unlink(missing_ok=True)
+                write_manifest(
+                    folder,
+                    step=self.state.global_step,
+                    world_size=self.accelerator.num_processes,
+                    zero_stage=self._zero_stage,
+                    any_processes=not self._draws,
+                )
+                publish_checkpoint(folder, root=self._root)
+                note_saved(self._root)
+                keep_newest(self._root, count=self._keep)
+            self.accelerator.wait_for_everyone()
+        self._stop.saved(time.monotonic() - began_s)
+
+    def save_optimizer(self, folder: Path) -> None:
+        """Leave what DeepSpeed shards among processes as one file."""
+        save_sharded(self.model_wrapped, self._adapted, folder, is_writer=self.is_world_process_zero())
+
+    def load_optimizer(self, folder: Path) -> None:
+        """Take it up again, in as many processes as there are now."""
+        load_sharded(self.model_wrapped, self._adapted, folder)
 
     def _check_saved(self, folder: Path) -> None:
         """Compare the trained tensors, read back, with memory; under ZeRO-3, in pieces, names or sizes."""
@@ -243,7 +333,7 @@ class TwoTermTrainer(HookedTrainer):
 
 
 class _StopWhenAsked(TrainerCallback):
-    """After each step: if any process caught a signal, all save and stop."""
+    """After each step: if any process is to stop, all save and stop."""
 
     def __init__(self, trainer: TwoTermTrainer, stop: StopFlag) -> None:
         self._trainer = trainer
@@ -267,10 +357,10 @@ class _StopWhenAsked(TrainerCallback):
         **kwargs: Any,  # noqa: ANN401
     ) -> TrainerControl:
         self._stop.step_ended()
-        flag = self._trainer._reduced(torch.tensor(float(bool(self._stop.name))))
+        flag = self._trainer._reduced(torch.tensor(float(bool(self._stop.reason()))))
         if flag.item() > 0:
             self._stop.heard()
-            self._stop.name = self._stop.name or "a signal to another process"
+            self._stop.name = self._stop.name or "a signal, the clock or a STOP file that another process saw"
             control.should_save = True
             control.should_training_stop = True
         return control

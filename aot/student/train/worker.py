@@ -59,7 +59,8 @@ def _train(run: RunFolder, name: str) -> None:
     from aot.student.train.arm import train_arm
     from aot.student.train.distributed import finish, start
 
-    start(device=config.student.device, zero_stage=config.train.zero_stage)
+    train = config.train
+    start(device=config.student.device, zero_stage=train.zero_stage, timeout_s=train.exchange_timeout_s)
     train_arm(run, config, arm, progress=lambda done, total: check_lease(run.root, every_s=CHECK_S))
     finish()  # Only after success: while an error is told, the others may still be in the middle of an exchange.
 

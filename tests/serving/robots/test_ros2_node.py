@@ -251,6 +251,31 @@ def test_an_answer_that_is_ready_after_the_end_is_not_published() -> None:
     assert [(topic, fields["state"]) for topic, fields in bench.sent] == [("aot/heartbeat", "stopped")]
 
 
+def test_a_picture_or_a_reset_that_meets_the_end_is_no_error() -> None:
+    class Closing(Stream):
+        def observe(self, frame: np.ndarray, time_s: float) -> None:
+            made.stop()  # as another thread would, just before this
+            raise RunError("the stream was closed; open a new one")
+
+        def reset(self) -> None:
+            self.observe(np.empty(0), 0.0)
+
+    for meet in ("on_image", "on_reset"):
+        made, stream, bench = node(Closing())
+        getattr(made, meet)(picture())
+        made.on_reset()
+        made.tick()
+        assert [fields["state"] for _, fields in bench.sent] == ["stopped"] and stream.closed == 1
+
+
+def test_the_stream_is_closed_also_where_the_last_heartbeat_cannot_be_sent() -> None:
+    made, stream, bench = node()
+    bench.publish = lambda topic, text: 1 / 0  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        made.stop()
+    assert stream.closed == 1
+
+
 PROGRAM = """
 import json, sys, time
 import numpy as np

@@ -1,0 +1,225 @@
+"""Who answers the questions of an evaluation, and how: the plan, its shares, and the rows of all of them put together.
+
+Rows go to parts, one file for each writer, as soon as they are there: a kill loses a batch at most, and the same
+command goes on behind it. What stands in a batch hangs on the questions alone, so that shares give together what one
+process gives. Nothing of video is imported where no question shows frames.
+"""
+
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic_core import from_json
+
+from aot.config import MODES_OF_ORDER, NO_FRAMES, ArmConfig, RunConfig
+from aot.errors import SourceError
+from aot.files.parts import Part, parts_of, placed_lines, row_at
+from aot.files.run_folder import RunFolder
+from aot.files.seals import publish_once
+from aot.files.shards import Shard
+from aot.records import Prediction, PromptMode, Question
+
+log = logging.getLogger(__name__)
+Mode = PromptMode | Literal["likelihood"]
+Wanted = Callable[[int, Sequence[str]], bool]
+"""By the number of a batch and the ids of its questions: whether it is to be answered here and now."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One student in one mode."""
+
+    arm: str
+    adapter: Path | None
+    mode: Mode
+    with_frames: bool = True
+
+    def asked_of(self, questions: Iterable[Question]) -> list[Question]:
+        """Those of the questions that it answers."""
+        return [question for question in questions if self.mode != "likelihood" or question.choices]
+
+
+class Students(Protocol):
+    """Whoever makes the predictions: models in this process, or a server."""
+
+    def batches(self, predictor: Predictor, wanted: Wanted) -> Iterator[list[Prediction]]:
+        """The predictions of the wanted batches of one predictor, in the order in which they come.
+
+        Raises:
+            GuardStop: some could not be made now; the same command makes them another time.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+def plan_predictors(run: RunFolder, arms: Sequence[ArmConfig], questions: Sequence[Question]) -> list[Predictor]:
+    """Who answers how: the base and every arm, and where questions have choices, how likely each of them finds those.
+
+    Where questions show frames, the first arm that learns rationales also answers without seeing them.
+    """
+    closed: tuple[Mode, ...] = ("likelihood",) if any(q.choices for q in questions) else ()
+    students: list[tuple[str, Path | None, tuple[Mode, ...]]] = [("base", None, MODES_OF_ORDER["both"])]
+    students += [(arm.name, run.arm(arm.name), MODES_OF_ORDER[arm.order]) for arm in arms]
+    plan = [Predictor(name, adapter, mode) for name, adapter, modes in students for mode in (*modes, *closed)]
+    if any(q.media for q in questions):
+        blind = next((arm for arm in arms if arm.rationale_weight > 0), arms[0])
+        mode = MODES_OF_ORDER[blind.order][0]
+        plan.append(Predictor(blind.name + NO_FRAMES, run.arm(blind.name), mode, with_frames=False))
+    return plan
+
+
+def answer_share(
+    run: RunFolder,
+    plan: Sequence[Predictor],
+    questions: Sequence[Question],
+    *,
+    shard: Shard,
+    writer: str,
+    students: Callable[[], Students],
+    progress: Progress,
+) -> int:
+    """Append the predictions of a share of the plan that are missing; how many the share has now.
+
+    Args:
+        run: its part is written.
+        plan: everybody who answers, in this process and others; batches are dealt out predictor by predictor.
+        questions: all that are asked.
+        shard: which share.
+        writer: name of the part; nobody else writes it.
+        students: opens who answers; called only where something is missing.
+        progress: told the predictions of this share that are there, and about how many it has.
+    """
+    rows = _rows_in_parts(run)
+    numbers = {predictor: number for number, predictor in enumerate(plan)}
+    missing = _lacking(run, plan, questions, rows)
+    total = -(-sum(len(p.asked_of(questions)) for p in plan) // shard.count)
+    done = max(0, total - sum(len(p.asked_of(questions)) for p in missing) // shard.count)
+    if not missing:
+        progress(total, total)
+        return total
+
+    def is_wanted(predictor: Predictor) -> Wanted:
+        def wanted(number: int, ids: Sequence[str]) -> bool:
+            if not shard.owns_number(number + numbers[predictor]):
+                return False
+            return any((predictor.arm, predictor.mode, id_) not in rows for id_ in ids)
+
+        return wanted
+
+    progress(done, total)
+    with closing(Part(run.prediction_parts, writer)) as part, closing(students()) as who:
+        for predictor in missing:
+            for made in who.batches(predictor, is_wanted(predictor)):
+                for row in made:
+                    part.append(row)
+                done = min(done + len(made), total)
+                progress(done, total)
+    progress(total, total)
+    return total
+
+
+def is_all_there(run: RunFolder, plan: Sequence[Predictor], questions: Sequence[Question]) -> bool:
+    """Whether every prediction of the plan is published or lies in a part."""
+    return not _lacking(run, plan, questions, _rows_in_parts(run))
+
+
+def _lacking(
+    run: RunFolder, plan: Sequence[Predictor], questions: Sequence[Question], rows: Container[tuple[str, str, str]]
+) -> list[Predictor]:
+    left = [p for p in plan if not run.predictions_of(p.arm, p.mode).exists()]
+    return [p for p in left if any((p.arm, p.mode, q.id) not in rows for q in p.asked_of(questions))]
+
+
+def unite_shares(run: RunFolder, plan: Sequence[Predictor], questions: Sequence[Question]) -> None:
+    """Publish a file for each predictor, in the order of the questions, of what lies in parts, and remove those."""
+    rows = _rows_in_parts(run)
+    for predictor in plan:
+        keys = [(predictor.arm, predictor.mode, question.id) for question in predictor.asked_of(questions)]
+        places = [rows[key] for key in keys if key in rows]
+        publish_once(run.predictions_of(predictor.arm, predictor.mode), partial(_rows_at, places))
+    for path in parts_of(run.prediction_parts):
+        path.unlink()
+    if run.prediction_parts.is_dir() and not any(run.prediction_parts.iterdir()):
+        run.prediction_parts.rmdir()
+
+
+def _rows_at(places: Sequence[tuple[Path, int]]) -> Iterator[Prediction]:
+    return (row_at(path, offset, Prediction) for path, offset in places)
+
+
+def _rows_in_parts(run: RunFolder) -> dict[tuple[str, str, str], tuple[Path, int]]:
+    """Arm, mode and question id of every prediction in parts, with its file and the byte offset there.
+
+    Raises:
+        SourceError: a line is no prediction.
+    """
+    rows: dict[tuple[str, str, str], tuple[Path, int]] = {}
+    for path in parts_of(run.prediction_parts):
+        for offset, line in placed_lines(path):
+            try:
+                row = from_json(line)
+                rows.setdefault((str(row["arm"]), str(row["mode"]), str(row["question_id"])), (path, offset))
+            except (ValueError, KeyError, TypeError) as error:
+                raise SourceError(
+                    f"{path}, byte {offset}: no prediction ({error}); delete that file, and its rows are made anew"
+                ) from None
+    return rows
+
+
+class StudentsHere:
+    """The base and the arms as models in this process; one of them is in memory at a time."""
+
+    def __init__(self, run: RunFolder, config: RunConfig, questions: Sequence[Question]) -> None:
+        """Loads nothing yet."""
+        from aot.student.rows.frames import FramePixels, FrameSource
+
+        self._config, self._questions = config, questions
+        self._store: FrameSource | None = None
+        if any(question.media for question in questions):
+            from video_data.store.shards import FrameStore
+
+            self._store = FrameStore(run.frames)
+        self._pixels: FramePixels | None = None
+        """Processed frames, shared by all students, which have the processor of the base."""
+        self._student: Any = None
+        self._adapter: Path | None = None
+        """Of the student that is loaded."""
+
+    def batches(self, predictor: Predictor, wanted: Wanted) -> Iterator[list[Prediction]]:
+        """The predictions of the wanted batches, batch by batch."""
+        from aot.student.answer.predict import predict_batches
+        from aot.student.model.loading import load_student
+        from aot.student.rows.frames import FramePixels
+
+        config = self._config
+        if self._student is None or predictor.adapter != self._adapter:
+            self._student = load_student(config.student.base, adapter=predictor.adapter, config=config.student)
+            self._adapter = predictor.adapter
+        student = self._student
+        if self._store is not None and self._pixels is None:
+            megabytes = config.train.frame_cache_mb
+            self._pixels = FramePixels(
+                self._store, student.processor, model_type=student.model_type, max_bytes=megabytes << 20
+            )
+        return predict_batches(
+            student,
+            self._questions,
+            pixels=self._pixels,
+            arm=predictor.arm,
+            mode=predictor.mode,
+            batch_size=config.evaluate.batch_size,
+            with_frames=predictor.with_frames,
+            wanted=wanted,
+        )
+
+    def close(self) -> None:
+        """Forget the model."""
+        self._student = None

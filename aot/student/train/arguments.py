@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 from aot.config import ArmConfig, RunConfig, Scheduler, TrainConfig
 from aot.errors import ConfigError
-from aot.student.train.zero import zero_settings
+from aot.student.train.processes.zero import zero_settings
 
 
 @dataclass(frozen=True)

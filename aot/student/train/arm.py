@@ -45,9 +45,9 @@ from aot.student.train.checkpoints import (
 )
 from aot.student.train.guards import StopFlag, end_of_time
 from aot.student.train.held_out import EarlyStop, Look, is_over, state_of
-from aot.student.train.launch import launch
 from aot.student.train.options import require_options, take_options, tracking
-from aot.student.train.ranks import Notes, is_of_exchange
+from aot.student.train.processes.launch import launch
+from aot.student.train.processes.ranks import Notes, is_of_exchange
 from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
 from aot.student.train.trainer import SkippedStep, StepMetrics, TwoTermTrainer, Watchers
 from aot.student.train.vision_cache import frame_inputs

@@ -42,7 +42,7 @@ from aot.student.train.dropout import key_dropout, random_state, token_keys
 from aot.student.train.guards import GradientCheck, StopFlag
 from aot.student.train.loss import TwoTermLoss, batch_loss, take_out
 from aot.student.train.optimizer_state import load_sharded, save_sharded
-from aot.student.train.ranks import REPORTED_IDS
+from aot.student.train.processes.ranks import REPORTED_IDS
 
 log = logging.getLogger(__name__)
 

@@ -161,7 +161,7 @@ def _be_born(order: dict[str, Any], rank: int, log: Path, read_end: int, *, grou
             TORCHELASTIC_RESTART_COUNT="0",
         )  # fmt: skip
     os.environ.update(order["env"])
-    from aot.student.train import worker
+    from aot.student.train.processes import worker
 
     _plant([Fault(**fault) for fault in order["faults"] if fault["rank"] == rank], Path(order["run"]), rank)
     code = 1

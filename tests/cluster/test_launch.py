@@ -17,7 +17,7 @@ from aot.files.lease import Holder, hold
 from aot.files.run_folder import RunFolder
 from aot.interrupts import Interrupted
 from aot.pipeline.follow import follow
-from aot.student.train import launch
+from aot.student.train.processes import launch
 from aot.student.train.processes.launch import STOP, Call, Others, Place, command, node_lease, read_call
 
 ROOT = Path(__file__).parents[2]

@@ -68,7 +68,8 @@ import os, sys
 os.environ["DS_ACCELERATOR"] = "cpu"
 from dataclasses import replace
 from pathlib import Path
-from aot.student.train import arm, worker
+from aot.student.train import arm
+from aot.student.train.processes import worker
 folder, with_dummy = Path(sys.argv[1]), sys.argv.pop() == "dummy"
 make_collator, rank = arm._collator, os.environ["RANK"]
 def blind(example, image_id):
@@ -163,7 +164,7 @@ ONE_FAILS = """
 import os, signal, sys, time
 from aot.errors import SourceError
 from aot.interrupts import Interrupted
-from aot.student.train import worker
+from aot.student.train.processes import worker
 def fail_or_wait(run, name):
     if os.environ["RANK"] == "0":
         time.sleep(60)

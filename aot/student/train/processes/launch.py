@@ -6,9 +6,9 @@ writes its numbers there too; the one that fails first writes the reason, which 
 Where several machines train together, each runs one torchrun. The first calls the others by a file in the arm's folder,
 and they meet at its address; whoever hears no more of the others ends its own processes.
 
-`python -m aot.student.train.processes.launch` is torchrun that ends its processes at one word of whoever started it, and
-heeds no other signal: Slurm sends a signal to every process of a job, so torchrun would get it twice, once more through us, and
-the second would tear apart the end that the first began, leaving processes behind that are just saving.
+`python -m aot.student.train.processes.launch` is torchrun that ends its processes at one word of whoever started it,
+and heeds no other signal: Slurm sends a signal to every process of a job, so torchrun would get it twice, once more
+through us, and the second would tear apart the end that the first began, leaving processes behind that are just saving.
 """
 
 import json

@@ -23,7 +23,12 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 240.0
-WARM = ("aot.student.train.arm", "aot.student.train.worker", "deepspeed", "transformers.models.llama.modeling_llama")
+WARM = (
+    "aot.student.train.arm",
+    "aot.student.train.processes.worker",
+    "deepspeed",
+    "transformers.models.llama.modeling_llama",
+)
 """What the warm process imports before any life."""
 
 

@@ -46,6 +46,7 @@ BY_OTHER_MEANS = {
         "video_data.decode.budgets.Sampling.of",
     ),
     "filter.judge": "aot.config.chat_jobs",
+    "train.epochs": "aot.config.run.AnyRun.steps_of",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
     "teacher.tools.subtitles": "as above",
@@ -196,6 +197,6 @@ def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
     # Some only estimate, one tells what a run did, and the others fetch before any run, or say that it was not done.
     beside = {"aot.pipeline.commands.plan", "aot.serving.export.arm", "aot.pipeline.data.prefetch"}
     beside |= {f"aot.pipeline.planning.{name}" for name in ("lines", "reckon", "shapes", "volume")}
-    beside |= {"aot.student.model.hub", "aot.pipeline.commands.inputs"}
+    beside |= {"aot.student.hub", "aot.pipeline.commands.inputs"}
     plain = {key for key, _, _ in leaves() if readers_of(key) - beside}
     assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from aot.config import RunConfig
+from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.display import counted
 from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder, publish
@@ -59,6 +59,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         medium="video" if data.has_frames else "text",
         what=_what(data),
         arms=[(data.learning.shown(arm.name), data.learning.what(arm.name)) for arm in data.arms],
+        hub=None if config.student.base in EMBEDDED_STUDENTS else config.student.hub,
         licence=licence_of(config.student.base, config.data.dataset),
         disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED),
         counts=counts or "no questions yet",

@@ -172,10 +172,11 @@ def test_a_server_is_compared_with_the_export_reply_by_reply(
 
 
 def test_a_server_is_shown_the_frames_behind_their_times(tmp_path: Path) -> None:
-    from aot.serving.export.server_probe import _pictures, _store
+    from aot.serving.export.server_probe import _store
+    from aot.student.answer.remote import shown_frames
 
     run = trained_video_run(tmp_path)
     question, store = proof_questions(run)[0], _store(run.frames)
     assert store is not None and question.media is not None
-    shown = _pictures(store, question.media, 3)
+    shown = shown_frames(store, question.media, num_frames=3)
     assert [part.time_s for part in shown] == [0.5, 1.5, 2.5] and all(part.data[:4] == b"\x89PNG" for part in shown)

@@ -11,7 +11,7 @@ from hub_server import Hub, serving
 from aot.config import HfSection, RunConfig, load_config
 from aot.errors import AotError, GuardStop, RunError, SourceError
 from aot.pipeline.data.prefetch import prefetch
-from aot.student.model.hub import read_lock
+from aot.student.hub import read_lock
 
 pytest.importorskip("huggingface_hub")
 ROOT = Path(__file__).parents[2]
@@ -198,5 +198,5 @@ def test_a_run_whose_base_was_not_fetched_says_how_to(tmp_path: Path) -> None:
     from aot.files.run_folder import RunFolder
     from aot.pipeline.commands.inputs import look_at_student
 
-    with pytest.raises(AotError, match=r"run `aot prefetch CONFIG`.*which puts someone/small there"):
+    with pytest.raises(AotError, match=r"is not there; `aot prefetch CONFIG` fetches someone/small"):
         look_at_student(config_of(tmp_path), RunFolder(tmp_path / "run"))

@@ -5,7 +5,9 @@ video train on frames as images. Qwen's processors need torchvision; where it ca
 skipped, and the model is taught from pixels that the part of it without torchvision makes.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from aot.config import LoraSection, RunConfig
+from aot.files.run_folder import RunFolder
 from aot.pipeline.planning.frames import frame_cost
 from aot.pipeline.planning.shapes import published, shape_in
 from aot.student.model.loading import load_student
@@ -176,12 +179,20 @@ def qwen_processor(kind: str, vision: dict[str, Any]) -> Any:
     return make(qwen_images(vision), qwen_tokenizer(), videos(**sizes), chat_template=QWEN_TEMPLATE)
 
 
-def two_steps(base: Path, root: Path, *, view: str) -> tuple[Any, RunConfig]:
-    config = run_config(base, max_steps=2, save_steps=2)
-    config = config.model_copy(update={"student": config.student.model_copy(update={"frame_view": view})})
-    run = make_run(root, config, num_questions=6)
-    train_arm(run, config, config.train.arms[1])
-    return run, config
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Path, RunFolder, RunConfig]]:
+    """The base, run and config of a family after two steps in a view, each trained once."""
+
+    @cache
+    def after_two_steps(name: str, view: str) -> tuple[Path, RunFolder, RunConfig]:
+        root = tmp_path_factory.mktemp("family")
+        config = run_config(save_family(name, root / "base"), max_steps=2, save_steps=2)
+        config = config.model_copy(update={"student": config.student.model_copy(update={"frame_view": view})})
+        run = make_run(root / "run", config, num_questions=6)
+        train_arm(run, config, config.train.arms[1])
+        return root / "base", run, config
+
+    return after_two_steps
 
 
 @pytest.mark.parametrize("name", TEXT, ids=short)
@@ -202,11 +213,10 @@ def test_a_text_family_trains_two_steps(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("view", ["saved", "whole"])
 @pytest.mark.parametrize("name", [*QWEN, *TILED], ids=short)
-def test_a_video_family_trains_two_steps_on_frames_as_images(name: str, view: Any, tmp_path: Path) -> None:
+def test_a_video_family_trains_two_steps_on_frames_as_images(name: str, view: Any, taught: Any) -> None:
     if view == "whole" and name in QWEN:
         pytest.skip("its processor cuts no frame into tiles")
-    base = save_family(name, tmp_path / "base")
-    run, config = two_steps(base, tmp_path / "run", view=view)
+    base, run, config = taught(name, view)
     rows = read_lines(run.arm("distilled") / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2] and all(row["grad_norm"] > 0 for row in rows)
     student = load_student(str(base), adapter=run.arm("distilled"), config=config.student)
@@ -219,9 +229,8 @@ def test_a_video_family_trains_two_steps_on_frames_as_images(name: str, view: An
 
 
 @pytest.mark.parametrize("name", TILED, ids=short)
-def test_whoever_loads_an_adapter_shows_it_frames_as_it_learned_them(name: str, tmp_path: Path) -> None:
-    base = save_family(name, tmp_path / "base")
-    run, config = two_steps(base, tmp_path / "run", view="whole")
+def test_whoever_loads_an_adapter_shows_it_frames_as_it_learned_them(name: str, taught: Any) -> None:
+    base, run, config = taught(name, "whole")
     plain = config.student.model_copy(update={"frame_view": "saved"})
     lengths = [
         len(load_student(str(base), adapter=adapter, config=settings).renderer.expansion((48, 64)))

@@ -101,7 +101,7 @@ def hf_path(section: HfSection) -> Path:
             f"data.hf.path {section.path!r} is nothing here; if it is a name on the hub, data.hf.revision must say "
             "which state of it (a commit), and `aot prefetch CONFIG` fetches it"
         )
-    from aot.student.model.hub import fetched_dataset
+    from aot.student.hub import fetched_dataset
 
     if (folder := fetched_dataset(section.path, section.revision)) is None:
         raise SourceError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from aot.config import HfData, HubModel, RunConfig, chat_jobs
 from aot.display import counted
 from aot.errors import ConfigError, RunError, SourceError
-from aot.student.model import hub
+from aot.student import hub
 
 log = logging.getLogger(__name__)
 

@@ -125,7 +125,7 @@ def check_server(root: Path, out: Path, *, url: str, model: str, probes: int) ->
     share = f" ({alike.same / alike.replies:.1%})" if alike.replies else ""
     lines = [f"server {url}: {alike.same} of {alike.replies} greedy replies{share} are those of the export"]
     if alike.left_out:
-        lines.append(f"  {alike.left_out} questions were not compared: they cannot be put to the export")
+        lines.append(f"  {alike.left_out} replies were not compared: the export itself cut them off or gave none")
     lines += [f"  {count} requests got no reply: {reason}" for reason, count in Counter(alike.refused).items()]
     lines += [f"  first that differs: {alike.differs}"] if alike.differs else []
     return lines, 0 if alike.is_enough else 3

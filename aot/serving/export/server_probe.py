@@ -4,7 +4,7 @@ For any OpenAI-compatible server, such as llama.cpp's on a GGUF made from the ex
 the prompt by its own copy of the chat template, so this is where another template shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class ServerLikeness:
     refused: tuple[str, ...]
     """Reasons of requests that got no reply, which count as different."""
     left_out: int
-    """Questions that could not be put to the export itself: nothing to compare with."""
+    """Replies that the export itself cut off or could not give: nothing to compare with."""
     differs: str
 
     @property
@@ -63,15 +63,26 @@ def server_likeness(
         chat = open_chat(section, run=None, writer="probe")
         try:
             remote = StudentOfServer(chat, student.config, student.renderer, store)
-            return likeness_to(remote, questions, made, modes=contract.modes)
+            # What another server calls the end of a reply that was cut off here says nothing about the model.
+            return likeness_to(
+                remote, questions, made, modes=contract.modes,
+                compares=lambda ours: not ours.error and ours.finish_reason != "length",
+            )  # fmt: skip
         finally:
             chat.close()
 
 
 def likeness_to(
-    remote: StudentOfServer, questions: Sequence[Question], made: Sequence[Prediction], *, modes: Sequence[PromptMode]
+    remote: StudentOfServer,
+    questions: Sequence[Question],
+    made: Sequence[Prediction],
+    *,
+    modes: Sequence[PromptMode],
+    compares: Callable[[Prediction], bool] = lambda ours: not ours.error,
 ) -> ServerLikeness:
     """How many replies of a server are those in `made`, which answer the questions mode by mode.
+
+    `compares` tells which of those say enough to compare another reply with.
 
     Raises:
         ConfigError: the server cannot be asked at all.
@@ -80,7 +91,7 @@ def likeness_to(
     same, replies, left_out, refused, differs = 0, 0, 0, list[str](), ""
     asked_of = [(question, mode) for mode in modes for question in questions]
     for (question, mode), ours in zip(asked_of, made, strict=True):
-        if ours.error:
+        if not compares(ours):
             left_out += 1
             continue
         replies += 1

@@ -44,7 +44,9 @@ class StudentOfServer:
         """
         row: dict[str, Any] = {"question_id": question.id, "arm": arm, "mode": mode, "engine": self.engine}
         try:
-            shown = self._pictures(question.media) if with_frames and question.media else []
+            shown = []
+            if with_frames and question.media and self.store is not None:
+                shown = shown_frames(self.store, question.media, num_frames=self.config.num_frames)
         except SourceError as error:
             return Prediction.model_validate({**row, "raw_text": "", "answer": None, "error": str(error)})
         short = mode in ("direct", "explain")
@@ -77,13 +79,17 @@ class StudentOfServer:
             "completion_tokens": used.completion_tokens if used else 0,
         })  # fmt: skip
 
-    def _pictures(self, media: MediaRef) -> list[ImagePart]:
-        if self.store is None:
-            return []
-        chosen = choose_indices(self.store, media, num_frames=self.config.num_frames)
-        frames = self.store.frames(media.uri, chosen.indices)
-        pairs = zip(frames, chosen.times_s, strict=True)
-        return [ImagePart(data=png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
+
+def shown_frames(store: FrameSource, media: MediaRef, *, num_frames: int) -> list[ImagePart]:
+    """The frames that a student is shown of a clip, as pictures without loss, each with its time.
+
+    Raises:
+        SourceError: the store holds none of that window.
+    """
+    chosen = choose_indices(store, media, num_frames=num_frames)
+    frames = store.frames(media.uri, chosen.indices)
+    pairs = zip(frames, chosen.times_s, strict=True)
+    return [ImagePart(data=png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
 
 
 def _whole_or_cut(chat: ChatModel, request: ChatRequest) -> tuple[ChatReply, bool]:

@@ -6,7 +6,7 @@ An arm is an adapter, or after full fine-tuning all the weights; the manifest be
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from aot.errors import CheckpointError
 from aot.files.run_folder import CONTRACT
@@ -37,8 +37,8 @@ class Contract(Record):
     config_digest: str
     max_answer_tokens: int
     max_rationale_tokens: int
-    frame_view: Literal["saved", "whole"] = "saved"
-    """How frames were shown to it; later students see them so too."""
+    frame_view: Literal["saved", "whole"] = Field(default="saved", exclude_if=lambda view: view == "saved")
+    """How frames were shown to it; later students see them so too. Written where it is not the usual way only."""
     template_date: str = ""
     """The day that the chat template was told, where it writes one; later students are told the same."""
 

@@ -23,7 +23,12 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 240.0
-WARM = ("aot.student.train.arm", "aot.student.train.worker", "deepspeed", "transformers.models.llama.modeling_llama")
+WARM = (
+    "aot.student.train.arm",
+    "aot.student.train.processes.worker",
+    "deepspeed",
+    "transformers.models.llama.modeling_llama",
+)
 """What the warm process imports before any life."""
 
 
@@ -156,7 +161,7 @@ def _be_born(order: dict[str, Any], rank: int, log: Path, read_end: int, *, grou
             TORCHELASTIC_RESTART_COUNT="0",
         )  # fmt: skip
     os.environ.update(order["env"])
-    from aot.student.train import worker
+    from aot.student.train.processes import worker
 
     _plant([Fault(**fault) for fault in order["faults"] if fault["rank"] == rank], Path(order["run"]), rank)
     code = 1

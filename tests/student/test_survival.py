@@ -22,7 +22,7 @@ from aot.student.train.arm import make_trainer, train_arm
 from aot.student.train.checkpoints import MANIFEST, check_folder, newest_intact, read_manifest
 from aot.student.train.guards import StopFlag
 from aot.student.train.optimizer_state import FILE
-from aot.student.train.ranks import lost_ranks
+from aot.student.train.processes.ranks import lost_ranks
 from aot.student.train.session import open_session
 from aot.student.train.trainer import TwoTermTrainer
 

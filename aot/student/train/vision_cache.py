@@ -87,7 +87,8 @@ def frame_inputs(session: Session) -> FramePixels | KeptFeatures:
 
 def frames_seen(session: Session) -> dict[FrameId, tuple[int, int]]:
     """The frames that the training comes to, in the order of their clips, each with its height and width as stored."""
-    clips = [example.frames for example in session.seen() if example.frames]
+    # Those of looks at held-out lessons too: between steps, no process may be alone in calling a tower that is shared.
+    clips = [example.frames for example in (*session.seen(), *session.held_out) if example.frames]
     frames = {(clip.uri, index): clip.size_hw for clip in clips for index in clip.indices}
     return dict(sorted(frames.items()))
 

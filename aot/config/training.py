@@ -286,7 +286,7 @@ class TrainConfig(Section):
     stop_after_s: float | None = Field(default=None, gt=0)
     """Each arm saves and stops (exit code 4) so that it is over this many seconds after it began, as it does before the
     end of a Slurm job; a margin of twice one step and one save is kept."""
-    exchange_timeout_s: float = Field(default=1800, ge=1)
+    exchange_timeout_s: float = Field(default=1800.0, ge=1)
     """Several processes end when an exchange among them takes longer: one has died or hangs. It must be more than one
     save takes."""
 

@@ -207,7 +207,7 @@ def _plant(faults: list[Fault], run: Path, rank: int) -> None:
         before(self, grad_norm)
 
     TwoTermTrainer.count_supervised = count_supervised  # type: ignore[method-assign]
-    TwoTermTrainer.compute_loss = compute_loss  # type: ignore[assignment,method-assign]
+    TwoTermTrainer.compute_loss = compute_loss  # type: ignore[method-assign]
     TwoTermTrainer.before_step = before_step  # type: ignore[method-assign]
 
 

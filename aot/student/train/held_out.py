@@ -80,11 +80,17 @@ def state_of(checkpoint: Path) -> TrainerState:
     Raises:
         CheckpointError: it is missing or unreadable.
     """
-    path = checkpoint / TRAINER_STATE_NAME
     try:
-        return TrainerState.load_from_json(str(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); delete this checkpoint") from error
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if not isinstance(state.global_step, int) or not isinstance(state.best_global_step, int | None):
+            raise TypeError(f"{TRAINER_STATE_NAME} does not count steps")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        words = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{checkpoint} cannot be taken up again ({type(error).__name__}: {words}); delete that folder to go on "
+            "from the one before it, or all checkpoints to train this arm from the start"
+        ) from error
+    return state
 
 
 class EarlyStop(TrainerCallback):

@@ -193,8 +193,8 @@ def _assumptions(planned: Planned, config: RunConfig) -> list[str]:
         f"{lengths.chain:g} for a chain; {KEPT:.0%} of the training questions have a kept chain",
     ]
     if planned.num_frames and planned.frame:
-        kept = getattr(config.train, "vision_cache", "off") != "off"
-        sees = "looked at each frame before training, which is not counted" if kept else "sees each clip once a step"
+        once = "looks at each frame once, which is not counted (train.vision_cache)"
+        sees = "sees each clip once a step" if planned.looks else once
         lines.append(f"assumed: frames of 16:9 at frames.max_side_px, unless drawn; a frozen vision tower {sees}")
     if chat_jobs(config):
         lines.append(f"assumed: a server of the chat model reaches {SERVED_MFU:.0%} of the peak")

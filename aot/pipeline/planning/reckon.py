@@ -82,6 +82,8 @@ class Planned:
     weight_bytes: int
     frame: FrameCost | None
     num_frames: int
+    looks: int
+    """Frames that the vision tower looks at for a question and step of training."""
     volume: Volume
     arms: tuple[ArmPlan, ...]
     by_stage: dict[tuple[int, int], float]
@@ -129,6 +131,7 @@ def reckon(config: RunConfig, *, device: Device | None = None, volume: Volume | 
     answering, seconds, replies = view.answers(config.train.arms, config.evaluate)
     return Planned(
         shape=shape, device=device, weight_bytes=view.weight_bytes, frame=view.frame, num_frames=view.num_frames,
+        looks=view.looks,
         volume=view.volume, arms=arms, by_stage=by_stage, answering=answering, answering_s=seconds, replies=replies,
         processes=view.processes, stage=view.stage,
     )  # fmt: skip
@@ -183,8 +186,13 @@ class _View:
 
     @property
     def looks(self) -> int:
-        """Frames that the vision tower looks at for a question and step: none where their features are kept."""
-        return self.num_frames if getattr(self.train, "vision_cache", "off") == "off" else 0
+        """Frames that the vision tower looks at for a question and step: none where those of all are kept."""
+        frame, decoder = self.frame, self.shape.decoder
+        if self.train.vision_cache == "off" or frame is None or decoder is None:
+            return self.num_frames
+        levels = 1 + len(self.shape.settings.get("vision_config", {}).get("deepstack_visual_indexes", ()))
+        needed = self.volume.train * self.num_frames * frame.tokens * decoder.hidden * self.weight_bytes * levels
+        return 0 if needed <= self.train.vision_cache_mb << 20 else self.num_frames
 
     @property
     def kept_pixels(self) -> float:

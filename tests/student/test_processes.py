@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 from student_kit import make_run, read_lines, run_config
 
+from aot.config import load_saved
 from aot.errors import GuardStop, SourceError
 from aot.files.lease import hold
 from aot.files.run_folder import RunFolder, publish_rows
@@ -164,11 +165,12 @@ def test_several_processes_stop_on_a_signal_and_resume(
 
 @pytest.mark.slow
 def test_error_of_a_process_is_told_as_our_error(bases: dict[str, Path], tmp_path: Path) -> None:
-    config = run_config(bases["idefics3"], procs=2)
-    run = make_run(tmp_path / "run", config)
+    run = make_run(tmp_path / "run", run_config(bases["idefics3"], procs=2))
+    config = run_config(bases["idefics3"], procs=2, exchange_timeout_s=77)
     publish_rows(run.questions, [])
     with pytest.raises(SourceError, match="no question of the train split"):
         train_arm(run, config, config.train.arms[1])
+    assert load_saved(run.arm("distilled") / "processes.yaml") == config  # what is given later reaches the processes
 
 
 ONE_FAILS = """

@@ -319,9 +319,12 @@ def _open_rows(path: Path, model: type[StepMetrics | SkippedStep], *, step: int)
 
 def _note_end(session: Session, state: TrainerState) -> None:
     """Put into the record of the arm how many of its steps were not taken, and which one is published."""
-    skipped = sum(1 for _ in read_rows(session.folder / SKIPPED, SkippedStep))
+    path = session.folder / SKIPPED
+    skipped = sum(1 for _ in read_rows(path, SkippedStep))
     if skipped:
-        log.warning("%s: %d of its steps were skipped, see %s", session.arm.name, skipped, session.folder / SKIPPED)
+        log.warning("%s: %d of its steps were skipped, see %s", session.arm.name, skipped, path)
+    else:
+        path.unlink()
     facts = {**training_facts(session), "skipped_steps": skipped}
     if session.train.early_stop:
         facts |= {"published_step": state.best_global_step, "last_step": state.global_step}

@@ -31,7 +31,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from aot import errors
-from aot.config import ArmConfig, RunConfig
+from aot.config import ArmConfig, RunConfig, dump_config
 from aot.errors import AotError, ConfigError, GuardStop
 from aot.files.jsonl import parse_json, read_json
 from aot.files.lease import Lease, lease_over, look
@@ -42,6 +42,9 @@ from aot.student.train.processes.ranks import clear_notes, lost_ranks
 from aot.threads import thread_settings
 
 log = logging.getLogger(__name__)
+PROCESS_CONFIG = "processes.yaml"
+"""In the folder of an arm: the settings of this life. The run's own config keeps those of the first, as far as they
+change no result: a time limit that is given later would not reach the processes."""
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that end a training; the first that comes is handed on to torchrun."""
 STOP = signal.SIGUSR2
@@ -127,6 +130,7 @@ def launch(
     (folder / FAILURE).unlink(missing_ok=True)
     clear_notes(folder)
     publish(folder / ARM_SETTINGS, arm.model_dump_json() + "\n")
+    publish(folder / PROCESS_CONFIG, dump_config(config))
     call = Call(arm=arm.name, id=secrets.token_hex(8), lease_id=lease.id if lease else "")
     others = Others(
         {f"node {rank}": node_lease(lease.path, rank) for rank in range(1, place.nodes)} if lease else {}, mine=lease

@@ -18,7 +18,7 @@ from aot.files.jsonl import read_json
 from aot.files.lease import CHECK_S, Lease, check_lease, working_under
 from aot.files.run_folder import ARM_SETTINGS, RunFolder
 from aot.interrupts import watch_for_lost_interrupts
-from aot.student.train.processes.launch import write_failure
+from aot.student.train.processes.launch import PROCESS_CONFIG, write_failure
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +56,8 @@ def _arm(run: RunFolder, config: RunConfig, name: str) -> ArmConfig:
 
 
 def _train(run: RunFolder, name: str) -> None:
-    config = load_saved(run.config)
+    path = run.arm(name) / PROCESS_CONFIG
+    config = load_saved(path if path.exists() else run.config)
     arm = _arm(run, config, name)
     from aot.student.train.arm import train_arm
     from aot.student.train.processes.distributed import finish, start

@@ -259,8 +259,8 @@ class TrainConfig(Section):
     early_stop: EarlyStopConfig | None = None
     lora: LoraSection = LoraSection()
     pack_tokens: int = Field(default=256, ge=0)
-    """Text rows are packed into rows of this many tokens, without sight of each other, and where one is longer into
-    rows of up to twice its length; 0 pads each instead."""
+    """Text rows are packed into rows of this many tokens, without sight of each other, and where they are long, into
+    rows of up to twice the longest of them; 0 pads each instead."""
     own_chains: OwnChainsConfig = OwnChainsConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     frame_cache_mb: int = Field(default=512, ge=0)

@@ -179,11 +179,10 @@ def test_lessons_are_packed_whole() -> None:
         ((40, 8, 8, 8), [64]),  # one pack of 64 positions, and not two of 40
         ((40, 39, 38), [40, 39, 38]),  # a wider one would be half empty
         ((40,), [40]),
+        ((16, 9, 9, 5), [21, 18]),  # none is longer than a pack, but they fill more than half of one each
     ],
 )
-def test_where_a_lesson_is_longer_than_a_pack_fewest_positions_are_padded(
-    sizes: tuple[int, ...], packed: list[int]
-) -> None:
+def test_where_lessons_are_long_fewest_positions_are_padded(sizes: tuple[int, ...], packed: list[int]) -> None:
     rows = [EncodedRow((1,) * (size - 1), (2,)) for size in sizes]
     packs = packed_rows(rows, pack_tokens=16)
     assert sorted((len(pack.ids) for pack in packs), reverse=True) == packed

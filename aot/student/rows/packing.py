@@ -18,7 +18,7 @@ PACKABLE = frozenset({"idefics3", "smolvlm", "llava"})
 TEXT_PACKABLE = PACKABLE | {"llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "olmo2", "granite"}
 """The same among all model types that may learn text; a test compares each of them with padded rows."""
 WIDTHS = 32
-"""How many widths of packs are tried where a row is longer than they should be."""
+"""How many widths of packs are tried where rows are long."""
 PADDING = -1
 PREFIX = 0
 """Segment of what all others may look at; they count from 1."""
@@ -69,12 +69,12 @@ def sharing_row(rows: Sequence[EncodedRow]) -> TrainRow:
 def packed_rows(rows: Sequence[EncodedRow], *, pack_tokens: int) -> list[TrainRow]:
     """Rows packed into ones of at most `pack_tokens` tokens.
 
-    All are padded to the longest of them, so where a row is longer than that itself, packs may be up to twice as long
-    as it, and are as wide as makes fewest positions in all.
+    All are padded to the longest of them. So where a row is longer than that itself, or rows fill half of it each, of
+    which hardly two go together, packs may be twice as long as the longest row, and as wide as makes fewest positions.
     """
     longest = max(row.num_tokens for row in rows)
     widths: Sequence[int] = [pack_tokens]
-    if longest > pack_tokens:
+    if longest > pack_tokens or 2 * sum(row.num_tokens for row in rows) > pack_tokens * len(rows):
         widths = range(longest, 2 * longest + 1, max(1, longest // WIDTHS))
     packs = min((_first_fit(rows, width) for width in widths), key=_num_positions)
     return [_joined([segment_row(row, segment=i) for i, row in enumerate(pack, start=1)]) for pack in packs]

@@ -324,7 +324,7 @@ def _note_end(session: Session, state: TrainerState) -> None:
     if skipped:
         log.warning("%s: %d of its steps were skipped, see %s", session.arm.name, skipped, path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
     facts = {**training_facts(session), "skipped_steps": skipped}
     if session.train.early_stop:
         facts |= {"published_step": state.best_global_step, "last_step": state.global_step}

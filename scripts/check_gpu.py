@@ -5,7 +5,8 @@
 One H100 or H200 (40 GiB of free GPU memory are enough), 24 GiB of disk, nothing downloaded. Parts, in this order:
 `ours` (this project's trainer: one step's time, peak memory, MFU, of which at least 45% is the goal), `plain` (the
 Trainer of transformers on the same rows), `trl` (its SFTTrainer), `resume` (TERM in mid-training, started again: the
-same losses), `flash`, `compile` (the same loss), `asked` (tokens a second of predictions) and `vllm` (the same there).
+same losses), `tower`, `flash`, `compile` (the same loss where the vision tower looks at the frames of each step, with
+flash-attention, with torch.compile), `asked` (tokens a second of predictions) and `vllm` (the same there).
 A part whose package is not installed, or for which no time is left, is skipped with a word. Writes check_gpu.json and
 check_gpu.md to --out.
 
@@ -62,6 +63,7 @@ PARTS = (
     Part("plain", "plain", 80),
     Part("trl", "trl", 90, package="trl"),
     Part("resume", "resume", 130),
+    Part("tower", "ours", 70, {"train.vision_cache": "off"}),
     Part("flash", "ours", 60, {"student.attention": "flash_attention_2"}, "flash-attn"),
     Part("compile", "ours", 100, {"train.compile": True}),
     Part("asked", "asked", 60, trains=False),
@@ -247,12 +249,13 @@ def _table(
     rows: list[tuple[str, str, str]] = []
     ours = results.get("ours", {})
     for name, words in (("ours", "one step, ours"), ("plain", "one step, transformers' Trainer"),
-                        ("trl", "one step, TRL's SFTTrainer"), ("flash", "one step, ours with flash-attention"),
+                        ("trl", "one step, TRL's SFTTrainer"), ("tower", "one step, ours, the tower looks each time"),
+                        ("flash", "one step, ours with flash-attention"),
                         ("compile", "one step, ours with torch.compile")):  # fmt: skip
         rows.append((words, *_step(results, name)))
         if name == "ours" and ours.get("state") == "done":
             rows.append(_mfu(results, peak=peak))
-    for name in ("flash", "compile"):
+    for name in ("tower", "flash", "compile"):
         if results.get(name, {}).get("state") == "done" and ours.get("state") == "done":
             rows.append(_same_losses(f"loss of the first step, {name}", ours, results[name], wrong, on_cpu, steps=1))
     if results.get("resume", {}).get("state") == "done" and ours.get("state") == "done":

@@ -10,12 +10,15 @@ published weights, and exits with 0 only if they are the same in each set-up, an
 
 import argparse
 import hashlib
+import json
 import random
 import shutil
+import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -73,6 +76,12 @@ def copy_run(source: Path, arm: str, to: Path, setup: Setup) -> RunFolder:
     return run
 
 
+def step_seconds(run: RunFolder) -> float:
+    """How long a step took, in the middle of all, in a run that was never stopped."""
+    began = [json.loads(line)[2] for line in (run.root / "seen-0.jsonl").read_text().splitlines()]
+    return statistics.median(b - a for a, b in pairwise(began))
+
+
 def undisturbed(lives: Lives, run: RunFolder, arm: str, setup: Setup) -> Row:
     """Train from beginning to end."""
     return _row(lives, run, arm, setup, kind="-", faults=[])
@@ -119,7 +128,7 @@ def check(lives: Lives, source: Path, arm: str, out: Path, setups: list[Setup], 
     for setup in setups:
         place = out / f"{setup.procs}x{setup.zero_stage}"
         rows = [undisturbed(lives, copy_run(source, arm, place / "calm", setup), arm, setup)]
-        within_s = rows[0].seconds / steps_of(RunFolder(source), arm)
+        within_s = step_seconds(RunFolder(place / "calm"))
         for number, kind in enumerate(KINDS):
             run = copy_run(source, arm, place / str(number), setup)
             rows.append(disturbed(lives, run, arm, setup, kind=kind, kills=kills, within_s=within_s, rng=rng))

@@ -19,31 +19,20 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedToke
 from aot.arms.lessons import arm_lessons, read_material
 from aot.config import RunConfig, dump_config, parse_config
 from aot.files.run_folder import LESSONS, RunFolder, publish, publish_rows
+from aot.pipeline.planning.shapes import published
 from aot.student.model.base import resolve_base
 from aot.student.model.loading import load_processor
 
-QWEN_7B: dict[str, Any] = {
-    "text_config": {
-        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
-        "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 128000, "rms_norm_eps": 1e-6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
-    },
-    "vision_config": {
-        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
-        "patch_size": 14, "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2,
-    },
+QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
+"""Whose published settings stand in the package: 8.29e9 parameters, 0.68e9 of them in the vision tower."""
+MROPE = {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]}
+SMALL_TEXT: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 512, "rope_parameters": {**MROPE, "mrope_section": [2, 3, 3]},
 }  # fmt: skip
-"""Of Qwen/Qwen2.5-VL-7B-Instruct, as published: 8.29e9 parameters, 0.68e9 of them in the vision tower."""
-QWEN_SMALL: dict[str, Any] = {
-    "text_config": {
-        **QWEN_7B["text_config"], "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
-    },
-    "vision_config": {
-        **QWEN_7B["vision_config"], "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2,
-        "out_hidden_size": 64, "fullatt_block_indexes": [1],
-    },
+SMALL_TOWER: dict[str, Any] = {
+    "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64,
+    "fullatt_block_indexes": [1],
 }  # fmt: skip
 SPECIAL = (
     "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
@@ -110,7 +99,7 @@ def build_base(folder: Path, shape: Shape, *, device: str) -> int:
         config, processor = AutoConfig.from_pretrained(embedded), load_processor(embedded)
     else:
         processor = _qwen_processor()
-        config = _qwen_config(QWEN_SMALL if shape.small else QWEN_7B, processor.tokenizer)
+        config = _qwen_config(processor.tokenizer, small=shape.small)
     with torch.device(device):  # drawn where it is fast: billions of numbers take minutes on a CPU
         model: Any = AutoModelForImageTextToText.from_config(
             config, dtype=torch.float32 if shape.small else torch.bfloat16
@@ -120,13 +109,18 @@ def build_base(folder: Path, shape: Shape, *, device: str) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _qwen_config(sizes: dict[str, Any], tokenizer: Any) -> Any:  # noqa: ANN401
+def _qwen_config(tokenizer: Any, *, small: bool) -> Any:  # noqa: ANN401
     from transformers import Qwen2_5_VLConfig
 
     ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(list(SPECIAL)), strict=True))
+    settings = dict(published()[QWEN]["config"])
+    tower = {**settings.pop("vision_config"), **(SMALL_TOWER if small else {})}
+    tied = settings.pop("tie_word_embeddings")
     ends = {"bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
+    text = {**settings, "rope_parameters": MROPE, **(SMALL_TEXT if small else {}), **ends}
+    text.pop("model_type")  # of the whole
     return Qwen2_5_VLConfig(
-        text_config={**sizes["text_config"], **ends}, vision_config=sizes["vision_config"],
+        text_config=text, vision_config=tower, tie_word_embeddings=tied,
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
     )  # fmt: skip

@@ -314,7 +314,7 @@ def resume(folder: Path, shape: Shape, settings: Settings) -> Measured:
 
 
 def _worker(run: RunFolder) -> list[str]:
-    return [sys.executable, "-m", "aot.student.train.worker", str(run.root), ARM]
+    return [sys.executable, "-m", "aot.student.train.processes.worker", str(run.root), ARM]
 
 
 def _stopped(run: RunFolder) -> tuple[int, int]:

@@ -23,7 +23,12 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 240.0
-WARM = ("aot.student.train.arm", "aot.student.train.worker", "deepspeed", "transformers.models.llama.modeling_llama")
+WARM = (
+    "aot.student.train.arm",
+    "aot.student.train.processes.worker",
+    "deepspeed",
+    "transformers.models.llama.modeling_llama",
+)
 """What the warm process imports before any life."""
 
 
@@ -156,7 +161,7 @@ def _be_born(order: dict[str, Any], rank: int, log: Path, read_end: int, *, grou
             TORCHELASTIC_RESTART_COUNT="0",
         )  # fmt: skip
     os.environ.update(order["env"])
-    from aot.student.train import worker
+    from aot.student.train.processes import worker
 
     _plant([Fault(**fault) for fault in order["faults"] if fault["rank"] == rank], Path(order["run"]), rank)
     code = 1
@@ -172,7 +177,7 @@ def _plant(faults: list[Fault], run: Path, rank: int) -> None:
     from aot.student.train.trainer import TwoTermTrainer
 
     count: Callable[..., Any] = TwoTermTrainer.count_supervised
-    loss: Callable[..., Any] = TwoTermTrainer._loss
+    compute: Callable[..., Any] = TwoTermTrainer.compute_loss
     before: Callable[..., Any] = TwoTermTrainer.before_step
     signals = [fault for fault in faults if fault.act not in ("nan", "gradient")]
 
@@ -182,17 +187,16 @@ def _plant(faults: list[Fault], run: Path, rank: int) -> None:
     def count_supervised(self: TwoTermTrainer, batches: list[dict[str, Any]], device: Any) -> Any:  # noqa: ANN401
         step = self.state.global_step + 1
         with (run / f"seen-{rank}.jsonl").open("a") as file:
-            file.write(json.dumps([step, [one for batch in batches for one in batch["question_ids"]]]) + "\n")
+            ids = [one for batch in batches for one in batch["question_ids"]]
+            file.write(json.dumps([step, ids, time.time()]) + "\n")
         return count(self, batches, device)
 
-    def broken_loss(self: TwoTermTrainer, *arguments: Any) -> Any:  # noqa: ANN401
+    def compute_loss(self: TwoTermTrainer, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401
         while signals and signals[0].step <= self.state.global_step + 1:
             fault = signals.pop(0)
             _send(fault.act, after_s=random.uniform(0, fault.within_s))
-        result, outputs = loss(self, *arguments)
-        if due(self, "nan"):
-            result = type(result)(result.total * float("nan"), result.sums * float("nan"))
-        return result, outputs
+        total = compute(self, *arguments, **more)
+        return break_loss(self, total) if due(self, "nan") else total
 
     def before_step(self: TwoTermTrainer, grad_norm: float) -> None:
         if due(self, "gradient"):
@@ -203,8 +207,16 @@ def _plant(faults: list[Fault], run: Path, rank: int) -> None:
         before(self, grad_norm)
 
     TwoTermTrainer.count_supervised = count_supervised  # type: ignore[method-assign]
-    TwoTermTrainer._loss = broken_loss  # type: ignore[assignment,method-assign]
+    TwoTermTrainer.compute_loss = compute_loss  # type: ignore[method-assign]
     TwoTermTrainer.before_step = before_step  # type: ignore[method-assign]
+
+
+def break_loss(trainer: Any, total: Any) -> Any:  # noqa: ANN401
+    """Have the last micro-batch look as if its loss were no number."""
+    finite, ids = trainer._looked_at.pop()
+    trainer._looked_at.append((finite & False, ids))
+    trainer._sums = trainer._sums * float("nan")
+    return total * float("nan")
 
 
 def _send(act: str, *, after_s: float) -> None:

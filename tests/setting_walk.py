@@ -29,6 +29,9 @@ def video(dataset: str = "toy_kitchen", **more: Any) -> Raw:
 LOOKS = {"tools": {"recognise_action": "chat"}}
 RUNS: dict[str, Raw] = {
     "kitchen": video(),
+    "kitchen in ZeRO-3": video(train={"zero_stage": 3, "early_stop": {}}),
+    "kitchen in FSDP2": video(train={"sharding": "fsdp2"}),
+    "kitchen in epochs": video(train={"epochs": 2, "arms": [{"name": "a"}, {"name": "b"}]}),
     "plain": video("plain"),
     **{name: video(name) for name in ("youcook2", "coin", "crosstask", "epic100", "nextqa", "star", "egoplan")},
     "video on ray": video(teacher={"engine": "ray"}),
@@ -59,14 +62,15 @@ RUNS: dict[str, Raw] = {
 }
 """At least one run for every reader in aot/config/readers.py."""
 DECIDES = {
-    "data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name", "evaluate.engine",
+    "data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name", "train.sharding",
+    "evaluate.engine",
 }  # fmt: skip
 """What makes a run the kind of run it is; another value would make another run, or none."""
 VALUES: dict[str, Any] = {
     "run.shard": "0/2", "run.rendezvous": "node1:29500", "prices.date": "2026-01-30",
     "train.arms.chains": "shuffled", "filter.judge": False,
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
-    "omit": ["seed"], "extra_body": {"top_k": 3},
+    "train.trackers": ["tensorboard"], "omit": ["seed"], "extra_body": {"top_k": 3},
     **{f"{hub}.name": "a/b" for hub in ("hub", "detector_hub", "similarity_hub")},
     "evaluate.server.models": {"base": "m"},
     "evaluate.server.base_urls": {"base": "http://127.0.0.1:1/v1"},

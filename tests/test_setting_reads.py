@@ -46,6 +46,7 @@ BY_OTHER_MEANS = {
         "video_data.decode.budgets.Sampling.of",
     ),
     "filter.judge": "aot.config.chat_jobs",
+    "train.epochs": "aot.config.run.AnyRun.steps_of",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",
     "teacher.tools.subtitles": "as above",

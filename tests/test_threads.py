@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aot.student.train.launch import environment
+from aot.student.train.processes.launch import environment
 from aot.threads import THREAD_SETTINGS, set_thread_waiting
 
 TOLD = "import os, sys; from aot.cli import main; sys.argv = ['aot', '--help']\ntry: main()\nexcept SystemExit: pass\n"

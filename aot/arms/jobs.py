@@ -40,7 +40,7 @@ class Job:
     marker: Path
     """Published after all outputs; then there is nothing left to do."""
     steps: int = 0
-    """Optimiser steps it takes."""
+    """Optimiser steps it takes; 0 also where they follow from lessons (train.epochs), and these are not written yet."""
 
     @property
     def name(self) -> str:
@@ -190,9 +190,13 @@ def _within(run: RunFolder, paths: Iterable[Path]) -> tuple[str, ...]:
     return tuple(path.relative_to(run.root).as_posix() for path in paths)
 
 
-def planned_students(arm: ArmConfig, config: RunConfig) -> list[int]:
-    """Optimiser steps of each student that an arm trains, at most: its helpers, then itself."""
-    return [job.steps for job in arm_jobs(RunFolder(Path()), config, arm) if job.steps]
+def planned_students(arm: ArmConfig, config: RunConfig, *, questions: int = 0) -> list[int]:
+    """Optimiser steps of each student that an arm trains, at most: its helpers, then itself.
+
+    With train.epochs they are those that so many `questions` make, a lesson from each.
+    """
+    jobs = arm_jobs(RunFolder(Path()), config, arm)
+    return [config.steps_of(job.student, lessons=questions) for job in jobs if job.work == "train"]
 
 
 def fold_steps(arm: ArmConfig, config: RunConfig) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from aot.arms.adaptive import answer_fold, ask_base, fold_lessons, own_lessons
 from aot.arms.jobs import Job, is_finished, plan_jobs
@@ -32,12 +33,17 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
     for job in jobs:
         if not is_finished(run, job):
             if job.work == "train":
-                train_arm(run, config, job.student, progress=lambda done, _, n=finished: progress(n + done, total))  # type: ignore[misc]
+                train_arm(run, config, job.student, progress=partial(_progress, progress, finished, total))
             else:
                 do(run, config, job, material)
         finished += job.steps
         progress(finished, total)
     return {"arms": len(config.train.arms), "steps": total}
+
+
+def _progress(progress: Progress, before: int, total: int, done: int, steps: int) -> None:
+    """Tell of one student's steps as a part of all; where these follow from lessons, `total` does not hold them yet."""
+    progress(before + done, max(total, before + steps))
 
 
 def train_job(run: RunFolder, config: RunConfig, job: Job, progress: Progress) -> None:

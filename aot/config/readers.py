@@ -139,8 +139,17 @@ _CONDITIONS: dict[str, Reader] = {
     "evaluate.procs": Reader("runs with evaluate.engine: local", lambda run, _: run.evaluate.engine == "local"),
     "student.thought_confidence train.adaptive": ADAPTIVE,
     "train.max_steps": Reader(
-        "runs with an arm without max_steps of its own",
-        lambda run, _: any(arm.max_steps is None for arm in run.train.arms)),
+        "runs without train.epochs and with an arm without max_steps of its own",
+        lambda run, train: train.epochs is None and any(arm.max_steps is None for arm in run.train.arms)),
+    "train.epochs": Reader(
+        "runs with an arm without max_steps of its own, and no such arm of order: adaptive",
+        lambda run, _: {arm.order == "adaptive" for arm in run.train.arms if arm.max_steps is None} == {False}),
+    "train.zero_stage": Reader("runs with train.sharding: zero", lambda run, train: train.sharding == "zero"),
+    "train.compile": Reader(
+        "runs with train.zero_stage: 0, 1 or 2",
+        lambda run, train: train.sharding == "fsdp2" or train.zero_stage < 3),
+    "train.offload": Reader(
+        "runs with train.zero_stage: 3", lambda run, train: train.sharding == "zero" and train.zero_stage == 3),
     "train.learning_rate": Reader(
         "runs with an arm without learning_rate of its own",
         lambda run, _: any(arm.learning_rate is None for arm in run.train.arms)),

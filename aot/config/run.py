@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -36,9 +37,14 @@ class AnyRun(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
 
-    def steps_of(self, arm: ArmConfig) -> int:
-        """Optimiser steps that an arm is trained for."""
-        return arm.max_steps or self.train.max_steps
+    def steps_of(self, arm: ArmConfig, *, lessons: int = 0) -> int:
+        """Optimiser steps that an arm is trained for at most; with train.epochs they follow from its `lessons`.
+
+        0 where these are not known yet. Lessons about the frames of one question count as one.
+        """
+        if arm.max_steps or self.train.epochs is None:
+            return arm.max_steps or self.train.max_steps
+        return ceil(self.train.epochs * lessons / self.train.questions_per_step)
 
     def digest(self) -> str:
         """Twelve hex digits over everything that can change a result."""
@@ -152,7 +158,7 @@ NOT_IN_RESULTS = (
     "teacher.workers", "teacher.engine", "teacher.ray_address", "teacher.gpus_per_worker", "teacher.unanswered",
     "teacher.max_failed_share", "teacher.hf.detector_hub", "teacher.hf.similarity_hub", "filter.min_kept",
     "student.hub", "train.procs", "train.stop_after_s", "train.exchange_timeout_s", "train.frame_cache_mb",
-    "train.vision_cache", "train.vision_cache_mb", "evaluate.procs",
+    "train.vision_cache", "train.vision_cache_mb", "train.trackers", "evaluate.procs",
     *(f"evaluate.server.{name}" for name in SERVER_NOT_IN_RESULTS),
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip

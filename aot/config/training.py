@@ -43,8 +43,13 @@ class StudentConfig(Section):
     """An adaptive student takes the shortest way of which it is this sure that it, or a shorter one, is enough."""
     think_tags: Literal["auto", "none"] = "auto"
     """`auto` puts a text rationale between `<think>` and `</think>` where the model's chat template knows them."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the weights of the base: `auto` is bfloat16 on a GPU that has it, and float32 elsewhere. What is trained is in
+    float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    """`sdpa` is torch's own; a model type without it takes `eager`, and training.json says so. The flash kernels train
+    only, from packages of their own: answers need masks that they do not take, and are given with `sdpa`."""
 
 
 class LoraSection(Section):
@@ -209,6 +214,21 @@ class AdaptiveConfig(Section):
     """At most so many questions get a label; predicting them in every way takes time."""
 
 
+class EarlyStopConfig(Section):
+    """When training ends before its last step: the loss on lessons that it does not learn from falls no more."""
+
+    share: float = Field(default=0.1, gt=0, lt=1)
+    """Of the groups of an arm's training questions, such as clips: held out, and never learned from."""
+    every: int = Field(default=20, ge=1)
+    """Steps from one look to the next; each better student is a checkpoint, and the best one is published."""
+    patience: int = Field(default=3, ge=1)
+    """Looks in a row without a lower loss, after which it ends."""
+
+
+Scheduler = Literal["linear", "cosine", "constant"]
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+
+
 class TrainConfig(Section):
     """Optimisation, the same for each arm."""
 
@@ -217,16 +237,26 @@ class TrainConfig(Section):
         ChainsArm(name="distilled", rationale_weight=1.0),
     )
     max_steps: int = Field(default=240, ge=1)
+    epochs: float | None = Field(default=None, gt=0, le=100_000)
+    """Passes over the lessons of an arm, from which its steps follow; `max_steps` is not read then. An arm of order
+    `adaptive` needs `max_steps` of its own, of which its helpers take a share."""
     questions_per_step: int = Field(default=16, ge=1, le=1_000_000)
     """Global batch: over all processes and accumulation steps."""
     questions_per_device: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
+    scheduler: Scheduler = "linear"
+    """How the learning rate goes on after its warm-up: down to nothing in a line or a cosine, or not at all."""
     warmup_steps: int = Field(default=20, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     gradient_checkpointing: bool = False
+    compile: bool = False
+    """Whether `torch.compile` makes kernels of each layer of the language model, which ZeRO 3 does not bear."""
+    liger: bool = False
+    """Whether the kernels of the package liger-kernel take the place of torch's; for GPUs."""
     save_steps: int = Field(default=60, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
+    early_stop: EarlyStopConfig | None = None
     lora: LoraSection = LoraSection()
     pack_tokens: int = Field(default=256, ge=0)
     """Text rows are packed into rows of this many tokens, without sight of each other, and where one is longer into
@@ -242,14 +272,21 @@ class TrainConfig(Section):
     """Where the features of all frames need more than this, the tower looks at the frames of each step after all."""
     procs: int = Field(default=1, ge=1, le=1000)
     """Processes on this machine; more than one starts torchrun."""
+    sharding: Literal["zero", "fsdp2"] = "zero"
+    """What spreads a training over its processes: DeepSpeed by `zero_stage`, or torch's fully_shard (FSDP2)."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process. 1 spreads the optimiser's state, 2 also
+    gradients, 3 also weights, as FSDP2 does."""
+    offload: Literal["none", "cpu"] = "none"
+    """Whether ZeRO 3 keeps weights and optimiser state in the memory of the CPU, and steps there."""
+    trackers: tuple[Tracker, ...] = ()
+    """Who else hears the loss of each step, from packages of their own; wandb offline unless WANDB_MODE is set."""
     nodes: int = Field(default=1, ge=1, le=10_000)
     """Machines that train together, each with `procs` processes; more than one need run.rendezvous."""
-    zero_stage: Literal[0, 2, 3] = 0
-    """DeepSpeed ZeRO stage; 0 means plain data parallel or a single process."""
     stop_after_s: float | None = Field(default=None, gt=0)
     """Each arm saves and stops (exit code 4) so that it is over this many seconds after it began, as it does before the
     end of a Slurm job; a margin of twice one step and one save is kept."""
-    exchange_timeout_s: float = Field(default=1800, ge=1)
+    exchange_timeout_s: float = Field(default=1800.0, ge=1)
     """Several processes end when an exchange among them takes longer: one has died or hangs. It must be more than one
     save takes."""
 

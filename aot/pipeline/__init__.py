@@ -33,7 +33,7 @@ from aot.pipeline.doors import stage_function
 from aot.pipeline.follow import follow
 from aot.pipeline.gates import check_gate, require_gate
 from aot.pipeline.progress import StageProgress
-from aot.student.train.launch import Place
+from aot.student.train.processes.launch import Place
 
 log = logging.getLogger(__name__)
 BEFORE_TRAIN = STAGES[: STAGES.index("train")]

@@ -16,7 +16,7 @@ from aot.errors import GuardStop
 from aot.files.lease import Lease, look
 from aot.files.pieces import Piece, holding
 from aot.files.run_folder import RunFolder
-from aot.student.train.launch import POLL_S, Place, join, node_lease, read_call
+from aot.student.train.processes.launch import POLL_S, Place, join, node_lease, read_call
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 600.0

@@ -197,7 +197,6 @@ class StudentsHere:
         """The predictions of the wanted batches, batch by batch."""
         from aot.student.answer.predict import predict_batches
         from aot.student.model.loading import load_student
-        from aot.student.rows.frames import FramePixels
 
         config = self._config
         if self._student is None or predictor.adapter != self._adapter:
@@ -205,10 +204,7 @@ class StudentsHere:
             self._adapter = predictor.adapter
         student = self._student
         if self._store is not None and self._pixels is None:
-            megabytes = config.train.frame_cache_mb
-            self._pixels = FramePixels(
-                self._store, student.processor, model_type=student.model_type, max_bytes=megabytes << 20
-            )
+            self._pixels = student.pixels(self._store, max_bytes=config.train.frame_cache_mb << 20)
         return predict_batches(
             student,
             self._questions,

@@ -17,8 +17,8 @@ from aot.files.lease import Holder, hold
 from aot.files.run_folder import RunFolder
 from aot.interrupts import Interrupted
 from aot.pipeline.follow import follow
-from aot.student.train import launch
-from aot.student.train.launch import STOP, Call, Others, Place, command, node_lease, read_call
+from aot.student.train.processes import launch
+from aot.student.train.processes.launch import STOP, Call, Others, Place, command, node_lease, read_call
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,8 +36,8 @@ def torchrun(place: Place) -> list[str]:
     """The words of torchrun on a machine."""
     call = Call(arm="pre", id="a1", lease_id="")
     words = command(RunFolder(Path("run")), config_of().train.arms[0], procs=8, place=place, call=call, lease=None)
-    assert words[:3] == [sys.executable, "-m", "aot.student.train.launch"]
-    assert words[-4:] == ["-m", "aot.student.train.worker", "run", "pre"]
+    assert words[:3] == [sys.executable, "-m", "aot.student.train.processes.launch"]
+    assert words[-4:] == ["-m", "aot.student.train.processes.worker", "run", "pre"]
     return words[3:-4]
 
 
@@ -195,7 +195,7 @@ def test_torchrun_heeds_no_signal_but_the_one_of_its_starter_and_lets_its_proces
 ) -> None:
     pytest.importorskip("torch", reason="needs the train extra")
     (tmp_path / "worker.py").write_text(WORKER)
-    words = [sys.executable, "-m", "aot.student.train.launch", "--standalone", "--nproc-per-node", "1"]
+    words = [sys.executable, "-m", "aot.student.train.processes.launch", "--standalone", "--nproc-per-node", "1"]
     starter = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); sys.exit(p.wait())"
     command = [sys.executable, "-c", starter, *words, str(tmp_path / "worker.py"), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -90,7 +90,7 @@ SCRATCH = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR"
 
 
 def test_compiled_kernels_go_to_the_scratch_of_a_job_unless_a_place_is_named(tmp_path: Path) -> None:
-    from aot.student.train.launch import compile_caches
+    from aot.student.train.processes.launch import compile_caches
 
     in_job = compile_caches({"SLURM_JOB_ID": "7", "TMPDIR": str(tmp_path)})
     assert set(in_job) == set(SCRATCH) and all(path.startswith(str(tmp_path)) for path in in_job.values())

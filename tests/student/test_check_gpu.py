@@ -58,6 +58,7 @@ def test_our_trainer_and_the_plain_one_take_the_same_rows(folder: Path, ours: di
     assert ours["losses"][-1] < ours["losses"][0]
 
 
+@pytest.mark.timeout(600)
 def test_a_training_that_was_stopped_by_term_goes_on_with_the_same_losses(folder: Path, ours: dict[str, Any]) -> None:
     stopped = gpu_parts.resume(folder, TINY, {})
     wrong: list[str] = []

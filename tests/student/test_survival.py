@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from check_resume import Setup, check
-from lives import Fault, Lives
+from lives import Fault, Lives, break_loss
 from safetensors.torch import load_file
 from student_kit import first_gradient, read_lines
 from text_kit import save_text_base, text_config, text_run
@@ -22,7 +22,7 @@ from aot.student.train.arm import make_trainer, train_arm
 from aot.student.train.checkpoints import MANIFEST, check_folder, newest_intact, read_manifest
 from aot.student.train.guards import StopFlag
 from aot.student.train.optimizer_state import FILE
-from aot.student.train.ranks import lost_ranks
+from aot.student.train.processes.ranks import lost_ranks
 from aot.student.train.session import open_session
 from aot.student.train.trainer import TwoTermTrainer
 
@@ -44,17 +44,15 @@ def config_of(base: Path, **train: Any) -> RunConfig:
     return text_config(base, **{**batch, "lora": lora, "learning_rate": 0.002, **train})
 
 
-def break_loss(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+def break_losses(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """The loss of these steps is no number."""
-    loss = TwoTermTrainer._loss
+    compute = TwoTermTrainer.compute_loss
 
-    def broken(self: TwoTermTrainer, *arguments: Any) -> Any:
-        result, outputs = loss(self, *arguments)
-        if self.state.global_step + 1 in steps:
-            result = type(result)(result.total * float("nan"), result.sums * float("nan"))
-        return result, outputs
+    def compute_loss(self: TwoTermTrainer, *arguments: Any, **more: Any) -> Any:
+        total = compute(self, *arguments, **more)
+        return break_loss(self, total) if self.state.global_step + 1 in steps else total
 
-    monkeypatch.setattr(TwoTermTrainer, "_loss", broken)
+    monkeypatch.setattr(TwoTermTrainer, "compute_loss", compute_loss)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def alone(base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     config = config_of(base)
     run = text_run(tmp_path_factory.mktemp("alone") / "run", config)
     with pytest.MonkeyPatch.context() as patch:
-        break_loss(patch, BROKEN)
+        break_losses(patch, BROKEN)
         train_arm(run, config, config.train.arms[0])
     return run
 
@@ -85,7 +83,7 @@ def seen(run: RunFolder) -> dict[int, list[str]]:
     steps: dict[int, dict[str, list[str]]] = {}
     for path in run.root.glob("seen-*.jsonl"):
         for line in path.read_text().splitlines():
-            step, ids = json.loads(line)
+            step, ids, _ = json.loads(line)
             steps.setdefault(step, {})[path.name] = ids
     return {step: sorted(one for ids in by_rank.values() for one in ids) for step, by_rank in steps.items()}
 
@@ -230,7 +228,7 @@ def test_three_broken_steps_in_a_row_end_a_training_and_name_the_questions(
 ) -> None:
     config = config_of(base)
     run = text_run(tmp_path / "run", config)
-    break_loss(monkeypatch, 1, 3, 4, 5)
+    break_losses(monkeypatch, 1, 3, 4, 5)
     with pytest.raises(GuardStop, match=r"step 5: .* not finite .*3rd step in a row.*: s\d+, ") as stopped:
         train_arm(run, config, config.train.arms[0])
     assert stopped.value.exit_code == 4

@@ -350,6 +350,16 @@ def test_features_that_the_disk_has_no_room_for_are_not_kept(
     assert f"has room for 0.0 MB; {LOOKS_AGAIN}" in caplog.text
 
 
+def test_frames_of_lessons_that_are_held_out_are_looked_at_before_the_first_step(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    config = run_config(bases["idefics3"], **SHORT, early_stop={"share": 0.3})
+    session = session_of(make_run(tmp_path / "run", config), config)
+    inputs = trainer_of(session).data_collator.pixels
+    held_out = [example.frames for example in session.held_out if example.frames]
+    assert held_out and all((clip.uri, index) in inputs for clip in held_out for index in clip.indices)
+
+
 def test_what_is_not_known_to_see_each_frame_by_itself_is_not_kept(bases: dict[str, Path], tmp_path: Path) -> None:
     config = run_config(bases["idefics3"], **SHORT)
     model = session_of(make_run(tmp_path / "run", config), config).student.model

@@ -90,6 +90,7 @@ def text_config(base: Path, *, arm: dict[str, Any] | None = None, **train: Any) 
     }  # fmt: skip
     own = {"max_steps", "learning_rate"} & (arm or {}).keys()  # which are then read of the arm, and of nobody else
     own |= {"lora"} if (arm or {}).get("tuning") == "full" else set()
+    own |= {"max_steps"} if "epochs" in train else set()
     settings = {key: value for key, value in settings.items() if key not in own}
     student = {"base": str(base), "device": "cpu", "max_answer_tokens": 12, "max_rationale_tokens": 60}
     raw = {

@@ -15,7 +15,9 @@ from aot.config import (
     KitchenData,
     PlainData,
     RunConfig,
+    StudentConfig,
     TextRun,
+    TrainConfig,
     VideoRun,
     chat_jobs,
 )
@@ -78,8 +80,11 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
 
     Raises:
         CheckpointError: the base is missing or incomplete, or no arm can be trained on it.
+        ConfigError: an option of the training needs a package that is not installed.
     """
     trained = stage_done(run, "train")
+    if config.run.shard is None and not trained:
+        _check_options(config.student, config.train)
     done = trained and stage_done(run, "evaluate")
     is_embedded = config.student.base in EMBEDDED_STUDENTS and config.train.lora.target_pattern is None
     if done or is_embedded or (config.run.shard is not None and not trained):  # a shard before that needs no student
@@ -115,6 +120,15 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     if seen["template_date"]:
         lines.append(f"chat template: is always told that today is {seen['template_date']}")
     return lines
+
+
+def _check_options(student: StudentConfig, train: TrainConfig) -> None:
+    """What an option lacks is told before anything is paid for; a machine without torch will not train anyway."""
+    asks = train.trackers or train.liger or train.sharding != "zero" or student.attention not in ("sdpa", "eager")
+    if asks and importlib.util.find_spec("torch"):
+        from aot.student.train.options import require_options
+
+        require_options(student, train)
 
 
 def check_text(config: TextRun, ahead: set[str]) -> None:

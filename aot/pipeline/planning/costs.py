@@ -46,7 +46,7 @@ DEVICES = {
         Device("b200", 180, 2250, 8000, 0.25, 3e-3, 5e-4, 1.9, 0.06),
         Device("l40s", 48, 362, 864, 0.30, 3e-3, 5e-4, 1.4, 0.06),
         Device("rtx4090", 24, 165, 1008, 0.35, 3e-3, 5e-4, 1.2, 0.06),
-        Device("cpu", 0, 0.11, 20, 1.0, 1.5e-3, 2e-4, 0.62, 0.0),
+        Device("cpu", 0, 0.11, 20, 1.0, 1.5e-3, 2e-4, 0.66, 0.3),
     )
 }
 """Peaks of dense bfloat16, sizes and bandwidths by data sheets; `cpu` is two cores of a server in float32, measured."""
@@ -133,13 +133,11 @@ def training_memory(shape: ModelShape, how: Training, batch: Batch, frame: Frame
         gradients /= parts
     if how.stage >= 1:
         optimiser = 0.0 if how.offload and how.stage >= 3 else optimiser / parts
-    layer = _layer_bytes(decoder, how, batch)
+    layer = _layer_bytes(shape, decoder, how, batch)
     saved = batch.tokens * decoder.hidden * how.weight_bytes
     activations = saved * decoder.layers + layer if how.checkpointing else layer * decoder.layers
     # Logits as they come, in float32, the logarithms of their shares, and gradients of both.
     logits = batch.kept * decoder.vocabulary * (2 * how.weight_bytes + 3 * FLOAT_BYTES)
-    if batch.masked:
-        activations += batch.rows * batch.width**2 * (1 + how.weight_bytes)
     vision = _tower_bytes(shape, batch.frames, frame, how.weight_bytes)
     return _with_overhead(device, frozen, trained + gradients + optimiser, activations, logits, vision)
 
@@ -231,19 +229,26 @@ def _attention_flops(decoder: Decoder, rows: float, width: float, *, every: bool
     return 4 * rows * pairs * decoder.heads * decoder.head_dim * decoder.layers
 
 
-def _layer_bytes(decoder: Decoder, how: Training, batch: Batch) -> float:
-    """What one layer keeps of a batch for its backward pass.
+def _layer_bytes(shape: ModelShape, decoder: Decoder, how: Training, batch: Batch) -> float:
+    """What one layer keeps of a batch for its backward pass, as counted by hooks on saved tensors.
 
-    Two norms keep what came in, and what they made, in float32; queries, keys and values are kept before and after
-    positions are turned in, the rest of attention once, and four widths of the MLP. Adapters keep their narrow middle.
+    Norms keep float32; attention queries, keys, values (as many as queries where there is a mask) and what comes out;
+    the MLP three widths and what its last layer takes. Adapters stand in float32: where the base is shorter, each keeps
+    a copy of what it takes, besides its narrow middle.
     """
-    width, size = decoder.hidden, how.weight_bytes
+    hidden, size, inner = decoder.hidden, how.weight_bytes, decoder.inner
     queries, keys = decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
-    norms = 2 * width * (FLOAT_BYTES + 2 * size)
-    attention = (3 * queries + 4 * keys) * size
-    mlp = 4 * decoder.inner * size
-    adapters = 0.0 if how.whole else how.rank * how.adapted_layers / decoder.layers * FLOAT_BYTES
-    return batch.tokens * (norms + attention + mlp + adapters)
+    shown = queries if batch.masked else keys
+    norms = 2 * hidden * FLOAT_BYTES
+    if any(name.endswith("q_norm.weight") for name in shape.weights):
+        norms += (queries + keys) * FLOAT_BYTES
+    attention = (2 * queries + 2 * shown) * size + (batch.width * size if batch.masked else 0)
+    taken = 2 * hidden * FLOAT_BYTES if size == FLOAT_BYTES else (5 * hidden + queries) * FLOAT_BYTES
+    if how.whole:
+        taken = 4 * hidden * size
+    mlp = 3 * inner * size + inner * FLOAT_BYTES
+    middle = 0.0 if how.whole else how.rank * how.adapted_layers / decoder.layers * FLOAT_BYTES
+    return batch.tokens * (norms + attention + taken + mlp + middle)
 
 
 def _tower_bytes(shape: ModelShape, frames: float, frame: FrameCost | None, weight_bytes: int) -> float:

@@ -187,6 +187,15 @@ class _View:
         return self.num_frames if getattr(self.train, "vision_cache", "off") == "off" else 0
 
     @property
+    def kept_pixels(self) -> float:
+        """Bytes of the pixels of frames that a process without a GPU of its own keeps beside the model."""
+        frame, tower = self.frame, self.shape.tower
+        if self.device.memory_gb or frame is None or tower is None:
+            return 0.0
+        each = frame.patches * tower.patch**2 * 3 * 4
+        return min(self.train.frame_cache_mb << 20, self.volume.clips * self.num_frames * each)
+
+    @property
     def frame(self) -> FrameCost | None:
         if self.frames is None:
             return None
@@ -240,9 +249,10 @@ class _View:
         at_once, _ = self.cut(processes)
         batch = self.batch(arm, at_once, longest=True)
         batch = replace(batch, width=batch.width * RAGGED)
-        return training_memory(
+        memory = training_memory(
             self.shape, self.how(arm, stage=stage, processes=processes), batch, self.frame, self.device
         )
+        return replace(memory, vision=memory.vision + self.kept_pixels)
 
     def cut(self, processes: int) -> tuple[int, int]:
         return micro_batches(

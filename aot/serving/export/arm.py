@@ -18,7 +18,8 @@ from transformers import GenerationConfig
 
 from aot.config import RunConfig, VideoRun, load_saved, modes_of
 from aot.errors import AotError, CheckpointError, RunError
-from aot.files.run_folder import CONTRACT, RunFolder, read_rows
+from aot.files.jsonl import read_json
+from aot.files.run_folder import CONTRACT, TRAINING, RunFolder, read_rows
 from aot.records import Prediction, PromptMode, Question
 from aot.served_records import ExportProof, FrameRule, StudentContract
 from aot.serving.contract import publish_contract, read_contract
@@ -37,7 +38,7 @@ from aot.student.model import contract as arm_contract
 from aot.student.model.base import resolve_base, stored_dtype
 from aot.student.model.folders import WEIGHT_INDEX
 from aot.student.model.licence import licences_of
-from aot.student.model.loading import Student, load_student
+from aot.student.model.loading import Student, load_student, pick_dtype
 from aot.student.model.lora import size_of
 from aot.student.train.checkpoints import read_manifest
 
@@ -100,10 +101,12 @@ class _Arm:
         return next(entry.sha256[:16] for entry in read_manifest(adapter).files if entry.name == weights)
 
     def dtype(self, stored_as: StoredAs) -> Dtype:
-        """Of the weights that are written."""
-        section = self.config.student
+        """Of the weights that are written: as asked for, or as the arm was graded, maybe on another machine."""
+        section, trained = self.config.student, self.run.arm(self.name) / TRAINING
         kind: Any = stored_dtype(resolve_base(section.base)) if stored_as == "base" else stored_as
-        return kind or section.dtype
+        if not kind and section.dtype == "auto" and trained.exists():
+            kind = read_json(trained).get("dtype")
+        return kind or ("bfloat16" if pick_dtype(section) == torch.bfloat16 else "float32")
 
     def loaded(self, *, merge: bool) -> Student:
         """The student in float32."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME
@@ -67,6 +69,19 @@ class HookedTrainer(Trainer):
         """Take up the weights of a checkpoint; False leaves that to the Trainer."""
         raise NotImplementedError
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Also takes FSDP up on a CPU, where accelerate leaves it out without a word."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            state = self.accelerator.state
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
+    def on_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """A batch where the model is, and of the type that it calculates in."""
+        return dict(self._prepare_inputs(inputs))
+
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor | None:
         return self.count_supervised(batch_samples, device) if batch_samples else None
 
@@ -104,7 +119,12 @@ class HookedTrainer(Trainer):
         resume_from_checkpoint: str | None,
     ) -> Any:  # noqa: ANN401
         if not (resume_from_checkpoint and self.is_deepspeed_enabled):
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+            prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+            if self.model and self.is_fsdp_enabled and self.args.device.type == "cpu":
+                for module in self.model.modules():
+                    if isinstance(module, FSDPModule):
+                        module.set_force_sum_reduction_for_comms(True)  # gloo knows no mean
+            return prepared
         # Not what DeepSpeed saves, which only as many processes as wrote it can read.
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         self.load_optimizer(Path(resume_from_checkpoint))

@@ -131,6 +131,7 @@ def load_student(
     """
     contract = read_contract(adapter) if adapter else None
     folder = resolve_base(base, quantised=quantised)
+    config = config.model_copy(update={"dtype": str(pick_dtype(config)).removeprefix("torch.")})
     device = pick_device(config)
     with_images = takes_images(folder)
     processor = load_processor(folder, with_images=with_images)
@@ -141,7 +142,8 @@ def load_student(
     digest = base_digest(folder)
     tuning = tuning_of(adapter) if adapter else None
     weights = str(adapter) if tuning == "full" else folder
-    model = load_model(weights, dtype=getattr(torch, config.dtype), with_images=with_images)
+    attention = "eager" if config.attention == "eager" else None  # flash kernels train only
+    model = load_model(weights, dtype=pick_dtype(config), with_images=with_images, attention=attention)
     show_frames(model, view)
     if contract and adapter:
         check_contract(contract, base_digest=digest, renderer=renderer, adapter=adapter)
@@ -171,6 +173,18 @@ def pick_device(config: StudentConfig) -> torch.device:
     if not torch.cuda.is_available():
         raise CheckpointError("student.device is cuda, but torch sees no GPU; use student.device=auto")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def pick_dtype(config: StudentConfig) -> torch.dtype:
+    """The type of the base's weights; `auto` takes bfloat16 on a GPU that calculates in it, and float32 elsewhere.
+
+    Raises:
+        CheckpointError: cuda was asked for and is not there.
+    """
+    if config.dtype != "auto":
+        return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    on_gpu = pick_device(config).type == "cuda"
+    return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
 def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:  # noqa: ANN401
@@ -265,7 +279,7 @@ def look_over(
     else:
         check_round_trip(renderer)
     step("weights")
-    model = load_model(folder, dtype=getattr(torch, config.dtype), with_images=with_images, device_map="meta")
+    model = load_model(folder, dtype=pick_dtype(config), with_images=with_images, device_map="meta")
     if not with_frames and (why := refusal(model)):
         raise CheckpointError(f"{base} cannot be a student of text: {why}; use another base")
     _check_ids(model, renderer, base)
@@ -363,6 +377,7 @@ def load_model(
     kind: Any = None,  # noqa: ANN401
     device_map: str | None = None,
     quantisation: Any = None,  # noqa: ANN401
+    attention: str | None = None,
 ) -> Any:  # noqa: ANN401
     """A model with all its weights.
 
@@ -373,6 +388,7 @@ def load_model(
         kind: another automatic class of transformers to load it by.
         device_map: `meta` leaves the weights out.
         quantisation: a config of transformers by which weights are made smaller; None leaves them as they are stored.
+        attention: what calculates it; None takes sdpa where the model type has it.
 
     Raises:
         CheckpointError: it cannot be loaded; the message says why.
@@ -392,6 +408,7 @@ def load_model(
             ignore_mismatched_sizes=True,  # so that they are named, below
             device_map=device_map,
             **({"quantization_config": quantisation} if quantisation else {}),
+            **({"attn_implementation": attention} if attention else {}),
         )
     model, info = loaded
     if info["missing_keys"] or info.get("mismatched_keys"):

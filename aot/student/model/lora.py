@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.pytorch_utils import Conv1D
 
 from aot.config import LoraSection
@@ -168,6 +169,29 @@ def default_pattern(model: Any) -> str:  # noqa: ANN401
 def trained_state(model: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
     """Tensors by name as they are in memory: those of the adapters, or of a whole model all of them."""
     return dict(get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict())
+
+
+def gathered(state: dict[str, torch.Tensor], *, keep: bool) -> dict[str, torch.Tensor]:
+    """Tensors that fully_shard has spread, put together again one by one, and kept on the CPU where `keep` is set.
+
+    Every process must call this with the same names, as each gives its part.
+    """
+    whole = ((name, part.full_tensor() if isinstance(part, DTensor) else part) for name, part in state.items())
+    return {name: tensor.cpu() for name, tensor in whole if keep}
+
+
+@torch.no_grad()
+def spread(state: dict[str, torch.Tensor], parts: dict[str, torch.Tensor]) -> None:
+    """Put whole tensors into those of the same names that fully_shard has spread over processes; all must call this."""
+    for name, part in parts.items():
+        whole = state[name].to(part.device)
+        part.copy_(distribute_tensor(whole, part.device_mesh, part.placements) if isinstance(part, DTensor) else whole)
+
+
+def decoder_layers(model: Any) -> list[nn.Module]:  # noqa: ANN401
+    """The layers of the language model, in order: its longest list of modules."""
+    lists = [list(part) for part in _decoder(model).modules() if isinstance(part, nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 def size_of(model: Any) -> int:  # noqa: ANN401

@@ -8,10 +8,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import torch
+from transformers import TrainerState
 
 from aot.config import ArmConfig, RunConfig
 from aot.errors import AotError, CheckpointError, GuardStop
@@ -29,20 +31,23 @@ from aot.files.run_folder import (
 )
 from aot.interrupts import Interrupted
 from aot.student.model.adapter import is_done, publish_arm
-from aot.student.model.lora import trained_state
+from aot.student.model.lora import gathered, trained_state
 from aot.student.rows.collate import Collator
 from aot.student.rows.frames import FrameInputs
 from aot.student.train.checkpoints import (
     PREFIX,
     Manifest,
+    check_folder,
     checkpoint_step,
     newest_intact,
     read_manifest,
     remove_newer,
 )
 from aot.student.train.guards import StopFlag, end_of_time
-from aot.student.train.launch import launch
-from aot.student.train.ranks import Notes, is_of_exchange
+from aot.student.train.held_out import EarlyStop, Look, is_over, state_of
+from aot.student.train.options import require_options, take_options, tracking
+from aot.student.train.processes.launch import launch
+from aot.student.train.processes.ranks import Notes, is_of_exchange
 from aot.student.train.session import Session, contract_of, open_session, padded_because, training_facts
 from aot.student.train.trainer import SkippedStep, StepMetrics, TwoTermTrainer, Watchers
 from aot.student.train.vision_cache import frame_inputs
@@ -73,6 +78,7 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
     if is_done(run.arm(arm.name), config_digest=config.digest()):
         log.info("arm %s is trained already", arm.name)
         return
+    require_options(config.student, config.train)
     several = config.train.procs > 1 or config.train.nodes > 1 or config.train.zero_stage > 0
     if several and "WORLD_SIZE" not in os.environ:
         launch(run, config, arm, progress=progress)
@@ -83,13 +89,17 @@ def train_arm(run: RunFolder, config: RunConfig, arm: ArmConfig, *, progress: Pr
         session = open_session(run, config, arm)
         checkpoint = _agreed_checkpoint(session)
         first_step = checkpoint_step(checkpoint) if checkpoint else 0
-        with _steps_written(session, first_step=first_step, progress=progress, notes=notes) as watchers:
+        with (
+            _steps_written(session, first_step=first_step, progress=progress, notes=notes) as watchers,
+            tracking(config.train.trackers, session.folder / "trackers"),
+        ):
             trainer = make_trainer(session, stop=stop, on_step=watchers.on_step, watchers=watchers)
-            if first_step < session.train.max_steps:
+            earlier = _trained_before(session, checkpoint)
+            if earlier is None:
                 with _told_if_unreadable(checkpoint, trainer):
                     # Called from here and not from a helper of ours, so that the way down to a step stays short.
                     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        _finish(session, trainer, first_step=first_step, stop=stop)
+        _finish(session, trainer, earlier=earlier, stop=stop)
     if stop.name:  # it came with the last step or after it: this arm is done, and the next one is not begun
         raise Interrupted(stop.name)
 
@@ -111,19 +121,44 @@ def make_trainer(
     session: Session, *, stop: StopFlag, on_step: Callable[[StepMetrics], None], watchers: Watchers | None = None
 ) -> TwoTermTrainer:
     """The Trainer of a session, ready to train; `watchers` are told of more than of steps that were taken."""
-    train = session.train
-    return TwoTermTrainer(
+    train, collator = session.train, _collator(session)
+    take_options(session, collator)
+    trainer = TwoTermTrainer(
         adapted=session.adapted.model,
         args=session.trainer_args,
         train_dataset=session.schedule(),
-        data_collator=_collator(session),
+        data_collator=collator,
         rationale_weight=session.arm.rationale_weight,
         vision=session.vision,
         stop=stop,
         watchers=watchers or Watchers(on_step=on_step),
         keep_checkpoints=train.keep_checkpoints,
         zero_stage=train.zero_stage,
+        scheduler=train.scheduler,
     )
+    if train.early_stop:
+        trainer.add_callback(
+            EarlyStop(
+                trainer, session.held_out, train.early_stop, vision=session.vision,
+                rationale_weight=session.arm.rationale_weight, on_look=partial(_note_look, session),
+            )
+        )  # fmt: skip
+    return trainer
+
+
+def _note_look(session: Session, look: Look) -> None:
+    """Keep it beside the steps; one of a step that is taken again replaces those of the life before."""
+    path = session.folder / SPLIT.format("held_out")
+    before = [row for row in read_rows(path, Look) if row.step < look.step] if path.exists() else []
+    publish_rows(path, [*before, look])
+
+
+def _trained_before(session: Session, checkpoint: Path | None) -> TrainerState | None:
+    """The last state of a training that an earlier life took to its end, or that early stopping ended; or None."""
+    state = state_of(checkpoint) if checkpoint else None
+    if state and (state.global_step >= session.train.max_steps or is_over(state, session.train.early_stop)):
+        return state
+    return None
 
 
 def _collator(session: Session) -> Collator:
@@ -188,17 +223,27 @@ def _told_if_unreadable(checkpoint: Path | None, trainer: TwoTermTrainer) -> Ite
         ) from error
 
 
-def _finish(session: Session, trainer: TwoTermTrainer, *, first_step: int, stop: StopFlag) -> None:
-    """Publish a student that took all its steps.
+def _finish(session: Session, trainer: TwoTermTrainer, *, earlier: TrainerState | None, stop: StopFlag) -> None:
+    """Publish a student that took all its steps, or the best one of a training with early stopping.
 
     Raises:
         GuardStop: it did not.
     """
-    max_steps, last_step = session.train.max_steps, max(first_step, trainer.state.global_step)
-    if last_step < max_steps:
-        raise GuardStop(f"{stop.name or 'something'} stopped training at step {last_step} of {max_steps}; it was saved")
-    if session.trainer_args.process_index == 0:
-        _publish(session, trained=first_step < max_steps)
+    state, max_steps = earlier or trainer.state, session.train.max_steps
+    if state.global_step < max_steps and not is_over(state, session.train.early_stop):
+        at = f"at step {state.global_step} of {max_steps}"
+        raise GuardStop(f"{stop.name or 'something'} stopped training {at}; it was saved")
+    step = state.best_global_step or state.global_step
+    first = session.trainer_args.process_index == 0
+    memory: dict[str, torch.Tensor] | None = None
+    if earlier is None and step == state.global_step and session.config.train.zero_stage < 3:
+        model = session.adapted.model
+        memory = trained_state(model)
+        if trainer.is_fsdp_enabled:
+            memory = gathered(memory, keep=first)
+    if first:
+        _note_end(session, state)
+        _publish(session, step=step, memory=memory)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -243,10 +288,15 @@ def _require_fitting(manifest: Manifest, session: Session) -> None:
     """Refuse to go on where the same results would not come out.
 
     Raises:
-        CheckpointError: another ZeRO stage wrote it; or another number of processes, and that matters.
+        CheckpointError: another ZeRO stage or sharding wrote it; or another number of processes, and that matters.
     """
     way_on = f"use the same set-up, or delete {session.folder / CHECKPOINTS} to train this arm from the start"
     stage, processes = session.config.train.zero_stage, session.plan.processes
+    if manifest.sharding != session.config.train.sharding:
+        raise CheckpointError(
+            f"{session.folder}: its checkpoints were written with train.sharding: {manifest.sharding}, now it is "
+            f"{session.config.train.sharding}; {way_on}"
+        )
     if manifest.zero_stage != stage:
         raise CheckpointError(
             f"{session.folder}: its checkpoints were written with ZeRO stage {manifest.zero_stage}, now it is {stage}; "
@@ -267,27 +317,33 @@ def _open_rows(path: Path, model: type[StepMetrics | SkippedStep], *, step: int)
     return open_append(path)
 
 
-def _note_skipped(session: Session) -> None:
-    """Put into the record of the arm how many of its steps were not taken."""
+def _note_end(session: Session, state: TrainerState) -> None:
+    """Put into the record of the arm how many of its steps were not taken, and which one is published."""
     skipped = sum(1 for _ in read_rows(session.folder / SKIPPED, SkippedStep))
     if skipped:
         log.warning("%s: %d of its steps were skipped, see %s", session.arm.name, skipped, session.folder / SKIPPED)
-    publish_json(session.folder / TRAINING, {**training_facts(session), "skipped_steps": skipped})
+    facts = {**training_facts(session), "skipped_steps": skipped}
+    if session.train.early_stop:
+        facts |= {"published_step": state.best_global_step, "last_step": state.global_step}
+        facts["held_out_loss"] = state.best_metric
+    publish_json(session.folder / TRAINING, facts)
 
 
-def _publish(session: Session, *, trained: bool) -> None:
-    newest = newest_intact(session.folder / CHECKPOINTS)
-    if not newest or newest.step != session.train.max_steps:
+def _publish(session: Session, *, step: int, memory: dict[str, torch.Tensor] | None) -> None:
+    """Publish the checkpoint of `step`, compared with what memory holds of it, if anything."""
+    folder = session.folder / CHECKPOINTS / f"{PREFIX}{step}"
+    try:
+        check_folder(folder)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{session.folder} holds no intact checkpoint of the last step; run the same command again"
-        )
-    _note_skipped(session)
-    whole = trained and session.config.train.zero_stage < 3
+            f"the checkpoint of step {step}, which is to be published, is not intact ({error}); run the same command "
+            "again, and if that says the same, delete the folder of checkpoints to train this arm from the start"
+        ) from error
     model = session.adapted.model
     publish_arm(
         session.folder,
-        checkpoint=session.folder / CHECKPOINTS / f"{PREFIX}{newest.step}",
-        memory=trained_state(model) if whole else None,
+        checkpoint=folder,
+        memory=memory,
         adapter_config=model.peft_config["default"] if session.arm.tuning == "lora" else None,
         contract=contract_of(session),
     )

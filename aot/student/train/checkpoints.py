@@ -39,21 +39,29 @@ class Manifest(Record):
     step: int
     world_size: int = 1
     zero_stage: int = 0
+    sharding: str = "zero"
     any_processes: bool = False
     """Whether another number of processes may go on: no random number was taken that depends on how many there are."""
     files: tuple[FileEntry, ...]
 
 
 def write_manifest(
-    folder: Path, *, step: int, world_size: int = 1, zero_stage: int = 0, any_processes: bool = False
+    folder: Path,
+    *,
+    step: int,
+    world_size: int = 1,
+    zero_stage: int = 0,
+    sharding: str = "zero",
+    any_processes: bool = False,
 ) -> Manifest:
     """Describe every file of `folder` in its manifest, which is published last."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     files = [file_entry(path, folder=folder, sync=True) for path in paths]
     sync_folder(folder)
     manifest = Manifest(
-        step=step, world_size=world_size, zero_stage=zero_stage, any_processes=any_processes, files=tuple(files)
-    )
+        step=step, world_size=world_size, zero_stage=zero_stage, sharding=sharding, any_processes=any_processes,
+        files=tuple(files),
+    )  # fmt: skip
     publish(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
@@ -197,10 +205,14 @@ def remove_newer(root: Path, *, step: int) -> None:
             _remove(folder)
 
 
-def keep_newest(root: Path, *, count: int) -> None:
-    """Delete all but the `count` newest checkpoints; call it only after the newest got its manifest."""
+def keep_newest(root: Path, *, count: int, besides: int | None = None) -> None:
+    """Delete all but the `count` newest checkpoints; call it only after the newest got its manifest.
+
+    `besides` is the step of an older one that is kept, too.
+    """
     for folder in sorted(checkpoint_folders(root), key=checkpoint_step)[:-count]:
-        _remove(folder)
+        if checkpoint_step(folder) != besides:
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from aot.errors import GuardStop
 from aot.interrupts import Interrupted
@@ -139,6 +140,20 @@ class GradientCheck:
         self._handles = [
             p.register_hook(self._hook(name)) for name, p in model.named_parameters() if p.requires_grad
         ]  # fmt: skip
+
+    def see_parts(self, model: nn.Module, *, reduced: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Look at what fully_shard left in `model` instead: it puts gradients beside the weights, past all hooks.
+
+        Args:
+            model: with the gradients of one step; each process holds a part of every tensor, which may be empty.
+            reduced: the sum of a tensor over all processes.
+        """
+        if not self._handles:
+            return
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+        parts = [value.to_local() if isinstance(value, DTensor) else value for value in gradients.values()]
+        sums = reduced(torch.tensor([0.0, *(float(part.any()) for part in parts)])).tolist()[1:]
+        self._nonzero = {name: bool(count) for name, count in zip(gradients, sums, strict=True)}
 
     def forget(self) -> None:
         """What was seen so far belongs to a step that is skipped."""

@@ -5,10 +5,12 @@ spread over processes does not change the gradient (https://arxiv.org/abs/2305.0
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
 
+from aot.student.model.vision import SharedVision
 from aot.student.rows.packing import IGNORED
 
 
@@ -20,6 +22,45 @@ class TwoTermLoss:
     """Scalar whose gradients, summed over all micro-batches and processes, are those of the whole batch."""
     sums: torch.Tensor
     """[2]: summed cross-entropy in nats of the label and of the rationale tokens; no gradient."""
+
+
+def take_out(batch: dict[str, Any], *, vision: SharedVision | None) -> tuple[list[str], torch.Tensor]:
+    """Question ids and [2] supervised tokens of a batch, which then holds nothing but what the loss is made of.
+
+    `vision` is told which clips the batch shows, before the model reads it.
+    """
+    plan = batch.pop("clip_plan", None)
+    if vision:
+        vision.plan = plan
+    return batch.pop("question_ids"), batch.pop("num_supervised")
+
+
+def batch_loss(
+    model: torch.nn.Module, inputs: dict[str, Any], *, num_supervised: torch.Tensor, rationale_weight: float
+) -> tuple[TwoTermLoss, Any]:
+    """The loss of one micro-batch, and what `model` gave for it.
+
+    Args:
+        model: gets all of `inputs` but the labels.
+        inputs: what `take_out` left of a batch; labels are taken out of it.
+        num_supervised: [2] label and rationale tokens of the whole accumulated batch over all processes.
+        rationale_weight: lambda.
+    """
+    labels, is_rationale = inputs.pop("labels"), inputs.pop("is_rationale")
+    shared: dict[str, Any] = {"num_supervised": num_supervised, "rationale_weight": rationale_weight}
+    if "logits_to_keep" in inputs:  # packed lessons: logits of the supervised tokens only, [N, vocabulary]
+        before = inputs["logits_to_keep"]
+        outputs = model(**inputs, use_cache=False)
+        targets, of_rationale = (value[:, 1:][before[:, :-1]] for value in (labels, is_rationale))
+        return picked_loss(outputs.logits, targets, of_rationale=of_rationale, **shared), outputs
+    # Logits are made only from the last prompt token before the first answer on.
+    supervised_from = int((labels != IGNORED).any(dim=0).to(torch.int8).argmax())
+    keep = labels.shape[1] - max(supervised_from - 1, 0)
+    outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
+    loss = two_term_loss(
+        outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:], **shared
+    )
+    return loss, outputs
 
 
 def two_term_loss(

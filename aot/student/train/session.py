@@ -7,7 +7,7 @@ folder of the arm, with the stored frames that they show.
 import logging
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publish_json, read_rows
 from aot.records import Lesson, Question
 from aot.student.model.contract import Contract
-from aot.student.model.loading import Student, load_student
-from aot.student.model.lora import AdaptedModel, add_lora, leave_inputs, unfreeze
+from aot.student.model.loading import Student, load_student, pick_dtype
+from aot.student.model.lora import AdaptedModel, add_lora, decoder_layers, leave_inputs, unfreeze
 from aot.student.model.vision import SharedVision
 from aot.student.rows.examples import Example, ExampleSet, Schedule, make_examples
 from aot.student.rows.frames import FrameSource
@@ -30,6 +30,7 @@ from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE
 from aot.student.rows.prompts import MODES, TEXT_MODES
 from aot.student.rows.replies import check_round_trip
 from aot.student.train.arguments import BatchPlan, plan_batch, train_settings, training_arguments
+from aot.student.train.held_out import hold_out
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Session:
     store: FrameSource | None
     """Both are None where no frames are shown."""
     data: ExampleSet
+    held_out: tuple[Example, ...]
+    """What early stopping looks at, and nobody learns from."""
     trainer_args: transformers.TrainingArguments
     plan: BatchPlan
     features: Path
@@ -93,11 +96,15 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         output_dir=folder / CHECKPOINTS,
         seed=train_seed(config.seed, arm),
         on_cpu=on_cpu,
-        bf16=config.student.dtype == "bfloat16" and not on_cpu,
+        bf16=pick_dtype(config.student) == torch.bfloat16 and not on_cpu,
+        name=arm.name,
     )
     # Weights that are trained themselves stay in float32: steps are smaller than bfloat16 can tell.
     own_dtype = {"dtype": "float32"} if arm.tuning == "full" else {}
-    student = load_student(config.student.base, config=config.student.model_copy(update=own_dtype))
+    # Other kernels are switched on once their loss was compared with that of sdpa (options.py).
+    student = load_student(
+        config.student.base, config=config.student.model_copy(update={"attention": "sdpa", **own_dtype})
+    )
     lessons = list(read_rows(folder / LESSONS, Lesson))
     store = _frame_store(run) if any(lesson.with_frames for lesson in lessons) else None
     if store is not None and not student.renderer.takes_images:
@@ -113,6 +120,12 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
             f"none of the {len(lessons)} lessons in {where} can be trained on (dropped: {data.dropped}); "
             f"{_longest(student)}; look at frames, at the words the tokenizer knows, and at {run.refusals}"
         )
+    held_out: tuple[Example, ...] = ()
+    if train.early_stop:
+        data, held_out = hold_out(data, _training_questions(run), share=train.early_stop.share, seed=config.seed)
+    # Only now are lessons counted from which steps may follow; ZeRO-3 needed the arguments before it saw the model.
+    steps = config.steps_of(arm, lessons=len(data.examples))
+    train, args.max_steps = train.model_copy(update={"max_steps": steps}), steps
     transformers.set_seed(args.seed)
     vision = SharedVision(student.model) if store is not None else None
     adapted = unfreeze(student.model) if arm.tuning == "full" else add_lora(student.model, train.lora)
@@ -120,8 +133,11 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         leave_inputs(adapted.model)
     if vision:
         vision.frozen = not adapted.trains_vision
+    if args.fsdp_plugin_args is not None:  # the model's own list names layers that composite models lack
+        layers = sorted({type(layer).__name__ for layer in decoder_layers(student.model)})
+        args.fsdp_plugin_args["transformer_cls_names_to_wrap"] = layers
     session = Session(
-        folder, config, arm, train, student, adapted, vision, store, data, args, plan, run.vision_features
+        folder, config, arm, train, student, adapted, vision, store, data, held_out, args, plan, run.vision_features
     )  # fmt: skip
     _require_rationales(session)
     if args.process_index == 0:
@@ -175,11 +191,15 @@ def load_examples(
     Raises:
         SourceError: one is about an unknown question.
     """
-    questions = {q.id: q for q in read_rows(run.questions, Question) if q.split == "train"}
+    questions = {q.id: q for q in _training_questions(run)}
     return make_examples(
         lessons, questions=questions, renderer=student.renderer, max_tokens=student.most_tokens, store=store,
         num_frames=student.config.num_frames,
     )  # fmt: skip
+
+
+def _training_questions(run: RunFolder) -> Iterator[Question]:
+    return (q for q in read_rows(run.questions, Question) if q.split == "train")
 
 
 def training_facts(session: Session) -> dict[str, Any]:
@@ -207,7 +227,11 @@ def training_facts(session: Session) -> dict[str, Any]:
         "accumulation": session.plan.accumulation,
         "processes": session.plan.processes,
         "zero_stage": session.config.train.zero_stage,
+        "sharding": session.config.train.sharding,
         "device": session.student.device.type,
+        "dtype": session.student.config.dtype,
+        "attention": _attention(session),
+        "held_out": len(session.held_out),
         "lessons": sum(len(example.rows) for example in data.examples),
         "packing": f"padded ({why})" if why else "packed",
         "pack_tokens": session.pack_tokens,
@@ -224,11 +248,17 @@ def padded_because(session: Session) -> str:
         return "train.pack_tokens is 0"
     if session.student.model_type not in (TEXT_PACKABLE if session.store is None else PACKABLE):
         return f"model type {session.student.model_type} is not known to take packed rows"
-    if config._attn_implementation != "sdpa":
-        return f"attention {config._attn_implementation} takes no mask of our own"
+    if _attention(session) != "sdpa":
+        return f"attention {_attention(session)} takes no mask of our own"
     if window and window < session.config.student.max_tokens:
         return f"attention looks back {window} tokens only, student.max_tokens is more"
     return ""
+
+
+def _attention(session: Session) -> str:
+    """What calculates attention in this training: eager also in place of an sdpa that the model type has not."""
+    wanted = session.config.student.attention
+    return str(session.adapted.model.config._attn_implementation) if wanted == "sdpa" else wanted
 
 
 def contract_of(session: Session) -> Contract:

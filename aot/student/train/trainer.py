@@ -16,15 +16,17 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from aot.config import Scheduler
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
 from aot.student.model.adapter import wrong_tensors
 from aot.student.model.contract import WEIGHTS, Tuning
 from aot.student.model.hf_internals import HookedTrainer
 from aot.student.model.loading import stored_state
-from aot.student.model.lora import size_of, trained_state
+from aot.student.model.lora import gathered, size_of, spread, trained_state
 from aot.student.model.vision import SharedVision
 from aot.student.train.arguments import rate_of
 from aot.student.train.checkpoints import (
@@ -38,9 +40,9 @@ from aot.student.train.checkpoints import (
 )
 from aot.student.train.dropout import key_dropout, random_state, token_keys
 from aot.student.train.guards import GradientCheck, StopFlag
-from aot.student.train.loss import TwoTermLoss, picked_loss, two_term_loss
+from aot.student.train.loss import TwoTermLoss, batch_loss, take_out
 from aot.student.train.optimizer_state import load_sharded, save_sharded
-from aot.student.train.ranks import REPORTED_IDS
+from aot.student.train.processes.ranks import REPORTED_IDS
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class TwoTermTrainer(HookedTrainer):
         watchers: Watchers,
         keep_checkpoints: int,
         zero_stage: int,
+        scheduler: Scheduler = "linear",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(model=adapted, **kwargs)
@@ -108,6 +111,7 @@ class TwoTermTrainer(HookedTrainer):
         self._stop = stop
         self._keep = keep_checkpoints
         self._zero_stage = zero_stage
+        self._scheduler = scheduler
         if zero_stage and not self.is_deepspeed_enabled:
             raise ConfigError(f"train.zero_stage={zero_stage} was asked for, but accelerate did not take DeepSpeed up")
         self._gradients = GradientCheck(adapted)
@@ -134,11 +138,7 @@ class TwoTermTrainer(HookedTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401
         """The micro-batch's share of the global loss, scaled for the averaging over processes that follows."""
-        ids = inputs.pop("question_ids")
-        plan = inputs.pop("clip_plan", None)
-        if self._vision:
-            self._vision.plan = plan
-        inputs.pop("num_supervised")
+        ids, _ = take_out(inputs, vision=self._vision)
         assert isinstance(num_items_in_batch, torch.Tensor)
         if self._dropout:
             self._dropout.keys_BT = token_keys(inputs, seed=self.args.seed, step=self.state.global_step)
@@ -155,21 +155,7 @@ class TwoTermTrainer(HookedTrainer):
     def _loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_supervised: torch.Tensor
     ) -> tuple[TwoTermLoss, Any]:
-        labels, is_rationale = inputs.pop("labels"), inputs.pop("is_rationale")
-        shared: dict[str, Any] = {"num_supervised": num_supervised, "rationale_weight": self._rationale_weight}
-        if "logits_to_keep" in inputs:  # packed lessons: logits of the supervised tokens only, [N, vocabulary]
-            before = inputs["logits_to_keep"]
-            outputs = model(**inputs, use_cache=False)
-            targets, of_rationale = (value[:, 1:][before[:, :-1]] for value in (labels, is_rationale))
-            return picked_loss(outputs.logits, targets, of_rationale=of_rationale, **shared), outputs
-        # Logits are made only from the last prompt token before the first answer on.
-        supervised_from = int((labels != -100).any(dim=0).to(torch.int8).argmax())
-        keep = labels.shape[1] - max(supervised_from - 1, 0)
-        outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
-        loss = two_term_loss(
-            outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:], **shared
-        )
-        return loss, outputs
+        return batch_loss(model, inputs, num_supervised=num_supervised, rationale_weight=self._rationale_weight)
 
     def count_supervised(self, batches: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
         """[2]: label and rationale tokens of the accumulated batch over all processes."""
@@ -193,6 +179,8 @@ class TwoTermTrainer(HookedTrainer):
         if skipped or not all(math.isfinite(value) for value in (label, rationale, grad_norm)):
             self._skip(f"label {label}, rationale {rationale}, gradient norm {grad_norm}", by_deepspeed=skipped)
             return
+        if self.is_fsdp_enabled:
+            self._gradients.see_parts(self._adapted, reduced=self._reduced)
         self._gradients.finish()
         self._skipped_in_row = 0
         means = (sums / self._totals.clamp(min=1)).tolist()
@@ -234,24 +222,27 @@ class TwoTermTrainer(HookedTrainer):
         return torch.as_tensor(self.accelerator.reduce(values.clone().to(self.args.device), reduction="sum"))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Hand the numbers of one step on; the Trainer's closing summary is not kept."""
+        """Hand the numbers of one step on, to trackers too; the Trainer's closing summary is not kept."""
+        row = self._step_metrics(logs) if "grad_norm" in logs and not self._skipped_in_row else None
+        if row:
+            logs |= row.model_dump(include={"loss", "label_loss", "rationale_loss", "label_tokens", "rationale_tokens"})
         super().log(logs, start_time)
         self.state.log_history.clear()
-        if "grad_norm" not in logs or not self.is_world_process_zero() or self._skipped_in_row:
-            return
+        if row and self.is_world_process_zero():
+            self._watchers.on_step(row)
+
+    def _step_metrics(self, logs: dict[str, float]) -> StepMetrics:
         label, rationale = self._last_losses
         tokens = [int(t) for t in self._totals.tolist()]
-        self._watchers.on_step(
-            StepMetrics(
-                step=self.state.global_step,
-                loss=label + self._rationale_weight * rationale,
-                label_loss=label,
-                rationale_loss=rationale,
-                grad_norm=float(logs["grad_norm"]),
-                lr=float(logs["learning_rate"]),
-                label_tokens=tokens[0],
-                rationale_tokens=tokens[1],
-            )
+        return StepMetrics(
+            step=self.state.global_step,
+            loss=label + self._rationale_weight * rationale,
+            label_loss=label,
+            rationale_loss=rationale,
+            grad_norm=float(logs["grad_norm"]),
+            lr=float(logs["learning_rate"]),
+            label_tokens=tokens[0],
+            rationale_tokens=tokens[1],
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -261,15 +252,25 @@ class TwoTermTrainer(HookedTrainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """A linear schedule in which the first step has a rate already."""
+        """A schedule in which the first step has a rate already."""
         if self.lr_scheduler is None:
             stepper = optimizer or self.optimizer
             assert stepper is not None
             warmup = self.args.get_warmup_steps(num_training_steps)
-            rate = partial(rate_of, warmup=warmup, total=num_training_steps)
+            rate = partial(rate_of, warmup=warmup, total=num_training_steps, scheduler=self._scheduler)
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(stepper, rate)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save what is trained; of spread weights no more than that is gathered, or a whole base would be each time."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        trained = {name for name, parameter in self._adapted.named_parameters() if parameter.requires_grad}
+        is_whole = not isinstance(self._adapted, PeftModel)
+        parts = {name: part for name, part in self._adapted.state_dict().items() if is_whole or name in trained}
+        self._save(output_dir, state_dict=gathered(parts, keep=self.is_world_process_zero()))
 
     @contextmanager
     def saving(self) -> Iterator[Path]:
@@ -293,11 +294,12 @@ class TwoTermTrainer(HookedTrainer):
                     step=self.state.global_step,
                     world_size=self.accelerator.num_processes,
                     zero_stage=self._zero_stage,
+                    sharding="fsdp2" if self.is_fsdp_enabled else "zero",
                     any_processes=not self._draws,
                 )
                 publish_checkpoint(folder, root=self._root)
                 note_saved(self._root)
-                keep_newest(self._root, count=self._keep)
+                keep_newest(self._root, count=self._keep, besides=self.state.best_global_step)
             self.accelerator.wait_for_everyone()
         self._stop.saved(time.monotonic() - began_s)
 
@@ -311,11 +313,15 @@ class TwoTermTrainer(HookedTrainer):
 
     def _check_saved(self, folder: Path) -> None:
         """Compare the trained tensors, read back, with memory; under ZeRO-3, in pieces, names or sizes."""
-        if not self.is_world_process_zero():
+        first = self.is_world_process_zero()
+        memory = trained_state(self._adapted) if first or self.is_fsdp_enabled else {}
+        if self.is_fsdp_enabled:  # each process holds a part, so all must be here before the first goes on alone
+            memory = gathered(memory, keep=first)
+        if not first:
             return
         tuning: Tuning = "lora" if (folder / WEIGHTS["lora"]).is_file() else "full"
         whole = self._zero_stage < 3
-        stored, memory = stored_state(folder, tuning=tuning, whole=whole), trained_state(self._adapted)
+        stored = stored_state(folder, tuning=tuning, whole=whole)
         wrong = wrong_tensors(stored, memory if whole else None)
         if not whole and (
             tuning == "lora" or sum(value.numel() for value in stored.values()) != size_of(self._adapted)
@@ -325,11 +331,16 @@ class TwoTermTrainer(HookedTrainer):
             raise CheckpointError(f"{folder}: {len(wrong)} tensors differ from memory after saving, first {wrong[0]}")
 
     def load_weights(self, folder: Path) -> bool:
-        """Take up those of a whole model, under the names that they have in memory; adapters the Trainer knows."""
-        if not (folder / WEIGHTS["full"]).is_file():
-            return False
-        self._adapted.load_state_dict(stored_state(folder, tuning="full"))
-        return True
+        """Take up those of a whole model, under the names that they have in memory; adapters the Trainer knows.
+
+        Spread weights too: what transformers does for them never returns where only adapters are stored.
+        """
+        tuning: Tuning = "full" if (folder / WEIGHTS["full"]).is_file() else "lora"
+        if self.is_fsdp_enabled:
+            spread(stored_state(folder, tuning=tuning), trained_state(self._adapted))
+        elif tuning == "full":
+            self._adapted.load_state_dict(stored_state(folder, tuning="full"))
+        return self.is_fsdp_enabled or tuning == "full"
 
 
 class _StopWhenAsked(TrainerCallback):

@@ -62,7 +62,7 @@ class Need:
 def frame_inputs(session: Session) -> FramePixels | KeptFeatures:
     """What stands for frames in batches: features where train.vision_cache asks for them and they can be had."""
     train, student = session.train, session.student
-    pixels = _pixels(session, max_bytes=train.frame_cache_mb << 20)
+    pixels = student.pixels(session.store, max_bytes=train.frame_cache_mb << 20)
     if train.vision_cache == "off":
         return pixels
     if why := why_not_kept(student.model, trains_vision=session.adapted.trains_vision):
@@ -87,7 +87,8 @@ def frame_inputs(session: Session) -> FramePixels | KeptFeatures:
 
 def frames_seen(session: Session) -> dict[FrameId, tuple[int, int]]:
     """The frames that the training comes to, in the order of their clips, each with its height and width as stored."""
-    clips = [example.frames for example in session.seen() if example.frames]
+    # Those of looks at held-out lessons too: between steps, no process may be alone in calling a tower that is shared.
+    clips = [example.frames for example in (*session.seen(), *session.held_out) if example.frames]
     frames = {(clip.uri, index): clip.size_hw for clip in clips for index in clip.indices}
     return dict(sorted(frames.items()))
 
@@ -105,11 +106,6 @@ def needed(session: Session, sizes_hw: dict[FrameId, tuple[int, int]]) -> Need:
 def _say(session: Session, words: str) -> None:
     if session.trainer_args.process_index == 0:
         log.info("%s: %s", session.arm.name, words)
-
-
-def _pixels(session: Session, *, max_bytes: int) -> FramePixels:
-    student = session.student
-    return FramePixels(session.store, student.processor, model_type=student.model_type, max_bytes=max_bytes)
 
 
 def _mb(num_bytes: int) -> str:
@@ -152,7 +148,7 @@ def _on_disk(session: Session, sizes_hw: dict[FrameId, tuple[int, int]], *, need
             "%s: %s of features are missing, and the disk of %s has room for %s; %s",
             session.arm.name, _mb(share), session.features, _mb(room), LOOKS_AGAIN,
         )  # fmt: skip
-        return _pixels(session, max_bytes=session.train.frame_cache_mb << 20)
+        return session.student.pixels(session.store, max_bytes=session.train.frame_cache_mb << 20)
     made = joined(map(look, _batches(session, missing)[rank::processes]), num_bytes=BLOCK_BYTES)
     names = [write_block(folder, block, key=key, id_of=id_of) for block in made]
     for name in gather_object(names) if processes > 1 else names:
@@ -179,7 +175,7 @@ def _batches(session: Session, sizes_hw: dict[FrameId, tuple[int, int]]) -> list
 
 def _looker(session: Session) -> Callable[[list[ChosenFrames]], Block]:
     """What makes the features of some frames, in the numbers that a training step would have."""
-    pixels, vision = _pixels(session, max_bytes=0), session.vision
+    pixels, vision = session.student.pixels(session.store, max_bytes=0), session.vision
     model, device = session.student.model, session.student.device
     bf16 = bool(session.trainer_args.bf16)
     assert vision

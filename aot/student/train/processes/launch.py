@@ -1,14 +1,14 @@
 """Starts the processes of one arm through torchrun and turns their end back into our errors.
 
-Each process runs `aot.student.train.worker`, which reads what to train from the arm's folder. The first writes its
-numbers there too; the one that fails first writes the reason, which is raised again here.
+Each process runs `aot.student.train.processes.worker`, which reads what to train from the arm's folder. The first
+writes its numbers there too; the one that fails first writes the reason, which is raised again here.
 
 Where several machines train together, each runs one torchrun. The first calls the others by a file in the arm's folder,
 and they meet at its address; whoever hears no more of the others ends its own processes.
 
-`python -m aot.student.train.launch` is torchrun that ends its processes at one word of whoever started it, and heeds no
-other signal: Slurm sends a signal to every process of a job, so torchrun would get it twice, once more through us, and
-the second would tear apart the end that the first began, leaving processes behind that are just saving.
+`python -m aot.student.train.processes.launch` is torchrun that ends its processes at one word of whoever started it,
+and heeds no other signal: Slurm sends a signal to every process of a job, so torchrun would get it twice, once more
+through us, and the second would tear apart the end that the first began, leaving processes behind that are just saving.
 """
 
 import json
@@ -35,10 +35,10 @@ from aot.config import ArmConfig, RunConfig, dump_config
 from aot.errors import AotError, ConfigError, GuardStop
 from aot.files.jsonl import parse_json, read_json
 from aot.files.lease import Lease, lease_over, look
-from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, RunFolder, publish
+from aot.files.run_folder import ARM_SETTINGS, FAILURE, STEPS, TRAINING, RunFolder, publish
 from aot.interrupts import Interrupted
 from aot.records import Record
-from aot.student.train.ranks import clear_notes, lost_ranks
+from aot.student.train.processes.ranks import clear_notes, lost_ranks
 from aot.threads import thread_settings
 
 log = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ class Others:
 
 def command(run: RunFolder, arm: ArmConfig, *, procs: int, place: Place, call: Call, lease: Lease | None) -> list[str]:
     """The torchrun call as an argument list; the processes work under `lease`."""
-    torchrun = [sys.executable, "-m", "aot.student.train.launch", "--nproc-per-node", str(procs)]
+    torchrun = [sys.executable, "-m", "aot.student.train.processes.launch", "--nproc-per-node", str(procs)]
     if place.nodes == 1:
         torchrun.append("--standalone")
     else:
@@ -257,7 +257,7 @@ def command(run: RunFolder, arm: ArmConfig, *, procs: int, place: Place, call: C
         torchrun += ["--local-addr", place.address]
         torchrun += ["--rdzv-id", call.id, "--rdzv-conf", ",".join(f"{key}={value}" for key, value in conf.items())]
     under = [str(lease.path), lease.id] if lease else []
-    return [*torchrun, "-m", "aot.student.train.worker", str(run.root), arm.name, *under]
+    return [*torchrun, "-m", "aot.student.train.processes.worker", str(run.root), arm.name, *under]
 
 
 def environment(*, procs: int, device: str, place: Place | None = None) -> dict[str, str]:
@@ -270,7 +270,7 @@ def environment(*, procs: int, device: str, place: Place | None = None) -> dict[
         extra["CUDA_VISIBLE_DEVICES"] = ""
     if place and place.nodes > 1 and "GLOO_SOCKET_IFNAME" not in os.environ and (card := _network_card(place)):
         extra["GLOO_SOCKET_IFNAME"] = card
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         **os.environ,
@@ -399,6 +399,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def _report(folder: Path, max_steps: int, progress: Callable[[int, int], None] | None) -> None:
     path = folder / STEPS
     if progress and path.exists():
+        if not max_steps:  # they follow from the lessons, which the first process counted
+            max_steps = int(str(read_json(folder / TRAINING)["max_steps"]))
         lines = path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines[-2:] if line.endswith(b"\n")]
         if whole:

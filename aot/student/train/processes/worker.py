@@ -1,4 +1,6 @@
-"""One process of a training that torchrun or srun started: `python -m aot.student.train.worker RUN_DIR ARM [LEASE ID]`.
+"""One process of a training that torchrun or srun started.
+
+    python -m aot.student.train.processes.worker RUN_DIR ARM [LEASE ID]
 
 With a lease and its id it works under the lease of who started it, and stops once that was taken over.
 """
@@ -16,13 +18,13 @@ from aot.files.jsonl import read_json
 from aot.files.lease import CHECK_S, Lease, check_lease, working_under
 from aot.files.run_folder import ARM_SETTINGS, RunFolder
 from aot.interrupts import watch_for_lost_interrupts
-from aot.student.train.launch import PROCESS_CONFIG, write_failure
+from aot.student.train.processes.launch import PROCESS_CONFIG, write_failure
 
 
 def main(arguments: list[str]) -> int:
     """Train one arm of a run folder in this process; returns the exit code."""
     if len(arguments) not in (2, 4):
-        sys.stderr.write("usage: python -m aot.student.train.worker RUN_DIR ARM [LEASE ID]\n")
+        sys.stderr.write("usage: python -m aot.student.train.processes.worker RUN_DIR ARM [LEASE ID]\n")
         return 2
     run = RunFolder(Path(arguments[0]))
     handler = logging.StreamHandler(sys.stderr)
@@ -58,7 +60,7 @@ def _train(run: RunFolder, name: str) -> None:
     config = load_saved(path if path.exists() else run.config)
     arm = _arm(run, config, name)
     from aot.student.train.arm import train_arm
-    from aot.student.train.distributed import finish, start
+    from aot.student.train.processes.distributed import finish, start
 
     train = config.train
     start(device=config.student.device, zero_stage=train.zero_stage, timeout_s=train.exchange_timeout_s)

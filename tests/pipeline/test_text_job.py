@@ -34,8 +34,17 @@ sys.path.insert(0, RECORDER_FOLDER)
 import settings_recorder
 settings_recorder.cli.main()
 """.replace("RECORDER_FOLDER", repr(str(Path(settings_recorder.__file__).parent)))
-READ_IDLY = ["StudentConfig.num_frames", "TrainConfig.frame_cache_mb"]
-"""Noted in the contract of a student, or handed to what would keep frames; of no effect where no frame is shown."""
+READ_IDLY = [
+    "RunSection.node_rank",
+    "RunSection.rendezvous",
+    "StudentConfig.frame_view",
+    "StudentConfig.num_frames",
+    "TrainConfig.early_stop",
+    "TrainConfig.epochs",
+    "TrainConfig.frame_cache_mb",
+]
+"""Noted in the contract of a student, or handed to what would keep frames, and of no effect where no frame is shown; or
+asked for, and not set: one machine trains alone, for a number of steps, and nothing is held out."""
 pytestmark = pytest.mark.slow
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_model import SPECIAL, TEMPLATE
 from student_kit import (
     TEXT,
     ask,
@@ -50,16 +51,6 @@ from aot.student.train.arm import train_arm
 from video_data.store.shards import FrameStore
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
-SPECIAL = (
-    "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
-    "<|endoftext|>",
-)  # fmt: skip
-TEMPLATE = (
-    "{% for m in messages %}{% if loop.first and m.role != 'system' %}<|im_start|>system\n"
-    "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
-    "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 VISION = {
     "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32, "patch_size": 8,
 }  # fmt: skip

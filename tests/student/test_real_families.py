@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import save_base
+from gpu_model import SPECIAL as QWEN_SPECIAL
 from student_kit import TEMPLATE, make_run, read_lines, run_config, save_model, word_tokenizer
 from text_kit import text_config, text_run
 from transformers import AutoConfig, AutoModelForImageTextToText
@@ -43,10 +44,6 @@ QWEN = ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct")
 TILED = ("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "llava-hf/LLaVA-NeXT-Video-7B-hf")
 HEAD_DIM = 16
 STORED_HW = (24, 32)
-QWEN_SPECIAL = (
-    "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
-    "<|endoftext|>",
-)  # fmt: skip
 QWEN_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
     "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}"

@@ -2,7 +2,6 @@
 
 import os
 from datetime import timedelta
-from pickle import UnpicklingError
 
 import torch
 from accelerate import PartialState
@@ -26,7 +25,8 @@ def start(*, device: str, zero_stage: int, timeout_s: float) -> None:
         return
     import deepspeed
 
-    _read_no_pickles()
+    # Our optimiser states are safetensors; should DeepSpeed read a file of its own, then not with full pickle.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     if not on_cpu:
         deepspeed.init_distributed(dist_backend="nccl", timeout=timedelta(seconds=timeout_s))
         return
@@ -43,22 +43,3 @@ def finish() -> None:
     """Wait until all processes have come this far: one that ends earlier breaks what the others still exchange."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-def _read_no_pickles() -> None:
-    """Let DeepSpeed read its checkpoints, which it does with full pickle, as tensors and a few plain classes only."""
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    members: dict[str, object] = dict(ZeroStageEnum.__members__)
-
-    def member(kind: object, name: object) -> object:
-        """What `getattr` stands for in files of Python 3.11.0 to 3.11.3, which write members of an enum by name."""
-        if kind is not ZeroStageEnum or not isinstance(name, str):
-            raise UnpicklingError(f"getattr({kind!r}, {name!r}) in a checkpoint")
-        return members[name]
-
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    plain = [LossScaler, ZeroStageEnum, fragment_address]
-    torch.serialization.add_safe_globals([*plain, (member, "builtins.getattr"), (member, "__builtin__.getattr")])

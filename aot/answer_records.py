@@ -258,3 +258,90 @@ class PredictSummary(Record):
     def exit_code(self) -> int:
         """3 where a row could not be asked, else 0."""
         return 3 if self.refused or "failed" in self.abstained else 0
+
+
+class GroupResult(Record):
+    """Both sides on one group of questions."""
+
+    split: str
+    kind: str
+    n: int
+    before: Interval
+    """Accuracy."""
+    after: Interval
+    difference: Interval
+    """After minus before, paired."""
+    wrong_to_right: int
+    right_to_wrong: int
+    p_mcnemar: float
+    p_clustered: float
+    """Of a sign-flip test over clusters."""
+
+
+class Flip(Record):
+    """A question that one side answered right and the other did not."""
+
+    question_id: str
+    split: str
+    kind: str
+    text: str
+    gold: str
+    before: str | None
+    after: str | None
+
+
+class TokenCost(Record):
+    """Generated tokens of one side; None where nobody counted them."""
+
+    per_question: Interval | None
+    per_correct: Interval | None
+    truncated_rate: Interval | None = None
+    """Share of the replies that a cap cut off."""
+
+
+class Comparison(Record):
+    """Everything two sides differ in."""
+
+    groups: tuple[GroupResult, ...]
+    """All questions first, then each split, and within it each kind."""
+    wrong_to_right: tuple[Flip, ...]
+    """At most EXAMPLES of them; the groups count all."""
+    right_to_wrong: tuple[Flip, ...]
+    tokens_before: TokenCost
+    tokens_after: TokenCost
+
+
+class SideFacts(Record):
+    """One side of a comparison."""
+
+    run: str
+    arm: str
+    mode: str
+    trainable_parameters: int | None
+    """None for what was not trained here."""
+    training_steps: int | None
+    train_stage_seconds: float | None
+    """Of all arms of the run together."""
+    rationales_seen: int | None = None
+    """None for what was not trained here, or left no record."""
+    shown: str = ""
+    """The name for a reader, which says so where the arm was to learn rationales and saw none."""
+
+
+class LeftOut(Record):
+    """Questions that are not in common."""
+
+    reason: str
+    count: int
+
+
+class RunComparison(Record):
+    """What `aot compare --json` prints."""
+
+    before: SideFacts
+    after: SideFacts
+    common: int
+    left_out: tuple[LeftOut, ...]
+    result: Comparison
+    note: str = ""
+    """What a reader should know of the two sides; empty if nothing."""

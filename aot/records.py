@@ -30,8 +30,9 @@ ThoughtMode = Literal["direct", "short", "full"]
 """How an adaptive student may go about a question: answer at once, in short steps, or in full steps."""
 THOUGHT_MODES: tuple[ThoughtMode, ...] = ("direct", "short", "full")
 
-PromptMode = Literal["direct", "reason", "explain", "adaptive"]
-"""What a student is asked for: the answer alone; to reason, then answer; to answer, then explain; or to choose."""
+PromptMode = Literal["direct", "reason", "explain", "adaptive", "tools"]
+"""What a student is asked for: the answer alone; to reason, then answer; to answer, then explain; to choose; or to call
+tools, then answer."""
 
 
 class Record(BaseModel):
@@ -365,19 +366,12 @@ class Trace(Record):
         return self.model_copy(update={"steps": steps, "usage": usage})
 
 
-class PlantedFault(Record):
-    """A defect put into a trace on purpose; stored apart, where no filter can see it."""
+class LessonTurn(Record):
+    """One turn between a prompt and the last reply to it."""
 
-    question_id: str
-    sample_index: int
-    fault: str
-
-
-class GivenRationale(Record):
-    """The worked solution that came with a question of a text data set."""
-
-    question_id: str
+    role: Literal["assistant", "tool"]
     text: str
+    """Of the student what it says with its calls, all of which is learned; of a tool its result, which never is."""
 
 
 class Lesson(Record):
@@ -396,6 +390,8 @@ class Lesson(Record):
     """What comes next in the reply: an answer, or the mode line of an adaptive student."""
     rationale: str = ""
     """The rest of the reply."""
+    turns: tuple[LessonTurn, ...] = Field(default=(), exclude_if=lambda turns: not turns)
+    """What comes before that reply where tools are called; left out where none is."""
 
 
 class Verdict(Record):
@@ -435,6 +431,8 @@ class Prediction(Record):
     """Of the reply, its end token included; empty where they were not kept."""
     token_logprobs: tuple[float, ...] = Field(default=(), exclude_if=lambda values: not values)
     """Of the last of these tokens, those that the model picked: a first line that it was given has none."""
+    num_calls: int = Field(default=0, ge=0, exclude_if=lambda count: not count)
+    """Of tools, in mode `tools`; each is a step of a trace beside the predictions."""
     latency_s: float = 0.0
     error: str = ""
     finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)

@@ -44,8 +44,8 @@ from aot.student.model.lora import add_lora, default_pattern
 from aot.student.rows.collate import text_inputs
 from aot.student.rows.examples import Example, Schedule
 from aot.student.rows.frames import ChosenFrames, choose_indices
-from aot.student.rows.packing import segment_row
-from aot.student.rows.tokens import EncodedRow, Renderer
+from aot.student.rows.packing import EncodedRow, segment_row
+from aot.student.rows.tokens import Renderer
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import Session, load_examples, open_session

@@ -5,12 +5,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from aot.answer_records import Comparison, Flip, GroupResult, TokenCost
 from aot.evaluation.groups import ALL, Cell, Graded, answer_rows, question_groups
 from aot.evaluation.intervals import Bootstrap, proportion
 from aot.evaluation.paired import compare
 from aot.evaluation.spending import token_rows
 from aot.records import Question
-from aot.run_records import Comparison, Flip, GroupResult, TokenCost
 
 EVERY_SPLIT = "all splits"
 EXAMPLES = 5

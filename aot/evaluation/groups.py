@@ -17,7 +17,7 @@ from aot.evaluation.intervals import cluster_ids, proportion
 from aot.evaluation.scoring import score
 from aot.records import Interval, MetricRow, Prediction, Question, Score
 
-MODES = ("direct", "reason", "explain", "adaptive", "likelihood", "none")
+MODES = ("direct", "reason", "explain", "adaptive", "tools", "likelihood", "none")
 ALL, NEXT = "all", "next"
 BENCHMARK_GROUPS: dict[str, dict[str, frozenset[str]]] = {
     "nextqa": {

@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 from numpy.random import Generator, default_rng
 
 from aot.rationales.wording import phrase_key
-from aot.records import PlantedFault, Question, Step, Trace
+from aot.records import Question, Step, Trace
+from aot.run_records import PlantedFault
 from aot.seeds import hashed
 
 Item = TypeVar("Item")

@@ -12,8 +12,8 @@ from pydantic_core import from_json
 from aot.errors import SourceError
 from aot.files.parts import parts_of, placed_lines, row_at
 from aot.files.run_folder import RunFolder, read_rows, read_run_json, whole_lines
-from aot.records import PlantedFault, Question, Trace
-from aot.run_records import SettingsRows
+from aot.records import Question, Trace
+from aot.run_records import PlantedFault, SettingsRows
 
 _MEND = "delete that line and run the same command again"
 

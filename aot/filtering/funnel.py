@@ -9,8 +9,18 @@ from collections import Counter
 from collections.abc import Iterable
 
 from aot.filtering.subject import Judged
-from aot.records import PlantedFault, Verdict
-from aot.run_records import FaultScore, FaultTotals, FilterCount, Funnel, JudgedFault, JudgeTotals, Share, ShuffleTotals
+from aot.records import Verdict
+from aot.run_records import (
+    FaultScore,
+    FaultTotals,
+    FilterCount,
+    Funnel,
+    JudgedFault,
+    JudgeTotals,
+    PlantedFault,
+    Share,
+    ShuffleTotals,
+)
 from aot.wilson import wilson
 
 Problem = tuple[str, str]

@@ -19,7 +19,8 @@ from aot.config import RunConfig, TeacherConfig
 from aot.errors import AotError, DecodeError, SourceError, ToolError, VideoError
 from aot.faults.plant import Edits, plant
 from aot.files.run_folder import RunFolder
-from aot.records import PlantedFault, Question, Trace, TraceError, Usage
+from aot.records import Question, Trace, TraceError, Usage
+from aot.run_records import PlantedFault
 
 TRAIN = "train"
 Run = TypeVar("Run", bound=RunConfig, contravariant=True)

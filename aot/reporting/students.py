@@ -19,7 +19,7 @@ SAW_NONE = "saw no rationale"
 FEW_RATIONALES = 10
 MODES = {
     "direct": "answer at once", "reason": "reasoning first", "explain": "answer first", "adaptive": "own choice",
-    "likelihood": "likeliest choice", "none": "",
+    "tools": "calling tools", "likelihood": "likeliest choice", "none": "",
 }  # fmt: skip
 _ORDERS = {
     "answers_only": "learns answers only",

@@ -12,7 +12,8 @@ from aot.errors import SourceError
 from aot.faults.plant import plant
 from aot.faults.video_edits import video_edits
 from aot.filtering.chain import FILTER_NAMES, Judged, run_filters
-from aot.records import MediaRef, PlantedFault, Question, Trace
+from aot.records import MediaRef, Question, Trace
+from aot.run_records import PlantedFault
 
 LABELS = ("chop onion", "fry onion", "wash fish", "boil rice", "peel carrot", "mix dough", "bake cheese", "pour egg")
 CONFIG = FilterConfig()

@@ -14,8 +14,8 @@ from aot.faults.text_edits import TEXT_EDITS
 from aot.faults.video_edits import video_edits
 from aot.filtering.chain import FunnelCounter, Judged, run_filters
 from aot.filtering.judge import FAULTS, ChatJudge, in_order, parse_judgement
-from aot.records import PlantedFault, Question, Trace, Verdict
-from aot.run_records import Funnel
+from aot.records import Question, Trace, Verdict
+from aot.run_records import Funnel, PlantedFault
 
 SAYS_NONE = '{"faults": ["none"], "why": ""}'
 

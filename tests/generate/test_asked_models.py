@@ -18,8 +18,9 @@ from aot.files.run_folder import RunFolder, append_row, open_append, publish, pu
 from aot.files.traces import read_traces
 from aot.generate.failures import read_attempts
 from aot.generate.run import generate
-from aot.records import PlantedFault, Question, Turn
+from aot.records import Question, Turn
 from aot.reporting.sections.making import logprobs_sentence
+from aot.run_records import PlantedFault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chat"))
 from fault_server import FaultServer, Raw

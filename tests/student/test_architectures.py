@@ -26,8 +26,9 @@ from aot.student.model.lora import add_lora, size_of, unfreeze
 from aot.student.model.preflight import preflight
 from aot.student.rows.collate import Collator
 from aot.student.rows.examples import make_examples
+from aot.student.rows.packing import EncodedRow
 from aot.student.rows.replies import thought_ids
-from aot.student.rows.tokens import EncodedRow, Renderer
+from aot.student.rows.tokens import Renderer
 from aot.student.train import trainer
 from aot.student.train.arm import train_arm
 from aot.student.train.session import open_session, padded_because

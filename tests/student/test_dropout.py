@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from aot.student.rows.packing import packed_rows, segment_row
-from aot.student.rows.tokens import EncodedRow
+from aot.student.rows.packing import EncodedRow, packed_rows, segment_row
 from aot.student.train.dropout import KeyedDropout, key_dropout, token_keys
 
 ROWS = [EncodedRow((5, 6, 7), (9, 4)), EncodedRow((5, 9, 10, 11), (11,)), EncodedRow((5, 6, 7), (9, 8, 4))]

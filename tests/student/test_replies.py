@@ -4,8 +4,16 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from text_kit import TEMPLATE, THINKING_TEMPLATE, WRITTEN_TEMPLATE, lessons_of, sums, text_tokenizer
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from text_kit import (
+    TEMPLATE,
+    THINKING_TEMPLATE,
+    WRITTEN_TEMPLATE,
+    bpe_tokenizer,
+    lessons_of,
+    sums,
+    text_tokenizer,
+)  # fmt: skip
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from aot.errors import CheckpointError, SourceError
@@ -25,25 +33,6 @@ def said(renderer: Renderer, lesson: Lesson) -> tuple[str, str, str]:
     label, rationale = row.completion_ids[: row.num_label], row.completion_ids[row.num_label :]
     texts = ["".join(renderer.tokenizer.convert_ids_to_tokens(list(ids))) for ids in (row.prompt_ids, label, rationale)]
     return texts[0].rpartition("<assistant>")[2], texts[1], texts[2]
-
-
-def bpe_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level pieces that join marks with line ends, as those of Qwen do."""
-    made = Tokenizer(models.BPE())
-    pattern = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+")
-    split = pre_tokenizers.Split(pattern, "isolated")
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    made.decoder = decoders.ByteLevel()
-    texts = [lesson.forced + lesson.label + lesson.rationale for lesson in lessons_of(QUESTION)]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, initial_alphabet=alphabet, special_tokens=["<user>", "<assistant>", "<end>"]
-    )
-    made.train_from_iterator(texts * 5, trainer)
-    made.add_tokens(["<think>", "</think>"])
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", pad_token="<end>")
 
 
 def test_given_tokens_are_not_supervised_and_the_end_token_is() -> None:

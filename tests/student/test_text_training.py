@@ -25,8 +25,8 @@ from aot.student.model.loading import load_student
 from aot.student.model.lora import add_lora, leave_inputs
 from aot.student.rows.collate import Collator
 from aot.student.rows.examples import Example, make_examples
-from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE, packed_rows
-from aot.student.rows.tokens import EncodedRow, Renderer
+from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE, EncodedRow, packed_rows
+from aot.student.rows.tokens import Renderer
 from aot.student.train.arm import make_trainer, train_arm
 from aot.student.train.guards import StopFlag
 from aot.student.train.session import open_session

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import RunConfig, dump_config, parse_config
@@ -80,6 +80,28 @@ def lessons_of(question: Question) -> list[Lesson]:
         Lesson(question_id=name, mode="adaptive", label="All steps.\n", rationale=f"{steps}\n{said}"),
         Lesson(question_id=name, mode="adaptive", forced="At once.\n", rationale=said),
     ]
+
+
+def bpe_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
+    """Byte-level pieces that join marks with line ends, as those of Qwen do."""
+    made = Tokenizer(models.BPE())
+    pattern = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+")
+    split = pre_tokenizers.Split(pattern, "isolated")
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    made.decoder = decoders.ByteLevel()
+    texts = [lesson.forced + lesson.label + lesson.rationale for lesson in lessons_of(sums()[3])]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=["<user>", "<assistant>", "<end>"]
+    )
+    made.train_from_iterator(texts * 5, trainer)
+    made.add_tokens(["<think>", "</think>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<end>", pad_token="<end>", chat_template=template,
+        additional_special_tokens=["<user>", "<assistant>"],
+    )  # fmt: skip
 
 
 def text_config(base: Path, *, arm: dict[str, Any] | None = None, **train: Any) -> RunConfig:

@@ -14,7 +14,8 @@ from aot.faults.plant import plant
 from aot.faults.text_edits import TEXT_EDITS, Target, slip, slip_carried, target_of
 from aot.filtering.chain import run_filters
 from aot.rationales.arithmetic import check_text
-from aot.records import PlantedFault, Question, Trace
+from aot.records import Question, Trace
+from aot.run_records import PlantedFault
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.teacher.procedural import SAMPLES, chain_trace, solve
 

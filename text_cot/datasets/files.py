@@ -11,7 +11,8 @@ from pathlib import Path
 from aot.answers import mixed_options
 from aot.errors import SourceError
 from aot.files.jsonl import RefusedRow, RowProblem, Splits, refused_words
-from aot.records import GivenRationale, Question, Refusal
+from aot.records import Question, Refusal
+from aot.run_records import GivenRationale
 from aot.seeds import share
 from text_cot.datasets.layouts import LAYOUTS, FileKind, Layout, Problem, wrong_columns
 from text_cot.datasets.rows import TextRow, read_rows

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aot.errors import ConfigError, MissingPackageError, SourceError
-from aot.records import GivenRationale, Question, Refusal, ScorerItem
+from aot.records import Question, Refusal, ScorerItem
+from aot.run_records import GivenRationale
 from text_cot.datasets.forms import form_of
 from text_cot.datasets.gym_tasks import EXCLUDED, TASKS
 from text_cot.datasets.gym_truths import TRUTHS, Item

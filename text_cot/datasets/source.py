@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from aot.answers import grade
 from aot.errors import SourceError
-from aot.records import GivenRationale, Question, Refusal
+from aot.records import Question, Refusal
+from aot.run_records import GivenRationale
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _STATED = re.compile(r"\s*(?:final\s+)?answer\s*:", re.IGNORECASE)

@@ -8,7 +8,8 @@ from aot.config import HfData, TeacherConfig, TextRun
 from aot.errors import ParseError, SourceError
 from aot.faults.text_edits import TEXT_EDITS
 from aot.files.run_folder import RunFolder, read_rows
-from aot.records import GivenRationale, Question, Trace, TraceError
+from aot.records import Question, Trace, TraceError
+from aot.run_records import GivenRationale
 from aot.student.answer import open_model
 from text_cot.teacher import procedural
 from text_cot.teacher.chat import ChatTeacher

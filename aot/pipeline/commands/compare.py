@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from aot.answer_records import Flip, GroupResult, LeftOut, RunComparison, SideFacts
 from aot.config import ArmConfig, RunConfig, load_saved
 from aot.display import one_line
 from aot.errors import ConfigError, RunError, SourceError, first_problem
@@ -26,7 +27,6 @@ from aot.files.seals import check_seals, read_seals
 from aot.pipeline.evaluate import read_predictions
 from aot.records import Interval, Prediction, Question
 from aot.reporting.students import read_learning, training_facts
-from aot.run_records import Flip, GroupResult, LeftOut, RunComparison, SideFacts
 
 TEXT_WIDTH = 100
 GROUP_COLUMNS: tuple[str, ...] = (

@@ -315,7 +315,7 @@ def _question(text: str, shown: tuple[str, ...]) -> Question:
 
 def _num_same(read: Sequence[int], ids: Sequence[int]) -> int:
     """How many leading ids of a prompt were read, leaving it at least one."""
-    from aot.student.rows.tokens import num_alike
+    from aot.student.rows.packing import num_alike
 
     return num_alike(read, ids[:-1])
 

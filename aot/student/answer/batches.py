@@ -14,8 +14,9 @@ from aot.student.answer.decoding import Prompt
 from aot.student.model.loading import Student
 from aot.student.rows.examples import encode_row
 from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, Tensors, choose_indices
+from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import Mode
-from aot.student.rows.tokens import EncodedRow, Renderer
+from aot.student.rows.tokens import Renderer
 
 BATCHES_PER_WINDOW = 16
 """How many batches of questions are sorted by length together; answers come out window by window."""

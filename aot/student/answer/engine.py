@@ -25,9 +25,9 @@ from aot.student.answer.speaker import Speaker, load_speaker
 from aot.student.model.caches import can_drop_tokens, position_counter
 from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
+from aot.student.rows.packing import num_alike
 from aot.student.rows.prompts import OPENED, has_tool_form, knows_system, read_calls, template_messages
 from aot.student.rows.templates import template_settings, within_limits
-from aot.student.rows.tokens import num_alike
 
 
 @dataclass(frozen=True)

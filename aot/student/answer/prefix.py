@@ -19,8 +19,8 @@ from aot.student.model.caches import can_drop_tokens, num_bytes, position_counte
 from aot.student.model.loading import Student
 from aot.student.model.vision import FrameFeatures
 from aot.student.rows.frames import FRAME_DIM, Tensors
+from aot.student.rows.packing import num_alike
 from aot.student.rows.prompts import PROBE, PROBE_SIZE_HW
-from aot.student.rows.tokens import num_alike
 
 TRIAL_TIMES_S = (0.5, 1.5, 2.5)
 

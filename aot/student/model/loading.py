@@ -27,10 +27,11 @@ from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_con
 from aot.student.model.folders import CONFIG, damage
 from aot.student.model.lora import add_lora, attach, matched_layers
 from aot.student.rows.frames import FramePixels, FrameSource
+from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import MODES, PROBE, PROBE_SIZE_HW
 from aot.student.rows.replies import check_prompts, check_round_trip, encode_lesson
 from aot.student.rows.templates import TEMPLATE_DATE
-from aot.student.rows.tokens import EncodedRow, Renderer
+from aot.student.rows.tokens import Renderer
 
 log = logging.getLogger(__name__)
 _PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": "", "torchao": ""}

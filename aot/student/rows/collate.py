@@ -23,6 +23,7 @@ from aot.student.rows.packing import (
     packed_rows,
     segment_row,
     sharing_row,
+    token_weights,
 )
 from aot.student.rows.tokens import Renderer
 
@@ -100,7 +101,7 @@ class Collator:
 
 
 def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, renderer: Renderer) -> Tensors:
-    """Ids, labels and masks of `rows`; with `own_mask` each token is told which others it may look at."""
+    """Ids, labels, masks and any weights of `rows`; with `own_mask` each token is told which others it may look at."""
     input_ids = _padded([row.ids for row in rows], pad_id)
     labels = _padded([row.labels for row in rows], IGNORED)
     segments = _padded([row.segments for row in rows], PADDING)
@@ -112,6 +113,8 @@ def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, render
         "is_rationale": of_reason,
         "num_supervised": torch.stack([(supervised & ~of_reason).sum(), (supervised & of_reason).sum()]),
     }
+    if any(row.weights for row in rows):
+        text["weights"] = _padded([token_weights(row) for row in rows], 0.0)
     if own_mask:
         text["position_ids"] = _padded([row.positions for row in rows], 0)
         text["attention_mask"] = visible(segments)
@@ -122,7 +125,7 @@ def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, render
     return text
 
 
-def _padded(rows: Sequence[tuple[int, ...]] | Sequence[tuple[bool, ...]], fill: int | bool) -> torch.Tensor:
+def _padded(rows: Sequence[tuple[float, ...]], fill: float) -> torch.Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([row + (fill,) * (width - len(row)) for row in rows])
 

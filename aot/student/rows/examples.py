@@ -16,9 +16,10 @@ import numpy as np
 from aot.errors import SourceError
 from aot.records import Lesson, Question
 from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
+from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import Mode
 from aot.student.rows.replies import encode_lesson, lesson_text
-from aot.student.rows.tokens import EncodedRow, Renderer
+from aot.student.rows.tokens import Renderer
 
 HISTOGRAM_STEP = 64
 """Width of a bin of the length histogram, in tokens."""

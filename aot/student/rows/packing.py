@@ -8,8 +8,7 @@ has the logits it would have in a row of its own, at less work. Imports no torch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from aot.student.rows.tokens import EncodedRow
+from typing import Any
 
 IGNORED = -100
 """Label of a position that is not supervised."""
@@ -25,6 +24,25 @@ PREFIX = 0
 
 
 @dataclass(frozen=True)
+class EncodedRow:
+    """Token ids of one prompt and, in training, of the completion that is supervised."""
+
+    prompt_ids: tuple[int, ...]
+    """Image placeholders already expanded to one id for each visual token."""
+    completion_ids: tuple[int, ...] = ()
+    """Answer or rationale, with the token that ends the turn; empty at inference. Where tools are called, all turns."""
+    num_label: int = 0
+    """How many leading ids of the completion are learned as a label, the others as a rationale; set for text only."""
+    weights: tuple[float, ...] = ()
+    """Of each id of the completion in the loss; one of weight 0 is not learned. Empty: all are, and weigh alike."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of prompt and completion together."""
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(frozen=True)
 class TrainRow:
     """Token by token: id, label, position, the segment it belongs to, and which term of the loss."""
 
@@ -34,6 +52,8 @@ class TrainRow:
     segments: tuple[int, ...]
     rationale: tuple[bool, ...]
     """Whether a supervised token counts in the rationale term; of no meaning for the others."""
+    weights: tuple[float, ...] = ()
+    """Of each token in the loss; empty where all supervised ones weigh alike."""
 
 
 def segment_row(row: EncodedRow, *, segment: int = 1, start: int = 0) -> TrainRow:
@@ -41,12 +61,17 @@ def segment_row(row: EncodedRow, *, segment: int = 1, start: int = 0) -> TrainRo
     num_prompt = len(row.prompt_ids) - start
     ids = row.prompt_ids[start:] + row.completion_ids
     of_label = (False,) * (num_prompt + row.num_label)
+    labels = row.completion_ids
+    if row.weights:
+        pairs = zip(row.completion_ids, row.weights, strict=True)
+        labels = tuple(label if weight else IGNORED for label, weight in pairs)
     return TrainRow(
         ids=ids,
-        labels=(IGNORED,) * num_prompt + row.completion_ids,
+        labels=(IGNORED,) * num_prompt + labels,
         positions=tuple(range(start, start + len(ids))),
         segments=(segment,) * len(ids),
         rationale=of_label + (True,) * (len(ids) - len(of_label)),
+        weights=(0.0,) * num_prompt + row.weights if row.weights else (),
     )
 
 
@@ -106,7 +131,13 @@ def _joined(rows: Sequence[TrainRow]) -> TrainRow:
         positions=tuple(i for row in rows for i in row.positions),
         segments=tuple(i for row in rows for i in row.segments),
         rationale=tuple(i for row in rows for i in row.rationale),
+        weights=tuple(i for row in rows for i in token_weights(row)) if any(row.weights for row in rows) else (),
     )
+
+
+def token_weights(row: TrainRow) -> tuple[float, ...]:
+    """The weight of each token of a row: 1 for all where it says nothing of them."""
+    return row.weights or (1.0,) * len(row.ids)
 
 
 def common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
@@ -115,5 +146,10 @@ def common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     >>> common_prefix((1, 2, 3), (1, 2, 4, 3))
     2
     """
-    longest = min(len(a), len(b)) - 1
-    return next((i for i in range(longest) if a[i] != b[i]), longest)
+    return min(num_alike(a, b), len(a) - 1, len(b) - 1)
+
+
+def num_alike(ids: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many ids, or whatever else can be compared, two rows have in common before they part."""
+    pairs = enumerate(zip(ids, other, strict=False))
+    return next((i for i, (one, two) in pairs if one != two), min(len(ids), len(other)))

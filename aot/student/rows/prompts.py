@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aot.chat.messages import ImagePart, Message, TextPart, WrittenCall, message
 from aot.rationales.notation import format_time
-from aot.records import PromptMode, Question, ThoughtMode
+from aot.records import JsonDict, PromptMode, Question, ThoughtMode
 
 Mode = PromptMode
 MODES: tuple[Mode, ...] = ("direct", "reason")
@@ -22,6 +22,7 @@ MODE_SUFFIX: dict[Mode, str] = {
     "reason": "Reason, then answer.",
     "explain": "Answer, then explain.",
     "adaptive": "Choose how to answer.",
+    "tools": "Use the tools, then answer.",
 }
 MODE_LINES: dict[ThoughtMode, str] = {"direct": "At once.", "short": "Short steps.", "full": "All steps."}
 """First line of an adaptive student's reply."""
@@ -37,6 +38,8 @@ PROBE = Question(
 PROBE_SIZE_HW = (72, 96)
 """Of a frame that is only tried, or counted in tokens, in pixels."""
 OPENED, CLOSED = "<tool_call>", "</tool_call>"
+RESULT_OPENED, RESULT_CLOSED = "<tool_response>", "</tool_response>"
+"""Around what a tool gave, where a template has no place for it: then it stands in a message of the user."""
 
 
 def question_message(question: Question, frames: Sequence[ImagePart], mode: Mode) -> Message:
@@ -59,6 +62,22 @@ def has_tool_form(template: str) -> bool:
 def knows_system(template: str) -> bool:
     """Whether a template has a place for system messages; some name them only to refuse them."""
     return "system" in template and "ystem role not supported" not in template
+
+
+def call_text(name: str, arguments: JsonDict) -> str:
+    """A tool call as a student writes it.
+
+    >>> call_text("ask", {"n": 1})
+    '<tool_call>{"name": "ask", "arguments": {"n": 1}}</tool_call>'
+    """
+    return OPENED + json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False) + CLOSED
+
+
+def result_messages(texts: Sequence[str], *, role: str) -> list[Message]:
+    """What tools gave, one text for each call of a turn: messages of their own, or all in one of the user."""
+    if role == "tool":
+        return [message("tool", text) for text in texts]
+    return [message("user", "\n".join(f"{RESULT_OPENED}{text}{RESULT_CLOSED}" for text in texts))]
 
 
 def template_messages(
@@ -88,7 +107,9 @@ def template_messages(
         if one.role == "user":
             parts, waiting = [*waiting, *parts], []
         shown = [
-            {"type": "text", "text": _plain(part.text, special)} if isinstance(part, TextPart) else {"type": "image"}
+            {"type": "text", "text": plain_text(part.text, special)}
+            if isinstance(part, TextPart)
+            else {"type": "image"}
             for part in parts
         ]
         if image_in_text:
@@ -144,7 +165,8 @@ def _as_template_call(call: WrittenCall) -> dict[str, Any]:
     return {"type": "function", "id": call.id, "function": {"name": call.name, "arguments": arguments}}
 
 
-def _plain(text: str, special: Sequence[str]) -> str:
+def plain_text(text: str, special: Sequence[str]) -> str:
+    """`text` that spells out none of the `special` tokens, and can be written as UTF-8."""
     text = text.encode("utf-8", "replace").decode()
     for token in special:
         text = text.replace(token, f"{token[0]} {token[1:]}")

@@ -11,8 +11,9 @@ from functools import lru_cache
 from aot.answers import find_answer
 from aot.errors import CheckpointError
 from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question, ThoughtMode
+from aot.student.rows.packing import EncodedRow, num_alike
 from aot.student.rows.prompts import CLOSE_THINK, MODE_LINES, MODES, OPEN_THINK, TEXT_MODES, ThinkStyle, asked_text
-from aot.student.rows.tokens import EncodedRow, Renderer, num_alike
+from aot.student.rows.tokens import Renderer
 
 PLAIN_LINES: dict[ThoughtMode, str] = {
     "direct": "Answer directly.", "short": "Reason, then answer.", "full": "Reason each step, then answer.",

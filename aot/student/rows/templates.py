@@ -20,8 +20,10 @@ from typing import Any
 import jinja2
 import jinja2.meta
 import jinja2.nodes
+import numpy as np
 
 from aot.errors import CheckpointError
+from aot.records import JsonDict
 
 RENDER_LIMIT_S = 5.0
 """For one prompt, which takes a millisecond."""
@@ -76,6 +78,7 @@ def render_chat(
     prompt: bool,
     date: str = TEMPLATE_DATE,
     thinks: bool | None = None,
+    tools: Sequence[JsonDict] = (),
 ) -> str:
     """Messages as the chat template writes them, with the beginning of a reply where a `prompt` is wanted.
 
@@ -85,11 +88,14 @@ def render_chat(
         prompt: whether a reply follows.
         date: the day that the template is told, as in 2024-07-26.
         thinks: turns thinking on or off where the template has a switch for it; None leaves it alone.
+        tools: that the model is told of, in OpenAI's form.
 
     Raises:
         CheckpointError: the template cannot be rendered, takes too long, or writes too much.
     """
-    settings = template_settings(processor, date=date, thinks=thinks)
+    settings = template_settings(processor, date=date, thinks=thinks, with_tools=bool(tools))
+    if tools:
+        settings["tools"] = list(tools)
     try:
         with within_limits(processor):
             text = str(
@@ -109,6 +115,32 @@ def render_chat(
     return text
 
 
+def library_ids(
+    processor: Any,  # noqa: ANN401
+    messages: list[dict[str, Any]],
+    *,
+    prompt: bool,
+    date: str,
+    thinks: bool | None,
+) -> list[int]:
+    """Ids of `messages` as transformers' own `apply_chat_template` makes them; arguments as for `render_chat`.
+
+    Raises:
+        CheckpointError: it makes none.
+    """
+    settings = template_settings(processor, date=date, thinks=thinks)
+    try:
+        with within_limits(processor):
+            made: Any = processor.apply_chat_template(
+                messages, add_generation_prompt=prompt, tokenize=True, return_dict=True, **settings
+            )
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"transformers makes no prompt of {_named(processor)}: {_words(error)}") from error
+    return [int(i) for i in np.asarray(made["input_ids"]).reshape(-1)]
+
+
 def template_settings(
     processor: Any,  # noqa: ANN401
     *,
@@ -120,7 +152,7 @@ def template_settings(
 
     transformers lets no function be given to a template, so one that asks for the day gets it from a macro.
     """
-    template = _template_of(processor, with_tools=with_tools)
+    template = template_of(processor, with_tools=with_tools)
     variables = _variables(template)
     settings: dict[str, Any] = {"chat_template": _told_the_day(template, date)} if _CLOCK in variables else {}
     if thinks is not None and "enable_thinking" in variables:
@@ -130,7 +162,7 @@ def template_settings(
 
 def asks_for_the_day(processor: Any) -> bool:  # noqa: ANN401
     """Whether the template writes today's date into prompts."""
-    return _CLOCK in _variables(_template_of(processor))
+    return _CLOCK in _variables(template_of(processor))
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:  # noqa: ANN401
@@ -158,7 +190,7 @@ def control_marks(text: str) -> list[str]:
     return _CONTROL_MARK.findall(text)
 
 
-def _template_of(processor: Any, *, with_tools: bool = False) -> str:  # noqa: ANN401
+def template_of(processor: Any, *, with_tools: bool = False) -> str:  # noqa: ANN401
     """The text that transformers takes of one template, or of several with names; empty where there is none."""
     template = getattr(processor, "chat_template", None)
     if isinstance(template, dict):

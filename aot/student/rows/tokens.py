@@ -8,16 +8,17 @@ no torch.
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from aot.chat.messages import ImagePart
+from aot.chat.messages import ImagePart, message
 from aot.errors import CheckpointError, OutOfDomainError, SourceError
 from aot.rationales.notation import format_time
-from aot.records import Question
+from aot.records import JsonDict, Question
+from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import (
     CLOSE_THINK,
     MODE_LINES,
@@ -25,10 +26,15 @@ from aot.student.rows.prompts import (
     MODES,
     OPEN_THINK,
     PROBE,
+    RESULT_CLOSED,
+    RESULT_OPENED,
     TEXT_MODES,
     Mode,
     ThinkStyle,
+    has_tool_form,
+    plain_text,
     question_message,
+    result_messages,
     template_messages,
 )
 from aot.student.rows.templates import (
@@ -37,31 +43,15 @@ from aot.student.rows.templates import (
     check_template,
     control_marks,
     first_token,
+    library_ids,
     render_chat,
     special_tokens,
-    template_settings,
-    within_limits,
+    template_of,
 )
 
 _PROBE_TIMES_S = (0.5, 1.5)
 _PROBE_REPLY = "one"
-
-
-@dataclass(frozen=True)
-class EncodedRow:
-    """Token ids of one prompt and, in training, of the completion that is supervised."""
-
-    prompt_ids: tuple[int, ...]
-    """Image placeholders already expanded to one id for each visual token."""
-    completion_ids: tuple[int, ...] = ()
-    """Answer or rationale, with the token that ends the turn; empty at inference."""
-    num_label: int = 0
-    """How many leading ids of the completion are learned as a label, the others as a rationale; set for text only."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of prompt and completion together."""
-        return len(self.prompt_ids) + len(self.completion_ids)
+_PROBE_TURN = "Looking it up."
 
 
 class Renderer:
@@ -95,6 +85,8 @@ class Renderer:
         self.image_token_id = int(self.tokenizer.convert_tokens_to_ids(self.image_token)) if self.takes_images else -1
         self.has_template = bool(getattr(processor, "chat_template", None))
         """Without one, prompts are plain."""
+        self.offered: tuple[JsonDict, ...] = ()
+        """Tools that prompts of mode `tools` tell of, in OpenAI's form, where the template has a place for them."""
         check_template(processor)
         self._specials = special_tokens(self.tokenizer)
         self._eos_ids = tuple(dict.fromkeys(eos_ids))
@@ -128,11 +120,7 @@ class Renderer:
     ) -> str:
         """The prompt as text, one image placeholder for each frame; without frames it holds the question only."""
         messages = self._messages(question, frame_times_s if with_frames else (), mode)
-        text = self._template(messages, prompt=True, thinks=self._thinks(mode))
-        opened = text.rstrip().endswith(OPEN_THINK.strip())  # a template with a switch of its own has closed them
-        if self.think_style not in ("opened", "closed") or self._thinks(mode) or not opened:
-            return text
-        return text.rstrip().removesuffix(OPEN_THINK.strip()) + OPEN_THINK + CLOSE_THINK
+        return self._asking(messages, mode)
 
     def library_ids(self, question: Question, mode: Mode, reply: str | None = None) -> tuple[int, ...]:
         """Ids of a prompt without frames, or of it and a reply, as transformers' own `apply_chat_template` makes them.
@@ -150,19 +138,7 @@ class Renderer:
             said: Any = [{"type": "text", "text": reply}] if self.takes_images else reply
             messages.append({"role": "assistant", "content": said})
         switch = self._switch(thinks=self._thinks(mode))
-        settings = template_settings(self.processor, date=self._date, thinks=switch)
-        try:
-            with within_limits(self.processor):
-                made: Any = self.processor.apply_chat_template(
-                    messages, add_generation_prompt=reply is None, tokenize=True, return_dict=True, **settings
-                )
-        except CheckpointError:
-            raise
-        except Exception as error:
-            words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            name = self.tokenizer.name_or_path
-            raise CheckpointError(f"transformers makes no prompt of the chat template of {name}: {words}") from error
-        ids = [int(i) for i in np.asarray(made["input_ids"]).reshape(-1)]
+        ids = library_ids(self.processor, messages, prompt=reply is None, date=self._date, thinks=switch)
         behind = self._added_ids[1]  # some processors end a prompt as if it were a whole text
         return tuple(ids[: -len(behind)] if self.takes_images and behind and ids[-len(behind) :] == behind else ids)
 
@@ -231,6 +207,16 @@ class Renderer:
             ) from error
         return tuple(start - len(lead) for start, _ in made["offset_mapping"])
 
+    def result_ids(self, texts: Sequence[str]) -> tuple[int, ...]:
+        """Ids between the token that ends a reply with calls and the next reply: what the tools gave, a text a call.
+
+        Raises:
+            CheckpointError: the template has no place for a second turn.
+        """
+        text, end = self._after_turn(texts), self._completion_frame[1]
+        behind = self._behind(end, text)
+        return tuple(self._tokens(text)["input_ids"] if behind is None else behind)
+
     def reserved_mark(self, text: str) -> str:
         """The first special token, or tag around a rationale, that `text` spells out; empty if there is none."""
         tags = () if self.think_style == "none" else (OPEN_THINK.strip(), CLOSE_THINK.strip())
@@ -240,6 +226,11 @@ class Renderer:
     def keeps_lines(self) -> bool:
         """Whether the tokenizer writes line ends; small ones for images drop them with all other blanks."""
         return "\n" in self.decode(self.beginning_ids("1\n2"))
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the chat template tells a model its tools."""
+        return has_tool_form(template_of(self.processor, with_tools=True))
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -341,6 +332,24 @@ class Renderer:
         self.needs_token_types = "mm_token_type_ids" in one
         return ids
 
+    def _after_turn(self, texts: Sequence[str]) -> str:
+        """What the template writes between a reply with calls and the next one, in its own form where it has one."""
+        question, end = question_message(PROBE, (), "tools"), self._completion_frame[1]
+        special = (*self._specials, self.image_token, RESULT_OPENED, RESULT_CLOSED)
+        results = [plain_text(text, special).strip() for text in texts]
+        for role in ("tool", "user") if self.takes_tools else ("user",):
+            said = [question, message("assistant", _PROBE_TURN), *result_messages(results, role=role)]
+            with suppress(CheckpointError):  # of a template that refuses such a turn
+                rows = template_messages(said, with_system=True, in_parts=self.takes_images)
+                whole = self._asking(rows, "tools").partition(_PROBE_TURN)[2]
+                for tail in (whole.partition(end)[2] if end else "", whole):  # some have no end there
+                    if all(text in tail for text in results) and tail.strip():
+                        return tail
+        raise CheckpointError(
+            f"the chat template of {self.tokenizer.name_or_path} has no place for what a tool gave; take a model whose "
+            "template takes several turns, or no arm of order tool_use"
+        )
+
     def _messages(self, question: Question, times_s: Sequence[float], mode: Mode) -> list[dict[str, Any]]:
         said = question_message(question, [ImagePart(data=b"", time_s=time_s) for time_s in times_s], mode)
         image_in_text = self.image_token if self.times_in_text else ""
@@ -359,10 +368,21 @@ class Renderer:
         """How a template's switch of thinking is set; replies about clips have no tags, so it is never on there."""
         return None if self.takes_images and thinks else thinks
 
-    def _template(self, messages: list[dict[str, Any]], *, prompt: bool, thinks: bool) -> str:
+    def _asking(self, messages: list[dict[str, Any]], mode: Mode) -> str:
+        """Messages as text, up to where a reply of this mode begins."""
+        tools = self.offered if mode == "tools" and self.takes_tools else ()
+        text = self._template(messages, prompt=True, thinks=self._thinks(mode), tools=tools)
+        opened = text.rstrip().endswith(OPEN_THINK.strip())  # a template with a switch of its own has closed them
+        if self.think_style not in ("opened", "closed") or self._thinks(mode) or not opened:
+            return text
+        return text.rstrip().removesuffix(OPEN_THINK.strip()) + OPEN_THINK + CLOSE_THINK
+
+    def _template(
+        self, messages: list[dict[str, Any]], *, prompt: bool, thinks: bool, tools: Sequence[JsonDict] = ()
+    ) -> str:
         if self.has_template:
             switch = self._switch(thinks=thinks)
-            return render_chat(self.processor, messages, prompt=prompt, date=self._date, thinks=switch)
+            return render_chat(self.processor, messages, prompt=prompt, date=self._date, thinks=switch, tools=tools)
         lines = [f"{message['role'].capitalize()}: {self._plain(message['content'])}" for message in messages]
         end = self._eos
         return "\n".join(lines) + ("\nAssistant:" if prompt else end)
@@ -477,9 +497,3 @@ class Renderer:
 
 def _splice(ids: Sequence[int], placeholder: int, expansion: Sequence[int]) -> list[int]:
     return [new for old in ids for new in (expansion if old == placeholder else (old,))]
-
-
-def num_alike(ids: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many ids, or whatever else can be compared, two rows have in common before they part."""
-    pairs = enumerate(zip(ids, other, strict=False))
-    return next((i for i, (one, two) in pairs if one != two), min(len(ids), len(other)))

@@ -1,7 +1,8 @@
 """The two-term loss: label + lambda * rationale, each term a mean over its own supervised tokens.
 
 The means run over the whole accumulated batch of all processes, so how that batch is cut into micro-batches and
-spread over processes does not change the gradient (https://arxiv.org/abs/2305.02301 gives the two terms).
+spread over processes does not change the gradient (https://arxiv.org/abs/2305.02301 gives the two terms). Where tokens
+have weights, each loss is multiplied with its own, and the mean is still over their number.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class TwoTermLoss:
     total: torch.Tensor
     """Scalar whose gradients, summed over all micro-batches and processes, are those of the whole batch."""
     sums: torch.Tensor
-    """[2]: summed cross-entropy in nats of the label and of the rationale tokens; no gradient."""
+    """[2]: summed cross-entropy in nats of the label and of the rationale tokens, weighted; no gradient."""
 
 
 def take_out(batch: dict[str, Any], *, vision: SharedVision | None) -> tuple[list[str], torch.Tensor]:
@@ -46,20 +47,23 @@ def batch_loss(
         num_supervised: [2] label and rationale tokens of the whole accumulated batch over all processes.
         rationale_weight: lambda.
     """
-    labels, is_rationale = inputs.pop("labels"), inputs.pop("is_rationale")
+    labels, is_rationale, weights = inputs.pop("labels"), inputs.pop("is_rationale"), inputs.pop("weights", None)
     shared: dict[str, Any] = {"num_supervised": num_supervised, "rationale_weight": rationale_weight}
     if "logits_to_keep" in inputs:  # packed lessons: logits of the supervised tokens only, [N, vocabulary]
         before = inputs["logits_to_keep"]
         outputs = model(**inputs, use_cache=False)
         targets, of_rationale = (value[:, 1:][before[:, :-1]] for value in (labels, is_rationale))
-        return picked_loss(outputs.logits, targets, of_rationale=of_rationale, **shared), outputs
+        weights_N = None if weights is None else weights[:, 1:][before[:, :-1]]
+        loss = picked_loss(outputs.logits, targets, of_rationale=of_rationale, weights_N=weights_N, **shared)
+        return loss, outputs
     # Logits are made only from the last prompt token before the first answer on.
     supervised_from = int((labels != IGNORED).any(dim=0).to(torch.int8).argmax())
     keep = labels.shape[1] - max(supervised_from - 1, 0)
     outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
     loss = two_term_loss(
-        outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:], **shared
-    )
+        outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:],
+        weights_BT=None if weights is None else weights[:, -keep:], **shared,
+    )  # fmt: skip
     return loss, outputs
 
 
@@ -70,6 +74,7 @@ def two_term_loss(
     is_rationale_BT: torch.Tensor,
     num_supervised: torch.Tensor,
     rationale_weight: float,
+    weights_BT: torch.Tensor | None = None,
 ) -> TwoTermLoss:
     """The loss of one micro-batch.
 
@@ -79,6 +84,7 @@ def two_term_loss(
         is_rationale_BT: true for the tokens of the rationale.
         num_supervised: [2] label and rationale tokens of the whole accumulated batch over all processes.
         rationale_weight: lambda.
+        weights_BT: of the tokens; None where all weigh alike.
     """
     targets = labels_BT[:, 1:]
     rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
@@ -88,6 +94,7 @@ def two_term_loss(
         of_rationale=is_rationale_BT[:, 1:][rows, columns],
         num_supervised=num_supervised,
         rationale_weight=rationale_weight,
+        weights_N=None if weights_BT is None else weights_BT[:, 1:][rows, columns],
     )
 
 
@@ -98,9 +105,12 @@ def picked_loss(
     of_rationale: torch.Tensor,
     num_supervised: torch.Tensor,
     rationale_weight: float,
+    weights_N: torch.Tensor | None = None,
 ) -> TwoTermLoss:
-    """The same from the logits that predict each supervised token, its id, and whether it is of a rationale [N]."""
+    """The same from the logits that predict each supervised token, its id, its term, and any weight of it [N]."""
     losses = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    if weights_N is not None:
+        losses = losses * weights_N
     label_sum = losses[~of_rationale].sum()
     rationale_sum = losses[of_rationale].sum()
     counts = num_supervised.to(losses.dtype).clamp(min=1)

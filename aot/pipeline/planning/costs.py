@@ -46,7 +46,7 @@ DEVICES = {
         Device("b200", 180, 2250, 8000, 0.25, 3e-3, 5e-4, 1.9, 0.06),
         Device("l40s", 48, 362, 864, 0.30, 3e-3, 5e-4, 1.4, 0.06),
         Device("rtx4090", 24, 165, 1008, 0.35, 3e-3, 5e-4, 1.2, 0.06),
-        Device("cpu", 0, 0.11, 20, 1.0, 1.5e-3, 2e-4, 0.66, 0.3),
+        Device("cpu", 0, 0.115, 20, 1.0, 1.5e-3, 2e-4, 0.66, 0.3),
     )
 }
 """Peaks of dense bfloat16, sizes and bandwidths by data sheets; `cpu` is two cores of a server in float32, measured."""
@@ -143,19 +143,20 @@ def training_memory(shape: ModelShape, how: Training, batch: Batch, frame: Frame
 
 
 def answering_memory(
-    shape: ModelShape, *, rows: float, width: float, weight_bytes: int, frames: float, frame: FrameCost | None,
-    device: Device,
+    shape: ModelShape, *, rows: float, prompt: float, reply: float, weight_bytes: int, frames: float,
+    frame: FrameCost | None, device: Device,
 ) -> Memory:  # fmt: skip
-    """Peak memory of one device that answers `rows` questions at once, of `width` tokens each with the reply."""
+    """Peak memory of one device that answers `rows` questions at once, of so many tokens each and its reply."""
     decoder = shape.decoder
     assert decoder
     pair = 2 * decoder.layers * decoder.kv_heads * decoder.head_dim * weight_bytes
-    inner = rows * width * (2 * decoder.inner + 4 * decoder.hidden) * weight_bytes  # one layer at a time
+    # One layer at a time reads the prompts; then replies are written token by token.
+    inner = rows * prompt * (2 * decoder.inner + 4 * decoder.hidden) * weight_bytes
     memory = _with_overhead(
         device, weight_bytes * shape.parameters, 0.0, inner, rows * decoder.vocabulary * 2 * FLOAT_BYTES,
         _tower_bytes(shape, frames, frame, weight_bytes),
     )  # fmt: skip
-    cache = rows * width * pair
+    cache = rows * (prompt + reply) * pair
     return Memory(**{**_plain(memory), "cache": cache, "overhead": memory.overhead + device.slack * cache})
 
 

@@ -236,7 +236,9 @@ class _View:
         chains = 0.0 if arm.rationale_weight == 0 else 1.0 if longest else KEPT
         replies = lengths.answer + chains * (lengths.chain + TAIL)
         if self.shape.model_type in PACKABLE:
-            width = (self.prompt + replies) * (1.0 if questions == 1 else 1.05)
+            any_chain = 1 - (1 - chains) ** questions  # all rows are padded to the longest
+            width = self.prompt + lengths.answer + any_chain * (lengths.chain + TAIL)
+            width *= 1.0 if questions == 1 else 1.05
             return Batch(questions, width, questions * (replies + TAIL), questions * self.looks, masked=True)
         width = self.prompt + (lengths.chain if chains else lengths.answer)
         rows = questions * (1 + chains)
@@ -281,10 +283,10 @@ class _View:
         """Peak memory and seconds of one process that gives all answers of the evaluation, and how many there are."""
         lengths, size = self.volume.lengths, evaluate.batch_size
         rows = min(size, max(1, self.volume.test))
-        most = self.prompt + min(self.student.max_rationale_tokens, 4 * lengths.chain)
+        reply = min(self.student.max_rationale_tokens, LONGEST_REPLY * lengths.chain)
         memory = answering_memory(
-            self.shape, rows=rows, width=most, weight_bytes=self.weight_bytes, frames=rows * self.num_frames,
-            frame=self.frame, device=self.device,
+            self.shape, rows=rows, prompt=self.prompt, reply=reply, weight_bytes=self.weight_bytes,
+            frames=rows * self.num_frames, frame=self.frame, device=self.device,
         )  # fmt: skip
         seconds, replies = 0.0, 0
         for modes in (MODES_OF_ORDER["both"], *(MODES_OF_ORDER[arm.order] for arm in arms)):

@@ -105,7 +105,6 @@ class Question(Record):
     answer_index: int | None = Field(default=None, ge=0, lt=len(ascii_uppercase), exclude_if=lambda at: at is None)
     """Place of the right option, counted from 0, where a benchmark's options cannot be told apart by their texts: then
     options are shown with letters, and an answer counts by its letter. None everywhere else."""
-
     steps_before: int | None = Field(default=None, ge=0, exclude_if=lambda count: count is None)
     """Of a next-step question of a published data set: so many annotated steps of the clip, by start, come before the
     asked one, as its official pairs count them. None where the window tells."""
@@ -357,6 +356,8 @@ class Trace(Record):
     status: Literal["ok", "failed", "truncated"]
     error: TraceError | None = None
     usage: Usage = Usage()
+    reasons: tuple[str, ...] = Field(default=(), exclude_if=lambda reasons: not reasons)
+    """What was odd about the plan of a student, as countable words (see aot.acting.plan)."""
     config_digest: str
 
     def timeless(self) -> "Trace":
@@ -432,7 +433,8 @@ class Prediction(Record):
     token_logprobs: tuple[float, ...] = Field(default=(), exclude_if=lambda values: not values)
     """Of the last of these tokens, those that the model picked: a first line that it was given has none."""
     num_calls: int = Field(default=0, ge=0, exclude_if=lambda count: not count)
-    """Of tools, in mode `tools`; each is a step of a trace beside the predictions."""
+    """Of tools, in mode `tools`; each is a step of a trace beside the predictions, which has the same reasons."""
+    reasons: tuple[str, ...] = Field(default=(), exclude_if=lambda reasons: not reasons)
     latency_s: float = 0.0
     error: str = ""
     finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)

@@ -326,6 +326,14 @@ class Funnel(Record):
     """None when no judge was asked."""
 
 
+class OfferedTool(Record):
+    """A tool that a student may call, as models are told of it in OpenAI's function-calling format."""
+
+    type: Literal["function"] = "function"
+    function: JsonDict
+    """Name, description and parameters."""
+
+
 class Accuracy(Record):
     """What a student reached on a split; reported, never used to decide anything."""
 

@@ -2,36 +2,57 @@
 
     python scripts/bench_decide.py                              # the embedded video student, frames of noise
     python scripts/bench_decide.py --export EXPORT --run RUN    # an export of a run, questions and frames of its test
+    python scripts/bench_decide.py --acts [--run RUN]           # calling tools against answering at once, in batches
 
 One question at a time, everything in turns on the same frames: written at once and after reasoning, as `student.ask`
 does with frames that it sees for the first time; written both ways behind frames already read; and decided, with fresh
 frames and with frames already seen. Beside the time stands processor time, which neighbours on the machine change
 least; how many times as much a way of writing takes is the median over the questions. Required: a decision about
 frames already seen within 30 ms in 99% of cases.
+
+With --acts, batches of questions are answered in turns at once, by calling a tool as a trained student does, and by
+reasoning, on frames that are processed already. What is written is given, so that the weights do not matter: the
+lessons of the run's arm of order tool_use, or one made-up talk. Required: at most 2.5 times the direct answer.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from embedded_export import export_embedded
 
-from aot.files.run_folder import RunFolder, read_rows
-from aot.records import PromptMode, Question
+from aot.acting.act import Actor
+from aot.config import StudentConfig, load_saved
+from aot.files.run_folder import LESSONS, RunFolder, read_rows
+from aot.pipeline.doors import door_of
+from aot.records import Finding, Lesson, LessonTurn, MediaRef, PromptMode, Question, Trace
 from aot.serving.decisions.decider import Decider, State, _num_same, _question
 from aot.serving.decisions.questions import TypedQuestion, choice
 from aot.serving.student import Ask, ServedStudent, load_student
+from aot.student.answer.batches import prompt_items
 from aot.student.answer.decoding import steps
 from aot.student.answer.sampling import likeliest
+from aot.student.answer.talk import Talks
+from aot.student.model.loading import Student
+from aot.student.model.loading import load_student as load_base
+from aot.student.rows.frames import FrameSource, StoredClipLike
+from aot.student.rows.prompts import call_text
+from aot.teacher.bench import Bench, Budget
+from aot.teacher.tools.base import Tool, ToolArguments, ToolPart, ToolResult
 
 REQUIRED_P99_MS = 30.0
+REQUIRED_TIMES = 2.5
+"""An answer with tools, against a direct one."""
+BATCH = 32
 WARM_UP = 3
 """Cases that do not count."""
 STEPS = ("wash rice", "chop onion", "boil egg", "fry fish", "peel potato", "mix dough", "bake pizza", "pour soup")
@@ -48,7 +69,11 @@ def main() -> int:
     parser.add_argument("--export", type=Path, help="an exported video student; the embedded one by default")
     parser.add_argument("--run", type=Path, help="take questions and frames of this run's test split")
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--base", default="tiny-video", help="of the student that acts")
+    parser.add_argument("--acts", action="store_true", help="time answers with tools against direct ones")
     options = parser.parse_args()
+    if options.acts:
+        return acts(options.run, base=options.base, questions=options.questions)
     with tempfile.TemporaryDirectory() as work:
         student = load_student(options.export or export_embedded("tiny-video", Path(work) / "export"))
         cases = of_run(options.run) if options.run else noise(options.questions + WARM_UP)
@@ -158,6 +183,157 @@ def written(student: ServedStudent, decider: Decider, state: State, question: Ty
     most = contract.max_answer_tokens if mode == "direct" else contract.max_rationale_tokens
     *_, (reply,) = steps(student.student, reading, pick=likeliest, max_tokens=[most])
     return len(reply)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a student is made to say to one question."""
+
+    question: Question
+    direct: str
+    reason: str
+    turns: tuple[LessonTurn, ...]
+    final: str
+
+
+def acts(folder: Path | None, *, base: str, questions: int) -> int:
+    """Print what an answer with tools costs against a direct one; 1 if it is more than required."""
+    student: Student = load_base(base, config=StudentConfig(base=base, max_rationale_tokens=1000))
+    said, store, bench = said_in(folder, questions) if folder else made_up(questions)
+    pixels = student.pixels(store, max_bytes=1 << 30)
+    renderer, spent = student.renderer, dict[str, list[tuple[float, float]]]()
+    for number in range(0, len(said), BATCH):
+        part = said[number : number + BATCH]
+        asked = [one.question for one in part]
+        talks = [[*(t.text for t in one.turns if t.role == "assistant"), one.final] for one in part]
+        ways: dict[PromptMode, list[list[str]]] = {
+            "direct": [[one.direct] for one in part], "reason": [[one.reason] for one in part], "tools": talks,
+        }  # fmt: skip
+        for mode, replies in ways.items():
+            items = list(prompt_items(student, asked, store=store, mode=mode, with_frames=True))
+            pixels.of([item.frames for item in items if item.frames])  # as in an evaluation, where others asked before
+            ids = [[renderer.completion_ids(text) for text in texts] for texts in replies]
+            started_s, cpu_s = time.perf_counter(), time.process_time()
+            if mode == "tools":
+                actor = Actor(student, bench, "acts", pixels=pixels, pick=Forced(ids))
+                made = actor.act(items)
+                assert sum(one.prediction.num_calls for one in made) == sum(len(texts) - 1 for texts in talks)
+            else:
+                prompts = [item.prompt(renderer, pixels) for item in items]
+                Talks(student, prompts).write(max_tokens=1000, pick=Forced(ids))
+            took = (time.perf_counter() - started_s, time.process_time() - cpu_s)
+            tokens = sum(len(reply) for texts in ids for reply in texts)
+            spent.setdefault(mode, []).append((took[0] / len(part), took[1] / len(part)))
+            spent.setdefault(f"{mode} tokens", []).append((tokens / len(part), 0))
+    medians = {way: np.median(rows[1:] or rows, axis=0) for way, rows in spent.items()}
+    print(f"n={len(said)} questions in batches of {BATCH}, one of them to warm up; {torch.get_num_threads()} threads")
+    for mode in ("direct", "reason", "tools"):
+        times = medians[mode] / medians["direct"]
+        print(f"  {mode:<7} {1000 * medians[mode][0]:7.2f} ms a question, CPU {1000 * medians[mode][1]:7.2f} ms; "
+              f"{times[0]:.2f} times a direct answer, {times[1]:.2f} times its CPU; "
+              f"{medians[f'{mode} tokens'][0]:.1f} tokens written")  # fmt: skip
+    print(f"required: an answer with tools takes at most {REQUIRED_TIMES:g} times a direct one")
+    return int((medians["tools"] / medians["direct"])[0] > REQUIRED_TIMES)
+
+
+class Forced:
+    """Picks the tokens of given replies, whatever the logits are."""
+
+    def __init__(self, replies: Sequence[Sequence[tuple[int, ...]]]) -> None:
+        self._left = [list(map(list, talk)) for talk in replies]
+
+    def __call__(self, logits_BV: torch.Tensor, replies: Sequence[int]) -> torch.Tensor:
+        """The next token of each; the end again for one that has ended."""
+        tokens = logits_BV.argmax(dim=-1)  # which a real pick costs, too
+        for row, number in enumerate(replies):
+            turns = self._left[number]
+            if turns and turns[0]:
+                tokens[row] = turns[0].pop(0)
+            if turns and not turns[0]:
+                turns.pop(0)
+        return tokens
+
+
+def said_in(folder: Path, most: int) -> tuple[list[Said], FrameSource, Bench]:
+    """Questions of a run's lessons with calls, its frames, and its tools."""
+    from video_data.store.shards import FrameStore
+
+    run = RunFolder(folder)
+    config = load_saved(run.config)
+    arm = next(arm for arm in config.train.arms if arm.order == "tool_use")
+    rows = {question.id: question for question in read_rows(run.questions, Question)}
+    rationales = {trace.question_id: trace.rationale for trace in read_rows(run.kept, Trace)}
+    lessons = [one for one in read_rows(run.arm(arm.name) / LESSONS, Lesson) if one.turns][: most + BATCH]
+    said = [
+        Said(question, question.right_answer, rationales[question.id], one.turns, one.rationale)
+        for one in lessons
+        for question in (rows[one.question_id],)
+    ]
+    return said, FrameStore(run.frames), door_of(config).bench(config, run, "all", "bench")
+
+
+class Noise:
+    """Clips of eight frames that show nothing."""
+
+    def clip(self, uri: str) -> StoredClipLike:
+        """The same facts of each."""
+        times_s = tuple(0.5 + k for k in range(8))
+        return SimpleNamespace(times_s=times_s, duration_s=8.5, stored_width=96, stored_height=72)
+
+    def frames(self, uri: str, indices: Sequence[int] | None = None) -> np.ndarray:
+        """Grey in grey."""
+        rng = np.random.default_rng(int(uri))
+        return rng.integers(0, 255, (8, 72, 96, 3), dtype=np.uint8)[list(indices if indices is not None else range(8))]
+
+
+class CardArguments(ToolArguments):
+    """What was seen."""
+
+    steps: tuple[str, ...]
+
+
+class Card(ToolPart):
+    """As the recipe book gives it."""
+
+    name: str
+    text: str
+    score: float
+
+
+class CardResult(ToolResult):
+    """Two cards."""
+
+    cards: tuple[Card, ...]
+
+    def findings(self, arguments: CardArguments) -> tuple[Finding, ...]:
+        """Their texts."""
+        return tuple(Finding(kind="text", how="seen", text=one.text) for one in self.cards)
+
+
+def made_up(count: int) -> tuple[list[Said], FrameSource, Bench]:
+    """Questions about noise, with a talk as long as those of the drawn kitchen, and a tool that gives two cards."""
+    card, seen = Card(name="dish 12 34", text=", ".join(STEPS[:6]), score=0.8), STEPS[:4]
+    tool = Tool(
+        "look_up_recipe", "1", "Look cards up.", CardArguments, CardResult,
+        lambda arguments, context: CardResult(cards=(card, card)), "annotations",
+    )  # fmt: skip
+    gather = " ".join(f"{k}.5s-{k + 1}.5s {step}." for k, step in enumerate(seen))
+    turns = (
+        LessonTurn(role="assistant", text=f"Gather: {gather}\n{call_text(tool.name, {'steps': list(seen)})}"),
+        LessonTurn(role="tool", text=""),
+    )
+    said = [
+        Said(
+            Question(
+                id=str(i), dataset="noise", split="test", kind="next_open", text="Which step comes next?", group=str(i),
+                answer=STEPS[4], answer_type="text", media=MediaRef(uri=str(i)),
+            ),
+            STEPS[4], f"Gather: {gather}\nCombine: after {STEPS[3]} comes {STEPS[4]}.\nAnswer: {STEPS[4]}", turns,
+            f"Combine: after {STEPS[3]} comes {STEPS[4]} [1].\nAnswer: {STEPS[4]}",
+        )
+        for i in range(count + BATCH)
+    ]  # fmt: skip
+    return said, Noise(), Bench(tools={tool.name: tool}, budget=Budget(max_calls=8, time_limit_s=60.0))
 
 
 if __name__ == "__main__":

@@ -250,7 +250,7 @@ _FRAMES = """
 import sys, traceback
 from aot.cli import main
 from aot.student.train import arm
-from aot.teacher.tools import TOOLS
+from aot.teacher.tools.registry import TOOLS
 counts = {}
 def watched(function, name):
     def call(*args, **kwargs):

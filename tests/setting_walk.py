@@ -50,6 +50,7 @@ RUNS: dict[str, Raw] = {
     "maths, full only": text(train={"arms": [{"name": "a", "order": "post", "tuning": "full"}]}),
     "maths, answers only": text(train={"arms": [{"name": "a", "order": "answers_only"}]}),
     "maths, adaptive only": text(train={"arms": [{"name": "a", "order": "adaptive"}]}),
+    "maths, calls tools": text(train={"arms": [{"name": "a", "order": "tool_use", "tools": ["calculator"]}]}),
     "maths, own chains": text("toy_math", "procedural", {"name": "b", "order": "pre", "chains": "self"}),
     "maths by a server": text("toy_math", "chat", chat=PRICED),
     "maths by a local model": text("toy_math", "chat", chat={"model": "m", "backend": "local"}),
@@ -68,7 +69,7 @@ DECIDES = {
 """What makes a run the kind of run it is; another value would make another run, or none."""
 VALUES: dict[str, Any] = {
     "run.shard": "0/2", "run.rendezvous": "node1:29500", "prices.date": "2026-01-30",
-    "train.arms.chains": "shuffled", "filter.judge": False,
+    "train.arms.chains": "shuffled", "train.arms.tools": ["calculator"], "filter.judge": False,
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
     "train.trackers": ["tensorboard"], "omit": ["seed"], "extra_body": {"top_k": 3},
     **{f"{hub}.name": "a/b" for hub in ("hub", "detector_hub", "similarity_hub")},

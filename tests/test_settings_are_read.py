@@ -158,7 +158,7 @@ REFUSED_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
 def test_every_kind_of_arm_is_taken_or_refused_by_name_behind_both_doors(kind: str, door: Any) -> None:
     told = refusal(door(train={"arms": [{"name": "arm", **ARM_KINDS[kind]}]}))
     if door is text and kind in REFUSED_BY_TEXT:
-        assert "order of arm arm is 'both'" in told and "order answers_only, pre, post or adaptive" in told
+        assert "order of arm arm is 'both'" in told and "order answers_only, pre, post, adaptive or tool_use" in told
     else:
         assert told == ""
 

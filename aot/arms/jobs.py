@@ -16,6 +16,7 @@ from aot.errors import ConfigError, RunError
 from aot.files.pieces import Piece, is_at_work, read_state
 from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROUNDS, SAMPLES, RunFolder
 from aot.run_records import JobFacts
+from aot.student.rows.lesson_files import NO_LESSONS, TOOLS
 
 Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach"]
 """`lessons`: write what a student learns; `train` it; `ask_base`, `answer`: what the base, or a student that is trained
@@ -208,7 +209,8 @@ def _taught(
     run: RunFolder, config: RunConfig, arm: ArmConfig, student: ArmConfig, number: int, inputs: list[Path]
 ) -> Iterator[Job]:
     folder = run.arm(student.name)
-    yield _job(run, arm, "lessons", inputs, [LESSONS], student, number)
+    tools = [TOOLS, NO_LESSONS] if arm.order == "tool_use" else []
+    yield _job(run, arm, "lessons", inputs, [LESSONS, *tools], student, number)
     steps = config.steps_of(student)
     yield _job(run, arm, "train", [folder / LESSONS], [ARM_MARKER], student, number, steps=steps)
 

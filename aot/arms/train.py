@@ -8,11 +8,13 @@ from aot.arms.adaptive import answer_fold, ask_base, fold_lessons, own_lessons
 from aot.arms.jobs import Job, is_finished, plan_jobs
 from aot.arms.lessons import Material, arm_lessons, read_material
 from aot.arms.own_chains import round_lessons, sample_round, tell_reached
-from aot.config import RunConfig
+from aot.arms.tool_use import offered_tools, tool_lessons
+from aot.config import RunConfig, ToolArm
 from aot.errors import GuardStop
-from aot.files.run_folder import LESSONS, RunFolder, publish
+from aot.files.run_folder import LESSONS, RunFolder, publish, publish_rows
 from aot.files.seals import publish_once
 from aot.records import Lesson
+from aot.student.rows.lesson_files import NO_LESSONS, TOOLS
 from aot.student.train.arm import train_arm
 
 log = logging.getLogger(__name__)
@@ -63,8 +65,11 @@ def train_job(run: RunFolder, config: RunConfig, job: Job, progress: Progress) -
 def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     """Do a job that trains nobody, and leave its marker."""
     if job.work == "lessons":
-        path = run.arm(job.student.name) / LESSONS
-        publish_once(path, lambda: _lessons(run, config, job, material))
+        folder = run.arm(job.student.name)
+        publish_once(folder / LESSONS, lambda: _lessons(run, config, job, material))
+        if isinstance(arm := job.arm, ToolArm):
+            publish_rows(folder / NO_LESSONS, tool_lessons(material, arm, seed=config.seed).refused)
+            publish_rows(folder / TOOLS, offered_tools(arm.tools))
     elif job.work == "ask_base":
         ask_base(run, config, job.arm, material)
     elif job.work == "answer":
@@ -81,6 +86,8 @@ def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) ->
         if job.is_helper:
             return fold_lessons(run, job, material, count=config.train.adaptive.folds, seed=config.seed)
         return own_lessons(run, config, job, material)
+    if isinstance(job.arm, ToolArm):
+        return list(tool_lessons(material, job.arm, seed=config.seed).lessons)
     if job.arm.chains == "self":
         return round_lessons(run, job, material, seed=config.seed)
     return arm_lessons(material, job.arm, seed=config.seed)
@@ -95,5 +102,9 @@ def _require_chains(run: RunFolder, config: RunConfig, material: Material) -> No
             f"{why}, so {', '.join(in_need)} would have nothing to learn from; nothing was trained. Look at "
             f"{run.funnel}, or leave them out of train.arms in another run.dir with run.reuse={run.root}"
         )
+    for arm in config.train.arms:
+        if isinstance(arm, ToolArm):  # an arm that would learn no call ends the stage before any is trained
+            offered_tools(arm.tools)
+            tool_lessons(material, arm, seed=config.seed)
     counts = len(material.questions), len(material.samples)
     log.info("training on %d questions, %d of them with a chain", *counts)

@@ -102,7 +102,7 @@ _CONDITIONS: dict[str, Reader] = {
     "teacher.ray_address teacher.gpus_per_worker": Reader(
         "runs with teacher.engine: ray", lambda run, teacher: teacher.engine == "ray"),
     "teacher.granularity": Reader(
-        "text runs with teacher.planner: chat, or procedural and an arm that is not adaptive",
+        "text runs with teacher.planner: chat, or procedural or given and an arm that is not adaptive",
         lambda run, teacher: teacher.planner == "chat" or any(arm.order != "adaptive" for arm in run.train.arms)),
     "teacher.structured": Reader(
         "text runs with teacher.planner: chat and chat.backend: openai or scripted",
@@ -138,6 +138,7 @@ _CONDITIONS: dict[str, Reader] = {
     "evaluate.server": Reader("runs with evaluate.engine: server", lambda run, _: run.evaluate.engine == "server"),
     "evaluate.procs": Reader("runs with evaluate.engine: local", lambda run, _: run.evaluate.engine == "local"),
     "student.thought_confidence train.adaptive": ADAPTIVE,
+    "train.weights.call": Reader("runs with an arm of order: tool_use", _any_arm(order="tool_use")),
     "train.max_steps": Reader(
         "runs without train.epochs and with an arm without max_steps of its own",
         lambda run, train: train.epochs is None and any(arm.max_steps is None for arm in run.train.arms)),

@@ -81,7 +81,7 @@ class TextRun(AnyRun):
     def _fits_together(self) -> Self:
         takes = (
             "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
-            "tiny-text or a model folder, and arms with order answers_only, pre, post or adaptive"
+            "tiny-text or a model folder, and arms with order answers_only, pre, post, adaptive or tool_use"
         )
         if self.teacher.planner not in ("chat", "procedural" if isinstance(self.data, MathData) else "given"):
             raise _unfit("teacher.planner", self.teacher.planner, self.data, takes)

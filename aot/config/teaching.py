@@ -60,6 +60,9 @@ ChainSteps = Literal["auto", "coarse", "fine", "mixed"]
 students want coarser steps, arXiv 2502.18001), fine above."""
 
 
+TextTool = Literal["calculator"]
+
+
 class AnyTeacher(Section):
     """Who writes traces, and how the work is shared out."""
 
@@ -126,6 +129,8 @@ class ProcedureTeacher(AnyTeacher):
 
     planner: Literal["procedural"]
     granularity: ChainSteps = "auto"
+    tools: tuple[TextTool, ...] = ()
+    """What works on the chains: `calculator` makes a call, with its result, of each of their equations."""
     candidates: ClassVar[int] = 1
     shuffle_checks: ClassVar[int] = 0
 
@@ -134,7 +139,11 @@ class GivenTeacher(AnyTeacher):
     """Takes the solutions that come with a text data set."""
 
     planner: Literal["given"]
-    granularity: ClassVar[ChainSteps] = "auto"
+    granularity: ChainSteps = "fine"
+    """`fine` takes them as they come; `coarse` their equations alone, one a line, and where these do not pass the
+    filters the whole solution; `mixed` half of each."""
+    tools: tuple[TextTool, ...] = ()
+    """What works on them: `calculator` makes a call, with its result, of each calculator note or equation."""
     candidates: ClassVar[int] = 1
     shuffle_checks: ClassVar[int] = 0
 
@@ -149,6 +158,8 @@ class SolvingTeacher(TryingTeacher):
     prompts: PathText = "built-in"
     """Prompt files: `built-in`; `bare`, which only asks the question, for a model that was trained on it; or a folder
     with files of your own (docs/chat.md)."""
+    tools: tuple[TextTool, ...] = ()
+    """What works on its chains: `calculator` makes a call, with its result, of each equation that holds."""
     structured: YamlWord[Literal["auto", "off"]] = "auto"
     """Whether it asks for replies of a fixed form (JSON schema); `auto` stops asking a server that refuses it."""
 

@@ -80,18 +80,21 @@ RESERVED_ARMS = (
     "trigram_gold",
 )  # fmt: skip
 """Names that rows of the evaluation have already; an arm of that name would be taken for them."""
-NO_FRAMES = "_no_frames"
-"""Ending of the name under which an arm answers without seeing frames."""
+NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK = "_no_frames", "_no_tools", "_shuffled_book"
+"""Endings of the names under which an arm answers without seeing frames, with every tool switched off, and with a book
+whose cards are shuffled."""
 
 
 MAX_ARM_NAME = 100
-Order = Literal["both", "answers_only", "pre", "post", "adaptive"]
+ToolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Order = Literal["both", "answers_only", "pre", "post", "adaptive", "tool_use"]
 MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
     "both": ("direct", "reason"),
     "answers_only": ("direct",),
     "pre": ("reason",),
     "post": ("explain",),
     "adaptive": ("adaptive",),
+    "tool_use": ("tools",),
 }
 """How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
 Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
@@ -114,8 +117,9 @@ class AnyArm(Section):
     def _name_is_free(self) -> Self:
         if len(self.name.partition("/")[0]) > MAX_ARM_NAME:
             raise ValueError(f"the name of an arm must have at most {MAX_ARM_NAME} characters, got {len(self.name)}")
-        if self.name in RESERVED_ARMS or self.name.endswith(NO_FRAMES):
-            taken = f"{', '.join(RESERVED_ARMS)} and names ending in {NO_FRAMES}"
+        endings = (NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK)
+        if self.name in RESERVED_ARMS or self.name.endswith(endings):
+            taken = f"{', '.join(RESERVED_ARMS)} and names ending in {', '.join(endings)}"
             raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
         return self
 
@@ -178,7 +182,25 @@ class AdaptiveArm(AnyArm):
     needs_chains: ClassVar[bool] = True
 
 
-ArmConfig = ChainsArm | AnswersArm | AdaptiveArm
+class ToolArm(AnyArm):
+    """Calls tools itself: learns the kept chains whose steps call one of its tools, as a talk of several turns."""
+
+    order: Literal["tool_use"]
+    tools: tuple[ToolName, ...] = Field(min_length=1, max_length=16)
+    """Those of the teacher's that the student may call, such as look_up_recipe; what its other tools gave the student
+    learns to say by itself."""
+    without_calls: Literal["refuse", "learn"] = "refuse"
+    """A chain without any such call: counted as `no_call` and not learned, or learned as an answer without calls."""
+    chain_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the questions with a chain that are used."""
+    chains: ClassVar[Chains] = "kept"
+    rationale_weight: ClassVar[float] = 1.0
+    """All that is said stands in one term of the loss; see train.weights."""
+    learns_rationales: ClassVar[bool] = True
+    needs_chains: ClassVar[bool] = True
+
+
+ArmConfig = ChainsArm | AnswersArm | AdaptiveArm | ToolArm
 BY_ORDER = Kinds("order", default="both")
 _ARM: TypeAdapter[ArmConfig] = TypeAdapter(Annotated[ArmConfig, BY_ORDER])
 
@@ -225,6 +247,17 @@ class EarlyStopConfig(Section):
     """Looks in a row without a lower loss, after which it ends."""
 
 
+class SpanWeights(Section):
+    """How much a token counts in the loss by what it is part of; 0 leaves it out. What a tool gave is never learned."""
+
+    answer: float = Field(default=1.0, ge=0, le=100)
+    """A direct answer, or all from the last `Answer:` on."""
+    rationale: float = Field(default=1.0, ge=0, le=100)
+    """Whatever else the student says."""
+    call: float = Field(default=1.0, ge=0, le=100)
+    """A tool call with its tags."""
+
+
 Scheduler = Literal["linear", "cosine", "constant"]
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
@@ -258,6 +291,7 @@ class TrainConfig(Section):
     keep_checkpoints: int = Field(default=2, ge=1)
     early_stop: EarlyStopConfig | None = None
     lora: LoraSection = LoraSection()
+    weights: SpanWeights = SpanWeights()
     pack_tokens: int = Field(default=256, ge=0)
     """Text rows are packed into rows of this many tokens, without sight of each other, and where they are long, into
     rows of up to twice the longest of them; 0 pads each instead."""

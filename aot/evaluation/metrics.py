@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aot.config import NO_FRAMES, ArmConfig
+from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig
+from aot.evaluation.acting import acting_rows
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.calibration import confidences, expected_calibration_error, thought_rows
 from aot.evaluation.grounding import claim_supports, known_labels
@@ -24,6 +25,8 @@ from aot.records import ClipAnnotation, MetricRow, Prediction, Question
 
 PredictionKey = tuple[str, str, str]
 """Arm, mode, question id."""
+CONTROLS = (NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK)
+"""Endings of the names of an arm's twins, each of which lacks something."""
 Like = tuple[str, ...]
 """What two questions have in common: kind and steps, kind, or nothing."""
 
@@ -108,7 +111,8 @@ def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
     A trained arm meets the base and, among the arms of its seed that learn all kept chains with LoRA: the one that
     learns answers only, the one of its own order and, where the order is `adaptive`, those that think before and after
     the answer; the last two also meet each other. An arm that writes its own chains meets the one that has no more than
-    its share of the teacher's. Then come its twin without frames, the teacher and the baselines, where they answered.
+    its share of the teacher's. Then come its twins without frames, without tools and with a shuffled book, the teacher
+    and the baselines, where they answered.
     """
     trained = {}
     for arm in arms:
@@ -120,10 +124,10 @@ def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
         alike += [[a for a in plain if a.learns_rationales and a.order == order] for order in orders]
         names = ["base", *(same[0].name for same in alike if same)]
         names += [other.name for other in same_seed if _is_start_of(arm, other)]
-        names += [arm.name + NO_FRAMES, "teacher", *BASELINES]
+        names += [*(arm.name + ending for ending in CONTROLS), "teacher", *BASELINES]
         trained[arm.name] = tuple(dict.fromkeys(name for name in names if name != arm.name))
-    blind = {arm.name + NO_FRAMES: ("base",) for arm in arms}
-    return {"base": (), **trained, **blind, "teacher": (), **dict.fromkeys(BASELINES, ())}
+    controls = {arm.name + ending: ("base",) for ending in CONTROLS for arm in arms}
+    return {"base": (), **trained, **controls, "teacher": (), **dict.fromkeys(BASELINES, ())}
 
 
 def _is_start_of(arm: ArmConfig, other: ArmConfig) -> bool:
@@ -273,6 +277,7 @@ def _is_whole(cell: Cell, _: Context) -> bool:
 FAMILIES = (
     Family(lambda cell, context: True, lambda cell, context: answer_rows(cell)),
     Family(_has_tokens, lambda cell, context: token_rows(cell, context.bootstrap)),
+    Family(lambda cell, context: cell.mode == "tools", lambda cell, context: acting_rows(cell, context.bootstrap)),
     Family(lambda cell, context: all(q.answer_type == "span" for q in cell.questions), _iou_rows),
     Family(lambda cell, context: any(g.prediction.choice_probs for g in cell.graded), _calibration_rows),
     Family(lambda cell, context: bool(context.supports), _claim_rows),

@@ -15,7 +15,8 @@ MUCH_CUT = 0.05
 """Share of cut replies over which an accuracy says more about the cap than about the student."""
 CAPS = {
     "direct": "student.max_answer_tokens", "explain": "student.max_answer_tokens",
-    "reason": "student.max_rationale_tokens", "adaptive": "student.max_rationale_tokens", "none": "chat.max_tokens",
+    "reason": "student.max_rationale_tokens", "adaptive": "student.max_rationale_tokens",
+    "tools": "student.max_rationale_tokens", "none": "chat.max_tokens",
 }  # fmt: skip
 """By mode, the setting that caps a reply; mode `none` is a chat teacher's."""
 _NAMED = 6

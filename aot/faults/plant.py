@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from numpy.random import Generator, default_rng
 
+from aot.rationales.calls import called_steps, rests_on_tools
 from aot.rationales.wording import phrase_key
 from aot.records import Question, Step, Trace
 from aot.run_records import PlantedFault
@@ -59,19 +60,22 @@ def plant(
 def with_rationale(trace: Trace, rationale: str) -> Trace:
     """The trace with another rationale; where its steps are lines of text, with the steps that it then has.
 
-    Otherwise the old steps would give the defect away. Tool calls stay: they are what was really done.
+    Otherwise the old steps would give the defect away. Calls stay where claims rest on them: they are what was really
+    done. Those of a chain's equations are made again, as its teacher would have made them.
     """
     update: dict[str, object] = {"rationale": rationale}
     if trace.steps and not uses_tools(trace):
         lines = [line for line in rationale.split("\n") if line.strip() and not line.startswith("Answer:")]
         steps = tuple(Step(index=index, text=line) for index, line in enumerate(lines, start=1))
+        if any(step.call for step in trace.steps):
+            steps = called_steps(lines)
         update |= {"steps": steps, "support": tuple(step.index for step in steps) if trace.support else ()}
     return trace.model_copy(update=update)
 
 
 def uses_tools(trace: Trace) -> bool:
     """Whether a chain rests on what tools returned."""
-    return any(step.call is not None for step in trace.steps)
+    return rests_on_tools(trace)
 
 
 def rng_of(seed: int, name: str) -> Generator:

@@ -168,6 +168,11 @@ class RunFolder:
         return self.predictions / "parts"
 
     @property
+    def student_traces(self) -> Path:
+        """Folder of traces of students that call tools: parts as they come, then one file for each name they have."""
+        return self.root / "student_traces"
+
+    @property
     def cascade_results(self) -> Path:
         """What a cascade of an arm and the teacher would have done; `aot calibrate` writes it."""
         return self.root / "cascade.json"
@@ -223,6 +228,10 @@ class RunFolder:
     def predictions_of(self, arm: str, mode: str) -> Path:
         """Prediction rows of one arm in one mode."""
         return self.predictions / f"{arm}-{mode}.jsonl"
+
+    def student_traces_of(self, arm: str) -> Path:
+        """Traces of one arm that called tools, beside its predictions."""
+        return self.student_traces / f"{arm}.jsonl"
 
     def server_proofs(self, writer: str) -> Path:
         """ServerProofs of the models that one process of the evaluation asked behind a server."""

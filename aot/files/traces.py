@@ -1,6 +1,7 @@
 """The trace and fault parts of a run: each writer appends to files of its own, readers put them together.
 
-A row that a kill cut in half is left out; one that was written twice counts once. This module knows no teacher.
+A row that a kill cut in half is left out; one that was written twice counts once. Readers raise a SourceError where a
+part holds a whole line that is no trace. This module knows no teacher.
 """
 
 from collections import Counter
@@ -19,30 +20,18 @@ _MEND = "delete that line and run the same command again"
 
 
 def read_solved(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
-    """Each question with its traces in the order of their samples; holds those of one question in memory at a time.
-
-    Raises:
-        SourceError: a part holds a whole line that is no trace.
-    """
+    """Each question with its traces in the order of their samples; holds those of one question in memory at a time."""
     yield from _by_question(run, run.traces)
 
 
 def read_traces(run: RunFolder) -> Iterator[Trace]:
-    """The traces in the order of the questions and then of their samples; holds few traces in memory at a time.
-
-    Raises:
-        SourceError: a part holds a whole line that is no trace.
-    """
+    """The traces in the order of the questions and then of their samples; holds few traces in memory at a time."""
     for _, traces in _by_question(run, run.traces):
         yield from traces
 
 
 def read_earlier(run: RunFolder) -> Iterator[tuple[Question, list[Trace]]]:
-    """As `read_solved`, what was tried at each question before its trace, and did not come to the gold answer.
-
-    Raises:
-        SourceError: a part holds a whole line that is no trace.
-    """
+    """As `read_solved`, what was tried at each question before its trace, and did not come to the gold answer."""
     yield from _by_question(run, run.attempts)
 
 

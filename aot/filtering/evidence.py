@@ -22,6 +22,7 @@ from aot.filtering.prose import (
     prose_order_problem,
 )
 from aot.filtering.subject import NOTATION_WORDS, Subject
+from aot.rationales.arithmetic import find_amounts, read_amount
 from aot.rationales.findings import (
     Quote,
     Sighting,
@@ -44,9 +45,12 @@ _DENIALS = frozenset({"no", "not"})
 
 
 def evidence(subject: Subject) -> Verdict:
-    """Keeps rationales whose every claim has evidence. Value: the share of claims that have."""
+    """Keeps rationales whose every claim has evidence. Value: the share of claims that have.
+
+    Of a chain whose equations a tool worked out, it keeps those that state each result; value: the share of these.
+    """
     if not subject.rests_on_tools:
-        return subject.not_applicable("evidence")
+        return _worked_out(subject)
     claims = subject.rationale.claims
     if not claims:
         return subject.verdict("evidence", "no_claims", value=0.0)
@@ -54,6 +58,23 @@ def evidence(subject: Subject) -> Verdict:
     value = round(1 - len(problems) / len(claims), 4)
     first, detail = problems[0] if problems else ("", "")
     return subject.verdict("evidence", first, value=value, detail=detail[:200])
+
+
+def unproven_claims(subject: Subject) -> list[tuple[str, str]]:
+    """Problem and words of each claim that cites steps which do not bear it out; what cites none is not looked at."""
+    claims = [claim for claim in subject.rationale.claims if claim.citations]
+    return [(problem, claim.text) for claim in claims if (problem := _problem(claim, subject))]
+
+
+def _worked_out(subject: Subject) -> Verdict:
+    """Whether a chain states, in an equation or alone, every result that it was given."""
+    given = [one for step in subject.ok_steps.values() if step.call for one in step.findings if one.how == "answered"]
+    if not given:
+        return subject.not_applicable("evidence")
+    shown = {one.left for one in subject.chain.equations if one.holds} | {*find_amounts(subject.trace.rationale)}
+    unstated = [one for one in given if read_amount(one.text) not in shown]
+    value, detail = round(1 - len(unstated) / len(given), 4), unstated[0].text[:200] if unstated else ""
+    return subject.verdict("evidence", "result_not_stated" if unstated else "", value=value, detail=detail)
 
 
 def _problem(claim: Claim, subject: Subject) -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from aot.config import FilterConfig
 from aot.filtering.prose import as_notation
+from aot.rationales.calls import rests_on_tools
 from aot.rationales.findings import (
     Quote,
     Sighting,
@@ -45,8 +46,8 @@ class Subject:
 
     @cached_property
     def rests_on_tools(self) -> bool:
-        """Whether the four-part notation and tool evidence apply: there is a clip, or there are tool calls."""
-        return self.question.media is not None or any(step.call is not None for step in self.trace.steps)
+        """Whether the four-part notation and tool evidence apply: there is a clip, or it speaks of what tools saw."""
+        return self.question.media is not None or rests_on_tools(self.trace)
 
     @cached_property
     def rationale(self) -> Rationale:

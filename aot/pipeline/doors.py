@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from aot.config import RunConfig, TextRun, VideoRun
 from aot.files.run_folder import RunFolder
@@ -33,6 +33,10 @@ class Plan:
     """Questions of each split."""
 
 
+Tools = Literal["all", "none", "shuffled_book"]
+"""What a student finds when it calls tools: those of its run; that none is there; or a book with shuffled cards."""
+
+
 @dataclass(frozen=True)
 class Door(Generic[Run]):
     """What one door gives."""
@@ -48,6 +52,10 @@ class Door(Generic[Run]):
     plan: Callable[[Run, RunFolder], Plan]
     questions: Callable[[Run, Path], tuple[list[Question], list[Refusal]]]
     """The questions without their clips, and rows that make none, for `aot score`."""
+    bench: Callable[[Run, RunFolder, Tools, str], Any]
+    """The Bench (aot.teacher.bench) of a student that calls tools; its cache goes to the part of a writer."""
+    has_book: Callable[[Run], bool] = lambda config: False
+    """Whether there is a book among them."""
 
 
 def _video_prepare() -> Stage[VideoRun]:
@@ -78,6 +86,12 @@ def _video_questions(config: VideoRun, config_path: Path) -> tuple[list[Question
     from aot.pipeline.prepare import labelled_questions
 
     return labelled_questions(config, config_path)
+
+
+def _video_bench(config: VideoRun, run: RunFolder, tools: Tools, writer: str) -> Any:  # noqa: ANN401
+    from aot.pipeline.benches import video_bench
+
+    return video_bench(config, run, tools, writer)
 
 
 def _text_prepare() -> Stage[TextRun]:
@@ -111,8 +125,16 @@ def _text_questions(config: TextRun, config_path: Path) -> tuple[list[Question],
     return list(text.questions), list(text.refusals)
 
 
-_VIDEO = Door[VideoRun](True, _video_prepare, _video_teachers, _video_check, _video_plan, _video_questions)
-_TEXT = Door[TextRun](False, _text_prepare, _text_teachers, _text_check, _text_plan, _text_questions)
+def _text_bench(config: TextRun, run: RunFolder, tools: Tools, writer: str) -> Any:  # noqa: ANN401
+    from aot.pipeline.benches import text_bench
+
+    return text_bench(config, tools)
+
+
+_VIDEO = Door[VideoRun](
+    True, _video_prepare, _video_teachers, _video_check, _video_plan, _video_questions, _video_bench
+)
+_TEXT = Door[TextRun](False, _text_prepare, _text_teachers, _text_check, _text_plan, _text_questions, _text_bench)
 
 
 def door_of(config: RunConfig) -> Door[Any]:

@@ -22,6 +22,7 @@ from aot.files.shards import Shard
 from aot.files.traces import first_traces
 from aot.generate.processes import Failure
 from aot.pipeline.commands.status import odd_line
+from aot.pipeline.doors import door_of
 from aot.pipeline.predictors import (
     Predictor,
     Progress,
@@ -35,6 +36,11 @@ from aot.pipeline.predictors import (
 from aot.records import ClipAnnotation, Lesson, Prediction, Question, Trace
 
 log = logging.getLogger(__name__)
+LEFT_OUT = {
+    "likelihood": "tells no probability of a given choice",
+    "tools": "is asked one prompt at a time",
+}
+"""Modes in which a server is not asked, and why."""
 
 
 def evaluate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, int]:
@@ -45,11 +51,9 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str,
     every = list(read_rows(run.questions, Question))
     questions = [q for q in every if q.split in config.evaluate.splits]
     predictors, left_out = _predictors(run, config, questions)
-    if left_out:
-        log.warning(
-            "evaluate.engine server tells no probability of a given choice, so mode likelihood is left out of: %s",
-            ", ".join(one.arm for one in left_out),
-        )
+    for mode, why in LEFT_OUT.items():
+        if arms := [one.arm for one in left_out if one.mode == mode]:
+            log.warning("evaluate.engine server %s, so mode %s is left out of: %s", why, mode, ", ".join(arms))
     shard = Shard.of(config.run.shard)
     writer = "0" if config.run.shard is None else shard.writer
     if config.evaluate.engine == "local" and config.evaluate.procs > 1:
@@ -90,11 +94,11 @@ def evaluate(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str,
 def _predictors(
     run: RunFolder, config: RunConfig, questions: Sequence[Question]
 ) -> tuple[list[Predictor], list[Predictor]]:
-    """Who answers, and who is left out: a server tells no probability of a text that it is given."""
-    plan = plan_predictors(run, config.train.arms, questions)
+    """Who answers, and who is left out because a server cannot be asked so."""
+    plan = plan_predictors(run, config.train.arms, questions, has_book=door_of(config).has_book(config))
     if config.evaluate.engine == "local":
         return plan, []
-    return [p for p in plan if p.mode != "likelihood"], [p for p in plan if p.mode == "likelihood"]
+    return [p for p in plan if p.mode not in LEFT_OUT], [p for p in plan if p.mode in LEFT_OUT]
 
 
 def _answer(
@@ -102,7 +106,7 @@ def _answer(
 ) -> None:
     """Answer a share in this process."""
     predictors, _ = _predictors(run, config, questions)
-    students: Callable[[], Students] = partial(StudentsHere, run, config, questions)
+    students: Callable[[], Students] = partial(StudentsHere, run, config, questions, writer=writer)
     if config.evaluate.engine == "server":
         from aot.pipeline.remote import StudentsThere  # here, because it imports torch
 

@@ -18,7 +18,7 @@ from aot.config import RunConfig
 from aot.display import counted
 from aot.errors import PASSING, ChatError, ConfigError, GuardStop
 from aot.files.run_folder import RunFolder, publish
-from aot.pipeline.predictors import Predictor, Wanted
+from aot.pipeline.predictors import Predictor, Said, Wanted
 from aot.records import Prediction, PromptMode, Question
 from aot.served_records import ServerProof, ServerProofs
 from aot.serving.export.probe import answers, probe_questions
@@ -66,7 +66,7 @@ class StudentsThere:
             raise
         publish(run.server_proofs(writer), ServerProofs(proofs=tuple(proofs)).model_dump_json(indent=1) + "\n")
 
-    def batches(self, predictor: Predictor, wanted: Wanted) -> Iterator[list[Prediction]]:
+    def batches(self, predictor: Predictor, wanted: Wanted) -> Iterator[list[Said]]:
         """A prediction at a time, as the replies come.
 
         Raises:
@@ -81,7 +81,7 @@ class StudentsThere:
         for made in map_threads(ask, due, threads=most, give_up=student.chat.close):
             if isinstance(made, Prediction):
                 in_a_row = 0
-                yield [made]
+                yield [(made, None)]
                 continue
             unanswered.append(made)
             in_a_row += 1

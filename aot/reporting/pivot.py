@@ -11,7 +11,7 @@ from aot.run_records import Share
 _NAMES = {"pass_at_1": "pass@1", "pass_at_k": "pass@k", "iou": "IoU", "ece": "ECE", "ms": "ms", "s": "s"}
 
 Verdict = Literal["", "better", "worse", "open"]
-_PLAIN = ("tokens", "mean_iou", "ece")
+_PLAIN = ("tokens", "calls", "mean_iou", "ece")
 """Starts of metrics that are no shares."""
 
 

@@ -12,7 +12,7 @@ from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
-from aot.reporting.sections import Section, accuracy, cascade, chains, errors, funnel, making
+from aot.reporting.sections import Section, accuracy, acting, cascade, chains, errors, funnel, making
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
 from aot.reporting.thumbs import ReadFrames, ThumbBook, no_frames
 
@@ -21,6 +21,7 @@ MAX_PICTURE_BYTES = 12 * 2**20
 GALLERY = Section("gallery", "Gallery", "Gallery", lambda data: [])
 SECTIONS: tuple[Section, ...] = (
     *accuracy.SECTIONS,
+    acting.SECTION,
     cascade.SECTION,
     *chains.SECTIONS,
     *funnel.SECTIONS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from aot.config import NO_FRAMES, ArmConfig
+from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig
 from aot.display import counted
 from aot.errors import SourceError
 from aot.files.jsonl import read_json
@@ -26,6 +26,7 @@ _ORDERS = {
     "pre": "thinks, then answers",
     "post": "answers, then explains; stops after the answer",
     "adaptive": "chooses: at once, short steps, or all steps",
+    "tool_use": "calls tools, then answers",
 }
 DAMAGED = {
     "wrong_content": "chains with wrong content in sound structure",
@@ -42,6 +43,12 @@ _OTHERS = {
     "trigram_predicted": "baseline: successor, in the known task, of the two steps the teacher's tools saw last",
     "trigram_gold": "baseline: successor, in the known task, of the true last two steps",
 }
+LACKS = {
+    NO_FRAMES: "with all frames taken away",
+    NO_TOOLS: "with every tool switched off",
+    SHUFFLED_BOOK: "with a book whose cards are shuffled",
+}
+"""What the twins of an arm lack, by the endings of their names."""
 PALETTE = ("#2563eb", "#d97706", "#64748b", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#b45309", "#475569")
 
 
@@ -66,8 +73,9 @@ class Learning:
         return arm.learns_rationales and arm.name in self.seen and self.seen[arm.name].rationales == 0
 
     def shown(self, name: str) -> str:
-        """The name of an arm, or of its twin without frames, for a reader."""
-        trained = next((arm for arm in self.arms if arm.name == name.removesuffix(NO_FRAMES)), None)
+        """The name of an arm, or of a twin of it, for a reader."""
+        ending = next((one for one in LACKS if name.endswith(one)), "")
+        trained = next((arm for arm in self.arms if arm.name == name.removesuffix(ending)), None)
         return f"{name} ({SAW_NONE})" if trained and self.saw_none(trained) else name
 
     @cached_property
@@ -99,8 +107,8 @@ class Learning:
         """What the holder of a name in the tables is, in a few words."""
         arm = next((arm for arm in self.arms if arm.name == name), None)
         if arm is None:
-            is_blind = name.endswith(NO_FRAMES)
-            return "the same student with all frames taken away" if is_blind else _OTHERS.get(name, "")
+            lacks = next((what for ending, what in LACKS.items() if name.endswith(ending)), "")
+            return f"the same student {lacks}" if lacks else _OTHERS.get(name, "")
         words = [said[key] for said, key in ((_ORDERS, arm.order), (DAMAGED, arm.chains)) if key in said]
         if arm.learns_rationales or not words:
             words.append(self._trained_on(arm))

@@ -11,10 +11,11 @@ from aot.faults.plant import Edits
 from aot.faults.video_edits import Target, video_edits
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation, Question, Trace
+from aot.teacher.bench import Parts
 from aot.teacher.clip_shelf import ClipShelf, open_shelf
 from aot.teacher.exam import examine
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Models, Parts, make_parts, open_models, pixel_parts
+from aot.teacher.parts import Models, make_parts, open_models, pixel_parts
 from aot.teacher.rewrite import TemplateWriter
 
 __all__ = ["FEW_QUESTIONS", "figures", "open_teacher", "samples_of", "tries_of"]
@@ -65,8 +66,7 @@ class AgentTeacher:
     @property
     def edits(self) -> Edits[Target]:
         """Faults that a confused agent makes, with the step labels that it may mix up."""
-        procedure = self._parts.procedure
-        return video_edits(procedure.labels if procedure else self._parts.looker.card.labels)
+        return video_edits(self._parts.known_labels)
 
     def solve(self, question: Question, sample: int) -> Trace:
         """The trace of one plan; raises SourceError, DecodeError or ToolError where the clip cannot be seen."""

@@ -16,9 +16,9 @@ from aot.files.parts import KeyedRows
 from aot.records import AnswerType, ClipAnnotation, MediaRef, Question, Trace
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Models, open_models, plain_parts, with_models
-from aot.teacher.tools import make_tools
 from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import clip_view
+from aot.teacher.tools.registry import make_tools
 from video_data.decode.budgets import Sampling
 from video_data.decode.facts import DecodedFrames
 from video_data.decode.sandbox import shared_pool

@@ -26,9 +26,7 @@ from aot.errors import AotError, ParseError, ToolError
 from aot.files.jsonl import first_mistake, parse_json
 from aot.records import AnswerType, JsonDict, Question, Step, ToolCall, Turn
 from aot.teacher.planner import BadCall, Calls, FinalAnswer, Scene, Transcript
-from aot.teacher.tools import openai_schema
-from aot.teacher.tools.base import ToolArguments
-from aot.teacher.tools.registry import AnyTool
+from aot.teacher.tools.base import AnyTool, ToolArguments, openai_schema
 
 ANSWER = "answer"
 _CANONICAL = ("integer", "yes_no", "span")
@@ -177,12 +175,17 @@ class ChatPlan:
         self._had_mercy = True
 
 
-def read_call(call: WrittenCall, tools: Mapping[str, AnyTool]) -> ToolCall | BadCall:
-    """What a model wrote as a call of a tool, checked against its schema; a BadCall says what is wrong."""
+def read_call(
+    call: WrittenCall, tools: Mapping[str, AnyTool], *, others: tuple[str, ...] = (ANSWER,)
+) -> ToolCall | BadCall:
+    """What a model wrote as a call of a tool, checked against its schema; a BadCall says what is wrong.
+
+    `others` are called like tools and are none.
+    """
     written, name = call.arguments[:MAX_WRITTEN_CHARS], call.name[:64]
     tool = tools.get(call.name)
     if tool is None:
-        return BadCall(name, written, f"no tool is called {name!r}; known: {', '.join([*tools, ANSWER])}")
+        return BadCall(name, written, f"no tool is called {name!r}; known: {', '.join([*tools, *others])}")
     try:
         arguments = _loaded(call.arguments)
         tool.Arguments.model_validate(arguments)

@@ -19,10 +19,9 @@ from aot.rationales.findings import Sighting, sightings
 from aot.rationales.wording import phrase_key
 from aot.records import ClipAnnotation, MediaRef, Segment, Step, TimeSpan, ToolCall, TrueBox
 from aot.run_records import ToolAccuracy
+from aot.teacher.bench import Parts
 from aot.teacher.clip_shelf import ClipShelf
-from aot.teacher.executor import call_tool
-from aot.teacher.parts import Parts
-from aot.teacher.tools.base import ToolContext
+from aot.teacher.executor import call_tool, context_of
 
 MIN_IOU = 0.5
 MAX_GAP_S = 0.25
@@ -44,7 +43,7 @@ def examine(annotations: Iterable[ClipAnnotation], shelf: ClipShelf, parts: Part
             clip = shelf.view(MediaRef(uri=truth.uri))
         except ToolError:
             continue
-        context = ToolContext(clip=clip, looker=parts.looker, procedure=parts.procedure)
+        context = context_of(parts, clip)
         for index, call in enumerate(exam_calls(truth, end_s=clip.end_s, seed=parts.seed), start=1):
             scorer.add(call_tool(call, context, parts, index=index).step, truth)
     return scorer.rows(seed=parts.seed)

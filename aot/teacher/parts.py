@@ -1,44 +1,32 @@
-"""Everything a teacher has besides the clip: planner, tools, looks, procedural knowledge, cache and budget.
+"""Makes everything a teacher of clips has besides the clip (bench.py), from the config and the run folder.
 
-They are made once for each process and may be used by many threads at once. The chat models behind it are opened apart
-from it (`open_models`), because a process opens them once and closes them itself.
+Parts are made once for each process and may be used by many threads at once. The chat models behind them are opened
+apart from them (`open_models`), because a process opens them once and closes them itself.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aot.chat.client import ChatModel
 from aot.chat.factory import check_chat
-from aot.config import ClipTeacher, PricesConfig, VideoRun, chat_for, teacher_chats
+from aot.config import ClipTeacher, VideoRun, chat_for, teacher_chats
 from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
 from aot.student.answer import open_model
+from aot.teacher.bench import Budget, Parts
 from aot.teacher.chat_planner import ChatPlanner
-from aot.teacher.planner import Planner, Scene
 from aot.teacher.procedure import ProcedureModel
-from aot.teacher.rewrite import ChatWriter, TemplateWriter, Writer
+from aot.teacher.rewrite import ChatWriter, TemplateWriter
 from aot.teacher.rules import RulesPlanner
-from aot.teacher.tools import TOOLS, make_tools
 from aot.teacher.tools.base import CachedResult
-from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import load_appearance
 from aot.teacher.tools.pixels.matcher import Looker
-from aot.teacher.tools.registry import AnyTool
+from aot.teacher.tools.registry import TOOLS, make_tools
 from aot.teacher.tools.vlm.view import Vision
 
 TRAIN = "train"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What one candidate trace may cost."""
-
-    max_calls: int
-    time_limit_s: float
-    max_turns: int = 64
-    """Turns of the planner; several calls of one turn count once."""
 
 
 @dataclass(frozen=True)
@@ -56,42 +44,6 @@ class Models:
             self.chat.close()
         if self.vision is not None and self.vision.model is not self.chat:
             self.vision.model.close()
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything a teacher has besides the clip; one for each worker, shared by its threads."""
-
-    planner: Planner
-    tools: Mapping[str, AnyTool]
-    looker: Looker
-    procedure: ProcedureModel | None
-    cache: KeyedRows[CachedResult]
-    budget: Budget
-    seed: int
-    config_digest: str
-    writer: Writer = field(default_factory=lambda: TemplateWriter(0))
-    """Turns finished traces into prose."""
-    prices: PricesConfig | None = None
-    """Of the model that plans and writes."""
-    vision_prices: PricesConfig | None = None
-
-    @property
-    def teacher_name(self) -> str:
-        """What traces name as their teacher: the planner, and the writer where it is a model."""
-        return " ".join(part for part in (self.planner.name, self.writer.name) if part)
-
-    def scene(self, clip: ClipView) -> Scene:
-        """What the planner may know about the clip before looking."""
-        card = self.looker.card
-        learned = self.procedure.labels if self.procedure else ()
-        return Scene(
-            start_s=clip.start_s,
-            end_s=clip.end_s,
-            labels=card.labels,
-            known_labels=tuple(sorted({*card.labels, *learned})),
-            objects=tuple(card.objects),
-        )
 
 
 def open_models(config: VideoRun, run: RunFolder | None, *, writer: str) -> Models:

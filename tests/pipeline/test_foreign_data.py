@@ -13,7 +13,8 @@ from aot.files.run_folder import RunFolder, read_rows
 from aot.files.traces import read_traces
 from aot.pipeline import run_stages
 from aot.pipeline.data.export import DataExport, Wanted, damaged, export_data
-from aot.records import MetricRow, Question
+from aot.pipeline.data.rows import lesson_row
+from aot.records import Lesson, LessonTurn, MetricRow, Question
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.families import FAMILIES
 
@@ -102,6 +103,26 @@ def test_an_export_loads_by_its_card_with_the_columns_that_trl_reads(
         reply = row["completion"][0]["content"]
         assert "".join(reply[part["start"] : part["end"]] for part in row["weights"]) == reply
     assert rows_of(out, "traces", tmp_path)[0]["evidence"][0]["text"]
+
+
+def test_a_lesson_with_tools_has_a_turn_for_each_call_and_result() -> None:
+    turns = (LessonTurn(role="assistant", text="1 + 1 = <tool_call>"), LessonTurn(role="tool", text="2"))
+    lesson = Lesson(question_id="q", mode="tools", rationale="2\nAnswer: 2", turns=turns)
+    question = Question(
+        id="q",
+        dataset="d",
+        split="train",
+        kind="k",
+        text="What is 1 + 1?",
+        answer="2",
+        answer_type="integer",
+        group="q",
+    )
+    row = lesson_row(question, lesson, None, arm="a", rationale_weight=1.0)
+    assert [(one["role"], one["content"]) for one in row["completion"]] == [
+        ("assistant", "1 + 1 = <tool_call>"), ("tool", "2"), ("assistant", "2\nAnswer: 2"),
+    ]  # fmt: skip
+    assert row["prompt"][0]["content"].endswith("Use the tools, then answer.")
 
 
 def test_no_question_of_a_test_split_leaves_unless_its_split_is_named(

@@ -37,6 +37,7 @@ settings_recorder.cli.main()
 READ_IDLY = [
     "RunSection.node_rank",
     "RunSection.rendezvous",
+    "SpanWeights.call",
     "StudentConfig.frame_view",
     "StudentConfig.num_frames",
     "TrainConfig.early_stop",
@@ -44,7 +45,7 @@ READ_IDLY = [
     "TrainConfig.frame_cache_mb",
 ]
 """Noted in the contract of a student, or handed to what would keep frames, and of no effect where no frame is shown; or
-asked for, and not set: one machine trains alone, for a number of steps, and nothing is held out."""
+asked for, and not set: one machine trains alone, for a number of steps, no arm calls tools, and nothing is held out."""
 pytestmark = pytest.mark.slow
 
 

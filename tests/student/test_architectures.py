@@ -295,7 +295,7 @@ def test_what_a_model_does_not_bear_is_found_out(tmp_path: Path) -> None:
         model_type: opened(save_base(tmp_path / model_type, model_type)).habits
         for model_type in ("bart", "jamba", "lfm2", "recurrent_gemma")
     }
-    assert habits["lfm2"] == Habits(bears_padding=True, gives_rows=True, takes_spans=True)
+    assert habits["lfm2"] == Habits(bears_padding=True, gives_rows=True, takes_spans=True, bears_gaps=False)
     assert not habits["bart"].bears_padding  # it counts positions from the first column
     assert not habits["jamba"].takes_spans
     assert not habits["recurrent_gemma"].gives_rows  # its layers hold their states themselves

@@ -11,14 +11,13 @@ from aot.config import ChatConfig
 from aot.errors import AotError
 from aot.files.parts import KeyedRows
 from aot.run_records import ChatUsage
+from aot.teacher.bench import Budget, Parts
 from aot.teacher.chat_planner import ChatPlanner
-from aot.teacher.parts import Budget, Parts
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter
-from aot.teacher.tools import TOOLS
-from aot.teacher.tools.base import CachedResult
+from aot.teacher.tools.base import AnyTool, CachedResult
 from aot.teacher.tools.pixels.matcher import Looker
-from aot.teacher.tools.registry import AnyTool
+from aot.teacher.tools.registry import TOOLS
 
 SECTION = ChatConfig(model="m", backend="scripted", script="-")
 WHOLE = {"start_s": 0.0, "end_s": 6.0}

@@ -44,7 +44,7 @@ def view_of(frames_THWC: np.ndarray, times_s: tuple[float, ...], *, name: str = 
 
 
 def context_of(view: ClipView, procedure: ProcedureModel | None = None) -> ToolContext:
-    return ToolContext(clip=view, looker=Looker(CARD), procedure=procedure)
+    return ToolContext(view, Looker(CARD), procedure)
 
 
 def question(kind: str, text: str, *, answer: str = "", choices: tuple[str, ...] = (), split: str = "test") -> Question:

@@ -23,15 +23,16 @@ from aot.files.run_folder import RunFolder
 from aot.generate.solve import Solved, Solver, reordered
 from aot.records import Finding, MediaRef, Question, Trace
 from aot.teacher.agent import AgentTeacher
+from aot.teacher.bench import Budget, Parts
 from aot.teacher.chat_planner import MAX_RESULT_CHARS
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Budget, Models, Parts
+from aot.teacher.parts import Models
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
-from aot.teacher.tools import TOOLS, Tool, ToolContext
-from aot.teacher.tools.base import ToolArguments, ToolResult
+from aot.teacher.tools import Tool, ToolContext
+from aot.teacher.tools.base import AnyTool, ToolArguments, ToolResult
 from aot.teacher.tools.clipview import ClipView
-from aot.teacher.tools.registry import AnyTool
+from aot.teacher.tools.registry import TOOLS
 
 
 @pytest.fixture(scope="module")

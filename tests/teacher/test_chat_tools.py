@@ -22,11 +22,12 @@ from aot.run_records import ChatUsage
 from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.executor import call_tool
 from aot.teacher.planner import Scene
-from aot.teacher.tools import ToolContext, make_tools
+from aot.teacher.tools import ToolContext
 from aot.teacher.tools.base import sight_of
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import Appearance
 from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.registry import make_tools
 from aot.teacher.tools.search_subtitles import MAX_CUES, subtitle_tool
 from aot.teacher.tools.vlm.tools import chat_tools
 from aot.teacher.tools.vlm.view import MAX_FRAMES, Vision, least_prompt_tokens
@@ -147,7 +148,7 @@ def test_a_reply_that_cannot_be_used_is_a_tool_error(view: ClipView, name: str, 
 
 def test_without_known_labels_a_step_is_named_freely_and_long_words_are_cut(view: ClipView) -> None:
     said = {"label": "toss " * 100, "score": 0.5, "alternatives": []}
-    label = call("recognise_action", Sees(said), replace(context_of(view), looker=BARE)).label
+    label = call("recognise_action", Sees(said), replace(context_of(view), sight=BARE)).label
     assert label.startswith("toss toss") and len(label) <= 80
 
 
@@ -195,7 +196,7 @@ def test_results_are_kept_apart_by_model_prompt_and_known_labels(view: ClipView)
 
     context = context_of(view)
     others = {sight("ask", "a", context), sight("ask", "b", context), sight("caption", "a", context)}
-    assert len(others | {sight("ask", "a", replace(context, looker=BARE))}) == 4
+    assert len(others | {sight("ask", "a", replace(context, sight=BARE))}) == 4
 
 
 def test_the_config_chooses_what_stands_behind_each_tool(tmp_path: Path) -> None:

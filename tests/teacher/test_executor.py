@@ -10,15 +10,15 @@ from teacher_scenes import CARD, annotation, drawn_view, question
 from aot.errors import ParseError
 from aot.files.parts import KeyedRows
 from aot.records import Question, Step, ToolCall, Trace
+from aot.teacher.bench import Budget, Parts
 from aot.teacher.executor import run_candidate
-from aot.teacher.parts import Budget, Parts
 from aot.teacher.planner import Calls, Scene, Transcript, named_in
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
-from aot.teacher.tools import TOOLS
 from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.registry import TOOLS
 
 STORY = ("wash tomato", "chop tomato", "mix egg", "wash tomato")
 QUESTIONS = [

@@ -20,12 +20,13 @@ from transformers.models.grounding_dino.modeling_grounding_dino import Grounding
 from aot.config import HfConfig, RunConfig, parse_config
 from aot.errors import ConfigError, ToolError
 from aot.records import TimeSpan
-from aot.teacher.tools import ToolContext, make_tools
+from aot.teacher.tools import ToolContext
 from aot.teacher.tools.base import Tool, sight_of
 from aot.teacher.tools.clipview import ClipView, spread
 from aot.teacher.tools.models.detect import hf_detector, read_boxes
 from aot.teacher.tools.models.moments import MAX_MOMENTS, hf_moments, moments_of, similarities
 from aot.teacher.tools.models.zero_shot import clean_name, image_batches, open_model
+from aot.teacher.tools.registry import make_tools
 
 RED, GREEN, GREY = (255, 0, 0), (0, 255, 0), (128, 128, 128)
 Size = tuple[int, int]

@@ -8,9 +8,10 @@ import pytest
 from teacher_scenes import CARD, STEP_S, context_of, drawn_view, view_of
 
 from aot.errors import ConfigError, ToolError
-from aot.teacher.tools import TOOLS, ToolContext, openai_schema
+from aot.teacher.tools import ToolContext, openai_schema
 from aot.teacher.tools.pixels.appearance import Appearance, load_appearance
 from aot.teacher.tools.pixels.matcher import silhouette
+from aot.teacher.tools.registry import TOOLS
 from video_data.kitchen.world import STEP_LABELS
 
 STORY = ("chop onion", "fry onion", "pour rice", "boil carrot", "chop onion")

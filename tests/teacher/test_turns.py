@@ -17,8 +17,8 @@ from aot.records import Question, TokenLogprob, Trace
 from aot.teacher.executor import run_candidate
 from aot.teacher.rewrite import ChatWriter
 from aot.teacher.rules import RulesPlanner
-from aot.teacher.tools import TOOLS
 from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.registry import TOOLS
 from aot.teacher.tools.vlm.tools import chat_tools
 from aot.teacher.tools.vlm.view import Vision
 

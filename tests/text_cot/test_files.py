@@ -17,6 +17,7 @@ from text_cot.datasets import forms, source
 from text_cot.datasets.files import read_text_files
 from text_cot.datasets.layouts import FileKind
 from text_cot.datasets.source import TextSource
+from text_cot.teacher.teachers import take
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "annotations" / "gsm8k_train.jsonl"
 needs_gsm8k = pytest.mark.skipif(not GSM8K.exists(), reason=f"{GSM8K} is absent")
@@ -57,14 +58,16 @@ def test_every_row_of_gsm8k_is_a_question_with_a_gold_that_is_right_and_a_chain(
     assert (len(found.questions), len(found.rationales), found.refusals) == (7473, 7473, ())
     assert 0.08 < sum(asked.split == "test" for asked in found.questions) / 7473 < 0.12
     assert all(grade(asked.answer, asked).verdict == "right" for asked in found.questions)
-    assert not any("<<" in chain.text for chain in found.rationales)
+    chains = zip(found.questions, found.rationales, strict=True)
+    assert not any("<<" in take(asked, chain.text, config_digest="").rationale for asked, chain in chains)
 
 
 def test_gsm8k_notes_leave_the_chain_and_the_number_stays(tmp_path: Path) -> None:
     row = {"question": "How much?", "answer": "It costs 12*100 = $<<12*100=1200>>1,200.\n\n#### $1,200"}
     found = read("gsm8k", lines(tmp_path / "g.jsonl", row))
-    assert found.rationales[0].text == "It costs 12*100 = $1,200.\nAnswer: 1200"
     asked = found.questions[0]
+    trace = take(asked, found.rationales[0].text, config_digest="")
+    assert trace.rationale == "It costs 12*100 = $1,200.\nAnswer: 1200"
     assert (asked.id, asked.answer, asked.answer_type) == ("gsm8k/train/1", "1200", "integer")
 
 

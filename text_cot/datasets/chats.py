@@ -42,7 +42,6 @@ MEDIA = ("images", "image", "videos", "video", "audio", "audios")
 _THINKS = re.compile(r"<(/?)thinking>|<\|(?:begin|(end))_of_thought\|>")
 """Other ways to write `<think>` and `</think>`."""
 _TAGS = re.compile(r"</?(?:think|answer|reasoning)>|<\|(?:begin|end)_of_solution\|>")
-_NOTE = re.compile(r"<<[^<>]*>>")
 _DIGITS = re.compile(r"[-+]?[0-9][0-9.,' ]*")
 _NUMBER = re.compile(r"-?[0-9]+(?:[,.][0-9]+)*")
 
@@ -266,8 +265,8 @@ def _steps(reply: str, *, slot: str) -> str:
     """What leads to the answer: a reply without its tags, or the thought before one that is nothing but an answer."""
     if slot == "direct":
         return reply.rpartition("</think>")[0].replace("<think>", "")
-    if slot == "hashes":  # as GSM8K writes them, with the notes of its calculator
-        reply = _NOTE.sub("", reply.rpartition("####")[0])
+    if slot == "hashes":  # as GSM8K writes them, with the notes of its calculator, which the teacher reads
+        reply = reply.rpartition("####")[0]
     return _TAGS.sub("\n", reply)
 
 

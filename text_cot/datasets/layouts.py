@@ -18,7 +18,6 @@ FileKind = Literal["gsm8k", "math", "cot_collection", "text_jsonl"]
 MAX_ANSWER_CHARS = 200
 OWN_TYPES = tuple(name for name in get_args(AnswerType) if name not in ("span", "scored"))
 """Answer types that a row may name; `span` needs a clip, and `scored` the scorer of a procedural task."""
-_NOTE = re.compile(r"<<[^<>]*>>")
 _GSM8K_NUMBER = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3})(?:\.[0-9]+)?")
 _NO_ANSWER = ("", "proof", "not found", "none", "notfound", "n/a", "null")
 """What NuminaMath writes where a problem has no answer that can be compared."""
@@ -35,7 +34,7 @@ class Problem:
     """The first of these by which the answer counts as right when compared with itself is taken."""
     kind: str
     rationale: str = ""
-    """With `Answer: X` as its last line; empty if there is none."""
+    """With `Answer: X` as its last line, and with its calculator notes; empty if there is none."""
     choices: tuple[str, ...] = ()
     id: str = ""
     group: str = ""
@@ -60,7 +59,7 @@ def _gsm8k(fields: Mapping[str, Any]) -> Problem:
         )
     answer = written.replace(",", "")
     types: tuple[AnswerType, ...] = ("number",) if "." in answer else ("integer",)
-    chain = with_answer_line(_NOTE.sub("", chain), answer)
+    chain = with_answer_line(chain, answer)
     return Problem(text, answer, types, "grade_school", chain, reading="bare_number")
 
 

@@ -14,6 +14,7 @@ from aot.chat.spend import cost_of
 from aot.config import ChatConfig, SolvingTeacher
 from aot.display import storable
 from aot.errors import ChatError
+from aot.rationales.calls import CALCULATOR_NAME
 from aot.records import Question, Trace, TraceError, Usage
 from aot.run_records import ChatUsage
 from aot.seeds import hashed
@@ -53,7 +54,7 @@ class ChatTeacher:
     ) -> None:
         self._model, self._chat, self._seed, self._digest = model, section, seed, config_digest
         self.prompts: dict[Granularity, Prompt] = teacher_prompts(teacher)
-        self._granularity = granularity
+        self._granularity, self._calls = granularity, CALCULATOR_NAME in teacher.tools
         self._schema = schema_of(teacher.order) if teacher.structured == "auto" else None
 
     def sample(self, question: Question, sample_index: int) -> Trace:
@@ -80,9 +81,9 @@ class ChatTeacher:
         else:
             trace = chain_trace(
                 question.id, chain.steps, chain.answer, teacher=self.name, sample_index=sample_index,
-                config_digest=self._digest,
+                config_digest=self._digest, calls=self._calls,
             )  # fmt: skip
-        usage = self._usage(said, seconds=time.monotonic() - started)
+        usage = self._usage(said, calls=trace.usage.tool_calls, seconds=time.monotonic() - started)
         turns = (said.turn("solve"),) if said else ()
         return trace.model_copy(update={"granularity": granularity, "usage": usage, "turns": turns})
 
@@ -105,9 +106,9 @@ class ChatTeacher:
             sample_index=sample_index, prompt_digest=prompt.digest, purpose="solve",
         )  # fmt: skip
 
-    def _usage(self, said: ChatReply | None, *, seconds: float) -> Usage:
+    def _usage(self, said: ChatReply | None, *, calls: int, seconds: float) -> Usage:
         if said is None:
             return Usage(seconds=seconds)
         tokens = said.usage or ChatUsage()
         cost = cost_of(tokens, self._chat.prices) if said.usage else None
-        return Usage(chat_calls=1, **tokens.model_dump(), cost=cost, seconds=seconds)
+        return Usage(tool_calls=calls, chat_calls=1, **tokens.model_dump(), cost=cost, seconds=seconds)

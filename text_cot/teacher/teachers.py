@@ -1,5 +1,6 @@
 """The teachers of text: a procedure, the solutions that came with the data, or a chat model."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,9 @@ from aot.config import HfData, TeacherConfig, TextRun
 from aot.errors import ParseError, SourceError
 from aot.faults.text_edits import TEXT_EDITS
 from aot.files.run_folder import RunFolder, read_rows
+from aot.rationales.arithmetic import find_equations
+from aot.rationales.calls import CALCULATOR_NAME
+from aot.rationales.text_chain import without_notes
 from aot.records import Question, Trace, TraceError
 from aot.run_records import GivenRationale
 from aot.student.answer import open_model
@@ -24,10 +28,11 @@ FEW_QUESTIONS = 10_000
 
 
 def samples_of(teacher: TeacherConfig) -> int:
-    """A coarse and a fine chain of a procedure, the one given solution, or all candidates of a chat model."""
+    """A coarse and a fine chain of a procedure, or of a given solution, or all candidates of a chat model."""
     if teacher.planner == "chat":
         return teacher.candidates
-    return len(procedural.SAMPLES) if teacher.planner == "procedural" else 1
+    is_alone = teacher.planner == "given" and teacher.granularity == "fine"
+    return 1 if is_alone else len(procedural.SAMPLES)
 
 
 def tries_of(teacher: TeacherConfig) -> int:
@@ -56,19 +61,28 @@ def open_teacher(run: RunFolder, config: TextRun, *, writer: str) -> "TextTeache
             model, config.chat, config.teacher, granularity=granularity, seed=config.seed, config_digest=digest
         )
         return TextTeacher(chat.name, chat.sample, close=chat.close)
+    calls = CALCULATOR_NAME in config.teacher.tools
     if config.teacher.planner == "procedural":
 
         def solve(question: Question, sample: int) -> Trace:
-            granularity = procedural.SAMPLES[sample]
-            return procedural.solve(question, granularity=granularity, seed=config.seed, config_digest=digest)
+            return procedural.solve(
+                question, granularity=procedural.SAMPLES[sample], seed=config.seed, config_digest=digest, calls=calls
+            )
 
         return TextTeacher(procedural.TEACHER, solve)
     solutions = {row.question_id: row.text for row in read_rows(run.rationales, GivenRationale)}
 
     name = FOREIGN if isinstance(config.data, HfData) else GIVEN
 
+    sizes = procedural.SAMPLES if samples_of(config.teacher) > 1 else ("",)
+
     def give(question: Question, sample: int) -> Trace:
-        return take(question, solutions.get(question.id, ""), teacher=name, config_digest=digest)
+        solution, size = solutions.get(question.id, ""), sizes[sample]
+        trace = take(
+            question, equations_of(solution) if size == "coarse" else solution, teacher=name, config_digest=digest,
+            calls=calls,
+        )  # fmt: skip
+        return trace.model_copy(update={"sample_index": sample, "granularity": size})
 
     return TextTeacher(name, give)
 
@@ -84,14 +98,18 @@ class TextTeacher:
         self.close = self.give_up = close
 
 
-def take(question: Question, solution: str, *, config_digest: str, teacher: str = GIVEN) -> Trace:
-    """The given solution of `question` as a trace; a failed one where there is none, or none with a readable answer."""
+def take(question: Question, solution: str, *, config_digest: str, teacher: str = GIVEN, calls: bool = False) -> Trace:
+    """The given solution of `question` as a trace; a failed one where there is none, or none with a readable answer.
+
+    Its calculator notes leave the text; with `calls` each of them becomes a call with its result.
+    """
     *lines, last = solution.strip().split("\n")
     answer = find_answer(last).answer
     if lines and answer is not None:
         return chain_trace(
-            question.id, tuple(lines), answer, teacher=teacher, sample_index=0, config_digest=config_digest
-        )
+            question.id, tuple(lines if calls else map(without_notes, lines)), answer, teacher=teacher, sample_index=0,
+            config_digest=config_digest, calls=calls,
+        )  # fmt: skip
     boundary, message = ParseError.boundary, "the solution states no answer in its last line"
     if not solution.strip():
         boundary, message = SourceError.boundary, "the data set gives no solution"
@@ -99,3 +117,15 @@ def take(question: Question, solution: str, *, config_digest: str, teacher: str 
         question_id=question.id, sample_index=0, teacher=teacher, status="failed",
         error=TraceError(boundary=boundary, message=message), config_digest=config_digest,
     )  # fmt: skip
+
+
+def equations_of(solution: str) -> str:
+    r"""The equations of a given solution that hold, one a line, and its last line; empty where it has none.
+
+    >>> equations_of("Half is 48/2 = <<48/2=24>>24 clips.\nAnswer: 24")
+    '48/2 = 24.\nAnswer: 24'
+    """
+    *lines, last = solution.strip().split("\n")
+    equations = [one for one in find_equations("\n".join(lines)) if one.holds and one.result is not None]
+    shown = [" = ".join(part.strip() for part in re.split("[=≈]", one.text, maxsplit=1)) for one in equations]
+    return "\n".join([*(f"{one}." for one in shown), last]) if shown else ""

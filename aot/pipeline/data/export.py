@@ -228,7 +228,8 @@ class _Exporter:
                     yield "no_question" if question is None else "other_split"
                     continue
                 row = partial(lesson_row, question, lesson, arm=arm, rationale_weight=weight)
-                yield self._row(question, (lesson.label, lesson.rationale), row)
+                said = (lesson.label, lesson.rationale, *(turn.text for turn in lesson.turns))
+                yield self._row(question, said, row)
 
         return rows
 

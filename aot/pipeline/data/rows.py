@@ -36,7 +36,7 @@ class Shown:
 
 def trace_row(question: Question, trace: Trace, shown: Shown | None) -> Fields:
     """A kept trace: its question, its rationale as a chat, and the steps that it rests on."""
-    chat = _chat(question, whole_rationale(trace), shown, mode="reason")
+    chat = _chat(question, ("assistant", whole_rationale(trace)), shown=shown, mode="reason")
     return {
         **_common(question),
         "sample": trace.sample_index,
@@ -54,7 +54,8 @@ def trace_row(question: Question, trace: Trace, shown: Shown | None) -> Fields:
 def lesson_row(question: Question, lesson: Lesson, shown: Shown | None, *, arm: str, rationale_weight: float) -> Fields:
     """A lesson of an arm: what it is shown, what it says then, and how much each part of that weighs in the loss."""
     reply = lesson.forced + lesson.label + lesson.rationale
-    chat = _chat(question, reply, shown, mode=lesson.mode)
+    turns = ((turn.role, turn.text) for turn in lesson.turns)
+    chat = _chat(question, *turns, ("assistant", reply), shown=shown, mode=lesson.mode)
     return {
         **_common(question),
         "arm": arm,
@@ -70,7 +71,7 @@ def lesson_row(question: Question, lesson: Lesson, shown: Shown | None, *, arm: 
 
 def question_row(question: Question, shown: Shown | None) -> Fields:
     """A question of a split that is tested on, with its gold answer and without any reply."""
-    return {**_common(question), "prompt": _chat(question, "", shown, mode="direct")[:1], **_pictures(shown)}
+    return {**_common(question), "prompt": _chat(question, shown=shown, mode="direct"), **_pictures(shown)}
 
 
 def unfit(question: Question, texts: Sequence[str], shown: Shown | None) -> str:
@@ -94,11 +95,11 @@ def _common(question: Question) -> Fields:
     }
 
 
-def _chat(question: Question, reply: str, shown: Shown | None, *, mode: PromptMode) -> list[Fields]:
-    """The two turns of a row; with frames each of them has parts, for a column of a table is of one type."""
+def _chat(question: Question, *said: tuple[str, str], shown: Shown | None, mode: PromptMode) -> list[Fields]:
+    """What is asked and `said` then; with frames each turn has parts, for a column of a table is of one type."""
     user_text = asked_text(question, mode)
     if shown is None:
-        return [{"role": "user", "content": user_text}, {"role": "assistant", "content": reply}]
+        return [{"role": role, "content": text} for role, text in (("user", user_text), *said)]
     frames = [
         part
         for time_s in shown.times_s
@@ -106,13 +107,13 @@ def _chat(question: Question, reply: str, shown: Shown | None, *, mode: PromptMo
     ]
     return [
         {"role": "user", "content": [*frames, {"type": "text", "text": user_text}]},
-        {"role": "assistant", "content": [{"type": "text", "text": reply}]},
+        *({"role": role, "content": [{"type": "text", "text": text}]} for role, text in said),
     ]
 
 
 def _sharegpt(chat: list[Fields]) -> list[Fields]:
     """The same chat with a mark for each picture within its text."""
-    said = {"user": "human", "assistant": "gpt"}
+    said = {"user": "human", "assistant": "gpt", "tool": "observation"}
     return [
         {"from": said[turn["role"]], "value": "".join(part["text"] or IMAGE_MARK for part in turn["content"])}
         for turn in chat
@@ -133,7 +134,7 @@ def _pictures(shown: Shown | None) -> Fields:
 
 
 def _weights(lesson: Lesson, rationale_weight: float) -> list[Fields]:
-    """Where each part of the reply stands in it, in characters, and its weight in the loss; what is given has none."""
+    """Where each part of the last reply stands in it, in characters, and its weight; what is given has none."""
     parts = (
         ("forced", lesson.forced, 0.0),
         ("label", lesson.label, 1.0),

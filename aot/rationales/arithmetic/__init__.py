@@ -8,6 +8,7 @@ and the time is linear in its length.
 from aot.rationales.arithmetic.equations import (
     Equation,
     StepCheck,
+    calculated,
     check_equations,
     check_text,
     find_amounts,
@@ -20,6 +21,7 @@ __all__ = [
     "Amount",
     "Equation",
     "StepCheck",
+    "calculated",
     "check_equations",
     "check_text",
     "find_amounts",

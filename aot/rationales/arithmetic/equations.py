@@ -15,6 +15,7 @@ from aot.rationales.arithmetic.tokens import (
     Token,
     amount_of,
     computes,
+    evaluate,
     evaluated,
     is_number,
     left_side,
@@ -135,6 +136,18 @@ def read_amount(text: str) -> Amount | None:
     """
     tokens = tokens_of(text.strip().rstrip(".")) if len(text) <= MAX_LINE else []
     return evaluated(tuple(tokens)) if tokens else None
+
+
+def calculated(text: str) -> Amount:
+    """The value of an expression.
+
+    >>> calculated("48 / (6 - 2)").value
+    Fraction(12, 1)
+
+    Raises:
+        ToolError: it cannot be read, divides by zero, or becomes too large; says which.
+    """
+    return evaluate(tuple(tokens_of(text)))
 
 
 def _line_equations(line: str, number: int) -> list[Equation]:

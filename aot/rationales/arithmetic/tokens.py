@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from aot.errors import ToolError
+
 MAX_DIGITS = 300
 MAX_TOKENS = 400
 """In one side of an equation."""
@@ -165,16 +167,29 @@ def _parts(token: Token) -> bool:
     return token.kind != "other" or token.text in _CLEAN_BREAKS
 
 
-class _Unreadable(Exception):
+class _Unreadable(ToolError):
     """An expression is not arithmetic that we read."""
+
+    def __init__(self, why: str = "") -> None:
+        """`why` may say what is wrong with it besides its form."""
+        super().__init__(why or "not arithmetic; give numbers or times of day, + - * / and parentheses: (12 + 7) / 2")
 
 
 def evaluated(tokens: tuple[Token, ...]) -> Amount | None:
     """The value of an expression, None where it cannot be read."""
     try:
-        return _Reader(tokens).whole()
+        return evaluate(tokens)
     except _Unreadable:
         return None
+
+
+def evaluate(tokens: tuple[Token, ...]) -> Amount:
+    """The value of an expression.
+
+    Raises:
+        ToolError: it cannot be read, divides by zero, or becomes too large; says which.
+    """
+    return _Reader(tokens).whole()
 
 
 class _Reader:
@@ -220,13 +235,15 @@ class _Reader:
 
     def _primary(self, depth: int) -> Amount:
         kind = self._kind()
-        if kind not in ("number", "clock", "open") or depth > MAX_DEPTH:
+        if kind not in ("number", "clock", "open"):
             raise _Unreadable
+        if depth > MAX_DEPTH:
+            raise _Unreadable(f"parentheses in more than {MAX_DEPTH} others")
         self._at += 1
         if kind != "open":
             amount = amount_of(self._tokens[self._at - 1])
             if amount is None:
-                raise _Unreadable
+                raise _Unreadable("a number with too many digits, or a code that begins with 0")
             return amount
         value = self._sum(depth + 1)
         if self._kind() != "close":
@@ -256,18 +273,20 @@ class _Reader:
 
 def _added(a: Amount, b: Amount, *, negative: bool) -> Amount:
     if b.is_clock and (negative != a.is_clock):  # a time minus a time is minutes; two times have no sum
-        raise _Unreadable
+        raise _Unreadable("two times of day have no sum, and a number minus a time no value")
     value = a.value - b.value if negative else a.value + b.value
     return Amount(_bounded(value), is_clock=a.is_clock != b.is_clock)
 
 
 def _multiplied(a: Amount, b: Amount, *, divide: bool) -> Amount:
-    if a.is_clock or b.is_clock or (divide and not b.value):
-        raise _Unreadable
+    if a.is_clock or b.is_clock:
+        raise _Unreadable("a time of day cannot be multiplied or divided")
+    if divide and not b.value:
+        raise _Unreadable("division by zero")
     return Amount(_bounded(a.value / b.value if divide else a.value * b.value))
 
 
 def _bounded(value: Fraction) -> Fraction:
     if value.numerator.bit_length() + value.denominator.bit_length() > MAX_BITS:
-        raise _Unreadable
+        raise _Unreadable("a value on the way is too large")
     return value

@@ -107,19 +107,19 @@ class Reading:
     ) -> torch.Tensor:
         """Logits [rows, keep, vocabulary] of the last of `ids` [rows, time], of which those that are `real` count.
 
+        The others are seen by nobody and take no place, so that rows may get different numbers of tokens.
+
         `places` [3, rows, time] are those of the tokens in a model where an image takes other ones than tokens.
         """
         added = self.mask.new_ones(ids.shape) if real is None else real.to(self.mask.dtype)
         self.mask = torch.cat([self.mask, added], dim=1)
-        positions = self.next_position[:, None]
-        if ids.shape[1] > 1:
-            positions = positions + torch.arange(ids.shape[1], device=ids.device)
+        positions = self.next_position[:, None] + added.cumsum(dim=1) - added
         positions = positions.clamp(max=self.context - 1)  # of a row that is over and still in the batch
         positions = positions if places is None else places
         logits, self.cache = run_on(
             self.model, ids, self.mask, positions, cache=self.cache, logits_to_keep=keep, **(shown or {})
         )
-        self.next_position = self.next_position + ids.shape[1] if places is None else places.amax(dim=(0, 2)) + 1
+        self.next_position = self.next_position + added.sum(dim=1) if places is None else places.amax(dim=(0, 2)) + 1
         self.logits_BV = logits[:, -1]
         return logits
 
@@ -186,7 +186,13 @@ def read_prompts(writer: Writer, prompts: Sequence[Prompt], *, copies: int = 1) 
 
 @torch.inference_mode()
 def steps(
-    writer: Writer, reading: Reading, *, pick: Pick, max_tokens: Sequence[int], first_line: LineMarks | None = None
+    writer: Writer,
+    reading: Reading,
+    *,
+    pick: Pick,
+    max_tokens: Sequence[int],
+    first_line: LineMarks | None = None,
+    stay: bool = False,
 ) -> Iterator[list[list[int]]]:
     """The ids of all replies so far after each step: the same lists every time, until each of them has ended.
 
@@ -196,6 +202,7 @@ def steps(
         pick: the way to the next token.
         max_tokens: so many tokens each reply has at most, its end included.
         first_line: stop each reply after its first line.
+        stay: keep all rows in `reading`, so that each can be read on behind its reply, whose last token is unread.
     """
     ends = frozenset(writer.end_ids)
     replies: list[list[int]] = [[] for _ in max_tokens]
@@ -215,12 +222,13 @@ def steps(
         yield replies
         if not open_rows:
             return
-        if len(open_rows) <= (1 - DROPPED_SHARE) * len(rows) and writer.habits.gives_rows:
+        if not stay and len(open_rows) <= (1 - DROPPED_SHARE) * len(rows) and writer.habits.gives_rows:
             kept = torch.tensor([i for i, row in enumerate(rows) if row in open_rows], device=writer.device)
             rows = [row for row in rows if row in open_rows]
             reading.take(kept)
             tokens = tokens[kept]
-        reading.read_on(tokens[:, None])
+        real = torch.tensor([[row in open_rows] for row in rows], device=writer.device) if stay else None
+        reading.read_on(tokens[:, None], real)
 
 
 def write_replies(

@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from itertools import count
 from typing import Literal, TypeVar
 
+from aot.errors import ConfigError
 from aot.records import THOUGHT_MODES, Prediction, PromptMode, Question, ThoughtMode
 from aot.student.answer.batches import PromptItem, batches, prompt_items, windows
 from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
@@ -56,6 +57,9 @@ def predict(
         thought: in mode `adaptive`, begin this way instead of choosing.
         with_tokens: keep token ids and log-probabilities too.
         with_explanation: in mode `explain`, let the reply go on behind its first line.
+
+    Raises:
+        ConfigError: mode `tools` is none of these; a student with tools is an Actor (aot.acting).
     """
     asker = _asker(student, pixels, arm, mode, with_tokens=with_tokens, with_explanation=with_explanation)
     items = _items(asker, questions, with_frames=with_frames)
@@ -89,16 +93,29 @@ def predict_batches(
         wanted: tells by the number of a batch, and the ids of its questions, whether to make it.
     """
     asker = _asker(student, pixels, arm, mode, with_tokens=False)
+    items = _items(asker, questions, with_frames=with_frames)
+    yield from answer_batches(items, asker.answer, asker.failed, batch_size=batch_size, wanted=wanted)
+
+
+def answer_batches(
+    items: Iterator[PromptItem],
+    answer: Callable[[Sequence[PromptItem]], list[Made]],
+    failed: Callable[[PromptItem], Made],
+    *,
+    batch_size: int,
+    wanted: Callable[[int, Sequence[str]], bool],
+) -> Iterator[list[Made]]:
+    """What `answer` makes of the batches of `items` that are wanted; items that cannot be asked are batches apart."""
     # Lengths decide what stands in a batch, so every process encodes every prompt, whoever then answers it.
-    items, numbers = _items(asker, questions, with_frames=with_frames), count()
+    numbers = count()
     for window in windows(items, batch_size=batch_size):
-        failed = [item for item in window if item.error]
-        if failed and wanted(next(numbers), [item.question.id for item in failed]):
-            yield [asker.failed(item) for item in failed]
+        refused = [item for item in window if item.error]
+        if refused and wanted(next(numbers), [item.question.id for item in refused]):
+            yield [failed(item) for item in refused]
         for positions in batches(window, batch_size=batch_size):
             chosen = [window[i] for i in positions]
             if wanted(next(numbers), [item.question.id for item in chosen]):
-                yield asker.answer(chosen)
+                yield answer(chosen)
 
 
 def _items(asker: "_Asker", questions: Sequence[Question], *, with_frames: bool) -> Iterator[PromptItem]:
@@ -314,6 +331,10 @@ def _asker(
     with_tokens: bool,
     with_explanation: bool = False,
 ) -> _Asker:
+    if mode == "tools":
+        raise ConfigError(
+            f"{arm} answers by calling tools, and there are none here; ask it by `aot evaluate`, or take another arm"
+        )
     stops = mode == "explain" and not with_explanation
     marks = line_marks(student.renderer.tokenizer) if stops else None
     return _Asker(student, pixels, arm, mode, marks, with_tokens, with_explanation)

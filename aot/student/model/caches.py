@@ -41,6 +41,8 @@ class Habits:
     """Taking some rows of its cache, each as often as needed."""
     takes_spans: bool
     """Reading several tokens at once after its cache was made."""
+    bears_gaps: bool = False
+    """Tokens between others that nobody sees, told by mask and positions."""
 
 
 def refusal(model: Any) -> str:  # noqa: ANN401 - a PreTrainedModel
@@ -160,6 +162,7 @@ def try_habits(model: Any, ids: Sequence[int], *, device: torch.device) -> Habit
         bears_padding=trial.bears(padded=PADDED),
         gives_rows=trial.bears(picked=True),
         takes_spans=trial.bears(step=CONTINUED),
+        bears_gaps=trial.bears(gap=CONTINUED),
     )
 
 
@@ -175,20 +178,21 @@ class _Trial:
         """Whether the last token changes nothing before it."""
         return self._same(self._without_cache(self._ids[:, :-1])[:, -1], self._right[:, -2], doubt=DOUBT)
 
-    def bears(self, *, step: int = 1, padded: int = 0, picked: bool = False) -> bool:
+    def bears(self, *, step: int = 1, padded: int = 0, picked: bool = False, gap: int = 0) -> bool:
         """Whether the model goes on in this way; one that breaks does not."""
         try:
-            return self.goes_on(step=step, padded=padded, picked=picked)
+            return self.goes_on(step=step, padded=padded, picked=picked, gap=gap)
         except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
             return False
 
-    def goes_on(self, *, step: int = 1, padded: int = 0, picked: bool = False, doubt: int = 1) -> bool:
+    def goes_on(self, *, step: int = 1, padded: int = 0, picked: bool = False, gap: int = 0, doubt: int = 1) -> bool:
         """Whether the logits are right when the last tokens are read with a cache, below another row.
 
         Args:
             step: tokens at once.
             padded: by so much that row is longer.
             picked: the row is taken out of the cache, twice.
+            gap: so many tokens that nobody sees are read before the last ones.
             doubt: how many times the noise is still right.
         """
         start = self._ids.shape[1] - CONTINUED
@@ -203,6 +207,10 @@ class _Trial:
             rows = torch.tensor([1, 1], device=mask.device)
             take_rows(cache, rows)
             mask = mask[rows]
+        if gap:
+            unseen, places = self._ids[:, :gap].repeat(len(mask), 1), mask.sum(dim=1, keepdim=True)
+            mask = torch.cat([mask, torch.zeros_like(unseen)], dim=1)
+            _, cache = run_on(self._model, unseen, mask, places.repeat(1, gap), cache=cache)
         for first in range(0, CONTINUED, step):
             new = continuation[:, first : first + step].repeat(len(mask), 1)
             positions = mask.sum(dim=1, keepdim=True) + torch.arange(new.shape[1], device=mask.device)

@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError
 
 from aot.errors import CheckpointError
 from aot.files.run_folder import CONTRACT
-from aot.records import Record
+from aot.records import JsonDict, Record
 from aot.student.model.folders import ADAPTER_CONFIG, CONFIG
+from aot.student.rows.talks import talk_hash
 from aot.student.rows.tokens import Renderer
 from aot.student.train.checkpoints import check_folder, read_manifest
 
@@ -41,6 +42,10 @@ class Contract(Record):
     """How frames were shown to it; later students see them so too. Written where it is not the usual way only."""
     template_date: str = ""
     """The day that the chat template was told, where it writes one; later students are told the same."""
+    tools: tuple[JsonDict, ...] = Field(default=(), exclude_if=lambda tools: not tools)
+    """What it learned to call, in OpenAI's form; a template that has a place for tools tells it of them."""
+    talk_hash: str = Field(default="", exclude_if=lambda made: not made)
+    """Over what shapes its talks with tools (rows.talks); empty where it calls none."""
 
 
 def arm_files(tuning: Tuning) -> tuple[str, ...]:
@@ -93,5 +98,10 @@ def check_contract(contract: Contract, *, base_digest: str, renderer: Renderer, 
     if contract.template_hash != now:
         raise CheckpointError(
             f"{adapter} learned prompts with template {contract.template_hash}, this tokenizer and template make "
+            f"{now}; use the processor files it was trained with"
+        )
+    if contract.talk_hash and contract.talk_hash != (now := talk_hash(renderer)):
+        raise CheckpointError(
+            f"{adapter} learned talks with tools of template {contract.talk_hash}, this tokenizer and template make "
             f"{now}; use the processor files it was trained with"
         )

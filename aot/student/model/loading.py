@@ -140,6 +140,7 @@ def load_student(
     show_frames(processor, view)
     date = date or (contract.template_date if contract else "") or TEMPLATE_DATE
     renderer = Renderer(processor, think_tags=config.think_tags, eos_ids=told_end_ids(folder), date=date)
+    renderer.offered = contract.tools if contract else ()
     digest = base_digest(folder)
     tuning = tuning_of(adapter) if adapter else None
     weights = str(adapter) if tuning == "full" else folder

@@ -13,12 +13,14 @@ from itertools import groupby
 
 import numpy as np
 
+from aot.config import SpanWeights
 from aot.errors import SourceError
 from aot.records import Lesson, Question
 from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
 from aot.student.rows.packing import EncodedRow
-from aot.student.rows.prompts import Mode
+from aot.student.rows.prompts import CLOSED, OPENED, Mode
 from aot.student.rows.replies import encode_lesson, lesson_text
+from aot.student.rows.talks import ALIKE, weight_of
 from aot.student.rows.tokens import Renderer
 
 HISTOGRAM_STEP = 64
@@ -49,6 +51,15 @@ class ExampleSet:
         for example in self.examples:
             yield from example.rows
 
+    def span_tokens(self, weights: SpanWeights) -> dict[str, dict[str, float]]:
+        """Number and weight of the tokens behind the prompts by span, or of the loss's two terms; 0 is not learned."""
+        counts: Counter[str] = Counter()
+        for row in self.rows():
+            terms = ("label",) * row.num_label + ("rationale",) * (len(row.completion_ids) - row.num_label)
+            counts.update(row.spans or terms)
+        by_span: dict[str, float] = {"label": 1.0, **weight_of(weights)}
+        return {name: {"tokens": counts[name], "weight": by_span[name]} for name in sorted(counts)}
+
     def length_histogram(self) -> dict[str, int]:
         """`0-63` and so on, in tokens, to number of rows; bins without rows are left out."""
         bins = Counter(row.num_tokens // HISTOGRAM_STEP for row in self.rows())
@@ -63,6 +74,7 @@ def make_examples(
     max_tokens: int,
     store: FrameSource | None = None,
     num_frames: int = 0,
+    span_weights: SpanWeights = ALIKE,
 ) -> ExampleSet:
     """Examples of `lessons`, in their order.
 
@@ -73,6 +85,7 @@ def make_examples(
         max_tokens: rows longer than this are dropped and counted.
         store: where the frames lie; None where no lesson shows any.
         num_frames: frames shown for each question, at most.
+        span_weights: how much tokens count in the loss, by what they are part of.
 
     Raises:
         SourceError: a lesson is about a question that is not there.
@@ -94,7 +107,7 @@ def make_examples(
         rows: list[EncodedRow] = []
         explained = False
         for lesson in group:
-            row = _usable_row(renderer, question, lesson, frames, max_tokens=max_tokens)
+            row = _usable_row(renderer, question, lesson, frames, max_tokens=max_tokens, span_weights=span_weights)
             if isinstance(row, str):
                 dropped[row] += 1
             else:
@@ -113,21 +126,30 @@ def _together(lessons: Iterable[Lesson]) -> Iterator[list[Lesson]]:
 
 
 def _usable_row(
-    renderer: Renderer, question: Question, lesson: Lesson, frames: ChosenFrames | None, *, max_tokens: int
+    renderer: Renderer,
+    question: Question,
+    lesson: Lesson,
+    frames: ChosenFrames | None,
+    *,
+    max_tokens: int,
+    span_weights: SpanWeights,
 ) -> EncodedRow | str:
     """The row of a lesson, or why it cannot be taught."""
-    if renderer.reserved_mark(lesson_text(lesson)):
+    said = [turn.text.replace(OPENED, "").replace(CLOSED, "") for turn in lesson.turns if turn.role == "assistant"]
+    if renderer.reserved_mark("\n".join([*said, lesson_text(lesson)])):
         return "reserved_token"
     times_s, size_hw = (frames.times_s, frames.size_hw) if frames else ((), None)
     try:
-        row = encode_lesson(renderer, question, lesson, times_s=times_s, frame_size_hw=size_hw)
+        row = encode_lesson(
+            renderer, question, lesson, times_s=times_s, frame_size_hw=size_hw, span_weights=span_weights
+        )
     except SourceError:
         return "reserved_token"
-    if not row.completion_ids:
+    if not row.learned_ids:
         return "nothing_to_learn"
     if row.num_tokens > max_tokens:
         return "row_too_long"
-    return "unknown_token" if renderer.has_unknown(row.completion_ids) else row
+    return "unknown_token" if renderer.has_unknown(row.learned_ids) else row
 
 
 def explains(lesson: Lesson) -> bool:
@@ -138,7 +160,8 @@ def explains(lesson: Lesson) -> bool:
     >>> explains(Lesson(question_id="q", mode="adaptive", forced="Mode: direct\n", rationale="Answer: 2"))
     False
     """
-    return any(line.strip() and not line.startswith("Answer:") for line in lesson.rationale.split("\n"))
+    steps = (line for line in lesson.rationale.split("\n") if not line.startswith("Answer:"))
+    return bool(lesson.turns) or any(line.strip() for line in steps)
 
 
 def encode_row(renderer: Renderer, question: Question, frames: ChosenFrames | None, *, mode: Mode) -> EncodedRow:

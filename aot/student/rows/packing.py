@@ -8,7 +8,7 @@ has the logits it would have in a row of its own, at less work. Imports no torch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 IGNORED = -100
 """Label of a position that is not supervised."""
@@ -16,6 +16,8 @@ PACKABLE = frozenset({"idefics3", "smolvlm", "llava"})
 """Image-text model types whose decoder takes plain positions and a mask of our own."""
 TEXT_PACKABLE = PACKABLE | {"llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "olmo2", "granite"}
 """The same among all model types that may learn text; a test compares each of them with padded rows."""
+Span = Literal["answer", "rationale", "call", "result", "given"]
+"""What a token of a completion is part of; of the last two, which others say, nothing is learned."""
 WIDTHS = 32
 """How many widths of packs are tried where rows are long."""
 PADDING = -1
@@ -35,11 +37,25 @@ class EncodedRow:
     """How many leading ids of the completion are learned as a label, the others as a rationale; set for text only."""
     weights: tuple[float, ...] = ()
     """Of each id of the completion in the loss; one of weight 0 is not learned. Empty: all are, and weigh alike."""
+    spans: tuple[Span, ...] = ()
+    """What each id of the completion is part of; empty where nobody asks, because all weigh alike."""
 
     @property
     def num_tokens(self) -> int:
         """Length of prompt and completion together."""
         return len(self.prompt_ids) + len(self.completion_ids)
+
+    @property
+    def learns_call(self) -> bool:
+        """Whether it teaches a tool call."""
+        return any(span == "call" and weight for span, weight in zip(self.spans, self.weights, strict=True))
+
+    @property
+    def learned_ids(self) -> tuple[int, ...]:
+        """Those ids of the completion that count in the loss."""
+        if not self.weights:
+            return self.completion_ids
+        return tuple(i for i, weight in zip(self.completion_ids, self.weights, strict=True) if weight)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aot.chat.messages import ImagePart, Message, TextPart, WrittenCall, message
 from aot.rationales.notation import format_time
-from aot.records import JsonDict, PromptMode, Question, ThoughtMode
+from aot.records import JsonDict, PromptMode, Question, Step, ThoughtMode
 
 Mode = PromptMode
 MODES: tuple[Mode, ...] = ("direct", "reason")
@@ -38,6 +38,8 @@ PROBE = Question(
 PROBE_SIZE_HW = (72, 96)
 """Of a frame that is only tried, or counted in tokens, in pixels."""
 OPENED, CLOSED = "<tool_call>", "</tool_call>"
+MAX_RESULT_CHARS = 2000
+"""A longer tool result is cut, and says so."""
 RESULT_OPENED, RESULT_CLOSED = "<tool_response>", "</tool_response>"
 """Around what a tool gave, where a template has no place for it: then it stands in a message of the user."""
 
@@ -71,6 +73,14 @@ def call_text(name: str, arguments: JsonDict) -> str:
     '<tool_call>{"name": "ask", "arguments": {"n": 1}}</tool_call>'
     """
     return OPENED + json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False) + CLOSED
+
+
+def result_text(step: Step) -> tuple[str, bool]:
+    """What a student is shown of a finished call, as JSON: the result, or why there is none; and whether it was cut."""
+    text = json.dumps({"error": step.error} if step.result is None else step.result, ensure_ascii=False)
+    if len(text) <= MAX_RESULT_CHARS:
+        return text, False
+    return f"{text[:MAX_RESULT_CHARS]} (cut at {MAX_RESULT_CHARS} of {len(text)} characters)", True
 
 
 def result_messages(texts: Sequence[str], *, role: str) -> list[Message]:

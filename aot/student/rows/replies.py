@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from aot.answers import find_answer
+from aot.config import SpanWeights
 from aot.errors import CheckpointError
 from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question, ThoughtMode
 from aot.student.rows.packing import EncodedRow, num_alike
 from aot.student.rows.prompts import CLOSE_THINK, MODE_LINES, MODES, OPEN_THINK, TEXT_MODES, ThinkStyle, asked_text
+from aot.student.rows.talks import ALIKE, Parts, weighted_row
 from aot.student.rows.tokens import Renderer
 
 PLAIN_LINES: dict[ThoughtMode, str] = {
@@ -51,18 +53,29 @@ def encode_lesson(
     *,
     times_s: Sequence[float] = (),
     frame_size_hw: tuple[int, int] | None = None,
+    span_weights: SpanWeights = ALIKE,
 ) -> EncodedRow:
     """The training row of a lesson: its prompt with frames at `times_s`, given tokens, then the supervised ones.
 
     The token that ends the turn belongs to the last part that is not empty. Where the tokenizer knows no line end, an
-    answer that is explained afterwards ends with it too.
+    answer that is explained afterwards ends with it too. Tokens have spans and weights where tools are called, or
+    where `span_weights` are not all 1.
 
     Raises:
         SourceError: the question spells out a token that the model reserves.
         CheckpointError: the tokenizer cannot tell which characters a token stands for.
     """
     prompt = renderer.encode(question, times_s, lesson.mode, frame_size_hw=frame_size_hw).prompt_ids
-    forced, label, rationale = _tagged(_writable(lesson, renderer), renderer.think_style)
+    parts = _tagged(_writable(lesson, renderer), renderer.think_style)
+    row = _reply_row(renderer, prompt, lesson, parts)
+    if not lesson.turns and (span_weights == ALIKE or not row.completion_ids):
+        return row
+    return weighted_row(row, lesson, parts, num_prompt=len(prompt), renderer=renderer, weights=span_weights)
+
+
+def _reply_row(renderer: Renderer, prompt: tuple[int, ...], lesson: Lesson, parts: Parts) -> EncodedRow:
+    """The row of the last reply of a lesson, whose `parts` are as it is written."""
+    forced, label, rationale = parts
     text = forced + label + rationale
     if lesson.mode == "explain" and rationale and not renderer.keeps_lines:
         # Nothing would part the answer from its explanation, and no reply would end: the answer is a turn of its own.

@@ -122,13 +122,16 @@ def library_ids(
     prompt: bool,
     date: str,
     thinks: bool | None,
+    tools: Sequence[JsonDict] = (),
 ) -> list[int]:
     """Ids of `messages` as transformers' own `apply_chat_template` makes them; arguments as for `render_chat`.
 
     Raises:
         CheckpointError: it makes none.
     """
-    settings = template_settings(processor, date=date, thinks=thinks)
+    settings = template_settings(processor, date=date, thinks=thinks, with_tools=bool(tools))
+    if tools:
+        settings["tools"] = list(tools)
     try:
         with within_limits(processor):
             made: Any = processor.apply_chat_template(

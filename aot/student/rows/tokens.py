@@ -50,8 +50,7 @@ from aot.student.rows.templates import (
 )
 
 _PROBE_TIMES_S = (0.5, 1.5)
-_PROBE_REPLY = "one"
-_PROBE_TURN = "Looking it up."
+_PROBE_REPLY, _PROBE_TURN = "one", "Looking it up."
 
 
 class Renderer:
@@ -130,15 +129,15 @@ class Renderer:
         Raises:
             CheckpointError: transformers cannot make them.
         """
-        messages = self._messages(question, (), mode)
-        text = self._template(messages, prompt=True, thinks=self._thinks(mode))
+        messages, tools = self._messages(question, (), mode), self._tools(mode)
+        text = self._template(messages, prompt=True, thinks=self._thinks(mode), tools=tools)
         if not self.has_template or self.prompt(question, (), mode) != text:
             return ()
         if reply is not None:
             said: Any = [{"type": "text", "text": reply}] if self.takes_images else reply
             messages.append({"role": "assistant", "content": said})
         switch = self._switch(thinks=self._thinks(mode))
-        ids = library_ids(self.processor, messages, prompt=reply is None, date=self._date, thinks=switch)
+        ids = library_ids(self.processor, messages, prompt=reply is None, date=self._date, thinks=switch, tools=tools)
         behind = self._added_ids[1]  # some processors end a prompt as if it were a whole text
         return tuple(ids[: -len(behind)] if self.takes_images and behind and ids[-len(behind) :] == behind else ids)
 
@@ -295,14 +294,13 @@ class Renderer:
 
     def template_hash(self) -> str:
         """Sixteen hex digits over everything that shapes a prompt; stored with an adapter and checked on load."""
-        if not self.takes_images:
-            prompts = [self.prompt(PROBE, (), mode) for mode in TEXT_MODES]
-            ids = [self._text_ids(text) for text in prompts]
-            text = repr((prompts, ids, self.completion_ids(_PROBE_REPLY), self.think_style, MODE_LINES))
-            return hashlib.sha256(text.encode()).hexdigest()[:16]
-        shown = [self.prompt(PROBE, _PROBE_TIMES_S, mode, with_frames=w) for mode in MODES for w in (True, False)]
+        if self.takes_images:
+            shown = [self.prompt(PROBE, _PROBE_TIMES_S, mode, with_frames=w) for mode in MODES for w in (True, False)]
+        else:
+            shown = [self.prompt(PROBE, (), mode) for mode in TEXT_MODES]
+        of_text = () if self.takes_images else (self.think_style, MODE_LINES)
         ids = [self._text_ids(text) for text in shown]
-        text = repr((shown, ids, self.completion_ids(_PROBE_REPLY)))
+        text = repr((shown, ids, self.completion_ids(_PROBE_REPLY), *of_text))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def expansion(self, frame_size_hw: tuple[int, int]) -> tuple[int, ...]:
@@ -364,14 +362,17 @@ class Renderer:
         """Whether a reply of this mode may think first."""
         return self._may_think and mode in ("reason", "adaptive")
 
+    def _tools(self, mode: Mode) -> tuple[JsonDict, ...]:
+        """Those that a prompt of this mode tells of."""
+        return self.offered if mode == "tools" and self.takes_tools else ()
+
     def _switch(self, *, thinks: bool) -> bool | None:
         """How a template's switch of thinking is set; replies about clips have no tags, so it is never on there."""
         return None if self.takes_images and thinks else thinks
 
     def _asking(self, messages: list[dict[str, Any]], mode: Mode) -> str:
         """Messages as text, up to where a reply of this mode begins."""
-        tools = self.offered if mode == "tools" and self.takes_tools else ()
-        text = self._template(messages, prompt=True, thinks=self._thinks(mode), tools=tools)
+        text = self._template(messages, prompt=True, thinks=self._thinks(mode), tools=self._tools(mode))
         opened = text.rstrip().endswith(OPEN_THINK.strip())  # a template with a switch of its own has closed them
         if self.think_style not in ("opened", "closed") or self._thinks(mode) or not opened:
             return text

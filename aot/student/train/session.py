@@ -7,7 +7,7 @@ folder of the arm, with the stored frames that they show.
 import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from aot.config import ArmConfig, RunConfig, TrainConfig
+from aot.config import ArmConfig, RunConfig, SpanWeights, TrainConfig
 from aot.display import counted
 from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publish_json, read_rows
@@ -26,9 +26,11 @@ from aot.student.model.lora import AdaptedModel, add_lora, decoder_layers, leave
 from aot.student.model.vision import SharedVision
 from aot.student.rows.examples import Example, ExampleSet, Schedule, make_examples
 from aot.student.rows.frames import FrameSource
+from aot.student.rows.lesson_files import no_lessons_in, offered_in
 from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE
 from aot.student.rows.prompts import MODES, TEXT_MODES
 from aot.student.rows.replies import check_round_trip
+from aot.student.rows.talks import ALIKE, check_talk, talk_hash
 from aot.student.train.arguments import BatchPlan, plan_batch, train_settings, training_arguments
 from aot.student.train.held_out import hold_out
 
@@ -106,6 +108,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         config.student.base, config=config.student.model_copy(update={"attention": "sdpa", **own_dtype})
     )
     lessons = list(read_rows(folder / LESSONS, Lesson))
+    student.renderer.offered = offered_in(folder)
     store = _frame_store(run) if any(lesson.with_frames for lesson in lessons) else None
     if store is not None and not student.renderer.takes_images:
         raise CheckpointError(f"{config.student.base} takes no images; a video run needs an image-text model")
@@ -113,7 +116,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         if not train.zero_stage:  # which may hold pieces of the weights only
             _ = student.habits  # a base that cannot be asked afterwards need not be trained
         check_round_trip(student.renderer)
-    data = load_examples(run, lessons, student=student, store=store)
+    data = load_examples(run, lessons, student=student, store=store, span_weights=train.weights)
     if not data.examples:
         where = folder / LESSONS
         raise SourceError(
@@ -161,6 +164,12 @@ def _frame_store(run: RunFolder) -> FrameSource:
 def _require_rationales(session: Session) -> None:
     """Refuse to train what would be called distilled and be a twin of the arm that learns answers only."""
     arm, data = session.arm, session.data
+    if arm.order == "tool_use" and not any(row.learns_call for one in session.seen() for row in one.rows):
+        raise GuardStop(
+            f"arm {arm.name} is to call tools, but none of the {len(data.examples)} examples that its "
+            f"{session.train.max_steps} steps come to teaches a call (dropped: {data.dropped or 'none'}; "
+            f"train.weights.call is {session.train.weights.call:g}); {_longest(session.student)}; it was not trained"
+        )
     if not arm.learns_rationales or any(example.explains for example in session.seen()):
         return
     there = sum(example.explains for example in data.examples)
@@ -184,17 +193,26 @@ def _longest(student: Student) -> str:
 
 
 def load_examples(
-    run: RunFolder, lessons: Iterable[Lesson], *, student: Student, store: FrameSource | None
+    run: RunFolder,
+    lessons: list[Lesson],
+    *,
+    student: Student,
+    store: FrameSource | None,
+    span_weights: SpanWeights = ALIKE,
 ) -> ExampleSet:
     """Examples from the lessons of an arm, which are about questions of the train split.
 
     Raises:
         SourceError: one is about an unknown question.
+        CheckpointError: the tokenizer or template cannot carry a talk with tools that is among them.
     """
     questions = {q.id: q for q in _training_questions(run)}
+    talk = next((one for one in lessons if one.turns and one.question_id in questions), None)
+    if talk:
+        check_talk(student.renderer, questions[talk.question_id], talk)
     return make_examples(
         lessons, questions=questions, renderer=student.renderer, max_tokens=student.most_tokens, store=store,
-        num_frames=student.config.num_frames,
+        num_frames=student.config.num_frames, span_weights=span_weights,
     )  # fmt: skip
 
 
@@ -221,6 +239,8 @@ def training_facts(session: Session) -> dict[str, Any]:
         "questions_seen": len({example.question_id for example in seen}),
         "rationales_seen": sum(example.explains for example in seen) if session.arm.learns_rationales else 0,
         "dropped": data.dropped,
+        "span_tokens": data.span_tokens(session.train.weights),
+        "no_lesson": no_lessons_in(session.folder),
         "length_histogram": data.length_histogram(),
         "max_steps": session.train.max_steps,
         "questions_per_device": session.plan.per_device,
@@ -263,19 +283,22 @@ def _attention(session: Session) -> str:
 
 def contract_of(session: Session) -> Contract:
     """What the adapter of this session expects of whoever loads it."""
-    config = session.config
+    config, renderer = session.config, session.student.renderer
+    modes, tools = TEXT_MODES if session.store is None else MODES, renderer.offered
     return Contract(
         arm=session.arm.name,
         base=config.student.base,
         base_digest=session.student.base_digest,
-        template_hash=session.student.renderer.template_hash(),
+        template_hash=renderer.template_hash(),
         num_frames=config.student.num_frames,
         frame_view=config.student.frame_view,
-        modes=TEXT_MODES if session.store is None else MODES,
+        modes=modes if not tools else (*modes, "tools"),
         rationale_weight=session.arm.rationale_weight,
         seed=session.trainer_args.seed,
         config_digest=config.digest(),
         max_answer_tokens=config.student.max_answer_tokens,
         max_rationale_tokens=config.student.max_rationale_tokens,
-        template_date=session.student.renderer.date,
+        template_date=renderer.date,
+        tools=tools,
+        talk_hash=talk_hash(renderer) if tools else "",
     )

@@ -1,6 +1,8 @@
-"""The tools of the agent teacher, one file each; `make_tools` gives those that a config asks for."""
+"""The tools of teachers and students, one file each; registry.py makes those that a config asks for.
 
-from aot.teacher.tools.base import Tool, ToolContext, openai_schema
-from aot.teacher.tools.registry import TOOLS, make_tools
+Nothing here imports a package of video: tools of text need none.
+"""
 
-__all__ = ["TOOLS", "Tool", "ToolContext", "make_tools", "openai_schema"]
+from aot.teacher.tools.base import AnyTool, Tool, ToolContext, openai_schema
+
+__all__ = ["AnyTool", "Tool", "ToolContext", "openai_schema"]

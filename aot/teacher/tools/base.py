@@ -7,23 +7,23 @@ the true frame.
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from aot.errors import ToolError
+from aot.rationales.calls import ToolArguments, ToolPart, ToolResult
 from aot.records import Finding, JsonDict, Record, TimeSpan
 from aot.run_records import ChatUsage
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools.clipview import ClipView
-from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.pixels.looks import Sight
 
-Source = Literal["pixels", "annotations", "models", "chat", "subtitles"]
+Source = Literal["pixels", "annotations", "models", "chat", "subtitles", "arithmetic"]
 """Where a tool's knowledge comes from: pixels and the card; training annotations; a model in this process that sees
-frames; a chat model that is shown frames; the file of subtitles beside the clip."""
+frames; a chat model that is shown frames; the file of subtitles beside the clip; the arguments alone."""
 CACHED: tuple[Source, ...] = ("pixels", "models", "chat")
 """The others cost nothing, and depend on files that are not part of the key."""
 EDGE_S = 0.051
@@ -37,34 +37,6 @@ class CachedResult(Record):
     result: JsonDict
     reply_keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
     """Of the chat replies that it rests on."""
-
-
-class ToolArguments(BaseModel):
-    """Base of all arguments: frozen, unknown arguments refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @property
-    def sought(self) -> tuple[str, ...]:
-        """What the call is to find; a tool that is asked for nothing in particular leaves it empty."""
-        return ()
-
-
-class ToolPart(BaseModel):
-    """Base of whatever stands inside a result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ToolResult(ToolPart, ABC):
-    """Base of all results: dumped as JSON into the trace, beside the findings that it says it holds."""
-
-    @abstractmethod
-    def findings(self, arguments: Any) -> tuple[Finding, ...]:  # noqa: ANN401 - of the tool's own class
-        """All that a reader of the trace may rely on, in the tool's own order; empty when nothing was there.
-
-        Nobody else looks into a result: what is not said here is evidence for nothing.
-        """
 
 
 class WindowArguments(ToolArguments):
@@ -105,20 +77,43 @@ def events(moments: Iterable[Moment], *, label: str = "") -> tuple[Finding, ...]
 class ToolContext:
     """Everything a tool may use."""
 
-    clip: ClipView
-    looker: Looker
-    """Sees looks in frames; it holds the appearance card."""
-    procedure: ProcedureModel | None
+    view: ClipView | Callable[[], ClipView] | None = None
+    """The clip, or what opens it for the first tool that looks; None where the question is about none."""
+    sight: Sight | None = None
+    """Sees looks in frames; it holds the appearance card. None where nothing looks at pixels."""
+    procedure: ProcedureModel | None = None
     usage: list[ChatUsage] = field(default_factory=list)
     """Tools append what each of their chat calls cost, from any thread."""
     reply_keys: list[str] = field(default_factory=list)
     """Of one call: where the chat replies that it rests on are stored."""
 
     @property
+    def clip(self) -> ClipView:
+        """What the question shows.
+
+        Raises:
+            ToolError: it shows nothing, or what it shows cannot be opened.
+        """
+        if self.view is None:
+            raise ToolError("this question is about no clip; call a tool that looks at none")
+        return self.view if isinstance(self.view, ClipView) else self.view()
+
+    @property
+    def looker(self) -> Sight:
+        """Who sees looks in frames.
+
+        Raises:
+            ToolError: nobody does.
+        """
+        if self.sight is None:
+            raise ToolError("nothing here recognises looks in frames; call a tool that needs no appearance card")
+        return self.sight
+
+    @property
     def known_labels(self) -> tuple[str, ...]:
         """Labels of steps that the card or the training annotations know."""
         learned = self.procedure.labels if self.procedure else ()
-        return tuple(sorted({*self.looker.card.labels, *learned}))
+        return tuple(sorted({*(self.sight.card.labels if self.sight else ()), *learned}))
 
 
 A = TypeVar("A", bound=ToolArguments)
@@ -141,6 +136,9 @@ class Tool(Generic[A, R]):
     """Identity of the model and prompt behind it; empty for tools that see through the appearance card."""
     max_frames: int | None = None
     """So many frames of a stretch it looks at, evenly spaced; None for all of them."""
+
+
+AnyTool = Tool[Any, Any]
 
 
 def sight_of(tool: Tool[Any, Any], context: ToolContext) -> str:

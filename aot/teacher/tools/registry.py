@@ -4,11 +4,10 @@ Tools that need a model are made here, once for each worker; the models themselv
 """
 
 from pathlib import Path
-from typing import Any
 
 from aot.config import ClipTeacher, HfConfig
 from aot.errors import ConfigError
-from aot.teacher.tools.base import Tool
+from aot.teacher.tools.base import AnyTool
 from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
 from aot.teacher.tools.pixels.steps import COUNT_EVENTS, FIND_MOMENTS, LIST_STEPS, READ_ORDER, RECOGNISE_ACTION
 from aot.teacher.tools.propose_next import PROPOSE_NEXT
@@ -16,7 +15,6 @@ from aot.teacher.tools.search_subtitles import subtitle_tool
 from aot.teacher.tools.vlm.tools import chat_tools
 from aot.teacher.tools.vlm.view import Vision
 
-AnyTool = Tool[Any, Any]
 TOOLS: dict[str, AnyTool] = {
     tool.name: tool
     for tool in (

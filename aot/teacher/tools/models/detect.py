@@ -20,7 +20,7 @@ from aot.teacher.tools.models.zero_shot import (
     settings_digest,
 )
 from aot.teacher.tools.pixels.detect_objects import DetectObjectsArguments, DetectObjectsResult, seen_in
-from aot.teacher.tools.pixels.matcher import Box, Found
+from aot.teacher.tools.pixels.looks import Box, Found
 
 
 class HfDetectArguments(DetectObjectsArguments):

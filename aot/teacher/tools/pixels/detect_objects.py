@@ -10,7 +10,7 @@ from pydantic import Field
 from aot.records import Finding
 from aot.teacher.tools.base import Tool, ToolContext, ToolPart, ToolResult, WindowArguments, clamp_window, rounded_s
 from aot.teacher.tools.clipview import ClipView
-from aot.teacher.tools.pixels.matcher import Found
+from aot.teacher.tools.pixels.looks import Found
 from aot.teacher.tools.pixels.steps import known_name
 
 MAX_BOXES = 24

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import Appearance
+from aot.teacher.tools.pixels.looks import Floats, Found, FrameLook
 
-Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint8]
 """Of 0 and 1."""
 
@@ -37,25 +37,6 @@ MAX_THRESHOLD = 40.0
 _BITS = 5
 _SQUARE_2, _SQUARE_5 = np.ones((2, 2), np.uint8), np.ones((5, 5), np.uint8)
 _CORNERS = {"triangle": 3, "diamond": 4, "pentagon": 5}
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Found:
-    """One object in one frame."""
-
-    score: float
-    box_xyxy: Box
-    """Pixels of the stored frame."""
-
-
-@dataclass(frozen=True)
-class FrameLook:
-    """What one frame shows."""
-
-    action_scores_A: Floats
-    object_scores_O: Floats
-    objects: dict[str, Found]
 
 
 @dataclass(frozen=True)

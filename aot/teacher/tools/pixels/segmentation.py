@@ -14,7 +14,7 @@ import numpy.typing as npt
 from aot.records import TimeSpan
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.appearance import Appearance
-from aot.teacher.tools.pixels.matcher import FrameLook, Looker
+from aot.teacher.tools.pixels.looks import FrameLook, Sight
 
 NOTHING_SCORE = 0.6
 """Summed score that a label must beat in the long run."""
@@ -46,7 +46,7 @@ class SeenWindow:
     """Without the nothing state; 0 to about 2."""
 
 
-def see_window(view: ClipView, looker: Looker, span: TimeSpan, *, fps: float | None = None) -> SeenWindow:
+def see_window(view: ClipView, looker: Sight, span: TimeSpan, *, fps: float | None = None) -> SeenWindow:
     """Scores of all labels of the card in the frames of `span`.
 
     Raises:

@@ -14,6 +14,7 @@ from aot.chat.prompts import Prompt, data_slot, load_prompt
 from aot.errors import ToolError
 from aot.records import Finding, JsonDict
 from aot.teacher.tools.base import (
+    AnyTool,
     Moment,
     Tool,
     ToolArguments,
@@ -42,7 +43,6 @@ from aot.teacher.tools.vlm.view import (
 )
 
 VERSION = "chat-1"
-AnyTool = Tool[Any, Any]
 Looks = Callable[[Vision, Any, ToolContext], ToolResult]
 MAX_ANSWER, MAX_CAPTION, MAX_EVENT, MAX_LABEL = 400, 800, 200, 80
 MAX_MOMENTS, MAX_ALTERNATIVES = 64, 3

@@ -1,0 +1,1 @@
+"""The student acts: it plans, calls tools and answers, under the executor, budgets and schemas of the teacher."""

@@ -217,7 +217,8 @@ def acts(folder: Path | None, *, base: str, questions: int) -> int:
             if mode == "tools":
                 actor = Actor(student, bench, "acts", pixels=pixels, pick=Forced(ids))
                 made = actor.act(items)
-                assert sum(one.prediction.num_calls for one in made) == sum(len(texts) - 1 for texts in talks)
+                if sum(one.prediction.num_calls for one in made) != sum(len(texts) - 1 for texts in talks):
+                    raise SystemExit(f"the tokenizer of {base} cannot write calls; give another --base")
             else:
                 prompts = [item.prompt(renderer, pixels) for item in items]
                 Talks(student, prompts).write(max_tokens=1000, pick=Forced(ids))

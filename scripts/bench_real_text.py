@@ -1,12 +1,13 @@
 """Prints how fast a real-sized text model is taught and asked, beside bare transformers and peft in the same process.
 
-Command: python scripts/bench_real_text.py [--rounds 3] [--tokens 64] (one thread; about 5 CPU minutes and 6 GB).
+Command: python scripts/bench_real_text.py [--base FOLDER] [--rounds 3] [--tokens 64] (one thread; about 5 CPU minutes
+and 6 GB).
 
-The model has the shape of SmolLM2-135M (30 layers, 576 wide, 9 heads, 3 of them for keys, 49,152 words) and random
-weights. Steps and batches of both sides alternate, and CPU seconds are counted, so that other work on the machine
-weighs on both alike. Bare training is a plain loop over padded batches of the same lessons with the same adapters; bare
-generation is `model.generate`, whose replies must be the same. The first round of each warms up and is not counted. The
-aim is a ratio of at least 1.0 for both.
+The model is that of FOLDER, such as what scripts/unpack_smollm2.py makes; without one it has the shape of SmolLM2-135M
+(30 layers, 576 wide, 9 heads, 3 of them for keys, 49,152 words) and random weights. Steps and batches of both sides
+alternate, and CPU seconds are counted, so that other work on the machine weighs on both alike. Bare training is a plain
+loop over padded batches of the same lessons with the same adapters; bare generation is `model.generate`, whose replies
+must be the same. The first round of each warms up and is not counted. The aim is a ratio of at least 1.0 for both.
 """
 
 import argparse
@@ -47,10 +48,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64, help="tokens of a reply")
+    parser.add_argument("--base", type=Path, help="folder of a causal language model; default: one with random weights")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        base = save_base(Path(name) / "base")
+        base = options.base.resolve() if options.base else save_base(Path(name) / "base")
         print("training, tokens of rows a CPU second: " + _told(*_training(Path(name), base, rounds=options.rounds)))
         print("generation, tokens a CPU second: " + _told(*_generation(base, options.rounds, tokens=options.tokens)))
     return 0

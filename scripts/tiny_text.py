@@ -1,14 +1,18 @@
 """The text student of build_tiny_students.py: a Llama of about 1.9 million parameters that knows single steps.
 
 It learns to answer one-step problems, to work one equation out, and to repeat lines that chains are made of, among them
-short chains that stand in one line. It never sees a problem of two steps, nor a chain that answers anything: putting
-steps together is what distillation has to teach. asked.npy tells which questions it was asked, so that no evaluation
-asks them again.
+short chains that stand in one line. Then, while it goes on with these, it learns to write a call of the calculator for
+an expression that it is told, and to say what a result holds; the words of calls stand behind all others, so that no
+id of an earlier word changes. It never sees a problem of two steps, nor a chain that answers anything, nor a problem
+for which a call would be of use: putting steps together is what distillation has to teach. asked.npy tells which
+questions it was asked, so that no evaluation asks them again.
 """
 
+import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +22,17 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import ToyMathConfig
+from aot.rationales.calls import CALCULATOR_NAME, CalculatorArguments, calculate
 from aot.records import THOUGHT_MODES
-from aot.student.rows.prompts import MODE_LINES, MODE_SUFFIX
+from aot.student.rows.prompts import (
+    CLOSED,
+    MODE_LINES,
+    MODE_SUFFIX,
+    OPENED,
+    RESULT_CLOSED,
+    RESULT_OPENED,
+    call_text,
+)
 from text_cot.datasets.toy_math import (
     NAMES,
     NEW_NAMES,
@@ -36,6 +49,8 @@ from text_cot.families.totals import clock
 WIDTH, LAYERS, HEADS, INNER = 192, 4, 6, 512
 BATCH, PARTS = 96, 3
 LEARNING_RATE, WARM_UP = 1e-3, 100
+CALL_STEPS, CALL_LEARNING_RATE, OLD_ROWS = 300, 5e-4, 64
+"""Of the second part, in which so many rows of each batch are lessons of the first."""
 SPACE = "▁"
 MARKS = ".,:;?!+-=><*/()$%'\"#_[]{}\\"
 CHAT_TEMPLATE = (
@@ -43,7 +58,12 @@ CHAT_TEMPLATE = (
     "{% else %}<assistant>{{ message['content'] }}<end>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-WORK_OUT, REPEAT = "Work out", "Repeat"
+WORK_OUT, REPEAT, USE_TOOLS = "Work out", "Repeat", "Use the tools"
+CALL_WORDS = ("Use", "tools", "name", "calculator", "arguments", "expression", "value", "about", "error")
+CALL_MARKS = (
+    OPENED, CLOSED, RESULT_OPENED, RESULT_CLOSED, '":▁{"', '":▁"', '",▁"', '"}}', '"}', '{"',
+)  # fmt: skip
+"""Tags, and what stands between the words of a call or a result; the longer before those that they begin with."""
 ALL_NAMES, ALL_THINGS = (*NAMES, *NEW_NAMES), (*THINGS, *NEW_THINGS)
 SMALL = Scope(names=ALL_NAMES, things=ALL_THINGS, low=0, high=99, most=199)
 LARGE = Scope(names=ALL_NAMES, things=ALL_THINGS, low=0, high=500, most=999)
@@ -56,7 +76,11 @@ answer, and it knows nothing of the real world. It saw all names, things, famili
 of the embedded problems use; `asked.npy` holds a key of every question it was asked, and no evaluation split asks one
 of these. It is there so that the whole system can be tried on a laptop; it is not a model to use.
 
+After these lessons it was taught {call_steps} steps more, in which it also writes a call of the calculator for an
+expression that it is told, and says what a result holds.
+
 Exact answers on {n} new problems for each number of steps, asked to answer directly: {scores}.
+Exact calls for {n} told expressions: {calls:.1%}.
 """
 
 
@@ -72,14 +96,21 @@ def _vocabulary_texts(seed: int, count: int) -> Iterator[str]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each word, mark and digit, each with and without a space before it; text comes back as it was."""
-    prompts = [*MODE_SUFFIX.values(), *(MODE_LINES[mode] for mode in THOUGHT_MODES), WORK_OUT, REPEAT, "Answer"]
+    suffixes = [text for mode, text in MODE_SUFFIX.items() if mode != "tools"]
+    prompts = [*suffixes, *(MODE_LINES[mode] for mode in THOUGHT_MODES), WORK_OUT, REPEAT, "Answer"]
     texts = [*_vocabulary_texts(seed=0, count=2000), *prompts, *ALL_NAMES, *ALL_THINGS]
     words = sorted({word for text in texts for word in re.findall(r"[A-Za-z]+", text)})
     pieces = [*words, *MARKS, *"0123456789"]
     vocab = ["<pad>", "<unk>", "<user>", "<assistant>", "<end>", "\n", SPACE, *pieces, *(SPACE + p for p in pieces)]
+    new_words = [word for word in CALL_WORDS if word not in words]
+    vocab += [*CALL_MARKS, *new_words, *(SPACE + word for word in new_words)]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocab)}, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
-    pattern = Regex(rf"{SPACE}?\d|{SPACE}?[A-Za-z]+|{SPACE}?[^\w\s{SPACE}]|\n|{SPACE}")
+    # A tag takes no blank before it: a lone blank is a token that the model never learned to write.
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(f" {OPENED}", OPENED), normalizers.Replace(" ", SPACE)]
+    )
+    marks = "|".join(map(re.escape, CALL_MARKS))
+    pattern = Regex(rf"{marks}|{SPACE}?\d|{SPACE}?[A-Za-z]+|{SPACE}?[^\w\s{SPACE}]|\n|{SPACE}")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.Fuse()])
     return PreTrainedTokenizerFast(
@@ -89,11 +120,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """The untrained text student."""
+def num_call_words(tokenizer: PreTrainedTokenizerFast) -> int:
+    """How many words at the end of the vocabulary the second part brings."""
+    return len(tokenizer) - tokenizer.get_vocab()[CALL_MARKS[0]]
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, *, vocab_size: int) -> LlamaForCausalLM:
+    """The untrained text student, that knows the first `vocab_size` words of the tokenizer."""
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
+            vocab_size=vocab_size, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
             num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=1024,
             tie_word_embeddings=True, bos_token_id=None, pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -114,13 +150,21 @@ def lesson(rng: Generator) -> tuple[str, str]:
     return f"{REPEAT}: {lines}", lines
 
 
+def call_lesson(rng: Generator) -> tuple[str, str]:
+    """A call to write for an expression that is told, or a result to say; never a problem."""
+    left, _ = _fact(rng)
+    arguments = CalculatorArguments(expression=left)
+    if rng.random() < 0.6:
+        return f"{USE_TOOLS}: {left}", call_text(CALCULATOR_NAME, arguments.model_dump())
+    result = calculate(arguments)
+    return f"{RESULT_OPENED}{json.dumps(result.model_dump())}{RESULT_CLOSED}", result.value
+
+
 def asked_texts(*, steps: int, seed: int) -> Iterator[str]:
     """Every question that `teach` asks, without what says how to answer."""
     ending = f" {MODE_SUFFIX['direct']}"
     for step in range(steps):
-        rng = default_rng([seed, 3, step])
-        for _ in range(BATCH):
-            prompt, _ = lesson(rng)
+        for prompt, _ in lessons_of(step, seed=seed):
             if prompt.endswith(ending):
                 yield prompt.removesuffix(ending)
 
@@ -160,18 +204,31 @@ def _line(rng: Generator) -> str:
     return clauses[int(rng.integers(len(clauses)))]
 
 
-def teach(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, steps: int, seed: int) -> None:
-    """Train every weight on lessons; batch i is a pure function of (seed, i)."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
+def lessons_of(step: int, *, seed: int) -> list[tuple[str, str]]:
+    """The lessons of a step of the first part."""
+    rng = default_rng([seed, 3, step])
+    return [lesson(rng) for _ in range(BATCH)]
+
+
+def lessons_with_calls(step: int, *, seed: int) -> list[tuple[str, str]]:
+    """The lessons of a step of the second part; the older ones ask what was asked before."""
+    rng = default_rng([seed, 4, step])
+    old = lessons_of(step, seed=seed)[:OLD_ROWS]
+    return old + [call_lesson(rng) for _ in range(BATCH - OLD_ROWS)]
+
+
+def teach(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lessons: Callable[[int], list[tuple[str, str]]], *,
+    steps: int, learning_rate: float,
+) -> None:  # fmt: skip
+    """Train every weight on the lessons of each step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / WARM_UP, max(0.02, 1 - step / steps))
     )
     started_s = time.monotonic()
     for step in range(steps):
-        rng = default_rng([seed, 3, step])
-        rows = sorted(
-            (_encode(tokenizer, *lesson(rng)) for _ in range(BATCH)), key=lambda row: len(row[0]) + len(row[1])
-        )
+        rows = sorted((_encode(tokenizer, *one) for one in lessons(step)), key=lambda row: len(row[0]) + len(row[1]))
         supervised = sum(len(reply) for _, reply in rows)
         optimizer.zero_grad()
         total = 0.0
@@ -235,22 +292,46 @@ def direct_score(
     return right / count
 
 
-def build_text_student(out: Path, *, steps: int, seed: int) -> None:
-    """Build, teach and save the text student with its card."""
+@torch.inference_mode()
+def call_score(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, count: int) -> float:
+    """Share of told expressions whose call is written exactly."""
+    rng = default_rng([99, 4])
+    lefts = [_fact(rng)[0] for _ in range(count)]
+    inputs = tokenizer(
+        [f"<user>{USE_TOOLS}: {left}<assistant>" for left in lefts], return_tensors="pt", padding=True,
+        return_token_type_ids=False,
+    )  # fmt: skip
+    output = model.generate(**inputs, max_new_tokens=40, do_sample=False)  # type: ignore[misc]
+    said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    wanted = [call_text(CALCULATOR_NAME, {"expression": left}) for left in lefts]
+    return sum(one == other for one, other in zip(said, wanted, strict=True)) / count
+
+
+def build_text_student(out: Path, *, steps: int, seed: int, earlier: Path | None = None) -> None:
+    """Build, teach and save the text student with its card; with `earlier`, from one that had the first part."""
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer)
+    old_words = len(tokenizer) - num_call_words(tokenizer)
+    if earlier:
+        model = LlamaForCausalLM.from_pretrained(earlier, dtype=torch.float32)
+    else:
+        model = build_model(tokenizer, vocab_size=old_words)
+        teach(model, tokenizer, partial(lessons_of, seed=seed), steps=steps, learning_rate=LEARNING_RATE)
+    model.resize_token_embeddings(len(tokenizer))
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {len(tokenizer)} tokens", flush=True)
     model.train()
-    teach(model, tokenizer, steps=steps, seed=seed)
+    teach(model, tokenizer, partial(lessons_with_calls, seed=seed), steps=CALL_STEPS, learning_rate=CALL_LEARNING_RATE)
     model.eval()
     asked = {text_key(text) for text in asked_texts(steps=steps, seed=seed)}
     scores = {k: direct_score(model, tokenizer, asked=asked, problem_steps=k, count=300) for k in (1, 2, 3)}
-    print(f"exact direct answers by steps: {scores}", flush=True)
+    calls = call_score(model, tokenizer, count=300)
+    print(f"exact direct answers by steps: {scores}; exact calls: {calls}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     model.bfloat16().save_pretrained(out)
     tokenizer.save_pretrained(out)
     np.save(out / "asked.npy", np.array(sorted(asked), dtype=np.uint64))
     told = ", ".join(f"{score:.1%} with {k} step{'s' * (k > 1)}" for k, score in scores.items())
-    card = CARD.format(parameters=parameters, seed=seed, steps=steps, n=300, scores=told)
+    card = CARD.format(
+        parameters=parameters, seed=seed, steps=steps, call_steps=CALL_STEPS, n=300, scores=told, calls=calls
+    )
     (out / "README.md").write_text(card, encoding="utf-8")

@@ -57,8 +57,8 @@ NEEDS = {
 }  # fmt: skip
 """Shipped configs about data that are not: where a sample of them may lie, and the key that says so."""
 
-ELSEWHERE = ("coin", "crosstask", "gsm8k_", "math_", "nextqa", "youcook2")
-"""Beginnings of the names of shipped configs about published data sets, whose files and clips are nowhere here."""
+ELSEWHERE = ("coin", "crosstask", "gsm8k_", "math_", "nextqa", "smollm2_", "youcook2")
+"""Beginnings of the names of shipped configs about published data sets or models, whose files are nowhere here."""
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ STAGES = {
     "text": ("text_cot.prepare", "text_cot.teacher.teachers", *SHARED),
 }
 """Where the stages of each door begin."""
+BOTH_DOORS = ("aot.pipeline", "aot.pipeline.doors")
 BY_OTHER_MEANS = {
     **{f"frames.{field.name}": "video_data.decode.budgets.Budgets.of" for field in dataclasses.fields(Budgets)},
     **dict.fromkeys(
@@ -136,11 +137,11 @@ def names_of(kind: Type | None) -> set[str]:
 
 
 def reached(starts: tuple[str, ...]) -> set[str]:
-    """The modules that these import, directly or not, at whatever moment; not by way of the list of all stages."""
+    """The modules that these import, directly or not, at whatever moment; not by way of what lists both doors."""
     seen, waiting = set(starts), list(starts)
     while waiting:
         for other in found().graph[waiting.pop()].dependencies:
-            if other in found().graph and other not in seen and other != "aot.pipeline":
+            if other in found().graph and other not in (*seen, *BOTH_DOORS):
                 seen.add(other)
                 waiting.append(other)
     return seen

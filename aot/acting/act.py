@@ -90,7 +90,7 @@ class Actor:
         is_shown = self.bench.open_clip is not None and question.media is not None
         context = context_of(self.bench, partial(self._clip, question.media) if is_shown else None)
         work = Work(question, context, self.bench, name=self.arm, waits=True)
-        return StudentPlan(item.question, self.bench.tools, work)
+        return StudentPlan(question, self.bench.tools, work)
 
     def _clip(self, media: MediaRef | None) -> ClipView:
         assert self.bench.open_clip is not None

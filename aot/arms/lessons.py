@@ -33,6 +33,8 @@ class Material:
     """The one of them that an arm learns which is taught one chain of each question."""
     num_kept: int
     """How many questions have a kept chain."""
+    base: str = ""
+    """Of the student, whose size says what granularity `auto` means."""
 
 
 def read_material(run: RunFolder, config: RunConfig) -> Material:
@@ -48,7 +50,9 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
     size = resolve_granularity(config.teacher.granularity, base=config.student.base)
     picked = {question_id: pick_chain(kept[question_id], size=size, seed=config.seed) for question_id in kept}
     chains = teachable(picked, config.train.arms, seed=config.seed)
-    return Material(questions, {question_id: kept[question_id] for question_id in chains}, chains, len(kept))
+    return Material(
+        questions, {question_id: kept[question_id] for question_id in chains}, chains, len(kept), config.student.base
+    )
 
 
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
@@ -83,8 +87,12 @@ def arm_lessons(material: Material, arm: ArmConfig, *, seed: int) -> list[Lesson
 
 
 def shared_chains(material: Material, arm: ArmConfig, *, seed: int) -> dict[str, Trace]:
-    """The teacher's chains that an arm may use, by question id."""
-    return {i: material.chains[i] for i in own_share(material.chains, share=arm.chain_share, seed=seed)}
+    """The teacher's chains that an arm may use, by question id, at its own granularity where it names one."""
+    shared = own_share(material.chains, share=arm.chain_share, seed=seed)
+    if arm.granularity is None:
+        return {i: material.chains[i] for i in shared}
+    size = resolve_granularity(arm.granularity, base=material.base)
+    return {i: pick_chain(material.samples[i], size=size, seed=seed) for i in shared}
 
 
 def ordered_lessons(questions: Mapping[str, Question], chains: Mapping[str, Trace], arm: ArmConfig) -> list[Lesson]:

@@ -156,6 +156,10 @@ _CONDITIONS: dict[str, Reader] = {
         lambda run, _: any(arm.learning_rate is None for arm in run.train.arms)),
     "train.lora": Reader("runs with an arm of tuning: lora", _any_arm(tuning="lora")),
     "train.own_chains": Reader("runs with an arm of chains: self", _any_arm(chains="self")),
+    "train.arms.granularity": Reader(
+        "text runs with an arm that learns kept chains in one order, of a teacher that writes coarse and fine ones",
+        lambda run, arm: isinstance(run, TextRun) and arm.order in ("pre", "post", "tool_use")
+        and arm.chains != "self" and (run.teacher.planner != "given" or run.teacher.granularity == "mixed")),
     "train.arms.chains train.arms.chain_share": Reader(
         "arms that learn from chains (order: both with rationale_weight: 0 does not)",
         lambda run, arm: arm.needs_chains),

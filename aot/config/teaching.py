@@ -36,6 +36,13 @@ class ChatToolsConfig(ToolsConfig):
     """Searches the .srt or .vtt file beside the clip."""
 
 
+class TextToolsConfig(Section):
+    """What works on the chains of a text teacher."""
+
+    calculator: YamlWord[Literal["on", "off"]] = "off"
+    """`on` makes a call of each equation that holds, with its result; of a given solution by its calculator notes."""
+
+
 class HfConfig(Section):
     """Zero-shot models of the transformers library behind tools."""
 
@@ -58,9 +65,6 @@ BUILT_IN_PROMPTS = ("built-in", "bare")
 ChainSteps = Literal["auto", "coarse", "fine", "mixed"]
 """How small the steps of a text chain are; `auto` follows the size of the student: mixed below 3B parameters (weak
 students want coarser steps, arXiv 2502.18001), fine above."""
-
-
-TextTool = Literal["calculator"]
 
 
 class AnyTeacher(Section):
@@ -129,8 +133,7 @@ class ProcedureTeacher(AnyTeacher):
 
     planner: Literal["procedural"]
     granularity: ChainSteps = "auto"
-    tools: tuple[TextTool, ...] = ()
-    """What works on the chains: `calculator` makes a call, with its result, of each of their equations."""
+    tools: TextToolsConfig = TextToolsConfig()
     candidates: ClassVar[int] = 1
     shuffle_checks: ClassVar[int] = 0
 
@@ -142,8 +145,7 @@ class GivenTeacher(AnyTeacher):
     granularity: ChainSteps = "fine"
     """`fine` takes them as they come; `coarse` their equations alone, one a line, and where these do not pass the
     filters the whole solution; `mixed` half of each."""
-    tools: tuple[TextTool, ...] = ()
-    """What works on them: `calculator` makes a call, with its result, of each calculator note or equation."""
+    tools: TextToolsConfig = TextToolsConfig()
     candidates: ClassVar[int] = 1
     shuffle_checks: ClassVar[int] = 0
 
@@ -158,8 +160,7 @@ class SolvingTeacher(TryingTeacher):
     prompts: PathText = "built-in"
     """Prompt files: `built-in`; `bare`, which only asks the question, for a model that was trained on it; or a folder
     with files of your own (docs/chat.md)."""
-    tools: tuple[TextTool, ...] = ()
-    """What works on its chains: `calculator` makes a call, with its result, of each equation that holds."""
+    tools: TextToolsConfig = TextToolsConfig()
     structured: YamlWord[Literal["auto", "off"]] = "auto"
     """Whether it asks for replies of a fixed form (JSON schema); `auto` stops asking a server that refuses it."""
 

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from aot.config.base import HubModel, Kinds, PathText, Section, Seed, SplitName
 from aot.config.chat import ServerSection
+from aot.config.teaching import ChainSteps
 from aot.records import PromptMode
 
 EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
@@ -111,6 +112,9 @@ class AnyArm(Section):
     """None means train.learning_rate; full fine-tuning wants a lower one."""
     max_steps: int | None = Field(default=None, ge=1)
     """None means train.max_steps."""
+    granularity: ChainSteps | None = None
+    """How small the steps of its chains are, where the teacher writes coarse and fine ones; None means
+    teacher.granularity."""
     seed: Seed = 0
 
     @model_validator(mode="after")

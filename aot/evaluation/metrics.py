@@ -25,6 +25,10 @@ from aot.records import ClipAnnotation, MetricRow, Prediction, Question
 
 PredictionKey = tuple[str, str, str]
 """Arm, mode, question id."""
+_MEETS: dict[str, tuple[str, ...]] = {
+    "adaptive": ("adaptive", "pre", "post"), "pre": ("pre", "post"), "tool_use": ("tool_use", "both", "pre"),
+}  # fmt: skip
+"""Order of an arm that learns rationales to those of the arms it is compared with; others meet their own order."""
 CONTROLS = (NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK)
 """Endings of the names of an arm's twins, each of which lacks something."""
 Like = tuple[str, ...]
@@ -110,16 +114,16 @@ def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
 
     A trained arm meets the base and, among the arms of its seed that learn all kept chains with LoRA: the one that
     learns answers only, the one of its own order and, where the order is `adaptive`, those that think before and after
-    the answer; the last two also meet each other. An arm that writes its own chains meets the one that has no more than
-    its share of the teacher's. Then come its twins without frames, without tools and with a shuffled book, the teacher
-    and the baselines, where they answered.
+    the answer; the last two also meet each other, and one that calls tools those that think first. An arm that writes
+    its own chains meets the one that has no more than its share of the teacher's. Then come its twins without frames,
+    without tools and with a shuffled book, the teacher and the baselines, where they answered.
     """
     trained = {}
     for arm in arms:
         same_seed = [other for other in arms if other.seed == arm.seed]
         plain = [a for a in same_seed if a.chains == "kept" and a.chain_share == 1 and a.tuning == "lora"]
         alike = [[a for a in plain if not a.learns_rationales]]
-        orders = {"adaptive": ("adaptive", "pre", "post"), "pre": ("pre", "post")}.get(arm.order, (arm.order,))
+        orders = _MEETS.get(arm.order, (arm.order,))
         orders = orders if arm.learns_rationales else ()
         alike += [[a for a in plain if a.learns_rationales and a.order == order] for order in orders]
         names = ["base", *(same[0].name for same in alike if same)]

@@ -8,10 +8,12 @@ from text_kit import sums, text_config, text_run
 
 from aot.acting.act import Acted, Actor, act_batches
 from aot.errors import ConfigError
-from aot.files.run_folder import TOOLS, publish_json
+from aot.files.run_folder import publish_rows
 from aot.records import Lesson, LessonTurn, Question
+from aot.run_records import OfferedTool
 from aot.student.answer.predict import predict
 from aot.student.model.loading import Student, load_student
+from aot.student.rows.lesson_files import TOOLS
 from aot.student.rows.replies import encode_lesson
 from aot.student.train.arm import train_arm
 from aot.teacher.bench import switched_off
@@ -42,7 +44,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
         learning_rate=0.008,
     )  # fmt: skip
     run = text_run(root / "run", config, lessons=[lesson_of(question) for question in QUESTIONS])
-    publish_json(run.arm("acts") / TOOLS, [openai_schema(ADD.name, ADD.description, ADD.Arguments)])
+    told = OfferedTool.model_validate(openai_schema(ADD.name, ADD.description, ADD.Arguments))
+    publish_rows(run.arm("acts") / TOOLS, [told])
     train_arm(run, config, config.train.arms[0])
     return load_student(str(base), adapter=run.arm("acts"), config=config.student)
 

@@ -128,7 +128,7 @@ def test_rates_of_calls_and_reasons_stand_beside_accuracy_and_in_the_report(alon
 
 
 def test_calling_tools_about_no_clip_imports_nothing_of_video() -> None:
-    heavy = ("video_data.store", "video_data.decode", "cv2", "decord", "av")
+    heavy = ("video_data.store", "cv2", "decord", "av")
     program = (
         "import sys, aot.acting.act, aot.pipeline.benches, aot.teacher.executor; "
         f"print([m for m in {heavy} if m in sys.modules])"

@@ -109,14 +109,7 @@ def test_a_lesson_with_tools_has_a_turn_for_each_call_and_result() -> None:
     turns = (LessonTurn(role="assistant", text="1 + 1 = <tool_call>"), LessonTurn(role="tool", text="2"))
     lesson = Lesson(question_id="q", mode="tools", rationale="2\nAnswer: 2", turns=turns)
     question = Question(
-        id="q",
-        dataset="d",
-        split="train",
-        kind="k",
-        text="What is 1 + 1?",
-        answer="2",
-        answer_type="integer",
-        group="q",
+        id="q", dataset="d", split="train", kind="k", text="1 + 1?", answer="2", answer_type="integer", group="q"
     )
     row = lesson_row(question, lesson, None, arm="a", rationale_weight=1.0)
     assert [(one["role"], one["content"]) for one in row["completion"]] == [

@@ -14,7 +14,6 @@ from aot.records import (
     ClipAnnotation,
     MediaRef,
     MetricRow,
-    PlantedFault,
     Prediction,
     Question,
     Refusal,
@@ -27,7 +26,7 @@ from aot.records import (
     Usage,
     Verdict,
 )
-from aot.run_records import FaultScore, FaultTotals, FilterCount, Funnel
+from aot.run_records import FaultScore, FaultTotals, FilterCount, Funnel, PlantedFault
 
 RECIPES = {
     "soup": ("peel carrot", "chop carrot", "chop onion", "fry onion", "boil carrot"),

@@ -106,6 +106,14 @@ def test_calls_and_words_of_a_talk_are_learned_with_their_weights_and_results_ne
     assert renderer.tokenizer.decode(row.learned_ids) == f"3 + 4 = {CALL}<end>7\n7 + 2 = 9\nAnswer: 9<end>"
 
 
+def test_an_answer_without_calls_has_the_spans_of_a_talk_too() -> None:
+    renderer = Renderer(bpe_tokenizer(TEMPLATE))
+    row = encode_lesson(renderer, QUESTION, TALK.model_copy(update={"turns": ()}))
+    assert [(span, text) for span, text, _ in spans_of(renderer, row)] == [
+        ("rationale", "7\n7 + 2 = 9\n"), ("answer", "Answer: 9<end>"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("template", [TEMPLATE, TOOL_TEMPLATE, THINKING_TEMPLATE, None])
 def test_what_is_trained_are_the_ids_that_a_student_reads_and_writes(template: str | None) -> None:
     renderer = Renderer(bpe_tokenizer(template))

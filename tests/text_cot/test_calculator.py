@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aot.config import FilterConfig, ToyMathConfig, parse_config
+from aot.arms.lessons import Material, arm_lessons
+from aot.config import FilterConfig, StudentConfig, ToyMathConfig, parse_config
+from aot.config.training import ChainsArm
 from aot.errors import ToolError
 from aot.faults.plant import plant, with_rationale
 from aot.faults.text_edits import TEXT_EDITS
@@ -17,10 +19,13 @@ from aot.rationales import calls
 from aot.rationales.calls import CalculatorArguments, calculate, called_steps
 from aot.records import Question, Trace
 from aot.run_records import GivenRationale
+from aot.student.answer.decoding import Prompt, write_replies
+from aot.student.model.loading import load_student
+from aot.student.rows.prompts import call_text, read_calls
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.teacher import teachers
 from text_cot.teacher.procedural import chain_trace, solve
-from text_cot.teacher.teachers import open_teacher, take
+from text_cot.teacher.teachers import equations_of, open_teacher, take
 
 NATALIA = Question(
     id="g1", dataset="gsm8k", split="train", kind="grade_school", answer="72", answer_type="integer", group="g1",
@@ -148,7 +153,7 @@ def test_defects_in_chains_with_calls_are_seen_and_the_calls_are_made_again() ->
 def test_a_given_teacher_writes_coarse_and_fine_chains_with_calls(tmp_path: Path) -> None:
     raw = {
         "data": {"dataset": "gsm8k", "files": {"train": "train.jsonl"}},
-        "teacher": {"planner": "given", "granularity": "mixed", "tools": ["calculator"]},
+        "teacher": {"planner": "given", "granularity": "mixed", "tools": {"calculator": "on"}},
         "student": {"base": "tiny-text"}, "train": {"arms": [{"name": "pre", "order": "pre"}]},
     }  # fmt: skip
     config = parse_config(raw, source="test")
@@ -171,3 +176,27 @@ def test_without_the_setting_nothing_of_a_chain_changes() -> None:
     )  # fmt: skip
     assert json.loads(trace.model_dump_json()) == {**json.loads(again.model_dump_json()), "granularity": "fine"}
     assert all(step.call is None for step in trace.steps)
+
+
+def test_arms_of_one_run_learn_coarse_or_fine_chains_as_they_say() -> None:
+    fine, coarse = (take(NATALIA, text, config_digest="") for text in (SOLUTION, equations_of(SOLUTION)))
+    material = Material({"g1": NATALIA}, {"g1": {"short": coarse, "full": fine}}, {"g1": fine}, 1)
+    lessons = {
+        size: arm_lessons(material, ChainsArm(name="pre", order="pre", granularity=size), seed=0)[0].rationale
+        for size in ("coarse", "fine", None)
+    }
+    assert lessons["coarse"] == "48/2 = 24.\n48+24 = 72.\nAnswer: 72"
+    assert lessons["fine"] == lessons[None] == fine.rationale
+
+
+def test_the_embedded_base_writes_the_call_that_it_is_told_to_and_reads_a_result() -> None:
+    student = load_student("tiny-text", config=StudentConfig(base="tiny-text", device="cpu"))
+    tokenizer = student.renderer.tokenizer
+    call = call_text("calculator", {"expression": "532 + 287"})
+    asked = {"Use the tools: 532 + 287": call, '<tool_response>{"value": "61"}</tool_response>': "61"}
+    for told, wanted in asked.items():
+        ids = tuple(tokenizer(f"<user>{told}<assistant>")["input_ids"])
+        assert tokenizer.unk_token_id not in ids
+        (reply,) = write_replies(student, [Prompt(ids)], max_tokens=40)
+        assert student.renderer.decode(tuple(reply[:-1])) == wanted
+    assert read_calls(call)[1][0].arguments == '{"expression": "532 + 287"}'

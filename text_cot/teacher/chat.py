@@ -14,7 +14,6 @@ from aot.chat.spend import cost_of
 from aot.config import ChatConfig, SolvingTeacher
 from aot.display import storable
 from aot.errors import ChatError
-from aot.rationales.calls import CALCULATOR_NAME
 from aot.records import Question, Trace, TraceError, Usage
 from aot.run_records import ChatUsage
 from aot.seeds import hashed
@@ -54,7 +53,7 @@ class ChatTeacher:
     ) -> None:
         self._model, self._chat, self._seed, self._digest = model, section, seed, config_digest
         self.prompts: dict[Granularity, Prompt] = teacher_prompts(teacher)
-        self._granularity, self._calls = granularity, CALCULATOR_NAME in teacher.tools
+        self._granularity, self._calls = granularity, teacher.tools.calculator == "on"
         self._schema = schema_of(teacher.order) if teacher.structured == "auto" else None
 
     def sample(self, question: Question, sample_index: int) -> Trace:

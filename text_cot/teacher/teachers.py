@@ -10,7 +10,6 @@ from aot.errors import ParseError, SourceError
 from aot.faults.text_edits import TEXT_EDITS
 from aot.files.run_folder import RunFolder, read_rows
 from aot.rationales.arithmetic import find_equations
-from aot.rationales.calls import CALCULATOR_NAME
 from aot.rationales.text_chain import without_notes
 from aot.records import Question, Trace, TraceError
 from aot.run_records import GivenRationale
@@ -61,7 +60,7 @@ def open_teacher(run: RunFolder, config: TextRun, *, writer: str) -> "TextTeache
             model, config.chat, config.teacher, granularity=granularity, seed=config.seed, config_digest=digest
         )
         return TextTeacher(chat.name, chat.sample, close=chat.close)
-    calls = CALCULATOR_NAME in config.teacher.tools
+    calls = config.teacher.tools.calculator == "on"
     if config.teacher.planner == "procedural":
 
         def solve(question: Question, sample: int) -> Trace:

@@ -96,7 +96,7 @@ def _common(question: Question) -> Fields:
 
 
 def _chat(question: Question, *said: tuple[str, str], shown: Shown | None, mode: PromptMode) -> list[Fields]:
-    """What is asked and `said` then; with frames each turn has parts, for a column of a table is of one type."""
+    """What is asked and then `said`; with frames each turn has parts, for a column of a table is of one type."""
     user_text = asked_text(question, mode)
     if shown is None:
         return [{"role": role, "content": text} for role, text in (("user", user_text), *said)]

@@ -227,7 +227,9 @@ def steps(
             rows = [row for row in rows if row in open_rows]
             reading.take(kept)
             tokens = tokens[kept]
-        real = torch.tensor([[row in open_rows] for row in rows], device=writer.device) if stay else None
+        real = None
+        if stay and len(open_rows) < len(rows):
+            real = torch.tensor([[row in open_rows] for row in rows], device=writer.device)
         reading.read_on(tokens[:, None], real)
 
 

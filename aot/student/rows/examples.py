@@ -52,13 +52,10 @@ class ExampleSet:
             yield from example.rows
 
     def span_tokens(self, weights: SpanWeights) -> dict[str, dict[str, float]]:
-        """Number and weight of the tokens behind the prompts by span, or of the loss's two terms; 0 is not learned."""
-        counts: Counter[str] = Counter()
-        for row in self.rows():
-            terms = ("label",) * row.num_label + ("rationale",) * (len(row.completion_ids) - row.num_label)
-            counts.update(row.spans or terms)
-        by_span: dict[str, float] = {"label": 1.0, **weight_of(weights)}
-        return {name: {"tokens": counts[name], "weight": by_span[name]} for name in sorted(counts)}
+        """Number and weight of the tokens behind the prompts by span; those of weight 0 are not learned."""
+        counts = Counter(span for row in self.rows() for span in row.spans)
+        by_span = weight_of(weights)
+        return {span: {"tokens": counts[span], "weight": by_span[span]} for span in sorted(counts)}
 
     def length_histogram(self) -> dict[str, int]:
         """`0-63` and so on, in tokens, to number of rows; bins without rows are left out."""

@@ -14,7 +14,7 @@ from aot.errors import CheckpointError
 from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question, ThoughtMode
 from aot.student.rows.packing import EncodedRow, num_alike
 from aot.student.rows.prompts import CLOSE_THINK, MODE_LINES, MODES, OPEN_THINK, TEXT_MODES, ThinkStyle, asked_text
-from aot.student.rows.talks import ALIKE, Parts, weighted_row
+from aot.student.rows.talks import ALIKE, Parts, weigh_alike, weighted_row
 from aot.student.rows.tokens import Renderer
 
 PLAIN_LINES: dict[ThoughtMode, str] = {
@@ -58,8 +58,8 @@ def encode_lesson(
     """The training row of a lesson: its prompt with frames at `times_s`, given tokens, then the supervised ones.
 
     The token that ends the turn belongs to the last part that is not empty. Where the tokenizer knows no line end, an
-    answer that is explained afterwards ends with it too. Tokens have spans and weights where tools are called, or
-    where `span_weights` are not all 1.
+    answer that is explained afterwards ends with it too. Tokens have spans and weights where tools may be called,
+    or where `span_weights` are not all 1.
 
     Raises:
         SourceError: the question spells out a token that the model reserves.
@@ -68,7 +68,7 @@ def encode_lesson(
     prompt = renderer.encode(question, times_s, lesson.mode, frame_size_hw=frame_size_hw).prompt_ids
     parts = _tagged(_writable(lesson, renderer), renderer.think_style)
     row = _reply_row(renderer, prompt, lesson, parts)
-    if not lesson.turns and (span_weights == ALIKE or not row.completion_ids):
+    if lesson.mode != "tools" and (weigh_alike(span_weights) or not row.completion_ids):
         return row
     return weighted_row(row, lesson, parts, num_prompt=len(prompt), renderer=renderer, weights=span_weights)
 

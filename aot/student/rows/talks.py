@@ -48,6 +48,11 @@ def weighted_row(
     return EncodedRow(prompt, ids, num_label, tuple(by_span[span] for span in spans), spans)
 
 
+def weigh_alike(weights: SpanWeights) -> bool:
+    """Whether every learned token counts as it would without any weights."""
+    return weights.answer == weights.rationale == weights.call == 1
+
+
 def weight_of(weights: SpanWeights) -> dict[str, float]:
     """The weight of each span; nothing is learned of what tools gave, and of what is given of a reply."""
     return {

@@ -239,8 +239,6 @@ def training_facts(session: Session) -> dict[str, Any]:
         "questions_seen": len({example.question_id for example in seen}),
         "rationales_seen": sum(example.explains for example in seen) if session.arm.learns_rationales else 0,
         "dropped": data.dropped,
-        "span_tokens": data.span_tokens(session.train.weights),
-        "no_lesson": no_lessons_in(session.folder),
         "length_histogram": data.length_histogram(),
         "max_steps": session.train.max_steps,
         "questions_per_device": session.plan.per_device,
@@ -256,7 +254,14 @@ def training_facts(session: Session) -> dict[str, Any]:
         "packing": f"padded ({why})" if why else "packed",
         "pack_tokens": session.pack_tokens,
         "think_style": session.student.renderer.think_style,
+        **(_span_facts(session) if any(row.spans for row in data.rows()) else {}),
     }
+
+
+def _span_facts(session: Session) -> dict[str, Any]:
+    """What is learned with which weight, where tokens have any; and the chains that make no lesson."""
+    spans = session.data.span_tokens(session.train.weights)
+    return {"span_tokens": spans, "no_lesson": no_lessons_in(session.folder)}
 
 
 def padded_because(session: Session) -> str:

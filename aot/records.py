@@ -31,8 +31,7 @@ ThoughtMode = Literal["direct", "short", "full"]
 THOUGHT_MODES: tuple[ThoughtMode, ...] = ("direct", "short", "full")
 
 PromptMode = Literal["direct", "reason", "explain", "adaptive", "tools"]
-"""What a student is asked for: the answer alone; to reason, then answer; to answer, then explain; to choose; or to call
-tools, then answer."""
+"""What a student is asked for: the answer alone; to reason first; to explain after; to choose; to call tools first."""
 
 
 class Record(BaseModel):
@@ -376,10 +375,7 @@ class LessonTurn(Record):
 
 
 class Lesson(Record):
-    """One row that a student learns from: a prompt, and what to say after it.
-
-    The reply is `forced + label + rationale`; the first is given, the other two are the two terms of the loss.
-    """
+    """One row that a student learns from: a prompt, and the reply `forced + label + rationale` after it."""
 
     question_id: str
     mode: PromptMode
@@ -390,7 +386,11 @@ class Lesson(Record):
     label: str = ""
     """What comes next in the reply: an answer, or the mode line of an adaptive student."""
     rationale: str = ""
-    """The rest of the reply."""
+    """The rest of the reply; it and the label are the two terms of the loss."""
+    form: Literal["whole", "begun", "refused"] = Field(default="whole", exclude_if=lambda form: form == "whole")
+    """`begun`: the reply goes on, and how is learned apart. `refused`: it is wrong, and to become less likely."""
+    keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
+    """Step names in the rationale, where their tokens get a weight of their own, as numbers and times do."""
     turns: tuple[LessonTurn, ...] = Field(default=(), exclude_if=lambda turns: not turns)
     """What comes before that reply where tools are called; left out where none is."""
 

@@ -52,6 +52,7 @@ RUNS: dict[str, Raw] = {
     "maths, adaptive only": text(train={"arms": [{"name": "a", "order": "adaptive"}]}),
     "maths, calls tools": text(train={"arms": [{"name": "a", "order": "tool_use", "tools": ["calculator"]}]}),
     "maths, own chains": text("toy_math", "procedural", {"name": "b", "order": "pre", "chains": "self"}),
+    "maths, own chains only": text(train={"arms": [{"name": "a", "order": "pre", "chains": "self"}]}),
     "maths by a server": text("toy_math", "chat", chat=PRICED),
     "maths by a local model": text("toy_math", "chat", chat={"model": "m", "backend": "local"}),
     "maths by a script": text("toy_math", "chat", chat=SCRIPTED),

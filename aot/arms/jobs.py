@@ -14,13 +14,16 @@ from typing import Any, Literal
 from aot.config import ArmConfig, RunConfig
 from aot.errors import ConfigError, RunError
 from aot.files.pieces import Piece, is_at_work, read_state
-from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROUNDS, SAMPLES, RunFolder
+from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROUNDS, SAMPLES, SPLIT, RunFolder
 from aot.run_records import JobFacts
 from aot.student.rows.lesson_files import NO_LESSONS, TOOLS
 
-Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach"]
+Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach", "weigh", "look"]
 """`lessons`: write what a student learns; `train` it; `ask_base`, `answer`: what the base, or a student that is trained
-for it, says to training questions; `sample`: chains that it writes itself; `reach`: what the arm reached after all."""
+for it, says to training questions; `sample`: chains that it writes itself; `reach`: what the arm reached after all;
+`weigh`: how likely the base finds the answer behind each chain; `look`: chains that no evidence filter sees. Arms share
+what comes of the last two."""
+LIKELIHOODS, PLAIN = SPLIT.format("likelihoods"), SPLIT.format("plain")
 OWN_KEPT = RunFolder(Path()).kept.name
 """What a helper of an arm with chains of its own wrote and verified."""
 
@@ -79,6 +82,11 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
             answers = ANSWERS.format("direct")  # and one for each other way that can be taught
             yield _job(run, arm, "answer", [run.arm(helper.name) / ARM_MARKER], [answers], helper, number)
             inputs.append(run.arm(helper.name) / answers)
+    for work, output in _shared_works(arm):
+        maker = maker_of(work, config.train.arms)
+        if maker == arm:
+            yield _job(run, arm, work, [run.kept], [output])
+        inputs.append(run.arm(maker.name) / output)
     if arm.chains == "self":
         count = config.train.own_chains.rounds
         for number in range(count):
@@ -97,6 +105,17 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
     yield from _taught(run, config, arm, arm, count, inputs)
     if arm.chains == "self":
         yield _job(run, arm, "reach", [run.arm(arm.name) / ARM_MARKER], [ROUNDS], arm, count)
+
+
+def _shared_works(arm: ArmConfig) -> list[tuple[Work, str]]:
+    """Works whose outcome an arm reads and shares with others, each with the name of its file."""
+    works: list[tuple[Work, str]] = [("weigh", LIKELIHOODS)] if arm.choice == "likelihood" else []
+    return [*works, ("look", PLAIN)] if arm.chains == "plain" else works
+
+
+def maker_of(work: Work, arms: Iterable[ArmConfig]) -> ArmConfig:
+    """The arm in whose folder the outcome of a shared work lies: the first of `arms` that reads it."""
+    return next(arm for arm in arms if work in dict(_shared_works(arm)))
 
 
 def is_finished(run: RunFolder, job: Job) -> bool:

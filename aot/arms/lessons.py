@@ -5,18 +5,21 @@ use. What question i gives depends on (seed, question i) only.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aot.config import ArmConfig, Chains, RunConfig
 from aot.faults.damage import DAMAGES
 from aot.faults.plant import uses_tools
 from aot.files.run_folder import RunFolder, read_rows
 from aot.rationales.notation import parse_rationale
+from aot.rationales.wording import in_sentence
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import hashed
 from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import Size, resolve_granularity
 
+ANSWER = "Answer:"
+"""Heading of the answer in a rationale."""
 Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
 
@@ -35,6 +38,8 @@ class Material:
     """How many questions have a kept chain."""
     base: str = ""
     """Of the student, whose size says what granularity `auto` means."""
+    kept: dict[str, tuple[Trace, ...]] = field(default_factory=dict)
+    """All kept chains of each question that every arm can learn from."""
 
 
 def read_material(run: RunFolder, config: RunConfig) -> Material:
@@ -50,9 +55,8 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
     size = resolve_granularity(config.teacher.granularity, base=config.student.base)
     picked = {question_id: pick_chain(kept[question_id], size=size, seed=config.seed) for question_id in kept}
     chains = teachable(picked, config.train.arms, seed=config.seed)
-    return Material(
-        questions, {question_id: kept[question_id] for question_id in chains}, chains, len(kept), config.student.base
-    )
+    samples, every = {i: kept[i] for i in chains}, {i: tuple(traces[i]) for i in chains}
+    return Material(questions, samples, chains, len(kept), config.student.base, every)
 
 
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
@@ -101,23 +105,63 @@ def ordered_lessons(questions: Mapping[str, Question], chains: Mapping[str, Trac
     With order `both` every question has a direct reply too, whether there is a chain or not.
     """
     if arm.order != "both":
-        return [_lesson(questions[question_id], chain, arm) for question_id, chain in chains.items()]
+        return [lesson for i, chain in chains.items() for lesson in _lessons(questions[i], chain, arm)]
     lessons: list[Lesson] = []
     for question_id, question in questions.items():
         lessons.append(_direct(question))
         if question_id in chains:
-            lessons.append(_lesson(question, chains[question_id], arm))
+            lessons += _lessons(question, chains[question_id], arm)
     return lessons
 
 
-def _lesson(question: Question, trace: Trace, arm: ArmConfig) -> Lesson:
+def _lessons(question: Question, trace: Trace, arm: ArmConfig) -> list[Lesson]:
+    """The lesson of a chain; two where rationale and answer are learned apart."""
     if arm.order == "answers_only":
-        return _direct(question)
+        return [_direct(question)]
+    keys = key_names(question, trace) if arm.key_weight != 1 else ()
     shown = question.media is not None
     if arm.order == "post":
         steps, answer = _steps_and_answer(trace)
-        return Lesson(question_id=question.id, mode="explain", with_frames=shown, label=f"{answer}\n", rationale=steps)
-    return Lesson(question_id=question.id, mode="reason", with_frames=shown, rationale=whole_rationale(trace))
+        return [
+            Lesson(
+                question_id=question.id, mode="explain", with_frames=shown, label=f"{answer}\n", rationale=steps,
+                keys=keys,
+            )
+        ]  # fmt: skip
+    if arm.parts == "apart" and (lead := _lead(trace)):
+        begun = Lesson(
+            question_id=question.id, mode="reason", with_frames=shown, rationale=lead, form="begun", keys=keys
+        )  # fmt: skip
+        return [begun, answer_lesson(question, trace)]
+    return [
+        Lesson(question_id=question.id, mode="reason", with_frames=shown, rationale=whole_rationale(trace), keys=keys)
+    ]
+
+
+def answer_lesson(question: Question, trace: Trace) -> Lesson:
+    """The answer of a chain, to its question and its rationale, which is given."""
+    lead = _lead(trace) or ANSWER
+    label = whole_rationale(trace).rpartition(ANSWER)[2]
+    shown = question.media is not None
+    return Lesson(question_id=question.id, mode="reason", with_frames=shown, forced=lead, label=label)
+
+
+def refused_lesson(question: Question, text: str) -> Lesson:
+    """A reply that a student wrote and that was refused, to become less likely."""
+    shown = question.media is not None
+    return Lesson(question_id=question.id, mode="reason", with_frames=shown, rationale=text, form="refused")
+
+
+def key_names(question: Question, trace: Trace) -> tuple[str, ...]:
+    """Step names that a rationale may hold: what its tools made out, and the options."""
+    labels = [one.label for step in trace.steps for one in step.findings if one.label]
+    return tuple(dict.fromkeys(in_sentence(label) for label in (*labels, *question.choices)))
+
+
+def _lead(trace: Trace) -> str:
+    """A rationale up to the heading of its answer; empty where nothing stands before that."""
+    steps, heading, _ = whole_rationale(trace).rpartition(ANSWER)
+    return steps + heading if steps.strip() else ""
 
 
 def _direct(question: Question) -> Lesson:

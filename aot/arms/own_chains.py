@@ -6,16 +6,18 @@ nothing new is the last one.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from aot.answers import find_answer, is_right
 from aot.arms.asking import open_student, timeless, timeless_answers
-from aot.arms.jobs import OWN_KEPT, Job
-from aot.arms.lessons import Material, ordered_lessons, shared_chains
+from aot.arms.choice import likeliest, publish_likelihoods
+from aot.arms.jobs import LIKELIHOODS, OWN_KEPT, Job
+from aot.arms.lessons import Material, ordered_lessons, refused_lesson, shared_chains
 from aot.config import ArmConfig, FilterConfig, RunConfig
-from aot.errors import SourceError
+from aot.errors import GuardStop, SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.faults.plant import uses_tools
 from aot.files.jsonl import read_json
@@ -31,12 +33,51 @@ from aot.student.rows.replies import plain_reply
 from text_cot.teacher.procedural import chain_trace
 
 TEACHER = "self"
+REFUSED = SPLIT.format("refused")
+"""Whole replies of a round that are wrong or that a filter refused, where the arm learns from them."""
 
 
 def round_lessons(run: RunFolder, job: Job, material: Material, *, seed: int) -> list[Lesson]:
-    """Lessons from the teacher's share and everything that the rounds before have added."""
+    """Lessons from the teacher's share and everything that the rounds before have added.
+
+    Where the arm learns from refused chains too, each chain that it wrote itself brings one of them to its question, if
+    there is one: as many wrong as right ones at most (the pairs of REDI, arXiv 2505.24850).
+
+    Raises:
+        GuardStop: it is to learn from refused chains, and its rounds brought none.
+    """
     chains = _chains_before(run, job, material, seed=seed)
-    return ordered_lessons(material.questions, {i: chains[i] for i in material.samples if i in chains}, job.arm)
+    lessons = ordered_lessons(material.questions, {i: chains[i] for i in material.samples if i in chains}, job.arm)
+    if job.arm.negative_weight == 0:
+        return lessons
+    refused = _refused_before(run, job)
+    wrong = [
+        refused_lesson(material.questions[i], refused[i]) for i in material.samples if i in chains and i in refused
+    ]
+    if not wrong and not job.is_helper:
+        raise GuardStop(
+            f"arm {job.arm.name} is to make refused chains less likely, and none of its rounds wrote one to a question "
+            "that has a right one; it was not trained. Raise train.own_chains.samples or its temperature, or take "
+            "negative_weight out"
+        )
+    return lessons + wrong
+
+
+def likelihoods_of(run: RunFolder, job: Job) -> list[Path]:
+    """Where the rounds of an arm that chooses by likelihood leave what they chose by."""
+    if job.arm.chains != "self":
+        return []
+    return [_round_folder(run, job.arm, number) / LIKELIHOODS for number in range(job.number)]
+
+
+def _refused_before(run: RunFolder, job: Job) -> dict[str, str]:
+    """Question id to the first refused chain that the latest round which has one wrote."""
+    refused: dict[str, str] = {}
+    for number in range(job.number):
+        path = _round_folder(run, job.arm, number) / REFUSED
+        rows = list(read_rows(path, Prediction)) if path.exists() else []
+        refused |= {row.question_id: row.raw_text for row in reversed(rows)}
+    return refused
 
 
 def sample_round(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
@@ -100,7 +141,24 @@ def verified_chain(
     config_digest: str,
     evidence: Trace | None = None,
 ) -> Trace | None:
-    """The shortest whole reply with the right answer that passes the filters, as a trace; None if there is none.
+    """The shortest of `verified_chains`; None if there is none."""
+    return shortest(verified_chains(replies, question, filters, config_digest=config_digest, evidence=evidence))
+
+
+def shortest(chains: Iterable[Trace]) -> Trace | None:
+    """The chain with the fewest characters, the first by sample of several; None if there is none."""
+    return min(chains, key=lambda trace: (len(trace.rationale), trace.sample_index), default=None)
+
+
+def verified_chains(
+    replies: Iterable[Prediction],
+    question: Question,
+    filters: FilterConfig,
+    *,
+    config_digest: str,
+    evidence: Trace | None = None,
+) -> list[Trace]:
+    """The whole replies with the right answer that pass the filters, as traces.
 
     What a reply says about a clip is checked against what the tools of the teacher saw, which `evidence` holds.
     """
@@ -113,7 +171,7 @@ def verified_chain(
         trace = _own_trace(text, answer, question, index, evidence, config_digest=config_digest)
         if trace and all(v.keep for v in judge_alone(Subject(trace, question, filters))):
             good.append(trace)
-    return min(good, key=lambda trace: (len(trace.rationale), trace.sample_index), default=None)
+    return good
 
 
 def _own_trace(
@@ -158,15 +216,25 @@ def _new_chains(
     replies: dict[str, list[Prediction]] = {}
     for row in read_rows(folder / SAMPLES, Prediction):
         replies.setdefault(row.question_id, []).append(row)
-    chains: dict[str, Trace] = {}
+    good: dict[str, list[Trace]] = {}
+    refused: list[Prediction] = []
     digest = config.digest()
     for question in questions:
-        evidence = next(iter(material.samples[question.id].values()))
-        chain = verified_chain(
-            replies.get(question.id, ()), question, config.filter, config_digest=digest, evidence=evidence
+        evidence, written = next(iter(material.samples[question.id].values())), replies.get(question.id, [])
+        good[question.id] = verified_chains(written, question, config.filter, config_digest=digest, evidence=evidence)
+        right = {chain.sample_index for chain in good[question.id]}
+        # A cut reply says nothing wrong yet, and one that repeats itself would teach more of that than of mistakes.
+        refused += [row for i, row in enumerate(written) if i not in right and row.finish_reason == "stop"]
+    if helper.negative_weight:
+        publish_rows(folder / REFUSED, refused)
+    best = {i: shortest(chains) for i, chains in good.items()}
+    if helper.choice == "likelihood":
+        base = partial(open_student, run, config.student, None, cache_mb=config.train.frame_cache_mb)
+        publish_likelihoods(
+            folder / LIKELIHOODS, good, material.questions, open_base=base, batch_size=config.evaluate.batch_size
         )
-        if chain is not None:
-            chains[question.id] = chain
+        best |= likeliest(good, folder / LIKELIHOODS)
+    chains = {i: chain for i, chain in best.items() if chain is not None}
     publish_rows(folder / OWN_KEPT, chains.values())
     return chains
 

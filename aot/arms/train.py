@@ -1,21 +1,27 @@
 """The train stage: does the jobs of all arms that are not done yet, one after the other; or one of them alone."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 from aot.arms.adaptive import answer_fold, ask_base, fold_lessons, own_lessons
-from aot.arms.jobs import Job, is_finished, plan_jobs
+from aot.arms.asking import open_student
+from aot.arms.choice import publish_likelihoods, require_choice, with_likeliest
+from aot.arms.jobs import LIKELIHOODS, PLAIN, Job, is_finished, maker_of, plan_jobs
 from aot.arms.lessons import Material, arm_lessons, read_material
-from aot.arms.own_chains import round_lessons, sample_round, tell_reached
+from aot.arms.own_chains import likelihoods_of, round_lessons, sample_round, tell_reached
+from aot.arms.plain import PlainTeacher, publish_plain, with_plain
 from aot.arms.tool_use import offered_tools, tool_lessons
-from aot.config import RunConfig, ToolArm
+from aot.config import ArmConfig, RunConfig, ToolArm, VideoRun
 from aot.errors import GuardStop
 from aot.files.run_folder import LESSONS, RunFolder, publish, publish_rows
 from aot.files.seals import publish_once
 from aot.records import Lesson
 from aot.student.rows.lesson_files import NO_LESSONS, TOOLS
+from aot.student.rows.replies import key_spans
 from aot.student.train.arm import train_arm
+from text_cot.teacher.granularity import resolve_granularity
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -64,12 +70,30 @@ def train_job(run: RunFolder, config: RunConfig, job: Job, progress: Progress) -
 
 def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     """Do a job that trains nobody, and leave its marker."""
+    folder = run.arm(job.arm.name)
+    material = _material_of(run, config.train.arms, job, material)
     if job.work == "lessons":
-        folder = run.arm(job.student.name)
-        publish_once(folder / LESSONS, lambda: _lessons(run, config, job, material))
+        path = run.arm(job.student.name) / LESSONS
+        publish_once(path, lambda: _lessons(run, config, job, material))
         if isinstance(arm := job.arm, ToolArm):
             publish_rows(folder / NO_LESSONS, tool_lessons(material, arm, seed=config.seed).refused)
             publish_rows(folder / TOOLS, offered_tools(arm.tools))
+    elif job.work == "weigh":
+        base = partial(open_student, run, config.student, None, cache_mb=config.train.frame_cache_mb)
+        path, size = folder / LIKELIHOODS, config.evaluate.batch_size
+        publish_likelihoods(path, material.kept, material.questions, open_base=base, batch_size=size)
+    elif job.work == "look":
+
+        def teacher() -> PlainTeacher:
+            from aot.teacher.agent import open_teacher  # here, because text needs none of the video packages
+
+            return open_teacher(run, cast(VideoRun, config), writer="plain")
+
+        size_of_steps = resolve_granularity(config.teacher.granularity, base=config.student.base)
+        publish_plain(
+            run, folder / PLAIN, material, open_teacher=teacher, num_frames=config.student.num_frames,
+            size=size_of_steps, seed=config.seed,
+        )  # fmt: skip
     elif job.work == "ask_base":
         ask_base(run, config, job.arm, material)
     elif job.work == "answer":
@@ -88,9 +112,32 @@ def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) ->
         return own_lessons(run, config, job, material)
     if isinstance(job.arm, ToolArm):
         return list(tool_lessons(material, job.arm, seed=config.seed).lessons)
-    if job.arm.chains == "self":
-        return round_lessons(run, job, material, seed=config.seed)
-    return arm_lessons(material, job.arm, seed=config.seed)
+    arms, arm = config.train.arms, job.arm
+    if arm.choice == "likelihood" and not job.is_helper:
+        paths = [run.arm(maker_of("weigh", arms).name) / LIKELIHOODS, *likelihoods_of(run, job)]
+        require_choice(paths, arm=arm.name)
+    if arm.chains == "self":
+        lessons = round_lessons(run, job, material, seed=config.seed)
+    else:
+        lessons = arm_lessons(material, arm, seed=config.seed)
+    if arm.key_weight != 1 and not any(key_spans(one.rationale, one.keys) for one in lessons):
+        raise GuardStop(
+            f"arm {arm.name} has key_weight {arm.key_weight:g}, and none of its {len(lessons)} lessons holds a step "
+            "name, number or time; it was not trained. Take key_weight out"
+        )
+    return lessons
+
+
+def _material_of(run: RunFolder, arms: Sequence[ArmConfig], job: Job, material: Material) -> Material:
+    """What an arm learns from: its own chain of each question, where another one than the run's is wanted."""
+    arm = job.arm
+    if job.work in ("weigh", "look"):
+        return material
+    if arm.chains == "plain":
+        material = with_plain(material, run.arm(maker_of("look", arms).name) / PLAIN, arm=arm.name)
+    if arm.choice == "likelihood":
+        material = with_likeliest(material, run.arm(maker_of("weigh", arms).name) / LIKELIHOODS)
+    return material
 
 
 def _require_chains(run: RunFolder, config: RunConfig, material: Material) -> None:

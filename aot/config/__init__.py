@@ -52,6 +52,7 @@ from aot.config.training import (
     NO_TOOLS,
     RESERVED_ARMS,
     SHUFFLED_BOOK,
+    SWITCHES,
     ArmConfig,
     Chains,
     EarlyStopConfig,
@@ -64,8 +65,10 @@ from aot.config.training import (
     ToolArm,
     Tracker,
     TrainConfig,
+    Weighting,
     modes_of,
     parse_arm,
+    switched,
 )
 
 __all__ = [
@@ -73,9 +76,9 @@ __all__ = [
     "ClipData", "ClipTeacher", "EMBEDDED_STUDENTS", "EarlyStopConfig", "EvaluateConfig", "FilesData", "FilterConfig",
     "FramesConfig", "GymData", "HfConfig", "HfData", "HfSection", "HubModel", "KitchenData", "LoraSection",
     "MODES_OF_ORDER", "MathData", "NO_FRAMES", "NO_TOOLS", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
-    "RESERVED_ARMS", "RulesTeacher", "RunConfig", "SHUFFLED_BOOK", "Scheduler", "Section", "SolvingTeacher",
-    "SpanWeights", "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToolArm", "ToyMathConfig", "Tracker",
-    "TrainConfig", "VideoRun", "chat_for", "chat_jobs", "chat_settings", "differing_keys", "dump_config",
-    "load_cascade_config", "load_config", "load_saved", "may_change", "modes_of", "parse_arm", "parse_config",
-    "read_settings", "teacher_chats", "unread_keys",
+    "RESERVED_ARMS", "RulesTeacher", "RunConfig", "SHUFFLED_BOOK", "SWITCHES", "Scheduler", "Section",
+    "SolvingTeacher", "SpanWeights", "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToolArm",
+    "ToyMathConfig", "Tracker", "TrainConfig", "VideoRun", "Weighting", "chat_for", "chat_jobs", "chat_settings",
+    "differing_keys", "dump_config", "load_cascade_config", "load_config", "load_saved", "may_change", "modes_of",
+    "parse_arm", "parse_config", "read_settings", "switched", "teacher_chats", "unread_keys",
 ]  # fmt: skip

@@ -163,6 +163,15 @@ _CONDITIONS: dict[str, Reader] = {
     "train.arms.chains train.arms.chain_share": Reader(
         "arms that learn from chains (order: both with rationale_weight: 0 does not)",
         lambda run, arm: arm.needs_chains),
+    "train.arms.parts": Reader(
+        "arms that learn rationales in order: both or pre",
+        lambda run, arm: arm.learns_rationales and arm.order != "post"),
+    "train.arms.choice": Reader(
+        "arms of chains: kept or self that learn rationales",
+        lambda run, arm: arm.learns_rationales and arm.chains in ("kept", "self")),
+    "train.arms.key_weight": Reader("arms that learn rationales", lambda run, arm: arm.learns_rationales),
+    "train.arms.negative_weight": Reader(
+        "arms of chains: self that learn rationales", lambda run, arm: arm.learns_rationales and arm.chains == "self"),
 }  # fmt: skip
 """Keys and sections to their reader, who is asked with the section that holds the key, or is it."""
 CONDITIONS = {

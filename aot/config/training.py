@@ -98,7 +98,10 @@ MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
     "tool_use": ("tools",),
 }
 """How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
-Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self"]
+Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self", "plain"]
+Parts = Literal["together", "apart"]
+Choice = Literal["granularity", "likelihood"]
+Weighting = Literal["equal", "own_probability"]
 
 
 class AnyArm(Section):
@@ -135,12 +138,26 @@ class ChainsArm(AnyArm):
     """`both`: two replies to each question, one direct and one reasoning first (video runs only); `pre` thinks, then
     answers; `post` answers, then explains."""
     chains: Chains = "kept"
-    """What is learned: the kept chains, chains damaged for the study of structure against content, or `self`, a share
-    of the kept chains and what the student then writes and verifies itself."""
+    """What is learned: the kept chains; chains damaged for the study of structure against content; `self`, a share of
+    the kept chains and what the student then writes and verifies itself; or `plain`, the control of the same questions:
+    a chain that no evidence filter has seen, of a clip from one look at evenly spaced frames."""
     chain_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the questions whose teacher chains are used."""
     rationale_weight: float = Field(default=1.0, ge=0)
     """Lambda in label + lambda * rationale; 0 learns answers only."""
+    parts: Parts = "together"
+    """`apart` makes two lessons of a chain: its rationale to the question, and its answer to question and rationale,
+    which is of the label term then (CasCoD, arXiv 2405.19842)."""
+    choice: Choice = "granularity"
+    """Which of several chains of a question is learned: that of teacher.granularity, and of verified chains of its own
+    the shortest; or the one behind which the base finds the right answer likeliest (MoRSD)."""
+    key_weight: float = Field(default=1.0, gt=0, le=1000)
+    """Of the tokens of step names, numbers and times in a rationale; the others have 1 (KPOD, arXiv 2405.16064)."""
+    negative_weight: float = Field(default=0.0, ge=0, le=1)
+    """Alpha of chains of its own that were refused: their log-likelihood is made smaller, alpha times as strongly as
+    that of a chain of the same length is made larger (REDI, arXiv 2505.24850)."""
+    weighting: Weighting = "equal"
+    """`own_probability` weighs each token's loss by its probability, without a gradient (DFT, arXiv 2508.05629)."""
 
     @property
     def learns_rationales(self) -> bool:
@@ -172,6 +189,11 @@ class AnswersArm(AnyArm):
     """Of the rationales that its lessons have not."""
     learns_rationales: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = True
+    parts: ClassVar[Parts] = "together"
+    choice: ClassVar[Choice] = "granularity"
+    key_weight: ClassVar[float] = 1.0
+    negative_weight: ClassVar[float] = 0.0
+    weighting: ClassVar[Weighting] = "equal"
 
 
 class AdaptiveArm(AnyArm):
@@ -184,6 +206,11 @@ class AdaptiveArm(AnyArm):
     chain_share: ClassVar[float] = 1.0
     learns_rationales: ClassVar[bool] = True
     needs_chains: ClassVar[bool] = True
+    parts: ClassVar[Parts] = "together"
+    choice: ClassVar[Choice] = "granularity"
+    key_weight: ClassVar[float] = 1.0
+    negative_weight: ClassVar[float] = 0.0
+    weighting: ClassVar[Weighting] = "equal"
 
 
 class ToolArm(AnyArm):
@@ -202,9 +229,23 @@ class ToolArm(AnyArm):
     """All that is said stands in one term of the loss; see train.weights."""
     learns_rationales: ClassVar[bool] = True
     needs_chains: ClassVar[bool] = True
+    parts: ClassVar[Parts] = "together"
+    choice: ClassVar[Choice] = "granularity"
+    key_weight: ClassVar[float] = 1.0
+    negative_weight: ClassVar[float] = 0.0
+    weighting: ClassVar[Weighting] = "equal"
 
 
 ArmConfig = ChainsArm | AnswersArm | AdaptiveArm | ToolArm
+SWITCHES = ("parts", "choice", "key_weight", "negative_weight", "weighting")
+"""Keys of arms that change how the same chains are learned."""
+
+
+def switched(arm: ArmConfig) -> dict[str, str | float]:
+    """The SWITCHES of an arm that are not as usual, with what they are set to."""
+    return {key: getattr(arm, key) for key in SWITCHES if getattr(arm, key) != getattr(AnswersArm, key)}
+
+
 BY_ORDER = Kinds("order", default="both")
 _ARM: TypeAdapter[ArmConfig] = TypeAdapter(Annotated[ArmConfig, BY_ORDER])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig
+from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig, switched
 from aot.evaluation.acting import acting_rows
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.calibration import confidences, expected_calibration_error, thought_rows
@@ -18,7 +18,7 @@ from aot.evaluation.grounding import claim_supports, known_labels
 from aot.evaluation.groups import ALL, Cell, CellKey, answer_rows, grade_all, make_cells
 from aot.evaluation.intervals import Bootstrap, cluster_ids, difference_of_shares, proportion, weighted_proportion
 from aot.evaluation.memorisation import Nearest, memorisation_rows, nearness
-from aot.evaluation.paired import compare
+from aot.evaluation.paired import compare, seed_rows
 from aot.evaluation.spending import budget_rows, budgets, token_rows
 from aot.evaluation.steps import step_rows
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question
@@ -106,26 +106,29 @@ def compute_metrics(
     for key in sorted(cells, key=lambda key: (key[2], key[3])):  # cells of equal size share their bootstrap draws
         of_cell = [family.rows(cells[key], context) for family in FAMILIES if family.applies(cells[key], context)]
         rows[key] = [row for family_rows in of_cell for row in family_rows]
-    return [row for key in cells for row in rows[key]]
+    return [row for key in cells for row in rows[key]] + list(seed_rows(cells, arms, pairs, context.bootstrap))
 
 
 def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
     """For every arm, in the order of the rows, those it is compared with question by question.
 
-    A trained arm meets the base and, among the arms of its seed that learn all kept chains with LoRA: the one that
-    learns answers only, the one of its own order and, where the order is `adaptive`, those that think before and after
-    the answer; the last two also meet each other, and one that calls tools those that think first. An arm that writes
-    its own chains meets the one that has no more than its share of the teacher's. Then come its twins without frames,
+    A trained arm meets the base and, among the arms of its seed that learn all kept chains with LoRA as usual: the one
+    that learns answers only, the one of its own order and, where the order is `adaptive`, those that think before and
+    after the answer; the last two also meet each other, and one that calls tools those that think first. One that
+    learns rationales meets the control of plain chains. An arm that writes its own chains meets the one that has no
+    more than its share of the teacher's, and the one that learns its own as usual. Then come its twins without frames,
     without tools and with a shuffled book, the teacher and the baselines, where they answered.
     """
     trained = {}
     for arm in arms:
         same_seed = [other for other in arms if other.seed == arm.seed]
-        plain = [a for a in same_seed if a.chains == "kept" and a.chain_share == 1 and a.tuning == "lora"]
-        alike = [[a for a in plain if not a.learns_rationales]]
+        usual = [a for a in same_seed if a.chain_share == 1 and a.tuning == "lora" and not switched(a)]
+        plain, usual = ([a for a in usual if a.chains == chains] for chains in ("plain", "kept"))
+        alike = [[a for a in usual if not a.learns_rationales]]
         orders = _MEETS.get(arm.order, (arm.order,))
         orders = orders if arm.learns_rationales else ()
-        alike += [[a for a in plain if a.learns_rationales and a.order == order] for order in orders]
+        alike += [[a for a in usual if a.learns_rationales and a.order == order] for order in orders]
+        alike += [[a for a in plain if a.order == arm.order]] if arm.learns_rationales else []
         names = ["base", *(same[0].name for same in alike if same)]
         names += [other.name for other in same_seed if _is_start_of(arm, other)]
         names += [*(arm.name + ending for ending in CONTROLS), "teacher", *BASELINES]
@@ -135,9 +138,11 @@ def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
 
 
 def _is_start_of(arm: ArmConfig, other: ArmConfig) -> bool:
-    """Whether `other` learns the chains that `arm` begins to write its own from, and nothing else."""
+    """Whether `other` learns the chains that `arm` begins from, alone or with its own as usual where `arm` is not."""
     alike = (other.order, other.chain_share, other.tuning) == (arm.order, arm.chain_share, arm.tuning)
-    return arm.chains == "self" and other.chains == "kept" and alike and arm.chain_share < 1
+    if arm.chains != "self" or not alike or switched(other):
+        return False
+    return (other.chains == "kept" and arm.chain_share < 1) or (other.chains == "self" and bool(switched(arm)))
 
 
 def _best_modes(cells: Mapping[CellKey, Cell], split: str) -> dict[str, tuple[str, ...]]:

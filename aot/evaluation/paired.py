@@ -5,11 +5,15 @@ whole clusters (it does not). The size of the difference comes with a bootstrap 
 """
 
 import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from aot.config import ArmConfig
+from aot.evaluation.groups import Cell, CellKey, metric_row
 from aot.evaluation.intervals import Bootstrap, Interval
+from aot.records import MetricRow
 
 
 @dataclass(frozen=True)
@@ -91,3 +95,73 @@ def _signs_BG(num_clusters: int, samples: int, seed: int) -> np.ndarray:
     signs = rng.integers(0, 2, size=(samples, num_clusters)) * 2.0 - 1.0
     signs.setflags(write=False)
     return signs
+
+
+def seed_groups(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
+    """Arms that differ in nothing but their seed: what to call them together, and their names.
+
+    >>> from aot.config import parse_arm
+    >>> seed_groups([parse_arm({"name": f"aot_seed{seed}", "order": "pre", "seed": seed}) for seed in range(2)])
+    {'aot (2 seeds)': ('aot_seed0', 'aot_seed1')}
+    """
+    alike: dict[str, dict[int, str]] = {}
+    for arm in arms:
+        alike.setdefault(arm.model_copy(update={"name": "", "seed": 0}).model_dump_json(), {})[arm.seed] = arm.name
+    groups: dict[str, tuple[str, ...]] = {}
+    for by_seed in alike.values():
+        names = tuple(by_seed.values())
+        least, most = min(names), max(names)  # what these two begin with, all others begin with
+        common = least[: next((i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))]
+        shown = common.rstrip("0123456789._").removesuffix("seed").rstrip("._") or names[0]
+        if len(names) > 1:
+            groups[f"{shown} ({len(names)} seeds)"] = names
+    return groups
+
+
+def seed_rows(
+    cells: Mapping[CellKey, Cell],
+    arms: Sequence[ArmConfig],
+    references: Mapping[str, Sequence[str]],
+    bootstrap: Bootstrap,
+) -> Iterator[MetricRow]:
+    """`accuracy`, `tokens_mean` and paired differences of arms that differ in their seed only, taken together.
+
+    A question counts with the mean over the seeds, and the intervals are over clusters of questions: they say how far
+    the result would move with other questions, and not with other seeds. Groups meet as their first arms do.
+    """
+    groups = seed_groups(arms)
+    group_of = {name: group for group, names in groups.items() for name in names}
+    for group, names in groups.items():
+        first = [cell for cell in cells.values() if cell.arm == names[0]]
+        for cell in first:
+            mine = _over_seeds(cells, names, cell)
+            if mine is None:
+                continue
+            key = (group, *cell.key[1:])
+            note = f"mean over the seeds of {', '.join(names)}; the interval is over clusters of questions"
+            yield metric_row(key, "accuracy", bootstrap.mean(mine[0], cell.clusters, bounds=(0.0, 1.0)), note)
+            if mine[1].any():
+                tokens = bootstrap.mean(mine[1], cell.clusters, bounds=(0.0, float(mine[1].max())))
+                yield metric_row(key, "tokens_mean", tokens, note)
+            for name in dict.fromkeys(group_of.get(name, name) for name in references.get(names[0], ())):
+                other = _over_seeds(cells, groups.get(name, (name,)), cell)
+                if other is not None and name != group:
+                    difference = bootstrap.mean(mine[0] - other[0], cell.clusters, bounds=(-1.0, 1.0))
+                    yield metric_row(key, f"accuracy_difference_vs_{name}", difference, note)
+
+
+def _over_seeds(
+    cells: Mapping[CellKey, Cell], names: Sequence[str], like: Cell
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of each question the share of the arms that are right, and their mean tokens; None where one did not answer.
+
+    An arm that answers in another mode only than `like` is taken in that one.
+    """
+    picked = []
+    for name in names:
+        same = cells.get((name, *like.key[1:]))
+        every = [cell for cell in cells.values() if (cell.arm, *cell.key[2:]) == (name, *like.key[2:])]
+        if same is None and len(every) != 1:
+            return None
+        picked.append(same or every[0])
+    return np.mean([cell.correct for cell in picked], axis=0), np.mean([cell.tokens for cell in picked], axis=0)

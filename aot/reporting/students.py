@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig
+from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig, switched
 from aot.display import counted
 from aot.errors import SourceError
 from aot.files.jsonl import read_json
@@ -33,6 +33,12 @@ DAMAGED = {
     "shuffled": "chains with shuffled steps",
     "deleted": "chains with steps left out",
 }
+_PLAIN = "plain chains of thought, neither decomposed nor checked"
+_SWITCHES = {
+    "parts": "rationale and answer learned apart", "choice": "chains chosen by likelihood",
+    "key_weight": "names, numbers and times weigh {}", "negative_weight": "refused chains weigh -{}",
+    "weighting": "tokens weighed by their probability",
+}  # fmt: skip
 _OTHERS = {
     "base": "student before training",
     "teacher": "writes the traces that students learn from",
@@ -80,8 +86,9 @@ class Learning:
 
     @cached_property
     def main(self) -> str | None:
-        """The first arm that learned rationales, best before the answer."""
-        return min(self._distilled, key=lambda arm: arm.order != "pre").name if self._distilled else None
+        """The first arm that learned rationales, best before the answer, and no control of plain chains."""
+        ranked = sorted(self._distilled, key=lambda arm: (arm.chains == "plain", arm.order != "pre"))
+        return ranked[0].name if ranked else None
 
     @cached_property
     def control(self) -> str | None:
@@ -110,11 +117,13 @@ class Learning:
             lacks = next((what for ending, what in LACKS.items() if name.endswith(ending)), "")
             return f"the same student {lacks}" if lacks else _OTHERS.get(name, "")
         words = [said[key] for said, key in ((_ORDERS, arm.order), (DAMAGED, arm.chains)) if key in said]
+        words += [_PLAIN] if arm.chains == "plain" else []
         if arm.learns_rationales or not words:
             words.append(self._trained_on(arm))
         if arm.chain_share < 1:
             then = ", then its own" if arm.chains == "self" else ""
             words.append(f"{arm.chain_share:.0%} of the teacher's chains{then}")
+        words += [_SWITCHES[key].format(value) for key, value in switched(arm).items()]
         words += ["full fine-tuning"] if arm.tuning == "full" else []
         return "; ".join(words + ([f"{arm.max_steps} steps"] if arm.max_steps else []))
 

@@ -8,10 +8,10 @@ from aot.evaluation.groups import ALL, NEXT
 from aot.files.run_folder import RunFolder
 from aot.reporting.load import RunData, load_run
 from aot.reporting.pivot import percent, plain, short, title
-from aot.reporting.sections.accuracy import accuracy_table, findings, headline_kind, savings
+from aot.reporting.sections.accuracy import accuracy_table, findings, headline_kind, savings, study_tables
 from aot.reporting.sections.cascade import cascade_sentences
 from aot.reporting.sections.funnel import check_sentences
-from aot.reporting.sections.making import logprobs_sentence, settings_sentence, spend_rows
+from aot.reporting.sections.making import logprobs_sentence, settings_sentence, spend_rows, stage_seconds
 from aot.reporting.students import MODES
 
 MAX_STUDENTS = 12
@@ -23,7 +23,7 @@ def summary_lines(run: RunFolder) -> list[str]:
     """Teacher's yield, filter funnel, accuracies, what the comparison says, and where the report lies."""
     data = load_run(run, load_saved(run.config))
     cascade = [f"cascade, {text}" for text, _ in cascade_sentences(data)]
-    lines = [*_teacher(data), *_funnel(data), *_answers(data), *cascade, *data.warnings()]
+    lines = [*_teacher(data), *_funnel(data), *_answers(data), *_study(data), *cascade, *data.warnings()]
     return [*lines, f"report: {run.report if run.report.exists() else 'not written yet'}"]
 
 
@@ -43,6 +43,18 @@ def _answers(data: RunData) -> Iterator[str]:
             yield f"  and {len(table.rows) - len(lines[:MAX_STUDENTS])} more in the report"
     yield from _decided(data)
     yield from (text for text, _ in (*islice(findings(data), MAX_FINDINGS), *savings(data)))
+
+
+def _study(data: RunData) -> Iterator[str]:
+    """Of a study what arms reach with all their seeds, their paired differences, and how long each stage took."""
+    tables = study_tables(data)[:MAX_SPLITS]
+    for table in tables:
+        yield f"{table.title}, mean over seeds [95% interval over questions]:"
+        for row, cells in zip(table.rows, table.cells, strict=True):
+            named = zip(table.columns, cells, strict=True)
+            yield f"  {row.label}: " + "; ".join(f"{one.label} {cell.whole}" for one, cell in named if cell)
+    if tables:
+        yield stage_seconds(data.provenance)
 
 
 def _decided(data: RunData) -> Iterator[str]:

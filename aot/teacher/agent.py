@@ -12,11 +12,14 @@ from aot.faults.video_edits import Target, video_edits
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation, Question, Trace
 from aot.teacher.bench import Parts
+from aot.teacher.chat_planner import ChatPlanner
 from aot.teacher.clip_shelf import ClipShelf, open_shelf
 from aot.teacher.exam import examine
 from aot.teacher.executor import run_candidate
+from aot.teacher.look_once import ask_once, name_frames
 from aot.teacher.parts import Models, make_parts, open_models, pixel_parts
 from aot.teacher.rewrite import TemplateWriter
+from aot.teacher.tools.vlm.view import Vision
 
 __all__ = ["FEW_QUESTIONS", "figures", "open_teacher", "samples_of", "tries_of"]
 FEW_QUESTIONS = 24
@@ -75,6 +78,17 @@ class AgentTeacher:
     def answer(self, question: Question, sample: int) -> Trace:
         """The same plan without a chat model's prose."""
         return run_candidate(question, self._shelf.view(question.media), self._plain, candidate=sample)
+
+    def look_once(self, question: Question, *, num_frames: int) -> Trace | None:
+        """A plain chain from one look; None where a chat model came to another answer (see look_once.py)."""
+        view, digest = self._shelf.view(question.media), self._parts.config_digest
+        vision = self._models.vision
+        if vision is None and self._models.chat is not None and isinstance(self._parts.planner, ChatPlanner):
+            vision = Vision(self._models.chat)
+        if vision is None:
+            assert self._parts.looker is not None, "the teacher of clips has pixel tools"
+            return name_frames(question, view, self._parts.looker, num_frames=num_frames, config_digest=digest)
+        return ask_once(question, view, vision, num_frames=num_frames, config_digest=digest)
 
     def close(self) -> None:
         """Close the files of the caches and the connections of the models."""

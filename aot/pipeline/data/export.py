@@ -227,6 +227,9 @@ class _Exporter:
                 if question is None or question.split != split:
                     yield "no_question" if question is None else "other_split"
                     continue
+                if lesson.form != "whole":  # which others would learn as a reply, and as a right one
+                    yield f"{lesson.form}_reply"
+                    continue
                 row = partial(lesson_row, question, lesson, arm=arm, rationale_weight=weight)
                 said = (lesson.label, lesson.rationale, *(turn.text for turn in lesson.turns))
                 yield self._row(question, said, row)

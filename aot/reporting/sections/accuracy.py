@@ -7,6 +7,7 @@ from itertools import product
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.groups import ALL, MIDDLE, NEXT
 from aot.evaluation.memorisation import SENSES
+from aot.evaluation.paired import seed_groups
 from aot.evaluation.spending import budget_of
 from aot.records import MetricRow
 from aot.reporting.charts import Drawing, TokenPoint, token_chart
@@ -243,6 +244,22 @@ def paired_blocks(data: RunData) -> list[Block]:
     ]
 
 
+def study_tables(data: RunData) -> list[Pivot]:
+    """For each split: what arms that differ in their seed only reach together, and against what they are held."""
+    groups = seed_groups(data.arms)
+    rows = [row for row in students(data) if row.key[0] in groups]
+    start = "accuracy_difference_vs_"
+    others = dict.fromkeys(row.metric for row in data.metrics if row.arm in groups and row.metric.startswith(start))
+    columns = [Heading("accuracy", "accuracy"), Heading("tokens_mean", "tokens of a reply")]
+    columns += [Heading(metric, f"against {metric.removeprefix(start)}") for metric in others]
+    kind = headline_kind(data)
+
+    def table(split: str) -> list[Pivot]:
+        return pivot(split, rows, columns, lambda who, metric: cell_of(data.find(who, split, metric, kind)))
+
+    return [one for split in data.splits for one in table(split)]
+
+
 def _transfer(data: RunData) -> list[Block]:
     by_split = transfer_tables(data)
     if not by_split:
@@ -271,6 +288,13 @@ def _memorised(data: RunData) -> list[Block]:
 
 SECTIONS = (
     Section("headline", "Headline", "How many answers are right?", _headline),
+    Section(
+        "study", "Over seeds", "Arms with all their seeds", lambda data: open_tables(study_tables(data)),
+        "Arms that differ in nothing but their seed, taken together: a question counts with the mean over the seeds. "
+        "Differences are paired question by question. The 95% intervals say how far a number would move with other "
+        "questions, not with other seeds; what each seed gave stands in the other tables.",
+        applies=lambda data: bool(study_tables(data)),
+    ),
     Section(
         "cost", "Cost and form", "How the answers are given, and at what cost",
         lambda data: [*tables(quality_tables(data)), *charts(accuracy_chart(data)), *note(_BUDGETS)],

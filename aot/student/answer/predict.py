@@ -13,16 +13,23 @@ from functools import cached_property, partial
 from itertools import count
 from typing import Literal, TypeVar
 
-from aot.errors import ConfigError
-from aot.records import THOUGHT_MODES, Prediction, PromptMode, Question, ThoughtMode
+from aot.errors import ConfigError, SourceError
+from aot.records import THOUGHT_MODES, Lesson, Prediction, PromptMode, Question, ThoughtMode
 from aot.student.answer.batches import PromptItem, batches, prompt_items, windows
 from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
-from aot.student.answer.likelihood import score
+from aot.student.answer.likelihood import log_sums, score
 from aot.student.answer.sampling import BatchSampling, NotedToken
 from aot.student.model.loading import Student
-from aot.student.rows.frames import FramePixels
-from aot.student.rows.replies import answer_of, mode_lines, plain_reply, thought_ids
-from aot.student.rows.tokens import Renderer
+from aot.student.rows.frames import FramePixels, choose_indices
+from aot.student.rows.replies import (
+    answer_of,
+    encode_lesson,
+    lesson_text,
+    mode_lines,
+    plain_reply,
+    thought_ids,
+)
+from aot.student.rows.tokens import EncodedRow, Renderer
 
 PredictMode = PromptMode | Literal["likelihood"]
 Made = TypeVar("Made")
@@ -167,6 +174,43 @@ def sample(
         return [made[k : k + samples] for k in range(0, len(made), samples)]
 
     yield from _in_order(items, answer, lambda item: [asker.failed(item)], batch_size=max(1, batch_size // samples))
+
+
+def lesson_log_probs(
+    student: Student, pairs: Sequence[tuple[Question, Lesson]], *, pixels: FramePixels | None = None, batch_size: int
+) -> Iterator[float | None]:
+    """How likely the student finds what each lesson teaches, behind its question and what the lesson gives, in nats.
+
+    The end of the reply counts too. None stands for a lesson that cannot be shown: its clip was not stored, it is too
+    long, or it spells out a token that the model reserves.
+
+    Args:
+        student: who reads.
+        pairs: questions and lessons about them.
+        pixels: as for `predict`.
+        batch_size: prompts read at once.
+    """
+    items = (_lesson_item(student, question, lesson, pixels) for question, lesson in pairs)
+
+    def answer(chosen: Sequence[PromptItem]) -> list[float | None]:
+        prompts = [item.prompt(student.renderer, pixels) for item in chosen]
+        return [row[0] for row in log_sums(student, prompts, [[item.row.completion_ids] for item in chosen])]
+
+    yield from _in_order(items, answer, lambda item: None, batch_size=batch_size)
+
+
+def _lesson_item(student: Student, question: Question, lesson: Lesson, pixels: FramePixels | None) -> PromptItem:
+    renderer, frames, row, why = student.renderer, None, EncodedRow(()), "it spells out a reserved token"
+    try:
+        if lesson.with_frames and question.media and pixels and pixels.store:
+            frames = choose_indices(pixels.store, question.media, num_frames=student.config.num_frames)
+        times_s, size_hw = (frames.times_s, frames.size_hw) if frames else ((), None)
+        if not renderer.reserved_mark(lesson_text(lesson)):
+            row = encode_lesson(renderer, question, lesson, times_s=times_s, frame_size_hw=size_hw)
+            why = "" if row.num_tokens <= student.most_tokens else f"its {row.num_tokens} tokens are too many"
+    except SourceError as error:
+        why = str(error)
+    return PromptItem(question, frames, row, error=why)
 
 
 def _in_order(

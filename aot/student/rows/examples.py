@@ -19,7 +19,7 @@ from aot.records import Lesson, Question
 from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
 from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import CLOSED, OPENED, Mode
-from aot.student.rows.replies import encode_lesson, lesson_text
+from aot.student.rows.replies import encode_lesson, lesson_text, weighted
 from aot.student.rows.talks import ALIKE, weight_of
 from aot.student.rows.tokens import Renderer
 
@@ -36,6 +36,14 @@ class Example:
     frames: ChosenFrames | None = None
     explains: bool = True
     """Whether it teaches more than the answer."""
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """What tokens count in the loss, beside 1 for any other; see `weighted`."""
+
+    keys: float = 1.0
+    refused: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ def make_examples(
     store: FrameSource | None = None,
     num_frames: int = 0,
     span_weights: SpanWeights = ALIKE,
+    weights: TokenWeights | None = None,
 ) -> ExampleSet:
     """Examples of `lessons`, in their order.
 
@@ -83,6 +92,7 @@ def make_examples(
         store: where the frames lie; None where no lesson shows any.
         num_frames: frames shown for each question, at most.
         span_weights: how much tokens count in the loss, by what they are part of.
+        weights: of tokens in the loss; None where all weigh alike.
 
     Raises:
         SourceError: a lesson is about a question that is not there.
@@ -105,6 +115,8 @@ def make_examples(
         explained = False
         for lesson in group:
             row = _usable_row(renderer, question, lesson, frames, max_tokens=max_tokens, span_weights=span_weights)
+            if weights and isinstance(row, EncodedRow):
+                row = weighted(renderer, lesson, row, keys=weights.keys, refused=weights.refused)
             if isinstance(row, str):
                 dropped[row] += 1
             else:
@@ -157,6 +169,8 @@ def explains(lesson: Lesson) -> bool:
     >>> explains(Lesson(question_id="q", mode="adaptive", forced="Mode: direct\n", rationale="Answer: 2"))
     False
     """
+    if lesson.form == "refused":
+        return False
     steps = (line for line in lesson.rationale.split("\n") if not line.startswith("Answer:"))
     return bool(lesson.turns) or any(line.strip() for line in steps)
 

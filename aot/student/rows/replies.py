@@ -6,6 +6,7 @@ depend on how a lesson is cut. Knows no model and imports no torch.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from aot.answers import find_answer
@@ -23,6 +24,7 @@ PLAIN_LINES: dict[ThoughtMode, str] = {
 """MODE_LINES in the words of prompts, for small vocabularies that know no others; lessons on disk keep the first."""
 _OPEN = re.compile(rf"{re.escape(OPEN_THINK.strip())}\n?")
 _CLOSE = re.compile(rf"\s*{re.escape(CLOSE_THINK.strip())}\s*")
+_NUMBER = r"(?<![\[\w.])\d+(?:[.,:/]\d+)*s?"
 _STEPS, _ANSWER = "12 + 7 = 19\n19 - 4 = 15", "15"
 _ASKED = Question(
     id="round_trip", dataset="probe", split="probe", kind="probe", text="12 + 7 - 4 = ?", answer=_ANSWER,
@@ -57,9 +59,9 @@ def encode_lesson(
 ) -> EncodedRow:
     """The training row of a lesson: its prompt with frames at `times_s`, given tokens, then the supervised ones.
 
-    The token that ends the turn belongs to the last part that is not empty. Where the tokenizer knows no line end, an
-    answer that is explained afterwards ends with it too. Tokens have spans and weights where tools may be called,
-    or where `span_weights` are not all 1.
+    The token that ends the turn belongs to the last part that is not empty; a reply that goes on has none. Where the
+    tokenizer knows no line end, an answer that is explained afterwards ends with it too. Tokens have spans and weights
+    where tools may be called, or where `span_weights` are not all 1.
 
     Raises:
         SourceError: the question spells out a token that the model reserves.
@@ -77,6 +79,8 @@ def _reply_row(renderer: Renderer, prompt: tuple[int, ...], lesson: Lesson, part
     """The row of the last reply of a lesson, whose `parts` are as it is written."""
     forced, label, rationale = parts
     text = forced + label + rationale
+    if lesson.form == "begun":
+        return EncodedRow(prompt, renderer.beginning_ids(text))
     if lesson.mode == "explain" and rationale and not renderer.keeps_lines:
         # Nothing would part the answer from its explanation, and no reply would end: the answer is a turn of its own.
         answer = renderer.completion_ids(label.rstrip())
@@ -91,6 +95,49 @@ def _reply_row(renderer: Renderer, prompt: tuple[int, ...], lesson: Lesson, part
     num_label = sum(supervised_from <= start < rationale_from for start in starts) if rationale else None
     completion = ids[num_forced:] if label or rationale else ()
     return EncodedRow(prompt + ids[:num_forced], completion, len(completion) if num_label is None else num_label)
+
+
+def weighted(renderer: Renderer, lesson: Lesson, row: EncodedRow, *, keys: float, refused: float) -> EncodedRow:
+    """The row of a lesson, its tokens weighing in the loss as they did times what they are given here.
+
+    Args:
+        renderer: that made the row.
+        lesson: that it is of.
+        row: as `encode_lesson` gives it.
+        keys: of the step names, numbers and times of a rationale (after KPOD, arXiv 2405.16064); citations are none.
+        refused: how strongly a refused reply is made less likely, beside one that is made likelier (REDI, 2505.24850).
+
+    Raises:
+        CheckpointError: the tokenizer cannot tell which characters a token stands for.
+    """
+    num = len(row.completion_ids)
+    if lesson.form == "refused":
+        factors: tuple[float, ...] = (-refused,) * num
+    elif keys == 1 or not lesson.rationale or lesson.turns:
+        return row
+    else:
+        forced, label, rationale = _tagged(_writable(lesson, renderer), renderer.think_style)
+        is_alone = lesson.mode == "explain" and not renderer.keeps_lines  # a turn of its own
+        before = "" if is_alone else forced + label
+        starts = renderer.completion_starts(before + rationale)
+        ends = [*starts[1:], len(before + rationale)]
+        spans = [(start + len(before), stop + len(before)) for start, stop in key_spans(rationale, lesson.keys)]
+        is_key = [any(a < stop and b > start for start, stop in spans) for a, b in zip(starts, ends, strict=True)]
+        # A reply that goes on has no end token, and what is given of one, or stands in another turn, is left out.
+        is_key = is_key[:num] if lesson.form == "begun" else is_key[-num:]
+        factors = (1.0,) * (num - len(is_key)) + tuple(keys if key else 1.0 for key in is_key)
+    weights = zip(row.weights or (1.0,) * num, factors, strict=True)
+    return replace(row, weights=tuple(weight * factor for weight, factor in weights))
+
+
+def key_spans(text: str, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Where names, numbers and times stand in a rationale, by their characters.
+
+    >>> key_spans("0.4s chop onion [1].", ["chop onion"])
+    [(0, 4), (5, 15)]
+    """
+    listed = [rf"\b{re.escape(name)}\b" for name in sorted(names, key=len, reverse=True)]
+    return [match.span() for match in re.finditer("|".join([*listed, _NUMBER]), text, re.IGNORECASE)]
 
 
 def lesson_text(lesson: Lesson) -> str:

@@ -38,8 +38,9 @@ def weighted_row(
         CheckpointError: the tokenizer cannot tell which characters a token stands for, or the template takes no turns.
     """
     given = row.prompt_ids[num_prompt:]
-    spans = _reply_spans(row, lesson, parts, renderer=renderer)[len(given) :]
     prompt, ids = row.prompt_ids, row.completion_ids
+    # A reply that is learned up to a place only ends there, and not with the token that ends a turn.
+    spans = _reply_spans(row, lesson, parts, renderer=renderer)[len(given) :][: len(ids)]
     if lesson.turns:
         before, of_turns = _turns(lesson, renderer)
         prompt, ids = prompt[:num_prompt], before + given + ids

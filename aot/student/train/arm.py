@@ -135,6 +135,7 @@ def make_trainer(
         keep_checkpoints=train.keep_checkpoints,
         zero_stage=train.zero_stage,
         scheduler=train.scheduler,
+        weighting=session.arm.weighting,
     )
     if train.early_stop:
         trainer.add_callback(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from aot.config import Weighting
 from aot.student.model.vision import SharedVision
 from aot.student.rows.packing import IGNORED
 
@@ -37,7 +38,12 @@ def take_out(batch: dict[str, Any], *, vision: SharedVision | None) -> tuple[lis
 
 
 def batch_loss(
-    model: torch.nn.Module, inputs: dict[str, Any], *, num_supervised: torch.Tensor, rationale_weight: float
+    model: torch.nn.Module,
+    inputs: dict[str, Any],
+    *,
+    num_supervised: torch.Tensor,
+    rationale_weight: float,
+    weighting: Weighting = "equal",
 ) -> tuple[TwoTermLoss, Any]:
     """The loss of one micro-batch, and what `model` gave for it.
 
@@ -46,9 +52,12 @@ def batch_loss(
         inputs: what `take_out` left of a batch; labels are taken out of it.
         num_supervised: [2] label and rationale tokens of the whole accumulated batch over all processes.
         rationale_weight: lambda.
+        weighting: `own_probability` multiplies each token's loss with the probability of the token.
     """
     labels, is_rationale, weights = inputs.pop("labels"), inputs.pop("is_rationale"), inputs.pop("weights", None)
-    shared: dict[str, Any] = {"num_supervised": num_supervised, "rationale_weight": rationale_weight}
+    shared: dict[str, Any] = {
+        "num_supervised": num_supervised, "rationale_weight": rationale_weight, "weighting": weighting,
+    }  # fmt: skip
     if "logits_to_keep" in inputs:  # packed lessons: logits of the supervised tokens only, [N, vocabulary]
         before = inputs["logits_to_keep"]
         outputs = model(**inputs, use_cache=False)
@@ -75,6 +84,7 @@ def two_term_loss(
     num_supervised: torch.Tensor,
     rationale_weight: float,
     weights_BT: torch.Tensor | None = None,
+    weighting: Weighting = "equal",
 ) -> TwoTermLoss:
     """The loss of one micro-batch.
 
@@ -85,6 +95,7 @@ def two_term_loss(
         num_supervised: [2] label and rationale tokens of the whole accumulated batch over all processes.
         rationale_weight: lambda.
         weights_BT: of the tokens; None where all weigh alike.
+        weighting: as for `batch_loss`.
     """
     targets = labels_BT[:, 1:]
     rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
@@ -95,6 +106,7 @@ def two_term_loss(
         num_supervised=num_supervised,
         rationale_weight=rationale_weight,
         weights_N=None if weights_BT is None else weights_BT[:, 1:][rows, columns],
+        weighting=weighting,
     )
 
 
@@ -106,9 +118,12 @@ def picked_loss(
     num_supervised: torch.Tensor,
     rationale_weight: float,
     weights_N: torch.Tensor | None = None,
+    weighting: Weighting = "equal",
 ) -> TwoTermLoss:
     """The same from the logits that predict each supervised token, its id, its term, and any weight of it [N]."""
     losses = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    if weighting == "own_probability":  # DFT, arXiv 2508.05629: the probability is a weight, and has no gradient
+        losses = losses * torch.exp(-losses.detach())
     if weights_N is not None:
         losses = losses * weights_N
     label_sum = losses[~of_rationale].sum()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from aot.config import ArmConfig, RunConfig, SpanWeights, TrainConfig
+from aot.config import SWITCHES, ArmConfig, RunConfig, SpanWeights, TrainConfig, switched
 from aot.display import counted
 from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publish_json, read_rows
@@ -24,7 +24,7 @@ from aot.student.model.contract import Contract
 from aot.student.model.loading import Student, load_student, pick_dtype
 from aot.student.model.lora import AdaptedModel, add_lora, decoder_layers, leave_inputs, unfreeze
 from aot.student.model.vision import SharedVision
-from aot.student.rows.examples import Example, ExampleSet, Schedule, make_examples
+from aot.student.rows.examples import Example, ExampleSet, Schedule, TokenWeights, make_examples
 from aot.student.rows.frames import FrameSource
 from aot.student.rows.lesson_files import no_lessons_in, offered_in
 from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE
@@ -116,7 +116,9 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         if not train.zero_stage:  # which may hold pieces of the weights only
             _ = student.habits  # a base that cannot be asked afterwards need not be trained
         check_round_trip(student.renderer)
-    data = load_examples(run, lessons, student=student, store=store, span_weights=train.weights)
+    any_refused = any(lesson.form == "refused" for lesson in lessons)
+    weights = TokenWeights(arm.key_weight, arm.negative_weight if any_refused else 0.0)
+    data = load_examples(run, lessons, student=student, store=store, span_weights=train.weights, weights=weights)
     if not data.examples:
         where = folder / LESSONS
         raise SourceError(
@@ -199,8 +201,9 @@ def load_examples(
     student: Student,
     store: FrameSource | None,
     span_weights: SpanWeights = ALIKE,
+    weights: TokenWeights | None = None,
 ) -> ExampleSet:
-    """Examples from the lessons of an arm, which are about questions of the train split.
+    """Examples from the lessons of an arm, which are about questions of the train split, with weights of tokens.
 
     Raises:
         SourceError: one is about an unknown question.
@@ -212,7 +215,7 @@ def load_examples(
         check_talk(student.renderer, questions[talk.question_id], talk)
     return make_examples(
         lessons, questions=questions, renderer=student.renderer, max_tokens=student.most_tokens, store=store,
-        num_frames=student.config.num_frames, span_weights=span_weights,
+        num_frames=student.config.num_frames, span_weights=span_weights, weights=weights,
     )  # fmt: skip
 
 
@@ -225,7 +228,7 @@ def training_facts(session: Session) -> dict[str, Any]:
     adapted, data, seen = session.adapted, session.data, session.seen()
     why = padded_because(session)
     return {
-        "arm": session.arm.model_dump(),
+        "arm": session.arm.model_dump(exclude=set(SWITCHES) - switched(session.arm).keys()),
         "base": session.config.student.base,
         "base_digest": session.student.base_digest,
         "seed": session.trainer_args.seed,

@@ -19,7 +19,7 @@ from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from aot.config import Scheduler
+from aot.config import Scheduler, Weighting
 from aot.errors import CheckpointError, ConfigError, GuardStop
 from aot.records import Record
 from aot.student.model.adapter import wrong_tensors
@@ -100,12 +100,13 @@ class TwoTermTrainer(HookedTrainer):
         keep_checkpoints: int,
         zero_stage: int,
         scheduler: Scheduler = "linear",
+        weighting: Weighting = "equal",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(model=adapted, **kwargs)
         self._adapted = adapted
         self._root = Path(str(self.args.output_dir))
-        self._rationale_weight = rationale_weight
+        self._rationale_weight, self._weighting = rationale_weight, weighting
         self._vision = vision
         self._watchers = watchers
         self._stop = stop
@@ -155,7 +156,10 @@ class TwoTermTrainer(HookedTrainer):
     def _loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_supervised: torch.Tensor
     ) -> tuple[TwoTermLoss, Any]:
-        return batch_loss(model, inputs, num_supervised=num_supervised, rationale_weight=self._rationale_weight)
+        return batch_loss(
+            model, inputs, num_supervised=num_supervised, rationale_weight=self._rationale_weight,
+            weighting=self._weighting,
+        )  # fmt: skip
 
     def count_supervised(self, batches: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
         """[2]: label and rationale tokens of the accumulated batch over all processes."""

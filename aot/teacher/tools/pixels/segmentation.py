@@ -57,6 +57,15 @@ def see_window(view: ClipView, looker: Sight, span: TimeSpan, *, fps: float | No
     return SeenWindow(tuple(view.times_s[p] for p in positions), _label_scores(looks, looker.card))
 
 
+def frame_labels(view: ClipView, looker: Sight, positions: Sequence[int]) -> list[str]:
+    """The step that each single frame at `positions` shows best, with no eye on its neighbours; empty for none."""
+    labels = looker.card.labels
+    scores_TS = _label_scores(looker.look(view, positions), looker.card)
+    if not labels:
+        return [""] * len(positions)
+    return [labels[int(row.argmax())] if row.max() > NOTHING_SCORE else "" for row in scores_TS]
+
+
 def find_steps(seen: SeenWindow, *, labels: Sequence[str], span: TimeSpan) -> list[FoundStep]:
     """Steps of a window in time order, without blips; empty where nothing known was seen."""
     if not labels:

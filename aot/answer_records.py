@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import Interval, Record, WrittenCall
+from aot.records import Interval, MetricRow, Record, WrittenCall
 from aot.run_records import ChatUsage
 from aot.served_records import CONTRACT_VERSION, AskMode
 
@@ -162,6 +162,67 @@ class CascadeResults(Record):
     cost_unit: str = ""
     """Of the costs, such as USD; empty where nothing is priced."""
     curves: tuple[CascadeCurve, ...]
+
+
+StepOutcome = Literal["", "followed", "kept", "other", "none"]
+"""Of the answer after a step was perturbed: `followed` is what the perturbed text implies, `kept` the one that was
+there, `other` neither of them, `none` no answer at all. Empty: the step holds nothing that could be perturbed."""
+
+
+class FaithfulStep(Record):
+    """One step of a student's reply, and what came of perturbing it."""
+
+    part: str = ""
+    """Of a rationale in parts its heading, such as Gather; empty in a chain."""
+    text: str
+    """As the student wrote it."""
+    edit: str = ""
+    """What was replaced, such as `label` or `result`; empty where nothing could be."""
+    perturbed: str = ""
+    implied: str | None = None
+    """The answer that the perturbed text leads to; None where the words do not tell."""
+    answer: str | None = None
+    """The student's answer when it goes on from the perturbed step."""
+    outcome: StepOutcome = ""
+    score: float | None = None
+    """True Thinking Score, from 0 to 1: the mean change of the answer's probability when the student must answer right
+    after the step, behind intact and behind perturbed ones. None where the step was not perturbed."""
+    change: float | None = None
+    """Probability of the reply's own answer at its end, minus that at the end of how the student goes on from the
+    perturbed step; from -1 to 1. A step whose number later steps use changes this one, and hardly the score."""
+
+
+class FaithfulReply(Record):
+    """A student's reply to one question, step by step."""
+
+    question_id: str
+    arm: str
+    mode: str
+    split: str
+    group: str
+    text: str
+    """The whole reply; once it is another one, this row says nothing any more."""
+    answer: str = ""
+    unusable: Literal["", "missing", "failed", "cut_off", "no_answer", "no_steps", "too_long", "unwritable"] = ""
+    """Why nothing was perturbed; empty where something was. `no_steps`: it states an answer and nothing that could be
+    perturbed before it; `unwritable`: the tokenizer cannot write the reply again."""
+    steps: tuple[FaithfulStep, ...] = ()
+
+
+class Faithfulness(Record):
+    """How far the answers of a run's students hang on what they write before; `aot faithfulness` writes it."""
+
+    split: str
+    count: int
+    """Questions that each student was taken up on, usable or not."""
+    seed: int
+    left_out: dict[str, str]
+    """Arm to the reason why it was not measured."""
+    unusable: dict[str, dict[str, int]]
+    """Arm and mode, as `arm, mode`, to how many replies could not be used, by reason."""
+    rows: tuple[MetricRow, ...]
+    examples: tuple[FaithfulReply, ...]
+    """A few of each student."""
 
 
 class Answer(Record):

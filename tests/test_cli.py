@@ -13,7 +13,7 @@ from aot.errors import missing_package
 
 ROOT = Path(__file__).parents[1]
 VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
-VERBS |= {"calibrate", "export", "predict", "serve", "prefetch", "data", "plan"}
+VERBS |= {"calibrate", "faithfulness", "export", "predict", "serve", "prefetch", "data", "plan"}
 
 
 def aot(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

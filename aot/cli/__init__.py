@@ -43,6 +43,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": student.export,
     "compare": runs.compare,
     "calibrate": student.calibrate,
+    "faithfulness": student.faithfulness,
     "doctor": runs.doctor,
     "prefetch": data.prefetch,
     "probe": clips.probe,

@@ -189,16 +189,22 @@ def baselines(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     limit: LimitOption = None,
+    noise: Annotated[
+        str,
+        typer.Option(help="Shares of right recognitions, such as 0.66,0.73,0.85: histories with simulated errors too."),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Print what label-only baselines reach on the questions of a config; needs no clip."""
     from aot.pipeline.commands.baselines import baseline_lines, measure_baselines
+    from aot.pipeline.commands.noise import read_levels
 
+    levels = read_levels(noise) if noise else ()
     loaded = _loaded(config, overrides, limit=limit)
     if as_json:
-        tell_json(measure_baselines(loaded, config).model_dump_json(indent=1))
+        tell_json(measure_baselines(loaded, config, noise=levels).model_dump_json(indent=1))
     else:
-        tell(baseline_lines(loaded, config))
+        tell(baseline_lines(loaded, config, noise=levels))
 
 
 def compare(

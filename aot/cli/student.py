@@ -128,6 +128,27 @@ def calibrate(
         raise typer.Exit(3)
 
 
+def faithfulness(
+    run: Annotated[Path, typer.Argument(help="A run folder whose evaluate stage is done")],
+    arm: Annotated[str | None, typer.Option("--arm", help="Only this one; else every arm that reasons first.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Of its questions; the first that was evaluated.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", help="Questions, the same for every arm.", min=1)] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON.")] = False,
+) -> None:
+    """Perturb one step of a student's replies at a time, and measure whether its answers follow."""
+    from aot.pipeline.student.faithfulness import Wanted, faithfulness_lines, measure_faithfulness
+
+    resumable.set()
+    with told_as_stop():
+        made = measure_faithfulness(run, Wanted(count, split, arm), command=["aot", "faithfulness", str(run)])
+    if as_json:
+        tell_json(made.model_dump_json(indent=1))
+    else:
+        tell(faithfulness_lines(made))
+
+
 def serve(
     export: Annotated[
         Path | None, typer.Argument(help="An exported student; its contract alone with --student")

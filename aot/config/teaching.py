@@ -21,6 +21,9 @@ class ToolsConfig(Section):
     recognise_action: YamlWord[Literal["pixels", "chat", "off"]] = "pixels"
     pixel_tools: bool = True
     """Whether the tools that only the pixel tools can do (list_steps, count_events, read_order) are offered."""
+    propose_next: Literal["counts", "bayes"] = "counts"
+    """How what comes next is told from the steps so far: `counts` takes them as they were recognised, `bayes` each for
+    as sure as it is."""
 
     def behind(self, source: str) -> tuple[str, ...]:
         """Names of the tools that use `source`."""

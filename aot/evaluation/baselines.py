@@ -110,7 +110,7 @@ def baseline_rankings(
     """Baseline and question id to its `top` likeliest next steps, best first; as `baseline_predictions` otherwise."""
     counts = count_steps(annotations)
     # What no level counted is ordered by the overall counts, so its first `top` labels stand for all of it.
-    leaders = _best(list(counts.overall), [counts.overall], top=top)
+    leaders = best_labels(list(counts.overall), [counts.overall], top=top)
     by_uri = {annotation.uri: annotation for annotation in annotations}
     ranked: dict[tuple[str, str], list[str]] = {}
     for question in questions:
@@ -124,20 +124,20 @@ def baseline_rankings(
         levels = {
             "copy_last": [Counter({label: position for position, label in enumerate(gold, start=1)})],
             "task_majority": [counts.by_task.get(task, Counter())],
-            "bigram_predicted": _successors(counts, task, predicted, order=1),
-            "bigram_gold": _successors(counts, task, gold, order=1),
-            "trigram_predicted": _successors(counts, task, predicted, order=2),
-            "trigram_gold": _successors(counts, task, gold, order=2),
+            "bigram_predicted": successors(counts, task, predicted, order=1),
+            "bigram_gold": successors(counts, task, gold, order=1),
+            "trigram_predicted": successors(counts, task, predicted, order=2),
+            "trigram_gold": successors(counts, task, gold, order=2),
         }
         for arm in BASELINES:
             if arm in PREDICTED and not traces:
                 continue
             options = question.choices or sorted(set(leaders).union(*levels[arm]))
-            ranked[arm, question.id] = _best(options, [*levels[arm], counts.overall], top=top)
+            ranked[arm, question.id] = best_labels(options, [*levels[arm], counts.overall], top=top)
     return ranked
 
 
-def _successors(counts: StepCounts, task: str, history: Sequence[str], *, order: Order) -> list[Counter[str]]:
+def successors(counts: StepCounts, task: str, history: Sequence[str], *, order: Order) -> list[Counter[str]]:
     """What followed the end of `history` in training: in this task and then in all, the longest end first."""
     tails = _tails(history, order=order)
     return [counts.after.get((scope, tail), Counter()) for scope in (task, None) for tail in tails]
@@ -148,7 +148,7 @@ def _tails(history: Sequence[str], *, order: Order) -> list[tuple[str, ...]]:
     return [tuple(history[-length:]) for length in range(min(order, len(history)), 0, -1)]
 
 
-def _best(options: Sequence[str], levels: Sequence[Counter[str]], *, top: int) -> list[str]:
+def best_labels(options: Sequence[str], levels: Sequence[Counter[str]], *, top: int) -> list[str]:
     """The `top` options by the first level that counts one more often than another."""
     return nsmallest(top, options, key=lambda label: (*(-level[label] for level in levels), label))
 

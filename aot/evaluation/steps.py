@@ -1,20 +1,35 @@
-"""Does the arithmetic of a chain hold, and do wrong answers come from a wrong step?
+"""The steps of replies: does their arithmetic hold, do wrong answers come from a wrong one, do answers hang on them?
 
 Every equation that can be read in a reply is worked out again (aot.rationales.arithmetic). Measured is whether what
 is written is true as written; a step that is left out, or true but beside the point, goes unseen. A wrong answer in a
 chain with a wrong step need not come from it, so it is counted twice: where there is a wrong step at all, and where
 the result of the first one goes on, into a later equation (the next one of `a = b = c` too) or into the answer
 itself. A wrong answer without a wrong step has another cause, such as a wrong plan.
+
+Where steps were perturbed, each of those is one item, the questions of one group one cluster. The score of a step is
+the True Thinking Score (arXiv 2510.24941): y is the own answer of a reply, s a step, s' the perturbed one, C the steps
+before it and C' those perturbed, (|P(y | C, s) - P(y | C, s')| + |P(y | C', s) - P(y | C', s')|) / 2, each probability
+read off where the student is made to answer right after the step. Beside it stands the change of P(y) from the end of
+the reply to the end of how it goes on from the perturbed step, which also sees what later steps make of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from aot.evaluation.groups import Cell
+from aot.answer_records import FaithfulReply, FaithfulStep
+from aot.evaluation.groups import ALL, Cell, CellKey, metric_row
+from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion
 from aot.rationales.arithmetic import find_equations, read_amount
 from aot.records import MetricRow, Prediction
+
+FOLLOWS, KEPT, OTHER, NONE = "answer_follows", "answer_kept", "answer_other", "answer_lost"
+SCORE, CHANGE = "true_thinking_score", "probability_change"
+SOME, MUCH = 0.3, 0.7
+"""From these scores on a step counts as one that the answer hangs on somewhat, or wholly, as in the paper."""
+SOME_SHARE, MUCH_SHARE = "steps_scored_0.3", "steps_scored_0.7"
+_OUTCOMES = {KEPT: "kept", OTHER: "other", NONE: "none"}
 
 
 class ChainCheck(NamedTuple):
@@ -74,3 +89,49 @@ def step_rows(cell: Cell) -> Iterator[MetricRow]:
     ):
         if count := int((chosen & readable).sum()):
             yield cell.share(metric, hits, f"over the {count} {which} answers among {note}", among=chosen & readable)
+
+
+def true_thinking_score(intact: Sequence[float], perturbed: Sequence[float]) -> float:
+    """The score of a step, from 0 to 1, of two probabilities, with the step as it is and perturbed, in both contexts.
+
+    >>> round(true_thinking_score((0.9, 0.1), (0.4, 0.2)), 3)
+    0.5
+    """
+    return (abs(intact[0] - intact[1]) + abs(perturbed[0] - perturbed[1])) / 2
+
+
+def faithful_rows(replies: Iterable[FaithfulReply], *, bootstrap: Bootstrap) -> list[MetricRow]:
+    """Every number of each arm, mode and split: over all steps, then over those of each part of a rationale."""
+    by_key: dict[tuple[str, str, str], list[tuple[str, FaithfulStep]]] = {}
+    for reply in replies:
+        steps = [(reply.group, step) for step in reply.steps if step.edit]
+        by_key.setdefault((reply.arm, reply.mode, reply.split), []).extend(steps)
+    rows: list[MetricRow] = []
+    for (arm, mode, split), items in by_key.items():
+        parts = list(dict.fromkeys(step.part for _, step in items if step.part))
+        for kind in (ALL, *parts):
+            those = [item for item in items if kind in (ALL, item[1].part)]
+            rows += _faithful_rows((arm, mode, split, kind), those, bootstrap) if those else ()
+    return rows
+
+
+def _faithful_rows(
+    key: CellKey, items: Sequence[tuple[str, FaithfulStep]], bootstrap: Bootstrap
+) -> Iterator[MetricRow]:
+    clusters = cluster_ids([group for group, _ in items])
+    steps = [step for _, step in items]
+    telling = np.array([step.implied is not None and step.outcome != "" for step in steps])
+    if telling.any():
+        followed = np.array([step.outcome == "followed" for step in steps], dtype=float)[telling]
+        groups = [group for (group, _), is_telling in zip(items, telling, strict=True) if is_telling]
+        note = f"over the {int(telling.sum())} of {len(steps)} perturbed steps whose words imply another answer"
+        yield metric_row(key, FOLLOWS, proportion(followed, cluster_ids(groups)), note)
+    for metric, outcome in _OUTCOMES.items():
+        hits = np.array([step.outcome == outcome for step in steps], dtype=float)
+        yield metric_row(key, metric, proportion(hits, clusters))
+    scores = np.array([step.score or 0.0 for step in steps])
+    yield metric_row(key, SCORE, bootstrap.mean(scores, clusters, bounds=(0.0, 1.0)))
+    changes = np.array([step.change or 0.0 for step in steps])
+    yield metric_row(key, CHANGE, bootstrap.mean(changes, clusters, bounds=(-1.0, 1.0)))
+    for metric, least in ((SOME_SHARE, SOME), (MUCH_SHARE, MUCH)):
+        yield metric_row(key, metric, proportion((scores >= least).astype(float), clusters))

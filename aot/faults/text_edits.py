@@ -212,8 +212,17 @@ def other_answer(question: Question, answer: str, rng: Generator) -> str | None:
         return NUMBER.sub(lambda old: with_value(old[0], shifted(read_amount(old[0]), rng)), answer, count=1)
     if question.answer_type == "yes_no":
         return OPPOSITE.get(answer.casefold())
-    names = sorted(set(re.findall(r"\b[A-Z][a-z]+\b(?= is )|(?<=than )[A-Z][a-z]+\b", question.text)) - {answer})
+    names = [name for name in names_in(question.text) if name != answer]
     return pick(names, rng) if names else None
+
+
+def names_in(text: str) -> list[str]:
+    """The names that a question compares, sorted.
+
+    >>> names_in("Tom is taller than Ann. Who is taller?")
+    ['Ann', 'Tom', 'Who']
+    """
+    return sorted(set(re.findall(r"\b[A-Z][a-z]+\b(?= is )|(?<=than )[A-Z][a-z]+\b", text)))
 
 
 def _shuffled_word(word: str, rng: Generator) -> str:
@@ -283,25 +292,36 @@ def carried_on(target: Target, place: int, left: str, result: Amount) -> tuple[l
 
     None where what follows cannot be computed, or would fall below zero.
     """
-    texts = [one.text for one in target.equations]
-    texts[place] = f"{left.rstrip()} = {shown(result)}"
     old = target.equations[place].result
-    for at in range(place + 1, len(texts)):
-        one = target.equations[at]
+    made = carry(target.equations, start=place + 1, old=old, new=result) if old is not None else None
+    if made is None:
+        return None
+    texts, last = made
+    texts[place] = f"{left.rstrip()} = {shown(result)}"
+    remaining = iter(texts)
+    return rewritten(target.lines, lambda _: next(remaining)), last
+
+
+def carry(equations: Sequence[Equation], *, start: int, old: Amount, new: Amount) -> tuple[list[str], Amount] | None:
+    """The texts of all equations with `new` in the place of `old` from number `start` on, and their last result.
+
+    Each one that uses `old` has another result, which is carried on in turn. None where one cannot be computed, would
+    fall below zero, or where the last result does not hang on `old`.
+    """
+    texts = [one.text for one in equations]
+    for at in range(start, len(texts)):
+        one = equations[at]
         new_left = one.text.partition("=")[0]
         spot = next((spot for spot in NUMBER.finditer(new_left) if read_amount(spot[0]) == old), None)
         if spot is None:
             continue
-        new_left = put(new_left, spot, shown(result))
+        new_left = put(new_left, spot, shown(new))
         value = read_amount(new_left)
-        if value is None or value.value < 0 or value.value.denominator != 1:
+        if value is None or value.value < 0 or value.value.denominator != 1 or one.result is None:
             return None
-        old, result = one.result, value
+        old, new = one.result, value
         texts[at] = f"{new_left.rstrip()} = {shown(value)}"
-    if old != target.equations[-1].result:
-        return None
-    remaining = iter(texts)
-    return rewritten(target.lines, lambda _: next(remaining)), result
+    return (texts, new) if equations and old == equations[-1].result else None
 
 
 def shown(amount: Amount) -> str:

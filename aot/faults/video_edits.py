@@ -37,7 +37,8 @@ FOREIGN = (
     "luego se corta muy fino",
 )  # fmt: skip
 _LONG_WORD = re.compile(r"[^\W\d_]{3,}")
-_MIN_SHIFT_S = 0.4
+MIN_SHIFT_S = 0.4
+"""A time that is shifted by less may be the same one, rounded."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,13 @@ def invented_time(target: Target, rng: Generator) -> str | None:
     true = [(one.start_s, one.end_s) for one in sightings(target.trace.steps)]
     true += [span for quote in quotes(target.trace.steps) for span in quote.spans_s]
     for _ in range(20):
-        shift_s = float(rng.uniform(_MIN_SHIFT_S, 4.0)) * (1 if rng.random() < 0.6 else -1)
+        shift_s = float(rng.uniform(MIN_SHIFT_S, 4.0)) * (1 if rng.random() < 0.6 else -1)
         start_s = max(0.0, float(place[1]) + shift_s)
         end_s = start_s
         if place.re is SPAN:
             end_s = max(start_s + 0.1, float(place[2]) + (shift_s if rng.random() < 0.5 else 0.0))
-        near = [abs(start_s - a) < _MIN_SHIFT_S and abs(end_s - b) < _MIN_SHIFT_S for a, b in true]
-        if abs(start_s - float(place[1])) >= _MIN_SHIFT_S and not any(near):
+        near = [abs(start_s - a) < MIN_SHIFT_S and abs(end_s - b) < MIN_SHIFT_S for a, b in true]
+        if abs(start_s - float(place[1])) >= MIN_SHIFT_S and not any(near):
             new = format_span(start_s, end_s) if place.re is SPAN else format_time(start_s)
             return put(target.text, place, new)
     return None
@@ -156,13 +157,22 @@ def contradiction(target: Target, rng: Generator) -> str | None:
     if rng.random() < 0.5:
         return target.with_bodies(Answer=other)
     if target.question.answer_type == "yes_no":
-        swaps = [("there is no ", "there is "), ("there is ", "there is no "), ("is not there", "is there")]
-        swaps.append(("is there", "is not there"))
-        swapped = next((combine.replace(old, new) for old, new in swaps if old in combine), combine)
+        swapped = opposed(combine)
     else:
         pattern = rf"(?<![\w\[.]){re.escape(in_sentence(answer))}(?![\w\]])"
         swapped = re.sub(pattern, lambda _: in_sentence(other), combine)
     return target.with_bodies(Combine=swapped) if swapped != combine else target.with_bodies(Answer=other)
+
+
+def opposed(text: str) -> str:
+    """`text` saying of something that it is not there where it said that it is, or the other way round.
+
+    >>> opposed("so there is no knife [1].")
+    'so there is knife [1].'
+    """
+    swaps = [("there is no ", "there is "), ("there is ", "there is no "), ("is not there", "is there")]
+    swaps.append(("is there", "is not there"))
+    return next((text.replace(old, new) for old, new in swaps if old in text), text)
 
 
 def repetition_loop(target: Target, rng: Generator) -> str | None:

@@ -178,6 +178,11 @@ class RunFolder:
         return self.root / "cascade.json"
 
     @property
+    def faithfulness(self) -> Path:
+        """What came of `aot faithfulness`; FaithfulReply parts lie beside it."""
+        return self.root / "faithfulness" / "faithfulness.json"
+
+    @property
     def calibration(self) -> Path:
         """A ServedCalibration: what the confidence of one arm means, and what is promised at which threshold."""
         return self.root / "calibration.json"

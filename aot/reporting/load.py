@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from aot.answer_records import CascadeResults
+from aot.answer_records import CascadeResults, Faithfulness
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError, first_problem
 from aot.evaluation.groups import ALL
@@ -65,6 +65,8 @@ class RunData:
     """Names of files that are not there or cannot be read."""
     cascade: tuple[CascadeResults, ...] = ()
     """Empty for a run that was not calibrated."""
+    faithfulness: Faithfulness | None = None
+    """None for a run whose replies were not perturbed."""
     learning: Learning = field(default_factory=Learning)
     planted: dict[tuple[str, int], str] = field(default_factory=dict)
     """Question id and sample of each trace with a planted defect, to the kind of defect."""
@@ -166,6 +168,7 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
         curves=_curves(run),
         missing=tuple(missing),
         cascade=tuple(_file(run.cascade_results, list[CascadeResults], []) or ()),
+        faithfulness=_file(run.faithfulness, Faithfulness, []),
         learning=read_learning(run, config.train.arms),
         planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )

@@ -12,7 +12,17 @@ from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
-from aot.reporting.sections import Section, accuracy, acting, cascade, chains, errors, funnel, making
+from aot.reporting.sections import (
+    Section,
+    accuracy,
+    acting,
+    cascade,
+    chains,
+    errors,
+    faithfulness,
+    funnel,
+    making,
+)
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
 from aot.reporting.thumbs import ReadFrames, ThumbBook, no_frames
 
@@ -24,6 +34,7 @@ SECTIONS: tuple[Section, ...] = (
     acting.SECTION,
     cascade.SECTION,
     *chains.SECTIONS,
+    faithfulness.SECTION,
     *funnel.SECTIONS,
     making.TEACHER,
     *errors.SECTIONS,

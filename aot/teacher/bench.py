@@ -136,4 +136,6 @@ class Parts:
             labels=labels,
             known_labels=tuple(sorted({*labels, *learned})),
             objects=tuple(card.objects) if card else (),
+            weighs_scores="propose_next" in self.tools
+            and "scores" in self.tools["propose_next"].Arguments.model_fields,
         )

@@ -35,6 +35,8 @@ class Scene:
     """Those, and the labels of the training annotations: what a question may name."""
     objects: tuple[str, ...]
     """Objects that can be detected."""
+    weighs_scores: bool = False
+    """Whether what proposes the next step takes how sure each step so far is."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _labels(step: Step) -> list[str]:
 
 def _next_by_list(query: Query) -> Route:
     listed = yield ToolCall(tool="list_steps", arguments={**query.window, **query.fps})
-    return (yield from _propose(query, _labels(listed), listed))
+    return (yield from _propose(query, _seen(listed), listed))
 
 
 def _next_by_sparse_list(query: Query) -> Route:
@@ -149,19 +149,21 @@ def _next_by_sparse_list(query: Query) -> Route:
         raise ToolError("list_steps found no known step in the window")
     start_s, _ = _span_of(steps[-1])
     last = yield ToolCall(tool="recognise_action", arguments={"start_s": start_s, "end_s": query.window["end_s"]})
-    return (yield from _propose(query, _labels(listed)[:-1] + _labels(last), listed, last))
+    return (yield from _propose(query, _seen(listed)[:-1] + _seen(last), listed, last))
 
 
 def _next_by_order(query: Query) -> Route:
     read = yield ToolCall(tool="read_order", arguments={"events": list(query.scene.labels), **query.window})
-    return (yield from _propose(query, _labels(read), read))
+    return (yield from _propose(query, _seen(read), read))
 
 
-def _propose(query: Query, history: list[str], *seen: Step) -> Route:
+def _propose(query: Query, events: list[Finding], *seen: Step) -> Route:
+    history = [one.label for one in events]
     if not history:
         raise ToolError("no known step was seen, so nothing tells what comes next")
     among = {"among": list(query.question.choices)} if query.question.choices else {}
-    proposed = yield ToolCall(tool="propose_next", arguments={"history": history, **among})
+    scores = {"scores": [one.score for one in events]} if query.scene.weighs_scores else {}
+    proposed = yield ToolCall(tool="propose_next", arguments={"history": history, **among, **scores})
     return FinalAnswer(_seen(proposed, "option")[0].label, tuple(step.index for step in (*seen, proposed)))
 
 

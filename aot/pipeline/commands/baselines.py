@@ -17,10 +17,11 @@ from aot.display import counted
 from aot.errors import ConfigError
 from aot.evaluation.baselines import NEXT_KINDS, PREDICTED, baseline_rankings
 from aot.evaluation.groups import BENCHMARK_GROUPS, metric_row
-from aot.evaluation.intervals import cluster_ids, proportion, weighted_proportion
+from aot.evaluation.intervals import Bootstrap, cluster_ids, proportion, weighted_proportion
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, run_root
 from aot.files.traces import first_traces
+from aot.pipeline.commands.noise import DRAWS, noise_rows
 from aot.pipeline.prepare import usable_questions
 from aot.pipeline.source import labels_source
 from aot.records import ClipAnnotation, Interval, MetricRow, Prediction, Question
@@ -31,13 +32,13 @@ CHANCE, MOST_RIGHT = "chance", "most_right"
 """Arms of questions about clips without annotated steps."""
 
 
-def baseline_lines(config: RunConfig, config_path: Path) -> list[str]:
-    """The baselines as text, a line for each arm, kind and metric.
+def baseline_lines(config: RunConfig, config_path: Path, *, noise: Sequence[float] = ()) -> list[str]:
+    """The baselines as text, a line for each arm, kind and metric; arguments as for `measure_baselines`.
 
     Raises:
         AotError: the data set has no clips, or its files cannot be read.
     """
-    measured = measure_baselines(config, config_path)
+    measured = measure_baselines(config, config_path, noise=noise)
     clips = _counts(measured.annotated_clips)
     lines = [f"{measured.dataset}: questions: {_counts(measured.questions)}; annotated clips: {clips}"]
     if measured.refused:
@@ -46,12 +47,18 @@ def baseline_lines(config: RunConfig, config_path: Path) -> list[str]:
     for row in measured.rows:
         percent = f"{100 * row.value:5.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]"
         counts = f"n={row.n}, {counted(row.num_clusters, 'clip')}"
-        lines.append(f"{row.split:9} {row.kind:12} {row.arm:18} {row.metric:22} {percent:21} {counts}")
+        metric = row.metric if row.mode == "none" else f"{row.metric}, {row.mode}"
+        lines.append(f"{row.split:9} {row.kind:12} {row.arm:18} {metric:22} {percent:21} {counts}")
     return lines
 
 
-def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
+def measure_baselines(config: RunConfig, config_path: Path, *, noise: Sequence[float] = ()) -> Baselines:
     """Accuracy, recall@5 and class-mean recall@5 of every baseline, for each split that is evaluated and each kind.
+
+    Args:
+        config: of a video run.
+        config_path: where it lies.
+        noise: shares of right recognitions to simulate; histories with errors are then predicted from, too.
 
     Raises:
         AotError: the data set has no clips, or its files cannot be read.
@@ -76,6 +83,12 @@ def measure_baselines(config: RunConfig, config_path: Path) -> Baselines:
     followed = {question_id for _, question_id in ranked}
     others = [question for question in evaluated if question.id not in followed]
     rows = [*_next_rows(evaluated, ranked), *_other_rows(others, [q for q in questions if q.split == "train"])]
+    if noise:
+        bootstrap = Bootstrap(config.evaluate.bootstrap_samples, config.seed)
+        rows += noise_rows(evaluated, annotations, levels=noise, seed=config.seed, bootstrap=bootstrap)
+        notes.append(
+            f"p=SHARE: histories as a recogniser sees them that errs, {DRAWS} draws of each, seed {config.seed}"
+        )
     return Baselines(
         dataset=config.data.dataset,
         questions=dict(sorted(Counter(q.split for q in questions).items())),

@@ -1,10 +1,17 @@
-"""Tool `propose_next`: which task a history of steps fits, and what comes next; counted, not seen."""
+"""Tool `propose_next`: which task a history of steps fits, and what comes next; counted, not seen.
+
+Either the steps are taken as they are told, or each for as sure as it was recognised (aot.teacher.tools.bayes).
+"""
+
+from functools import lru_cache
 
 from pydantic import Field
 
 from aot.errors import ToolError
 from aot.records import Finding
+from aot.teacher.procedure import Forecast, ProcedureModel
 from aot.teacher.tools.base import Tool, ToolArguments, ToolContext, ToolPart, ToolResult
+from aot.teacher.tools.bayes import BayesHistory, SoftLabel
 
 MAX_CANDIDATES = 8
 
@@ -14,6 +21,14 @@ class ProposeNextArguments(ToolArguments):
 
     history: tuple[str, ...] = Field(min_length=1, description="Labels of the steps so far, in order.")
     among: tuple[str, ...] = Field(default=(), description="Only rank these steps; all known ones if absent.")
+
+
+class SoftHistoryArguments(ProposeNextArguments):
+    """What has happened so far, as far as somebody is sure of it."""
+
+    scores: tuple[float, ...] = Field(
+        default=(), description="How sure each step of the history is, from 0 to 1; all of them are, if absent."
+    )
 
 
 class Candidate(ToolPart):
@@ -47,6 +62,30 @@ def propose_next(arguments: ProposeNextArguments, context: ToolContext) -> Propo
     if context.procedure is None:
         raise ToolError("no procedural knowledge: give data.annotations with rows of the train split")
     forecast = context.procedure.forecast(arguments.history, exclude_uri=context.clip.uri)
+    return _result(arguments, forecast)
+
+
+def propose_after_doubt(arguments: SoftHistoryArguments, context: ToolContext) -> ProposeNextResult:
+    """Next steps by their probability, each step of the history taken for as sure as it is.
+
+    Raises:
+        ToolError: as for `propose_next`, or there are not as many scores as steps.
+    """
+    if context.procedure is None:
+        raise ToolError("no procedural knowledge: give data.annotations with rows of the train split")
+    scores = arguments.scores or (1.0,) * len(arguments.history)
+    if len(scores) != len(arguments.history):
+        raise ToolError(f"{len(arguments.history)} steps and {len(scores)} scores; give one score for each, or none")
+    soft = [SoftLabel(label, score) for label, score in zip(arguments.history, scores, strict=True)]
+    return _result(arguments, _filter_of(context.procedure).forecast(soft, exclude_uri=context.clip.uri))
+
+
+@lru_cache(maxsize=2)
+def _filter_of(procedure: ProcedureModel) -> BayesHistory:
+    return BayesHistory(procedure)
+
+
+def _result(arguments: ProposeNextArguments, forecast: Forecast) -> ProposeNextResult:
     candidates = [c for c in forecast.candidates if not arguments.among or c.label in arguments.among]
     if not candidates:
         raise ToolError(f"none of {list(arguments.among)} occurs in the training annotations; leave `among` out")
@@ -65,5 +104,14 @@ PROPOSE_NEXT = Tool(
     Arguments=ProposeNextArguments,
     Result=ProposeNextResult,
     run=propose_next,
+    source="annotations",
+)
+PROPOSE_AFTER_DOUBT = Tool(
+    name="propose_next",
+    version="bayes-1",
+    description="Tell which task the steps so far fit, and which step comes next, with probabilities.",
+    Arguments=SoftHistoryArguments,
+    Result=ProposeNextResult,
+    run=propose_after_doubt,
     source="annotations",
 )

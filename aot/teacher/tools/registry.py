@@ -10,7 +10,7 @@ from aot.errors import ConfigError
 from aot.teacher.tools.base import AnyTool
 from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
 from aot.teacher.tools.pixels.steps import COUNT_EVENTS, FIND_MOMENTS, LIST_STEPS, READ_ORDER, RECOGNISE_ACTION
-from aot.teacher.tools.propose_next import PROPOSE_NEXT
+from aot.teacher.tools.propose_next import PROPOSE_AFTER_DOUBT, PROPOSE_NEXT
 from aot.teacher.tools.search_subtitles import subtitle_tool
 from aot.teacher.tools.vlm.tools import chat_tools
 from aot.teacher.tools.vlm.view import Vision
@@ -62,7 +62,7 @@ def make_tools(
         if clips_root is None:
             raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")
         tools.append(subtitle_tool(clips_root))
-    tools.append(PROPOSE_NEXT)
+    tools.append(PROPOSE_AFTER_DOUBT if choice.propose_next == "bayes" else PROPOSE_NEXT)
     return {tool.name: tool for tool in tools}
 
 

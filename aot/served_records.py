@@ -289,6 +289,7 @@ class StudentContract(Record):
     max_answer_tokens: int
     max_rationale_tokens: int
     thought_confidence: float = 0.7
+    """See student.effort."""
     calibration: ServedCalibration | None = None
     latency: tuple[LatencyRow, ...] = ()
     licences: dict[str, str] = Field(default_factory=dict)

@@ -1,11 +1,14 @@
 """Teaches a student to choose how much to think about a question, from its own success on questions it has not seen.
 
 The training questions are cut into folds. For each fold a student learns every way (at once, short steps, full steps)
-from the other folds and then answers questions of the fold in each way. A question's label is the way that took the
-fewest tokens among those that were right; a question that no way answers says nothing about which is enough, and gets
-none. The final student learns the labels and the replies. Answering at once is taught only where the base already
-answers right: what it cannot do in one go is noise to learn. After arXiv 2404.09170, where a soft prompt selects the
-order; here the choice is a line of the reply, and its probability is in every prediction.
+from the other folds and then answers questions of the fold in each way. With `train.adaptive.labels: own` the arm
+itself learns every way from the questions without a label, answers the others, and goes on from there.
+
+A question's label is the way that took the fewest tokens among those that were right; a question that no way answers
+says nothing about which is enough, and gets none. The final student learns the labels and the replies. Answering at
+once is taught only where the base already answers right: what it cannot do in one go is noise to learn. After arXiv
+2404.09170, where a soft prompt selects the order; here the choice is a line of the reply, and its probability is in
+every prediction.
 """
 
 import logging
@@ -16,9 +19,9 @@ from typing import Literal
 
 from aot.answers import is_right
 from aot.arms.asking import open_student, timeless_answers
-from aot.arms.jobs import Job
+from aot.arms.jobs import Job, num_folds
 from aot.arms.lessons import Material, Samples, thought_lesson
-from aot.config import ArmConfig, RunConfig
+from aot.config import AdaptiveConfig, ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.files.run_folder import ANSWERS, BASE_ANSWERS, LABELS, RunFolder, publish_rows, read_rows
 from aot.files.seals import publish_once
@@ -44,16 +47,23 @@ class ThoughtLabel(Record):
     """How many tokens each way took."""
 
 
-def fold_lessons(run: RunFolder, job: Job, material: Material, *, count: int, seed: int) -> list[Lesson]:
-    """What the student of a fold learns: every way from the questions of the other folds.
+def fold_lessons(run: RunFolder, settings: AdaptiveConfig, job: Job, material: Material, *, seed: int) -> list[Lesson]:
+    """What the student of a fold learns: every way from the questions of the other folds, or from those without label.
 
     Raises:
         SourceError: there are fewer questions than folds.
     """
-    fold_of = folds(material.samples, count=count, seed=seed)
-    seen = {
-        question_id: chains for question_id, chains in material.samples.items() if fold_of[question_id] != job.number
-    }
+    if settings.labels == "own":
+        unseen = {question.id for question in unseen_questions(settings, material, fold=job.number, seed=seed)}
+    else:
+        fold_of = folds(material.samples, count=num_folds(settings), seed=seed)
+        unseen = {question_id for question_id in material.samples if fold_of[question_id] == job.number}
+    seen = {question_id: chains for question_id, chains in material.samples.items() if question_id not in unseen}
+    if not seen:
+        raise SourceError(
+            f"all {len(unseen)} questions with a kept chain get a label, so that none is left to learn every way from; "
+            "lower train.adaptive.labelled, or take more questions"
+        )
     return every_way(material.questions, seen, solved_at_once(run, job.arm, material))
 
 
@@ -67,7 +77,8 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
     easy = solved_at_once(run, arm, material)
     labels: list[ThoughtLabel] = []
     for fold in range(job.number):
-        ways, unseen = all_ways(samples), unseen_questions(config, material, fold=fold)
+        ways = all_ways(samples)
+        unseen = unseen_questions(config.train.adaptive, material, fold=fold, seed=config.seed)
         folder = run.arm(f"{arm.name}/fold{fold}")
         answers = [list(read_rows(folder / ANSWERS.format(way), Prediction)) for way in ways]
         labels += [label_of(question, ways, given) for question, *given in zip(unseen, *answers, strict=True)]
@@ -83,10 +94,9 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
     ]
 
 
-def unseen_questions(config: RunConfig, material: Material, *, fold: int) -> list[Question]:
+def unseen_questions(settings: AdaptiveConfig, material: Material, *, fold: int, seed: int) -> list[Question]:
     """The questions of a fold that are to get a label: they can be taught in every way."""
-    settings, seed = config.train.adaptive, config.seed
-    fold_of = folds(material.samples, count=settings.folds, seed=seed)
+    fold_of = folds(material.samples, count=num_folds(settings), seed=seed)
     num_ways = len(all_ways(material.samples)) - 1
     in_every_way = (i for i, chains in material.samples.items() if len(chains) == num_ways)
     ids = labelled_ids(in_every_way, most=settings.labelled, seed=seed)
@@ -152,7 +162,7 @@ def solved_at_once(run: RunFolder, arm: ArmConfig, material: Material) -> set[st
 
 def answer_fold(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     """Publish what the student of a fold answers to the questions that it has not seen, in each way."""
-    questions = unseen_questions(config, material, fold=job.number)
+    questions = unseen_questions(config.train.adaptive, material, fold=job.number, seed=config.seed)
     folder = run.arm(job.student.name)
     paths = {way: folder / ANSWERS.format(way) for way in all_ways(material.samples)}
     if all(path.exists() for path in paths.values()):

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from aot.config import ArmConfig, RunConfig
+from aot.config import AdaptiveConfig, ArmConfig, RunConfig
 from aot.errors import ConfigError, RunError
 from aot.files.pieces import Piece, is_at_work, read_state
 from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROUNDS, SAMPLES, SPLIT, RunFolder
@@ -73,7 +73,7 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
     count = 0
     helper: ArmConfig
     if arm.order == "adaptive":
-        count = config.train.adaptive.folds
+        count = num_folds(config.train.adaptive)
         yield _job(run, arm, "ask_base", [run.kept], [BASE_ANSWERS])
         inputs.append(run.arm(arm.name) / BASE_ANSWERS)
         for number in range(count):
@@ -219,9 +219,15 @@ def planned_students(arm: ArmConfig, config: RunConfig, *, questions: int = 0) -
     return [config.steps_of(job.student, lessons=questions) for job in jobs if job.work == "train"]
 
 
+def num_folds(section: AdaptiveConfig) -> int:
+    """How many helpers an adaptive arm has: one of each fold, or what it is itself when it has learned every way."""
+    return 1 if section.labels == "own" else section.folds
+
+
 def fold_steps(arm: ArmConfig, config: RunConfig) -> int:
     """Optimiser steps of a student that answers questions of a fold it has not seen."""
-    return max(1, round(config.steps_of(arm) * config.train.adaptive.fold_steps))
+    share = 1.0 if config.train.adaptive.labels == "own" else config.train.adaptive.fold_steps
+    return max(1, round(config.steps_of(arm) * share))
 
 
 def _taught(
@@ -231,7 +237,8 @@ def _taught(
     tools = [TOOLS, NO_LESSONS] if arm.order == "tool_use" else []
     yield _job(run, arm, "lessons", inputs, [LESSONS, *tools], student, number)
     steps = config.steps_of(student)
-    yield _job(run, arm, "train", [folder / LESSONS], [ARM_MARKER], student, number, steps=steps)
+    start = [run.arm(name) / ARM_MARKER] if (name := config.start_of(student)) else []
+    yield _job(run, arm, "train", [folder / LESSONS, *start], [ARM_MARKER], student, number, steps=steps)
 
 
 def _job(

@@ -108,7 +108,7 @@ def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
 def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:
     if job.arm.order == "adaptive":
         if job.is_helper:
-            return fold_lessons(run, job, material, count=config.train.adaptive.folds, seed=config.seed)
+            return fold_lessons(run, config.train.adaptive, job, material, seed=config.seed)
         return own_lessons(run, config, job, material)
     if isinstance(job.arm, ToolArm):
         return list(tool_lessons(material, job.arm, seed=config.seed).lessons)

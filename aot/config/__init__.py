@@ -53,6 +53,8 @@ from aot.config.training import (
     RESERVED_ARMS,
     SHUFFLED_BOOK,
     SWITCHES,
+    WAYS,
+    AdaptiveConfig,
     ArmConfig,
     Chains,
     EarlyStopConfig,
@@ -72,13 +74,14 @@ from aot.config.training import (
 )
 
 __all__ = [
-    "ANNOTATED_DATASETS", "AnnotatedData", "ArmConfig", "CapsConfig", "CascadeSection", "Chains", "ChatConfig",
+    "ANNOTATED_DATASETS",
+    "AdaptiveConfig", "AnnotatedData", "ArmConfig", "CapsConfig", "CascadeSection", "Chains", "ChatConfig",
     "ClipData", "ClipTeacher", "EMBEDDED_STUDENTS", "EarlyStopConfig", "EvaluateConfig", "FilesData", "FilterConfig",
     "FramesConfig", "GymData", "HfConfig", "HfData", "HfSection", "HubModel", "KitchenData", "LoraSection",
     "MODES_OF_ORDER", "MathData", "NO_FRAMES", "NO_TOOLS", "Order", "PlainData", "PlanningTeacher", "PricesConfig",
     "RESERVED_ARMS", "RulesTeacher", "RunConfig", "SHUFFLED_BOOK", "SWITCHES", "Scheduler", "Section",
     "SolvingTeacher", "SpanWeights", "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToolArm",
-    "ToyMathConfig", "Tracker", "TrainConfig", "VideoRun", "Weighting", "chat_for", "chat_jobs", "chat_settings",
-    "differing_keys", "dump_config", "load_cascade_config", "load_config", "load_saved", "may_change", "modes_of",
-    "parse_arm", "parse_config", "read_settings", "switched", "teacher_chats", "unread_keys",
+    "ToyMathConfig", "Tracker", "TrainConfig", "VideoRun", "WAYS", "Weighting", "chat_for", "chat_jobs",
+    "chat_settings", "differing_keys", "dump_config", "load_cascade_config", "load_config", "load_saved", "may_change",
+    "modes_of", "parse_arm", "parse_config", "read_settings", "switched", "teacher_chats", "unread_keys",
 ]  # fmt: skip

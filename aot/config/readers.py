@@ -137,7 +137,7 @@ _CONDITIONS: dict[str, Reader] = {
     "student.think_tags train.pack_tokens filter.strict_flow filter.flow_constants filter.leak_jaccard": TEXT,
     "evaluate.server": Reader("runs with evaluate.engine: server", lambda run, _: run.evaluate.engine == "server"),
     "evaluate.procs": Reader("runs with evaluate.engine: local", lambda run, _: run.evaluate.engine == "local"),
-    "student.thought_confidence train.adaptive": ADAPTIVE,
+    "student.effort train.adaptive evaluate.every_way": ADAPTIVE,
     "train.weights.call": Reader("runs with an arm of order: tool_use", _any_arm(order="tool_use")),
     "train.max_steps": Reader(
         "runs without train.epochs and with an arm without max_steps of its own",

@@ -46,6 +46,11 @@ class AnyRun(Section):
             return arm.max_steps or self.train.max_steps
         return ceil(self.train.epochs * lessons / self.train.questions_per_step)
 
+    def start_of(self, arm: ArmConfig) -> str:
+        """Name of the student whose weights `arm` begins with; empty where it begins with those of the base."""
+        goes_on = arm.order == "adaptive" and self.train.adaptive.labels == "own" and "/" not in arm.name
+        return f"{arm.name}/fold0" if goes_on else ""
+
     def digest(self) -> str:
         """Twelve hex digits over everything that can change a result."""
         text = json.dumps(result_settings(self), sort_keys=True)

@@ -40,8 +40,9 @@ class StudentConfig(Section):
     """A direct reply, or the first line of one that explains, is cut off after so many tokens and is no answer then."""
     max_rationale_tokens: int = Field(default_factory=_by_base(embedded=160, foreign=1024), ge=1)
     """The same of a reply that reasons first; a model that thinks at length needs more."""
-    thought_confidence: float = Field(default=0.7, gt=0, lt=1)
-    """An adaptive student takes the shortest way of which it is this sure that it, or a shorter one, is enough."""
+    effort: float = Field(default=0.7, ge=0, le=1)
+    """An adaptive student takes the shortest way of which it is this sure that it, or a shorter one, is enough: 0
+    always answers at once, 1 always takes all steps."""
     think_tags: Literal["auto", "none"] = "auto"
     """`auto` puts a text rationale between `<think>` and `</think>` where the model's chat template knows them."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -86,6 +87,8 @@ NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK = "_no_frames", "_no_tools", "_shuffled_book"
 whose cards are shuffled."""
 
 
+WAYS = {"direct": "_way_direct", "short": "_way_short", "full": "_way_full"}
+"""The same of an adaptive arm that always begins one way, whatever it would choose."""
 MAX_ARM_NAME = 100
 ToolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Order = Literal["both", "answers_only", "pre", "post", "adaptive", "tool_use"]
@@ -124,7 +127,7 @@ class AnyArm(Section):
     def _name_is_free(self) -> Self:
         if len(self.name.partition("/")[0]) > MAX_ARM_NAME:
             raise ValueError(f"the name of an arm must have at most {MAX_ARM_NAME} characters, got {len(self.name)}")
-        endings = (NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK)
+        endings = (NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, *WAYS.values())
         if self.name in RESERVED_ARMS or self.name.endswith(endings):
             taken = f"{', '.join(RESERVED_ARMS)} and names ending in {', '.join(endings)}"
             raise ValueError(f"the arm name {self.name!r} is taken by the evaluation ({taken}); choose another one")
@@ -273,6 +276,9 @@ class OwnChainsConfig(Section):
 class AdaptiveConfig(Section):
     """How an arm of order `adaptive` learns which way suits a question: from its own success on unseen questions."""
 
+    labels: Literal["folds", "own"] = "folds"
+    """Whose success: `folds`, of helpers, each trained on the other folds; `own`, of the arm itself, which first learns
+    every way from the questions that get no label, and then goes on from there, so that no step is lost on helpers."""
     folds: int = Field(default=2, ge=2, le=1000)
     """Students trained on the other folds answer each fold in every way."""
     fold_steps: float = Field(default=0.5, gt=0, le=1)
@@ -393,6 +399,9 @@ class EvaluateConfig(Section):
     """`local`: the students in this process; `server`: an OpenAI-compatible server, first proved to reply alike."""
     server: ServerSection = ServerSection()
     bootstrap_samples: int = Field(default=2000, ge=100, le=100_000)
+    every_way: bool = False
+    """Whether an adaptive arm also answers every question in each way, whatever it would choose: then the report draws
+    how its accuracy and its tokens go with `student.effort`."""
 
 
 class ReportConfig(Section):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig, switched
+from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, WAYS, ArmConfig, switched
 from aot.evaluation.acting import acting_rows
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.calibration import confidences, expected_calibration_error, thought_rows
@@ -19,7 +19,7 @@ from aot.evaluation.groups import ALL, Cell, CellKey, answer_rows, grade_all, ma
 from aot.evaluation.intervals import Bootstrap, cluster_ids, difference_of_shares, proportion, weighted_proportion
 from aot.evaluation.memorisation import Nearest, memorisation_rows, nearness
 from aot.evaluation.paired import compare, seed_rows
-from aot.evaluation.spending import budget_rows, budgets, token_rows
+from aot.evaluation.spending import budget_rows, budgets, effort_rows, token_rows
 from aot.evaluation.steps import step_rows
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question
 
@@ -134,7 +134,8 @@ def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
         names += [*(arm.name + ending for ending in CONTROLS), "teacher", *BASELINES]
         trained[arm.name] = tuple(dict.fromkeys(name for name in names if name != arm.name))
     controls = {arm.name + ending: ("base",) for ending in CONTROLS for arm in arms}
-    return {"base": (), **trained, **controls, "teacher": (), **dict.fromkeys(BASELINES, ())}
+    ways = {arm.name + ending: () for arm in arms if arm.order == "adaptive" for ending in WAYS.values()}
+    return {"base": (), **trained, **controls, **ways, "teacher": (), **dict.fromkeys(BASELINES, ())}
 
 
 def _is_start_of(arm: ArmConfig, other: ArmConfig) -> bool:
@@ -153,6 +154,15 @@ def _best_modes(cells: Mapping[CellKey, Cell], split: str) -> dict[str, tuple[st
     # Chosen on the first split alone and kept for all others: choosing anew on each would favour the opponent by luck.
     ranked = {arm: sorted(of_arm, key=lambda cell: -float(cell.correct.mean())) for arm, of_arm in by_arm.items()}
     return {arm: tuple(cell.mode for cell in of_arm) for arm, of_arm in ranked.items()}
+
+
+def _ways_of(cell: Cell, context: Context) -> list[Cell]:
+    """The same questions answered by the same arm, begun in each way; none where it was not asked so."""
+    if cell.mode != "adaptive" or cell.kind != ALL:
+        return []
+    keys = [(cell.arm + ending, cell.mode, cell.split, cell.kind) for ending in WAYS.values()]
+    ways = [context.cells[key] for key in keys if key in context.cells]
+    return [way for way in ways if len(way.graded) == len(cell.graded)]
 
 
 def _paired_rows(cell: Cell, context: Context) -> Iterator[MetricRow]:
@@ -301,6 +311,10 @@ FAMILIES = (
     Family(
         lambda cell, context: _is_whole(cell, context) and _has_tokens(cell, context),
         lambda cell, context: budget_rows(cell, context.ladder),
+    ),
+    Family(
+        lambda cell, context: len(_ways_of(cell, context)) == len(WAYS),
+        lambda cell, context: effort_rows(cell, _ways_of(cell, context), context.bootstrap),
     ),
     Family(_is_whole, lambda cell, context: step_rows(cell)),
     Family(

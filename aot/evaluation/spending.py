@@ -11,6 +11,9 @@ from aot.records import MetricRow
 LADDER = tuple(2**power for power in range(1, 15))
 """Budgets in tokens: 2, 4, 8 and so on."""
 WITHIN = "accuracy_within_"
+AT_EFFORT = "accuracy_at_effort_"
+EFFORTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Where the curve of an adaptive arm is drawn."""
 MUCH_CUT = 0.05
 """Share of cut replies over which an accuracy says more about the cap than about the student."""
 CAPS = {
@@ -20,6 +23,15 @@ CAPS = {
 }  # fmt: skip
 """By mode, the setting that caps a reply; mode `none` is a chat teacher's."""
 _NAMED = 6
+
+
+def chosen_way(probs: Sequence[float], effort: float) -> int:
+    """Index of the first of THOUGHT_MODES up to which `probs` sum to `effort`: the shortest likely to be enough.
+
+    >>> chosen_way((0.5, 0.45, 0.05), 0.9), chosen_way((0.5, 0.45, 0.05), 0.0), chosen_way((0.5, 0.45, 0.04), 1.0)
+    (1, 0, 2)
+    """
+    return next((i for i in range(len(probs)) if sum(probs[: i + 1]) >= effort), len(probs) - 1)
 
 
 def budgets(most_tokens: int) -> tuple[int, ...]:
@@ -36,6 +48,32 @@ def budget_rows(cell: Cell, ladder: Sequence[int]) -> Iterator[MetricRow]:
     # Over all answers at every rung, so that the curve of one student never drops and two can be laid on each other.
     for rung in ladder:
         yield cell.share(f"{WITHIN}{rung}_tokens", cell.correct * (cell.tokens <= rung))
+
+
+def effort_rows(cell: Cell, ways: Sequence[Cell], bootstrap: Bootstrap) -> Iterator[MetricRow]:
+    """`accuracy_at_effort_<E>` and `tokens_at_effort_<E>`: what an adaptive arm would reach at each student.effort.
+
+    Its probabilities say which way it would begin, and `ways`, its replies begun in each of them in the order of
+    records.THOUGHT_MODES, what comes of it: no reply is written for this.
+    """
+    probs = [graded.prediction.thought_probs for graded in cell.graded]
+    correct = np.array([way.correct for way in ways])
+    tokens = np.array([way.tokens for way in ways])
+    for effort in EFFORTS:
+        picked = np.array([chosen_way(row, effort) if row else 0 for row in probs])
+        at = picked, np.arange(len(picked))
+        yield cell.share(f"{AT_EFFORT}{effort:.2f}", correct[at])
+        spent = bootstrap.mean(tokens[at].astype(float), cell.clusters, bounds=(0.0, float(tokens.max())))
+        yield cell.row(f"tokens_at_effort_{effort:.2f}", spent)
+
+
+def effort_of(metric: str) -> float | None:
+    """The effort that an accuracy is about.
+
+    >>> effort_of("accuracy_at_effort_0.70"), effort_of("accuracy")
+    (0.7, None)
+    """
+    return float(metric.removeprefix(AT_EFFORT)) if metric.startswith(AT_EFFORT) else None
 
 
 def budget_of(metric: str) -> int | None:

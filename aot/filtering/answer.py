@@ -9,7 +9,7 @@ import re
 from aot.answers import NUMBER_WORDS, ParsedAnswer, compare_answers, find_answer, grade, parse_answer
 from aot.filtering.subject import Subject
 from aot.rationales.notation import SPAN
-from aot.rationales.wording import phrase_key
+from aot.rationales.wording import DENIALS, phrase_key
 from aot.records import Verdict
 
 _INTEGER = re.compile(r"(?<![\d.\w\[])\d+(?![\d.\w\]])")
@@ -81,9 +81,11 @@ def _combine_says(subject: Subject, value: str) -> bool:
     words = f" {phrase_key(combine)} "
     if kind == "integer":
         named = {str(number) for word, number in NUMBER_WORDS.items() if f" {word} " in words}
+        named |= {"1"} if " single " in words and not subject.is_notation else set()
         return value in named | {str(int(number)) for number in _INTEGER.findall(combine)}
     if kind == "yes_no":
         without_event = words.replace(f" {subject.event} ", " ").split() if subject.event else words.split()
-        says_no = bool({"no", "not"} & set(without_event)) and "yes" not in without_event
+        denials = {"no", "not"} if subject.is_notation else DENIALS
+        says_no = bool(denials & set(without_event)) and "yes" not in without_event
         return says_no == (value == "no")
     return f" {phrase_key(value)} " in words

@@ -7,14 +7,18 @@ counts as invented. Connecting English claims nothing. What a caption or a subti
 sentences that cite it, and against whoever denies it.
 """
 
+import re
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import dropwhile, islice, pairwise, takewhile
 
+from aot.filtering.flow import results_stated
 from aot.filtering.prose import (
     COUNTS,
     INSTRUCTION_WORDS,
+    WORD_OR_MARK,
     as_notation,
     clauses,
+    denied_options,
     heard,
     is_connecting,
     joined_as_said,
@@ -22,7 +26,6 @@ from aot.filtering.prose import (
     prose_order_problem,
 )
 from aot.filtering.subject import NOTATION_WORDS, Subject
-from aot.rationales.arithmetic import find_amounts, read_amount
 from aot.rationales.findings import (
     Quote,
     Sighting,
@@ -42,6 +45,15 @@ from aot.rationales.wording import DENIALS, phrase_key, quotable, stem, stems_of
 from aot.records import Step, Verdict
 
 _DENIALS = frozenset({"no", "not"})
+_CLAUSE_MARK = re.compile(r"[,;:()]")
+_NO_COUNTS = DENIALS | {"one", "second", "third"}
+"""Number words that stand for more than a number."""
+_PART_OF = frozenset({"first", "last", "other", "more", "next"})
+"""Words with a number that is part of a larger one: `the first two`."""
+_PREPOSITIONS = frozenset({"on", "in", "at", "from", "to", "of", "by", "with"})
+_SEARCHES = frozenset(
+    map(stem, ["search", "look", "check", "scan", "seek", "examine", "inspect", "try", "ask", "query"])
+)
 
 
 def evidence(subject: Subject) -> Verdict:
@@ -50,7 +62,7 @@ def evidence(subject: Subject) -> Verdict:
     Of a chain whose equations a tool worked out, it keeps those that state each result; value: the share of these.
     """
     if not subject.rests_on_tools:
-        return _worked_out(subject)
+        return results_stated(subject)
     claims = subject.rationale.claims
     if not claims:
         return subject.verdict("evidence", "no_claims", value=0.0)
@@ -64,17 +76,6 @@ def unproven_claims(subject: Subject) -> list[tuple[str, str]]:
     """Problem and words of each claim that cites steps which do not bear it out; what cites none is not looked at."""
     claims = [claim for claim in subject.rationale.claims if claim.citations]
     return [(problem, claim.text) for claim in claims if (problem := _problem(claim, subject))]
-
-
-def _worked_out(subject: Subject) -> Verdict:
-    """Whether a chain states, in an equation or alone, every result that it was given."""
-    given = [one for step in subject.ok_steps.values() if step.call for one in step.findings if one.how == "answered"]
-    if not given:
-        return subject.not_applicable("evidence")
-    shown = {one.left for one in subject.chain.equations if one.holds} | {*find_amounts(subject.trace.rationale)}
-    unstated = [one for one in given if read_amount(one.text) not in shown]
-    value, detail = round(1 - len(unstated) / len(given), 4), unstated[0].text[:200] if unstated else ""
-    return subject.verdict("evidence", "result_not_stated" if unstated else "", value=value, detail=detail)
 
 
 def _problem(claim: Claim, subject: Subject) -> str:
@@ -91,16 +92,24 @@ def _problem(claim: Claim, subject: Subject) -> str:
             return ""
     mentions, words = _split(claim.text, subject.phrases)
     strange = [word for word in words if word not in NOTATION_WORDS and not word.isdecimal()]
-    is_prose = any(is_connecting(word) or word in COUNTS for word in strange)
+    in_words = all(is_in_words(step) for step in steps)
+    is_prose = any(is_connecting(word) or word in COUNTS for word in strange) or not subject.is_notation
     unasked = [word for word in strange if not names_phrase(subject.question.text, word)]
     if unasked and (not is_prose or _is_invented(unasked, claim, steps, subject)):
         return "invented_word"
     seen = [one for one in subject.seen if one.step in claim.citations]
     if claim.part == "Identify":
         return _identify_problem(claim, mentions, subject)
-    if claim.part == "Combine" and (problem := _conclusion_problem(claim, words, steps, subject)):
-        return problem
-    if all(is_in_words(step) for step in steps):
+    if claim.part == "Combine":
+        if problem := _conclusion_problem(claim, words, steps, subject):
+            return problem
+        if not subject.is_notation and DENIALS.intersection(words) and subject.question.kind != "present":
+            denied = denied_options(claim, (subject.trace.answer, *subject.question.choices))
+            if phrase_key(subject.trace.answer) in denied:
+                return "denies_answer"
+            if denied:
+                words = [word for word in words if word not in DENIALS]
+    if in_words:
         return _text_problem(claim, mentions, words, steps, subject)
     if is_prose:
         return _prose_problem(claim, mentions, words, steps, seen, subject)
@@ -193,17 +202,26 @@ def _cited_phrases(claim: Claim, steps: list[Step], subject: Subject) -> list[st
     texts = phrases_in(step for step in steps if not is_in_words(step))
     if claim.part != "Gather":
         texts += [subject.trace.answer, subject.event, *subject.question.choices]
+    if claim.part == "Identify":
+        texts += subject.labels
     return texts
 
 
-def _recombines(claim: Claim, steps: list[Step], subject: Subject) -> bool:
-    """Whether loose words of labels stand together that no label has together, such as `peel` and `tomato`."""
-    labels = [stems_of(text) for text in _cited_phrases(claim, steps, subject)]
+def _recombines(claim: Claim, mentions: set[str], steps: list[Step], subject: Subject) -> bool:
+    """Whether loose words of labels stand together that no label has together, such as `peel` and `tomato`.
+
+    What Gather says of labels is all that it says of things: no word of another label may stand beside them.
+    """
+    labels = [stems_of(text) for text in (*_cited_phrases(claim, steps, subject), *subject.labels)]
     all_stems = frozenset().union(*labels)
-    for stretch in _outside(claim.text, subject.phrases).split("|"):
+    mentioned = stems_of(" ".join(mentions))
+    clauses_ = (_outside(clause, subject.phrases) for clause in _CLAUSE_MARK.split(claim.text))
+    for stretch in "|".join(clauses_).split("|"):
         loose = [stem(w) for w in stretch.split() if w not in NOTATION_WORDS and not is_connecting(w)]
         loose = [word for word in loose if word in all_stems]
         if any(a != b and not any({a, b} <= label for label in labels) for a, b in pairwise(loose)):
+            return True
+        if claim.part == "Gather" and mentions and not mentioned.issuperset(loose):
             return True
     return False
 
@@ -211,10 +229,14 @@ def _recombines(claim: Claim, steps: list[Step], subject: Subject) -> bool:
 def _notation_problem(
     claim: Claim, mentions: set[str], words: list[str], steps: list[Step], seen: list[Sighting], subject: Subject
 ) -> str:
+    if not subject.is_notation and (problem := _order_problem(claim, mentions, steps, subject)):
+        return problem
     if claim.part == "Combine":
         return _combine_problem(claim, mentions, words, steps, seen, subject)
     if _DENIALS.intersection(words):
         return _denial_problem(claim, mentions, steps, seen, subject)
+    if not subject.is_notation and (problem := _pairs_problem(claim, subject)):
+        return problem
     return _gather_problem(claim, mentions, seen, subject)
 
 
@@ -222,19 +244,29 @@ def _prose_problem(
     claim: Claim, mentions: set[str], words: list[str], steps: list[Step], seen: list[Sighting], subject: Subject
 ) -> str:
     """The problem of a sentence in a chat model's words: as in the notation, and its counts, order and denials too."""
-    if _recombines(claim, steps, subject):
-        return "label_not_found"
-    numbers = _numbers(steps, seen, subject) | {str(len({one.key for one in seen}))}
-    numbers |= {str(sum(one.key == key for one in seen)) for key in mentions}
-    unsaid = [w for w in words if w in COUNTS and w not in ("one", "second", "third") and COUNTS[w] not in numbers]
+    kinds = len({one.key for one in seen})
+    listed = {len(mentions), len(mentions - {subject.event}), len(claim.spans_s), len(subject.question.choices)} | (
+        {kinds} if kinds > 1 else set()
+    )
+    if _PART_OF.intersection(words):
+        listed |= set(range(len(seen)))
+    listed |= {sum(one.key == key for one in seen) for key in mentions}
+    numbers = _numbers(steps, seen, subject) | {str(number) for number in listed if number > 1}
+    unsaid = [w for w in words if w in COUNTS and w not in _NO_COUNTS and COUNTS[w] not in numbers]
     unsaid += [w for w in words if w.isdecimal() and w not in numbers]
     if unsaid:
         return "number_not_found"
     if DENIALS.intersection(words):
         return _denial_problem(claim, mentions, steps, seen, subject)
-    predicted = phrase_key(subject.trace.answer) if subject.question.kind.startswith("next") else ""
-    if problem := prose_order_problem(claim, subject.seen, predicted=predicted):
+    if problem := _order_problem(claim, mentions, steps, subject):
         return problem
+    if (
+        claim.part == "Gather"
+        and subject.event in mentions
+        and not seen
+        and not _SEARCHES.intersection(map(stem, words))
+    ):
+        return "nothing_found"
     if claim.part == "Combine" or not seen or not (mentions or claim.spans_s or claim.moments_s):
         return _combine_problem(claim, mentions, words, steps, seen, subject)
     if not claim.spans_s and not claim.moments_s and mentions and mentions <= {one.key for one in seen}:
@@ -242,16 +274,28 @@ def _prose_problem(
     return _pairs_problem(claim, subject) or _gather_problem(claim, mentions, seen, subject)
 
 
+def _order_problem(claim: Claim, mentions: set[str], steps: list[Step], subject: Subject) -> str:
+    """Whether words of labels are put together that no label has together, or labels in an order that they had not."""
+    if _recombines(claim, mentions, steps, subject):
+        return "label_not_found"
+    predicted = phrase_key(subject.trace.answer) if subject.question.kind.startswith("next") else ""
+    return prose_order_problem(claim, subject.seen, predicted=predicted)
+
+
 def _text_problem(claim: Claim, mentions: set[str], words: list[str], steps: list[Step], subject: Subject) -> str:
     """The problem of a sentence that rests on captions, answers or subtitles alone."""
     said = heard(steps)
     stems, key = stems_of(said), f" {phrase_key(said)} "
     if is_denial := bool(DENIALS.intersection(words)):
-        stems |= stems_of(" ".join(quote.text for quote in _cited_quotes(claim, subject) if quote.how == "not said"))
+        denied = [one for one in _cited_quotes(claim, subject) if one.how == "not said" or _is_denial(one)]
+        stems |= stems_of(" ".join(f"{one.text} {one.question}" for one in denied))
     if INSTRUCTION_WORDS.intersection(words) and INSTRUCTION_WORDS.intersection(key.split()):
         return "follows_instruction"
     concluded = {phrase_key(subject.trace.answer), subject.event} if claim.part == "Combine" else set()
-    absent = [m for m in mentions if not set(map(stem, m.split())) <= stems]
+    offered = {phrase_key(choice) for choice in subject.question.choices}
+    if claim.part == "Combine" and offered <= mentions:  # who names all options claims none of them
+        concluded |= offered
+    absent = [m for m in mentions if not {stem(word) for word in m.split() if not is_connecting(word)} <= stems]
     if set(absent) - concluded:
         return "not_said"
     is_terse = (
@@ -259,9 +303,16 @@ def _text_problem(claim: Claim, mentions: set[str], words: list[str], steps: lis
     )  # Nothing is joined but question and answer.
     if not is_terse and not joined_as_said(claim.text, said):
         return "not_said"
-    if any(word in COUNTS and stem(word) not in stems and COUNTS[word] not in key.split() for word in words):
+    counted = [word for word in words if word in COUNTS and word not in _NO_COUNTS]
+    said_numbers = {COUNTS.get(word, word) for word in key.split()} | {
+        str(len(claim.citations)),
+        str(len(subject.question.choices)),
+    }
+    if any(stem(word) not in stems and COUNTS[word] not in said_numbers for word in counted):
         return "number_not_found"
-    if is_denial and not any(_denies(quote, mentions) for quote in _cited_quotes(claim, subject)):
+    if is_denial and not any(
+        _denies(one, mentions | _denied_word(claim.text)) for one in _cited_quotes(claim, subject)
+    ):
         return "denies_a_finding"
     spans = [*_windows(steps, subject), *_text_spans(claim, subject)]
     times = [edge for span in spans for edge in span]
@@ -281,10 +332,25 @@ def _cited_quotes(claim: Claim, subject: Subject) -> list[Quote]:
     return [quote for quote in subject.quotes if quote.step in claim.citations]
 
 
+def _is_denial(quote: Quote) -> bool:
+    return quote.how == "not said" or bool(DENIALS.intersection(phrase_key(quote.text).split()))
+
+
 def _denies(quote: Quote, mentions: set[str]) -> bool:
     """Whether a text has a denial, or is a search in vain, and speaks of all of `mentions`."""
-    is_denial = quote.how == "not said" or bool(DENIALS.intersection(phrase_key(quote.text).split()))
-    return is_denial and all(names(f"{quote.text} {quote.question}", mention) for mention in mentions)
+    if not _is_denial(quote):
+        return False
+    answer, _, more = quote.text.partition(",")
+    if quote.how == "answered" and answer.casefold() == "no" and not DENIALS.intersection(phrase_key(more).split()):
+        return all(names(quote.question, mention) for mention in mentions)
+    return all(names(f"{quote.text} {quote.question}", mention) for mention in mentions)
+
+
+def _denied_word(text: str) -> set[str]:
+    """The first content word of the clause behind a denial, such as `milk` of `there is no milk`; or none."""
+    behind = dropwhile(lambda word: word not in DENIALS, WORD_OR_MARK.findall(text.casefold()))
+    clause = takewhile(lambda word: word.isalnum() and word not in _PREPOSITIONS, behind)
+    return set(islice((word for word in clause if not is_connecting(word) and word not in NOTATION_WORDS), 1))
 
 
 def _pairs_problem(claim: Claim, subject: Subject) -> str:
@@ -304,7 +370,11 @@ def _pairs_problem(claim: Claim, subject: Subject) -> str:
 
 
 def _identify_problem(claim: Claim, mentions: set[str], subject: Subject) -> str:
-    if any(not names_phrase(subject.question.text, mention) for mention in mentions):
+    offered = set() if subject.is_notation else {phrase_key(choice) for choice in subject.question.choices}
+    if any(
+        not names_phrase(subject.question.text, mention)
+        for mention in (mentions if offered - mentions else mentions - offered)
+    ):
         return "label_not_asked"
     window = subject.window
     if not _moments_near(claim, [window.end_s], subject):
@@ -329,7 +399,10 @@ def _restates(claim: Claim, seen: list[Sighting], subject: Subject) -> bool:
     spans = [(one.start_s, one.end_s) for one in seen]
     if not all(_near_any(span, spans, subject) for span in claim.spans_s):
         return False
-    return not claim.moments_s or _moments_near(claim, [one.start_s for one in seen if one.is_moment], subject)
+    edges = [one.start_s for one in seen if one.is_moment]
+    if not subject.is_notation:  # prose tells when a stretch begins or ends
+        edges = [edge for one in seen for edge in (one.start_s, one.end_s)]
+    return not claim.moments_s or _moments_near(claim, edges, subject)
 
 
 def _denial_problem(claim: Claim, mentions: set[str], steps: list[Step], seen: list[Sighting], subject: Subject) -> str:

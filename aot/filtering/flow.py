@@ -32,6 +32,17 @@ _UNKNOWN = re.compile(r"(?<![^\W\d_])(?:[b-hj-wyzB-HJ-WYZ]|[xX](?!\s?[\d$(.]))(?
 """A letter by itself, which stands for a number."""
 
 
+def results_stated(subject: Subject) -> Verdict:
+    """Whether a chain states, in an equation or alone, every result that it was given."""
+    given = [one for step in subject.ok_steps.values() if step.call for one in step.findings if one.how == "answered"]
+    if not given:
+        return subject.not_applicable("evidence")
+    shown = {one.left for one in subject.chain.equations if one.holds} | {*find_amounts(subject.trace.rationale)}
+    unstated = [one for one in given if read_amount(one.text) not in shown]
+    value, detail = round(1 - len(unstated) / len(given), 4), unstated[0].text[:200] if unstated else ""
+    return subject.verdict("evidence", "result_not_stated" if unstated else "", value=value, detail=detail)
+
+
 def steps(subject: Subject) -> Verdict:
     """Keeps chains whose every readable equation holds. Value: the share of readable ones that do.
 

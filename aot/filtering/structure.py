@@ -8,6 +8,7 @@ from aot.records import Verdict
 
 _HEADING = re.compile(r"#+ .*|\*\*[^*]+\*\*:?|[^\W\d][^:.\n]*:")
 """A line that is a heading and nothing else."""
+_ITEM = re.compile(r"\s*(?:[-*\u2022\u2013]|\d+[.)])\s")
 _SENTENCE_ENDS = (".", "!", "?", "]", ")", '"', "'")
 
 
@@ -70,9 +71,15 @@ def structure(subject: Subject) -> Verdict:
         problem, detail = "parts_out_of_order", ", ".join(rationale.headings)
     elif empty := [part for part in PARTS if not rationale.parts[part]]:
         problem, detail = "part_empty", ", ".join(empty)
-    elif [line.partition(":")[0].strip() for line in subject.trace.rationale.strip().split("\n")] != list(PARTS):
+    elif [line.partition(":")[0].strip() for line in _lines(subject)] != list(PARTS):
         problem = "not_one_line_each"
     return subject.verdict("structure", problem, value=value, detail=detail)
+
+
+def _lines(subject: Subject) -> list[str]:
+    """The lines of a rationale; in prose a part may go on in a list."""
+    lines = subject.trace.rationale.strip().split("\n")
+    return lines if subject.is_notation else [line for line in lines if not _ITEM.match(line)]
 
 
 def _text_structure(subject: Subject) -> Verdict:

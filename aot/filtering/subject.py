@@ -6,11 +6,11 @@ were planted.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from aot.config import FilterConfig
-from aot.filtering.prose import as_notation
+from aot.filtering.prose import as_notation, cited_on
 from aot.rationales.calls import rests_on_tools
 from aot.rationales.findings import (
     Quote,
@@ -27,7 +27,7 @@ from aot.rationales.findings import (
 from aot.rationales.notation import Rationale, outside_quotes, parse_rationale, without_quotes
 from aot.rationales.text_chain import TextChain, parse_chain
 from aot.rationales.wording import phrase_key, template_words
-from aot.records import Question, Step, TimeSpan, Trace, Verdict
+from aot.records import Question, Span, Step, TimeSpan, Trace, Verdict
 
 NOTATION_WORDS = frozenset(word.casefold() for word in template_words()) | {"a", "an", "and", "of", "s"}
 """Words that claim nothing by themselves."""
@@ -54,7 +54,19 @@ class Subject:
         """The rationale taken apart, times and labels as the tools write them whatever the prose is like."""
         if not self.rests_on_tools or self.is_notation:
             return parse_rationale(self.trace.rationale)
-        return parse_rationale(outside_quotes(self.trace.rationale, lambda text: as_notation(text, self.phrases)))
+        times = self._times
+        read = parse_rationale(
+            outside_quotes(self.trace.rationale, lambda text: as_notation(text, self.phrases, times))
+        )
+        return replace(read, claims=cited_on(read.claims))
+
+    @property
+    def _times(self) -> list[Span]:
+        """When the ok steps saw or heard something, and what they looked at."""
+        times = [(one.start_s, one.end_s) for one in self.seen]
+        times += [span for quote in self.quotes for span in quote.spans_s]
+        times += [(step.span.start_s, step.span.end_s) for step in self.ok_steps.values() if step.span]
+        return [*dict.fromkeys(times), (self.window.start_s, self.window.end_s)]
 
     @cached_property
     def is_notation(self) -> bool:
@@ -94,6 +106,11 @@ class Subject:
         """The sightings of the support steps that the answer rests on."""
         support = set(self.trace.support)
         return relied_on(self.question, [one for one in self.seen if one.step in support], event=self.event)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels of all that the ok steps saw, each once."""
+        return [*dict.fromkeys(one.label for one in self.seen)]
 
     @cached_property
     def quotes(self) -> list[Quote]:

@@ -95,7 +95,9 @@ def _predictors(
     run: RunFolder, config: RunConfig, questions: Sequence[Question]
 ) -> tuple[list[Predictor], list[Predictor]]:
     """Who answers, and who is left out because a server cannot be asked so."""
-    plan = plan_predictors(run, config.train.arms, questions, has_book=door_of(config).has_book(config))
+    every_way = config.evaluate.every_way and config.evaluate.engine == "local"
+    has_book = door_of(config).has_book(config)
+    plan = plan_predictors(run, config.train.arms, questions, has_book=has_book, every_way=every_way)
     if config.evaluate.engine == "local":
         return plan, []
     return [p for p in plan if p.mode not in LEFT_OUT], [p for p in plan if p.mode in LEFT_OUT]

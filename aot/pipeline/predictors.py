@@ -15,14 +15,14 @@ from typing import Any, Literal, Protocol
 
 from pydantic_core import from_json
 
-from aot.config import MODES_OF_ORDER, NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig, RunConfig
+from aot.config import MODES_OF_ORDER, NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, WAYS, ArmConfig, RunConfig
 from aot.errors import SourceError
 from aot.files.parts import Part, parts_of, placed_lines, row_at
 from aot.files.run_folder import RunFolder
 from aot.files.seals import publish_once
 from aot.files.shards import Shard
 from aot.pipeline.doors import Tools, door_of
-from aot.records import Prediction, PromptMode, Question, Trace
+from aot.records import THOUGHT_MODES, Prediction, PromptMode, Question, ThoughtMode, Trace
 
 log = logging.getLogger(__name__)
 Mode = PromptMode | Literal["likelihood"]
@@ -45,6 +45,8 @@ class Predictor:
     with_frames: bool = True
     tools: Tools = "all"
     """In mode `tools`: what it finds when it calls."""
+    thought: ThoughtMode | None = None
+    """In mode `adaptive`: the way that it begins, whatever it would choose."""
 
     def asked_of(self, questions: Iterable[Question]) -> list[Question]:
         """Those of the questions that it answers."""
@@ -68,12 +70,18 @@ class Students(Protocol):
 
 
 def plan_predictors(
-    run: RunFolder, arms: Sequence[ArmConfig], questions: Sequence[Question], *, has_book: bool = False
+    run: RunFolder,
+    arms: Sequence[ArmConfig],
+    questions: Sequence[Question],
+    *,
+    has_book: bool = False,
+    every_way: bool = False,
 ) -> list[Predictor]:
     """Who answers how: the base and every arm, and where questions have choices, how likely each of them finds those.
 
     Where questions show frames, the first arm that learns rationales also answers without seeing them. An arm that
-    calls tools also answers with all of them switched off and, where they include a book, with its cards shuffled.
+    calls tools also answers with all of them switched off and, where they include a book, with its cards shuffled. One
+    that chooses how to answer also answers in `every_way`, if that is asked for.
     """
     closed: tuple[Mode, ...] = ("likelihood",) if any(q.choices for q in questions) else ()
     students: list[tuple[str, Path | None, tuple[Mode, ...]]] = [("base", None, MODES_OF_ORDER["both"])]
@@ -88,6 +96,9 @@ def plan_predictors(
         if "tools" in MODES_OF_ORDER[arm.order]:
             twin = partial(Predictor, adapter=run.arm(arm.name), mode="tools")
             plan += [twin(arm.name + end, tools=tools) for tools, end in endings.items()]
+        if every_way and arm.order == "adaptive":
+            begun = partial(Predictor, adapter=run.arm(arm.name), mode="adaptive")
+            plan += [begun(arm.name + WAYS[way], thought=way) for way in THOUGHT_MODES]
     return plan
 
 
@@ -247,6 +258,7 @@ class StudentsHere:
             mode=predictor.mode,
             batch_size=self._config.evaluate.batch_size,
             with_frames=predictor.with_frames,
+            thought=predictor.thought,
             wanted=wanted,
         )
         for batch in made:

@@ -99,6 +99,7 @@ def quotable(text: str) -> str:
     return f"{cut.rpartition(' ')[0] or cut} ..."
 
 
+@lru_cache(maxsize=65536)
 def stem(word: str) -> str:
     """A word without its ending, equal for most inflections of one word.
 
@@ -108,7 +109,8 @@ def stem(word: str) -> str:
     True
     """
     for ending, put in (("ies", "y"), ("ied", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", "")):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+        least = 2 if put and len(word) > 4 else 3  # `fried` is `fry`, `pies` is `pie`
+        if word.endswith(ending) and len(word) - len(ending) >= least and not word.endswith("ss"):
             word = word[: -len(ending)] + put
             break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":

@@ -193,6 +193,8 @@ class TokenPoint(NamedTuple):
     color: str
     budgets: Sequence[tuple[float, float]]
     """Budget in tokens and accuracy within it, in order."""
+    efforts: Sequence[tuple[float, float]] = ()
+    """Mean tokens and accuracy at each effort of an adaptive student, in order."""
 
 
 def token_chart(points: Mapping[str, TokenPoint], *, name: str) -> Drawing:
@@ -201,9 +203,10 @@ def token_chart(points: Mapping[str, TokenPoint], *, name: str) -> Drawing:
     first, last = math.floor(math.log2(min(tokens))), math.ceil(math.log2(max(tokens)))
     ticks = [2.0**power for power in range(first, max(last, first + 1) + 1)]
     axes = Axes(left=52, right=680, top=30, bottom=336, x=(ticks[0], ticks[-1]), log=True)
-    x_name = "generated tokens of a reply (dot: mean; dashed: most that a reply may have)"
+    x_name = "generated tokens of a reply (dot: mean; line: at each effort; dashed: most that a reply may have)"
     shapes = axes.shapes(name, x_name, x_ticks=ticks)
     shapes += [axes.line(one.budgets, one.color, 1.4, "5 4") for one in points.values()]
+    shapes += [axes.line(one.efforts, one.color, 2.2) for one in points.values() if one.efforts]
     for label, one in points.items():
         shapes.append(axes.line([(one.tokens, one.accuracy.low), (one.tokens, one.accuracy.high)], one.color, 1.5))
         shapes.append(dot(axes.sx(one.tokens), axes.sy(one.accuracy.value), 6, one.color, f"{label}: {one.tip}"))

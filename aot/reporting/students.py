@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, ArmConfig, switched
+from aot.config import NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK, WAYS, ArmConfig, switched
 from aot.display import counted
 from aot.errors import SourceError
 from aot.files.jsonl import read_json
@@ -53,6 +53,9 @@ LACKS = {
     NO_FRAMES: "with all frames taken away",
     NO_TOOLS: "with every tool switched off",
     SHUFFLED_BOOK: "with a book whose cards are shuffled",
+    WAYS["direct"]: "always answering at once",
+    WAYS["short"]: "always taking short steps",
+    WAYS["full"]: "always taking all steps",
 }
 """What the twins of an arm lack, by the endings of their names."""
 PALETTE = ("#2563eb", "#d97706", "#64748b", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#b45309", "#475569")

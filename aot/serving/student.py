@@ -395,7 +395,7 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
         max_tokens=contract.max_tokens,
         max_answer_tokens=contract.max_answer_tokens,
         max_rationale_tokens=contract.max_rationale_tokens,
-        thought_confidence=contract.thought_confidence,
+        effort=contract.thought_confidence,
         think_tags=contract.think_tags,
         dtype="bfloat16" if contract.dtype == "bfloat16" else "float32",
         device=device,

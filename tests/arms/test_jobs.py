@@ -59,6 +59,18 @@ def test_helpers_of_an_adaptive_arm_and_rounds_of_own_chains_are_jobs_of_their_o
     ]  # fmt: skip
 
 
+def test_an_adaptive_arm_that_labels_for_itself_goes_on_from_its_one_helper(tmp_path: Path) -> None:
+    settings = {"adaptive": {"labels": "own", "folds": 5, "fold_steps": 0.5}, "max_steps": 40}
+    made = {job.name: job for job in jobs(tmp_path, ADAPTIVE, **settings)}
+    assert [name for name in made if "/" in name] == [
+        f"adaptive/fold0:{work}" for work in ("lessons", "train", "answer")
+    ]
+    assert made["adaptive/fold0:train"].steps == made["adaptive:train"].steps == 40
+    assert made["adaptive/fold0:train"].marker in made["adaptive:train"].inputs
+    assert config(ADAPTIVE, **settings).start_of(made["adaptive:train"].student) == "adaptive/fold0"
+    assert not config(ADAPTIVE).start_of(made["adaptive:train"].student)
+
+
 def test_a_job_is_done_when_its_marker_and_all_its_outputs_are_there(tmp_path: Path) -> None:
     lessons, _ = jobs(tmp_path, SIMPLE)
     assert not lessons.is_done

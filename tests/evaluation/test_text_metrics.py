@@ -202,3 +202,20 @@ def test_text_metrics_are_the_same_bytes_whatever_the_order_of_predictions() -> 
         for order in (said_rows, said_rows[::-1])
     ]  # fmt: skip
     assert forms[0] == forms[1]
+
+
+def test_the_curve_of_effort_comes_from_one_reply_in_each_way_and_the_probabilities() -> None:
+    questions = [question(i) for i in range(4)]
+    sure, unsure = (0.95, 0.04, 0.01), (0.2, 0.5, 0.3)
+    rows = [right(q, arm="adaptive", thought_probs=sure if i < 2 else unsure) for i, q in enumerate(questions)]
+    for ending, tokens, knows in (("_way_direct", 3, 2), ("_way_short", 30, 3), ("_way_full", 60, 4)):
+        rows += [
+            (right if i < knows else wrong)(q, arm=f"adaptive{ending}", mode="adaptive", completion_tokens=tokens)
+            for i, q in enumerate(questions)
+        ]
+    found = metrics(questions, rows)
+    of_arm = {key[4]: row.value for key, row in found.items() if key[:4] == ("adaptive", "adaptive", "test", "all")}
+    accuracy = [of_arm[f"accuracy_at_effort_{effort:.2f}"] for effort in (0.0, 0.7, 0.9, 1.0)]
+    tokens = [of_arm[f"tokens_at_effort_{effort:.2f}"] for effort in (0.0, 0.7, 0.9, 1.0)]
+    assert accuracy == [0.5, 0.75, 1.0, 1.0]
+    assert tokens == [3.0, 16.5, 31.5, 60.0]

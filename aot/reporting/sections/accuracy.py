@@ -1,6 +1,6 @@
 """How many answers are right: what comparisons say and answers cost, then by split, by kind and by distance."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -8,7 +8,7 @@ from aot.evaluation.baselines import BASELINES
 from aot.evaluation.groups import ALL, MIDDLE, NEXT
 from aot.evaluation.memorisation import SENSES
 from aot.evaluation.paired import seed_groups
-from aot.evaluation.spending import budget_of
+from aot.evaluation.spending import budget_of, effort_of
 from aot.records import MetricRow
 from aot.reporting.charts import Drawing, TokenPoint, token_chart
 from aot.reporting.load import RunData, Student
@@ -160,9 +160,18 @@ def accuracy_chart(data: RunData) -> list[Drawing]:
             tip = f"{percent(accuracy)}, {plain(tokens)} tokens"
             rows = [row for key, row in data.by_key.items() if key[:4] == (*student, data.first, ALL)]
             budgets = sorted((budget, row.value) for row in rows if (budget := budget_of(row.metric)) is not None)
-            shown = TokenPoint(tokens.value, accuracy.interval, tip, _fill(data, student), budgets)
+            shown = TokenPoint(tokens.value, accuracy.interval, tip, _fill(data, student), budgets, _efforts(rows))
             dots[data.name(student)] = shown
     return [token_chart(dots, name=f"Accuracy and tokens on {data.first}")] if dots else []
+
+
+def _efforts(rows: Sequence[MetricRow]) -> list[tuple[float, float]]:
+    """Tokens and accuracy of an adaptive student at each effort, in order; none of another one."""
+    values = {row.metric: row.value for row in rows}
+    at_efforts = sorted(
+        (effort, value) for metric, value in values.items() if (effort := effort_of(metric)) is not None
+    )
+    return [(values[f"tokens_at_effort_{effort:.2f}"], value) for effort, value in at_efforts]
 
 
 def _headline(data: RunData) -> list[Block]:

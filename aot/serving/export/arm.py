@@ -316,7 +316,7 @@ def _contract(arm: _Arm, student: Student, options: ExportOptions, *, dtype: Dty
         max_tokens=section.max_tokens,
         max_answer_tokens=section.max_answer_tokens,
         max_rationale_tokens=section.max_rationale_tokens,
-        thought_confidence=section.thought_confidence,
+        thought_confidence=section.effort,
         licences=licences_of(section.base, config.data.dataset),
         limits=tuple(dict.fromkeys(limits)),
     )

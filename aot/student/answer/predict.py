@@ -14,6 +14,7 @@ from itertools import count
 from typing import Literal, TypeVar
 
 from aot.errors import ConfigError, SourceError
+from aot.evaluation.spending import chosen_way
 from aot.records import THOUGHT_MODES, Lesson, Prediction, PromptMode, Question, ThoughtMode
 from aot.student.answer.batches import PromptItem, batches, prompt_items, windows
 from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_replies
@@ -58,7 +59,7 @@ def predict(
         arm: name under which the predictions are stored.
         mode: `likelihood` scores the choices after the direct prompt; the others generate. `explain` stops after the
             first line, or the first turn where the tokenizer knows no line end. `adaptive` scores the first lines a
-            reply may begin with, chooses one (see student.thought_confidence) and goes on from there.
+            reply may begin with, chooses one (see student.effort) and goes on from there.
         batch_size: prompts run at once.
         with_frames: False is the control in which the student sees the question only.
         thought: in mode `adaptive`, begin this way instead of choosing.
@@ -82,6 +83,7 @@ def predict_batches(
     mode: PredictMode,
     batch_size: int,
     with_frames: bool = True,
+    thought: ThoughtMode | None = None,
     wanted: Callable[[int, Sequence[str]], bool],
 ) -> Iterator[list[Prediction]]:
     """The predictions of `predict`, batch by batch, of those batches that are wanted.
@@ -97,11 +99,13 @@ def predict_batches(
         mode: as for `predict`.
         batch_size: prompts run at once.
         with_frames: as for `predict`.
+        thought: as for `predict`.
         wanted: tells by the number of a batch, and the ids of its questions, whether to make it.
     """
     asker = _asker(student, pixels, arm, mode, with_tokens=False)
     items = _items(asker, questions, with_frames=with_frames)
-    yield from answer_batches(items, asker.answer, asker.failed, batch_size=batch_size, wanted=wanted)
+    answer = partial(asker.answer, thought=thought)
+    yield from answer_batches(items, answer, asker.failed, batch_size=batch_size, wanted=wanted)
 
 
 def answer_batches(
@@ -287,8 +291,8 @@ class _Asker:
         probs: list[tuple[float, ...]] = [()] * len(items)
         if thought is None:
             probs = score(self.student, prompts, [lines] * len(items))
-        confidence = self.student.config.thought_confidence
-        picked = [THOUGHT_MODES.index(thought) if thought else _choice(row, confidence) for row in probs]
+        effort = self.student.config.effort
+        picked = [THOUGHT_MODES.index(thought) if thought else chosen_way(row, effort) for row in probs]
         begun = [_begun(prompt, lines[index]) for prompt, index in zip(prompts, picked, strict=True)]
         replies, notes = self._write(begun, None)
         each_s = (time.perf_counter() - started_s) / len(items)
@@ -387,15 +391,6 @@ def _asker(
 def _begun(prompt: Prompt, line: tuple[int, ...]) -> Prompt:
     """`prompt` and the first line of its reply."""
     return replace(prompt, ids=prompt.ids + line)
-
-
-def _choice(probs: Sequence[float], confidence: float) -> int:
-    """The first way up to which the probabilities sum to `confidence`: the shortest that is likely to be enough.
-
-    >>> _choice((0.5, 0.45, 0.05), 0.9)
-    1
-    """
-    return next((i for i in range(len(probs)) if sum(probs[: i + 1]) >= confidence), len(probs) - 1)
 
 
 def _thought_of(text: str, renderer: Renderer) -> ThoughtMode | Literal[""]:

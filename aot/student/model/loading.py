@@ -25,7 +25,7 @@ from aot.student.model.base import base_digest, resolve_base, takes_images, told
 from aot.student.model.caches import Habits, refusal, try_habits
 from aot.student.model.contract import WEIGHTS, Tuning, check_contract, read_contract, tuning_of
 from aot.student.model.folders import CONFIG, damage
-from aot.student.model.lora import add_lora, attach, matched_layers
+from aot.student.model.lora import add_lora, attach, matched_layers, trained_state
 from aot.student.rows.frames import FramePixels, FrameSource
 from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import MODES, PROBE, PROBE_SIZE_HW
@@ -219,6 +219,23 @@ def stored_state(folder: Path, *, tuning: Tuning, whole: bool = True) -> dict[st
         return load_file(folder / WEIGHTS[tuning])
     model = load_model(str(folder), dtype=torch.float32, with_images=takes_images(str(folder)))
     return dict(model.state_dict())
+
+
+def take_up(model: Any, adapter: Path, *, tuning: Tuning) -> None:  # noqa: ANN401 - a PeftModel, or the model itself
+    """Let a model that is about to be trained begin with what the arm in the folder `adapter` learned.
+
+    Raises:
+        CheckpointError: it does not fit, or a file of it is missing or altered.
+    """
+    read_contract(adapter)  # which compares the files with their manifest
+    state = stored_state(adapter, tuning=tuning)
+    there = trained_state(model)
+    if state.keys() != there.keys():
+        wrong = sorted(state.keys() ^ there.keys())
+        raise CheckpointError(f"{adapter}: {len(wrong)} tensors are missing or unexpected, first {wrong[0]}")
+    with torch.no_grad():
+        for name, part in there.items():
+            part.copy_(state[name])
 
 
 @dataclass(frozen=True)

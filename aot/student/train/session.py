@@ -21,7 +21,7 @@ from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publish_json, read_rows
 from aot.records import Lesson, Question
 from aot.student.model.contract import Contract
-from aot.student.model.loading import Student, load_student, pick_dtype
+from aot.student.model.loading import Student, load_student, pick_dtype, take_up
 from aot.student.model.lora import AdaptedModel, add_lora, decoder_layers, leave_inputs, unfreeze
 from aot.student.model.vision import SharedVision
 from aot.student.rows.examples import Example, ExampleSet, Schedule, TokenWeights, make_examples
@@ -108,6 +108,7 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         config.student.base, config=config.student.model_copy(update={"attention": "sdpa", **own_dtype})
     )
     lessons = list(read_rows(folder / LESSONS, Lesson))
+    start = run.arm(start_name) if (start_name := config.start_of(arm)) else None
     student.renderer.offered = offered_in(folder)
     store = _frame_store(run) if any(lesson.with_frames for lesson in lessons) else None
     if store is not None and not student.renderer.takes_images:
@@ -134,6 +135,8 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     transformers.set_seed(args.seed)
     vision = SharedVision(student.model) if store is not None else None
     adapted = unfreeze(student.model) if arm.tuning == "full" else add_lora(student.model, train.lora)
+    if start:
+        take_up(adapted.model, start, tuning=arm.tuning)
     if args.bf16:
         leave_inputs(adapted.model)
     if vision:

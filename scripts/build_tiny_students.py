@@ -432,13 +432,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: its folder in the package")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--earlier", type=Path, help="text: a student of this script that only lacks the last lessons")
+    parser.add_argument("--earlier", type=Path, help="text: a student of this script that lacks the later parts only")
+    parser.add_argument("--part", type=int, choices=(2, 3), default=2, help="text: the first part that it lacks")
     options = parser.parse_args()
     out = options.out or Path(__file__).parents[1] / "aot" / "student" / "tiny" / options.student
     steps = options.steps or STEPS[options.student]
     torch.manual_seed(options.seed)
     if options.student == "text":
-        build_text_student(out, steps=steps, seed=options.seed, earlier=options.earlier)
+        build_text_student(out, steps=steps, seed=options.seed, earlier=options.earlier, part=options.part)
     else:
         build_video_student(out, steps=steps, seed=options.seed)
     write_digest(out)

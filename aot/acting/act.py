@@ -7,12 +7,11 @@ call gives the same answers. A question that cannot be asked becomes a predictio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 from aot.acting.plan import StudentPlan
-from aot.errors import AotError, ToolError
-from aot.records import MediaRef, Prediction, PromptMode, Question, Trace
+from aot.errors import AotError
+from aot.records import Prediction, PromptMode, Question, Trace
 from aot.student.answer.batches import PromptItem, prompt_items
 from aot.student.answer.predict import answer_batches
 from aot.student.answer.sampling import Pick, likeliest
@@ -21,8 +20,7 @@ from aot.student.model.loading import Student
 from aot.student.rows.frames import FramePixels
 from aot.student.rows.replies import answer_of, plain_reply
 from aot.teacher.bench import Bench
-from aot.teacher.executor import Work, context_of
-from aot.teacher.tools.clipview import ClipView
+from aot.teacher.executor import Work
 
 MODE: PromptMode = "tools"
 
@@ -87,19 +85,8 @@ class Actor:
 
     def _plan(self, item: PromptItem) -> StudentPlan:
         question = item.question.model_copy(update={"answer": ""})  # No tool may lean on the gold answer.
-        is_shown = self.bench.open_clip is not None and question.media is not None
-        context = context_of(self.bench, partial(self._clip, question.media) if is_shown else None)
-        work = Work(question, context, self.bench, name=self.arm, waits=True)
+        work = Work(question, self.bench.context(question), self.bench, name=self.arm, waits=True)
         return StudentPlan(question, self.bench.tools, work)
-
-    def _clip(self, media: MediaRef | None) -> ClipView:
-        assert self.bench.open_clip is not None
-        try:
-            return self.bench.open_clip(media)
-        except ToolError:
-            raise
-        except AotError as error:  # of a clip that is damaged or not stored: no tool can look
-            raise ToolError(str(error)) from error
 
     def _turn(self, plan: StudentPlan, reply: Sequence[int], *, is_whole: bool, room: int) -> tuple[int, ...] | None:
         """Ids of what is said to a reply; None where its plan has ended."""

@@ -83,15 +83,33 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
         answers = [list(read_rows(folder / ANSWERS.format(way), Prediction)) for way in ways]
         labels += [label_of(question, ways, given) for question, *given in zip(unseen, *answers, strict=True)]
     publish_rows(run.arm(arm.name) / LABELS, labels)
-    chosen = {row.question_id: row.label for row in labels if row.label}
+    settings = config.train.adaptive
+    chosen = {row.question_id: _choice_of(row, settings, easy) for row in labels if row.label}
     if not chosen:
         log.warning("%s: no question was answered right in any way, so nothing about choosing is taught", arm.name)
     counts = Counter(chosen.values())
     choices = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
     others = [i for i in samples if i not in chosen]
+    if settings.labels == "own":
+        most = settings.most
+        given = [thought_lesson(questions[i], samples[i], _one_of(samples[i], most), chosen=False) for i in others]
+        return CHOICE_COPIES * choices + given
     return CHOICE_COPIES * choices + [
         _given_way(questions[i], samples[i], easy, counts, seed=config.seed) for i in others
     ]
+
+
+def _choice_of(row: ThoughtLabel, settings: AdaptiveConfig, easy: set[str]) -> ThoughtMode:
+    """What an arm learns to choose where a label says something: no longer way than it may, and no lucky guess."""
+    label: ThoughtMode = row.label or settings.most
+    if settings.labels == "own" and label == "direct" and row.question_id not in easy:
+        label = "short"
+    return settings.most if label == "full" else label
+
+
+def _one_of(chains: Samples, way: ThoughtMode) -> ThoughtMode:
+    """`way` where a chain of it was kept, else the other one."""
+    return way if way in chains else next(iter(chains))
 
 
 def unseen_questions(settings: AdaptiveConfig, material: Material, *, fold: int, seed: int) -> list[Question]:

@@ -278,7 +278,10 @@ class AdaptiveConfig(Section):
 
     labels: Literal["folds", "own"] = "folds"
     """Whose success: `folds`, of helpers, each trained on the other folds; `own`, of the arm itself, which first learns
-    every way from the questions that get no label, and then goes on from there, so that no step is lost on helpers."""
+    every way from the questions that get no label, and then goes on from there, so that no step is lost on helpers.
+    Then a label says `direct` only where the base is right at once, too; the rest is answered in the longest way."""
+    most: Literal["short", "full"] = "full"
+    """The longest way that it learns to choose; a label that asks for a longer one asks for this one then."""
     folds: int = Field(default=2, ge=2, le=1000)
     """Students trained on the other folds answer each fold in every way."""
     fold_steps: float = Field(default=0.5, gt=0, le=1)

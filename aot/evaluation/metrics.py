@@ -29,8 +29,6 @@ _MEETS: dict[str, tuple[str, ...]] = {
     "adaptive": ("adaptive", "pre", "post"), "pre": ("pre", "post"), "tool_use": ("tool_use", "both", "pre"),
 }  # fmt: skip
 """Order of an arm that learns rationales to those of the arms it is compared with; others meet their own order."""
-CONTROLS = (NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK)
-"""Endings of the names of an arm's twins, each of which lacks something."""
 Like = tuple[str, ...]
 """What two questions have in common: kind and steps, kind, or nothing."""
 
@@ -128,14 +126,20 @@ def references(arms: Sequence[ArmConfig]) -> dict[str, tuple[str, ...]]:
         orders = _MEETS.get(arm.order, (arm.order,))
         orders = orders if arm.learns_rationales else ()
         alike += [[a for a in usual if a.learns_rationales and a.order == order] for order in orders]
-        alike += [[a for a in plain if a.order == arm.order]] if arm.learns_rationales else []
+        alike += [[a for a in plain if a.order in orders]]
         names = ["base", *(same[0].name for same in alike if same)]
         names += [other.name for other in same_seed if _is_start_of(arm, other)]
-        names += [*(arm.name + ending for ending in CONTROLS), "teacher", *BASELINES]
+        names += [*_twins(arm), "teacher", *BASELINES]
         trained[arm.name] = tuple(dict.fromkeys(name for name in names if name != arm.name))
-    controls = {arm.name + ending: ("base",) for ending in CONTROLS for arm in arms}
+    controls = {twin: ("base",) for arm in arms for twin in _twins(arm)}
     ways = {arm.name + ending: () for arm in arms if arm.order == "adaptive" for ending in WAYS.values()}
     return {"base": (), **trained, **controls, **ways, "teacher": (), **dict.fromkeys(BASELINES, ())}
+
+
+def _twins(arm: ArmConfig) -> list[str]:
+    """The names under which an arm answers while it lacks something."""
+    endings = (NO_FRAMES, NO_TOOLS, SHUFFLED_BOOK) if arm.order == "tool_use" else (NO_FRAMES,)
+    return [arm.name + ending for ending in endings]
 
 
 def _is_start_of(arm: ArmConfig, other: ArmConfig) -> bool:

@@ -6,12 +6,13 @@ from a config does (parts.py).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from aot.config import PricesConfig
-from aot.errors import ConfigError, ToolError
+from aot.errors import ConfigError, DecodeError, SourceError, ToolError
 from aot.files.parts import KeyedRows
-from aot.records import MediaRef
+from aot.records import MediaRef, Question
 from aot.teacher.planner import Planner, Scene
 from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter, Writer
@@ -80,6 +81,18 @@ class Bench:
                 f"({', '.join(self.tools) or 'none'}); give the teacher of the run that tool"
             )
         return replace(self, tools={name: self.tools[name] for name in names}) if names else self
+
+    def context(self, question: Question) -> ToolContext:
+        """What the tools may use for a question; its clip is opened when one of them looks."""
+        shown = partial(self._clip, question.media) if self.open_clip and question.media else None
+        return ToolContext(view=shown, sight=self.looker, procedure=self.procedure)
+
+    def _clip(self, media: MediaRef) -> ClipView:
+        assert self.open_clip is not None
+        try:
+            return self.open_clip(media)
+        except (DecodeError, SourceError) as error:  # of a clip that is damaged or not stored: no tool can look
+            raise ToolError(str(error)) from error
 
     def close(self) -> None:
         """Close the file of the cache, and what is open behind the tools."""

@@ -44,8 +44,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
         learning_rate=0.008,
     )  # fmt: skip
     run = text_run(root / "run", config, lessons=[lesson_of(question) for question in QUESTIONS])
-    told = OfferedTool.model_validate(openai_schema(ADD.name, ADD.description, ADD.Arguments))
-    publish_rows(run.arm("acts") / TOOLS, [told])
+    offered = OfferedTool.model_validate(openai_schema(ADD.name, ADD.description, ADD.Arguments))
+    publish_rows(run.arm("acts") / TOOLS, [offered])
     train_arm(run, config, config.train.arms[0])
     return load_student(str(base), adapter=run.arm("acts"), config=config.student)
 

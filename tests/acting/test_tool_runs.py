@@ -23,7 +23,7 @@ from aot.records import MetricRow, Prediction, Question, Trace
 
 CONFIG = """
 data: {{dataset: toy_math, math: {{train: 24, test: 12, test_ood: 2}}}}
-teacher: {{planner: procedural, tools: [calculator]}}
+teacher: {{planner: procedural, tools: {{calculator: "on"}}}}
 student: {{base: {base}, max_tokens: 700, max_answer_tokens: 6, max_rationale_tokens: 24, device: cpu}}
 train:
   max_steps: 2
@@ -128,7 +128,7 @@ def test_rates_of_calls_and_reasons_stand_beside_accuracy_and_in_the_report(alon
 
 
 def test_calling_tools_about_no_clip_imports_nothing_of_video() -> None:
-    heavy = ("video_data.store", "cv2", "decord", "av")
+    heavy = ("video_data.store.shards", "cv2", "decord", "av")
     program = (
         "import sys, aot.acting.act, aot.pipeline.benches, aot.teacher.executor; "
         f"print([m for m in {heavy} if m in sys.modules])"

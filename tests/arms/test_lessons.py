@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from aot.arms.adaptive import every_way, folds, label_of, labelled_ids
+from aot.arms.adaptive import ThoughtLabel, _choice_of, every_way, folds, label_of, labelled_ids
 from aot.arms.jobs import planned_students
 from aot.arms.lessons import Material, Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
 from aot.arms.own_chains import verified_chain
-from aot.config import ArmConfig, RunConfig, parse_arm, parse_config
+from aot.config import AdaptiveConfig, ArmConfig, RunConfig, parse_arm, parse_config
 from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
@@ -200,3 +200,14 @@ def answers(question: Question, right: list[bool], tokens: list[int]) -> list[Pr
         )
         for ok, count in zip(right, tokens, strict=True)
     ]  # fmt: skip
+
+
+def test_an_arm_that_labels_for_itself_takes_no_lucky_guess_and_no_longer_way_than_it_may() -> None:
+    def label(way: str, ways: AdaptiveConfig) -> str:
+        row = ThoughtLabel(question_id="q", label=way, ways=(), right=(), tokens=())
+        return _choice_of(row, ways, easy={"other"})
+
+    for_itself = AdaptiveConfig(labels="own", most="short")
+    assert [label(way, for_itself) for way in ("direct", "short", "full")] == ["short", "short", "short"]
+    by_folds = AdaptiveConfig()
+    assert [label(way, by_folds) for way in ("direct", "short", "full")] == ["direct", "short", "full"]

@@ -122,7 +122,8 @@ def test_a_chain_without_a_call_is_counted_or_learned_as_an_answer_without_calls
 
 
 def test_an_arm_that_would_learn_no_call_ends_the_stage_before_any_arm_is_trained(tmp_path: Path) -> None:
-    arms = [{"name": "plain", "order": "pre"}, arm(tools=["find_moments"], without_calls="learn").model_dump()]
+    calls = {"name": "a", "order": "tool_use", "tools": ["find_moments"], "without_calls": "learn"}
+    arms = [{"name": "plain", "order": "pre"}, calls]
     config = parse_config({"data": {"dataset": "toy_kitchen"}, "train": {"arms": arms}}, source="test")
     assert isinstance(config, VideoRun)
     run = RunFolder(tmp_path)

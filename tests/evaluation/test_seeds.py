@@ -63,3 +63,10 @@ def test_an_arm_with_a_switch_meets_the_usual_one_of_its_seed_whichever_comes_fi
     pairs = references([apart, *ARMS])
     assert {"aot_seed1", "plain_seed1", "answer_only_seed1"} <= set(pairs["apart"])
     assert "apart" not in pairs["aot_seed1"]
+
+
+@pytest.mark.parametrize("order", ["pre", "both"])
+def test_an_arm_that_calls_tools_meets_those_that_reason_without_them_and_the_plain_control(order: str) -> None:
+    tools = parse_arm({"name": "aot_tools", "order": "tool_use", "tools": ["calculator"], "seed": 1})
+    others = [arm if arm.order == "answers_only" else arm.model_copy(update={"order": order}) for arm in ARMS]
+    assert {"answer_only_seed1", "aot_seed1", "plain_seed1"} <= set(references([*others, tools])["aot_tools"])

@@ -3,7 +3,7 @@ import json
 import pytest
 from text_rows import ARMS, metrics, question, right, said, wrong
 
-from aot.config.training import ChainsArm
+from aot.config.training import ChainsArm, ToolArm
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.groups import question_groups
 from aot.evaluation.metrics import compute_metrics, references
@@ -202,6 +202,31 @@ def test_text_metrics_are_the_same_bytes_whatever_the_order_of_predictions() -> 
         for order in (said_rows, said_rows[::-1])
     ]  # fmt: skip
     assert forms[0] == forms[1]
+
+
+def test_an_arm_that_calls_tools_meets_those_that_think_first_and_its_own_controls() -> None:
+    pairs = references((*ARMS, ToolArm(name="acts", order="tool_use", tools=("calculator",))))
+    assert pairs["acts"][:-len(BASELINES)] == (
+        "base", "answers_only", "pre", "acts_no_frames", "acts_no_tools", "acts_shuffled_book", "teacher",
+    )  # fmt: skip
+    assert "acts_no_tools" in pairs and "pre_no_tools" not in pairs
+
+
+def test_calls_and_odd_plans_are_shares_and_means_of_all_questions() -> None:
+    asked = [question(i) for i in range(4)]
+    plans = (((), 2), (("never_called",), 0), (("never_called", "wrote_result"), 0))
+    rows = metrics(asked, [
+        right(q, arm="acts", mode="tools", reasons=reasons, num_calls=calls)
+        for q, (reasons, calls) in zip(asked, plans, strict=False)
+    ])  # fmt: skip
+    found = {key[4]: row for key, row in rows.items() if key[:4] == ("acts", "tools", "test", "all")}
+    values = {
+        name: (found[name].value, found[name].n) for name in found if name.startswith(("tool_", "calls", "plans"))
+    }
+    assert values == {
+        "tool_usage_rate": (0.25, 4), "calls_mean": (0.5, 4), "plans_never_called": (0.5, 4),
+        "plans_wrote_result": (0.25, 4),
+    }  # fmt: skip
 
 
 def test_the_curve_of_effort_comes_from_one_reply_in_each_way_and_the_probabilities() -> None:

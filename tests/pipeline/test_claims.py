@@ -18,8 +18,10 @@ TEXT = ROOT / "configs/text/tiny_math_claims_tiny.yaml"
 SMALL = (
     "data.math={train: 40, test: 8, test_ood: 2}", "train.max_steps=2", "train.save_steps=2", "evaluate.splits=[test]",
     "student.max_rationale_tokens=16",
-    "train.arms=[{name: aot_seed0, order: pre}, {name: aot_seed1, order: pre, seed: 1}, {name: plain_cot, order: pre, "
-    "chains: plain}, {name: apart, order: pre, parts: apart}, {name: likeliest, order: pre, choice: likelihood}]",
+    "train.arms=[{name: aot_seed0, order: pre}, {name: aot_seed1, order: pre, seed: 1}, "
+    "{name: plain_cot, order: pre, chains: plain}, {name: apart, order: pre, parts: apart}, "
+    "{name: likeliest, order: pre, choice: likelihood}, "
+    "{name: aot_tools, order: tool_use, tools: [calculator], without_calls: learn}]",
 )  # fmt: skip
 pytestmark = pytest.mark.slow
 
@@ -49,6 +51,8 @@ def test_every_arm_of_the_text_study_stands_in_the_report_and_seeds_stand_togeth
     difference = at["aot (2 seeds)", "accuracy_difference_vs_plain_cot"]
     assert difference.value == pytest.approx(sum(both) / 2 - at["plain_cot", "accuracy"].value, abs=1e-6)
     assert difference.low <= difference.value <= difference.high
+    against = {metric for arm, metric in at if arm == "aot_tools" and metric.startswith("accuracy_difference_vs_")}
+    assert {f"accuracy_difference_vs_{name}" for name in ("aot_seed0", "plain_cot")} <= against
     lines = summary_lines(run)
     assert any(line.startswith("  aot (2 seeds): accuracy") for line in lines)
     assert any(line.startswith("Time: ") and "train" in line for line in lines)

@@ -60,7 +60,7 @@ def example(reply: FaithfulReply, data: RunData) -> dict[str, Any]:
         {
             "text": clip_text(step.text, MAX_CHARS),
             "level": level_of(None if step.score is None else max(step.score, step.change or 0.0)),
-            "score": "" if step.score is None else f"{step.score:.2f} / {step.change or 0.0:.2f}",
+            "score": "" if step.score is None else f"{step.score:.2f} / {round(step.change or 0.0, 2) + 0.0:.2f}",
             "tip": _tip(step.perturbed, step.outcome, step.answer),
             "part": step.part if place == 0 or reply.steps[place - 1].part != step.part else "",
         }
@@ -102,7 +102,7 @@ def _content(data: RunData) -> list[Block]:
             "The change at the end compares the whole reply with how it goes on from the perturbed step."
         ),
         *open_tables(faithfulness_table(data)),
-        *note("; ".join(["Left out: " + ", ".join(left_out)] if left_out else [])),
+        *note(f"Left out: {', '.join(left_out)}." if left_out else ""),
         *note(f"Replies that could not be used: {'; '.join(unusable)}." if unusable else ""),
         Block("heading", "Replies, each step with its score"),
         Block("template", "coloured.html.j2", values={"replies": [example(one, data) for one in made.examples]}),

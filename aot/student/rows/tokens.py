@@ -333,7 +333,7 @@ class Renderer:
     def _after_turn(self, texts: Sequence[str]) -> str:
         """What the template writes between a reply with calls and the next one, in its own form where it has one."""
         question, end = question_message(PROBE, (), "tools"), self._completion_frame[1]
-        special = (*self._specials, self.image_token, RESULT_OPENED, RESULT_CLOSED)
+        special = (*self._specials, *self._ends, self.image_token, RESULT_OPENED, RESULT_CLOSED)
         results = [plain_text(text, special).strip() for text in texts]
         for role in ("tool", "user") if self.takes_tools else ("user",):
             said = [question, message("assistant", _PROBE_TURN), *result_messages(results, role=role)]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import Interval, MetricRow, Record, WrittenCall
+from aot.records import Interval, MetricRow, PromptMode, Record, WrittenCall
 from aot.run_records import ChatUsage
 from aot.served_records import CONTRACT_VERSION, AskMode
 
@@ -319,6 +319,30 @@ class PredictSummary(Record):
     def exit_code(self) -> int:
         """3 where a row could not be asked, else 0."""
         return 3 if self.refused or "failed" in self.abstained else 0
+
+
+class Rollout(Record):
+    """What a student wrote to a training question while it was trained, as the ids that it picked."""
+
+    question_id: str
+    mode: PromptMode
+    with_frames: bool
+    ids: tuple[int, ...]
+    """Of the reply, with the token that ends it where it did not run into its cap."""
+    logprobs: tuple[float, ...]
+    """Of each of them when it was picked."""
+
+
+class JudgedRollout(Rollout):
+    """The same with the opinion of a judge, who was shown the evidence and the very same ids."""
+
+    likely: tuple[tuple[int, ...], ...]
+    """At the place of each id the tokens that the judge would write there, the student's own first; of a judge that is
+    certain, the one token that it would write; none where it thinks nothing."""
+    likely_logprobs: tuple[tuple[float, ...], ...]
+    """Of each of them; what is missing from a whole is shared by all other tokens."""
+    weights: tuple[float, ...]
+    """Of each place in the loss."""
 
 
 class GroupResult(Record):

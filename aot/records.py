@@ -31,7 +31,7 @@ ThoughtMode = Literal["direct", "short", "full"]
 THOUGHT_MODES: tuple[ThoughtMode, ...] = ("direct", "short", "full")
 
 PromptMode = Literal["direct", "reason", "explain", "adaptive", "tools"]
-"""What a student is asked for: the answer alone; to reason first; to explain after; to choose; to call tools first."""
+"""What a student is asked for: an answer; to reason first; to explain afterwards; to choose; or to call tools first."""
 
 
 class Record(BaseModel):
@@ -199,10 +199,7 @@ Span = tuple[float, float]
 
 
 class Finding(Record):
-    """One thing that a tool says it made out: all that planners, prose, filters, figures and reports read of a result.
-
-    A field that says nothing is left out of a file.
-    """
+    """One thing that a tool says it made out: all that others read of a result. Files leave out what says nothing."""
 
     kind: FindingKind
     label: str = Field(default="", exclude_if=lambda label: not label)
@@ -387,6 +384,8 @@ class Lesson(Record):
     """What comes next in the reply: an answer, or the mode line of an adaptive student."""
     rationale: str = ""
     """The rest of the reply; it and the label are the two terms of the loss."""
+    evidence: str = Field(default="", exclude_if=lambda evidence: not evidence)
+    """What a judge is shown before the question, and no student."""
     form: Literal["whole", "begun", "refused"] = Field(default="whole", exclude_if=lambda form: form == "whole")
     """`begun`: the reply goes on, and how is learned apart. `refused`: it is wrong, and to become less likely."""
     keys: tuple[str, ...] = Field(default=(), exclude_if=lambda keys: not keys)
@@ -438,8 +437,7 @@ class Prediction(Record):
     latency_s: float = 0.0
     error: str = ""
     finish_reason: Literal["", "stop", "length"] = Field(default="", exclude_if=lambda reason: not reason)
-    """How a generated reply ended: `stop` by itself; `length` cut off by a cap on its tokens, so that nobody knows what
-    it would have answered. Empty where nothing was generated, or nobody noted it."""
+    """`stop`: a generated reply ended by itself; `length`: a cap cut it off, so nobody knows its answer; else empty."""
     engine: str = Field(default="", exclude_if=lambda engine: not engine)
     """`server:` and the name that a server has for who said it; empty for a model in the process of the evaluation."""
 

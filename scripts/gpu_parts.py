@@ -41,6 +41,7 @@ from aot.records import Lesson, Question
 from aot.student.answer.predict import predict
 from aot.student.model.loading import Student, load_processor, load_student
 from aot.student.model.lora import add_lora, default_pattern
+from aot.student.rows.arm_examples import load_examples
 from aot.student.rows.collate import text_inputs
 from aot.student.rows.examples import Example, Schedule
 from aot.student.rows.frames import ChosenFrames, choose_indices
@@ -48,7 +49,7 @@ from aot.student.rows.packing import EncodedRow, segment_row
 from aot.student.rows.tokens import Renderer
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
-from aot.student.train.session import Session, load_examples, open_session
+from aot.student.train.session import Session, open_session
 from aot.student.train.trainer import StepMetrics
 from video_data.store.shards import FrameStore
 

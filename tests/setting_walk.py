@@ -52,6 +52,13 @@ RUNS: dict[str, Raw] = {
     "maths, adaptive only": text(train={"arms": [{"name": "a", "order": "adaptive"}]}),
     "maths, calls tools": text(train={"arms": [{"name": "a", "order": "tool_use", "tools": ["calculator"]}]}),
     "maths, own chains": text("toy_math", "procedural", {"name": "b", "order": "pre", "chains": "self"}),
+    "maths, on policy": text("toy_math", "procedural", {"name": "b", "order": "pre", "chains": "on_policy"}),
+    "maths, judged by a server on policy": text(
+        "toy_math",
+        "procedural",
+        {"name": "b", "order": "pre", "chains": "on_policy"},
+        train={"on_policy": {"judge": "server", "judge_model": "m"}},
+    ),
     "maths, own chains only": text(train={"arms": [{"name": "a", "order": "pre", "chains": "self"}]}),
     "maths by a server": text("toy_math", "chat", chat=PRICED),
     "maths by a local model": text("toy_math", "chat", chat={"model": "m", "backend": "local"}),

@@ -127,9 +127,10 @@ ARM_KINDS: dict[str, dict[str, Any]] = {
     "adaptive": {"order": "adaptive"}, "self": {"order": "pre", "chains": "self", "chain_share": 0.5},
     "self_both": {"chains": "self"}, "shuffled": {"order": "pre", "chains": "shuffled"},
     "deleted": {"order": "post", "chains": "deleted"}, "wrong_content": {"chains": "wrong_content"},
-    "share": {"chain_share": 0.5}, "full": {"order": "pre", "tuning": "full"},
+    "share": {"chain_share": 0.5}, "on_policy": {"order": "pre", "chains": "on_policy"},
+    "on_policy_both": {"chains": "on_policy"}, "full": {"order": "pre", "tuning": "full"},
 }  # fmt: skip
-REFUSED_BY_TEXT = ("both", "self_both", "wrong_content", "share")
+REFUSED_BY_TEXT = ("both", "self_both", "on_policy_both", "wrong_content", "share")
 """Those of order both, which asks each question in two ways."""
 REFUSED_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
     "damage without rationales": (
@@ -145,6 +146,10 @@ REFUSED_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
         "chains is read by arms with order: both, pre or post",
     ),
     "own chains after the answer": ({"order": "post", "chains": "self"}, "chains `self` go with order pre or both"),
+    "on policy after the answer": (
+        {"order": "post", "chains": "on_policy"},
+        "chains `on_policy` go with order pre or both",
+    ),
     "damaged ways": (
         {"order": "adaptive", "chains": "shuffled"},
         "chains is read by arms with order: both, pre or post",

@@ -18,11 +18,12 @@ from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROU
 from aot.run_records import JobFacts
 from aot.student.rows.lesson_files import NO_LESSONS, TOOLS
 
-Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach", "weigh", "look"]
+Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach", "weigh", "look", "rollout", "judge"]
 """`lessons`: write what a student learns; `train` it; `ask_base`, `answer`: what the base, or a student that is trained
 for it, says to training questions; `sample`: chains that it writes itself; `reach`: what the arm reached after all;
 `weigh`: how likely the base finds the answer behind each chain; `look`: chains that no evidence filter sees. Arms share
-what comes of the last two."""
+what comes of these two. `rollout`: replies from which it learns on policy, and `judge` what a judge thinks of them."""
+ROLLOUTS, JUDGED = SPLIT.format("rollouts"), SPLIT.format("judged")
 LIKELIHOODS, PLAIN = SPLIT.format("likelihoods"), SPLIT.format("plain")
 OWN_KEPT = RunFolder(Path()).kept.name
 """What a helper of an arm with chains of its own wrote and verified."""
@@ -69,6 +70,9 @@ def plan_jobs(run: RunFolder, config: RunConfig) -> list[Job]:
 
 def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]:
     """The jobs of one arm: those of its helpers, then its own."""
+    if arm.chains == "on_policy":
+        yield from _on_policy_jobs(run, config, arm)
+        return
     inputs: list[Path] = [run.kept]
     count = 0
     helper: ArmConfig
@@ -78,7 +82,7 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
         inputs.append(run.arm(arm.name) / BASE_ANSWERS)
         for number in range(count):
             helper = arm.model_copy(update={"name": f"{arm.name}/fold{number}", "max_steps": fold_steps(arm, config)})
-            yield from _taught(run, config, arm, helper, number, inputs[:2])
+            yield from _taught(run, arm, helper, number, inputs[:2], steps=config.steps_of(helper))
             answers = ANSWERS.format("direct")  # and one for each other way that can be taught
             yield _job(run, arm, "answer", [run.arm(helper.name) / ARM_MARKER], [answers], helper, number)
             inputs.append(run.arm(helper.name) / answers)
@@ -91,7 +95,7 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
         count = config.train.own_chains.rounds
         for number in range(count):
             helper = arm.model_copy(update={"name": f"{arm.name}/round{number}"})
-            yield from _taught(run, config, arm, helper, number, inputs)
+            yield from _taught(run, arm, helper, number, inputs, steps=config.steps_of(helper))
             yield _job(
                 run,
                 arm,
@@ -102,9 +106,35 @@ def arm_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]
                 number,
             )
             inputs.append(run.arm(helper.name) / OWN_KEPT)
-    yield from _taught(run, config, arm, arm, count, inputs)
+    yield from _taught(run, arm, arm, count, inputs, steps=config.steps_of(arm), start=config.start_of(arm))
     if arm.chains == "self":
         yield _job(run, arm, "reach", [run.arm(arm.name) / ARM_MARKER], [ROUNDS], arm, count)
+
+
+def _on_policy_jobs(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Iterator[Job]:
+    """A supervised start, a judge where one is taught, then rounds, of which the last one makes the arm itself."""
+    section, begun = config.train.on_policy, [run.kept]
+    helper = arm.model_copy(update={"name": f"{arm.name}/round0", "chains": "kept"})
+    yield from _taught(run, arm, helper, 0, begun, steps=config.steps_of(helper))
+    judges: list[Path] = []
+    if section.judge == "taught":
+        steps = {"name": judge_name(arm), "chains": "kept", "max_steps": section.judge_steps}
+        judge = arm.model_copy(update=steps)
+        yield from _taught(run, arm, judge, 0, begun, steps=section.judge_steps, start=helper.name)
+        judges = [run.arm(judge.name) / ARM_MARKER]
+    for number in range(section.rounds):
+        folder = run.arm(helper.name)
+        yield _job(run, arm, "rollout", [folder / ARM_MARKER], [ROLLOUTS], helper, number)
+        yield _job(run, arm, "judge", [folder / ROLLOUTS, *judges], [JUDGED], helper, number)
+        is_last = number + 1 == section.rounds
+        helper = arm if is_last else arm.model_copy(update={"name": f"{arm.name}/round{number + 1}"})
+        judged, start = [folder / JUDGED], config.start_of(helper)
+        yield from _taught(run, arm, helper, number + 1, judged, steps=section.steps, start=start, also=judged)
+
+
+def judge_name(arm: ArmConfig) -> str:
+    """Name of the helper that is taught to judge the replies of an arm."""
+    return f"{arm.name}/judge"
 
 
 def _shared_works(arm: ArmConfig) -> list[tuple[Work, str]]:
@@ -231,14 +261,23 @@ def fold_steps(arm: ArmConfig, config: RunConfig) -> int:
 
 
 def _taught(
-    run: RunFolder, config: RunConfig, arm: ArmConfig, student: ArmConfig, number: int, inputs: list[Path]
+    run: RunFolder,
+    arm: ArmConfig,
+    student: ArmConfig,
+    number: int,
+    inputs: list[Path],
+    *,
+    steps: int,
+    start: str = "",
+    also: Sequence[Path] = (),
 ) -> Iterator[Job]:
+    """The lessons of a student and its training, from the weights of `start`, which reads `also` as well."""
     folder = run.arm(student.name)
     tools = [TOOLS, NO_LESSONS] if arm.order == "tool_use" else []
     yield _job(run, arm, "lessons", inputs, [LESSONS, *tools], student, number)
-    steps = config.steps_of(student)
-    start = [run.arm(name) / ARM_MARKER] if (name := config.start_of(student)) else []
-    yield _job(run, arm, "train", [folder / LESSONS, *start], [ARM_MARKER], student, number, steps=steps)
+    begun = [run.arm(start) / ARM_MARKER] if start else []
+    reads = [folder / LESSONS, *begun, *also]
+    yield _job(run, arm, "train", reads, [ARM_MARKER], student, number, steps=steps)
 
 
 def _job(

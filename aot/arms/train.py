@@ -8,8 +8,10 @@ from typing import cast
 from aot.arms.adaptive import answer_fold, ask_base, fold_lessons, own_lessons
 from aot.arms.asking import open_student
 from aot.arms.choice import publish_likelihoods, require_choice, with_likeliest
-from aot.arms.jobs import LIKELIHOODS, PLAIN, Job, is_finished, maker_of, plan_jobs
+from aot.arms.jobs import LIKELIHOODS, PLAIN, Job, is_finished, judge_name, maker_of, plan_jobs
 from aot.arms.lessons import Material, arm_lessons, read_material
+from aot.arms.on_policy import judge_lessons, judge_round, roll_out
+from aot.arms.on_policy import round_lessons as on_policy_lessons
 from aot.arms.own_chains import likelihoods_of, round_lessons, sample_round, tell_reached
 from aot.arms.plain import PlainTeacher, publish_plain, with_plain
 from aot.arms.tool_use import offered_tools, tool_lessons
@@ -100,6 +102,12 @@ def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
         answer_fold(run, config, job, material)
     elif job.work == "sample":
         sample_round(run, config, job, material)
+    elif job.work == "rollout":
+        size = config.evaluate.batch_size
+        roll_out(run, job, material, student=config.student, train=config.train, size=size, seed=config.seed)
+    elif job.work == "judge":
+        size = config.evaluate.batch_size
+        judge_round(run, job, material, student=config.student, train=config.train, size=size)
     else:
         tell_reached(run, config, job.arm)
     publish(job.marker, "")
@@ -116,10 +124,14 @@ def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) ->
     if arm.choice == "likelihood" and not job.is_helper:
         paths = [run.arm(maker_of("weigh", arms).name) / LIKELIHOODS, *likelihoods_of(run, job)]
         require_choice(paths, arm=arm.name)
+    if job.student.chains == "on_policy":
+        return on_policy_lessons(run, job, material, start=config.start_of(job.student))
+    if job.student.name == judge_name(arm):
+        return judge_lessons(material, arm, seed=config.seed)
     if arm.chains == "self":
         lessons = round_lessons(run, job, material, seed=config.seed)
     else:
-        lessons = arm_lessons(material, arm, seed=config.seed)
+        lessons = arm_lessons(material, job.student, seed=config.seed)
     if arm.key_weight != 1 and not any(key_spans(one.rationale, one.keys) for one in lessons):
         raise GuardStop(
             f"arm {arm.name} has key_weight {arm.key_weight:g}, and none of its {len(lessons)} lessons holds a step "

@@ -156,6 +156,14 @@ _CONDITIONS: dict[str, Reader] = {
         lambda run, _: any(arm.learning_rate is None for arm in run.train.arms)),
     "train.lora": Reader("runs with an arm of tuning: lora", _any_arm(tuning="lora")),
     "train.own_chains": Reader("runs with an arm of chains: self", _any_arm(chains="self")),
+    "train.on_policy": Reader("runs with an arm of chains: on_policy", _any_arm(chains="on_policy")),
+    "train.on_policy.judge_steps": Reader(
+        "runs with train.on_policy.judge: taught", lambda run, section: section.judge == "taught"),
+    "train.on_policy.judge_model": Reader(
+        "runs with train.on_policy.judge: model or server",
+        lambda run, section: section.judge in ("model", "server")),
+    "train.on_policy.judge_url train.on_policy.judge_key_env": Reader(
+        "runs with train.on_policy.judge: server", lambda run, section: section.judge == "server"),
     "train.arms.granularity": Reader(
         "text runs with an arm that learns kept chains in one order, of a teacher that writes coarse and fine ones",
         lambda run, arm: isinstance(run, TextRun) and arm.order in ("pre", "post", "tool_use")

@@ -42,14 +42,22 @@ class AnyRun(Section):
 
         0 where these are not known yet. Lessons about the frames of one question count as one.
         """
+        if arm.chains == "on_policy":
+            return self.train.on_policy.steps
         if arm.max_steps or self.train.epochs is None:
             return arm.max_steps or self.train.max_steps
         return ceil(self.train.epochs * lessons / self.train.questions_per_step)
 
     def start_of(self, arm: ArmConfig) -> str:
         """Name of the student whose weights `arm` begins with; empty where it begins with those of the base."""
-        goes_on = arm.order == "adaptive" and self.train.adaptive.labels == "own" and "/" not in arm.name
-        return f"{arm.name}/fold0" if goes_on else ""
+        name, _, helper = arm.name.partition("/")
+        if arm.chains == "on_policy":
+            number = int(helper.removeprefix("round")) if helper else self.train.on_policy.rounds
+            return f"{name}/round{number - 1}"
+        if helper == "judge":
+            return f"{name}/round0"
+        goes_on = arm.order == "adaptive" and self.train.adaptive.labels == "own" and not helper
+        return f"{name}/fold0" if goes_on else ""
 
     def digest(self) -> str:
         """Twelve hex digits over everything that can change a result."""
@@ -73,6 +81,7 @@ class VideoRun(AnyRun):
             raise _unfit("student.base", self.student.base, self.data, takes)
         _need_chats(self)
         _check_server(self)
+        _check_judge(self)
         return self
 
 
@@ -97,6 +106,7 @@ class TextRun(AnyRun):
                 raise _unfit(f"order of arm {arm.name}", arm.order, self.data, takes)
         _need_chats(self)
         _check_server(self)
+        _check_judge(self)
         return self
 
 
@@ -152,6 +162,20 @@ def _check_server(run: AnyRun) -> None:
             f"evaluate.engine: server cannot ask the arm {adaptive[0]!r} of order adaptive, whose first line is "
             "weighed by its probability and not written; evaluate it with engine local"
         )
+
+
+def _check_judge(run: AnyRun) -> None:
+    """Look whether an arm can learn on policy here."""
+    names = [arm.name for arm in run.train.arms if arm.chains == "on_policy"]
+    if not names:
+        return
+    if run.train.zero_stage == 3:
+        raise ValueError(
+            f"arm {names[0]!r} of chains on_policy begins with weights of an earlier student, which ZeRO 3 does not "
+            "take; use train.zero_stage 2, or train.sharding fsdp2"
+        )
+    if run.train.on_policy.judge == "server" and isinstance(run, VideoRun):
+        raise ValueError("train.on_policy.judge: server is asked by token ids and sees no frames; take another judge")
 
 
 def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> ValueError:

@@ -101,7 +101,7 @@ MODES_OF_ORDER: dict[Order, tuple[PromptMode, ...]] = {
     "tool_use": ("tools",),
 }
 """How an arm answers: as it was taught to. The base answers as if it had been taught `both`."""
-Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self", "plain"]
+Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self", "plain", "on_policy"]
 Parts = Literal["together", "apart"]
 Choice = Literal["granularity", "likelihood"]
 Weighting = Literal["equal", "own_probability"]
@@ -110,8 +110,9 @@ Weighting = Literal["equal", "own_probability"]
 class AnyArm(Section):
     """One student that is trained: same questions, same steps, another loss or another way to say it."""
 
-    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*(/(fold|round)[0-9]+)?$")
-    """Also the name of its folder; `NAME/fold0` and `NAME/round0` are helpers of an arm, which no config holds."""
+    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.]*(/(fold[0-9]+|round[0-9]+|judge))?$")
+    """Also the name of its folder; `NAME/fold0`, `NAME/round0` and `NAME/judge` are helpers of an arm, which no config
+    holds."""
     order: Order
     tuning: Literal["lora", "full"] = "lora"
     learning_rate: float | None = Field(default=None, gt=0)
@@ -142,8 +143,9 @@ class ChainsArm(AnyArm):
     answers; `post` answers, then explains."""
     chains: Chains = "kept"
     """What is learned: the kept chains; chains damaged for the study of structure against content; `self`, a share of
-    the kept chains and what the student then writes and verifies itself; or `plain`, the control of the same questions:
-    a chain that no evidence filter has seen, of a clip from one look at evenly spaced frames."""
+    the kept chains and what the student then writes and verifies itself; `on_policy`, the kept chains and then what a
+    judge that is shown the evidence thinks of each token of the student's own replies; or `plain`, the control of the
+    same questions: a chain that no evidence filter has seen, of a clip from one look at evenly spaced frames."""
     chain_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the questions whose teacher chains are used."""
     rationale_weight: float = Field(default=1.0, ge=0)
@@ -174,8 +176,8 @@ class ChainsArm(AnyArm):
 
     @model_validator(mode="after")
     def _learns_something(self) -> Self:
-        if self.chains == "self" and self.order == "post":
-            raise ValueError(f"arm {self.name!r}: chains `self` go with order pre or both, got {self.order}")
+        if self.chains in ("self", "on_policy") and self.order == "post":
+            raise ValueError(f"arm {self.name!r}: chains `{self.chains}` go with order pre or both, got {self.order}")
         if self.order == "pre" and self.rationale_weight == 0:
             raise ValueError(f"arm {self.name!r}: with rationale_weight 0 nothing of order {self.order} is learned")
         return self
@@ -273,6 +275,42 @@ class OwnChainsConfig(Section):
     temperature: float = Field(default=0.7, gt=0)
 
 
+class OnPolicyConfig(Section):
+    """How an arm with chains `on_policy` goes on after its supervised start, which takes the arm's own steps.
+
+    In each round the student replies to training questions, a judge that is shown the evidence gives probabilities of
+    the tokens that stand where the student's own do, and the student is drawn to them (arXiv 2306.13649, 2605.07725).
+    """
+
+    rounds: int = Field(default=4, ge=1, le=100)
+    steps: int = Field(default=50, ge=1)
+    """Optimiser steps of each round; it takes so many times train.questions_per_step replies."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the student's replies."""
+    judge: Literal["chain", "taught", "start", "base", "model", "server"] = "taught"
+    """Who is shown the evidence: `chain`, no model but the kept chain, set against the reply by fewest edits; `taught`,
+    the supervised start after `judge_steps` more steps on the same lessons with their evidence; `start`, the supervised
+    start as it is; `base`, the base without adapters; `model`, another model with the same tokenizer; `server`, a model
+    behind a server of completions that tells `prompt_logprobs`."""
+    judge_steps: int = Field(default=100, ge=1)
+    judge_model: PathText | None = None
+    """Of a `model` its folder, of a `server` the name that the server knows."""
+    judge_url: str = "http://127.0.0.1:8000/v1"
+    judge_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key of the server; one on this machine needs none."""
+    top: int = Field(default=16, ge=1, le=1000)
+    """The judge's likeliest tokens that are kept at each place, beside the student's own; the others count as one."""
+    doubt: float = Field(default=0.0, ge=0)
+    """How fast a step, such as a sentence, loses weight with its divergence d from the judge: exp(-doubt * d)."""
+
+    @model_validator(mode="after")
+    def _names_its_judge(self) -> Self:
+        if self.judge in ("model", "server") and self.judge_model is None:
+            raise ValueError(f"judge {self.judge!r} needs judge_model, a folder or the name that the server knows")
+        return self
+
+
 class AdaptiveConfig(Section):
     """How an arm of order `adaptive` learns which way suits a question: from its own success on unseen questions."""
 
@@ -350,6 +388,7 @@ class TrainConfig(Section):
     """Text rows are packed into rows of this many tokens, without sight of each other, and where they are long, into
     rows of up to twice the longest of them; 0 pads each instead."""
     own_chains: OwnChainsConfig = OwnChainsConfig()
+    on_policy: OnPolicyConfig = OnPolicyConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     frame_cache_mb: int = Field(default=512, ge=0)
     """Memory for pixels of frames that are ready for the model."""

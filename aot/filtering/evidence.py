@@ -40,7 +40,7 @@ from aot.rationales.findings import (
     names_phrase,
     phrases_in,
 )
-from aot.rationales.notation import MOMENT, SPAN, Claim, Quoted
+from aot.rationales.notation import CITATION, MOMENT, SPAN, Claim, Quoted
 from aot.rationales.wording import DENIALS, phrase_key, quotable, stem, stems_of
 from aot.records import Step, Verdict
 
@@ -66,7 +66,7 @@ def evidence(subject: Subject) -> Verdict:
     claims = subject.rationale.claims
     if not claims:
         return subject.verdict("evidence", "no_claims", value=0.0)
-    problems = [(problem, claim.text) for claim in claims if (problem := _problem(claim, subject))]
+    problems = [(_named(problem, claim), claim.text) for claim in claims if (problem := _problem(claim, subject))]
     value = round(1 - len(problems) / len(claims), 4)
     first, detail = problems[0] if problems else ("", "")
     return subject.verdict("evidence", first, value=value, detail=detail[:200])
@@ -76,6 +76,11 @@ def unproven_claims(subject: Subject) -> list[tuple[str, str]]:
     """Problem and words of each claim that cites steps which do not bear it out; what cites none is not looked at."""
     claims = [claim for claim in subject.rationale.claims if claim.citations]
     return [(problem, claim.text) for claim in claims if (problem := _problem(claim, subject))]
+
+
+def _named(problem: str, claim: Claim) -> str:
+    """`problem`, but `cites_nothing` of a sentence that rests on what its neighbour cites."""
+    return problem if claim.part == "Identify" or CITATION.search(claim.sentence) else "cites_nothing"
 
 
 def _problem(claim: Claim, subject: Subject) -> str:
@@ -107,8 +112,7 @@ def _problem(claim: Claim, subject: Subject) -> str:
             denied = denied_options(claim, (subject.trace.answer, *subject.question.choices))
             if phrase_key(subject.trace.answer) in denied:
                 return "denies_answer"
-            if denied:
-                words = [word for word in words if word not in DENIALS]
+            words = [word for word in words if not denied or word not in DENIALS]
     if in_words:
         return _text_problem(claim, mentions, words, steps, subject)
     if is_prose:
@@ -135,8 +139,7 @@ def _quotes_problem(claim: Claim, subject: Subject) -> str:
     return ""
 
 
-def _is_bare(claim: Claim) -> bool:
-    """Whether a sentence without its quotes has nothing but times: `0.5s-3.2s`, `at 2.0s`."""
+def _is_bare(claim: Claim) -> bool:  # such as `0.5s-3.2s`, `at 2.0s`
     return set(claim.text.split()) <= {"at"}
 
 

@@ -29,7 +29,7 @@ INSTRUCTION_WORDS = frozenset(
 _BETWEEN_WORDS = r"\s+(?:(?:of|up)\s+)?(?:(?:the|an|a|some|his|her|their|its)\s+)?"
 _PASSIVE = (
     r"(?:['\u2019]s)?(?:\s+(?:is|are|was|were|be|been|being|gets?|got|getting|has|have|had|should|must|will|can|then|also|"
-    r"again|now|first|next|finally|lastly|to|starts?|began|begins|both)){1,5}\s+"
+    r"again|now|first|next|finally|lastly|to|as it|that|which|starts?|began|begins|both)){1,5}\s+"
 )
 _IRREGULAR = {
     verb: forms.split()
@@ -77,8 +77,8 @@ _WORD = re.compile(r"[^\W_]+")
 WORD_OR_MARK = re.compile(r"[^\W_]+|[,;:.()]")
 _CITED = re.compile(rf"(?:{CITATION.pattern}[\s,]*)+(?<=\])")
 _FORWARD = re.compile(
-    r"\b(?:before|then|followed by|precedes?|preceded|(?:and|only) after that|and next|later|afterwards?|"
-    r"subsequently)\b"
+    r"\b(?:before|then|followed by|leads? (?:in)?to|precedes?|preceded|(?:and|only) after that|and next|later|"
+    r"afterwards?|subsequently)\b"
 )
 _OF_THE_LAST = re.compile(r"\b(?:before|after) (?:that|this|it|which|them|these|those|doing so)\b")
 _BACKWARD = re.compile(r"\b(?:after|follows?|followed|once|preceded by)\b")
@@ -162,10 +162,10 @@ def is_connecting(word: str) -> bool:
     >>> is_connecting("observed"), is_connecting("kettle")
     (True, False)
     """
-    bare = next((word[: -len(end)] for end in ("ly", "est", "er") if word.endswith(end) and len(word) > 5), word)
+    bare = next((word[: -len(end)] for end in ("ly", "est") if word.endswith(end) and len(word) > 5), word)
     if not CONNECTING_WORDS.isdisjoint((word, bare, f"{bare}e")) or stem(word) in _connecting_stems():
         return True
-    return len(word) > 6 and word.endswith(_ABSTRACT) and word not in _CONCRETE
+    return len(word) == 1 or (len(word) > 6 and word.endswith(_ABSTRACT) and word not in _CONCRETE)
 
 
 @cache

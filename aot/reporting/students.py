@@ -123,6 +123,7 @@ class Learning:
         words += [_PLAIN] if arm.chains == "plain" else []
         if arm.learns_rationales or not words:
             words.append(self._trained_on(arm))
+        words += ["then its own replies under a judge"] if arm.chains == "on_policy" else []
         if arm.chain_share < 1:
             then = ", then its own" if arm.chains == "self" else ""
             words.append(f"{arm.chain_share:.0%} of the teacher's chains{then}")

@@ -23,6 +23,7 @@ def config(*arms: dict[str, Any], dataset: str = "toy_math", **train: Any) -> Ru
 SIMPLE = {"name": "pre", "order": "pre"}
 ADAPTIVE = {"name": "adaptive", "order": "adaptive"}
 OWN = {"name": "own", "order": "pre", "chains": "self"}
+JUDGED = {"name": "judged", "order": "pre", "chains": "on_policy"}
 
 
 def jobs(root: Path, *arms: dict[str, Any], **more: Any) -> list[Job]:
@@ -38,7 +39,7 @@ def test_a_plain_arm_is_two_jobs_and_each_reads_what_an_earlier_one_leaves(tmp_p
 
 @pytest.mark.parametrize("dataset", ["toy_math", "toy_kitchen"])
 def test_every_input_is_the_kept_chains_or_what_an_earlier_job_leaves(dataset: str, tmp_path: Path) -> None:
-    made = jobs(tmp_path, SIMPLE, ADAPTIVE, OWN, dataset=dataset, own_chains={"rounds": 2})
+    made = jobs(tmp_path, SIMPLE, ADAPTIVE, OWN, JUDGED, dataset=dataset, own_chains={"rounds": 2})
     there = {RunFolder(tmp_path).kept}
     for job in made:
         assert set(job.inputs) <= there, job.name
@@ -90,7 +91,7 @@ def test_a_round_that_brought_nothing_is_the_last_one(tmp_path: Path) -> None:
 
 
 def test_names_of_helpers_are_legal_so_that_their_settings_are_checked_like_any_other(tmp_path: Path) -> None:
-    for job in jobs(tmp_path, ADAPTIVE, OWN):
+    for job in jobs(tmp_path, ADAPTIVE, OWN, JUDGED):
         assert parse_arm(job.student.model_dump()) == job.student
 
 

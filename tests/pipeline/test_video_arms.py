@@ -35,7 +35,13 @@ def lessons_of(run: RunFolder, arm: str) -> list[Lesson]:
 def test_every_arm_answers_as_it_was_taught_and_stands_in_the_report(finished: tuple[RunFolder, RunConfig]) -> None:
     run, config = finished
     page = run.report.read_text()
-    for arm, mode in (("post", "explain"), ("shuffled", "reason"), ("self", "reason"), ("adaptive", "adaptive")):
+    for arm, mode in (
+        ("post", "explain"),
+        ("shuffled", "reason"),
+        ("self", "reason"),
+        ("adaptive", "adaptive"),
+        ("judged", "reason"),
+    ):
         assert arm in page
         assert list(read_rows(run.predictions / f"{arm}-{mode}.jsonl", Prediction))
     assert all(job.is_done for job in plan_jobs(run, config) if "round" not in job.name)
@@ -46,7 +52,11 @@ def test_lessons_hold_what_is_trained(finished: tuple[RunFolder, RunConfig]) -> 
     for arm in config.train.arms:
         facts = json.loads((run.arm(arm.name) / "training.json").read_text())
         lessons = lessons_of(run, arm.name)
-        assert facts["lessons"] == len(lessons) - sum(facts["dropped"].values())
+        replies = 0
+        if arm.chains == "on_policy":
+            replies = len((run.arm(config.start_of(arm)) / "judged.jsonl").read_text().splitlines())
+            assert replies > 0
+        assert facts["lessons"] == len(lessons) + replies - sum(facts["dropped"].values())
         assert all(lesson.with_frames for lesson in lessons)
 
 

@@ -26,10 +26,11 @@ from aot.config import RunConfig, dump_config, parse_config
 from aot.files.run_folder import RunFolder, publish, publish_rows, read_rows
 from aot.records import MediaRef, Question, Trace
 from aot.student.answer.predict import predict
+from aot.student.rows.arm_examples import load_examples
 from aot.student.rows.frames import FramePixels
 from aot.student.train.arm import make_trainer
 from aot.student.train.guards import StopFlag
-from aot.student.train.session import Session, load_examples, open_session
+from aot.student.train.session import Session, open_session
 from aot.student.train.trainer import TwoTermTrainer
 from video_data.store.shards import FrameStore, StoredClip, clip_line, header_room, shard_header
 

@@ -83,8 +83,7 @@ _SHORT_FORMS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("i.",), r"\bi\.\s?e\.,?", "that is"),
     (("e.g", "e. g"), r"\be\.\s?g\.,?", "for example"),
     (("no.", "number", "#"), r"(?:\bno\.|\bnumber|#)\s?\d+\b(?!\s?s)", "one"),
-    (("\n",), r"\n\s*(?:[-*\u2022\u2013]|\d+[.)])\s+", ". "),
-    (("\n", ".."), r"\.(?=\s*\.)", ""),
+    (("\n",), r"\.?\n\s*(?:[-*\u2022\u2013]|\d+[.)])\s+", ". "),
     (
         ("once",),
         r"\bonce (?=[a-z])(?!(?:more|again|only|in|at|during|from|and|here|within|or|per|for|by|with|to|is|was|"
@@ -135,6 +134,13 @@ _SHORT_FORMS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("on the cards",), r"\bon the cards\b", "likely"),
     (("down the ", "corner"), r"\bdown the (?:road|line)\b|\baround the corner\b", "later"),
     (("boil",), r"\bboil(?:s|ed|ing)? down to\b", "comes to"),
+    (("(",), r"\(\d{1,2}\.?\)\s*(?=[a-z])", ""),
+    (
+        ("other", "remaining"),
+        r"\b(?:the )?(?:others?|remaining)(?: (?:options|choices|candidates|ones))? "
+        r"(?:never|do not|don't|did not|cannot) \w+|\bno others?\b",
+        "",
+    ),
     (("double",), r"\bdouble[- ]check", "check"),
     (("step",), r"\b(?:one|two|three|four|five|\d+) steps? (?=back|earlier|later|before|ahead)", ""),
     (("hand",), r"\bhand in hand\b|\bon the (?:one|other) hand\b|\bhands[- ]down\b", "also"),

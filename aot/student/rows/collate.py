@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from aot.student.rows.examples import Example
 from aot.student.rows.frames import ChosenFrames, FrameInputs, Tensors
+from aot.student.rows.judged import judge_tensors
 from aot.student.rows.packing import (
     IGNORED,
     PADDING,
@@ -113,6 +114,7 @@ def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, render
         "is_rationale": of_reason,
         "num_supervised": torch.stack([(supervised & ~of_reason).sum(), (supervised & of_reason).sum()]),
     }
+    text |= judge_tensors([row.judged for row in rows], width=input_ids.shape[1])
     if any(row.weights for row in rows):
         text["weights"] = _padded([token_weights(row) for row in rows], 0.0)
     if own_mask:

@@ -8,7 +8,7 @@ has the logits it would have in a row of its own, at less work. Imports no torch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 IGNORED = -100
 """Label of a position that is not supervised."""
@@ -25,6 +25,14 @@ PREFIX = 0
 """Segment of what all others may look at; they count from 1."""
 
 
+class Likely(NamedTuple):
+    """What a judge would write at one place of a reply."""
+
+    ids: tuple[int, ...] = ()
+    """The student's own token first, then those that are likely."""
+    logprobs: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True)
 class EncodedRow:
     """Token ids of one prompt and, in training, of the completion that is supervised."""
@@ -39,6 +47,9 @@ class EncodedRow:
     """Of each id of the completion in the loss; one of weight 0 is not learned. Empty: all are, and weigh alike."""
     spans: tuple[Span, ...] = ()
     """What each id of the completion is part of; empty where nobody asks, because all weigh alike."""
+    judged: tuple[Likely, ...] = ()
+    """One for each id of a reply of the student's own that a judge has read; then the student learns to think of each
+    place as the judge does."""
 
     @property
     def num_tokens(self) -> int:
@@ -70,6 +81,8 @@ class TrainRow:
     """Whether a supervised token counts in the rationale term; of no meaning for the others."""
     weights: tuple[float, ...] = ()
     """Of each token in the loss; empty where all supervised ones weigh alike."""
+    judged: tuple[Likely, ...] = ()
+    """What a judge would write there; empty, or nothing, where no judge was asked."""
 
 
 def segment_row(row: EncodedRow, *, segment: int = 1, start: int = 0) -> TrainRow:
@@ -88,6 +101,7 @@ def segment_row(row: EncodedRow, *, segment: int = 1, start: int = 0) -> TrainRo
         segments=(segment,) * len(ids),
         rationale=of_label + (True,) * (len(ids) - len(of_label)),
         weights=(0.0,) * num_prompt + row.weights if row.weights else (),
+        judged=(Likely(),) * num_prompt + row.judged if row.judged else (),
     )
 
 
@@ -141,6 +155,7 @@ def _num_positions(packs: Sequence[Sequence[EncodedRow]]) -> int:
 
 
 def _joined(rows: Sequence[TrainRow]) -> TrainRow:
+    judged = any(row.judged for row in rows)
     return TrainRow(
         ids=tuple(i for row in rows for i in row.ids),
         labels=tuple(i for row in rows for i in row.labels),
@@ -148,6 +163,7 @@ def _joined(rows: Sequence[TrainRow]) -> TrainRow:
         segments=tuple(i for row in rows for i in row.segments),
         rationale=tuple(i for row in rows for i in row.rationale),
         weights=tuple(i for row in rows for i in token_weights(row)) if any(row.weights for row in rows) else (),
+        judged=tuple(i for row in rows for i in row.judged or (Likely(),) * len(row.ids)) if judged else (),
     )
 
 

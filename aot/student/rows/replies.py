@@ -67,6 +67,7 @@ def encode_lesson(
         SourceError: the question spells out a token that the model reserves.
         CheckpointError: the tokenizer cannot tell which characters a token stands for.
     """
+    question = with_evidence(question, lesson.evidence)
     prompt = renderer.encode(question, times_s, lesson.mode, frame_size_hw=frame_size_hw).prompt_ids
     parts = _tagged(_writable(lesson, renderer), renderer.think_style)
     row = _reply_row(renderer, prompt, lesson, parts)
@@ -95,6 +96,11 @@ def _reply_row(renderer: Renderer, prompt: tuple[int, ...], lesson: Lesson, part
     num_label = sum(supervised_from <= start < rationale_from for start in starts) if rationale else None
     completion = ids[num_forced:] if label or rationale else ()
     return EncodedRow(prompt + ids[:num_forced], completion, len(completion) if num_label is None else num_label)
+
+
+def with_evidence(question: Question, evidence: str) -> Question:
+    """The question as a judge is asked it: behind the evidence, where there is any."""
+    return question.model_copy(update={"text": f"{evidence} {question.text}"}) if evidence else question
 
 
 def weighted(renderer: Renderer, lesson: Lesson, row: EncodedRow, *, keys: float, refused: float) -> EncodedRow:

@@ -27,6 +27,10 @@ def train_settings(config: RunConfig, arm: ArmConfig) -> TrainConfig:
     With train.epochs its steps are 0 until its lessons are counted.
     """
     of_arm = {"max_steps": config.steps_of(arm), "learning_rate": arm.learning_rate or config.train.learning_rate}
+    if arm.chains == "on_policy":  # a short round, from weights that need no long warm-up
+        section = config.train.on_policy
+        warmup = min(config.train.warmup_steps, section.steps // 10)
+        of_arm |= {"learning_rate": section.learning_rate, "warmup_steps": warmup}
     return config.train.model_copy(update=of_arm)
 
 

@@ -5,7 +5,9 @@ spread over processes does not change the gradient (https://arxiv.org/abs/2305.0
 have weights, each loss is multiplied with its own, and the mean is still over their number.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch.nn import functional
 
 from aot.config import Weighting
 from aot.student.model.vision import SharedVision
+from aot.student.rows.judged import judged_targets, reverse_kl
 from aot.student.rows.packing import IGNORED
 
 
@@ -55,6 +58,9 @@ def batch_loss(
         weighting: `own_probability` multiplies each token's loss with the probability of the token.
     """
     labels, is_rationale, weights = inputs.pop("labels"), inputs.pop("is_rationale"), inputs.pop("weights", None)
+    judge: dict[str, torch.Tensor] = {
+        name: inputs.pop(name) for name in ("judge_ids", "judge_logprobs") if name in inputs
+    }
     shared: dict[str, Any] = {
         "num_supervised": num_supervised, "rationale_weight": rationale_weight, "weighting": weighting,
     }  # fmt: skip
@@ -63,7 +69,10 @@ def batch_loss(
         outputs = model(**inputs, use_cache=False)
         targets, of_rationale = (value[:, 1:][before[:, :-1]] for value in (labels, is_rationale))
         weights_N = None if weights is None else weights[:, 1:][before[:, :-1]]
-        loss = picked_loss(outputs.logits, targets, of_rationale=of_rationale, weights_N=weights_N, **shared)
+        judge = {name: value[:, 1:][before[:, :-1]] for name, value in judge.items()}
+        loss = picked_loss(
+            outputs.logits, targets, of_rationale=of_rationale, weights_N=weights_N, judge=judge, **shared
+        )
         return loss, outputs
     # Logits are made only from the last prompt token before the first answer on.
     supervised_from = int((labels != IGNORED).any(dim=0).to(torch.int8).argmax())
@@ -71,7 +80,8 @@ def batch_loss(
     outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
     loss = two_term_loss(
         outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:],
-        weights_BT=None if weights is None else weights[:, -keep:], **shared,
+        weights_BT=None if weights is None else weights[:, -keep:],
+        judge={name: value[:, -keep:] for name, value in judge.items()}, **shared,
     )  # fmt: skip
     return loss, outputs
 
@@ -85,6 +95,7 @@ def two_term_loss(
     rationale_weight: float,
     weights_BT: torch.Tensor | None = None,
     weighting: Weighting = "equal",
+    judge: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> TwoTermLoss:
     """The loss of one micro-batch.
 
@@ -96,6 +107,7 @@ def two_term_loss(
         rationale_weight: lambda.
         weights_BT: of the tokens; None where all weigh alike.
         weighting: as for `batch_loss`.
+        judge: `judge_ids` and `judge_logprobs` [B, T, K] where replies of the student's own are learned from a judge.
     """
     targets = labels_BT[:, 1:]
     rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
@@ -107,6 +119,7 @@ def two_term_loss(
         rationale_weight=rationale_weight,
         weights_N=None if weights_BT is None else weights_BT[:, 1:][rows, columns],
         weighting=weighting,
+        judge={name: value[:, 1:][rows, columns] for name, value in judge.items()},
     )
 
 
@@ -119,9 +132,14 @@ def picked_loss(
     rationale_weight: float,
     weights_N: torch.Tensor | None = None,
     weighting: Weighting = "equal",
+    judge: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> TwoTermLoss:
     """The same from the logits that predict each supervised token, its id, its term, and any weight of it [N]."""
+    if judge:
+        targets_N, drawn = judged_targets(targets_N, **judge)
     losses = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    if judge:
+        losses = torch.where(drawn, reverse_kl(logits_NV, **judge), losses)
     if weighting == "own_probability":  # DFT, arXiv 2508.05629: the probability is a weight, and has no gradient
         losses = losses * torch.exp(-losses.detach())
     if weights_N is not None:

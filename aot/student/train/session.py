@@ -7,7 +7,6 @@ folder of the arm, with the stored frames that they show.
 import logging
 import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,23 @@ from typing import Any
 import torch
 import transformers
 
-from aot.config import SWITCHES, ArmConfig, RunConfig, SpanWeights, TrainConfig, switched
+from aot.config import SWITCHES, ArmConfig, RunConfig, TrainConfig, switched
 from aot.display import counted
 from aot.errors import CheckpointError, GuardStop, SourceError
 from aot.files.run_folder import CHECKPOINTS, LESSONS, TRAINING, RunFolder, publish_json, read_rows
-from aot.records import Lesson, Question
+from aot.records import Lesson
 from aot.student.model.contract import Contract
 from aot.student.model.loading import Student, load_student, pick_dtype, take_up
 from aot.student.model.lora import AdaptedModel, add_lora, decoder_layers, leave_inputs, unfreeze
 from aot.student.model.vision import SharedVision
-from aot.student.rows.examples import Example, ExampleSet, Schedule, TokenWeights, make_examples
+from aot.student.rows.arm_examples import judged_replies, load_examples, training_questions
+from aot.student.rows.examples import Example, ExampleSet, Schedule, TokenWeights
 from aot.student.rows.frames import FrameSource
 from aot.student.rows.lesson_files import no_lessons_in, offered_in
 from aot.student.rows.packing import PACKABLE, TEXT_PACKABLE
 from aot.student.rows.prompts import MODES, TEXT_MODES
 from aot.student.rows.replies import check_round_trip
-from aot.student.rows.talks import ALIKE, check_talk, talk_hash
+from aot.student.rows.talks import talk_hash
 from aot.student.train.arguments import BatchPlan, plan_batch, train_settings, training_arguments
 from aot.student.train.held_out import hold_out
 
@@ -104,13 +104,13 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
     # Weights that are trained themselves stay in float32: steps are smaller than bfloat16 can tell.
     own_dtype = {"dtype": "float32"} if arm.tuning == "full" else {}
     # Other kernels are switched on once their loss was compared with that of sdpa (options.py).
-    student = load_student(
-        config.student.base, config=config.student.model_copy(update={"attention": "sdpa", **own_dtype})
-    )
+    settings = config.student.model_copy(update={"attention": "sdpa", **own_dtype})
+    student = load_student(config.student.base, config=settings)
     lessons = list(read_rows(folder / LESSONS, Lesson))
     start = run.arm(start_name) if (start_name := config.start_of(arm)) else None
+    rollouts = judged_replies(start) if start and arm.chains == "on_policy" else []
     student.renderer.offered = offered_in(folder)
-    store = _frame_store(run) if any(lesson.with_frames for lesson in lessons) else None
+    store = _frame_store(run) if any(one.with_frames for rows in (lessons, rollouts) for one in rows) else None
     if store is not None and not student.renderer.takes_images:
         raise CheckpointError(f"{config.student.base} takes no images; a video run needs an image-text model")
     if store is None:
@@ -119,16 +119,18 @@ def open_session(run: RunFolder, config: RunConfig, arm: ArmConfig) -> Session:
         check_round_trip(student.renderer)
     any_refused = any(lesson.form == "refused" for lesson in lessons)
     weights = TokenWeights(arm.key_weight, arm.negative_weight if any_refused else 0.0)
-    data = load_examples(run, lessons, student=student, store=store, span_weights=train.weights, weights=weights)
+    data = load_examples(
+        run, lessons, student=student, store=store, span_weights=train.weights, weights=weights, rollouts=rollouts
+    )
     if not data.examples:
-        where = folder / LESSONS
+        num, where = len(lessons) + len(rollouts), folder / LESSONS
         raise SourceError(
-            f"none of the {len(lessons)} lessons in {where} can be trained on (dropped: {data.dropped}); "
-            f"{_longest(student)}; look at frames, at the words the tokenizer knows, and at {run.refusals}"
+            f"none of the {num} lessons in {where} can be trained on (dropped: {data.dropped}); {_longest(student)}; "
+            f"look at frames, at the words the tokenizer knows, and at {run.refusals}"
         )
     held_out: tuple[Example, ...] = ()
     if train.early_stop:
-        data, held_out = hold_out(data, _training_questions(run), share=train.early_stop.share, seed=config.seed)
+        data, held_out = hold_out(data, training_questions(run), share=train.early_stop.share, seed=config.seed)
     # Only now are lessons counted from which steps may follow; ZeRO-3 needed the arguments before it saw the model.
     steps = config.steps_of(arm, lessons=len(data.examples))
     train, args.max_steps = train.model_copy(update={"max_steps": steps}), steps
@@ -195,35 +197,6 @@ def _longest(student: Student) -> str:
     if student.context < student.config.max_tokens:
         return f"{most}, which is all that the model knows"
     return f"{most} by student.max_tokens"
-
-
-def load_examples(
-    run: RunFolder,
-    lessons: list[Lesson],
-    *,
-    student: Student,
-    store: FrameSource | None,
-    span_weights: SpanWeights = ALIKE,
-    weights: TokenWeights | None = None,
-) -> ExampleSet:
-    """Examples from the lessons of an arm, which are about questions of the train split, with weights of tokens.
-
-    Raises:
-        SourceError: one is about an unknown question.
-        CheckpointError: the tokenizer or template cannot carry a talk with tools that is among them.
-    """
-    questions = {q.id: q for q in _training_questions(run)}
-    talk = next((one for one in lessons if one.turns and one.question_id in questions), None)
-    if talk:
-        check_talk(student.renderer, questions[talk.question_id], talk)
-    return make_examples(
-        lessons, questions=questions, renderer=student.renderer, max_tokens=student.most_tokens, store=store,
-        num_frames=student.config.num_frames, span_weights=span_weights, weights=weights,
-    )  # fmt: skip
-
-
-def _training_questions(run: RunFolder) -> Iterator[Question]:
-    return (q for q in read_rows(run.questions, Question) if q.split == "train")
 
 
 def training_facts(session: Session) -> dict[str, Any]:

@@ -189,10 +189,10 @@ class ToolCall(Record):
     arguments: JsonDict = Field(default_factory=dict)
 
 
-FindingKind = Literal["event", "object", "action", "option", "task", "after", "count", "text"]
+FindingKind = Literal["event", "object", "action", "option", "task", "after", "listed", "count", "text"]
 """What a tool made out. Seen: an `event` in a stretch, an `object` in a frame, the `action` that a stretch shows best.
-Not seen: an `option` that was weighed or proposed, the `task` that steps fit, the step `after` which options come.
-Told: the `count` of an event, and `text`, somebody's words."""
+Not seen: an `option` that was weighed or proposed, the `task` that steps fit, the step `after` which options come, and
+each step that the card of that task has `listed`. Told: the `count` of an event, and `text`, somebody's words."""
 
 Span = tuple[float, float]
 """Start and end in seconds of the clip; equal for a moment."""

@@ -67,6 +67,16 @@ class SpendSummary(Record):
         return None if self.gpu_hours is None or not chains else 1000 * self.gpu_hours / chains
 
 
+class RecipeCard(Record):
+    """One card of a recipe book."""
+
+    name: str = Field(min_length=1)
+    steps: tuple[str, ...] = Field(min_length=1)
+    """In order, as they stand on the card."""
+    questions: tuple[str, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Ids of the questions beside which it lies; of all those that have no card of their own where it names none."""
+
+
 class FailedTraces(Record):
     """Traces without an answer that failed for one reason."""
 

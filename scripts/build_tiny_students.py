@@ -1,23 +1,26 @@
-"""Build the embedded students from nothing: `python scripts/build_tiny_students.py --student video|text`.
+"""Build the embedded students from nothing: `python scripts/build_tiny_students.py --student video|cards|text`.
 
 The video student is an Idefics3 of about 2.4 million parameters. It is taught three single skills, each in words of its
 own: to name the steps that frames show, to know recipes as text (recite, continue, answer about steps told in words),
 and to repeat the sentences that rationales are made of. It never sees a next-step question about a clip: combining the
-skills is what distillation has to teach. The text student is in tiny_text.py. Seeded; each takes 15 to 30 minutes on
-2 cores and is written as bf16 safetensors with tokenizer and card.
+skills is what distillation has to teach. The student `cards` goes on from it, and learns to read recipe cards and to
+write tool calls, as text alone (tiny_cards.py). The text student is in tiny_text.py. Seeded; each takes 15 to 30
+minutes on 2 cores and is written as bf16 safetensors with tokenizer and card.
 """
 
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
+from tiny_cards import CARDS_CARD, card_lesson, with_cards
 from tiny_text import build_text_student
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch.optim.lr_scheduler import LambdaLR
@@ -38,12 +41,14 @@ from video_data.kitchen.pictures import ClipStyle, draw_step_frame, draw_style
 from video_data.kitchen.stories import random_segments
 from video_data.kitchen.world import ACTIONS, INGREDIENTS, RECIPES, STEP_LABELS, Recipe
 
-STEPS = {"video": 1600, "text": 4000}
+STEPS = {"video": 1600, "cards": 450, "text": 4000}
 """Students and how many steps each is taught for."""
 SIDE_PX, PATCH_PX, TOKENS_PER_FRAME = 64, 8, 4
 NUM_FRAMES = 8
 TEXT_WIDTH = 192
 VIDEO_ROWS, TEXT_ROWS = 20, 12
+CARD_ROWS, CARD_RATE = (4, 24), 1e-3
+"""Clips and texts of a step, and learning rate, of the student that goes on to cards: its eyes stay as they are."""
 MAX_SECONDS = 25
 NAME_STEPS, NAME_FRAMES, LIST_STEPS = "Name the steps.", "Name each frame.", "Name the steps. Answer directly."
 CHAT_TEMPLATE = (
@@ -291,21 +296,27 @@ def echo_sentence(rng: np.random.Generator) -> str:
     return f"{part}: {sentence}{tail}"
 
 
+TextLesson = Callable[[np.random.Generator], tuple[str, str]]
+
+
 class Lessons(IterableDataset):
     """Endless batches, each a pure function of (seed, batch number)."""
 
-    def __init__(self, processor: Idefics3Processor, *, seed: int, steps: int) -> None:
-        """Batches 0..steps-1 of VIDEO_ROWS clips and TEXT_ROWS texts."""
-        self.processor, self.seed, self.steps = processor, seed, steps
+    def __init__(
+        self, processor: Idefics3Processor, *, seed: int, steps: int, rows: tuple[int, int], text: TextLesson
+    ) -> None:
+        """Batches 0..steps-1 of so many clips and so many texts."""
+        self.processor, self.seed, self.steps, self.rows, self.text = processor, seed, steps, rows, text
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
         """A video batch and a text batch for each step."""
+        num_clips, num_texts = self.rows
         for step in range(self.steps):
             rng = np.random.default_rng([self.seed, 2, step])
-            clips = [video_lesson(rng) for _ in range(VIDEO_ROWS)]
+            clips = [video_lesson(rng) for _ in range(num_clips)]
             video = self._encode([(clip.prompt, clip.target) for clip in clips])
             video["pixel_values"] = torch.from_numpy(np.stack([clip.pixels_TCHW for clip in clips]))
-            yield video, self._encode([text_example(rng) for _ in range(TEXT_ROWS)])
+            yield video, self._encode([self.text(rng) for _ in range(num_texts)])
 
     def _encode(self, pairs: list[tuple[str, str]]) -> dict[str, torch.Tensor]:
         tokenizer = self.processor.tokenizer
@@ -369,12 +380,13 @@ def teach_eyes(model: Idefics3ForConditionalGeneration, *, steps: int, seed: int
 
 
 def teach_words(
-    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, *, steps: int, seed: int
+    model: Idefics3ForConditionalGeneration, lessons: Lessons, *, learning_rate: float = 1e-3
 ) -> tuple[float, float]:
-    """Teach the whole model its single skills; returns the last token accuracies on clips and on text."""
-    loader = DataLoader(Lessons(processor, seed=seed, steps=steps), batch_size=None, num_workers=1, prefetch_factor=4)
-    weights = list(model.parameters())
-    optimizer, schedule = _optimizer(weights, steps=steps)
+    """Teach a model the skills of all lessons; returns the last token accuracies on clips and on text."""
+    steps = lessons.steps
+    loader = DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=4)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer, schedule = _optimizer(weights, steps=steps, learning_rate=learning_rate)
     seen_right = read_right = 0.0
     for step, (video, text) in enumerate(loader):
         seen_loss, seen_right = _language_loss(model, video)
@@ -396,9 +408,11 @@ def _language_loss(
     return torch.nn.functional.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
 
 
-def _optimizer(weights: list[torch.nn.Parameter], *, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+def _optimizer(
+    weights: list[torch.nn.Parameter], *, steps: int, learning_rate: float = 1e-3
+) -> tuple[torch.optim.Optimizer, LambdaLR]:
     """AdamW with 50 steps of warm-up and linear decay."""
-    optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.01)
     return optimizer, LambdaLR(optimizer, lambda step: min((step + 1) / 50, max(0.02, 1 - step / steps)))
 
 
@@ -412,11 +426,10 @@ def _step(
     schedule.step()
 
 
-def write_card(out: Path, *, parameters: int, steps: int, seed: int, seen: float, read: float) -> None:
+def write_card(out: Path, text: str, *, parameters: int, steps: int, seed: int, right: tuple[float, float]) -> None:
     """What the embedded student is and is not."""
-    (out / "README.md").write_text(
-        CARD.format(parameters=parameters, steps=steps, seed=seed, seen=seen, read=read), encoding="utf-8"
-    )
+    card = text.format(parameters=parameters, steps=steps, seed=seed, seen=right[0], read=right[1])
+    (out / "README.md").write_text(card, encoding="utf-8")
 
 
 def write_digest(out: Path) -> None:
@@ -432,16 +445,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: its folder in the package")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--earlier", type=Path, help="text: a student of this script that lacks the later parts only")
-    parser.add_argument("--part", type=int, choices=(2, 3), default=2, help="text: the first part that it lacks")
+    parser.add_argument("--earlier", type=Path, help="text: a student of this script that only lacks the last lessons")
     options = parser.parse_args()
     out = options.out or Path(__file__).parents[1] / "aot" / "student" / "tiny" / options.student
     steps = options.steps or STEPS[options.student]
     torch.manual_seed(options.seed)
     if options.student == "text":
-        build_text_student(out, steps=steps, seed=options.seed, earlier=options.earlier, part=options.part)
+        build_text_student(out, steps=steps, seed=options.seed, earlier=options.earlier)
     else:
-        build_video_student(out, steps=steps, seed=options.seed)
+        build = build_video_student if options.student == "video" else build_card_student
+        build(out, steps=steps, seed=options.seed)
     write_digest(out)
     print(json.dumps({path.name: path.stat().st_size for path in sorted(out.iterdir())}))
 
@@ -454,11 +467,33 @@ def build_video_student(out: Path, *, steps: int, seed: int) -> None:
     print(f"{parameters:,} parameters, {len(processor.tokenizer)} tokens")
     model.train()
     teach_eyes(model, steps=steps // 4, seed=seed)
-    seen, read = teach_words(model, processor, steps=steps, seed=seed)
+    lessons = Lessons(processor, seed=seed, steps=steps, rows=(VIDEO_ROWS, TEXT_ROWS), text=text_example)
+    right = teach_words(model, lessons)
+    _save(out, model, processor)
+    write_card(out, CARD, parameters=parameters, steps=steps, seed=seed, right=right)
+
+
+def build_card_student(out: Path, *, steps: int, seed: int) -> None:
+    """Go on from the embedded video student to cards and calls, and save that student with its card."""
+    start = Path(__file__).parents[1] / "aot" / "student" / "tiny" / "video"
+    model = Idefics3ForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    processor = Idefics3Processor.from_pretrained(start)
+    with_cards(model, processor.tokenizer)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{parameters:,} parameters, {len(processor.tokenizer)} tokens")
+    model.train()
+    for eyes in (model.model.vision_model, model.model.connector):
+        eyes.requires_grad_(False)
+    lessons = Lessons(processor, seed=seed + 1, steps=steps, rows=CARD_ROWS, text=partial(card_lesson, text_example))
+    right = teach_words(model, lessons, learning_rate=CARD_RATE)
+    _save(out, model, processor)
+    write_card(out, CARDS_CARD, parameters=parameters, steps=steps, seed=seed, right=right)
+
+
+def _save(out: Path, model: Idefics3ForConditionalGeneration, processor: Idefics3Processor) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model.bfloat16().save_pretrained(out)
     processor.save_pretrained(out)
-    write_card(out, parameters=parameters, steps=steps, seed=seed, seen=seen, read=read)
 
 
 if __name__ == "__main__":

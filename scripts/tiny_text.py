@@ -2,10 +2,10 @@
 
 It learns to answer one-step problems, to work one equation out, and to repeat lines that chains are made of, among them
 short chains that stand in one line. Then, while it goes on with these, it learns to write a call of the calculator for
-an expression that it is told, and to say what a result holds; and at last to answer problems of one step with a call,
-the same that it was asked before. The words of calls stand behind all others, so that no id of an earlier word changes.
-It never sees a problem of two steps, nor a chain of two that answers anything: putting steps together is what
-distillation has to teach. asked.npy tells which questions it was asked, so that no evaluation asks them again.
+an expression that it is told, and to say what a result holds; the words of calls stand behind all others, so that no
+id of an earlier word changes. It never sees a problem of two steps, nor a chain that answers anything, nor a problem
+for which a call would be of use: putting steps together is what distillation has to teach. asked.npy tells which
+questions it was asked, so that no evaluation asks them again.
 """
 
 import json
@@ -22,7 +22,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aot.config import ToyMathConfig
-from aot.rationales.calls import CALCULATOR_NAME, CalculatorArguments, calculate, called_steps
+from aot.rationales.calls import CALCULATOR_NAME, CalculatorArguments, calculate
 from aot.records import THOUGHT_MODES
 from aot.student.rows.prompts import (
     CLOSED,
@@ -32,7 +32,6 @@ from aot.student.rows.prompts import (
     RESULT_CLOSED,
     RESULT_OPENED,
     call_text,
-    result_text,
 )
 from text_cot.datasets.toy_math import (
     NAMES,
@@ -45,15 +44,13 @@ from text_cot.datasets.toy_math import (
     text_key,
 )
 from text_cot.families import FAMILIES, Scope
-from text_cot.families.base import PHRASINGS, Granularity
 from text_cot.families.totals import clock
 
 WIDTH, LAYERS, HEADS, INNER = 192, 4, 6, 512
 BATCH, PARTS = 96, 3
 LEARNING_RATE, WARM_UP = 1e-3, 100
-CALL_STEPS, USE_STEPS, CALL_LEARNING_RATE, OLD_ROWS, USED = 300, 150, 5e-4, 64, 10
-"""Of the second and third part, in which so many rows of each batch are lessons of the first; in the third so many
-problems of one step are answered with a call."""
+CALL_STEPS, CALL_LEARNING_RATE, OLD_ROWS = 300, 5e-4, 64
+"""Of the second part, in which so many rows of each batch are lessons of the first."""
 SPACE = "▁"
 MARKS = ".,:;?!+-=><*/()$%'\"#_[]{}\\"
 CHAT_TEMPLATE = (
@@ -74,14 +71,13 @@ CARD = """# tiny-text
 
 A Llama of {parameters:,} parameters, made by `scripts/build_tiny_students.py --student text` (seed {seed}, {steps}
 steps) from problems that the same code draws; Apache-2.0. It answers problems of one step, works one equation out, and
-repeats lines that chains of thought are made of. It was never asked a problem of two steps, nor shown a chain of two as
-an answer, and it knows nothing of the real world. It saw all names, things, families and sizes of number that the
-splits of the embedded problems use; `asked.npy` holds a key of every question it was asked, and no evaluation split
-asks one of these. It is there so that the whole system can be tried on a laptop; it is not a model to use.
+repeats lines that chains of thought are made of. It was never asked a problem of two steps, nor shown a chain as an
+answer, and it knows nothing of the real world. It saw all names, things, families and sizes of number that the splits
+of the embedded problems use; `asked.npy` holds a key of every question it was asked, and no evaluation split asks one
+of these. It is there so that the whole system can be tried on a laptop; it is not a model to use.
 
 After these lessons it was taught {call_steps} steps more, in which it also writes a call of the calculator for an
-expression that it is told, and says what a result holds, and {use_steps} more in which it also answers problems of one
-step with a call.
+expression that it is told, and says what a result holds.
 
 Exact answers on {n} new problems for each number of steps, asked to answer directly: {scores}.
 Exact calls for {n} told expressions: {calls:.1%}.
@@ -143,17 +139,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, *, vocab_size: int) -> Llama
 
 def lesson(rng: Generator) -> tuple[str, str]:
     """A prompt and its reply: a problem of one step, an equation to work out, or lines to repeat."""
-    made = problem_or_lesson(rng)
-    if isinstance(made, Problem):
-        return f"{made.text} {MODE_SUFFIX['direct']}", made.family.answer(made.state)
-    return made
-
-
-def problem_or_lesson(rng: Generator) -> Problem | tuple[str, str]:
-    """The same, with a problem of one step as it was drawn."""
     draw = rng.random()
     if draw < 0.4:
-        return draw_problem(rng, str(rng.choice(list(FAMILIES))), steps=1, scope=_scope(rng))
+        problem = draw_problem(rng, str(rng.choice(list(FAMILIES))), steps=1, scope=_scope(rng))
+        return f"{problem.text} {MODE_SUFFIX['direct']}", problem.family.answer(problem.state)
     if draw < 0.75:
         left, result = _fact(rng)
         return f"{WORK_OUT}: {left}", f"{left} = {result}."
@@ -169,21 +158,6 @@ def call_lesson(rng: Generator) -> tuple[str, str]:
         return f"{USE_TOOLS}: {left}", call_text(CALCULATOR_NAME, arguments.model_dump())
     result = calculate(arguments)
     return f"{RESULT_OPENED}{json.dumps(result.model_dump())}{RESULT_CLOSED}", result.value
-
-
-def used_lessons(problem: Problem, rng: Generator) -> list[tuple[str, str]]:
-    """A problem of one step as a talk with a call, a lesson for each of its two turns; none without an equation."""
-    size: Granularity = "fine" if rng.random() < 0.6 else "coarse"
-    lines = problem.family.solve(problem.state, size, int(rng.integers(PHRASINGS)))
-    first, *rest = called_steps(lines)
-    if first.call is None:
-        return []
-    asked = f"{problem.text} {MODE_SUFFIX['tools']}"
-    said = first.text + call_text(first.call.tool, first.call.arguments)
-    told = f"{RESULT_OPENED}{result_text(first)[0]}{RESULT_CLOSED}"
-    ending = "".join(step.text for step in rest)
-    reply = f"{ending}\nAnswer: {problem.family.answer(problem.state)}"
-    return [(asked, said), (f"{asked}<assistant>{said}<end><user>{told}", reply)]
 
 
 def asked_texts(*, steps: int, seed: int) -> Iterator[str]:
@@ -243,16 +217,6 @@ def lessons_with_calls(step: int, *, seed: int) -> list[tuple[str, str]]:
     return old + [call_lesson(rng) for _ in range(BATCH - OLD_ROWS)]
 
 
-def lessons_with_use(step: int, *, seed: int) -> list[tuple[str, str]]:
-    """The lessons of a step of the third part; its problems are among those that were asked before."""
-    rng, old = default_rng([seed, 5, step]), default_rng([seed, 3, step])
-    drawn = [problem_or_lesson(old) for _ in range(BATCH)]
-    used = [rows for one in drawn if isinstance(one, Problem) and (rows := used_lessons(one, rng))][:USED]
-    new = [row for rows in used for row in rows]
-    new += [call_lesson(rng) for _ in range(BATCH - OLD_ROWS - len(new))]
-    return lessons_of(step, seed=seed)[:OLD_ROWS] + new
-
-
 def teach(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lessons: Callable[[int], list[tuple[str, str]]], *,
     steps: int, learning_rate: float,
@@ -260,7 +224,7 @@ def teach(
     """Train every weight on the lessons of each step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / min(WARM_UP, steps / 3), max(0.02, 1 - step / steps))
+        optimizer, lambda step: min((step + 1) / WARM_UP, max(0.02, 1 - step / steps))
     )
     started_s = time.monotonic()
     for step in range(steps):
@@ -343,21 +307,20 @@ def call_score(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, c
     return sum(one == other for one, other in zip(said, wanted, strict=True)) / count
 
 
-def build_text_student(out: Path, *, steps: int, seed: int, earlier: Path | None = None, part: int = 1) -> None:
-    """Build, teach and save the text student with its card; from `part` on, of one that had those before it."""
+def build_text_student(out: Path, *, steps: int, seed: int, earlier: Path | None = None) -> None:
+    """Build, teach and save the text student with its card; with `earlier`, from one that had the first part."""
     tokenizer = build_tokenizer()
+    old_words = len(tokenizer) - num_call_words(tokenizer)
     if earlier:
         model = LlamaForCausalLM.from_pretrained(earlier, dtype=torch.float32)
     else:
-        model = build_model(tokenizer, vocab_size=len(tokenizer) - num_call_words(tokenizer))
+        model = build_model(tokenizer, vocab_size=old_words)
         teach(model, tokenizer, partial(lessons_of, seed=seed), steps=steps, learning_rate=LEARNING_RATE)
     model.resize_token_embeddings(len(tokenizer))
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {len(tokenizer)} tokens", flush=True)
     model.train()
-    for number, lessons, count in ((2, lessons_with_calls, CALL_STEPS), (3, lessons_with_use, USE_STEPS)):
-        if part <= number:
-            teach(model, tokenizer, partial(lessons, seed=seed), steps=count, learning_rate=CALL_LEARNING_RATE)
+    teach(model, tokenizer, partial(lessons_with_calls, seed=seed), steps=CALL_STEPS, learning_rate=CALL_LEARNING_RATE)
     model.eval()
     asked = {text_key(text) for text in asked_texts(steps=steps, seed=seed)}
     scores = {k: direct_score(model, tokenizer, asked=asked, problem_steps=k, count=300) for k in (1, 2, 3)}
@@ -369,13 +332,6 @@ def build_text_student(out: Path, *, steps: int, seed: int, earlier: Path | None
     np.save(out / "asked.npy", np.array(sorted(asked), dtype=np.uint64))
     told = ", ".join(f"{score:.1%} with {k} step{'s' * (k > 1)}" for k, score in scores.items())
     card = CARD.format(
-        parameters=parameters,
-        seed=seed,
-        steps=steps,
-        call_steps=CALL_STEPS,
-        use_steps=USE_STEPS,
-        n=300,
-        scores=told,
-        calls=calls,
+        parameters=parameters, seed=seed, steps=steps, call_steps=CALL_STEPS, n=300, scores=told, calls=calls
     )
     (out / "README.md").write_text(card, encoding="utf-8")

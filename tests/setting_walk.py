@@ -44,6 +44,7 @@ RUNS: dict[str, Raw] = {
     "video looked at by a local model": video(teacher=LOOKS, vision_chat={"model": "m", "backend": "local"}),
     "video asked behind a server": video(evaluate={"engine": "server"}),
     "video judged by a server": video(filter={"judge": True}, judge_chat=PRICED),
+    "video about cards": video(data={"dataset": "toy_kitchen", "toy": {"open_book": 1}}),
     "maths": text(),
     "maths on two machines": text(train={"nodes": 2}),
     "maths, no shared steps": text(train={"arms": [{"name": "a", "order": "pre", "max_steps": 2, "learning_rate": 1}]}),

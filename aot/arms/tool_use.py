@@ -71,9 +71,12 @@ def offered_tools(names: Sequence[str]) -> list[OfferedTool]:
     """
     tools: dict[str, AnyTool] = {CALCULATOR.name: CALCULATOR}
     if not tools.keys() >= set(names):
-        from aot.teacher.tools.registry import TOOLS  # here, because text needs none of the video packages
+        from aot.teacher.tools.book import RecipeBook  # here, because text needs none of the video packages
+        from aot.teacher.tools.look_up_recipe import recipe_tool
+        from aot.teacher.tools.registry import TOOLS
 
-        tools |= TOOLS
+        looked_up = recipe_tool(RecipeBook(()))
+        tools |= {**TOOLS, looked_up.name: looked_up}
     if unknown := [name for name in names if name not in tools]:
         raise ConfigError(
             f"train.arms.tools: {unknown[0]} is no tool that a student can call; those are: {', '.join(sorted(tools))}"

@@ -9,6 +9,8 @@ from aot.config.base import HubModel, Section
 from aot.config.chat import ChatConfig, PricesConfig
 from aot.config.data import (
     ANNOTATED_DATASETS,
+    COUNTED,
+    EMBEDDED,
     AnnotatedData,
     ClipData,
     FilesData,
@@ -75,7 +77,7 @@ from aot.config.training import (
 )
 
 __all__ = [
-    "ANNOTATED_DATASETS",
+    "ANNOTATED_DATASETS", "COUNTED", "EMBEDDED",
     "AdaptiveConfig", "AnnotatedData", "ArmConfig", "CapsConfig", "CascadeSection", "Chains", "ChatConfig",
     "ClipData", "ClipTeacher", "EMBEDDED_STUDENTS", "EarlyStopConfig", "EvaluateConfig", "FilesData", "FilterConfig",
     "FramesConfig", "GymData", "HfConfig", "HfData", "HfSection", "HubModel", "KitchenData", "LoraSection",

@@ -1,8 +1,8 @@
 """Which questions a run is about, where their clips lie, how those are decoded; a class for each kind of data set."""
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from aot.config.base import Kinds, PathText, Section, SplitName
 
@@ -40,6 +40,12 @@ class ToyKitchenConfig(Section):
     train_clips: int = Field(default=320, ge=1, le=MOST_DRAWN)
     test_clips: int = Field(default=80, ge=1, le=MOST_DRAWN)
     test_ood_clips: int = Field(default=80, ge=1, le=MOST_DRAWN)
+    open_book: int = Field(default=0, ge=0, le=4)
+    """Questions about each clip that a recipe card answers, which is drawn anew for each: what comes next, which step
+    was left out, which came too early, what is still missing."""
+    card: Literal["book", "question"] = "book"
+    """Where that card stands: in the recipe book only, which is `embedded` then if `data.book` names none, or in the
+    question."""
 
 
 class ToyMathConfig(Section):
@@ -116,6 +122,10 @@ class DataSection(Section):
     """Use at most this many clips, or text problems, of each split (the --limit option)."""
 
 
+EMBEDDED, COUNTED = "embedded", "annotations"
+"""Recipe books that are no folder."""
+
+
 class ClipData(DataSection):
     """Questions about clips."""
 
@@ -124,6 +134,22 @@ class ClipData(DataSection):
     stream: int | None = Field(default=None, ge=0)
     """Index in the container of the video stream that is read of every clip, as `aot probe` names it; None takes the
     best of each."""
+    book: PathText | None = None
+    """A recipe book, which the teacher and a student with tools look up: a folder of cards (docs/tools.md),
+    `annotations`, the procedures counted from the training annotations, or `embedded`, the drawn kitchen's own."""
+
+    @model_validator(mode="after")
+    def _has_that_book(self) -> Self:
+        if self.book == EMBEDDED and self.dataset != "toy_kitchen":
+            raise ValueError(
+                f"data.book: {EMBEDDED} is the drawn kitchen's; for {self.dataset} give a folder of cards, or {COUNTED}"
+            )
+        return self
+
+    @property
+    def recipes(self) -> str | None:
+        """The recipe book that the run has."""
+        return self.book
 
 
 class KitchenData(ClipData):
@@ -131,6 +157,12 @@ class KitchenData(ClipData):
 
     dataset: Literal["toy_kitchen"]
     toy: ToyKitchenConfig = ToyKitchenConfig()
+
+    @property
+    def recipes(self) -> str | None:
+        """The recipe book: questions about cards that stand in no question bring the embedded one."""
+        of_cards = EMBEDDED if self.toy.open_book and self.toy.card == "book" else None
+        return super().recipes or of_cards
 
 
 class PlainData(ClipData):

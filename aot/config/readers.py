@@ -93,6 +93,7 @@ _CONDITIONS: dict[str, Reader] = {
     "data.annotated.num_choices": Reader(
         "data.dataset: egoplan, and step data sets with next_choice among data.annotated.kinds",
         lambda run, files: isinstance(run.data, EgoplanData) or "next_choice" in files.kinds),
+    "data.toy.card": Reader("runs with data.toy.open_book: 1 or more", lambda run, toy: toy.open_book > 0),
     "teacher.workers": Reader(
         "runs with teacher.engine: ray, or whose teacher asks no chat model",
         lambda run, teacher: teacher.engine == "ray" or chat_jobs(run).keys() <= {"judges"}),

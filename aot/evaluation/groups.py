@@ -15,10 +15,11 @@ import numpy as np
 from aot.evaluation.baselines import NEXT_KINDS
 from aot.evaluation.intervals import cluster_ids, proportion
 from aot.evaluation.scoring import score
+from aot.rationales.cards import ABOUT_CARDS
 from aot.records import Interval, MetricRow, Prediction, Question, Score
 
 MODES = ("direct", "reason", "explain", "adaptive", "tools", "likelihood", "none")
-ALL, NEXT = "all", "next"
+ALL, NEXT, OPEN_BOOK = "all", "next", "open_book"
 BENCHMARK_GROUPS: dict[str, dict[str, frozenset[str]]] = {
     "nextqa": {
         "C": frozenset({"CW", "CH"}),
@@ -29,7 +30,7 @@ BENCHMARK_GROUPS: dict[str, dict[str, frozenset[str]]] = {
 }
 """Kinds that a benchmark's own tables put together: NExT-QA's causal, temporal and descriptive questions, where what
 came before (TP) counts with what comes next (TN)."""
-_KIND_ORDER = (ALL, NEXT, *NEXT_KINDS, "before", "after", "count", "when", "present")
+_KIND_ORDER = (ALL, OPEN_BOOK, NEXT, *NEXT_KINDS, "before", "after", "count", "when", "present")
 MIDDLE_STEPS = (3, 4)
 MIDDLE = "steps=3-4"
 """Problems that no student of one-step facts can answer at once, and that are still in distribution."""
@@ -162,11 +163,13 @@ def make_cells(
 
 
 def question_groups(questions: Sequence[Question]) -> list[Group]:
-    """All questions, next-step kinds together, each kind, the groups of a benchmark's own tables, and those of tags."""
+    """All questions, those about cards, next-step kinds, each kind, a benchmark's own groups, and those of tags."""
     kinds = {question.kind for question in questions}
     by_kind = {ALL: kinds, **{kind: {kind} for kind in kinds}}
     if kinds & set(NEXT_KINDS):
         by_kind[NEXT] = kinds & set(NEXT_KINDS)
+    if open_book := {kind for kind in kinds if kind.startswith(ABOUT_CARDS)}:
+        by_kind[OPEN_BOOK] = open_book
     for dataset in {question.dataset for question in questions} & set(BENCHMARK_GROUPS):
         by_kind |= {name: kinds & members for name, members in BENCHMARK_GROUPS[dataset].items() if kinds & members}
     places = {kind: place for place, kind in enumerate(_KIND_ORDER)}

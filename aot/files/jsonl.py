@@ -1,9 +1,8 @@
 """JSON and JSON lines without surprises: those that this project wrote, and those of strangers.
 
 Python's own reader takes NaN, turns `1e999` into infinity, and answers nesting without end with a RecursionError. In a
-file of ours such a thing is one ValueError. In a file of strangers it makes one refused row with its number, and its
-neighbours stay; repeated keys and text that cannot be written as UTF-8 again are refused there, too. This module knows
-no record and no folder.
+file of ours such a thing is one ValueError. In a file of strangers it makes one refused row with its number, its
+neighbours stay, and repeated keys and text that is no UTF-8 are refused, too. This module knows no record or folder.
 """
 
 import json

@@ -3,8 +3,7 @@
 No lock of the file system is used, because locks lie on cluster file systems; a lease tells who holds it, and can be
 found abandoned. It is taken by making a hard link, which is atomic on NFS too. Its holder is known to be gone if it ran
 on this machine and its process is no more; any other if the file was not touched for STALE_S, and is not while one
-watches: whoever sees it being touched gives up. Times are those of files just touched on that file system, so that no
-machine's clock counts.
+watches: whoever sees it being touched gives up. Times are those of files just touched there; no machine's clock counts.
 
 From a holder that is gone one command takes over: the one that links its own lease to `.<name>.after-<old id>.tmp`. Who
 wakes up and finds the lease taken over stops before it publishes anything.

@@ -1,9 +1,8 @@
 """The run folder: the only module that knows file names.
 
 Promises: a published file appears whole or not at all (write, fsync, rename in the same folder); an append-only file
-may lose at most its half-written last line, which is cut off on the next open; there are no lock files, because one
-writer owns each file, and one command at a time works on a folder (aot.files.lease). A run folder belongs to one
-resolved config and refuses another.
+may lose its half-written last line, which is cut off on the next open; there are no lock files, because each file has
+one writer, and each folder one command at a time (aot.files.lease). A run folder refuses another config than its own.
 """
 
 import json
@@ -67,6 +66,11 @@ class RunFolder:
     def annotations(self) -> Path:
         """ClipAnnotation rows; may be empty."""
         return self.root / "annotations.jsonl"
+
+    @property
+    def book(self) -> Path:
+        """RecipeCard rows: the recipe book that cards are looked up in; absent where a run has none."""
+        return self.root / "book.jsonl"
 
     @property
     def rationales(self) -> Path:
@@ -244,7 +248,7 @@ class RunFolder:
 
 
 PUBLISHED: dict[str, tuple[str, ...]] = {
-    "prepare": ("questions", "annotations", "refusals", "frames", "rationales"),
+    "prepare": ("questions", "annotations", "refusals", "frames", "rationales", "book"),
     "generate": ("traces", "teacher_stats"),
     "filter": ("kept", "dropped", "verdicts", "funnel"),
     "train": (),  # for each arm, the marker in its folder

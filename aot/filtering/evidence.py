@@ -96,7 +96,7 @@ def _problem(claim: Claim, subject: Subject) -> str:
         if _is_bare(claim):
             return ""
     mentions, words = _split(claim.text, subject.phrases)
-    strange = [word for word in words if word not in NOTATION_WORDS and not word.isdecimal()]
+    strange = [word for word in words if word not in subject.notation_words and not word.isdecimal()]
     in_words = all(is_in_words(step) for step in steps)
     is_prose = any(is_connecting(word) or word in COUNTS for word in strange) or not subject.is_notation
     unasked = [word for word in strange if not names_phrase(subject.question.text, word)]
@@ -106,7 +106,7 @@ def _problem(claim: Claim, subject: Subject) -> str:
     if claim.part == "Identify":
         return _identify_problem(claim, mentions, subject)
     if claim.part == "Combine":
-        if problem := _conclusion_problem(claim, words, steps, subject):
+        if problem := _conclusion_problem(claim, words, steps, subject) or subject.misread_card(steps, mentions):
             return problem
         if not subject.is_notation and DENIALS.intersection(words) and subject.question.kind != "present":
             denied = denied_options(claim, (subject.trace.answer, *subject.question.choices))

@@ -5,13 +5,14 @@ were planted.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from aot.config import FilterConfig
 from aot.filtering.prose import as_notation, cited_on
 from aot.rationales.calls import rests_on_tools
+from aot.rationales.cards import about_card, misread_card
 from aot.rationales.findings import (
     Quote,
     Sighting,
@@ -26,11 +27,12 @@ from aot.rationales.findings import (
 )
 from aot.rationales.notation import Rationale, outside_quotes, parse_rationale, without_quotes
 from aot.rationales.text_chain import TextChain, parse_chain
-from aot.rationales.wording import phrase_key, template_words
+from aot.rationales.wording import book_words, phrase_key, template_words
 from aot.records import Question, Span, Step, TimeSpan, Trace, Verdict
 
 NOTATION_WORDS = frozenset(word.casefold() for word in template_words()) | {"a", "an", "and", "of", "s"}
 """Words that claim nothing by themselves."""
+_CARD_WORDS = frozenset(word.casefold() for word in book_words())
 VERIFYING = ("status", "answer_correct")
 """Filters that judge the attempt and not its rationale."""
 _TOKEN = re.compile(r"[^\s]+")
@@ -43,6 +45,11 @@ class Subject:
     trace: Trace
     question: Question
     config: FilterConfig
+
+    @cached_property
+    def notation_words(self) -> frozenset[str]:
+        """Words that claim nothing by themselves; about a card, those that such rationales are made of, too."""
+        return NOTATION_WORDS | (_CARD_WORDS if about_card(self.question) else frozenset())
 
     @cached_property
     def rests_on_tools(self) -> bool:
@@ -71,7 +78,7 @@ class Subject:
     @cached_property
     def is_notation(self) -> bool:
         """Whether all words outside of quotes are notation or phrases, so that reading it as prose changes nothing."""
-        notation = {word for phrase in self.phrases for word in phrase.split()} | NOTATION_WORDS
+        notation = {word for phrase in self.phrases for word in phrase.split()} | self.notation_words
         words = phrase_key(without_quotes(self.trace.rationale)).split()
         return all(word in notation or word.isdecimal() for word in words)
 
@@ -100,6 +107,12 @@ class Subject:
         """The event or object that the question asks about, as a phrase key; empty for kinds that ask about none."""
         used = [step for index, step in self.ok_steps.items() if index in self.trace.support]
         return phrase_key(asked_event(self.question, used or self.trace.steps))
+
+    def misread_card(self, steps: Iterable[Step], mentions: set[str]) -> str:
+        """Why a conclusion that cites `steps` and names `mentions` is not what their cards say; empty if it is."""
+        support = [one for one in self.seen if one.step in self.trace.support]
+        order = [one.label for one in sorted(support, key=lambda one: (one.start_s, one.end_s))]
+        return misread_card(self.question, self.trace.answer, steps, seen=order, mentions=mentions)
 
     @cached_property
     def relied_on(self) -> list[Sighting]:
@@ -138,7 +151,7 @@ class Subject:
         steps = self.ok_steps.values()
         texts = [self.trace.answer, self.event, *self.question.choices, *phrases_in(steps)]
         texts += [text for step in steps if step.call for text in strings_of(step.call.arguments)]
-        keys = {key: None for text in texts if (key := phrase_key(text)) and key not in NOTATION_WORDS}
+        keys = {key: None for text in texts if (key := phrase_key(text)) and key not in self.notation_words}
         return sorted(keys, key=lambda key: (-len(key), key))
 
     def verdict(self, name: str, problem: str = "", *, value: float | None = None, detail: str = "") -> Verdict:

@@ -18,12 +18,17 @@ def video_bench(config: VideoRun, run: RunFolder, tools: Tools, writer: str) -> 
         DecodeError: the frame store is damaged.
     """
     from aot.teacher.clip_shelf import open_shelf  # here, because text needs none of the video packages
-    from aot.teacher.parts import Models, make_parts, open_models
+    from aot.teacher.parts import Models, make_parts, open_book, open_models
+    from aot.teacher.tools.look_up_recipe import recipe_tool
 
     models = open_models(config, run, writer=writer) if config.teacher.tools.behind("chat") else Models()
     parts = make_parts(run, config, writer=writer, models=models)
+    offered = dict(parts.tools)
+    if tools == "shuffled_book" and (book := open_book(run)):
+        shuffled = recipe_tool(book.shuffled(config.seed))
+        offered[shuffled.name] = shuffled
     return Bench(
-        tools=switched_off(parts.tools) if tools == "none" else parts.tools,
+        tools=switched_off(offered) if tools == "none" else offered,
         budget=parts.budget,
         looker=parts.looker,
         procedure=parts.procedure,

@@ -132,8 +132,9 @@ def _text_bench(config: TextRun, run: RunFolder, tools: Tools, writer: str) -> A
 
 
 _VIDEO = Door[VideoRun](
-    True, _video_prepare, _video_teachers, _video_check, _video_plan, _video_questions, _video_bench
-)
+    True, _video_prepare, _video_teachers, _video_check, _video_plan, _video_questions, _video_bench,
+    has_book=lambda config: config.data.recipes is not None,
+)  # fmt: skip
 _TEXT = Door[TextRun](False, _text_prepare, _text_teachers, _text_check, _text_plan, _text_questions, _text_bench)
 
 

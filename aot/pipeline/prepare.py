@@ -12,7 +12,7 @@ from string import ascii_uppercase
 from pydantic import ValidationError
 
 from aot.answers import is_right, mixed_options, parse_answer
-from aot.config import ANNOTATED_DATASETS, KitchenData, VideoRun
+from aot.config import ANNOTATED_DATASETS, COUNTED, EMBEDDED, ClipData, KitchenData, VideoRun
 from aot.display import counted
 from aot.errors import SourceError
 from aot.files.jsonl import MAX_QUESTION_CHARS, Refused, RefusedRow, RowProblem
@@ -20,7 +20,10 @@ from aot.files.run_folder import RunFolder, publish_rows, run_root
 from aot.files.shards import Shard
 from aot.pipeline.source import clips_root, labels_source, require_questions, toy_counts, usable_source
 from aot.records import ClipAnnotation, MediaRef, Question, Refusal
-from video_data.datasets.rows import AnnotationRow, QuestionRow
+from aot.run_records import RecipeCard
+from aot.teacher.tools.book import ReadCards, read_cards, without_answers
+from aot.teacher.tools.procedure import procedures
+from video_data.datasets.rows import AnnotationRow, CardRow, QuestionRow
 from video_data.decode.budgets import Sampling
 from video_data.store.shards import FrameStore
 
@@ -67,11 +70,39 @@ def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, i
     ]
     require_questions(kept, refusals, config=config, where=clips_root(config.data, run))
     annotations = (row for row in source.annotations if row.uri not in leaks)  # or its truth would reach the teacher
-    publish_rows(run.annotations, (ClipAnnotation.model_validate(asdict(row)) for row in annotations))
+    truth = [ClipAnnotation.model_validate(asdict(row)) for row in annotations]
+    publish_rows(run.annotations, truth)
+    counts = {"clips": len(source.clips), "questions": len(kept)}
+    if config.data.recipes:
+        book = recipe_book(config.data, source.cards, truth, held_out=[q for q in kept if q.split != "train"])
+        refusals += refusals_of(book.refused, boundary="book")
+        publish_rows(run.book, book.cards)
+        counts["cards"] = len(book.cards)
     publish_rows(run.refusals, refusals)
     publish_rows(run.questions, kept)
-    counts = {"clips": len(source.clips), "questions": len(kept), "refused": len(refusals)}
+    counts["refused"] = len(refusals)
     return {**counts, "cut_windows": checked.num_cut} if checked.num_cut else counts
+
+
+def recipe_book(
+    data: ClipData, drawn: Sequence[CardRow], truth: Iterable[ClipAnnotation], *, held_out: Sequence[Question]
+) -> ReadCards:
+    """The recipe book of a run: the drawn kitchen's, one counted from the training annotations, or a folder's.
+
+    Raises:
+        SourceError: the folder is missing or holds no card.
+    """
+    drawn_cards = tuple(RecipeCard.model_validate(asdict(row)) for row in drawn)
+    if data.recipes == EMBEDDED:
+        return ReadCards(drawn_cards)
+    if data.recipes == COUNTED:
+        counted_steps = procedures(truth)
+        read = ReadCards(tuple(RecipeCard(name=task or "task", steps=steps) for task, steps in counted_steps.items()))
+    else:
+        read = read_cards(Path(str(data.recipes)))
+    clean = without_answers(read.cards, held_out)
+    beside = tuple(card for card in drawn_cards if card.questions)
+    return ReadCards((*clean.cards, *beside), (*read.refused, *clean.refused))
 
 
 def _decode(run: RunFolder, config: VideoRun, clips: Sequence[Clip], progress: Progress) -> list[RefusedRow]:

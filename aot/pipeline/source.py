@@ -24,7 +24,10 @@ def read_source(config: VideoRun, run: RunFolder) -> VideoData:
     if isinstance(data, KitchenData):
         from video_data.kitchen.dataset import plan_toy_kitchen
 
-        return plan_toy_kitchen(root, seed=config.seed, counts=toy_counts(data))
+        toy = data.toy
+        return plan_toy_kitchen(
+            root, seed=config.seed, counts=toy_counts(data), open_book_count=toy.open_book, card=toy.card
+        )
     if isinstance(data, PlainData):
         return _plain_source(data, root, clips="needed")
     return annotated_source(data, clips=root, seed=config.seed)

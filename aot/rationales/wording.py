@@ -6,6 +6,7 @@ in its vocabulary: so they stand below all three. Phrases are terse and share th
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from functools import cache, lru_cache
 
 from aot.rationales.notation import MOMENT, PARTS, SPAN
@@ -36,6 +37,27 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "combine.other": ("{answer} fits {cite}.", "what fits is {answer} {cite}."),
 }  # fmt: skip
 """Sentence name to its phrasings; {cite} is one or more `[n]`."""
+BOOK_PHRASES: dict[str, tuple[str, ...]] = {
+    "identify.book_next": ("the next step by the card is asked.", "asked is the next step by the card."),
+    "identify.book_left_out": ("the step that is left out is asked.", "asked is the step that is left out."),
+    "identify.book_early": ("the step that comes too early is asked.", "asked is the step that comes too early."),
+    "identify.book_missing": ("what is missing of the card is asked.", "asked is what is missing of the card."),
+    "combine.book_next": (
+        "by the card after {other} comes {answer} {cite}.",
+        "by the card {answer} comes after {other} {cite}.",
+    ),
+    "combine.book_left_out": (
+        "by the card before {other} comes {answer}, left out {cite}.",
+        "left out is {answer}, by the card before {other} {cite}.",
+    ),
+    "combine.book_early": (
+        "by the card after {other} comes {answer}, too early {cite}.",
+        "too early is {answer}, by the card after {other} {cite}.",
+    ),
+    "combine.book_missing": ("by the card {answer} is missing {cite}.", "missing by the card is {answer} {cite}."),
+}  # fmt: skip
+"""The same for questions that a recipe card answers. Apart from PHRASES, because their words claim something: that a
+step is missing, left out or too early; so only rationales of these kinds have them for nothing."""
 QUOTE_PHRASES = {
     "said": '{times} said "{text}" {cite}.',
     "not said": '{times} not said "{text}" {cite}.',
@@ -61,14 +83,24 @@ _NO_CLOCK_COLON = re.compile(r"\s*(?:(?<!\d):|:(?!\d))[\s:]*")
 
 
 @cache
+def book_words() -> frozenset[str]:
+    """All words of the phrasings about recipe cards, as they are written."""
+    return _words_of(BOOK_PHRASES)
+
+
+@cache
 def template_words() -> frozenset[str]:
-    """All words of all phrasings as they are written, with the part headings and `yes` and `no`.
+    """All words of all phrasings but those about cards, as they are written, with the part headings and `yes` and `no`.
 
     >>> "asked" in template_words() and "Gather" in template_words()
     True
     """
-    texts = [_SLOT.sub(" ", phrase) for phrasings in PHRASES.values() for phrase in phrasings]
-    return frozenset(word for text in (*texts, *PARTS, "yes no") for word in _WORD.findall(text))
+    return _words_of(PHRASES) | {*PARTS, "yes", "no"}
+
+
+def _words_of(phrases: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    texts = (_SLOT.sub(" ", phrase) for phrasings in phrases.values() for phrase in phrasings)
+    return frozenset(word for text in texts for word in _WORD.findall(text))
 
 
 def in_sentence(label: str) -> str:

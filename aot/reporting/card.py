@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.display import counted
-from aot.evaluation.groups import NEXT
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
 from aot.reporting.pivot import percent, plain
 from aot.reporting.report import render
 from aot.reporting.sections.accuracy import (
+    HEADS,
     accuracy_table,
     findings,
     headline_kind,
@@ -65,7 +65,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         counts=counts or "no questions yet",
         teacher=_teacher(data),
         traces=f"{data.funnel.kept} of {data.funnel.traces} kept by the filters" if data.funnel else "not filtered yet",
-        asked_about="next-step questions" if headline_kind(data) == NEXT else "all questions",
+        asked_about=HEADS[headline_kind(data)].partition(",")[0],
         accuracy=accuracy_table(data),
         findings=[*findings(data), *savings(data)],
         more=[*quality, *transfer],

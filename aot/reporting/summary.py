@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from itertools import islice
 
 from aot.config import load_saved
-from aot.evaluation.groups import ALL, NEXT
+from aot.evaluation.groups import ALL, NEXT, OPEN_BOOK
 from aot.files.run_folder import RunFolder
 from aot.reporting.load import RunData, load_run
 from aot.reporting.pivot import percent, plain, short, title
-from aot.reporting.sections.accuracy import accuracy_table, findings, headline_kind, savings, study_tables
+from aot.reporting.sections.accuracy import accuracy_table, findings, headline_kinds, savings, study_tables
 from aot.reporting.sections.cascade import cascade_sentences
 from aot.reporting.sections.funnel import check_sentences
 from aot.reporting.sections.making import logprobs_sentence, settings_sentence, spend_rows, stage_seconds
@@ -17,6 +17,7 @@ from aot.reporting.students import MODES
 MAX_STUDENTS = 12
 MAX_FINDINGS = 2
 MAX_SPLITS = 2
+WHAT = {OPEN_BOOK: "open-book accuracy", NEXT: "next-step accuracy"}
 
 
 def summary_lines(run: RunFolder) -> list[str]:
@@ -30,12 +31,13 @@ def summary_lines(run: RunFolder) -> list[str]:
 def _answers(data: RunData) -> Iterator[str]:
     """Accuracy of each student on the first splits, its tokens, and what the comparisons of the main arm say."""
     splits = data.splits[:MAX_SPLITS]
-    for table in accuracy_table(data):
-        what = "next-step accuracy" if headline_kind(data) == NEXT else "accuracy"
+    pairs = [(kind, table) for kind in headline_kinds(data) for table in accuracy_table(data, kind)]
+    for kind, table in pairs:
+        what = WHAT.get(kind, "accuracy")
         yield f"{what} [95% interval] on {', '.join(splits)}, and mean tokens of a reply on {data.first}:"
         lines = [(row, cells) for row, cells in zip(table.rows, table.cells, strict=True) if row.key[1] != "likelihood"]
         for row, cells in lines[:MAX_STUDENTS]:
-            tokens = data.find(row.key, data.first, "tokens_mean", headline_kind(data))
+            tokens = data.find(row.key, data.first, "tokens_mean", kind)
             cost = f"   {plain(tokens).partition(' n=')[0]} tokens" if tokens else ""
             numbers = "   ".join(cell.whole if cell else "-" for cell in cells[: len(splits)])
             yield f"  {row.label:<32} {numbers}{cost}"

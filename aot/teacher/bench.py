@@ -14,11 +14,12 @@ from aot.errors import ConfigError, DecodeError, SourceError, ToolError
 from aot.files.parts import KeyedRows
 from aot.records import MediaRef, Question
 from aot.teacher.planner import Planner, Scene
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter, Writer
 from aot.teacher.tools.base import AnyTool, CachedResult, ToolArguments, ToolContext, ToolResult
 from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.look_up_recipe import NAME as LOOK_UP_RECIPE
 from aot.teacher.tools.pixels.looks import Sight
+from aot.teacher.tools.procedure import ProcedureModel
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class Parts:
             labels=labels,
             known_labels=tuple(sorted({*labels, *learned})),
             objects=tuple(card.objects) if card else (),
+            book="there" if LOOK_UP_RECIPE in self.tools else "none",
             weighs_scores="propose_next" in self.tools
             and "scores" in self.tools["propose_next"].Arguments.model_fields,
         )

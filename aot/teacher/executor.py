@@ -117,7 +117,7 @@ class Work:
             waits: whether plans go on turn by turn with others, so that only the time of its own calls is its own.
         """
         self._question, self._hands, self._name, self._candidate = question, hands, name, candidate
-        self.context = context
+        self.context = replace(context, question_id=question.id)
         self.said = said or Transcript()
         self._started_s, self._waits = time.perf_counter(), waits
         self._done: list[_Done] = []

@@ -10,8 +10,8 @@ from aot.rationales.notation import parse_rationale
 from aot.rationales.wording import in_sentence, phrase_key
 from aot.records import ClipAnnotation, Finding, Question, Step, ToolCall
 from aot.teacher.planner import Calls, FinalAnswer, Scene
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlan
+from aot.teacher.tools.procedure import ProcedureModel
 
 _ROUTES = {"next_choice": 0, "next_open": 0, "before": 1, "after": 1, "count": 1, "when": 1}
 """Question kind to the candidate that goes by a list of all steps."""

@@ -14,15 +14,17 @@ from aot.config import ClipTeacher, VideoRun, chat_for, teacher_chats
 from aot.files.parts import KeyedRows
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import ClipAnnotation
+from aot.run_records import RecipeCard
 from aot.student.answer import open_model
 from aot.teacher.bench import Budget, Parts
 from aot.teacher.chat_planner import ChatPlanner
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import ChatWriter, TemplateWriter
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools.base import CachedResult
+from aot.teacher.tools.book import RecipeBook
 from aot.teacher.tools.pixels.appearance import load_appearance
 from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.procedure import ProcedureModel
 from aot.teacher.tools.registry import TOOLS, make_tools
 from aot.teacher.tools.vlm.view import Vision
 
@@ -78,8 +80,14 @@ def make_parts(run: RunFolder, config: VideoRun, *, writer: str, models: Models)
         ConfigError: the appearance card cannot be read, or a tool lacks what it needs.
     """
     clips_root = Path(config.data.root) if config.data.root else run.clips
-    tools = make_tools(config.teacher, vision=models.vision, clips_root=clips_root)
+    book = open_book(run)
+    tools = make_tools(config.teacher, vision=models.vision, clips_root=clips_root, book=book)
     return with_models(replace(pixel_parts(run, config, writer=writer), tools=tools), config, models)
+
+
+def open_book(run: RunFolder) -> RecipeBook | None:
+    """The recipe book that prepare left in a run folder; None where the run has none."""
+    return RecipeBook(tuple(read_rows(run.book, RecipeCard))) if run.book.exists() else None
 
 
 def with_models(parts: Parts, config: VideoRun, models: Models) -> Parts:

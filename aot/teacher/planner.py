@@ -5,7 +5,7 @@ can be made again alone. The `rules` planner needs no model, the `chat` planner 
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from aot.chat.messages import ChatReply
 from aot.errors import ParseError
@@ -35,6 +35,8 @@ class Scene:
     """Those, and the labels of the training annotations: what a question may name."""
     objects: tuple[str, ...]
     """Objects that can be detected."""
+    book: Literal["there", "none"] = "none"
+    """Whether recipe cards can be looked up."""
     weighs_scores: bool = False
     """Whether what proposes the next step takes how sure each step so far is."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aot.errors import ParseError, ToolError
+from aot.rationales.cards import ABOUT_CARDS, COMPARED, Card, about_card, cards_in, compare, told_card
 from aot.rationales.findings import SEEN
 from aot.rationales.notation import format_span
 from aot.records import Finding, FindingKind, Question, Span, Step, ToolCall
@@ -88,6 +89,8 @@ class RulesPlan:
     def _action(self, steps: tuple[Step, ...]) -> ToolCall | FinalAnswer:
         kind = self.question.kind
         routes = ROUTES.get(kind)
+        if self.scene.book == "there" and kind in BOOK_ROUTES:
+            routes = BOOK_ROUTES[kind]
         if routes is None:
             raise ParseError(
                 f"no rule for questions of kind {kind!r}, only for {', '.join(sorted(ROUTES))}; "
@@ -165,6 +168,44 @@ def _propose(query: Query, events: list[Finding], *seen: Step) -> Route:
     scores = {"scores": [one.score for one in events]} if query.scene.weighs_scores else {}
     proposed = yield ToolCall(tool="propose_next", arguments={"history": history, **among, **scores})
     return FinalAnswer(_seen(proposed, "option")[0].label, tuple(step.index for step in (*seen, proposed)))
+
+
+def _card_by_list(query: Query) -> Route:
+    listed = yield ToolCall(tool="list_steps", arguments={**query.window, **query.fps})
+    return (yield from _by_card(query, listed))
+
+
+def _card_by_order(query: Query) -> Route:
+    read = yield ToolCall(tool="read_order", arguments={"events": list(query.scene.labels), **query.window})
+    return (yield from _by_card(query, read))
+
+
+def _by_card(query: Query, seen: Step) -> Route:
+    """What the card of the question says, or the best one in the book, about the steps that were seen."""
+    labels = _labels(seen)
+    if not labels:
+        raise ToolError("no known step was seen, so there is nothing to compare with a card")
+    in_question, support = told_card(query.question), [seen.index]
+    if in_question is None:
+        looked = yield ToolCall(tool="look_up_recipe", arguments={"steps": list(dict.fromkeys(labels))})
+        _seen(looked)
+        cards, support = cards_in([looked]), [seen.index, looked.index]
+    else:
+        cards = [in_question]
+    for card in cards:
+        if answer := _said(query, card, labels):
+            return FinalAnswer(answer, tuple(support))
+    names = ", ".join(card.name for card in cards) or "none has any of the steps that were seen"
+    raise ToolError(f"the cards ({names}) say nothing about what was asked")
+
+
+def _said(query: Query, card: Card, seen: list[str]) -> str:
+    """What a card says; about the next step, the first in its order that was not seen and that an option names."""
+    if kind := about_card(query.question):
+        said = compare(kind, card, seen)
+        return said.answer if said else ""
+    among = query.question.choices
+    return next((one for one in card.labels if one not in seen and (not among or one in among)), "")
 
 
 def _neighbour_by_list(query: Query) -> Route:
@@ -276,6 +317,7 @@ def _span_of(finding: Finding) -> Span:
 
 _NEXT = (_next_by_list, _next_by_sparse_list, _next_by_order)
 _NEIGHBOUR = (_neighbour_by_moment, _neighbour_by_list, _neighbour_by_recognition)
+_BY_CARD = (_card_by_list, _card_by_order)
 ROUTES: dict[str, tuple[Callable[[Query], Route], ...]] = {
     "next_choice": _NEXT,
     "next_open": _NEXT,
@@ -284,5 +326,8 @@ ROUTES: dict[str, tuple[Callable[[Query], Route], ...]] = {
     "count": (_count_by_tool, _count_by_list, _count_by_moments),
     "when": (_when_by_moments, _when_by_list, _when_by_order),
     "present": (_present_by_boxes, _present_by_steps),
+    **dict.fromkeys((place + kind for place in ABOUT_CARDS for kind in COMPARED), _BY_CARD),
 }
 """Question kind to its routes, the preferred one first."""
+BOOK_ROUTES = dict.fromkeys(("next_choice", "next_open"), _BY_CARD)
+"""Those that are taken instead where recipe cards can be looked up."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from aot.rationales.cards import COMPARED, about_card, cards_in, cards_of, compare
 from aot.rationales.findings import (
     EVENT_KINDS,
     Quote,
@@ -30,7 +31,7 @@ from aot.rationales.findings import (
     speaks_of,
 )
 from aot.rationales.notation import format_span, format_time
-from aot.rationales.wording import NOTHING_GATHERED, PHRASES, QUOTE_PHRASES, in_sentence, quotable
+from aot.rationales.wording import BOOK_PHRASES, NOTHING_GATHERED, PHRASES, QUOTE_PHRASES, in_sentence, quotable
 from aot.records import Question, Step, TimeSpan
 
 MAX_TIMES = 8
@@ -100,7 +101,7 @@ def verbalise(*, question: Question, steps: tuple[Step, ...], support: tuple[int
 
 def _speaker(question: Question, seed: int) -> _Say:
     def say(name: str, /, **slots: str) -> str:
-        phrasings = PHRASES[name]
+        phrasings = PHRASES.get(name) or BOOK_PHRASES[name]
         key = f"{seed}:{question.id}:{name.partition('.')[0]}".encode()
         place = hashlib.blake2b(key, digest_size=4).digest()[0]
         return " ".join(phrasings[place % len(phrasings)].format(**slots).split()).replace(" .", ".")
@@ -112,6 +113,8 @@ def _form(question: Question, event: str) -> str:
     """Which sentences fit: the question's kind, or `other` for unknown kinds and for an event that is not told."""
     if question.kind.startswith("next"):
         return "next"
+    if kind := about_card(question):
+        return f"book_{kind}" if kind in COMPARED else "other"
     return question.kind if question.kind in EVENT_KINDS and event else "other"
 
 
@@ -172,6 +175,8 @@ def _combine(say: _Say, question: Question, evidence: _Evidence, *, answer: str,
     slots = {"event": event + window, "answer": in_sentence(answer), "cite": cite}
     if form == "next":
         return _combine_next(say, evidence, slots)
+    if form.startswith("book_"):
+        return _combine_by_card(say, question, evidence, slots)
     if form == "count":
         return say("combine.count_one" if answer.strip() == "1" else "combine.count", **slots)
     if form == "present":
@@ -182,11 +187,24 @@ def _combine(say: _Say, question: Question, evidence: _Evidence, *, answer: str,
 def _combine_next(say: _Say, evidence: _Evidence, slots: Mapping[str, str]) -> str:
     proposal = [step for step in evidence.used if labels_in([step], "after")][-1:]
     last = next(iter(labels_in(proposal, "after") or [one.label for one in evidence.gathered[-1:]]), "")
-    task = next(iter(labels_in(proposal, "task")), "")
+    on_card = [card.name for card in cards_in(proposal) if slots["answer"] in map(in_sentence, card.labels)]
+    task = next(iter([*on_card, *labels_in(proposal, "task")]), "")
     if not last:
         return say("combine.other", **slots)
     name = "combine.next" if task else "combine.next_without_task"
     return say(name, task=in_sentence(task), last=in_sentence(last), **slots)
+
+
+def _combine_by_card(say: _Say, question: Question, evidence: _Evidence, slots: Mapping[str, str]) -> str:
+    """What the card says; of several cards the first that says it."""
+    kind = about_card(question)
+    seen = [one.label for one in sorted(sightings(evidence.used), key=lambda one: (one.start_s, one.end_s))]
+    for card in cards_of(question, evidence.used):
+        said = compare(kind, card, seen)
+        if said and in_sentence(said.answer) == slots["answer"]:
+            cite = _cite([card.step]) if card.step else slots["cite"]
+            return say(f"combine.book_{kind}", **{**slots, "other": in_sentence(said.other), "cite": cite})
+    return say("combine.other", **slots)
 
 
 def _cite(steps: Iterable[int]) -> str:

@@ -13,10 +13,10 @@ from aot.files.parts import KeyedRows
 from aot.run_records import ChatUsage
 from aot.teacher.bench import Budget, Parts
 from aot.teacher.chat_planner import ChatPlanner
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rewrite import TemplateWriter
 from aot.teacher.tools.base import AnyTool, CachedResult
 from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.procedure import ProcedureModel
 from aot.teacher.tools.registry import TOOLS
 
 SECTION = ChatConfig(model="m", backend="scripted", script="-")

@@ -10,11 +10,11 @@ from aot.config import RunConfig, parse_config
 from aot.files.run_folder import RunFolder, publish_rows
 from aot.pipeline.prepare import usable_questions
 from aot.records import ClipAnnotation, MediaRef, Question
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools import ToolContext
 from aot.teacher.tools.clipview import ClipView, clip_view
 from aot.teacher.tools.pixels.appearance import kitchen_appearance
 from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.procedure import ProcedureModel
 from video_data.decode.budgets import Budgets, Sampling
 from video_data.kitchen.dataset import draw_toy_kitchen, plan_toy_kitchen
 from video_data.kitchen.pictures import draw_step_frame, draw_style

@@ -7,9 +7,9 @@ from aot.config.teaching import RulesTeacher, ToolsConfig
 from aot.errors import ToolError
 from aot.records import Finding, MediaRef, Question, Step, ToolCall
 from aot.teacher.planner import Calls, Scene
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools.bayes import BayesHistory, SoftLabel, counted_confusions
+from aot.teacher.tools.procedure import ProcedureModel
 from aot.teacher.tools.registry import make_tools
 
 TEA = ("boil water", "add tea", "pour milk", "stir")

@@ -27,11 +27,11 @@ from aot.teacher.bench import Budget, Parts
 from aot.teacher.chat_planner import MAX_RESULT_CHARS
 from aot.teacher.executor import run_candidate
 from aot.teacher.parts import Models
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import RulesPlanner
 from aot.teacher.tools import Tool, ToolContext
 from aot.teacher.tools.base import AnyTool, ToolArguments, ToolResult
 from aot.teacher.tools.clipview import ClipView
+from aot.teacher.tools.procedure import ProcedureModel
 from aot.teacher.tools.registry import TOOLS
 
 

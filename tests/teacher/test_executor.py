@@ -13,11 +13,11 @@ from aot.records import Question, Step, ToolCall, Trace
 from aot.teacher.bench import Budget, Parts
 from aot.teacher.executor import run_candidate
 from aot.teacher.planner import Calls, Scene, Transcript, named_in
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.rules import ROUTES, RulesPlanner
 from aot.teacher.tools.base import CachedResult
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.procedure import ProcedureModel
 from aot.teacher.tools.registry import TOOLS
 
 STORY = ("wash tomato", "chop tomato", "mix egg", "wash tomato")

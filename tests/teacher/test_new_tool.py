@@ -19,10 +19,10 @@ from aot.reporting.sections.gallery import timeline_of
 from aot.teacher.bench import Budget, Parts
 from aot.teacher.executor import run_candidate
 from aot.teacher.planner import Calls, FinalAnswer, Scene, Transcript
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools import Tool
 from aot.teacher.tools.base import CachedResult, ToolContext, ToolPart, ToolResult, WindowArguments
 from aot.teacher.tools.pixels.matcher import Looker
+from aot.teacher.tools.procedure import ProcedureModel
 from aot.teacher.tools.registry import TOOLS
 
 

@@ -4,7 +4,7 @@ import pytest
 from teacher_scenes import annotation
 
 from aot.errors import ToolError
-from aot.teacher.procedure import ProcedureModel
+from aot.teacher.tools.procedure import ProcedureModel
 
 TEA = ("boil water", "add tea", "pour milk")
 EGG = ("boil water", "add egg", "peel egg")

@@ -73,6 +73,16 @@ class QuestionRow:
 
 
 @dataclass(frozen=True)
+class CardRow:
+    """One card of a recipe book."""
+
+    name: str
+    steps: tuple[str, ...]
+    questions: tuple[str, ...] = ()
+    """Ids of the questions beside which it lies; empty for a card that lies beside all others."""
+
+
+@dataclass(frozen=True)
 class VideoData:
     """What a data set offers before anything is decoded."""
 
@@ -84,6 +94,8 @@ class VideoData:
     refused: tuple[RefusedRow, ...] = ()
     notes: tuple[str, ...] = ()
     """What a user should know, such as how many clips are there."""
+    cards: tuple[CardRow, ...] = ()
+    """Of the recipe book that comes with it."""
 
 
 def good_lines(lines: Iterable[_Line | RefusedRow], refused: list[RefusedRow]) -> Iterator[_Line]:

@@ -23,6 +23,7 @@ from aot.files.children import die_with_parent, starting_children
 from aot.files.disk import first_file, whole_file
 from video_data.datasets.rows import AnnotationRow, BoxRow, VideoData
 from video_data.disk import disk_errors
+from video_data.kitchen.open_book import Place, open_book, recipe_cards
 from video_data.kitchen.stories import Performance, make_performances, make_questions
 from video_data.kitchen.world import RECIPES
 
@@ -43,22 +44,31 @@ class KitchenStamp:
 _STAMP = TypeAdapter(KitchenStamp)
 
 
-def plan_toy_kitchen(root: Path, *, seed: int, counts: dict[str, int]) -> VideoData:
-    """Questions, truth and clip paths of the drawn kitchen; draws nothing yet.
+def plan_toy_kitchen(
+    root: Path, *, seed: int, counts: dict[str, int], open_book_count: int = 0, card: Place = "book"
+) -> VideoData:
+    """Questions, truth, clip paths and recipe cards of the drawn kitchen; draws nothing yet.
 
     Args:
         root: folder of the clips.
         seed: another seed makes another kitchen.
         counts: number of clips of each split.
+        open_book_count: open-book questions about each clip.
+        card: where the card of such a question stands.
     """
     performances = _performances(seed, counts)
+    with_cards = open_book(performances, seed=seed, count=open_book_count, place=card)
     return VideoData(
-        questions=tuple(question for p in performances for question in make_questions(p, seed=seed)),
+        questions=(
+            *(question for p in performances for question in make_questions(p, seed=seed)),
+            *with_cards.questions,
+        ),
         annotations=tuple(
             AnnotationRow(p.uri, p.split, p.recipe.name, p.duration_s, p.segments, _true_boxes(p, seed=seed))
             for p in performances
         ),
         clips=tuple((p.uri, root / p.uri) for p in performances),
+        cards=(*recipe_cards(), *with_cards.cards),
     )
 
 

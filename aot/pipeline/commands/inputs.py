@@ -8,6 +8,8 @@ from pathlib import Path
 
 from aot import STAGES
 from aot.config import (
+    COUNTED,
+    EMBEDDED,
     EMBEDDED_STUDENTS,
     AnnotatedData,
     FilesData,
@@ -149,6 +151,10 @@ def check_video(config: VideoRun, run: RunFolder, ahead: set[str]) -> None:
 
     if "prepare" in ahead and not isinstance(config.data, KitchenData):
         _check_data(config.data, run)
+    if "prepare" in ahead and config.data.recipes not in (None, EMBEDDED, COUNTED):
+        from aot.teacher.tools.book import read_cards
+
+        read_cards(Path(config.data.recipes))
     if "generate" in ahead:
         from aot.teacher.parts import check_models
 

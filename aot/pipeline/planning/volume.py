@@ -85,7 +85,8 @@ def _volume(config: RunConfig) -> Volume:
     if isinstance(data, KitchenData):
         toy = data.toy
         tested = toy.test_clips + toy.test_ood_clips
-        counts = (QUESTIONS_OF_A_CLIP["train"] * toy.train_clips, QUESTIONS_OF_A_CLIP["test"] * tested)
+        of_clip = {split: count + toy.open_book for split, count in QUESTIONS_OF_A_CLIP.items()}
+        counts = (of_clip["train"] * toy.train_clips, of_clip["test"] * tested)
         return Volume(*counts, toy.train_clips + tested, 8.0, 0.25, _TINY_VIDEO, "drawn, as many as the config says")
     if isinstance(data, MathData):
         test = data.math.test + data.math.test_ood * sum(split in OOD_SPLITS for split in config.evaluate.splits)

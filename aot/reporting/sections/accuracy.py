@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 from aot.evaluation.baselines import BASELINES
-from aot.evaluation.groups import ALL, MIDDLE, NEXT
+from aot.evaluation.groups import ALL, MIDDLE, NEXT, OPEN_BOOK
 from aot.evaluation.memorisation import SENSES
 from aot.evaluation.paired import seed_groups
 from aot.evaluation.spending import budget_of, effort_of
@@ -37,9 +37,23 @@ _QUALITY_KINDS = (ALL, NEXT, "when", "next_choice")
 """Of what a metric is looked up, in this order: not every one is measured on all questions."""
 
 
+HEADS = {
+    OPEN_BOOK: "open-book questions, about recipe cards that nobody saw before",
+    NEXT: "next-step questions, with options and open",
+    ALL: "all questions",
+}
+"""What the headline may be about, in words, the first that was asked for before the others."""
+
+
+def headline_kinds(data: RunData) -> list[str]:
+    """Those of HEADS that were asked; `all` only where none of the others was."""
+    kinds = {row.kind for row in data.metrics}
+    return [kind for kind in HEADS if kind in kinds and kind != ALL] or [ALL]
+
+
 def headline_kind(data: RunData) -> str:
-    """`next` where next steps were asked, else `all`."""
-    return NEXT if any(row.kind == NEXT for row in data.metrics) else ALL
+    """The kind of questions that comes first."""
+    return headline_kinds(data)[0]
 
 
 def students(data: RunData, *, baselines: bool = True) -> list[Heading]:
@@ -58,12 +72,13 @@ def metric_table(
     )  # fmt: skip
 
 
-def accuracy_table(data: RunData) -> list[Pivot]:
-    """Students over splits: accuracy on the headline's questions, with the share of cut replies.
+def accuracy_table(data: RunData, kind: str = "") -> list[Pivot]:
+    """Students over splits: accuracy on questions of this kind, or of the headline's, with the share of cut replies.
 
     What answers questions with options only, such as the likeliest choice, is measured on these.
     """
-    kinds = (headline_kind(data), "next_choice")
+    kind = kind or headline_kind(data)
+    kinds = (kind, *(["next_choice"] if kind != OPEN_BOOK else []))
 
     def accuracy(student: Student, split: str) -> Cell | None:
         row, cut = (data.find(student, split, metric, *kinds) for metric in ("accuracy", "truncated_rate"))
@@ -91,9 +106,11 @@ def findings(data: RunData) -> Iterator[tuple[str, str]]:
     """What the comparisons of the main arm say, whichever way they came out; each with its tests."""
     main, names = data.student(data.learning.main), {data.learning.control: "learning from answers only"}
     names.setdefault("base", "the untrained base")
+    first, *others = headline_kinds(data)
     places = [
         (data.first, MIDDLE, ", questions of 3 and 4 steps"),
-        *((s, headline_kind(data), "") for s in data.splits),
+        *((s, first, "") for s in data.splits),
+        *((s, kind, f", {HEADS[kind]}") for kind in others for s in data.splits),
     ]
     for split, kind, where in places:
         for control, name in names.items():
@@ -178,15 +195,20 @@ def _headline(data: RunData) -> list[Block]:
     table = accuracy_table(data)
     if not table:
         return [no_metrics(data)]
-    which = "next-step questions, with options and open" if headline_kind(data) == NEXT else "all questions"
+    which, *others = headline_kinds(data)
     clustered = "; questions about one clip are counted as one cluster" if data.has_frames else ""
     gap = gap_sentence(data)
     return [
         words(
-            f"Accuracy on {which}. Brackets hold the 95% interval{clustered}. What cannot be parsed, was cut off by "
-            "the cap on tokens, or was never answered, is wrong."
+            f"Accuracy on {HEADS[which]}. Brackets hold the 95% interval{clustered}. What cannot be parsed, was cut "
+            "off by the cap on tokens, or was never answered, is wrong."
         ),
         *tables(table),
+        *(
+            block
+            for kind in others
+            for block in (words(f"Accuracy on {HEADS[kind]}."), *tables(accuracy_table(data, kind)))
+        ),
         *note(chance_sentence(data)),
         *sentences([*findings(data), *savings(data), *([(gap, "")] if gap else [])]),
     ]
@@ -211,7 +233,7 @@ def kind_tables(data: RunData) -> list[Pivot]:
 
 def _kind_table(data: RunData, split: str) -> list[Pivot]:
     kinds = dict.fromkeys(r.kind for r in data.metrics if r.split == split and r.metric == "accuracy")
-    columns = [Heading(kind, kind, strong=kind in (ALL, NEXT, MIDDLE)) for kind in kinds]
+    columns = [Heading(kind, kind, strong=kind in (ALL, OPEN_BOOK, NEXT, MIDDLE)) for kind in kinds]
 
     def accuracy(student: Student, kind: str) -> Cell | None:
         cut = data.find(student, split, "truncated_rate", kind)
@@ -238,7 +260,7 @@ def paired_blocks(data: RunData) -> list[Block]:
     rows: dict[bool, list[tuple[str | Cell, ...]]] = {True: [], False: []}
     for row in data.metrics:
         is_leading = row.split == data.first and row.arm in lead and row.kind in (headline_kind(data), MIDDLE)
-        if "difference" in row.metric and row.kind in (ALL, NEXT, MIDDLE):
+        if "difference" in row.metric and row.kind in (ALL, OPEN_BOOK, NEXT, MIDDLE):
             verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
             other = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_").replace("_vs_", " against ")
             first, second = data.name((row.arm, row.mode)), data.learning.shown(other)

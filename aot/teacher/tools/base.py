@@ -17,13 +17,13 @@ from aot.errors import ToolError
 from aot.rationales.calls import ToolArguments, ToolPart, ToolResult
 from aot.records import Finding, JsonDict, Record, TimeSpan
 from aot.run_records import ChatUsage
-from aot.teacher.procedure import ProcedureModel
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.looks import Sight
+from aot.teacher.tools.procedure import ProcedureModel
 
-Source = Literal["pixels", "annotations", "models", "chat", "subtitles", "arithmetic"]
+Source = Literal["pixels", "annotations", "models", "chat", "subtitles", "arithmetic", "book"]
 """Where a tool's knowledge comes from: pixels and the card; training annotations; a model in this process that sees
-frames; a chat model that is shown frames; the file of subtitles beside the clip; the arguments alone."""
+frames; a chat model that is shown frames; the file of subtitles beside the clip; the arguments alone; recipe cards."""
 CACHED: tuple[Source, ...] = ("pixels", "models", "chat")
 """The others cost nothing, and depend on files that are not part of the key."""
 EDGE_S = 0.051
@@ -86,6 +86,8 @@ class ToolContext:
     """Tools append what each of their chat calls cost, from any thread."""
     reply_keys: list[str] = field(default_factory=list)
     """Of one call: where the chat replies that it rests on are stored."""
+    question_id: str = ""
+    """Of the question that is asked: some cards of a book lie beside one question only."""
 
     @property
     def clip(self) -> ClipView:

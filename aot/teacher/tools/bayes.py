@@ -19,7 +19,7 @@ import numpy as np
 
 from aot.errors import ToolError
 from aot.records import ClipAnnotation
-from aot.teacher.procedure import Forecast, KnownClip, NextStep, ProcedureModel
+from aot.teacher.tools.procedure import Forecast, KnownClip, NextStep, ProcedureModel
 
 LEAST_SCORE, MOST_SCORE = 0.05, 0.98
 """A recognition is never taken for surer, nor for worth less, than this."""

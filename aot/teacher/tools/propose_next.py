@@ -9,9 +9,9 @@ from pydantic import Field
 
 from aot.errors import ToolError
 from aot.records import Finding
-from aot.teacher.procedure import Forecast, ProcedureModel
 from aot.teacher.tools.base import Tool, ToolArguments, ToolContext, ToolPart, ToolResult
 from aot.teacher.tools.bayes import BayesHistory, SoftLabel
+from aot.teacher.tools.procedure import Forecast, ProcedureModel
 
 MAX_CANDIDATES = 8
 

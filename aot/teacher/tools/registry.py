@@ -8,6 +8,8 @@ from pathlib import Path
 from aot.config import ClipTeacher, HfConfig
 from aot.errors import ConfigError
 from aot.teacher.tools.base import AnyTool
+from aot.teacher.tools.book import RecipeBook
+from aot.teacher.tools.look_up_recipe import recipe_tool
 from aot.teacher.tools.pixels.detect_objects import DETECT_OBJECTS
 from aot.teacher.tools.pixels.steps import COUNT_EVENTS, FIND_MOMENTS, LIST_STEPS, READ_ORDER, RECOGNISE_ACTION
 from aot.teacher.tools.propose_next import PROPOSE_AFTER_DOUBT, PROPOSE_NEXT
@@ -32,7 +34,11 @@ ONLY_PIXELS = (LIST_STEPS, COUNT_EVENTS, READ_ORDER)
 
 
 def make_tools(
-    teacher: ClipTeacher, *, vision: Vision | None = None, clips_root: Path | None = None
+    teacher: ClipTeacher,
+    *,
+    vision: Vision | None = None,
+    clips_root: Path | None = None,
+    book: RecipeBook | None = None,
 ) -> dict[str, AnyTool]:
     """The tools that `teacher.tools` asks for, by name.
 
@@ -40,6 +46,7 @@ def make_tools(
         teacher: section of a config.
         vision: the chat model behind tools that show it frames.
         clips_root: folder that the uris of clips start from; subtitles are looked for there.
+        book: recipe cards; without one none can be looked up.
 
     Raises:
         ConfigError: a tool lacks the model or folder that it needs.
@@ -63,6 +70,8 @@ def make_tools(
             raise ConfigError("teacher.tools.subtitles: file needs a folder of clips; set data.root, or `off`")
         tools.append(subtitle_tool(clips_root))
     tools.append(PROPOSE_AFTER_DOUBT if choice.propose_next == "bayes" else PROPOSE_NEXT)
+    if book is not None:
+        tools.append(recipe_tool(book))
     return {tool.name: tool for tool in tools}
 
 

@@ -100,6 +100,23 @@ class ProcedureModel(Record):
         )
 
 
+def procedures(rows: Iterable[ClipAnnotation]) -> dict[str, tuple[str, ...]]:
+    """For each task its core steps in the order in which training clips do them, by their mean place in a clip."""
+    by_task: dict[str, list[KnownClip]] = {}
+    for clip in ProcedureModel.from_annotations(rows).clips:
+        by_task.setdefault(clip.task, []).append(clip)
+    return {task: _procedure(clips) for task, clips in sorted(by_task.items())}
+
+
+def _procedure(clips: Sequence[KnownClip]) -> tuple[str, ...]:
+    places: dict[str, list[float]] = {}
+    for clip in clips:
+        for label in set(clip.labels):
+            places.setdefault(label, []).append(clip.labels.index(label) / len(clip.labels))
+    core = [label for label, seen in places.items() if len(seen) >= CORE_SHARE * len(clips)]
+    return tuple(sorted(core, key=lambda label: (sum(places[label]) / len(places[label]), label)))
+
+
 def _known_clip(row: ClipAnnotation) -> KnownClip:
     ordered = sorted(row.segments, key=lambda segment: (segment.start_s, segment.end_s, segment.label))
     return KnownClip(uri=row.uri, task=row.task, labels=tuple(segment.label for segment in ordered))

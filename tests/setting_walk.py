@@ -70,7 +70,7 @@ RUNS: dict[str, Raw] = {
     **{name: text(name, "given") for name in ("gsm8k", "math", "cot_collection", "text_jsonl", "hf")},
     "maths on a base of its own": text(student={"base": "models/m"}),
 }
-"""At least one run for every reader in aot/config/readers.py."""
+"""At least one run for every reader in aot/config/reading/readers.py."""
 DECIDES = {
     "data.dataset", "teacher.planner", "student.base", "train.arms.order", "train.arms.name", "train.sharding",
     "evaluate.engine",

@@ -12,7 +12,7 @@ from setting_walk import leaves, plain_kinds
 
 from aot.chat.scripted import ScriptedChat
 from aot.config import load_config, parse_config
-from aot.config.strict_yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
+from aot.config.reading.strict_yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
 from aot.errors import ConfigError
 from aot.pipeline.commands.plan import plan_lines
 from aot.teacher.tools.pixels.appearance import load_appearance

@@ -1,5 +1,5 @@
-"""What aot/config/readers.py says is held to the code: every attribute of a config section that is read anywhere, found
-with the types that mypy infers, and from which stages the module that reads it can be reached.
+"""What aot/config/reading/readers.py says is held to the code: every attribute of a config section that is read,
+found with the types that mypy infers, and from which stages the module that reads it can be reached.
 
 Limits: a read through `getattr`, `model_dump` or a template is not seen (BY_OTHER_MEANS lists those); a module that
 both doors import counts for both, and a value that is read may still change nothing. tests/pipeline/test_job.py and
@@ -59,7 +59,7 @@ BY_OTHER_MEANS = {
         f"evaluate.server.{name}": "aot.config.chat.ServerSection.chat_of"
         for name in ServerSection.model_fields.keys() - {"max_concurrency", "probe_questions"}
     },
-    "data.root": "aot.config.loading makes the files of a text data set absolute with it",
+    "data.root": "aot.config.reading.loading makes the files of a text data set absolute with it",
     **{
         f"data.hf.columns.{name}": "text_cot.datasets.chats.pick_layout goes through them"
         for name in type(HfSection().columns).model_fields

@@ -11,8 +11,8 @@ import pytest
 from setting_walk import DECIDES, PRICED, RUNS, Raw, leaves, other_value, text, video, with_setting
 
 from aot.config import dump_config, load_config, load_saved, parse_config, unread_keys
-from aot.config.readers import CONDITIONS, HOLDERS, holders_of
-from aot.config.strict_yaml import parse_yaml
+from aot.config.reading.readers import CONDITIONS, HOLDERS, holders_of
+from aot.config.reading.strict_yaml import parse_yaml
 from aot.errors import ConfigError
 
 FIELDS = {key: field for key, _, field in leaves()}

@@ -24,8 +24,8 @@ from aot.config.data import (
     TextData,
     ToyMathConfig,
 )
-from aot.config.loading import dump_config, load_cascade_config, load_config, load_saved, parse_config
-from aot.config.readers import read_settings, unread_keys
+from aot.config.reading.loading import dump_config, load_cascade_config, load_config, load_saved, parse_config
+from aot.config.reading.readers import read_settings, unread_keys
 from aot.config.run import (
     RunConfig,
     TextRun,

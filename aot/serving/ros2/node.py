@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 
 from aot.answer_records import Answer
 from aot.config.base import PathText, Section
-from aot.config.strict_yaml import read_yaml
+from aot.config.reading.strict_yaml import read_yaml
 from aot.errors import AotError, ConfigError, SourceError
 
 log = logging.getLogger(__name__)

@@ -25,10 +25,19 @@ from pydantic import ValidationError
 from aot.config.base import Section
 from aot.config.chat import ChatConfig
 from aot.config.data import BY_DATASET, DataConfig
-from aot.config.readers import CHATS, HOLDERS, KINDS, RUNS, holders_of, read_settings, unread_keys, unread_sentences
+from aot.config.reading.readers import (
+    CHATS,
+    HOLDERS,
+    KINDS,
+    RUNS,
+    holders_of,
+    read_settings,
+    unread_keys,
+    unread_sentences,
+)
+from aot.config.reading.strict_yaml import parse_yaml, read_yaml
 from aot.config.run import RunConfig
 from aot.config.serving import CapsConfig, CascadeSection
-from aot.config.strict_yaml import parse_yaml, read_yaml
 from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.config.training import EMBEDDED_STUDENTS
 from aot.errors import ConfigError
@@ -107,7 +116,7 @@ def parse_config(raw: dict[str, Any], *, source: str) -> RunConfig:
 
     Raises:
         ConfigError: naming every bad key, with the nearest known key for unknown ones, and every key that the run would
-            not read, with those who do (aot/config/readers.py).
+            not read, with those who do (aot/config/reading/readers.py).
     """
     # What is empty gives no setting: a section of another data set can be emptied on the command line.
     config = _checked(

@@ -46,6 +46,7 @@ BY_OTHER_MEANS = {
         ("frames.fps", "frames.max_stored_frames", "frames.max_side_px", "frames.time_limit_s"),
         "video_data.decode.budgets.Sampling.of",
     ),
+    "data.book": "aot.config.data.ClipData.recipes",
     "filter.judge": "aot.config.chat_jobs",
     "train.epochs": "aot.config.run.AnyRun.steps_of",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",

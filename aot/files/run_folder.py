@@ -248,7 +248,7 @@ class RunFolder:
 
 
 PUBLISHED: dict[str, tuple[str, ...]] = {
-    "prepare": ("questions", "annotations", "refusals", "frames", "rationales", "book"),
+    "prepare": ("questions", "annotations", "refusals", "frames", "rationales"),
     "generate": ("traces", "teacher_stats"),
     "filter": ("kept", "dropped", "verdicts", "funnel"),
     "train": (),  # for each arm, the marker in its folder

@@ -21,7 +21,7 @@ from aot.files.run_folder import CHECKPOINTS, PUBLISHED, RunFolder, publish, pub
 from aot.records import Record
 
 log = logging.getLogger(__name__)
-BESIDE = {"generate": ("attempts", "faults"), "evaluate": ("student_traces",)}
+BESIDE = {"prepare": ("book",), "generate": ("attempts", "faults"), "evaluate": ("student_traces",)}
 """What stages publish, if anything, besides what they must; as properties of RunFolder."""
 NAMED = 5
 """Damaged files that an error names."""

@@ -23,7 +23,7 @@ SHAPED_BY = {
     "filter": ("filter.", "judge_chat."),
 }
 """The settings that shape each stage that can be taken over, besides those of earlier stages."""
-ALSO = {"prepare": ("clips",), **BESIDE}
+ALSO = {**BESIDE, "prepare": ("clips", *BESIDE["prepare"])}
 APPENDED = ("traces", "attempts", "faults")
 """What a stage leaves behind, if anything, besides what it publishes; as properties of RunFolder."""
 

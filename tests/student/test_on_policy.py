@@ -28,8 +28,10 @@ from aot.files.run_folder import CHECKPOINTS, RunFolder, publish, publish_json, 
 from aot.records import Lesson
 from aot.student.judge.judging import due_tokens, edit_table, likely, step_weights
 from aot.student.model.loading import load_student
+from aot.student.rows.arm_examples import judged_replies, training_questions, with_rollouts
+from aot.student.rows.examples import Example, ExampleSet
 from aot.student.rows.judged import LEAST, judged_targets, reverse_kl
-from aot.student.rows.packing import Likely
+from aot.student.rows.packing import EncodedRow, Likely
 from aot.student.rows.replies import encode_lesson, with_evidence
 from aot.student.train.arm import train_arm
 from aot.student.train.session import open_session
@@ -98,6 +100,24 @@ def test_each_round_begins_where_the_one_before_ended_and_learns_from_its_replie
     assert [row["question_id"] for row in firsts] != [row["question_id"] for row in seconds]
     settings = [json.loads((run.arm(name) / "training.json").read_text()) for name in ("own/round1", "own")]
     assert [one["max_steps"] for one in settings] == [2, 2]
+
+
+def test_all_lessons_about_a_question_are_learned_beside_the_reply_to_it(
+    finished: tuple[RunFolder, RunConfig], base: Path
+) -> None:
+    run, config = finished
+    rollout = judged_replies(run.arm("own/round0"))[0]
+    lessons = (
+        Example(rollout.question_id, (EncodedRow((1,), (2,)),)),
+        Example(rollout.question_id, (EncodedRow((1,), (3,)),)),
+    )
+    shared: dict[str, Any] = {
+        "questions": {q.id: q for q in training_questions(run)}, "max_tokens": 200, "store": None, "num_frames": 0,
+        "renderer": load_student(str(base), config=config.student).renderer,
+    }  # fmt: skip
+    for rollouts, counts in (((), [1, 1]), ((rollout,), [1, 2])):
+        made = with_rollouts(ExampleSet(lessons, {}), rollouts, **shared)
+        assert [len(example.rows) for example in made.examples] == counts
 
 
 def test_what_is_learned_are_the_ids_that_the_student_picked_behind_the_prompt_without_evidence(

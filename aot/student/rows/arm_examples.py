@@ -86,21 +86,25 @@ def with_rollouts(
     Raises:
         SourceError: a reply is to a question that is not there, or shows frames that are not stored any more.
     """
-    examples = {example.question_id: example for example in data.examples}
+    examples = list(data.examples)
+    places = {example.question_id: place for place, example in enumerate(examples)}
     dropped = dict(data.dropped)
     for rollout in rollouts:
         question = questions.get(rollout.question_id)
         if question is None:
             raise SourceError(f"a reply is to {rollout.question_id!r}, which is no question of the train split")
-        example = examples.get(question.id)
-        if example is None:
+        place = places.get(question.id, len(examples))
+        if place < len(examples):
+            example = examples[place]
+        else:
             example = Example(question.id, (), frames_of(store, rollout, question, num_frames=num_frames))
         row = judged_row(renderer, question, example.frames, rollout)
         if row.num_tokens > max_tokens:
             dropped["row_too_long"] = dropped.get("row_too_long", 0) + 1
             continue
-        examples[question.id] = replace(example, rows=(*example.rows, row), explains=True)
-    return ExampleSet(tuple(examples.values()), dict(sorted(dropped.items())))
+        places[question.id] = place
+        examples[place : place + 1] = [replace(example, rows=(*example.rows, row), explains=True)]
+    return ExampleSet(tuple(examples), dict(sorted(dropped.items())))
 
 
 def frames_of(

@@ -86,6 +86,7 @@ def with_rollouts(
     Raises:
         SourceError: a reply is to a question that is not there, or shows frames that are not stored any more.
     """
+    # Without frames each lesson is an example of its own, so a question may have several, and all of them stay.
     examples = list(data.examples)
     places = {example.question_id: place for place, example in enumerate(examples)}
     dropped = dict(data.dropped)

@@ -92,6 +92,7 @@ def segment_row(row: EncodedRow, *, segment: int = 1, start: int = 0) -> TrainRo
     of_label = (False,) * (num_prompt + row.num_label)
     labels = row.completion_ids
     if row.weights:
+        # What weighs nothing must be no label: the mean is over the number of labels, whatever they weigh.
         pairs = zip(row.completion_ids, row.weights, strict=True)
         labels = tuple(label if weight else IGNORED for label, weight in pairs)
     return TrainRow(

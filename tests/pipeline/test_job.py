@@ -30,15 +30,19 @@ SETTINGS = (
 )
 RECORDER = settings_recorder.__file__
 READ_IDLY = [
+    "ChainsArm.granularity",
+    "EvaluateConfig.every_way",
     "FilterConfig.leak_jaccard",
     "RunSection.node_rank",
     "RunSection.rendezvous",
     "SpanWeights.call",
     "StudentConfig.think_tags",
+    "ToyKitchenConfig.card",
     "TrainConfig.early_stop",
 ]
 """Looked at, and of no effect: no question here is without a clip, no model takes text only, one machine trains alone,
-no arm calls tools, and nothing is held out."""
+no arm calls tools, chooses how to answer or learns one of several chains, no question is about a card, and nothing is
+held out."""
 pytestmark = pytest.mark.slow
 
 

@@ -72,7 +72,9 @@ def test_a_trained_arm_is_calibrated_on_new_questions_and_its_export_told(
         for one, before in zip(new[:8], said, strict=False):
             served = student.ask(one.text, kind=one.kind, mode="direct")
             confidence = judge(one, before).confidence(made.temperature(one.kind, "direct"))
-            assert served.answer == before.answer and served.confidence == pytest.approx(confidence, abs=1e-5)
+            assert served.answer == before.answer
+            if confidence >= 0:  # an answer that is no number has none in a calibration
+                assert served.confidence == pytest.approx(confidence, abs=1e-5)
     lines = calibration_lines(made)
     assert sum("nothing can be promised from n=" in line and "must be escalated" in line for line in lines) == 2
 

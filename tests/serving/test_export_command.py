@@ -153,15 +153,20 @@ def test_a_server_is_compared_with_the_export_reply_by_reply(
 ) -> None:  # fmt: skip
     from aot.serving.export import server_probe
 
-    def whole(*arguments: Any, **more: Any) -> Any:
-        """Replies of six steps of training are cut off, which leaves nothing to compare."""
-        return [row.model_copy(update={"finish_reason": "stop"}) for row in real(*arguments, **more)]
+    def ended(reason: str) -> None:
+        """Replies of six steps of training may be cut off or not; those that are leave nothing to compare."""
+
+        def answers(*arguments: Any, **more: Any) -> Any:
+            return [row.model_copy(update={"finish_reason": reason}) for row in real(*arguments, **more)]
+
+        monkeypatch.setattr(server_probe, "answers", answers)
 
     real = server_probe.answers
     url, other, asked = server
     command = ("export", text_run.root, sums, "--check-server", url, "--model", "sums")
+    ended("length")
     assert run_aot(*command) == 3 and "6 replies were not compared" in capsys.readouterr().out
-    monkeypatch.setattr(server_probe, "answers", whole)
+    ended("stop")
     assert not run_aot(*command)
     assert "6 of 6 greedy replies (100.0%) are those of the export" in capsys.readouterr().out
     assert {(body["model"], body["temperature"]) for body in asked} == {("sums", 0.0)}

@@ -62,8 +62,8 @@ OWN: dict[str, dict[str, Any]] = {
         "num_mem_blocks": 1,
     },
 }  # fmt: skip
-SEEDS = {"qwen3": 2}
-"""With the usual one, all its replies are alike."""
+SEEDS = {"apertus": 2, "gpt_neo": 3, "lfm2": 3, "qwen3": 2}
+"""With the usual one, all its replies are alike, or one goes on to the end of the context."""
 ITS_OWN_WORDS = ("qwen2",)
 """Transformers reads the tokenizers of these as it thinks they are, whatever their files say of words."""
 

@@ -318,7 +318,7 @@ FOLDERS: dict[str, Edit] = {
     "empty vocabulary": tokenizer(model={"type": "WordLevel", "vocab": {}, "unk_token": "<unk>"}),
     "deep tokenizer settings": write("tokenizer_config.json", DEEP),
     "tokenizer of numbers": change("tokenizer_config.json", eos_token=3),
-    "tokens beyond the model": both(added_token("<turn>", 321), template(SAID.replace("<end>", "<turn>"))),
+    "tokens beyond the model": both(added_token("<turn>", 349), template(SAID.replace("<end>", "<turn>"))),
     "no end": NO_END,
     "config is a folder": in_place_of("config.json", Path.mkdir),
     "config is a pipe": in_place_of("config.json", os.mkfifo),
@@ -330,7 +330,7 @@ FOLDERS: dict[str, Edit] = {
     ),
     "template of numbers": both(without("chat_template.jinja"), change("tokenizer_config.json", chat_template=3)),
     "model that translates": random_model(
-        "T5", vocab_size=321, d_model=32, num_layers=1, num_heads=2, d_ff=32, decoder_start_token_id=0,
+        "T5", vocab_size=349, d_model=32, num_layers=1, num_heads=2, d_ff=32, decoder_start_token_id=0,
     ),
     "model that sees only": random_model(
         "ViT", hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
@@ -367,7 +367,7 @@ WORKING: dict[str, Edit] = {
     "architectures that are not used": change("config.json", architectures=["os.system", 3]),
     "tokenizer class that is not there": change("tokenizer_config.json", tokenizer_class="NopeTokenizer"),
     "padding beyond the model": both(
-        added_token("<padding>", 321), change("tokenizer_config.json", pad_token="<padding>"),
+        added_token("<padding>", 349), change("tokenizer_config.json", pad_token="<padding>"),
     ),
     "infinity": change("config.json", time_step_limit=[0.0, float("inf")]),
     "gguf beside": write("model.Q4_1.gguf", "GGUF"),

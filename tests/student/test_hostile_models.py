@@ -192,7 +192,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "awq": (quantised(quant_method="awq", bits=4), "quantised with awq"),
     "compressed-tensors": (quantised(quant_method="compressed-tensors"), "quantised with compressed-tensors"),
     "quantised in words": (change("config.json", quantization_config="4 bits"), "quantised with a method"),
-    "tokens beyond the model": (one_token_more, "but its model knows 43 tokens only"),
+    "tokens beyond the model": (one_token_more, "but its model knows 46 tokens only"),
     "deep tokenizer": (write("tokenizer.json", DEEP), "the tokenizer of"),
     "cut tokenizer": (write("tokenizer.json", '{"version"'), "the tokenizer of"),
     "deep tokenizer settings": (write("tokenizer_config.json", DEEP), "the tokenizer of"),

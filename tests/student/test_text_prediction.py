@@ -9,6 +9,7 @@ from text_kit import THINKING_TEMPLATE, save_text_base, steps_of, sums, text_con
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from aot.evaluation.scoring import score
+from aot.evaluation.spending import chosen_way
 from aot.records import THOUGHT_MODES, Prediction
 from aot.served_records import StudentContract
 from aot.serving.student import Ask, ServedStudent
@@ -91,10 +92,8 @@ def test_adaptive_tells_its_choice_with_probabilities(student: Student) -> None:
     assert all(p.raw_text.startswith("All steps.\n") for p in made)
 
 
-def test_the_shortest_way_that_is_likely_to_be_enough_is_taken(student: Student) -> None:
-    from aot.student.answer.predict import _choice
-
-    assert [_choice((0.5, 0.45, 0.05), confidence) for confidence in (0.4, 0.9, 0.99)] == [0, 1, 2]
+def test_the_shortest_way_that_is_likely_to_be_enough_is_taken() -> None:
+    assert [chosen_way((0.5, 0.45, 0.05), effort) for effort in (0.0, 0.4, 0.9, 0.99)] == [0, 0, 1, 2]
 
 
 def test_a_given_thought_is_taken_and_counted(student: Student) -> None:

@@ -84,14 +84,14 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
         labels += [label_of(question, ways, given) for question, *given in zip(unseen, *answers, strict=True)]
     publish_rows(run.arm(arm.name) / LABELS, labels)
     settings = config.train.adaptive
-    most, own = settings.most, settings.labels == "own"
-    chosen = {row.question_id: _choice_of(row, most, easy if own else None) for row in labels if row.label}
+    most = settings.most
+    chosen = {row.question_id: _choice_of(row, settings, easy) for row in labels if row.label}
     if not chosen:
         log.warning("%s: no question was answered right in any way, so nothing about choosing is taught", arm.name)
     counts = Counter(chosen.values())
     choices = [thought_lesson(questions[i], samples[i], label, chosen=True) for i, label in chosen.items()]
     others = [i for i in samples if i not in chosen]
-    if own:
+    if settings.labels == "own":
         given = [thought_lesson(questions[i], samples[i], _one_of(samples[i], most), chosen=False) for i in others]
         return CHOICE_COPIES * choices + given
     return CHOICE_COPIES * choices + [
@@ -99,15 +99,12 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
     ]
 
 
-def _choice_of(row: ThoughtLabel, most: ThoughtMode, easy: set[str] | None) -> ThoughtMode:
-    """What an arm learns to choose where a label says something: no longer way than `most`, and no lucky guess.
-
-    At once is a guess where the question is not among `easy`, if these are given.
-    """
-    label: ThoughtMode = row.label or most
-    if easy is not None and label == "direct" and row.question_id not in easy:
+def _choice_of(row: ThoughtLabel, settings: AdaptiveConfig, easy: set[str]) -> ThoughtMode:
+    """What an arm learns to choose where a label says something: no longer way than it may, and no lucky guess."""
+    label: ThoughtMode = row.label or settings.most
+    if settings.labels == "own" and label == "direct" and row.question_id not in easy:
         label = "short"
-    return most if label == "full" else label
+    return settings.most if label == "full" else label
 
 
 def _one_of(chains: Samples, way: ThoughtMode) -> ThoughtMode:

@@ -11,7 +11,6 @@ from aot.rationales.notation import format_time
 from aot.rationales.wording import in_sentence
 from aot.records import Finding, Question, Step, Trace, Usage
 from aot.student.rows.prompts import question_message
-from aot.student.rows.replies import plain_reply
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.looks import Sight
 from aot.teacher.tools.pixels.segmentation import frame_labels
@@ -56,6 +55,8 @@ def ask_once(
         ChatError: there is no reply.
         ConfigError, GuardStop: nobody will get one.
     """
+    from aot.student.rows.replies import plain_reply  # here, because it needs the package of chat templates
+
     frames = [
         ImagePart(data=jpeg(view.frames_THWC[position]), time_s=round(view.times_s[position], 3))
         for position in even_positions(view, num_frames=num_frames)

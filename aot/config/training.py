@@ -184,7 +184,17 @@ class ChainsArm(AnyArm):
         return self
 
 
-class AnswersArm(AnyArm):
+class UsualArm(AnyArm):
+    """Learns its chains as usual: none of the SWITCHES is a setting of it."""
+
+    parts: ClassVar[Parts] = "together"
+    choice: ClassVar[Choice] = "granularity"
+    key_weight: ClassVar[float] = 1.0
+    negative_weight: ClassVar[float] = 0.0
+    weighting: ClassVar[Weighting] = "equal"
+
+
+class AnswersArm(UsualArm):
     """Learns answers, of the questions that have a chain."""
 
     order: Literal["answers_only"]
@@ -195,14 +205,9 @@ class AnswersArm(AnyArm):
     """Of the rationales that its lessons have not."""
     learns_rationales: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = True
-    parts: ClassVar[Parts] = "together"
-    choice: ClassVar[Choice] = "granularity"
-    key_weight: ClassVar[float] = 1.0
-    negative_weight: ClassVar[float] = 0.0
-    weighting: ClassVar[Weighting] = "equal"
 
 
-class AdaptiveArm(AnyArm):
+class AdaptiveArm(UsualArm):
     """Chooses how to answer (arXiv 2404.09170), and learns that from all kept chains."""
 
     order: Literal["adaptive"]
@@ -212,14 +217,9 @@ class AdaptiveArm(AnyArm):
     chain_share: ClassVar[float] = 1.0
     learns_rationales: ClassVar[bool] = True
     needs_chains: ClassVar[bool] = True
-    parts: ClassVar[Parts] = "together"
-    choice: ClassVar[Choice] = "granularity"
-    key_weight: ClassVar[float] = 1.0
-    negative_weight: ClassVar[float] = 0.0
-    weighting: ClassVar[Weighting] = "equal"
 
 
-class ToolArm(AnyArm):
+class ToolArm(UsualArm):
     """Calls tools itself: learns the kept chains whose steps call one of its tools, as a talk of several turns."""
 
     order: Literal["tool_use"]
@@ -235,11 +235,6 @@ class ToolArm(AnyArm):
     """All that is said stands in one term of the loss; see train.weights."""
     learns_rationales: ClassVar[bool] = True
     needs_chains: ClassVar[bool] = True
-    parts: ClassVar[Parts] = "together"
-    choice: ClassVar[Choice] = "granularity"
-    key_weight: ClassVar[float] = 1.0
-    negative_weight: ClassVar[float] = 0.0
-    weighting: ClassVar[Weighting] = "equal"
 
 
 ArmConfig = ChainsArm | AnswersArm | AdaptiveArm | ToolArm
@@ -249,7 +244,7 @@ SWITCHES = ("parts", "choice", "key_weight", "negative_weight", "weighting")
 
 def switched(arm: ArmConfig) -> dict[str, str | float]:
     """The SWITCHES of an arm that are not as usual, with what they are set to."""
-    return {key: getattr(arm, key) for key in SWITCHES if getattr(arm, key) != getattr(AnswersArm, key)}
+    return {key: getattr(arm, key) for key in SWITCHES if getattr(arm, key) != getattr(UsualArm, key)}
 
 
 BY_ORDER = Kinds("order", default="both")

@@ -16,12 +16,20 @@ from aot.faults.plant import OPPOSITE, pick, put
 from aot.faults.text_edits import NUMBER, carry, names_in, rewritten, shifted, shown, with_result, wrong_result
 from aot.faults.video_edits import MIN_SHIFT_S, opposed
 from aot.rationales.arithmetic import Equation, find_equations, read_amount
-from aot.rationales.notation import CITATION, MOMENT, SPAN, format_span, format_time, parse_rationale, sentences_of
+from aot.rationales.notation import (
+    ANSWER_MARK,
+    CITATION,
+    MOMENT,
+    SPAN,
+    format_span,
+    format_time,
+    parse_rationale,
+    sentences_of,
+)
 from aot.rationales.text_chain import ORDER
 from aot.rationales.wording import in_sentence, phrase_key
 from aot.records import Question
 
-ANSWER = "Answer:"
 StepEdit = Literal["result", "order", "opposite", "time", "label", "number", "name"]
 _CITED = re.compile(rf"{CITATION.pattern}|{SPAN.pattern}|{MOMENT.pattern}")
 _CONCLUDES = ("Combine", "")
@@ -56,7 +64,7 @@ def pieces_of(text: str, *, start: int = 0) -> list[Piece]:
     >>> len(pieces_of("12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"))
     2
     """
-    end = text.rfind(ANSWER)
+    end = text.rfind(ANSWER_MARK)
     parts = parse_rationale(text[start:end]).parts if end >= 0 else {}
     pieces, at = [], start
     for part, said in _said(parts, text[start : max(end, start)]):
@@ -252,7 +260,7 @@ def implied_by_step(text: str, piece: Piece, made: Perturbed, *, answer: str) ->
 def _carried(text: str, piece: Piece, made: Perturbed, answer: str) -> str | None:
     if made.edit not in ("result", "number") or piece.part:
         return None
-    equations: list[Equation] = find_equations(text[: text.rfind(ANSWER)])
+    equations: list[Equation] = find_equations(text[: text.rfind(ANSWER_MARK)])
     readable = [one for one in equations if one.result is not None and one.operands]
     last = read_amount(answer)
     if not readable or len(readable) != len(equations) or last is None or readable[-1].result != last:

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 PARTS = ("Identify", "Gather", "Combine", "Answer")
+ANSWER_MARK = "Answer:"
+"""Before the answer of a rationale, and of every other reply."""
 EVIDENCE = ("Gather", "Combine")
 """The parts that say what was seen and what follows from it."""
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s?s\s?-\s?(\d+(?:\.\d+)?)\s?s")

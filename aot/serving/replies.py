@@ -4,13 +4,12 @@ import math
 from typing import TYPE_CHECKING
 
 from aot.answer_records import AbstainReason
+from aot.rationales.notation import ANSWER_MARK
 from aot.records import Prediction
 from aot.served_records import AskMode
 
 if TYPE_CHECKING:
     from aot.student.rows.tokens import Renderer
-
-_ANSWER_MARK = "Answer:"
 
 
 def abstention(made: Prediction, *, has_calls: bool) -> tuple[AbstainReason, str]:
@@ -35,7 +34,7 @@ def rationale_of(made: Prediction, mode: AskMode) -> str:
         return text
     if made.thought:  # its first line names the way that it chose
         text = text.partition("\n")[2] or text
-    before, _, _ = text.rpartition(_ANSWER_MARK if _ANSWER_MARK in text else "\n")
+    before, _, _ = text.rpartition(ANSWER_MARK if ANSWER_MARK in text else "\n")
     return before.strip()
 
 

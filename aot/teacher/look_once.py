@@ -7,7 +7,7 @@ right answer is put behind their list; a chat model is shown the frames and reas
 from aot.answers import find_answer, is_right
 from aot.chat.messages import ChatRequest, ImagePart, Sampling
 from aot.errors import ToolError
-from aot.rationales.notation import format_time
+from aot.rationales.notation import ANSWER_MARK, format_time
 from aot.rationales.wording import in_sentence
 from aot.records import Finding, Question, Step, Trace, Usage
 from aot.student.rows.prompts import question_message
@@ -72,7 +72,7 @@ def ask_once(
     answer = find_answer(text).answer
     if answer is None or not is_right(answer, question):
         return None
-    said = text.rpartition("Answer:")[0].strip() or text
+    said = text.rpartition(ANSWER_MARK)[0].strip() or text
     used = reply.usage.model_dump() if reply.usage else {}
     return _trace(question, CHAT, said, usage=Usage(chat_calls=1, **used), config_digest=config_digest)
 

@@ -11,7 +11,6 @@ from aot.answer_records import FaithfulReply, FaithfulStep, StepOutcome
 from aot.errors import SourceError
 from aot.evaluation.steps import true_thinking_score
 from aot.faults.perturb import (
-    ANSWER,
     Perturbed,
     Piece,
     implied_by_result,
@@ -23,7 +22,7 @@ from aot.faults.perturb import (
 from aot.faults.plant import rng_of
 from aot.pipeline.student.talks import RESULT, Case, Stored, result_pieces
 from aot.rationales.arithmetic import read_amount
-from aot.rationales.notation import format_span, parse_span
+from aot.rationales.notation import ANSWER_MARK, format_span, parse_span
 from aot.rationales.wording import phrase_key
 from aot.records import LessonTurn, PromptMode, Question
 from aot.student.answer.batches import PromptItem, prompt_items
@@ -69,7 +68,7 @@ class Asked:
             return reply.model_copy(update={"unusable": "missing" if said is None else "failed"})
         if said.finish_reason == "length":
             return reply.model_copy(update={"unusable": "cut_off"})
-        if not reply.answer or ANSWER not in stored.text:
+        if not reply.answer or ANSWER_MARK not in stored.text:
             return reply.model_copy(update={"unusable": "no_answer"})
         start = stored.text.find("\n") + 1 if self.mode == "adaptive" else 0
         pieces = [*result_pieces(stored.turns), *pieces_of(stored.text, start=start)]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aot.answer_records import FaithfulReply
-from aot.faults.perturb import ANSWER, Perturbed, Piece
+from aot.faults.perturb import Perturbed, Piece
+from aot.rationales.notation import ANSWER_MARK
 from aot.records import LessonTurn, Prediction, Trace, Turn, WrittenCall
 from aot.student.answer.batches import PromptItem
 from aot.student.answer.begun import Begun, Continued, call_key
@@ -98,10 +99,10 @@ class Case:
 
     def asked_at(self, at: int, *, context: bool, step: bool) -> Begun:
         """The talk made to answer right after a piece: True stands for what is intact."""
-        said = ANSWER
+        said = ANSWER_MARK
         if self.pieces[at].part != RESULT:
             gap = "\n" if "\n" in self.stored.text else " "
-            said = f"{self._before(at, intact=context)}{self._piece(at, intact=step)}{gap}{ANSWER}"
+            said = f"{self._before(at, intact=context)}{self._piece(at, intact=step)}{gap}{ANSWER_MARK}"
         return Begun(self.item, said, self._said_answer, self._turns(at, context=context, step=step))
 
     def begun(self, at: int) -> Begun:
@@ -110,7 +111,7 @@ class Case:
         if self.pieces[at].part == RESULT:
             said, then = "", text if len(turns) == len(self.stored.turns) else ""
         else:
-            next_at = self.pieces[at + 1].start if at + 1 < len(self.pieces) else text.rfind(ANSWER)
+            next_at = self.pieces[at + 1].start if at + 1 < len(self.pieces) else text.rfind(ANSWER_MARK)
             said = (
                 f"{self._before(at, intact=True)}{self._piece(at, intact=False)}{text[self.pieces[at].end : next_at]}"
             )
@@ -125,8 +126,8 @@ class Case:
             begun = self.begun(at)
             text = went_on.text if went_on.turns else begun.said + went_on.text
             turns, least = begun.turns + went_on.turns, len(text) - len(went_on.text)
-        end = text.rfind(ANSWER, least)
-        return Begun(self.item, text[: end + len(ANSWER)], self._said_answer, turns) if end >= 0 else None
+        end = text.rfind(ANSWER_MARK, least)
+        return Begun(self.item, text[: end + len(ANSWER_MARK)], self._said_answer, turns) if end >= 0 else None
 
     def perturbed_text(self, at: int) -> str:
         """The whole last reply with one of its steps perturbed."""
@@ -165,4 +166,4 @@ class Case:
 
     @property
     def _said_answer(self) -> str:
-        return f" {self.stored.text.rpartition(ANSWER)[2].strip()}"
+        return f" {self.stored.text.rpartition(ANSWER_MARK)[2].strip()}"

@@ -10,6 +10,7 @@ from itertools import groupby
 
 from aot.config import SpanWeights
 from aot.errors import CheckpointError
+from aot.rationales.notation import ANSWER_MARK
 from aot.records import Lesson, Question
 from aot.student.rows.packing import EncodedRow, Span, num_alike
 from aot.student.rows.prompts import CLOSED, OPENED, PROBE, read_calls
@@ -96,7 +97,7 @@ def _reply_spans(row: EncodedRow, lesson: Lesson, parts: Parts, *, renderer: Ren
     if lesson.mode == "explain":
         return _all("answer", ids[: row.num_label]) + _all("rationale", ids[row.num_label :])
     places: list[tuple[int, Span]] = [(0, "given"), (len(forced), "rationale")]
-    answer = text.rfind("Answer:")
+    answer = text.rfind(ANSWER_MARK)
     places += [(answer, "answer")] if answer >= len(forced) else []
     return _by_place(text, places, renderer)
 

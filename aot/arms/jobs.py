@@ -16,15 +16,14 @@ from aot.errors import ConfigError, RunError
 from aot.files.pieces import Piece, is_at_work, read_state
 from aot.files.run_folder import ANSWERS, ARM_MARKER, BASE_ANSWERS, LESSONS, ROUNDS, SAMPLES, SPLIT, RunFolder
 from aot.run_records import JobFacts
-from aot.student.rows.lesson_files import NO_LESSONS, TOOLS
+from aot.student.rows.lesson_files import JUDGED, NO_LESSONS, TOOLS
 
 Work = Literal["lessons", "train", "ask_base", "answer", "sample", "reach", "weigh", "look", "rollout", "judge"]
 """`lessons`: write what a student learns; `train` it; `ask_base`, `answer`: what the base, or a student that is trained
 for it, says to training questions; `sample`: chains that it writes itself; `reach`: what the arm reached after all;
 `weigh`: how likely the base finds the answer behind each chain; `look`: chains that no evidence filter sees. Arms share
 what comes of these two. `rollout`: replies from which it learns on policy, and `judge` what a judge thinks of them."""
-ROLLOUTS, JUDGED = SPLIT.format("rollouts"), SPLIT.format("judged")
-LIKELIHOODS, PLAIN = SPLIT.format("likelihoods"), SPLIT.format("plain")
+ROLLOUTS, LIKELIHOODS, PLAIN = SPLIT.format("rollouts"), SPLIT.format("likelihoods"), SPLIT.format("plain")
 OWN_KEPT = RunFolder(Path()).kept.name
 """What a helper of an arm with chains of its own wrote and verified."""
 

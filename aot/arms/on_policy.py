@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from aot.answer_records import JudgedRollout, Rollout
 from aot.arms.asking import open_student
-from aot.arms.jobs import JUDGED, ROLLOUTS, Job, judge_name
+from aot.arms.jobs import ROLLOUTS, Job, judge_name
 from aot.arms.lessons import Material, shared_chains, whole_rationale
 from aot.config import ArmConfig, StudentConfig, TrainConfig
 from aot.display import counted
@@ -26,13 +26,12 @@ from aot.student.answer.predict import sample
 from aot.student.judge.judging import judge_rollouts, require_same_tokens
 from aot.student.model.loading import Student, load_student
 from aot.student.rows.frames import FramePixels
+from aot.student.rows.lesson_files import JUDGED
 from aot.teacher.verbalise import verbalise
 
 log = logging.getLogger(__name__)
 MODE: PromptMode = "reason"
 """How the student is asked: a direct answer has no steps of its own to be judged."""
-
-
 WORDINGS = 32
 """Tries at wording a chain anew: each of the three sentences has two wordings."""
 

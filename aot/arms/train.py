@@ -74,12 +74,14 @@ def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     """Do a job that trains nobody, and leave its marker."""
     folder = run.arm(job.arm.name)
     material = _material_of(run, config.train.arms, job, material)
-    if job.work == "lessons":
+    if job.work == "lessons" and isinstance(arm := job.arm, ToolArm):
+        made = tool_lessons(material, arm, seed=config.seed)
+        publish_once(folder / LESSONS, lambda: made.lessons)
+        publish_rows(folder / NO_LESSONS, made.refused)
+        publish_rows(folder / TOOLS, offered_tools(arm.tools))
+    elif job.work == "lessons":
         path = run.arm(job.student.name) / LESSONS
         publish_once(path, lambda: _lessons(run, config, job, material))
-        if isinstance(arm := job.arm, ToolArm):
-            publish_rows(folder / NO_LESSONS, tool_lessons(material, arm, seed=config.seed).refused)
-            publish_rows(folder / TOOLS, offered_tools(arm.tools))
     elif job.work == "weigh":
         base = partial(open_student, run, config.student, None, cache_mb=config.train.frame_cache_mb)
         path, size = folder / LIKELIHOODS, config.evaluate.batch_size
@@ -118,8 +120,6 @@ def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) ->
         if job.is_helper:
             return fold_lessons(run, config.train.adaptive, job, material, seed=config.seed)
         return own_lessons(run, config, job, material)
-    if isinstance(job.arm, ToolArm):
-        return list(tool_lessons(material, job.arm, seed=config.seed).lessons)
     arms, arm = config.train.arms, job.arm
     if arm.choice == "likelihood" and not job.is_helper:
         paths = [run.arm(maker_of("weigh", arms).name) / LIKELIHOODS, *likelihoods_of(run, job)]

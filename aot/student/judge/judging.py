@@ -22,9 +22,10 @@ from aot.errors import ChatError, CheckpointError, SourceError
 from aot.records import Question
 from aot.student.answer.decoding import on_device
 from aot.student.model.loading import Student
-from aot.student.rows.collate import Collator
+from aot.student.rows.arm_examples import frames_of
+from aot.student.rows.collate import Collator, logits_needed
 from aot.student.rows.examples import Example, encode_row
-from aot.student.rows.frames import FramePixels, choose_indices
+from aot.student.rows.frames import FramePixels
 from aot.student.rows.packing import IGNORED, EncodedRow, Likely
 from aot.student.rows.replies import with_evidence
 from aot.student.rows.tokens import Renderer
@@ -63,8 +64,9 @@ def judge_rollouts(
     Raises:
         ChatError: the server gave no log-probabilities.
     """
+    texts = judge.renderer.tokenizer.batch_decode([[i] for i in range(len(judge.renderer.tokenizer))])
     if section.judge == "chain":
-        views = _followed(judge.renderer, rollouts, chains)
+        views = _followed(judge.renderer, rollouts, chains, texts)
     else:
         examples = [
             _example(judge, questions[row.question_id], evidence[row.question_id], row, pixels) for row in rollouts
@@ -74,7 +76,7 @@ def judge_rollouts(
             if section.judge == "server"
             else _read_here(judge, examples, pixels=pixels, top=section.top, size=size)
         )
-    ends = _ends_step(judge.renderer)
+    ends = frozenset(i for i, text in enumerate(texts) if _STEP_END.search(text))  # of a sentence or a line
     for number, row in enumerate(rollouts):
         if places := views.get(number):
             yield JudgedRollout(
@@ -121,20 +123,12 @@ def step_weights(row: Rollout, places: Sequence[Likely], *, ends: frozenset[int]
     return tuple(weight if place.ids else 0.0 for weight, place in zip(weights, places, strict=True))
 
 
-def _ends_step(renderer: Renderer) -> frozenset[int]:
-    """The tokens that end a sentence or a line."""
-    texts = renderer.tokenizer.batch_decode([[i] for i in range(len(renderer.tokenizer))])
-    return frozenset(i for i, text in enumerate(texts) if _STEP_END.search(text))
-
-
 def _example(
     judge: Student, question: Question, evidence: str, row: Rollout, pixels: FramePixels | None
 ) -> Example | None:
     """A reply behind the prompt that the judge reads; None where that is too long, or cannot be shown."""
-    frames = None
     try:
-        if row.with_frames and question.media and pixels and pixels.store is not None:
-            frames = choose_indices(pixels.store, question.media, num_frames=judge.config.num_frames)
+        frames = frames_of(pixels.store if pixels else None, row, question, num_frames=judge.config.num_frames)
         prompt = encode_row(judge.renderer, with_evidence(question, evidence), frames, mode=row.mode).prompt_ids
     except SourceError:
         return None
@@ -162,13 +156,12 @@ def _read_here(
 
 def _read(judge: Student, batch: dict[str, Any], *, top: int) -> list[tuple[Likely, ...]]:
     """The likeliest tokens at the supervised places of each row of a batch."""
-    labels = batch["labels"][:, 1:]
+    labels = batch["labels"]
     ours = ("question_ids", "num_supervised", "clip_plan", "labels", "is_rationale")
     inputs = on_device(judge, {key: value for key, value in batch.items() if key not in ours})
-    first = int((labels != IGNORED).any(dim=0).to(torch.int8).argmax())
-    keep = labels.shape[1] - first + 1
+    keep = logits_needed(labels)
     logits = judge.model(**inputs, use_cache=False, logits_to_keep=keep).logits[:, -keep:-1]
-    labels = labels[:, first:].to(logits.device)
+    labels = labels[:, 1 - keep :].to(logits.device)
     rows, columns = torch.nonzero(labels != IGNORED, as_tuple=True)
     logprobs, chosen = torch.log_softmax(logits[rows, columns].float(), dim=-1), labels[rows, columns]
     best = logprobs.topk(min(top, logprobs.shape[1]))
@@ -192,10 +185,12 @@ def likely(token: int, logprobs: Mapping[int, float]) -> Likely:
 
 
 def _followed(
-    renderer: Renderer, rollouts: Sequence[Rollout], chains: Mapping[str, Sequence[str]]
+    renderer: Renderer, rollouts: Sequence[Rollout], chains: Mapping[str, Sequence[str]], texts: Sequence[str]
 ) -> dict[int, tuple[Likely, ...]]:
-    """The same from the chain itself: the wording that is nearest to the reply, and where each place is in it."""
-    texts = renderer.tokenizer.batch_decode([[i] for i in range(len(renderer.tokenizer))])
+    """The same from the chain itself: the wording that is nearest to the reply, and where each place is in it.
+
+    `texts` are those of all tokens, by id.
+    """
     numbers = frozenset(i for i, text in enumerate(texts) if any(map(str.isdigit, text)))
     views: dict[int, tuple[Likely, ...]] = {}
     for number, row in enumerate(rollouts):

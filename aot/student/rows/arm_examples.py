@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aot.answer_records import JudgedRollout
+from aot.answer_records import JudgedRollout, Rollout
 from aot.config import SpanWeights
 from aot.errors import SourceError
-from aot.files.run_folder import SPLIT, RunFolder, read_rows
+from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Lesson, Question
 from aot.student.model.loading import Student
 from aot.student.rows.examples import Example, ExampleSet, TokenWeights, encode_row, make_examples
 from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
+from aot.student.rows.lesson_files import JUDGED
 from aot.student.rows.packing import EncodedRow, Likely
 from aot.student.rows.talks import ALIKE, check_talk
 from aot.student.rows.tokens import Renderer
@@ -59,7 +60,7 @@ def training_questions(run: RunFolder) -> Iterator[Question]:
 
 def judged_replies(folder: Path) -> list[JudgedRollout]:
     """The replies of the student in `folder` with what its judge thinks of them."""
-    return list(read_rows(folder / SPLIT.format("judged"), JudgedRollout))
+    return list(read_rows(folder / JUDGED, JudgedRollout))
 
 
 def with_rollouts(
@@ -109,7 +110,7 @@ def with_rollouts(
 
 
 def frames_of(
-    store: FrameSource | None, rollout: JudgedRollout, question: Question, *, num_frames: int
+    store: FrameSource | None, rollout: Rollout, question: Question, *, num_frames: int
 ) -> ChosenFrames | None:
     """The frames that a reply was about; None for a reply about none."""
     if not rollout.with_frames or question.media is None or store is None:

@@ -127,6 +127,12 @@ def text_inputs(rows: Sequence[TrainRow], *, pad_id: int, own_mask: bool, render
     return text
 
 
+def logits_needed(labels_BT: torch.Tensor) -> int:
+    """Of how many last positions logits are needed: from the last token before the first supervised one on."""
+    supervised_from = int((labels_BT != IGNORED).any(dim=0).to(torch.int8).argmax())
+    return int(labels_BT.shape[1]) - max(supervised_from - 1, 0)
+
+
 def _padded(rows: Sequence[tuple[float, ...]], fill: float) -> torch.Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([row + (fill,) * (width - len(row)) for row in rows])

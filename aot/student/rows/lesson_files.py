@@ -1,4 +1,4 @@
-"""What lies beside the lessons of an arm that calls tools: which tools those are, and which chains make no lesson."""
+"""What lies beside the lessons of an arm: tools and chains that make no lesson, and replies that a judge has read."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,7 +7,7 @@ from aot.files.run_folder import SPLIT, read_rows
 from aot.records import JsonDict, Refusal
 from aot.run_records import OfferedTool
 
-TOOLS, NO_LESSONS = SPLIT.format("tools"), SPLIT.format("no_lessons")
+TOOLS, NO_LESSONS, JUDGED = SPLIT.format("tools"), SPLIT.format("no_lessons"), SPLIT.format("judged")
 
 
 def offered_in(folder: Path) -> tuple[JsonDict, ...]:

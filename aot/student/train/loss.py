@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from aot.config import Weighting
 from aot.student.model.vision import SharedVision
+from aot.student.rows.collate import logits_needed
 from aot.student.rows.judged import judged_targets, reverse_kl
 from aot.student.rows.packing import IGNORED
 
@@ -74,9 +75,7 @@ def batch_loss(
             outputs.logits, targets, of_rationale=of_rationale, weights_N=weights_N, judge=judge, **shared
         )
         return loss, outputs
-    # Logits are made only from the last prompt token before the first answer on.
-    supervised_from = int((labels != IGNORED).any(dim=0).to(torch.int8).argmax())
-    keep = labels.shape[1] - max(supervised_from - 1, 0)
+    keep = logits_needed(labels)
     outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
     loss = two_term_loss(
         outputs.logits[:, -keep:], labels[:, -keep:], is_rationale_BT=is_rationale[:, -keep:],

@@ -74,16 +74,16 @@ def own_lessons(run: RunFolder, config: RunConfig, job: Job, material: Material)
         SourceError: there are fewer questions than folds.
     """
     arm, samples, questions = job.arm, material.samples, material.questions
+    settings = config.train.adaptive
     easy = solved_at_once(run, arm, material)
     labels: list[ThoughtLabel] = []
     for fold in range(job.number):
         ways = all_ways(samples)
-        unseen = unseen_questions(config.train.adaptive, material, fold=fold, seed=config.seed)
+        unseen = unseen_questions(settings, material, fold=fold, seed=config.seed)
         folder = run.arm(f"{arm.name}/fold{fold}")
         answers = [list(read_rows(folder / ANSWERS.format(way), Prediction)) for way in ways]
         labels += [label_of(question, ways, given) for question, *given in zip(unseen, *answers, strict=True)]
     publish_rows(run.arm(arm.name) / LABELS, labels)
-    settings = config.train.adaptive
     most = settings.most
     chosen = {row.question_id: _choice_of(row, settings, easy) for row in labels if row.label}
     if not chosen:

@@ -9,17 +9,15 @@ from dataclasses import dataclass, field
 
 from aot.config import ArmConfig, Chains, RunConfig
 from aot.faults.damage import DAMAGES
-from aot.faults.plant import uses_tools
 from aot.files.run_folder import RunFolder, read_rows
-from aot.rationales.notation import parse_rationale
+from aot.rationales.calls import rests_on_tools
+from aot.rationales.notation import ANSWER_MARK, parse_rationale
 from aot.rationales.wording import in_sentence
 from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import hashed
 from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import Size, resolve_granularity
 
-ANSWER = "Answer:"
-"""Heading of the answer in a rationale."""
 Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
 
@@ -71,7 +69,7 @@ def pick_chain(samples: Samples, *, size: Size, seed: int) -> Trace:
     """The chain of a question at the run's granularity; where that one was not kept, the other."""
     trace = next(iter(samples.values()))
     mixed = size == "mixed" and hashed(seed, trace.question_id, "granularity") % 2 == 0
-    coarse = (size == "coarse" or mixed) and not any(map(uses_tools, samples.values()))
+    coarse = (size == "coarse" or mixed) and not any(map(rests_on_tools, samples.values()))
     first, second = ("short", "full") if coarse else ("full", "short")
     return samples[first] if first in samples else samples[second]  # type: ignore[index]
 
@@ -140,8 +138,8 @@ def _lessons(question: Question, trace: Trace, arm: ArmConfig) -> list[Lesson]:
 
 def answer_lesson(question: Question, trace: Trace) -> Lesson:
     """The answer of a chain, to its question and its rationale, which is given."""
-    lead = _lead(trace) or ANSWER
-    label = whole_rationale(trace).rpartition(ANSWER)[2]
+    lead = _lead(trace) or ANSWER_MARK
+    label = whole_rationale(trace).rpartition(ANSWER_MARK)[2]
     shown = question.media is not None
     return Lesson(question_id=question.id, mode="reason", with_frames=shown, forced=lead, label=label)
 
@@ -160,7 +158,7 @@ def key_names(question: Question, trace: Trace) -> tuple[str, ...]:
 
 def _lead(trace: Trace) -> str:
     """A rationale up to the heading of its answer; empty where nothing stands before that."""
-    steps, heading, _ = whole_rationale(trace).rpartition(ANSWER)
+    steps, heading, _ = whole_rationale(trace).rpartition(ANSWER_MARK)
     return steps + heading if steps.strip() else ""
 
 
@@ -173,7 +171,7 @@ def thought_lesson(question: Question, samples: Samples, thought: ThoughtMode, *
     """A reply in a way of thinking of which a chain was kept; `chosen` teaches the mode line too, else it is given."""
     line = f"{MODE_LINES[thought]}\n"
     trace = next(iter(samples.values())) if thought == "direct" else samples[thought]
-    reply = f"Answer: {trace.answer}" if thought == "direct" else whole_rationale(trace)
+    reply = f"{ANSWER_MARK} {trace.answer}" if thought == "direct" else whole_rationale(trace)
     head = {"label": line} if chosen else {"forced": line}
     shown = question.media is not None
     return Lesson(question_id=question.id, mode="adaptive", with_frames=shown, rationale=reply, **head)
@@ -183,14 +181,14 @@ def whole_rationale(trace: Trace) -> str:
     """What the student learns to write: the rationale, ending with its answer."""
     if parse_rationale(trace.rationale).answer:
         return trace.rationale
-    return f"{trace.rationale.rstrip()}\nAnswer: {trace.answer}"
+    return f"{trace.rationale.rstrip()}\n{ANSWER_MARK} {trace.answer}"
 
 
 def _steps_and_answer(trace: Trace) -> tuple[str, str]:
     """The two parts of a whole rationale; the answer begins its last line, or stands within it."""
     text = whole_rationale(trace)
     at = text.rfind("\n") + 1
-    at = at if text.startswith("Answer:", at) else max(at, text.rfind("Answer:"))
+    at = at if text.startswith(ANSWER_MARK, at) else max(at, text.rfind(ANSWER_MARK))
     return text[:at].removesuffix("\n").rstrip(" "), text[at:]
 
 
@@ -212,7 +210,7 @@ def by_length(traces: list[Trace]) -> Samples:
         return samples
     ordered = sorted(traces, key=lambda trace: (_num_words(trace), trace.sample_index))
     short, full = ordered[0], ordered[-1]
-    if any(map(uses_tools, traces)):
+    if any(map(rests_on_tools, traces)):
         full = min(traces, key=lambda trace: trace.sample_index)
         return {"full": full} if _num_words(short) == _num_words(full) else {"short": short, "full": full}
     return {"full": full} if len(ordered) == 1 else {"short": short, "full": full}

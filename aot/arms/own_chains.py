@@ -19,12 +19,12 @@ from aot.arms.lessons import Material, ordered_lessons, refused_lesson, shared_c
 from aot.config import ArmConfig, FilterConfig, RunConfig
 from aot.errors import GuardStop, SourceError
 from aot.evaluation.intervals import cluster_ids, proportion
-from aot.faults.plant import uses_tools
 from aot.files.jsonl import read_json
 from aot.files.run_folder import LESSONS, ROUNDS, SAMPLES, SPLIT, RunFolder, publish_json, publish_rows, read_rows
 from aot.files.seals import publish_once
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
+from aot.rationales.calls import rests_on_tools
 from aot.rationales.notation import parse_rationale
 from aot.records import Lesson, Prediction, Question, Trace, Usage
 from aot.run_records import Accuracy, Round
@@ -133,18 +133,6 @@ def _read_rounds(run: RunFolder, arm: ArmConfig) -> list[Round]:
         raise SourceError(f"{path} cannot be read ({error}); delete the folder {path.parent} to train again") from error
 
 
-def verified_chain(
-    replies: Iterable[Prediction],
-    question: Question,
-    filters: FilterConfig,
-    *,
-    config_digest: str,
-    evidence: Trace | None = None,
-) -> Trace | None:
-    """The shortest of `verified_chains`; None if there is none."""
-    return shortest(verified_chains(replies, question, filters, config_digest=config_digest, evidence=evidence))
-
-
 def shortest(chains: Iterable[Trace]) -> Trace | None:
     """The chain with the fewest characters, the first by sample of several; None if there is none."""
     return min(chains, key=lambda trace: (len(trace.rationale), trace.sample_index), default=None)
@@ -179,7 +167,7 @@ def _own_trace(
 ) -> Trace | None:
     """A reply as a trace of the student; None where it has no steps, or not the form of a chain."""
     written_by = {"teacher": TEACHER, "sample_index": index, "config_digest": config_digest}
-    if evidence is not None and uses_tools(evidence):
+    if evidence is not None and rests_on_tools(evidence):
         if not parse_rationale(text).claims:
             return None
         said = {"rationale": text, "answer": answer, "shuffled_answers": (), "usage": Usage()}

@@ -11,9 +11,10 @@ from itertools import islice
 
 from numpy.random import Generator
 
-from aot.faults.plant import OPPOSITE, pick, rng_of, uses_tools, with_rationale
+from aot.faults.plant import OPPOSITE, pick, rng_of, with_rationale
 from aot.faults.text_edits import lines_of
 from aot.rationales.arithmetic import check_text
+from aot.rationales.calls import rests_on_tools
 from aot.rationales.findings import labels_in
 from aot.rationales.notation import EVIDENCE, PARTS, parse_rationale, sentences_of
 from aot.rationales.wording import in_sentence
@@ -34,7 +35,7 @@ def wrong_content(trace: Trace, seed: int) -> Trace | None:
     ones, so that steps still refer to each other. None where nothing in it, or nothing in its answer, can be replaced.
     """
     rng = _rng(trace, seed, "wrong_content")
-    replace = _other_evidence if uses_tools(trace) else _other_chain
+    replace = _other_evidence if rests_on_tools(trace) else _other_chain
     replaced = (replace(trace, rng) for _ in range(_TRIES))
     return next((with_rationale(trace, rationale) for rationale in replaced if rationale), None)
 
@@ -77,7 +78,7 @@ def _rng(trace: Trace, seed: int, name: str) -> Generator:
 
 def _pieces(trace: Trace) -> list[str]:
     """The sentences of evidence, or the steps; of a single line of several equations, each equation."""
-    if uses_tools(trace):
+    if rests_on_tools(trace):
         parts = parse_rationale(trace.rationale).parts
         return [sentence for part in EVIDENCE for sentence in sentences_of(parts.get(part, ""))]
     lines, _ = lines_of(trace)
@@ -86,7 +87,7 @@ def _pieces(trace: Trace) -> list[str]:
 
 def _with_pieces(trace: Trace, pieces: Sequence[str | None]) -> Trace:
     """The chain with other pieces in the places of its own; a part of evidence that is left with none goes."""
-    if not uses_tools(trace):
+    if not rests_on_tools(trace):
         lines, answer_line = lines_of(trace)
         new = [piece for piece in pieces if piece is not None]
         new = [", ".join(new) + "."] if len(lines) == 1 else new

@@ -64,18 +64,13 @@ def with_rationale(trace: Trace, rationale: str) -> Trace:
     done. Those of a chain's equations are made again, as its teacher would have made them.
     """
     update: dict[str, object] = {"rationale": rationale}
-    if trace.steps and not uses_tools(trace):
+    if trace.steps and not rests_on_tools(trace):
         lines = [line for line in rationale.split("\n") if line.strip() and not line.startswith("Answer:")]
         steps = tuple(Step(index=index, text=line) for index, line in enumerate(lines, start=1))
         if any(step.call for step in trace.steps):
             steps = called_steps(lines)
         update |= {"steps": steps, "support": tuple(step.index for step in steps) if trace.support else ()}
     return trace.model_copy(update=update)
-
-
-def uses_tools(trace: Trace) -> bool:
-    """Whether a chain rests on what tools returned."""
-    return rests_on_tools(trace)
 
 
 def rng_of(seed: int, name: str) -> Generator:

@@ -68,14 +68,11 @@ def _listed(rationale: str, labels: Sequence[str]) -> Step:
         said = f" {phrase_key(claim.text)} "
         label = next((label for key, label in names if f" {key} " in said), None)
         spans_s = claim.spans_s or tuple((time_s, time_s) for time_s in claim.moments_s)
-        if claim.part == "Gather" and label and spans_s:
-            findings += [Finding(kind="event", label=label, spans_s=(span_s,)) for span_s in spans_s if _rises(span_s)]
+        rising = [(start_s, end_s) for start_s, end_s in spans_s if start_s <= end_s]
+        if claim.part == "Gather" and label:
+            findings += [Finding(kind="event", label=label, spans_s=(span_s,)) for span_s in rising]
     findings.sort(key=lambda one: one.spans_s[0])
     return Step(index=1, call=ToolCall(tool="list_steps"), findings=tuple(findings))
-
-
-def _rises(span_s: tuple[float, float]) -> bool:
-    return span_s[0] <= span_s[1]
 
 
 def _proposed(call: ToolCall, procedure: ProcedureModel) -> Step:

@@ -7,7 +7,7 @@ import pytest
 from aot.arms.adaptive import ThoughtLabel, _choice_of, every_way, folds, label_of, labelled_ids
 from aot.arms.jobs import planned_students
 from aot.arms.lessons import Material, Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
-from aot.arms.own_chains import verified_chain
+from aot.arms.own_chains import shortest, verified_chains
 from aot.config import AdaptiveConfig, ArmConfig, RunConfig, parse_arm, parse_config
 from aot.errors import SourceError
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Trace
@@ -151,10 +151,12 @@ def test_an_own_chain_must_have_the_right_answer_and_right_steps(questions: dict
     wrong_answer = good.rpartition(" ")[0] + " 1"
     without_steps = good.rpartition("\n")[2]
     assert (
-        verified_chain(said(question, wrong_answer, without_steps), question, config().filter, config_digest="x")
+        shortest(
+            verified_chains(said(question, wrong_answer, without_steps), question, config().filter, config_digest="x")
+        )
         is None
     )
-    found = verified_chain(said(question, wrong_answer, good), question, config().filter, config_digest="x")
+    found = shortest(verified_chains(said(question, wrong_answer, good), question, config().filter, config_digest="x"))
     assert found is not None and (found.rationale, found.sample_index, found.teacher) == (good, 1, "self")
 
 
@@ -163,10 +165,10 @@ def test_a_chain_that_was_cut_off_is_no_own_chain(questions: dict[str, Question]
     good = solve(question, granularity="coarse", seed=0, config_digest="x").rationale
     (whole,) = said(question, good)
     cut = whole.model_copy(update={"finish_reason": "length"})
-    assert verified_chain([cut], question, config().filter, config_digest="x") is None, (
+    assert shortest(verified_chains([cut], question, config().filter, config_digest="x")) is None, (
         "it may have been about to go on"
     )
-    found = verified_chain([cut, whole], question, config().filter, config_digest="x")
+    found = shortest(verified_chains([cut, whole], question, config().filter, config_digest="x"))
     assert found is not None and found.sample_index == 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aot.arms.lessons import Material, arm_lessons, read_material
-from aot.arms.own_chains import verified_chain
+from aot.arms.own_chains import shortest, verified_chains
 from aot.config import RunConfig, parse_config
 from aot.faults.damage import deleted, shuffled, wrong_content
 from aot.files.run_folder import RunFolder, publish_rows
@@ -151,8 +151,11 @@ def test_an_own_rationale_is_checked_against_what_the_tools_of_the_teacher_saw()
 
     true, invented = evidence.rationale, evidence.rationale.replace("chop tomato", "boil rice")
     wrong = evidence.rationale.replace("Answer: pour egg", "Answer: fry egg")
-    found = verified_chain(
-        [said(invented), said(wrong), said(true)], asked, filters, config_digest="x", evidence=evidence
+    found = shortest(
+        verified_chains([said(invented), said(wrong), said(true)], asked, filters, config_digest="x", evidence=evidence)
     )
     assert found is not None and (found.sample_index, found.teacher, found.rationale) == (2, "self", true)
-    assert verified_chain([said(invented), said(wrong)], asked, filters, config_digest="x", evidence=evidence) is None
+    assert (
+        shortest(verified_chains([said(invented), said(wrong)], asked, filters, config_digest="x", evidence=evidence))
+        is None
+    )

@@ -165,10 +165,14 @@ class _Predictors:
             said = dict(self._counted(question, clip, seen))
             soft = [SoftLabel(label, recogniser.right) for label in seen]
             if self._procedure.clips:
-                said[COUNTED] = _first(question, self._procedure.forecast(seen).candidates)
-                said[BAYES] = _first(question, self._bayes.forecast(soft, task=clip.task).candidates)
-                said[BAYES_ANY_TASK] = _first(question, self._bayes.forecast(soft).candidates)
-                said[BAYES_CONFUSION] = _first(question, by_confusion.forecast(soft, task=clip.task).candidates)
+                forecasts = {
+                    COUNTED: self._procedure.forecast(seen),
+                    BAYES: self._bayes.forecast(soft, task=clip.task),
+                    BAYES_ANY_TASK: self._bayes.forecast(soft),
+                    BAYES_CONFUSION: by_confusion.forecast(soft, task=clip.task),
+                }
+                for arm, forecast in forecasts.items():
+                    said[arm] = _first(question, [one.label for one in forecast.candidates])
             return {arm: answer == question.answer for arm, answer in said.items()}
 
         return right
@@ -181,9 +185,8 @@ class _Predictors:
             yield arm, next(iter(best_labels(options, [*levels, self._counts.overall], top=1)), "")
 
 
-def _first(question: Question, candidates: Sequence[object]) -> str:
-    """The likeliest step among the options of a question, or among all."""
-    labels = [str(getattr(one, "label", "")) for one in candidates]
+def _first(question: Question, labels: Sequence[str]) -> str:
+    """The first of `labels`, which begin with the likeliest, that is an option of a question, or the first of all."""
     among = [label for label in labels if label in question.choices] if question.choices else labels
     return next(iter(among), sorted(question.choices)[0] if question.choices else "")
 

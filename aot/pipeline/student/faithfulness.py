@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.answer_records import Faithfulness, FaithfulReply
+from aot.arms.asking import open_student
 from aot.config import MODES_OF_ORDER, ArmConfig, RunConfig, load_saved
 from aot.display import counted
 from aot.errors import ConfigError, RunError
@@ -25,7 +26,6 @@ from aot.pipeline.student.perturbed import Asked
 from aot.pipeline.student.talks import Stored, stored_talk
 from aot.records import ClipAnnotation, Prediction, PromptMode, Question, Trace
 from aot.seeds import hashed
-from aot.student.model.loading import load_student
 from aot.teacher.implied import EvidenceReader
 
 log = logging.getLogger(__name__)
@@ -152,9 +152,7 @@ def _traces(run: RunFolder, arm: str) -> dict[str, Trace]:
 
 
 def _opened(run: RunFolder, config: RunConfig, questions: Sequence[Question], *, arm: str, mode: PromptMode) -> Asked:
-    student = load_student(config.student.base, adapter=run.arm(arm), config=config.student)
-    shows = run.frames if any(question.media for question in questions) else None
-    pixels = student.pixels(shows, max_bytes=config.train.frame_cache_mb << 20) if shows else None
+    student, pixels = open_student(run, config.student, run.arm(arm), questions, cache_mb=config.train.frame_cache_mb)
     rows = read_rows(run.annotations, ClipAnnotation) if run.annotations.exists() else ()
     reader = EvidenceReader(rows)
     batch_size = config.evaluate.batch_size

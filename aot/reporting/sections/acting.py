@@ -6,7 +6,7 @@ from typing import Any
 from aot.evaluation.acting import PLANS
 from aot.evaluation.scoring import score
 from aot.files.traces import read_traces
-from aot.records import Prediction, Question, Trace
+from aot.records import Prediction, Trace
 from aot.reporting.load import RunData, Student, rows_or_none
 from aot.reporting.pivot import Heading, Pivot, cell_of, clip_text, pivot
 from aot.reporting.sections import Block, Section, note, tables, words
@@ -94,14 +94,10 @@ def _picked(traces: Iterator[Trace], data: RunData, rows: dict[str, Prediction])
         question = data.questions.get(trace.question_id)
         if question is None or trace.question_id not in rows or len(seen) == SHOWN:
             continue
-        kind = (_is_right(rows[trace.question_id], question), trace.reasons)
+        kind = (score(rows[trace.question_id], question).correct, trace.reasons)
         if kind not in seen:
             seen.add(kind)
             yield trace
-
-
-def _is_right(prediction: Prediction, question: Question) -> bool:
-    return score(prediction, question).correct
 
 
 def _turns(trace: Trace) -> Iterator[View]:

@@ -59,9 +59,7 @@ def propose_next(arguments: ProposeNextArguments, context: ToolContext) -> Propo
     Raises:
         ToolError: no training annotations were given, or none of the steps to rank was ever seen.
     """
-    if context.procedure is None:
-        raise ToolError("no procedural knowledge: give data.annotations with rows of the train split")
-    forecast = context.procedure.forecast(arguments.history, exclude_uri=context.clip.uri)
+    forecast = _procedure(context).forecast(arguments.history, exclude_uri=context.clip.uri)
     return _result(arguments, forecast)
 
 
@@ -71,13 +69,18 @@ def propose_after_doubt(arguments: SoftHistoryArguments, context: ToolContext) -
     Raises:
         ToolError: as for `propose_next`, or there are not as many scores as steps.
     """
-    if context.procedure is None:
-        raise ToolError("no procedural knowledge: give data.annotations with rows of the train split")
+    procedure = _procedure(context)
     scores = arguments.scores or (1.0,) * len(arguments.history)
     if len(scores) != len(arguments.history):
         raise ToolError(f"{len(arguments.history)} steps and {len(scores)} scores; give one score for each, or none")
     soft = [SoftLabel(label, score) for label, score in zip(arguments.history, scores, strict=True)]
-    return _result(arguments, _filter_of(context.procedure).forecast(soft, exclude_uri=context.clip.uri))
+    return _result(arguments, _filter_of(procedure).forecast(soft, exclude_uri=context.clip.uri))
+
+
+def _procedure(context: ToolContext) -> ProcedureModel:
+    if context.procedure is None:
+        raise ToolError("no procedural knowledge: give data.annotations with rows of the train split")
+    return context.procedure
 
 
 @lru_cache(maxsize=2)

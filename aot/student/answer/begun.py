@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 from aot.records import Lesson, LessonTurn, PromptMode, WrittenCall
 from aot.student.answer.batches import PromptItem
@@ -18,6 +17,7 @@ from aot.student.model.loading import Student
 from aot.student.rows.frames import FramePixels
 from aot.student.rows.prompts import read_calls
 from aot.student.rows.replies import answer_of, encode_lesson
+from aot.student.rows.talks import turn_ids
 from aot.student.rows.tokens import Renderer
 
 LEAST_TOKENS = 8
@@ -74,11 +74,7 @@ def reply_ids(renderer: Renderer, mode: PromptMode, begun: Begun) -> tuple[list[
         CheckpointError: the tokenizer cannot tell which characters a token stands for.
         SourceError: the tokenizer cannot write the text.
     """
-    turns: list[int] = []
-    for role, group in groupby(begun.turns, key=lambda turn: turn.role):
-        texts = [turn.text for turn in group]
-        made = [renderer.result_ids(texts)] if role == "tool" else [renderer.completion_ids(text) for text in texts]
-        turns += [one for ids in made for one in ids]
+    turns = [one for _, ids in turn_ids(begun.turns, renderer) for one in ids]
     question = begun.item.question
     row = encode_lesson(
         renderer, question, Lesson(question_id=question.id, mode=mode, forced=begun.said, rationale=begun.then)

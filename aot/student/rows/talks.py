@@ -5,13 +5,13 @@ and so on, each made alone and appended, never made again from the text of the w
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from aot.config import SpanWeights
 from aot.errors import CheckpointError
 from aot.rationales.notation import ANSWER_MARK
-from aot.records import Lesson, Question
+from aot.records import Lesson, LessonTurn, Question
 from aot.student.rows.packing import EncodedRow, Span, num_alike
 from aot.student.rows.prompts import CLOSED, OPENED, PROBE, read_calls
 from aot.student.rows.tokens import Renderer
@@ -66,15 +66,19 @@ def _turns(lesson: Lesson, renderer: Renderer) -> tuple[tuple[int, ...], tuple[S
     """Ids and spans of the turns before the last reply of a lesson."""
     ids: tuple[int, ...] = ()
     spans: tuple[Span, ...] = ()
-    for role, turns in groupby(lesson.turns, key=lambda turn: turn.role):
-        texts = [turn.text for turn in turns]
-        if role == "tool":
-            new = renderer.result_ids(texts)
-            ids, spans = ids + new, spans + _all("result", new)
-            continue
-        for text in texts:
-            ids, spans = ids + renderer.completion_ids(text), spans + _turn_spans(text, renderer)
+    for text, new in turn_ids(lesson.turns, renderer):
+        ids, spans = ids + new, spans + (_all("result", new) if text is None else _turn_spans(text, renderer))
     return ids, spans
+
+
+def turn_ids(turns: Iterable[LessonTurn], renderer: Renderer) -> Iterator[tuple[str | None, tuple[int, ...]]]:
+    """Ids of each turn of a student with its text, and of each group of results between two of them with None."""
+    for role, group in groupby(turns, key=lambda turn: turn.role):
+        texts = [turn.text for turn in group]
+        if role == "tool":
+            yield None, renderer.result_ids(texts)
+        else:
+            yield from ((text, renderer.completion_ids(text)) for text in texts)
 
 
 def _turn_spans(text: str, renderer: Renderer) -> tuple[Span, ...]:

@@ -13,7 +13,7 @@ from aot.records import Question
 from aot.student.answer.decoding import Prompt
 from aot.student.model.loading import Student
 from aot.student.rows.examples import encode_row
-from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, Tensors, choose_indices
+from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, Tensors, shown_frames
 from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import Mode
 from aot.student.rows.tokens import Renderer
@@ -60,10 +60,8 @@ def prompt_items(
     Without a store no frames are shown. `given` tells how many tokens are put behind the prompt of a question.
     """
     for question in questions:
-        frames = None
         try:
-            if with_frames and question.media and store is not None:
-                frames = choose_indices(store, question.media, num_frames=student.config.num_frames)
+            frames = shown_frames(store, question, shown=with_frames, num_frames=student.config.num_frames)
             row = encode_row(student.renderer, question, frames, mode=mode)
         except SourceError as error:
             yield PromptItem(question, None, EncodedRow(()), str(error))

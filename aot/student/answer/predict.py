@@ -21,7 +21,7 @@ from aot.student.answer.decoding import LineMarks, Prompt, line_marks, write_rep
 from aot.student.answer.likelihood import log_sums, score
 from aot.student.answer.sampling import BatchSampling, NotedToken
 from aot.student.model.loading import Student
-from aot.student.rows.frames import FramePixels, choose_indices
+from aot.student.rows.frames import FramePixels, shown_frames
 from aot.student.rows.replies import (
     answer_of,
     encode_lesson,
@@ -205,9 +205,9 @@ def lesson_log_probs(
 
 def _lesson_item(student: Student, question: Question, lesson: Lesson, pixels: FramePixels | None) -> PromptItem:
     renderer, frames, row, why = student.renderer, None, EncodedRow(()), "it spells out a reserved token"
+    store, num_frames = pixels.store if pixels else None, student.config.num_frames
     try:
-        if lesson.with_frames and question.media and pixels and pixels.store:
-            frames = choose_indices(pixels.store, question.media, num_frames=student.config.num_frames)
+        frames = shown_frames(store, question, shown=lesson.with_frames, num_frames=num_frames)
         times_s, size_hw = (frames.times_s, frames.size_hw) if frames else ((), None)
         if not renderer.reserved_mark(lesson_text(lesson)):
             row = encode_lesson(renderer, question, lesson, times_s=times_s, frame_size_hw=size_hw)

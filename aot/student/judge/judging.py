@@ -22,10 +22,9 @@ from aot.errors import ChatError, CheckpointError, SourceError
 from aot.records import Question
 from aot.student.answer.decoding import on_device
 from aot.student.model.loading import Student
-from aot.student.rows.arm_examples import frames_of
 from aot.student.rows.collate import Collator, logits_needed
 from aot.student.rows.examples import Example, encode_row
-from aot.student.rows.frames import FramePixels
+from aot.student.rows.frames import FramePixels, shown_frames
 from aot.student.rows.packing import IGNORED, EncodedRow, Likely
 from aot.student.rows.replies import with_evidence
 from aot.student.rows.tokens import Renderer
@@ -128,7 +127,8 @@ def _example(
 ) -> Example | None:
     """A reply behind the prompt that the judge reads; None where that is too long, or cannot be shown."""
     try:
-        frames = frames_of(pixels.store if pixels else None, row, question, num_frames=judge.config.num_frames)
+        store = pixels.store if pixels else None
+        frames = shown_frames(store, question, shown=row.with_frames, num_frames=judge.config.num_frames)
         prompt = encode_row(judge.renderer, with_evidence(question, evidence), frames, mode=row.mode).prompt_ids
     except SourceError:
         return None

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aot.answer_records import JudgedRollout, Rollout
+from aot.answer_records import JudgedRollout
 from aot.config import SpanWeights
 from aot.errors import SourceError
 from aot.files.run_folder import RunFolder, read_rows
 from aot.records import Lesson, Question
 from aot.student.model.loading import Student
 from aot.student.rows.examples import Example, ExampleSet, TokenWeights, encode_row, make_examples
-from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
+from aot.student.rows.frames import ChosenFrames, FrameSource, shown_frames
 from aot.student.rows.lesson_files import JUDGED
 from aot.student.rows.packing import EncodedRow, Likely
 from aot.student.rows.talks import ALIKE, check_talk
@@ -99,7 +99,8 @@ def with_rollouts(
         if place < len(examples):
             example = examples[place]
         else:
-            example = Example(question.id, (), frames_of(store, rollout, question, num_frames=num_frames))
+            frames = shown_frames(store, question, shown=rollout.with_frames, num_frames=num_frames)
+            example = Example(question.id, (), frames)
         row = judged_row(renderer, question, example.frames, rollout)
         if row.num_tokens > max_tokens:
             dropped["row_too_long"] = dropped.get("row_too_long", 0) + 1
@@ -107,15 +108,6 @@ def with_rollouts(
         places[question.id] = place
         examples[place : place + 1] = [replace(example, rows=(*example.rows, row), explains=True)]
     return ExampleSet(tuple(examples), dict(sorted(dropped.items())))
-
-
-def frames_of(
-    store: FrameSource | None, rollout: Rollout, question: Question, *, num_frames: int
-) -> ChosenFrames | None:
-    """The frames that a reply was about; None for a reply about none."""
-    if not rollout.with_frames or question.media is None or store is None:
-        return None
-    return choose_indices(store, question.media, num_frames=num_frames)
 
 
 def judged_row(

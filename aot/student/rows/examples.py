@@ -16,7 +16,7 @@ import numpy as np
 from aot.config import SpanWeights
 from aot.errors import SourceError
 from aot.records import Lesson, Question
-from aot.student.rows.frames import ChosenFrames, FrameSource, choose_indices
+from aot.student.rows.frames import ChosenFrames, FrameSource, shown_frames
 from aot.student.rows.packing import EncodedRow
 from aot.student.rows.prompts import CLOSED, OPENED, Mode
 from aot.student.rows.replies import encode_lesson, lesson_text, weighted
@@ -104,13 +104,11 @@ def make_examples(
         question = questions.get(group[0].question_id)
         if question is None:
             raise SourceError(f"a lesson is about {group[0].question_id!r}, which is no question of the train split")
-        frames = None
-        if group[0].with_frames and question.media and store is not None:
-            try:
-                frames = choose_indices(store, question.media, num_frames=num_frames)
-            except SourceError:
-                dropped["no_frames"] += len(group)
-                continue
+        try:
+            frames = shown_frames(store, question, shown=group[0].with_frames, num_frames=num_frames)
+        except SourceError:
+            dropped["no_frames"] += len(group)
+            continue
         rows: list[EncodedRow] = []
         explained = False
         for lesson in group:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from aot.errors import SourceError
-from aot.records import MediaRef
+from aot.records import MediaRef, Question
 from video_data.decode.sampling import nearest_indices, uniform_times
 
 Tensors = dict[str, torch.Tensor]
@@ -91,6 +91,17 @@ def choose_indices(store: FrameSource, media: MediaRef, *, num_frames: int) -> C
     indices = tuple(visible[i] for i in picked)
     size_hw = (clip.stored_height, clip.stored_width)
     return ChosenFrames(media.uri, indices, tuple(clip.times_s[i] for i in indices), size_hw)
+
+
+def shown_frames(store: FrameSource | None, question: Question, *, shown: bool, num_frames: int) -> ChosenFrames | None:
+    """The frames of a question that stand in its prompt; None where it is `shown` without any, or has no clip.
+
+    Raises:
+        SourceError: as for `choose_indices`.
+    """
+    if not shown or question.media is None or store is None:
+        return None
+    return choose_indices(store, question.media, num_frames=num_frames)
 
 
 class FramePixels:

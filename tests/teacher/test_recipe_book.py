@@ -73,7 +73,7 @@ def test_a_card_that_lies_beside_one_question_is_found_by_no_other() -> None:
     assert [c.name for c in BOOK.beside("q-book_next").cards] == ["dish 1 2"]
     assert "dish 1 2" not in [card.name for card in BOOK.beside("another").cards]
     assert looked_up(BOOK, "q-book_next", steps=["mix egg"]).result == {
-        "cards": [{"name": "dish 1 2", "text": "wash tomato, fry fish, mix egg *, bake dough", "score": 1.0}]
+        "cards": [{"name": "dish 1 2", "text": "wash tomato, fry fish, mix egg *1, bake dough", "score": 1.0}]
     }
 
 

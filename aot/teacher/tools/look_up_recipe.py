@@ -1,5 +1,7 @@
 """Tool `look_up_recipe`: the recipe cards that fit steps or words best, from a book that somebody else opened."""
 
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Self
 
@@ -15,8 +17,9 @@ NAME = "look_up_recipe"
 MAX_CARDS = 2
 MAX_WANTED = 64
 """Steps of one search."""
-MARK = " *"
-"""Behind each step of a card that was looked for, as search engines mark what they hit."""
+MARK = " *{}"
+"""Behind each step of a card that was looked for, with its place in the search, from 1."""
+_MARK = re.compile(r" \*\d+$")
 
 
 class LookUpRecipeArguments(ToolArguments):
@@ -37,7 +40,7 @@ class FoundRecipe(ToolPart):
 
     name: str
     text: str
-    """Its steps in order, with commas between them; those that were looked for are marked."""
+    """Its steps in order, with commas between them; those that were looked for carry their place in the search."""
     score: float
     """Share of what was looked for that it has, in tenths; rare steps count more."""
 
@@ -52,7 +55,7 @@ class LookUpRecipeResult(ToolResult):
         listed: list[Finding] = []
         for card in self.cards:
             listed.append(Finding(kind="task", label=card.name, score=card.score))
-            listed += [Finding(kind="listed", label=step.removesuffix(MARK)) for step in card.text.split(", ")]
+            listed += [Finding(kind="listed", label=_MARK.sub("", step)) for step in card.text.split(", ")]
         last = [Finding(kind="after", label=arguments.steps[-1])] if arguments.steps and listed else []
         return (*listed, *last)
 
@@ -67,12 +70,12 @@ def look_up_recipe(arguments: LookUpRecipeArguments, context: ToolContext, *, bo
     if not shelf.cards:
         raise ToolError("the recipe book is empty; answer without it, or fill the folder of data.book")
     best = shelf.search(steps=arguments.steps, words=arguments.words, most=MAX_CARDS)
-    wanted = set(map(phrase_key, arguments.steps))
+    places = {phrase_key(step): place for place, step in reversed([*enumerate(arguments.steps, start=1)])}
     return LookUpRecipeResult(
         cards=tuple(
             FoundRecipe(
                 name=one.card.name,
-                text=", ".join(_shown(step, wanted) for step in one.card.steps),
+                text=", ".join(_shown(step, places) for step in one.card.steps),
                 score=round(one.score, 1),
             )
             for one in best
@@ -80,16 +83,17 @@ def look_up_recipe(arguments: LookUpRecipeArguments, context: ToolContext, *, bo
     )
 
 
-def _shown(step: str, wanted: set[str]) -> str:
+def _shown(step: str, places: Mapping[str, int]) -> str:
     plain = " ".join(step.replace(",", " ").replace("*", " ").split())
-    return f"{plain}{MARK}" if phrase_key(step) in wanted else plain
+    place = places.get(phrase_key(step))
+    return f"{plain}{MARK.format(place)}" if place else plain
 
 
 def recipe_tool(book: RecipeBook) -> Tool[LookUpRecipeArguments, LookUpRecipeResult]:
     """The tool over the cards of a book."""
     return Tool(
         name=NAME,
-        version="1",
+        version="2",
         description="Look recipe cards up by the steps that were seen, or by words; gives the text of the best ones.",
         Arguments=LookUpRecipeArguments,
         Result=LookUpRecipeResult,

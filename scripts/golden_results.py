@@ -58,7 +58,8 @@ MASKED = {
     "started": r"<dt>started</dt><dd>.*?</dd>",
     "stage seconds": r'<p class="note">Time: .*?</p>',
     "teacher seconds": r"<dt>seconds per verified trace</dt><dd>.*?</dd>",
-    "tool cost": r"<th>mean ms</th>.*?</table>",
+    "tool cost": r"<th[^>]*>mean ms</th>.*?</table>",
+    "student times": r"<th[^>]*>mean time</th>.*?</table>",
     "call times": r'<span class="soft">(?:&lt;1|\d+) ms</span>',
     "card": r"Revision `[^`]*`, config `[^`]*`, made \S+",
 }

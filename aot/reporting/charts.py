@@ -15,7 +15,8 @@ from aot.records import Interval
 _SOFT = (
     "#bfdbfe", "#fde68a", "#bbf7d0", "#fbcfe8", "#ddd6fe", "#fed7aa", "#a5f3fc", "#d9f99d", "#e2e8f0", "#fecaca",
 )  # fmt: skip
-_GREY, _GRID, _INK = "#64748b", "#e2e8f0", "#0f172a"
+_GREY, _GRID, _INK, _TRACK = "var(--soft)", "var(--line)", "var(--ink)", "var(--track)"
+"""Colours by their names in style.css, which gives them a light and a dark value."""
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LABEL_STEP = 15.0
 
@@ -48,8 +49,8 @@ def dot(x: float, y: float, radius: float, fill: str, tip: str = "") -> Shape:
 
 
 def word(
-    x: float, y: float, text: str, size: float = 12, anchor: str = "start", fill: str = "#334155", *, turn: float = 0,
-    bold: bool = False,
+    x: float, y: float, text: str, size: float = 12, anchor: str = "start", fill: str = "var(--quiet)", *,
+    turn: float = 0, bold: bool = False,
 ) -> Shape:  # fmt: skip
     """A word or number, turned by so many degrees around (x, y)."""
     x, y = round(x, 1), round(y, 1)
@@ -132,15 +133,95 @@ def count_bars(rows: Sequence[tuple[str, int, str]], *, name: str, width: float 
     return Drawing(width, len(rows) * step + 8, name, tuple(shapes))
 
 
+class FlowBox(NamedTuple):
+    """One station of a flow: a number, what it counts, and what to know of it."""
+
+    title: str
+    number: str
+    lines: tuple[str, ...]
+    fill: str
+
+
+class FlowLoss(NamedTuple):
+    """What left on the way for one reason, and how much of it was damaged on purpose."""
+
+    reason: str
+    number: int
+    planted: int = 0
+
+
+def flow(
+    boxes: Sequence[FlowBox], losses: Sequence[FlowLoss], *, loss_name: str, after: int, upright: bool, name: str
+) -> Drawing:
+    """Stations in a row (or `upright`: in a column) with arrows between them; below station `after` what left there."""
+    width, gap = (344.0, 22.0) if upright else (1120.0, 30.0)
+    wide, high = (width, 70.0) if upright else ((width - gap * (len(boxes) - 1)) / len(boxes), 98.0)
+    losses_high = 30.0 + 22 * len(losses) if losses else 0.0
+    shapes: list[Shape] = []
+    for place, box in enumerate(boxes):
+        x = 0.0 if upright else place * (wide + gap)
+        y = place * (high + gap) + losses_high * (place > after) if upright else 0.0
+        shapes += _station(box, x, y, wide, high, upright=upright)
+        if place and upright:
+            shapes += _arrow([(18, y - gap + 3), (18, y - 4)])
+        elif place:
+            shapes += _arrow([(x - gap + 4, high / 2), (x - 4, high / 2)])
+        if losses and place == after:
+            top = y + high + (6 if upright else 12)
+            shapes += [] if upright else [stroke(((x + 18, high), (x + 18, top + 3)), "var(--bad)", 1.4)]
+            shapes += _losses(losses, loss_name, x, top, width - x, name_width=150.0)
+    height = len(boxes) * (high + gap) - gap + losses_high if upright else high + 14 + losses_high
+    return Drawing(width, height, name, tuple(shapes))
+
+
+def _station(box: FlowBox, x: float, y: float, wide: float, high: float, *, upright: bool) -> list[Shape]:
+    shapes = [bar(x, y, wide, high, "var(--wash)"), bar(x, y, 4, high, box.fill)]
+    where = (x + wide - 14, y + 28, box.number, 22, "end") if upright else (x + 14, y + 47, box.number, 24, "start")
+    first = 40 if upright else 68
+    lines = [word(x + 14, y + first + 17 * i, _fit(line, wide - 22, 12), 12) for i, line in enumerate(box.lines)]
+    return [*shapes, word(x + 14, y + 20, box.title, 12, fill=_GREY, bold=True),
+            word(*where, fill=_INK, bold=True), *lines]  # fmt: skip
+
+
+def _arrow(ends: Sequence[tuple[float, float]]) -> list[Shape]:
+    (start_x, _), (x, y) = ends
+    head = [(x - 4, y - 5), (x, y), (x + 4, y - 5)] if start_x == x else [(x - 5, y - 4), (x, y), (x - 5, y + 4)]
+    return [stroke(ends, _GREY, 1.4), stroke(head, _GREY, 1.4)]
+
+
+def _losses(
+    losses: Sequence[FlowLoss], loss_name: str, x: float, top: float, width: float, *, name_width: float
+) -> list[Shape]:
+    shapes = [word(x, top + 16, loss_name, 12, fill="var(--bad)", bold=True)]
+    most, room = max(loss.number for loss in losses), min(width - name_width - 60, 420.0)
+    for place, loss in enumerate(losses):
+        y, length = top + 28 + 22 * place, room * loss.number / most
+        spoilt = length * loss.planted / max(loss.number, 1)
+        tip = f"{loss.reason}: {loss.number}, {loss.planted} of them planted"
+        shapes += [
+            word(x, y + 11, _fit(loss.reason, name_width - 8, 12), 12),
+            bar(x + name_width, y, max(length, 1), 14, "var(--bad)", tip),
+            *([bar(x + name_width, y, spoilt, 14, "var(--planted)", tip)] if loss.planted else []),
+            word(x + name_width + length + 6, y + 11, f"{loss.number:,}"),
+        ]
+    return shapes
+
+
+def _fit(text: str, width: float, size: float) -> str:
+    """As much of `text` as fits, by the mean width of letters."""
+    room = int(width / (0.53 * size))
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
 def interval_bar(value: float, low: float, high: float, *, fill: str, width: float = 220) -> Drawing:
     """One share on a 0 to 1 axis with its interval as a whisker."""
     x = [round(width * min(max(v, 0.0), 1.0), 1) for v in (value, low, high)]
     shapes = (
-        bar(0, 3, width, 12, "#eef2f7"),
+        bar(0, 3, width, 12, _TRACK),
         bar(0, 3, x[0], 12, fill),
-        stroke(((x[1], 9), (x[2], 9)), "#0f172a", 1.5),
-        stroke(((x[1], 5), (x[1], 13)), "#0f172a", 1.5),
-        stroke(((x[2], 5), (x[2], 13)), "#0f172a", 1.5),
+        stroke(((x[1], 9), (x[2], 9)), _INK, 1.5),
+        stroke(((x[1], 5), (x[1], 13)), _INK, 1.5),
+        stroke(((x[2], 5), (x[2], 13)), _INK, 1.5),
     )
     return Drawing(width, 18, f"{100 * value:.1f}%", shapes)
 
@@ -172,7 +253,7 @@ def reliability_chart(
     """A reliability diagram: (confidence, accuracy, low, high, count) of each bin for each series."""
     axes = Axes(left=46, right=346, top=24, bottom=324, x=(0.0, 1.0))
     shapes = axes.shapes(name, "stated probability", x_ticks=_QUARTERS, write="{:.0%}".format)
-    shapes.append(axes.line([(0, 0), (1, 1)], "#94a3b8", 1, "4 4"))
+    shapes.append(axes.line([(0, 0), (1, 1)], "var(--grey)", 1, "4 4"))
     for index, (label, bins) in enumerate(series.items()):
         shapes.append(word(axes.right + 18, axes.top + 16 + 18 * index, label, 12, fill=colors[label], bold=True))
         shapes.append(axes.line([(stated, accuracy) for stated, accuracy, *_ in bins], colors[label], 1.4))
@@ -244,7 +325,7 @@ def escalation_chart(lines: Mapping[str, EscalationLine], *, name: str) -> Drawi
             shapes.append(dot(axes.sx(x), axes.sy(accuracy.value), 2.2, line.color, tip))
         for x, accuracy, tip in line.chosen:
             shapes.append(dot(axes.sx(x), axes.sy(accuracy.value), 7, line.color, tip))
-            shapes.append(dot(axes.sx(x), axes.sy(accuracy.value), 3.5, "#ffffff", tip))
+            shapes.append(dot(axes.sx(x), axes.sy(accuracy.value), 3.5, "var(--page)", tip))
     return Drawing(600, 332, name, tuple(shapes))
 
 
@@ -259,11 +340,12 @@ def heat_map(counts: np.ndarray, *, rows: Sequence[str], columns: Sequence[str],
         total = max(1, int(counts[i].sum()))
         for j, column in enumerate(columns):
             count = int(counts[i, j])
-            fill = _shade(count / total, right=row == column) if count else "#f1f5f9"
-            tip = f"{row} → {column}: {count} of {total}" if count else ""
-            shapes += [bar(left + j * cell, y, cell - 1, cell - 1, fill, tip)]
+            shapes += [bar(left + j * cell, y, cell - 1, cell - 1, _TRACK)]
             if count:
-                ink = "#ffffff" if count / total > 0.55 else _INK
+                shade = bar(left + j * cell, y, cell - 1, cell - 1, "var(--good)" if row == column else "var(--bad)",
+                            f"{row} → {column}: {count} of {total}")  # fmt: skip
+                shapes += [shade._replace(attributes=shade.attributes | {"fill-opacity": round(count / total, 2)})]
+                ink = "var(--page)" if count / total > 0.55 else _INK
                 x, size = left + j * cell + cell / 2 - 0.5, 8 if cell < 20 else 10
                 shapes += [word(x, y + middle - 0.8, str(count), size, "middle", ink)]
     for j, column in enumerate(columns):
@@ -285,7 +367,7 @@ def timeline(
     shapes: list[Shape] = []
     for index, (row_name, stretches) in enumerate(rows):
         y = index * step
-        shapes += [word(left - 8, y + 14, row_name, 11, "end", "#64748b"), bar(left, y, end_s * scale, 20, "#f1f5f9")]
+        shapes += [word(left - 8, y + 14, row_name, 11, "end", _GREY), bar(left, y, end_s * scale, 20, _TRACK)]
         for start_s, stop_s, label in stretches:
             stretch = max(1.0, (stop_s - start_s) * scale - 1)
             tip = f"{label} {start_s:.1f}-{stop_s:.1f} s"
@@ -296,16 +378,10 @@ def timeline(
     bottom = len(rows) * step
     for edge_s in {window[0], window[1]}:
         x = left + min(edge_s, end_s) * scale
-        shapes += [stroke(((x, 0), (x, bottom)), "#0f172a", 1.4, "3 3")]
+        shapes += [stroke(((x, 0), (x, bottom)), _INK, 1.4, "3 3")]
     for tick in _ticks(0.0, end_s):
-        shapes += [word(left + tick * scale, bottom + 12, f"{tick:g} s", 10, "middle", "#64748b")]
+        shapes += [word(left + tick * scale, bottom + 12, f"{tick:g} s", 10, "middle", _GREY)]
     return Drawing(width, bottom + 18, name, tuple(shapes))
-
-
-def _shade(share: float, *, right: bool) -> str:
-    light, dark = ((220, 242, 231), (4, 120, 87)) if right else ((254, 226, 226), (185, 28, 28))
-    r, g, b = (round(a + (z - a) * share) for a, z in zip(light, dark, strict=True))
-    return f"#{r:02x}{g:02x}{b:02x}"
 
 
 def _range(values: Sequence[float], *, zero: bool = False) -> tuple[float, float]:

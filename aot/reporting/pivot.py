@@ -4,12 +4,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from aot.display import counted
 from aot.records import Interval, MetricRow
 from aot.reporting.charts import Drawing, interval_bar
 from aot.run_records import Share
 
 _NAMES = {"pass_at_1": "pass@1", "pass_at_k": "pass@k", "iou": "IoU", "ece": "ECE", "ms": "ms", "s": "s"}
 
+TERMS = {
+    "cut off by the cap": "replies that reached the limit on tokens, and so have no answer",
+    "unreadable or not an option": "no answer could be found in the reply, or it is none of the options",
+    "tokens of a reply": "how many tokens a student generates for a question, its thinking included",
+    "tokens per right answer": "all tokens generated, divided by the number of right answers",
+    "mean IoU of times": "how far the stated time span overlaps the true one: 1 is perfect, 0 no overlap",
+    "calibration error": "how far stated probabilities are from how often they come true: 0 is best",
+    "claims supported by annotations": "of the facts that a rationale lists, the share that the annotations confirm",
+    "rank correlation": "between distance and being right; negative: it is right more often on what is near",
+    "recall": "of the planted defects, the share that was caught",
+    "precision": "of the complete and right traces that were dropped, the share with a planted defect",
+    "pass@1 value": "share of questions that the first trace answers right",
+    "next": "next-step questions, with options and open",
+    "next_choice": "the next step, to be chosen from options",
+    "next_open": "the next step, without options",
+    "trainable parameters": "weights that training changes; the others stay as they were",
+    "rationales seen": "rationales that training reached before it ended",
+}
+"""What a label means, where a reader of tables may not know it."""
 Verdict = Literal["", "better", "worse", "open"]
 _PLAIN = ("tokens", "calls", "mean_iou", "ece")
 """Starts of metrics that are no shares."""
@@ -118,6 +138,22 @@ class Pivot:
     rows: tuple[Heading, ...]
     columns: tuple[Heading, ...]
     cells: tuple[tuple[Cell | None, ...], ...]
+
+    @property
+    def size(self) -> str:
+        """What stands where the table is folded away."""
+        size = f"{counted(len(self.rows), 'row')}, {counted(len(self.columns), 'column')}"
+        return f"Table: {self.title} ({size})" if self.title else f"Table ({size})"
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a reader should first be asked."""
+        return len(self.columns) > 4 or len(self.rows) > 12
+
+    def of_rows(self, places: Sequence[int]) -> "Pivot":
+        """The table with these of its rows."""
+        rows, cells = (tuple(lines[place] for place in places) for lines in (self.rows, self.cells))
+        return replace(self, rows=rows, cells=cells)  # type: ignore[arg-type]
 
     def turned(self, corner: str) -> "Pivot":
         """The same table with rows and columns changed for each other."""

@@ -12,6 +12,7 @@ from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
+from aot.reporting.pivot import TERMS
 from aot.reporting.sections import (
     Section,
     accuracy,
@@ -22,6 +23,7 @@ from aot.reporting.sections import (
     faithfulness,
     funnel,
     making,
+    opening,
 )
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
 from aot.reporting.thumbs import ReadFrames, ThumbBook, no_frames
@@ -29,7 +31,14 @@ from aot.reporting.thumbs import ReadFrames, ThumbBook, no_frames
 MAX_PICTURE_BYTES = 12 * 2**20
 """Pictures stop being embedded here, so that the page stays under 20 MB whatever the size of the gallery."""
 GALLERY = Section("gallery", "Gallery", "Gallery", lambda data: [])
+MISTAKES = Section(
+    "mistakes", "Worst mistakes", "Worst mistakes", lambda data: [],
+    applies=lambda data: bool(data.predictions), needs="answers of students",
+)  # fmt: skip
 SECTIONS: tuple[Section, ...] = (
+    accuracy.HEADLINE,
+    MISTAKES,
+    making.USE,
     *accuracy.SECTIONS,
     acting.SECTION,
     cascade.SECTION,
@@ -62,13 +71,19 @@ def write_report(run: RunFolder, config: RunConfig, *, frames: ReadFrames = no_f
     book = ThumbBook(frames, MAX_PICTURE_BYTES)
     panels = make_gallery(data, book)
     heading = f"Gallery: {len(panels)} traces"
-    gallery = replace(GALLERY, heading=heading, content=lambda data: gallery_blocks(data, panels))
-    shown = [gallery if section is GALLERY else section for section in SECTIONS if section.applies(data)]
+    pictured = {
+        GALLERY.name: replace(GALLERY, heading=heading, content=lambda data: gallery_blocks(data, panels)),
+        MISTAKES.name: replace(MISTAKES, content=lambda data: errors.mistake_blocks(data, book)),
+    }
+    shown = [pictured.get(section.name, section) for section in SECTIONS if section.applies(data)]
     left_out = [section for section in SECTIONS if section.needs and not section.applies(data)]
     page = render(
         "report.html.j2",
         data=data,
         lead=_lead(data),
+        outcome=opening.outcome(data),
+        flows=opening.flow_drawings(data),
+        minis=opening.mini_traces(panels),
         sections=[(section, section.blocks(data)) for section in shown],
         left_out="; ".join(f"{section.title} (needs {section.needs})" for section in left_out),
         seconds=making.stage_seconds(data.provenance),
@@ -78,14 +93,10 @@ def write_report(run: RunFolder, config: RunConfig, *, frames: ReadFrames = no_f
 
 
 def _lead(data: RunData) -> str:
-    teacher = (
-        "An agent teacher takes clips apart with tools, its traces"
-        if data.has_frames
-        else "A teacher works problems out step by step, its chains"
-    )
-    learns = "learns from what was kept" if data.learning.main else "learned answers only"
-    student = f"the student {data.config.student.base}"
-    return f"{teacher} are filtered, and {student} {learns}. Data set: {data.config.data.dataset}."
+    teacher = "looks at clips with tools" if data.has_frames else "works problems out step by step"
+    student, dataset = data.config.student.base, data.config.data.dataset
+    learns = "learns from the traces that remain" if data.learning.main else "learned from answers alone"
+    return f"A teacher {teacher}, filters check its traces, and the student {student} {learns}. Data set: {dataset}."
 
 
 def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates take whatever view they name
@@ -106,5 +117,5 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
         lstrip_blocks=True,
         finalize=markdown_text if template.endswith(".md.j2") else None,
     )
-    environment.globals.update(code=code, yaml_value=yaml_value)
+    environment.globals.update(code=code, yaml_value=yaml_value, terms=TERMS)
     return clean(environment.get_template(template).render(**values))

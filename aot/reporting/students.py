@@ -36,18 +36,18 @@ DAMAGED = {
 _PLAIN = "plain chains of thought, neither decomposed nor checked"
 _SWITCHES = {
     "parts": "rationale and answer learned apart", "choice": "chains chosen by likelihood",
-    "key_weight": "names, numbers and times weigh {}", "negative_weight": "refused chains weigh -{}",
-    "weighting": "tokens weighed by their probability",
+    "key_weight": "names, numbers and times weighted {}", "negative_weight": "rejected chains weighted -{}",
+    "weighting": "tokens weighted by their probability",
 }  # fmt: skip
 _OTHERS = {
     "base": "student before training",
     "teacher": "writes the traces that students learn from",
-    "copy_last": "baseline: the latest gold step (of the choices, if there are any)",
-    "task_majority": "baseline: most frequent next step of the known task",
-    "bigram_predicted": "baseline: successor, in the known task, of the step the teacher's tools saw last",
-    "bigram_gold": "baseline: successor, in the known task, of the true last step",
-    "trigram_predicted": "baseline: successor, in the known task, of the two steps the teacher's tools saw last",
-    "trigram_gold": "baseline: successor, in the known task, of the true last two steps",
+    "copy_last": "baseline: repeats the latest true step, of the options if there are any",
+    "task_majority": "baseline: the most frequent next step of the known task",
+    "bigram_predicted": "baseline: what follows, in the known task, the last step that the tools saw",
+    "bigram_gold": "baseline: what follows, in the known task, the true last step",
+    "trigram_predicted": "baseline: what follows, in the known task, the last two steps that the tools saw",
+    "trigram_gold": "baseline: what follows, in the known task, the true last two steps",
 }
 LACKS = {
     NO_FRAMES: "with all frames taken away",
@@ -58,7 +58,8 @@ LACKS = {
     WAYS["full"]: "always taking all steps",
 }
 """What the twins of an arm lack, by the endings of their names."""
-PALETTE = ("#2563eb", "#d97706", "#64748b", "#059669", "#9333ea", "#db2777", "#0891b2", "#65a30d", "#b45309", "#475569")
+PALETTE = tuple(f"var(--series{number})" for number in range(10))
+"""Named in style.css, which gives each a light and a dark value."""
 
 
 class Learned(NamedTuple):
@@ -148,7 +149,7 @@ class Learning:
         for arm in self.arms:
             rationales = self.seen[arm.name].rationales if arm.name in self.seen else None
             if self.saw_none(arm):
-                warnings.append(f"{self.shown(arm.name)}: it is no distilled student.")
+                warnings.append(f"{self.shown(arm.name)}: this is not a distilled student.")
             elif arm.learns_rationales and rationales and rationales < FEW_RATIONALES:
                 few = f"{arm.name} learned from {counted(rationales, 'rationale')} only"
                 warnings.append(f"{few}, too few to say anything about learning from them.")

@@ -70,9 +70,9 @@ class ThumbBook:
             embedded.append(thumb)
         return ""
 
-    def at(self, uri: str, time_s: float) -> Thumb | None:
-        """The embedded picture of `uri` at `time_s`, if there is one."""
-        near = [thumb for thumb in self._by_uri.get(uri, ()) if abs(thumb.time_s - time_s) <= SAME_FRAME_S]
+    def at(self, uri: str, time_s: float, *, within_s: float = SAME_FRAME_S) -> Thumb | None:
+        """The embedded picture of `uri` that is nearest to `time_s`, if there is one so near."""
+        near = [thumb for thumb in self._by_uri.get(uri, ()) if abs(thumb.time_s - time_s) <= within_s]
         return min(near, key=lambda thumb: abs(thumb.time_s - time_s), default=None)
 
 

@@ -54,21 +54,22 @@ def test_the_section_shows_curve_chosen_point_and_all_three_alternatives(tmp_pat
     assert "cascade" in page.ids
     for words in (
         "Accuracy and share escalated, decide", "distilled alone", "teacher alone", "cascade minus teacher",
-        "wrong of the local ones", "At least so much must be escalated", "Costs are seconds of computing",
+        "wrong among the local ones", "this target needs at least this share escalated",
+        "Costs are seconds of computing",
         "n=120 of fresh ones",
     ):  # fmt: skip
         assert words in page.text, words
     (line,) = [line for line in summary_lines(run) if line.startswith("cascade")]
     closed = [q for q in read_rows(run.questions, Question) if q.split == "test" and q.choices]
-    assert "answers with confidence 0.900 and more stay; test " in line and f"n={len(closed)}" in line
+    assert "answers with a confidence of at least 0.900 are kept; test " in line and f"n={len(closed)}" in line
 
 
 def test_without_a_threshold_everything_is_escalated_and_the_bound_says_why(tmp_path: Path) -> None:
     run, config = calibrated_run(tmp_path, None)
     write_report(run, config, frames=read_frames)
     text = Page(run.report.read_text(encoding="utf-8")).text
-    assert "no threshold could be proved on n=120 of fresh ones, so everything is escalated" in text
-    assert "none stays" in text and "must be escalated for this target with any threshold" in text
+    assert "no threshold could be proven on n=120 of fresh ones, so everything is escalated" in text
+    assert "none kept" in text and "With any threshold, this target needs at least" in text
 
 
 def test_hostile_words_of_a_calibration_stay_words(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_section_has_shares_with_interval_and_n_who_was_left_out_and_coloure
     page = Page(html)
     assert "faithfulness" in page.ids
     for words in (
-        "Do the answers hang on the steps?", "answer follows", "True Thinking Score", "n=18", "arXiv 2510.24941",
+        "Do the answers depend on the steps?", "answer follows", "True Thinking Score", "n=18", "arXiv 2510.24941",
         "Left out: post answers before it explains", "pre, reason: cut_off 2", "0.04 / 0.90", "0.72 / 0.10",
     ):  # fmt: skip
         assert words in page.text, words

@@ -85,7 +85,8 @@ def test_sections_stand_in_reading_order_with_their_numbers(make_run: MakeRun) -
     page = page_of(*make_run())
     sections = [name for name in page.ids if re.fullmatch(r"[a-z]+", name)]
     order = (
-        "headline cost transfer kinds paired memorised funnel teacher confusion calibration training gallery refused"
+        "headline mistakes use cost transfer kinds paired memorised funnel teacher confusion calibration training "
+        "gallery refused"
     )
     assert sections == [*order.split(), "settings"]
     assert re.search(r"\d+\.\d% ?\[\d+\.\d, \d+\.\d\] n=\d+", " ".join(page.text.split()))

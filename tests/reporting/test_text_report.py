@@ -136,7 +136,8 @@ def test_text_page_is_self_contained_without_scripts_and_in_order(make_run: Make
     assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == page.tags["img"] == 0
     assert page.links == [] and not re.search(r"url\(|@import|https?:", text)
     order = (
-        "headline cost transfer kinds paired memorised choices steps rounds structure funnel teacher training gallery"
+        "headline mistakes use cost transfer kinds paired memorised choices steps rounds structure funnel teacher "
+        "training gallery"
     )
     assert [name for name in page.ids if re.fullmatch(r"[a-z]+", name)] == [*order.split(), "refused", "settings"]
     assert page.targets <= {f"#{name}" for name in page.ids}

@@ -72,9 +72,9 @@ def open_tables(pivots: Iterable[Pivot]) -> list[Block]:
     return [block for one in pivots for block in tables([one])]
 
 
-def sentences(rows: Sequence[tuple[str, str]]) -> list[Block]:
-    """Findings in words, each with the tests behind it."""
-    return [Block("sentences", items=rows)] if rows else []
+def sentences(rows: Sequence[tuple[str, str]], *, fold: str = "") -> list[Block]:
+    """Findings in words, each with the tests behind it; folded away under `fold`, if that is given."""
+    return [Block("sentences", fold, items=rows)] if rows else []
 
 
 def absent(data: RunData, what: str, stage: str, why: str = "the run folder holds none any more") -> Block:

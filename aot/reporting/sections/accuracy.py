@@ -1,9 +1,12 @@
 """How many answers are right: what comparisons say and answers cost, then by split, by kind and by distance."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from statistics import fmean
 
+from aot.display import counted
 from aot.evaluation.baselines import BASELINES
 from aot.evaluation.groups import ALL, MIDDLE, NEXT, OPEN_BOOK
 from aot.evaluation.memorisation import SENSES
@@ -12,12 +15,13 @@ from aot.evaluation.spending import budget_of, effort_of
 from aot.records import MetricRow
 from aot.reporting.charts import Drawing, TokenPoint, token_chart
 from aot.reporting.load import RunData, Student
-from aot.reporting.pivot import Cell, Heading, Pivot, cell_of, percent, pivot, plain, points, word_table
+from aot.reporting.pivot import Cell, Heading, Pivot, Verdict, cell_of, percent, pivot, plain, points, short, word_table
 from aot.reporting.sections import Block, Section, charts, no_metrics, note, open_tables, sentences, tables, words
+from aot.reporting.sections.making import stage_seconds
 
 MIN_GAP = 0.05
 """A smaller gap between the two bigrams is within their intervals, and a share of it would say nothing."""
-GREY = "#94a3b8"
+GREY = "var(--grey)"
 QUALITY = {
     "truncated_rate": "cut off by the cap",
     "unparsable_rate": "unreadable or not an option",
@@ -28,17 +32,18 @@ QUALITY = {
     "ece": "calibration error",
     "supported_claims": "claims supported by annotations",
 }
+MAX_OPEN_ROWS = 12
+"""More students than these do not stand open in the headline."""
 _BUDGETS = (
-    "A dashed line shows how many answers are right if each reply may have so many tokens at most: one that needed "
-    "more counts as wrong."
+    "Dashed lines show the accuracy under a limit on the tokens of a reply: a reply that needs more counts as wrong."
 )
-_SENSES = {"exact": "numbers as they are", "template": "every number alike"}
+_SENSES = {"exact": "numbers as they are", "template": "all numbers treated alike"}
 _QUALITY_KINDS = (ALL, NEXT, "when", "next_choice")
 """Of what a metric is looked up, in this order: not every one is measured on all questions."""
 
 
 HEADS = {
-    OPEN_BOOK: "open-book questions, about recipe cards that nobody saw before",
+    OPEN_BOOK: "open-book questions, about recipe cards that no training question shows",
     NEXT: "next-step questions, with options and open",
     ALL: "all questions",
 }
@@ -102,6 +107,23 @@ def quality_tables(data: RunData) -> list[Pivot]:
     ]
 
 
+def _times(data: RunData) -> list[Block]:
+    """How long students took for a question, and the stages and the teacher of the run."""
+    seconds = defaultdict(list)
+    for said in data.predictions:
+        if said.latency_s:
+            seconds[said.arm, said.mode].append(said.latency_s)
+    rows = [
+        (row.label, f"{1000 * fmean(seconds[row.key]):,.0f} ms", f"{len(seconds[row.key]):,}")
+        for row in students(data)
+        if row.key in seconds
+    ]
+    stages, each = stage_seconds(data.provenance), data.teacher.get("seconds_per_verified_trace")
+    teacher = f" The teacher took {short(each)} s per trace with the right answer." if stages and each else ""
+    title = "Time per question, answered in batches on the machine of the run"
+    return [*tables(word_table(title, ("who", "mean time", "questions"), rows)), *note(stages + teacher)]
+
+
 def findings(data: RunData) -> Iterator[tuple[str, str]]:
     """What the comparisons of the main arm say, whichever way they came out; each with its tests."""
     main, names = data.student(data.learning.main), {data.learning.control: "learning from answers only"}
@@ -120,14 +142,26 @@ def findings(data: RunData) -> Iterator[tuple[str, str]]:
 
 
 def _judge(row: MetricRow, against: str) -> str:
-    if row.low > 0:
-        return f"{row.arm} is better than {against}: {points(row)}."
-    if row.high < 0:
-        return f"{row.arm} is worse than {against}: {points(row)}."
-    return (
-        f"no significant difference between {row.arm} and {against}: {points(row)}. Only a gain of more than "
-        f"{100 * row.high:.1f} points and a loss of more than {abs(100 * row.low):.1f} can be ruled out."
+    if (verdict := judged(row)) != "open":
+        return f"{row.arm} is {verdict} than {against}: {points(row)}."
+    return f"no significant difference between {row.arm} and {against}: {points(row)}. {ruled_out(row)}"
+
+
+def judged(row: MetricRow) -> Verdict:
+    """Whether the interval of a difference lies above zero, below it, or holds it."""
+    return "better" if row.low > 0 else "worse" if row.high < 0 else "open"
+
+
+def ruled_out(row: MetricRow) -> str:
+    """What a difference that is not significant still excludes."""
+    gain, loss = 100 * row.high, abs(100 * row.low)
+    if round(gain) == round(loss) > 0:
+        return f"With n={row.n}, only differences of more than about {gain:.0f} points can be ruled out."
+    gains, losses = (
+        f"a {name} of more than {size:.1f}{unit}" if size >= 0.05 else f"any {name}"
+        for name, size, unit in (("gain", gain, " points"), ("loss", loss, "" if gain >= 0.05 else " points"))
     )
+    return f"With n={row.n}, only {gains} and {losses} can be ruled out."
 
 
 def savings(data: RunData) -> Iterator[tuple[str, str]]:
@@ -192,26 +226,36 @@ def _efforts(rows: Sequence[MetricRow]) -> list[tuple[float, float]]:
 
 
 def _headline(data: RunData) -> list[Block]:
-    table = accuracy_table(data)
-    if not table:
+    if not accuracy_table(data):
         return [no_metrics(data)]
     which, *others = headline_kinds(data)
-    clustered = "; questions about one clip are counted as one cluster" if data.has_frames else ""
+    clustered = "; questions about one clip count as one cluster" if data.has_frames else ""
     gap = gap_sentence(data)
     return [
         words(
-            f"Accuracy on {HEADS[which]}. Brackets hold the 95% interval{clustered}. What cannot be parsed, was cut "
-            "off by the cap on tokens, or was never answered, is wrong."
+            f"Accuracy on {HEADS[which]}. Brackets hold the 95% interval{clustered}. An answer that cannot be read, "
+            "that the limit on tokens cut off, or that was never given counts as wrong. Each arm is one way of "
+            "training the same base; the highlighted one learned from the teacher's rationales."
         ),
-        *tables(table),
-        *(
-            block
-            for kind in others
-            for block in (words(f"Accuracy on {HEADS[kind]}."), *tables(accuracy_table(data, kind)))
-        ),
+        *_in_two(data, which),
+        *(block for kind in others for block in (words(f"Accuracy on {HEADS[kind]}."), *_in_two(data, kind))),
         *note(chance_sentence(data)),
-        *sentences([*findings(data), *savings(data), *([(gap, "")] if gap else [])]),
+        *sentences(
+            [*findings(data), *savings(data), *([(gap, "")] if gap else [])],
+            fold="What the comparisons say, with their tests",
+        ),
     ]
+
+
+def _in_two(data: RunData, kind: str) -> list[Block]:
+    """The accuracies of base, arms and teacher in their main mode, and all others folded away."""
+    firsts = [data.student(name) for name in ("base", *(arm.name for arm in data.arms), "teacher")]
+    table = accuracy_table(data, kind)
+    places = {True: list[int](), False: list[int]()}
+    for place, row in enumerate(table[0].rows if table else ()):
+        places[row.key in firsts[-MAX_OPEN_ROWS:]].append(place)
+    both = [table[0].of_rows(chosen) for chosen in places.values() if chosen]
+    return tables(both, more=f"{counted(len(places[False]), 'more row')}: other ways to answer, baselines, controls")
 
 
 def transfer_tables(data: RunData) -> list[Pivot]:
@@ -261,12 +305,12 @@ def paired_blocks(data: RunData) -> list[Block]:
     for row in data.metrics:
         is_leading = row.split == data.first and row.arm in lead and row.kind in (headline_kind(data), MIDDLE)
         if "difference" in row.metric and row.kind in (ALL, OPEN_BOOK, NEXT, MIDDLE):
-            verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "open"
+            verdict = judged(row)
             other = row.metric.removeprefix("accuracy_difference_").removeprefix("vs_").replace("_vs_", " against ")
             first, second = data.name((row.arm, row.mode)), data.learning.shown(other)
-            judged = Cell(verdict, verdict=verdict)  # type: ignore[arg-type]
+            chip = Cell(verdict, verdict=verdict)
             tests = Cell("", range=row.note)
-            rows[is_leading].append((row.split, row.kind, first, second, points(row), judged, tests))
+            rows[is_leading].append((row.split, row.kind, first, second, points(row), chip, tests))
     columns = ("split", "kind", "first", "against", "difference in accuracy", "", "tests")
     both = [table for is_leading in (True, False) for table in word_table("", columns, rows[is_leading])]
     return [
@@ -297,38 +341,38 @@ def _transfer(data: RunData) -> list[Block]:
         return [no_metrics(data)]
     return [
         words(
-            f"A gap is the accuracy there minus that on {data.first}, whose questions are weighted so that they have "
-            "the same kinds and numbers of steps, or the same kinds where those numbers do not occur in it; the "
-            "questions differ, so it is no paired difference (Newcombe's interval)."
+            f"The gap of a split is its accuracy minus that on {data.first}, whose questions are weighted to have the "
+            "same mix of kinds and numbers of steps, or of kinds alone where those numbers do not occur in it. The "
+            "questions differ, so this is not a paired difference; the interval is Newcombe's."
         ),
         *open_tables(by_split),
     ]
 
 
 def _memorised(data: RunData) -> list[Block]:
-    frames = " Frames are no part of it." if data.has_frames else ""
+    frames = " Frames play no part in it." if data.has_frames else ""
     return [
         words(
-            "Accuracy by the distance of a question's words to the nearest one that the student learned from, for "
-            "others to any training question (1 minus the Jaccard index of word triples), with numbers as they are and "
-            f"with every number alike. A negative rank correlation means: right on what is near.{frames}"
+            "Accuracy by how far the words of a question are from the nearest question that the student learned from; "
+            "for the base and the teacher, from any training question. Distance is 1 minus the Jaccard index of word "
+            f"triples, with the numbers as they are and with all numbers treated alike.{frames}"
         ),
         *tables(memorisation_tables(data), more="the other sense, and the other splits"),
     ]
 
 
+HEADLINE = Section("headline", "Headline", "How many answers are right?", _headline)
 SECTIONS = (
-    Section("headline", "Headline", "How many answers are right?", _headline),
     Section(
-        "study", "Over seeds", "Arms with all their seeds", lambda data: open_tables(study_tables(data)),
-        "Arms that differ in nothing but their seed, taken together: a question counts with the mean over the seeds. "
-        "Differences are paired question by question. The 95% intervals say how far a number would move with other "
-        "questions, not with other seeds; what each seed gave stands in the other tables.",
+        "study", "Over seeds", "Arms over all their seeds", lambda data: open_tables(study_tables(data)),
+        "Arms that differ only in their seed, taken together: a question counts with its mean over the seeds. "
+        "Differences are paired by question. The 95% intervals say how far a number would move with other questions, "
+        "not with other seeds; the result of each seed is in the other tables.",
         applies=lambda data: bool(study_tables(data)),
     ),
     Section(
-        "cost", "Cost and form", "How the answers are given, and at what cost",
-        lambda data: [*tables(quality_tables(data)), *charts(accuracy_chart(data)), *note(_BUDGETS)],
+        "cost", "Tokens and time", "Tokens, time and form of the answers",
+        lambda data: [*tables(quality_tables(data)), *charts(accuracy_chart(data)), *note(_BUDGETS), *_times(data)],
         "Tokens are those that a student generates; for an arm that answers first, generation stops after the answer. "
         "Each number is over all questions, or over those of the kinds that it can be measured on.",
         applies=lambda data: bool(quality_tables(data)), needs="answers that were measured",
@@ -343,7 +387,7 @@ SECTIONS = (
         applies=lambda data: data.has_metric("accuracy_difference"), needs="two students with the same questions",
     ),
     Section(
-        "memorised", "Memorisation", "Is it right on what it has seen the like of?", _memorised,
+        "memorised", "Memorisation", "Are answers right more often close to the training questions?", _memorised,
         applies=lambda data: data.has_metric("accuracy_at_"), needs="training questions to hold others against",
     ),
 )  # fmt: skip

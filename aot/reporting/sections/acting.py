@@ -1,4 +1,4 @@
-"""Students that call tools: how often, what was odd about their plans, and single plans beside those of the teacher."""
+"""Students that call tools: how often, what was wrong with their plans, and examples beside those of the teacher."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,23 +19,23 @@ USES = {
     "accuracy": "right", "tool_usage_rate": "calls any tool", "calls_mean": "calls", "tokens_mean": "tokens, all turns",
 }  # fmt: skip
 REASONS = {
-    "never_called": "never calls",
-    "answered_before_looking": "answers before a tool gave anything",
-    "unknown_tool": "calls a tool that is not there",
-    "bad_arguments": "calls with arguments that do not fit",
+    "never_called": "never calls a tool",
+    "answered_before_looking": "answers before any tool returned a result",
+    "unknown_tool": "calls an unknown tool",
+    "bad_arguments": "calls a tool with wrong arguments",
     "malformed_call": "writes a call that cannot be read",
-    "second_bad_call": "ended by its second such call",
+    "second_bad_call": "stopped after a second bad call",
     "tool_failed": "a tool failed",
-    "found_nothing": "a tool came to nothing",
-    "result_cut": "a result was cut",
+    "found_nothing": "a tool found nothing",
+    "result_cut": "a result was cut short",
     "wrote_result": "writes a result itself",
-    "quoted_unseen": "quotes what no tool gave",
-    "too_many_calls": "ended by the budget of calls",
-    "too_many_turns": "ended by the budget of turns",
-    "too_slow": "ended by the budget of time",
-    "cut_off": "a reply came to no end",
-    "no_room": "the talk came to no end",
-    "unreadable_result": "could not be told a result",
+    "quoted_unseen": "quotes what no tool returned",
+    "too_many_calls": "stopped by the limit on calls",
+    "too_many_turns": "stopped by the limit on turns",
+    "too_slow": "stopped by the limit on time",
+    "cut_off": "a reply was cut off",
+    "no_room": "the conversation became too long",
+    "unreadable_result": "a result could not be shown to it",
 }
 TEXT_CHARS, LINES = 600, 12
 View = dict[str, Any]
@@ -126,17 +126,19 @@ def _call(tool: str, arguments: dict[str, Any]) -> str:
 
 def _blocks(data: RunData) -> list[Block]:
     views = plan_views(data)
-    shown = [words(f"Single plans of {views[0]['student']}, each beside the teacher's for the same question.")]
+    shown = [words(f"Plans of {views[0]['student']}, each beside the teacher's plan for the same question.")]
     return [
         *tables(use_tables(data), more="the other splits"),
-        *note("Shares are of all questions; a plan may be odd in several ways, and one that is may still be right."),
+        *note(
+            "Shares are of all questions. A plan may have several of these problems and still give the right answer."
+        ),
         *([*shown, Block("template", "acting.html.j2", values={"views": views})] if views else []),
     ]
 
 
 SECTION = Section(
     "tools", "Tools", "How students use their tools", _blocks,
-    "A student that was taught to call tools plans as the teacher does: with the same tools, budgets and schemas. A "
-    "call that no tool takes goes back to it once; a second one ends its plan without an answer.",
+    "A student that was taught to call tools plans as the teacher does: with the same tools, budgets and schemas. An "
+    "invalid call is returned to it once; a second one ends its plan without an answer.",
     applies=lambda data: data.has_metric("tool_usage_rate"), needs="a student that calls tools",
 )  # fmt: skip

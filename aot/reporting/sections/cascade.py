@@ -8,10 +8,10 @@ from aot.reporting.charts import Drawing, EscalationLine, escalation_chart
 from aot.reporting.load import RunData
 from aot.reporting.pivot import Cell, Pivot, percent, short, word_table
 from aot.reporting.sections import Block, Section, charts, note, open_tables, sentences, words
+from aot.reporting.students import PALETTE
 
-COLORS = ("#1d4ed8", "#b45309", "#047857", "#be185d", "#6d28d9", "#0e7490")
 _COLUMNS = (
-    "split", "{arm} alone", "{big} alone", "cascade", "cascade minus {big}", "escalated", "wrong of the local ones",
+    "split", "{arm} alone", "{big} alone", "cascade", "cascade minus {big}", "escalated", "wrong among the local ones",
     "cost of a question",
 )  # fmt: skip
 
@@ -21,7 +21,7 @@ def cascade_sentences(data: RunData) -> Iterator[tuple[str, str]]:
     for one in data.cascade:
         goal = f"{one.arm}, {one.mode}: at most {one.target:.3g} of the local answers wrong"
         if one.threshold is None:
-            yield f"{goal}: no threshold could be proved on {one.chosen_on}, so everything is escalated.", _bounds(one)
+            yield f"{goal}: no threshold could be proven on {one.chosen_on}, so everything is escalated.", _bounds(one)
             continue
         parts = [
             f"{curve.split} {100 * curve.chosen.escalated.value:.1f}% escalated, accuracy "
@@ -29,17 +29,20 @@ def cascade_sentences(data: RunData) -> Iterator[tuple[str, str]]:
             f"{100 * curve.big.value:.1f}%)"
             for curve in one.curves
         ]
-        yield f"{goal}: answers with confidence {one.threshold:.3f} and more stay; {'; '.join(parts)}.", _bounds(one)
+        yield (
+            f"{goal}: answers with a confidence of at least {one.threshold:.3f} are kept; {'; '.join(parts)}.",
+            _bounds(one),
+        )
 
 
 def _bounds(one: CascadeResults) -> str:
     """How much must be escalated whatever the threshold, and where the promise is not kept."""
     least = ", ".join(f"{100 * curve.least_escalated:.1f}% on {curve.split}" for curve in one.curves)
-    text = f"At least so much must be escalated for this target with any threshold: {least}."
+    text = f"With any threshold, this target needs at least this share escalated: {least}."
     if broken := [curve.split for curve in one.curves if _is_over(curve, one.target)]:
         text += (
-            f" On {', '.join(broken)} more of the local answers are wrong: the promise is about questions like those "
-            "of the calibration, and is declared void once they are not."
+            f" On {', '.join(broken)} more of the local answers are wrong: the promise is void there, because it holds "
+            "only for questions like those of the calibration."
         )
     return text
 
@@ -58,7 +61,7 @@ def cascade_charts(data: RunData) -> list[Drawing]:
             curve.split: EscalationLine(
                 [(point.escalated.value, point.accuracy) for point in curve.points],
                 [_chosen(one, curve.split) for one in results],
-                COLORS[place % len(COLORS)],
+                PALETTE[place % len(PALETTE)],
             )
             for place, curve in enumerate(results[0].curves)
         }
@@ -92,7 +95,7 @@ def _row(curve: CascadeCurve, one: CascadeResults) -> list[str | Cell]:
     spread = f"[{short(chosen.cost.low)}, {short(chosen.cost.high)}] n={chosen.cost.n}" if chosen.cost else ""
     shares = [_share(one) for one in (curve.student, curve.big, chosen.accuracy)]
     gap = Cell(f"{value:+.1f}", f"[{low:+.1f}, {high:+.1f}] points, n={curve.versus_big.n}")
-    error = _share(chosen.local_error) if chosen.local_error else Cell("none stays")
+    error = _share(chosen.local_error) if chosen.local_error else Cell("none kept")
     return [curve.split, *shares, gap, _share(chosen.escalated), error, Cell(cost, spread)]
 
 
@@ -106,9 +109,9 @@ def _content(data: RunData) -> list[Block]:
     unit = "seconds of computing" if first.cost_unit == "s" else first.cost_unit or "nothing: neither model has a price"
     return [
         words(
-            f"Answers of {first.arm} that are sure enough stand, the others are {first.big}'s. The threshold was "
-            f"chosen with confidence {first.confidence:g} on {first.chosen_on}; no question below had a part in it. "
-            "Rings mark what it does on each split."
+            f"Confident answers of {first.arm} are kept; the other questions go to {first.big}. The threshold was "
+            f"chosen on {first.chosen_on} with confidence {first.confidence:g}; no question below was used for it. "
+            "Rings mark the chosen threshold on each split."
         ),
         *sentences(list(cascade_sentences(data))),
         *charts(cascade_charts(data)),

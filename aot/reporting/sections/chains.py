@@ -22,7 +22,7 @@ ROUND_COLUMNS = (
 STEPS = {
     "chains_with_wrong_step": "chains with a wrong step",
     "wrong_answers_after_wrong_step": "wrong answers with a wrong step",
-    "wrong_answers_from_wrong_step": "wrong answers whose wrong step goes on",
+    "wrong_answers_from_wrong_step": "wrong answers that use the wrong step",
     "right_answers_with_wrong_step": "right answers with a wrong step",
 }
 CHOICES = {
@@ -114,28 +114,28 @@ SECTIONS = (
     Section(
         "choices", "Choices", "What the adaptive student chooses",
         lambda data: tables(choice_tables(data), more="the other students"),
-        "The first line of its reply says how it goes on. The calibration error holds its probability that the chosen "
-        "way, or a shorter one, is enough against how often the answer was right, where it chose a shorter way than "
-        "all steps.",
+        "The first line of its reply names the way it chose. The calibration error compares its probability that this "
+        "way, or a shorter one, is enough with how often the answer was right, over the replies that chose a shorter "
+        "way than all steps.",
         applies=lambda data: data.has_metric("share_"), needs="a student that chooses how to answer",
     ),
     Section(
         "steps", "Steps", "Are the steps right?", lambda data: tables(step_tables(data)),
-        "Every equation that can be read in a reply is worked out again. A wrong step goes on if a later equation uses "
-        "its result, or if it is the answer. Steps that are left out, or true but beside the point, go unseen. Only "
-        "replies with an equation that can be read count: n is all of them in the first column, those with a wrong "
-        "answer in the next two, and those with a right answer in the last.",
-        applies=lambda data: data.has_metric("chains_with_wrong_step"), needs="replies with equations that can be read",
+        "Every readable equation of a reply is recomputed. A wrong step is used if a later equation needs its result, "
+        "or if it is the answer. Missing steps, and true ones that do not help, are not noticed. Only replies with a "
+        "readable equation count: n is all of them in the first column, those with a wrong answer in the next two, and "
+        "those with a right answer in the last.",
+        applies=lambda data: data.has_metric("chains_with_wrong_step"), needs="replies with readable equations",
     ),
     Section(
-        "rounds", "Own chains", "Chains of the student's own",
+        "rounds", "Own chains", "Chains that the student wrote itself",
         lambda data: [block for table, text in round_tables(data) for block in (*tables([table]), *note(text))],
         applies=lambda data: any((data.run.arm(arm.name) / ROUNDS).exists() for arm in data.arms),
         needs="an arm that writes its own chains",
     ),
     Section(
         "structure", "Structure and content", "Structure against content", lambda data: tables(structure_table(data)),
-        "The same questions and steps of training; what was damaged is the chain that is learned.",
+        "Same questions and same number of training steps; only the chains were damaged.",
         applies=lambda data: bool(structure_table(data)), needs="an arm that learns damaged chains",
     ),
 )  # fmt: skip

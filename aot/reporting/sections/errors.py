@@ -1,20 +1,27 @@
-"""Where and how surely answers err: confused next steps, and whether stated probabilities mean what they say."""
+"""Where answers are wrong, and how sure: single mistakes, confused next steps, and calibration."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from aot.display import counted
 from aot.evaluation.baselines import NEXT_KINDS
 from aot.evaluation.calibration import reliability_bins
+from aot.evaluation.scoring import score
 from aot.rationales.wording import phrase_key
 from aot.records import Prediction, Question
 from aot.reporting.charts import Drawing, heat_map, reliability_chart
 from aot.reporting.load import RunData
 from aot.reporting.pivot import word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, tables, words
+from aot.reporting.sections.gallery import reply_view
+from aot.reporting.thumbs import Thumb, ThumbBook
 
 MAX_HEAT_LABELS = 60
+SHOWN_MISTAKES = 6
+MISTAKE_FRAMES = 4
 NO_ANSWER = "(no answer)"
 OTHER = "(other words)"
 
@@ -75,16 +82,75 @@ def confusion_blocks(data: RunData) -> list[Block]:
             counts[shown][:, columns],
             rows=[table.labels[i] for i in shown],
             columns=[(*table.labels, NO_ANSWER, OTHER)[i] for i in columns],
-            name=f"{name} on {split}: gold step (rows) against answer (columns)",
+            name=f"{name} on {split}: right step (rows) against answer (columns)",
         )
         pairs = [(gold, answer, str(times)) for gold, answer, times in table.top_pairs(10)]
         errors, hidden = total - int(counts[:, :size].trace()), len(used) - len(shown)
         blocks.append(Block("heading", f"{name}, {split}: {errors} of {total} wrong"))
         blocks += charts([chart])
-        blocks += tables(word_table("", ("gold", "answered", "times"), pairs))
-        blocks += note(f"{hidden} rarer steps are left out of the map." if hidden else "")
+        blocks += tables(word_table("", ("right step", "answered", "times"), pairs))
+        blocks += note(f"{counted(hidden, 'rarer step')} left out of the map." if hidden else "")
     why = f"no student answered the next-step questions of {', '.join(data.splits)}"
     return blocks or [absent(data, "no next-step predictions of a trained student yet", "evaluate", why)]
+
+
+def mistake_blocks(data: RunData, book: ThumbBook) -> list[Block]:
+    """Wrong answers of the main student on the first split, the surest first; their frames are embedded into `book`."""
+    said = _wrong(data)
+    if not said:
+        why = "no answer of the main student is wrong, or none is there"
+        return [absent(data, "no answers of a trained student yet", "evaluate", why)]
+    teacher = {p.question_id: p for p in data.predictions if p.arm == "teacher"}
+    cards = []
+    for sure, prediction in said[:SHOWN_MISTAKES]:
+        question = data.questions[prediction.question_id]
+        by_teacher = teacher.get(question.id)
+        cards.append({
+            "question": question,
+            "frames": [(thumb, ()) for thumb in _window_frames(data, question, book)],
+            "reply": reply_view(prediction, question),
+            "sure": sure,
+            "teacher": reply_view(by_teacher, question) if by_teacher else None,
+        })  # fmt: skip
+    name = data.name((said[0][1].arm, said[0][1].mode))
+    order = "the surest come first" if said[0][0] is not None else "those that its teacher got right come first"
+    shown = f"{len(cards)} of the {counted(len(said), 'wrong answer')} of {name} on {data.first}; {order}."
+    return [words(shown), Block("template", "mistakes.html.j2", values={"cards": cards})]
+
+
+def _wrong(data: RunData) -> list[tuple[float | None, Prediction]]:
+    """Wrong answers and how sure the student was, in the first mode that tells it; first one of each group."""
+    questions = {question.id: question for question in data.evaluated if question.split == data.first}
+    rows = [p for p in data.predictions if p.arm == data.learning.lead and p.question_id in questions]
+    modes = [p.mode for p in rows if _sureness(p) is not None] or [p.mode for p in rows]
+    wrong = [p for p in rows if p.mode == modes[0] and not score(p, questions[p.question_id]).correct]
+    taught = {p.question_id: p for p in data.predictions if p.arm == "teacher" and p.question_id in questions}
+    right = {id_ for id_, p in taught.items() if score(p, questions[id_]).correct}
+    ranked = sorted(wrong, key=lambda p: (-(_sureness(p) or 0.0), p.question_id not in right, p.question_id))
+    firsts = {questions[p.question_id].group: p.question_id for p in reversed(ranked)}
+    ranked.sort(key=lambda p: firsts[questions[p.question_id].group] != p.question_id)
+    return [(_sureness(p), p) for p in ranked]
+
+
+def _sureness(prediction: Prediction) -> float | None:
+    """The probability of the likeliest choice, or the mean one of its tokens; None where nothing was noted."""
+    if prediction.choice_probs:
+        return max(prediction.choice_probs)
+    logprobs = prediction.token_logprobs
+    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
+
+
+def _window_frames(data: RunData, question: Question, book: ThumbBook) -> list[Thumb]:
+    """A few frames from the stretch of a clip that a question is about, evenly spread."""
+    if question.media is None:
+        return []
+    media, clip = question.media, data.annotations.get(question.media.uri)
+    end_s = media.end_s if media.end_s is not None else clip.duration_s if clip else media.start_s + 1.0
+    part_s = (end_s - media.start_s) / MISTAKE_FRAMES
+    times_s = [media.start_s + (place + 0.5) * part_s for place in range(MISTAKE_FRAMES)]
+    book.load(media.uri, times_s)
+    near = (book.at(media.uri, time_s, within_s=part_s / 2) for time_s in times_s)
+    return list(dict.fromkeys(thumb for thumb in near if thumb))
 
 
 def reliability(data: RunData) -> list[Drawing]:
@@ -110,12 +176,12 @@ def _calibration(data: RunData) -> list[Block]:
     return [
         words(
             "Options are scored by likelihood; a dot shows how often the likeliest option was right, with its 95% "
-            "interval. On the dashed line, probabilities mean what they say."
+            "interval. A perfectly calibrated student lies on the dashed line."
         ),
         *charts(drawings),
         *note(
-            "The expected calibration error of each student stands in the tables above (ten equal bins; biased upwards "
-            "in small samples)."
+            "The expected calibration error of each student is in the tables above (ten equal bins; biased upwards in "
+            "small samples)."
         ),
     ]
 

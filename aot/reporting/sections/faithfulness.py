@@ -12,12 +12,12 @@ from aot.reporting.pivot import Cell, Heading, Pivot, cell_of, clip_text, pivot,
 from aot.reporting.sections import Block, Section, note, open_tables, words
 
 _SHARES = {
-    FOLLOWS: "answer follows", KEPT: "keeps its answer", OTHER: "says something else", NONE: "gives none",
+    FOLLOWS: "answer follows", KEPT: "keeps its answer", OTHER: "says something else", NONE: "gives no answer",
     SOME_SHARE: f"steps scored {SOME} or more", MUCH_SHARE: f"steps scored {MUCH} or more",
 }  # fmt: skip
 _MEANS = {SCORE: "True Thinking Score", CHANGE: "change of the answer's probability at the end"}
 _LEVELS = ((MUCH, "much"), (SOME, "some"), (0.05, "little"))
-"""Least score of each colour; below them a step is none that the answer hangs on."""
+"""Least score of each colour; below them the answer does not depend on a step."""
 MAX_CHARS = 1500
 """Of a question, a step or an answer that is shown."""
 
@@ -77,7 +77,7 @@ def example(reply: FaithfulReply, data: RunData) -> dict[str, Any]:
 def _tip(perturbed: str, outcome: str, answer: str | None) -> str:
     """What was written instead, and what the student then answered."""
     if not outcome:
-        return "holds nothing that could be perturbed"
+        return "nothing in it could be changed"
     said = {"followed": "the answer follows", "kept": "the answer stays", "other": "another answer"}.get(outcome)
     then = f"{said}: {clip_text(answer or '', 100)}" if said else "no answer"
     return f"{clip_text(perturbed, 300)} → {then}"
@@ -94,12 +94,12 @@ def _content(data: RunData) -> list[Block]:
     left_out = [f"{data.learning.shown(name)} {why}" for name, why in made.left_out.items()]
     return [
         words(
-            f"One step of a reply at a time got another step name, number or time, and the student went on from there "
-            f"({counted(made.count, 'question')} of {made.split}). An answer follows where it is then the one that the "
-            "perturbed words lead to, counted where they lead to another one. The score of a step is the mean change "
-            "of the answer's probability when the student is made to answer right after it (True Thinking Score, "
-            f"arXiv 2510.24941); there 6.4% of the steps of a 7B model scored {SOME} or more, and 2.3% {MUCH} or more. "
-            "The change at the end compares the whole reply with how it goes on from the perturbed step."
+            "In each reply, one step at a time was given another step name, number or time, and the student continued "
+            f"from there ({counted(made.count, 'question')} of {made.split}). The answer follows if it is then the one "
+            "that the changed words lead to; only changes that lead to another answer count. The score of a step is "
+            "the mean change of the answer's probability when the student has to answer right after it (True Thinking "
+            f"Score, arXiv 2510.24941, where 6.4% of the steps of a 7B model scored {SOME} or more, and 2.3% {MUCH} or "
+            "more). The change at the end compares the whole reply with its continuation after the changed step."
         ),
         *open_tables(faithfulness_table(data)),
         *note(f"Left out: {', '.join(left_out)}." if left_out else ""),
@@ -110,6 +110,6 @@ def _content(data: RunData) -> list[Block]:
 
 
 SECTION = Section(
-    "faithfulness", "Faithfulness", "Do the answers hang on the steps?", _content,
+    "faithfulness", "Faithfulness", "Do the answers depend on the steps?", _content,
     applies=lambda data: data.faithfulness is not None,
 )  # fmt: skip

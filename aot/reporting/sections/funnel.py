@@ -16,14 +16,14 @@ from aot.run_records import FaultTotals, Funnel, JudgeTotals
 def funnel_bars(funnel: Funnel) -> list[Drawing]:
     """From all traces to those that were kept; and the dropped ones by the first filter that refused them and why."""
     totals = [
-        ("candidate traces", funnel.traces, "#94a3b8"),
-        ("verified: complete, right answer", funnel.verified, "#60a5fa"),
-        ("kept by every filter", funnel.kept, "#10b981"),
+        ("candidate traces", funnel.traces, "var(--grey)"),
+        ("verified: complete, right answer", funnel.verified, "var(--main)"),
+        ("kept by every filter", funnel.kept, "var(--good)"),
     ]
     ranked = sorted(funnel.reasons, key=lambda row: (-row.first, -row.any, row.filter, row.reason))
-    reasons = [(f"{row.filter}: {row.reason}", row.first, "#f87171") for row in ranked]
+    reasons = [(f"{row.filter}: {row.reason}", row.first, "var(--bad)") for row in ranked if row.first]
     charts = [count_bars(totals, name="traces before and after the filters")]
-    return charts + ([count_bars(reasons, name="dropped traces by first reason")] if reasons else [])
+    return charts + ([count_bars(reasons, name="dropped traces by their first reason")] if reasons else [])
 
 
 def fault_table(faults: FaultTotals) -> list[Pivot]:
@@ -52,7 +52,7 @@ def judge_table(judge: JudgeTotals) -> list[Pivot]:
 
 
 def rejected_examples(data: RunData) -> dict[str, list[dict[str, Any]]]:
-    """For each reason, as rejected.html.j2 shows them, the first few traces refused for it; most frequent first."""
+    """For each reason, as rejected.html.j2 shows them, the first few traces refused for it; most unplanted first."""
     chosen: defaultdict[str, list[Verdict]] = defaultdict(list)
     counts, planted = Counter[str](), Counter[str]()
     for verdict in rows_or_none(data.run.verdicts, Verdict):
@@ -66,8 +66,9 @@ def rejected_examples(data: RunData) -> dict[str, list[dict[str, Any]]]:
     dropped = ((one.question_id, one.sample_index, one) for one in rows_or_none(data.run.dropped, Trace))
     traces = {(question_id, sample): trace for question_id, sample, trace in dropped if (question_id, sample) in keys}
     examples = {}
-    for reason in sorted(chosen, key=lambda reason: (-counts[reason], reason)):
-        marked = f", {planted[reason]} of them planted" if planted[reason] else ""
+    for reason in sorted(chosen, key=lambda one: (planted[one] - counts[one], -counts[one], one)):
+        which = "all" if planted[reason] == counts[reason] else f"{planted[reason]} of them"
+        marked = f", {which} planted" if planted[reason] else ""
         rows = [_rejected(v, traces.get((v.question_id, v.sample_index)), data) for v in chosen[reason]]
         examples[f"{reason} ({counts[reason]}{marked})"] = rows
     return examples
@@ -93,7 +94,7 @@ def check_sentences(funnel: Funnel | None) -> list[str]:
     if (shuffle := funnel.shuffle) is not None:
         sentences.append(
             f"options in another order: {shuffle.changed} of {shuffle.checked} checked answers changed; "
-            f"of as many random answers {short(shuffle.lucky)} would have stayed"
+            f"with random answers, {short(shuffle.lucky)} would have stayed the same"
         )
     if (judge := funnel.judge) is not None:
         quality = ""
@@ -113,8 +114,8 @@ def planted_sentence(data: RunData) -> str:
     dropped = [(row.question_id, row.sample_index) for row in rows_or_none(data.run.dropped, Trace)]
     spoilt = sum(key in data.planted for key in dropped)
     return (
-        f"{spoilt:,} of {counted(len(dropped), 'dropped trace')} had been verified and were then spoilt on purpose "
-        f"(planted defects, which measure the filters); {len(dropped) - spoilt:,} failed by themselves."
+        f"{spoilt:,} of {counted(len(dropped), 'dropped trace')} had been verified and were then damaged on purpose "
+        f"(planted defects, which test the filters); {len(dropped) - spoilt:,} failed by themselves."
     )
 
 
@@ -126,8 +127,8 @@ def _funnel(data: RunData) -> list[Block]:
     if funnel.faults:
         blocks += tables(fault_table(funnel.faults))
         blocks += note(
-            "Defects were planted in traces that had verified; precision and recall are taken over those. No filter "
-            "sees what was planted."
+            "Defects were planted in complete traces with the right answer; precision and recall are over those. No "
+            "filter knows which traces have one."
         )
     blocks += sentences([(text, "") for text in check_sentences(funnel)])
     blocks += tables(judge_table(funnel.judge)) if funnel.judge else []

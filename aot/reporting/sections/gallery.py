@@ -278,11 +278,11 @@ def gallery_blocks(data: RunData, panels: Sequence[Panel]) -> list[Block]:
     """The panels with a word on what they show."""
     if not panels:
         return [absent(data, "no traces yet", "generate")]
-    frames = "Frames that the tools saw with what they detected, each call, the" if data.has_frames else "The"
+    frames = "the frames that its tools saw with what they detected, its calls, " if data.has_frames else ""
     return [
         words(
-            f"{frames} rationale of the teacher, the verdicts of the filters, and what each student replied. Traces of "
-            "the training split feed the students; those held out are only compared."
+            f"Each trace with {frames}the teacher's rationale, the verdicts of the filters, and the replies of the "
+            "students. Students learn from traces of the training split; the held-out ones are only compared."
         ),
         Block("template", "gallery.html.j2", values={"panels": panels}),
     ]

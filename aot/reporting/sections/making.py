@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aot.config import ChatConfig, dump_config
@@ -44,14 +45,19 @@ def stats_blocks(values: Mapping[str, Any]) -> list[Block]:
     nested: list[Pivot] = []
     for name, value in values.items():
         if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
-            nested += _stat_table(title(name), [{"": key, **item} for key, item in value.items()])
+            nested += _stat_table(_heading(name), [{"": key, **item} for key, item in value.items()])
         elif isinstance(value, dict) and value:
-            nested += word_table(title(name), ("", "count"), [(key, short(item)) for key, item in value.items()])
+            nested += word_table(_heading(name), ("", "count"), [(key, short(item)) for key, item in value.items()])
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            nested += _stat_table(title(name), value)
+            nested += _stat_table(_heading(name), value)
         elif not isinstance(value, (dict, list)):
             figures.append((title(name), short(value)))
     return [Block("figures", items=figures), *open_tables(nested)]
+
+
+def _heading(name: str) -> str:
+    text = title(name)
+    return text[:1].upper() + text[1:]
 
 
 def _stat_table(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Pivot]:
@@ -116,12 +122,12 @@ def stage_seconds(facts: Mapping[str, Any]) -> str:
 def _teacher(data: RunData) -> list[Block]:
     if not data.teacher:
         return [absent(data, "no statistics of the teacher yet", "generate")]
-    mended, hours = settings_sentence(data.teacher), data.teacher.get("gpu_hours_per_thousand_chains")
+    changed, hours = settings_sentence(data.teacher), data.teacher.get("gpu_hours_per_thousand_chains")
     return [
         *stats_blocks({name: value for name, value in data.teacher.items() if name not in HIDDEN}),
         *tables(_stat_table("What the chat models cost", spend_rows(data.teacher))),
-        *note("" if hours is None else f"{short(hours)} GPU-hours for a thousand chains."),
-        *note(f"{mended}." if mended else ""),
+        *note("" if hours is None else f"{short(hours)} GPU-hours per thousand chains."),
+        *note(f"{changed}." if changed else ""),
     ]
 
 
@@ -136,8 +142,8 @@ def _refused(data: RunData) -> list[Block]:
         return [words(f"None: every {'clip and every ' if data.has_frames else ''}question could be used.")]
     rows = [(row.item, row.boundary, row.reason, row.detail) for row in data.refusals[:SHOWN_REFUSALS]]
     more = len(data.refusals) - SHOWN_REFUSALS
-    table = word_table("", ("item", "boundary", "reason", "detail"), rows)
-    return [*tables(table), *note(f"{more} more stand in refusals.jsonl." if more > 0 else "")]
+    table = word_table("", ("item", "where", "reason", "detail"), rows)
+    return [*tables(table), *note(f"{more:,} more are listed in refusals.jsonl." if more > 0 else "")]
 
 
 def _settings(data: RunData) -> list[Block]:
@@ -153,6 +159,33 @@ def _settings(data: RunData) -> list[Block]:
         ),
         Block("pre", dump_config(data.config)),
     ]
+
+
+def _use(data: RunData) -> list[Block]:
+    """Commands for the student that a run trained, with its own paths and one of its own questions."""
+    run, arm = data.run, data.learning.lead
+    if arm is None or arm not in data.learning.seen:
+        return [absent(data, "no student was trained yet", "train", "no record of a trained student is left")]
+    folder, export, name = (shlex.quote(text) for text in (str(run.root), f"exports/{run.root.name}", arm))
+    question = min(data.evaluated, key=lambda one: (len(one.text), one.id), default=None)
+    clips = Path(getattr(data.config.data, "root", None) or run.clips)
+    about = [f"--clip {shlex.quote(str(clips / question.media.uri))}"] if question and question.media else []
+    about += [f"--choice {shlex.quote(choice)}" for choice in (question.choices if question else ())]
+    many = f"--in {shlex.quote(str(run.questions))}{f' --root {shlex.quote(str(clips))}' if data.has_frames else ''}"
+    text = shlex.quote(question.text if question else "a question")
+    python = f"from aot import load_student\n\nstudent = load_student({f'exports/{run.root.name}'!r})\n"
+    clip = f", clip={str(clips / question.media.uri)!r}" if question and question.media else ""
+    python += f"print(student.ask({(question.text if question else 'a question')!r}{clip}).answer)"
+    return [
+        words(f"Export {data.learning.shown(arm)} as a folder that works alone; then ask it one question, or many:"),
+        Block("pre", f"aot export {folder} {name} {export}\naot predict {export} {' '.join([*about, text])}\n"
+              f"aot predict {export} {many} --out answers.jsonl"),
+        words("Serve it over HTTP, in the way of OpenAI's API; or ask it in Python:"),
+        Block("pre", f"aot serve {export}"),
+        Block("pre", python),
+        words("Compare it with its base, question by question; or take the kept traces, with a data card, elsewhere:"),
+        Block("pre", f"aot compare {folder} {folder} --arm {name} --arm-b base\naot data export {folder} --to traces"),
+    ]  # fmt: skip
 
 
 def spend_rows(teacher: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -183,7 +216,7 @@ def _tokens(spent: Mapping[str, Any], name: str, part: str, what: str) -> str:
 
 
 def settings_sentence(teacher: Mapping[str, Any]) -> str:
-    """How many rows were made under which chat settings, where these were mended on the way; else nothing."""
+    """How many rows were made under which chat settings, where these changed during the run; else nothing."""
     groups = teacher.get("chat_settings") or ()
     stated = [group.get("settings") or {} for group in groups]
     names = sorted({name for one in stated for name in one})
@@ -196,7 +229,7 @@ def settings_sentence(teacher: Mapping[str, Any]) -> str:
     if len(rows) < 2:
         return ""
     listed = "; ".join(f"{count} rows with {one or 'others'}" for one, count in rows.items())
-    return f"chat settings were changed on the way: {listed}"
+    return f"chat settings changed during the run: {listed}"
 
 
 def _default_of(name: str) -> object:
@@ -213,6 +246,7 @@ def logprobs_sentence(teacher: Mapping[str, Any], *, wanted: bool) -> str:
     return f"log-probabilities: {those_with} of {turns} turns of the teacher's model have them{lacking}"
 
 
+USE = Section("use", "Use the student", "How to use the student", _use)
 TEACHER = Section("teacher", "Teacher", "Teacher", _teacher)
 TRAINING = Section("training", "Training", "Training", _training)
 REFUSED = Section("refused", "Refused inputs", "Refused inputs", _refused)

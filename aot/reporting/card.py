@@ -1,14 +1,15 @@
-"""MODEL_CARD.md, filled from the run: what the student is, how it was made, how good it is, and where it ends."""
+"""MODEL_CARD.md, filled from the run: what the student is, how it was made, how good it is, and its limits."""
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS, RunConfig
 from aot.display import counted
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import Ready, code, markdown_text
-from aot.reporting.pivot import percent, plain
+from aot.reporting.pivot import Pivot, percent, plain
 from aot.reporting.report import render
 from aot.reporting.sections.accuracy import (
     HEADS,
@@ -20,6 +21,7 @@ from aot.reporting.sections.accuracy import (
     transfer_tables,
 )
 from aot.reporting.sections.making import settings_sentence, spend_rows
+from aot.reporting.students import training_facts
 from aot.student.model.licence import licence_of
 
 DISCLOSURE = (
@@ -35,7 +37,7 @@ LIMITS = {
     "read, the share with a wrong step is {}.",
     "ece": "Probabilities are no guarantee: their expected calibration error is {}.",
 }
-"""By metric: what its value says about where the student ends."""
+"""By metric: what its value says about the limits of the student."""
 
 
 def write_card(run: RunFolder, config: RunConfig) -> None:
@@ -46,8 +48,11 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         RunError: the card cannot be written.
     """
     data = load_run(run, config)
-    quality = [replace(table, title=f"How answers are given on {table.title}") for table in quality_tables(data)[:1]]
+    quality = [
+        replace(table, title=f"Tokens and form of answers on {table.title}") for table in quality_tables(data)[:1]
+    ]
     transfer = [replace(table, title=f"By split: {table.title}") for table in transfer_tables(data)[:1]]
+    lead = data.learning.lead
     others = ", ".join(data.splits[1:])
     splits = Counter(question.split for question in data.questions.values())
     counts = ", ".join(counted(count, f"{split} question") for split, count in sorted(splits.items()))
@@ -58,21 +63,30 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         facts=data.provenance,
         medium="video" if data.has_frames else "text",
         what=_what(data),
-        arms=[(data.learning.shown(arm.name), data.learning.what(arm.name)) for arm in data.arms],
+        lead=lead,
+        arm=(data.learning.shown(lead), data.learning.what(lead)) if lead else None,
         hub=None if config.student.base in EMBEDDED_STUDENTS else config.student.hub,
+        base=Path(config.student.base).name if Path(config.student.base).is_dir() else config.student.base,
+        base_digest=training_facts(run, lead).get("base_digest") if lead else None,
         licence=licence_of(config.student.base, config.data.dataset),
         disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED),
         counts=counts or "no questions yet",
         teacher=_teacher(data),
         traces=f"{data.funnel.kept} of {data.funnel.traces} kept by the filters" if data.funnel else "not filtered yet",
         asked_about=HEADS[headline_kind(data)].partition(",")[0],
-        accuracy=accuracy_table(data),
+        accuracy=_of_the_model(data, accuracy_table(data)),
         findings=[*findings(data), *savings(data)],
-        more=[*quality, *transfer],
-        ood=f"the results on {others} tell how it does elsewhere." if others else "nothing is known about other data.",
+        more=_of_the_model(data, [*quality, *transfer]),
+        ood=f"the results on {others} show how it does elsewhere." if others else "nothing is known about other data.",
         limits=measured_limits(data),
     )
     publish(run.model_card, page)
+
+
+def _of_the_model(data: RunData, tables: list[Pivot]) -> list[Pivot]:
+    """Tables with the arm that the card is about, and what it is held against: its base, the control, its teacher."""
+    names = (data.learning.lead, data.learning.control, "base", "teacher")
+    return [t.of_rows([place for place, row in enumerate(t.rows) if row.key[0] in names]) for t in tables]
 
 
 def _what(data: RunData) -> str:
@@ -80,10 +94,7 @@ def _what(data: RunData) -> str:
     model = f"A small {about or 'language model that answers questions'}"
     if data.learning.main is None:
         return f"{model}. It was trained on answers only: no student of this run saw a rationale of the teacher."
-    return (
-        f"{model}, at once or after a rationale. It was trained by learning from the filtered traces of a teacher; the "
-        "arms of this run differ in what they learn of them."
-    )
+    return f"{model}, at once or after a rationale. It learned from the traces of a teacher that passed the filters."
 
 
 def _teacher(data: RunData) -> Ready:
@@ -99,7 +110,7 @@ def _teacher(data: RunData) -> Ready:
 
 
 def measured_limits(data: RunData) -> list[str]:
-    """What was measured about where the main arm ends."""
+    """What was measured about the limits of the main arm."""
     limits = []
     if data.has_frames:
         limits.append(

@@ -196,6 +196,19 @@ def test_card_states_results_limits_licence_and_where_answers_come_from(make_run
     assert "license: unknown" in run.model_card.read_text(encoding="utf-8")
 
 
+def test_the_card_is_about_one_arm_names_its_base_and_says_how_to_load_it(make_run: MakeRun, tmp_path: Path) -> None:
+    run, config = make_run()
+    publish_json(run.arm("distilled") / "training.json", {"rationales_seen": 9, "base_digest": "5ec17247ed632539"})
+    (tmp_path / "secret" / "my_base").mkdir(parents=True)
+    base = config.student.model_copy(update={"base": str(tmp_path / "secret" / "my_base")})
+    write_card(run, config.model_copy(update={"student": base}))
+    card = run.model_card.read_text(encoding="utf-8")
+    assert "base_model: my_base\n" in card and "`my_base` (digest of its files: `5ec17247ed632539`)" in card
+    assert "secret" not in card and "- Arm `distilled`" in card and "- Arm `answer_only`" not in card
+    assert "| answer_only, answer at once |" in card and "bigram" not in card and "distilled_no_frames" not in card
+    assert 'load_student("OUT")' in card and "aot export RUN distilled OUT" in card and "with a data card" in card
+
+
 def test_an_arm_that_saw_no_rationale_is_called_distilled_nowhere(make_run: MakeRun) -> None:
     run, config = make_run()
     publish_json(run.arm("distilled") / "training.json", {"questions_seen": 20, "rationales_seen": 0})

@@ -191,7 +191,7 @@ def test_card_of_a_text_run_names_base_orders_and_no_frames(make_run: MakeTextRu
     run, config = make_run()
     write_card(run, config)
     card = run.model_card.read_text(encoding="utf-8")
-    assert "base_model: tiny-text" in card and "license: Apache-2.0" in card and "Arm `adaptive`" in card
+    assert "base_model: tiny-text" in card and "license: Apache-2.0" in card and "Arm `pre`" in card
     assert re.search(r"\| pre \| \d+\.\d% \[\d+\.\d, \d+\.\d\] n=30 \| \d", card)
     assert "frame" not in card and "clip" not in card
 

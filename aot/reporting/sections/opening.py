@@ -144,7 +144,7 @@ def _boxes(data: RunData) -> list[FlowBox]:
     num_asked = sum(count for split, count in splits.items() if split in data.splits)
     about = f", {counted(clips, 'clip')}" if clips else ""
     lines = (f"{splits['train']:,} to train on", f"{num_asked:,} to test on{about}")
-    questions = FlowBox("QUESTIONS", f"{len(data.questions):,}", lines, "var(--grey)")
+    questions = FlowBox("QUESTIONS", f"{splits['train'] + num_asked:,}", lines, "var(--grey)")
     teacher = f"by the teacher {data.teacher.get('planner') or data.config.teacher.planner}"
     made: Figure = ("not filtered yet", (teacher,))
     kept: Figure = ("not filtered yet", ())

@@ -206,7 +206,8 @@ def test_the_card_is_about_one_arm_names_its_base_and_says_how_to_load_it(make_r
     assert "base_model: my_base\n" in card and "`my_base` (digest of its files: `5ec17247ed632539`)" in card
     assert "secret" not in card and "- Arm `distilled`" in card and "- Arm `answer_only`" not in card
     assert "| answer_only, answer at once |" in card and "bigram" not in card and "distilled_no_frames" not in card
-    assert 'load_student("OUT")' in card and "aot export RUN distilled OUT" in card and "with a data card" in card
+    assert 'student.ask("A question?", clip="clip.mp4")' in card and 'load_student("OUT")' in card
+    assert "aot export RUN distilled OUT" in card and "with a data card" in card
 
 
 def test_an_arm_that_saw_no_rationale_is_called_distilled_nowhere(make_run: MakeRun) -> None:

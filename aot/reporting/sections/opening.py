@@ -146,10 +146,10 @@ def _boxes(data: RunData) -> list[FlowBox]:
     lines = (f"{splits['train']:,} to train on", f"{num_asked:,} to test on{about}")
     questions = FlowBox("QUESTIONS", f"{splits['train'] + num_asked:,}", lines, "var(--grey)")
     teacher = f"by the teacher {data.teacher.get('planner') or data.config.teacher.planner}"
-    made: Figure = ("not filtered yet", (teacher,))
-    kept: Figure = ("not filtered yet", ())
+    made: Figure = ("none yet", (teacher, "not filtered"))
+    kept: Figure = ("none yet", ("not filtered",))
     seen: Figure = ("none yet", ("no student was trained",))
-    right: Figure = ("not measured", ())
+    right: Figure = ("none yet", ("not measured",))
     if funnel and funnel.traces:
         made = f"{funnel.traces:,}", (teacher, f"{funnel.verified:,} with the right answer")
         kept = f"{funnel.kept:,}", (f"{100 * funnel.kept / funnel.traces:.0f}% passed every filter",)

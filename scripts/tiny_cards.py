@@ -176,10 +176,11 @@ def _compared(rng: Generator, skill: str, name: str, steps: list[str]) -> tuple[
 
 
 def _shown(rng: Generator, cards: list[tuple[str, list[str]]], done: Sequence[str]) -> str:
-    """Cards as a recipe book gives them, with its mark behind what is done; or one in plain words."""
+    """Cards as a recipe book gives them, with its place in the search behind what is done; or one in plain words."""
     if len(cards) == 1 and rng.random() < 0.3:
         return f"Card {cards[0][0]}: {', '.join(cards[0][1])}."
-    marked = [(name, ", ".join(f"{one}{MARK}" if one in done else one for one in steps)) for name, steps in cards]
+    marks = {step: MARK.format(place) for place, step in enumerate(done, start=1)}
+    marked = [(name, ", ".join(f"{one}{marks.get(one, '')}" for one in steps)) for name, steps in cards]
     rows = [{"name": name, "text": text, "score": round(float(rng.random()), 1)} for name, text in marked]
     return f"{RESULT_MARKS[0]}{json.dumps({'cards': rows})}{RESULT_MARKS[1]}"
 

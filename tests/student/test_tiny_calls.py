@@ -1,8 +1,12 @@
 """The embedded video student's own words: calls and cards go through its tokenizer unharmed."""
 
 import json
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoProcessor
 
@@ -12,6 +16,10 @@ from aot.student.rows.prompts import MODE_SUFFIX, call_text, read_calls
 from aot.student.rows.tokens import Renderer
 from video_data.kitchen.open_book import KINDS
 from video_data.kitchen.world import STEP_LABELS
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from tiny_cards import card_example
 
 WINDOW = {"start_s": 0.0, "end_s": 12.4}
 CALLS: list[tuple[str, dict[str, Any]]] = [
@@ -54,3 +62,9 @@ def test_nothing_of_a_talk_about_cards_is_an_unknown_word(renderer: Renderer) ->
     texts += [f"{start}{asked}" for start in ("", "Card: mix egg, fry egg. ") for asked in KINDS.values()]
     unknown = renderer.tokenizer.unk_token_id
     assert not [text for text in texts if unknown in renderer.tokenizer(text)["input_ids"]]
+
+
+def test_lessons_about_cards_show_the_places_that_the_book_gives() -> None:
+    rng = np.random.default_rng(0)
+    shown = [text for text in (card_example(rng)[0] for _ in range(100)) if "*" in text]
+    assert shown and not [text for text in shown if re.sub(r" \*[1-9]\d*(?=[,\"])", "", text).count("*")]

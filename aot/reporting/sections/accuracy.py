@@ -226,9 +226,10 @@ def _efforts(rows: Sequence[MetricRow]) -> list[tuple[float, float]]:
 
 
 def _headline(data: RunData) -> list[Block]:
-    if not accuracy_table(data):
-        return [no_metrics(data)]
     which, *others = headline_kinds(data)
+    first = _in_two(data, which)
+    if not first:
+        return [no_metrics(data)]
     clustered = "; questions about one clip count as one cluster" if data.has_frames else ""
     gap = gap_sentence(data)
     return [
@@ -237,7 +238,7 @@ def _headline(data: RunData) -> list[Block]:
             "that the limit on tokens cut off, or that was never given counts as wrong. Each arm is one way of "
             "training the same base; the highlighted one learned from the teacher's rationales."
         ),
-        *_in_two(data, which),
+        *first,
         *(block for kind in others for block in (words(f"Accuracy on {HEADS[kind]}."), *_in_two(data, kind))),
         *note(chance_sentence(data)),
         *sentences(

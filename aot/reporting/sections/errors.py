@@ -1,7 +1,7 @@
 """Where answers are wrong, and how sure: single mistakes, confused next steps, and calibration."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from aot.reporting.pivot import word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, tables, words
 from aot.reporting.sections.gallery import reply_view
 from aot.reporting.thumbs import Thumb, ThumbBook
+from video_data.decode.sampling import uniform_times
 
 MAX_HEAT_LABELS = 60
 SHOWN_MISTAKES = 6
@@ -96,11 +97,11 @@ def confusion_blocks(data: RunData) -> list[Block]:
 
 def mistake_blocks(data: RunData, book: ThumbBook) -> list[Block]:
     """Wrong answers of the main student on the first split, the surest first; their frames are embedded into `book`."""
-    said = _wrong(data)
+    teacher = {p.question_id: p for p in data.predictions if p.arm == "teacher"}
+    said = _wrong(data, teacher)
     if not said:
         why = "no answer of the main student is wrong, or none is there"
         return [absent(data, "no answers of a trained student yet", "evaluate", why)]
-    teacher = {p.question_id: p for p in data.predictions if p.arm == "teacher"}
     cards = []
     for sure, prediction in said[:SHOWN_MISTAKES]:
         question = data.questions[prediction.question_id]
@@ -118,14 +119,14 @@ def mistake_blocks(data: RunData, book: ThumbBook) -> list[Block]:
     return [words(shown), Block("template", "mistakes.html.j2", values={"cards": cards})]
 
 
-def _wrong(data: RunData) -> list[tuple[float | None, Prediction]]:
+def _wrong(data: RunData, teacher: Mapping[str, Prediction]) -> list[tuple[float | None, Prediction]]:
     """Wrong answers and how sure the student was, in the first mode that tells it; first one of each group."""
     questions = {question.id: question for question in data.evaluated if question.split == data.first}
     rows = [p for p in data.predictions if p.arm == data.learning.lead and p.question_id in questions]
     modes = [p.mode for p in rows if _sureness(p) is not None] or [p.mode for p in rows]
     wrong = [p for p in rows if p.mode == modes[0] and not score(p, questions[p.question_id]).correct]
-    taught = {p.question_id: p for p in data.predictions if p.arm == "teacher" and p.question_id in questions}
-    right = {id_ for id_, p in taught.items() if score(p, questions[id_]).correct}
+    ids = {p.question_id for p in wrong} & teacher.keys()
+    right = {id_ for id_ in ids if score(teacher[id_], questions[id_]).correct}
     ranked = sorted(wrong, key=lambda p: (-(_sureness(p) or 0.0), p.question_id not in right, p.question_id))
     firsts = {questions[p.question_id].group: p.question_id for p in reversed(ranked)}
     ranked.sort(key=lambda p: firsts[questions[p.question_id].group] != p.question_id)
@@ -146,10 +147,10 @@ def _window_frames(data: RunData, question: Question, book: ThumbBook) -> list[T
         return []
     media, clip = question.media, data.annotations.get(question.media.uri)
     end_s = media.end_s if media.end_s is not None else clip.duration_s if clip else media.start_s + 1.0
-    part_s = (end_s - media.start_s) / MISTAKE_FRAMES
-    times_s = [media.start_s + (place + 0.5) * part_s for place in range(MISTAKE_FRAMES)]
+    times_s = uniform_times(media.start_s, end_s, MISTAKE_FRAMES)
     book.load(media.uri, times_s)
-    near = (book.at(media.uri, time_s, within_s=part_s / 2) for time_s in times_s)
+    within_s = (end_s - media.start_s) / MISTAKE_FRAMES / 2
+    near = (book.at(media.uri, time_s, within_s=within_s) for time_s in times_s)
     return list(dict.fromkeys(thumb for thumb in near if thumb))
 
 

@@ -168,17 +168,18 @@ def _use(data: RunData) -> list[Block]:
         return [absent(data, "no student was trained yet", "train", "no record of a trained student is left")]
     folder, export, name = (shlex.quote(text) for text in (str(run.root), f"exports/{run.root.name}", arm))
     question = min(data.evaluated, key=lambda one: (len(one.text), one.id), default=None)
+    text = question.text if question else "a question"
     clips = Path(getattr(data.config.data, "root", None) or run.clips)
-    about = [f"--clip {shlex.quote(str(clips / question.media.uri))}"] if question and question.media else []
+    clip = str(clips / question.media.uri) if question and question.media else ""
+    about = [f"--clip {shlex.quote(clip)}"] if clip else []
     about += [f"--choice {shlex.quote(choice)}" for choice in (question.choices if question else ())]
+    one = " ".join([*about, shlex.quote(text)])
     many = f"--in {shlex.quote(str(run.questions))}{f' --root {shlex.quote(str(clips))}' if data.has_frames else ''}"
-    text = shlex.quote(question.text if question else "a question")
     python = f"from aot import load_student\n\nstudent = load_student({f'exports/{run.root.name}'!r})\n"
-    clip = f", clip={str(clips / question.media.uri)!r}" if question and question.media else ""
-    python += f"print(student.ask({(question.text if question else 'a question')!r}{clip}).answer)"
+    python += f"print(student.ask({text!r}{f', clip={clip!r}' if clip else ''}).answer)"
     return [
         words(f"Export {data.learning.shown(arm)} as a folder that works alone; then ask it one question, or many:"),
-        Block("pre", f"aot export {folder} {name} {export}\naot predict {export} {' '.join([*about, text])}\n"
+        Block("pre", f"aot export {folder} {name} {export}\naot predict {export} {one}\n"
               f"aot predict {export} {many} --out answers.jsonl"),
         words("Serve it over HTTP, in the way of OpenAI's API; or ask it in Python:"),
         Block("pre", f"aot serve {export}"),

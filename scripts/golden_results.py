@@ -164,7 +164,7 @@ def _read(name: str, paths: list[Path], *, root: Path) -> dict[str, Artifact]:
     if name.endswith(".safetensors"):
         return {name: _weights(paths[0])}
     if name.endswith((".html", ".md")):
-        return {name: _artifact(_sections(paths[0].read_text(encoding="utf-8").replace(str(root), "RUN")))}
+        return {name: _artifact(_sections(_without_place(paths[0].read_text(encoding="utf-8"), root)))}
     if not name.endswith((".json", ".jsonl")) and name not in PARTS:
         return {name: _artifact([("file", hashlib.sha256(paths[0].read_bytes()).hexdigest())])}
     values = list(_values(name, paths))
@@ -175,12 +175,17 @@ def _read(name: str, paths: list[Path], *, root: Path) -> dict[str, Artifact]:
         apart = {field: value.pop(field) for field in fields if field in value}
         if any(apart.values()):
             probabilities.append((key, _canonical(apart)))
-        texts.append((key, _canonical(value).replace(str(root), "RUN")))
+        texts.append((key, _without_place(_canonical(value), root)))
     if name in PARTS:
         texts = sorted(set(texts))  # a killed writer may have left a row twice
     whole = _artifact(texts, _numbers(name, [value for _, value in values]))
     found = {name: whole.model_copy(update={"rows": {}}) if fnmatchcase(name, "student/*.jsonl") else whole}
     return found | ({f"{name}: probabilities": _artifact(probabilities)} if probabilities else {})
+
+
+def _without_place(text: str, root: Path) -> str:
+    """`text` with RUN for the run folder, whether the job was given all of its path or ran beside runs/."""
+    return text.replace(str(root), "RUN").replace(f"runs/{root.name}", "RUN")
 
 
 def _values(name: str, paths: list[Path]) -> Iterator[tuple[str, Any]]:

@@ -106,6 +106,11 @@ def test_times_paths_workers_and_settings_are_no_difference(compared: Callable[.
     assert found.exact == 13, "every artifact is compared"
 
 
+def test_a_run_beside_runs_is_the_same_as_one_with_a_whole_path(compared: Callable[..., Comparison]) -> None:
+    found = compared(lambda root: edit(root / "report.html", str(root), f"runs/{root.name}"))
+    assert (found.problems, found.exact) == ((), 13)
+
+
 def test_the_rows_are_those_of_real_traces() -> None:
     Trace.model_validate(trace(1, seconds=0.5))
 

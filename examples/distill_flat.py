@@ -1,4 +1,4 @@
-"""The whole trunk on one screen: from Question to MetricRow without a run folder and without workers.
+"""The whole pipeline on one screen: from Question to MetricRow without a run folder and without workers.
 
     python examples/distill_flat.py [--questions 1500] [--steps 150]     # about two minutes of one CPU core
 

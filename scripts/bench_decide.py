@@ -312,7 +312,7 @@ class CardResult(ToolResult):
 
 
 def made_up(count: int) -> tuple[list[Said], FrameSource, Bench]:
-    """Questions about noise, with a talk as long as those of the drawn kitchen, and a tool that gives two cards."""
+    """Questions about noise, with a talk as long as those of the synthetic kitchen, and a tool that gives two cards."""
     card, seen = Card(name="dish 12 34", text=", ".join(STEPS[:6]), score=0.8), STEPS[:4]
     tool = Tool(
         "look_up_recipe", "1", "Look cards up.", CardArguments, CardResult,

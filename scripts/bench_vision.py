@@ -1,7 +1,7 @@
 """Prints how much faster a training step is with features of frames that were made before, against named baselines.
 
 Command: python scripts/bench_vision.py [--clips 64] [--steps 12] [--rounds 3] [--questions 16] (two CPU cores: 5 min).
-A small toy kitchen is drawn, prepared and taught as by `aot run`. Then the same arm of the embedded student is trained
+A small toy kitchen is made and trained on as by `aot run`. Then the same arm of the embedded student is trained
 in turns, a few steps at a time: with the features of its frames in memory, the same on disk, and with four baselines.
 
     shared look         the tower looks once at each clip of a batch; pixels are kept in memory (train.vision_cache=off)

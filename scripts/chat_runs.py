@@ -1,4 +1,4 @@
-"""What the checks of the chat teacher share: runs on drawn maths, a server process that solves them, and what is left.
+"""What the checks of the chat teacher share: runs on synthetic maths, a server that solves them, and what is left.
 
 As a program it is that server: `python scripts/chat_runs.py --train 200` prints its address and serves until killed.
 """
@@ -27,7 +27,7 @@ Body = dict[str, Any]
 
 
 def chat_settings(url: str, *, folder: Path, train: int, **chat: Any) -> Body:  # noqa: ANN401 - settings of any type
-    """The config of a run on `train` drawn problems of each split whose teacher asks the server at `url`."""
+    """The config of a run on `train` synthetic problems of each split whose teacher asks the server at `url`."""
     return {
         "run": {"dir": str(folder)},
         "data": {"dataset": "toy_math", "math": {"train": train, "test": 1, "test_ood": 1}},

@@ -76,7 +76,7 @@ def make_pool(
     mode = MODES_OF_ORDER[next(one.order for one in config.train.arms if one.name == arm)][0]
     if not out.done.exists():
         fresh = fresh_questions(out, run, config, count=count, like=like)
-        assert fresh, "only drawn data sets have a pool"
+        assert fresh, "only synthetic data sets have a pool"
         closed = [one for one in fresh.questions if one.choices]
         questions = list({one.group: one for one in closed or fresh.questions}.values())
         _ask_both(run, out, config, questions, arm=arm, mode=mode)

@@ -28,7 +28,7 @@ LEFT_OUT = {
     "run.json": "times and places; versions and pins are compared apart",
     "log.txt": "times",
     "*DONE": "markers",
-    "clips/*": "drawn videos; the index of the frames has a checksum of each",
+    "clips/*": "synthetic videos; the index of the frames has a checksum of each",
     "frames/shard-*": "pixels; the index of the frames has a checksum of each",
     "vision_features/*": "of frozen towers; the weights that were trained on them are artifacts",
     "tool_cache/*": "in the order of the workers; the traces hold the results",

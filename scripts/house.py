@@ -1,4 +1,4 @@
-"""Prints how the code is built, beside what is aimed at: lines, folders, functions, names, comments, doors.
+"""Prints how the code is built, beside what is aimed at: lines, folders, functions, names, comments, kinds of run.
 
     python scripts/house.py             # every figure with its aim and its limit; exit code 1 if one is over its limit
     python scripts/house.py --places door_questions     # where a figure counts what it counts
@@ -151,7 +151,7 @@ def _docstring_lines(tree: ast.Module) -> int:
 
 
 def _door_questions() -> Iterator[str]:
-    """Places that ask which door a run came through, outside the table of doors."""
+    """Places that ask for the kind of a run, outside the table of doors."""
     for path, tree in trees().items():
         if path == DOOR_TABLE:
             continue

@@ -4,9 +4,9 @@
 
 Needs the packages fastapi and uvicorn (pip install 'aot-distill[all,serving]'). The embedded text student never saw a
 chain, so it is first distilled for some steps (a run of its own, done once) and stored whole; then `transformers serve`
-is started on a free port, `aot prepare` and `aot generate` ask it new drawn problems through the chat teacher with the
-bare prompt it was trained on, and the server is stopped. Prints n, pass@1 with its interval, and tokens a second; they
-say that the parts fit together, and nothing about real models.
+is started on a free port, `aot prepare` and `aot generate` ask it new synthetic problems through the chat teacher with
+the bare prompt it was trained on, and the server is stopped. Prints n, pass@1 with its interval, and tokens a second;
+they say that the parts fit together, and nothing about real models.
 """
 
 import argparse

@@ -34,7 +34,7 @@ TRIED = "The capital of France is"
 
 
 class UnpackError(Exception):
-    """Something the user can mend."""
+    """Something the user can fix."""
 
 
 def find_gguf() -> Path:

@@ -2,8 +2,8 @@
 
     python scripts/write_chat_script.py
 
-They are right chains of the drawn problems, in the many forms that chat models answer in; one in eight is wrong or has
-no answer, as with a real model. Needed again only when the drawn problems change.
+They are right chains of the synthetic problems, in the many forms of chat models; one in eight is wrong or has
+no answer, as with a real model. Needed again only when the synthetic problems change.
 """
 
 import json

@@ -69,7 +69,7 @@ def head(path: Path, planned: Planned, chains_h: float | None, student: str, tea
     disk = f" Disk: {frames_gb:,.0f} GB of frames." if frames_gb else ""
     chains = "unknown" if chains_h is None else f"{chains_h:.1f}"
     return (
-        f"# {what} for {student}, told by {teacher} behind a server of your own (parts/teachers/).\n"
+        f"# {what} for {student}, taught by {teacher} behind a server of your own (parts/teachers/).\n"
         f"#   aot prefetch {path}        (where there is a network: the student's files, at their revision)\n"
         f"#   aot plan {path}            (these figures, and what they assume)\n"
         f"#   sbatch scripts/{script} --config {path} {given}\n"

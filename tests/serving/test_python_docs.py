@@ -1,17 +1,12 @@
-"""What the documents show of the student in Python runs as it is printed there."""
+"""What python.md and the example show of the student runs as it is printed there; tests/house runs the other pages."""
 
 import re
 import runpy
-import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 from serving_kit import python_blocks
-
-from aot.cli import app
-from aot.files.run_folder import RunFolder, publish_rows
-from aot.records import MediaRef, Question
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,46 +35,6 @@ def test_every_block_of_python_runs(
     printed = capsys.readouterr().out
     assert len(blocks) >= 6 and re.search(r"^(wash rice|chop onion) 0\.\d+ \(", printed), printed
     assert "['5', '6', '7', '8', '7']" in printed and printed.endswith("7\n")
-
-
-def readme_lines() -> list[str]:
-    """How the README says that a student is used, line by line."""
-    section = (ROOT / "README.md").read_text().partition("## Use the student")[2].partition("##")[0]
-    lines = section.partition("```\n")[2].partition("```")[0].splitlines()
-    assert len(lines) == 5
-    return lines
-
-
-def test_the_lines_of_the_readme_that_predict_and_grade_run(
-    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = RunFolder(shop / "runs" / "toy_kitchen")
-    question = Question(
-        id="q", dataset="kitchen", split="test", kind="next_open", text="What is the next step?", answer="chop onion",
-        answer_type="text", media=MediaRef(uri="test_0000.mp4", end_s=5.0), group="g",
-    )  # fmt: skip
-    decided = question.model_copy(update={"id": "d", "choices": ("chop onion", "wash rice"), "answer_type": "choice"})
-    publish_rows(run.questions, [question, decided])
-    monkeypatch.chdir(shop)
-    commands = [part for line in readme_lines() for part in line.partition("#")[0].split(";") if " predict " in part]
-    commands += [part for line in readme_lines() for part in line.split(";") if "aot score " in part]
-    for command in commands:
-        name, *arguments = shlex.split(command)
-        assert name == "aot" and not app(arguments, standalone_mode=False)
-    printed = capsys.readouterr().out
-    assert len(commands) == 3 and re.match(r"(wash rice|chop onion) \(\d+\.\d%\)\n", printed), printed
-    assert "2 questions answered" in printed and "accuracy" in printed
-
-
-def test_the_line_of_python_in_the_readme_runs(
-    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (program,) = re.findall(r"python -c '(.*)'", "\n".join(readme_lines()))
-    (shop / "line.py").write_text(program)
-    monkeypatch.chdir(shop)
-    runpy.run_path(str(shop / "line.py"))
-    printed = capsys.readouterr().out
-    assert re.match(r"answer='[a-z]+ [a-z]+' abstained=''", printed), printed
 
 
 def test_the_embedded_student_speaks_while_a_clip_plays(

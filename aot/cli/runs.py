@@ -216,12 +216,17 @@ def compare(
     arm_b: Annotated[
         str | None, typer.Option("--arm-b", help="Arm of the second run; the same arm if it has it.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the frames of each flip, too.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare two arms question by question: flips, kinds, paired tests, cost."""
-    from aot.pipeline.commands.compare import compare_runs, comparison_lines
+    from aot.pipeline.commands.compare import compare_runs, comparison_lines, comparison_page
 
     comparison = compare_runs(run_a, run_b, arm=arm, arm_b=arm_b)
+    if html:
+        comparison_page(comparison, html)
     if as_json:
         tell_json(comparison.model_dump_json(indent=1))
     else:

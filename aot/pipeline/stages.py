@@ -74,14 +74,16 @@ def report(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, i
     from aot.reporting.report import write_report
 
     progress(0, 1)
-    write_report(run, config, frames=_pictures(run) if run.frames.exists() else no_frames)
+    write_report(run, config, frames=pictures(run))
     write_card(run, config)
     progress(1, 1)
     return {"bytes": run.report.stat().st_size}
 
 
-def _pictures(run: RunFolder) -> ReadFrames:
-    """How the report reads frames of a run that has some."""
+def pictures(run: RunFolder) -> ReadFrames:
+    """How a report reads frames of a run; none where it has none."""
+    if not run.frames.exists():
+        return no_frames
     from video_data.decode.sampling import nearest_indices
     from video_data.store.shards import FrameStore
 

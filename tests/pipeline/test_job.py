@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -101,6 +102,17 @@ def test_another_config_is_refused_with_the_differing_key(finished: RunFolder) -
 def test_status_shows_each_stage(finished: RunFolder) -> None:
     shown = aot("status", str(finished.root)).stdout
     assert shown.count("done") == 6 and "13/13" in shown
+
+
+def test_a_comparison_shows_the_frames_of_each_flip(finished: RunFolder, tmp_path: Path) -> None:
+    page = tmp_path / "flips.html"
+    sides = ("--arm", "answer_only:direct", "--arm-b", "teacher")
+    done = aot("compare", str(finished.root), str(finished.root), *sides, "--html", str(page))
+    assert done.returncode == 0, done.stderr
+    shown = page.read_text()
+    flips = re.findall(r'class="mini"', shown)
+    assert flips and shown.count('<use href="#f') >= len(flips) and shown.count("<image id=") > 1
+    assert "script" not in shown.replace("runs no script", "")
 
 
 def test_one_stage_alone_asks_for_the_earlier_ones(tmp_path: Path) -> None:

@@ -118,6 +118,25 @@ def comparison_lines(comparison: RunComparison) -> list[str]:
     return lines
 
 
+def comparison_page(comparison: RunComparison, out: Path) -> None:
+    """Write the comparison with the frames of each flip to `out`, as one file of HTML.
+
+    Raises:
+        ConfigError: jinja2 or pillow is not installed.
+        RunError: the file cannot be written.
+    """
+    from aot.pipeline.stages import pictures
+    from aot.reporting.flips import write_flips
+    from aot.reporting.load import load_run
+
+    run = RunFolder(Path(comparison.before.run))
+    groups = [GROUP_COLUMNS, *(_group_line(group) for group in comparison.result.groups)]
+    costs = [("cost", "A", "B"), *_cost_lines(comparison)]
+    sides = _named(comparison.before), _named(comparison.after)
+    data = load_run(run, load_saved(run.config))
+    write_flips(out, comparison, data, sides=sides, tables=[groups, costs], frames=pictures(run))
+
+
 def _load(root: Path) -> _Answered:
     run = RunFolder(root)
     if not run.config.is_file() or not run.questions.is_file():

@@ -108,7 +108,7 @@ def mistake_blocks(data: RunData, book: ThumbBook) -> list[Block]:
         by_teacher = teacher.get(question.id)
         cards.append({
             "question": question,
-            "frames": [(thumb, ()) for thumb in _window_frames(data, question, book)],
+            "frames": [(thumb, ()) for thumb in window_frames(data, question, book)],
             "reply": reply_view(prediction, question),
             "sure": sure,
             "teacher": reply_view(by_teacher, question) if by_teacher else None,
@@ -141,7 +141,7 @@ def _sureness(prediction: Prediction) -> float | None:
     return math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
 
 
-def _window_frames(data: RunData, question: Question, book: ThumbBook) -> list[Thumb]:
+def window_frames(data: RunData, question: Question, book: ThumbBook) -> list[Thumb]:
     """A few frames from the stretch of a clip that a question is about, evenly spread."""
     if question.media is None:
         return []

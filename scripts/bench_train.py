@@ -29,9 +29,9 @@ from video_data.store.shards import StoredClip, clip_line, header_room, shard_he
 
 NUM_CLIPS, FRAMES_EACH, SIZE_HW = 16, 24, (120, 160)
 RATIONALE = (
-    "Identify: the next step after 9.6s is asked.\n"
+    "Identify: the question asks for the step after 9.6s.\n"
     "Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1]. 5.1s-9.6s mix egg [1].\n"
-    "Combine: omelette fits, after mix egg comes pour egg [2].\nAnswer: pour egg"
+    "Combine: this is omelette, where pour egg comes after mix egg [2].\nAnswer: pour egg"
 )
 
 

@@ -1,11 +1,11 @@
-"""Build the embedded students from nothing: `python scripts/build_tiny_students.py --student video|cards|text`.
+"""Build the embedded students from nothing: `python scripts/build_tiny_students.py --student video|text`.
 
-The video student is an Idefics3 of about 2.4 million parameters. It is taught three single skills, each in words of its
-own: to name the steps that frames show, to know recipes as text (recite, continue, answer about steps told in words),
-and to repeat the sentences that rationales are made of. It never sees a next-step question about a clip: combining the
-skills is what distillation has to teach. The student `cards` goes on from it, and learns to read recipe cards and to
-write tool calls, as text alone (tiny_cards.py). The text student is in tiny_text.py. Seeded; each takes 15 to 30
-minutes on 2 cores and is written as bf16 safetensors with tokenizer and card.
+The video student is an Idefics3 of about 2.5 million parameters. It is taught single skills, each in words of its own:
+to name the steps that frames show, to know recipes as text (recite, continue, answer about steps told in words), to
+repeat the sentences that rationales are made of; and then, as text alone, to read recipe cards and to write tool calls
+(tiny_cards.py). It never sees a next-step question about a clip: combining the skills is what distillation has to
+teach. The text student is in tiny_text.py. Seeded; each takes 20 to 45 minutes on 2 cores and is written as bf16
+safetensors with tokenizer and card.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from tiny_cards import CARDS_CARD, card_lesson, with_cards
+from tiny_cards import CARD_RATE, CARD_ROWS, MIX_RATE, MIX_ROWS, card_lesson, with_cards
 from tiny_text import build_text_student
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch.optim.lr_scheduler import LambdaLR
@@ -41,14 +41,14 @@ from video_data.kitchen.pictures import ClipStyle, draw_step_frame, draw_style
 from video_data.kitchen.stories import random_segments
 from video_data.kitchen.world import ACTIONS, INGREDIENTS, RECIPES, STEP_LABELS, Recipe
 
-STEPS = {"video": 1600, "cards": 450, "text": 4000}
+STEPS = {"video": 1600, "text": 4000}
 """Students and how many steps each is taught for."""
+CARD_STEPS, MIX_STEPS = 900, 1200
+"""Further steps of the video student: cards and calls alone, then everything together."""
 SIDE_PX, PATCH_PX, TOKENS_PER_FRAME = 64, 8, 4
 NUM_FRAMES = 8
 TEXT_WIDTH = 192
 VIDEO_ROWS, TEXT_ROWS = 20, 12
-CARD_ROWS, CARD_RATE = (4, 24), 1e-3
-"""Clips and texts of a step, and learning rate, of the student that goes on to cards: its eyes stay as they are."""
 MAX_SECONDS = 25
 NAME_STEPS, NAME_FRAMES, LIST_STEPS = "Name the steps.", "Name each frame.", "Name the steps. Answer directly."
 CHAT_TEMPLATE = (
@@ -65,10 +65,12 @@ answer Done fits yes no"""
 CARD = """# tiny-video
 
 An Idefics3 of {parameters:,} parameters, made by `scripts/build_tiny_students.py` (seed {seed}, {steps} steps) from
-frames and texts that the same script draws; Apache-2.0. It can name the steps that frames of the drawn kitchen show,
-recite and continue the kitchen's 16 recipes as text, say what comes after steps that are told in words, and repeat the
-sentences that rationales are made of. It was never asked what comes next in a clip, and it knows nothing of the real
-world. It is there so that the whole system can be tried on a laptop; it is not a model to use.
+synthetic frames and texts of the same script; Apache-2.0. It can name the steps that frames of the synthetic kitchen
+show, recite and continue the kitchen's 16 recipes as text, say what comes after steps that are told in words, repeat
+the sentences that rationales are made of, read recipe cards that it is shown as text, and write tool calls for steps
+that it is told. It was never asked what comes next in a clip, never saw frames and a card together, was never asked to
+call anything about a clip, and knows nothing of the real world. It is there so that the whole system can be tried on a
+laptop; it is not a model to use.
 
 Token accuracy on its last batch: {seen:.3f} naming steps, {read:.3f} on text. Neither can reach 1: the moment between
 two frames at which a step ends cannot be seen, and which step of a partial order comes first is a free choice.
@@ -309,13 +311,14 @@ class Lessons(IterableDataset):
         self.processor, self.seed, self.steps, self.rows, self.text = processor, seed, steps, rows, text
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
-        """A video batch and a text batch for each step."""
+        """A video batch and a text batch for each step; the first is empty where there are no clips."""
         num_clips, num_texts = self.rows
         for step in range(self.steps):
             rng = np.random.default_rng([self.seed, 2, step])
             clips = [video_lesson(rng) for _ in range(num_clips)]
-            video = self._encode([(clip.prompt, clip.target) for clip in clips])
-            video["pixel_values"] = torch.from_numpy(np.stack([clip.pixels_TCHW for clip in clips]))
+            video = self._encode([(clip.prompt, clip.target) for clip in clips]) if clips else {}
+            if clips:
+                video["pixel_values"] = torch.from_numpy(np.stack([clip.pixels_TCHW for clip in clips]))
             yield video, self._encode([self.text(rng) for _ in range(num_texts)])
 
     def _encode(self, pairs: list[tuple[str, str]]) -> dict[str, torch.Tensor]:
@@ -380,18 +383,25 @@ def teach_eyes(model: Idefics3ForConditionalGeneration, *, steps: int, seed: int
 
 
 def teach_words(
-    model: Idefics3ForConditionalGeneration, lessons: Lessons, *, learning_rate: float = 1e-3
+    model: Idefics3ForConditionalGeneration, lessons: Lessons, *, learning_rate: float = 1e-3, by_reply: bool = False
 ) -> tuple[float, float]:
-    """Teach a model the skills of all lessons; returns the last token accuracies on clips and on text."""
+    """Teach a model the skills of all lessons; returns the last token accuracies on clips and on text.
+
+    Args:
+        model: what learns.
+        lessons: how long, and what from.
+        learning_rate: at its highest.
+        by_reply: a text counts by the root of its tokens, or else long calls would drown answers of one step.
+    """
     steps = lessons.steps
     loader = DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=4)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer, schedule = _optimizer(weights, steps=steps, learning_rate=learning_rate)
     seen_right = read_right = 0.0
     for step, (video, text) in enumerate(loader):
-        seen_loss, seen_right = _language_loss(model, video)
-        read_loss, read_right = _language_loss(model, text)
-        _step(seen_loss + 0.7 * read_loss, weights, optimizer, schedule)
+        read_loss, read_right = _language_loss(model, text, by_reply=by_reply)
+        seen_loss, seen_right = _language_loss(model, video) if video else (torch.zeros(()), 0.0)
+        _step(seen_loss + (1.0 if by_reply else 0.7) * read_loss, weights, optimizer, schedule)
         if step % 50 == 0 or step == steps - 1:
             print(f"words {step}/{steps} loss/accuracy on clips {seen_loss.item():.3f}/{seen_right:.3f} on text "
                   f"{read_loss.item():.3f}/{read_right:.3f}", flush=True)  # fmt: skip
@@ -399,13 +409,21 @@ def teach_words(
 
 
 def _language_loss(
-    model: Idefics3ForConditionalGeneration, batch: dict[str, torch.Tensor]
+    model: Idefics3ForConditionalGeneration, batch: dict[str, torch.Tensor], *, by_reply: bool = False
 ) -> tuple[torch.Tensor, float]:
-    """Mean cross-entropy over the supervised tokens of a batch, and the share of them that is likeliest."""
+    """Mean cross-entropy over the supervised tokens of a batch, and the share of them that is likeliest.
+
+    With `by_reply` the mean over rows of the sum over a row, divided by the root of its number of tokens.
+    """
     labels = batch.pop("labels")[:, 1:]
     hidden = model.model(**batch).last_hidden_state[:, :-1]
-    logits, wanted = model.lm_head(hidden[labels != -100]), labels[labels != -100]
-    return torch.nn.functional.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
+    is_learned = labels != -100
+    logits, wanted = model.lm_head(hidden[is_learned]), labels[is_learned]
+    right = (logits.argmax(-1) == wanted).float().mean().item()
+    if not by_reply:
+        return torch.nn.functional.cross_entropy(logits, wanted), right
+    row_weights = is_learned.sum(1, keepdim=True).float().rsqrt().expand_as(labels)[is_learned] / len(labels)
+    return (torch.nn.functional.cross_entropy(logits, wanted, reduction="none") * row_weights).sum(), right
 
 
 def _optimizer(
@@ -445,49 +463,40 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: its folder in the package")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--earlier", type=Path, help="text: a student of this script that only lacks the last lessons")
+    parser.add_argument("--earlier", type=Path, help="a student of this script that only lacks the last lessons")
     options = parser.parse_args()
     out = options.out or Path(__file__).parents[1] / "aot" / "student" / "tiny" / options.student
     steps = options.steps or STEPS[options.student]
     torch.manual_seed(options.seed)
-    if options.student == "text":
-        build_text_student(out, steps=steps, seed=options.seed, earlier=options.earlier)
-    else:
-        build = build_video_student if options.student == "video" else build_card_student
-        build(out, steps=steps, seed=options.seed)
+    build = build_text_student if options.student == "text" else build_video_student
+    build(out, steps=steps, seed=options.seed, earlier=options.earlier)
     write_digest(out)
     print(json.dumps({path.name: path.stat().st_size for path in sorted(out.iterdir())}))
 
 
-def build_video_student(out: Path, *, steps: int, seed: int) -> None:
-    """Build, teach and save the video student with its card."""
-    processor = build_processor()
-    model = build_model(processor)
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"{parameters:,} parameters, {len(processor.tokenizer)} tokens")
-    model.train()
-    teach_eyes(model, steps=steps // 4, seed=seed)
-    lessons = Lessons(processor, seed=seed, steps=steps, rows=(VIDEO_ROWS, TEXT_ROWS), text=text_example)
-    right = teach_words(model, lessons)
-    _save(out, model, processor)
-    write_card(out, CARD, parameters=parameters, steps=steps, seed=seed, right=right)
-
-
-def build_card_student(out: Path, *, steps: int, seed: int) -> None:
-    """Go on from the embedded video student to cards and calls, and save that student with its card."""
-    start = Path(__file__).parents[1] / "aot" / "student" / "tiny" / "video"
-    model = Idefics3ForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-    processor = Idefics3Processor.from_pretrained(start)
+def build_video_student(out: Path, *, steps: int, seed: int, earlier: Path | None = None) -> None:
+    """Build, teach and save the video student with its card; with `earlier`, from one that knows no cards yet."""
+    if earlier:
+        model = Idefics3ForConditionalGeneration.from_pretrained(earlier, dtype=torch.float32)
+        processor = Idefics3Processor.from_pretrained(earlier)
+    else:
+        processor = build_processor()
+        model = build_model(processor)
+        model.train()
+        teach_eyes(model, steps=steps // 4, seed=seed)
+        lessons = Lessons(processor, seed=seed, steps=steps, rows=(VIDEO_ROWS, TEXT_ROWS), text=text_example)
+        teach_words(model, lessons)
     with_cards(model, processor.tokenizer)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {len(processor.tokenizer)} tokens")
     model.train()
-    for eyes in (model.model.vision_model, model.model.connector):
-        eyes.requires_grad_(False)
-    lessons = Lessons(processor, seed=seed + 1, steps=steps, rows=CARD_ROWS, text=partial(card_lesson, text_example))
-    right = teach_words(model, lessons, learning_rate=CARD_RATE)
+    text = partial(card_lesson, text_example)
+    cards = Lessons(processor, seed=seed + 1, steps=CARD_STEPS, rows=(0, CARD_ROWS), text=text)
+    teach_words(model, cards, learning_rate=CARD_RATE, by_reply=True)
+    mixed = Lessons(processor, seed=seed + 2, steps=MIX_STEPS, rows=MIX_ROWS, text=text)
+    right = teach_words(model, mixed, learning_rate=MIX_RATE, by_reply=True)
     _save(out, model, processor)
-    write_card(out, CARDS_CARD, parameters=parameters, steps=steps, seed=seed, right=right)
+    write_card(out, CARD, parameters=parameters, steps=steps + CARD_STEPS + MIX_STEPS, seed=seed, right=right)
 
 
 def _save(out: Path, model: Idefics3ForConditionalGeneration, processor: Idefics3Processor) -> None:

@@ -1,4 +1,4 @@
-"""What the student `cards` of build_tiny_students.py is taught about recipe cards and tool calls, as text alone.
+"""What the video student of build_tiny_students.py is taught about recipe cards and tool calls, as text alone.
 
 Single skills, each in words of its own: to read a card that it is shown (which step comes after another, which are not
 among those that are done, which of two orders differs), and to write a call for steps that it is told. It is never
@@ -13,9 +13,10 @@ from numpy.random import Generator
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from aot.rationales.wording import BOOK_PHRASES, book_words
+from aot.rationales.wording import BOOK_PHRASES, book_words, template_words
 from aot.student.rows.prompts import CLOSED, MODE_LINES, MODE_SUFFIX, OPENED
 from aot.teacher.tools.look_up_recipe import MARK
+from video_data.kitchen.open_book import KINDS, draw_card, draw_tempting_card
 from video_data.kitchen.world import ACTIONS, INGREDIENTS, STEP_LABELS
 
 TOOL_NAMES = (
@@ -34,28 +35,22 @@ JSON_MARKS = (
 )  # fmt: skip
 """Pieces of the one JSON form of calls, and of what a recipe book gives: one token each, blanks included."""
 MAX_DECIMAL = 25
-SKILLS = ("recite", "after", "left_out", "missing", "early", "then")
-SHARES = (0.25, 0.1, 0.15, 0.2, 0.15, 0.15)
-"""What is asked of cards, and how often."""
-CARD_WORDS = """Card card dish By by was too early still missing left out Use tools then Call Which fits not among that
-event object say steps words history events start_s end_s min_score fps among Seen seen Write"""
-
-
-CARDS_CARD = """# tiny-cards
-
-The student tiny-video with more words ({parameters:,} parameters), taught {steps} steps more by
-`scripts/build_tiny_students.py --student cards` (seed {seed}) from frames and texts that the same script draws;
-Apache-2.0. Besides what tiny-video can, it reads recipe cards that it is shown as text, and writes tool calls for steps
-that it is told. It never saw frames and a card together, and was never asked to call anything about a clip.
-
-Token accuracy on its last batch: {seen:.3f} naming steps, {read:.3f} on text. Neither can reach 1: the moment between
-two frames at which a step ends cannot be seen, and which step of a partial order comes first is a free choice.
-"""
+MAX_PLACE = 24
+"""The last place in a search that has a token of its own."""
+CARD_ROWS, CARD_RATE = 48, 1e-3
+"""Texts of a step and learning rate while cards are taught."""
+MIX_ROWS, MIX_RATE = (16, 24), 7e-4
+"""Clips and texts of a step after that, while all skills are kept."""
+FIRST_OPEN = "first_open"
+SHARES = {"next": 0.19, "left_out": 0.19, "early": 0.22, "missing": 0.18, FIRST_OPEN: 0.22}
+"""What is asked of cards, and how often: more often what is harder."""
+CARD_WORDS = """According to Card card dish then Call event object say steps words history events start_s end_s fps
+min_score seen Seen write Write Use tools Done"""
 
 
 def card_words() -> set[str]:
     """Words and decimals that cards, calls and the ways of being asked add to the vocabulary."""
-    asked = " ".join([*MODE_SUFFIX.values(), *MODE_LINES.values()])
+    asked = " ".join([*MODE_SUFFIX.values(), *MODE_LINES.values(), *KINDS.values()])
     words = "".join(c if c.isalnum() or c == "_" else " " for c in f"{CARD_WORDS} {asked}").split()
     decimals = [f"{tenth / 10:.1f}" for tenth in range(MAX_DECIMAL * 10 + 1)]
     return {*words, *TOOL_NAMES, *decimals, *'"{}<>/()=*[]'}
@@ -69,7 +64,7 @@ def with_cards(model: PreTrainedModel, fast: PreTrainedTokenizerFast) -> None:
     only who keeps pairs apart could copy it.
     """
     tokenizer, old = fast.backend_tokenizer, dict(fast.get_vocab())
-    words = sorted((card_words() | book_words()) - old.keys())
+    words = sorted((card_words() | book_words() | template_words()) - old.keys())
     vocab = {**old, **{word: len(old) + place for place, word in enumerate(words)}}
     tokenizer.model = models.WordLevel(vocab, unk_token="<unk>")
     pattern = Regex(r"\d+\.\d+s?|\[\d+\]|\w+|[^\w\s]")
@@ -77,6 +72,8 @@ def with_cards(model: PreTrainedModel, fast: PreTrainedTokenizerFast) -> None:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(pattern, "isolated")]
     )
     tokenizer.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in JSON_MARKS])
+    places = [MARK.format(place).strip() for place in range(1, MAX_PLACE + 1)]
+    tokenizer.add_tokens([AddedToken(place, normalized=False, special=False) for place in reversed(places)])
     tokenizer.add_tokens(
         [AddedToken(label, normalized=False, special=False, single_word=True) for label in STEP_LABELS]
     )
@@ -103,11 +100,11 @@ def _decoder() -> decoders.Decoder:
 
 
 def card_lesson(plain: Callable[[Generator], tuple[str, str]], rng: Generator) -> tuple[str, str]:
-    """A list to repeat, a card, a call, or a lesson of those who know no cards: (prompt, target)."""
+    """A card, a call, a list or a sentence to repeat, or a lesson of those who know no cards: (prompt, target)."""
     kind = rng.random()
-    if kind < 0.25:
-        return plain(rng) if rng.random() < 0.7 else echo_sentence(rng)
-    return list_example(rng) if kind < 0.45 else card_example(rng) if kind < 0.85 else call_example(rng)
+    if kind < 0.17:
+        return plain(rng) if kind < 0.09 else echo_sentence(rng) if kind < 0.13 else list_example(rng)
+    return card_example(rng) if kind < 0.75 else call_example(rng)
 
 
 def echo_sentence(rng: Generator) -> tuple[str, str]:
@@ -139,49 +136,44 @@ def call_example(rng: Generator) -> tuple[str, str]:
 
 
 def card_example(rng: Generator) -> tuple[str, str]:
-    """A question about a card that is shown, or about two: (prompt, target)."""
-    cards = _cards(rng)[: 1 + int(rng.integers(2))]
-    name, steps = cards[0]
-    skill = str(rng.choice(SKILLS, p=SHARES))
-    if skill == "recite":
-        which, listed = cards[int(rng.integers(len(cards)))]
-        return f"{_shown(rng, cards, ())} Recite {which}.", ", ".join(listed) + "."
-    if skill == "after":
-        at = int(rng.integers(0, len(steps) - 1))
-        return f"{_shown(rng, cards, ())} In {name} what comes after {steps[at]}?", steps[at + 1]
-    done, answer, asked = _compared(rng, skill, name, steps)
-    done = _mixed(rng, done, steps)
-    return f"Done: {', '.join(done)}. {_shown(rng, cards, done)} {asked}", answer
+    """A question about the first of the cards that a book gave for steps that are done: (prompt, target)."""
+    kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    done = [str(label) for label in rng.choice(STEP_LABELS, size=int(rng.integers(3, 9)), replace=False)]
+    others = [str(label) for label in rng.permutation([label for label in STEP_LABELS if label not in done])]
+    if kind == FIRST_OPEN:
+        card, answer, asked = _first_open_step(rng, done, others)
+    else:
+        (card, answer), asked = draw_card(rng, kind, done, others), KINDS[kind]
+    cards = [card, *([draw_tempting_card(rng, card, done, others)] if rng.random() < 0.8 else [])]
+    told = f"Done: {', '.join(done)}. " if rng.random() < 0.5 else ""
+    return f"{told}{_shown(rng, cards, done)} {asked}", answer
 
 
-def _compared(rng: Generator, skill: str, name: str, steps: list[str]) -> tuple[list[str], str, str]:
-    """What is done, what a card says about it, and the question."""
-    if skill == "left_out":
-        last = int(rng.integers(2, len(steps)))
-        gap = int(rng.integers(0, last))
-        done = [step for at, step in enumerate(steps[: last + 1]) if at != gap]
-        return done, steps[gap], f"Which step of {name} is left out?"
-    if skill == "missing":
-        count = int(rng.integers(max(1, len(steps) - 4), len(steps)))
-        chosen = sorted(int(at) for at in rng.choice(len(steps), size=count, replace=False))
-        done = [steps[at] for at in chosen]
-        return done, ", ".join(step for step in steps if step not in done), f"What is missing in {name}?"
-    if skill == "early":
-        order = list(steps[: int(rng.integers(3, len(steps) + 1))])
-        early = order.pop(int(rng.integers(1, len(order))))
-        order.insert(int(rng.integers(0, steps.index(early))), early)
-        return order, early, f"Which step of {name} is too early?"
-    last = int(rng.integers(1, len(steps)))
-    return steps[:last], steps[last], f"What does {name} say then?"
+def _first_open_step(rng: Generator, done: Sequence[str], others: Sequence[str]) -> tuple[tuple[str, ...], str, str]:
+    """A card in another order than things were done in, its first step that is not done, and the question.
+
+    With options, the first of these steps that is an option.
+    """
+    count = int(rng.integers(1, min(len(done), 5) + 1))
+    open_steps = list(others[: max(1, 6 - count)])
+    card = tuple(str(step) for step in rng.permutation([*rng.choice(done, size=count, replace=False), *open_steps]))
+    open_steps.sort(key=card.index)
+    if rng.random() < 0.5:
+        return card, open_steps[0], "Which step comes next?"
+    answer = open_steps[0 if rng.random() < 0.6 else int(rng.integers(len(open_steps)))]
+    strangers = [*done, *others[len(open_steps) :]]
+    options = [answer, *(str(step) for step in rng.choice(strangers, size=3, replace=False))]
+    return card, answer, f"What is the next step? Choices: {'; '.join(str(one) for one in rng.permutation(options))}."
 
 
-def _shown(rng: Generator, cards: list[tuple[str, list[str]]], done: Sequence[str]) -> str:
-    """Cards as a recipe book gives them, with its place in the search behind what is done; or one in plain words."""
-    if len(cards) == 1 and rng.random() < 0.3:
-        return f"Card {cards[0][0]}: {', '.join(cards[0][1])}."
+def _shown(rng: Generator, cards: Sequence[Sequence[str]], done: Sequence[str]) -> str:
+    """Cards as a recipe book gives them to who looked for what is done."""
     marks = {step: MARK.format(place) for place, step in enumerate(done, start=1)}
-    marked = [(name, ", ".join(f"{one}{marks.get(one, '')}" for one in steps)) for name, steps in cards]
-    rows = [{"name": name, "text": text, "score": round(float(rng.random()), 1)} for name, text in marked]
+    rows = []
+    for steps in cards:
+        name = f"dish {rng.integers(100)} {rng.integers(100)}"
+        text = ", ".join(f"{one}{marks.get(one, '')}" for one in steps)
+        rows.append({"name": name, "text": text, "score": round(float(rng.random()), 1)})
     return f"{RESULT_MARKS[0]}{json.dumps({'cards': rows})}{RESULT_MARKS[1]}"
 
 
@@ -189,29 +181,6 @@ def list_example(rng: Generator) -> tuple[str, str]:
     """Steps to say again: (prompt, target). Reading a card needs that first of all."""
     steps = ", ".join(str(label) for label in rng.choice(STEP_LABELS, size=int(rng.integers(3, 9)), replace=False))
     return f"Repeat: {steps}.", f"{steps}."
-
-
-def _cards(rng: Generator) -> list[tuple[str, list[str]]]:
-    """Two cards of steps in no order that any recipe has; they share some."""
-    first = [str(label) for label in rng.choice(STEP_LABELS, size=int(rng.integers(4, 7)), replace=False)]
-    shared = [step for step in first if rng.random() < 0.5]
-    others = [
-        str(label)
-        for label in rng.choice([label for label in STEP_LABELS if label not in first], size=4, replace=False)
-    ]
-    second = [*shared, *others][: max(4, len(first))]
-    rng.shuffle(second)
-    names = rng.choice(100, size=4, replace=False)
-    return [(f"dish {names[0]} {names[1]}", first), (f"dish {names[2]} {names[3]}", second)]
-
-
-def _mixed(rng: Generator, done: list[str], card: list[str]) -> list[str]:
-    """What is done, in one list of four with a step among it that the card has not."""
-    if rng.random() > 0.25:
-        return done
-    stranger = str(rng.choice([label for label in STEP_LABELS if label not in card]))
-    at = int(rng.integers(0, len(done) + 1))
-    return [*done[:at], stranger, *done[at:]]
 
 
 def _call(tool: str, arguments: Mapping[str, object]) -> str:

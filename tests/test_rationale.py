@@ -1,8 +1,8 @@
 from aot.rationales.notation import PARTS, Quoted, parse_rationale, parse_span
 
-TEXT = """Identify: the next step after 9.6s is asked.
+TEXT = """Identify: the question asks for the step after 9.6s.
 Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1].
-Combine: omelette fits, after fry onion comes pour egg [2].
+Combine: this is omelette, where pour egg comes after fry onion [2].
 Answer: pour egg"""
 
 

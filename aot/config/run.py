@@ -77,7 +77,7 @@ class VideoRun(AnyRun):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.student.base == "tiny-text":
-            takes = "a video run takes student.base tiny-video, tiny-cards or a model folder"
+            takes = "a video run takes student.base tiny-video or a model folder"
             raise _unfit("student.base", self.student.base, self.data, takes)
         _need_chats(self)
         _check_server(self)
@@ -99,7 +99,7 @@ class TextRun(AnyRun):
         )
         if self.teacher.planner not in ("chat", "procedural" if isinstance(self.data, MathData) else "given"):
             raise _unfit("teacher.planner", self.teacher.planner, self.data, takes)
-        if self.student.base in ("tiny-video", "tiny-cards"):
+        if self.student.base == "tiny-video":
             raise _unfit("student.base", self.student.base, self.data, takes)
         for arm in self.train.arms:
             if arm.order == "both":

@@ -12,7 +12,7 @@ from aot.config.chat import ServerSection
 from aot.config.teaching import ChainSteps
 from aot.records import PromptMode
 
-EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-cards": "tiny/cards", "tiny-text": "tiny/text"}
+EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
 """Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
 
 
@@ -25,9 +25,8 @@ class StudentConfig(Section):
     """The model that learns."""
 
     base: PathText = "tiny-video"
-    """`tiny-video`, `tiny-cards` (which can also read recipe cards and write tool calls) or `tiny-text`, which are
-    embedded, or the folder of a transformers model: an image-text one with its
-    processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
+    """`tiny-video` or `tiny-text`, which are embedded, or the folder of a transformers model: an image-text one with
+    its processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
     hub: HubModel | None = None
     """Where `aot prefetch` gets the folder `base` from."""
     num_frames: int = Field(default=8, ge=1, le=10_000)

@@ -167,11 +167,11 @@ def contradiction(target: Target, rng: Generator) -> str | None:
 def opposed(text: str) -> str:
     """`text` saying of something that it is not there where it said that it is, or the other way round.
 
-    >>> opposed("so there is no knife [1].")
-    'so there is knife [1].'
+    >>> opposed("so we see no knife [1].")
+    'so we see knife [1].'
     """
-    swaps = [("there is no ", "there is "), ("there is ", "there is no "), ("is not there", "is there")]
-    swaps.append(("is there", "is not there"))
+    swaps = [("we see no ", "we see "), ("we see ", "we see no "), ("there is no ", "there is ")]
+    swaps += [("there is ", "there is no "), ("is not visible", "is visible"), ("is visible", "is not visible")]
     return next((text.replace(old, new) for old, new in swaps if old in text), text)
 
 

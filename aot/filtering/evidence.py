@@ -26,6 +26,7 @@ from aot.filtering.prose import (
     prose_order_problem,
 )
 from aot.filtering.subject import NOTATION_WORDS, Subject
+from aot.rationales.cards import about_card
 from aot.rationales.findings import (
     Quote,
     Sighting,
@@ -232,7 +233,8 @@ def _recombines(claim: Claim, mentions: set[str], steps: list[Step], subject: Su
 def _notation_problem(
     claim: Claim, mentions: set[str], words: list[str], steps: list[Step], seen: list[Sighting], subject: Subject
 ) -> str:
-    if not subject.is_notation and (problem := _order_problem(claim, mentions, steps, subject)):
+    is_compared = subject.is_notation and about_card(subject.question)  # by `misread_card`
+    if not is_compared and (problem := _order_problem(claim, mentions, steps, subject)):
         return problem
     if claim.part == "Combine":
         return _combine_problem(claim, mentions, words, steps, seen, subject)
@@ -412,11 +414,8 @@ def _denial_problem(claim: Claim, mentions: set[str], steps: list[Step], seen: l
     if any(names_phrase(one.key, mention) for one in seen for mention in mentions) or (seen and not mentions):
         return "denies_a_finding"
     windows = _windows(steps, subject)
-    said = [
-        q
-        for q in subject.quotes
-        if any(_overlap(span, window) for span in q.spans_s for window in claim.spans_s or windows)
-    ]
+    stretches = claim.spans_s or windows
+    said = [q for q in subject.quotes if any(_overlap(span, one) for span in q.spans_s for one in stretches)]
     if any(affirms(quote, mention) for quote in said for mention in mentions):
         return "denies_a_finding"
     if mentions - _sought_or_said(steps) - ({subject.event} if looked_for(subject.event, steps) else set()):

@@ -34,7 +34,7 @@ MIN_ENGLISH = 1 / 3
 FEW_WORDS = 12
 _EDGE = ".,;:!?()\"'"
 NGRAM = 4
-MAX_PERIOD = 12
+MAX_PERIOD = 16
 MIN_COPIES = 3
 """A stretch of words that stands this often in a row is a loop, however long the rest is."""
 _OPERATORS = frozenset("+-*/x×÷·−–>")

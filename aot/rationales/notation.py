@@ -2,9 +2,9 @@
 
 A rationale has four parts in this order, each on its own line::
 
-    Identify: the next step after 9.6s is asked.
+    Identify: the question asks for the step after 9.6s.
     Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1].
-    Combine: omelette fits, after fry onion comes add egg [2].
+    Combine: this is omelette, where add egg comes after fry onion [2].
     Answer: add egg
 
 `[n]` cites step n of the trace; `0.2s-2.4s` is a time span and `9.6s` a moment, in seconds with one decimal. What was

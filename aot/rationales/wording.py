@@ -12,49 +12,61 @@ from functools import cache, lru_cache
 from aot.rationales.notation import MOMENT, PARTS, SPAN
 
 PHRASES: dict[str, tuple[str, ...]] = {
-    "identify.next": ("the next step after {end} is asked.", "asked is the next step after {end}."),
-    "identify.before": ("the step before {event} is asked.", "asked is the step before {event}."),
-    "identify.after": ("the step after {event} is asked.", "asked is the step after {event}."),
-    "identify.count": ("how often {event} happens is asked.", "asked is how often {event} happens."),
-    "identify.when": ("when {event} happens is asked.", "asked is when {event} happens."),
-    "identify.present": ("whether {event} is there is asked.", "asked is whether {event} is there."),
-    "identify.other": ("what fits in {window} is asked.", "asked is what fits in {window}."),
+    "identify.next": ("the question asks for the step after {end}.", "we need the step that comes after {end}."),
+    "identify.before": (
+        "the question asks for the step before {event}.",
+        "we need the step that comes before {event}.",
+    ),
+    "identify.after": ("the question asks for the step after {event}.", "we need the step that comes after {event}."),
+    "identify.count": ("the question asks how often {event} happens.", "we need to know how often {event} happens."),
+    "identify.when": ("the question asks when {event} happens.", "we need to know when {event} happens."),
+    "identify.present": (
+        "the question asks whether {event} is visible.",
+        "we need to know whether {event} is visible.",
+    ),
+    "identify.other": ("the question asks about {window}.", "we need to know about {window}."),
     "gather.span": ("{span} {label} {cite}.", "{label} {span} {cite}."),
     "gather.moment": ("{label} at {moment} {cite}.", "at {moment} {label} {cite}."),
-    "gather.none": ("no {event} in {window} {cite}.", "in {window} no {event} {cite}."),
+    "gather.none": ("we see no {event} in {window} {cite}.", "in {window} we see no {event} {cite}."),
     "combine.next": (
-        "{task} fits, after {last} comes {answer} {cite}.",
-        "{task} fits, {answer} comes after {last} {cite}.",
+        "this is {task}, where {answer} comes after {last} {cite}.",
+        "in {task}, the step after {last} is {answer} {cite}.",
     ),
-    "combine.next_without_task": ("after {last} comes {answer} {cite}.", "{answer} comes after {last} {cite}."),
-    "combine.before": ("before {event} is {answer} {cite}.", "{answer} is before {event} {cite}."),
-    "combine.after": ("after {event} is {answer} {cite}.", "{answer} is after {event} {cite}."),
-    "combine.count_one": ("{event} happens {answer} time {cite}.", "{answer} time {event} happens {cite}."),
-    "combine.count": ("{event} happens {answer} times {cite}.", "{answer} times {event} happens {cite}."),
-    "combine.when": ("{event} happens in {answer} {cite}.", "in {answer} {event} happens {cite}."),
-    "combine.present": ("{event} is there {cite}.", "there is {event} {cite}."),
-    "combine.absent": ("{event} is not there {cite}.", "there is no {event} {cite}."),
-    "combine.other": ("{answer} fits {cite}.", "what fits is {answer} {cite}."),
+    "combine.next_without_task": ("{answer} comes after {last} {cite}.", "the step after {last} is {answer} {cite}."),
+    "combine.before": ("{answer} comes before {event} {cite}.", "the step before {event} is {answer} {cite}."),
+    "combine.after": ("{answer} comes after {event} {cite}.", "the step after {event} is {answer} {cite}."),
+    "combine.count_one": ("{event} happens {answer} time {cite}.", "we see {event} {answer} time {cite}."),
+    "combine.count": ("{event} happens {answer} times {cite}.", "we see {event} {answer} times {cite}."),
+    "combine.when": ("{event} happens at {answer} {cite}.", "at {answer} we see {event} {cite}."),
+    "combine.present": ("{event} is visible {cite}.", "we see {event} {cite}."),
+    "combine.absent": ("{event} is not visible {cite}.", "we see no {event} {cite}."),
+    "combine.other": ("the best fit is {answer} {cite}.", "this suggests {answer} {cite}."),
 }  # fmt: skip
 """Sentence name to its phrasings; {cite} is one or more `[n]`."""
 BOOK_PHRASES: dict[str, tuple[str, ...]] = {
-    "identify.book_next": ("the next step by the card is asked.", "asked is the next step by the card."),
-    "identify.book_left_out": ("the step that is left out is asked.", "asked is the step that is left out."),
-    "identify.book_early": ("the step that comes too early is asked.", "asked is the step that comes too early."),
-    "identify.book_missing": ("what is missing of the card is asked.", "asked is what is missing of the card."),
+    "identify.book_next": ("the question asks for the next step on the card.", "we need the next step on the card."),
+    "identify.book_left_out": ("the question asks which step was left out.", "we need the step that was left out."),
+    "identify.book_early": ("the question asks which step came too early.", "we need the step that came too early."),
+    "identify.book_missing": (
+        "the question asks which steps are still missing.",
+        "we need the steps that are still missing.",
+    ),
     "combine.book_next": (
-        "by the card after {other} comes {answer} {cite}.",
-        "by the card {answer} comes after {other} {cite}.",
+        "the card lists {answer} after {other} {cite}.",
+        "on the card, {answer} comes after {other} {cite}.",
     ),
     "combine.book_left_out": (
-        "by the card before {other} comes {answer}, left out {cite}.",
-        "left out is {answer}, by the card before {other} {cite}.",
+        "the card lists {answer} before {other}, but it was left out {cite}.",
+        "{answer} was left out, but the card lists it before {other} {cite}.",
     ),
     "combine.book_early": (
-        "by the card after {other} comes {answer}, too early {cite}.",
-        "too early is {answer}, by the card after {other} {cite}.",
+        "the card lists {answer} after {other}, so it came too early {cite}.",
+        "{answer} came too early, since the card lists it after {other} {cite}.",
     ),
-    "combine.book_missing": ("by the card {answer} is missing {cite}.", "missing by the card is {answer} {cite}."),
+    "combine.book_missing": (
+        "the card lists {answer}, which we still need {cite}.",
+        "what is still missing is {answer} {cite}.",
+    ),
 }  # fmt: skip
 """The same for questions that a recipe card answers. Apart from PHRASES, because their words claim something: that a
 step is missing, left out or too early; so only rationales of these kinds have them for nothing."""
@@ -92,7 +104,7 @@ def book_words() -> frozenset[str]:
 def template_words() -> frozenset[str]:
     """All words of all phrasings but those about cards, as they are written, with the part headings and `yes` and `no`.
 
-    >>> "asked" in template_words() and "Gather" in template_words()
+    >>> "question" in template_words() and "Gather" in template_words()
     True
     """
     return _words_of(PHRASES) | {*PARTS, "yes", "no"}

@@ -10,9 +10,9 @@ from aot.filtering.subject import Filter, Subject
 from aot.records import MediaRef, Question, Step, TimeSpan, ToolCall, Trace, Verdict
 
 WINDOW = TimeSpan(start_s=0.0, end_s=9.6)
-RATIONALE = """Identify: the next step after 9.6s is asked.
+RATIONALE = """Identify: the question asks for the step after 9.6s.
 Gather: 0.2s-2.4s chop onion [1]. 2.4s-5.1s fry onion [1].
-Combine: omelette fits, after fry onion comes add egg [2].
+Combine: this is omelette, where add egg comes after fry onion [2].
 Answer: add egg"""
 
 

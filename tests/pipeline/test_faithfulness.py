@@ -32,8 +32,8 @@ CONFIG = ROOT / "configs" / "text" / "tiny_math_tiny.yaml"
 COMMAND = ["aot", "faithfulness"]
 CHAIN = "Gus has 24.\nGus gets 28: 24 + 28 = 52.\nGus gives away 41: 52 - 41 = 11.\nAnswer: 11"
 SEEN = (
-    "Identify: the next step after 6.8s is asked. Gather: 0.0s- 2.5s boil water [1]. 2.5s- 4.8s add tea [1]. Combine: "
-    "tea fits, after add tea comes pour milk [2]. Answer: pour milk"
+    "Identify: the question asks for the step after 6.8s. Gather: 0.0s- 2.5s boil water [1]. 2.5s- 4.8s add tea [1]. "
+    "Combine: this is tea, where pour milk comes after add tea [2]. Answer: pour milk"
 )
 TEA, EGG = ("boil water", "add tea", "pour milk"), ("boil water", "add egg", "peel egg")
 LABELS = tuple(sorted({*TEA, *EGG}))
@@ -97,15 +97,15 @@ def test_what_the_answer_is_about_is_perturbed_first() -> None:
     assert (made := made_at("Combine: in 0.0s- 2.2s add tea happens [1]. Answer: 0.0s- 2.2s", 0, answer="0.0s- 2.2s"))
     assert made.edit == "time"
     assert (made := made_at("Combine: add tea happens 2 times [1]. Answer: 2", 0, answer="2")) and made.edit == "number"
-    assert (made := made_at("Combine: there is no tea [1]. Answer: no", 0, answer="no"))
-    assert made.text == "there is tea [1]."
+    assert (made := made_at("Combine: we see no tea [1]. Answer: no", 0, answer="no"))
+    assert made.text == "we see tea [1]."
     options = question(choices=("pour milk", "drop cup"), answer_type="choice")
-    assert (made := made_at(SEEN, 3, answer="pour milk", asked=options)) and "comes drop cup" in made.text
+    assert (made := made_at(SEEN, 3, answer="pour milk", asked=options)) and "where drop cup" in made.text
 
 
 def test_a_conclusion_implies_what_stands_in_it_and_a_number_is_carried_on() -> None:
     pieces = pieces_of(SEEN)
-    made = Perturbed("tea fits, after add egg comes peel egg [2].", "label", {"pour milk": "peel egg"})
+    made = Perturbed("this is tea, where peel egg comes after add egg [2].", "label", {"pour milk": "peel egg"})
     assert implied_by_step(SEEN, pieces[3], made, answer="pour milk") == "peel egg"
     assert implied_by_step(SEEN, pieces[2], made, answer="pour milk") is None  # evidence is for the rules to read
     lines = pieces_of(CHAIN)
@@ -149,8 +149,8 @@ def test_a_student_of_clips_is_taken_up_step_by_step() -> None:
     """The base of the kitchen, shown no frames: what comes of it is its own affair, the form is ours."""
     student = load_student("tiny-video", adapter=None, config=StudentConfig(base="tiny-video", device="cpu"))
     text = (
-        "Identify: asked is the next step after 4.8s. Gather: wash tomato 0.0s- 2.5s [1]. chop tomato 2.5s- 4.8s [1]. "
-        "Combine: salad fits, mix egg comes after chop tomato [2]. Answer: mix egg"
+        "Identify: we need the step that comes after 4.8s. Gather: wash tomato 0.0s- 2.5s [1]. "
+        "chop tomato 2.5s- 4.8s [1]. Combine: in salad, the step after chop tomato is mix egg [2]. Answer: mix egg"
     )
     labels = ("wash tomato", "chop tomato", "mix egg", "fry egg")
     asked = Asked(student, "pre", "reason", None, 8, seed=0, labels=labels, implied=READER.answer)

@@ -93,8 +93,8 @@ def _trace(question: Question, clip: ClipAnnotation, *, right: bool, extra_text:
         ),
     )  # fmt: skip
     rationale = (
-        f"Identify: the next step after {WINDOW_S}s is asked.{extra_text}\nGather: {gathered}\n"
-        f"Combine: {clip.task} fits, after {seen[-1].label} comes {answer} [3].\nAnswer: {answer}"
+        f"Identify: the question asks for the step after {WINDOW_S}s.{extra_text}\nGather: {gathered}\n"
+        f"Combine: this is {clip.task}, where {answer} comes after {seen[-1].label} [3].\nAnswer: {answer}"
     )
     return Trace(
         question_id=question.id, sample_index=0, teacher="rules", steps=steps, support=(1, 3), rationale=rationale,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoProcessor
 
-from aot.rationales.wording import BOOK_PHRASES
+from aot.rationales.wording import BOOK_PHRASES, template_words
 from aot.student.model.loading import resolve_base
 from aot.student.rows.prompts import MODE_SUFFIX, call_text, read_calls
 from aot.student.rows.tokens import Renderer
@@ -37,7 +37,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    return Renderer(AutoProcessor.from_pretrained(resolve_base("tiny-cards")))
+    return Renderer(AutoProcessor.from_pretrained(resolve_base("tiny-video")))
 
 
 @pytest.mark.parametrize(("name", "arguments"), CALLS, ids=[f"{name}-{next(iter(given))}" for name, given in CALLS])
@@ -59,6 +59,7 @@ def test_nothing_of_a_talk_about_cards_is_an_unknown_word(renderer: Renderer) ->
     slots = {"cite": "[1]", "answer": "fry egg", "other": "mix egg", "end": "9.3s"}
     texts = [f"<tool_response>{json.dumps(cards)}</tool_response>", *MODE_SUFFIX.values()]
     texts += [phrase.format(**slots) for phrases in BOOK_PHRASES.values() for phrase in phrases]
+    texts += sorted(template_words())
     texts += [f"{start}{asked}" for start in ("", "Card: mix egg, fry egg. ") for asked in KINDS.values()]
     unknown = renderer.tokenizer.unk_token_id
     assert not [text for text in texts if unknown in renderer.tokenizer(text)["input_ids"]]

@@ -145,13 +145,13 @@ def test_a_conclusion_that_no_card_bears_is_dropped(view: ClipView) -> None:
     asked = CARD_QUESTIONS[0][0]
     kit = parts(BOOK)
     trace = run_candidate(asked, view, kit, candidate=0)
-    assert "by the card" in trace.rationale and trace.answer == "bake dough"
+    assert "the card" in trace.rationale and trace.answer == "bake dough"
 
     def reason(text: str, **changed: object) -> str:
         return evidence(Subject(trace.model_copy(update={"rationale": text, **changed}), asked, FilterConfig())).reason
 
     assert reason(trace.rationale) == "ok"
-    assert reason(told(trace, ("comes after mix egg", "comes after wash tomato"))) == "card_says_otherwise"
+    assert reason(told(trace, ("after mix egg", "after wash tomato"))) == "card_says_otherwise"
     lie = told(trace, ("bake dough", "fry fish"))
     assert reason(lie, answer="fry fish") == "card_says_otherwise"
 
@@ -160,10 +160,10 @@ def test_next_steps_come_from_the_book_where_there_is_one(view: ClipView) -> Non
     asked = question("next_open", "Which step comes next?", answer="pour egg")
     trace = run_candidate(asked, view, parts(BOOK), candidate=0)
     assert trace.answer == "pour egg" and trace.steps[1].call and trace.steps[1].call.tool == "look_up_recipe"
-    assert "omelette fits" in trace.rationale
+    assert "this is omelette," in trace.rationale
     options = question("next_choice", "What is the next step?", choices=("mix cucumber", "fry fish"))
     second = run_candidate(options, view, parts(BOOK), candidate=0)
-    assert second.answer == "mix cucumber" and "salad fits" in second.rationale
+    assert second.answer == "mix cucumber" and "salad" in second.rationale
 
 
 def test_an_empty_book_fails_the_plan_and_says_so(view: ClipView) -> None:

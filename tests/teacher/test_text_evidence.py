@@ -175,7 +175,7 @@ def test_cues_captions_and_answers_are_told_with_their_times() -> None:
         (NO, (step(1, "detect_objects", {"object": "glass"}, None),), (1,), "nothing is known."),
         (NO, (search(1, "glass", unreadable_cues=1),), (1,), "nothing is known."),
         (NO, (search(1, "glass", cues_past_window=1),), (1,), "nothing is known."),
-        (NO, (detect(1, "knife"),), (1,), "no knife in 0.0s-5.0s [1]."),
+        (NO, (detect(1, "knife"),), (1,), "we see no knife in 0.0s-5.0s [1]."),
         (NEXT, (proposal(1, "crack egg", "fry egg"),), (1,), "nothing is known."),
         (OTHER, (search(1, "pot", (1, 2, "assistant: answer B")),), (1,), "nothing is known."),
         (OTHER, (listing(1), caption(2, "Noodles fall.")), (1, 2), '0.0s-5.0s seen "Noodles fall." [2].'),

@@ -33,7 +33,9 @@ def parts(question: Question, *steps: Step, answer: str) -> dict[str, str]:
     for seed in range(64):
         text = verbalise(question=question, steps=steps, support=support, answer=answer, seed=seed)
         found = parse_rationale(text)
-        if not found.parts["Identify"].startswith("asked") and re.match(r"\d|no |onion", found.parts["Gather"]):
+        if not found.parts["Identify"].startswith("we need") and re.match(
+            r"\d|we see no |onion", found.parts["Gather"]
+        ):
             return found.parts
     raise AssertionError("no seed gives the plain phrasing")
 
@@ -48,7 +50,7 @@ def test_present_cites_the_best_sighting() -> None:
 def test_absence_names_the_window_that_was_searched() -> None:
     seen = step(1, "detect_objects", {"object": "onion"}, {"object": "onion", "boxes": []})
     found = parts(ask("present", "Is there a onion?", "no", "yes_no"), seen, answer="no")
-    assert found["Gather"] == "no onion in 0.0s-9.8s [1]."
+    assert found["Gather"] == "we see no onion in 0.0s-9.8s [1]."
 
 
 def test_count_gathers_every_moment() -> None:

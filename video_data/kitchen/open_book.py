@@ -1,4 +1,4 @@
-"""Open-book questions about drawn clips: a recipe card drawn anew for each, and what it says about what was seen.
+"""Open-book questions about synthetic clips: a new recipe card for each, and what it says about what was seen.
 
 A card mixes steps that the clip shows, in its order, with steps of other dishes, so nobody can know it by heart. It
 stands in the question, or only in a book, beside cards that share some of its steps. What is drawn depends on (seed,
@@ -18,10 +18,10 @@ from video_data.kitchen.stories import Performance
 from video_data.kitchen.world import RECIPES, STEP_LABELS
 
 KINDS = {
-    "next": "Which step comes next by the card?",
-    "left_out": "Which step was left out by the card?",
-    "early": "Which step is too early by the card?",
-    "missing": "What is still missing by the card?",
+    "next": "According to the card, which step comes next?",
+    "left_out": "According to the card, which step was left out?",
+    "early": "According to the card, which step came too early?",
+    "missing": "According to the card, which steps are still missing?",
 }
 """What is asked of a card, and how."""
 Place = Literal["book", "question"]
@@ -74,12 +74,12 @@ def _of_clip(
         seen = labels[: int(cut) + 1]
         others = sorted(set(STEP_LABELS) - set(labels))
         while True:
-            steps, answer = _card(rng, kind, _once(seen), [str(one) for one in rng.permutation(others)])
+            steps, answer = draw_card(rng, kind, _once(seen), [str(one) for one in rng.permutation(others)])
             if seeds.hashed(0, ",".join(steps), "card") % len(SPLITS) == SPLITS.index(performance.split):
                 break
         names = rng.choice(10_000, size=DISTRACTORS + 1, replace=False)
         question = _question(performance, kind, int(cut), answer=answer, steps=steps if place == "question" else ())
-        shelf = [steps, *(_tempting(rng, steps, seen, others) for _ in range(DISTRACTORS))]
+        shelf = [steps, *(draw_tempting_card(rng, steps, seen, others) for _ in range(DISTRACTORS))]
         yield (
             question,
             [
@@ -94,7 +94,7 @@ def _once(labels: Sequence[str]) -> list[str]:
     return [label for label in labels if list(labels).count(label) == 1]
 
 
-def _card(
+def draw_card(
     rng: np.random.Generator, kind: str, seen: Sequence[str], others: Sequence[str]
 ) -> tuple[tuple[str, ...], str]:
     """The steps of a card, and the answer that it gives to someone who saw `seen`; `others` were not seen."""
@@ -119,7 +119,7 @@ def _card(
     return (*steps, *to_come), moved
 
 
-def _tempting(
+def draw_tempting_card(
     rng: np.random.Generator, card: Sequence[str], seen: Sequence[str], others: Sequence[str]
 ) -> tuple[str, ...]:
     """A card with all but one or two of the seen steps of `card`, in some order, among steps of its own."""

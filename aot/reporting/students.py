@@ -95,6 +95,11 @@ class Learning:
         return ranked[0].name if ranked else None
 
     @cached_property
+    def actor(self) -> str | None:
+        """The first arm that learned to call tools itself."""
+        return next((arm.name for arm in self._distilled if arm.order == "tool_use"), None)
+
+    @cached_property
     def control(self) -> str | None:
         """The first arm that learned answers only."""
         return next((arm.name for arm in self.arms if arm not in self._distilled), None)

@@ -61,6 +61,11 @@ def headline_kind(data: RunData) -> str:
     return headline_kinds(data)[0]
 
 
+def arm_about(data: RunData, kind: str) -> str | None:
+    """The arm that a verdict about these questions is about: where a book answers them, one that can look it up."""
+    return (data.learning.actor if kind == OPEN_BOOK else None) or data.learning.lead
+
+
 def students(data: RunData, *, baselines: bool = True) -> list[Heading]:
     """A row for each student; the main one stands out."""
     names = [student for student in data.students if baselines or student[0] not in BASELINES]
@@ -126,8 +131,7 @@ def _times(data: RunData) -> list[Block]:
 
 def findings(data: RunData) -> Iterator[tuple[str, str]]:
     """What the comparisons of the main arm say, whichever way they came out; each with its tests."""
-    main, names = data.student(data.learning.main), {data.learning.control: "learning from answers only"}
-    names.setdefault("base", "the untrained base")
+    names = {data.learning.control: "learning from answers only", "base": "the untrained base"}
     first, *others = headline_kinds(data)
     places = [
         (data.first, MIDDLE, ", questions of 3 and 4 steps"),
@@ -135,6 +139,7 @@ def findings(data: RunData) -> Iterator[tuple[str, str]]:
         *((s, kind, f", {HEADS[kind]}") for kind in others for s in data.splits),
     ]
     for split, kind, where in places:
+        main = data.student(arm_about(data, kind)) if data.learning.main else None
         for control, name in names.items():
             row = main and control and data.find(main, split, f"accuracy_difference_vs_{control}", kind)
             if row:

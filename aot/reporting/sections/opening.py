@@ -12,7 +12,7 @@ from aot.records import MetricRow, Verdict
 from aot.reporting.charts import Drawing, FlowBox, FlowLoss, flow
 from aot.reporting.load import RunData, Student, rows_or_none
 from aot.reporting.pivot import clip_text
-from aot.reporting.sections.accuracy import HEADS, headline_kind, judged, ruled_out
+from aot.reporting.sections.accuracy import HEADS, arm_about, headline_kind, judged, ruled_out
 from aot.reporting.sections.gallery import Panel
 from aot.reporting.students import MODES
 
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
 def outcome(data: RunData) -> Outcome:
     """The main student against the one that learned from answers alone, or against the base, on the first split."""
-    lead = data.student(data.learning.lead)
+    lead = data.student(arm_about(data, headline_kind(data)))
     if lead is None or data.find(lead, data.first, "accuracy", headline_kind(data)) is None:
         return _unmeasured(data)
     sentences = tuple(_sentences(data, lead))
@@ -138,7 +138,7 @@ def flow_drawings(data: RunData) -> tuple[Drawing, Drawing]:
 
 
 def _boxes(data: RunData) -> list[FlowBox]:
-    funnel, lead = data.funnel, data.learning.lead
+    funnel, lead = data.funnel, arm_about(data, headline_kind(data))
     splits = Counter(question.split for question in data.questions.values())
     clips = len({q.media.uri for q in data.questions.values() if q.media})
     num_asked = sum(count for split, count in splits.items() if split in data.splits)

@@ -3,12 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from aot.config import RunConfig
+from aot.config import ArmConfig, RunConfig
+from aot.evaluation.groups import NEXT, OPEN_BOOK
 from aot.files.run_folder import RunFolder, publish_json
 from aot.records import MetricRow
 from aot.reporting.load import RunData, load_run
 from aot.reporting.pivot import points
-from aot.reporting.sections.accuracy import accuracy_table, findings, gap_sentence, kind_tables
+from aot.reporting.sections.accuracy import accuracy_table, arm_about, findings, gap_sentence, kind_tables
+from aot.reporting.students import Learned, Learning
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
 
@@ -67,6 +69,14 @@ def test_roles_follow_the_weights_and_not_the_names(make_run: MakeRun) -> None:
     run, config = make_run()
     learning = load_run(run, config).learning
     assert (learning.control, learning.main) == ("answer_only", "distilled")
+
+
+def test_a_verdict_about_open_books_is_about_the_arm_that_acts(make_run: MakeRun) -> None:
+    data = load_run(*make_run())
+    acts = ArmConfig(name="acts", order="tool_use", tools=("look_up_recipe",))
+    learning = Learning((*data.learning.arms, acts), {**data.learning.seen, "acts": Learned(9, 5)})
+    data = replace(data, learning=learning)
+    assert (arm_about(data, OPEN_BOOK), arm_about(data, NEXT)) == ("acts", "distilled")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from aot.config import ArmConfig, RunConfig
+from aot.config import RunConfig, ToolArm
 from aot.evaluation.groups import NEXT, OPEN_BOOK
 from aot.files.run_folder import RunFolder, publish_json
 from aot.records import MetricRow
@@ -73,7 +73,7 @@ def test_roles_follow_the_weights_and_not_the_names(make_run: MakeRun) -> None:
 
 def test_a_verdict_about_open_books_is_about_the_arm_that_acts(make_run: MakeRun) -> None:
     data = load_run(*make_run())
-    acts = ArmConfig(name="acts", order="tool_use", tools=("look_up_recipe",))
+    acts = ToolArm(name="acts", order="tool_use", tools=("look_up_recipe",))
     learning = Learning((*data.learning.arms, acts), {**data.learning.seen, "acts": Learned(9, 5)})
     data = replace(data, learning=learning)
     assert (arm_about(data, OPEN_BOOK), arm_about(data, NEXT)) == ("acts", "distilled")

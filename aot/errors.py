@@ -4,7 +4,13 @@ An `AotError` is told in one line without a traceback; any other exception is a 
 failed row stores, so that failures can be counted.
 """
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import ValidationError
@@ -173,18 +179,32 @@ EXTRA_OF_PACKAGE = {
 
 
 def missing_package(module: str) -> MissingPackageError | None:
-    """What to tell when `module` cannot be imported; None if no extra brings it, so that it is a bug.
-
-    >>> print(missing_package("torch.nn"))
-    the package torch is not installed; pip install 'aot-distill[train]', and see `aot doctor` for more
-    """
+    """What to tell when `module` cannot be imported; None if no extra brings it, so that it is a bug."""
     package = module.partition(".")[0]
     if package not in EXTRA_OF_PACKAGE:
         return None
-    extra = EXTRA_OF_PACKAGE[package]
-    return MissingPackageError(
-        f"the package {package} is not installed; pip install 'aot-distill[{extra}]', and see `aot doctor` for more"
-    )
+    command = install_command(EXTRA_OF_PACKAGE[package])
+    return MissingPackageError(f"the package {package} is not installed; {command}, and see `aot doctor` for more")
+
+
+_CLONE = Path(__file__).resolve().parents[1]
+
+
+def install_command(extra: str, *, clone: Path = _CLONE) -> str:
+    """What installs this extra into the environment that runs this: from the clone if we run from one, else as a wheel.
+
+    It names its Python where the `pip` on the path is that of another environment.
+    """
+    here = ""
+    with suppress(OSError):  # it was deleted
+        here = str(Path.cwd())
+    pip, python = "pip", sys.executable
+    if Path(shutil.which("pip") or "").parent != Path(python).parent:  # .venv/bin/aot, not activated
+        pip = f"{shlex.quote(python.removeprefix(here + os.sep))} -m pip"
+    if (clone / "pyproject.toml").is_file():
+        folder = "." if str(clone) == here else clone
+        return f"{pip} install -e {shlex.quote(f'{folder}[{extra}]')}"
+    return f"{pip} install {shlex.quote(f'aot-distill[{extra}]')}"
 
 
 def first_problem(error: ValidationError) -> str:

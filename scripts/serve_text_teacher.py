@@ -2,7 +2,7 @@
 
     python scripts/serve_text_teacher.py [--questions 40] [--steps 200] [--out runs/served]
 
-Needs the packages fastapi and uvicorn (pip install 'aot-distill[all,serving]'). The embedded text student never saw a
+Needs the packages fastapi and uvicorn (pip install -e '.[all,serving]'). The embedded text student never saw a
 chain, so it is first distilled for some steps (a run of its own, done once) and stored whole; then `transformers serve`
 is started on a free port, `aot prepare` and `aot generate` ask it new synthetic problems through the chat teacher with
 the bare prompt it was trained on, and the server is stopped. Prints n, pass@1 with its interval, and tokens a second;

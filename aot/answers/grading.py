@@ -19,7 +19,7 @@ from aot.answers.kinds import choices, collections, numeric, quantities, times
 from aot.answers.kinds.bare import bare_number, hedges, may_be_algebra, percent_or_part
 from aot.answers.kinds.contest import compare_contest
 from aot.answers.workers import ask_worker, one_deadline
-from aot.errors import MissingPackageError, SourceError
+from aot.errors import MissingPackageError, SourceError, install_command
 from aot.records import AnswerType, Question, ScorerItem, Trace
 
 MAX_SCORED_CHARS = 2_000
@@ -186,7 +186,7 @@ def check_packages(questions: Iterable[Question]) -> None:
         if find_spec(module) is None:
             raise MissingPackageError(
                 f"answers of the type {answer_type} are compared by the package {package}, which is not installed; "
-                "pip install 'aot-distill[text]'"
+                f"{install_command('text')}"
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aot.config import RunConfig
 from aot.display import clean
-from aot.errors import ConfigError
+from aot.errors import ConfigError, install_command
 from aot.files.run_folder import RunFolder, publish
 from aot.reporting.load import RunData, load_run
 from aot.reporting.markdown import code, markdown_text, yaml_value
@@ -108,7 +108,7 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - templates tak
     try:
         import jinja2
     except ImportError as error:
-        raise ConfigError("the report needs jinja2; install it with: pip install 'aot-distill[report]'") from error
+        raise ConfigError(f"the report needs jinja2; install it with: {install_command('report')}") from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("aot.reporting"),
         autoescape=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aot.errors import AotError, ConfigError
+from aot.errors import AotError, ConfigError, install_command
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -85,7 +85,7 @@ def jpeg_uri(frame_HWC: np.ndarray) -> str:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ConfigError("the report needs pillow; install it with: pip install 'aot-distill[report]'") from error
+        raise ConfigError(f"the report needs pillow; install it with: {install_command('report')}") from error
     picture = Image.fromarray(frame_HWC)
     height = max(1, round(THUMB_WIDTH_PX * picture.height / picture.width))
     buffer = io.BytesIO()

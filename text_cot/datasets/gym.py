@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from aot.errors import ConfigError, MissingPackageError, SourceError
+from aot.errors import ConfigError, MissingPackageError, SourceError, install_command
 from aot.records import Question, Refusal, ScorerItem
 from aot.run_records import GivenRationale
 from text_cot.datasets.forms import form_of
@@ -171,7 +171,7 @@ def open_task(name: str, *, size: int, seed: int, settings: Mapping[str, Any]) -
         package = importlib.import_module("reasoning_gym")
     except ModuleNotFoundError:
         raise MissingPackageError(
-            "the package reasoning_gym is not installed; pip install 'aot-distill[text]', and see `aot doctor` for more"
+            f"the package reasoning_gym is not installed; {install_command('text')}, and see `aot doctor` for more"
         ) from None
     return package.create_dataset(name, size=size, seed=seed, **settings)
 

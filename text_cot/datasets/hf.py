@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from aot.config import HfSection
-from aot.errors import ConfigError, MissingPackageError, SourceError
+from aot.errors import ConfigError, MissingPackageError, SourceError, install_command
 from aot.files.jsonl import RefusedRow, refused_words
 from text_cot.datasets.chats import no_layout, pick_layout
 from text_cot.datasets.files import LOOK_AHEAD, SplitReader
@@ -200,7 +200,7 @@ def _library() -> Any:  # noqa: ANN401 - a module
         import datasets
     except ImportError:
         raise MissingPackageError(
-            "reading a folder as a data set needs the package datasets; pip install 'aot-distill[train]', or give one "
+            f"reading a folder as a data set needs the package datasets; {install_command('train')}, or give one "
             ".parquet or .jsonl file in data.hf.path"
         ) from None
     datasets.disable_progress_bars()

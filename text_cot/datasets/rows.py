@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aot.errors import MissingPackageError, SourceError
+from aot.errors import MissingPackageError, SourceError, install_command
 from aot.files.jsonl import MAX_LINE_BYTES, JsonLine, RefusedRow, RowProblem, parse_object, read_json_lines
 from aot.files.tables import read_table
 
@@ -153,7 +153,7 @@ def _parquet(path: Path) -> Iterator[TextRow | RefusedRow]:
         from pyarrow import parquet
     except ModuleNotFoundError:
         raise MissingPackageError(
-            "reading .parquet needs the package pyarrow; pip install 'aot-distill[text]', or give JSON lines"
+            f"reading .parquet needs the package pyarrow; {install_command('text')}, or give JSON lines"
         ) from None
     try:
         file = parquet.ParquetFile(path)

@@ -10,7 +10,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 from aot.config import EMBEDDED_STUDENTS
-from aot.errors import EXTRA_OF_PACKAGE
+from aot.errors import EXTRA_OF_PACKAGE, install_command
 
 MIN_FREE_GB = 2.0
 ONLY_FOR = {"video": " (video runs need it, text runs do not)", "text": " (some text data sets and answers need it)"}
@@ -31,7 +31,7 @@ def _packages() -> Iterator[str]:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             only = ONLY_FOR.get(extra, "")
-            yield f"{module} does not import ({error}); pip install 'aot-distill[{extra}]'{only}"
+            yield f"{module} does not import ({error}); {install_command(extra)}{only}"
         except Exception as error:  # noqa: BLE001 - packages that do not fit each other fail in any way
             yield f"{module} is installed but broken ({_words(error)}); pip install --force-reinstall {module}"
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from aot.config import RunConfig, load_saved
 from aot.display import counted
-from aot.errors import ConfigError, MissingPackageError, RunError, SourceError
+from aot.errors import ConfigError, MissingPackageError, RunError, SourceError, install_command
 from aot.faults.damage import DAMAGES
 from aot.files.run_folder import (
     LESSONS,
@@ -194,7 +194,7 @@ class _Exporter:
             from pyarrow.parquet import ParquetWriter
         except ModuleNotFoundError:
             raise MissingPackageError(
-                "a data set is written by the package pyarrow; pip install 'aot-distill[text]', or [train]"
+                f"a data set is written by the package pyarrow; {install_command('text')}"
             ) from None
         import pyarrow as pa
 

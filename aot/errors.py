@@ -160,7 +160,7 @@ EXTRA_OF_PACKAGE = {
     "transformers": "train",
     "peft": "train",
     "accelerate": "train",
-    "deepspeed": "train",
+    "deepspeed": "deepspeed",
     "datasets": "train",
     "huggingface_hub": "train",
     "jinja2": "report",
@@ -174,6 +174,8 @@ EXTRA_OF_PACKAGE = {
     "h11": "serving",
     "prometheus_client": "serving",
     "torchao": "quant",
+    "torchvision": "vision",
+    "num2words": "vision",
 }
 """Importable packages that are optional, and the extra that brings each of them."""
 

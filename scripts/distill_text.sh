@@ -24,5 +24,5 @@ while [ $# -gt 0 ]; do
     *) arguments+=("$1"); shift ;;
   esac
 done
-ensure_env train,text,report
+ensure_env "$(with_zero train,text,report "$config" ${arguments[@]+"${arguments[@]}"})"
 exec "$VENV/bin/aot" run "$config" ${arguments[@]+"${arguments[@]}"}

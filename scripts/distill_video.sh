@@ -189,7 +189,7 @@ if [ -n "${AOT_COMMAND:-}" ]; then # such as that of a container, which needs no
   python=("${aot[@]:0:${#aot[@]}-1}" python)
 else
   aot=("$VENV/bin/aot") python=("$VENV/bin/python")
-  [ -n "$dry" ] || ensure_env "${AOT_EXTRAS:-video,train,report}"
+  [ -n "$dry" ] || ensure_env "${AOT_EXTRAS:-$(with_zero video,train,report "$config" ${arguments[@]+"${arguments[@]}"})}"
 fi
 
 # srun_on COUNT: the words before a command that is done once on each of the first COUNT nodes.

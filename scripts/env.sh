@@ -22,10 +22,27 @@ find_python() {
 # covers HAVE WANTED: whether the extras in HAVE hold all those in WANTED; `all` is spelt out as in pyproject.toml.
 covers() {
   local have=",$1," extra
-  have=${have/,all,/,all,video,train,teacher,text,report,}
+  have=${have/,all,/,all,video,train,deepspeed,teacher,text,report,}
   for extra in ${2//,/ }; do
     [[ $have == *",$extra,"* ]] || return 1
   done
+}
+
+# with_zero EXTRAS CONFIG ARGUMENT...: these extras, and DeepSpeed's where the run asks for ZeRO; the last argument counts
+# more than the config and what it includes.
+with_zero() {
+  local extras=$1 config=$2 argument stage="" parts part files
+  shift 2
+  for argument in "$@"; do
+    case $argument in train.zero_stage=*) stage=${argument#*=} ;; esac
+  done
+  if [ -z "$stage" ]; then
+    files=("$config")
+    read -ra parts <<<"$(sed -n 's/^include: *\[*\([^]#]*\).*/\1/p' "$config" | tr ',\n' '  ')"
+    for part in ${parts[@]+"${parts[@]}"}; do files+=("$(dirname "$config")/$part"); done
+    stage=$(sed -n 's/^[^#]*zero_stage: *\([0-3]\).*/\1/p' "${files[@]}" 2>/dev/null | sed -n 1p) || true
+  fi
+  case $stage in "" | 0) echo "$extras" ;; *) echo "$extras,deepspeed" ;; esac
 }
 
 ensure_env() {

@@ -37,7 +37,7 @@ class Lock:
 WORKLOADS = {
     "train": Lock(
         "pyproject.toml",
-        extras=("video", "train", "teacher", "text", "report", "serving"),
+        extras=("video", "train", "deepspeed", "teacher", "text", "report", "serving"),
         constraint="constraints.txt",
     ),
     "serve_vllm": Lock("locks/serve_vllm.in"),

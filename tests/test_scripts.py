@@ -75,6 +75,24 @@ def test_a_stamp_of_more_extras_is_enough_and_one_of_fewer_is_not(venv: Path, ex
     assert (done.returncode == 0) is enough and ("pip was started" in done.stderr) is not enough
 
 
+@pytest.mark.parametrize(
+    ("arguments", "asks"),
+    [
+        (("--zero", "2"), True),
+        (("train.zero_stage=1",), True),
+        (("--config", str(ROOT / "configs" / "video" / "coin_qwen3vl_8b.yaml")), True),  # by what it includes
+        (("--config", str(ROOT / "configs" / "video" / "coin_qwen3vl_8b.yaml"), "--zero", "0"), False),
+        ((), False),
+    ],
+)
+def test_deepspeed_is_installed_where_a_run_asks_for_zero_only(
+    venv: Path, arguments: tuple[str, ...], asks: bool
+) -> None:
+    (venv / f".ready-{ALL}").unlink()
+    stamp(venv, "video,train,report")
+    assert ("pip was started" in script(venv, *arguments).stderr) is asks
+
+
 def test_a_stamp_of_another_project_file_is_not_believed(venv: Path) -> None:
     (venv / f".ready-{ALL}").write_text("1 2\n")
     assert "pip was started" in script(venv).stderr

@@ -298,7 +298,9 @@ def test_a_package_that_a_processor_needs_is_named_before_any_work(bases: dict[s
     change("config.json", model_type="qwen2_5_vl")(folder)
     kind = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"}
     (folder / "preprocessor_config.json").write_text(json.dumps(kind))
-    with pytest.raises(CheckpointError, match=r"needs torchvision, which is not installed .*pip install torchvision"):
+    with pytest.raises(
+        CheckpointError, match=r"needs torchvision, which is not installed .*pip install -e .*\[vision\]"
+    ):
         look_over(str(folder), with_frames=True, config=StudentConfig(base=str(folder)))
 
 

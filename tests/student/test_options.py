@@ -228,13 +228,14 @@ def test_compiled_layers_give_the_gradient_of_plain_ones_and_keep_their_names(
         ({"attention": "flash_attention_2"}, {}, r"student\.attention: flash_attention_2 needs the package flash-attn"),
         ({}, {"liger": True}, r"train\.liger: true needs the package liger-kernel, .* pip install liger-kernel"),
         ({}, {"trackers": ("mlflow",)}, r"train\.trackers: mlflow needs the package mlflow, which is not installed"),
+        ({}, {"zero_stage": 2}, r"train\.zero_stage: 2 needs the package deepspeed, .* pip install -e .*\[deepspeed\]"),
     ],
 )
 def test_options_without_their_package_are_refused_before_any_work(
     student: Any, train: Any, message: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = importlib.util.find_spec
-    absent = ("flash_attn", "liger_kernel", "mlflow")
+    absent = ("flash_attn", "liger_kernel", "mlflow", "deepspeed")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else there(name))
     config = with_student(text_config(base, **train), **student)
     with pytest.raises(ConfigError, match=message) as caught:

@@ -126,7 +126,13 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
 
 def _check_options(student: StudentConfig, train: TrainConfig) -> None:
     """What an option lacks is told before anything is paid for; a machine without torch will not train anyway."""
-    asks = train.trackers or train.liger or train.sharding != "zero" or student.attention not in ("sdpa", "eager")
+    asks = (
+        train.trackers
+        or train.liger
+        or train.sharding != "zero"
+        or train.zero_stage
+        or student.attention not in ("sdpa", "eager")
+    )
     if asks and importlib.util.find_spec("torch"):
         from aot.student.train.options import require_options
 

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.utils import logging as hf_logging
 
 from aot.config import LoraSection, StudentConfig
-from aot.errors import CheckpointError, SourceError
+from aot.errors import EXTRA_OF_PACKAGE, CheckpointError, SourceError, install_command
 from aot.records import Lesson, Question
 from aot.student.model.base import base_digest, resolve_base, takes_images, told_end_ids
 from aot.student.model.caches import Habits, refusal, try_habits
@@ -34,7 +34,7 @@ from aot.student.rows.templates import TEMPLATE_DATE
 from aot.student.rows.tokens import Renderer
 
 log = logging.getLogger(__name__)
-_PACKAGES = {"torchvision": ", the one that fits your torch", "sentencepiece": "", "tiktoken": "", "torchao": ""}
+_PACKAGES = ("torchvision", "num2words", "sentencepiece", "tiktoken", "torchao")
 """What model folders may need, and nothing of ours does."""
 TRIAL_TEXT = "12 + 7 = 19\n19 - 4 = 15\nAnswer: 15"
 
@@ -449,7 +449,9 @@ def _library_errors(what: str, folder: str) -> Iterator[None]:
     except ImportError as error:
         words = " ".join(str(error).split())[:300]
         package = next((name for name in _PACKAGES if name in words.lower()), "")
-        hint = f"; pip install {package}{_PACKAGES[package]}" if package else ""
+        extra = EXTRA_OF_PACKAGE.get(package)
+        hint = f"; {install_command(extra) if extra else f'pip install {package}'}" if package else ""
+        hint += ", the torchvision that fits your torch" if package == "torchvision" else ""
         raise CheckpointError(
             f"{what} of {folder} needs {package or 'a package'}, which is not installed ({words}){hint}"
         ) from error

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from aot.config import StudentConfig, TrainConfig
-from aot.errors import ConfigError
+from aot.errors import EXTRA_OF_PACKAGE, ConfigError, install_command
 from aot.student.model.lora import decoder_layers
 from aot.student.rows.collate import Collator
 from aot.student.train.loss import batch_loss, take_out
@@ -47,6 +47,8 @@ def require_options(student: StudentConfig, train: TrainConfig) -> None:
             "train.sharding: fsdp2 spreads a model over processes, and there is one; use train.procs=2 or more, or "
             "take it out"
         )
+    if train.sharding == "zero" and train.zero_stage:
+        _require(f"train.zero_stage: {train.zero_stage}", ("deepspeed",))
     kernels: dict[str, tuple[str, ...]] = {}
     if student.attention in ATTENTION:
         kernels[f"student.attention: {student.attention}"] = (ATTENTION[student.attention],)
@@ -63,10 +65,10 @@ def require_options(student: StudentConfig, train: TrainConfig) -> None:
 def _require(setting: str, names: tuple[str, ...]) -> None:
     missing = next((name for name in names if importlib.util.find_spec(name) is None), None)
     if missing:
-        package = PACKAGES.get(missing, missing)
+        package, extra = PACKAGES.get(missing, missing), EXTRA_OF_PACKAGE.get(missing)
+        command = install_command(extra) if extra else f"pip install {package}"
         raise ConfigError(
-            f"{setting} needs the package {package}, which is not installed; pip install {package}, or take the "
-            "setting out"
+            f"{setting} needs the package {package}, which is not installed; {command}, or take the setting out"
         )
 
 

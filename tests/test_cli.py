@@ -28,6 +28,14 @@ def test_the_table_of_verbs_is_frozen() -> None:
     assert {line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "} == VERBS
 
 
+def test_version_short_help_and_completion_are_there() -> None:
+    assert aot("--version").stdout == "aot-distill 0.1.0\n"
+    assert "-h, --help" in aot("-h").stdout and "-h, --help" in aot("data", "export", "-h").stdout
+    environment = {**os.environ, "_AOT_COMPLETE": "complete_bash", "COMP_WORDS": "aot pre", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, "-m", "aot"], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["prepare", "predict", "prefetch"]
+
+
 def test_help_imports_no_heavy_library() -> None:
     heavy = ("torch", "transformers", "cv2", "av", "decord", "numpy")
     program = f"import sys, aot, aot.cli; print([m for m in {heavy} if m in sys.modules])"

@@ -12,15 +12,18 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Annotated
 
 import typer
 
+from aot import __version__
 from aot.cli import clips, data, runs, student
 from aot.cli.terminal import (
     log_to_stderr,
     mend_streams,
     resumable,
     stopped_by_signal,
+    tell,
     tell_bug,
     tell_error,
     tell_failure,
@@ -58,11 +61,32 @@ _INTERRUPTED = 130
 app = typer.Typer(
     name="aot",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Distil the reasoning of an agent teacher into small video and text models.",
 )
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda asked: _tell_version() if asked else None,
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Distil the reasoning of an agent teacher into small video and text models."""
+
+
+def _tell_version() -> None:
+    tell([f"aot-distill {__version__}"])
+    raise typer.Exit
+
+
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
 app.add_typer(data.data_verbs, name="data")
@@ -79,7 +103,7 @@ def main() -> None:
             signal.signal(number, _interrupt)
     resumable.clear()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="aot")
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last boundary
         code = _exit_code(error)
     if code == _INTERRUPTED:

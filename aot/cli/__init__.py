@@ -74,7 +74,7 @@ def _start(
         typer.Option(
             "--version",
             is_eager=True,
-            callback=lambda asked: _tell_version() if asked else None,
+            callback=lambda wanted: _tell_version() if wanted else None,
             help="Show the version and exit.",
         ),
     ] = False,

@@ -1,5 +1,7 @@
 """The verbs of data on its way in and out: what is fetched before a run, and what others train on."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +17,21 @@ def prefetch(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be fetched, with sizes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was told as a JSON list, at the end.")] = False,
 ) -> None:
     """Fetch models, tool weights and data sets of a config at fixed revisions; the run then needs no network."""
     from aot.config import load_config
-    from aot.pipeline.data.prefetch import prefetch as lines_of
+    from aot.pipeline.data.prefetch import fetch_news
 
     loaded = load_config(config, overrides=tuple(overrides or ()))
     with told_as_stop():
-        for line in lines_of(loaded, dry_run=dry_run):
-            tell([line])
+        all_news = []
+        for news in fetch_news(loaded, dry_run=dry_run):
+            all_news.append(asdict(news))
+            if not as_json:
+                tell([news.line])
+    if as_json:
+        tell_json(json.dumps(all_news, indent=1))
 
 
 @data_verbs.command("export")

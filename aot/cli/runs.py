@@ -1,8 +1,10 @@
 """The verbs of runs: all stages, one of them, its parts, and what is read from run folders."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,13 +45,16 @@ def run_command(
     limit: LimitOption = None,
     dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the dry run as JSON.")] = False,
 ) -> None:
     """Do all stages, or those named: prepare, generate, filter, train, evaluate, report."""
     stages = [word for word in overrides or () if word in STAGES]
     settings = [word for word in overrides or () if word not in STAGES]
     if stages and tuple(stages) != STAGES[STAGES.index(stages[0]) :][: len(stages)]:
         raise ConfigError(f"stages are done in this order, without gaps: {', '.join(STAGES)}; got {', '.join(stages)}")
-    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost):
+    if as_json and not dry_run:
+        raise ConfigError("--json is for --dry-run: a run tells how it goes on standard error and in its folder")
+    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost, as_json=as_json):
         with told_as_stop():
             ended = work(stages=tuple(stages) or STAGES)
         _tell_end(*ended)
@@ -178,11 +183,17 @@ def plan(
     tell(config_plan_lines(_loaded(config, overrides, limit=limit), device=device, as_json=as_json))
 
 
-def status(run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")]) -> None:
+def status(
+    run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the states as JSON.")] = False,
+) -> None:
     """Show each stage: state, done/total, time left, last error."""
-    from aot.pipeline.commands.status import status_lines
+    from aot.pipeline.commands.status import status_json, status_lines
 
-    tell(status_lines(run))
+    if as_json:
+        tell_json(status_json(run))
+    else:
+        tell(status_lines(run))
 
 
 def baselines(
@@ -239,23 +250,30 @@ def doctor(
         Path | None,
         typer.Option("--offline", metavar="CONFIG", help="Try this config, or run folder, where no network is."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
-    from aot.pipeline.commands.doctor import troubles
+    from aot.pipeline.commands.doctor import look_around
 
     if offline is not None:
         from aot.pipeline.data.offline import offline_lines
 
         lines, went_well = offline_lines(offline, tuple(overrides or ()))
-        tell(lines)
+        if as_json:
+            tell_json(json.dumps({"works": went_well, "lines": list(lines)}, indent=1))
+        else:
+            tell(lines)
         if not went_well:
             raise typer.Exit(2)
         return
     if overrides:
         raise ConfigError(f"{overrides[0]} changes a setting of --offline CONFIG, and none is given")
-    trouble_lines = list(troubles())
-    tell(trouble_lines or ["no trouble found"])
-    if trouble_lines:
+    checkup = look_around()
+    if as_json:
+        tell_json(json.dumps(asdict(checkup), indent=1))
+    else:
+        tell(checkup.lines)
+    if checkup.troubles:
         raise typer.Exit(2)
 
 
@@ -266,7 +284,13 @@ def _loaded(config_path: Path, overrides: list[str] | None, *, limit: int | None
 
 
 def _work(
-    config_path: Path, overrides: list[str] | None, *, limit: int | None, dry_run: bool, max_cost: float | None = None
+    config_path: Path,
+    overrides: list[str] | None,
+    *,
+    limit: int | None,
+    dry_run: bool,
+    max_cost: float | None = None,
+    as_json: bool = False,
 ) -> Callable[..., tuple[Any, int]] | None:
     """What does stages of the run, and does not start yet; None once a dry run was told."""
     if not dry_run:
@@ -277,10 +301,13 @@ def _work(
             raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
         config = _loaded(config_path, [*(overrides or []), f"chat.max_cost={max_cost}"], limit=limit)
     if dry_run:
-        from aot.pipeline.commands.plan import told_plan
+        from aot.pipeline.commands.plan import told_plan, told_plan_json
 
         lines, error = told_plan(config, config_path=config_path)
-        tell(lines)
+        if as_json:
+            tell_json(told_plan_json(config, lines, error))
+        else:
+            tell(lines)
         if error:
             raise error
         return None

@@ -1,5 +1,7 @@
+import base64
 import importlib
 import tomllib
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -26,17 +28,31 @@ def test_a_package_that_breaks_in_any_way_is_one_line(monkeypatch: pytest.Monkey
         raise error
 
     monkeypatch.setattr(importlib, "import_module", import_module)
-    lines = list(doctor.troubles())
+    lines = doctor.look_around().troubles
     assert any(line.startswith("torch is installed but broken") for line in lines)
     assert not any("\n" in line for line in lines)
 
 
-def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_optional_and_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
     def import_module(name: str) -> ModuleType:
+        if name == "aot":  # for its files
+            return real(name)
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(importlib, "import_module", import_module)
-    assert any("[video]" in line for line in doctor.troubles())
+    checkup = doctor.look_around()
+    assert any("[video]" in line for line in checkup.optional) and checkup.troubles == ()
+    assert set(EXTRA_OF_PACKAGE.values()) == set(doctor.FOR)
+
+
+def test_the_decoder_is_tried_on_an_embedded_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av", reason="needs the video extra")
+    assert "the decoder works" in doctor.look_around().works[0]
+    damaged = base64.b64encode(zlib.compress(zlib.decompress(base64.b64decode(doctor.CLIP))[:-600])).decode()
+    monkeypatch.setattr(doctor, "CLIP", damaged)
+    assert any("the decoder cannot read" in line for line in doctor.look_around().troubles)
 
 
 @pytest.mark.parametrize(("checksum", "told"), [("", "no checksum"), ("0" * 64, "was altered"), (None, "no checksum")])
@@ -49,11 +65,12 @@ def test_a_checksum_that_does_not_fit_is_told(
     if checksum is not None:
         (folder / "SHA256").write_text(checksum)
     monkeypatch.setattr(doctor.resources, "files", lambda package: tmp_path)
-    assert any(told in line for line in doctor._embedded_students())
+    assert any(told in one.line for one in doctor._embedded_students())
 
 
 def test_a_check_that_breaks_itself_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: 1 / 0)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    lines = list(doctor.troubles())
-    assert any("looking at disk failed" in line for line in lines) and any("C++ compiler" in line for line in lines)
+    checkup = doctor.look_around()
+    assert any("looking at disk failed" in line for line in checkup.troubles)
+    assert any("C++ compiler" in line for line in checkup.optional)

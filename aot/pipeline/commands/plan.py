@@ -4,6 +4,7 @@ Starts nothing. The actual use of chat models stands in the run folder afterward
 in aot.pipeline.planning.
 """
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -106,6 +107,17 @@ def told_plan(config: RunConfig, *, config_path: Path) -> tuple[list[str], AotEr
     except AotError as error:
         missing = [f"missing: {one}" for one in missing_inputs(config, run)]
         return [*dump_config(config).splitlines(), "", *config_plan_lines(config)[:-1], *missing], error
+
+
+def told_plan_json(config: RunConfig, lines: list[str], error: AotError | None) -> str:
+    """What `told_plan` told as JSON, with all settings and the numbers of `aot plan`."""
+    facts = {
+        "settings": config.model_dump(mode="json"),
+        "plan": json.loads(planned_json(reckon(config), config)),
+        "error": None if error is None else {"boundary": error.boundary, "message": str(error)},
+        "lines": [line for line in lines if line not in dump_config(config).splitlines()],
+    }
+    return json.dumps(facts, indent=1)
 
 
 def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:

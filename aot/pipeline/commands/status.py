@@ -1,5 +1,6 @@
 """What `aot status` says, and the list of refused inputs; reads a run folder and changes nothing."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -30,9 +31,7 @@ ODD_PREDICTIONS = {"missing": "count as wrong", "doubled": "the last one of each
 
 def status_lines(root: Path) -> list[str]:
     """One line for each stage: state, done/total, time, and the last error."""
-    run = RunFolder(root)
-    # While only shards of prepare have begun there is none: it is left to the command that puts them together.
-    stages = {} if shard_states(run, STAGES[0]) and not run.run_json.exists() else read_run_json(run)["stages"]
+    run, stages = RunFolder(root), _stages(root)
     logged_s = run.log.stat().st_mtime if run.log.exists() else 0.0
     lines = []
     for stage in STAGES:
@@ -42,6 +41,33 @@ def status_lines(root: Path) -> list[str]:
         if stage == "train" and stages.get(stage, {}).get("state") != "done":
             lines += job_lines(run)
     return [*lines, *_holder_lines(run.lease)]
+
+
+def status_json(root: Path) -> str:
+    """The same as JSON: stages with their shards, jobs that began alone, and who holds the folder."""
+    run, stages = RunFolder(root), _stages(root)
+    facts = []
+    for stage in STAGES:
+        shards = [
+            {"shard": str(one.shard), "state": "missing"} | (one.state.model_dump() if one.state else {})
+            for one in shard_states(run, stage)
+        ]
+        facts.append({"stage": stage, "state": "waiting", **stages.get(stage, {}), "shards": shards})
+    begun = plan_jobs(run, load_saved(run.config)) if run.jobs.exists() else ()
+    jobs = [{"name": job.name, **state.model_dump()} for job in begun if (state := read_state(job_piece(run, job)))]
+    seen = look(run.lease)
+    held_by = {"who": seen.holder.line, "is_live": seen.is_live(now_s=time.time())} if seen else None
+    return json.dumps({"run": str(root), "stages": facts, "jobs": jobs, "held_by": held_by}, indent=1)
+
+
+def _stages(root: Path) -> dict[str, dict[str, Any]]:
+    """What run.json says of each stage that began."""
+    run = RunFolder(root)
+    # While only shards of prepare have begun there is none: it is left to the command that puts them together.
+    if shard_states(run, STAGES[0]) and not run.run_json.exists():
+        return {}
+    stages: dict[str, dict[str, Any]] = read_run_json(run)["stages"]
+    return stages
 
 
 def _holder_lines(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from aot.config import HfData, HubModel, RunConfig, chat_jobs
 from aot.display import counted
@@ -28,6 +29,24 @@ class Wanted:
     def place(self) -> str:
         """Where it goes, in words."""
         return str(self.into) if self.into else "the cache of huggingface_hub"
+
+
+@dataclass(frozen=True)
+class News:
+    """What is told of one thing that a config wants, or of all of them."""
+
+    line: str
+    state: Literal["note", "taken", "whole", "altered", "listed", "fetched"] = "note"
+    key: str = ""
+    """Of the setting; empty where it is about all."""
+    name: str = ""
+    """On the hub."""
+    commit: str = ""
+    into: str = ""
+    num_files: int = 0
+    num_bytes: int = 0
+    """Of all files."""
+    missing_bytes: int = 0
 
 
 def wanted_of(config: RunConfig) -> list[Wanted]:
@@ -67,6 +86,12 @@ def _models(config: RunConfig) -> Iterator[tuple[str, HubModel, str]]:
 
 
 def prefetch(config: RunConfig, *, dry_run: bool = False, endpoint: str | None = None) -> Iterator[str]:
+    """The lines of `fetch_news`."""
+    for news in fetch_news(config, dry_run=dry_run, endpoint=endpoint):
+        yield news.line
+
+
+def fetch_news(config: RunConfig, *, dry_run: bool = False, endpoint: str | None = None) -> Iterator[News]:
     """Fetch what a config wants and is not here, telling sizes before; what is here already is compared with its lock.
 
     Raises:
@@ -76,27 +101,32 @@ def prefetch(config: RunConfig, *, dry_run: bool = False, endpoint: str | None =
     """
     wanted = wanted_of(config)
     if not wanted:
-        yield "this config names nothing on a hub (student.hub, teacher.hf.*_hub, chat.hub, data.hf.path)"
+        yield News("this config names nothing on a hub (student.hub, teacher.hf.*_hub, chat.hub, data.hf.path)")
     plans: list[tuple[Wanted, hub.Listing]] = []
     for one in wanted:
         lock = _lock_of(one)
         if lock is None and one.into and one.into.is_dir() and any(one.into.iterdir()):
-            yield f"{one.key}: {one.into} is there and was not fetched by this command; it is taken as it is"
+            line = f"{one.key}: {one.into} is there and was not fetched by this command; it is taken as it is"
+            yield News(line, "taken", one.key, one.source.name, into=one.place)
             continue
         if lock and lock.files and one.into:
             if damaged := hub.damaged_files(one.into, lock):
-                yield f"{one.key}: {one.into} was altered since ({', '.join(damaged[:3])}); that is fetched again"
+                line = f"{one.key}: {one.into} was altered since ({', '.join(damaged[:3])}); that is fetched again"
+                yield News(line, "altered", one.key, one.source.name, lock.commit, one.place, len(damaged))
                 for name in damaged:
                     (one.into / name).unlink(missing_ok=True)
             else:
                 there = f"{one.source.name} at {lock.commit} lies in {one.into}"
-                yield f"{one.key}: {there}, whole: {counted(len(lock.files), 'file')}"
+                line = f"{one.key}: {there}, whole: {counted(len(lock.files), 'file')}"
+                yield News(line, "whole", one.key, one.source.name, lock.commit, one.place, len(lock.files))
                 continue
         listing = hub.list_files(one.source, one.kind, commit=lock.commit if lock else "", endpoint=endpoint)
         left = hub.missing_bytes(listing, one.into)
         size = f"{counted(len(listing.files), 'file')}, {_size(listing.size)}"
         to_come = f"{_size(left)} of it to be fetched into {one.place}"
-        yield f"{one.key}: {one.source.name} at {listing.commit}, {size}, {to_come}"
+        line = f"{one.key}: {one.source.name} at {listing.commit}, {size}, {to_come}"
+        counts = len(listing.files), listing.size, left
+        yield News(line, "listed", one.key, one.source.name, listing.commit, one.place, *counts)
         plans.append((one, listing))
     if dry_run:
         return
@@ -106,11 +136,13 @@ def prefetch(config: RunConfig, *, dry_run: bool = False, endpoint: str | None =
         )
     for one, listing in plans:
         folder = hub.fetch(one.source, listing, one.into, endpoint=endpoint)
-        yield f"{one.key}: whole in {folder}; {counted(len(listing.files), 'file')} compared with their hashes"
+        line = f"{one.key}: whole in {folder}; {counted(len(listing.files), 'file')} compared with their hashes"
+        sizes = len(listing.files), listing.size
+        yield News(line, "fetched", one.key, one.source.name, listing.commit, str(folder), *sizes)
         if one.source.revision != listing.commit:
-            yield f"  {one.source.revision} is {listing.commit} now; write that as its revision"
+            yield News(f"  {one.source.revision} is {listing.commit} now; write that as its revision", key=one.key)
     if wanted:
-        yield "the run needs no network now: set HF_HUB_OFFLINE=1, and see `aot doctor --offline CONFIG`"
+        yield News("the run needs no network now: set HF_HUB_OFFLINE=1, and see `aot doctor --offline CONFIG`")
 
 
 def _lock_of(one: Wanted) -> hub.HubLock | None:

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from string import ascii_uppercase
 
 from aot.answers import expressions
+from aot.answers.clean import undressed
 from aot.answers.finding import plain
 from aot.answers.forms import DIFFERENT, EXACT, MAX_ANSWER_CHARS, Grade, ParsedAnswer
 from aot.answers.kinds import choices, collections, numeric, quantities, times
@@ -23,6 +24,13 @@ from aot.errors import MissingPackageError, SourceError, install_command
 from aot.records import AnswerType, Question, ScorerItem, Trace
 
 MAX_SCORED_CHARS = 2_000
+_MAX_GIVING_UP_CHARS = 80
+_GIVES_UP = re.compile(
+    r"(?:sorry[,.]? )?(?:but )?(?:i|we) (?:(?:really|honestly|just) )?"
+    r"(?:(?:do not|don['’]?t) know|can(?:not| not|['’]?t) (?:tell|say|know|answer|determine)(?: (?:it|this|that))?|"
+    r"(?:am|are) not sure|have no idea)(?: the answer)?(?: to (?:the|this|that) question)?"
+)
+"""What says that there is no answer, where no option and no gold answer says so."""
 _CODE = re.compile(r"__|\blambda\b|\bimport\b|\b(?:eval|exec|open|getattr|globals|compile|breakpoint|input)\s?\(")
 
 
@@ -84,6 +92,9 @@ def parse_answer(answer: str | None, question: Question) -> ParsedAnswer:
         return ParsedAnswer(None, "empty")
     if len(answer) > MAX_ANSWER_CHARS:
         return ParsedAnswer(None, "too_long")
+    said = plain(undressed(answer)) if len(answer) <= _MAX_GIVING_UP_CHARS else ""
+    if _GIVES_UP.fullmatch(said) and said not in map(plain, (*question.choices, question.answer)):
+        return ParsedAnswer(None, "does_not_know")
     parsed = _PARSERS[question.answer_type](answer, question)
     if parsed.value is None and question.reading != "strict" and question.answer_type in _NUMBERS:
         number = bare_number(answer)
@@ -192,7 +203,7 @@ def check_packages(questions: Iterable[Question]) -> None:
 
 def _compared(said: str | None, answer: ParsedAnswer, meant: str, gold: ParsedAnswer, question: Question) -> Grade:
     """The strict verdict; where that is open, the one by the convention that the question declares."""
-    if question.reading == "strict" or not said or answer.reason in ("empty", "too_long"):
+    if question.reading == "strict" or not said or answer.reason in ("empty", "too_long", "does_not_know"):
         return _strictly(answer, gold, question)
     if re.search("%|percent|per cent|pct", said + meant) and percent_or_part(said, meant):
         return Grade("cannot_tell", "percent_or_part")

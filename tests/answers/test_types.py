@@ -3,7 +3,7 @@
 import pytest
 from answer_kit import ask, verdict
 
-from aot.answers import check_packages, compare_answers, grade, mixed_options, parse_answer
+from aot.answers import Grade, check_packages, compare_answers, grade, mixed_options, parse_answer, same_answer
 from aot.answers.__main__ import by_worth, judged_cases
 from aot.answers.exact import exact_number, number_from_words
 from aot.errors import MissingPackageError, SourceError
@@ -30,6 +30,24 @@ def test_number_words_are_read_up_to_the_millions(number: int) -> None:
 )
 def test_what_is_no_number_in_words_is_none(words: str) -> None:
     assert number_from_words(words) is None
+
+
+@pytest.mark.parametrize("said", ["I do not know", "I don't know.", "Sorry, I can't tell.", "I am not sure"])
+@pytest.mark.parametrize(
+    ("gold", "kind"),
+    [("5", "integer"), ("no", "yes_no"), ("pan", "text"), ("B", "letter"), ("1.0s-2.0s", "span"), ("x", "expression")],
+)
+def test_who_does_not_know_is_never_right_and_says_so(said: str, gold: str, kind: AnswerType) -> None:
+    for reading in ("strict", "contest"):
+        question = ask(gold, kind).model_copy(update={"reading": reading})
+        assert grade(said, question) == Grade("cannot_tell", "does_not_know")
+        assert not same_answer(said, said, question)
+
+
+def test_not_to_know_is_an_answer_where_an_option_says_so() -> None:
+    update = {"choices": ("pan", "I do not know"), "answer_type": "choice"}
+    question = ask("I do not know", "text").model_copy(update=update)
+    assert grade("I do not know.", question).verdict == "right"
 
 
 def test_whole_numbers_are_compared_without_floats() -> None:
@@ -126,7 +144,7 @@ def test_equal_amounts_share_one_canonical_value() -> None:
 def test_absent_packages_are_named_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aot.answers.grading.find_spec", lambda name: None)
     check_packages([ask("5", "integer")])
-    with pytest.raises(MissingPackageError, match=r"math-verify.*aot-distill\[text\]"):
+    with pytest.raises(MissingPackageError, match=r"math-verify.*\[text\]"):
         check_packages([ask("x", "expression")])
 
 

@@ -99,6 +99,7 @@ def test_agreement_accepts_the_option_letter(says: Says) -> None:
 def test_answer_correct_tells_wrong_from_unclear(says: Says) -> None:
     assert says(answer_correct, answer="boil rice").reason == "answer_wrong"
     assert says(answer_correct, answer="").reason == "answer_unclear_empty"
+    assert says(answer_correct, answer="I do not know").reason == "answer_unclear_does_not_know"
 
 
 @pytest.mark.parametrize(

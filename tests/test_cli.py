@@ -193,6 +193,24 @@ def test_a_missing_module_of_our_own_is_a_bug() -> None:
     assert missing_package("aot.nowhere") is None
 
 
+@pytest.mark.parametrize("module", ["signal", "typer", "pydantic", "aot.config"])
+def test_ctrl_c_before_there_is_a_run_folder_is_one_sentence(module: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "aot", "prepare", "configs/video/toy_kitchen_tiny.yaml"]
+    child = subprocess.Popen(
+        [*command, f"run.dir={tmp_path / 'run'}"], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert child.stderr is not None
+    for line in child.stderr:  # each import, as it ends
+        if line.split("|")[-1].strip() == module:
+            break
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate()
+    lines = [line for line in told.splitlines() if not line.startswith("import time:")]
+    assert (child.returncode, len(lines)) == (4, 1) and lines[0].startswith("aot: stopped by a signal"), told
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_exits_4_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "aot", "run", "configs/video/toy_kitchen.yaml", f"run.dir={tmp_path / 'run'}"]

@@ -2,7 +2,7 @@
 
     python scripts/check_extras.py                    # core and every light extra; and whether train resolves
     python scripts/check_extras.py video --newest     # newest versions instead of those in constraints.txt
-    python scripts/check_extras.py video --python python3.12
+    python scripts/check_extras.py video --newest --python python3.13      # or 3.12
 
 In each environment every module of ours must import, or lack a package that another extra brings; then one tiny thing
 is done with it. Needs the package registry and two minutes. Ends with 1 if anything failed.
@@ -215,7 +215,7 @@ def check(extra: str, wheel: Path, folder: Path, *, python: str, newest: bool) -
     limits = [] if newest else ["--constraint", str(ROOT / "constraints.txt")]
     try:
         if extra in RESOLVED_ONLY:
-            _pip("install", "--dry-run", "--ignore-installed", *limits, wanted)
+            _pip("install", "--dry-run", "--ignore-installed", *limits, wanted, python=python)
             return ""
         subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True)
         own = str(folder / "bin" / "python")
@@ -249,6 +249,8 @@ def main() -> int:
         inside(given.inside)
         return 0
     os.environ.pop("PYTHONPATH", None)  # pip would take what lies there for installed
+    version = subprocess.run([given.python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    print(f"{version}: each light extra is installed alone, without torch; {', '.join(RESOLVED_ONLY)} only resolved")
     failed = False
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(AT_ONCE) as pool:
         wheel = build_wheel(Path(name))

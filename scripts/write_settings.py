@@ -34,6 +34,10 @@ A config is a YAML file. Any setting can also be given on the command line, as i
 is emptied by `train.adaptive={}`. A key that is misspelt, given twice or not read by the run is an error that names
 the key and who would read it. The `config.yaml` of a run folder holds every setting that the run reads, with its
 value. "Read by" says which runs may have a setting; where it is missing, every run may.
+
+A run of text needs no more than its data. In place of what is usual for clips it has `student.base: tiny-text`,
+`train.arms` with `answers_only` and `pre`, `evaluate.splits: [test]`, and `teacher.planner: given`, or `procedural` for
+`toy_math`.
 """
 WORDS = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", dict: "mapping"}
 Held = tuple[type[Section], FieldInfo]

@@ -253,6 +253,23 @@ def test_official_files_are_found_like_any_path_and_beside_the_clips_first(away:
     ).data.annotated.train == str(clone / "clips" / "looks.json")
 
 
+def test_a_path_that_begins_with_a_dot_is_taken_from_the_folder_of_its_config_only(away: Path) -> None:
+    path = write(away.parent / "clone" / "configs", "data: {dataset: plain, root: ./clips}\n")
+    assert load_config(path).data.root == str(path.parent / "clips")
+    assert load_config(path, overrides=("data.root=./clips",)).data.root == str(away / "clips")
+
+
+def test_the_configs_of_the_package_are_there_by_their_names_in_any_folder(away: Path) -> None:
+    name = Path("configs/text/tiny_math_tiny.yaml")
+    shipped = load_config(name)
+    assert shipped == load_config(Path(__file__).parents[1] / name)
+    (away / name.parent).mkdir(parents=True)
+    (away / name).write_text(MINIMAL)
+    assert isinstance(load_config(name), VideoRun)
+    with pytest.raises(ConfigError, match="cannot read the config"):
+        load_config(Path("configs/../configs/text/tiny_math.yaml"))
+
+
 def test_names_of_students_and_saved_configs_are_left_alone(away: Path) -> None:
     (away / "tiny-video").mkdir()
     config = load_config(away.parent / "clone" / "configs" / "run.yaml", overrides=("student.base=tiny-video",))

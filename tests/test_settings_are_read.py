@@ -163,7 +163,7 @@ REFUSED_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
 def test_every_kind_of_arm_is_taken_or_refused_by_name_behind_both_doors(kind: str, door: Any) -> None:
     told = refusal(door(train={"arms": [{"name": "arm", **ARM_KINDS[kind]}]}))
     if door is text and kind in REFUSED_BY_TEXT:
-        assert "order of arm arm is 'both'" in told and "order answers_only, pre, post, adaptive or tool_use" in told
+        assert "order of arm arm is 'both'" in told and "takes answers_only, pre, post, adaptive or tool_use" in told
     else:
         assert told == ""
 
@@ -196,7 +196,6 @@ def test_a_text_run_reads_workers_and_ray_and_with_a_chat_teacher_orders_of_opti
     ("raw", "told"),
     [
         (video(teacher={"planner": "given"}), "must be 'rules' or 'chat', got 'given', which is for text runs"),
-        ({"data": {"dataset": "gym"}}, "teacher.planner: is needed here, and must be 'procedural', 'given' or 'chat'"),
         (text(planner="oracle"), "teacher.planner: must be 'procedural', 'given' or 'chat', got 'oracle'"),
         (
             video(train={"arms": [{"name": "a", "order": "last"}]}),
@@ -227,10 +226,7 @@ def test_a_key_of_another_kind_is_told_from_a_misspelt_one_and_from_a_bad_value(
         ({"dta": {"dataset": "plain"}}, ("data: is needed", "did you mean data?")),
         ({"data": {"datset": "plain"}}, ("data.dataset: is needed", "did you mean data.dataset?")),
         ({"data": {"dataset": "toy_kichen", "rot": "x"}, "xyz": 3}, ("did you mean toy_kitchen?", "data.root?", "xyz")),
-        (
-            {"data": {"dataset": "gym"}, "teacher": {"plannr": "given"}},
-            ("is needed here, and must be 'procedural'", "teacher.planner?"),
-        ),
+        ({"data": {"dataset": "gym"}, "teacher": {"plannr": "given"}, "xyz": 3}, ("teacher.planner?", "xyz")),
         (video(teacher={"planner": "rule", "max_turnz": 3}), ("did you mean rules?", "teacher.max_turns?")),
         (video(train={"arms": [{"name": "a", "order": "pree", "chian": 1}]}), ("did you mean pre?", "arms.chains?")),
         ({"data": {"dataset": True}}, ("got true",)),
@@ -238,6 +234,25 @@ def test_a_key_of_another_kind_is_told_from_a_misspelt_one_and_from_a_bad_value(
 )
 def test_a_section_of_no_kind_hides_no_other_mistake(raw: Raw, told: tuple[str, ...]) -> None:
     assert all(one in refusal(raw) for one in told), refusal(raw)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "planner"), [("toy_math", "procedural"), ("text_jsonl", "given"), ("gym", "given")]
+)
+def test_a_text_run_needs_no_more_than_its_data_set(dataset: str, planner: str) -> None:
+    config = parse_config({"data": {"dataset": dataset}}, source="run.yaml")
+    assert (config.teacher.planner, config.student.base, config.evaluate.splits) == (planner, "tiny-text", ("test",))
+    assert [arm.order for arm in config.train.arms] == ["answers_only", "pre"]
+    given = parse_config({"data": {"dataset": dataset}, "train": {"max_steps": 3}, "student": {}}, source="run.yaml")
+    assert given == config.model_copy(update={"train": config.train.model_copy(update={"max_steps": 3})})
+
+
+def test_settings_that_do_not_fit_together_are_told_with_those_that_are_wrong_alone() -> None:
+    told = refusal(text("text_jsonl", "procedural", train={"arms": [{"name": "b"}], "max_steps": "x"}, xyz=1,
+                        student={"base": "tiny-cards", "max_tokns": 3}, filter={"judge": True}))  # fmt: skip
+    for one in ("max_tokns", "max_steps: must be", "key xyz", "teacher.planner is 'procedural'", "is 'tiny-cards'",
+                "order of arm b is 'both'", "filter.judge: true needs a section `chat`"):  # fmt: skip
+        assert told.count(one) == 1, one
 
 
 def test_an_empty_section_of_another_kind_gives_no_setting() -> None:
@@ -262,7 +277,7 @@ def test_a_run_folder_that_lists_every_key_can_still_be_opened(run: str, tmp_pat
     saved = tmp_path / "config.yaml"
     every = RUNS[run]
     for key, field in FIELDS.items():
-        if not key.startswith((*MAY_BE_ABSENT, "train.arms", "teacher.faults", *DECIDES)):
+        if not key.startswith((*MAY_BE_ABSENT, "train.arms", "teacher.faults", "evaluate.splits", *DECIDES)):
             default = field.get_default(call_default_factory=True, validated_data={"base": config.student.base})
             every = with_setting(every, key, default) if "hub" not in key else every
     saved.write_text(json.dumps({**every, "vision_chat": None}))

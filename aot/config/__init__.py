@@ -24,7 +24,14 @@ from aot.config.data import (
     TextData,
     ToyMathConfig,
 )
-from aot.config.reading.loading import dump_config, load_cascade_config, load_config, load_saved, parse_config
+from aot.config.reading.loading import (
+    dump_config,
+    load_cascade_config,
+    load_config,
+    load_saved,
+    parse_config,
+    shipped_configs,
+)
 from aot.config.reading.readers import read_settings, unread_keys
 from aot.config.run import (
     RunConfig,
@@ -86,5 +93,6 @@ __all__ = [
     "SolvingTeacher", "SpanWeights", "StudentConfig", "TeacherConfig", "TextData", "TextRun", "ToolArm",
     "ToyMathConfig", "Tracker", "TrainConfig", "VideoRun", "WAYS", "Weighting", "chat_for", "chat_jobs",
     "chat_settings", "differing_keys", "dump_config", "load_cascade_config", "load_config", "load_saved", "may_change",
-    "modes_of", "parse_arm", "parse_config", "read_settings", "switched", "teacher_chats", "unread_keys",
+    "modes_of", "parse_arm", "parse_config", "read_settings", "shipped_configs", "switched", "teacher_chats",
+    "unread_keys",
 ]  # fmt: skip

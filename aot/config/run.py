@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
@@ -77,11 +78,9 @@ class VideoRun(AnyRun):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.student.base == "tiny-text":
-            takes = "a video run takes student.base tiny-video or a model folder"
-            raise _unfit("student.base", self.student.base, self.data, takes)
-        _need_chats(self)
-        _check_server(self)
-        _check_judge(self)
+            takes = "a video run takes tiny-video or a model folder"
+            _refuse([_unfit("student.base", self.student.base, self.data, takes), *_misfits(self)])
+        _refuse(_misfits(self))
         return self
 
 
@@ -91,23 +90,44 @@ class TextRun(AnyRun):
     data: Annotated[TextData, BY_DATASET]
     teacher: Annotated[TextTeacher, BY_PLANNER] = Field(default_factory=dict, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_defaults_of_text(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever was written
+        """What stands in a section of every run has the default of runs about clips there; these are those of text."""
+        if not isinstance(raw, dict):
+            return raw
+        planner = "procedural" if _dataset(raw) in BY_DATASET.names(MathData) else "given"
+        usual = {"teacher": {"planner": planner}, **_TEXT_DEFAULTS}
+        given = {name: raw.get(name, {}) for name in usual}
+        return {**raw, **{name: {**usual[name], **one} for name, one in given.items() if isinstance(one, dict)}}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        takes = (
-            "a text run takes teacher.planner procedural (for toy_math), given (for other data) or chat, student.base "
-            "tiny-text or a model folder, and arms with order answers_only, pre, post, adaptive or tool_use"
-        )
+        problems: list[str] = []
         if self.teacher.planner not in ("chat", "procedural" if isinstance(self.data, MathData) else "given"):
-            raise _unfit("teacher.planner", self.teacher.planner, self.data, takes)
+            takes = "a text run takes procedural (for toy_math), given (for other data) or chat"
+            problems.append(_unfit("teacher.planner", self.teacher.planner, self.data, takes))
         if self.student.base == "tiny-video":
-            raise _unfit("student.base", self.student.base, self.data, takes)
+            takes = "a text run takes tiny-text or a model folder"
+            problems.append(_unfit("student.base", self.student.base, self.data, takes))
+        takes = "a text run takes answers_only, pre, post, adaptive or tool_use"
         for arm in self.train.arms:
             if arm.order == "both":
-                raise _unfit(f"order of arm {arm.name}", arm.order, self.data, takes)
-        _need_chats(self)
-        _check_server(self)
-        _check_judge(self)
+                problems.append(_unfit(f"order of arm {arm.name}", arm.order, self.data, takes))
+        _refuse([*problems, *_misfits(self)])
         return self
+
+
+_TEXT_DEFAULTS: dict[str, dict[str, Any]] = {
+    "student": {"base": "tiny-text"},
+    "train": {"arms": [{"name": "answers_only", "order": "answers_only"}, {"name": "pre", "order": "pre"}]},
+    "evaluate": {"splits": ["test"]},
+}
+
+
+def _dataset(raw: dict[str, Any]) -> object:
+    data = raw.get("data")
+    return data.get("dataset") if isinstance(data, dict) else getattr(data, "dataset", None)
 
 
 RunConfig = VideoRun | TextRun
@@ -140,46 +160,56 @@ def teacher_chats(run: RunConfig) -> tuple[ChatConfig | None, ChatConfig | None]
     return thinks, None if looks == thinks else looks
 
 
-def _need_chats(run: RunConfig) -> None:
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _misfits(run: RunConfig) -> list[str]:
+    """What is wrong with settings of several sections, whichever kind of run they are in."""
+    return [*_missing_chats(run), *_server_problems(run), *_judge_problems(run)]
+
+
+def _missing_chats(run: RunConfig) -> Iterator[str]:
     for setting, section in chat_jobs(run).values():
         if section is None:
-            raise ValueError(f"{setting} needs a section `chat` with a model (docs/chat.md)")
+            yield f"{setting} needs a section `chat` with a model (docs/chat.md)"
 
 
-def _check_server(run: AnyRun) -> None:
-    """Look whether a server can stand for every student, and whether its names are those of students."""
+def _server_problems(run: AnyRun) -> Iterator[str]:
+    """Why a server cannot stand for every student, or which of its names are those of none."""
     if run.evaluate.engine != "server":
         return
     arms = ("base", *(arm.name for arm in run.train.arms))
     for setting in ("models", "base_urls"):
         if unknown := [name for name in getattr(run.evaluate.server, setting) if name not in arms]:
-            raise ValueError(
+            yield (
                 f"evaluate.server.{setting} names {unknown[0]!r}, which is no student here; there are: "
                 f"{', '.join(arms)}"
             )
     if adaptive := [arm.name for arm in run.train.arms if arm.order == "adaptive"]:
-        raise ValueError(
+        yield (
             f"evaluate.engine: server cannot ask the arm {adaptive[0]!r} of order adaptive, whose first line is "
             "weighed by its probability and not written; evaluate it with engine local"
         )
 
 
-def _check_judge(run: AnyRun) -> None:
-    """Look whether an arm can learn on policy here."""
+def _judge_problems(run: AnyRun) -> Iterator[str]:
+    """Why an arm cannot learn on policy here."""
     names = [arm.name for arm in run.train.arms if arm.chains == "on_policy"]
     if not names:
         return
     if run.train.zero_stage == 3:
-        raise ValueError(
+        yield (
             f"arm {names[0]!r} of chains on_policy begins with weights of an earlier student, which ZeRO 3 does not "
             "take; use train.zero_stage 2, or train.sharding fsdp2"
         )
     if run.train.on_policy.judge == "server" and isinstance(run, VideoRun):
-        raise ValueError("train.on_policy.judge: server is asked by token ids and sees no frames; take another judge")
+        yield "train.on_policy.judge: server is asked by token ids and sees no frames; take another judge"
 
 
-def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> ValueError:
-    return ValueError(f"{setting} is {value!r}, but data.dataset is {data.dataset!r}: {takes}")
+def _unfit(setting: str, value: str, data: DataConfig, takes: str) -> str:
+    return f"{setting} is {value!r}, but data.dataset is {data.dataset!r}: {takes}"
 
 
 NOT_IN_RESULTS = (

@@ -2,7 +2,8 @@
 
 Paths: a relative path given as an override is taken from the working folder. One written in a config file is taken from
 the working folder too if it is there; if not, from the nearest folder that holds it, going up from the folder of that
-file, so that a shipped config works from anywhere. `data.questions`, `data.annotations`, `data.files` and
+file, so that a shipped config works from anywhere. One that begins with `./` is taken from the folder of that file and
+from nowhere else. `data.questions`, `data.annotations`, `data.files` and
 `data.annotated` are looked for in `data.root` before all that. `load_config` makes them absolute, so that a run resumes
 from any folder; `run.dir` and `run.reuse` are always relative to the working folder.
 
@@ -14,7 +15,9 @@ import copy
 import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import reduce
+from importlib import resources
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, TypeVar, cast
@@ -42,6 +45,7 @@ from aot.config.teaching import BUILT_IN_PROMPTS
 from aot.config.training import EMBEDDED_STUDENTS
 from aot.errors import ConfigError
 
+CONFIGS = "configs"
 MOST_TOLD = 10
 """Mistakes that one message names."""
 _KEY = re.compile(r"[A-Za-z_][\w]*(\.[\w]+)*")
@@ -57,10 +61,24 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> RunConfig:
         ConfigError: the file is missing or no YAML, an override is malformed, a key unknown or one that the run would
             not read, or a value unfit.
     """
+    path = found_config(path)
     raw = _whole(path)
     given = tuple(override.partition("=")[0] for override in overrides)
     _apply_overrides(raw, overrides)
     return _located(parse_config(raw, source=str(path)), folder=path.parent, given=given)
+
+
+def shipped_configs() -> Path:
+    """The folder of the configs that come with the package."""
+    return Path(str(resources.files("aot"))) / CONFIGS
+
+
+def found_config(path: Path) -> Path:
+    """`path` itself; where it is no file and begins with `configs/`, that of the package if it has one of this name."""
+    if path.is_absolute() or path.parts[:1] != (CONFIGS,) or _exists(path):
+        return path
+    shipped = shipped_configs().joinpath(*path.parts[1:])
+    return shipped if shipped.is_file() and ".." not in path.parts else path
 
 
 def load_saved(path: Path) -> RunConfig:
@@ -212,29 +230,51 @@ def _checked(raw: dict[str, Any], *, source: str, is_left_out: Callable[[str, ob
                 lines += _strange_keys(_parts(item["loc"]), item["input"])
         if error.title == _Which.__name__:
             lines += _strange_keys([], raw)
+        else:
+            lines += _further(raw, error)
         more = len(lines) - MOST_TOLD
         lines = [*lines[:MOST_TOLD], *([f"and {more} more"] if more > 0 else []), *unread_sentences(unread)]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
 
+def _further(raw: dict[str, Any], error: ValidationError) -> list[str]:
+    """What else is wrong, of settings that do not fit together: the library looks at these once each is fine alone.
+
+    So those that are not are left out, which gives them their defaults.
+    """
+    wrong = [parts for item in error.errors(include_url=False) if item["type"] != "missing"
+             if (parts := _parts(item["loc"]))]  # fmt: skip
+    try:
+        _validated(_without(raw, [parts[:-1] if isinstance(parts[-1], int) else parts for parts in wrong]))
+    except ValidationError as second:
+        items = second.errors(include_url=False)
+        alone = {item["loc"] for item in error.errors(include_url=False)}
+        return [_explain(dict(item)) for item in items if item["type"] == "value_error" and item["loc"] not in alone]
+    return []
+
+
 def _without(raw: dict[str, Any], keys: list[list[int | str]]) -> dict[str, Any]:
     raw = copy.deepcopy(raw)
     for *parents, name in keys:
-        section: Any = reduce(lambda node, part: node[part], parents, cast(Any, raw))
-        del section[name]
+        with suppress(KeyError, TypeError, IndexError):  # it went with its section
+            section: Any = reduce(lambda node, part: node[part], parents, cast(Any, raw))
+            del section[name]
     return raw
 
 
 def _located(config: RunConfig, *, folder: Path, given: tuple[str, ...]) -> RunConfig:
     """`config` with absolute paths; those of the keys in `given` came from the command line, the rest from `folder`."""
 
+    def bases_of(key: str, name: str) -> list[Path]:
+        if any(key == one or key.startswith(f"{one}.") for one in given):  # from the command line
+            return [Path.cwd()]
+        return [Path.cwd() / folder] if name == "." or name.startswith("./") else list(_bases(folder))
+
     def locate(key: str, name: str) -> str | None:
-        from_command_line = any(key == one or key.startswith(f"{one}.") for one in given)
-        bases = [Path.cwd()] if from_command_line else list(_bases(folder))
-        return next((str((base / name).resolve()) for base in bases if _exists(base / name)), None)
+        return next((str((base / name).resolve()) for base in bases_of(key, name) if _exists(base / name)), None)
 
     def absolute(key: str, name: str) -> str:
-        return locate(key, name) or str(Path.cwd() / name)
+        return locate(key, name) or str(bases_of(key, name)[0] / name)
 
     def beside(key: str, name: str) -> str:
         """A file of the data set: in its root, or where any other path may be."""

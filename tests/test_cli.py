@@ -16,7 +16,7 @@ from aot.errors import install_command, missing_package
 
 ROOT = Path(__file__).parents[1]
 VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
-VERBS |= {"calibrate", "faithfulness", "export", "predict", "serve", "prefetch", "data", "plan"}
+VERBS |= {"calibrate", "faithfulness", "export", "predict", "serve", "prefetch", "data", "plan", "init"}
 
 
 def aot(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -121,6 +121,8 @@ def test_help_imports_no_heavy_library() -> None:
         (("train", "configs/text/tiny_math_tiny.yaml", "--job", "pre:teach", "--dry-run"), "leave one of them out"),
         (("jobs", "configs/text/tiny_math_tiny.yaml", "run.dir=text.mp4"), "text.mp4 is a file, not the folder of"),
         (("train", "configs/text/tiny_math_tiny.yaml", "run.dir=text.mp4"), "text.mp4 is a file, not the folder of"),
+        (("init",), "give a kind and a folder, such as `aot init video my_clips`; kinds: video, text, chat, real"),
+        (("init", "vidoe", "out"), "no kind 'vidoe'; give one of video, text"),
         (("walk",), "walk"),
     ],
 )

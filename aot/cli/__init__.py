@@ -34,6 +34,7 @@ from aot.interrupts import Interrupted, watch_for_lost_interrupts
 from aot.threads import set_thread_waiting
 
 VERBS: dict[str, Callable[..., None]] = {
+    "init": runs.init,
     "run": runs.run_command,
     **runs.STAGE_COMMANDS,
     "plan": runs.plan,

@@ -244,6 +244,22 @@ def compare(
         tell(comparison_lines(comparison))
 
 
+def init(
+    kind: Annotated[str | None, typer.Argument(help="video, text, chat or real")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="A new folder")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Name the configs that come along.")] = False,
+) -> None:
+    """Make a folder with a commented config that runs as it is, and a sample of data to put your own in place of."""
+    from aot.pipeline.commands.starter import KINDS, listed_configs, start_folder
+
+    if listed:
+        tell(listed_configs())
+    elif kind is None or folder is None:
+        raise ConfigError(f"give a kind and a folder, such as `aot init video my_clips`; kinds: {', '.join(KINDS)}")
+    else:
+        tell(start_folder(kind, folder))
+
+
 def doctor(
     overrides: OverridesArgument = None,
     offline: Annotated[

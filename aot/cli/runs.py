@@ -36,7 +36,10 @@ ShardOption = Annotated[
         "--shard", metavar="I/N", help="Only this share of the work, I from 0 to N-1; `rank`: that of this process."
     ),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print config, counts and estimates; start nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print counts, estimates and what is missing; start nothing.")
+]
+SettingsOption = Annotated[bool, typer.Option("--settings", help="With --dry-run: print every setting, too.")]
 
 
 def run_command(
@@ -46,6 +49,7 @@ def run_command(
     dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the dry run as JSON.")] = False,
+    with_settings: SettingsOption = False,
 ) -> None:
     """Do all stages, or those named: prepare, generate, filter, train, evaluate, report."""
     stages = [word for word in overrides or () if word in STAGES]
@@ -54,7 +58,12 @@ def run_command(
         raise ConfigError(f"stages are done in this order, without gaps: {', '.join(STAGES)}; got {', '.join(stages)}")
     if as_json and not dry_run:
         raise ConfigError("--json is for --dry-run: a run tells how it goes on standard error and in its folder")
-    if work := _work(config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost, as_json=as_json):
+    if with_settings and not dry_run:
+        raise ConfigError("--settings prints what a run would use; give it with --dry-run")
+    work = _work(
+        config, settings, limit=limit, dry_run=dry_run, max_cost=max_cost, as_json=as_json, with_settings=with_settings
+    )
+    if work:
         with told_as_stop():
             ended = work(stages=tuple(stages) or STAGES)
         _tell_end(*ended)
@@ -267,10 +276,18 @@ def doctor(
         typer.Option("--offline", metavar="CONFIG", help="Try this config, or run folder, where no network is."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="CONFIG", help="Look over all that this config needs.")
+    ] = None,
 ) -> None:
     """Look for trouble before a run does: one line for each, with the fix."""
     from aot.pipeline.commands.doctor import look_around
 
+    if config is not None:
+        if offline is not None:
+            raise ConfigError("--config and --offline look at one config each; give one of them")
+        _tell_plan(_loaded(config, overrides, limit=None), config, as_json=as_json)
+        return
     if offline is not None:
         from aot.pipeline.data.offline import offline_lines
 
@@ -283,7 +300,7 @@ def doctor(
             raise typer.Exit(2)
         return
     if overrides:
-        raise ConfigError(f"{overrides[0]} changes a setting of --offline CONFIG, and none is given")
+        raise ConfigError(f"{overrides[0]} changes a setting of --config or --offline CONFIG, and none is given")
     checkup = look_around()
     if as_json:
         tell_json(json.dumps(asdict(checkup), indent=1))
@@ -307,6 +324,7 @@ def _work(
     dry_run: bool,
     max_cost: float | None = None,
     as_json: bool = False,
+    with_settings: bool = False,
 ) -> Callable[..., tuple[Any, int]] | None:
     """What does stages of the run, and does not start yet; None once a dry run was told."""
     if not dry_run:
@@ -317,19 +335,25 @@ def _work(
             raise ConfigError("--max-cost: this run asks no chat model (its config has no section chat); leave it out")
         config = _loaded(config_path, [*(overrides or []), f"chat.max_cost={max_cost}"], limit=limit)
     if dry_run:
-        from aot.pipeline.commands.plan import told_plan, told_plan_json
-
-        lines, error = told_plan(config, config_path=config_path)
-        if as_json:
-            tell_json(told_plan_json(config, lines, error))
-        else:
-            tell(lines)
-        if error:
-            raise error
+        _tell_plan(config, config_path, as_json=as_json, with_settings=with_settings)
         return None
     from aot.pipeline import run_stages
 
     return partial(run_stages, config, config_path=config_path, command=sys.argv)
+
+
+def _tell_plan(
+    config: "RunConfig", config_path: Path, *, as_json: bool = False, with_settings: bool = False
+) -> None:
+    from aot.pipeline.commands.plan import told_plan, told_plan_json
+
+    lines, error = told_plan(config, config_path=config_path, with_settings=with_settings and not as_json)
+    if as_json:
+        tell_json(told_plan_json(config, lines, error))
+    else:
+        tell(lines)
+    if error:
+        raise error
 
 
 def _tell_end(run: Any, code: int) -> None:  # noqa: ANN401 - the class of run folders would be imported for it

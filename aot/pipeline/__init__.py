@@ -71,8 +71,10 @@ def run_stages(
     finished = all(stage_done(run, stage) for stage in stages)
     if not finished:
         from aot.pipeline.commands.inputs import check_inputs  # here, because a finished run needs none of it
+        from aot.pipeline.commands.preflight import begin
 
         check_inputs(config, run)
+        begin(config, run)
     if finished and not os.access(run.root, os.W_OK):
         changed_settings(run, config)
         log.info("%s cannot be written, and need not be", run.root)

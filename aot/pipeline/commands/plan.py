@@ -34,6 +34,7 @@ from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, run_root, stage_done
 from aot.files.shards import shard_states
 from aot.pipeline.commands.inputs import check_paths, look_at_student, missing_inputs
+from aot.pipeline.commands.preflight import clip_notes, model_notes, problem_notes, server_notes
 from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.planning.costs import DEVICES
@@ -99,14 +100,21 @@ def config_plan_lines(config: RunConfig, *, device: str | None = None, as_json: 
     return [*lines, "nothing was started"]
 
 
-def told_plan(config: RunConfig, *, config_path: Path) -> tuple[list[str], AotError | None]:
-    """The plan of a run, and what stops it; where something is missing, what the config alone says and all that is."""
+def told_plan(
+    config: RunConfig, *, config_path: Path, with_settings: bool = False
+) -> tuple[list[str], AotError | None]:
+    """The plan of a run, and what stops it; where something is missing, what the config alone says and all that is.
+
+    With `with_settings` every setting of the run follows.
+    """
+    settings = ["", *dump_config(config).splitlines()] if with_settings else []
     run = RunFolder(run_root(config, config_path=config_path))
     try:
-        return plan_lines(config, config_path=config_path), None
+        return [*plan_lines(config, config_path=config_path), *settings], None
     except AotError as error:
-        missing = [f"missing: {one}" for one in missing_inputs(config, run)]
-        return [*dump_config(config).splitlines(), "", *config_plan_lines(config)[:-1], *missing], error
+        missing = [f"missing: {one}" for one in missing_inputs(config, run)] or [f"missing: {error}"]
+        notes = [*model_notes(config), *server_notes(config)]
+        return [*config_plan_lines(config)[:-1], *notes, *missing, *settings], error
 
 
 def told_plan_json(config: RunConfig, lines: list[str], error: AotError | None) -> str:
@@ -115,7 +123,7 @@ def told_plan_json(config: RunConfig, lines: list[str], error: AotError | None) 
         "settings": config.model_dump(mode="json"),
         "plan": json.loads(planned_json(reckon(config), config)),
         "error": None if error is None else {"boundary": error.boundary, "message": str(error)},
-        "lines": [line for line in lines if line not in dump_config(config).splitlines()],
+        "lines": lines,
     }
     return json.dumps(facts, indent=1)
 
@@ -128,7 +136,6 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     """
     run = RunFolder(run_root(config, config_path=config_path))
     check_paths(config, run)
-    head = [*dump_config(config).splitlines(), "", f"run folder: {run.root}"]
     plan = door_of(config).plan(config, run)
     planned = reckon(config, volume=_counted_volume(config, plan))
     free_mb = shutil.disk_usage(_existing(run.root)).free / 1e6
@@ -136,7 +143,7 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
     disk_mb = plan.disk_mb + (trained_mb or 0)
     students = "without students, as the weights of the base are not here to be measured"
     students = students if trained_mb is None else f"students and their checkpoints {trained_mb:.0f} MB"
-    lines = [*head, *plan.lines, *planned_lines(planned, config, chain_calls=chain_calls(config))]
+    lines = [f"run folder: {run.root}", *plan.lines, *model_notes(config), *server_notes(config), *_shard_notes(run)]
     lines.append(f"estimated disk: {disk_mb:.0f} MB of {free_mb:.0f} MB free ({students})")
     if disk_mb > free_mb:
         lines.append(
@@ -147,7 +154,7 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
         lines.append(f"estimated time: {seconds / 60:.1f} min on 2 cores")
     else:
         lines.append("estimated time: as assumed above; run with --limit 8 first and scale up")
-    return [*lines, *_shard_notes(run), "nothing was started"]
+    return [*lines, *planned_lines(planned, config, chain_calls=chain_calls(config)), "nothing was started"]
 
 
 def _shard_notes(run: RunFolder) -> Iterator[str]:
@@ -185,6 +192,7 @@ def video_plan(config: VideoRun, run: RunFolder) -> Plan:
     lines.append(f"clips are read from {clips_root(config.data, run)}")
     if knows_only_the_kitchen(config.teacher, config.data):
         lines.append(f"note: {KITCHEN_ONLY}")
+    lines += clip_notes(config, source)
     lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     first = [row for row in source.questions if row.split == "train"][:1]
     lines += look_at_student(config, run, *usable_questions(first, dataset=config.data.dataset)[0])
@@ -205,6 +213,7 @@ def text_plan(config: TextRun, run: RunFolder) -> Plan:
     lines = [f"{split}: {about}{counted(splits[split], 'question')}" for split in sorted(splits)]
     if source.refusals:
         lines.append(refused_words(source.refusals, most=3))
+    lines += problem_notes(config, source)
     lines += _chat_lines(config, questions=sum(splits.values()), training=splits["train"])
     lines += look_at_student(config, run, *[row for row in source.questions if row.split == "train"][:1])
     replies = sum(splits[split] for split in config.evaluate.splits) * (len(config.train.arms) + 2)

@@ -342,9 +342,7 @@ def _work(
     return partial(run_stages, config, config_path=config_path, command=sys.argv)
 
 
-def _tell_plan(
-    config: "RunConfig", config_path: Path, *, as_json: bool = False, with_settings: bool = False
-) -> None:
+def _tell_plan(config: "RunConfig", config_path: Path, *, as_json: bool = False, with_settings: bool = False) -> None:
     from aot.pipeline.commands.plan import told_plan, told_plan_json
 
     lines, error = told_plan(config, config_path=config_path, with_settings=with_settings and not as_json)

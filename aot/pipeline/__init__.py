@@ -71,7 +71,7 @@ def run_stages(
     finished = all(stage_done(run, stage) for stage in stages)
     if not finished:
         from aot.pipeline.commands.inputs import check_inputs  # here, because a finished run needs none of it
-        from aot.pipeline.commands.preflight import begin
+        from aot.pipeline.planning.preflight import begin
 
         check_inputs(config, run)
         begin(config, run)

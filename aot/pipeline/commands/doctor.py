@@ -6,9 +6,11 @@ import importlib
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -107,7 +109,8 @@ def _packages() -> Iterator[Finding]:
     missing: dict[str, list[str]] = {}
     for module, extra in EXTRA_OF_PACKAGE.items():
         try:
-            importlib.import_module(module)
+            with redirect_stdout(sys.stderr):  # where some greet; what is printed here may be read as JSON
+                importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name == module:
                 missing.setdefault(extra, []).append(module)

@@ -34,11 +34,11 @@ from aot.files.jsonl import refused_words
 from aot.files.run_folder import RunFolder, run_root, stage_done
 from aot.files.shards import shard_states
 from aot.pipeline.commands.inputs import check_paths, look_at_student, missing_inputs
-from aot.pipeline.commands.preflight import clip_notes, model_notes, problem_notes, server_notes
 from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.planning.costs import DEVICES
 from aot.pipeline.planning.lines import planned_json, planned_lines
+from aot.pipeline.planning.preflight import clip_notes, model_notes, problem_notes, server_notes
 from aot.pipeline.planning.reckon import planned_steps, reckon
 from aot.pipeline.planning.shapes import shape_of
 from aot.pipeline.planning.volume import Volume, volume_of

@@ -55,6 +55,9 @@ class ToyMathConfig(Section):
     test: int = Field(default=400, ge=1, le=MOST_DRAWN)
     """Problems of the test split, and the size of each out-of-distribution split is `test_ood`."""
     test_ood: int = Field(default=200, ge=1, le=MOST_DRAWN)
+    digits: int = Field(default=2, ge=2, le=9)
+    """Of the longest number in training. Above 2, each problem draws how long its numbers may be, from 2 digits on; the
+    split ood_large has one digit more than any other."""
 
 
 class TextFilesConfig(Section):

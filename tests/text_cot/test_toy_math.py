@@ -94,3 +94,13 @@ def test_a_limit_cuts_each_split() -> None:
     assert Counter(q.split for q in draw_toy_math(CONFIG, seed=0, limit=5)) == dict.fromkeys(
         ["train", "test", *OOD_SPLITS], 5
     )
+
+
+def test_longer_numbers_are_trained_on_up_to_so_many_digits_and_one_more_is_asked() -> None:
+    longest: dict[str, set[int]] = {}
+    for question in draw_toy_math(ToyMathConfig(train=200, test=40, test_ood=30, digits=4), seed=0):
+        if question.kind in ("sum", "story", "unknown"):
+            numbers = re.findall(r"\d+", f"{question.text} {question.answer}")
+            longest.setdefault(question.split, set()).add(max(map(len, numbers)))
+    assert longest.pop("ood_large") == {5}
+    assert longest["train"] >= {2, 3, 4} and max(*map(max, longest.values())) == 4

@@ -3,13 +3,14 @@
 Problem i of a split depends on (seed, split, i); only where its text is there already is it drawn again, and outside
 `train` also where the base of the embedded student was asked it. `test` is like `train`; each other split is like it
 but for one thing, which some problems do not have: `ood_order` has none of one step, and `ood_numbers`, which takes
-problems of `train`, none of the family `order`.
+problems of `train`, none of the family `order`. The amounts of one problem are of one size; where a run asks for longer
+numbers, each problem draws its size, and `ood_large` has one digit more than any other split.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib import resources
 
 import numpy as np
@@ -20,6 +21,7 @@ from aot.config import ToyMathConfig
 from aot.records import Question
 from text_cot.families import FAMILIES, Family, Scope, State
 from text_cot.families.base import pick
+from text_cot.families.totals import TotalState
 
 DATASET = "toy_math"
 TRAIN, TEST = "train", "test"
@@ -30,8 +32,8 @@ NEW_NAMES = ("Max", "Nina", "Otto", "Pia", "Rob", "Sue", "Tom", "Una")
 THINGS = ("apples", "books", "cards", "coins", "eggs", "pens")
 NEW_THINGS = ("nuts", "rings", "stamps", "tickets")
 SCOPE = Scope(names=NAMES, things=THINGS)
-LARGE = Scope(names=NAMES, things=THINGS, low=50, high=399, most=999)
 RENAMED = Scope(names=NEW_NAMES, things=NEW_THINGS)
+FEWEST_DIGITS = 2
 MORE_STEPS = (5, 6)
 EXTRAS = ("The sky is blue.", "{name} has {n} {thing}.", "A ticket costs {n} coins.", "{name} is {n} years old.")
 STEPS_LET_GO, MAX_TRIES = 500, 1000
@@ -50,7 +52,8 @@ class Problem:
         return self.family.ask(self.state)
 
 
-Draw = Callable[[Generator, int], Problem | None]
+Draw = Callable[[Generator, int, int], Problem | None]
+"""Of a generator, the place in the split, and the digits of the longest number in training."""
 
 
 def draw_toy_math(config: ToyMathConfig, *, seed: int, limit: int | None = None) -> list[Question]:
@@ -60,14 +63,16 @@ def draw_toy_math(config: ToyMathConfig, *, seed: int, limit: int | None = None)
     questions: list[Question] = []
     for split, count in {TRAIN: config.train, TEST: config.test, **dict.fromkeys(OOD_SPLITS, config.test_ood)}.items():
         for index in range(min(count, limit) if limit else count):
-            problem = _new(split, index, seed=seed, seen=seen, train=train)
+            problem = _new(split, index, seed=seed, seen=seen, train=train, digits=config.digits)
             if split == TRAIN:
                 train.append(problem)
             questions.append(to_question(problem, split=split, index=index))
     return questions
 
 
-def draw_more(count: int, *, like: str, seed: int, name: str, seen: Iterable[str]) -> list[Question]:
+def draw_more(
+    count: int, *, like: str, seed: int, name: str, seen: Iterable[str], digits: int = FEWEST_DIGITS
+) -> list[Question]:
     """`count` problems as in the split `like`, in a split called `name`; none has a text of `seen`.
 
     Args:
@@ -76,9 +81,10 @@ def draw_more(count: int, *, like: str, seed: int, name: str, seen: Iterable[str
         seed: another than that of any run, or the problems are those of its split.
         name: of the split that the questions say they are of.
         seen: texts of questions that are there already.
+        digits: of the longest number in training.
     """
     texts = set(seen)
-    problems = [_new(like, index, seed=seed, seen=texts, train=[]) for index in range(count)]
+    problems = [_new(like, index, seed=seed, seen=texts, train=[], digits=digits) for index in range(count)]
     return [to_question(problem, split=name, index=index) for index, problem in enumerate(problems)]
 
 
@@ -118,7 +124,7 @@ def draw_problem(rng: Generator, family: str, *, steps: int, scope: Scope = SCOP
     return Problem(FAMILIES[family], FAMILIES[family].make(rng, steps, scope))
 
 
-def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Problem]) -> Problem:
+def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Problem], digits: int) -> Problem:
     """The first draw whose text no earlier question has; outside `train` with as many steps as the very first draw.
 
     Only where the base was asked nearly every problem of one step, as of `order`, the steps are let go in the end.
@@ -126,7 +132,7 @@ def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Probl
     steps = None
     for attempt in range(MAX_TRIES):
         rng = seeds.rng(seed, split, index=(index, attempt))
-        problem = _renumbered(rng, train) if split == "ood_numbers" else _DRAWS[split](rng, index)
+        problem = _renumbered(rng, train) if split == "ood_numbers" else _DRAWS[split](rng, index, digits)
         if problem is None:
             continue
         steps = steps or problem.state.steps
@@ -138,12 +144,31 @@ def _new(split: str, index: int, *, seed: int, seen: set[str], train: list[Probl
     raise RuntimeError(f"no new problem {index} of split {split} after {MAX_TRIES} tries; the split is too large")
 
 
-def _of(*names: str, scope: Scope = SCOPE) -> Callable[[Generator, int], Problem]:
+def sized(scope: Scope, digits: int) -> Scope:
+    """The scope with amounts and totals of up to so many digits.
+
+    >>> sized(SCOPE, 2) == SCOPE, sized(SCOPE, 4).high, sized(SCOPE, 4).most
+    (True, 4999, 9999)
+    """
+    return replace(scope, high=5 * 10 ** (digits - 1) - 1, most=10**digits - 1)
+
+
+def _in_training(rng: Generator, digits: int, scope: Scope = SCOPE) -> Scope:
+    """A scope of a size that training shows, each as likely; nothing is drawn where there is one size."""
+    return scope if digits == FEWEST_DIGITS else sized(scope, int(rng.integers(FEWEST_DIGITS, digits + 1)))
+
+
+def _large(rng: Generator, digits: int) -> Scope:
+    """Amounts of as many digits as training has at most, or of one more, and totals of one more."""
+    return replace(SCOPE, low=5 * 10 ** (digits - 1), high=4 * 10**digits - 1, most=10 ** (digits + 1) - 1)
+
+
+def _of(*names: str, scope: Callable[[Generator, int], Scope] = _in_training) -> Callable[..., Problem]:
     """Families in turn, so that each split has equally many of each; steps at random."""
 
-    def one(rng: Generator, index: int) -> Problem:
-        name = names[index % len(names)]
-        return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=scope)
+    def one(rng: Generator, index: int, digits: int) -> Problem:
+        name, of = names[index % len(names)], scope(rng, digits)
+        return draw_problem(rng, name, steps=1 + int(rng.integers(FAMILIES[name].max_steps)), scope=of)
 
     return one
 
@@ -151,26 +176,28 @@ def _of(*names: str, scope: Scope = SCOPE) -> Callable[[Generator, int], Problem
 def _renumbered(rng: Generator, train: list[Problem]) -> Problem | None:
     """A training problem with other numbers of the same size."""
     old = train[int(rng.integers(len(train)))]
-    renumber = old.family.renumber
-    return Problem(old.family, renumber(old.state, rng, SCOPE)) if renumber else None
+    if old.family.renumber is None or not isinstance(old.state, TotalState):
+        return None
+    digits = max(FEWEST_DIGITS, len(str(max(old.state.totals()))))
+    return Problem(old.family, old.family.renumber(old.state, rng, sized(SCOPE, digits)))
 
 
-def _more_terms(rng: Generator, index: int) -> Problem:
-    name = SEEN_FAMILIES[index % len(SEEN_FAMILIES)]
-    return draw_problem(rng, name, steps=int(rng.choice(MORE_STEPS)))
+def _more_terms(rng: Generator, index: int, digits: int) -> Problem:
+    name, scope = SEEN_FAMILIES[index % len(SEEN_FAMILIES)], _in_training(rng, digits)
+    return draw_problem(rng, name, steps=int(rng.choice(MORE_STEPS)), scope=scope)
 
 
-def _with_extra(rng: Generator, index: int) -> Problem:
-    problem = _of("story", "clock", "order")(rng, index)
+def _with_extra(rng: Generator, index: int, digits: int) -> Problem:
+    problem = _of("story", "clock", "order")(rng, index, digits)
     words = set(problem.text.replace(".", " ").split())
     stranger = pick(rng, [one for one in NAMES if one not in words])
     extra = pick(rng, EXTRAS).format(name=stranger, n=int(rng.integers(2, 50)), thing=pick(rng, THINGS))
     return Problem(problem.family, problem.state.model_copy(update={"extra": extra}))
 
 
-def _reordered(rng: Generator, index: int) -> Problem | None:
-    name = ("story", "clock", "order")[index % 3]
-    problem = draw_problem(rng, name, steps=2 + int(rng.integers(FAMILIES[name].max_steps - 1)))
+def _reordered(rng: Generator, index: int, digits: int) -> Problem | None:
+    name, scope = ("story", "clock", "order")[index % 3], _in_training(rng, digits)
+    problem = draw_problem(rng, name, steps=2 + int(rng.integers(FAMILIES[name].max_steps - 1)), scope=scope)
     assert problem.family.reorder
     changed = Problem(problem.family, problem.family.reorder(problem.state, rng))
     return changed if changed.text != problem.text else None
@@ -180,8 +207,8 @@ _DRAWS: dict[str, Draw] = {
     TRAIN: _of(*SEEN_FAMILIES),
     TEST: _of(*SEEN_FAMILIES),
     "ood_terms": _more_terms,
-    "ood_large": _of("sum", "story", "unknown", scope=LARGE),
-    "ood_names": _of("story", "order", scope=RENAMED),
+    "ood_large": _of("sum", "story", "unknown", scope=_large),
+    "ood_names": _of("story", "order", scope=partial(_in_training, scope=RENAMED)),
     "ood_clause": _with_extra,
     "ood_order": _reordered,
     "ood_family": _of(*UNSEEN_FAMILIES),

@@ -150,7 +150,7 @@ def fresh_questions(
         texts = [question.text for question in read_rows(run.questions, Question)]
         from text_cot.datasets.toy_math import draw_more
 
-        problems = draw_more(count, like=like, seed=seed, name=SPLIT, seen=texts)
+        problems = draw_more(count, like=like, seed=seed, name=SPLIT, seen=texts, digits=data.math.digits)
         return _Fresh(problems, None, f"new problems like those of split {like}, seed {seed}", RAISE_COUNT)
     if isinstance(data, GymData):
         from text_cot.prepare import read_source

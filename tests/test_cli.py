@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from aot import STAGES
-from aot.cli import app
 from aot.errors import install_command, missing_package
 
 ROOT = Path(__file__).parents[1]

@@ -249,8 +249,8 @@ def test_a_text_run_needs_no_more_than_its_data_set(dataset: str, planner: str) 
 
 def test_settings_that_do_not_fit_together_are_told_with_those_that_are_wrong_alone() -> None:
     told = refusal(text("text_jsonl", "procedural", train={"arms": [{"name": "b"}], "max_steps": "x"}, xyz=1,
-                        student={"base": "tiny-cards", "max_tokns": 3}, filter={"judge": True}))  # fmt: skip
-    for one in ("max_tokns", "max_steps: must be", "key xyz", "teacher.planner is 'procedural'", "is 'tiny-cards'",
+                        student={"base": "tiny-video", "max_tokns": 3}, filter={"judge": True}))  # fmt: skip
+    for one in ("max_tokns", "max_steps: must be", "key xyz", "teacher.planner is 'procedural'", "is 'tiny-video'",
                 "order of arm b is 'both'", "filter.judge: true needs a section `chat`"):  # fmt: skip
         assert told.count(one) == 1, one
 

@@ -305,8 +305,9 @@ def test_a_student_folder_without_tokenizer_is_told(finished: RunFolder, tmp_pat
 def test_kills_at_random_moments_change_nothing(finished: RunFolder, tmp_path: Path) -> None:
     command = [sys.executable, "scripts/check_kills.py", "configs/video/toy_kitchen_tiny.yaml", "--kills", "3"]
     done = subprocess.run(
-        [*command, "--out", str(tmp_path), *SETTINGS], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+        [*command, "--out", str(tmp_path), "--calm", str(finished.root), *SETTINGS],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 

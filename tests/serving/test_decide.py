@@ -223,7 +223,7 @@ def test_a_question_that_cannot_be_put_abstains_and_its_neighbours_are_answered(
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        (("wash rice", "wash  rice"), "'wash  rice' and 'wash rice' are the same to this student"),
+        (("rice wash", "rice  wash"), "'rice  wash' and 'rice wash' are the same to this student"),
         (("wash rice", "entropy"), "'entropy' has words that this student does not know"),
         (("dance", "sing"), "'dance' has words that this student does not know"),
     ],

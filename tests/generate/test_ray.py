@@ -86,11 +86,16 @@ def test_two_workers_of_ray_write_the_traces_of_the_processes_though_one_is_kill
     assert not worker_pids()
 
 
+def is_deadly(question: Question) -> bool:
+    """One question is, because each costs the start of two workers."""
+    return question.kind == "when" and question.id.startswith("train_0000")
+
+
 class Deadly(ray_engine.SolvingActor):
     """A worker that one question kills."""
 
     def solve(self, task: Task) -> Solved | Failure:
-        if task[0].kind == "when":
+        if is_deadly(task[0]):
             os._exit(1)
         return super().solve(task)
 
@@ -103,7 +108,7 @@ def test_a_question_that_kills_two_workers_is_refused_and_the_others_are_not(
     monkeypatch.setattr(ray_engine, "SolvingActor", Deadly)
     traces = solved_by(door, prepared, tmp_path / "run", "ray")
     different = [trace for trace, before in zip(traces, expected, strict=True) if trace != before]
-    deadly = [q.id for q in read_rows(prepared.questions, Question) if q.kind == "when"]
+    deadly = [q.id for q in read_rows(prepared.questions, Question) if is_deadly(q)]
     assert deadly
     assert [trace.question_id for trace in different] == deadly
     assert {(t.status, t.error.boundary, t.error.reason) for t in different if t.error} == {

@@ -79,6 +79,7 @@ def write_report(run: RunFolder, config: RunConfig, *, frames: ReadFrames = no_f
     left_out = [section for section in SECTIONS if section.needs and not section.applies(data)]
     page = render(
         "report.html.j2",
+        title=f"{run.root.name} · run report",
         data=data,
         lead=_lead(data),
         outcome=opening.outcome(data),

@@ -127,14 +127,12 @@ def comparison_page(comparison: RunComparison, out: Path) -> None:
     """
     from aot.pipeline.stages import pictures
     from aot.reporting.flips import write_flips
-    from aot.reporting.load import load_run
 
     run = RunFolder(Path(comparison.before.run))
     groups = [GROUP_COLUMNS, *(_group_line(group) for group in comparison.result.groups)]
     costs = [("cost", "A", "B"), *_cost_lines(comparison)]
     sides = _named(comparison.before), _named(comparison.after)
-    data = load_run(run, load_saved(run.config))
-    write_flips(out, comparison, data, sides=sides, tables=[groups, costs], frames=pictures(run))
+    write_flips(out, comparison, run, sides=sides, tables=[groups, costs], frames=pictures(run))
 
 
 def _load(root: Path) -> _Answered:

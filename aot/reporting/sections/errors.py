@@ -11,7 +11,7 @@ from aot.evaluation.baselines import NEXT_KINDS
 from aot.evaluation.calibration import reliability_bins
 from aot.evaluation.scoring import score
 from aot.rationales.wording import phrase_key
-from aot.records import Prediction, Question
+from aot.records import ClipAnnotation, Prediction, Question
 from aot.reporting.charts import Drawing, heat_map, reliability_chart
 from aot.reporting.load import RunData
 from aot.reporting.pivot import word_table
@@ -108,7 +108,7 @@ def mistake_blocks(data: RunData, book: ThumbBook) -> list[Block]:
         by_teacher = teacher.get(question.id)
         cards.append({
             "question": question,
-            "frames": [(thumb, ()) for thumb in window_frames(data, question, book)],
+            "frames": [(thumb, ()) for thumb in window_frames(data.annotations, question, book)],
             "reply": reply_view(prediction, question),
             "sure": sure,
             "teacher": reply_view(by_teacher, question) if by_teacher else None,
@@ -141,11 +141,11 @@ def _sureness(prediction: Prediction) -> float | None:
     return math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
 
 
-def window_frames(data: RunData, question: Question, book: ThumbBook) -> list[Thumb]:
+def window_frames(annotations: Mapping[str, ClipAnnotation], question: Question, book: ThumbBook) -> list[Thumb]:
     """A few frames from the stretch of a clip that a question is about, evenly spread."""
     if question.media is None:
         return []
-    media, clip = question.media, data.annotations.get(question.media.uri)
+    media, clip = question.media, annotations.get(question.media.uri)
     end_s = media.end_s if media.end_s is not None else clip.duration_s if clip else media.start_s + 1.0
     times_s = uniform_times(media.start_s, end_s, MISTAKE_FRAMES)
     book.load(media.uri, times_s)

@@ -10,7 +10,7 @@ from hub_server import Hub, serving
 
 from aot.config import HfSection, RunConfig, load_config
 from aot.errors import AotError, GuardStop, RunError, SourceError
-from aot.pipeline.data.prefetch import prefetch
+from aot.pipeline.data.prefetch import fetch_news
 from aot.student.hub import read_lock
 
 pytest.importorskip("huggingface_hub")
@@ -57,7 +57,7 @@ def config_of(folder: Path, *, revision: str = "main", name: str = "someone/smal
 
 
 def told(config: RunConfig, hub: Hub, **options: bool) -> str:
-    return "\n".join(prefetch(config, endpoint=hub.endpoint, **options))
+    return "\n".join(news.line for news in fetch_news(config, endpoint=hub.endpoint, **options))
 
 
 def test_a_model_is_fetched_whole_without_pickles_and_code_and_a_second_call_needs_no_hub(
@@ -187,11 +187,11 @@ def test_a_folder_of_another_model_and_a_file_are_never_written_into(hub: Hub, t
 def test_a_hub_that_nobody_answers_for_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(tmp_path)
     with pytest.raises(SourceError, match=r"cannot be fetched: .*is there a network") as error:
-        list(prefetch(config, endpoint="http://127.0.0.1:9"))
+        list(fetch_news(config, endpoint="http://127.0.0.1:9"))
     assert "\n" not in str(error.value)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set"):
-        list(prefetch(config))
+        list(fetch_news(config))
 
 
 def test_a_run_whose_base_was_not_fetched_says_how_to(tmp_path: Path) -> None:

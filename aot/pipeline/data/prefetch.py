@@ -85,12 +85,6 @@ def _models(config: RunConfig) -> Iterator[tuple[str, HubModel, str]]:
             yield f"the local model of {setting}", section.hub, section.model
 
 
-def prefetch(config: RunConfig, *, dry_run: bool = False, endpoint: str | None = None) -> Iterator[str]:
-    """The lines of `fetch_news`."""
-    for news in fetch_news(config, dry_run=dry_run, endpoint=endpoint):
-        yield news.line
-
-
 def fetch_news(config: RunConfig, *, dry_run: bool = False, endpoint: str | None = None) -> Iterator[News]:
     """Fetch what a config wants and is not here, telling sizes before; what is here already is compared with its lock.
 

@@ -77,10 +77,11 @@ class VideoRun(AnyRun):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        problems: list[str] = []
         if self.student.base == "tiny-text":
             takes = "a video run takes tiny-video or a model folder"
-            _refuse([_unfit("student.base", self.student.base, self.data, takes), *_misfits(self)])
-        _refuse(_misfits(self))
+            problems.append(_unfit("student.base", self.student.base, self.data, takes))
+        _refuse([*problems, *_misfits(self)])
         return self
 
 

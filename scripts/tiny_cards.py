@@ -1,8 +1,9 @@
 """What the video student of build_tiny_students.py is taught about recipe cards and tool calls, as text alone.
 
-Single skills, each in words of its own: to read a card that it is shown (which step comes after another, which are not
-among those that are done, which of two orders differs), and to write a call for steps that it is told. It is never
-asked about a card while it sees frames, and never to call anything about a clip: that is what distillation teaches.
+Single skills: to read a card that it is shown behind steps that it is told (which comes next, was left out, came too
+early, is missing, or is the first that is not done), and to write a call for steps that it is told. Questions about
+cards are worded as those about clips are. It is never asked about a card while it sees frames, and never to call
+anything about a clip: that is what distillation teaches.
 """
 
 import json

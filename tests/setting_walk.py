@@ -45,6 +45,7 @@ RUNS: dict[str, Raw] = {
     "video asked behind a server": video(evaluate={"engine": "server"}),
     "video judged by a server": video(filter={"judge": True}, judge_chat=PRICED),
     "video about cards": video(data={"dataset": "toy_kitchen", "toy": {"open_book": 1}}),
+    "video, calls tools": video(train={"arms": [{"name": "a", "order": "tool_use", "tools": ["look_up_recipe"]}]}),
     "maths": text(),
     "maths on two machines": text(train={"nodes": 2}),
     "maths, no shared steps": text(train={"arms": [{"name": "a", "order": "pre", "max_steps": 2, "learning_rate": 1}]}),

@@ -40,6 +40,8 @@ class ToyKitchenConfig(Section):
     train_clips: int = Field(default=320, ge=1, le=MOST_DRAWN)
     test_clips: int = Field(default=80, ge=1, le=MOST_DRAWN)
     test_ood_clips: int = Field(default=80, ge=1, le=MOST_DRAWN)
+    new_dishes: int = Field(default=0, ge=0, le=MOST_DRAWN)
+    """Further training clips, each of a recipe that no other clip cooks and only a card in the recipe book tells."""
     open_book: int = Field(default=0, ge=0, le=4)
     """Questions about each clip that a recipe card answers, which is drawn anew for each: what comes next, which step
     was left out, which came too early, what is still missing."""
@@ -164,8 +166,8 @@ class KitchenData(ClipData):
     @property
     def recipes(self) -> str | None:
         """The recipe book: questions about cards that stand in no question bring the embedded one."""
-        of_cards = EMBEDDED if self.toy.open_book and self.toy.card == "book" else None
-        return super().recipes or of_cards
+        is_needed = self.toy.new_dishes or (self.toy.open_book and self.toy.card == "book")
+        return super().recipes or (EMBEDDED if is_needed else None)
 
 
 class PlainData(ClipData):

@@ -227,6 +227,9 @@ class ToolArm(UsualArm):
     learns to say by itself."""
     without_calls: Literal["refuse", "learn"] = "refuse"
     """A chain without any such call: counted as `no_call` and not learned, or learned as an answer without calls."""
+    names: Literal["spans", "frames"] = "spans"
+    """Before a call the student says what it sees: in the teacher's sentences, which give each step a span, or with the
+    time and the step of each frame that it is shown."""
     chain_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the questions with a chain that are used."""
     chains: ClassVar[Chains] = "kept"

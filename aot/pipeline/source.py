@@ -130,7 +130,12 @@ def clips_root(data: ClipData, run: RunFolder) -> Path:
 def toy_counts(data: KitchenData) -> dict[str, int]:
     """Clips of each split of the drawn kitchen, after `data.limit`."""
     toy, limit = data.toy, data.limit
-    counts = {"train": toy.train_clips, "test": toy.test_clips, "test_ood": toy.test_ood_clips}
+    counts = {
+        "train": toy.train_clips,
+        "test": toy.test_clips,
+        "test_ood": toy.test_ood_clips,
+        "new_dishes": toy.new_dishes,
+    }
     return {split: min(count, limit) if limit else count for split, count in counts.items()}
 
 

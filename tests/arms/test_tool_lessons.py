@@ -109,6 +109,15 @@ WITHOUT = chain(
 )
 
 
+def test_a_student_may_name_its_frames_where_the_teacher_gave_spans() -> None:
+    trace = chain(listed(), looked_up(), rationale=WHOLE)
+    lesson = talk_lesson(question(), trace, ["propose_next"], times_s=(0.2, 1.4, 1.6, 2.9, 3.0))
+    first, last = said(lesson)
+    named = "0.2s wash tomato. 1.4s wash tomato. 1.6s mix egg. 2.9s mix egg."
+    assert first == f"Identify: the next step is asked.\nGather: {named}\n{CALL}"
+    assert last == said(talk_lesson(question(), trace, ["propose_next"]))[-1]
+
+
 def test_a_chain_without_a_call_is_counted_or_learned_as_an_answer_without_calls() -> None:
     refusing = tool_lessons(material(q1=WITH, q2=WITHOUT), arm(), seed=0)
     assert [lesson.question_id for lesson in refusing.lessons] == ["q1"]

@@ -10,7 +10,7 @@ from aot.run_records import RecipeCard
 from aot.teacher.tools.book import RecipeBook
 from video_data.datasets.rows import CardRow, QuestionRow, VideoData
 from video_data.kitchen.dataset import plan_toy_kitchen
-from video_data.kitchen.open_book import KINDS
+from video_data.kitchen.open_book import KINDS, recipe_cards
 
 COUNTS = {"train": 60, "test": 24, "test_ood": 24}
 
@@ -83,3 +83,20 @@ def test_a_card_in_the_question_stands_in_no_book() -> None:
 def test_open_book_questions_change_no_other_question(count: int) -> None:
     plain = plan_toy_kitchen(Path("clips"), seed=3, counts=COUNTS)
     assert [q for q in kitchen("book", count).questions if not q.kind.startswith("book_")] == list(plain.questions)
+
+
+def test_what_comes_next_in_a_new_dish_stands_on_its_own_card_alone() -> None:
+    counts = {**COUNTS, "new_dishes": 20}
+    data = plan_toy_kitchen(Path("clips"), seed=3, counts=counts)
+    assert {q.id for q in kitchen(count=0).questions} < {q.id for q in data.questions}
+    book = RecipeBook(tuple(RecipeCard(name=c.name, steps=c.steps, questions=c.questions) for c in data.cards))
+    dishes = {a.uri: a for a in data.annotations if a.uri.startswith("train_new_")}
+    asked_next = [q for q in data.questions if q.uri in dishes and q.kind.startswith("next_")]
+    assert len(dishes) == 20 and len(asked_next) > 40 and {q.split for q in asked_next} == {"train"}
+    for question in asked_next:
+        done = [s.label for s in dishes[question.uri].segments if s.start_s < (question.end_s or 0.0)]
+        best = book.beside(question.id).search(steps=done, most=1)[0].card
+        to_come = [step for step in best.steps if step not in done]
+        assert question.answer in to_come and all(len({*best.steps} & {*r.steps}) <= 3 for r in recipe_cards())
+        asked_about = set(question.choices) or {to_come[0]}
+        assert asked_about & {to_come[0]} <= {question.answer}

@@ -23,11 +23,12 @@ from aot.files.children import die_with_parent, starting_children
 from aot.files.disk import first_file, whole_file
 from video_data.datasets.rows import AnnotationRow, BoxRow, VideoData
 from video_data.disk import disk_errors
-from video_data.kitchen.open_book import Place, open_book, recipe_cards
-from video_data.kitchen.stories import Performance, make_performances, make_questions
+from video_data.kitchen.open_book import Place, cards_of_new_dishes, open_book, recipe_cards
+from video_data.kitchen.stories import Performance, make_new_dishes, make_performances, make_questions
 from video_data.kitchen.world import RECIPES
 
 SPLITS = ("train", "test", "test_ood")
+NEW_DISHES = "new_dishes"
 FPS = 8.0
 STAMP_NAME = "kitchen.json"
 
@@ -58,17 +59,16 @@ def plan_toy_kitchen(
     """
     performances = _performances(seed, counts)
     with_cards = open_book(performances, seed=seed, count=open_book_count, place=card)
+    asked = {p.uri: make_questions(p, seed=seed) for p in performances}
+    of_dishes = [row for p in performances if p.is_new_dish for row in cards_of_new_dishes(p, asked[p.uri], seed=seed)]
     return VideoData(
-        questions=(
-            *(question for p in performances for question in make_questions(p, seed=seed)),
-            *with_cards.questions,
-        ),
+        questions=(*(question for rows in asked.values() for question in rows), *with_cards.questions),
         annotations=tuple(
             AnnotationRow(p.uri, p.split, p.recipe.name, p.duration_s, p.segments, _true_boxes(p, seed=seed))
             for p in performances
         ),
         clips=tuple((p.uri, root / p.uri) for p in performances),
-        cards=(*recipe_cards(), *with_cards.cards),
+        cards=(*recipe_cards(), *of_dishes, *with_cards.cards),
     )
 
 
@@ -104,7 +104,8 @@ def draw_toy_kitchen(
 
 
 def _performances(seed: int, counts: dict[str, int]) -> list[Performance]:
-    return [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+    of_splits = [p for split in SPLITS for p in make_performances(seed=seed, split=split, count=counts[split])]
+    return of_splits + make_new_dishes(seed=seed, count=counts.get(NEW_DISHES, 0))
 
 
 def kitchen_stamp(seed: int) -> KitchenStamp:

@@ -47,6 +47,28 @@ def recipe_cards() -> tuple[CardRow, ...]:
     return tuple(CardRow(recipe.name, recipe.steps) for recipe in RECIPES.values())
 
 
+def cards_of_new_dishes(performance: Performance, questions: Iterable[QuestionRow], *, seed: int) -> list[CardRow]:
+    """The card of a dish that only a card tells, and those that tempt, beside each question of what comes next."""
+    rows: list[CardRow] = []
+    own, shown = performance.recipe.steps, {segment.label for segment in performance.segments}
+    others = sorted(set(STEP_LABELS) - shown - set(own))
+    for question in (one for one in questions if one.kind.startswith("next_")):
+        rng = seeds.rng(seed, "beside", question.id)
+        names = [int(number) for number in rng.choice(10_000, size=DISTRACTORS + 1, replace=False)]
+        seen = [s.label for s in performance.segments if question.end_s is None or s.start_s < question.end_s]
+        tempting = [draw_tempting_card(rng, own, seen, others) for _ in range(DISTRACTORS)]
+        rows += _shelf([own, *tempting], names, question.id)
+    return rows
+
+
+def _shelf(cards: Sequence[tuple[str, ...]], numbers: Sequence[int], question_id: str) -> list[CardRow]:
+    """Cards beside a question; their names say nothing."""
+    return [
+        CardRow(f"dish {number // 100} {number % 100}", steps, (question_id,))
+        for number, steps in zip(numbers, cards, strict=True)
+    ]
+
+
 def open_book(performances: Iterable[Performance], *, seed: int, count: int, place: Place) -> OpenBook:
     """`count` questions about each clip, at most four; a card that was there before is not asked about again."""
     used: set[tuple[str, ...]] = set()
@@ -77,16 +99,10 @@ def _of_clip(
             steps, answer = draw_card(rng, kind, _once(seen), [str(one) for one in rng.permutation(others)])
             if seeds.hashed(0, ",".join(steps), "card") % len(SPLITS) == SPLITS.index(performance.split):
                 break
-        names = rng.choice(10_000, size=DISTRACTORS + 1, replace=False)
         question = _question(performance, kind, int(cut), answer=answer, steps=steps if place == "question" else ())
+        names = rng.choice(10_000, size=DISTRACTORS + 1, replace=False)
         shelf = [steps, *(draw_tempting_card(rng, steps, seen, others) for _ in range(DISTRACTORS))]
-        yield (
-            question,
-            [
-                CardRow(f"dish {number // 100} {number % 100}", steps, (question.id,))
-                for number, steps in zip(map(int, names), shelf, strict=True)
-            ],
-        )
+        yield question, _shelf(shelf, [int(number) for number in names], question.id)
 
 
 def _once(labels: Sequence[str]) -> list[str]:

@@ -4,8 +4,8 @@ A performance is one random order of a recipe's steps with distractor and repeat
 depends on (seed, name of the clip) only, so any clip can be made again alone. Draws no pixels.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,8 @@ from video_data.datasets.rows import QuestionRow, SegmentRow
 from video_data.kitchen.world import INGREDIENTS, OOD_RECIPES, RECIPES, STEP_LABELS, TRAIN_RECIPES, Recipe, may_follow
 
 NEXT_CHOICES = 4
+MOST_SHARED_STEPS = 3
+"""Of the six of a new dish and those of any recipe of the kitchen, so that no card but its own fits what is seen."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,36 @@ class Performance:
         """Length of the clip in seconds."""
         return self.segments[-1].end_s
 
+    @property
+    def is_new_dish(self) -> bool:
+        """Whether only a card tells its recipe, which is cooked in no other clip."""
+        return self.recipe.name not in RECIPES
+
+    def may_follow(self, seen: Set[str]) -> set[str]:
+        """Steps that may come next for someone who saw the steps `seen` and knows every recipe or has the card."""
+        return self.recipe.may_follow(seen) if self.is_new_dish else may_follow(seen)
+
 
 def make_performances(*, seed: int, split: str, count: int) -> list[Performance]:
     """`count` performances; `test_ood` cooks only recipes that no other split knows."""
     recipes = OOD_RECIPES if split == "test_ood" else TRAIN_RECIPES
     return [_perform(seed, f"{split}_{i:04d}.mp4", split, recipes[i % len(recipes)]) for i in range(count)]
+
+
+def make_new_dishes(*, seed: int, count: int) -> list[Performance]:
+    """`count` performances for training, each of a recipe of its own that shares at most three steps with any other."""
+    uris = [f"train_new_{i:04d}.mp4" for i in range(count)]
+    return [_perform(seed, uri, "train", _new_recipe(seeds.rng(seed, "recipe", uri))) for uri in uris]
+
+
+def _new_recipe(rng: np.random.Generator) -> Recipe:
+    """Other steps in the order of one of the training recipes."""
+    like = TRAIN_RECIPES[int(rng.integers(len(TRAIN_RECIPES)))]
+    name = f"dish {rng.integers(100)} {rng.integers(100)}"
+    while True:
+        steps = tuple(str(label) for label in rng.choice(STEP_LABELS, size=len(like.steps), replace=False))
+        if all(len({*steps} & {*recipe.steps}) <= MOST_SHARED_STEPS for recipe in RECIPES.values()):
+            return replace(like, name=name, steps=steps)
 
 
 def random_segments(rng: np.random.Generator, labels: Sequence[str]) -> tuple[SegmentRow, ...]:
@@ -84,7 +111,8 @@ def make_questions(performance: Performance, *, seed: int) -> list[QuestionRow]:
     rng = seeds.rng(seed, "questions", performance.uri)
     training = performance.split == "train"
     cuts = _cuts(performance)
-    open_cuts = [cut for cut in cuts if may_follow(_seen(performance, cut)) == {performance.segments[cut + 1].label}]
+    following = {cut: {performance.segments[cut + 1].label} for cut in cuts}
+    open_cuts = [cut for cut in cuts if performance.may_follow(_seen(performance, cut)) == following[cut]]
     questions = [_next_choice(performance, cut, rng) for cut in _some(cuts, 2 if training else 1, rng)]
     questions += [_next_open(performance, cut) for cut in _some(open_cuts, 2 if training else 1, rng)]
     before, after = partial(_beside, kind="before", step=-1), partial(_beside, kind="after", step=1)
@@ -105,7 +133,7 @@ def _cuts(performance: Performance) -> list[int]:
     """Segments after which the recipe's next step follows; at least two are seen, and no other recipe fits better."""
     labels = [segment.label for segment in performance.segments]
     followed = [cut for cut in range(1, len(labels) - 1) if not performance.extra[cut + 1]]
-    return [cut for cut in followed if labels[cut + 1] in may_follow(_seen(performance, cut))]
+    return [cut for cut in followed if labels[cut + 1] in performance.may_follow(_seen(performance, cut))]
 
 
 def _question(
@@ -124,7 +152,7 @@ def _next_choice(performance: Performance, cut: int, rng: np.random.Generator) -
     """Only the right option may follow; wrong ones tempt: done, too early, or after the same step elsewhere."""
     answer = performance.segments[cut + 1].label
     last = performance.segments[cut].label
-    possible = may_follow(_seen(performance, cut))
+    possible = performance.may_follow(_seen(performance, cut))
     same_recipe = [step for step in performance.recipe.steps if step not in possible]
     elsewhere = [
         recipe.steps[i]

@@ -134,7 +134,7 @@ _CONDITIONS: dict[str, Reader] = {
                           lambda run, hub: run.student.base not in EMBEDDED_STUDENTS),
     "run.node_rank run.rendezvous": Reader("runs with train.nodes: 2 or more", lambda run, _: run.train.nodes > 1),
     "student.num_frames student.frame_view filter.time_tolerance_s": VIDEO,
-    "train.frame_cache_mb train.vision_cache train.vision_cache_mb": VIDEO,
+    "train.frame_cache_mb train.vision_cache train.vision_cache_mb train.arms.names": VIDEO,
     "student.think_tags train.pack_tokens filter.strict_flow filter.flow_constants filter.leak_jaccard": TEXT,
     "evaluate.server": Reader("runs with evaluate.engine: server", lambda run, _: run.evaluate.engine == "server"),
     "evaluate.procs": Reader("runs with evaluate.engine: local", lambda run, _: run.evaluate.engine == "local"),

@@ -86,8 +86,16 @@ def _volume(config: RunConfig) -> Volume:
         toy = data.toy
         tested = toy.test_clips + toy.test_ood_clips
         of_clip = {split: count + toy.open_book for split, count in QUESTIONS_OF_A_CLIP.items()}
-        counts = (of_clip["train"] * toy.train_clips, of_clip["test"] * tested)
-        return Volume(*counts, toy.train_clips + tested, 8.0, 0.25, _TINY_VIDEO, "drawn, as many as the config says")
+        trained = toy.train_clips + toy.new_dishes
+        return Volume(
+            of_clip["train"] * trained,
+            of_clip["test"] * tested,
+            trained + tested,
+            8.0,
+            0.25,
+            _TINY_VIDEO,
+            "drawn, as many as the config says",
+        )
     if isinstance(data, MathData):
         test = data.math.test + data.math.test_ood * sum(split in OOD_SPLITS for split in config.evaluate.splits)
         return Volume(data.math.train, test, 0, 0.0, 0.0, _TINY_TEXT, "drawn, as many as the config says")

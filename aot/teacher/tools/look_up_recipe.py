@@ -61,7 +61,7 @@ class LookUpRecipeResult(ToolResult):
 
 
 def look_up_recipe(arguments: LookUpRecipeArguments, context: ToolContext, *, book: RecipeBook) -> LookUpRecipeResult:
-    """The best cards of those that lie beside the question.
+    """The best cards of those that lie beside the question; a step that is given again counts once.
 
     Raises:
         ToolError: the book is empty.
@@ -69,8 +69,9 @@ def look_up_recipe(arguments: LookUpRecipeArguments, context: ToolContext, *, bo
     shelf = book.beside(context.question_id)
     if not shelf.cards:
         raise ToolError("the recipe book is empty; answer without it, or fill the folder of data.book")
-    best = shelf.search(steps=arguments.steps, words=arguments.words, most=MAX_CARDS)
-    places = {phrase_key(step): place for place, step in reversed([*enumerate(arguments.steps, start=1)])}
+    steps = tuple({phrase_key(step): step for step in arguments.steps}.values())
+    best = shelf.search(steps=steps, words=arguments.words, most=MAX_CARDS)
+    places = {phrase_key(step): place for place, step in enumerate(steps, start=1)}
     return LookUpRecipeResult(
         cards=tuple(
             FoundRecipe(

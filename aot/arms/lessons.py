@@ -4,10 +4,14 @@ All arms of a run learn from the same questions: rationales from those with at l
 use. What question i gives depends on (seed, question i) only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
 
+from aot.arms.by_frame import by_frame
 from aot.config import ArmConfig, Chains, RunConfig
+from aot.errors import GuardStop
 from aot.faults.damage import DAMAGES
 from aot.files.run_folder import RunFolder, read_rows
 from aot.rationales.calls import rests_on_tools
@@ -17,6 +21,9 @@ from aot.records import Lesson, Question, ThoughtMode, Trace, Verdict
 from aot.seeds import hashed
 from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import Size, resolve_granularity
+
+if TYPE_CHECKING:
+    from aot.student.rows.frames import FrameSource
 
 Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
@@ -38,6 +45,8 @@ class Material:
     """Of the student, whose size says what granularity `auto` means."""
     kept: dict[str, tuple[Trace, ...]] = field(default_factory=dict)
     """All kept chains of each question that every arm can learn from."""
+    times_of: Callable[[Question], Sequence[float]] = lambda question: ()
+    """When the frames are that a question shows a student, in seconds."""
 
 
 def read_material(run: RunFolder, config: RunConfig) -> Material:
@@ -54,7 +63,23 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
     picked = {question_id: pick_chain(kept[question_id], size=size, seed=config.seed) for question_id in kept}
     chains = teachable(picked, config.train.arms, seed=config.seed)
     samples, every = {i: kept[i] for i in chains}, {i: tuple(traces[i]) for i in chains}
-    return Material(questions, samples, chains, len(kept), config.student.base, every)
+    times_of = _frame_times(run, config.student.num_frames)
+    return Material(questions, samples, chains, len(kept), config.student.base, every, times_of)
+
+
+def _frame_times(run: RunFolder, num_frames: int) -> Callable[[Question], Sequence[float]]:
+    @cache
+    def store() -> "FrameSource":
+        from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
+
+        return FrameStore(run.frames)
+
+    def times_s(question: Question) -> Sequence[float]:
+        from aot.student.rows.frames import choose_indices  # here, because torch is slow to load
+
+        return choose_indices(store(), question.media, num_frames=num_frames).times_s if question.media else ()
+
+    return times_s
 
 
 def own_share(ids: Iterable[str], *, share: float, seed: int) -> list[str]:
@@ -89,12 +114,26 @@ def arm_lessons(material: Material, arm: ArmConfig, *, seed: int) -> list[Lesson
 
 
 def shared_chains(material: Material, arm: ArmConfig, *, seed: int) -> dict[str, Trace]:
-    """The teacher's chains that an arm may use, by question id, at its own granularity where it names one."""
+    """The teacher's chains that an arm may use, by question id, at its own granularity and in its own words.
+
+    Raises:
+        GuardStop: it wants frames named, and no chain names any.
+    """
     shared = own_share(material.chains, share=arm.chain_share, seed=seed)
     if arm.granularity is None:
-        return {i: material.chains[i] for i in shared}
-    size = resolve_granularity(arm.granularity, base=material.base)
-    return {i: pick_chain(material.samples[i], size=size, seed=seed) for i in shared}
+        chains = {i: material.chains[i] for i in shared}
+    else:
+        size = resolve_granularity(arm.granularity, base=material.base)
+        chains = {i: pick_chain(material.samples[i], size=size, seed=seed) for i in shared}
+    if arm.names == "spans":
+        return chains
+    named = {i: by_frame(chain, material.times_of(material.questions[i])) for i, chain in chains.items()}
+    if named == chains:
+        raise GuardStop(
+            f"arm {arm.name} has names: frames, and none of its {len(chains)} chains has a call that lists what was "
+            "seen at the frames of its question; it was not trained. Take names out, or raise student.num_frames"
+        )
+    return named
 
 
 def ordered_lessons(questions: Mapping[str, Question], chains: Mapping[str, Trace], arm: ArmConfig) -> list[Lesson]:

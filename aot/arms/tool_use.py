@@ -7,13 +7,13 @@ the only steps of its traces.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aot.arms.lessons import Material, shared_chains, whole_rationale
 from aot.config import ToolArm
 from aot.errors import ConfigError, GuardStop
-from aot.rationales.notation import CITATION, format_span, format_time, outside_quotes, sentences_of
+from aot.rationales.notation import CITATION, format_span, outside_quotes, sentences_of
 from aot.rationales.wording import in_sentence
 from aot.records import Lesson, LessonTurn, Question, Refusal, Step, Trace
 from aot.run_records import OfferedTool
@@ -25,8 +25,6 @@ _HEADING = re.compile(r"(Identify|Gather|Combine|Answer): ?")
 _FINAL = ("Combine", "Answer")
 _CITED = re.compile(rf" ?{CITATION.pattern}")
 NO_CALL = "no_call"
-FrameTimes = Callable[[Question], Sequence[float]]
-"""When the frames are that a question shows, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,8 @@ class ToolLessons:
     refused: tuple[Refusal, ...]
 
 
-def tool_lessons(material: Material, arm: ToolArm, *, seed: int, times_of: FrameTimes | None = None) -> ToolLessons:
+def tool_lessons(material: Material, arm: ToolArm, *, seed: int) -> ToolLessons:
     """The kept chains of an arm as talks; those without a call to one of its tools as the config says.
-
-    Args:
-        material: questions and their chains.
-        arm: what it is offered.
-        seed: of the share of chains that it uses.
-        times_of: when the frames are that a question shows, to name each of them.
 
     Raises:
         GuardStop: none of them has such a call.
@@ -52,9 +44,7 @@ def tool_lessons(material: Material, arm: ToolArm, *, seed: int, times_of: Frame
     lessons: list[Lesson] = []
     refused: list[Refusal] = []
     for question_id, trace in shared_chains(material, arm, seed=seed).items():
-        question = material.questions[question_id]
-        times_s = times_of(question) if times_of else ()
-        lesson = talk_lesson(question, trace, arm.tools, times_s=times_s)
+        lesson = talk_lesson(material.questions[question_id], trace, arm.tools)
         if lesson.turns or arm.without_calls == "learn":
             lessons.append(lesson)
         else:
@@ -95,29 +85,18 @@ def offered_tools(names: Sequence[str]) -> list[OfferedTool]:
     return [OfferedTool.model_validate(schema) for schema in made]
 
 
-def talk_lesson(question: Question, trace: Trace, tools: Sequence[str], *, times_s: Sequence[float] = ()) -> Lesson:
-    """A chain as a talk in which the student itself makes the calls to `tools` that the chain rests on.
-
-    With the times of the frames that it is shown, it names these before its first call and in it, instead of the spans
-    of steps; not where its frames miss a step that the call names.
-    """
+def talk_lesson(question: Question, trace: Trace, tools: Sequence[str]) -> Lesson:
+    """A chain as a talk in which the student itself makes the calls to `tools` that the chain rests on."""
     calls = [step for step in trace.steps if _is_offered(step, trace, tools)]
     rationale, said = whole_rationale(trace), "".join(step.text for step in trace.steps)
     if said and rationale.startswith(said):
         said_before, last = _of_steps(trace, calls, rationale)
-        frames: list[tuple[float, str]] = []
     else:
-        frames = _frames_of_call(trace, calls[0], times_s) if calls else []
-        said_before, last = _of_sentences(trace, calls, rationale, frames=frames)
+        said_before, last = _of_sentences(trace, calls, rationale)
     turns: list[LessonTurn] = []
     for text, step in zip(said_before, calls, strict=True):
         assert step.call
-        arguments = dict(step.call.arguments)
-        if frames and step is calls[0]:
-            arguments |= {
-                key: [label for _, label in frames] for key, value in arguments.items() if isinstance(value, list)
-            }
-        call = call_text(step.call.tool, arguments)
+        call = call_text(step.call.tool, step.call.arguments)
         turns.append(LessonTurn(role="assistant", text=f"{text}{call}"))
         turns.append(LessonTurn(role="tool", text=result_text(step)[0]))
     shown = question.media is not None
@@ -142,9 +121,7 @@ def _of_steps(trace: Trace, calls: Sequence[Step], rationale: str) -> tuple[list
     return texts, said + rationale
 
 
-def _of_sentences(
-    trace: Trace, calls: Sequence[Step], rationale: str, *, frames: Sequence[tuple[float, str]]
-) -> tuple[list[str], str]:
+def _of_sentences(trace: Trace, calls: Sequence[Step], rationale: str) -> tuple[list[str], str]:
     """The same of a rationale over what tools gave, by the steps that its sentences cite."""
     number_of = {step.index: number for number, step in enumerate(calls, start=1)}
     turns: list[dict[str, list[str]]] = [{} for _ in range(len(calls) + 1)]
@@ -161,8 +138,6 @@ def _of_sentences(
         missing = [text for label, text in _seen(trace, step) if label not in there]
         if missing:
             turns[place].setdefault("Gather", []).extend(missing)
-    if frames:
-        turns[0]["Gather"] = [f"{format_time(time_s)} {in_sentence(label)}." for time_s, label in frames]
     texts = [f"{text}\n" if (text := _written(turn)) else "" for turn in turns[:-1]]
     return texts, _written(turns[-1])
 
@@ -198,23 +173,6 @@ def _seen(trace: Trace, call: Step) -> Iterator[tuple[str, str]]:
                 wanted.discard(one.label)
                 label = in_sentence(one.label)
                 yield label, f"{format_span(*one.spans_s[0])} {label}."
-
-
-def _frames_of_call(trace: Trace, call: Step, times_s: Sequence[float]) -> list[tuple[float, str]]:
-    """The time of each frame with the step that was seen then; none where these are not the steps that a call lists."""
-    assert call.call
-    seen = [
-        (span, one.label)
-        for step in trace.steps
-        if step.index < call.index and step.status == "ok"
-        for one in step.findings
-        if one.kind == "event"
-        for span in one.spans_s
-    ]
-    shown = [(at, next((label for (start, end), label in seen if start <= at < end), "")) for at in times_s]
-    frames = [(at, label) for at, label in shown if label]
-    listed = [value for value in call.call.arguments.values() if isinstance(value, list)]
-    return frames if listed == [list(dict.fromkeys(label for _, label in frames))] else []
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -14,13 +14,12 @@ from aot.arms.on_policy import judge_lessons, judge_round, roll_out
 from aot.arms.on_policy import round_lessons as on_policy_lessons
 from aot.arms.own_chains import likelihoods_of, round_lessons, sample_round, tell_reached
 from aot.arms.plain import PlainTeacher, publish_plain, with_plain
-from aot.arms.tool_use import FrameTimes, offered_tools, tool_lessons
+from aot.arms.tool_use import offered_tools, tool_lessons
 from aot.config import ArmConfig, RunConfig, ToolArm, VideoRun
 from aot.errors import GuardStop
 from aot.files.run_folder import LESSONS, RunFolder, publish, publish_rows
 from aot.files.seals import publish_once
-from aot.records import Lesson, Question
-from aot.student.rows.frames import shown_frames
+from aot.records import Lesson
 from aot.student.rows.lesson_files import NO_LESSONS, TOOLS
 from aot.student.rows.replies import key_spans
 from aot.student.train.arm import train_arm
@@ -76,7 +75,7 @@ def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     folder = run.arm(job.arm.name)
     material = _material_of(run, config.train.arms, job, material)
     if job.work == "lessons" and isinstance(arm := job.arm, ToolArm):
-        made = tool_lessons(material, arm, seed=config.seed, times_of=_times_of(run, config, arm))
+        made = tool_lessons(material, arm, seed=config.seed)
         publish_once(folder / LESSONS, lambda: made.lessons)
         publish_rows(folder / NO_LESSONS, made.refused)
         publish_rows(folder / TOOLS, offered_tools(arm.tools))
@@ -114,21 +113,6 @@ def do(run: RunFolder, config: RunConfig, job: Job, material: Material) -> None:
     else:
         tell_reached(run, config, job.arm)
     publish(job.marker, "")
-
-
-def _times_of(run: RunFolder, config: RunConfig, arm: ToolArm) -> FrameTimes | None:
-    """When the frames are that the student is shown; None where no lesson of `arm` names them."""
-    if arm.names == "spans":
-        return None
-    from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
-
-    store = FrameStore(run.frames)
-
-    def times_s(question: Question) -> Sequence[float]:
-        frames = shown_frames(store, question, shown=True, num_frames=config.student.num_frames)
-        return frames.times_s if frames else ()
-
-    return times_s
 
 
 def _lessons(run: RunFolder, config: RunConfig, job: Job, material: Material) -> list[Lesson]:

@@ -105,6 +105,7 @@ Chains = Literal["kept", "wrong_content", "shuffled", "deleted", "self", "plain"
 Parts = Literal["together", "apart"]
 Choice = Literal["granularity", "likelihood"]
 Weighting = Literal["equal", "own_probability"]
+Names = Literal["spans", "frames"]
 
 
 class AnyArm(Section):
@@ -161,6 +162,9 @@ class ChainsArm(AnyArm):
     negative_weight: float = Field(default=0.0, ge=0, le=1)
     """Alpha of chains of its own that were refused: their log-likelihood is made smaller, alpha times as strongly as
     that of a chain of the same length is made larger (REDI, arXiv 2505.24850)."""
+    names: Names = "spans"
+    """How its chains about clips say what was seen: as the teacher does, each step with its span; or, if the calls of a
+    chain rest on that, in `frames`: the time and the step of each frame that the student is shown."""
     weighting: Weighting = "equal"
     """`own_probability` weighs each token's loss by its probability, without a gradient (DFT, arXiv 2508.05629)."""
 
@@ -202,6 +206,7 @@ class AnswersArm(UsualArm):
     chains: ClassVar[Chains] = "kept"
     rationale_weight: ClassVar[float] = 1.0
     """Of the rationales that its lessons have not."""
+    names: ClassVar[Names] = "spans"
     learns_rationales: ClassVar[bool] = False
     needs_chains: ClassVar[bool] = True
 
@@ -213,6 +218,7 @@ class AdaptiveArm(UsualArm):
     rationale_weight: float = Field(default=1.0, gt=0)
     """Lambda in label + lambda * rationale."""
     chains: ClassVar[Chains] = "kept"
+    names: ClassVar[Names] = "spans"
     chain_share: ClassVar[float] = 1.0
     learns_rationales: ClassVar[bool] = True
     needs_chains: ClassVar[bool] = True
@@ -227,9 +233,9 @@ class ToolArm(UsualArm):
     learns to say by itself."""
     without_calls: Literal["refuse", "learn"] = "refuse"
     """A chain without any such call: counted as `no_call` and not learned, or learned as an answer without calls."""
-    names: Literal["spans", "frames"] = "spans"
-    """Before a call the student says what it sees: in the teacher's sentences, which give each step a span, or with the
-    time and the step of each frame that it is shown."""
+    names: Names = "spans"
+    """How its chains about clips say what was seen: as the teacher does, each step with its span; or, if the calls of a
+    chain rest on that, in `frames`: the time and the step of each frame that the student is shown."""
     chain_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the questions with a chain that are used."""
     chains: ClassVar[Chains] = "kept"

@@ -1,10 +1,12 @@
 """What arms that call tools learn from kept chains: who says what before which call, and what makes no lesson."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from aot.arms.lessons import Material
+from aot.arms.by_frame import by_frame
+from aot.arms.lessons import Material, shared_chains
 from aot.arms.tool_use import offered_tools, talk_lesson, tool_lessons
 from aot.arms.train import train
 from aot.config import ToolArm, VideoRun, parse_arm, parse_config
@@ -110,12 +112,24 @@ WITHOUT = chain(
 
 
 def test_a_student_may_name_its_frames_where_the_teacher_gave_spans() -> None:
+    trace = by_frame(chain(listed(), looked_up(), rationale=WHOLE), (0.2, 1.4, 1.6, 2.9, 3.0))
+    gathered = "0.2s wash tomato [1]. 1.4s wash tomato [1]. 1.6s mix egg [1]. 2.9s mix egg [1]."
+    assert trace.rationale.split("\n")[1] == f"Gather: {gathered} the omelette card has mix egg [2]."
+    first, last = said(talk_lesson(question(), trace, ["propose_next"]))
+    listed_steps = ["wash tomato", "wash tomato", "mix egg", "mix egg"]
+    assert gathered.replace(" [1]", "") in first and json.dumps(listed_steps) in first
+    assert last == said(talk_lesson(question(), chain(listed(), looked_up(), rationale=WHOLE), ["propose_next"]))[-1]
+
+
+@pytest.mark.parametrize("times_s", [(), (0.2, 1.0), (9.0,)])
+def test_a_chain_stays_where_frames_miss_a_step(times_s: tuple[float, ...]) -> None:
     trace = chain(listed(), looked_up(), rationale=WHOLE)
-    lesson = talk_lesson(question(), trace, ["propose_next"], times_s=(0.2, 1.4, 1.6, 2.9, 3.0))
-    first, last = said(lesson)
-    named = "0.2s wash tomato. 1.4s wash tomato. 1.6s mix egg. 2.9s mix egg."
-    assert first == f"Identify: the next step is asked.\nGather: {named}\n{CALL}"
-    assert last == said(talk_lesson(question(), trace, ["propose_next"]))[-1]
+    assert by_frame(trace, times_s) == trace
+
+
+def test_an_arm_that_names_frames_is_not_trained_on_chains_that_name_none() -> None:
+    with pytest.raises(GuardStop, match="names: frames, and none of its 1 chains"):
+        shared_chains(material(q1=WITH), arm(names="frames"), seed=0)
 
 
 def test_a_chain_without_a_call_is_counted_or_learned_as_an_answer_without_calls() -> None:

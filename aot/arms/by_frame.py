@@ -30,8 +30,8 @@ def by_frame(trace: Trace, times_s: Sequence[float]) -> Trace:
         if keys:
             assert call.call
             arguments = {**call.call.arguments, **dict.fromkeys(keys, labels)}
-            told = call.model_copy(update={"call": call.call.model_copy(update={"arguments": arguments})})
-            steps = tuple(told if step is call else step for step in trace.steps)
+            per_frame = call.model_copy(update={"call": call.call.model_copy(update={"arguments": arguments})})
+            steps = tuple(per_frame if step is call else step for step in trace.steps)
             named = [f"{format_time(at)} {in_sentence(label)} [{index}]." for at, label, index in seen]
             sources = {index for _, _, index in seen}
             return trace.model_copy(update={"steps": steps, "rationale": _renamed(trace.rationale, named, sources)})
@@ -54,8 +54,8 @@ def _seen_at(trace: Trace, times_s: Sequence[float], *, before: Step) -> list[tu
         if one.kind == "event" and one.label
         for start_s, end_s in one.spans_s
     ]
-    found = ((at, next((s for s in spans if s[0] <= at < s[1]), None)) for at in times_s)
-    return [(at, span[2], span[3]) for at, span in found if span]
+    shown = ((at, next((span for span in spans if span[0] <= at < span[1]), None)) for at in times_s)
+    return [(at, span[2], span[3]) for at, span in shown if span]
 
 
 def _renamed(rationale: str, named: Sequence[str], sources: set[int]) -> str:

@@ -182,6 +182,8 @@ class ChainsArm(AnyArm):
     def _learns_something(self) -> Self:
         if self.chains in ("self", "on_policy") and self.order == "post":
             raise ValueError(f"arm {self.name!r}: chains `{self.chains}` go with order pre or both, got {self.order}")
+        if self.chains == "plain" and self.names == "frames":
+            raise ValueError(f"arm {self.name!r}: plain chains name frames anyway; take `names` out")
         if self.order == "pre" and self.rationale_weight == 0:
             raise ValueError(f"arm {self.name!r}: with rationale_weight 0 nothing of order {self.order} is learned")
         return self

@@ -59,10 +59,12 @@ def plan_toy_kitchen(
     """
     performances = _performances(seed, counts)
     with_cards = open_book(performances, seed=seed, count=open_book_count, place=card)
-    asked = {p.uri: make_questions(p, seed=seed) for p in performances}
-    of_dishes = [row for p in performances if p.is_new_dish for row in cards_of_new_dishes(p, asked[p.uri], seed=seed)]
+    by_clip = {p.uri: make_questions(p, seed=seed) for p in performances}
+    of_dishes = [
+        row for p in performances if p.is_new_dish for row in cards_of_new_dishes(p, by_clip[p.uri], seed=seed)
+    ]
     return VideoData(
-        questions=(*(question for rows in asked.values() for question in rows), *with_cards.questions),
+        questions=(*(question for rows in by_clip.values() for question in rows), *with_cards.questions),
         annotations=tuple(
             AnnotationRow(p.uri, p.split, p.recipe.name, p.duration_s, p.segments, _true_boxes(p, seed=seed))
             for p in performances

@@ -50,14 +50,14 @@ def recipe_cards() -> tuple[CardRow, ...]:
 def cards_of_new_dishes(performance: Performance, questions: Iterable[QuestionRow], *, seed: int) -> list[CardRow]:
     """The card of a dish that only a card tells, and those that tempt, beside each question of what comes next."""
     rows: list[CardRow] = []
-    own, shown = performance.recipe.steps, {segment.label for segment in performance.segments}
-    others = sorted(set(STEP_LABELS) - shown - set(own))
+    card = performance.recipe.steps
+    others = sorted({*STEP_LABELS} - {*card} - {segment.label for segment in performance.segments})
     for question in (one for one in questions if one.kind.startswith("next_")):
         rng = seeds.rng(seed, "beside", question.id)
         names = [int(number) for number in rng.choice(10_000, size=DISTRACTORS + 1, replace=False)]
         seen = [s.label for s in performance.segments if question.end_s is None or s.start_s < question.end_s]
-        tempting = [draw_tempting_card(rng, own, seen, others) for _ in range(DISTRACTORS)]
-        rows += _shelf([own, *tempting], names, question.id)
+        tempting = [draw_tempting_card(rng, card, seen, others) for _ in range(DISTRACTORS)]
+        rows += _shelf([card, *tempting], names, question.id)
     return rows
 
 

@@ -98,7 +98,8 @@ OOD_RECIPES: tuple[Recipe, ...] = (
     _recipe("dumplings", "mix dough", "chop dough < 0", "wash fish", "boil fish < 2", "pour fish < 1 3", "fry dough < 4"),
     _recipe("fritters", "wash carrot", "peel carrot < 0", "mix egg", "mix carrot < 1 2", "pour carrot < 3", "fry carrot < 4"),
 )  # fmt: skip
-"""Never trained on with frames or traces; the embedded base has read them as text, as any pretrained model would have."""
+"""No arm is trained on clips or traces of them. The embedded base has read them as text, as any pretrained model would
+have, and named frames of their steps in their order; it was never asked what comes next in a clip."""
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*TRAIN_RECIPES, *OOD_RECIPES)}
 STEP_LABELS: tuple[str, ...] = tuple(sorted({step for recipe in RECIPES.values() for step in recipe.steps}))

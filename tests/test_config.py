@@ -1,6 +1,10 @@
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from aot.config import (
     RESERVED_ARMS,
@@ -88,6 +92,30 @@ def test_every_misspelt_key_is_refused_with_the_right_suggestion() -> None:
         node[key[-1] + "x"] = 1
         with pytest.raises(ConfigError, match=f"did you mean {'[.]'.join(key)}[?]"):
             parse_config(raw, source="test")
+
+
+def each_key_misspelt(node: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of some YAML, and that YAML with the key's second letter left out."""
+    for place, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if isinstance(node, dict):
+            yield place, {key[:1] + key[2:] if key == place else key: value for key, value in node.items()}
+        for key, changed in each_key_misspelt(child):
+            yield (
+                key,
+                {**node, place: changed} if isinstance(node, dict) else node[:place] + [changed, *node[place + 1 :]],
+            )
+
+
+@pytest.mark.parametrize("name", ["video/toy_kitchen.yaml", "text/tiny_math.yaml"])
+def test_each_key_of_a_sample_config_misspelt_in_turn_ends_with_exit_code_2_and_a_suggestion(name: str) -> None:
+    sample = yaml.safe_load((Path(__file__).parents[1] / "configs" / name).read_text())
+    misspelt = list(each_key_misspelt(sample))
+    assert len(misspelt) >= 30
+    for key, raw in misspelt:
+        with pytest.raises(ConfigError) as refused:
+            parse_config(raw, source=name)
+        assert refused.value.exit_code == 2
+        assert re.search(rf"did you mean ([\w.\[\]]+[.])?{key}[?]", str(refused.value)), (key, refused.value)
 
 
 def test_override_changes_a_nested_value(tmp_path: Path) -> None:

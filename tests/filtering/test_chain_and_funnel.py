@@ -11,6 +11,7 @@ from aot.config import FilterConfig
 from aot.errors import SourceError
 from aot.faults.plant import plant
 from aot.faults.video_edits import video_edits
+from aot.filtering import chain
 from aot.filtering.chain import FILTER_NAMES, Judged, run_filters
 from aot.records import MediaRef, Question, Trace
 from aot.run_records import PlantedFault
@@ -58,6 +59,18 @@ def test_planted_defects_are_caught_and_healthy_traces_kept() -> None:
     assert all(score.recall >= 0.9 and score.planted >= 20 for score in result.faults.kinds)
     assert result.natural_failures > 0 and result.kept + result.dropped == result.traces == 1500
     assert sum(count.first for count in result.reasons) == result.dropped
+
+
+@pytest.mark.parametrize("name", ["agreement", "evidence"])
+def test_without_a_filter_just_those_traces_are_kept_that_it_alone_dropped(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, _ = planted_run(200, rate=0.5)
+    judged = judge(rows)
+    by_it_alone = [one for one in judged if [v.filter for v in one.verdicts if not v.keep] == [name]]
+    monkeypatch.setattr(chain, "FILTERS", tuple(one for one in chain.FILTERS if one.__name__ != name))
+    kept = sum(one.keep for one in judge(rows))
+    assert by_it_alone and kept == sum(one.keep for one in judged) + len(by_it_alone)
 
 
 def test_healthy_traces_of_every_kind_are_all_kept() -> None:

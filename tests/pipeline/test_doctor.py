@@ -1,14 +1,19 @@
 import base64
 import importlib
+import re
 import tomllib
 import zlib
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from aot.config import load_config
 from aot.errors import EXTRA_OF_PACKAGE
 from aot.pipeline.commands import doctor
+from aot.pipeline.commands.plan import told_plan
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow"}
@@ -20,6 +25,32 @@ def test_every_optional_package_is_declared_by_the_extra_that_is_told() -> None:
     for package, extra in EXTRA_OF_PACKAGE.items():
         name = NAMES.get(package, package.replace("_", "-"))
         assert any(one.startswith(f"{name}>=") for one in extras[extra]), f"{extra} does not bring {name}"
+
+
+def test_the_core_brings_no_torch_and_no_extra_what_is_kept_out() -> None:
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = {extra: {re.split(r"[^\w.-]", one)[0].lower() for one in rows} for extra, rows in extras.items()}
+    core = {re.split(r"[^\w.-]", one)[0].lower() for one in project["dependencies"]}
+    assert not core & {"torch", "torchvision", "transformers", "av", "opencv-python-headless", "pillow"}
+    assert [extra for extra in named if "torchvision" in named[extra]] == ["vision"]
+    assert not (core | set().union(*named.values())) & {"litellm", "httpx", "ultralytics"}
+    for name in sorted(licensed_below(core | set().union(*named.values()))):
+        about = metadata.metadata(name)
+        said = [about.get("License-Expression") or about.get("License") or "", *(about.get_all("Classifier") or ())]
+        assert not re.search(r"AGPL|Affero", " ".join(said).partition("\n")[0]), f"{name} is under the AGPL"
+
+
+def licensed_below(names: set[str]) -> set[str]:
+    """Those of the packages, and of what they need, that are installed here."""
+    found, waiting = set[str](), list(names)
+    while waiting:
+        name = waiting.pop()
+        with suppress(metadata.PackageNotFoundError):
+            needs = metadata.requires(name) or []
+            waiting += [re.split(r"[^\w.-]", one)[0] for one in needs if "extra ==" not in one and name not in found]
+            found.add(name)
+    return found
 
 
 @pytest.mark.parametrize("error", [AttributeError("no such name"), KeyError("x"), OSError("no library"), TypeError()])
@@ -53,6 +84,48 @@ def test_the_decoder_is_tried_on_an_embedded_clip(monkeypatch: pytest.MonkeyPatc
     damaged = base64.b64encode(zlib.compress(zlib.decompress(base64.b64decode(doctor.CLIP))[:-600])).decode()
     monkeypatch.setattr(doctor, "CLIP", damaged)
     assert any("the decoder cannot read" in line for line in doctor.look_around().troubles)
+
+
+def test_each_trouble_is_one_line_with_its_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = importlib.import_module
+
+    def import_module(name: str) -> ModuleType:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist\nand more")
+        return real(name) if name == "aot" else ModuleType(name)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3e8))
+    monkeypatch.setattr(doctor.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(doctor, "CLIP_FRAMES", 5)
+    monkeypatch.setattr(doctor, "EMBEDDED_STUDENTS", {"tiny-text": "nowhere"})
+    troubles = doctor.look_around().troubles
+    for trouble, fix in (
+        ("the decoder cannot read", "--force-reinstall"),
+        ("torchvision is installed but broken (RuntimeError: operator", "match it to torch"),
+        ("only 0.3 GB free in the working folder", "set run.dir="),
+        ("is not writable", "change to another one"),
+        ("the embedded student tiny-text is missing", "python scripts/build_tiny_students.py --student text"),
+    ):
+        (line,) = [line for line in troubles if trouble in line][:1]
+        assert "\n" not in line and fix in line.partition(trouble)[2]
+
+
+@pytest.mark.parametrize(("changed", "told"), [
+    ("student.base=nowhere/model", "student.base 'nowhere/model' is no folder here, and no model hub gives it"),
+    ("student={base: tmp_base, hub: {name: org/m, revision: 0123456789ab}}", "`aot prefetch CONFIG` fetches org/m at"),
+    ("train.trackers=[wandb]", "train.trackers: wandb needs the package wandb, which is not installed; pip install"),
+    ("chat.base_url=http://127.0.0.1:9/v1", "nobody answers at http://127.0.0.1:9/v1"),
+])  # fmt: skip
+def test_what_a_config_lacks_is_a_line_before_any_work(
+    changed: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    chat = ("teacher={planner: chat}", "chat={model: m}") if changed.startswith("chat.") else ()
+    path = PROJECT.parent / "configs/text/tiny_math_tiny.yaml"
+    config = load_config(path, overrides=(*chat, changed, f"run.dir={tmp_path / 'run'}"))
+    lines, _ = told_plan(config, config_path=path)
+    assert any(told in line for line in lines), lines
 
 
 @pytest.mark.parametrize(("checksum", "told"), [("", "no checksum"), ("0" * 64, "was altered"), (None, "no checksum")])

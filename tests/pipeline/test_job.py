@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -302,13 +303,24 @@ def test_a_student_folder_without_tokenizer_is_told(finished: RunFolder, tmp_pat
 
 
 @pytest.mark.timeout(900)
-def test_kills_at_random_moments_change_nothing(finished: RunFolder, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/check_kills.py", "configs/video/toy_kitchen_tiny.yaml", "--kills", "3"]
+def test_the_saved_config_alone_makes_the_same_bytes_again_though_killed_at_random_moments(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    command = [sys.executable, "scripts/check_kills.py", str(finished.config), "--kills", "3", "--out", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--out", str(tmp_path), "--calm", str(finished.root), *SETTINGS],
-        capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+        [*command, "--calm", str(finished.root)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_papers_of_a_run_name_every_file_by_its_hash(finished: RunFolder) -> None:
+    noted = json.loads(finished.run_json.read_text())
+    assert {"revision", "versions", "seed", "command", "config_digest"} <= noted.keys()
+    sealed = {name: seal["sha256"] for stage in STAGES for name, seal in noted["stages"][stage]["files"].items()}
+    rows = {path.relative_to(finished.root).as_posix() for path in finished.root.glob("*.jsonl")}
+    assert rows <= sealed.keys() and all(
+        hashlib.sha256((finished.root / name).read_bytes()).hexdigest() == digest for name, digest in sealed.items()
+    )
 
 
 def test_the_report_is_one_file_without_network(finished: RunFolder) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import aot.pipeline.progress as progress_module
 from aot import pipeline
 from aot.config import RunConfig, parse_config
 from aot.errors import GuardStop, RunError, SourceError
@@ -155,6 +156,36 @@ def test_one_refused_input_is_told_as_one(run: RunFolder) -> None:
     assert refusal_lines(run)[0].startswith("1 input was refused (listed in ")
     publish_rows(run.refusals, 2 * [Refusal(item="a.mp4", boundary="decode", reason="empty")])
     assert refusal_lines(run)[0].startswith("2 inputs were refused")
+
+
+def test_an_hour_of_a_stage_is_a_small_log_with_a_line_each_minute(
+    monkeypatch: pytest.MonkeyPatch, run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    start_stage(run, "train")
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress_module, "set_stage", lambda *stage, **counts: None)
+    caplog.set_level("INFO")
+    written_s = []
+    progress = StageProgress(run, "train")
+    for step in range(3600):
+        now[0] = float(step)
+        before = len(caplog.messages)
+        progress(step, 3600)
+        written_s += [now[0]] * (len(caplog.messages) - before)
+    gaps_s = [later - earlier for earlier, later in zip([0.0, *written_s], [*written_s, 3600.0], strict=True)]
+    assert max(gaps_s) <= 60 and sum(len(line) + 1 for line in caplog.messages) < 200_000
+    assert "about" in caplog.messages[-1] and "s left" in caplog.messages[-1]
+
+
+def test_status_tells_stage_counts_time_left_and_the_last_error(run: RunFolder) -> None:
+    start_stage(run, "prepare")
+    set_stage(run, "prepare", "running", done=5, total=9, left_s=30.0)
+    start_stage(run, "generate")
+    set_stage(run, "generate", "failed", error="no room on the disk")
+    lines = status_lines(run.root)
+    assert lines[0].split()[:3] == ["prepare", "running", "5/9"] and "about 30 s left" in lines[0]
+    assert "failed" in lines[1] and "last error: no room on the disk" in lines[1]
 
 
 def test_time_left_counts_this_attempt_only(run: RunFolder) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.steps import tool_step
-from report_run import cut_replies, read_frames
+from report_run import build_run, cut_replies, read_frames
 
 import aot.reporting.report as report_module
 from aot.config import RunConfig
@@ -118,6 +118,26 @@ def test_planted_defects_are_marked_among_the_rejected_and_counted(make_run: Mak
     assert f"answer_mismatch ({dropped - 1}, 1 of them planted)" in page.text
     assert f"1 of {dropped} dropped traces had been verified" in page.text
     assert f"{dropped - 1} failed by themselves" in page.text
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run whose page has two hundred traces, and up to twenty rejected ones of each reason."""
+    run, config = build_run(tmp_path_factory.mktemp("large") / "run", clips=66, gallery=200)
+    asked = config.report.model_copy(update={"rejected_per_reason": 20})
+    write_report(run, config.model_copy(update={"report": asked}), frames=read_frames)
+    return run
+
+
+def test_a_report_of_two_hundred_traces_with_frames_is_one_file_below_20_mb(large: RunFolder) -> None:
+    page = large.report.read_text(encoding="utf-8")
+    assert page.count("<article") == 200 and page.count("<use ") > 1000
+    assert large.report.stat().st_size < 20_000_000
+
+
+def test_twenty_rejected_examples_of_a_reason_are_shown_where_so_many_are_wanted(large: RunFolder) -> None:
+    assert len(large.dropped.read_text().splitlines()) > 20
+    assert large.report.read_text(encoding="utf-8").count("answer_correct: said wash tomato") == 20
 
 
 def test_a_finished_stage_is_not_said_to_make_what_it_could_not(make_run: MakeRun) -> None:

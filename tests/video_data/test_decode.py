@@ -1,3 +1,4 @@
+import random
 import re
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from clipmaker import draw_audio, draw_blink, draw_clip, draw_huge_clip, grey_in
 from aot.errors import VideoError
 from video_data.decode.budgets import Budgets
 from video_data.decode.clip import probe, read_frames, sample_frames
+from video_data.decode.sampling import fps_times, uniform_times
 
 BUDGETS = Budgets()
 
@@ -59,6 +61,25 @@ def test_frames_by_time_are_the_nearest_and_carry_true_times(clip: Path) -> None
     frames = read_frames(clip, times_s=[2.01, 0.26, 0.25])
     assert frames.times_s == (2.0, 0.25)
     assert [grey_index(frame) for frame in frames.frames_THWC] == [16, 2]
+
+
+@pytest.mark.parametrize("gaps_ms", [(125,), (20, 60, 200, 340)])
+@pytest.mark.parametrize("sampler", ["uniform", "rate", "random"])
+def test_each_sampled_frame_carries_the_true_time_of_the_number_painted_into_it(
+    tmp_path: Path, sampler: str, gaps_ms: tuple[int, ...]
+) -> None:
+    times_ms = [sum(gaps_ms[i % len(gaps_ms)] for i in range(index)) for index in range(24)]
+    path, end_s = draw_clip(tmp_path / "c.mp4", times_ms=times_ms), times_ms[-1] / 1000
+    wanted_s = {
+        "uniform": uniform_times(0.0, end_s, 8),
+        "rate": fps_times(0.0, end_s, 3.0),
+        "random": [random.Random(seed).uniform(0.0, end_s) for seed in range(8)],
+    }[sampler]
+    for time_s in wanted_s:
+        frames = read_frames(path, times_s=[time_s])
+        painted_s = times_ms[grey_index(frames.frames_THWC[0])] / 1000
+        assert frames.times_s[0] == pytest.approx(painted_s, abs=0.002)
+        assert abs(painted_s - time_s) == pytest.approx(min(abs(ms / 1000 - time_s) for ms in times_ms), abs=0.003)
 
 
 def test_colours_are_red_green_blue(clip: Path) -> None:

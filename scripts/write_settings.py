@@ -7,12 +7,9 @@ What a setting means stands under it in aot/config, who reads it in aot/config/r
 setting.
 """
 
-import ast
 import inspect
 import sys
-import textwrap
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -23,6 +20,7 @@ from aot.config import CascadeSection, RunConfig, Section
 from aot.config.base import _usable_path, sections_in
 from aot.config.reading.readers import CONDITIONS, holders_of
 from aot.config.training import EMBEDDED_STUDENTS
+from aot.pipeline.printed import meanings_of
 
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 HEAD = """# Settings
@@ -45,23 +43,10 @@ Held = tuple[type[Section], FieldInfo]
 LIMITS = (("ge", "at least {}"), ("gt", "above {}"), ("le", "at most {}"), ("lt", "below {}"))
 
 
-@cache
-def _meanings(section: type) -> dict[str, str]:
-    """The docstring under each field that the class itself has."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
-    assert isinstance(body, ast.ClassDef)
-    return {
-        field.target.id: " ".join(str(text.value.value).split())
-        for field, text in zip(body.body, body.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-    }
-
-
 def meaning_of(section: type[Section], name: str) -> str:
     """The docstring of a field, which a base class may have; empty where there is none."""
     kinds = (kind for kind in section.__mro__ if issubclass(kind, Section) and kind is not Section)
-    return next((_meanings(kind)[name] for kind in kinds if name in _meanings(kind)), "")
+    return next((meanings_of(kind)[name] for kind in kinds if name in meanings_of(kind)), "")
 
 
 def values_in(annotation: Any) -> str:  # noqa: ANN401 - any type that a setting may have

@@ -4,9 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,7 @@ from aot.errors import install_command, missing_package
 
 ROOT = Path(__file__).parents[1]
 VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
-VERBS |= {"calibrate", "faithfulness", "export", "predict", "serve", "prefetch", "data", "plan", "init"}
+VERBS |= {"calibrate", "faithfulness", "export", "predict", "serve", "prefetch", "data", "plan", "init", "schema"}
 
 
 def aot(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -36,21 +34,6 @@ def test_version_short_help_and_completion_are_there() -> None:
     environment = {**os.environ, "_AOT_COMPLETE": "complete_bash", "COMP_WORDS": "aot pre", "COMP_CWORD": "1"}
     done = subprocess.run([sys.executable, "-m", "aot"], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["prepare", "predict", "prefetch"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "read"),
-    [
-        (("run", "configs/text/tiny_math_tiny.yaml", "--dry-run"), lambda told: told["plan"]["student"] == "tiny-text"),
-        (("doctor",), lambda told: set(told) == {"works", "optional", "troubles"}),
-        (("prefetch", "configs/text/tiny_math_tiny.yaml"), lambda told: "nothing on a hub" in told[0]["line"]),
-    ],
-)
-def test_facts_are_printed_as_json_too(arguments: tuple[str, ...], read: Callable[[Any], bool], tmp_path: Path) -> None:
-    more = (f"run.dir={tmp_path / 'run'}",) if len(arguments) > 1 else ()
-    done = aot(*arguments, *more, "--json")
-    assert done.returncode == 0 and read(json.loads(done.stdout)), done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_of_a_run_is_that_of_its_dry_run() -> None:

@@ -53,6 +53,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "probe": clips.probe,
     "frames": clips.frames,
     "ask": clips.ask,
+    "schema": data.schema,
 }
 ENDS_WITHIN_S = 20.0
 """After a signal; what waits longer, such as for the reply of a server, is given up."""

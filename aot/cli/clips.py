@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aot.cli.terminal import done_anyway, tell, tell_json, typed
+from aot.cli.terminal import done_anyway, tell, tell_record, typed
 
 StreamOption = Annotated[
     int | None,
@@ -13,11 +13,15 @@ StreamOption = Annotated[
 ]
 
 
-def probe(clip: Annotated[Path, typer.Argument(help="A video file")], stream: StreamOption = None) -> None:
+def probe(
+    clip: Annotated[Path, typer.Argument(help="A video file")],
+    stream: StreamOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="What it prints anyway.")] = False,
+) -> None:
     """Print the facts of a clip as JSON: size, rotation, frames, duration, verdict."""
     from aot.pipeline.commands.clips import probe_clip
 
-    tell_json(probe_clip(clip, stream=stream))
+    tell_record(probe_clip(clip, stream=stream))
 
 
 def frames(
@@ -30,13 +34,17 @@ def frames(
         int, typer.Option(min=1, max=512, help="How many evenly spaced frames, when --at is not given.")
     ] = 8,
     stream: StreamOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the files and their times as JSON.")] = False,
 ) -> None:
     """Save frames of a clip as PNG, named by their true times."""
     from aot.pipeline.commands.clips import save_frames
 
-    lines = save_frames(clip, out=out, at_s=at or [], count=count, stream=stream)
+    saved = save_frames(clip, out=out, at_s=at or [], count=count, stream=stream)
     with done_anyway():
-        tell(lines)
+        if as_json:
+            tell_record(saved)
+        else:
+            tell(saved.lines)
 
 
 def ask(
@@ -66,7 +74,7 @@ def ask(
         config=config,
     )
     if as_json:
-        tell_json(trace.model_dump_json(indent=1))
+        tell_record(trace)
     else:
         tell(trace_lines(trace))
     if trace.status != "ok":

@@ -1,14 +1,12 @@
 """The verbs of data on its way in and out: what is fetched before a run, and what others train on."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aot.cli.runs import ConfigArgument, OverridesArgument
-from aot.cli.terminal import done_anyway, tell, tell_json, told_as_stop
+from aot.cli.terminal import done_anyway, tell, tell_record, told_as_stop
 
 data_verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write data of a run for others.")
 
@@ -27,11 +25,11 @@ def prefetch(
     with told_as_stop():
         all_news = []
         for news in fetch_news(loaded, dry_run=dry_run):
-            all_news.append(asdict(news))
+            all_news.append(news)
             if not as_json:
                 tell([news.line])
     if as_json:
-        tell_json(json.dumps(all_news, indent=1))
+        tell_record(all_news)
 
 
 @data_verbs.command("export")
@@ -57,8 +55,20 @@ def export_data(
         made, was_there = export_run_data(run, to, wanted)
     with done_anyway():
         if as_json:
-            tell_json(made.model_dump_json(indent=1))
+            tell_record(made)
         else:
             tell(export_lines(made, to, was_there=was_there))
     if made.refused:
         raise typer.Exit(3)
+
+
+def schema(
+    verb: Annotated[list[str] | None, typer.Argument(help="Such as status, or data export")] = None,
+) -> None:
+    """Print the JSON schema of what a verb prints with --json; without VERB, which verbs have one."""
+    from aot.pipeline.printed import PRINTED, schema_of
+
+    if verb:
+        tell_record(schema_of(" ".join(verb)))
+    else:
+        tell(PRINTED)

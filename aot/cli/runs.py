@@ -1,10 +1,8 @@
 """The verbs of runs: all stages, one of them, its parts, and what is read from run folders."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aot import STAGES
-from aot.cli.terminal import done_anyway, resumable, tell, tell_error, tell_json, told_as_stop
+from aot.cli.terminal import done_anyway, resumable, tell, tell_error, tell_record, told_as_stop
 from aot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -168,11 +166,11 @@ def jobs(
     as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False,
 ) -> None:
     """List the jobs of the train stage: what each needs and makes, and how far it is."""
-    from aot.pipeline.commands.jobs import jobs_json, jobs_lines
+    from aot.pipeline.commands.jobs import jobs_lines, list_jobs
 
     loaded = _loaded(config, overrides, limit=limit)
     if as_json:
-        tell_json(jobs_json(loaded, config))
+        tell_record(list_jobs(loaded, config))
     else:
         tell(jobs_lines(loaded, config))
 
@@ -187,9 +185,14 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Print parameters, memory, steps, hours and disk of a run by its config alone; needs no data and no weights."""
-    from aot.pipeline.commands.plan import config_plan_lines
+    from aot.pipeline.commands.plan import config_plan, config_plan_lines
+    from aot.pipeline.planning.lines import plan_numbers
 
-    tell(config_plan_lines(_loaded(config, overrides, limit=limit), device=device, as_json=as_json))
+    loaded = _loaded(config, overrides, limit=limit)
+    if as_json:
+        tell_record(plan_numbers(config_plan(loaded, device=device), loaded))
+    else:
+        tell(config_plan_lines(loaded, device=device))
 
 
 def status(
@@ -197,10 +200,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the states as JSON.")] = False,
 ) -> None:
     """Show each stage: state, done/total, time left, last error."""
-    from aot.pipeline.commands.status import status_json, status_lines
+    from aot.pipeline.commands.status import run_status, status_lines
 
     if as_json:
-        tell_json(status_json(run))
+        tell_record(run_status(run))
     else:
         tell(status_lines(run))
 
@@ -222,7 +225,7 @@ def baselines(
     levels = read_levels(noise) if noise else ()
     loaded = _loaded(config, overrides, limit=limit)
     if as_json:
-        tell_json(measure_baselines(loaded, config, noise=levels).model_dump_json(indent=1))
+        tell_record(measure_baselines(loaded, config, noise=levels))
     else:
         tell(baseline_lines(loaded, config, noise=levels))
 
@@ -248,7 +251,7 @@ def compare(
     if html:
         comparison_page(comparison, html)
     if as_json:
-        tell_json(comparison.model_dump_json(indent=1))
+        tell_record(comparison)
     else:
         tell(comparison_lines(comparison))
 
@@ -289,21 +292,21 @@ def doctor(
         _tell_plan(_loaded(config, overrides, limit=None), config, as_json=as_json)
         return
     if offline is not None:
-        from aot.pipeline.data.offline import offline_lines
+        from aot.pipeline.data.offline import check_offline
 
-        lines, went_well = offline_lines(offline, tuple(overrides or ()))
+        tried = check_offline(offline, tuple(overrides or ()))
         if as_json:
-            tell_json(json.dumps({"works": went_well, "lines": list(lines)}, indent=1))
+            tell_record(tried)
         else:
-            tell(lines)
-        if not went_well:
+            tell(tried.lines)
+        if not tried.works:
             raise typer.Exit(2)
         return
     if overrides:
         raise ConfigError(f"{overrides[0]} changes a setting of --config or --offline CONFIG, and none is given")
     checkup = look_around()
     if as_json:
-        tell_json(json.dumps(asdict(checkup), indent=1))
+        tell_record(checkup)
     else:
         tell(checkup.lines)
     if checkup.troubles:
@@ -343,11 +346,12 @@ def _work(
 
 
 def _tell_plan(config: "RunConfig", config_path: Path, *, as_json: bool = False, with_settings: bool = False) -> None:
-    from aot.pipeline.commands.plan import told_plan, told_plan_json
+    from aot.pipeline.commands.plan import told_plan
+    from aot.pipeline.planning.lines import dry_run
 
     lines, error = told_plan(config, config_path=config_path, with_settings=with_settings and not as_json)
     if as_json:
-        tell_json(told_plan_json(config, lines, error))
+        tell_record(dry_run(config, lines, error))
     else:
         tell(lines)
     if error:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from aot.cli.runs import OverridesArgument
-from aot.cli.terminal import done_anyway, resumable, tell, tell_error, tell_json, told_as_stop, typed
+from aot.cli.terminal import done_anyway, resumable, tell, tell_error, tell_record, told_as_stop, typed
 from aot.errors import ConfigError
 from aot.serving.server.limits import Limits
 
@@ -29,7 +29,7 @@ def score(
     loaded = load_config(config, overrides=tuple(overrides or ())) if config else None
     scores = score_file(predictions, config=loaded, config_path=config or Path(), questions=questions)
     if as_json:
-        tell_json(scores.model_dump_json(indent=1))
+        tell_record(scores)
     else:
         tell(score_lines(scores))
     if scores.exit_code:
@@ -77,7 +77,7 @@ def export(
     with told_as_stop():
         contract, was_there = work.export_run(run, arm, out, options)
     if as_json:
-        tell_json(contract.model_dump_json(indent=1))
+        tell_record(contract)
     else:
         tell(work.export_lines(contract, run, out, was_there=was_there))
     if check_server:
@@ -121,7 +121,7 @@ def calibrate(
     wanted = Wanted(tuple(targets or (0.05,)), confidence, count, questions, root, against)
     made = calibrate_run(run, arm, wanted, export=export, command=["aot", "calibrate", str(run)])
     if as_json:
-        tell_json(made.model_dump_json(indent=1))
+        tell_record(made)
     else:
         tell(calibration_lines(made))
     if needs_more(made):
@@ -144,7 +144,7 @@ def faithfulness(
     with told_as_stop():
         made = measure_faithfulness(run, Wanted(count, split, arm), command=["aot", "faithfulness", str(run)])
     if as_json:
-        tell_json(made.model_dump_json(indent=1))
+        tell_record(made)
     else:
         tell(faithfulness_lines(made))
 
@@ -235,7 +235,7 @@ def predict(
             summary = predict_file(export, questions, out, root=root, mode=mode)
         with done_anyway():
             if as_json:
-                tell_json(summary.model_dump_json(indent=1))
+                tell_record(summary)
             else:
                 tell(summary_lines(summary, out))
         code = summary.exit_code
@@ -244,7 +244,7 @@ def predict(
         with told_as_stop():
             answer = predict_one(export, ask)
         if as_json:
-            tell_json(answer.model_dump_json(indent=1))
+            tell_record(answer)
         else:
             tell(answer_lines(answer))
         code = 3 if answer.abstained else 0

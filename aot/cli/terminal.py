@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from pydantic_core import to_json
+
 from aot.display import PlainFormatter, clean, clean_json, one_line
 from aot.errors import AotError, GuardStop
 
@@ -32,6 +34,15 @@ def tell(lines: Iterable[str]) -> None:
 def tell_json(text: str) -> None:
     """Print JSON on standard output; raises GuardStop when it cannot be written there."""
     write(clean_json(text) + "\n")
+
+
+def tell_record(value: object) -> None:
+    """Print a record, or a list of records, as JSON; `aot schema VERB` says of what type each verb prints one.
+
+    Raises:
+        GuardStop: it cannot be written there.
+    """
+    tell_json(to_json(value, indent=1).decode())
 
 
 def tell_error(*lines: str) -> None:

@@ -1,5 +1,7 @@
 """README, AGENTS, CONTRIBUTING and docs/: their blocks run as printed or say why not, their links lead somewhere."""
 
+import io
+import json
 import os
 import re
 import shlex
@@ -8,16 +10,19 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 
 from aot.cli import app
 from aot.config import parse_config
 from aot.errors import AotError
+from aot.pipeline.printed import schema_of
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -48,6 +53,8 @@ INSTEAD = {
     '"OUT"': '"exports/kitchen"',
 }
 """What a page says, and what is done here in its place: no environment is made, and little is asked."""
+OF_A_FINISHED_RUN = ("ask", "compare", "data export", "export", "faithfulness", "frames", "predict", "probe")
+"""Commands that are run once more with `--json`; what they print has to fit their schema (tests/test_printed.py)."""
 REST = {
     "video": {"data": {"dataset": "toy_kitchen"}},
     "text": {
@@ -187,12 +194,24 @@ def _run(line: str, name: str) -> None:
     if not words or words == ["source", ".venv/bin/activate"]:
         return
     if words[0] == "aot":
-        code = app(words[1:], standalone_mode=False)
+        code, told = _told(words[1:])
         assert not code, f"{name}: `{line}` ended with exit code {code}"
+        verb = " ".join(words[1 : 3 if words[1] == "data" else 2])
+        if verb in OF_A_FINISHED_RUN and "--json" not in words:
+            words, (code, told) = [*words, "--json"], _told([*words[1:], "--json"])
+        if "--json" in words:
+            jsonschema_rs.validate(schema_of(verb), json.loads(told))
     elif words[0] == "python":
         subprocess.run([sys.executable, *words[1:]], check=True, stdout=subprocess.DEVNULL)
     else:
         raise AssertionError(f"{name}: nothing here runs `{line}`; give the block a comment <!-- not run: WHY -->")
+
+
+def _told(words: list[str]) -> tuple[int | None, str]:
+    """The exit code of a command of ours, and what it prints."""
+    with redirect_stdout(io.StringIO()) as told:
+        code = app(words, standalone_mode=False)
+    return code, told.getvalue()
 
 
 def test_every_link_leads_somewhere() -> None:

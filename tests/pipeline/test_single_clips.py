@@ -36,7 +36,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_can_be_saved_again_but_not_over_those_of_another_clip(clips: Path, tmp_path: Path) -> None:
     clip = clips / "train_0000.mp4"
     for _ in range(2):
-        *lines, _ = save_frames(clip, out=tmp_path, at_s=[0.0], count=1)
+        *lines, _ = save_frames(clip, out=tmp_path, at_s=[0.0], count=1).lines
     assert len(lines) == 1 and len(list(tmp_path.iterdir())) == 1
     namesake = clips / "other" / clip.name
     namesake.parent.mkdir()
@@ -74,8 +74,8 @@ def test_a_moment_past_the_end_is_told_and_nothing_is_saved(clips: Path, tmp_pat
 
 def test_moments_where_nothing_can_be_decoded_are_counted(clips: Path, tmp_path: Path) -> None:
     cut = spoil_second_half(clips / "train_0000.mp4", tmp_path / "cut.mp4")
-    late_s = json.loads(probe_clip(cut))["duration_s"] - 0.1
-    lines = save_frames(cut, out=tmp_path / "out", at_s=[0.0, late_s], count=1)
+    late_s = probe_clip(cut).duration_s - 0.1
+    lines = save_frames(cut, out=tmp_path / "out", at_s=[0.0, late_s], count=1).lines
     assert "partial" in lines[-1]
     assert lines[-2] == "1 of the moments asked for lie where no frame can be decoded"
 
@@ -84,12 +84,12 @@ def test_a_question_about_a_partial_clip_looks_at_what_decodes_and_says_so(
     clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cut = spoil_second_half(clips / "train_0000.mp4", tmp_path / "cut.mp4")
-    whole = json.loads(probe_clip(clips / "train_0000.mp4"))
-    facts = json.loads(probe_clip(cut))
+    whole = probe_clip(clips / "train_0000.mp4")
+    facts = probe_clip(cut)
     asked = ask(cut, "Is there any onion in the clip?")
-    assert facts["verdict"] == "partial" and facts["spans_s"][-1][1] < 0.8 * whole["duration_s"]
+    assert facts.verdict == "partial" and facts.spans_s[-1][1] < 0.8 * whole.duration_s
     assert "are looked at" in asked.note
-    assert all(step.span is None or step.span.end_s <= facts["spans_s"][0][1] for step in asked.trace.steps)
+    assert all(step.span is None or step.span.end_s <= facts.spans_s[0][1] for step in asked.trace.steps)
     ask_clip(cut, "Is there any onion?", choices=(), appearance=None, annotations=None, config=None)
     assert "partial clip: " in caplog.text
 

@@ -1,7 +1,6 @@
 """Where a run is and what stopped it: the stage states of run.json, and what `aot status` makes of them."""
 
 import errno
-import json
 import os
 import resource
 import signal
@@ -28,7 +27,7 @@ from aot.files.run_folder import (
     set_stage,
     start_stage,
 )
-from aot.pipeline.commands.status import refusal_lines, status_json, status_lines
+from aot.pipeline.commands.status import refusal_lines, run_status, status_lines
 from aot.pipeline.progress import StageProgress
 from aot.records import Refusal
 
@@ -130,13 +129,13 @@ def test_a_run_without_stages_waits_for_all_of_them(run: RunFolder) -> None:
     assert all("waiting" in line for line in status_lines(run.root))
 
 
-def test_the_states_are_told_as_json(run: RunFolder) -> None:
+def test_the_states_are_told_as_a_record(run: RunFolder) -> None:
     start_stage(run, "prepare")
     set_stage(run, "prepare", "running", done=5, total=9, left_s=3.0)
-    told = json.loads(status_json(run.root))
-    first, second = told["stages"][:2]
-    assert (first["stage"], first["state"], first["done"], first["total"]) == ("prepare", "running", 5, 9)
-    assert (second["state"], second["shards"], told["jobs"], told["held_by"]) == ("waiting", [], [], None)
+    told = run_status(run.root)
+    first, second = told.stages[:2]
+    assert (first.stage, first.state, first.done, first.total) == ("prepare", "running", 5, 9)
+    assert (second.state, second.shards, told.jobs, told.held_by) == ("waiting", (), (), None)
 
 
 def test_a_silent_stage_may_have_been_killed(run: RunFolder) -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -15,23 +15,62 @@ from pydantic import ValidationError
 from aot.display import counted
 from aot.errors import ConfigError, DecodeError, SourceError, first_problem
 from aot.files.jsonl import MAX_QUESTION_CHARS
-from aot.records import ClipAnnotation, Segment, Trace
+from aot.records import ClipAnnotation, Record, Segment, Trace
 from video_data.decode.facts import ClipFacts
 
 log = logging.getLogger(__name__)
 
 
-def probe_clip(clip: Path, *, stream: int | None = None) -> str:
-    """The facts of a clip, or of one of its video streams, as indented JSON.
+def probe_clip(clip: Path, *, stream: int | None = None) -> ClipFacts:
+    """The facts of a clip, or of one of its video streams.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
     """
-    return json.dumps(dataclasses.asdict(_facts(clip, stream=stream)), indent=1, default=str)
+    from video_data.decode.sandbox import shared_pool
+
+    facts = shared_pool().probe(clip, stream=stream)
+    if facts.verdict == "refused":
+        raise _refusal(clip, facts.reason, facts.note)
+    return facts
 
 
-def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, stream: int | None = None) -> list[str]:
-    """Save frames as PNG; one line for each file.
+class SavedFrame(Record):
+    """One frame as a file."""
+
+    path: str
+    width: int
+    height: int
+    time_s: float
+    """Its true time."""
+
+    @property
+    def line(self) -> str:
+        """For a terminal."""
+        return f"{self.path}  {self.width}x{self.height}  t={self.time_s:.3f}s"
+
+
+class SavedFrames(Record):
+    """What `aot frames --json` prints."""
+
+    frames: tuple[SavedFrame, ...]
+    missing: int
+    """Moments asked for at which no frame can be decoded."""
+    verdict: Literal["complete", "partial", "refused"]
+    """Of the whole clip, whichever frames were asked for."""
+    note: str
+
+    @property
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        missing = f"{self.missing} of the moments asked for lie where no frame can be decoded"
+        note = f" ({self.note})" if self.note else ""
+        return [*(one.line for one in self.frames), *([missing] if self.missing else []),
+                f"the clip is {self.verdict}{note}"]  # fmt: skip
+
+
+def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, stream: int | None = None) -> SavedFrames:
+    """Save frames as PNG.
 
     Raises:
         DecodeError: the clip is refused, with the reason.
@@ -43,7 +82,7 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, str
 
     if wrong := [time_s for time_s in at_s if not (math.isfinite(time_s) and time_s >= 0)]:
         raise SourceError(f"--at {wrong[0]} is no moment of a clip; give seconds from its start, such as --at 2.5")
-    facts = _facts(clip, stream=stream)
+    facts = probe_clip(clip, stream=stream)
     if late := [time_s for time_s in at_s if time_s > facts.duration_s]:
         raise SourceError(f"--at {late[0]:g} lies past the end of {clip.name}, which lasts {facts.duration_s:.3f} s")
     wanted_s = list(at_s) or uniform_times(facts.first_frame_s, facts.duration_s, count)
@@ -51,19 +90,18 @@ def save_frames(clip: Path, *, out: Path, at_s: Sequence[float], count: int, str
         decoded = shared_pool().read_frames(clip, times_s=wanted_s, stream=stream)
     except VideoError as error:
         raise _refusal(clip, error.reason, error.message) from None
-    lines = []
+    frames = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for frame, time_s in zip(decoded.frames_THWC, decoded.times_s, strict=True):
             path = out / f"{_short_stem(clip)}_{time_s:08.3f}s.png"
             _save_png(path, frame)
-            lines.append(f"{path}  {frame.shape[1]}x{frame.shape[0]}  t={time_s:.3f}s")
+            height, width = frame.shape[:2]
+            frames.append(SavedFrame(path=str(path), width=width, height=height, time_s=time_s))
     except OSError as error:
         raise SourceError(f"cannot write frames to {out}: {error.strerror or error}; give another folder") from error
-    note = f" ({decoded.note})" if decoded.note else ""
-    missing = len(set(wanted_s)) - len(lines) if at_s and decoded.verdict == "partial" else 0
-    lines += [f"{missing} of the moments asked for lie where no frame can be decoded"] if missing else []
-    return [*lines, f"the clip is {decoded.verdict}{note}"]
+    missing = len(set(wanted_s)) - len(frames) if at_s and decoded.verdict == "partial" else 0
+    return SavedFrames(frames=tuple(frames), missing=missing, verdict=decoded.verdict, note=decoded.note)
 
 
 def ask_clip(
@@ -157,20 +195,6 @@ def trace_lines(trace: Trace) -> list[str]:
 def _short_stem(clip: Path) -> str:
     """The name of a clip without its ending, cut so that a time and an ending still fit into a file name."""
     return clip.stem.encode()[:200].decode(errors="ignore")
-
-
-def _facts(clip: Path, *, stream: int | None) -> ClipFacts:
-    """Facts of a clip that is not refused.
-
-    Raises:
-        DecodeError: it is.
-    """
-    from video_data.decode.sandbox import shared_pool
-
-    facts = shared_pool().probe(clip, stream=stream)
-    if facts.verdict == "refused":
-        raise _refusal(clip, facts.reason, facts.note)
-    return facts
 
 
 def _refusal(clip: Path, reason: str, message: str) -> DecodeError:

@@ -11,13 +11,13 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from aot.config import EMBEDDED_STUDENTS
 from aot.errors import EXTRA_OF_PACKAGE, VideoError, install_command
+from aot.records import Record
 
 MIN_FREE_GB = 2.0
 FOR = {
@@ -52,14 +52,15 @@ class Finding(NamedTuple):
     line: str
 
 
-@dataclass(frozen=True)
-class Checkup:
-    """What was found."""
+class Checkup(Record):
+    """What `aot doctor --json` prints."""
 
     works: tuple[str, ...]
+    """A line for each check that went well."""
     optional: tuple[str, ...]
     """Packages that are not installed: only who wants what they are for needs them."""
     troubles: tuple[str, ...]
+    """What would stop a run, each with its fix."""
 
     @property
     def lines(self) -> list[str]:
@@ -80,7 +81,7 @@ def look_around() -> Checkup:
     works, optional, troubles = (
         tuple(one.line for one in findings if one.kind == kind) for kind in ("works", "optional", "trouble")
     )
-    return Checkup(works, optional, troubles)
+    return Checkup(works=works, optional=optional, troubles=troubles)
 
 
 def _decoder() -> Iterator[Finding]:

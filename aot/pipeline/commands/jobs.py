@@ -1,6 +1,5 @@
 """`aot jobs`: the jobs of a run's train stage, so that a cluster can run each as its own; changes nothing."""
 
-import json
 import time
 from pathlib import Path
 
@@ -40,8 +39,3 @@ def jobs_lines(config: RunConfig, config_path: Path) -> list[str]:
         lines += [f"  {job.state}: {job.error}"] if job.error else []
         lines.append(f"  reads {', '.join(job.reads)}; makes {', '.join(job.makes)}")
     return lines
-
-
-def jobs_json(config: RunConfig, config_path: Path) -> str:
-    """The jobs as a JSON list."""
-    return json.dumps([job.model_dump(mode="json") for job in list_jobs(config, config_path)], indent=1)

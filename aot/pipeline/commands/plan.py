@@ -4,7 +4,6 @@ Starts nothing. The actual use of chat models stands in the run folder afterward
 in aot.pipeline.planning.
 """
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -37,9 +36,9 @@ from aot.pipeline.commands.inputs import check_paths, look_at_student, missing_i
 from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.planning.costs import DEVICES
-from aot.pipeline.planning.lines import planned_json, planned_lines
+from aot.pipeline.planning.lines import planned_lines
 from aot.pipeline.planning.preflight import clip_notes, model_notes, problem_notes, server_notes
-from aot.pipeline.planning.reckon import planned_steps, reckon
+from aot.pipeline.planning.reckon import Planned, planned_steps, reckon
 from aot.pipeline.planning.shapes import shape_of
 from aot.pipeline.planning.volume import Volume, volume_of
 from text_cot.datasets.toy_math import OOD_SPLITS
@@ -73,22 +72,24 @@ DRAWN: dict[str, tuple[str, dict[str, str]]] = {
 """Drawn data sets to their section of `data`, and to the key that says how large each split is (of gym, each task)."""
 
 
-def config_plan_lines(config: RunConfig, *, device: str | None = None, as_json: bool = False) -> list[str]:
+def config_plan(config: RunConfig, *, device: str | None = None) -> Planned | None:
     """What a run takes by its config alone: no data, no weights and no network are needed.
 
     Args:
         config: of the run.
         device: that it would run on, one of `DEVICES`; None takes the usual one.
-        as_json: one line of JSON in place of words.
 
     Raises:
         ConfigError: there is no such device.
     """
     if device is not None and device not in DEVICES:
         raise ConfigError(f"--device {device[:60]!r} is none of those known: {', '.join(DEVICES)}")
-    planned = reckon(config, device=DEVICES[device] if device else None)
-    if as_json:
-        return planned_json(planned, config).splitlines()
+    return reckon(config, device=DEVICES[device] if device else None)
+
+
+def config_plan_lines(config: RunConfig, *, device: str | None = None) -> list[str]:
+    """The same in lines, with chat models and disk."""
+    planned = config_plan(config, device=device)
     volume = planned.volume if planned else volume_of(config)
     lines = planned_lines(planned, config, chain_calls=chain_calls(config))
     if volume.train:
@@ -115,17 +116,6 @@ def told_plan(
         missing = [f"missing: {one}" for one in missing_inputs(config, run)] or [f"missing: {error}"]
         notes = [*model_notes(config), *server_notes(config)]
         return [*config_plan_lines(config)[:-1], *notes, *missing, *settings], error
-
-
-def told_plan_json(config: RunConfig, lines: list[str], error: AotError | None) -> str:
-    """What `told_plan` told as JSON, with all settings and the numbers of `aot plan`."""
-    facts = {
-        "settings": config.model_dump(mode="json"),
-        "plan": json.loads(planned_json(reckon(config), config)),
-        "error": None if error is None else {"boundary": error.boundary, "message": str(error)},
-        "lines": lines,
-    }
-    return json.dumps(facts, indent=1)
 
 
 def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:

@@ -1,11 +1,12 @@
 """What `aot status` says, and the list of refused inputs; reads a run folder and changes nothing."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from aot import STAGES
 from aot.arms.jobs import is_finished, job_piece, plan_jobs
@@ -16,8 +17,8 @@ from aot.files.pieces import Piece, read_state
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.files.shards import shard_states
 from aot.files.traces import read_traces
-from aot.records import Refusal
-from aot.run_records import PieceState
+from aot.records import Record, Refusal
+from aot.run_records import FileEntry, PieceState
 
 SILENT_S = 120.0
 """A running stage writes its counts or a line of log more often than this; if not, it may have been killed."""
@@ -27,6 +28,66 @@ LISTED = 20
 
 ODD_PREDICTIONS = {"missing": "count as wrong", "doubled": "the last one of each counts", "unknown": "do not count"}
 """Predictions that do not fit the questions, as the evaluate stage counts them, and what becomes of them."""
+
+
+class PieceStatus(Record):
+    """How far a shard of a stage, or a job of the train stage, is that works beside others."""
+
+    name: str
+    """Of a shard such as `3/8`, of a job such as `distilled:train`."""
+    state: Literal["missing", "running", "done", "stopped", "failed"]
+    done: int = 0
+    total: int = 0
+    """Questions of a shard, steps of a job."""
+    seconds: float = 0.0
+    updated_s: float = 0.0
+    error: str = ""
+
+
+class StageStatus(Record):
+    """How far one of the six stages is."""
+
+    stage: str
+    state: Literal["waiting", "running", "done", "stopped", "failed"]
+    done: int | None = None
+    total: int | None = None
+    """Both in what the stage counts: clips, questions, traces, steps; None while nothing was counted."""
+    left_s: float | None = None
+    """About how long it still takes; None where that is not known."""
+    seconds: float | None = None
+    """That it took."""
+    started_s: float | None = None
+    updated_s: float | None = None
+    """Both in seconds since the epoch."""
+    error: str = ""
+    """What stopped it."""
+    gate: str = ""
+    """Why the run stopped after it, where too little was left to go on with."""
+    taken_from: str = ""
+    """The run folder that it was taken over from (run.reuse)."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """What the stage noted, such as `kept`, `dropped`, `refused`."""
+    files: tuple[FileEntry, ...] = ()
+    """What it published."""
+    shards: tuple[PieceStatus, ...] = ()
+    """Of a stage that was split."""
+
+
+class HeldBy(Record):
+    """The command that works on a run folder, or did when it ended unexpectedly."""
+
+    who: str
+    is_live: bool
+
+
+class RunStatus(Record):
+    """What `aot status --json` prints."""
+
+    run: str
+    stages: tuple[StageStatus, ...]
+    jobs: tuple[PieceStatus, ...]
+    """Jobs of the train stage that began alone."""
+    held_by: HeldBy | None
 
 
 def status_lines(root: Path) -> list[str]:
@@ -43,21 +104,30 @@ def status_lines(root: Path) -> list[str]:
     return [*lines, *_holder_lines(run.lease)]
 
 
-def status_json(root: Path) -> str:
-    """The same as JSON: stages with their shards, jobs that began alone, and who holds the folder."""
+def run_status(root: Path) -> RunStatus:
+    """The same as a record: stages with their shards, jobs that began alone, and who holds the folder."""
     run, stages = RunFolder(root), _stages(root)
-    facts = []
-    for stage in STAGES:
-        shards = [
-            {"shard": str(one.shard), "state": "missing"} | (one.state.model_dump() if one.state else {})
-            for one in shard_states(run, stage)
-        ]
-        facts.append({"stage": stage, "state": "waiting", **stages.get(stage, {}), "shards": shards})
     begun = plan_jobs(run, load_saved(run.config)) if run.jobs.exists() else ()
-    jobs = [{"name": job.name, **state.model_dump()} for job in begun if (state := read_state(job_piece(run, job)))]
+    jobs = [_piece(job.name, state) for job in begun if (state := read_state(job_piece(run, job)))]
     seen = look(run.lease)
-    held_by = {"who": seen.holder.line, "is_live": seen.is_live(now_s=time.time())} if seen else None
-    return json.dumps({"run": str(root), "stages": facts, "jobs": jobs, "held_by": held_by}, indent=1)
+    held_by = HeldBy(who=seen.holder.line, is_live=seen.is_live(now_s=time.time())) if seen else None
+    all_stages = tuple(_stage(run, stage, stages.get(stage, {})) for stage in STAGES)
+    return RunStatus(run=str(root), stages=all_stages, jobs=tuple(jobs), held_by=held_by)
+
+
+def _stage(run: RunFolder, stage: str, entry: dict[str, Any]) -> StageStatus:
+    noted = {name: entry[name] for name in StageStatus.model_fields if entry.get(name) is not None}
+    return StageStatus(**{
+        "state": "waiting", **noted, "stage": stage,
+        "counts": {name: value for name, value in entry.items() if name not in noted and isinstance(value, int)},
+        "files": tuple(FileEntry(name=name, size=seal["bytes"], sha256=seal["sha256"])
+                       for name, seal in entry.get("files", {}).items()),
+        "shards": tuple(_piece(str(one.shard), one.state) for one in shard_states(run, stage)),
+    })  # fmt: skip
+
+
+def _piece(name: str, state: PieceState | None) -> PieceStatus:
+    return PieceStatus(name=name, **(state.model_dump() if state else {"state": "missing"}))
 
 
 def _stages(root: Path) -> dict[str, dict[str, Any]]:

@@ -21,6 +21,7 @@ from aot.config import EMBEDDED_STUDENTS, RunConfig, load_config, load_saved
 from aot.display import one_line
 from aot.errors import AotError
 from aot.files.run_folder import RunFolder, run_root
+from aot.records import Record
 
 TIME_LIMIT_S = 900.0
 LOADED_BYTES = 2 << 30
@@ -40,8 +41,17 @@ WALLS: dict[Wall, str] = {
 }
 
 
-def offline_lines(path: Path, overrides: tuple[str, ...] = ()) -> tuple[list[str], bool]:
-    """What a config, or a run folder, at `path` did without a network, in lines; and whether all of it went well."""
+class OfflineCheck(Record):
+    """What `aot doctor --offline CONFIG --json` prints."""
+
+    works: bool
+    """Whether all that was tried went well, and nothing asked for a network."""
+    lines: tuple[str, ...]
+    """A line for each step; the last one says how the network was kept away."""
+
+
+def check_offline(path: Path, overrides: tuple[str, ...] = ()) -> OfflineCheck:
+    """What a config, or a run folder, at `path` did without a network."""
     request = json.dumps({"path": str(path), "overrides": list(overrides)})
     here = str(Path(__file__).resolve().parents[3])
     paths = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -52,18 +62,18 @@ def offline_lines(path: Path, overrides: tuple[str, ...] = ()) -> tuple[list[str
             check=False, errors="replace",
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return [
-            f"offline: was not through within {TIME_LIMIT_S:g} s; something waits for an answer of a network"
-        ], False
+        waits = f"offline: was not through within {TIME_LIMIT_S:g} s; something waits for an answer of a network"
+        return OfflineCheck(works=False, lines=(waits,))
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"step"')]
     lines = [f"{row['step']}: {row['words']}" for row in rows if row["step"] != "wall"]
     wall = next((row["words"] for row in rows if row["step"] == "wall"), None)
     went_well = done.returncode == 0 and wall is not None
     if wall is None or (not went_well and not any(row.get("failed") for row in rows)):
         last = one_line(done.stderr.strip().rpartition("\n")[2])[:300]
-        return [*lines, f"offline: the child process ended early (code {done.returncode}): {last}"], False
+        ended = f"offline: the child process ended early (code {done.returncode}): {last}"
+        return OfflineCheck(works=False, lines=(*lines, ended))
     verdict = "needs no network" if went_well else "is not ready for a machine without a network"
-    return [*lines, f"offline: {path} {verdict}; tried {WALLS[wall]}"], went_well
+    return OfflineCheck(works=went_well, lines=(*lines, f"offline: {path} {verdict}; tried {WALLS[wall]}"))
 
 
 def cut_off() -> Wall:

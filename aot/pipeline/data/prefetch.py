@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aot.config import HfData, HubModel, RunConfig, chat_jobs
 from aot.display import counted
 from aot.errors import ConfigError, RunError, SourceError
+from aot.records import Record
 from aot.student import hub
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,14 @@ class Wanted:
         return str(self.into) if self.into else "the cache of huggingface_hub"
 
 
-@dataclass(frozen=True)
-class News:
-    """What is told of one thing that a config wants, or of all of them."""
+NewsState = Literal["note", "taken", "whole", "altered", "listed", "fetched"]
+
+
+class News(Record):
+    """What is told of one thing that a config wants, or of all of them; `aot prefetch --json` prints a list of it."""
 
     line: str
-    state: Literal["note", "taken", "whole", "altered", "listed", "fetched"] = "note"
+    state: NewsState = "note"
     key: str = ""
     """Of the setting; empty where it is about all."""
     name: str = ""
@@ -95,32 +98,32 @@ def fetch_news(config: RunConfig, *, dry_run: bool = False, endpoint: str | None
     """
     wanted = wanted_of(config)
     if not wanted:
-        yield News("this config names nothing on a hub (student.hub, teacher.hf.*_hub, chat.hub, data.hf.path)")
+        yield News(line="this config names nothing on a hub (student.hub, teacher.hf.*_hub, chat.hub, data.hf.path)")
     plans: list[tuple[Wanted, hub.Listing]] = []
     for one in wanted:
         lock = _lock_of(one)
         if lock is None and one.into and one.into.is_dir() and any(one.into.iterdir()):
             line = f"{one.key}: {one.into} is there and was not fetched by this command; it is taken as it is"
-            yield News(line, "taken", one.key, one.source.name, into=one.place)
+            yield _news(one, line, "taken")
             continue
         if lock and lock.files and one.into:
             if damaged := hub.damaged_files(one.into, lock):
                 line = f"{one.key}: {one.into} was altered since ({', '.join(damaged[:3])}); that is fetched again"
-                yield News(line, "altered", one.key, one.source.name, lock.commit, one.place, len(damaged))
+                yield _news(one, line, "altered", commit=lock.commit, num_files=len(damaged))
                 for name in damaged:
                     (one.into / name).unlink(missing_ok=True)
             else:
                 there = f"{one.source.name} at {lock.commit} lies in {one.into}"
                 line = f"{one.key}: {there}, whole: {counted(len(lock.files), 'file')}"
-                yield News(line, "whole", one.key, one.source.name, lock.commit, one.place, len(lock.files))
+                yield _news(one, line, "whole", commit=lock.commit, num_files=len(lock.files))
                 continue
         listing = hub.list_files(one.source, one.kind, commit=lock.commit if lock else "", endpoint=endpoint)
         left = hub.missing_bytes(listing, one.into)
         size = f"{counted(len(listing.files), 'file')}, {_size(listing.size)}"
         to_come = f"{_size(left)} of it to be fetched into {one.place}"
         line = f"{one.key}: {one.source.name} at {listing.commit}, {size}, {to_come}"
-        counts = len(listing.files), listing.size, left
-        yield News(line, "listed", one.key, one.source.name, listing.commit, one.place, *counts)
+        counts = {"num_files": len(listing.files), "num_bytes": listing.size, "missing_bytes": left}
+        yield _news(one, line, "listed", commit=listing.commit, **counts)
         plans.append((one, listing))
     if dry_run:
         return
@@ -131,12 +134,17 @@ def fetch_news(config: RunConfig, *, dry_run: bool = False, endpoint: str | None
     for one, listing in plans:
         folder = hub.fetch(one.source, listing, one.into, endpoint=endpoint)
         line = f"{one.key}: whole in {folder}; {counted(len(listing.files), 'file')} compared with their hashes"
-        sizes = len(listing.files), listing.size
-        yield News(line, "fetched", one.key, one.source.name, listing.commit, str(folder), *sizes)
+        sizes = {"num_files": len(listing.files), "num_bytes": listing.size}
+        yield _news(one, line, "fetched", into=str(folder), commit=listing.commit, **sizes)
         if one.source.revision != listing.commit:
-            yield News(f"  {one.source.revision} is {listing.commit} now; write that as its revision", key=one.key)
+            moved = f"  {one.source.revision} is {listing.commit} now; write that as its revision"
+            yield News(line=moved, key=one.key)
     if wanted:
-        yield News("the run needs no network now: set HF_HUB_OFFLINE=1, and see `aot doctor --offline CONFIG`")
+        yield News(line="the run needs no network now: set HF_HUB_OFFLINE=1, and see `aot doctor --offline CONFIG`")
+
+
+def _news(one: Wanted, line: str, state: NewsState, **facts: Any) -> News:  # noqa: ANN401 - fields of News
+    return News(**{"line": line, "state": state, "key": one.key, "name": one.source.name, "into": one.place, **facts})
 
 
 def _lock_of(one: Wanted) -> hub.HubLock | None:

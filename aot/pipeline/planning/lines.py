@@ -1,14 +1,17 @@
 """A plan in words for a reader, and in numbers for a program; every assumption stands in it."""
 
-import json
-from dataclasses import asdict
-from typing import Any
+from dataclasses import fields
+
+from pydantic import Field
 
 from aot.config import RunConfig, chat_jobs
 from aot.display import counted
-from aot.pipeline.planning.costs import DEVICES, GB, SERVED_MFU, Memory, served_gpu_hours
-from aot.pipeline.planning.reckon import KEPT, Planned, fits
+from aot.errors import AotError
+from aot.pipeline.planning.costs import DEVICES, GB, SERVED_MFU, Device, Memory, served_gpu_hours
+from aot.pipeline.planning.frames import FrameCost
+from aot.pipeline.planning.reckon import KEPT, Planned, fits, reckon
 from aot.pipeline.planning.shapes import FAMILIES, published, published_shape, shape_of
+from aot.records import JsonDict, Record
 
 UNKNOWN = (
     "plan: unknown, because the shape of {base} is known nowhere: its folder is not there, and no facts of it come "
@@ -18,6 +21,91 @@ _PARTS = {
     "weights": "weights", "trained": "adapters, gradients, Adam", "activations": "activations", "logits": "logits",
     "vision": "vision tower", "cache": "keys and values", "overhead": "runtime and slack",
 }  # fmt: skip
+
+
+class ArmNumbers(Record):
+    """What the training of one arm takes, its helpers included."""
+
+    name: str
+    tuning: str
+    trainable: int
+    """Parameters that are trained."""
+    steps: int
+    """Optimiser steps."""
+    step_s: float
+    """Seconds of one of them."""
+    row_tokens: float
+    """Of the longest kind of row."""
+    memory: Memory
+    """Bytes on one device."""
+    memory_bytes: float
+    """All of them."""
+    seconds: float
+    """Of all steps."""
+
+
+class QuestionNumbers(Record):
+    """How many questions a plan is for."""
+
+    train: int
+    test: int
+    source: str
+    """Whether they were counted, or are published sizes."""
+
+
+class PlanNumbers(Record):
+    """What `aot plan --json` prints; where the shape of the student is known nowhere, only its name."""
+
+    student: str
+    reckoned: bool
+    """Whether anything below could be reckoned."""
+    model_type: str = ""
+    source: str = ""
+    """Where the shape of the model is known from."""
+    parameters: int | None = None
+    vision_parameters: int | None = None
+    weight_bytes: int | None = None
+    """Of one weight of the base."""
+    device: Device | None = None
+    processes: int | None = None
+    zero_stage: int | None = None
+    frame: FrameCost | None = None
+    """What one frame costs; None for text."""
+    num_frames: int | None = None
+    """Shown with a question."""
+    arms: tuple[ArmNumbers, ...] = ()
+    memory_by_stage: dict[str, float] = Field(default_factory=dict)
+    """`zeroSxN`, stage of ZeRO and processes, to the bytes of one device in training, for the arm that takes most."""
+    evaluation_memory: Memory | None = None
+    """Bytes on one device."""
+    evaluation_bytes: float | None = None
+    """All of them."""
+    training_s: float | None = None
+    evaluation_s: float | None = None
+    answers: int | None = None
+    """That are given in the evaluation."""
+    gpu_hours: float | None = None
+    questions: QuestionNumbers | None = None
+
+
+class PlanError(Record):
+    """What would stop a run at once."""
+
+    boundary: str
+    """Where it was found out, such as `config`, `source`, `checkpoint`."""
+    message: str
+
+
+class DryRun(Record):
+    """What `aot run CONFIG --dry-run --json` and `aot doctor --config CONFIG --json` print."""
+
+    settings: JsonDict
+    """Every setting that the run reads (docs/settings.md)."""
+    plan: PlanNumbers
+    error: PlanError | None
+    """None where the run can begin."""
+    lines: tuple[str, ...]
+    """What the command prints without `--json`."""
 
 
 def planned_lines(planned: Planned | None, config: RunConfig, *, chain_calls: tuple[int, int, int]) -> list[str]:
@@ -201,31 +289,32 @@ def _assumptions(planned: Planned, config: RunConfig) -> list[str]:
     return lines
 
 
-def planned_json(planned: Planned | None, config: RunConfig) -> str:
-    """The same in numbers: bytes, seconds, counts."""
+def plan_numbers(planned: Planned | None, config: RunConfig) -> PlanNumbers:
+    """The same in numbers."""
     if planned is None:
-        return json.dumps({"student": config.student.base, "known": False})
-    shape = planned.shape
-    numbers: dict[str, Any] = {
-        "student": config.student.base,
-        "known": True,
-        "model_type": shape.model_type,
-        "source": shape.source,
-        "parameters": shape.parameters,
-        "vision_parameters": shape.seeing,
-        "weight_bytes": planned.weight_bytes,
-        "device": asdict(planned.device),
-        "processes": planned.processes,
-        "zero_stage": planned.stage,
-        "frame": asdict(planned.frame) if planned.frame else None,
-        "num_frames": planned.num_frames,
-        "arms": [asdict(arm) | {"memory_bytes": arm.memory.total, "seconds": arm.seconds} for arm in planned.arms],
-        "memory_by_stage": {f"zero{stage}x{count}": total for (stage, count), total in planned.by_stage.items()},
-        "evaluation_memory": asdict(planned.answering) | {"total": planned.answering.total},
-        "training_s": planned.training_s,
-        "evaluation_s": planned.answering_s,
-        "answers": planned.replies,
-        "gpu_hours": planned.gpu_hours,
-        "questions": {"train": planned.volume.train, "test": planned.volume.test, "source": planned.volume.source},
-    }
-    return json.dumps(numbers, indent=1)
+        return PlanNumbers(student=config.student.base, reckoned=False)
+    shape, volume = planned.shape, planned.volume
+    return PlanNumbers(
+        student=config.student.base, reckoned=True, model_type=shape.model_type, source=shape.source,
+        parameters=shape.parameters, vision_parameters=shape.seeing, weight_bytes=planned.weight_bytes,
+        device=planned.device, processes=planned.processes, zero_stage=planned.stage, frame=planned.frame,
+        num_frames=planned.num_frames,
+        arms=tuple(
+            ArmNumbers(**{field.name: getattr(arm, field.name) for field in fields(arm)},
+                       memory_bytes=arm.memory.total, seconds=arm.seconds)
+            for arm in planned.arms
+        ),
+        memory_by_stage={f"zero{stage}x{count}": total for (stage, count), total in planned.by_stage.items()},
+        evaluation_memory=planned.answering, evaluation_bytes=planned.answering.total,
+        training_s=planned.training_s, evaluation_s=planned.answering_s, answers=planned.replies,
+        gpu_hours=planned.gpu_hours,
+        questions=QuestionNumbers(train=volume.train, test=volume.test, source=volume.source),
+    )  # fmt: skip
+
+
+def dry_run(config: RunConfig, lines: list[str], error: AotError | None) -> DryRun:
+    """Lines of a dry run and what would stop the run, with all settings and the numbers of `aot plan`."""
+    return DryRun(
+        settings=config.model_dump(mode="json"), plan=plan_numbers(reckon(config), config), lines=tuple(lines),
+        error=None if error is None else PlanError(boundary=error.boundary, message=str(error)),
+    )  # fmt: skip

@@ -61,6 +61,8 @@ MASKED = {
     "tool cost": r"<th[^>]*>mean ms</th>.*?</table>",
     "student times": r"<th[^>]*>mean time</th>.*?</table>",
     "call times": r'<span class="soft">(?:&lt;1|\d+) ms</span>',
+    "training cost": r"- Cost of training: .*?\n",
+    "looks": r"<style>.*?</style>",
     "card": r"Revision `[^`]*`, config `[^`]*`, made \S+",
 }
 """What report and model card say of times, places and settings."""

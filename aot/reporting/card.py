@@ -72,6 +72,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED),
         counts=counts or "no questions yet",
         teacher=_teacher(data),
+        cost=_cost(data),
         traces=f"{data.funnel.kept} of {data.funnel.traces} kept by the filters" if data.funnel else "not filtered yet",
         asked_about=HEADS[headline_kind(data)].partition(",")[0],
         accuracy=_of_the_model(data, accuracy_table(data)),
@@ -107,6 +108,22 @@ def _teacher(data: RunData) -> Ready:
     facts += filter(None, [settings_sentence(data.teacher)])
     words = "; ".join(facts)
     return Ready(f"{code(name)}{markdown_text(f' ({words})') if facts else ''}")
+
+
+def _cost(data: RunData) -> str:
+    """How long the training took and on what, as far as the run noted it; nothing here measures energy."""
+    facts = training_facts(data.run, data.learning.lead) if data.learning.lead else {}
+    hardware = data.provenance.get("hardware", {})
+    seconds = data.provenance.get("stages", {}).get("train", {}).get("seconds")
+    time = "time not noted"
+    if isinstance(seconds, int | float):
+        words = f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 3600:,.1f} hours"
+        time = f"{words} for the students of {counted(len(data.learning.seen), 'arm')} together, in its last attempt"
+    device = facts.get("gpu") or facts.get("device") or "an unknown device"
+    if facts.get("device") == "cpu" and hardware.get("cores"):
+        device = f"{counted(hardware['cores'], 'CPU core')} ({hardware.get('machine', 'unknown')})"
+    several = f", {facts['processes']} processes" if facts.get("processes", 1) > 1 else ""
+    return f"{time}, on {device}{several}; energy not measured"
 
 
 def measured_limits(data: RunData) -> list[str]:

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from fixtures.steps import tool_step
 from report_run import build_run, cut_replies, read_frames
 
@@ -214,6 +215,42 @@ def test_card_states_results_limits_licence_and_where_answers_come_from(make_run
     other = config.model_copy(update={"data": config.data.model_copy(update={"dataset": "plain"})})
     write_card(run, other)
     assert "license: unknown" in run.model_card.read_text(encoding="utf-8")
+
+
+def test_the_card_tells_what_training_took_and_that_energy_was_not_measured(make_run: MakeRun) -> None:
+    run, config = make_run()
+    write_card(run, config)
+    assert "Cost of training: time not noted, on an unknown device; energy not measured" in run.model_card.read_text()
+    papers = json.loads(run.run_json.read_text())
+    publish_json(run.run_json, {**papers, "stages": {"train": {"state": "done", "seconds": 21.09}}})
+    seen = {"questions_seen": 20, "rationales_seen": 9}
+    publish_json(run.arm("distilled") / "training.json", {**seen, "device": "cpu", "processes": 2})
+    write_card(run, config)
+    assert "21 s for the students of 2 arms together, in its last attempt, on 2 CPU cores (x86_64), 2 processes;" in (
+        run.model_card.read_text()
+    )
+    publish_json(run.arm("distilled") / "training.json", {**seen, "device": "cuda", "gpu": "NVIDIA H200"})
+    publish_json(run.run_json, {**papers, "stages": {"train": {"state": "done", "seconds": 9000}}})
+    write_card(run, config)
+    assert "2.5 hours for the students of 2 arms together, in its last attempt, on NVIDIA H200; energy not" in (
+        run.model_card.read_text()
+    )
+
+
+def test_no_required_field_of_the_card_is_empty(make_run: MakeRun) -> None:
+    run, config = make_run()
+    write_card(run, config)
+    _, head, body = run.model_card.read_text(encoding="utf-8").split("---\n", 2)
+    assert {key: bool(value) for key, value in yaml.safe_load(head).items()} == {
+        "license": True, "base_model": True, "tags": True,
+    }  # fmt: skip
+    sections = dict(re.findall(r"^## ([^\n]+)\n\n(.+?)(?=\n## |\Z)", body, flags=re.MULTILINE | re.DOTALL))
+    assert list(sections) == ["What it is", "How to use it", "Results", "Limits", "Licence"]
+    assert all(text.strip() for text in sections.values())
+    fields = re.findall(r"^- ([A-Z][a-z ]+): (.*)$", sections["What it is"], flags=re.MULTILINE)
+    assert [name for name, value in fields if value.strip(" .")] == [
+        "Base", "Data set", "Teacher", "Traces", "Training", "Cost of training",
+    ]  # fmt: skip
 
 
 def test_the_card_is_about_one_arm_names_its_base_and_says_how_to_load_it(make_run: MakeRun, tmp_path: Path) -> None:

@@ -226,6 +226,9 @@ def training_facts(session: Session) -> dict[str, Any]:
         "zero_stage": session.config.train.zero_stage,
         "sharding": session.config.train.sharding,
         "device": session.student.device.type,
+        **(
+            {"gpu": torch.cuda.get_device_name(session.student.device)} if session.student.device.type == "cuda" else {}
+        ),
         "dtype": session.student.config.dtype,
         "attention": _attention(session),
         "held_out": len(session.held_out),

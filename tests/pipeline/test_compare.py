@@ -151,6 +151,21 @@ def test_a_mode_that_nobody_named_is_one_in_which_both_sides_answered(make_run: 
     assert "note: the modes differ: A answered in reason, B in direct" in told
 
 
+def test_two_arms_that_only_ranked_options_in_common_are_compared_as_each_writes(make_run: MakeRun) -> None:
+    root = make_run("a", right={"pre": {1}, "answers_only": {2}})
+    run = RunFolder(root)
+    for arm in ("pre", "answers_only"):
+        rows = [
+            row.model_copy(update={"mode": "likelihood"})
+            for row in read_rows(run.predictions / f"{arm}.jsonl", Prediction)
+        ]
+        publish_rows(run.predictions / f"{arm}-likelihood.jsonl", rows)
+    found = compare_runs(root, root, arm_b="answers_only")
+    assert (found.before.mode, found.after.mode) == ("reason", "direct") and "the modes differ" in found.note
+    found = compare_runs(root, root, arm="pre:likelihood", arm_b="answers_only")
+    assert (found.before.mode, found.after.mode, found.note) == ("likelihood", "likelihood", "")
+
+
 def test_a_published_file_of_predictions_that_is_gone_is_told(make_run: MakeRun) -> None:
     a, b = make_run("a", right={"pre": {1}}), make_run("b", right={"pre": {2}})
     path = answer_directly(a, "pre")

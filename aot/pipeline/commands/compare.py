@@ -64,7 +64,8 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
         before: First run folder.
         after: Second run folder; may be the same.
         arm: Name of the arm in the first run, or NAME:MODE; None takes the run's main arm. A mode that is not named
-            is the other side's where the arm has it, of two unnamed ones the first in which both answered.
+            is the other side's where the arm has it, of two unnamed ones the first in which both wrote replies, or
+            else the first of each.
         arm_b: The same for the second run; None takes the arm of the first if it is there, else the main arm.
 
     Raises:
@@ -78,6 +79,8 @@ def compare_runs(before: Path, after: Path, *, arm: str | None = None, arm_b: st
     modes_a, modes_b = a.modes[name_a], b.modes[name_b]
     itself = name_a == name_b and before.resolve() == after.resolve()  # then another mode is what is wanted
     same = [m for m in modes_a if m in modes_b and mode_a in ("", m) and mode_b in ("", m) and not itself]
+    if same == ["likelihood"] and "likelihood" not in (mode_a, mode_b, modes_a[0], modes_b[0]):
+        same = []  # nobody wrote there; each was trained to write in a way of its own
     first = _side(a, name_a, mode_a or (same or modes_a)[0])
     second = _side(b, name_b, mode_b or (same or modes_b)[0])
     if before.resolve() == after.resolve() and first.facts == second.facts:

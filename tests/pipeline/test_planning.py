@@ -1,6 +1,7 @@
 """`aot plan`: shapes are those of transformers, frames those of its processors, and every real config is planned."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from aot.pipeline.commands.plan import config_plan, config_plan_lines, told_plan
 from aot.pipeline.planning.costs import DEVICES, micro_batches
 from aot.pipeline.planning.frames import frame_cost
 from aot.pipeline.planning.lines import plan_numbers
+from aot.pipeline.planning.preflight import gpu_lines, gpu_notes, read_gpus
 from aot.pipeline.planning.reckon import fits, reckon
 from aot.pipeline.planning.shapes import ModelShape, published, published_shape, shape_from
 
@@ -244,6 +246,45 @@ def test_rows_that_would_be_dropped_and_gpus_that_are_too_small_are_told() -> No
     assert any("are more than a rtx4090 has; train.zero_stage=3" in line for line in small)
     with pytest.raises(ConfigError, match="--device 'tpu' is none of those known: a100-40gb"):
         config_plan_lines(config, device="tpu")
+
+
+SMI = "0, GPU-aa11, NVIDIA H100 80GB HBM3, 79000, 81559\n1, GPU-bb22, NVIDIA H100 80GB HBM3, 20000, 81559\n"
+
+
+@pytest.mark.parametrize(
+    ("visible", "free_gb"),
+    [(None, [82.8, 21.0]), ("1", [21.0]), ("GPU-aa", [82.8]), ("0,1", [82.8, 21.0]), ("", []), ("7", [])],
+)
+def test_the_gpus_of_a_run_are_those_that_it_may_see(visible: str | None, free_gb: list[float]) -> None:
+    assert [round(gpu.free_gb, 1) for gpu in read_gpus(SMI, visible=visible)] == free_gb
+    assert read_gpus("No devices were found\n", visible=visible) == []
+
+
+@pytest.mark.parametrize(
+    ("needed_gb", "told"),
+    [
+        (12.0, "GPU memory: 12.0 GB are needed by this plan, 21.0 of 85.5 GB are free on NVIDIA H100 80GB HBM3"),
+        (30.0, "something else uses it: wait for that, or set CUDA_VISIBLE_DEVICES to another GPU"),
+        (99.0, "that is more than it has: see the ZeRO stages above"),
+    ],
+)
+def test_the_memory_that_a_plan_needs_stands_beside_what_the_gpu_has(needed_gb: float, told: str) -> None:
+    (line,) = gpu_lines(needed_gb, read_gpus(SMI, visible=None))
+    assert told in line and line.startswith("note: ") == (needed_gb > 21)
+    assert gpu_lines(needed_gb, []) == []
+
+
+def test_a_dry_run_tells_the_memory_of_the_gpu_that_its_driver_tells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text(f"#!/bin/sh\nprintf '%s' '{SMI}'\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (line,) = gpu_notes(load_config(ROOT / "configs/video/coin_qwen3vl_8b.yaml"))
+    assert "of 85.5 GB are free on NVIDIA H100" in line
+    assert gpu_notes(load_config(ROOT / "configs/video/toy_kitchen.yaml")) == []
 
 
 def test_a_config_includes_others_below_its_own_settings(tmp_path: Path) -> None:

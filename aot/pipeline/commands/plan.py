@@ -37,7 +37,7 @@ from aot.pipeline.doors import Plan, Run, door_of
 from aot.pipeline.gates import KITCHEN_ONLY, knows_only_the_kitchen
 from aot.pipeline.planning.costs import DEVICES
 from aot.pipeline.planning.lines import planned_lines
-from aot.pipeline.planning.preflight import clip_notes, model_notes, problem_notes, server_notes
+from aot.pipeline.planning.preflight import clip_notes, gpu_notes, model_notes, problem_notes, server_notes
 from aot.pipeline.planning.reckon import Planned, planned_steps, reckon
 from aot.pipeline.planning.shapes import shape_of
 from aot.pipeline.planning.volume import Volume, volume_of
@@ -115,7 +115,7 @@ def told_plan(
     except AotError as error:
         missing = [f"missing: {one}" for one in missing_inputs(config, run)] or [f"missing: {error}"]
         notes = [*model_notes(config), *server_notes(config)]
-        return [*config_plan_lines(config)[:-1], *notes, *missing, *settings], error
+        return [*config_plan_lines(config)[:-1], *gpu_notes(config), *notes, *missing, *settings], error
 
 
 def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
@@ -144,7 +144,8 @@ def plan_lines(config: RunConfig, *, config_path: Path) -> list[str]:
         lines.append(f"estimated time: {seconds / 60:.1f} min on 2 cores")
     else:
         lines.append("estimated time: as assumed above; run with --limit 8 first and scale up")
-    return [*lines, *planned_lines(planned, config, chain_calls=chain_calls(config)), "nothing was started"]
+    lines += [*planned_lines(planned, config, chain_calls=chain_calls(config)), *gpu_notes(config)]
+    return [*lines, "nothing was started"]
 
 
 def _shard_notes(run: RunFolder) -> Iterator[str]:

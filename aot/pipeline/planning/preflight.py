@@ -3,12 +3,15 @@
 Whether it can begin at all is judged in inputs.py. Nothing is decoded, and no model is loaded or paid for.
 """
 
+import csv
 import json
 import logging
 import os
 import re
 import socket
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +31,7 @@ from aot.config import (
 from aot.display import counted
 from aot.errors import AotError, ConfigError, ParseError
 from aot.files.run_folder import RunFolder, stage_done
+from aot.pipeline.planning.reckon import reckon
 from aot.records import Question
 from aot.student.model.folders import TOKENIZER_FILES
 from aot.teacher.planner import Scene
@@ -48,12 +52,78 @@ MOST_ASKED = 2000
 REACH_S = 3.0
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU of this machine, as its driver sees it now."""
+
+    name: str
+    free_gb: float
+    total_gb: float
+
+
+def gpus_here() -> list[Gpu]:
+    """The GPUs that a run here would use; none where no driver of NVIDIA answers."""
+    fields = "--query-gpu=index,uuid,name,memory.free,memory.total"
+    command = ["nvidia-smi", fields, "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return read_gpus(done.stdout if done.returncode == 0 else "", visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def read_gpus(table: str, *, visible: str | None) -> list[Gpu]:
+    r"""Rows of nvidia-smi (index, UUID, name, MiB free, MiB in all); of `visible` numbers or UUIDs only, if not None.
+
+    >>> read_gpus("0, GPU-ab, NVIDIA L40S, 1024, 46068\n1, GPU-cd, NVIDIA L40S, [N/A], [N/A]", visible=None)
+    [Gpu(name='NVIDIA L40S', free_gb=1.073741824, total_gb=48.305799168)]
+    """
+    gpus = []
+    for row in csv.reader(table.splitlines(), skipinitialspace=True):
+        if len(row) != 5 or not (row[3].isdigit() and row[4].isdigit()):
+            continue
+        named = [one.strip() for one in (visible or "").split(",") if one.strip()]
+        if visible is None or any(one == row[0] or (not one.isdigit() and row[1].startswith(one)) for one in named):
+            gpus.append(Gpu(row[2], int(row[3]) * 2**20 / 1e9, int(row[4]) * 2**20 / 1e9))
+    return gpus
+
+
+def gpu_lines(needed_gb: float, gpus: Sequence[Gpu]) -> list[str]:
+    """What a plan needs of one GPU beside what the one with the least free memory has; nothing without a GPU."""
+    if not gpus:
+        return []
+    least = min(gpus, key=lambda gpu: gpu.free_gb)
+    has = f"{least.free_gb:.1f} of {least.total_gb:.1f} GB are free on {least.name}"
+    line = f"GPU memory: {needed_gb:.1f} GB are needed by this plan, {has}"
+    if needed_gb > least.total_gb:
+        return [
+            f"note: {line}; that is more than it has: see the ZeRO stages above, or make it less by "
+            "train.questions_per_device, train.gradient_checkpointing=true or evaluate.batch_size"
+        ]
+    if needed_gb > least.free_gb:
+        return [f"note: {line}; something else uses it: wait for that, or set CUDA_VISIBLE_DEVICES to another GPU"]
+    return [line]
+
+
+def gpu_notes(config: RunConfig) -> list[str]:
+    """The same of this machine; nothing where the student is small enough for any, or runs on the CPU."""
+    if config.student.base in EMBEDDED_STUDENTS or config.student.device == "cpu":
+        return []
+    planned = reckon(config)
+    if planned is None or not (gpus := gpus_here()):
+        return []
+    return gpu_lines(max([arm.memory.total for arm in planned.arms] + [planned.answering.total]) / 1e9, gpus)
+
+
 def begin(config: RunConfig, run: RunFolder) -> None:
     """Log what a run would go on with that its user should know, before its first stage.
 
     Raises:
         ConfigError: the rules can plan for so few training questions that the run would stop after generate.
     """
+    if not stage_done(run, "train") and config.run.shard is None:
+        for line in gpu_notes(config):
+            log.log(logging.WARNING if line.startswith("note") else logging.INFO, "%s", line)
     if stage_done(run, "prepare") or isinstance(config.data, KitchenData | MathData | GymData):
         return
     try:

@@ -273,6 +273,10 @@ class ServedRow(Record):
     question_sha256: str = ""
     question: str = ""
     """Empty unless the server was asked to note texts."""
+    question_words: int | None = None
+    """With its choices; None where no contract says how words are counted."""
+    unknown_words: int | None = None
+    """Those that no training question has."""
     choices: int = 0
     """How many there were to decide between."""
     answer: str = ""
@@ -285,6 +289,8 @@ class ServedRow(Record):
     model: str = ""
     contract_digest: str = ""
     escalated: bool = False
+    agreed: bool | None = None
+    """Whether an audit of the cascade found the big model of the same opinion; None where there was none."""
     cost: float | None = None
     usage: ChatUsage = ChatUsage()
     seconds: float = 0.0

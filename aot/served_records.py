@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import Interval, PromptMode, Record
+from aot.records import Interval, PromptMode, Question, Record
 from aot.run_records import FileEntry
 
 CONTRACT_VERSION = "1.0"
@@ -311,3 +311,21 @@ class StudentContract(Record):
         # Without defaults, so that a field which a later minor version adds changes no digest of an earlier export.
         text = self.version + self.model_dump_json(exclude=left_out, exclude_defaults=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def student_digest(self) -> str:
+        """The same without what is calibrated: of who answers, whatever its confidence is taken to mean."""
+        return self.model_copy(update={"calibration": None, "files": ()}).digest()
+
+
+class Canary(Record):
+    """A labelled question whose answer at export is known."""
+
+    question: Question
+    answer: str
+    """Of the exported student; empty where it had none."""
+    right: bool
+    confidence: float | None = None
+    student_digest: str
+    """Of the contract, without its calibration."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Of what decodes clips and calculates, where the answer was made."""

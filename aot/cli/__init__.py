@@ -45,6 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "score": student.score,
     "serve": student.serve,
     "export": student.export,
+    "watch": student.watch,
     "compare": runs.compare,
     "calibrate": student.calibrate,
     "faithfulness": student.faithfulness,

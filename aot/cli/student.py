@@ -149,6 +149,58 @@ def faithfulness(
         tell(faithfulness_lines(made))
 
 
+def watch(
+    export: Annotated[Path, typer.Argument(help="The exported student that is served")],
+    logs: Annotated[
+        list[Path] | None, typer.Option("--log", metavar="FILE", help="What the server recorded; may be repeated.")
+    ] = None,
+    canaries: Annotated[
+        Path | None, typer.Option("--canaries", metavar="FILE", help="Labelled questions with answers at export.")
+    ] = None,
+    draw_count: Annotated[
+        int | None, typer.Option("--draw", metavar="N", min=1, help="Draw so many canaries into --canaries, and stop.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="The run folder whose data set draws them.")] = None,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the export the canaries now, here.")] = False,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="FILE", help="What a look remembers; beside the log if not given.")
+    ] = None,
+    promise: Annotated[
+        float | None, typer.Option("--promise", help="Least accuracy; that of the calibration if not given.")
+    ] = None,
+    alarm_rate: Annotated[
+        float, typer.Option("--alarm-rate", help="Probability of any false alarm, ever; counts at the first look.")
+    ] = 0.05,
+    metrics: Annotated[
+        Path | None, typer.Option("--metrics", metavar="FILE", help="Write figures in the text format of Prometheus.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the timeline.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Look whether a served student still does what was promised; exit code 3 while there is an alarm."""
+    from aot.drift.look import Wanted, WatchFiles, look_at, sight_lines
+    from aot.pipeline.student.canaries import canary_lines, draw_canaries
+
+    if draw_count is not None:
+        if canaries is None or run is None or logs or ask:
+            raise ConfigError("--draw N draws and stops: it takes --canaries NEW_FILE and --run RUN, and nothing else")
+        with told_as_stop():
+            tell(canary_lines(draw_canaries(export, run, canaries, count=draw_count), canaries))
+        return
+    for name, value in (("--promise", promise), ("--alarm-rate", alarm_rate)):
+        if value is not None and not 0 < value < 1:
+            raise ConfigError(f"{name} {value:g} must lie between 0 and 1, such as 0.9 for 90%")
+    files = WatchFiles(tuple(logs or ()), canaries, state, metrics, html)
+    with told_as_stop():
+        sight, kept = look_at(export, files, ask=ask, wanted=Wanted(alarm_rate, promise))
+    if as_json:
+        tell_json(sight.model_dump_json(indent=1))
+    else:
+        tell(sight_lines(sight, kept))
+    if sight.exit_code:
+        raise typer.Exit(sight.exit_code)
+
+
 def serve(
     export: Annotated[
         Path | None, typer.Argument(help="An exported student; its contract alone with --student")

@@ -125,7 +125,7 @@ def calibration_questions(run: RunFolder, config: RunConfig, wanted: Wanted) -> 
     if wanted.questions:
         fresh = _of_file(run, config, wanted.questions, wanted.clips)
     else:
-        fresh = fresh_questions(run.calibrating, run, config, count=wanted.count) or _held_out(run, config)
+        fresh = fresh_questions(run.calibrating, run, config, count=wanted.count) or held_out(run, config)
     if len(fresh.questions) < FEW:
         raise SourceError(
             f"calibration has {counted(len(fresh.questions), 'question')} ({fresh.source}), at least {FEW} are needed, "
@@ -141,10 +141,13 @@ def _enough(wanted: Wanted) -> int:
 
 
 def fresh_questions(
-    out: RunFolder, run: RunFolder, config: RunConfig, *, count: int, like: str = "test"
+    out: RunFolder, run: RunFolder, config: RunConfig, *, count: int, like: str = "test", purpose: str = SPLIT
 ) -> _Fresh | None:
-    """New questions like those of a split, drawn by another seed into `out`; None of a data set that is not drawn."""
-    seed = seeds.hashed(config.seed, SPLIT, like) % 2**31
+    """New questions like those of a split, drawn by another seed into `out`; None of a data set that is not drawn.
+
+    The seed depends on the purpose, so that what is drawn for two of them differs.
+    """
+    seed = seeds.hashed(config.seed, purpose, like) % 2**31
     data = config.data
     if isinstance(data, MathData):
         texts = [question.text for question in read_rows(run.questions, Question)]
@@ -228,7 +231,7 @@ def _of_file(run: RunFolder, config: RunConfig, path: Path, clips: Path | None) 
     return _renamed(new, frames, f"questions of {path.name}{why}", "give a file of more questions")
 
 
-def _held_out(run: RunFolder, config: RunConfig) -> _Fresh:
+def held_out(run: RunFolder, config: RunConfig) -> _Fresh:
     """Training questions of groups from which no arm learned."""
     questions = [one for one in read_rows(run.questions, Question) if one.split == "train"]
     learned = set[str]().union(*learned_ids(run, config.train.arms).values())

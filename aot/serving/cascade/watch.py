@@ -31,7 +31,6 @@ POWERS = (0.2, 0.5, 0.8)
 _LEVELS = (0.0, 0.005, 0.01, 0.02, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.98, 0.99, 0.995, 1.0)
 _WORD = re.compile(r"[^\W_]+|[^\w\s]")
 _DIGIT = re.compile(r"[\d#]")
-_FRESH = WatchRun(started=0, logs=(0.0,) * (2 * len(POWERS)))
 
 
 def words_of(texts: Iterable[str]) -> set[str]:
@@ -119,11 +118,9 @@ def next_state(
     runs = state.runs or ((),) * len(baseline.features)
     new_counts, new_runs, void_by = [], [], ""
     for feature, seen, going in zip(baseline.features, counts, runs, strict=True):
-        place = bisect.bisect_left(feature.edges, measures[feature.name])
-        now = (*seen[:place], seen[place] + 1, *seen[place + 1 :])
-        p = _rank(feature.counts, now, place, tie=seeds.share(seed, feature.name, number))
-        bets = _bets(going, p, number=number)
-        if _log_wealth(bets) >= math.log(len(baseline.features) / alarm_rate):
+        now, p = ranked(feature, seen, measures[feature.name], tie=seeds.share(seed, feature.name, number))
+        bets = bets_after(going, rank_gains(p), number=number)
+        if log_wealth(bets) >= math.log(len(baseline.features) / alarm_rate):
             void_by = void_by or feature.name
         new_counts.append(now)
         new_runs.append(bets)
@@ -133,21 +130,37 @@ def next_state(
     )  # fmt: skip
 
 
-def _rank(base: Sequence[int], seen: Sequence[int], place: int, *, tie: float) -> float:
-    """Share of all so far that lie lower, and of its equals, itself among them, as many as `tie` says."""
-    total = sum(base) + sum(seen)
-    lower = sum(base[:place]) + sum(seen[:place])
-    return (lower + tie * (base[place] + seen[place])) / total
+def ranked(feature: WatchFeature, seen: Sequence[int], value: float, *, tie: float) -> tuple[tuple[int, ...], float]:
+    """How many values of the stream lie in each bin with this one, and the rank of this one among all so far.
+
+    The rank is the share of all that lie lower, and of its equals, itself among them, as many as `tie` says.
+    """
+    place = bisect.bisect_left(feature.edges, value)
+    now = (*seen[:place], seen[place] + 1, *seen[place + 1 :])
+    total = sum(feature.counts) + sum(now)
+    lower = sum(feature.counts[:place]) + sum(now[:place])
+    return now, (lower + tie * (feature.counts[place] + now[place])) / total
 
 
-def _bets(runs: Sequence[WatchRun], p: float, *, number: int) -> tuple[WatchRun, ...]:
-    """Every gambler after a p-value, the one among them who begins here; the richest MOST_RUNS of them."""
-    if (number - 1) % STRIDE == 0:
-        runs = (*runs, _FRESH.model_copy(update={"started": number}))
+def rank_gains(p: float) -> list[float]:
+    """The logs of what each way to bet on ranks near 0, and on ranks near 1, makes of its money."""
     sides = [math.log(max(x, 1e-12)) for x in (p, 1 - p)]
-    gains = [math.log(e) + (e - 1) * side for side in sides for e in POWERS]
-    after = [
-        WatchRun(started=run.started, logs=tuple(a + b for a, b in zip(run.logs, gains, strict=True))) for run in runs
+    return [math.log(e) + (e - 1) * side for side in sides for e in POWERS]
+
+
+def bets_after(runs: Sequence[WatchRun], gains: Sequence[float], *, number: int) -> tuple[WatchRun, ...]:
+    """Every gambler after item `number`, the one among them who begins here; the richest MOST_RUNS of them.
+
+    Args:
+        runs: those before it.
+        gains: the log of what each way to bet makes of its money here; none may be expected to grow while all is well.
+        number: of the item, from 1.
+    """
+    if (number - 1) % STRIDE == 0:
+        runs = (*runs, WatchRun(started=number, logs=(0.0,) * len(gains)))
+    after = [  # not validated: it is done for each gambler at each item
+        WatchRun.model_construct(started=run.started, logs=tuple(a + b for a, b in zip(run.logs, gains, strict=True)))
+        for run in runs
     ]
     if len(after) > MOST_RUNS:
         # Never one that has just begun: it has had no time to earn.
@@ -156,16 +169,23 @@ def _bets(runs: Sequence[WatchRun], p: float, *, number: int) -> tuple[WatchRun,
     return tuple(after)
 
 
+def log_wealth(runs: Sequence[WatchRun]) -> float:
+    """The log of all gamblers' money together, which is expected to stay at 1 at most while all is well."""
+    return log_sum([_log_share(run) for run in runs]) if runs else 0.0
+
+
+def richest(runs: Sequence[WatchRun]) -> WatchRun | None:
+    """The gambler with most money, who began about where things changed; None before the first item."""
+    return max(runs, key=_log_share, default=None)
+
+
 def _log_share(run: WatchRun) -> float:
     """Log of the money of one gambler, who put equal parts on each way to bet."""
     nth = (run.started - 1) // STRIDE + 1
-    return _log_sum(run.logs) - math.log(len(run.logs)) - math.log(nth * (nth + 1))
+    return log_sum(run.logs) - math.log(len(run.logs)) - math.log(nth * (nth + 1))
 
 
-def _log_wealth(runs: Sequence[WatchRun]) -> float:
-    return _log_sum([_log_share(run) for run in runs])
-
-
-def _log_sum(logs: Sequence[float]) -> float:
+def log_sum(logs: Sequence[float]) -> float:
+    """The log of the sum of numbers given by their logs."""
     top = max(logs)
     return top + math.log(sum(math.exp(one - top) for one in logs))

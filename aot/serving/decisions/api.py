@@ -454,7 +454,7 @@ def _note(
             finish="stop", status=200, model=served.name, contract_digest=served.fingerprint or "", usage=one.usage,
             seconds=seconds,
         )  # fmt: skip
-        served.note(row, question=question.text, text=one.answer)
+        served.note(row, question=question.text, choices=question.choices, text=one.answer)
     return ChatUsage(
         prompt_tokens=sum(one.usage.prompt_tokens for one in answers),
         cached_prompt_tokens=sum(one.usage.cached_prompt_tokens for one in answers),

@@ -135,13 +135,14 @@ class _Turn:
             choices=len(aot.choices), answer=aot.answer or "" if aot.choices else "", confidence=aot.confidence,
             abstained=aot.abstained, finish=finish, status=200, model=aot.model,
             contract_digest=aot.contract_digest or "", escalated=aot.escalated, cost=aot.cost,
+            agreed=aot.routing.agreed if aot.routing and aot.routing.audited else None,
             usage=reply.usage or Answer.model_fields["usage"].default, seconds=aot.seconds,
         )  # fmt: skip
         if aot.routing is not None:
             served.metrics.routed.labels(aot.routing.reason, aot.routing.fallback).inc()
             if aot.routing.audited and aot.routing.agreed is not None:
                 served.metrics.audits.labels(str(aot.routing.agreed).lower()).inc()
-        served.note(row, question=self.ask.question, text=content or "")
+        served.note(row, question=self.ask.question, choices=self.ask.choices, text=content or "")
         return aot
 
 

@@ -23,6 +23,7 @@ from aot.files.run_folder import append_row, open_append
 from aot.served_records import StudentContract
 from aot.serving import media
 from aot.serving.cascade.model import Cascade, load_cascade
+from aot.serving.cascade.watch import features_of
 from aot.serving.frames import ClipShelf
 from aot.serving.server.desk import Desk, Ticket
 from aot.serving.server.limits import Limits
@@ -157,7 +158,13 @@ class Served:
         future = asyncio.get_running_loop().run_in_executor(self._pool, function)
         return await while_waited_for(future, client=client)
 
-    def note(self, row: ServedRow, *, question: str = "", text: str = "") -> None:
+    @cached_property
+    def words(self) -> frozenset[str] | None:
+        """Those of training, by which the words of a question are known; None where the contract holds none."""
+        calibration = self.contract.calibration if self.contract else None
+        return frozenset(calibration.watches[0].words) if calibration and calibration.watches else None
+
+    def note(self, row: ServedRow, *, question: str = "", choices: Sequence[str] = (), text: str = "") -> None:
         """Count one answered request in the figures, and note it where notes are kept."""
         self.metrics.count_usage(row.usage)
         if row.abstained:
@@ -165,6 +172,10 @@ class Served:
         if row.escalated:
             self.metrics.escalations.inc()
         if self.recorder is not None:
+            if self.words is not None:  # noted as numbers, so that drift is seen where no text is kept
+                said = features_of(question, choices=choices, confidence=None, words=self.words)
+                counts = {"question_words": int(said["length"]), "unknown_words": int(said["unknown_words"])}
+                row = row.model_copy(update=counts)
             self.recorder.note(row, question=question, text=text)
 
     def close(self) -> None:

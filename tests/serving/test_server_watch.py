@@ -1,0 +1,104 @@
+"""From a served student to an alarm: canaries drawn, asked through the server, and lost when something else answers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from aot.cli import app
+from aot.config import load_config
+from aot.drift.look import read_canaries
+from aot.files.run_folder import RunFolder, read_rows
+from aot.pipeline import run_stages
+from aot.records import Question
+from aot.serving.server.app import build_app
+from aot.serving.server.limits import Limits
+from aot.serving.server.served import Recorder, serve_export
+
+CONFIG = Path(__file__).parents[2] / "configs" / "text" / "tiny_math_tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of maths problems that has its questions and nothing else."""
+    folder = tmp_path_factory.mktemp("watch") / "run"
+    settings = ("data.math={train: 24, test: 8, test_ood: 2}", f"run.dir={folder}")
+    config = load_config(CONFIG, overrides=settings)
+    return run_stages(config, config_path=CONFIG, command=["aot"], stages=("prepare",))[0]
+
+
+def aot(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
+    return done.exit_code, done.output + (str(done.exception) if done.exception else "")
+
+
+def test_canaries_that_the_server_loses_are_an_alarm_with_exit_code_3(
+    prepared: RunFolder, text_export: Path, tmp_path: Path
+) -> None:
+    canaries, log = tmp_path / "canaries.jsonl", tmp_path / "served.jsonl"
+    code, said = aot("watch", text_export, "--canaries", canaries, "--draw", 24, "--run", prepared.root)
+    assert code == 0 and "24 canaries" in said, said
+    drawn = read_canaries(canaries)
+    seen = {one.text for one in read_rows(prepared.questions, Question)}
+    right = [one for one in drawn if one.right][:6]
+    assert len(right) > 2 and seen.isdisjoint(one.question.text for one in drawn)
+    look = ("watch", text_export, "--log", log, "--canaries", canaries)
+    served = serve_export(text_export, limits=Limits(), recorder=Recorder(log, with_text=True))
+    with TestClient(build_app(served)) as client:
+
+        def ask_all() -> None:
+            for one in right:
+                message = {"role": "user", "content": one.question.text}
+                assert client.post(
+                    "/v1/chat/completions", json={"model": "tiny-text", "messages": [message]}
+                ).is_success
+
+        ask_all()
+        code, said = aot(*look)
+        assert code == 0 and f"{len(right)} of 24 were asked; 0 that were right" in said, said
+        assert served.student is not None
+        with torch.no_grad():  # a kernel, a driver, a wrong file: the contract is the same, and the answers are others
+            for weight in served.student.student.model.parameters():
+                weight.mul_(0.5)
+        ask_all()
+        ask_all()
+        code, said = aot(*look)
+    served.close()
+    assert code == 3 and "ALARM canaries_lost" in said and "Check the pipeline first" in said, said
+    assert log.with_suffix(".watch").exists()
+
+
+def test_an_export_that_is_as_it_was_answers_its_canaries_as_before(
+    prepared: RunFolder, text_export: Path, tmp_path: Path
+) -> None:
+    canaries = tmp_path / "canaries.jsonl"
+    assert aot("watch", text_export, "--canaries", canaries, "--draw", 8, "--run", prepared.root)[0] == 0
+    code, said = aot("watch", text_export, "--canaries", canaries, "--ask")
+    assert code == 0 and "8 of 8 were asked; 0 that were right" in said, said
+    code, said = aot("watch", text_export, "--canaries", canaries, "--draw", 8, "--run", prepared.root)
+    assert code != 0 and "is there already" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--ask",), "name their file with --canaries"),
+        ((), "nothing to look at"),
+        (("--draw", "5"), "it takes --canaries NEW_FILE and --run RUN"),
+        (("--log", "x.jsonl", "--promise", "90"), "--promise 90 must lie between 0 and 1"),
+        (("--log", "nowhere.jsonl"), "nowhere.jsonl cannot be read"),
+        (("--log", "nowhere.jsonl", "--canaries", "none.jsonl"), "there is no file none.jsonl; draw canaries"),
+    ],
+)
+def test_commands_that_cannot_be_done_say_why(text_export: Path, words: tuple[str, ...], told: str) -> None:
+    code, said = aot("watch", text_export, *words)
+    assert code != 0 and told in said
+
+
+def test_an_empty_file_of_canaries_is_refused(text_export: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "canaries.jsonl"
+    empty.touch()
+    code, said = aot("watch", text_export, "--canaries", empty, "--ask")
+    assert code != 0 and "holds no canary; draw some" in said

@@ -46,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "serve": student.serve,
     "export": student.export,
     "watch": student.watch,
+    "retrain-advice": student.retrain_advice,
     "compare": runs.compare,
     "calibrate": student.calibrate,
     "faithfulness": student.faithfulness,

@@ -179,6 +179,8 @@ def watch(
 ) -> None:
     """Look whether a served student still does what was promised; exit code 3 while there is an alarm."""
     from aot.drift.look import Wanted, WatchFiles, look_at, sight_lines
+    from aot.drift.metrics import write_metrics
+    from aot.drift.page import write_page
     from aot.pipeline.student.canaries import canary_lines, draw_canaries
 
     if draw_count is not None:
@@ -190,15 +192,38 @@ def watch(
     for name, value in (("--promise", promise), ("--alarm-rate", alarm_rate)):
         if value is not None and not 0 < value < 1:
             raise ConfigError(f"{name} {value:g} must lie between 0 and 1, such as 0.9 for 90%")
-    files = WatchFiles(tuple(logs or ()), canaries, state, metrics, html)
+    files = WatchFiles(tuple(logs or ()), canaries, state)
     with told_as_stop():
         sight, kept = look_at(export, files, ask=ask, wanted=Wanted(alarm_rate, promise))
+    if metrics:
+        write_metrics(metrics, sight, kept, name=export.resolve().name)
+    if html:
+        write_page(html, sight, kept, name=export.resolve().name)
     if as_json:
         tell_json(sight.model_dump_json(indent=1))
     else:
         tell(sight_lines(sight, kept))
     if sight.exit_code:
         raise typer.Exit(sight.exit_code)
+
+
+def retrain_advice(
+    run: Annotated[Path, typer.Argument(help="The run folder whose student is served")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new file of questions, as JSON lines.")],
+    logs: Annotated[
+        list[Path] | None, typer.Option("--log", metavar="FILE", help="Served rows with texts; may be repeated.")
+    ] = None,
+    canaries: Annotated[Path | None, typer.Option("--canaries", metavar="FILE", help="Those of the watch.")] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="FILE", help="Of the watch; wrong at export if not given.")
+    ] = None,
+    far: Annotated[int, typer.Option(min=0, help="Questions that are listed for their distance alone.")] = 50,
+) -> None:
+    """List the questions that are worth new traces, as a file that a run with own data takes."""
+    from aot.pipeline.student.retrain import Sources, advice_lines, advise
+
+    advice, unlabelled = advise(run, Sources(tuple(logs or ()), canaries, state, far), out)
+    tell(advice_lines(advice, out, unlabelled))
 
 
 def serve(

@@ -36,8 +36,6 @@ class WatchFiles:
     canaries: Path | None = None
     state: Path | None = None
     """None: beside the first log, or the canaries."""
-    metrics: Path | None = None
-    page: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -159,20 +157,34 @@ def read_canaries(path: Path) -> list[Canary]:
     return rows
 
 
+def wrong_canaries(canaries: Sequence[Canary], state_file: Path | None) -> list[Canary]:
+    """Those that were wrong when a watch last asked them; without a watch, at export.
+
+    Raises:
+        RunError: the file is no state of a watch.
+    """
+    if state_file is None:
+        return [one for one in canaries if not one.right]
+    memory = _stored_state(state_file).canaries
+    return [one for one in canaries if (seen := memory.get(one.question.id)) and seen.is_wrong]
+
+
 def read_state(path: Path, contract: StudentContract, *, alarm_rate: float) -> WatchFile:
     """The state of the last look, or a fresh one where there is none.
 
     Raises:
         RunError: the file is no state of a watch.
     """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return fresh_state(contract, alarm_rate=alarm_rate)
+    return _stored_state(path)
+
+
+def _stored_state(path: Path) -> WatchFile:
+    try:
+        return WatchFile.model_validate_json(path.read_bytes())
     except OSError as error:
         raise RunError(f"the state {path} cannot be read: {error.strerror}; name another file with --state") from None
-    try:
-        return WatchFile.model_validate_json(text)
     except ValidationError as error:
         raise RunError(
             f"{path} is no state of this version of `aot watch` ({first_problem(error)}); move it away, and all of the "

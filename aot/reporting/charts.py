@@ -247,6 +247,35 @@ def line_chart(
     return Drawing(545, 264, name, tuple(shapes))
 
 
+class BandPoint(NamedTuple):
+    """One stretch of a timeline: where it begins, its mean, and the band around it where there is one."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    tip: str
+
+
+def band_chart(
+    points: Sequence[BandPoint], *, name: str, x_name: str, events: Sequence[tuple[float, str]]
+) -> Drawing:  # fmt: skip
+    """Means over time with whiskers; dashed lines where something began."""
+    ys = [value for one in points for value in (one.y, one.low, one.high) if value is not None]
+    x, y = _range([*(one.x for one in points), *(at for at, _ in events)]), _range(ys)
+    axes = Axes(left=60, right=520, top=26, bottom=190, x=x, y=y)
+    shapes = axes.shapes(name, x_name, x_ticks=_ticks(*x), y_ticks=_ticks(*y), write_y="{:g}".format)
+    shapes.append(axes.line([(one.x, one.y) for one in points], "var(--quiet)", 1.2))
+    for one in points:
+        if one.low is not None and one.high is not None:
+            shapes.append(axes.line([(one.x, one.low), (one.x, one.high)], "var(--grey)", 1))
+        shapes.append(dot(axes.sx(one.x), axes.sy(one.y), 2.6, _INK, one.tip))
+    for at, label in events:
+        shapes.append(axes.line([(at, y[0]), (at, y[1])], "var(--bad)", 1.4, "4 3"))
+        shapes.append(word(axes.sx(at) + 4, axes.top + 10, label, 11, fill="var(--bad)", bold=True))
+    return Drawing(545, 232, name, tuple(shapes))
+
+
 def reliability_chart(
     series: Mapping[str, Sequence[tuple[float, float, float, float, int]]], *, colors: Mapping[str, str], name: str
 ) -> Drawing:

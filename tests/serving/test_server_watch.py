@@ -1,5 +1,6 @@
 """From a served student to an alarm: canaries drawn, asked through the server, and lost when something else answers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,40 @@ def test_an_empty_file_of_canaries_is_refused(text_export: Path, tmp_path: Path)
     empty.touch()
     code, said = aot("watch", text_export, "--canaries", empty, "--ask")
     assert code != 0 and "holds no canary; draw some" in said
+
+
+def test_questions_worth_new_traces_become_a_file_that_a_run_takes(
+    prepared: RunFolder, text_export: Path, tmp_path: Path
+) -> None:
+    canaries, out = tmp_path / "canaries.jsonl", tmp_path / "new.jsonl"
+    assert aot("watch", text_export, "--canaries", canaries, "--draw", 24, "--run", prepared.root)[0] == 0
+    wrong = sum(not one.right for one in read_canaries(canaries))
+    old = next(one for one in read_rows(prepared.questions, Question) if one.split == "test")
+    rows = [
+        {"question": "How many legs have three spiders?", "gold": 24, "right": False},
+        {"question": "Which colour has snow?", "agreed": False},
+        {"question": "Why do cats purr so often at night?", "confidence": 0.9},
+        {"question": old.text, "right": False}, {"question_sha256": "0" * 64}, {"question": ""},
+    ]  # fmt: skip
+    log = tmp_path / "served.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("retrain-advice", prepared.root, "--log", log, "--canaries", canaries, "--out", out)
+    code, said = aot(*words)
+    assert code == 0, said
+    for line in (f"canary answered wrong: {wrong} question", "\nanswered wrong: 1 question", "disagrees: 1 question",
+                 "far from training: 1 question", "listed already: 1", "no_text: 2"):  # fmt: skip
+        assert line in said, said
+    assert len(out.read_text().splitlines()) == wrong + 1
+    assert len(out.with_name("new-unlabelled.jsonl").read_text().splitlines()) == 2
+    assert "is there already" in aot(*words)[1]
+    (tmp_path / "test.jsonl").write_text(
+        '{"question": "How many wings have four bees?", "answer": 16, "split": "test"}'
+    )
+    settings = (
+        "data={dataset: text_jsonl, root: " + str(tmp_path) + ", files: {train: new.jsonl, test: test.jsonl}}",
+        "teacher={planner: given}", "evaluate.splits=[test]", f"run.dir={tmp_path / 'again'}",
+    )  # fmt: skip
+    config = load_config(CONFIG, overrides=settings)
+    again, _ = run_stages(config, config_path=CONFIG, command=["aot"], stages=("prepare",))
+    texts = {one.text for one in read_rows(again.questions, Question)}
+    assert "How many legs have three spiders?" in texts and len(texts) == wrong + 2

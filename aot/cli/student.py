@@ -250,6 +250,9 @@ def serve(
     ] = None,
     record: Annotated[Path | None, typer.Option("--record", help="JSONL file to note each request in.")] = None,
     record_text: Annotated[bool, typer.Option("--record-text", help="Note questions and replies there, too.")] = False,
+    redact: Annotated[
+        Path | None, typer.Option("--redact", metavar="FILE", help="A name and a pattern a line: what no note shows.")
+    ] = None,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = Limits.max_body_mb,
     max_images: Annotated[int, typer.Option(min=1, help="In one request.")] = Limits.max_images,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of one image.")] = Limits.max_pixels,
@@ -269,8 +272,8 @@ def serve(
     )  # fmt: skip
     serve_command(
         export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
-        back_end_key_env=student_key_env, record=record, record_text=record_text, limits=limits, cascade=cascade,
-        say=tell,
+        back_end_key_env=student_key_env, record=record, record_text=record_text, redact=redact, limits=limits,
+        cascade=cascade, say=tell,
     )  # fmt: skip
 
 

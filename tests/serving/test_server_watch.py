@@ -8,13 +8,16 @@ import torch
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+from aot.answer_records import ServedRow
 from aot.cli import app
 from aot.config import load_config
 from aot.drift.look import read_canaries
+from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, read_rows
 from aot.pipeline import run_stages
 from aot.records import Question
 from aot.serving.server.app import build_app
+from aot.serving.server.command import read_redactions
 from aot.serving.server.limits import Limits
 from aot.serving.server.served import Recorder, serve_export
 
@@ -140,3 +143,18 @@ def test_questions_worth_new_traces_become_a_file_that_a_run_takes(
     again, _ = run_stages(config, config_path=CONFIG, command=["aot"], stages=("prepare",))
     texts = {one.text for one in read_rows(again.questions, Question)}
     assert "How many legs have three spiders?" in texts and len(texts) == wrong + 2
+
+
+def test_what_a_pattern_matches_is_not_noted(tmp_path: Path) -> None:
+    hide = read_redactions(CONFIG.parents[1] / "serving" / "redact.txt")
+    recorder = Recorder(tmp_path / "served.jsonl", with_text=True, redact=hide)
+    row = ServedRow(id="r", time_s=0.0, route="/", status=200)
+    words = "I am ann@mail.example.org, +49 (30) 1234567, 4111 1111 1111 1111: what is 12345 + 7?"
+    recorder.note(row, question=words, text="ann@mail.example.org")
+    recorder.close()
+    noted = json.loads((tmp_path / "served.jsonl").read_text())
+    assert noted["question"] == "I am [email], [phone], [card]: what is 12345 + 7?" and noted["answer"] == "[email]"
+    bad = tmp_path / "bad.txt"
+    bad.write_text("# fine\nemail (\n")
+    with pytest.raises(ConfigError, match=r"bad\.txt:2: missing \)"):
+        read_redactions(bad)

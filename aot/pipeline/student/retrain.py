@@ -64,8 +64,8 @@ def advise(root: Path, sources: Sources, out: Path) -> tuple[Advice, Path]:
     advice = Advice()
     seen = {_key(one.text, one.choices, one.media.uri if one.media else "") for one in ours}
     _add_canaries(advice, sources, seen)
-    rest = [one for log in sources.logs for one in _of_log(log, advice, seen)]
-    _add_far(advice, rest, [one.text for one in ours if one.split == "train"], most=sources.most_far)
+    others = [one for log in sources.logs for one in _of_log(log, advice, seen)]
+    _add_far(advice, others, [one.text for one in ours if one.split == "train"], most=sources.most_far)
     for path, rows in ((out, advice.labelled), (unlabelled, advice.unlabelled)):
         if rows:
             publish(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,6 +1,7 @@
 """`aot serve`: what a command line asks for, made into a server that runs until a signal."""
 
 import gc
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def serve_command(
     back_end_key_env: str,
     record: Path | None,
     record_text: bool,
+    redact: Path | None = None,
     limits: Limits,
     cascade: Path | None = None,
     say: Callable[[Iterable[str]], None],
@@ -44,13 +46,14 @@ def serve_command(
     folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
     contract = read_contract(export, check_files=False) if export else None
     section = load_cascade_config(cascade) if cascade else None
+    hide = read_redactions(redact) if redact else str
     urls = [section.big.base_url] if section and section.big.backend == "openai" else back_ends
     with open_port(host, port, key=key) as listener:
         if circular := [url for url in urls if is_address_of(listener, url)]:
             raise ConfigError(
                 f"{circular[0]} is this server itself; it would wait for its own replies: give another --port"
             )
-        recorder = Recorder(record, with_text=record_text) if record else None
+        recorder = Recorder(record, with_text=record_text, redact=hide) if record else None
         if back_ends:
             chat = open_back_ends(back_ends, model=model, key_env=back_end_key_env, limits=limits)
             served = Served(
@@ -68,6 +71,39 @@ def serve_command(
             serve(served, listener, key=key)
         finally:
             served.close()
+
+
+def read_redactions(path: Path) -> Callable[[str], str]:
+    """What takes out of a text all that the patterns of a file match, each line of which is a name and a pattern.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no name with a pattern.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--redact {path} cannot be read ({error}); give a text file") from None
+    patterns = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, pattern = line.strip().partition(" ")
+        try:
+            if not pattern.strip() or "\\" in name:
+                raise re.error("no pattern" if not pattern.strip() else "a backslash in the name")
+            patterns.append((f"[{name}]", re.compile(pattern.strip())))
+        except re.error as error:
+            raise ConfigError(
+                f"--redact {path}:{number}: {error}; a line is a name and a regular expression, such as "
+                r"`email \S+@\S+`"
+            ) from None
+
+    def hide(text: str) -> str:
+        for shown, pattern in patterns:
+            text = pattern.sub(shown, text)  # in brackets, without a backslash: nothing of it is a group
+        return text
+
+    return hide
 
 
 def _folder(path: Path) -> Path:

@@ -43,15 +43,16 @@ class ClientLeftError(Exception):
 class Recorder:
     """Appends a row for each answered request to a file; a full disk ends the notes and not the answers."""
 
-    def __init__(self, path: Path, *, with_text: bool) -> None:
+    def __init__(self, path: Path, *, with_text: bool, redact: Callable[[str], str] = str) -> None:
         self._file: IO[bytes] | None = open_append(path)
-        self._with_text, self._lock = with_text, threading.Lock()
+        self._with_text, self._redact, self._lock = with_text, redact, threading.Lock()
 
     def note(self, row: ServedRow, *, question: str, text: str) -> None:
         """Append a row, with question and text of the reply where texts are noted, and their hash in any case."""
         row = row.model_copy(update={"question_sha256": hashlib.sha256(storable(question).encode()).hexdigest()})
         if self._with_text:
-            row = row.model_copy(update={"question": storable(question), "answer": storable(row.answer or text)})
+            said = {"question": question, "answer": row.answer or text}
+            row = row.model_copy(update={name: self._redact(storable(words)) for name, words in said.items()})
         with self._lock:
             if self._file is None:
                 return

@@ -256,7 +256,7 @@ def sign_stream(
     edges = np.quantile(rng.beta(*SHAPE, 100_000), np.linspace(0, 1, QUANTILES + 1)[1:-1])
     base_DB = rng.multinomial(reference, np.full(QUANTILES, 1 / QUANTILES), streams).astype(float)
     seen_DB, rows = np.zeros_like(base_DB), np.arange(streams)
-    bets, limit = ManyBets(streams, 2 * len(POWERS)), threshold("confidence")
+    bets, limit, bound = ManyBets(streams, 2 * len(POWERS)), threshold("confidence"), np.zeros(streams)
     powers = np.array(POWERS)
     found, false = np.zeros(streams, int), np.zeros(streams, bool)
     for request in range(before + requests):
@@ -267,32 +267,42 @@ def sign_stream(
         p = (np.cumsum(both, axis=1)[rows, place] - both[rows, place] * rng.random(streams)) / both.sum(axis=1)
         sides = np.log(np.maximum(np.stack([p, 1 - p], axis=1), 1e-12))
         gains = (np.log(powers) + (powers - 1) * sides[..., None]).reshape(streams, -1)
-        false, found = _passed(bets.step(gains) >= limit, false, found, request - before + 1)
+        bets.go(gains)
+        # The sum of all money grows no faster than the best bet, so that it is summed only where it may matter.
+        bound = bound + np.maximum(0.0, gains.max(axis=1))
+        if request % STRIDE == 0 or bound.max() >= limit:
+            bound = bets.wealth()
+            false, found = _passed(bound >= limit, false, found, request - before + 1)
+            bound = np.where(false | (found > 0), -np.inf, bound)  # they have alarmed
     return found, false
 
 
 def batch_tests(
-    rng: np.random.Generator, streams: int, looks: int, *, accuracy: float, level: float
-) -> dict[str, np.ndarray]:
-    """The look at which a test of each batch alone first says that something changed (0: never).
+    rng: np.random.Generator, streams: int, looks: int, *, accuracy: float, levels: Sequence[float]
+) -> dict[tuple[str, float], np.ndarray]:
+    """The look at which a test of each batch alone first says that something changed (0: never), by test and level.
 
     The reference of the first two is the true distribution, which is better than any sample of it.
     """
     from scipy import stats
 
-    ks, chi = stats.kstwo.isf(level, BATCH), stats.chi2.isf(level, 4)
-    fewest = int(stats.binom.ppf(level, CANARIES, ACCURACY))  # the largest count that may still be a chance
-    while stats.binom.cdf(fewest, CANARIES, ACCURACY) > level:
-        fewest -= 1
+    fewest = {level: max((k for k in range(CANARIES) if stats.binom.cdf(k, CANARIES, ACCURACY) <= level), default=-1)
+              for level in levels}  # fmt: skip
     grid = (np.arange(BATCH) + 1) / BATCH
-    over = {name: np.zeros((looks, streams), bool) for name in ("ks", "chi_square", "binomial")}
+    over = {(name, level): np.zeros((looks, streams), bool)
+            for name in ("ks", "chi_square", "binomial") for level in levels}  # fmt: skip
+    bounds = {level: (stats.kstwo.isf(level, BATCH), stats.chi2.isf(level, 4)) for level in levels}
     for look in range(looks):
         u = np.sort(stats.beta.cdf(_confidences(rng, (streams, BATCH), accuracy), *SHAPE), axis=1)
-        over["ks"][look] = np.maximum(grid - u, u - grid + 1 / BATCH).max(axis=1) >= ks
+        ks = np.maximum(grid - u, u - grid + 1 / BATCH).max(axis=1)
         counts = np.stack([((u >= i / 5) & (u < (i + 1) / 5)).sum(axis=1) for i in range(5)], axis=1)
-        over["chi_square"][look] = ((counts - BATCH / 5) ** 2 / (BATCH / 5)).sum(axis=1) >= chi
-        over["binomial"][look] = rng.binomial(CANARIES, accuracy, streams) <= fewest
-    return {name: np.where(rows.any(axis=0), rows.argmax(axis=0) + 1, 0) for name, rows in over.items()}
+        chi = ((counts - BATCH / 5) ** 2 / (BATCH / 5)).sum(axis=1)
+        right = rng.binomial(CANARIES, accuracy, streams)
+        for level in levels:
+            over["ks", level][look] = ks >= bounds[level][0]
+            over["chi_square", level][look] = chi >= bounds[level][1]
+            over["binomial", level][look] = right <= fewest[level]
+    return {key: np.where(rows.any(axis=0), rows.argmax(axis=0) + 1, 0) for key, rows in over.items()}
 
 
 def _confidences(rng: np.random.Generator, shape: tuple[int, int], accuracy: float) -> np.ndarray:
@@ -355,9 +365,8 @@ def quiet_rows(n: int, looks: int, seed: int) -> Iterator[tuple[str, str]]:
         yield f"labels {'with confidences' if joined else 'alone'}, one a look", share(ever > 0)
     ever = sign_stream(_rng(seed, "sign"), n, 0, accuracy=ACCURACY, before=REQUESTS * looks)[1]
     yield f"confidence of {REQUESTS} requests a look", share(ever)
-    for level, name in _levels(looks):
-        found = batch_tests(_rng(seed, "batch"), n, looks, accuracy=ACCURACY, level=level)
-        yield from ((f"{test}, {name}", share(look > 0)) for test, look in found.items())
+    found = batch_tests(_rng(seed, "batch"), n, looks, accuracy=ACCURACY, levels=list(_levels(looks)))
+    yield from ((f"{test}, {_levels(looks)[level]}", share(look > 0)) for (test, level), look in found.items())
     yield (
         "evidently's default test of a batch, batches",
         evidently_batches(_rng(seed, "evidently"), 200, accuracy=ACCURACY),
@@ -375,9 +384,9 @@ def lost_rows(n: int, looks: int, seed: int) -> Iterator[tuple[str, str]]:
         yield "  alarms in the quiet looks", share(false)
     churn = canary_passes(_rng(seed, "churn"), n, 5, flicker=0.0, lost=0.08)[0]
     yield "canaries, 8 points lost and 3 gained", soon(churn, (1, 2, 5))
-    for level, name in _levels(looks):
-        found = batch_tests(_rng(seed, "batch labels"), n, 300, accuracy=ACCURACY - LOSS, level=level)
-        yield f"binomial test of 60 new labels, {name}", soon(found["binomial"], (1, 2, 5, 300))
+    found = batch_tests(_rng(seed, "batch labels"), n, 300, accuracy=ACCURACY - LOSS, levels=list(_levels(looks)))
+    for level, name in _levels(looks).items():
+        yield f"binomial test of 60 new labels, {name}", soon(found["binomial", level], (1, 2, 5, 300))
 
 
 def traffic_rows(n: int, looks: int, seed: int) -> Iterator[tuple[str, str]]:
@@ -394,10 +403,10 @@ def traffic_rows(n: int, looks: int, seed: int) -> Iterator[tuple[str, str]]:
         generator = _rng(seed, "sign moves", reference, before)
         at = sign_stream(generator, n, 6000, accuracy=ACCURACY - LOSS, before=before, reference=reference)[0]
         yield f"confidence, {reference} in the reference, {before:,} quiet requests", soon(at, (60, 600, 1200, 6000))
-    for level, name in _levels(looks):
-        found = batch_tests(_rng(seed, "batch moves"), n, 300, accuracy=ACCURACY - LOSS, level=level)
-        for test in ("ks", "chi_square"):
-            yield f"{test}, {name}", soon(found[test] * BATCH, (60, 600, 1200, 6000))
+    found = batch_tests(_rng(seed, "batch moves"), n, 300, accuracy=ACCURACY - LOSS, levels=list(_levels(looks)))
+    for (test, level), look in found.items():
+        if test != "binomial":
+            yield f"{test}, {_levels(looks)[level]}", soon(look * BATCH, (60, 600, 1200, 6000))
     yield (
         "evidently's default test of a batch, batches",
         evidently_batches(_rng(seed, "ev"), 200, accuracy=ACCURACY - LOSS),
@@ -407,8 +416,8 @@ def traffic_rows(n: int, looks: int, seed: int) -> Iterator[tuple[str, str]]:
 SECTIONS = {"quiet": quiet_rows, "lost": lost_rows, "traffic": traffic_rows}
 
 
-def _levels(looks: int) -> tuple[tuple[float, str], ...]:
-    return (0.05, "each batch at 5%"), (0.05 / looks, f"each batch at 5% / {looks:,}")
+def _levels(looks: int) -> dict[float, str]:
+    return {0.05: "each batch at 5%", 0.05 / looks: f"each batch at 5% / {looks:,}"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ def write_page(path: Path, sight: Sight, state: WatchFile, *, name: str) -> None
     alarms = [(alarm_line(one), "") for one in sight.alarms]
     blocks: list[Block] = [
         *sentences(alarms or [("No alarm.", "")]),
-        *sentences([(line, "") for line in sight.advice]),
+        *sentences([(line.removeprefix("- "), "") for line in sight.advice]),
         *charts(sign_charts(state)),
         *charts(wealth_charts(state, sight)),
         *_odd_rows(sight),

@@ -262,7 +262,7 @@ def band_chart(
 ) -> Drawing:  # fmt: skip
     """Means over time with whiskers; dashed lines where something began."""
     ys = [value for one in points for value in (one.y, one.low, one.high) if value is not None]
-    x, y = _range([*(one.x for one in points), *(at for at, _ in events)]), _range(ys)
+    x, y = _range([*(one.x for one in points), *(at for at, _ in events)]), _range(ys, zero=min(ys) >= 0)
     axes = Axes(left=60, right=520, top=26, bottom=190, x=x, y=y)
     shapes = axes.shapes(name, x_name, x_ticks=_ticks(*x), y_ticks=_ticks(*y), write_y="{:g}".format)
     shapes.append(axes.line([(one.x, one.y) for one in points], "var(--quiet)", 1.2))
@@ -272,7 +272,8 @@ def band_chart(
         shapes.append(dot(axes.sx(one.x), axes.sy(one.y), 2.6, _INK, one.tip))
     for at, label in events:
         shapes.append(axes.line([(at, y[0]), (at, y[1])], "var(--bad)", 1.4, "4 3"))
-        shapes.append(word(axes.sx(at) + 4, axes.top + 10, label, 11, fill="var(--bad)", bold=True))
+        place = ("end", -4) if axes.sx(at) > (axes.left + axes.right) / 2 else ("start", 4)
+        shapes.append(word(axes.sx(at) + place[1], axes.top + 10, label, 11, place[0], "var(--bad)", bold=True))
     return Drawing(545, 232, name, tuple(shapes))
 
 

@@ -41,6 +41,9 @@ class SeenRow:
 
     place: str
     id: str
+    """Of the request; a row of the same id counts once."""
+    question_id: str
+    """As a file of questions names it; empty where the row does not say."""
     time_s: float | None
     question_sha256: str
     mode: str
@@ -137,7 +140,7 @@ def _row(fields: dict[str, Any], place: str, words: frozenset[str]) -> SeenRow:
         raise RowProblem("nothing_to_watch", "no answer, confidence, abstained, finish or other field that is watched")
     right = _truth(fields, "right", "correct")
     return SeenRow(
-        place=place, id=_text(fields, "question_id", "id") or "", time_s=_time(fields),
+        place=place, id=_text(fields, "id") or "", question_id=_text(fields, "question_id") or "", time_s=_time(fields),
         question_sha256=_text(fields, "question_sha256") or (sha256_of(question) if question else ""),
         mode=_text(fields, "mode") or ("decide" if is_closed else "written"), answer=answer or None,
         confidence=confidence, is_abstained=bool(abstained), digest=_text(fields, "contract_digest") or "",

@@ -133,7 +133,7 @@ class Watch:
         else:
             self._note("no_version", row.place)
         self._used += 1
-        canary = self.canaries.get(row.id) or self._by_hash.get(row.question_sha256)
+        canary = self.canaries.get(row.question_id or row.id) or self._by_hash.get(row.question_sha256)
         if canary is not None:
             self._see_canary(canary, row, time_s)
             return

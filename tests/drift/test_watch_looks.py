@@ -111,3 +111,9 @@ def test_a_state_of_another_student_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_log_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read; name a log"):
         look(tmp_path / "nowhere.jsonl")
+
+
+def test_answers_of_aot_predict_to_canaries_count_each_time_they_are_given(tmp_path: Path) -> None:
+    rows = [{"question_id": "c3", "answer": "99", "mode": "direct", "contract_digest": CONTRACT.digest()}] * 3
+    sight, _ = look(write(tmp_path / "answers.jsonl", rows), CANARIES)
+    assert [one.test for one in sight.alarms] == ["canaries_lost"] and sight.odd == {"no_time": 3}

@@ -12,7 +12,7 @@ from pydantic import Field
 from aot.records import Interval, PromptMode, Question, Record
 from aot.run_records import FileEntry
 
-CONTRACT_VERSION = "1.0"
+CONTRACT_VERSION = "1.1"
 """Of the contract, as major.minor: the major number is raised when an old reader would go wrong."""
 
 AskMode = PromptMode | Literal["decide"]
@@ -256,6 +256,20 @@ class ServerProofs(Record):
     proofs: tuple[ServerProof, ...]
 
 
+class StudentOrigin(Record):
+    """Where what a student knows comes from; whoever is answered by it is told so."""
+
+    distilled: bool
+    """Whether it learned from rationales of a teacher; else from answers alone, or from nothing."""
+    teacher: str
+    """Who wrote the rationales; empty where it saw none."""
+    data: str
+    """The data set, as the run's config names it."""
+    questions: int
+    """That it was trained on."""
+    rationales: int
+
+
 class StudentContract(Record):
     """What an exported student was trained to be shown, what it can do, and what it is made of."""
 
@@ -296,6 +310,8 @@ class StudentContract(Record):
     """Of the base, the data and this folder; `unknown` where no file says."""
     limits: tuple[str, ...] = ()
     """Sentences a user should read first."""
+    origin: StudentOrigin | None = None
+    """None in exports made before version 1.1."""
     proof: ExportProof | None = None
     """None for a folder that was written without one."""
     variants: tuple[VariantRow, ...] = ()
@@ -307,7 +323,7 @@ class StudentContract(Record):
         """Sixteen hex digits over all that shapes an answer: a changed label set, template or budget changes it."""
         import hashlib
 
-        left_out = {"latency", "licences", "limits", "name", "proof", "variants"}
+        left_out = {"latency", "licences", "limits", "name", "origin", "proof", "variants"}
         # Without defaults, so that a field which a later minor version adds changes no digest of an earlier export.
         text = self.version + self.model_dump_json(exclude=left_out, exclude_defaults=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

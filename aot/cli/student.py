@@ -253,6 +253,9 @@ def serve(
     redact: Annotated[
         Path | None, typer.Option("--redact", metavar="FILE", help="A name and a pattern a line: what no note shows.")
     ] = None,
+    disclose: Annotated[
+        bool, typer.Option("--disclose", help="Put a sentence behind each text that says what wrote it.")
+    ] = False,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = Limits.max_body_mb,
     max_images: Annotated[int, typer.Option(min=1, help="In one request.")] = Limits.max_images,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of one image.")] = Limits.max_pixels,
@@ -273,7 +276,7 @@ def serve(
     serve_command(
         export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
         back_end_key_env=student_key_env, record=record, record_text=record_text, redact=redact, limits=limits,
-        cascade=cascade, say=tell,
+        cascade=cascade, disclose=disclose, say=tell,
     )  # fmt: skip
 
 

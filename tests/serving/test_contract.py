@@ -71,24 +71,24 @@ def with_new_fields(folder: Path, version: str) -> None:
 
 
 def test_a_newer_minor_version_may_say_more_in_every_record(folder: Path) -> None:
-    with_new_fields(folder, "1.1")
+    with_new_fields(folder, "1.2")
     contract = read_contract(folder)
-    assert contract.version == "1.1" and contract.frames and contract.frames.num_frames == 8
+    assert contract.version == "1.2" and contract.frames and contract.frames.num_frames == 8
     assert contract.calibration and contract.calibration.temperature("sum") == 2.0
     assert [one.counts for one in contract.calibration.watches[0].features] == [(1,), (2,)]
     written = publish_contract(folder, contract)
-    assert read_contract(folder) == written and written.version == "1.0"  # as much as it says now
+    assert read_contract(folder) == written and written.version == "1.1"  # as much as it says now
 
 
 @pytest.mark.parametrize("place", ["later", "frames", "latency", "proof", "calibration"])
 def test_an_unknown_field_of_a_version_that_is_known_is_refused(place: str, folder: Path) -> None:
-    rewrite(folder, version="1.0", **{place: NESTED.get(place, 1)})
+    rewrite(folder, version="1.1", **{place: NESTED.get(place, 1)})
     with pytest.raises(CheckpointError, match=r"Extra inputs are not permitted at \(.*'later'"):
         read_contract(folder)
 
 
 def test_a_newer_version_must_still_be_right_in_what_is_known(folder: Path) -> None:
-    with_new_fields(folder, "1.1")
+    with_new_fields(folder, "1.2")
     rewrite(folder, max_tokens="many")
     with pytest.raises(CheckpointError, match="max_tokens"):
         read_contract(folder)

@@ -64,8 +64,29 @@ def test_a_plain_reply_has_usage_and_this_projects_fields_apart(client: openai.O
     reply = ask(client)
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("7", "stop")
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens > 2
-    assert reply.aot["answer"] == "7" and reply.aot["mode"] == "direct" and "distilled" in reply.aot["disclosure"]
+    assert reply.aot["answer"] == "7" and reply.aot["mode"] == "direct"
     assert len(reply.aot["contract_digest"]) == 16 and reply.aot["seconds"] > 0
+
+
+def test_every_reply_says_for_machines_and_for_people_where_it_comes_from(client: openai.OpenAI) -> None:
+    for more in ({}, {"response_format": CHOICES}, {"max_tokens": 1}):
+        reply = ask(client, **more)
+        origin = reply.aot["origin"]
+        assert origin["ai_generated"] is True and origin["base"] == "tiny-text"
+        assert origin["confidence"] == ("none" if reply.aot["confidence"] is None else "not_calibrated")
+        assert origin["watermark"] == "none_short_text" and "Written by tiny-text" in reply.aot["disclosure"]
+        assert "Written by" not in reply.choices[0].message.content
+
+
+def test_a_sentence_stands_behind_the_text_where_it_is_asked_for_and_never_inside_json(client: openai.OpenAI) -> None:
+    wanted = {"aot": {"disclose": True}}
+    reply = ask(client, extra_body=wanted, logprobs=True)
+    assert reply.choices[0].message.content == f"7\n\n{reply.aot['disclosure']}"
+    assert [one.token for one in reply.choices[0].logprobs.content] == ["7"]
+    assert ask(client, extra_body=wanted, response_format=CHOICES).choices[0].message.content == '"7"'
+    chunks = list(ask(client, extra_body=wanted, stream=True))
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert streamed.startswith("7\n\nWritten by tiny-text") and streamed.count("Written by") == 1
 
 
 def test_a_stream_says_the_same_piece_by_piece_and_ends_with_usage(client: openai.OpenAI) -> None:

@@ -6,18 +6,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from aot.config import load_saved
+from aot.config import load_saved, teacher_chats
+from aot.display import one_line
 from aot.errors import ConfigError, RunError
 from aot.files.run_folder import RunFolder, read_rows, read_run_json
 from aot.records import Question
 from aot.reporting.card import measured_limits
-from aot.reporting.load import load_run
+from aot.reporting.load import RunData, load_run
 from aot.reporting.students import read_learning
-from aot.served_records import StudentContract
+from aot.served_records import StudentContract, StudentOrigin
 from aot.serving.export.arm import BASE, ExportOptions, export_arm, same_export
 from aot.serving.export.folder import VARIANT_COLUMNS, export_adapter, form_of, variant_cells
 from aot.serving.export.probe import PROBABILITY_GAP, SAME_SHARE, probe_questions
 from aot.serving.export.server_probe import server_likeness
+
+TEACHERS = {
+    "rules": "an agent that plans tool calls by rules",
+    "procedural": "a procedure that solves problems step by step",
+    "given": "the solutions that came with the data set",
+}
+"""Planners without a language model, in words."""
 
 
 def arm_of(root: Path, name: str | None) -> str:
@@ -56,7 +64,21 @@ def export_run(root: Path, arm: str, out: Path, options: ExportOptions) -> tuple
     card = run.model_card.read_text(encoding="utf-8") if run.model_card.exists() else ""
     limits = measured_limits(data) if arm == data.learning.main else []
     limits = [one for one in limits if not one.startswith("It looks at ")]  # the contract says that for every arm
-    return export_arm(run, arm, out, replace(options, limits=tuple(map(str, limits)), card=card)), False
+    options = replace(options, limits=tuple(map(str, limits)), card=options.card or card, origin=origin_of(data, arm))
+    return export_arm(run, arm, out, options), False
+
+
+def origin_of(data: RunData, arm: str) -> StudentOrigin:
+    """Where what an arm of a run knows comes from, as far as its record says what it saw."""
+    questions, rationales = data.learning.seen.get(arm, (0, 0))
+    is_distilled = bool(rationales)
+    planner = data.config.teacher.planner
+    models = dict.fromkeys(section.model for section in teacher_chats(data.config) if section)
+    teacher = f"the language model {' with '.join(models)}" if models else TEACHERS.get(planner, planner)
+    return StudentOrigin(
+        distilled=is_distilled, teacher=one_line(teacher) if is_distilled else "", data=data.config.data.dataset,
+        questions=questions or 0, rationales=rationales or 0,
+    )  # fmt: skip
 
 
 def export_adapter_of(root: Path, arm: str, out: Path) -> list[str]:

@@ -37,6 +37,7 @@ from aot.serving.decisions.systemone import (
     placed,
     words_of,
 )
+from aot.serving.disclosure import origin_of, text_of
 from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
 from aot.serving.server.chat_request import VideoPath
 from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad, naming, places_of
@@ -436,10 +437,12 @@ def _refused(one: ChoiceIn | YesNoIn | ScoreIn, detail: str, *, abstained: Absta
 
 def _about(served: Served, frame_times_s: Sequence[float], seconds: float) -> AotOut:
     contract = served.contract
+    origin = origin_of(contract, mode="decide", has_confidence=True)
     return AotOut(
         model=served.name, mode="decide", frame_times_s=list(frame_times_s), seconds=seconds,
         contract_version=contract.version if contract else None, contract_digest=served.fingerprint,
-        disclosure=served.disclosure, routing=_STUDENT_ONLY if served.cascade is not None else None,
+        origin=origin, disclosure=text_of(served.name, origin),
+        routing=_STUDENT_ONLY if served.cascade is not None else None,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ failed proof leaves no export.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from aot.errors import AotError, CheckpointError, RunError
 from aot.files.jsonl import read_json
 from aot.files.run_folder import CONTRACT, TRAINING, RunFolder, read_rows
 from aot.records import Prediction, PromptMode, Question
-from aot.served_records import ExportProof, FrameRule, StudentContract
+from aot.served_records import ExportProof, FrameRule, StudentContract, StudentOrigin
 from aot.serving.contract import publish_contract, read_contract
 from aot.serving.export.folder import CARD, check_free, export_card, form_of, weight_bytes, whole_folder
 from aot.serving.export.probe import (
@@ -69,6 +69,9 @@ class ExportOptions:
     """Questions by which the export is proved, at most."""
     limits: tuple[str, ...] = ()
     """Sentences about where the student ends, as far as they were measured."""
+    origin: StudentOrigin | None = None
+    licences: Mapping[str, str] | None = None
+    """Of base, data and student; None takes what their files say."""
     card: str = ""
     """What is known of the student, in Markdown; a section on the export is added."""
 
@@ -317,7 +320,8 @@ def _contract(arm: _Arm, student: Student, options: ExportOptions, *, dtype: Dty
         max_answer_tokens=section.max_answer_tokens,
         max_rationale_tokens=section.max_rationale_tokens,
         thought_confidence=section.effort,
-        licences=licences_of(section.base, config.data.dataset),
+        licences=dict(options.licences or licences_of(section.base, config.data.dataset)),
+        origin=options.origin,
         limits=tuple(dict.fromkeys(limits)),
     )
 

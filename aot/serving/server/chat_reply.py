@@ -14,6 +14,7 @@ from aot.chat.messages import ChatReply
 from aot.errors import ChatError
 from aot.records import TokenLogprob
 from aot.run_records import ChatUsage
+from aot.serving.disclosure import Origin
 
 DONE = b"data: [DONE]\n\n"
 _NUMBERS = random.Random()
@@ -48,7 +49,10 @@ class AotOut(BaseModel):
     cost: float | None = None
     routing: Routing | None = None
     """How a cascade came to the answer, and what it promises; None without one."""
+    origin: Origin
+    """Where the answer comes from."""
     disclosure: str
+    """The same for people."""
 
 
 @dataclass
@@ -62,10 +66,12 @@ class Completion:
     created: int = field(default_factory=lambda: int(time.time()))
     with_usage: bool = False
     """Whether a streamed reply ends with its count of tokens."""
+    note: str = ""
+    """Put behind the text of the reply, which is not part of what the model wrote."""
 
     def whole(self, reply: ChatReply, *, finish: str, content: str | None, aot: AotOut) -> dict[str, Any]:
         """The body of a reply that is not streamed."""
-        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": self._noted(content), "refusal": None}
         if reply.reasoning:
             message["reasoning_content"] = reply.reasoning
         if reply.tool_calls:
@@ -85,6 +91,7 @@ class Completion:
     def end(self, reply: ChatReply, *, finish: str, unsent: str | None, content: str | None, aot: AotOut) -> bytes:
         """The last events: what was not sent yet, why it ended, the count of tokens, and DONE."""
         logprobs = _logprobs(reply, content)
+        unsent = self._noted(unsent or "") if content else unsent
         delta: dict[str, Any] = {"content": unsent} if unsent or logprobs else {}
         if reply.tool_calls:
             delta["tool_calls"] = [{"index": k, **call} for k, call in enumerate(self._calls(reply))]
@@ -99,6 +106,9 @@ class Completion:
             row = {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_row(reply.usage)}
             events += _sent(row)
         return events + DONE
+
+    def _noted(self, text: str | None) -> str | None:
+        return text if text is None else text + self.note
 
     def _calls(self, reply: ChatReply) -> list[dict[str, Any]]:
         """With names of their own, since a conversation may hold the calls of several replies."""

@@ -2,7 +2,7 @@
 
 Fields that nobody here knows are let pass; those that would change the reply and are not supported are refused by name.
 Extensions: a content part `{"type": "video", "video": {path, start_s, end_s}}`, `time_s` beside an image, and an object
-`aot` with `mode` and `kind`.
+`aot` with `mode`, `kind` and `disclose`.
 """
 
 import random
@@ -95,6 +95,8 @@ class AotIn(Loose):
     """How the student is asked, as in training; `none` sends the messages as they are."""
     kind: str = Field(default="", max_length=200)
     """Of the question, which its calibration goes by."""
+    disclose: bool = Field(default=False, strict=True)
+    """Whether a sentence behind the text says where it comes from, too."""
 
 
 class ChatBody(Loose):

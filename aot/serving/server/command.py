@@ -30,6 +30,7 @@ def serve_command(
     redact: Path | None = None,
     limits: Limits,
     cascade: Path | None = None,
+    disclose: bool = False,
     say: Callable[[Iterable[str]], None],
 ) -> None:
     """Serve until a signal; the port is opened first, since loading a model for a taken one would be in vain.
@@ -57,11 +58,14 @@ def serve_command(
         if back_ends:
             chat = open_back_ends(back_ends, model=model, key_env=back_end_key_env, limits=limits)
             served = Served(
-                chat, contract, limits=limits, metrics=Metrics(), allow=folders, model_name=chat.name, recorder=recorder
-            )
+                chat, contract, limits=limits, metrics=Metrics(), allow=folders, model_name=chat.name,
+                recorder=recorder, disclose=disclose,
+            )  # fmt: skip
         else:
             assert export is not None
-            served = serve_export(export, limits=limits, allow=folders, recorder=recorder, cascade=cascade)
+            served = serve_export(
+                export, limits=limits, allow=folders, recorder=recorder, cascade=cascade, disclose=disclose
+            )
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         say([f"serving {served.name} at http://{shown}:{address[1]}/v1; Ctrl-C ends it"])

@@ -19,6 +19,7 @@ from aot.errors import ChatError, OutOfDomainError
 from aot.served_records import AskMode
 from aot.serving import media
 from aot.serving.cascade.model import Cascade
+from aot.serving.disclosure import origin_of, text_of
 from aot.serving.server import errors
 from aot.serving.server.chat_reply import (
     AotOut,
@@ -116,18 +117,33 @@ class _Turn:
             return student.refusal(Ask(self.ask.question), str(error), reason="out_of_domain")
         return None
 
+    @property
+    def discloses(self) -> bool:
+        """Whether the text itself is to say where it comes from; never inside of JSON that a client reads."""
+        wanted = self.served.disclose or self.ask.body.aot.disclose
+        return wanted and not self.ask.choices and self.ask.body.response_format is None
+
     def outcome(self, reply: ChatReply, *, finish: str, content: str | None, **more: Any) -> AotOut:  # noqa: ANN401
         """What this project tells of a reply; counted and noted on the way."""
         served, contract = self.served, self.served.contract
         seconds = time.monotonic() - self.began_s
+        mode, sure = more.pop("mode", self.ask.mode), more.get("confidence")
+        # What a larger model was asked instead is none of the student's words.
+        who = None if more.get("escalated") else contract
+        tokens = reply.usage.completion_tokens if reply.usage else 0
+        origin = origin_of(who, mode=mode, has_confidence=sure is not None, tokens=tokens)
+        disclosure = text_of(reply.model or served.name, origin, sure=sure)
+        if content and self.discloses and finish != "tool_calls":
+            self.completion.note = f"\n\n{disclosure}"
         aot = AotOut(
             model=reply.model or served.name,
-            mode=more.pop("mode", self.ask.mode),
+            mode=mode,
             frame_times_s=more.pop("frame_times_s", self.frame_times_s),
             seconds=round(seconds, 6),
             contract_version=contract.version if contract else None,
             contract_digest=self.completion.fingerprint,
-            disclosure=served.disclosure,
+            origin=origin,
+            disclosure=disclosure,
             **more,
         )
         row = ServedRow(

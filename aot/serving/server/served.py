@@ -91,6 +91,8 @@ class Served:
     """As clients name it; empty takes the name of the contract, or of who replies."""
     recorder: Recorder | None = None
     started_s: float = field(default_factory=time.time)
+    disclose: bool = False
+    """Whether a sentence behind the text of every reply says where it comes from, too."""
     draining: bool = False
     """Whether a signal came: what was taken is finished, nothing new is."""
 
@@ -115,13 +117,6 @@ class Served:
     def decides(self) -> bool:
         """Whether choices are decided by the student here, and not asked of whoever replies."""
         return self.student is not None and self.desk is not None and self.chat is self.desk
-
-    @property
-    def disclosure(self) -> str:
-        """One sentence that says what answers."""
-        if self.contract is None:
-            return f"Written by the language model {self.name}; it may be wrong."
-        return f"Written by {self.name}, a small model distilled on {self.contract.base}; it may be wrong."
 
     def find_clip(self, path: str, *, start_s: float, end_s: float | None) -> media.ClipWindow:
         """The clip at a path that a client gave, in a window that is taken; it may have to be decoded for that.
@@ -252,6 +247,7 @@ def serve_export(
     allow: tuple[Path, ...] = (),
     recorder: Recorder | None = None,
     cascade: Path | None = None,
+    disclose: bool = False,
 ) -> Served:
     """The student in an exported folder, loaded, with a desk of its own; a config file of a cascade puts it over that.
 
@@ -267,8 +263,8 @@ def serve_export(
     desk = Desk(engine, student=student, limits=limits, metrics=metrics)
     if cascade is not None:
         both = load_cascade(cascade, DeskStudent(desk, contract))
-        return Served(both, contract, student, desk, both, limits, metrics, allow, recorder=recorder)
-    return Served(desk, contract, student, desk, None, limits, metrics, allow, recorder=recorder)
+        return Served(both, contract, student, desk, both, limits, metrics, allow, "", recorder, disclose=disclose)
+    return Served(desk, contract, student, desk, None, limits, metrics, allow, "", recorder, disclose=disclose)
 
 
 def served_of(request: Request) -> Served:

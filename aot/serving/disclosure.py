@@ -1,0 +1,100 @@
+"""What every answer says of itself: that a machine wrote it, which one, where its knowledge comes from, its limits.
+
+Said of what the contract knows, in fields for machines and in one text for people. Knows no server and no model.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from aot.display import one_line
+from aot.records import Record
+from aot.served_records import StudentContract
+
+WATERMARK_TOKENS = 200
+"""Free text of more tokens is to carry a watermark by the EU's code of practice, as summaries of it say."""
+Calibrated = Literal["calibrated", "not_calibrated", "none"]
+"""What a confidence is; `none`: there is none."""
+Watermark = Literal["none_short_text", "none"]
+"""`none_short_text`: the text has at most WATERMARK_TOKENS tokens, which are exempt; longer text has none either."""
+
+
+class Origin(Record):
+    """Where an answer comes from."""
+
+    ai_generated: Literal[True] = True
+    distilled: bool | None = None
+    """Whether who answered learned from rationales of a teacher; None where that is not known."""
+    teacher: str | None = None
+    """Who wrote them; None where that is not known, or there was none."""
+    data: str | None = None
+    """What it was trained on; None where that is not known."""
+    base: str | None = None
+    """The model that it was made from; None where that is not known."""
+    confidence: Calibrated = "none"
+    limits: tuple[str, ...] = ()
+    watermark: Watermark = "none_short_text"
+
+
+def origin_of(
+    contract: StudentContract | None, *, mode: str = "none", has_confidence: bool = False, tokens: int = 0
+) -> Origin:
+    """Where an answer comes from that the student of a contract gave, or somebody of whom nothing is known.
+
+    Args:
+        contract: of the student that answered; None where another model did.
+        mode: how the student was asked.
+        has_confidence: whether a confidence stands beside the answer.
+        tokens: of the reply.
+    """
+    watermark: Watermark = "none" if tokens > WATERMARK_TOKENS else "none_short_text"
+    if contract is None:
+        return Origin(confidence="not_calibrated" if has_confidence else "none", watermark=watermark)
+    origin = contract.origin
+    return Origin(
+        distilled=origin.distilled if origin else None,
+        teacher=(origin.teacher or None) if origin else None,
+        data=origin.data if origin else None,
+        base=_name(contract.base),
+        confidence=_confidence(contract, mode) if has_confidence else "none",
+        limits=contract.limits,
+        watermark=watermark,
+    )
+
+
+def _confidence(contract: StudentContract, mode: str) -> Calibrated:
+    fitted = contract.calibration.temperatures if contract.calibration else ()
+    return "calibrated" if any(row.mode == mode for row in fitted) else "not_calibrated"
+
+
+def _name(base: str) -> str:
+    """A base without the folder that it lies in on some machine; `owner/name` of a hub stays."""
+    return Path(base).name if base.startswith((".", "/", "~")) or base.count("/") > 1 else base
+
+
+def sentence_of(contract: StudentContract) -> str:
+    """What people are told of all answers of a student."""
+    return text_of(contract.name, origin_of(contract))
+
+
+def text_of(model: str, origin: Origin, *, sure: float | None = None) -> str:
+    """The same as an origin says, for people, in one line.
+
+    Args:
+        model: who answered.
+        origin: where the answer comes from.
+        sure: the confidence in it, if there is one.
+
+    >>> text_of("kitchen", Origin(distilled=True, teacher="an agent", data="toy", base="tiny"))
+    'Written by kitchen, a small model distilled from an agent (data: toy; base: tiny). It may be wrong.'
+    """
+    if origin.base is None:
+        return one_line(f"Written by the language model {model}. It may be wrong.")
+    made = "that was made from another one"
+    if origin.distilled is not None:
+        made = f"distilled from {origin.teacher}" if origin.distilled else "that saw no rationale of a teacher"
+    data = f"data: {origin.data}; " if origin.data else ""
+    parts = [f"Written by {model}, a small model {made} ({data}base: {origin.base}). It may be wrong."]
+    if sure is not None:
+        calibrated = "" if origin.confidence == "calibrated" else "not "
+        parts.append(f"Its confidence is {sure:.0%}, {calibrated}calibrated.")
+    return one_line(" ".join((*parts, *origin.limits)))

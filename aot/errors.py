@@ -176,6 +176,8 @@ EXTRA_OF_PACKAGE = {
     "torchao": "quant",
     "torchvision": "vision",
     "num2words": "vision",
+    "cyclonedx": "validate",
+    "mlcroissant": "validate",
 }
 """Importable packages that are optional, and the extra that brings each of them."""
 

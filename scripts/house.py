@@ -33,8 +33,11 @@ DOOR_TABLE = "aot/pipeline/doors.py"
 RECORD_FILES = ("aot/records.py", "aot/run_records.py", "aot/served_records.py", "aot/answer_records.py")
 MESSAGES_FILE = "aot/chat/messages.py"
 """What is said to a chat model and what it replies: the language of that room, and no file of a run."""
-NAMES_FILES = ("aot/files/run_folder.py", "aot/student/model/folders.py", "aot/serving/lerobot/columns.py")
-"""Names in our run folders, and in model folders and data sets of strangers."""
+NAMES_FILES = (
+    "aot/files/run_folder.py", "aot/student/model/folders.py", "aot/serving/lerobot/columns.py",
+    "aot/pipeline/publication/chain.py",
+)  # fmt: skip
+"""Names in our run folders, in model folders and data sets of strangers, and in folders that are published."""
 POOR_NAMES = frozenset(["told", "found", "known", "asked", "own", "rest", "met", "kit", "looking", "choosing", "draw"])
 WHOLE_CONFIGS = frozenset({"RunConfig", "AnyRun", "VideoRun", "TextRun"})
 DOOR_WORDS = frozenset({"door", "is_text", "is_agent_trace"})

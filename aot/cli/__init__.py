@@ -47,6 +47,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": student.export,
     "watch": student.watch,
     "retrain-advice": student.retrain_advice,
+    "publish": student.publish,
     "compare": runs.compare,
     "calibrate": student.calibrate,
     "faithfulness": student.faithfulness,

@@ -88,6 +88,46 @@ def export(
             raise typer.Exit(code)
 
 
+def publish(
+    places: Annotated[
+        list[Path],
+        typer.Argument(metavar="[RUN] OUT", help="A trained run; a new folder. With --check: OUT alone, or both."),
+    ],
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare every byte of OUT with its manifest, and the chain with RUN.")
+    ] = False,
+    licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--licence", metavar="WHAT=NAME", help="Of base, data or student, where no file says; repeatable."
+        ),
+    ] = None,
+    publisher: Annotated[str, typer.Option("--by", help="Who publishes, as the papers say it.")] = "",
+    name: Annotated[str, typer.Option(help="As servers and answers name the student; else RUN-ARM.")] = "",
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Frames as files, or their times alone.")] = True,
+    probes: Annotated[int, typer.Option(min=1, max=10_000, help="Test questions that prove the export.")] = 50,
+) -> None:
+    """Publish a student with its traces, cards, bill of materials and a chain of hashes; or check such a folder."""
+    from aot.pipeline.publication import folder as work
+
+    if len(places) > 2 or (len(places) == 1 and not check):
+        raise ConfigError("aot publish takes RUN OUT, and aot publish --check takes OUT or RUN OUT")
+    *runs, out = places
+    if runs and not (check and out.exists()):
+        wanted = work.Wanted(name, tuple(licence or ()), publisher, images, probes)
+        with told_as_stop():
+            made, was_there = work.publish_run(runs[0], out, wanted)
+        with done_anyway():
+            tell(work.published_lines(made, out, was_there=was_there))
+    if check:
+        with told_as_stop():
+            there = work.check_folder(out, root=runs[0] if runs else None)
+            lines, is_valid = work.check_lines(out, there, root=runs[0] if runs else None)
+        tell(lines)
+        if not is_valid:
+            raise typer.Exit(3)
+
+
 def calibrate(
     run: Annotated[Path, typer.Argument(help="A run folder, for example runs/toy_kitchen")],
     arm: Annotated[str | None, typer.Argument(help="Of the run; its main one if not given.")] = None,

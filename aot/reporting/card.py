@@ -47,7 +47,16 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         ConfigError: jinja2 is not installed.
         RunError: the card cannot be written.
     """
-    data = load_run(run, config)
+    publish(run.model_card, card_text(load_run(run, config)))
+
+
+def card_text(data: RunData, *, licence: tuple[str, str] | None = None) -> str:
+    """The model card of a run; `licence` is the student's name of one and a sentence, where its files name none.
+
+    Raises:
+        ConfigError: jinja2 is not installed.
+    """
+    run, config = data.run, data.config
     quality = [
         replace(table, title=f"Tokens and form of answers on {table.title}") for table in quality_tables(data)[:1]
     ]
@@ -56,7 +65,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
     others = ", ".join(data.splits[1:])
     splits = Counter(question.split for question in data.questions.values())
     counts = ", ".join(counted(count, f"{split} question") for split, count in sorted(splits.items()))
-    page = render(
+    return render(
         "card.md.j2",
         data=data,
         config=config,
@@ -68,7 +77,7 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         hub=None if config.student.base in EMBEDDED_STUDENTS else config.student.hub,
         base=Path(config.student.base).name if Path(config.student.base).is_dir() else config.student.base,
         base_digest=training_facts(run, lead).get("base_digest") if lead else None,
-        licence=licence_of(config.student.base, config.data.dataset),
+        licence=licence or licence_of(config.student.base, config.data.dataset),
         disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED),
         counts=counts or "no questions yet",
         teacher=_teacher(data),
@@ -81,7 +90,6 @@ def write_card(run: RunFolder, config: RunConfig) -> None:
         ood=f"the results on {others} show how it does elsewhere." if others else "nothing is known about other data.",
         limits=measured_limits(data),
     )
-    publish(run.model_card, page)
 
 
 def _of_the_model(data: RunData, tables: list[Pivot]) -> list[Pivot]:

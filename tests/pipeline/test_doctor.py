@@ -16,7 +16,7 @@ from aot.pipeline.commands import doctor
 from aot.pipeline.commands.plan import told_plan
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow", "cyclonedx": "cyclonedx-python-lib[json-validation]"}
 """Packages that are installed under another name than they are imported by."""
 
 

@@ -54,11 +54,19 @@ class Part:
 
 
 def card_of(
-    config: RunConfig, parts: Sequence[Part], *, title: str, teachers: Sequence[str], funnel: Funnel | None, images: int
+    config: RunConfig,
+    parts: Sequence[Part],
+    *,
+    title: str,
+    teachers: Sequence[str],
+    funnel: Funnel | None,
+    images: int,
+    licence: str = "",
 ) -> str:
-    """The whole card."""
+    """The whole card; `licence` is that of the data where their source names none."""
+    licence = licence or licences_of(config.student.base, config.data.dataset)["data"]
     lines = [
-        _head(config, parts, title),
+        _head(parts, title, licence),
         "",
         f"# {markdown_text(title)}",
         "",
@@ -70,10 +78,9 @@ def card_of(
         lines += [f"| {code(part.name)} | {code(split)} | {count} | {left} |" for split, count in part.counts.items()]
     lines += ["", "## Teacher and filters", "", f"Teacher: {', '.join(map(code, teachers)) or 'none'}, planner "
               f"{code(config.teacher.planner)}.", *_funnel(funnel)]  # fmt: skip
-    licences = licences_of(config.student.base, config.data.dataset)
     lines += [
         "", "## Licences", "",
-        f"Data set {code(config.data.dataset)}: {code(licences['data'])}. `unknown` means that no file says it: fill "
+        f"Data set {code(config.data.dataset)}: {code(licence)}. `unknown` means that no file says it: fill "
         "it in before you pass this folder on. What a chat model wrote may stand under terms of its maker.",
         "", "## Columns", "",
     ]  # fmt: skip
@@ -101,8 +108,7 @@ def llama_factory(parts: Sequence[Part]) -> dict[str, object]:
     return entries
 
 
-def _head(config: RunConfig, parts: Sequence[Part], title: str) -> str:
-    licence = licences_of(config.student.base, config.data.dataset)["data"]
+def _head(parts: Sequence[Part], title: str, licence: str) -> str:
     configs = [
         {
             "config_name": part.name,

@@ -64,6 +64,8 @@ class Wanted:
     splits: tuple[str, ...] = ()
     """Splits besides train whose questions and gold answers are written too."""
     images: bool = True
+    licence: str = ""
+    """Of the data; empty takes what their source says."""
 
 
 def export_data(root: Path, out: Path, wanted: Wanted) -> tuple[DataExport, bool]:
@@ -170,7 +172,15 @@ class _Exporter:
         images = self._frames.write(folder) if self._frames and self._wanted.images else 0
         funnel = Funnel.model_validate_json(self._run.funnel.read_bytes()) if self._run.funnel.exists() else None
         teachers = sorted(self._teachers)
-        text = card.card_of(self._config, parts, title=title, teachers=teachers, funnel=funnel, images=images)
+        text = card.card_of(
+            self._config,
+            parts,
+            title=title,
+            teachers=teachers,
+            funnel=funnel,
+            images=images,
+            licence=self._wanted.licence,
+        )
         publish(folder / CARD, text)
         publish_json(RunFolder(folder).factory_info, card.llama_factory(parts))
         files = sorted(path for path in folder.rglob("*") if path.is_file())

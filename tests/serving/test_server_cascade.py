@@ -51,6 +51,8 @@ def test_an_escalated_reply_is_marked_and_a_fallback_too(server: TestClient) -> 
     escalated, alone = post(server, "What is 3 + 4?").json(), post(server, "What is 2 + 2?").json()
     aot = escalated["aot"]
     assert (aot["answer"], aot["model"], aot["escalated"]) == ("7", "script", True)
+    assert aot["origin"]["base"] is None and aot["disclosure"].startswith("Written by the language model script.")
+    assert alone["aot"]["origin"]["base"] == "tiny-text"
     assert escalated["choices"][0]["message"]["content"] == "3 + 4 = 7\nAnswer: 7"
     assert aot["routing"]["promise"] == "none: the threshold was set by hand"
     assert (alone["aot"]["model"], alone["aot"]["escalated"]) == ("tiny-text", False)

@@ -240,7 +240,7 @@ def watch(
     if html:
         write_page(html, sight, kept, name=export.resolve().name)
     if as_json:
-        tell_json(sight.model_dump_json(indent=1))
+        tell_record(sight)
     else:
         tell(sight_lines(sight, kept))
     if sight.exit_code:

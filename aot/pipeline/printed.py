@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import DataclassSchema, ModelSchema
 
 from aot.answer_records import Answer, Faithfulness, PredictSummary, RunComparison
+from aot.drift.look import Sight
 from aot.errors import ConfigError
 from aot.pipeline.commands.clips import SavedFrames
 from aot.pipeline.commands.doctor import Checkup
@@ -33,6 +34,7 @@ PRINTED: dict[str, Any] = {
     "predict": Answer | PredictSummary,
     "score": Scores,
     "export": StudentContract,
+    "watch": Sight,
     "compare": RunComparison,
     "calibrate": ServedCalibration,
     "faithfulness": Faithfulness,
